@@ -1,0 +1,154 @@
+"""Items and closures: what there is to push, before anyone decides how to group it.
+
+Pure. An item is the unit that keeps its identity from one version to the next: a store
+item, a package folder of a directory, a directory's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+from regpush.digest import Digest
+from regpush.entry import Entry
+from regpush.errors import SourceError, printable
+
+
+class Scheme(Enum):
+    """How an identity was derived. The value stands in recipes: never change one.
+
+    NAR: the hash of the Nix archive, on the store's word. TREE: `entry.TreeHash` over the
+    item's parents and entries, computed by this program and computed again while packing.
+    """
+
+    NAR = "nar"
+    TREE = "tree"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """What an item *is*, whatever machine it lies on; `str()` is `scheme:algorithm:hex`."""
+
+    scheme: Scheme
+    digest: Digest
+
+    def __str__(self) -> str:
+        return f"{self.scheme.value}:{self.digest}"
+
+
+class Role(Enum):
+    """How an item may share layers.
+
+    ORDINARY: with other ordinary items, as the strategy likes. OWN: the app's own code of a
+    directory, only with OWN and GENERATED items, unless the plan has a single layer.
+    GENERATED: written by regpush itself (links, /tmp); always in the top layer.
+    """
+
+    ORDINARY = "ordinary"
+    OWN = "own"
+    GENERATED = "generated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """The smallest thing that moves between layers.
+
+    `path`: where it lies in the image, absolute (`/gnu/store/…-hello-2.12`); a generated
+    item has a name in parentheses instead. `name`: without hash and version. `origin`: the
+    deriver's name likewise, else the name. `size`: bytes, uncompressed, on the source's
+    word. `references`: paths of other items, without itself. `parents`: metadata of the
+    directories above it, where the source knows them. `entries`: opens the item; may be
+    called any number of times and from any thread, gives the same sorted entries each
+    time, and raises SourceError when that cannot be. Nothing else touches the item, and it
+    need not exist on this machine until it is called.
+    """
+
+    path: str
+    name: str
+    origin: str
+    identity: Identity
+    size: int
+    entries: Callable[[], Iterator[Entry]] = field(compare=False, repr=False)
+    references: tuple[str, ...] = ()
+    parents: tuple[Entry, ...] = ()
+    role: Role = Role.ORDINARY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closure:
+    """Items, dependencies first, and the paths of those that were asked for.
+
+    `system` is the platform as the source says it (`x86_64-linux`), or None. Built by
+    `Closure.build`, which orders and checks.
+    """
+
+    roots: tuple[str, ...]
+    items: tuple[Item, ...]
+    system: str | None = None
+    _by_path: Mapping[str, Item] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_path = MappingProxyType({item.path: item for item in self.items})
+        object.__setattr__(self, "_by_path", by_path)
+
+    @classmethod
+    def build(
+        cls, roots: tuple[str, ...], items: tuple[Item, ...], *, system: str | None = None
+    ) -> Closure:
+        """Sort `items` so that dependencies come first, ties by path.
+
+        Raises SourceError for two items of one path, a root or a reference that is no
+        item, and a cycle of references.
+        """
+        by_path: dict[str, Item] = {}
+        for item in sorted(items, key=lambda item: item.path):
+            if item.path in by_path:
+                raise SourceError(f"two items own the same path: {printable(item.path)}")
+            by_path[item.path] = item
+        for root in roots:
+            if root not in by_path:
+                raise SourceError(f"not among the items of the closure: {printable(root)}")
+        return cls(roots=roots, items=tuple(_dependencies_first(by_path)), system=system)
+
+    def __getitem__(self, path: str) -> Item:
+        return self._by_path[path]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._by_path
+
+    def with_items(self, extra: tuple[Item, ...]) -> Closure:
+        """This closure and `extra` items, which are roots as well."""
+        roots = self.roots + tuple(item.path for item in extra)
+        return Closure.build(roots, self.items + extra, system=self.system)
+
+
+def _dependencies_first(by_path: Mapping[str, Item]) -> Iterator[Item]:
+    done: set[str] = set()
+    for start in by_path:
+        if start in done:
+            continue
+        walk: list[tuple[str, Iterator[str]]] = [(start, iter(sorted(by_path[start].references)))]
+        on_the_way = {start}
+        while walk:
+            path, references = walk[-1]
+            for reference in references:
+                if reference not in by_path:
+                    raise SourceError(
+                        f"{printable(path)} refers to {printable(reference)}, "
+                        "which is not in the closure"
+                    )
+                if reference in on_the_way:
+                    raise SourceError(
+                        f"items refer to each other in a cycle: {printable(reference)}"
+                    )
+                if reference not in done:
+                    on_the_way.add(reference)
+                    walk.append((reference, iter(sorted(by_path[reference].references))))
+                    break
+            else:
+                walk.pop()
+                on_the_way.discard(path)
+                done.add(path)
+                yield by_path[path]

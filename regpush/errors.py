@@ -1,0 +1,87 @@
+"""What can go wrong, and the exit code that tells a pipeline what to do about it.
+
+    RegpushError              1  a bug of ours, when nothing below fits
+    ├── UsageError            2  the command line, a reference, or other input is wrong
+    ├── AuthError             3  the registry wants credentials, or others than it was given
+    ├── RefusedError          4  the registry said no, and will say no again
+    ├── TransientError        5  the network or the registry failed; a rerun is safe
+    ├── TagConflictError      6  a tag holds something this push may not replace
+    ├── BudgetExceededError   7  the push would send more than it was allowed
+    ├── VerificationError     8  what the registry holds is not what was pushed
+    ├── SourceError           9  the source failed: unreadable, changing, invalid
+    └── CancelledError      130  the user pressed Ctrl-C (143 after SIGTERM)
+
+Every message is one line: what was wrong, where, and what to do. None carries a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RegpushError(Exception):
+    """Base of every error regpush raises on purpose; `str()` is the line for the user."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(RegpushError):
+    """The command line, a reference, an option or another input is wrong."""
+
+    exit_code = 2
+
+
+class AuthError(RegpushError):
+    """The registry wants credentials, or others than it was given."""
+
+    exit_code = 3
+
+
+class RefusedError(RegpushError):
+    """The registry refused for good: forbidden, over quota, unknown repository."""
+
+    exit_code = 4
+
+
+class TransientError(RegpushError):
+    """The network or the registry failed even after retries; running again is safe."""
+
+    exit_code = 5
+
+
+class TagConflictError(RegpushError):
+    """A tag holds something that this push may not replace."""
+
+    exit_code = 6
+
+
+class BudgetExceededError(RegpushError):
+    """The push would send more bytes than it was allowed to."""
+
+    exit_code = 7
+
+
+class VerificationError(RegpushError):
+    """What the registry holds is not what was pushed."""
+
+    exit_code = 8
+
+
+class SourceError(RegpushError):
+    """The source failed: unreadable, changed while read, not valid, or not packable."""
+
+    exit_code = 9
+
+
+class CancelledError(RegpushError):
+    """The push was cancelled from outside before it finished; no tag was moved."""
+
+    exit_code = 130
+
+
+def printable(name: str | bytes) -> str:
+    """`name` on one line and free of terminal control characters, for an error message."""
+    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )

@@ -1,0 +1,235 @@
+"""Reading a tree off the disk: entries in archive order, contents under guard.
+
+Everything is bytes: names on disk have no encoding. Nothing follows a symbolic link.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from regpush.entry import Entry, Kind, OnDisk, Profile
+from regpush.errors import SourceError, printable
+
+# NONBLOCK: a file that became a FIFO meanwhile must not hold us up.
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
+
+
+def walk(
+    root: bytes,
+    at: bytes,
+    profile: Profile,
+    *,
+    leave_out: Callable[[bytes, bool], bool] | None = None,
+    stop_at: Collection[bytes] = (),
+    xattrs: bool = False,
+) -> list[Entry]:
+    """List `root` and all below it as entries under the image path `at`, sorted bytewise.
+
+    `leave_out(path, is_directory)` and `stop_at` take paths relative to `root`; what is left
+    out, or stopped at, is not listed, nor is anything below it. With `at` empty, `root`
+    itself gives no entry: it is the image's root. Raises SourceError, naming the path, for
+    what cannot be read, for sockets, FIFOs and devices, and for names that layers reserve.
+    """
+    entries: list[Entry] = []
+    links: dict[bytes, tuple[int, int]] = {}
+
+    def add(path: bytes, relative: bytes, status: os.stat_result) -> None:
+        image_path = at + b"/" + relative if at and relative else at or relative
+        entry = _entry(path, image_path, status, profile, xattrs)
+        entries.append(entry)
+        if profile is Profile.TREE and entry.kind is Kind.FILE and status.st_nlink > 1:
+            links[image_path] = (status.st_dev, status.st_ino)
+
+    try:
+        status = os.lstat(root)
+    except OSError as error:
+        raise unreadable(root, error) from error
+    if at:
+        add(root, b"", status)
+    pending = [(root, b"")] if stat.S_ISDIR(status.st_mode) else []
+    while pending:
+        directory, prefix = pending.pop()
+        try:
+            with os.scandir(directory) as children:
+                for child in children:
+                    relative = prefix + child.name
+                    is_directory = child.is_dir(follow_symlinks=False)
+                    if relative in stop_at or (leave_out and leave_out(relative, is_directory)):
+                        continue
+                    add(child.path, relative, child.stat(follow_symlinks=False))
+                    if is_directory:
+                        pending.append((child.path, relative + b"/"))
+        except OSError as error:
+            raise unreadable(error.filename or directory, error) from error
+    entries.sort(key=lambda entry: entry.path)
+    return _link(entries, links) if links else entries
+
+
+def directory_entry(path: bytes, at: bytes, profile: Profile, *, xattrs: bool = False) -> Entry:
+    """The entry of one directory, without what is in it. Raises SourceError."""
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return _entry(path, at, status, profile, xattrs)
+
+
+def _entry(path: bytes, at: bytes, status: os.stat_result, profile: Profile, xattrs: bool) -> Entry:
+    name = at.rsplit(b"/", 1)[-1]
+    if name.startswith(b".wh."):
+        raise SourceError(
+            f"{printable(path)}: names beginning '.wh.' mark deletions in layers and cannot be packed"
+        )
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        kind, size, link = Kind.FILE, status.st_size, b""
+    elif stat.S_ISDIR(mode):
+        kind, size, link = Kind.DIRECTORY, 0, b""
+    elif stat.S_ISLNK(mode):
+        kind, size, link = Kind.SYMLINK, 0, os.readlink(path)
+    else:
+        raise SourceError(f"{printable(path)}: {_special(mode)} cannot be packed into a layer")
+    return Entry(
+        path=at,
+        kind=kind,
+        mode=_mode(mode, kind, profile),
+        uid=status.st_uid if profile is Profile.TREE else 0,
+        gid=status.st_gid if profile is Profile.TREE else 0,
+        size=size,
+        link=link,
+        xattrs=_xattrs(path) if xattrs else (),
+        content=OnDisk(path, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        if kind is Kind.FILE
+        else b"",
+    )
+
+
+def _mode(mode: int, kind: Kind, profile: Profile) -> int:
+    if kind is Kind.SYMLINK:
+        return 0o777
+    if profile is Profile.TREE:
+        return stat.S_IMODE(mode)
+    user = mode >> 6 & 7
+    others = user & 5
+    return user << 6 | others << 3 | others
+
+
+def _special(mode: int) -> str:
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    if stat.S_ISFIFO(mode):
+        return "a FIFO"
+    return "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "a special file"
+
+
+def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    # Linux only, as the images are; elsewhere there are none to keep.
+    if not hasattr(os, "listxattr"):
+        return ()
+    names = sorted(os.listxattr(path, follow_symlinks=False))
+    return tuple(
+        (os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names
+    )
+
+
+def _link(entries: list[Entry], inodes: dict[bytes, tuple[int, int]]) -> list[Entry]:
+    """Make every name of an inode but the first a hard link to the first."""
+    first: dict[tuple[int, int], bytes] = {}
+    linked: list[Entry] = []
+    for entry in entries:
+        inode = inodes.get(entry.path)
+        target = first.setdefault(inode, entry.path) if inode else entry.path
+        if target == entry.path:
+            linked.append(entry)
+        else:
+            linked.append(
+                replace(entry, kind=Kind.HARDLINK, link=target, size=0, xattrs=(), content=b"")
+            )
+    return linked
+
+
+class GuardedFile:
+    """A listed file, opened to be read once, whole, and found unchanged at the end.
+
+    A context manager. `finish` raises SourceError naming the file if it grew, shrank or
+    was written to since it was listed: its length and stat are compared, not trusted.
+    """
+
+    def __init__(self, entry: Entry, content: OnDisk) -> None:
+        self._entry = entry
+        self._content = content
+        self._left = entry.size
+        try:
+            self._fd = os.open(content.path, _OPEN)
+        except OSError as error:
+            raise unreadable(content.path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill `view`, or less at the end; the count of bytes, 0 once all were read."""
+        want = min(len(view), self._left)
+        if not want:
+            return 0
+        try:
+            count = os.readv(self._fd, [view[:want]])
+        except OSError as error:
+            raise unreadable(self._content.path, error) from error
+        if not count:
+            raise _changed(self._content.path)
+        self._left -= count
+        return count
+
+    def finish(self) -> None:
+        """Check that everything was read and nothing changed meanwhile."""
+        status = os.fstat(self._fd)
+        if self._left or (
+            status.st_size != self._entry.size
+            or status.st_ino != self._content.inode
+            or status.st_mtime_ns != self._content.mtime_ns
+            or status.st_ctime_ns != self._content.ctime_ns
+        ):
+            raise _changed(self._content.path)
+
+
+def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
+    """The content of a file entry in pieces of at most `size` bytes, under guard.
+
+    A piece is valid until the next is asked for. Raises SourceError as `GuardedFile` does.
+    """
+    content = entry.content
+    if isinstance(content, bytes):
+        if content:
+            yield content
+        return
+    with GuardedFile(entry, content) as file:
+        view = memoryview(bytearray(min(size, entry.size)))
+        while count := file.readinto(view):
+            yield view[:count]
+        file.finish()
+
+
+def _changed(path: bytes) -> SourceError:
+    return SourceError(
+        f"{printable(path)}: changed while it was being read; push from a copy that holds still"
+    )
+
+
+def unreadable(path: str | bytes, error: OSError) -> SourceError:
+    """The one-line SourceError for an OSError at `path`."""
+    reason = error.strerror or type(error).__name__
+    return SourceError(f"cannot read {printable(path)}: {reason}")

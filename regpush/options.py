@@ -1,0 +1,158 @@
+"""What a user may ask for: one record, whoever fills it in.
+
+Flags, the configuration file and library callers all end here. Each station of the flow
+takes its own part of the record. Nothing in here reads the environment; what the machine
+says stands in `settings.Settings`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+from regpush.entry import Profile
+from regpush.errors import UsageError, printable
+
+MAX_LAYERS = 127
+"""Layers an image may have at most: overlayfs and Docker set it (registry.md, Manifests)."""
+
+
+class Reuse(Enum):
+    """What makes a layer of a previous image count as the one that is wanted.
+
+    RECIPE trusts what writers of the repository annotated. CONTENT takes only a blob whose
+    diff ID this run derived. NONE makes every layer anew.
+    """
+
+    RECIPE = "recipe"
+    CONTENT = "content"
+    NONE = "none"
+
+
+class Algorithm(Enum):
+    """Layer compression."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """An algorithm and its level: gzip 1 (fast) or 9 (best), zstd 1 to 19, none 0."""
+
+    algorithm: Algorithm = Algorithm.GZIP
+    level: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Compression:
+        """Read `gzip[:fast|best]`, `zstd[:1-19]` or `none`. Raises UsageError."""
+        match text.partition(":"):
+            case ("gzip", _, "" | "fast") if not text.endswith(":"):
+                return cls(Algorithm.GZIP, 1)
+            case ("gzip", _, "best"):
+                return cls(Algorithm.GZIP, 9)
+            case ("zstd", "", ""):
+                return cls(Algorithm.ZSTD, 3)
+            case ("zstd", _, level) if re.fullmatch(r"[1-9]|1[0-9]", level, re.ASCII):
+                return cls(Algorithm.ZSTD, int(level))
+            case ("none", "", ""):
+                return cls(Algorithm.NONE, 0)
+        raise UsageError(
+            f"bad compression '{printable(text)}': gzip, gzip:fast, gzip:best, zstd, "
+            "zstd:1 to zstd:19, or none"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """How a target becomes items.
+
+    `root_dir`: where a directory lands in the image. `preserve`: keep modes, owners and hard
+    links below `root_dir` too, as always with `/`. `preserve_xattrs`: extended attributes
+    as well. `allow_secrets`: gitignore patterns of files that look like secrets and are
+    wanted all the same.
+    """
+
+    root_dir: str = "/app"
+    preserve: bool = False
+    preserve_xattrs: bool = False
+    allow_secrets: tuple[str, ...] = ()
+
+    @property
+    def profile(self) -> Profile:
+        """The archive profile for a directory."""
+        tree = self.preserve or self.preserve_xattrs or self.root_dir == "/"
+        return Profile.TREE if tree else Profile.STORE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerOptions:
+    """How items become layers.
+
+    `compression` None is the default one, which accepts whatever a reusable layer was
+    compressed with. `reuse_from`: references of images to reuse layers of.
+    """
+
+    strategy: str = "stable"
+    max_layers: int = 64
+    compression: Compression | None = None
+    reuse: Reuse = Reuse.RECIPE
+    reuse_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions:
+    """The image's configuration, as `docker run` and `docker inspect` know it.
+
+    `symlinks`: (path in the image, target) pairs. `created`: seconds since the epoch, or
+    None for the fixed default. `platform`: `os/architecture[/variant]`, or None to find out.
+    `base`: reference of the image to build on, or None for an empty one.
+    """
+
+    base: str | None = None
+    platform: str | None = None
+    created: int | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    expose: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+    symlinks: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryOptions:
+    """How to talk to registries, and which tags to move.
+
+    `tags`: empty means the reference's own, or `latest`. `retry_times`: further attempts
+    after the first. `check`: HEAD every blob even where the image is known to be there.
+    """
+
+    tags: tuple[str, ...] = ()
+    by_digest: bool = False
+    replace_index: bool = False
+    check: bool = False
+    plain_http: bool = False
+    ca_file: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    retry_times: int = 4
+    jobs: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions:
+    """Everything a push can be told. `cache` False leaves the local index alone."""
+
+    source: SourceOptions = SourceOptions()
+    layers: LayerOptions = LayerOptions()
+    image: ImageOptions = ImageOptions()
+    registry: RegistryOptions = RegistryOptions()
+    cache: bool = True
