@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from regpush.digest import Digest
-from regpush.entry import Entry
+from regpush.entry import Entry, Profile
 from regpush.errors import SourceError, printable
 
 
@@ -80,12 +80,14 @@ class Item:
 class Closure:
     """Items, dependencies first, and the paths of those that were asked for.
 
-    `system` is the platform as the source says it (`x86_64-linux`), or None. Built by
-    `Closure.build`, which orders and checks.
+    `profile` is how the entries of all items are normalised. `system` is the platform as
+    the source says it (`x86_64-linux`), or None. Built by `Closure.build`, which orders and
+    checks.
     """
 
     roots: tuple[str, ...]
     items: tuple[Item, ...]
+    profile: Profile = Profile.STORE
     system: str | None = None
     _by_path: Mapping[str, Item] = field(init=False, repr=False, compare=False)
 
@@ -95,7 +97,12 @@ class Closure:
 
     @classmethod
     def build(
-        cls, roots: tuple[str, ...], items: tuple[Item, ...], *, system: str | None = None
+        cls,
+        roots: tuple[str, ...],
+        items: tuple[Item, ...],
+        *,
+        profile: Profile = Profile.STORE,
+        system: str | None = None,
     ) -> Closure:
         """Sort `items` so that dependencies come first, ties by path.
 
@@ -110,7 +117,8 @@ class Closure:
         for root in roots:
             if root not in by_path:
                 raise SourceError(f"not among the items of the closure: {printable(root)}")
-        return cls(roots=roots, items=tuple(_dependencies_first(by_path)), system=system)
+        ordered = tuple(_dependencies_first(by_path))
+        return cls(roots=roots, items=ordered, profile=profile, system=system)
 
     def __getitem__(self, path: str) -> Item:
         return self._by_path[path]
@@ -119,9 +127,9 @@ class Closure:
         return path in self._by_path
 
     def with_items(self, extra: tuple[Item, ...]) -> Closure:
-        """This closure and `extra` items, which are roots as well."""
+        """A closure of these items and `extra` ones, which are roots as well."""
         roots = self.roots + tuple(item.path for item in extra)
-        return Closure.build(roots, self.items + extra, system=self.system)
+        return Closure.build(roots, self.items + extra, profile=self.profile, system=self.system)
 
 
 def _dependencies_first(by_path: Mapping[str, Item]) -> Iterator[Item]:

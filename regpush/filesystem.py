@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -24,16 +24,18 @@ def walk(
     at: bytes,
     profile: Profile,
     *,
+    tops: Sequence[bytes] = (b"",),
     leave_out: Callable[[bytes, bool], bool] | None = None,
     stop_at: Collection[bytes] = (),
     xattrs: bool = False,
 ) -> list[Entry]:
     """List `root` and all below it as entries under the image path `at`, sorted bytewise.
 
-    `leave_out(path, is_directory)` and `stop_at` take paths relative to `root`; what is left
-    out, or stopped at, is not listed, nor is anything below it. With `at` empty, `root`
-    itself gives no entry: it is the image's root. Raises SourceError, naming the path, for
-    what cannot be read, for sockets, FIFOs and devices, and for names that layers reserve.
+    `tops` narrows that to these paths and all below them. They, `leave_out(path,
+    is_directory)` and `stop_at` are relative to `root`; what is left out, or stopped at, is
+    not listed, nor is anything below it. With `at` empty, `root` itself gives no entry: it
+    is the image's root. Raises SourceError, naming the path, for what cannot be read, for
+    sockets, FIFOs and devices, and for names that layers reserve.
     """
     entries: list[Entry] = []
     links: dict[bytes, tuple[int, int]] = {}
@@ -45,13 +47,17 @@ def walk(
         if profile is Profile.TREE and entry.kind is Kind.FILE and status.st_nlink > 1:
             links[image_path] = (status.st_dev, status.st_ino)
 
-    try:
-        status = os.lstat(root)
-    except OSError as error:
-        raise unreadable(root, error) from error
-    if at:
-        add(root, b"", status)
-    pending = [(root, b"")] if stat.S_ISDIR(status.st_mode) else []
+    pending: list[tuple[bytes, bytes]] = []
+    for top in tops:
+        path = root + b"/" + top if top else root
+        try:
+            status = os.lstat(path)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        if at or top:
+            add(path, top, status)
+        if stat.S_ISDIR(status.st_mode):
+            pending.append((path, top + b"/" if top else b""))
     while pending:
         directory, prefix = pending.pop()
         try:
@@ -83,7 +89,7 @@ def _entry(path: bytes, at: bytes, status: os.stat_result, profile: Profile, xat
     name = at.rsplit(b"/", 1)[-1]
     if name.startswith(b".wh."):
         raise SourceError(
-            f"{printable(path)}: names beginning '.wh.' mark deletions in layers and cannot be packed"
+            f"{printable(path)}: names beginning '.wh.' mark deletions in layers; rename it"
         )
     mode = status.st_mode
     if stat.S_ISREG(mode):

@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import platformdirs
-
 from regpush.errors import UsageError, printable
 
 NIX_STORE = "/nix/store"
@@ -53,12 +51,7 @@ class Settings:
 def _cache_dir(environ: Mapping[str, str], home: str | None) -> str | None:
     if xdg := environ.get("XDG_CACHE_HOME"):
         return os.path.join(xdg, "regpush")
-    if not home:
-        return None
-    # platformdirs knows the place of each system, but asks the process's own environment.
-    place = platformdirs.user_cache_dir("regpush", appauthor=False)
-    own_home = os.path.expanduser("~")
-    return os.path.join(home, os.path.relpath(place, own_home))
+    return os.path.join(home, ".cache", "regpush") if home else None
 
 
 def _auth_files(environ: Mapping[str, str], home: str | None) -> tuple[str, ...]:

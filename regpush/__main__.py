@@ -1,0 +1,5 @@
+"""`python -m regpush`."""
+
+from regpush.cli import main
+
+main()

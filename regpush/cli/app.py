@@ -1,0 +1,286 @@
+"""The commands, and how every outcome becomes an exit code and at most one line of error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from regpush.cancel import Cancellation
+from regpush.cli.flags import Flags, Format, from_environ, with_flags
+from regpush.errors import CancelledError, RegpushError, UsageError, printable
+
+_COMMANDS = ("push", "plan", "inspect", "serve", "demo")
+_OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
+
+app = typer.Typer(
+    name="regpush",
+    help="Push an application straight into an OCI registry as a layered image.\n\n"
+    "`regpush TARGET --to REF` pushes; only what changed crosses the network.",
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="A directory, a store path or a link to one (./result), or a closure file.",
+        show_default=False,
+    ),
+]
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the command line and return the exit code; errors are one line on stderr."""
+    words = list(arguments) or ["--help"]
+    if words[0] not in (*_COMMANDS, *_OWN_FLAGS, "-h"):
+        words.insert(0, "push")
+    defaults = from_environ(environ)
+    try:
+        code = app(
+            words,
+            prog_name="regpush",
+            standalone_mode=False,
+            default_map={"push": defaults, "plan": defaults},
+        )
+    except RegpushError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("cancelled", CancelledError.exit_code)
+    except BrokenPipeError:
+        # Whoever read our stdout has gone: nothing is left to tell, nor to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if message := _usage(error):
+            return _fail(f"{message}; see regpush --help", UsageError.exit_code)
+        if environ.get("REGPUSH_DEBUG"):
+            traceback.print_exc()
+        return _fail(
+            f"a bug of regpush: {type(error).__name__}: {error}; "
+            "REGPUSH_DEBUG=1 shows where, please report it",
+            RegpushError.exit_code,
+        )
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> str | None:
+    """The message of typer's own errors, whose classes have moved between its versions."""
+    format_message = getattr(error, "format_message", None)
+    return str(format_message()).rstrip(".") if callable(format_message) else None
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"regpush: {printable(message)}\n")
+    return code
+
+
+@contextmanager
+def _stoppable() -> Iterator[Cancellation]:
+    """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for it."""
+    cancel = Cancellation()
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        cancel.cancel()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    except CancelledError as error:
+        _fail(str(error), 0)
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@app.command()
+@with_flags
+def push(flags: Flags, target: Target) -> None:
+    """Push TARGET to a registry. The default command: `regpush TARGET --to REF`."""
+    from regpush import pipeline
+    from regpush.cli import table
+    from regpush.cli.progress import showing
+
+    password = _password(flags)
+    with _stoppable() as cancel:
+        with showing(flags.progress, sys.stderr) as notify:
+            result = pipeline.push(
+                target,
+                to=flags.to,
+                options=flags.options(password),
+                notify=notify,
+                cancel=cancel,
+            )
+        report = result.to_json()
+        if flags.progress.value != "none":
+            _say_table(table.layers(result, _width()), table.summary(result))
+        if flags.metadata_file:
+            _save(flags.metadata_file, json.dumps(report, indent=1) + "\n")
+        if flags.digest_file:
+            _save(flags.digest_file, f"{result.digest}\n")
+        _print(json.dumps(report) if flags.format is Format.JSON else result.ref)
+
+
+@app.command()
+@with_flags
+def plan(
+    flags: Flags,
+    target: Target,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Pack what would be sent, to know its size and digest."),
+    ] = False,
+) -> None:
+    """Say what a push would send, and send nothing."""
+    from regpush import pipeline
+    from regpush.cli import table
+    from regpush.cli.progress import showing
+
+    password = _password(flags)
+    with _stoppable() as cancel:
+        with showing(flags.progress, sys.stderr) as notify:
+            result = pipeline.plan(
+                target,
+                to=flags.to,
+                options=flags.options(password),
+                notify=notify,
+                cancel=cancel,
+                exact=exact,
+            )
+        report = result.to_json()
+        if flags.metadata_file:
+            _save(flags.metadata_file, json.dumps(report, indent=1) + "\n")
+        if flags.format is Format.JSON:
+            _print(json.dumps(report))
+        else:
+            _print("\n".join([*table.layers(result, _width()), table.summary(result)]))
+
+
+@app.command()
+def inspect(
+    reference: Annotated[str, typer.Argument(metavar="REF", show_default=False)],
+    platform: Annotated[str | None, typer.Option(help="Which image of several.")] = None,
+    format: Annotated[Format, typer.Option(help="On stdout.")] = Format.TEXT,  # noqa: A002  the flag's name
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Use http.")] = False,
+    ca_file: Annotated[str | None, typer.Option(help="Certificates to trust.")] = None,
+    username: Annotated[str | None, typer.Option(help="With --password-stdin.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from stdin.")
+    ] = False,
+) -> None:
+    """Show what an image in a registry holds, layer by layer."""
+    from regpush import inspect as inspecting
+    from regpush.cli import table
+    from regpush.events import ignore
+    from regpush.image import Platform
+    from regpush.options import RegistryOptions
+    from regpush.reference import Reference
+    from regpush.registry.client import Access, Client
+    from regpush.settings import Settings
+
+    options = RegistryOptions(
+        plain_http=plain_http,
+        ca_file=ca_file,
+        username=username,
+        password=_read_password(username, password_stdin),
+    )
+    parsed = Reference.parse(reference)
+    wanted = Platform.parse(platform) if platform else None
+    settings = Settings.from_environ(os.environ)
+    with (
+        _stoppable() as cancel,
+        Client(options, settings, notify=ignore, cancel=cancel) as client,
+    ):
+        found = inspecting.inspect(parsed, client.repository(parsed, Access.PULL), wanted)
+    report = found.to_json()
+    if format is Format.JSON:
+        _print(json.dumps(report))
+        return
+    head = [report["ref"], f"{report['platform']}, created {report['created']}"]
+    head += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
+    _print("\n".join([*map(printable, head), "", *table.inspection(found, _width())]))
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 5000,
+    directory: Annotated[
+        str, typer.Option("--dir", help="Where blobs and manifests are kept.")
+    ] = "./registry",
+) -> None:
+    """Run a registry for development on this machine, until Ctrl-C."""
+    from regpush import embedded
+
+    embedded.serve(directory, port=port, ready=lambda host: _note(f"serving on http://{host}"))
+
+
+@app.command()
+def demo() -> None:
+    """Push a sample app twice to a registry of its own, and show what crossed the network."""
+    from regpush import demo as demonstration
+
+    with _stoppable() as cancel:
+        demonstration.run(_print, _width(), cancel)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from regpush import __version__
+
+        _print(f"regpush {__version__}")
+
+
+def _password(flags: Flags) -> str | None:
+    return _read_password(flags.username, flags.password_stdin)
+
+
+def _read_password(username: str | None, from_stdin: bool) -> str | None:
+    if bool(username) != from_stdin:
+        raise UsageError("--username and --password-stdin go together")
+    return sys.stdin.readline().rstrip("\r\n") if from_stdin else None
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((160, 24)).columns if sys.stderr.isatty() else 200
+
+
+def _say_table(lines: list[str], summary: str) -> None:
+    sys.stderr.write("\n".join([*lines, summary, ""]))
+    sys.stderr.flush()
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"regpush: {line}\n")
+    sys.stderr.flush()
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _save(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"cannot write {printable(path)}: {reason}") from error

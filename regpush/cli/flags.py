@@ -1,0 +1,293 @@
+"""Flags and `REGPUSH_*` variables to options: the one place where text becomes records."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from regpush.errors import UsageError, printable
+from regpush.options import (
+    Compression,
+    ImageOptions,
+    LayerOptions,
+    PushOptions,
+    RegistryOptions,
+    Reuse,
+    SourceOptions,
+)
+
+_IMAGE, _LAYERS, _SOURCE = "The image", "Layers and reuse", "The target"
+_REGISTRY, _OUTPUT = "The registry", "Output"
+
+
+class Format(StrEnum):
+    """What a command writes on stdout."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Progress(StrEnum):
+    """What a command writes on stderr while it works."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What was said on the command line, as text. Shared by the commands that plan."""
+
+    to: Annotated[
+        str,
+        _option(_REGISTRY, "Where to: registry/repository[:tag].", "--to", metavar="REF"),
+    ]
+    tag: Annotated[
+        list[str],
+        _option(_REGISTRY, "A tag to move; repeatable. Default: REF's, or latest.", "-t", "--tag"),
+    ] = field(default_factory=list)
+    by_digest: Annotated[bool, _option(_REGISTRY, "Move no tag at all.", "--by-digest")] = False
+    replace_index: Annotated[
+        bool,
+        _option(_REGISTRY, "Let the image replace one for several platforms.", "--replace-index"),
+    ] = False
+    check: Annotated[
+        bool, _option(_REGISTRY, "Ask for every blob, even of an unchanged image.", "--check")
+    ] = False
+    plain_http: Annotated[
+        bool, _option(_REGISTRY, "Use http; loopback registries need no flag.", "--plain-http")
+    ] = False
+    ca_file: Annotated[
+        str | None,
+        _option(_REGISTRY, "Certificates to trust besides the system's.", "--ca-file"),
+    ] = None
+    username: Annotated[
+        str | None, _option(_REGISTRY, "User name, with --password-stdin.", "--username")
+    ] = None
+    password_stdin: Annotated[
+        bool, _option(_REGISTRY, "Read the password from stdin.", "--password-stdin")
+    ] = False
+    retry_times: Annotated[
+        int, _option(_REGISTRY, "Further attempts after a failed one (4).", "--retry-times", min=0)
+    ] = 4
+    jobs: Annotated[
+        int, _option(_REGISTRY, "Layers sent at a time (4).", "-j", "--jobs", min=1, max=64)
+    ] = 4
+    root_dir: Annotated[
+        str,
+        _option(_SOURCE, "Where a directory lands in the image (/app).", "--root-dir"),
+    ] = "/app"
+    preserve: Annotated[
+        bool,
+        _option(_SOURCE, "Keep owners, all modes and hard links, as for --root-dir /.",
+                "--preserve"),
+    ] = False  # fmt: skip
+    preserve_xattrs: Annotated[
+        bool, _option(_SOURCE, "Keep extended attributes too.", "--preserve-xattrs")
+    ] = False
+    allow_secret: Annotated[
+        list[str],
+        _option(_SOURCE, "Push files of this pattern though they look secret; repeatable.",
+                "--allow-secret", metavar="PATTERN"),
+    ] = field(default_factory=list)  # fmt: skip
+    layers: Annotated[
+        str,
+        _option(_LAYERS, "Strategy: stable (default), app-deps, size, popularity, single.",
+                "--layers"),
+    ] = "stable"  # fmt: skip
+    max_layers: Annotated[
+        int, _option(_LAYERS, "Layers at most, 1 to 127 (64).", "--max-layers")
+    ] = 64
+    compression: Annotated[
+        str | None,
+        _option(_LAYERS, "gzip[:fast|best], zstd[:1-19] or none. Default: gzip, and whatever a "
+                "reused layer has.", "--compression"),
+    ] = None  # fmt: skip
+    reuse: Annotated[
+        Reuse,
+        _option(_LAYERS, "Trust recipes (default), only contents, or nothing.", "--reuse"),
+    ] = Reuse.RECIPE
+    reuse_from: Annotated[
+        list[str],
+        _option(_LAYERS, "Another image to reuse layers of; repeatable.", "--reuse-from",
+                metavar="REF"),
+    ] = field(default_factory=list)  # fmt: skip
+    no_cache: Annotated[bool, _option(_LAYERS, "Leave the local index alone.", "--no-cache")] = (
+        False
+    )
+    env: Annotated[
+        list[str], _option(_IMAGE, "NAME=VALUE; repeatable.", "-e", "--env", metavar="VAR")
+    ] = field(default_factory=list)
+    label: Annotated[list[str], _option(_IMAGE, "KEY=VALUE; repeatable.", "-l", "--label")] = field(
+        default_factory=list
+    )
+    annotation: Annotated[
+        list[str], _option(_IMAGE, "KEY=VALUE; repeatable.", "-a", "--annotation")
+    ] = field(default_factory=list)
+    entrypoint: Annotated[
+        list[str],
+        _option(_IMAGE, "Program and arguments: words, or a JSON list; repeatable. A path such "
+                "as bin/app is relative to the target.", "--entrypoint", metavar="WORDS"),
+    ] = field(default_factory=list)  # fmt: skip
+    cmd: Annotated[
+        list[str],
+        _option(_IMAGE, "Default arguments, written likewise.", "--cmd", metavar="WORDS"),
+    ] = field(default_factory=list)
+    user: Annotated[str, _option(_IMAGE, "User, or user:group.", "-u", "--user")] = ""
+    workdir: Annotated[str, _option(_IMAGE, "Working directory.", "-w", "--workdir")] = ""
+    expose: Annotated[
+        list[str], _option(_IMAGE, "Port, such as 8080 or 53/udp; repeatable.", "--expose")
+    ] = field(default_factory=list)
+    volume: Annotated[list[str], _option(_IMAGE, "Path of a volume; repeatable.", "--volume")] = (
+        field(default_factory=list)
+    )
+    stop_signal: Annotated[str, _option(_IMAGE, "Such as SIGTERM.", "--stop-signal")] = ""
+    symlink: Annotated[
+        list[str],
+        _option(_IMAGE, "A link in the image: /bin=bin makes /bin point to the target's bin; "
+                "repeatable.", "-S", "--symlink", metavar="SOURCE=TARGET"),
+    ] = field(default_factory=list)  # fmt: skip
+    platform: Annotated[
+        str | None, _option(_IMAGE, "Such as linux/arm64. Default: found out.", "--platform")
+    ] = None
+    created: Annotated[
+        int | None,
+        _option(_IMAGE, "Seconds since 1970; default SOURCE_DATE_EPOCH, else 1.", "--created",
+                min=0, max=253402300799),
+    ] = None  # fmt: skip
+    format: Annotated[
+        Format, _option(_OUTPUT, "On stdout: text (default) or json.", "--format")
+    ] = Format.TEXT
+    metadata_file: Annotated[
+        str | None, _option(_OUTPUT, "Write the JSON report here as well.", "--metadata-file")
+    ] = None
+    digest_file: Annotated[
+        str | None, _option(_OUTPUT, "Write the digest here as well.", "--digest-file")
+    ] = None
+    progress: Annotated[
+        Progress, _option(_OUTPUT, "auto (default), plain or none.", "--progress")
+    ] = Progress.AUTO
+
+    def options(self, password: str | None) -> PushOptions:
+        """The record these flags spell. Raises UsageError naming the flag."""
+        return PushOptions(
+            source=SourceOptions(
+                root_dir=self.root_dir,
+                preserve=self.preserve,
+                preserve_xattrs=self.preserve_xattrs,
+                allow_secrets=tuple(self.allow_secret),
+            ),
+            layers=LayerOptions(
+                strategy=self.layers,
+                max_layers=self.max_layers,
+                compression=Compression.parse(self.compression) if self.compression else None,
+                reuse=self.reuse,
+                reuse_from=tuple(self.reuse_from),
+            ),
+            image=ImageOptions(
+                platform=self.platform,
+                created=self.created,
+                env=_pairs("--env", self.env),
+                labels=_pairs("--label", self.label),
+                annotations=_pairs("--annotation", self.annotation),
+                entrypoint=_words("--entrypoint", self.entrypoint),
+                cmd=_words("--cmd", self.cmd),
+                user=self.user,
+                workdir=self.workdir,
+                expose=tuple(self.expose),
+                volumes=tuple(self.volume),
+                stop_signal=self.stop_signal,
+                symlinks=_pairs("--symlink", self.symlink),
+            ),
+            registry=RegistryOptions(
+                tags=tuple(self.tag),
+                by_digest=self.by_digest,
+                replace_index=self.replace_index,
+                check=self.check,
+                plain_http=self.plain_http,
+                ca_file=self.ca_file,
+                username=self.username,
+                password=password,
+                retry_times=self.retry_times,
+                jobs=self.jobs,
+            ),
+            cache=not self.no_cache,
+        )
+
+
+def with_flags(run: Callable[..., None]) -> Callable[..., None]:
+    """Give `run(flags, **others)` a flag for every field of `Flags`, for typer to see."""
+    hints = get_type_hints(Flags, include_extras=True)
+    own = inspect.signature(run, eval_str=True)
+    others = [p for p in own.parameters.values() if p.name != "flags"]
+    shared = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(one),
+            annotation=hints[one.name],
+        )
+        for one in fields(Flags)
+    ]
+
+    def command(**values: Any) -> None:
+        said = {one.name: values.pop(one.name) for one in fields(Flags)}
+        run(flags=Flags(**said), **values)
+
+    command.__doc__ = run.__doc__
+    command.__name__ = run.__name__
+    command.__signature__ = own.replace(parameters=[*others, *shared])  # type: ignore[attr-defined]  # read by inspect.signature, as PEP 362 says
+    command.__annotations__ = {p.name: p.annotation for p in [*others, *shared]}
+    return command
+
+
+def _default(one: Any) -> Any:
+    if one.default is not MISSING:
+        return one.default
+    return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()
+
+
+def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Defaults of flags by `REGPUSH_<FLAG>`; a list has one value a line."""
+    hints = get_type_hints(Flags)
+    values: dict[str, Any] = {}
+    for name, hint in hints.items():
+        text = environ.get(f"REGPUSH_{name.upper()}")
+        if text is not None:
+            values[name] = text.splitlines() if hint == list[str] else text
+    return values
+
+
+def _pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"bad {flag} '{printable(text)}': write it as NAME=VALUE")
+        pairs.append((key, value))
+    return tuple(pairs)
+
+
+def _words(flag: str, texts: list[str]) -> tuple[str, ...]:
+    words: list[str] = []
+    for text in texts:
+        try:
+            parsed = json.loads(text) if text.startswith("[") else shlex.split(text)
+        except ValueError as error:
+            raise UsageError(f"bad {flag} '{printable(text)}': {error}") from error
+        if not all(isinstance(word, str) for word in parsed):
+            raise UsageError(f"bad {flag} '{printable(text)}': a list of strings is wanted")
+        words += parsed
+    return tuple(words)

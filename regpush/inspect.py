@@ -1,0 +1,87 @@
+"""Reading an image back from a registry: what it holds, as far as it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from regpush.digest import INDEXES, Descriptor
+from regpush.errors import RefusedError, UsageError
+from regpush.image import Image, Platform, child_for, parse_manifest
+from regpush.reference import Reference
+from regpush.registry.client import Repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """An image as the registry has it, under the name it was asked for by."""
+
+    reference: Reference
+    image: Image
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Digest, platform, run configuration and layers, bottom first."""
+        image = self.image
+        config = json.loads(image.config)
+        manifest = json.loads(image.manifest)
+        return {
+            "schema": 1,
+            "ref": str(self.reference.with_digest(image.descriptor.digest)),
+            "digest": str(image.descriptor.digest),
+            "media_type": image.descriptor.media_type,
+            "platform": str(image.platform),
+            "created": config.get("created"),
+            "annotations": manifest.get("annotations") or {},
+            "config": config.get("config") or {},
+            "layers": [
+                {
+                    "digest": str(layer.descriptor.digest),
+                    "media_type": layer.descriptor.media_type,
+                    "size": layer.descriptor.size,
+                    "diff_id": str(layer.diff_id),
+                    "uncompressed_size": layer.uncompressed_size,
+                    "recipe": str(layer.recipe) if layer.recipe else None,
+                    "items": list(layer.items),
+                }
+                for layer in image.layers
+            ],
+        }
+
+
+def inspect(reference: Reference, repository: Repository, platform: Platform | None) -> Inspection:
+    """Read the image `reference` names; of an index the one for `platform`.
+
+    Raises RefusedError where there is none, UsageError where an index needs a platform,
+    VerificationError for what is no image.
+    """
+    version = str(reference.digest) if reference.digest else reference.tag or "latest"
+    manifest = repository.get_manifest(version)
+    if manifest is None:
+        raise RefusedError(f"no such image: {reference}")
+    if manifest.media_type in INDEXES:
+        child = child_for(manifest.data, platform) if platform else None
+        if child is None:
+            where = f"{platform} is not one of them; " if platform else ""
+            raise UsageError(
+                f"{reference} is an image for several platforms; {where}say which: "
+                f"--platform {' or '.join(_platforms(manifest.data)) or 'os/architecture'}"
+            )
+        manifest = repository.get_manifest(str(child.digest))
+        if manifest is None:
+            raise RefusedError(f"{reference}: the registry lacks {child.digest}")
+    config = Descriptor.from_json(parse_manifest(manifest.data)["config"])
+    return Inspection(
+        reference=reference, image=Image.parse(manifest.data, repository.get_blob(config))
+    )
+
+
+def _platforms(index: bytes) -> list[str]:
+    found = []
+    for child in json.loads(index).get("manifests") or []:
+        where = child.get("platform") or {}
+        parts = [where.get("os"), where.get("architecture"), where.get("variant")]
+        if all(parts[:2]) and parts[0] != "unknown":
+            found.append("/".join(filter(None, parts)))
+    return found

@@ -1,0 +1,190 @@
+"""A planned layer becomes a stream of compressed bytes that knows its digests at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from regpush.archive import ArchiveOptions, pack
+from regpush.compression import MEDIA_TYPE, compressor
+from regpush.digest import Descriptor, Digest
+from regpush.image import Layer
+from regpush.options import Algorithm, Compression
+from regpush.reuse import annotate, recipe
+from regpush.strategies.plan import PlannedLayer
+
+Progress = Callable[[int], None]
+"""Called with uncompressed bytes read so far in this attempt; may raise to stop the work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSource:
+    """A planned layer and everything that decides its bytes. Opened any number of times."""
+
+    index: int
+    planned: PlannedLayer
+    recipe: Digest
+    archive: ArchiveOptions
+    compression: Compression
+
+    @classmethod
+    def of(
+        cls, index: int, planned: PlannedLayer, archive: ArchiveOptions, compression: Compression
+    ) -> LayerSource:
+        """The source of layer `index` (from the bottom) of a plan."""
+        return cls(
+            index=index,
+            planned=planned,
+            recipe=recipe(planned.items, archive),
+            archive=archive,
+            compression=compression,
+        )
+
+    @property
+    def size(self) -> int:
+        """Uncompressed bytes, an estimate: the sizes of the items."""
+        return sum(item.size for item in self.planned.items)
+
+    @property
+    def media_type(self) -> str:
+        """What a layer made anew will be."""
+        return MEDIA_TYPE[self.compression.algorithm]
+
+    def open(self, progress: Progress) -> LayerStream:
+        """Start packing from the beginning."""
+        return LayerStream(self, progress)
+
+    def diff_id(self, progress: Progress) -> tuple[Digest, int]:
+        """Read everything once, without compressing: the diff ID and uncompressed bytes."""
+        sha256, read = hashlib.sha256(), 0
+        for block in pack(self.planned.items, self.archive):
+            sha256.update(block)
+            read += len(block)
+            progress(read)
+        return Digest("sha256", sha256.hexdigest()), read
+
+
+class LayerStream:
+    """One pass over a layer: packed, compressed, and hashed on both sides.
+
+    Iterating gives the blob's bytes, once. After the last, `digest` and `size` are those of
+    the blob, `diff_id` and `uncompressed_size` those of the archive in it.
+    """
+
+    def __init__(self, source: LayerSource, progress: Progress) -> None:
+        self._source = source
+        self._progress = progress
+        self._archive = hashlib.sha256()
+        stored = source.compression.algorithm is Algorithm.NONE
+        self._blob = self._archive if stored else hashlib.sha256()
+        self.size = 0
+        self.uncompressed_size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        stream = compressor(self._source.compression)
+        for block in pack(self._source.planned.items, self._source.archive):
+            self._archive.update(block)
+            self.uncompressed_size += len(block)
+            self._progress(self.uncompressed_size)
+            if chunk := stream.compress(block):
+                yield self._count(chunk)
+        if chunk := stream.flush():
+            yield self._count(chunk)
+
+    def _count(self, chunk: bytes) -> bytes:
+        self.size += len(chunk)
+        if self._blob is not self._archive:
+            self._blob.update(chunk)
+        return chunk
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the blob."""
+        return Digest("sha256", self._blob.hexdigest())
+
+    @property
+    def diff_id(self) -> Digest:
+        """The digest of the uncompressed archive."""
+        return Digest("sha256", self._archive.hexdigest())
+
+    def layer(self) -> Layer:
+        """The record of what was packed; only after the last byte."""
+        source = self._source
+        made = Layer(
+            descriptor=Descriptor(media_type=source.media_type, digest=self.digest, size=self.size),
+            diff_id=self.diff_id,
+        )
+        return annotate(made, source.planned.items, source.recipe, self.uncompressed_size)
+
+
+class Spool:
+    """The memory that all workers together may fill with blobs not yet named."""
+
+    def __init__(self, budget: int = 32 << 20) -> None:
+        self._left = budget
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes if they are left; never waits."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Return `size` bytes taken before."""
+        with self._lock:
+            self._left += size
+
+
+class Spooled:
+    """The beginning of a stream in memory, as much as the spool has room for.
+
+    A context manager that gives its memory back. With `whole`, all of the blob is in
+    `chunks`; else iterating gives the blob's bytes once, freeing them as they go, and then
+    the rest of the stream: a `BlobStream`.
+    """
+
+    def __init__(self, stream: LayerStream, spool: Spool) -> None:
+        self.stream = stream
+        self.chunks: list[bytes] = []
+        self.whole = False
+        self._spool = spool
+        self._rest = iter(stream)
+        self._next = b""
+
+    def __enter__(self) -> Self:
+        for chunk in self._rest:
+            if not self._spool.take(len(chunk)):
+                self._next = chunk
+                return self
+            self.chunks.append(chunk)
+        self.whole = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.give_back(sum(map(len, self.chunks)))
+        self.chunks = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.chunks:
+            chunk = self.chunks.pop(0)
+            self._spool.give_back(len(chunk))
+            yield chunk
+        if self._next:
+            yield self._next
+        yield from self._rest
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the blob, after the last byte."""
+        return self.stream.digest
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blob, after the last."""
+        return self.stream.size

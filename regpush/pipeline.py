@@ -1,0 +1,252 @@
+"""The whole flow on one screen: target, closure, plan, layers, image, registry.
+
+`push` and `plan` are what the command line and library users call. Both may run in any
+thread, report by events, and stop within moments of `Cancellation.cancel`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from regpush.archive import RECIPE_VERSION
+from regpush.cancel import Cancellation
+from regpush.digest import OCI_MANIFEST
+from regpush.events import Action, Listener, ignore
+from regpush.image import Image, Layer, build, check_options
+from regpush.index import Index
+from regpush.layers import LayerStream, Spool
+from regpush.options import PushOptions, Reuse
+from regpush.prepare import Prepared, Run, prepare, tags_to_move
+from regpush.push import Transfer, Wanted, find_layers, move_tags, place_layers, push_image
+from regpush.reference import Reference
+from regpush.registry.client import Access, Client
+from regpush.report import LayerReport, PushResult, Tense
+from regpush.reuse import DryRun, Placed, annotate, lacks_recipes
+from regpush.settings import Settings
+
+
+def push(
+    target: str,
+    *,
+    to: str,
+    options: PushOptions | None = None,
+    settings: Settings | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+) -> PushResult:
+    """Put `target` into the registry as the image `to` and let its tags name it.
+
+    `settings` are by default what the environment says. Raises a RegpushError; no tag was
+    moved then, unless the error is about the tags themselves, which are moved last.
+    """
+    with _run(to, options, settings, notify, cancel) as run:
+        prepared = prepare(target, run)
+        placed = _unchanged(prepared, run)
+        if not placed:
+            placed = place_layers(prepared.wanted, _transfer(prepared, run))
+        image = _build([one.layer for one in placed], prepared)
+        there = () if run.options.registry.check else prepared.tags_of(image)
+        known = bool(there) or prepared.holds(image, run.repository)
+        if run.options.registry.check or not known:
+            push_image(image, run.repository)
+        move_tags(image, run.repository, run.tags, there, notify)
+        run.index.remember([one.layer for one in placed], run.repository.name)
+        return _result(image, prepared, placed, run)
+
+
+def plan(
+    target: str,
+    *,
+    to: str,
+    options: PushOptions | None = None,
+    settings: Settings | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+    exact: bool = False,
+) -> PushResult:
+    """What `push` would do, without sending anything.
+
+    Layers that would be uploaded have estimated sizes and no digests; with `exact` they are
+    packed to find out. Raises as `push` does.
+    """
+    with _run(to, options, settings, notify, cancel) as run:
+        prepared = prepare(target, run)
+        placed: list[Placed | None] = list(_unchanged(prepared, run))
+        if not placed:
+            store = DryRun(run.repository, run.beside)
+            placed = find_layers(prepared.wanted, store, run.cancel)
+        if exact:
+            pairs = zip(placed, prepared.wanted, strict=True)
+            placed = [one or _packed(wanted, run) for one, wanted in pairs]
+        known = [one for one in placed if one]
+        if len(known) < len(placed):
+            return _estimate(prepared, placed, run)
+        image = _build([one.layer for one in known], prepared)
+        return replace(_result(image, prepared, known, run), tense=Tense.PLANNED)
+
+
+@contextmanager
+def _run(
+    to: str,
+    options: PushOptions | None,
+    settings: Settings | None,
+    notify: Listener,
+    cancel: Cancellation | None,
+) -> Iterator[Run]:
+    options = options or PushOptions()
+    settings = settings or Settings.from_environ(os.environ)
+    reference = Reference.parse(to)
+    tags = tags_to_move(reference, options)
+    if options.image.created is None:
+        image = replace(options.image, created=settings.source_date_epoch)
+        options = replace(options, image=image)
+    check_options(options.image)
+    stop = Cancellation(cancel)
+    with (
+        Client(options.registry, settings, notify=notify, cancel=stop) as client,
+        Index(settings.cache_dir if options.cache else None) as index,
+    ):
+        yield Run(
+            reference=reference,
+            tags=tags,
+            options=options,
+            settings=settings,
+            client=client,
+            repository=client.repository(reference, Access.PUSH),
+            index=index,
+            notify=notify,
+            cancel=stop,
+        )
+
+
+def _unchanged(prepared: Prepared, run: Run) -> list[Placed]:
+    """All layers, where an image in the repository is exactly the one to be built.
+
+    Nothing needs asking then: a registry holds the blobs of the manifests it serves.
+    """
+    if run.options.registry.check:
+        return []
+    for before in prepared.past.images:
+        if before.repository != run.repository.name:
+            continue
+        found = [_of_image(before.name, wanted) for wanted in prepared.wanted]
+        placed = [one for one in found if one]
+        if len(placed) == len(found):
+            image = _build([one.layer for one in placed], prepared)
+            if image.manifest == before.image.manifest:
+                return placed
+    return []
+
+
+def _of_image(name: str, wanted: Wanted) -> Placed | None:
+    for candidate in wanted.candidates:
+        if candidate.source == name:
+            items, layer = wanted.source.planned.items, candidate.layer
+            layer = annotate(layer, items, wanted.source.recipe, layer.uncompressed_size)
+            return Placed(layer=layer, action=Action.REUSED, why=f"as in {name}")
+    return None
+
+
+def _transfer(prepared: Prepared, run: Run) -> Transfer:
+    layers, images = run.options.layers, prepared.past.images
+    by_content = layers.reuse is Reuse.CONTENT or (
+        layers.reuse is Reuse.RECIPE and lacks_recipes(images)
+    )
+    return Transfer(
+        repository=run.repository,
+        content=images if by_content else (),
+        compression=layers.compression,
+        jobs=run.options.registry.jobs,
+        spool=Spool(),
+        notify=run.notify,
+        cancel=run.cancel,
+    )
+
+
+def _build(layers: Sequence[Layer], prepared: Prepared) -> Image:
+    return build(layers, prepared.image_options, prepared.platform, recipe_version=RECIPE_VERSION)
+
+
+def _packed(wanted: Wanted, run: Run) -> Placed:
+    """The layer as a push would make it, thrown away; and whether the registry has it."""
+    stream: LayerStream = wanted.source.open(lambda _: run.cancel.check())
+    for _ in stream:
+        pass
+    layer = stream.layer()
+    if run.repository.has_blob(layer.descriptor):
+        return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
+    return Placed(layer=layer, action=Action.UPLOADED, why=wanted.why)
+
+
+def _result(image: Image, prepared: Prepared, placed: Sequence[Placed], run: Run) -> PushResult:
+    there = prepared.tags_of(image)
+    held = bool(there) or prepared.holds(image, run.repository)
+    return PushResult(
+        image=run.repository.name,
+        tags=run.tags,
+        digest=image.descriptor.digest,
+        media_type=image.descriptor.media_type,
+        platform=str(prepared.platform),
+        changed=not (held and there >= set(run.tags)),
+        layers=tuple(
+            _known(wanted, one) for wanted, one in zip(prepared.wanted, placed, strict=True)
+        ),
+        uploaded_bytes=run.client.bytes_uploaded,
+        requests=run.client.requests,
+        seconds=time.monotonic() - run.started,
+    )
+
+
+def _estimate(prepared: Prepared, placed: Sequence[Placed | None], run: Run) -> PushResult:
+    return PushResult(
+        image=run.repository.name,
+        tags=run.tags,
+        digest=None,
+        media_type=OCI_MANIFEST,
+        platform=str(prepared.platform),
+        changed=True,
+        layers=tuple(
+            _known(wanted, one) if one else _unknown(wanted)
+            for wanted, one in zip(prepared.wanted, placed, strict=True)
+        ),
+        uploaded_bytes=run.client.bytes_uploaded,
+        requests=run.client.requests,
+        seconds=time.monotonic() - run.started,
+        tense=Tense.PLANNED,
+    )
+
+
+def _known(wanted: Wanted, placed: Placed) -> LayerReport:
+    layer = placed.layer
+    return LayerReport(
+        label=wanted.source.planned.label,
+        items=layer.items,
+        media_type=layer.descriptor.media_type,
+        size=layer.descriptor.size,
+        digest=layer.descriptor.digest,
+        diff_id=layer.diff_id,
+        uncompressed_size=layer.uncompressed_size,
+        recipe=layer.recipe,
+        action=placed.action,
+        why=placed.why,
+    )
+
+
+def _unknown(wanted: Wanted) -> LayerReport:
+    source = wanted.source
+    return LayerReport(
+        label=source.planned.label,
+        items=tuple(item.path for item in source.planned.items),
+        media_type=source.media_type,
+        size=source.size,
+        digest=None,
+        diff_id=None,
+        uncompressed_size=None,
+        recipe=source.recipe,
+        action=Action.UPLOADED,
+        why=wanted.why,
+    )

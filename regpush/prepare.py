@@ -1,0 +1,232 @@
+"""Everything that is known before the first layer is looked for: source, past, plan."""
+
+from __future__ import annotations
+
+import platform as machine
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from regpush import strategies
+from regpush.archive import ArchiveOptions
+from regpush.cancel import Cancellation
+from regpush.closure import Closure
+from regpush.digest import INDEXES
+from regpush.errors import TagConflictError, UsageError
+from regpush.events import LayersPlanned, Listener
+from regpush.generated import customisation
+from regpush.image import Image, Platform
+from regpush.index import Index
+from regpush.layers import LayerSource
+from regpush.options import Compression, ImageOptions, PushOptions, Reuse
+from regpush.previous import Past, look_back
+from regpush.push import Wanted
+from regpush.reference import Reference
+from regpush.registry.client import Access, Client, Repository
+from regpush.reuse import Candidate, by_recipe
+from regpush.settings import Settings
+from regpush.sources import resolve
+from regpush.strategies.plan import PlanContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What stays the same from the beginning of a push to its end.
+
+    `tags` are those to move, none for a push by digest. `started` is of `time.monotonic`.
+    """
+
+    reference: Reference
+    tags: tuple[str, ...]
+    options: PushOptions
+    settings: Settings
+    client: Client
+    repository: Repository
+    index: Index
+    notify: Listener
+    cancel: Cancellation
+    started: float = field(default_factory=time.monotonic)
+
+    def beside(self, path: str) -> Repository:
+        """The repository `path` of the same registry, to read from."""
+        reference = Reference(registry=self.reference.registry, repository=path)
+        return self.client.repository(reference, Access.PULL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A target made ready: `wanted` are the layers of the plan, bottom first."""
+
+    image_options: ImageOptions
+    platform: Platform
+    past: Past
+    wanted: tuple[Wanted, ...]
+
+    def tags_of(self, image: Image) -> frozenset[str]:
+        """The tags that name exactly `image` already."""
+        return frozenset(
+            tag for tag, got in self.past.manifests.items() if got.data == image.manifest
+        )
+
+    def holds(self, image: Image, repository: Repository) -> bool:
+        """Whether `repository` was seen to hold `image`."""
+        return bool(self.tags_of(image)) or any(
+            before.repository == repository.name and before.image.manifest == image.manifest
+            for before in self.past.images
+        )
+
+
+def tags_to_move(reference: Reference, options: PushOptions) -> tuple[str, ...]:
+    """The tags asked for, the reference's own first. Raises UsageError."""
+    if reference.digest:
+        raise UsageError(f"cannot push to a digest: {reference}; leave out what follows '@'")
+    if options.registry.by_digest:
+        if options.registry.tags or reference.tag:
+            raise UsageError("--by-digest moves no tag: leave out -t and the reference's tag")
+        return ()
+    named = (reference.tag,) if reference.tag else ()
+    tags = tuple(dict.fromkeys((*named, *options.registry.tags))) or ("latest",)
+    for tag in tags:
+        reference.with_tag(tag)
+    return tags
+
+
+def prepare(target: str, run: Run) -> Prepared:
+    """Read the source and, at the same time, the images that were pushed before.
+
+    Raises what `resolve` and `look_back` raise, the source's errors first, UsageError, and
+    TagConflictError where a tag holds an image for several platforms.
+    """
+    options = run.options
+    strategies.check(options.layers.strategy, options.layers.max_layers)
+    others = [_other(text, run) for text in options.layers.reuse_from]
+    platform: Future[Platform] = Future()
+
+    def read() -> tuple[Closure, ImageOptions]:
+        closure = resolve(
+            target, options.source, run.settings.stores, notify=run.notify, cancel=run.cancel
+        )
+        platform.set_result(_platform(options.image, closure))
+        image_options = _absolute(options.image, closure)
+        item = customisation(closure, options.image.symlinks, root=closure.roots[0])
+        return closure.with_items((item,)) if item else closure, image_options
+
+    def look() -> Past:
+        return look_back(run.repository, run.tags, others, platform.result, run.notify)
+
+    (closure, image_options), past = _both(read, look, platform, run.cancel)
+    _refuse_indexes(past, run)
+    return Prepared(
+        image_options=image_options,
+        platform=platform.result(),
+        past=past,
+        wanted=_wanted(closure, past, run),
+    )
+
+
+def _both(
+    read: Callable[[], tuple[Closure, ImageOptions]],
+    look: Callable[[], Past],
+    platform: Future[Platform],
+    cancel: Cancellation,
+) -> tuple[tuple[Closure, ImageOptions], Past]:
+    """Look back in a thread while the source is read in this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+        looking = pool.submit(look)
+        try:
+            return read(), looking.result()
+        except BaseException as error:
+            cancel.cancel()
+            if not platform.done():
+                platform.set_exception(error)
+            raise
+
+
+def _other(text: str, run: Run) -> tuple[Repository, str]:
+    reference = Reference.parse(text)
+    version = str(reference.digest) if reference.digest else reference.tag or "latest"
+    return run.client.repository(reference, Access.PULL), version
+
+
+def _platform(options: ImageOptions, closure: Closure) -> Platform:
+    if options.platform:
+        return Platform.parse(options.platform)
+    if closure.system and (said := Platform.of_system(closure.system)):
+        return said
+    system = f"{machine.machine()}-{machine.system().lower()}"
+    here = Platform.of_system(system)
+    if here is None:
+        raise UsageError(f"what should the image run on? not {system}: say --platform linux/amd64")
+    return here
+
+
+def _absolute(options: ImageOptions, closure: Closure) -> ImageOptions:
+    """An entry point such as `bin/app` is one of the directory or profile that was asked for."""
+    program = options.entrypoint[0] if options.entrypoint else "/"
+    if program.startswith("/") or "/" not in program:
+        return options
+    path = f"{closure.roots[0].rstrip('/')}/{program.removeprefix('./')}"
+    return replace(options, entrypoint=(path, *options.entrypoint[1:]))
+
+
+def _refuse_indexes(past: Past, run: Run) -> None:
+    if run.options.registry.replace_index:
+        return
+    for tag in run.tags:
+        if tag in past.manifests and past.manifests[tag].media_type in INDEXES:
+            raise TagConflictError(
+                f"{run.repository.name}:{tag} is an image for several platforms; "
+                "--replace-index lets this one take its place"
+            )
+
+
+def _wanted(closure: Closure, past: Past, run: Run) -> tuple[Wanted, ...]:
+    layers = run.options.layers
+    context = PlanContext(max_layers=layers.max_layers)
+    planned = strategies.plan(closure, layers.strategy, context).layers
+    archive = ArchiveOptions(profile=closure.profile)
+    compression = layers.compression or Compression()
+    sources = [
+        LayerSource.of(index, one, archive, compression) for index, one in enumerate(planned)
+    ]
+    run.notify(
+        LayersPlanned(
+            labels=tuple(one.label for one in planned),
+            sizes=tuple(source.size for source in sources),
+        )
+    )
+    why = _reasons(past, layers.reuse)
+    return tuple(
+        Wanted(source=source, candidates=_candidates(source, past, run), why=why(source))
+        for source in sources
+    )
+
+
+def _candidates(source: LayerSource, past: Past, run: Run) -> list[Candidate]:
+    layers = run.options.layers
+    if layers.reuse is not Reuse.RECIPE:
+        return []
+    return [
+        *by_recipe(source.recipe, past.images, layers.compression),
+        *run.index.recall(source.recipe, run.repository.name, layers.compression),
+    ]
+
+
+def _reasons(past: Past, reuse: Reuse) -> Callable[[LayerSource], str]:
+    """Why a layer must go, if it must, for people."""
+    before = {path for one in past.images for layer in one.image.layers for path in layer.items}
+
+    def why(source: LayerSource) -> str:
+        if reuse is Reuse.NONE:
+            return "nothing is to be reused"
+        if not past.images:
+            return "no previous image"
+        items = source.planned.items
+        new = [item.path for item in items if item.path not in before]
+        if not new:
+            return "changed"
+        names = ", ".join(path.rpartition("/")[2] for path in new[:2])
+        return f"new: {names}" + (f" and {len(new) - 2} more" if len(new) > 2 else "")
+
+    return why

@@ -1,0 +1,132 @@
+"""Finding the images that were pushed before: what a push from nothing knows about the past.
+
+Anything wrong with a previous image is a miss that the report mentions, never an error: it
+may be another artifact, damaged, or for another platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import takewhile
+
+from regpush.digest import INDEXES, Descriptor
+from regpush.errors import AuthError, RefusedError, VerificationError
+from regpush.events import Listener, Note
+from regpush.image import Image, Platform, child_for, parse_manifest
+from regpush.registry.client import Manifest, Repository
+from regpush.reuse import PreviousImage
+
+LISTED = 8
+"""Tags looked at where the tags asked for, and `latest`, give nothing."""
+
+_CONNECTIONS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What was found: manifests by tag asked for, and the images they lead to, nearest first."""
+
+    manifests: dict[str, Manifest]
+    images: tuple[PreviousImage, ...]
+
+
+def look_back(
+    repository: Repository,
+    tags: Sequence[str],
+    others: Sequence[tuple[Repository, str]],
+    platform: Callable[[], Platform],
+    notify: Listener,
+) -> Past:
+    """Read the images that `tags`, `latest` and `others` name, else some that are listed.
+
+    `tags` are those about to be moved; `others` are (repository, tag or digest) pairs that
+    the user named. `platform` may wait: it is called when manifests are at hand. Raises only
+    what would stop the push itself: AuthError, TransientError, RefusedError.
+    """
+    asked = list(dict.fromkeys([*tags, "latest"]))
+    places = [*others, *((repository, tag) for tag in asked)]
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
+
+        def read(place: tuple[Repository, str]) -> tuple[Manifest | None, PreviousImage | None]:
+            return _read(*place, platform, notify)
+
+        results = list(pool.map(read, places))
+        images = [image for _, image in results if image]
+        if not images:
+            listed = nearest(repository.list_tags(), tags)
+            found = pool.map(read, ((repository, tag) for tag in listed if tag not in asked))
+            images = [image for _, image in found if image]
+    own = results[len(others) :]
+    manifests = {tag: got for tag, (got, _) in zip(asked, own, strict=True) if got}
+    return Past(manifests=manifests, images=_distinct(images))
+
+
+def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """The few of `listed` most likely to be recent: like `tags` first, then the highest.
+
+    Lists carry no times. Tags of referrers and signatures are passed over.
+    """
+    images = [tag for tag in listed if not tag.startswith(("sha256-", "sha512-"))]
+
+    def likeness(tag: str) -> int:
+        return max((_common(tag, other) for other in tags), default=0)
+
+    return sorted(images, key=lambda tag: (likeness(tag), _natural(tag)), reverse=True)[:LISTED]
+
+
+def _common(one: str, other: str) -> int:
+    """The length of the prefix that two tags share."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _natural(tag: str) -> list[tuple[int, int, str]]:
+    """A sort key in which 1.10 comes after 1.9."""
+    key: list[tuple[int, int, str]] = []
+    while tag:
+        digits = "".join(takewhile(lambda c: "0" <= c <= "9", tag))
+        letters = "" if digits else "".join(takewhile(lambda c: not "0" <= c <= "9", tag))
+        key.append((1, int(digits), "") if digits else (0, 0, letters))
+        tag = tag[len(digits or letters) :]
+    return key
+
+
+def _read(
+    repository: Repository, reference: str, platform: Callable[[], Platform], notify: Listener
+) -> tuple[Manifest | None, PreviousImage | None]:
+    manifest = repository.get_manifest(reference)
+    separator = "@" if ":" in reference else ":"
+    name = f"{repository.name}{separator}{reference}"
+    if manifest is None:
+        return None, None
+    try:
+        image = _image(repository, manifest, platform)
+    except (VerificationError, RefusedError, AuthError) as error:
+        notify(Note(message=f"{name} gives nothing to reuse: {error}"))
+        return manifest, None
+    if image is None:
+        notify(Note(message=f"{name} has no image for {platform()}; nothing to reuse there"))
+        return manifest, None
+    return manifest, PreviousImage(name=name, repository=repository.name, image=image)
+
+
+def _image(
+    repository: Repository, manifest: Manifest, platform: Callable[[], Platform]
+) -> Image | None:
+    if manifest.media_type in INDEXES:
+        child = child_for(manifest.data, platform())
+        found = repository.get_manifest(str(child.digest)) if child else None
+        return _image(repository, found, platform) if found else None
+    config = Descriptor.from_json(parse_manifest(manifest.data)["config"])
+    image = Image.parse(manifest.data, repository.get_blob(config))
+    got, wanted = image.platform, platform()
+    same = (got.os, got.architecture) == (wanted.os, wanted.architecture)
+    return image if same else None
+
+
+def _distinct(images: Sequence[PreviousImage]) -> tuple[PreviousImage, ...]:
+    by_digest = {
+        (before.repository, before.image.descriptor.digest): before for before in reversed(images)
+    }
+    return tuple(reversed(by_digest.values()))

@@ -1,0 +1,120 @@
+"""The SQLite database beside a store: which paths are valid, and what they refer to.
+
+Nix and Guix share the tables `ValidPaths` and `Refs`. Nothing is ever written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import sqlite3
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from regpush.errors import SourceError, printable
+from regpush.sources import hashes
+from regpush.sources.path_info import PathInfo
+
+_BUSY_TIMEOUT_S = 10.0
+_INFOS = """
+    SELECT item.path, item.hash, item.narSize, item.deriver, referred.path
+    FROM wanted JOIN ValidPaths item ON item.id = wanted.id
+        LEFT JOIN Refs ON Refs.referrer = item.id
+        LEFT JOIN ValidPaths referred ON referred.id = Refs.reference
+    ORDER BY item.path, referred.path"""
+_ITEM = "WITH wanted(id) AS (SELECT id FROM ValidPaths WHERE path = ?)" + _INFOS
+_CLOSURE = (
+    """
+    WITH RECURSIVE wanted(id) AS (
+        SELECT id FROM ValidPaths WHERE path = ?
+        UNION SELECT reference FROM Refs JOIN wanted ON referrer = wanted.id)"""
+    + _INFOS
+)
+_Rows = list[tuple[object, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A store's database by its file name. Every method raises SourceError if it fails."""
+
+    path: str
+
+    def logical_root(self) -> str | None:
+        """The directory all valid paths are in (`/gnu/store`), or None if none is valid."""
+        rows = self._query("SELECT path FROM ValidPaths LIMIT 1")
+        return posixpath.dirname(str(rows[0][0])) if rows else None
+
+    def is_valid(self, path: str) -> bool:
+        """Whether the logical `path` is a valid store path."""
+        return bool(self._query("SELECT 1 FROM ValidPaths WHERE path = ?", path))
+
+    def is_nix(self) -> bool:
+        """Whether Nix keeps it: Guix's schema has no content addresses."""
+        columns = self._query("SELECT name FROM pragma_table_info('ValidPaths')")
+        return ("ca",) in columns
+
+    def closure(self, path: str) -> tuple[PathInfo, ...]:
+        """The logical `path` and all it refers to, however indirectly; empty if not valid."""
+        return tuple(self._infos(self._query(_CLOSURE, path)))
+
+    def path_info(self, path: str) -> PathInfo | None:
+        """What is known about the logical `path`, or None if it is not valid."""
+        return next(self._infos(self._query(_ITEM, path)), None)
+
+    def _infos(self, rows: _Rows) -> Iterator[PathInfo]:
+        references: dict[str, list[str]] = {}
+        facts = {}
+        for path, *fact, referred in rows:
+            found = references.setdefault(str(path), [])
+            facts[str(path)] = fact
+            if referred is not None and referred != path:
+                found.append(str(referred))
+        for path, (nar_hash, nar_size, deriver) in facts.items():
+            try:
+                digest = hashes.parse(nar_hash)
+            except ValueError as error:
+                raise SourceError(
+                    f"{printable(self.path)}: no valid hash for {printable(path)}: {error}"
+                ) from error
+            yield PathInfo(
+                path=path,
+                nar_hash=digest,
+                nar_size=nar_size if isinstance(nar_size, int) else 0,
+                deriver=str(deriver or ""),
+                references=tuple(references[path]),
+            )
+
+    def _query(self, query: str, *parameters: str) -> _Rows:
+        """Read-only. The database is in WAL mode, which asks for the log's files as well.
+
+        A user who may not write beside it can open it with `mode=ro` while another client
+        has these files open. When there is no log, nothing waits to be read from it and
+        `immutable=1` is right; with a log it would be stale.
+        """
+        try:
+            return self._run("mode=ro", query, parameters)
+        except sqlite3.OperationalError as error:
+            if os.path.exists(self.path + "-wal"):
+                raise self._unreadable(error) from error
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+        try:
+            rows = self._run("immutable=1", query, parameters)
+            if not os.path.exists(self.path + "-wal"):
+                return rows
+            # A writer came meanwhile, and now `mode=ro` works.
+            return self._run("mode=ro", query, parameters)
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def _run(self, how: str, query: str, parameters: tuple[str, ...]) -> _Rows:
+        uri = f"file:{urllib.parse.quote(os.path.abspath(self.path))}?{how}"
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
+        ) as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def _unreadable(self, error: sqlite3.Error) -> SourceError:
+        return SourceError(f"cannot read the store database {printable(self.path)}: {error}")

@@ -1,0 +1,71 @@
+"""The hash of a Nix archive, for items whose store does not tell it.
+
+Nix manual, "Nix Archive (NAR) Format".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+
+from regpush.digest import Digest
+from regpush.entry import Entry, Kind, Profile
+from regpush.filesystem import blocks, walk
+
+_ROOT = b"nar"
+
+
+def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Digest, int]:
+    """The sha256 of the archive of the file tree at `path`, and the archive's size in bytes.
+
+    `check` is called for each file and may raise. Raises SourceError for what cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    for part in _archive(os.fsencode(path), check):
+        digest.update(part)
+        size += len(part)
+    return Digest("sha256", digest.hexdigest()), size
+
+
+def _archive(path: bytes, check: Callable[[], None]) -> Iterator[bytes | memoryview]:
+    # Siblings are sorted by their names, not as whole paths, where a "-" precedes the "/".
+    entries = sorted(walk(path, _ROOT, Profile.STORE), key=lambda entry: entry.path.split(b"/"))
+    yield _strings(b"nix-archive-1")
+    depth = 0
+    for entry in entries:
+        check()
+        *above, name = entry.path.split(b"/")
+        yield _strings(b")", b")") * (depth - len(above))
+        depth = len(above)
+        if above:
+            yield _strings(b"entry", b"(", b"name", name, b"node")
+        yield from _node(entry)
+        if entry.kind is Kind.DIRECTORY:
+            depth += 1
+        elif above:
+            yield _strings(b")")
+    if depth:
+        yield _strings(b")", b")") * (depth - 1) + _strings(b")")
+
+
+def _node(entry: Entry) -> Iterator[bytes | memoryview]:
+    """One file-system object; that of a directory stays open."""
+    if entry.kind is Kind.DIRECTORY:
+        yield _strings(b"(", b"type", b"directory")
+    elif entry.kind is Kind.SYMLINK:
+        yield _strings(b"(", b"type", b"symlink", b"target", entry.link, b")")
+    else:
+        yield _strings(b"(", b"type", b"regular")
+        if entry.mode & 0o100:
+            yield _strings(b"executable", b"")
+        yield _strings(b"contents") + entry.size.to_bytes(8, "little")
+        yield from blocks(entry)
+        yield bytes(-entry.size % 8) + _strings(b")")
+
+
+def _strings(*values: bytes) -> bytes:
+    """Each value with its length (64 bits, little endian) before it, padded to 8 bytes."""
+    return b"".join(
+        len(value).to_bytes(8, "little") + value + bytes(-len(value) % 8) for value in values
+    )

@@ -1,0 +1,52 @@
+"""What a store knows about one of its items, and the item made of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from regpush.closure import Identity, Item, Scheme
+from regpush.digest import Digest
+from regpush.entry import Entry, Profile
+from regpush.errors import SourceError, printable
+from regpush.filesystem import walk
+from regpush.sources.store_path import item_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathInfo:
+    """One valid store path, as databases and closure files describe it.
+
+    `path` is logical (`/gnu/store/…`), `nar_size` in bytes, `deriver` empty where unknown;
+    `references` are logical paths, without the path itself.
+    """
+
+    path: str
+    nar_hash: Digest
+    nar_size: int
+    deriver: str
+    references: tuple[str, ...]
+
+
+def to_item(info: PathInfo, physical: str) -> Item:
+    """The item of `info`, whose files are at `physical` once somebody opens it."""
+    at = info.path.encode("utf-8", "surrogateescape").strip(b"/")
+
+    def entries() -> Iterator[Entry]:
+        if not os.path.lexists(physical):
+            raise SourceError(
+                f"{printable(info.path)}: valid in its store, but missing on disk; "
+                "repair the store or build the item again"
+            )
+        return iter(walk(os.fsencode(physical), at, Profile.STORE))
+
+    return Item(
+        path=info.path,
+        name=item_name(info.path),
+        origin=item_name(info.deriver or info.path),
+        identity=Identity(Scheme.NAR, info.nar_hash),
+        size=info.nar_size,
+        references=info.references,
+        entries=entries,
+    )

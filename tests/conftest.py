@@ -1,0 +1,77 @@
+"""Fixtures: running registries, a repository name per test, a proxy that counts and cuts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import trustme
+
+from tests.registry.servers import (
+    Login,
+    Registry,
+    run_docker_registry,
+    run_embedded_registry,
+)
+from tests.registry.wire import AfterCut, CountingProxy, StartProxy
+
+
+@pytest.fixture(scope="session")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with run_docker_registry(tmp_path_factory.mktemp("docker-registry")) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def docker_registry_htpasswd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    login = Login(username="alice", password="correct horse: battery")
+    directory = tmp_path_factory.mktemp("docker-registry-htpasswd")
+    with run_docker_registry(directory, login=login) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def docker_registry_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    directory = tmp_path_factory.mktemp("docker-registry-tls")
+    with run_docker_registry(directory, authority=trustme.CA()) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def embedded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with run_embedded_registry(tmp_path_factory.mktemp("embedded-registry")) as registry:
+        yield registry
+
+
+@pytest.fixture(
+    params=["docker_registry", "embedded_registry"], ids=["docker-registry", "embedded"]
+)
+def registry(request: pytest.FixtureRequest) -> Registry:
+    """Each of the plain registries in turn."""
+    found: Registry = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def repository() -> str:
+    """A repository name no other test uses."""
+    return f"tests/r{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def wire() -> Iterator[StartProxy]:
+    """Starts proxies in front of a registry; they end with the test."""
+    with ExitStack() as stack:
+
+        def start(
+            registry: Registry,
+            *,
+            cut_after_up: int | None = None,
+            after_cut: AfterCut = AfterCut.SERVE,
+        ) -> CountingProxy:
+            proxy = CountingProxy(registry.host, cut_after_up=cut_after_up, after_cut=after_cut)
+            return stack.enter_context(proxy)
+
+        yield start

@@ -1,0 +1,64 @@
+"""The programs of others that the tests run: on the PATH, in a cache, or a visible skip."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Debian packages whose programs are static, so that unpacking one is installing it.
+_FETCHABLE = {"docker-registry": "docker-registry", "umoci": "umoci"}
+_FETCH_TIMEOUT_S = 120.0
+
+
+def real_part(name: str) -> str:
+    """The path of program `name`. Where it is missing the test is skipped, and says so;
+    with REGPUSH_REQUIRE_REAL=1 it fails."""
+    path = find_part(name)
+    if path is not None:
+        return path
+    reason = f"the program '{name}' is not installed"
+    if os.environ.get("REGPUSH_REQUIRE_REAL") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@functools.cache
+def find_part(name: str) -> str | None:
+    """The path of program `name`, fetched into a cache where apt can, or None."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    found = shutil.which(name, path=search)
+    if found is None and name in _FETCHABLE:
+        found = _from_cache(name, _FETCHABLE[name])
+    return found
+
+
+def _from_cache(name: str, package: str) -> str | None:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    unpacked = Path(base, "regpush-tests", package)
+    if not unpacked.is_dir():
+        try:
+            _fetch(package, unpacked)
+        except (OSError, subprocess.SubprocessError):
+            return None  # offline, no apt lists, read-only home: the skip says what is missing
+    return shutil.which(name, path=str(unpacked / "usr/bin"))
+
+
+def _fetch(package: str, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent) as scratch:
+
+        def run(*command: str) -> None:
+            subprocess.run(
+                command, cwd=scratch, check=True, capture_output=True, timeout=_FETCH_TIMEOUT_S
+            )
+
+        run("apt-get", "download", package)
+        (archive,) = Path(scratch).glob("*.deb")
+        run("dpkg-deb", "-x", archive.name, "root")
+        Path(scratch, "root").rename(destination)  # whole or not at all
