@@ -60,7 +60,7 @@ def customisation(
 
 
 def _link(path: str, target: str, root: str) -> Entry:
-    normal = posixpath.normpath("/" + path)
+    normal = posixpath.normpath("/" + path.strip("/"))
     if normal == "/" or ".." in path.split("/") or "\0" in path + target or not target:
         raise UsageError(f"bad link '{printable(path)}={printable(target)}': such as /bin=bin")
     if not target.startswith("/"):

@@ -8,6 +8,7 @@ formats: store object info").
 
 from __future__ import annotations
 
+import functools
 import json
 
 import posixpath
@@ -21,6 +22,7 @@ from regpush.errors import SourceError, UsageError, printable
 from regpush.filesystem import unreadable
 from regpush.settings import StoreLocation
 from regpush.sources import hashes
+from regpush.sources.database import Database
 from regpush.sources.nar import nar_hash
 from regpush.sources.path_info import PathInfo, to_item
 from regpush.sources.store import databases, physical_store
@@ -71,13 +73,40 @@ def resolve(path: str, stores: tuple[StoreLocation, ...], check: Callable[[], No
     except ValueError as error:
         raise UsageError(f"{printable(path)}: not a closure file: {error}") from error
     referred = {reference for item in listed.values() for reference in item.references}
-    store_of = functools.cache(functools.partial(_store_of, stores))
+    database_of = functools.cache(functools.partial(_database, stores))
     items = []
     for item in listed.values():
         check()
-        database, physical = store_of(*posixpath.split(item.path))
+        store, base = posixpath.split(item.path)
+        database = database_of(store)
+        if database:
+            store = physical_store(store, store, base, database)
+        physical = posixpath.join(store, base)
         items.append(to_item(_complete(item, database, physical, check), physical))
     return Closure.build(tuple(sorted(set(listed) - referred)), tuple(items))
+
+
+def _database(stores: tuple[StoreLocation, ...], store: str) -> Database | None:
+    """The database of the logical `store`, if this machine has it."""
+    found = (database for database in databases(store, stores) if database.logical_root() == store)
+    return next(found, None)
+
+
+def _complete(
+    item: _Listed, database: Database | None, physical: str, check: Callable[[], None]
+) -> PathInfo:
+    """`item` with the hash and size of its NAR."""
+    digest, size = item.nar_hash, item.nar_size
+    if digest is None:
+        known = database.path_info(item.path) if database else None
+        digest, size = (known.nar_hash, known.nar_size) if known else nar_hash(physical, check)
+    return PathInfo(
+        path=item.path,
+        nar_hash=digest,
+        nar_size=size or 0,
+        deriver=item.deriver,
+        references=item.references,
+    )
 
 
 def _check_complete(listed: Mapping[str, _Listed]) -> None:

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 from tests.registry.servers import Registry
 
@@ -144,7 +144,7 @@ class CountingProxy:
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
 
-    def __enter__(self) -> CountingProxy:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,0 +1,36 @@
+"""`python -m regpush.embedded --dir DIR [--port PORT]`: the registry alone, with a request log."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from regpush.embedded.server import run
+from regpush.errors import RegpushError
+
+
+def main() -> int:
+    """Serve until a signal comes. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m regpush.embedded")
+    parser.add_argument("--dir", type=Path, required=True, help="where blobs and tags are kept")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=5000, help="0 takes a free one")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        run(
+            arguments.dir,
+            host=arguments.host,
+            port=arguments.port,
+            announce=lambda url: logging.info("listening on %s", url),
+        )
+    except RegpushError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

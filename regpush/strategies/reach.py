@@ -1,0 +1,20 @@
+"""What each item brings with it: the closures of all items, as bit sets."""
+
+from __future__ import annotations
+
+from regpush.closure import Closure
+
+
+def closures(closure: Closure) -> dict[str, int]:
+    """For each path a bit set of its own closure: bit i is `closure.items[i]`, itself included.
+
+    Python's integers make a union of 20,000 items a matter of a microsecond; since
+    dependencies come first, an item's set is no longer than its own index.
+    """
+    sets: dict[str, int] = {}
+    for index, item in enumerate(closure.items):
+        own = 1 << index
+        for reference in item.references:
+            own |= sets[reference]
+        sets[item.path] = own
+    return sets
