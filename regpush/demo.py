@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from regpush import embedded
+from regpush.embedded import server
 from regpush.cancel import Cancellation
 from regpush.cli import table
 from regpush.errors import UsageError
@@ -46,7 +46,7 @@ def run(say: Callable[[str], None], width: int, cancel: Cancellation) -> None:
     with tempfile.TemporaryDirectory(prefix="regpush-demo-") as name:
         folder = Path(name)
         app = make_app(folder / "myapp")
-        with embedded.running(folder / "registry") as registry:
+        with server.running(str(folder / "registry")) as registry:
             to = f"{registry.host}/myapp"
             say(f"A registry of our own listens on http://{registry.host}.\n")
             say(f"$ regpush ./myapp --to {to}")

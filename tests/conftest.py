@@ -9,48 +9,42 @@ from contextlib import ExitStack
 import pytest
 import trustme
 
-from tests.registry.servers import (
-    Login,
-    Registry,
-    run_docker_registry,
-    run_embedded_registry,
-)
+from tests.registry.servers import DockerRegistry, EmbeddedRegistry, Login, Registry
 from tests.registry.wire import AfterCut, CountingProxy, StartProxy
 
 
 @pytest.fixture(scope="session")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with run_docker_registry(tmp_path_factory.mktemp("docker-registry")) as registry:
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    with DockerRegistry(tmp_path_factory.mktemp("docker-registry")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
-def docker_registry_htpasswd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def docker_registry_htpasswd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     login = Login(username="alice", password="correct horse: battery")
     directory = tmp_path_factory.mktemp("docker-registry-htpasswd")
-    with run_docker_registry(directory, login=login) as registry:
+    with DockerRegistry(directory, login=login) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
-def docker_registry_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def docker_registry_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     directory = tmp_path_factory.mktemp("docker-registry-tls")
-    with run_docker_registry(directory, authority=trustme.CA()) as registry:
+    with DockerRegistry(directory, authority=trustme.CA()) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
-def embedded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with run_embedded_registry(tmp_path_factory.mktemp("embedded-registry")) as registry:
+def embedded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRegistry]:
+    with EmbeddedRegistry(tmp_path_factory.mktemp("embedded-registry")) as registry:
         yield registry
 
 
-@pytest.fixture(
-    params=["docker_registry", "embedded_registry"], ids=["docker-registry", "embedded"]
-)
+@pytest.fixture(params=["docker-registry", "embedded"])
 def registry(request: pytest.FixtureRequest) -> Registry:
     """Each of the plain registries in turn."""
-    found: Registry = request.getfixturevalue(request.param)
+    fixture = {"docker-registry": "docker_registry", "embedded": "embedded_registry"}
+    found: Registry = request.getfixturevalue(fixture[request.param])
     return found
 
 

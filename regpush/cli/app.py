@@ -224,9 +224,9 @@ def serve(
     ] = "./registry",
 ) -> None:
     """Run a registry for development on this machine, until Ctrl-C."""
-    from regpush import embedded
+    from regpush.embedded import server
 
-    embedded.serve(directory, port=port, ready=lambda host: _note(f"serving on http://{host}"))
+    server.serve(directory, "127.0.0.1", port, lambda host: _note(f"serving on http://{host}"))
 
 
 @app.command()

@@ -1,8 +1,7 @@
-"""The embedded registry: distribution-spec v1.1 for development, blobs on disk.
+"""A registry for development, behind `regpush serve` and `regpush demo`.
 
-`serving` runs it in a thread, `run` in the foreground; both need the extra `registry`.
+It speaks the OCI distribution-spec v1.1, without referrers and without resumed uploads.
+
+`storage` knows the disk and no HTTP, `app` the routes and no disk, `server` runs the two.
+It has no authentication and no TLS: it is for the loopback interface.
 """
-
-from regpush.embedded.server import run, serving
-
-__all__ = ["run", "serving"]

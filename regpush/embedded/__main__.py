@@ -1,36 +1,34 @@
-"""`python -m regpush.embedded --dir DIR [--port PORT]`: the registry alone, with a request log."""
+"""`python -m regpush.embedded`: the registry in a process of its own."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-from pathlib import Path
 
-from regpush.embedded.server import run
 from regpush.errors import RegpushError
 
 
 def main() -> int:
-    """Serve until a signal comes. Returns the exit code."""
+    """Serve until a signal comes; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m regpush.embedded")
-    parser.add_argument("--dir", type=Path, required=True, help="where blobs and tags are kept")
+    parser.add_argument("--dir", required=True)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=5000, help="0 takes a free one")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser.add_argument("--port", type=int, default=5000)
+    options = parser.parse_args()
     try:
-        run(
-            arguments.dir,
-            host=arguments.host,
-            port=arguments.port,
-            announce=lambda url: logging.info("listening on %s", url),
-        )
+        from regpush.embedded.server import serve
+
+        serve(options.dir, options.host, options.port, _announce)
     except RegpushError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return 0
 
 
+def _announce(address: str) -> None:
+    sys.stdout.write(f"listening on http://{address}\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

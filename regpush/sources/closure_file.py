@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -238,7 +237,9 @@ def _from_info(key: str, info: Any, store_dir: str) -> _Listed:
 _REQUIRED = object()
 
 
-def _field(value: dict[str, Any], key: str, kind: type, where: str, default: Any = _REQUIRED) -> Any:
+def _field(
+    value: dict[str, Any], key: str, kind: type, where: str, default: Any = _REQUIRED
+) -> Any:
     """`value[key]`, which must be of `kind`; absent or null it is `default`, if there is one."""
     found = value.get(key)
     if found is None and default is not _REQUIRED:

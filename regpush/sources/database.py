@@ -18,20 +18,18 @@ from regpush.sources import hashes
 from regpush.sources.path_info import PathInfo
 
 _BUSY_TIMEOUT_S = 10.0
+# One query gives a row for each reference, and one for an item without any. The second
+# parameter says how far to go.
 _INFOS = """
+    WITH RECURSIVE wanted(id) AS (
+        SELECT id FROM ValidPaths WHERE path = ?
+        UNION SELECT reference FROM Refs JOIN wanted ON ? AND referrer = wanted.id)
     SELECT item.path, item.hash, item.narSize, item.deriver, referred.path
     FROM wanted JOIN ValidPaths item ON item.id = wanted.id
         LEFT JOIN Refs ON Refs.referrer = item.id
         LEFT JOIN ValidPaths referred ON referred.id = Refs.reference
     ORDER BY item.path, referred.path"""
-_ITEM = "WITH wanted(id) AS (SELECT id FROM ValidPaths WHERE path = ?)" + _INFOS
-_CLOSURE = (
-    """
-    WITH RECURSIVE wanted(id) AS (
-        SELECT id FROM ValidPaths WHERE path = ?
-        UNION SELECT reference FROM Refs JOIN wanted ON referrer = wanted.id)"""
-    + _INFOS
-)
+_ITEM, _CLOSURE = 0, 1
 _Rows = list[tuple[object, ...]]
 
 
@@ -57,11 +55,11 @@ class Database:
 
     def closure(self, path: str) -> tuple[PathInfo, ...]:
         """The logical `path` and all it refers to, however indirectly; empty if not valid."""
-        return tuple(self._infos(self._query(_CLOSURE, path)))
+        return tuple(self._infos(self._query(_INFOS, path, _CLOSURE)))
 
     def path_info(self, path: str) -> PathInfo | None:
         """What is known about the logical `path`, or None if it is not valid."""
-        return next(self._infos(self._query(_ITEM, path)), None)
+        return next(self._infos(self._query(_INFOS, path, _ITEM)), None)
 
     def _infos(self, rows: _Rows) -> Iterator[PathInfo]:
         references: dict[str, list[str]] = {}
@@ -86,7 +84,7 @@ class Database:
                 references=tuple(references[path]),
             )
 
-    def _query(self, query: str, *parameters: str) -> _Rows:
+    def _query(self, query: str, *parameters: str | int) -> _Rows:
         """Read-only. The database is in WAL mode, which asks for the log's files as well.
 
         A user who may not write beside it can open it with `mode=ro` while another client
@@ -109,7 +107,7 @@ class Database:
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
-    def _run(self, how: str, query: str, parameters: tuple[str, ...]) -> _Rows:
+    def _run(self, how: str, query: str, parameters: tuple[str | int, ...]) -> _Rows:
         uri = f"file:{urllib.parse.quote(os.path.abspath(self.path))}?{how}"
         with contextlib.closing(
             sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)

@@ -57,6 +57,8 @@ def _layout(folder: bytes, children: list[tuple[bytes, bool]]) -> _Layout | None
     """How the packages in `folder` lie, or None where it is no dependency folder."""
     if (b"pyvenv.cfg", False) in children:
         return _venv
+    if folder.endswith(b".bundle/ruby"):
+        return _gems  # and not `.bundle` itself, whose `config` is the app's own
     return _LAYOUTS.get(folder.rpartition(b"/")[2])
 
 
@@ -68,7 +70,7 @@ def _folders(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _npm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """npm documentation, "folders"; pnpm.io, "Symlinked node_modules structure"."""
+    """Folders and scopes (npm documentation, "folders"), and pnpm's `.pnpm`."""
     for name in tree.directories(folder):
         path = join(folder, name)
         if name.startswith(b"@"):
@@ -169,8 +171,8 @@ def _vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
                 yield _folder(join(folder, vendor, name), vendor + b"/" + name)
     else:
         for name in tree.directories(folder):
-            if name == b"bundle":
-                yield from _gems(tree, join(folder, name))
+            if name == b"bundle" and b"ruby" in tree.directories(join(folder, name)):
+                yield from _gems(tree, join(folder, name, b"ruby"))
             elif not name.startswith(b"."):
                 yield _folder(join(folder, name), name)
 
@@ -197,12 +199,10 @@ def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _gems(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`ruby/3.2.0/gems/rack-3.0.8` (Bundler documentation, "bundle config path")."""
-    if b"ruby" not in tree.directories(folder):
-        return
-    for version in tree.directories(join(folder, b"ruby")):
-        gems = join(folder, b"ruby", version, b"gems")
-        if b"gems" in tree.directories(join(folder, b"ruby", version)):
+    """`3.2.0/gems/rack-3.0.8` in a folder `ruby` (Bundler documentation, "bundle config path")."""
+    for version in tree.directories(folder):
+        gems = join(folder, version, b"gems")
+        if b"gems" in tree.directories(join(folder, version)):
             for gem in tree.directories(gems):
                 yield _folder(join(gems, gem), re.split(rb"-(?=\d)", gem, maxsplit=1)[0])
 
@@ -223,6 +223,5 @@ _LAYOUTS: dict[bytes, _Layout] = {
     b"site-packages": _python,
     b"dist-packages": _python,
     b"vendor": _vendor,
-    b".bundle": _gems,
 }
 """Folders by name; a virtual environment of another name is known by its `pyvenv.cfg`."""

@@ -71,11 +71,17 @@ def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
     return None
 
 
+def is_whole_store(directory: str, stores: tuple[StoreLocation, ...]) -> bool:
+    """Whether `directory` is a store itself, rather than an item in one."""
+    directory = os.path.realpath(directory)
+    return any(_same(directory, location) for location in stores) or _has_database(directory)
+
+
 def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bool:
     """Whether `directory` is a store: by its name, by a database beside it, or by `base` in one."""
     if any(_same(directory, location) for location in stores):
         return True
-    if any(os.path.exists(path) for path in _beside(directory)):
+    if _has_database(directory):
         return True
     return any(
         (root := database.logical_root()) and database.is_valid(posixpath.join(root, base))
@@ -168,6 +174,10 @@ def _kind(path: str, database: Database) -> str:
 
 def _same(directory: str, location: StoreLocation) -> bool:
     return directory in (location.logical, os.path.realpath(location.logical))
+
+
+def _has_database(directory: str) -> bool:
+    return any(os.path.exists(path) for path in _beside(directory))
 
 
 def _beside(directory: str) -> Iterator[str]:

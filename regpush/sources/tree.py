@@ -68,14 +68,14 @@ class Tree:
 
     def parents(self, path: bytes) -> tuple[Entry, ...]:
         """The directories above `path` that the tree knows, top first; never the image's root."""
-        above = [b"" for _ in range(1) if path and self.at]
-        above += [path[:cut] for cut, byte in enumerate(path) if byte == ord("/")]
-        return tuple(self._directory(directory) for directory in above)
-
-    def _directory(self, path: bytes) -> Entry:
-        return directory_entry(
-            self.on_disk(path), self.in_image(path), self.profile, xattrs=self.xattrs
-        )
+        above = []
+        while path:
+            path = path.rpartition(b"/")[0]
+            if image_path := self.in_image(path):
+                on_disk = self.on_disk(path)
+                entry = directory_entry(on_disk, image_path, self.profile, xattrs=self.xattrs)
+                above.append(entry)
+        return tuple(reversed(above))
 
 
 def join(*parts: bytes) -> bytes:

@@ -1,0 +1,68 @@
+"""Running regpush as its user does: a process of its own, with an empty home."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def report(self) -> dict:
+        """The JSON of `--format json`."""
+        return json.loads(self.stdout)
+
+    @property
+    def actions(self) -> list[str]:
+        """What became of each layer, bottom first."""
+        return [layer["action"] for layer in self.report["images"][0]["layers"]]
+
+    def ok(self) -> "Outcome":
+        assert self.code == 0, self.stderr
+        return self
+
+    def failed(self, code: int, *words: str) -> "Outcome":
+        """It ended with `code` and one line on stderr that holds `words`."""
+        line = self.stderr.splitlines()[-1] if self.stderr else ""
+        assert self.code == code, self.stderr
+        assert self.stdout == ""
+        assert line.startswith("regpush: ")
+        assert sum(one.startswith("regpush: ") for one in self.stderr.splitlines()) == 1
+        assert "Traceback" not in self.stderr
+        for word in words:
+            assert word in line, line
+        return self
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A fresh runner's: no home, no cache, no credentials."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
+
+
+def regpush(*arguments, env=None, cwd=None, stdin="", timeout=120, **process) -> Outcome:
+    done = subprocess.run(
+        [sys.executable, "-m", "regpush", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        input=stdin,
+        env=environment(**(env or {})),
+        cwd=cwd,
+        timeout=timeout,
+        **process,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def push(target, to, *flags, **more) -> Outcome:
+    """A push whose stdout is the JSON report."""
+    return regpush(target, "--to", to, "--format", "json", "--no-cache", *flags, **more)

@@ -1,0 +1,524 @@
+"""Directories into real registries, and back out through skopeo and umoci."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.images import tree, unpack
+from tests.program import push, regpush
+from tests.registry.parts import real_part
+
+
+def write(path: Path, text: str | bytes = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.fixture
+def app(tmp_path) -> Path:
+    """A small app with dependencies of two kinds."""
+    root = tmp_path / "myapp"
+    write(root / "main.py", "print('hello')\n")
+    write(root / "static" / "logo.svg", "<svg/>")
+    write(root / "node_modules" / "left-pad" / "index.js", os.urandom(300_000))
+    write(root / "node_modules" / "@scope" / "pkg" / "index.js", os.urandom(400_000))
+    write(root / "node_modules" / ".package-lock.json", "{}")
+    write(root / "vendor" / "lib" / "a.go", "package a\n" * 50_000)
+    (root / "node_modules" / ".bin").mkdir()
+    (root / "node_modules" / ".bin" / "pad").symlink_to("../left-pad/index.js")
+    (root / "run.sh").write_text("#!/bin/sh\n")
+    (root / "run.sh").chmod(0o775)
+    return root
+
+
+def below(path):
+    """A tree without what the store profile does not keep: owners, hard links, `go` bits."""
+
+    def mode(node):
+        user = node.mode >> 6 & 7
+        others = user & 5
+        return 0o777 if node.type == "symlink" else user << 6 | others << 3 | others
+
+    return {
+        name: (node.type, mode(node), node.size, node.sha256, node.target)
+        for name, node in tree(path).items()
+    }
+
+
+def same_app(to, app, directory):
+    root = unpack(to, directory)
+    assert below(root / "app") == below(app)
+    assert {node.uid for node in tree(root / "app").values()} == {os.getuid()}
+    assert (root / "tmp").stat().st_mode & 0o7777 == 0o1777
+    return root
+
+
+def tags(registry, repository):
+    with urllib.request.urlopen(f"{registry.url}/v2/{repository}/tags/list") as reply:
+        return json.load(reply)["tags"]
+
+
+def has_tag(registry, repository, tag):
+    request = urllib.request.Request(
+        f"{registry.url}/v2/{repository}/manifests/{tag}",
+        headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
+        method="HEAD",
+    )
+    try:
+        urllib.request.urlopen(request).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    return True
+
+
+def test_stdout_is_one_line_that_names_the_image(registry, repository, app):
+    to = f"{registry.host}/{repository}"
+    done = regpush(app, "--to", to).ok()
+    (line,) = done.stdout.splitlines()
+    name, digest = line.split("@")
+    assert name == to
+    skopeo = [real_part("skopeo"), "inspect", "--tls-verify=false", f"docker://{to}:latest"]
+    seen = json.loads(subprocess.run(skopeo, check=True, capture_output=True).stdout)
+    assert seen["Digest"] == digest
+    assert (seen["Os"], seen["Architecture"]) == ("linux", "amd64")
+    assert "layer" in done.stderr
+    assert "uploaded" in done.stderr
+    assert "Sent" in done.stderr
+
+
+def test_what_was_pushed_unpacks_to_what_was_there(registry, repository, app, tmp_path):
+    to = f"{registry.host}/{repository}"
+    push(app, to).ok()
+    same_app(f"{to}:latest", app, tmp_path / "out")
+
+
+def test_an_unchanged_app_costs_a_few_questions(registry, repository, app, wire):
+    proxy = wire(registry)
+    to = f"{proxy.host}/{repository}"
+    first = push(app, to).ok().report
+    proxy.reset()
+    second = push(app, to).ok().report
+    stats = proxy.stats()
+    assert second["digest"] == first["digest"]
+    assert not second["changed"]
+    assert first["changed"]
+    assert stats.requests <= 5
+    assert stats.bytes_up < 20_000
+    assert {request.method for request in proxy.requests} <= {"GET", "HEAD"}
+
+
+def test_only_the_top_layer_crosses_when_the_app_changes(
+    registry, repository, app, wire, tmp_path
+):
+    proxy = wire(registry)
+    to = f"{proxy.host}/{repository}"
+    push(app, to).ok()
+    write(app / "main.py", "print('hello again')\n")
+    proxy.reset()
+    second = push(app, to).ok()
+    assert second.actions.count("uploaded") == 1
+    assert second.actions[-1] == "uploaded"
+    assert proxy.stats().bytes_up < 20_000
+    same_app(f"{registry.host}/{repository}:latest", app, tmp_path / "out")
+
+
+def test_a_tag_for_every_commit_reuses_as_well(registry, repository, app, tmp_path):
+    to = f"{registry.host}/{repository}"
+    push(app, f"{to}:sha1").ok()
+    write(app / "main.py", "print('two')\n")
+    second = push(app, f"{to}:sha2").ok()
+    assert second.actions.count("uploaded") == 1
+    assert sorted(tags(registry, repository)) == ["sha1", "sha2"]
+    third = push(app, f"{to}:sha3").ok()
+    assert set(third.actions) == {"reused"}
+    assert third.report["digest"] == second.report["digest"]
+    same_app(f"{to}:sha3", app, tmp_path / "out")
+
+
+def test_several_tags(registry, repository, app):
+    to = f"{registry.host}/{repository}:one"
+    done = push(app, to, "-t", "two", "--tag", "three").ok().report
+    assert done["destinations"][0]["tags"] == ["one", "two", "three"]
+    assert sorted(tags(registry, repository)) == ["one", "three", "two"]
+    again = push(app, to, "-t", "four").ok().report
+    assert again["changed"]
+    assert again["digest"] == done["digest"]
+    assert sorted(tags(registry, repository)) == ["four", "one", "three", "two"]
+
+
+def test_by_digest_tags_nothing(docker_registry, repository, app, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    done = push(app, to, "--by-digest").ok().report
+    assert done["destinations"][0]["tags"] == []
+    assert not has_tag(docker_registry, repository, "latest")
+    same_app(done["ref"], app, tmp_path / "out")
+    push(app, f"{to}:x", "--by-digest").failed(2, "--by-digest")
+
+
+def test_an_unchanged_layer_is_read_once_and_neither_compressed_nor_sent(
+    docker_registry, repository, app, tmp_path
+):
+    """Opens are counted by the kernel: fanotify's poor relative, strace."""
+    strace = shutil.which("strace")
+    if not strace:
+        pytest.skip("strace is not here to count opens")
+    to = f"{docker_registry.host}/{repository}"
+    push(app, to).ok()
+    log = tmp_path / "opens"
+    from tests.program import environment
+
+    subprocess.run(
+        [strace, "-f", "-qq", "-e", "trace=open,openat", "-o", log]
+        + [os.sys.executable, "-m", "regpush", str(app), "--to", to, "--no-cache"],
+        env=environment(),
+        check=True,
+        capture_output=True,
+    )
+    opened = log.read_text().count('node_modules/left-pad/index.js"')
+    assert opened == 1
+
+
+def test_reuse_content_trusts_nothing_it_did_not_derive(registry, repository, app, tmp_path):
+    to = f"{registry.host}/{repository}"
+    first = push(app, to).ok().report
+    again = push(app, to, "--reuse", "content").ok()
+    assert set(again.actions) == {"reused"}
+    assert again.report["digest"] == first["digest"]
+    assert all("content" in layer["why"] for layer in again.report["images"][0]["layers"])
+
+
+def test_a_planted_recipe_is_believed_by_default_and_not_with_content(
+    docker_registry, repository, app, tmp_path
+):
+    """registry.md, Security: someone who may push a tag can plant a layer under a recipe."""
+    to = f"{docker_registry.host}/{repository}"
+    push(app, to).ok()
+    evil = shutil.copytree(app, tmp_path / "evil" / "myapp", symlinks=True)
+    write(evil / "vendor" / "lib" / "a.go", "evil")
+    push(evil, to).ok()
+    root = unpack(f"{to}:latest", tmp_path / "evil-out")
+    assert (root / "app/vendor/lib/a.go").read_text() == "evil"
+    push(app, to, "--reuse", "content").ok()
+    same_app(f"{to}:latest", app, tmp_path / "out")
+
+
+def test_reuse_none_depends_on_no_history(registry, repository, app):
+    to = f"{registry.host}/{repository}"
+    first = push(app, f"{to}:a", "--reuse", "none").ok()
+    assert "uploaded" in first.actions
+    push(app, f"{to}:zstd", "--compression", "zstd").ok()
+    second = push(app, f"{to}:b", "--reuse", "none").ok()
+    assert second.report["digest"] == first.report["digest"]
+    third = push(app, f"{to}-other", "--reuse", "none").ok()
+    assert third.report["digest"] == first.report["digest"]
+
+
+def test_layers_of_another_tool_are_found_by_content(docker_registry, repository, app, tmp_path):
+    """An image that lost its annotations, as some tools' copies do."""
+    to = f"{docker_registry.host}/{repository}"
+    push(app, to).ok()
+    skopeo, umoci = real_part("skopeo"), real_part("umoci")
+    layout = tmp_path / "layout"
+    image = ["--src-tls-verify=false", f"docker://{to}:latest"]
+    # Docker's manifests have no annotations at all.
+    subprocess.run(
+        [skopeo, "copy", "-q", *image, "--dest-tls-verify=false", "--format", "v2s2"]
+        + [f"docker://{to}:latest"],
+        check=True,
+    )
+    assert umoci
+    assert not layout.exists()
+    again = push(app, to).ok()
+    assert set(again.actions) == {"reused"}
+    same_app(f"{to}:latest", app, tmp_path / "out")
+
+
+def test_an_explicit_compression_is_kept(registry, repository, app):
+    to = f"{registry.host}/{repository}"
+    push(app, to).ok()
+    types = {
+        "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
+        "none": "application/vnd.oci.image.layer.v1.tar",
+        "gzip:best": "application/vnd.oci.image.layer.v1.tar+gzip",
+    }
+    for name, media_type in types.items():
+        layers = push(app, to, "--compression", name).ok().report["images"][0]["layers"]
+        assert {layer["media_type"] for layer in layers} == {media_type}
+    default = push(app, to).ok()
+    assert set(default.actions) == {"reused"}
+    copy = [real_part("skopeo"), "copy", "-q", "--src-tls-verify=false"]
+    subprocess.run([*copy, f"docker://{to}:latest", f"dir:{app.parent / 'copied'}"], check=True)
+
+
+def test_layers_are_mounted_from_another_repository(registry, repository, app, wire, tmp_path):
+    push(app, f"{registry.host}/{repository}").ok()
+    proxy = wire(registry)
+    to = f"{proxy.host}/{repository}-two"
+    done = push(app, to, "--reuse-from", f"{proxy.host}/{repository}:latest").ok()
+    assert set(done.actions) == {"mounted"}
+    assert done.report["bytes"]["mounted"] > 700_000
+    assert proxy.stats().bytes_up < 30_000
+    same_app(f"{registry.host}/{repository}-two:latest", app, tmp_path / "out")
+
+
+def test_the_local_index_is_the_second_thing_to_ask(registry, repository, app, tmp_path):
+    home = {"HOME": str(tmp_path / "home")}
+    regpush(app, "--to", f"{registry.host}/{repository}", env=home).ok()
+    done = regpush(
+        app, "--to", f"{registry.host}/{repository}-two", "--format", "json", env=home
+    ).ok()
+    assert set(done.actions) == {"mounted"}
+    assert (tmp_path / "home/.cache/regpush").is_dir()
+
+
+def test_a_read_only_home_is_no_error(registry, repository, app, tmp_path):
+    write(tmp_path / "not-a-directory")
+    home = {"HOME": str(tmp_path / "not-a-directory")}
+    regpush(app, "--to", f"{registry.host}/{repository}", env=home).ok()
+
+
+def test_the_store_profile_forgets_where_and_who(registry, repository, app, tmp_path):
+    to = f"{registry.host}/{repository}"
+    first = push(app, f"{to}:a", "--reuse", "none").ok().report["digest"]
+    other = tmp_path / "deeper" / "down" / "myapp"
+    other.mkdir(parents=True)
+    subprocess.run(["tar", "-C", app, "-cf", tmp_path / "t", "."], check=True)
+    subprocess.run(["tar", "-C", other, "-xf", tmp_path / "t", "--sort=inode"], check=False)
+    subprocess.run(
+        ["tar", "-C", other, "--no-same-permissions", "--touch", "-xf", tmp_path / "t"],
+        check=True,
+        preexec_fn=lambda: os.umask(0o077),
+    )
+    assert push(other, f"{to}:b", "--reuse", "none").ok().report["digest"] == first
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_with_nothing_to_write_to_gets_the_same_digest(
+    docker_registry, repository, app, tmp_path
+):
+    to = f"{docker_registry.host}/{repository}"
+    first = push(app, f"{to}:a", "--reuse", "none").ok().report["digest"]
+    sealed = tmp_path / "sealed"
+    sealed.mkdir(mode=0o555)
+    for path in [tmp_path, *tmp_path.parents]:
+        if path.stat().st_uid == os.getuid() and not path.stat().st_mode & 0o001:
+            path.chmod(path.stat().st_mode | 0o055)
+    done = push(
+        app,
+        f"{to}:b",
+        "--reuse",
+        "none",
+        env={"HOME": str(sealed), "TMPDIR": str(sealed), "PYTHONDONTWRITEBYTECODE": "1"},
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        umask=0o077,
+        cwd="/",
+    )
+    if "ModuleNotFoundError" in done.stderr or "Permission denied" in done.stderr:
+        pytest.skip("this checkout cannot be read by another user")
+    assert done.ok().report["digest"] == first
+
+
+def test_the_tree_profile_gives_the_same_tree_back(registry, repository, tmp_path):
+    root = tmp_path / "root"
+    for name in ("tmp", "bin", "dev", "etc"):
+        (root / name).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    su = write(root / "bin/su", "#!/bin/sh\n")
+    su.chmod(0o4755)
+    os.link(su, root / "bin/su2")
+    (root / "etc" / "mtab").symlink_to("../proc/mounts")
+    write(root / "dev" / "log")
+    if os.getuid() == 0:
+        os.chown(root / "etc", 12, 34)
+        os.chown(write(root / "etc/shadow"), 0, 42)
+    (root / "etc").chmod(0o2750)
+    su.chmod(0o4755)
+    to = f"{registry.host}/{repository}"
+    done = push(root, to, "--root-dir", "/").ok()
+    assert "/dev" in done.stderr
+    (root / "dev/log").unlink()
+    out = unpack(f"{to}:latest", tmp_path / "out")
+    assert tree(out) == tree(root)
+    assert (out / "bin/su").stat().st_nlink == 2
+
+
+@pytest.mark.parametrize("profile", [[], ["--preserve"]])
+def test_names_of_every_kind(registry, repository, tmp_path, profile):
+    root = tmp_path / "app"
+    write(root / "plain")
+    write(root / "with\nnewline", "1")
+    write(root / "ünïcödé-☃", "2")
+    write(root / "sp ace" / "q'uo\"te", "3")
+    write(root / ("d" * 100) / ("e" * 100) / ("f" * 95), "4")
+    write(root / ("g" * 200), "5")
+    write(root / "-dash")
+    write(root / "a=b")
+    (root / "dangling").symlink_to("/nowhere/" + "h" * 200)
+    (root / "loop").symlink_to("loop")
+    write(root / "one")
+    os.link(root / "one", root / "two")
+    (root / "empty").mkdir()
+    to = f"{registry.host}/{repository}"
+    push(root, to, *profile).ok()
+    out = unpack(f"{to}:latest", tmp_path / "out") / "app"
+    assert tree(out) == tree(root) if profile else below(out) == below(root)
+
+
+def test_names_that_are_not_utf8(docker_registry, repository, tmp_path):
+    """umoci and Go keep such bytes; GNU tar too."""
+    root = tmp_path / "app"
+    write(root / "plain")
+    (Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9"))).write_text("x")
+    to = f"{docker_registry.host}/{repository}"
+    push(root, to).ok()
+    out = unpack(f"{to}:latest", tmp_path / "out") / "app"
+    assert below(out) == below(root)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (make_socket, "socket"),
+        (os.mkfifo, "FIFO"),
+        (lambda path: write(path.with_name(".wh.bad")), ".wh."),
+    ],
+    ids=["socket", "fifo", "whiteout"],
+)
+def test_what_cannot_be_packed_is_named(docker_registry, repository, app, make, word):
+    make(app / "bad")
+    done = push(app, f"{docker_registry.host}/{repository}").failed(9, "bad", word)
+    assert done.stdout == ""
+    assert not has_tag(docker_registry, repository, "latest")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
+def test_an_unreadable_file_is_named(docker_registry, repository, app, tmp_path):
+    (app / "main.py").chmod(0)
+    for path in [app, *app.parents]:
+        if path.stat().st_uid == os.getuid() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    done = push(
+        app, f"{docker_registry.host}/{repository}", user=65534, group=65534, extra_groups=[]
+    )
+    if "ModuleNotFoundError" in done.stderr:
+        pytest.skip("this checkout cannot be read by another user")
+    done.failed(9, "main.py", "Permission denied")
+    assert not has_tag(docker_registry, repository, "latest")
+
+
+def test_a_file_that_changes_while_it_is_read(docker_registry, repository, app):
+    """Another process keeps appending: whatever the moment, nothing may be tagged."""
+    file = write(app / "growing.log", os.urandom(5_000_000))
+    writer = subprocess.Popen(
+        ["sh", "-c", f"while :; do echo more >> '{file}'; done"], start_new_session=True
+    )
+    try:
+        push(app, f"{docker_registry.host}/{repository}").failed(9, "changed", "growing.log")
+    finally:
+        os.killpg(writer.pid, 9)
+        writer.wait()
+    assert not has_tag(docker_registry, repository, "latest")
+
+
+def test_a_directory_lands_where_it_is_told(registry, repository, app, tmp_path):
+    to = f"{registry.host}/{repository}"
+    push(app, to, "--root-dir", "/srv/www/site").ok()
+    out = unpack(f"{to}:latest", tmp_path / "out")
+    assert below(out / "srv/www/site") == below(app)
+    assert (out / "srv").stat().st_mode & 0o777 == 0o755
+
+
+def test_every_strategy_and_every_number_of_layers(docker_registry, repository, app, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    for number, (name, most) in enumerate(
+        [("single", 64), ("app-deps", 64), ("size", 64), ("popularity", 3), ("stable", 1)]
+    ):
+        done = push(app, to, "--layers", name, "--max-layers", most).ok()
+        assert 1 <= len(done.actions) <= most
+        assert (len(done.actions) == 1) == (name == "single" or most == 1)
+        same_app(f"{to}:latest", app, tmp_path / f"out{number}")
+
+
+def test_an_image_for_several_platforms_is_not_replaced(docker_registry, repository, app):
+    host, name = docker_registry.host, repository
+    digest = push(app, f"{host}/{name}:one").ok().report["digest"]
+    manifest = json.loads(_get(docker_registry, f"{name}/manifests/{digest}"))
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {
+                "mediaType": manifest["mediaType"],
+                "digest": digest,
+                "size": len(_get(docker_registry, f"{name}/manifests/{digest}")),
+                "platform": {"os": "linux", "architecture": "amd64"},
+            }
+        ],
+    }
+    request = urllib.request.Request(
+        f"{docker_registry.url}/v2/{name}/manifests/latest",
+        data=json.dumps(index).encode(),
+        headers={"Content-Type": index["mediaType"]},
+        method="PUT",
+    )
+    urllib.request.urlopen(request).close()
+    push(app, f"{host}/{name}").failed(6, "--replace-index")
+    # The child for our platform is a previous image all the same.
+    done = push(app, f"{host}/{name}", "--replace-index").ok()
+    assert set(done.actions) == {"reused"}
+
+
+def _get(registry, path):
+    request = urllib.request.Request(
+        f"{registry.url}/v2/{path}",
+        headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
+    )
+    with urllib.request.urlopen(request) as reply:
+        return reply.read()
+
+
+def test_an_artifact_under_the_tag_is_a_miss_not_a_crash(docker_registry, repository, app):
+    """An SBOM pushed by oras, say, where an image was expected."""
+    host = docker_registry.host
+    config = b"{}"
+    import hashlib
+
+    digest = "sha256:" + hashlib.sha256(config).hexdigest()
+    start = urllib.request.Request(
+        f"{docker_registry.url}/v2/{repository}/blobs/uploads/", data=b"", method="POST"
+    )
+    with urllib.request.urlopen(start) as reply:
+        where = reply.headers["Location"]
+    put = urllib.request.Request(f"{where}&digest={digest}", data=config, method="PUT")
+    urllib.request.urlopen(put).close()
+    empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest, "size": 2}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": empty,
+        "layers": [empty],
+    }
+    tag = urllib.request.Request(
+        f"{docker_registry.url}/v2/{repository}/manifests/latest",
+        data=json.dumps(manifest).encode(),
+        headers={"Content-Type": manifest["mediaType"]},
+        method="PUT",
+    )
+    urllib.request.urlopen(tag).close()
+    done = push(app, f"{host}/{repository}").ok()
+    assert "gives nothing to reuse" in done.stderr

@@ -1,0 +1,67 @@
+"""The README's commands are run as they stand, the test command itself excepted."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.program import environment, regpush
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def block(marker: str) -> str:
+    found = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found, marker
+    return found[1]
+
+
+def test_the_demo_command_ends_in_the_demo():
+    """Virtual environment and installation are CI's own way here; the demo itself is run."""
+    assert block("demo-command").strip().endswith("bin/regpush demo")
+    done = regpush("demo").ok()
+    shown, real = block("demo-output"), done.stdout
+
+    def shape(text):
+        text = re.sub(r"127\.0\.0\.1:\d+", "HOST", text)
+        text = re.sub(r"sha256:[0-9a-f]{64}", "DIGEST", text)
+        return [re.sub(r"[\d.]+ ?(k?B|MB|s)?\b", "N", line).split() for line in text.splitlines()]
+
+    said = [line[:2] for line in shape(shown) if line]
+    did = [line[:2] for line in shape(real) if line]
+    for line in (["First", "push:"], ["$", "regpush"], ["One", "line"]):
+        assert line in said
+        assert line in did
+    first, second = re.findall(r"push: ([\d.]+ \w+)\.", real)
+    assert first.endswith("MB")
+    assert second.endswith("kB")
+
+
+def test_every_command_against_localhost(tmp_path, docker_registry):
+    """Blocks marked `localhost` are shell sessions; what follows `$` is run, as it stands."""
+    session = re.findall(r"<!-- localhost -->\n```console\n(.*?)```", README, re.DOTALL)
+    assert session
+    home = tmp_path / "home"
+    (home / "myapp" / "node_modules" / "left-pad").mkdir(parents=True)
+    (home / "myapp" / "main.py").write_text("print('hello')\n")
+    (home / "myapp" / "node_modules" / "left-pad" / "index.js").write_text("x" * 100_000)
+    program = home / "bin" / "regpush"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regpush \"$@\"\n")
+    program.chmod(0o755)
+    env = environment(HOME=str(home))
+    env["PATH"] = f"{program.parent}{os.pathsep}{env['PATH']}"
+    for text in session:
+        for line in text.splitlines():
+            if line.startswith("$ "):
+                command = line[2:].replace("localhost:5000", docker_registry.host)
+                done = subprocess.run(
+                    ["bash", "-euo", "pipefail", "-c", command],
+                    cwd=home,
+                    env=env,
+                    capture_output=True,
+                    text=True,
+                    timeout=120,
+                )
+                assert done.returncode == 0, (command, done.stderr)
