@@ -162,10 +162,10 @@ def _members(
         (item, _hash_of_parents(item)) for item in items if item.identity.scheme is Scheme.TREE
     )
     trees = {item.path: tree for item, tree in hashes}
-    contents = _contents(sorted(items, key=lambda item: _image_path(item.path)), trees)
+    opened = [_opened(item, trees[item.path]) for item in items if item.path in trees]
     above: Iterator[_Member] = ((parent, None) for parent in parents)
-    # Stable: members that compare equal come in the order of the iterables.
-    return heapq.merge(contents, above, key=_sort_key)
+    # Stable: of members that compare equal, the earlier iterable's comes first.
+    return heapq.merge(_store_items(items), *opened, above, key=_sort_key)
 
 
 def _hash_of_parents(item: Item) -> TreeHash:
@@ -175,23 +175,14 @@ def _hash_of_parents(item: Item) -> TreeHash:
     return tree
 
 
-def _contents(items: Sequence[Item], trees: dict[str, TreeHash]) -> Iterator[_Member]:
-    """The members of `items`, sorted, with as few items open at once as the order allows.
+def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
+    """The members of all store items, opened one at a time: theirs never interleave.
 
-    Only items whose paths begin with the path of one before them can interleave with it.
+    Items of a directory may: a Python package lies in several places.
     """
-    cluster: list[Item] = []
-    for item in items:
-        if cluster and not _image_path(item.path).startswith(_image_path(cluster[0].path)):
-            yield from _merged(cluster, trees)
-            cluster = []
-        cluster.append(item)
-    yield from _merged(cluster, trees)
-
-
-def _merged(cluster: Iterable[Item], trees: dict[str, TreeHash]) -> Iterator[_Member]:
-    streams = [_opened(item, trees.get(item.path)) for item in cluster]
-    return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_sort_key)
+    stored = (item for item in items if item.identity.scheme is Scheme.NAR)
+    for item in sorted(stored, key=lambda item: _image_path(item.path)):
+        yield from _opened(item, None)
 
 
 def _opened(item: Item, tree: TreeHash | None) -> Iterator[_Member]:

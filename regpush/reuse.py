@@ -14,7 +14,7 @@ from typing import Protocol
 from regpush.archive import RECIPE_VERSION, ArchiveOptions
 from regpush.closure import Item
 from regpush.compression import matches
-from regpush.digest import Descriptor, Digest
+from regpush.digest import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.events import Action
 from regpush.image import RECIPE, SIZE, Image, Layer
 from regpush.options import Compression
@@ -101,12 +101,17 @@ def lacks_recipes(previous: Sequence[PreviousImage]) -> bool:
 
 
 def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | None) -> Layer:
-    """`layer` as a manifest of ours describes it."""
+    """`layer` as a manifest of ours describes it: an OCI one has OCI's media types."""
     annotations = {RECIPE: str(recipe)}
     if size is not None:
         annotations[SIZE] = str(size)
+    media_type = layer.descriptor.media_type
     return Layer(
-        descriptor=replace(layer.descriptor, annotations=tuple(sorted(annotations.items()))),
+        descriptor=replace(
+            layer.descriptor,
+            media_type=OCI_LAYER_GZIP if media_type == DOCKER_LAYER_GZIP else media_type,
+            annotations=tuple(sorted(annotations.items())),
+        ),
         diff_id=layer.diff_id,
         uncompressed_size=size,
         items=tuple(item.path for item in items),

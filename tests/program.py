@@ -66,3 +66,38 @@ def regpush(*arguments, env=None, cwd=None, stdin="", timeout=120, **process) ->
 def push(target, to, *flags, **more) -> Outcome:
     """A push whose stdout is the JSON report."""
     return regpush(target, "--to", to, "--format", "json", "--no-cache", *flags, **more)
+
+
+_NOBODY = """
+import contextlib, importlib, io, os, pkgutil, sys
+import regpush
+for module in pkgutil.walk_packages(regpush.__path__, "regpush."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+import rich.console, rich.progress, encodings.idna
+from regpush.cli.app import run
+with contextlib.redirect_stderr(io.StringIO()):
+    run(["push", "x", "--to", "127.0.0.1:1/Bad", "--jobs", "1", "--tag", "t"], {})
+os.setgroups([]); os.setgid(65534); os.setuid(65534); os.umask(0o077); os.chdir("/")
+sys.exit(run(sys.argv[1:], os.environ))
+"""
+"""Everything is imported first: the checkout and its Python may be closed to other users."""
+
+
+def regpush_as_nobody(*arguments, env=None) -> Outcome:
+    """As `regpush`, but as another user, umask and working directory."""
+    done = subprocess.run(
+        [sys.executable, "-c", _NOBODY, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment(**(env or {})),
+        timeout=120,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def open_to_all(path: Path) -> None:
+    """Let other users reach `path`, below the temporary directory of the tests."""
+    for folder in [path, *path.parents]:
+        if folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(folder.stat().st_mode | 0o055)

@@ -57,8 +57,8 @@ ONLY_IN = {
 }
 
 # The clock, the environment and the terminal belong to the command line; `pipeline` and
-# `settings` read them for library users, `cancel` and `registry` measure time-outs.
-CLOCKS = {"cli", "pipeline", "prepare", "cancel", "registry"}
+# `settings` read them for library users, the others measure time-outs.
+CLOCKS = {"cli", "pipeline", "prepare", "cancel", "registry", "embedded"}
 
 
 def modules():

@@ -209,6 +209,28 @@ def test_items_that_interleave_are_still_sorted(tmp_path):
     assert packed(*items) == packed(*reversed(items))
 
 
+def test_an_item_may_lie_in_several_places(tmp_path):
+    """As a Python distribution does: `_yaml`, `yaml` and `PyYAML-6.0.dist-info`."""
+
+    def entries(*names):
+        return [Entry(path=name.encode(), kind=Kind.FILE, mode=0o644) for name in names]
+
+    def made(path, found):
+        tree = TreeHash()
+        for entry in found:
+            tree.add(entry, hashlib.sha256().digest())
+        identity = Identity(Scheme.TREE, tree.digest())
+        return Item(path=path, name="x", origin="x", identity=identity, size=0,
+                    entries=lambda: iter(found))  # fmt: skip
+
+    yaml = made("/s/_yaml", entries("s/PyYAML.dist-info", "s/_yaml", "s/yaml"))
+    click = made("/s/click", entries("s/Click.dist-info", "s/click"))
+    with read(packed(yaml, click)) as archive:
+        names = archive.getnames()
+    assert names == sorted(names)
+    assert len(names) == 6
+
+
 def test_two_items_cannot_own_one_path(tmp_path):
     (tmp_path / "f").write_text("")
     one, two = stored(tmp_path, "/a"), stored(tmp_path, "/a")

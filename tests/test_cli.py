@@ -37,7 +37,7 @@ def unused_port():
         (["--to", "localhost:1/app", "--layers", "stabel"], ["stable"]),
         (["--to", "localhost:1/app", "--max-layers", "0"], ["127"]),
         (["--to", "localhost:1/app", "--max-layers", "128"], ["127"]),
-        (["--to", "localhost:1/app", "--max-layers", "many"], ["many"]),
+        (["--to", "localhost:1/app", "--max-layers", "many"], ["--max-layers"]),
         (["--to", "localhost:1/app", "--compression", "xz"], ["xz"]),
         (["--to", "localhost:1/app", "--reuse", "some"], ["some"]),
         (["--to", "localhost:1/app", "-e", "NOVALUE"], ["--env", "NOVALUE"]),
@@ -56,9 +56,18 @@ def test_wrong_arguments(app, arguments, words):
     regpush(app, *arguments).failed(2, *words)
 
 
-@pytest.mark.parametrize("target", ["nowhere", "dir:nowhere", "nix:.#x", "guix:hello", ""])
-def test_unknown_targets(target):
-    regpush(target, "--to", f"127.0.0.1:{unused_port()}/app").failed(2, target)
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [
+        ("nowhere", "nowhere"),
+        ("dir:nowhere", "nowhere"),
+        ("nix:.#x", "nix:"),
+        ("guix:hello", "guix:"),
+        ("", "''"),
+    ],
+)
+def test_unknown_targets(target, word):
+    regpush(target, "--to", f"127.0.0.1:{unused_port()}/app").failed(2, word)
 
 
 def test_a_wrong_environment(app):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import tree, unpack
-from tests.program import push, regpush
+from tests.images import unpack
+from tests.program import open_to_all, push, regpush, regpush_as_nobody
 from tests.registry.parts import real_part
 from tests.stores import NixStore, guix_store, removed
 from tests.test_push_directory import below, has_tag
@@ -61,7 +61,7 @@ def test_an_unchanged_layer_is_not_opened_at_all(registry, repository, nix, tmp_
         proxy = wire(registry)
         unchanged = push(one, f"{proxy.host}/{repository}:sha1", env=nix.environment).ok()
         assert not unchanged.report["changed"]
-        assert proxy.stats().requests <= 5
+        assert len(proxy.requests) <= 5
         assert proxy.stats().bytes_up < 20_000
         (nix.store / two.name).symlink_to(away / two.name)
         (nix.store / two.name).unlink()
@@ -81,9 +81,9 @@ def test_an_unchanged_layer_is_not_opened_at_all(registry, repository, nix, tmp_
 def test_a_library_in_the_middle(registry, repository, nix, tmp_path):
     one, two = nix.build("1"), nix.build("1", salt="-patched")
     to = f"{registry.host}/{repository}"
-    push(one, to, env=nix.environment).ok()
-    done = push(two, to, env=nix.environment).ok()
-    assert "reused" in done.actions
+    push(one, to, "--layers", "size", env=nix.environment).ok()
+    done = push(two, to, "--layers", "size", env=nix.environment).ok()
+    assert done.actions.count("reused") == 3
     why = " ".join(layer["why"] for layer in done.report["images"][0]["layers"])
     assert "openssl-3.0.1-patched" in why
     same_closure(f"{to}:latest", nix.closure(two), tmp_path / "out")
@@ -115,7 +115,7 @@ def test_a_guix_profile_read_in_place_runs(registry, repository, tmp_path):
         if item.startswith("/"):
             assert below(root / item.lstrip("/")) == below(profile.parent / Path(item).name)
     hello = subprocess.run(["chroot", root, "/bin/hello"], capture_output=True, text=True)
-    assert (hello.returncode, hello.stdout) == (0, "Hello, world!\n")
+    assert (hello.returncode, hello.stdout) == (0, "hello from guix store\n")
     seen = [real_part("skopeo"), "inspect", "--tls-verify=false", "--config", f"docker://{to}"]
     config = json.loads(subprocess.run(seen, check=True, capture_output=True).stdout)
     assert config["config"]["Entrypoint"] == [f"/gnu/store/{profile.name}/bin/hello"]
@@ -202,21 +202,8 @@ def test_two_users_and_umasks(docker_registry, repository, nix):
     out = nix.build("1")
     to = f"{docker_registry.host}/{repository}"
     first = push(out, f"{to}:a", "--reuse", "none", env=nix.environment).ok()
-    for path in [nix.root, *nix.root.parents]:
-        if path != Path("/") and path.stat().st_uid == 0:
-            path.chmod(path.stat().st_mode | 0o055)
-    done = push(
-        out,
-        f"{to}:b",
-        "--reuse",
-        "none",
-        env=nix.environment,
-        user=65534,
-        group=65534,
-        extra_groups=[],
-        umask=0o077,
+    open_to_all(nix.root)
+    done = regpush_as_nobody(
+        out, "--to", f"{to}:b", "--reuse", "none", "--format", "json", env=nix.environment
     )
-    if "ModuleNotFoundError" in done.stderr:
-        pytest.skip("this checkout cannot be read by another user")
     assert done.ok().report["digest"] == first.report["digest"]
-    assert tree(out)

@@ -41,10 +41,10 @@ def failure(
         )
     if "NAME_UNKNOWN" in codes:
         return RefusedError(f"{doing}: the repository does not exist; create it first: {said}")
-    if codes & _DAMAGED:
-        return VerificationError(f"{doing}: what arrived is not what was sent: {said}")
     if codes & _BLOB_MISSING:
         return TransientError(f"{doing}: a blob it names has gone; push again: {said}")
+    if codes & _DAMAGED:
+        return VerificationError(f"{doing}: what arrived is not what was sent: {said}")
     if codes & _NEW_SESSION or status == 416:
         return RetryableError(f"{doing}: the upload was lost: {said}")
     if status >= 500:

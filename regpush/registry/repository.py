@@ -187,7 +187,7 @@ class Repository:
             value = None
         if not isinstance(value, dict):
             raise VerificationError(f"{self.name}: cannot {doing}: it is not a JSON object")
-        declared = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+        declared = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
         inner = value.get("mediaType")
         if declared in (*MANIFESTS, *INDEXES) or not isinstance(inner, str):
             return declared

@@ -10,7 +10,8 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from regpush.cancel import Cancellation
@@ -25,8 +26,8 @@ RETRY_STATUSES = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 _WAIT_BUDGET_S = 180.0
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 15.0
-_BACK_OFF = wait_exponential_jitter(
-    initial=_FIRST_WAIT_S, max=_LONGEST_WAIT_S, jitter=_FIRST_WAIT_S
+_BACK_OFF = wait_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S) + wait_random(
+    0, _FIRST_WAIT_S
 )
 
 

@@ -199,7 +199,7 @@ class Transport:
             headers.append(("Authorization", authorization))
         content = None
         if call.body is not None:
-            content = self._measured(call.body)
+            content = self._measured(call.method, call.body)
             if call.body.size is not None:
                 headers.append(("Content-Length", str(call.body.size)))
         with self._lock:
@@ -233,7 +233,7 @@ class Transport:
             if content is not None:
                 content.close()
 
-    def _measured(self, body: Body) -> Generator[bytes, None, None]:
+    def _measured(self, method: str, body: Body) -> Generator[bytes, None, None]:
         left = body.size
         for chunk in body.open():
             self._cancel.check()
@@ -241,8 +241,9 @@ class Transport:
                 left -= len(chunk)
                 if left < 0:
                     break
-            with self._lock:
-                self.bytes_uploaded += len(chunk)
+            if method != "POST":  # which begins uploads, and carries forms to token servers
+                with self._lock:
+                    self.bytes_uploaded += len(chunk)
             yield chunk
         if left:
             raise SourceError("a blob changed its size after it was described")
@@ -251,10 +252,15 @@ class Transport:
         good = 200 <= response.status_code < 300
         limit = call.max_reply if good else MAX_ERROR_BYTES
         body = bytearray()
-        for chunk in response.iter_raw():
-            body += chunk
-            if len(body) > limit:
-                break
+        try:
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > limit:
+                    break
+        except (httpcore.NetworkError, httpcore.ProtocolError):
+            if good:
+                raise
+            # A server that hangs up on what we still send: its status is what matters.
         if good and len(body) > limit:
             raise VerificationError(f"{host_of(call.url)}: a reply is larger than {limit} bytes")
         return Reply(

@@ -49,7 +49,7 @@ def has_blob(api: RepositoryApi, descriptor: Descriptor) -> bool:
         asked = api.send(api.call("GET", f"blobs/{descriptor.digest}", max_reply=descriptor.size))
         reply = reply if asked.ok else asked
     if reply.ok:
-        return reply.headers.get("content-length") == str(descriptor.size)
+        return bool(reply.headers.get("content-length") == str(descriptor.size))
     error = api.failure(reply, doing)
     if isinstance(error, RetryableError) or reply.status == 403 or reply.status >= 500:
         raise error

@@ -230,6 +230,8 @@ def _from_info(key: str, info: Any, store_dir: str) -> _Listed:
         except ValueError as error:
             raise ValueError(f"{where}: narHash: {error}") from error
     size = _field(info, "narSize", int, where, None)
+    if size is not None and size < 0:
+        raise ValueError(f"{where}: no valid narSize")
     deriver = _field(info, "deriver", str, where, "")
     return _listed(absolute(key), digest, size, deriver, map(absolute, references))
 

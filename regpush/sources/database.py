@@ -85,27 +85,28 @@ class Database:
             )
 
     def _query(self, query: str, *parameters: str | int) -> _Rows:
-        """Read-only. The database is in WAL mode, which asks for the log's files as well.
+        """Read without writing anything, beside the database either.
 
-        A user who may not write beside it can open it with `mode=ro` while another client
-        has these files open. When there is no log, nothing waits to be read from it and
-        `immutable=1` is right; with a log it would be stale.
+        It is in WAL mode. While a client is connected there is a log, and `mode=ro` reads it
+        too. Without a log `mode=ro` would make one, which another user may not do and root
+        should not; `immutable=1` is right then, unless a client came meanwhile.
         """
+        log = self.path + "-wal"
         try:
+            if not os.path.exists(log):
+                before = self._state()
+                rows = self._run("immutable=1", query, parameters)
+                if not os.path.exists(log) and self._state() == before:
+                    return rows
             return self._run("mode=ro", query, parameters)
-        except sqlite3.OperationalError as error:
-            if os.path.exists(self.path + "-wal"):
-                raise self._unreadable(error) from error
-        except sqlite3.Error as error:
-            raise self._unreadable(error) from error
-        try:
-            rows = self._run("immutable=1", query, parameters)
-            if not os.path.exists(self.path + "-wal"):
-                return rows
-            # A writer came meanwhile, and now `mode=ro` works.
-            return self._run("mode=ro", query, parameters)
-        except sqlite3.Error as error:
-            raise self._unreadable(error) from error
+        except (sqlite3.Error, OSError) as error:
+            raise SourceError(
+                f"cannot read the store database {printable(self.path)}: {error}"
+            ) from error
+
+    def _state(self) -> tuple[int, int, int]:
+        status = os.stat(self.path)
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _run(self, how: str, query: str, parameters: tuple[str | int, ...]) -> _Rows:
         uri = f"file:{urllib.parse.quote(os.path.abspath(self.path))}?{how}"
@@ -113,6 +114,3 @@ class Database:
             sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
         ) as connection:
             return connection.execute(query, parameters).fetchall()
-
-    def _unreadable(self, error: sqlite3.Error) -> SourceError:
-        return SourceError(f"cannot read the store database {printable(self.path)}: {error}")

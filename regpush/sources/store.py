@@ -81,7 +81,8 @@ def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bo
     """Whether `directory` is a store: by its name, by a database beside it, or by `base` in one."""
     if any(_same(directory, location) for location in stores):
         return True
-    if _has_database(directory):
+    # All stores are called that; one without a database is better refused than misunderstood.
+    if posixpath.basename(directory) == "store" or _has_database(directory):
         return True
     return any(
         (root := database.logical_root()) and database.is_valid(posixpath.join(root, base))
@@ -117,8 +118,8 @@ def resolve(item: StoreItem, stores: tuple[StoreLocation, ...]) -> tuple[str, Cl
             return _kind(path, database), _closure(path, infos, item, database)
     if not found:
         raise SourceError(
-            f"no database describes the store of {printable(str(item))}; "
-            "NIX_STATE_DIR or GUIX_STATE_DIRECTORY says where it is"
+            f"no database describes the store of {printable(str(item))}; NIX_STATE_DIR or "
+            "GUIX_STATE_DIRECTORY says where it is, dir: takes it for a plain directory"
         )
     raise SourceError(
         f"{printable(str(item))} is not a valid store path, says "
