@@ -46,9 +46,9 @@ def run(say: Callable[[str], None], width: int, cancel: Cancellation) -> None:
     with tempfile.TemporaryDirectory(prefix="regpush-demo-") as name:
         folder = Path(name)
         app = make_app(folder / "myapp")
-        with server.running(str(folder / "registry")) as registry:
-            to = f"{registry.host}/myapp"
-            say(f"A registry of our own listens on http://{registry.host}.\n")
+        with server.running(str(folder / "registry")) as address:
+            to = f"{address}/myapp"
+            say(f"A registry of our own listens on http://{address}.\n")
             say(f"$ regpush ./myapp --to {to}")
             first = _push(app, to, cancel)
             _show(first, width, say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +12,11 @@ import trustme
 
 from tests.registry.servers import DockerRegistry, EmbeddedRegistry, Login, Registry
 from tests.registry.wire import AfterCut, CountingProxy, StartProxy
+
+
+def pytest_configure() -> None:
+    # A run that is told to end, by `timeout` say, must end its servers as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 What changes is guessed from the graph: with Nix and Guix an item is new whenever anything
 in its closure is. Large items lie alone; the others meet in tiers of like volatility, in
 bins drawn by source package, so that a new version of one disturbs one bin. No floats
-decide: two machines agree. What the constants are was measured on version histories.
+decide: two machines agree.
 """
 
 from __future__ import annotations

@@ -68,9 +68,13 @@ class Registry:
         return self.login.password
 
     @property
-    def pid(self) -> int:
+    def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the registry does not run"
-        return self._process.pid
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def log(self) -> str:
         """Everything the server has written since it was entered."""

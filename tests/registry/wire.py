@@ -281,6 +281,9 @@ class _Connection:
                 if self._proxy._cut_due():
                     self._proxy._cut()
                     return
+                if allowed < len(data):
+                    self.abort()  # another connection reached the limit first
+                    return
             self._server.shutdown(socket.SHUT_WR)
         except OSError:
             self.abort()
