@@ -34,18 +34,16 @@ def size(count: int) -> str:
 
 def layers(result: PushResult, width: int) -> list[str]:
     """One row a layer, bottom first: number, contents, size, what happened, and why."""
-    rows = [("layer", "contents", "size", "", "why")]
+    rows = [("layer", "contents", "size", "action", "why")]
     for number, layer in enumerate(result.layers, 1):
         about = "~" if layer.digest is None else ""
-        count = len(layer.items)
-        many = f" ({count} items)" if count > 1 else ""
         rows.append(
             (
                 str(number),
-                _short(layer.label, _CONTENTS - len(many)) + many,
+                _short(layer.label, _CONTENTS),
                 about + size(layer.size),
                 _WORDS[result.tense][layer.action],
-                layer.why,
+                layer.why.replace(f"{result.image}:", ""),
             )
         )
     return _aligned(rows, "rlrll", width)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from regpush.closure import Closure, Identity, Item, Role
+from regpush.closure import Closure, Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.errors import printable
 
@@ -69,8 +69,8 @@ Strategy: TypeAlias = Callable[[Closure, PlanContext], Plan]
 
 
 def base_name(item: Item) -> str:
-    """The last part of the item's path, without a store's hash: `hello-2.12.1`."""
-    if item.role is Role.GENERATED:
+    """The item's name; of a store item its path's, without the hash: `hello-2.12.1`."""
+    if item.identity.scheme is not Scheme.NAR:
         return item.name
     last = item.path.rstrip("/").rpartition("/")[2]
     match = _STORE_NAME.fullmatch(last)
@@ -78,6 +78,8 @@ def base_name(item: Item) -> str:
 
 
 def _label(items: tuple[Item, ...]) -> str:
+    # What regpush adds to every top layer is no news.
+    items = tuple(item for item in items if item.role is not Role.GENERATED) or items
     largest = max(items, key=lambda item: item.size)
     rest = f" and {len(items) - 1} more" if len(items) > 1 else ""
     name, room = printable(base_name(largest)), LABEL_LENGTH - len(rest)

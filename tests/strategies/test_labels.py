@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from regpush.closure import Item, Role
-from regpush.strategies.plan import LABEL_LENGTH, PlannedLayer, base_name
+from regpush.strategies.plan import LABEL_LENGTH, PlannedLayer
 from tests.strategies.graphs import item, links
 
 HASH = "0c0v3r2ysg8pmhsb1bpcx9y5bqvh5v3k"
@@ -27,8 +27,9 @@ def test_one_item(path: str, expected: str) -> None:
     assert PlannedLayer.of([item("the-name", path=path)]).label == expected
 
 
-def test_generated_items_have_their_name() -> None:
-    assert base_name(links()) == "links"
+def test_generated_items_do_not_count() -> None:
+    assert PlannedLayer.of([item("bash"), links()]).label == "bash"
+    assert PlannedLayer.of([links()]).items == (links(),)
 
 
 def test_several_are_led_by_the_largest() -> None:
