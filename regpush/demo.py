@@ -13,9 +13,9 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from regpush.embedded import server
 from regpush.cancel import Cancellation
 from regpush.cli import table
+from regpush.embedded import server
 from regpush.errors import UsageError
 from regpush.options import ImageOptions, PushOptions
 from regpush.pipeline import push

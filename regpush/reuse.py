@@ -147,7 +147,9 @@ def place(candidates: Sequence[Candidate], store: BlobStore) -> Placed | None:
         if candidate.layer.descriptor not in asked:
             asked.add(candidate.layer.descriptor)
             if store.has_blob(candidate.layer.descriptor):
-                return Placed(layer=candidate.layer, action=Action.REUSED, why=f"as in {candidate.source}")
+                return Placed(
+                    layer=candidate.layer, action=Action.REUSED, why=f"as in {candidate.source}"
+                )
     registry = store.name.partition("/")[0]
     for candidate in candidates:
         host, _, repository = candidate.repository.partition("/")

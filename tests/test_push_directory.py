@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import oras.client
 import pytest
 
 from tests.images import tree, unpack
-from tests.program import open_to_all, push, regpush, regpush_as_nobody
+from tests.program import environment, open_to_all, push, regpush, regpush_as_nobody
 from tests.registry.parts import real_part
 
 
@@ -117,9 +118,7 @@ def test_an_unchanged_app_costs_a_few_questions(registry, repository, app, wire)
     assert {request.method for request in proxy.requests} <= {"GET", "HEAD"}
 
 
-def test_only_the_top_layer_crosses_when_the_app_changes(
-    registry, repository, app, wire, tmp_path
-):
+def test_only_the_top_layer_crosses_when_the_app_changes(registry, repository, app, wire, tmp_path):
     proxy = wire(registry)
     to = f"{proxy.host}/{repository}"
     push(app, to).ok()
@@ -175,11 +174,11 @@ def test_an_unchanged_layer_is_read_once_and_neither_compressed_nor_sent(
     to = f"{docker_registry.host}/{repository}"
     push(app, to).ok()
     log = tmp_path / "opens"
-    from tests.program import environment
-
     subprocess.run(
-        [strace, "-f", "-qq", "-e", "trace=open,openat", "-o", log]
-        + [os.sys.executable, "-m", "regpush", str(app), "--to", to, "--no-cache"],
+        [
+            *(strace, "-f", "-qq", "-e", "trace=open,openat", "-o", log),
+            *(sys.executable, "-m", "regpush", str(app), "--to", to, "--no-cache"),
+        ],
         env=environment(),
         check=True,
         capture_output=True,
@@ -230,8 +229,10 @@ def test_layers_of_another_tool_are_found_by_content(docker_registry, repository
     image = ["--src-tls-verify=false", f"docker://{to}:latest"]
     # Docker's manifests have no annotations at all.
     subprocess.run(
-        [real_part("skopeo"), "copy", "-q", *image, "--dest-tls-verify=false", "--format", "v2s2"]
-        + [f"docker://{to}:latest"],
+        [
+            *(real_part("skopeo"), "copy", "-q", *image, "--dest-tls-verify=false"),
+            *("--format", "v2s2", f"docker://{to}:latest"),
+        ],
         check=True,
     )
     again = push(app, to).ok()

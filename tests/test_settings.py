@@ -61,7 +61,9 @@ def test_compressions(text, algorithm, level):
     assert Compression.parse(text) == Compression(algorithm, level)
 
 
-@pytest.mark.parametrize("text", ["", "gzip:", "gzip:1", "zstd:", "zstd:0", "zstd:20", "none:1", "xz"])
+@pytest.mark.parametrize(
+    "text", ["", "gzip:", "gzip:1", "zstd:", "zstd:0", "zstd:20", "none:1", "xz"]
+)
 def test_no_compressions(text):
     with pytest.raises(UsageError):
         Compression.parse(text)

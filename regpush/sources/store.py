@@ -59,7 +59,7 @@ def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
             return StoreItem(done, name)
         try:
             link = os.readlink(posixpath.join(done, name))
-        except OSError:
+        except (OSError, ValueError):  # no link, not there, or a name no file can have
             done = posixpath.join(done, name)
             continue
         links += 1

@@ -1,0 +1,469 @@
+"""Directories: items, identities, what is left out, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from regpush.archive import ArchiveOptions, pack
+from regpush.cancel import Cancellation
+from regpush.closure import Closure, Role, Scheme
+from regpush.entry import Entry, Kind, Profile, TreeHash
+from regpush.errors import CancelledError, SourceError, UsageError
+from regpush.events import Note, TargetResolved
+from regpush.options import SourceOptions
+from regpush.sources import resolve
+from tests.sources.conftest import Resolved, Write, take
+
+APP = {
+    "main.py": "print('hello')\n",
+    "lib/util.py": "x = 1\n",
+    "node_modules/.bin/tool": "#!/bin/sh\n",
+    "node_modules/.package-lock.json": "{}",
+    "node_modules/express/index.js": "module.exports = 1\n",
+    "node_modules/express/node_modules/debug/index.js": "nested",
+    "node_modules/@babel/core/index.js": "core",
+    "node_modules/@babel/types/index.js": "types",
+    "web/node_modules/vue/vue.js": "vue",
+}
+
+
+def paths(closure: Closure) -> dict[str, list[str]]:
+    """The image paths in each item, by its path."""
+    return {
+        item.path: [os.fsdecode(entry.path) for entry in item.entries()] for item in closure.items
+    }
+
+
+def notes(found: Resolved) -> list[str]:
+    return [event.message for event in found.events if isinstance(event, Note)]
+
+
+def test_own_code_and_every_package_are_items(write: Write) -> None:
+    root = write(APP)
+    (root / "node_modules/linked").symlink_to("../lib")
+    found = take(root)
+    assert found.closure.roots == ("/app",)
+    assert paths(found.closure) == {
+        "/app": ["app", "app/lib", "app/lib/util.py", "app/main.py", "app/web"],
+        "/app/node_modules": [
+            "app/node_modules",
+            "app/node_modules/.bin",
+            "app/node_modules/.bin/tool",
+            "app/node_modules/.package-lock.json",
+            "app/node_modules/@babel",
+            "app/node_modules/linked",
+        ],
+        "/app/node_modules/@babel/core": [
+            "app/node_modules/@babel/core",
+            "app/node_modules/@babel/core/index.js",
+        ],
+        "/app/node_modules/@babel/types": [
+            "app/node_modules/@babel/types",
+            "app/node_modules/@babel/types/index.js",
+        ],
+        "/app/node_modules/express": [
+            "app/node_modules/express",
+            "app/node_modules/express/index.js",
+            "app/node_modules/express/node_modules",
+            "app/node_modules/express/node_modules/debug",
+            "app/node_modules/express/node_modules/debug/index.js",
+        ],
+        "/app/web/node_modules": ["app/web/node_modules"],
+        "/app/web/node_modules/vue": [
+            "app/web/node_modules/vue",
+            "app/web/node_modules/vue/vue.js",
+        ],
+    }
+    own = found.closure["/app"]
+    assert (own.name, own.role, own.parents, own.size) == ("app", Role.OWN, (), 21)
+    core = found.closure["/app/node_modules/@babel/core"]
+    assert (core.name, core.origin, core.role) == ("@babel/core", "@babel/core", Role.ORDINARY)
+    assert [parent.path for parent in core.parents] == [
+        b"app", b"app/node_modules", b"app/node_modules/@babel",
+    ]  # fmt: skip
+    rest = found.closure["/app/node_modules"]
+    assert (rest.name, [parent.path for parent in rest.parents]) == ("node_modules", [b"app"])
+    size = sum(map(len, APP.values()))
+    assert found.events == [TargetResolved(target=str(root), kind="directory", items=7, size=size)]
+
+
+def test_an_identity_is_over_parents_and_entries(write: Write) -> None:
+    root = write(APP)
+    for item in take(root).closure.items:
+        tree = TreeHash()
+        for parent in item.parents:
+            tree.add(parent)
+        for entry in item.entries():
+            on_disk = root / os.fsdecode(entry.path.removeprefix(b"app").lstrip(b"/"))
+            is_file = entry.kind is Kind.FILE
+            tree.add(entry, hashlib.sha256(on_disk.read_bytes()).digest() if is_file else b"")
+        assert item.identity.scheme is Scheme.TREE
+        assert item.identity.digest == tree.digest(), item.path
+
+
+@pytest.mark.parametrize(("root_dir", "preserve"), [("/app", False), ("/", False), ("/app", True)])
+def test_packing_agrees_with_the_identities(write: Write, root_dir: str, preserve: bool) -> None:
+    files = APP | venv("python3.11", six="1.16")
+    root = write(files)
+    closure = take(root, root_dir=root_dir, preserve=preserve).closure
+    options = ArchiveOptions(profile=closure.profile)
+    with tarfile.open(
+        fileobj=io.BytesIO(b"".join(map(bytes, pack(closure.items, options))))
+    ) as tar:
+        for path, content in files.items():
+            member = tar.extractfile(f"{root_dir}/{path}".strip("/"))
+            assert member is not None
+            assert member.read() == content.encode()
+    (root / "node_modules/express/index.js").write_text("module.exports = 2\n")
+    with pytest.raises(SourceError, match=r"node_modules/express changed while it was"):
+        for _ in pack(closure.items, options):
+            pass
+
+
+def test_a_change_in_one_package_changes_one_identity(write: Write) -> None:
+    before = take(write(APP)).closure
+    after = take(write({"node_modules/express/index.js": "changed"})).closure
+    changed = [i.path for i, j in zip(before.items, after.items, strict=True) if i != j]
+    assert changed == ["/app/node_modules/express"]
+
+
+def test_identities_do_not_depend_on_place_time_user_or_umask(write: Write, tmp_path: Path) -> None:
+    first = write(APP)
+    second = tmp_path / "else/app"
+    for path in reversed(list(APP)):
+        file = second / path
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.write_text(APP[path])
+        file.chmod(0o600)
+        os.utime(file, (1, 1))
+        if os.geteuid() == 0:
+            os.chown(file, 1234, 1234)
+    (second / "main.py").chmod(0o640)
+    assert take(first).closure == take(second).closure
+    assert take(first, preserve=True).closure != take(second, preserve=True).closure
+    (second / "main.py").chmod(0o755)
+    assert take(first).closure != take(second).closure
+
+
+def test_the_place_in_the_image(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write(APP)
+    monkeypatch.chdir(root)
+    closure = take(".", root_dir="/srv/my app").closure
+    assert closure.roots == ("/srv/my app",)
+    assert closure.profile is Profile.STORE
+    own, vue = closure["/srv/my app"], closure["/srv/my app/web/node_modules/vue"]
+    assert own.name == "app"
+    assert own.parents == ()
+    assert [parent.path for parent in vue.parents] == [
+        b"srv/my app", b"srv/my app/web", b"srv/my app/web/node_modules",
+    ]  # fmt: skip
+    closure = take("../app", root_dir="/").closure
+    assert closure.roots == ("/",)
+    assert closure.profile is Profile.TREE
+    assert next(closure["/"].entries()).path == b"lib"
+    vue = closure["/web/node_modules/vue"]
+    assert [parent.path for parent in vue.parents] == [b"web", b"web/node_modules"]
+
+
+@pytest.mark.parametrize(
+    "root_dir", ["", "app", "./app", "/app/", "//app", "/a/../b", "/a/./b", "/..", "/a//b", "/a\0"]
+)
+def test_a_bad_place_is_a_usage_error(write: Write, root_dir: str) -> None:
+    with pytest.raises(UsageError, match=r"bad --root-dir"):
+        take(write(APP), root_dir=root_dir)
+
+
+def test_an_empty_directory(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    assert paths(take(tmp_path / "app").closure) == {"/app": ["app"]}
+    assert paths(take(tmp_path / "app", root_dir="/").closure) == {"/": []}
+
+
+def venv(python: str, **versions: str) -> dict[str, str]:
+    """The files of a virtual environment with a package `name/` for each name, by version."""
+    site = f".venv/lib/{python}/site-packages"
+    files = {".venv/pyvenv.cfg": "home = /usr\n", ".venv/bin/python": "", f"{site}/x.pth": ""}
+    for name, version in versions.items():
+        info = f"{name}-{version}.dist-info"
+        files[f"{site}/{name}/__init__.py"] = f"version = '{version}'\n"
+        files[f"{site}/{info}/METADATA"] = f"Name: {name}\n"
+        record = [f"{name}/__init__.py,sha256=x,1", f"{info}/RECORD,,", "../../../bin/x,,"]
+        files[f"{site}/{info}/RECORD"] = "\n".join(record) + "\n"
+    return files
+
+
+def test_python_packages_are_what_their_record_lists(write: Write) -> None:
+    site = "env/lib/python3.12/site-packages"
+    root = write(
+        {
+            "env/pyvenv.cfg": "home = /usr\n",
+            "env/bin/activate": "",
+            f"{site}/yaml/__init__.py": "",
+            f"{site}/_yaml/__init__.py": "",
+            f"{site}/PyYAML-6.0.dist-info/RECORD": 'yaml/x.py,,\n_yaml/x.py,,\n"a,b",,\n',
+            f"{site}/six.py": "",
+            f"{site}/__pycache__/six.cpython-312.pyc": "",
+            f"{site}/six-1.16.0.dist-info/RECORD": "six.py,,\n__pycache__/six.cpython-312.pyc,,\n"
+            "/absolute,,\n../../../bin/six,,\n",
+            f"{site}/numpy/__init__.py": "",
+            f"{site}/numpy.libs/libblas.so": "",
+            f"{site}/numpy-2.0.dist-info/RECORD": "numpy/__init__.py,,\nnumpy.libs/libblas.so,,\n",
+            f"{site}/google/a/__init__.py": "",
+            f"{site}/google/b/__init__.py": "",
+            f"{site}/google_a-1.dist-info/RECORD": "google/a/__init__.py,,\n",
+            f"{site}/google_b-1.dist-info/RECORD": "google/b/__init__.py,,\n",
+            f"{site}/old-0.1.egg-info/top_level.txt": "older\n",
+            f"{site}/older.py": "",
+            f"{site}/copied/__init__.py": "",
+            f"{site}/broken-1.dist-info/METADATA": "",
+            f"{site}/loose.pth": "",
+        }
+    )
+    closure = take(root).closure
+    items = {item.path.removeprefix(f"/app/{site}/"): item for item in closure.items}
+    assert {path: item.name for path, item in items.items()} == {
+        "/app": "app",
+        "/app/env": "env",
+        "_yaml": "pyyaml",
+        "six.py": "six",
+        "numpy": "numpy",
+        "google": "google",
+        "google_a-1.dist-info": "google-a",
+        "google_b-1.dist-info": "google-b",
+        "older.py": "old",
+        "copied": "copied",
+        "broken-1.dist-info": "broken",
+    }
+    held = {path.removeprefix(f"/app/{site}/"): set(p) for path, p in paths(closure).items()}
+    at = f"app/{site}"
+    assert {f"{at}/PyYAML-6.0.dist-info", f"{at}/_yaml", f"{at}/yaml"} <= held["_yaml"]
+    assert {f"{at}/numpy", f"{at}/numpy.libs/libblas.so"} <= held["numpy"]
+    assert {f"{at}/six.py", f"{at}/six-1.16.0.dist-info/RECORD"} <= held["six.py"]
+    assert {at, f"{at}/loose.pth", f"{at}/__pycache__/six.cpython-312.pyc"} <= held["/app/env"]
+
+
+def test_a_real_virtual_environment_is_covered_once(tmp_path: Path) -> None:
+    """The one that runs these tests: pytest is in it, and every file is in exactly one item."""
+    site = Path(pytest.__file__).parent.parent
+    closure = take(f"dir:{site.parent}", root_dir="/lib").closure
+    listed = [entry.path for item in closure.items for entry in item.entries()]
+    assert len(listed) == len(set(listed))
+    expected = {b"lib"}
+    for directory, directories, files in os.walk(os.fsencode(site.parent)):
+        relative = os.path.relpath(directory, os.fsencode(site.parent))
+        expected |= {os.path.normpath(b"lib/" + relative + b"/" + x) for x in directories + files}
+    assert set(listed) == expected
+    record = next(site.glob("pytest-*.dist-info/RECORD")).read_text().splitlines()
+    ours = {os.fsdecode(entry.path) for entry in closure[f"/lib/{site.name}/pytest"].entries()}
+    recorded = {line.split(",")[0] for line in record}
+    assert {
+        f"lib/{site.name}/{path}"
+        for path in recorded
+        if (site / path).exists() and ".." not in path
+    } <= ours | {path for path in map(os.fsdecode, listed) if "__pycache__" in path}
+
+
+FOLDERS = {
+    "go": (
+        {
+            "vendor/modules.txt": "# example.org/a/b v1.0.0\n## explicit\nexample.org/a/b\n"
+            "# example.org/a/b/v2 v2.0.0\n# example.org/c v0.1.0 => ../c\n",
+            "vendor/example.org/a/b/b.go": "",
+            "vendor/example.org/a/b/v2/b.go": "",
+            "vendor/example.org/c/c.go": "",
+            "vendor/example.org/unlisted/u.go": "",
+        },
+        {
+            "vendor": "vendor",
+            "vendor/example.org/a/b": "example.org/a/b",
+            "vendor/example.org/c": "example.org/c",
+        },
+    ),
+    "composer": (
+        {
+            "vendor/autoload.php": "",
+            "vendor/composer/installed.json": "",
+            "vendor/composer/semver/x.php": "",
+            "vendor/monolog/monolog/x.php": "",
+        },
+        {
+            "vendor": "vendor",
+            "vendor/composer/semver": "composer/semver",
+            "vendor/monolog/monolog": "monolog/monolog",
+        },
+    ),
+    "bundler": (
+        {
+            "vendor/bundle/ruby/3.2.0/gems/rack-test-2.1.0/x.rb": "",
+            "vendor/bundle/ruby/3.2.0/gems/nokogiri-1.15-x86_64-linux/x.rb": "",
+            "vendor/bundle/ruby/3.2.0/bin/rackup": "",
+            "vendor/assets/x.js": "",
+            ".bundle/config": "BUNDLE_PATH: vendor",
+            "sub/.bundle/ruby/3.2.0/gems/rake-13.0/x.rb": "",
+        },
+        {
+            "vendor": "vendor",
+            "vendor/assets": "assets",
+            "vendor/bundle/ruby/3.2.0/gems/rack-test-2.1.0": "rack-test",
+            "vendor/bundle/ruby/3.2.0/gems/nokogiri-1.15-x86_64-linux": "nokogiri",
+            "sub/.bundle/ruby": "ruby",
+            "sub/.bundle/ruby/3.2.0/gems/rake-13.0": "rake",
+        },
+    ),
+    "pnpm": (
+        {
+            "node_modules/.pnpm/express@4.18.2/node_modules/express/x.js": "",
+            "node_modules/.pnpm/@babel+core@7.0.0/node_modules/@babel/core/x.js": "",
+            "node_modules/.pnpm/react-dom@18.2.0_react@18.2.0/node_modules/react-dom/x.js": "",
+            "node_modules/.pnpm/lock.yaml": "",
+            "node_modules/.pnpm/node_modules/x": "",
+            "node_modules/.cache/x/y": "",
+        },
+        {
+            "node_modules": "node_modules",
+            "node_modules/.pnpm/express@4.18.2": "express",
+            "node_modules/.pnpm/@babel+core@7.0.0": "@babel/core",
+            "node_modules/.pnpm/react-dom@18.2.0_react@18.2.0": "react-dom",
+        },
+    ),
+    "others": (
+        {
+            "bower_components/jquery/x.js": "",
+            "jspm_packages/npm/lodash@4.1.0/x.js": "",
+            "jspm_packages/system.js": "",
+            "dist-packages/six.py": "",
+            "venv/x.py": "a package called venv",
+        },
+        {
+            "bower_components": "bower_components",
+            "bower_components/jquery": "jquery",
+            "jspm_packages": "jspm_packages",
+            "jspm_packages/npm/lodash@4.1.0": "lodash",
+            "dist-packages": "dist-packages",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("manager", FOLDERS)
+def test_the_folders_of_other_package_managers(write: Write, manager: str) -> None:
+    files, expected = FOLDERS[manager]
+    closure = take(write(files)).closure
+    assert {
+        item.path.removeprefix("/app/"): item.name for item in closure.items if item.path != "/app"
+    } == expected
+    listed = [path for held in paths(closure).values() for path in held]
+    assert len(listed) == len(set(listed))
+    assert {f"app/{path}" for path in files} <= set(listed)
+
+
+def test_what_is_left_out(write: Write) -> None:
+    root = write(
+        APP
+        | {
+            ".git/config": "",
+            ".git/modules/x": "",
+            "vendored/.git": "gitdir: elsewhere",
+            "node_modules/express/.git/HEAD": "",
+            ".gitignore": "",
+            ".dockerignore": "node_modules",
+            ".regpushignore": "# comment\n*.log\n!kept.log\n/build/\nnode_modules/@babel/\n",
+            "a.log": "",
+            "lib/b.log": "",
+            "kept.log": "",
+            "build/out": "",
+            "lib/build/in": "",
+        }
+    )
+    found = take(root)
+    held = paths(found.closure)
+    assert held["/app"] == [
+        "app", "app/.dockerignore", "app/.gitignore", "app/kept.log", "app/lib", "app/lib/build",
+        "app/lib/build/in", "app/lib/util.py", "app/main.py", "app/vendored", "app/web",
+    ]  # fmt: skip
+    assert "/app/node_modules/@babel/core" not in held
+    assert "app/node_modules/@babel" not in held["/app/node_modules"]
+    assert "app/node_modules/express/.git" not in held["/app/node_modules/express"]
+    assert sorted(notes(found)) == [
+        ".dockerignore is not read; list what is to be left out in .regpushignore",
+        ".git is left out",
+    ]
+
+
+def test_a_whole_dependency_folder_can_be_left_out(write: Write) -> None:
+    root = write(APP | {".regpushignore": "node_modules\n"})
+    assert list(paths(take(root).closure)) == ["/app"]
+
+
+@pytest.mark.parametrize("content", [b"ok\n!\n", b"\xff\xfe"])
+def test_a_malformed_ignore_file_is_a_usage_error(write: Write, content: bytes) -> None:
+    root = write({".regpushignore": content})
+    with pytest.raises(UsageError, match=r"\.regpushignore: (not a gitignore pattern: '!'|byte 0)"):
+        take(root)
+
+
+def test_devices_of_a_root_are_left_out(write: Write) -> None:
+    root = write({"dev/x": "", "etc/os-release": ""})
+    os.mkfifo(root / "dev/initctl")
+    found = take(root, root_dir="/")
+    assert paths(found.closure) == {"/": ["dev", "etc", "etc/os-release"]}
+    assert notes(found) == ["what lies in /dev is left out"]
+    with pytest.raises(SourceError, match="dev/initctl: a FIFO"):
+        take(root)
+
+
+def test_hard_links_are_kept_inside_an_item(write: Write) -> None:
+    root = write({"b": "same", "vendor/x/y": "other"})
+    (root / "a").hardlink_to(root / "b")
+    (root / "vendor/x/z").hardlink_to(root / "vendor/x/y")
+    (root / "c").hardlink_to(root / "vendor/x/y")
+    found = take(root, preserve=True)
+    own = {entry.path: entry for entry in found.closure["/app"].entries()}
+    assert (own[b"app/b"].kind, own[b"app/b"].link) == (Kind.HARDLINK, b"app/a")
+    assert own[b"app/c"].kind is Kind.FILE
+    (told,) = notes(found)
+    assert told == (
+        "hard links between items are stored as separate files: /app/c and /app/vendor/x/y"
+    )
+    plain = take(root)
+    assert notes(plain) == []
+    assert {entry.kind for entry in plain.closure["/app"].entries()} == {Kind.DIRECTORY, Kind.FILE}
+
+
+def test_odd_names_and_links_survive(write: Write) -> None:
+    root = write({"päth/name\nline": "x", "plain": ""})
+    long = root / "/".join(["d" * 100] * 3)
+    long.mkdir(parents=True)
+    (root / "dangling").symlink_to("/nowhere")
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff")).write_text("")
+    (entries,) = [list(item.entries()) for item in take(root).closure.items]
+    assert b"app/\xff" in [entry.path for entry in entries]
+    link = next(entry for entry in entries if entry.path == b"app/dangling")
+    assert link == Entry(path=b"app/dangling", kind=Kind.SYMLINK, mode=0o777, link=b"/nowhere")
+    assert entries == sorted(entries, key=lambda entry: entry.path)
+
+
+def test_sockets_are_refused_by_name(write: Write) -> None:
+    root = write({"x": ""})
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "s"))
+        with pytest.raises(SourceError, match=r"app/s: a socket cannot be packed"):
+            take(root)
+
+
+def test_cancelling_stops_between_files(write: Write) -> None:
+    root = write({f"d{n}/f": "x" for n in range(10)})
+    cancel = Cancellation()
+    cancel.cancel()
+    before = threading.active_count()
+    with pytest.raises(CancelledError):
+        resolve(str(root), SourceOptions(), (), notify=lambda _: None, cancel=cancel)
+    assert threading.active_count() == before
