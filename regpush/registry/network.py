@@ -24,6 +24,14 @@ _LOOK_AHEAD = 64 * 1024
 _INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 
 
+class TlsError(httpcore.ConnectError):
+    """The TLS handshake failed."""
+
+
+class UntrustedError(TlsError):
+    """The server's certificate does not verify."""
+
+
 class Network(httpcore.NetworkBackend):
     """Opens TCP connections. `check` is called before every wait and raises to end it."""
 
@@ -92,17 +100,23 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        """The same connection under TLS. Raises httpcore.ConnectError with the cause."""
+        """The same connection under TLS. Raises TlsError, or UntrustedError of that."""
         try:
             sock = ssl_context.wrap_socket(
                 self._sock, server_hostname=server_hostname, do_handshake_on_connect=False
             )
         except (OSError, ValueError) as error:
             self.close()
-            raise httpcore.ConnectError(_reason(error)) from error
+            raise TlsError(_reason(error)) from error
         secured = _Stream(sock, self._check)
         try:
             secured.retry(sock.do_handshake, timeout, httpcore.ConnectTimeout)
+        except ssl.SSLCertVerificationError as error:
+            secured.close()
+            raise UntrustedError(error.verify_message) from error
+        except ssl.SSLError as error:
+            secured.close()
+            raise TlsError((error.reason or "no reason").lower().replace("_", " ")) from error
         except OSError as error:
             secured.close()
             raise httpcore.ConnectError(_reason(error)) from error

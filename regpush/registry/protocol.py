@@ -11,6 +11,7 @@ import ipaddress
 import json
 import math
 import re
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ MAX_RETRY_AFTER_S = 24 * 3600.0
 
 _MAX_WORDS = 300
 _DEFAULT_PORT = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _SCHEME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PARAMETER = re.compile(
     r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"=]*))",
@@ -63,14 +65,17 @@ class Origin:
 
     @property
     def is_private(self) -> bool:
-        """Whether the host is an address literal, or a name, of this machine or its network."""
-        if self.host == "localhost" or self.host.endswith(".localhost"):
+        """Whether the host is an address literal, or the name, of this machine or its network."""
+        host = self.host.rstrip(".")
+        if host == "localhost" or host.endswith(".localhost"):
             return True
         try:
-            address = ipaddress.ip_address(self.host)
-        except ValueError:
+            # As resolvers read them: 127.1, 0x7f000001 and 2130706433 are all this machine.
+            address = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))
+        except (OSError, ValueError):
             return False
-        return not address.is_global
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return not (mapped or address).is_global
 
 
 def redirect_url(request_url: str, location: str | None) -> str:
@@ -135,7 +140,7 @@ def _split(url: str) -> SplitResult:
         _port(parts)
     except ValueError:
         raise RefusedError("the registry sends us to a malformed address") from None
-    if parts.scheme not in _DEFAULT_PORT or not parts.hostname:
+    if parts.scheme not in _DEFAULT_PORT or not _HOST.fullmatch(parts.hostname or ""):
         raise RefusedError("the registry sends us to an address that is neither http nor https")
     return parts
 

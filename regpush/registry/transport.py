@@ -28,7 +28,7 @@ from regpush.errors import (
     VerificationError,
     printable,
 )
-from regpush.registry.network import Network
+from regpush.registry.network import Network, TlsError, UntrustedError
 from regpush.registry.protocol import (
     MAX_ERROR_BYTES,
     Origin,
@@ -323,18 +323,18 @@ class _ReplyStream(httpx.SyncByteStream):
 
 
 def _unreachable(host: str, error: Exception) -> RegpushError:
-    cause = error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    reason = printable(str(error))
+    if isinstance(error, UntrustedError):
         return RefusedError(
-            f"{host}: its certificate does not verify ({printable(cause.verify_message)}); "
+            f"{host}: its certificate does not verify ({reason}); "
             "if you trust the authority that issued it, name it with --ca-file"
         )
-    if isinstance(cause, ssl.SSLError):
+    if isinstance(error, TlsError):
         return RefusedError(
-            f"{host} does not speak TLS as we know it ({printable(cause.reason or 'no reason')}); "
+            f"{host} does not speak TLS as we do ({reason}); "
             "if it is a plain http registry, say --plain-http"
         )
-    return RetryableError(f"cannot reach {host}: {printable(str(error))}; is the registry running?")
+    return RetryableError(f"cannot reach {host}: {reason}; is the registry running?")
 
 
 def _tls_context(ca_files: tuple[str, ...]) -> ssl.SSLContext:
