@@ -1,3 +1,34 @@
-"""Push an application straight into an OCI registry as a layered image."""
+"""Push an application straight into an OCI registry as a layered image.
+
+    result = regpush.push("./myapp", to="registry.example.com/app")
+
+`push` and `plan` take a `PushOptions`, report by events, raise a `RegpushError`, and give a
+`PushResult`. They are imported when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regpush.options import PushOptions
+    from regpush.pipeline import plan, push
+    from regpush.report import PushResult
 
 __version__ = "0.1.0"
+__all__ = ["PushOptions", "PushResult", "__version__", "plan", "push"]
+
+_HOME = {
+    "PushOptions": "regpush.options",
+    "PushResult": "regpush.report",
+    "plan": "regpush.pipeline",
+    "push": "regpush.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'regpush' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

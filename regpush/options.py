@@ -108,10 +108,8 @@ class ImageOptions:
 
     `symlinks`: (path in the image, target) pairs. `created`: seconds since the epoch, or
     None for the fixed default. `platform`: `os/architecture[/variant]`, or None to find out.
-    `base`: reference of the image to build on, or None for an empty one.
     """
 
-    base: str | None = None
     platform: str | None = None
     created: int | None = None
     env: tuple[tuple[str, str], ...] = ()

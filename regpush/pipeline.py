@@ -21,12 +21,12 @@ from regpush.index import Index
 from regpush.layers import LayerStream, Spool
 from regpush.options import PushOptions, Reuse
 from regpush.prepare import Prepared, Run, prepare, tags_to_move
-from regpush.push import Transfer, Wanted, find_layers, move_tags, place_layers, push_image
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client
 from regpush.report import LayerReport, PushResult, Tense
 from regpush.reuse import DryRun, Placed, annotate, lacks_recipes
 from regpush.settings import Settings
+from regpush.transfer import Transfer, Wanted, find_layers, move_tags, place_layers, push_image
 
 
 def push(

@@ -21,13 +21,13 @@ from regpush.index import Index
 from regpush.layers import LayerSource
 from regpush.options import Compression, ImageOptions, PushOptions, Reuse
 from regpush.previous import Past, look_back
-from regpush.push import Wanted
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
 from regpush.reuse import Candidate, by_recipe
 from regpush.settings import Settings
 from regpush.sources import resolve
 from regpush.strategies.plan import PlanContext
+from regpush.transfer import Wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

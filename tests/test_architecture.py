@@ -30,7 +30,7 @@ ORDER = [
     "index",
     "registry",
     "previous",
-    "push",
+    "transfer",
     "prepare",
     "report",
     "pipeline",

@@ -199,15 +199,20 @@ def test_reuse_content_trusts_nothing_it_did_not_derive(registry, repository, ap
 def test_a_planted_recipe_is_believed_by_default_and_not_with_content(
     docker_registry, repository, app, tmp_path
 ):
-    """registry.md, Security: someone who may push a tag can plant a layer under a recipe."""
+    """registry.md, Security: who may push any tag can put a layer under a trusted recipe."""
     to = f"{docker_registry.host}/{repository}"
-    push(app, to).ok()
+    honest = push(app, f"{to}:a").ok().report["images"][0]["layers"]
     evil = shutil.copytree(app, tmp_path / "evil" / "myapp", symlinks=True)
-    write(evil / "vendor" / "lib" / "a.go", "evil")
-    push(evil, to).ok()
-    root = unpack(f"{to}:latest", tmp_path / "evil-out")
-    assert (root / "app/vendor/lib/a.go").read_text() == "evil"
-    push(app, to, "--reuse", "content").ok()
+    write(evil / "vendor" / "lib" / "a.go", "package b\n" * 50_000)
+    planted = push(evil, f"{to}:b").ok().report
+    manifest = json.loads(_get(docker_registry, f"{repository}/manifests/{planted['digest']}"))
+    for layer, other in zip(manifest["layers"], honest, strict=True):
+        layer["annotations"]["dev.regpush.recipe"] = other["recipe"]
+    _put(docker_registry, f"{repository}/manifests/latest", manifest)
+    push(app, f"{to}:latest").ok()
+    root = unpack(f"{to}:latest", tmp_path / "believed")
+    assert (root / "app/vendor/lib/a.go").read_text().startswith("package b")
+    push(app, f"{to}:latest", "--reuse", "content").ok()
     same_app(f"{to}:latest", app, tmp_path / "out")
 
 
@@ -450,17 +455,21 @@ def test_an_image_for_several_platforms_is_not_replaced(docker_registry, reposit
             }
         ],
     }
-    request = urllib.request.Request(
-        f"{docker_registry.url}/v2/{name}/manifests/latest",
-        data=json.dumps(index).encode(),
-        headers={"Content-Type": index["mediaType"]},
-        method="PUT",
-    )
-    urllib.request.urlopen(request).close()
+    _put(docker_registry, f"{name}/manifests/latest", index)
     push(app, f"{host}/{name}").failed(6, "--replace-index")
     # The child for our platform is a previous image all the same.
     done = push(app, f"{host}/{name}", "--replace-index").ok()
     assert set(done.actions) == {"reused"}
+
+
+def _put(registry, path, manifest):
+    request = urllib.request.Request(
+        f"{registry.url}/v2/{path}",
+        data=json.dumps(manifest).encode(),
+        headers={"Content-Type": manifest["mediaType"]},
+        method="PUT",
+    )
+    urllib.request.urlopen(request).close()
 
 
 def _get(registry, path):

@@ -65,3 +65,15 @@ def test_every_command_against_localhost(tmp_path, docker_registry):
                     timeout=120,
                 )
                 assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_library_example(tmp_path, docker_registry, repository, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "myapp").mkdir()
+    (tmp_path / "myapp" / "main.py").write_text("print('hello')\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "XDG_CACHE_HOME", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    to = f"{docker_registry.host}/{repository}"
+    exec(compile(example.replace("localhost:5000/app", to), "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith(f"{to}@sha256:")
