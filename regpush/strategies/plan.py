@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import Digest
-from regpush.errors import printable
+from regpush.errors import RegpushError, printable
 
 LABEL_LENGTH = 60
 
@@ -33,7 +34,7 @@ class PlannedLayer:
 
     @classmethod
     def of(cls, items: Collection[Item]) -> PlannedLayer:
-        """The layer of `items`, at least one; labelled by the largest, ties by path."""
+        """The layer of `items`, at least one; named after the largest, ties by path."""
         ordered = tuple(sorted(items, key=lambda item: item.path))
         return cls(items=ordered, label=_label(ordered))
 
@@ -48,6 +49,15 @@ class Plan:
     def of(cls, groups: Iterable[Collection[Item]]) -> Plan:
         """A layer for each group, bottom first; none for a group without items."""
         return cls(layers=tuple(PlannedLayer.of(group) for group in groups if group))
+
+    def check(self, closure: Closure) -> None:
+        """Raises RegpushError, a bug of a strategy, unless each item of `closure` is here once."""
+        placed = Counter(item.path for layer in self.layers for item in layer.items)
+        if wrong := sorted(placed.keys() ^ {item.path for item in closure.items}):
+            where = "is in a layer but not in the closure" if wrong[0] in placed else "has no layer"
+            raise RegpushError(f"{printable(wrong[0])} {where}: report this bug")
+        if twice := sorted(path for path, count in placed.items() if count > 1):
+            raise RegpushError(f"{printable(twice[0])} is in two layers: report this bug")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,20 +79,15 @@ Strategy: TypeAlias = Callable[[Closure, PlanContext], Plan]
 
 
 def base_name(item: Item) -> str:
-    """The item's name; of a store item its path's, without the hash: `hello-2.12.1`."""
-    if item.identity.scheme is not Scheme.NAR:
-        return item.name
-    last = item.path.rstrip("/").rpartition("/")[2]
-    match = _STORE_NAME.fullmatch(last)
-    return match[1] if match else last or item.name
+    """What a person calls the item: a store's name and version (`hello-2.12.1`), else its name."""
+    match = _STORE_NAME.fullmatch(item.path.rpartition("/")[2])
+    return match[1] if match else item.name
 
 
 def _label(items: tuple[Item, ...]) -> str:
-    # What regpush adds to every top layer is no news.
-    items = tuple(item for item in items if item.role is not Role.GENERATED) or items
-    largest = max(items, key=lambda item: item.size)
+    named = max(items, key=lambda item: (item.role is not Role.GENERATED, item.size))
     rest = f" and {len(items) - 1} more" if len(items) > 1 else ""
-    name, room = printable(base_name(largest)), LABEL_LENGTH - len(rest)
+    name, room = printable(base_name(named)), LABEL_LENGTH - len(rest)
     if len(name) > room:
         name = name[: room - 1] + "…"
     return name + rest

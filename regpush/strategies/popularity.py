@@ -9,14 +9,11 @@ counts walks from anywhere that end at the item alone; this follows nixpkgs.)
 
 from __future__ import annotations
 
-from itertools import compress
+from operator import add
 
 from regpush.closure import Closure, Item
 from regpush.strategies.plan import Plan, PlanContext, base_name
-from regpush.strategies.reach import closures
 from regpush.strategies.stack import stack
-
-_BITS = bytes.maketrans(b"01", b"\0\1")
 
 
 def popularity(closure: Closure, context: PlanContext) -> Plan:
@@ -35,23 +32,35 @@ def popularity(closure: Closure, context: PlanContext) -> Plan:
 
 def popularities(closure: Closure) -> dict[str, int]:
     """The popularity of each path: counts that grow exponentially, by work that does not."""
-    paths = tuple(item.path for item in closure.items)
-    walks = _walks(closure)
-    total = dict.fromkeys(paths, 0)
-    for path, reached in closures(closure).items():
-        ending_here = walks[path]
-        bits = f"{reached:b}"[::-1].encode().translate(_BITS)
-        for below in compress(paths, bits):
-            total[below] += ending_here
-    return total
+    items = closure.items[::-1]  # dependents first
+    walks, needed_by = _walks(items)
+    width = (len(items) + 7) // 8
+    rows = b"".join(needed_by[item.path].to_bytes(width, "little") for item in items)
+    popular = [0] * len(items)
+    # Eight items at a time: a byte of a row picks one of the 256 sums of their walks. None of
+    # the eight needs an item before them, so the rows above are left out.
+    for block in range(width):
+        first = 8 * block
+        sums = [0]
+        for item in items[first : first + 8]:
+            sums += [known + walks[item.path] for known in sums]
+        column = rows[first * width + block :: width]
+        popular[first:] = map(add, popular[first:], map(sums.__getitem__, column))
+    return {item.path: count for item, count in zip(items, popular, strict=True)}
 
 
-def _walks(closure: Closure) -> dict[str, int]:
-    """How many walks along references lead from the unreferenced items to each path."""
-    walks = {item.path: 0 for item in closure.items}
-    for item in reversed(closure.items):
-        # Dependents come first in this direction: a 0 says that nobody references the item.
-        walks[item.path] = walks[item.path] or 1
+def _walks(items: tuple[Item, ...]) -> tuple[dict[str, int], dict[str, int]]:
+    """For each path the walks that lead to it, and a bit set of `items` that need it.
+
+    `items`: dependents first. A walk starts at an item that nobody references. Every item
+    needs itself.
+    """
+    walks = dict.fromkeys((item.path for item in items), 0)
+    needed_by = dict.fromkeys(walks, 0)
+    for index, item in enumerate(items):
+        walks[item.path] = here = walks[item.path] or 1
+        needed_by[item.path] = need = needed_by[item.path] | 1 << index
         for reference in item.references:
-            walks[reference] += walks[item.path]
-    return walks
+            walks[reference] += here
+            needed_by[reference] |= need
+    return walks, needed_by

@@ -1,76 +1,78 @@
-"""Closures drawn by hand and by hypothesis."""
-
-from __future__ import annotations
+"""Small closures, written down as a graph: `app: lib tool` is an app with two references."""
 
 import hashlib
-
-from hypothesis import strategies as st
+from collections.abc import Iterator, Mapping
 
 from regpush.closure import Closure, Identity, Item, Role, Scheme
 from regpush.digest import Digest
+from regpush.entry import Entry
 from regpush.strategies.plan import Plan
+
+MIB = 1 << 20
+
+
+def _never() -> Iterator[Entry]:
+    raise AssertionError("a strategy opened an item")
 
 
 def item(
     name: str,
-    *references: str,
-    size: int = 1,
-    origin: str | None = None,
-    path: str | None = None,
+    *,
+    size: int = MIB,
+    references: tuple[str, ...] = (),
+    origin: str = "",
     role: Role = Role.ORDINARY,
+    version: str = "",
 ) -> Item:
-    """An item at `/s/<name>` that references the items of those names."""
+    """A store item of `version`, which stands for whatever else made its hash."""
+    path = store_path(name, version) if role is not Role.GENERATED else f"({name})"
     return Item(
-        path=path or f"/s/{name}",
+        path=path,
         name=name,
         origin=origin or name,
-        identity=Identity(Scheme.NAR, Digest.of(name.encode())),
+        identity=Identity(Scheme.NAR, Digest.of(path.encode())),
         size=size,
-        references=tuple(f"/s/{reference}" for reference in references),
-        entries=lambda: iter(()),
+        references=references,
         role=role,
+        entries=_never,
     )
 
 
-def links() -> Item:
-    """What regpush writes itself."""
-    return item("links", size=0, path="(links)", role=Role.GENERATED)
+def store_path(name: str, version: str = "") -> str:
+    digest = hashlib.sha256(f"{name} {version}".encode()).hexdigest()[:32]
+    return f"/gnu/store/{digest}-{name}"
 
 
-def closure(roots: str, *items: Item) -> Closure:
-    """A closure; `roots` are names between spaces."""
-    return Closure.build(tuple(f"/s/{name}" for name in roots.split()), items)
+def graph(
+    text: str,
+    *,
+    roots: str,
+    sizes: Mapping[str, int] | None = None,
+    generated: bool = False,
+    own: str = "",
+) -> Closure:
+    """The closure of lines `name: reference…`; items are of 1 MiB where `sizes` says nothing."""
+    references: dict[str, tuple[str, ...]] = {}
+    for line in text.strip().splitlines():
+        name, _, rest = line.partition(":")
+        references[name.strip()] = tuple(rest.split())
+    for name in [name for names in references.values() for name in names]:
+        references.setdefault(name, ())
+    items = tuple(
+        item(
+            name,
+            size=(sizes or {}).get(name, MIB),
+            references=tuple(map(store_path, below)),
+            role=Role.OWN if name in own.split() else Role.ORDINARY,
+        )
+        for name, below in references.items()
+    )
+    closure = Closure.build(tuple(map(store_path, roots.split())), items)
+    return (
+        closure.with_items((item("links", size=0, role=Role.GENERATED),)) if generated else closure
+    )
 
 
 def names(plan: Plan) -> list[str]:
-    """The layers, bottom first, each as its items' names in order of their paths."""
-    return [" ".join(item.name for item in layer.items) for layer in plan.layers]
-
-
-@st.composite
-def closures(draw: st.DrawFn) -> Closure:
-    """Closures of a store or a directory, with and without generated items, also empty."""
-    own = draw(st.integers(0, 2))
-    ordinary = draw(st.integers(0, 30))
-    items: list[Item] = []
-    for index in range(ordinary + own):
-        below = st.sampled_from([made.path for made in items]) if items else st.nothing()
-        name = f"p{draw(st.integers(0, 9))}"
-        digits = hashlib.sha256(b"%d" % index).hexdigest()[:32]
-        items.append(
-            Item(
-                path=f"/gnu/store/{digits}-{name}-1.{index}",
-                name=name,
-                origin=f"src-{name}",
-                identity=Identity(Scheme.NAR, Digest.of(digits.encode())),
-                size=draw(st.sampled_from([0, 1, 5000, 262_143, 262_144, 10**6, 10**9])),
-                references=tuple(sorted(draw(st.sets(below, max_size=4)))) if items else (),
-                entries=lambda: iter(()),
-                role=Role.OWN if index >= ordinary else Role.ORDINARY,
-            )
-        )
-    if draw(st.booleans()):
-        items.append(links())
-    paths = [made.path for made in items]
-    roots = draw(st.sets(st.sampled_from(paths), max_size=5)) if paths else set()
-    return Closure.build(tuple(sorted(roots)), tuple(items))
+    """The names in each layer, sorted and joined by spaces, bottom first."""
+    return [" ".join(sorted(item.name for item in layer.items)) for layer in plan.layers]

@@ -1,10 +1,11 @@
-"""Version histories (format regpush-history/1) as closures, one a push."""
+"""Histories of versions in the format `regpush-history/1`, as closures to plan and score.
 
-from __future__ import annotations
+`plain`: a changed item alone gets a new identity. `rehash`: its dependents do as well, as
+in Nix and Guix. Sizes are bytes; a push's roots are item indexes.
+"""
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +13,60 @@ from regpush.closure import Closure, Identity, Item, Scheme
 from regpush.digest import Digest
 from regpush.strategies.plan import Plan
 
-TINY = Path(__file__).parents[1] / "data" / "history-tiny.json"
+History = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Push:
-    """One push of a history: which app, and the closure it needs."""
-
-    app: str
-    date: str
-    closure: Closure
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Read a history file."""
-    history: dict[str, Any] = json.loads(path.read_text())
+def load(path: Path) -> History:
+    history: History = json.loads(path.read_text())
     assert history["format"] == "regpush-history/1"
     return history
 
 
-def pushes(history: dict[str, Any]) -> Iterator[Push]:
-    """The pushes in time order; an item's path is `/nix/store/<32 hex>-<name>`."""
+def closures(history: History) -> Iterator[tuple[str, Closure]]:
+    """The application and the closure of every push, in time order."""
     current: dict[str, frozenset[int]] = {}
     for push in history["pushes"]:
-        held = current.get(push["app"], frozenset())
-        held = (held - frozenset(push["remove"])) | frozenset(push["add"])
-        current[push["app"]] = held
-        yield Push(app=push["app"], date=push["date"], closure=_closure(history, push, held))
+        indexes = current.get(push["app"], frozenset()) - {*push["remove"]} | {*push["add"]}
+        current[push["app"]] = indexes
+        yield push["app"], _closure([history["items"][k] for k in sorted(indexes)], history, push)
+
+
+def _closure(versions: list[dict[str, Any]], history: History, push: dict[str, Any]) -> Closure:
+    path_of = {version["name"]: _path(version) for version in versions}
+    items = tuple(
+        Item(
+            path=_path(version),
+            name=version["name"],
+            origin=version["origin"],
+            identity=Identity(Scheme.NAR, Digest("sha256", version["hash"] * 2)),
+            size=version["size"],
+            references=tuple(path_of[name] for name in version["refs"]),
+            entries=lambda: iter(()),
+        )
+        for version in versions
+    )
+    return Closure.build(tuple(_path(history["items"][k]) for k in push["roots"]), items)
+
+
+def _path(version: dict[str, Any]) -> str:
+    return f"/gnu/store/{version['hash']}-{version['name']}"
 
 
 def hashes(plan: Plan) -> list[list[str]]:
-    """A plan as `score.py` reads it: the item hashes of each layer, bottom first."""
-    return [[item.path[11:43] for item in layer.items] for layer in plan.layers]
+    """The plan as a scorer reads it: the hash of each item of each layer, bottom first."""
+    return [[item.identity.digest.hex[:32] for item in layer.items] for layer in plan.layers]
 
 
-def sent(history: dict[str, Any], plans: list[list[list[str]]]) -> int:
-    """Bytes of all layers that the registry did not hold yet when they were pushed."""
-    size = {item["hash"]: item["size"] for item in history["items"]}
-    layers = {frozenset(layer) for plan in plans for layer in plan}
-    return sum(size[digits] for layer in layers for digits in layer)
-
-
-def _closure(history: dict[str, Any], push: dict[str, Any], held: frozenset[int]) -> Closure:
-    raw = [history["items"][index] for index in sorted(held)]
-    paths = {item["name"]: f"/nix/store/{item['hash']}-{item['name']}" for item in raw}
-    items = tuple(
-        Item(
-            path=paths[item["name"]],
-            name=item["name"],
-            origin=item["origin"],
-            identity=Identity(Scheme.NAR, Digest("sha256", item["hash"] * 2)),
-            size=item["size"],
-            references=tuple(sorted(paths[name] for name in item["refs"])),
-            entries=lambda: iter(()),
-        )
-        for item in raw
-    )
-    roots = tuple(paths[history["items"][index]["name"]] for index in push["roots"])
-    return Closure.build(roots, items)
+def push_ratio(history: History, plans: list[list[list[str]]]) -> float:
+    """Bytes of the layers the registry did not hold, over those of the items new to it."""
+    size = {version["hash"]: version["size"] for version in history["items"]}
+    layers: set[frozenset[str]] = set()
+    items: set[str] = set()
+    pushed = least = 0
+    for plan in plans:
+        needed = {item for layer in plan for item in layer}
+        pushed += sum(size[h] for layer in {*map(frozenset, plan)} - layers for h in layer)
+        least += sum(size[h] for h in needed - items)
+        layers.update(map(frozenset, plan))
+        items |= needed
+    return pushed / least

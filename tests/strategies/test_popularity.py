@@ -1,103 +1,88 @@
-"""`popularity` against nixpkgs: its documented example, and its definition taken at its word."""
-
-from __future__ import annotations
-
-from collections import Counter
+"""The rule of nixpkgs' closure-graph.py, by its published examples and a plain unfolding."""
 
 import pytest
 from hypothesis import given, settings
 
 from regpush.closure import Closure
-from regpush.strategies.plan import PlanContext
+from regpush.strategies import PlanContext
 from regpush.strategies.popularity import popularities, popularity
-from tests.strategies.graphs import closure, closures, item, names
+from tests.strategies.closures import closures
+from tests.strategies.graphs import graph, names
 
-# A ──▶ B ──▶ C ──▶ D ──▶ F       Dependents to the left. The example of nixpkgs'
-# │     │     └───▶ E ──▶ F       closure-graph.py, which gives these popularities:
-# │     └─────────▶ E             A 1, B 2, C 3, D 4, E 5, F 9, G 2
-# └───▶ G
-NIXPKGS = closure(
-    "A",
-    item("A", "B", "G"),
-    item("B", "C", "E"),
-    item("C", "D", "E"),
-    item("D", "F"),
-    item("E", "F"),
-    item("F"),
-    item("G"),
-)
-
-# foo ──▶ bar ──▶ baz ──▶ tux     Walks from foo: bar 1, baz 2, tux 2. An item adds up its
-#  └────────────▶ baz             own and those of everything above: foo 1, bar 1+1,
-#                                 baz 1+1+2, tux 1+1+2+2
-DIAMOND = closure(
-    "foo",
-    item("foo", "bar", "baz"),
-    item("bar", "baz"),
-    item("baz", "tux"),
-    item("tux"),
-)
+#   A ─┬─ B ─┬─ C ─┬─ D ─── F
+#      │     │     └─ E ─── F
+#      │     └─ E
+#      └─ G
+#
+# and the counts that closure-graph.py gives for it.
+LETTERS = "A: B G\nB: C E\nC: D E\nD: F\nE: F"
+COUNTS = {"A": 1, "B": 2, "C": 3, "D": 4, "E": 5, "F": 9, "G": 2}
 
 
-def _counts(any_closure: Closure) -> dict[str, int]:
-    return {path.removeprefix("/s/"): n for path, n in popularities(any_closure).items()}
-
-
-def test_the_example_of_nixpkgs() -> None:
-    assert _counts(NIXPKGS) == {"A": 1, "B": 2, "C": 3, "D": 4, "E": 5, "F": 9, "G": 2}
-
-
-def test_a_diamond() -> None:
-    assert _counts(DIAMOND) == {"foo": 1, "bar": 2, "baz": 4, "tux": 6}
+def counted(closure: Closure) -> dict[str, int]:
+    return {closure[path].name: count for path, count in popularities(closure).items()}
 
 
 @pytest.mark.parametrize(
-    ("limit", "expected"),
+    ("text", "counts"),
     [
-        (2, ["F", "A B C D E G"]),
-        (4, ["F", "E", "D", "A B C G"]),
-        (6, ["F", "E", "D", "C", "B", "A G"]),  # B before G: a tie, by name
-        (7, ["F", "E", "D", "C", "B", "G", "A"]),
+        (LETTERS, COUNTS),
+        # Its own test of the contest.
+        ("foo: bar baz\nbar: baz\nbaz: tux", {"foo": 1, "bar": 2, "baz": 4, "tux": 6}),
+        # Two that nobody references: each walk counts.
+        ("p: x\nq: x\nx: y", {"p": 1, "q": 1, "x": 4, "y": 6}),
     ],
 )
-def test_the_most_popular_alone_the_rest_together(limit: int, expected: list[str]) -> None:
-    assert names(popularity(NIXPKGS, PlanContext(max_layers=limit))) == expected
+def test_counts_by_hand(text, counts):
+    assert counted(graph(text, roots=text[0] if text[0] != "f" else "foo")) == counts
 
 
-def test_ties_go_by_name_then_by_hash() -> None:
-    b, a = "b" * 32, "a" * 32
-    paths = [f"/nix/store/{a}-zsh", f"/nix/store/{b}-ash", f"/nix/store/{a}-ash"]
-    items = [item(f"i{number}", path=path) for number, path in enumerate(paths)]
-    assert names(popularity(Closure.build((), tuple(items)), PlanContext())) == ["i2", "i1", "i0"]
+@pytest.mark.parametrize(
+    ("limit", "layers"),
+    [
+        (2, ["A B C D E F G", "links"]),
+        (3, ["F", "A B C D E G", "links"]),
+        (6, ["F", "E", "D", "C", "A B G", "links"]),
+        (8, ["F", "E", "D", "C", "B", "G", "A", "links"]),  # B and G tie: by name
+    ],
+)
+def test_the_most_popular_lie_alone_at_the_bottom(limit, layers):
+    closure = graph(LETTERS, roots="A", generated=True)
+    assert names(popularity(closure, PlanContext(max_layers=limit))) == layers
 
 
-def _unfolded(any_closure: Closure, paths: list[str]) -> Counter[str]:
-    """nixpkgs' definition, over the graph unfolded into a tree: exponential, and literal."""
-    counts: Counter[str] = Counter()
-    for path in paths:
-        counts[path] += 1
-        below = _unfolded(any_closure, list(any_closure[path].references))
-        for sub, count in below.items():
-            counts[sub] += count + 1
-    return counts
+def unfolded(closure: Closure, path: str) -> dict[str, int]:
+    """The published description, literally: a tree, merged upwards one level at a time."""
+    counts = {path: 0}
+    for reference in closure[path].references:
+        for below, count in unfolded(closure, reference).items():
+            counts[below] = counts.get(below, 0) + count
+    return {below: count + 1 for below, count in counts.items()}
 
 
-@given(closures())
-@settings(max_examples=100, deadline=None)
-def test_the_same_as_unfolding_the_graph(any_closure: Closure) -> None:
-    referenced = {path for item in any_closure.items for path in item.references}
-    heads = [item.path for item in any_closure.items if item.path not in referenced]
-    assert popularities(any_closure) == dict(_unfolded(any_closure, heads))
+@settings(deadline=None)  # a busy machine is no failure
+@given(closures(most=12))
+def test_counts_are_those_of_the_unfolded_tree(closure):
+    referenced = {reference for item in closure.items for reference in item.references}
+    expected = dict.fromkeys((item.path for item in closure.items), 0)
+    for item in closure.items:
+        if item.path not in referenced:
+            for path, count in unfolded(closure, item.path).items():
+                expected[path] += count
+    assert popularities(closure) == expected
 
 
-def test_counts_may_be_astronomic() -> None:
-    # 300 diamonds on top of each other: each doubles the walks.
-    items = [item("n0")]
-    for level in range(1, 301):
-        below = f"n{level - 1}"
-        items += [item(f"l{level}", below), item(f"r{level}", below)]
-        items += [item(f"n{level}", f"l{level}", f"r{level}")]
-    counts = _counts(closure("n300", *items))
-    assert counts["n300"] == 1
-    # 2**k walks to the node k levels down, 2**k to each half of the diamond above it.
-    assert counts["n0"] == sum(2**k for k in range(301)) + sum(2 * 2**k for k in range(300))
+def test_a_deep_graph_is_counted_without_walking_every_path():
+    """Each rung needs the next two: Fibonacci numbers of walks, sums of them as popularity."""
+    rungs = 2000
+    text = "\n".join(
+        f"r{number:04}: " + " ".join(f"r{number + k:04}" for k in (1, 2) if number + k < rungs)
+        for number in range(rungs)
+    )
+    counts = counted(graph(text, roots="r0000"))
+    walks, following, total = 1, 1, 0
+    for number in range(rungs):
+        total += walks
+        assert counts[f"r{number:04}"] == total
+        walks, following = following, walks + following
+    assert total.bit_length() > 1300

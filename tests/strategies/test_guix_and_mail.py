@@ -1,0 +1,67 @@
+"""`size` and `app-deps`, against graphs worked by hand from their sources' rules."""
+
+import pytest
+
+from regpush.strategies import PlanContext
+from regpush.strategies.app_deps import app_deps
+from regpush.strategies.size import size
+from tests.strategies.graphs import graph, names
+
+FIVE = {"a": 10, "b": 50, "c": 30, "d": 50, "e": 1}
+
+
+# guix/docker.scm, size-sorted-store-items: of `n` items and `max-layers` m, sorted by
+# falling size, the first m - 2 (all but one, if n < m) are alone and the others one tail;
+# build-docker-image puts the customisation layer above.
+@pytest.mark.parametrize(
+    ("limit", "layers"),
+    [
+        (2, ["a b c d e", "links"]),
+        (3, ["b", "a c d e", "links"]),
+        (4, ["b", "d", "a c e", "links"]),
+        (5, ["b", "d", "c", "a e", "links"]),
+        (6, ["b", "d", "c", "a", "e", "links"]),
+        (100, ["b", "d", "c", "a", "e", "links"]),
+    ],
+)
+def test_size_is_guix_pack_max_layers(limit, layers):
+    closure = graph("a: b c d e", roots="a", sizes=FIVE, generated=True)
+    assert names(size(closure, PlanContext(max_layers=limit))) == layers
+
+
+def test_size_without_a_customisation_layer_has_room_for_one_more():
+    closure = graph("a: b c d e", roots="a", sizes=FIVE)
+    assert names(size(closure, PlanContext(max_layers=3))) == ["b", "d", "a c e"]
+
+
+#   profile ─┬─ guile ─┬─ libgc ─── libc
+#            │         └─ readline ─ ncurses ─ libc
+#            └─ readline
+MAIL = """
+profile: guile readline
+guile: libgc readline
+readline: ncurses
+ncurses: libc
+libgc: libc
+"""
+
+
+def test_app_deps_lifts_the_profile_and_what_it_names():
+    closure = graph(MAIL, roots="profile")
+    assert names(app_deps(closure, PlanContext())) == [
+        "libc libgc ncurses",
+        "guile profile readline",
+    ]
+
+
+def test_app_deps_takes_every_root():
+    closure = graph(MAIL, roots="profile libgc")
+    assert names(app_deps(closure, PlanContext())) == [
+        "ncurses",
+        "guile libc libgc profile readline",
+    ]
+
+
+def test_app_deps_of_something_flat_is_one_layer():
+    closure = graph("profile: a b", roots="profile")
+    assert names(app_deps(closure, PlanContext())) == ["a b profile"]
