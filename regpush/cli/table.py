@@ -72,7 +72,9 @@ def inspection(found: Inspection, width: int) -> list[str]:
     """An image's layers, bottom first."""
     rows = [("layer", "contents", "size", "unpacked", "digest")]
     for number, layer in enumerate(found.image.layers, 1):
-        names = [path.rpartition("/")[2] or path for path in layer.items]
+        # A generated item has no path; it is worth its name only where it is alone.
+        paths = [path for path in layer.items if path.startswith("/")] or layer.items
+        names = [path.rpartition("/")[2] or path for path in paths]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         contents = _short(names[0], _CONTENTS) + more if names else "(not said)"
         unpacked = layer.uncompressed_size

@@ -85,7 +85,9 @@ def base_name(item: Item) -> str:
 
 
 def _label(items: tuple[Item, ...]) -> str:
-    named = max(items, key=lambda item: (item.role is not Role.GENERATED, item.size))
+    # What regpush adds to every top layer is no news.
+    items = tuple(item for item in items if item.role is not Role.GENERATED) or items
+    named = max(items, key=lambda item: item.size)
     rest = f" and {len(items) - 1} more" if len(items) > 1 else ""
     name, room = printable(base_name(named)), LABEL_LENGTH - len(rest)
     if len(name) > room:
