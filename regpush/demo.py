@@ -13,9 +13,9 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+from regpush import embedded
 from regpush.cancel import Cancellation
 from regpush.cli import table
-from regpush.embedded import server
 from regpush.errors import UsageError
 from regpush.options import ImageOptions, PushOptions
 from regpush.pipeline import push
@@ -46,9 +46,9 @@ def run(say: Callable[[str], None], width: int, cancel: Cancellation) -> None:
     with tempfile.TemporaryDirectory(prefix="regpush-demo-") as name:
         folder = Path(name)
         app = make_app(folder / "myapp")
-        with server.running(str(folder / "registry")) as address:
-            to = f"{address}/myapp"
-            say(f"A registry of our own listens on http://{address}.\n")
+        with embedded.running(folder / "registry") as registry:
+            to = f"{registry.host}/myapp"
+            say(f"A registry of our own listens on {registry.url}.\n")
             say(f"$ regpush ./myapp --to {to}")
             first = _push(app, to, cancel)
             _show(first, width, say)

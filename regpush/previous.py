@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from regpush.digest import INDEXES, Descriptor
-from regpush.errors import AuthError, RefusedError, VerificationError
+from regpush.errors import RefusedError, VerificationError
 from regpush.events import Listener, Note
 from regpush.image import Image, Platform, child_for, parse_manifest
 from regpush.registry.client import Manifest, Repository
@@ -43,7 +43,7 @@ def look_back(
 
     `tags` are those about to be moved; `others` are (repository, tag or digest) pairs that
     the user named. `platform` may wait: it is called when manifests are at hand. Raises only
-    what would stop the push itself: AuthError, TransientError, RefusedError.
+    what would stop the push itself: AuthError and TransientError.
     """
     asked = list(dict.fromkeys([*tags, "latest"]))
     places = [*others, *((repository, tag) for tag in asked)]
@@ -95,14 +95,15 @@ def _natural(tag: str) -> list[tuple[int, int, str]]:
 def _read(
     repository: Repository, reference: str, platform: Callable[[], Platform], notify: Listener
 ) -> tuple[Manifest | None, PreviousImage | None]:
-    manifest = repository.get_manifest(reference)
     separator = "@" if ":" in reference else ":"
     name = f"{repository.name}{separator}{reference}"
-    if manifest is None:
-        return None, None
+    manifest = None
     try:
+        manifest = repository.get_manifest(reference)
+        if manifest is None:
+            return None, None
         image = _image(repository, manifest, platform)
-    except (VerificationError, RefusedError, AuthError) as error:
+    except (VerificationError, RefusedError) as error:
         notify(Note(message=f"{name} gives nothing to reuse: {error}"))
         return manifest, None
     if image is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,47 +9,50 @@ from contextlib import ExitStack
 import pytest
 import trustme
 
-from tests.registry.servers import DockerRegistry, EmbeddedRegistry, Login, Registry
+from tests.registry.servers import (
+    Login,
+    Registry,
+    run_docker_registry,
+    run_embedded_registry,
+)
 from tests.registry.wire import AfterCut, CountingProxy, StartProxy
 
 
-def pytest_configure() -> None:
-    # A run that is told to end, by `timeout` say, must end its servers as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 @pytest.fixture(scope="session")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with DockerRegistry(tmp_path_factory.mktemp("docker-registry")) as registry:
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with run_docker_registry(tmp_path_factory.mktemp("docker-registry")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
-def docker_registry_htpasswd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+def docker_registry_htpasswd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     login = Login(username="alice", password="correct horse: battery")
     directory = tmp_path_factory.mktemp("docker-registry-htpasswd")
-    with DockerRegistry(directory, login=login) as registry:
+    with run_docker_registry(directory, login=login) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
-def docker_registry_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+def docker_registry_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     directory = tmp_path_factory.mktemp("docker-registry-tls")
-    with DockerRegistry(directory, authority=trustme.CA()) as registry:
+    with run_docker_registry(directory, authority=trustme.CA()) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
-def embedded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRegistry]:
-    with EmbeddedRegistry(tmp_path_factory.mktemp("embedded-registry")) as registry:
+def embedded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with run_embedded_registry(tmp_path_factory.mktemp("embedded-registry")) as registry:
         yield registry
+        # Whatever the tests asked of it: a refusal is an answer, never a traceback.
+        assert "Traceback" not in registry.log(), registry.log()
 
 
-@pytest.fixture(params=["docker-registry", "embedded"])
+@pytest.fixture(
+    params=["docker_registry", "embedded_registry"], ids=["docker-registry", "embedded"]
+)
 def registry(request: pytest.FixtureRequest) -> Registry:
     """Each of the plain registries in turn."""
-    fixture = {"docker-registry": "docker_registry", "embedded": "embedded_registry"}
-    found: Registry = request.getfixturevalue(fixture[request.param])
+    found: Registry = request.getfixturevalue(request.param)
     return found
 
 

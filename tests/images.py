@@ -1,108 +1,139 @@
-"""What an image unpacks to, by skopeo and umoci, and what a tree on disk is."""
+"""What an image holds, as tools that are not ours unpack it, beside the tree it came from."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 import subprocess
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.registry.parts import real_part
+from tests.registry.servers import Registry
 
-_TIMEOUT_S = 600.0
-_TYPES = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-}
+Tree = dict[bytes, "Node"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One name in a tree.
+    """One entry of a tree. `mode` is the permission bits, 07777, and 0 for a link, whose own
+    bits nobody reads. `links` are all the paths in the tree that are this same file, sorted."""
 
-    `mode` is 07777 at most; `size` bytes and `sha256` hex of a file, `target` of a symlink;
-    `links` all names of a hard-linked file within the tree, empty where it has only one.
-    """
-
-    type: str
+    kind: str
     mode: int
     uid: int
     gid: int
-    size: int | None = None
-    sha256: str | None = None
-    target: bytes | None = None
-    links: frozenset[bytes] = frozenset()
+    size: int = 0
+    sha256: str = ""
+    target: bytes = b""
+    links: tuple[bytes, ...] = ()
 
 
-def tree(path: str | os.PathLike[str]) -> dict[bytes, Node]:
-    """Everything below `path`, by its path relative to it; `path` itself is left out."""
-    root = os.fsencode(path)
-    names: dict[tuple[int, int], list[bytes]] = defaultdict(list)
-    found: list[tuple[bytes, os.stat_result]] = []
-    for entry in _below(root):
-        status = entry.stat(follow_symlinks=False)
-        relative = os.path.relpath(entry.path, root)
-        found.append((relative, status))
-        if stat.S_ISREG(status.st_mode):
-            names[status.st_dev, status.st_ino].append(relative)
-    digests = {inode: _sha256(os.path.join(root, same[0])) for inode, same in names.items()}
-    nodes = {}
-    for relative, status in found:
-        same = names.get((status.st_dev, status.st_ino), [])
-        is_file, is_link = stat.S_ISREG(status.st_mode), stat.S_ISLNK(status.st_mode)
-        nodes[relative] = Node(
-            type=_TYPES[stat.S_IFMT(status.st_mode)],
-            mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
-            size=status.st_size if is_file else None,
-            sha256=digests[status.st_dev, status.st_ino] if is_file else None,
-            target=os.readlink(os.path.join(root, relative)) if is_link else None,
-            links=frozenset(same) if len(same) > 1 else frozenset(),
-        )
-    return nodes
+def unpack(reference: str, directory: Path, *, registry: Registry | None = None) -> Path:
+    """The root file system of `docker://reference`, by skopeo and umoci, below `directory`.
 
-
-def unpack(image: str, directory: Path) -> Path:
-    """Pull `image` (`host/repo:tag` or `host/repo@digest`) and unpack it below `directory`,
-    which is made; returns the root filesystem. umoci 0.4.7 cannot read zstd layers."""
+    `registry` gives the login and the certificate where it wants them. As another user than
+    root the owners are that user's.
+    """
+    skopeo, umoci = real_part("skopeo"), real_part("umoci")
     directory.mkdir(parents=True, exist_ok=True)
-    layout, bundle = directory / "oci", directory / "bundle"
-    _run(
-        real_part("skopeo"),
-        "copy",
-        "--quiet",
-        "--src-tls-verify=false",
-        f"docker://{image}",
-        f"oci:{layout}:t",
-    )
-    rootless = ["--rootless"] if os.geteuid() != 0 else []
-    _run(real_part("umoci"), "unpack", *rootless, "--image", f"{layout}:t", str(bundle))
+    scratch = Path(tempfile.mkdtemp(dir=directory))
+    layout, bundle = scratch / "layout", scratch / "bundle"
+    login = ["--src-no-creds"]
+    if registry is not None and registry.login is not None:
+        login = ["--src-creds", f"{registry.username}:{registry.password}"]
+    source = ["--src-tls-verify=false", *login, f"docker://{reference}"]
+    _run(skopeo, "copy", "--quiet", *source, f"oci:{layout}:image")
+    if _has_zstd(layout):
+        # umoci 0.4 reads no zstd: let skopeo take the compression off first.
+        plain, layout = scratch / "plain", scratch / "layout-gzip"
+        _run(skopeo, "copy", "--quiet", "--dest-decompress", *source, f"dir:{plain}")
+        _run(skopeo, "copy", "--quiet", f"dir:{plain}", f"oci:{layout}:image")
+    rootless = [] if os.getuid() == 0 else ["--rootless"]
+    _run(umoci, "unpack", *rootless, "--image", f"{layout}:image", str(bundle))
     return bundle / "rootfs"
 
 
+def tree(root: Path | str | bytes) -> Tree:
+    """Everything below `root`, itself left out, by its path relative to it."""
+    base = os.fsencode(root)
+    found: Tree = {}
+    same_file: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    inodes: dict[bytes, tuple[int, int]] = {}
+    pending = [b""]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(os.path.join(base, folder) if folder else base) as listing:
+            for entry in listing:
+                path = os.path.join(folder, entry.name)
+                status = entry.stat(follow_symlinks=False)
+                node = _node(entry.path, status)
+                found[path] = node
+                if node.kind == "directory":
+                    pending.append(path)
+                elif status.st_nlink > 1:
+                    inodes[path] = (status.st_dev, status.st_ino)
+                    same_file[inodes[path]].append(path)
+    for path, inode in inodes.items():
+        names = same_file[inode]
+        if len(names) > 1:
+            found[path] = replace(found[path], links=tuple(sorted(names)))
+    return found
+
+
+def as_store(source: Tree) -> Tree:
+    """`source` as the store profile of design.md §6 has it: owned by root, set-id bits gone,
+    group and others as the user but never writing, hard links as files of their own."""
+
+    def normalised(node: Node) -> Node:
+        user = (node.mode >> 6) & 7
+        others = user & ~2
+        mode = 0 if node.kind == "symlink" else user << 6 | others << 3 | others
+        return replace(node, mode=mode, uid=0, gid=0, links=())
+
+    return {path: normalised(node) for path, node in source.items()}
+
+
+def without_owners(source: Tree) -> Tree:
+    """`source` with every owner 0: for trees unpacked by another user than root."""
+    return {path: replace(node, uid=0, gid=0) for path, node in source.items()}
+
+
+def assert_same_tree(actual: Tree, expected: Tree) -> None:
+    """Fail naming the first few paths at which `actual` is not as `expected`."""
+    wrong = [
+        f"{path!r}: {actual.get(path, 'missing')} instead of {expected.get(path, 'nothing')}"
+        for path in sorted(actual.keys() | expected.keys())
+        if actual.get(path) != expected.get(path)
+    ]
+    assert not wrong, f"{len(wrong)} paths differ:\n" + "\n".join(wrong[:10])
+
+
+def _node(path: bytes, status: os.stat_result) -> Node:
+    mode = stat.S_IMODE(status.st_mode)
+    uid, gid = status.st_uid, status.st_gid
+    if stat.S_ISDIR(status.st_mode):
+        return Node(kind="directory", mode=mode, uid=uid, gid=gid)
+    if stat.S_ISLNK(status.st_mode):
+        return Node(kind="symlink", mode=0, uid=uid, gid=gid, target=os.readlink(path))
+    if stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        return Node(kind="file", mode=mode, uid=uid, gid=gid, size=status.st_size, sha256=content)
+    return Node(kind=f"other {stat.S_IFMT(status.st_mode):o}", mode=mode, uid=uid, gid=gid)
+
+
+def _has_zstd(layout: Path) -> bool:
+    index = json.loads((layout / "index.json").read_bytes())
+    algorithm, _, digest = index["manifests"][0]["digest"].partition(":")
+    manifest = json.loads((layout / "blobs" / algorithm / digest).read_bytes())
+    return any(layer["mediaType"].endswith("zstd") for layer in manifest["layers"])
+
+
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-
-
-def _below(directory: bytes) -> Iterator[os.DirEntry[bytes]]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            yield entry
-            if entry.is_dir(follow_symlinks=False):
-                yield from _below(entry.path)
-
-
-def _sha256(path: bytes) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"

@@ -47,10 +47,10 @@ def below(path):
     def mode(node):
         user = node.mode >> 6 & 7
         others = user & 5
-        return 0o777 if node.type == "symlink" else user << 6 | others << 3 | others
+        return 0o777 if node.kind == "symlink" else user << 6 | others << 3 | others
 
     return {
-        name: (node.type, mode(node), node.size, node.sha256, node.target)
+        name: (node.kind, mode(node), node.size, node.sha256, node.target)
         for name, node in tree(path).items()
     }
 
@@ -113,9 +113,9 @@ def test_an_unchanged_app_costs_a_few_questions(registry, repository, app, wire)
     assert second["digest"] == first["digest"]
     assert not second["changed"]
     assert first["changed"]
-    assert len(proxy.requests) <= 5
+    assert len(proxy.stats().requests) <= 5
     assert stats.bytes_up < 20_000
-    assert {request.method for request in proxy.requests} <= {"GET", "HEAD"}
+    assert {request.method for request in proxy.stats().requests} <= {"GET", "HEAD"}
 
 
 def test_only_the_top_layer_crosses_when_the_app_changes(registry, repository, app, wire, tmp_path):

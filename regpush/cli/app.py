@@ -224,9 +224,9 @@ def serve(
     ] = "./registry",
 ) -> None:
     """Run a registry for development on this machine, until Ctrl-C."""
-    from regpush.embedded import server
+    from regpush import embedded
 
-    server.serve(directory, "127.0.0.1", port, lambda host: _note(f"serving on http://{host}"))
+    embedded.serve(directory, port=port, ready=lambda host: _note(f"serving on http://{host}"))
 
 
 @app.command()

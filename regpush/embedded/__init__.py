@@ -1,7 +1,9 @@
-"""A registry for development, behind `regpush serve` and `regpush demo`.
+"""The embedded registry: distribution-spec v1.1 for development, blobs on disk.
 
-It speaks the OCI distribution-spec v1.1, without referrers and without resumed uploads.
-
-`storage` knows the disk and no HTTP, `app` the routes and no disk, `server` runs the two.
-It has no authentication and no TLS: it is for the loopback interface.
+`running` has it beside other work, `serve` until a signal comes; both need the extra
+`registry`. Without logins and TLS, it is meant for the loopback interface.
 """
+
+from regpush.embedded.server import Running, running, serve
+
+__all__ = ["Running", "running", "serve"]

@@ -1,34 +1,39 @@
-"""`python -m regpush.embedded`: the registry in a process of its own."""
+"""`python -m regpush.embedded --dir DIR [--port PORT]`: the registry alone, with a request log."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+import signal
 import sys
+from pathlib import Path
 
+from regpush.embedded.server import serve
 from regpush.errors import RegpushError
 
 
 def main() -> int:
-    """Serve until a signal comes; the exit code."""
+    """Serve until a signal comes. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m regpush.embedded")
-    parser.add_argument("--dir", required=True)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=5000)
-    options = parser.parse_args()
+    parser.add_argument("--dir", type=Path, required=True, help="where blobs and tags are kept")
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=5000, help="0 takes a free one")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        from regpush.embedded.server import serve
-
-        serve(options.dir, options.host, options.port, _announce)
+        serve(
+            arguments.dir,
+            address=arguments.address,
+            port=arguments.port,
+            ready=lambda host: logging.info("listening on http://%s", host),
+        )
     except RegpushError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
 
 
-def _announce(address: str) -> None:
-    sys.stdout.write(f"listening on http://{address}\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,107 +1,121 @@
-"""Running the registry: in a thread beside other work, or until a signal comes."""
+"""Running the registry with uvicorn: beside the caller, or instead of it."""
 
 from __future__ import annotations
 
-import signal
+import ipaddress
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from regpush.embedded.storage import Storage
-from regpush.errors import RegpushError, UsageError, printable
+from regpush.embedded.store import Store
+from regpush.errors import UsageError, printable
 
-try:
+if TYPE_CHECKING:
     import uvicorn
 
-    from regpush.embedded.app import application
-except ModuleNotFoundError as error:
-    raise UsageError(
-        f"the registry needs the package '{error.name}': pip install 'regpush[registry]'"
-    ) from error
-
-_LAST_REQUESTS_S = 3  # what still runs at the end may take this long
-_START_TIMEOUT_S = 10.0
-_POLL_S = 0.005
+# Longer than clients keep idle connections, so that it is they who close them: a request
+# that crosses our close on the wire would be lost.
+_KEEP_ALIVE_S = 75
+_SHUTDOWN_S = 1  # for requests under way when the registry ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a running registry listens; `str()` gives `host:port` as references want it."""
+class Running:
+    """A registry that answers. `host` is `address:port`, as image references have it."""
 
     host: str
     port: int
 
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    @property
+    def url(self) -> str:
+        """The root of its API's addresses."""
+        return f"http://{self.host}"
 
 
 @contextmanager
-def running(directory: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[Address]:
-    """A registry over `directory`, in a thread, for as long as the `with` lasts.
+def running(
+    directory: str | Path, *, address: str = "127.0.0.1", port: int = 0
+) -> Iterator[Running]:
+    """A registry over `directory` in a thread of this process; port 0 takes a free one.
 
-    Port 0 takes a free one. Raises UsageError where the directory or the port cannot be had.
+    Raises UsageError where the extra is not installed, the directory is not writable or in
+    use, or the address cannot be had.
     """
-    with Storage(directory) as storage, _listen(host, port) as listener:
-        config = uvicorn.Config(
-            application(storage),
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=_LAST_REQUESTS_S,
-        )
-        server = uvicorn.Server(config)
+    with _listening(Path(directory), address, port) as (server, listener, registry):
         thread = threading.Thread(
-            target=server.run, args=([listener],), name="registry", daemon=True
+            target=server.run, kwargs={"sockets": [listener]}, name="embedded registry"
         )
         thread.start()
         try:
-            _wait_until_started(server, thread)
-            yield Address(host=host, port=listener.getsockname()[1])
+            yield registry
         finally:
             server.should_exit = True
             thread.join()
 
 
-def serve(directory: str, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Run a registry until SIGINT or SIGTERM; `ready` is told its `host:port`.
+def serve(
+    directory: str | Path,
+    *,
+    port: int,
+    ready: Callable[[str], None],
+    address: str = "127.0.0.1",
+) -> None:
+    """Serve `directory` until SIGINT or SIGTERM, which then takes its usual effect.
 
-    Call it in the main thread. Raises UsageError as `running` does.
+    `ready` is called with `address:port` once connections are accepted. Requests are logged
+    to the logger `uvicorn.access`. Raises UsageError as `running` does.
     """
-    stop = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
-    try:
-        with running(directory, host, port) as address:
-            ready(str(address))
-            stop.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _listening(Path(directory), address, port) as (server, listener, registry):
+        ready(registry.host)
+        server.run(sockets=[listener])
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+@contextmanager
+def _listening(
+    directory: Path, address: str, port: int
+) -> Iterator[tuple[uvicorn.Server, socket.socket, Running]]:
     try:
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
+        import uvicorn
+
+        from regpush.embedded.app import application
+    except ImportError as error:
         raise UsageError(
-            f"cannot listen on {printable(host)}:{port}: {why}; choose another --port or --host"
+            f"the embedded registry needs {error.name}: pip install 'regpush[registry]'"
         ) from error
-    # Inherited by each connection. asyncio sets it only on sockets made with an explicit
-    # protocol, and without it every answer with a body waits 40 ms for an acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+    with closing(Store(directory)) as store, _listener(address, port) as listener:
+        config = uvicorn.Config(
+            application(store),
+            log_config=None,
+            log_level=None,
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+        )
+        taken: int = listener.getsockname()[1]
+        shown = f"[{address}]" if _is_ipv6(address) else address
+        yield uvicorn.Server(config), listener, Running(host=f"{shown}:{taken}", port=taken)
 
 
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise RegpushError("the registry did not start")
-        time.sleep(_POLL_S)
+def _listener(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if _is_ipv6(address) else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"cannot listen on {printable(address)} port {port}: {reason}; choose another --port"
+        ) from error
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).version == 6
+    except ValueError:
+        return False

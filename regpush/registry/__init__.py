@@ -1,1 +1,12 @@
-"""Talking to registries: OCI distribution-spec, over the only HTTP client of the product."""
+"""Talking to registries: the only package that knows httpx and tenacity.
+
+client.py       Client, Repository: what the rest of regpush calls
+  uploads.py    a blob's way in: sessions, one PUT, one streamed PATCH
+  api.py        one repository's requests: authorised, redirected, judged
+    auth.py     Basic and Bearer, tokens and their refreshing
+    host.py     one registry: its origin, and whether it speaks TLS on loopback
+    retry.py    the one policy of trying again
+  exchange.py   one request, one bounded reply, counted
+  wire.py       sockets: early replies, stalls, cancellation
+  credentials.py, challenges.py, protocol.py   files and header values; no network
+"""

@@ -1,77 +1,221 @@
-"""A registry's API as one repository is asked: its paths, its credentials, its scopes."""
+"""One repository's API: requests authorised, redirected and judged.
+
+OCI distribution-spec; registry.md sections 2 and 5.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
-from regpush.errors import RegpushError
-from regpush.registry.auth import Authenticator
-from regpush.registry.endpoint import Endpoint
-from regpush.registry.failure import failure
-from regpush.registry.protocol import MAX_ERROR_BYTES, Scope, parse_problem
-from regpush.registry.transport import Call, Reply
+from regpush.errors import (
+    AuthError,
+    RefusedError,
+    RegpushError,
+    TransientError,
+    VerificationError,
+)
+from regpush.registry.auth import Authorizer
+from regpush.registry.challenges import Scope
+from regpush.registry.credentials import Credentials
+from regpush.registry.exchange import STALL_S, Exchange, Reply, Request
+from regpush.registry.host import Host
+from regpush.registry.protocol import (
+    ERROR_LIMIT,
+    Origin,
+    Outcome,
+    classify,
+    parse_problem,
+    redirect_location,
+    retry_after_s,
+)
+from regpush.registry.retry import RetryableError
+from regpush.registry.wire import NoConnectionError, UnansweredError
+
+_HOPS = 10
+_FAREWELL_S = 2.0
 
 
-class RepositoryApi:
-    """Asks one repository; thread-safe. `path` is its name without the registry's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to a repository. `doing` completes "… failed" in messages.
+
+    `path` is below `/v2/NAME`; `url` stands in its place where the registry gave one. `more`
+    are scopes beyond the repository's own. The rest as in `exchange.Request`.
+    """
+
+    doing: str
+    method: str
+    path: str = ""
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Iterator[bytes] = b""
+    body_size: int | None = None
+    limit: int = ERROR_LIMIT
+    read_s: float = STALL_S
+    more: Sequence[Scope] = ()
+
+
+class Api:
+    """Requests to one repository. Thread-safe.
+
+    `farewell` sends what must go out even when everything was cancelled.
+    """
 
     def __init__(
-        self, registry: str, path: str, endpoint: Endpoint, auth: Authenticator, scope: Scope
-    ) -> None:
-        self.name = f"{registry}/{path}"
-        self.endpoint = endpoint
-        self._path = path
-        self._auth = auth
-        self._scope = scope
-
-    def call(
         self,
-        method: str,
-        path: str,
-        headers: tuple[tuple[str, str], ...] = (),
         *,
-        max_reply: int = MAX_ERROR_BYTES,
-    ) -> Call:
-        """A request for `path` below the repository."""
-        return Call(
-            method=method,
-            url=self.endpoint.url(f"{self._path}/{path}"),
-            api=self.endpoint.api,
-            headers=headers,
-            max_reply=max_reply,
+        name: str,
+        scope: Scope,
+        host: Host,
+        exchange: Exchange,
+        farewell: Exchange,
+        credentials: Callable[[], Credentials | None],
+    ) -> None:
+        self.name = name
+        self._repository = scope.repository
+        self._host = host
+        self._exchange = exchange
+        self._farewell = farewell
+        self._authorizer = Authorizer(
+            name=name,
+            scope=scope,
+            origin=lambda: host.origin,
+            credentials=credentials,
+            fetch=self._fetch,
         )
 
-    def send(self, call: Call, *also: Scope) -> Reply:
-        """Send `call` once, whatever the reply. `also`: further scopes that it needs.
+    @property
+    def origin(self) -> Origin:
+        """The registry's."""
+        return self._host.origin
 
-        Raises AuthError, RetryableError, RefusedError, VerificationError, CancelledError.
+    def send(self, call: Call) -> Reply:
+        """Send one request, authorised, and give the reply, whatever it is but a 401.
+
+        Raises AuthError; RetryableError where there was no reply, or where a body that
+        cannot be sent twice met a 401; CancelledError; what reading the body raises.
         """
-        return self.endpoint.send(call, self._auth, (self._scope, *also))
-
-    def request(self, call: Call, doing: str, *, accept: frozenset[int] = frozenset()) -> Reply:
-        """Send `call` until a reply of success, or a status of `accept`, comes.
-
-        Raises as `send`, and `failure` says what.
-        """
-
-        def attempt() -> Reply:
-            reply = self.send(call)
-            if reply.ok or reply.status in accept:
+        refreshed = False
+        pinged = False
+        while True:
+            # Made anew each time: the first reply may show that the scheme is another.
+            url = call.url or f"{self._host.base}/v2/{self._repository}{call.path}"
+            used = self._authorizer.header(call.more)
+            request = Request(
+                method=call.method,
+                url=url,
+                headers={**call.headers, **({"Authorization": used} if used else {})},
+                body=call.body,
+                body_size=call.body_size,
+                limit=call.limit,
+                read_s=call.read_s,
+            )
+            reply = self._follow(request, call.doing)
+            if reply.status != 401 or Origin.of(reply.url) != self.origin:
                 return reply
-            raise self.failure(reply, doing)
+            if refreshed:
+                raise self._denied(reply)
+            understood = self._authorizer.learn(reply, used, call.more)
+            if not understood and not pinged:
+                pinged = True
+                understood = self._ping()
+            if not understood:
+                raise self._denied(reply)
+            refreshed = used is not None
+            if not isinstance(call.body, bytes):
+                raise RetryableError(self._denied(reply), once=True)
 
-        return self.endpoint.retry.call(attempt)
+    def expect(self, call: Call, *statuses: int) -> Reply:
+        """As `send`, for a reply of 2xx or one of `statuses`. Raises `failure` otherwise."""
+        reply = self.send(call)
+        if 200 <= reply.status < 300 or reply.status in statuses:
+            return reply
+        raise self.failure(reply, call.doing)
 
-    def farewell(self, call: Call) -> None:
-        """Send `call` even when cancelled, wait little, and ignore what comes."""
-        self.endpoint.farewell(call, self._auth, (self._scope,))
+    def outcome(self, reply: Reply) -> Outcome:
+        """What a reply means."""
+        return classify(reply.status, parse_problem(reply.body).code)
 
-    def failure(self, reply: Reply, doing: str) -> RegpushError:
-        """The error that `reply` is to the task of `doing`."""
+    def failure(self, reply: Reply, doing: str) -> RegpushError | RetryableError:
+        """The error for a reply that is no success."""
         problem = parse_problem(reply.body)
-        return failure(
-            reply.status,
-            replace(problem, words=self._auth.redact(problem.words)),
-            doing=f"{self.name}: cannot {doing}",
-            retry_after_s=reply.retry_after_s,
+        words = self._authorizer.redact(problem.words)
+        says = f"{Origin.of(reply.url).host} answered {reply.status}{': ' if words else ''}{words}"
+        what = f"{self.name}: {doing} failed: {says}"
+        match classify(reply.status, problem.code):
+            case Outcome.BUSY:
+                after = retry_after_s(reply.header("retry-after"), reply.header("date"))
+                return RetryableError(TransientError(what), after_s=after)
+            case Outcome.UPLOAD_LOST:
+                return RetryableError(TransientError(what))
+            case Outcome.BAD_DIGEST:
+                return RetryableError(VerificationError(what), once=True)
+            case Outcome.FAILED | Outcome.BLOB_UNKNOWN:
+                return TransientError(what)
+            case Outcome.UNAUTHORIZED:
+                return self._denied(reply)
+            case Outcome.TOO_LARGE:
+                return RefusedError(f"{what}; the registry, or a proxy before it, limits sizes")
+            case Outcome.MOVED:
+                return RefusedError(f"{what}, a redirect that only reading may follow")
+            case _:
+                return RefusedError(what)
+
+    def abandon(self, url: str) -> None:
+        """DELETE an upload session, whatever the answer, even when cancelled."""
+        header = self._authorizer.held() if Origin.of(url) == self.origin else None
+        request = Request(
+            method="DELETE",
+            url=url,
+            headers={"Authorization": header} if header else {},
+            read_s=_FAREWELL_S,
         )
+        # Whatever is left behind, the registry removes itself in time.
+        with suppress(UnansweredError, RegpushError):
+            self._farewell.send(request)
+
+    def _denied(self, reply: Reply) -> AuthError:
+        words = self._authorizer.redact(parse_problem(reply.body).words)
+        return self._authorizer.denied(f"{reply.status}{': ' if words else ''}{words}")
+
+    def _ping(self) -> bool:
+        """Ask the API's root what it wants, for a registry that answers 401 and nothing else."""
+        request = Request(method="GET", url=f"{self._host.base}/v2/")
+        reply = self._follow(request, "authentication")
+        return reply.status == 401 and self._authorizer.learn(reply, None)
+
+    def _fetch(self, request: Request) -> Reply:
+        return self._follow(request, "asking for a token", home=Origin.of(request.url))
+
+    def _follow(self, request: Request, doing: str, *, home: Origin | None = None) -> Reply:
+        """Send, and follow redirects of GET and HEAD.
+
+        Authorization goes to `home` alone, which is the registry unless given.
+        """
+        for _ in range(_HOPS + 1):
+            away = Origin.of(request.url) != (home or self.origin)
+            allowed = _unauthorised(request) if away else request
+            try:
+                reply = self._host.send(allowed)
+            except UnansweredError as error:
+                raise RetryableError(self._unreachable(error, request.url, doing)) from error
+            location = reply.header("location")
+            moved = classify(reply.status, "") is Outcome.MOVED
+            if not (moved and location and request.method in ("GET", "HEAD")):
+                return reply
+            target = redirect_location(reply.url, location, home or self.origin)
+            request = replace(request, url=target)
+        raise RefusedError(f"{self.name}: {doing} failed: more than {_HOPS} redirects")
+
+    def _unreachable(self, error: UnansweredError, url: str, doing: str) -> TransientError:
+        host = str(Origin.of(url)).partition("://")[2]
+        if isinstance(error, NoConnectionError):
+            return TransientError(f"cannot reach {host}: {error}; is the registry running?")
+        return TransientError(f"{self.name}: {doing} failed at {host}: {error}")
+
+
+def _unauthorised(request: Request) -> Request:
+    headers = {k: v for k, v in request.headers.items() if k.lower() != "authorization"}
+    return replace(request, headers=headers)

@@ -1,6 +1,7 @@
-"""Proving who we are: anonymous, Basic or Bearer, as the registry's challenges ask.
+"""Authorization for one repository: anonymous, Basic, or Bearer with tokens that expire.
 
-registry.md, Auth; distribution's token authentication (docs/spec/auth/token.md, oauth.md).
+Distribution's token specification and registry.md section 2. What goes over the network is
+asked of a function; where headers may be sent is decided in `api`.
 """
 
 from __future__ import annotations
@@ -9,201 +10,245 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from regpush.errors import AuthError, printable
-from regpush.registry.credentials import Credentials
-from regpush.registry.protocol import (
+from regpush.errors import AuthError, RefusedError, RegpushError, TransientError
+from regpush.registry.challenges import (
     Challenge,
-    Origin,
     Scope,
     Token,
-    choose_challenge,
-    host_of,
-    merge_scopes,
-    parse_problem,
+    challenged_scopes,
+    choose,
+    merge,
+    parse_challenges,
     parse_token,
-    realm_origin,
 )
-from regpush.registry.retry import RETRY_STATUSES, RetryableError
-from regpush.registry.transport import Body, Call, Reply, Transport
+from regpush.registry.credentials import Credentials
+from regpush.registry.exchange import Reply, Request
+from regpush.registry.protocol import (
+    Origin,
+    Outcome,
+    classify,
+    parse_problem,
+    retry_after_s,
+)
+from regpush.registry.retry import RetryableError
 
-_RENEW_EARLY_S = 20.0
-_CLIENT_ID = "regpush"
-_WHAT_TO_DO = "log in (docker login, podman login), or give --username and --password-stdin"
+_TOKEN_LIMIT = 256 * 1024
+_RENEW_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
+    """A token, and when to ask for the next one (monotonic seconds)."""
+
     token: Token
-    renew_at: float  # monotonic
+    renew_at: float
 
 
-class Authenticator:
-    """The credentials of one repository, and the tokens they were exchanged for; thread-safe.
+class Authorizer:
+    """Makes the Authorization header for requests to one repository. Thread-safe.
 
-    `find` looks credentials up; it is called once, when the registry first asks for some.
+    `name` is for messages; `origin` gives the registry's; `credentials` is called once, when
+    the registry first wants any; `fetch` sends a request to the token server and follows it,
+    raising UnansweredError as RetryableError.
     """
 
     def __init__(
-        self, name: str, transport: Transport, find: Callable[[], Credentials | None]
+        self,
+        *,
+        name: str,
+        scope: Scope,
+        origin: Callable[[], Origin],
+        credentials: Callable[[], Credentials | None],
+        fetch: Callable[[Request], Reply],
     ) -> None:
         self._name = name
-        self._transport = transport
-        self._find = find
-        self._lock = threading.RLock()
+        self._origin = origin
+        self._find_credentials = credentials
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._asked = False
         self._credentials: Credentials | None = None
-        self._looked = False
         self._challenge: Challenge | None = None
-        self._api: Origin | None = None
+        self._scopes: tuple[Scope, ...] = (scope,)
         self._tokens: dict[tuple[Scope, ...], _Held] = {}
-        self._merged: dict[tuple[Scope, ...], tuple[Scope, ...]] = {}
+        self._secrets: set[str] = set()
 
-    def header(self, scopes: tuple[Scope, ...]) -> str | None:
-        """The Authorization for `scopes` as far as is known; fetches a token where one is due.
+    def header(self, more: Sequence[Scope] = ()) -> str | None:
+        """The header for a request that also needs `more`; None where none was asked for yet.
 
-        Raises AuthError where the credentials were refused, RetryableError where the token
-        server fails.
+        May ask for a token. Raises AuthError, or RetryableError.
         """
         with self._lock:
             if self._challenge is None:
                 return None
+            credentials = self._known_credentials()
             if self._challenge.scheme == "basic":
-                return self._basic()
-            held = self._tokens.get(scopes)
-            if held is None or time.monotonic() >= held.renew_at:
-                held = self._tokens[scopes] = self._fetch(scopes)
+                if credentials is None:
+                    raise self.denied()
+                return credentials.basic
+            scopes = merge(self._scopes, more)
+            held = self._covering(scopes)
+            if held is None:
+                asked_at = time.monotonic()
+                token = self._new_token(self._challenge, scopes, credentials)
+                self._secrets.add(token.value)
+                early = min(token.lifetime_s / 4, _RENEW_S)
+                held = _Held(token, asked_at + token.lifetime_s - early)
+                self._tokens[scopes] = held
             return f"Bearer {held.token.value}"
 
-    def current(self, scopes: tuple[Scope, ...]) -> str | None:
-        """The Authorization at hand, however old; sends nothing, raises nothing."""
+    def held(self) -> str | None:
+        """The header as far as it can be had without asking anybody."""
         with self._lock:
-            if held := self._tokens.get(scopes):
-                return f"Bearer {held.token.value}"
-            basic = self._challenge is not None and self._challenge.scheme == "basic"
-            return self._credentials.basic if basic and self._credentials else None
+            if self._challenge is None:
+                return None
+            if self._challenge.scheme == "basic":
+                return self._credentials.basic if self._credentials else None
+            held = self._covering(self._scopes)
+            return f"Bearer {held.token.value}" if held else None
 
-    @property
-    def was_challenged(self) -> bool:
-        """Whether the registry has said yet how it wants to be told who we are."""
-        return self._challenge is not None
+    def learn(self, reply: Reply, used: str | None, more: Sequence[Scope] = ()) -> bool:
+        """Take in a 401 to a request sent with `used`; whether another try makes sense now.
 
-    def challenged(
-        self,
-        challenges: Sequence[Challenge],
-        scopes: tuple[Scope, ...],
-        used: str | None,
-        api: Origin,
-    ) -> bool:
-        """Take in the challenges of a 401 that answered the Authorization `used`.
-
-        False where it says nothing new, so that asking again would be in vain. Several
-        threads may come with the same news: the first acts, the others use what it got.
+        False where neither this reply nor an earlier one says what the registry wants.
+        Raises AuthError where it wants something else than what it was given.
         """
         with self._lock:
-            if used != self.current(scopes):
-                return True
-            challenge = choose_challenge(challenges) or self._challenge
-            if challenge is None or (challenge.scheme == "basic" and used):
+            challenge = choose(parse_challenges(reply.values("www-authenticate")))
+            if challenge is None:
+                challenge = self._challenge
+            if challenge is None:
                 return False
-            self._challenge, self._api = challenge, api
-            self._merged[scopes] = merge_scopes(self._merged.get(scopes, scopes), challenge.scopes)
-            self._tokens.pop(scopes, None)
+            if challenge.scheme == "basic" and used is not None and used.startswith("Basic "):
+                raise self.denied()
+            beside = {scope.repository for scope in more}
+            own = [s for s in challenged_scopes(challenge) if s.repository not in beside]
+            self._challenge = challenge
+            self._scopes = merge(self._scopes, own)
+            # Another thread may have renewed it since: then that one is kept.
+            self._tokens = {
+                scopes: held
+                for scopes, held in self._tokens.items()
+                if used != f"Bearer {held.token.value}"
+            }
             return True
 
-    def rejected(self, scopes: Sequence[Scope], words: str) -> AuthError:
-        """The error for a 401 that nothing helps against."""
-        with self._lock:
-            credentials = self._login()
-            bearer = self._challenge is not None and self._challenge.scheme == "bearer"
-        who = f"user '{printable(credentials.username)}'" if credentials else "anonymous access"
-        lacking = f" for {' '.join(map(str, scopes))}" if bearer else ""
-        said = f" ({self.redact(words)})" if words else ""
-        return AuthError(f"{self._name}: {who} was refused{lacking}{said}; {_WHAT_TO_DO}")
+    def denied(self, words: str = "") -> AuthError:
+        """The error for a registry that wants others than these credentials, or any at all."""
+        said = f" ({words})" if words else ""
+        scope = self._scopes[0]
+        wants = f"'{','.join(scope.actions)}' on repository '{scope.repository}'"
+        if self._credentials is None:
+            return AuthError(
+                f"{self._name}: the registry wants credentials for {wants}{said}; log in with "
+                "'docker login' or 'skopeo login', or give --username and --password-stdin"
+            )
+        return AuthError(
+            f"{self._name}: the registry does not take the credentials from "
+            f"{self._credentials.source} for {wants}{said}; check them and what they allow"
+        )
 
     def redact(self, text: str) -> str:
-        """`text` without any secret of ours, should a server have quoted one."""
+        """`text`, from a server, without any secret it may have thrown back at us."""
         with self._lock:
-            secrets = [held.token.value for held in self._tokens.values()]
-            if self._credentials:
-                secrets += [self._credentials.secret, self._credentials.basic[len("Basic ") :]]
-        for secret in sorted(filter(None, secrets), key=len, reverse=True):
-            text = text.replace(secret, "***")
+            for secret in sorted(self._secrets, key=len, reverse=True):
+                text = text.replace(secret, "***")
         return text
 
-    def _login(self) -> Credentials | None:
-        if not self._looked:
-            self._credentials = self._find()
-            self._looked = True
+    def _covering(self, scopes: Sequence[Scope]) -> _Held | None:
+        """A token that was asked for with `scopes` at least, and is not about to expire."""
+        now = time.monotonic()
+        for asked, held in self._tokens.items():
+            if set(scopes) <= set(asked) and now < held.renew_at:
+                return held
+        return None
+
+    def _known_credentials(self) -> Credentials | None:
+        if not self._asked:
+            self._credentials = self._find_credentials()
+            self._asked = True
+            if self._credentials:
+                self._secrets.update(self._credentials.secrets)
         return self._credentials
 
-    def _basic(self) -> str:
-        credentials = self._login()
-        if credentials is None:
-            raise AuthError(
-                f"{self._name}: the registry wants a user name and a password; {_WHAT_TO_DO}"
-            )
-        return credentials.basic
-
-    def _fetch(self, scopes: tuple[Scope, ...]) -> _Held:
-        """Exchange the credentials for a token, as the challenge says where."""
-        assert self._challenge is not None  # noqa: S101 - only called once challenged
-        assert self._api is not None  # noqa: S101 - set together with the challenge
-        realm = self._challenge.parameters["realm"]
-        origin = realm_origin(realm, self._api)
-        service = self._challenge.parameters.get("service", "")
-        wanted = self._merged.get(scopes, scopes)
-        credentials = self._login()
+    def _new_token(
+        self, challenge: Challenge, scopes: Sequence[Scope], credentials: Credentials | None
+    ) -> Token:
+        server = self._token_server(challenge)
         reply = None
         if credentials and credentials.identity_token:
-            reply = self._post(realm, origin, service, wanted, credentials)
+            reply = self._fetch(_post(challenge, scopes, credentials))
         if reply is None or reply.status in (404, 405):
-            reply = self._get(realm, origin, service, wanted, credentials)
-        if reply.status in RETRY_STATUSES:
-            raise RetryableError(
-                f"the token server {host_of(realm)} answered {reply.status}; try again later",
-                retry_after_s=reply.retry_after_s,
+            reply = self._fetch(_get(challenge, scopes, credentials))
+        if not 200 <= reply.status < 300:
+            raise self._refused(reply, server)
+        try:
+            return parse_token(reply.body, reply.header("date"))
+        except AuthError as error:
+            raise AuthError(f"{self._name}: {error} (asked at {server.host})") from None
+
+    def _token_server(self, challenge: Challenge) -> Origin:
+        registry = self._origin()
+        try:
+            server = Origin.of(challenge.get("realm"))
+        except RefusedError:
+            raise AuthError(
+                f"{self._name}: the registry names no valid address to get tokens from"
+            ) from None
+        if server.scheme == "http" and registry.scheme == "https":
+            raise AuthError(
+                f"{self._name}: the registry wants the password sent to {server.host} by plain "
+                "http; its administrator must correct the address of the token server"
             )
-        token = parse_token(reply.body) if reply.ok else None
-        if token is None:
-            words = parse_problem(reply.body).words if not reply.ok else "a reply without a token"
-            raise self.rejected(wanted, words or f"the token server answered {reply.status}")
-        return _Held(token, time.monotonic() + token.lifetime_s - _RENEW_EARLY_S)
+        if server.is_private and not registry.is_private:
+            raise AuthError(
+                f"{self._name}: the registry wants the password sent to the private address "
+                f"{server.host}"
+            )
+        return server
 
-    def _get(
-        self,
-        realm: str,
-        origin: Origin,
-        service: str,
-        scopes: Sequence[Scope],
-        credentials: Credentials | None,
-    ) -> Reply:
-        query = [("service", service)] if service else []
-        query += [("scope", str(scope)) for scope in scopes]
-        url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query, safe=':/,')}"
-        call = Call(method="GET", url=url, api=origin)
-        return self._transport.exchange(call, credentials.basic if credentials else None)
+    def _refused(self, reply: Reply, server: Origin) -> RegpushError | RetryableError:
+        problem = parse_problem(reply.body)
+        outcome = classify(reply.status, problem.code)
+        words = problem.words
+        for secret in self._secrets:
+            words = words.replace(secret, "***")
+        says = f"{reply.status}{': ' if words else ''}{words}"
+        if outcome in (Outcome.BUSY, Outcome.FAILED):
+            error = TransientError(f"{self._name}: the token server {server.host} answered {says}")
+            if outcome is Outcome.FAILED:
+                return error
+            after = retry_after_s(reply.header("retry-after"), reply.header("date"))
+            return RetryableError(error, after_s=after)
+        return self.denied(f"the token server {server.host} answered {says}")
 
-    def _post(
-        self,
-        realm: str,
-        origin: Origin,
-        service: str,
-        scopes: Sequence[Scope],
-        credentials: Credentials,
-    ) -> Reply:
-        form = {
-            "grant_type": "refresh_token",
-            "service": service,
-            "client_id": _CLIENT_ID,
-            "scope": " ".join(map(str, scopes)),
-            "refresh_token": credentials.identity_token,
-        }
-        call = Call(
-            method="POST",
-            url=realm,
-            api=origin,
-            headers=(("Content-Type", "application/x-www-form-urlencoded"),),
-            body=Body.of(urlencode(form).encode("ascii")),
-        )
-        return self._transport.exchange(call, None)
+
+def _get(challenge: Challenge, scopes: Sequence[Scope], credentials: Credentials | None) -> Request:
+    fields = [("service", challenge.get("service"))] if challenge.get("service") else []
+    fields += [("scope", str(scope)) for scope in scopes]
+    realm = challenge.get("realm").partition("#")[0]
+    return Request(
+        method="GET",
+        url=f"{realm}{'&' if '?' in realm else '?'}{urlencode(fields)}",
+        headers={"Authorization": credentials.basic} if credentials else {},
+        limit=_TOKEN_LIMIT,
+    )
+
+
+def _post(challenge: Challenge, scopes: Sequence[Scope], credentials: Credentials) -> Request:
+    fields = {
+        "grant_type": "refresh_token",
+        "service": challenge.get("service"),
+        "client_id": "regpush",
+        "scope": " ".join(map(str, scopes)),
+        "refresh_token": credentials.identity_token,
+    }
+    return Request(
+        method="POST",
+        url=challenge.get("realm").partition("#")[0],
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        body=urlencode(fields).encode(),
+        limit=_TOKEN_LIMIT,
+    )

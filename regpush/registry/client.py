@@ -1,47 +1,89 @@
-"""What a run talks to registries through: one client, a repository at a time.
+"""Registries as the rest of regpush sees them: repositories with blobs, manifests and tags.
 
-Client ─ Endpoint ─ Repository ─ uploads      what is asked: blobs, manifests, tags
-  │         │           └─ RepositoryApi      with which scopes, and what a refusal means
-  │         └─ Authenticator, Retry           who asks, how often
-  └─ Transport ─ Network                      connections, TLS, redirects, time-outs
+OCI distribution-spec 1.1. A `Client` lasts a run and holds what its repositories share.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Self
 
 from regpush.cancel import Cancellation
+from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
+from regpush.errors import AuthError, RefusedError, VerificationError
 from regpush.events import Listener
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
-from regpush.registry.api import RepositoryApi
-from regpush.registry.auth import Authenticator
-from regpush.registry.credentials import find_credentials
-from regpush.registry.endpoint import Endpoint
-from regpush.registry.protocol import repository_scope
-from regpush.registry.repository import Manifest, Repository
-from regpush.registry.retry import Retry
-from regpush.registry.transport import Transport
-from regpush.registry.uploads import BlobStream
+from regpush.registry.api import Api, Call
+from regpush.registry.challenges import Scope
+from regpush.registry.credentials import Credentials, from_files, from_options
+from regpush.registry.exchange import Exchange, Reply
+from regpush.registry.host import Host
+from regpush.registry.protocol import (
+    Origin,
+    content_length,
+    next_link,
+    parse_json,
+    redirect_location,
+    upload_location,
+)
+from regpush.registry.retry import Policy, RetryableError
+from regpush.registry.uploads import BlobStream, Uploads
 from regpush.settings import Settings
 
 __all__ = ["Access", "BlobStream", "Client", "Manifest", "Repository"]
 
+MANIFEST_LIMIT = 4 << 20
+"""Bytes of a manifest at most: what registries must accept, and many accept no more."""
+
+CONFIG_LIMIT = 16 << 20
+TAGS_LIMIT = 1000
+_TAG_PAGES = 10
+_FAREWELL_S = 2.0
+_CONNECTIONS = 16
+_ACCEPT = {"Accept": ", ".join(MANIFESTS + INDEXES)}
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+
 
 class Access(Enum):
-    """What a repository will be asked for; tokens are good for that and no more."""
+    """What a repository is opened for; the value is the actions of its token's scope."""
 
     PULL = ("pull",)
     PUSH = ("pull", "push")
 
 
-class Client:
-    """The registries of one run: connections, credentials, counters. Thread-safe.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A manifest or index as the registry holds it, byte for byte."""
 
-    A context manager. `cancel` ends whatever is under way within moments.
+    media_type: str
+    data: bytes = field(repr=False)
+    digest: Digest
+
+
+class _Counter:
+    """A sum that several threads add to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.total = 0
+
+    def add(self, amount: int) -> None:
+        with self._lock:
+            self.total += amount
+
+
+class Client:
+    """Everything the repositories of one run share. A context manager; thread-safe.
+
+    The user name and password of `options` are for the registry of the first repository
+    that is opened, a push's destination, and go to no other.
     """
 
     def __init__(
@@ -54,13 +96,25 @@ class Client:
     ) -> None:
         self._options = options
         self._settings = settings
+        self._notify = notify
         self._cancel = cancel
-        self._retry = Retry(options.retry_times, notify, cancel)
-        ca_files = tuple(filter(None, (options.ca_file, settings.ca_file)))
-        self._transport = Transport(ca_files, cancel)
         self._lock = threading.Lock()
-        self._endpoints: dict[str, Endpoint] = {}
-        self._authenticators: dict[str, Authenticator] = {}
+        self._hosts: dict[str, Host] = {}
+        self._repositories: dict[tuple[str, Access], Repository] = {}
+        self._uploaded = _Counter()
+        self._retry = Policy(options.retry_times, notify=notify, cancel=cancel)
+        self._given = from_options(options)
+        self._given_for: str | None = None
+        ca_files = tuple(f for f in (options.ca_file, settings.ca_file) if f)
+        connections = max(options.jobs + 4, _CONNECTIONS)
+        self._exchange = Exchange(connections=connections, ca_files=ca_files, cancel=cancel)
+        # Sessions are given up also, and above all, after a cancellation.
+        self._farewell = Exchange(
+            connections=connections,
+            ca_files=ca_files,
+            cancel=Cancellation(),
+            connect_s=_FAREWELL_S,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -71,45 +125,273 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End everything, what other threads are at within moments. Safe to call again."""
-        self._transport.close()
+        self._exchange.__exit__(kind, error, trace)
+        self._farewell.__exit__(kind, error, trace)
 
     @property
     def requests(self) -> int:
-        """HTTP requests sent, those for tokens included."""
-        return self._transport.requests
+        """HTTP requests sent so far, those for tokens included."""
+        return self._exchange.requests + self._farewell.requests
 
     @property
     def bytes_uploaded(self) -> int:
-        """Bytes of blobs and manifests sent, repeated attempts included."""
-        return self._transport.bytes_uploaded
+        """Bytes of blobs and manifests sent so far, failed attempts included."""
+        return self._uploaded.total
 
     def repository(self, reference: Reference, access: Access) -> Repository:
-        """The repository of `reference`, whose tag and digest do not matter. Sends nothing."""
-        name = reference.name
+        """The repository of `reference`; its tag and digest mean nothing here. Sends nothing."""
+        key = (reference.name, access)
         with self._lock:
-            if reference.registry not in self._endpoints:
-                self._endpoints[reference.registry] = Endpoint(
-                    reference,
-                    self._transport,
-                    self._retry,
-                    self._cancel,
-                    plain_http=self._options.plain_http,
+            self._given_for = self._given_for or reference.registry
+            if reference.registry not in self._hosts:
+                self._hosts[reference.registry] = Host(
+                    reference, self._options, self._exchange, self._cancel
                 )
-            if name not in self._authenticators:
-                self._authenticators[name] = Authenticator(
-                    name,
-                    self._transport,
-                    lambda: find_credentials(reference, self._options, self._settings),
+            if key not in self._repositories:
+                api = Api(
+                    name=reference.name,
+                    scope=Scope(reference.repository, access.value),
+                    host=self._hosts[reference.registry],
+                    exchange=self._exchange,
+                    farewell=self._farewell,
+                    credentials=lambda: self._credentials(reference),
                 )
-            api = RepositoryApi(
-                reference.registry,
-                reference.repository,
-                self._endpoints[reference.registry],
-                self._authenticators[name],
-                repository_scope(reference.repository, *access.value),
+                self._repositories[key] = Repository(
+                    api, self._retry, count=self._count, notify=self._notify
+                )
+            return self._repositories[key]
+
+    def _count(self, sent: int) -> None:
+        # A body of our own making, in flight, learns here that it is not wanted any more.
+        self._cancel.check()
+        self._uploaded.add(sent)
+
+    def _credentials(self, reference: Reference) -> Credentials | None:
+        if self._given and reference.registry == self._given_for:
+            return self._given
+        files = self._settings.auth_files
+        return from_files(files, reference.registry, reference.repository)
+
+
+class Repository:
+    """One repository of one registry; a `reuse.BlobStore`. Thread-safe.
+
+    Every method raises AuthError, RefusedError, TransientError (after retries) and
+    CancelledError; what else, it says.
+    """
+
+    def __init__(
+        self, api: Api, retry: Policy, *, count: Callable[[int], None], notify: Listener
+    ) -> None:
+        self._api = api
+        self._retry = retry
+        self._count = count
+        self._uploads = Uploads(api, retry, exists=self._head_blob, count=count, notify=notify)
+
+    @property
+    def name(self) -> str:
+        """`registry/repository`."""
+        return self._api.name
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the repository holds the blob, with the size the descriptor says.
+
+        A registry that cannot tell, or does not let us ask, is one that has not got it.
+        """
+        return self._retry.run(lambda: self._head_blob(descriptor))
+
+    def get_blob(self, descriptor: Descriptor) -> bytes:
+        """A small blob, such as a config.
+
+        Raises VerificationError where it is not what `descriptor` says, or is over 16 MiB.
+        """
+        name = f"{self.name}: blob {descriptor.digest}"
+        if descriptor.size > CONFIG_LIMIT:
+            raise VerificationError(
+                f"{name} is {descriptor.size} bytes, too large to be read whole"
             )
-        return Repository(api)
+        call = Call(
+            doing=f"reading blob {descriptor.digest.short}",
+            method="GET",
+            path=f"/blobs/{descriptor.digest}",
+            limit=descriptor.size,
+        )
+        reply = self._retry.run(lambda: self._api.expect(call, 404))
+        if reply.status == 404:
+            raise VerificationError(f"{name} is not there, though a manifest names it")
+        if not reply.whole or len(reply.body) != descriptor.size:
+            raise VerificationError(f"{name} does not have the {descriptor.size} bytes it should")
+        if not _matches(descriptor.digest, reply.body):
+            raise VerificationError(f"{name} has another digest when it is read")
+        return reply.body
+
+    def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
+        """Take the blob over from the repository `source` (a path) of the same registry.
+
+        False where the registry does not do that, for whatever reason: then upload it.
+        """
+        call = Call(
+            doing=f"mounting blob {descriptor.digest.short}",
+            method="POST",
+            path=f"/blobs/uploads/?mount={descriptor.digest}&from={source}",
+            more=(Scope(source, Access.PULL.value),),
+        )
+        try:
+            reply = self._api.send(call)
+            if reply.status == 201:
+                return self._head_blob(descriptor)
+            if reply.status == 202 and reply.header("location"):
+                # The upload that it opened instead is not the one that `put_blob` will use.
+                location = reply.header("location")
+                self._api.abandon(upload_location(reply.url, location, self._api.origin).url)
+        except (AuthError, RefusedError, RetryableError):
+            pass  # mounting is only ever a saving
+        return False
+
+    def put_blob(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
+        """Send a blob. `open_body` is called for each attempt and gives the same bytes each time.
+
+        Raises VerificationError where the registry finds another digest, SourceError where
+        the bytes are not those of `descriptor`, and what the body raises.
+        """
+        self._uploads.put(descriptor, open_body)
+
+    def stream_blob(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
+        """Send a blob whose digest only its last byte tells.
+
+        `open_stream` is called for each attempt. Raises as `put_blob`.
+        """
+        return self._uploads.stream(media_type, open_stream)
+
+    def get_manifest(self, reference: str) -> Manifest | None:
+        """The manifest or index at a tag or digest; None where there is none.
+
+        Raises VerificationError where it is over 4 MiB or not what its digest says.
+        """
+        reply = self._retry.run(lambda: self._api.expect(self._manifest("GET", reference), 404))
+        return None if reply.status == 404 else self._verified(reply, reference)
+
+    def head_manifest(self, reference: str) -> Digest | None:
+        """The digest of the manifest at a tag or digest; None where there is none.
+
+        Raises VerificationError as `get_manifest`.
+        """
+        call = self._manifest("HEAD", reference)
+        reply = self._retry.run(lambda: self._api.expect(call, 403, 404, 405))
+        if reply.status == 404:
+            return None
+        if reply.status == 200 and (digest := reply.header("docker-content-digest")):
+            return Digest.parse(digest)
+        manifest = self.get_manifest(reference)
+        return manifest.digest if manifest else None
+
+    def put_manifest(self, data: bytes, media_type: str, reference: str) -> None:
+        """Store a manifest or index under a tag or its digest.
+
+        Raises VerificationError where the registry says that it got something else.
+        """
+        doing = f"pushing the manifest {reference}"
+        if len(data) > MANIFEST_LIMIT:
+            raise RefusedError(
+                f"{self.name}: {doing} failed: registries take {MANIFEST_LIMIT} bytes at most, "
+                f"and it has {len(data)}"
+            )
+        call = Call(
+            doing=doing,
+            method="PUT",
+            path=f"/manifests/{reference}",
+            headers={"Content-Type": media_type},
+            body=data,
+        )
+
+        def put() -> Reply:
+            reply = self._api.expect(call)
+            self._count(len(data))
+            return reply
+
+        digest = self._retry.run(put).header("docker-content-digest")
+        if digest and not _matches(Digest.parse(digest), data):
+            raise VerificationError(
+                f"{self.name}: the registry stored the manifest {reference} as {digest}, "
+                "which is not what was sent"
+            )
+
+    def list_tags(self) -> tuple[str, ...]:
+        """Up to 1000 tags, in the registry's order; none where it does not tell."""
+        tags: list[str] = []
+        url = ""
+        for _ in range(_TAG_PAGES):
+            try:
+                found, url = self._tags_page(url)
+            except (AuthError, RefusedError):
+                break  # some registries want more rights for a list than for what is in it
+            tags += found
+            if not url or len(tags) >= TAGS_LIMIT:
+                break
+        return tuple(tags[:TAGS_LIMIT])
+
+    def _tags_page(self, url: str) -> tuple[list[str], str]:
+        """One page of tags, and the URL of the next, or the empty string."""
+        call = Call(
+            doing="listing tags",
+            method="GET",
+            path=f"/tags/list?n={TAGS_LIMIT}",
+            url=url,
+            limit=MANIFEST_LIMIT,
+        )
+        reply = self._retry.run(lambda: self._api.expect(call, 404))
+        content = parse_json(reply.body) if reply.status == 200 and reply.whole else None
+        listed = content.get("tags") if isinstance(content, dict) else None
+        if not isinstance(listed, list):
+            return [], ""
+        tags = [tag for tag in listed if isinstance(tag, str) and _TAG.fullmatch(tag)]
+        link = next_link(reply.values("link"))
+        following = redirect_location(reply.url, link, self._api.origin) if link else ""
+        at_home = following and Origin.of(following) == self._api.origin
+        return tags, following if at_home else ""
+
+    def _head_blob(self, descriptor: Descriptor) -> bool:
+        path = f"/blobs/{descriptor.digest}"
+        doing = f"asking for blob {descriptor.digest.short}"
+        try:
+            reply = self._api.expect(Call(doing=doing, method="HEAD", path=path), 403, 404, 405)
+            if reply.status == 403:
+                # A HEAD tells no reason, and signed addresses of storage often allow GET alone.
+                first = {"Range": "bytes=0-0"}
+                call = Call(doing=doing, method="GET", path=path, headers=first)
+                reply = self._api.expect(call, 404)
+        except AuthError:
+            return False  # whoever goes on to send it is told why that fails
+        found = reply.status in (200, 206)
+        return found and content_length(reply.status, reply.headers) == descriptor.size
+
+    def _manifest(self, method: str, reference: str) -> Call:
+        return Call(
+            doing=f"reading the manifest {reference}",
+            method=method,
+            path=f"/manifests/{reference}",
+            headers=_ACCEPT,
+            limit=MANIFEST_LIMIT,
+        )
+
+    def _verified(self, reply: Reply, reference: str) -> Manifest:
+        name = f"{self.name}: the manifest {reference}"
+        if not reply.whole:
+            raise VerificationError(f"{name} is larger than {MANIFEST_LIMIT} bytes")
+        digest = Digest.of(reply.body)
+        told = [reply.header("docker-content-digest"), reference if ":" in reference else ""]
+        for text in filter(None, told):
+            wanted = Digest.parse(text)
+            if not _matches(wanted, reply.body):
+                raise VerificationError(f"{name} is not {wanted}, as it is said to be")
+            digest = wanted
+        media_type = reply.header("content-type").partition(";")[0].strip().lower()
+        if media_type not in MANIFESTS + INDEXES:
+            content = parse_json(reply.body)
+            own = content.get("mediaType") if isinstance(content, dict) else None
+            media_type = own if isinstance(own, str) else media_type
+        return Manifest(media_type=media_type, data=reply.body, digest=digest)
+
+
+def _matches(digest: Digest, data: bytes) -> bool:
+    return hashlib.new(digest.algorithm, data).hexdigest() == digest.hex

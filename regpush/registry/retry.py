@@ -1,83 +1,94 @@
-"""When to try again: the one policy for every request (registry.md, Faults to survive)."""
+"""The one policy of trying again: what may be tried, how long between, when to stop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
-)
+import tenacity
 
 from regpush.cancel import Cancellation
-from regpush.errors import TransientError
+from regpush.errors import RegpushError
 from regpush.events import Listener, Note
+
+FIRST_WAIT_S = 0.3
+LONGEST_WAIT_S = 20.0
+BUDGET_S = 180.0
+"""Waiting between the attempts of one operation, in all; the attempts themselves not counted."""
 
 T = TypeVar("T")
 
-RETRY_STATUSES = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
-"""Replies that may be another one next time; go-containerregistry's list."""
 
-_WAIT_BUDGET_S = 180.0
-_FIRST_WAIT_S = 0.25
-_LONGEST_WAIT_S = 15.0
-_BACK_OFF = wait_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S) + wait_random(
-    0, _FIRST_WAIT_S
-)
+class RetryableError(Exception):
+    """An attempt failed, and another may not: `error` is what to raise if it does.
 
-
-class RetryableError(TransientError):
-    """A failure that may pass: worth another attempt, and the message once all were made.
-
-    `retry_after_s`: how long the server asked to be left alone, if it did.
+    `after_s`: seconds the registry asked to wait. With `once`, this is tried again however
+    few attempts are allowed, but a second one with an `error` of the same class ends it.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    def __init__(
+        self, error: RegpushError, *, after_s: float | None = None, once: bool = False
+    ) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.after_s = after_s
+        self.once = once
 
 
-class Retry:
-    """Repeats what is interrupted: bounded in attempts, and in the time spent waiting.
+class Policy:
+    """Up to `times` further attempts after the first. Thread-safe."""
 
-    The time an attempt itself takes is bounded by its own time-outs: a long upload that
-    fails near its end has as much right to a second attempt as a short one.
-    """
-
-    def __init__(self, times: int, notify: Listener, cancel: Cancellation) -> None:
-        self._attempts = times + 1
+    def __init__(self, times: int, *, notify: Listener, cancel: Cancellation) -> None:
+        self._times = times
         self._notify = notify
         self._cancel = cancel
 
-    def call(self, attempt: Callable[[], T]) -> T:
-        """`attempt()`, again after each RetryableError; the last one, if all attempts fail.
+    def run(self, work: Callable[[], T]) -> T:
+        """Call `work` until it returns, or raises anything but RetryableError.
 
-        Raises CancelledError soon after the run is cancelled.
+        Raises the error inside the last RetryableError, or CancelledError from the wait.
         """
-        return Retrying(
-            retry=retry_if_exception_type(RetryableError),
-            wait=_wait_s,
-            stop=lambda state: stop_after_attempt(self._attempts)(state) or _over_budget(state),
-            before_sleep=self._tell,
+        seen: set[type[RegpushError]] = set()
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            failure = _failure(state)
+            if state.idle_for + state.upcoming_sleep > BUDGET_S:
+                return True
+            if not failure.once:
+                return state.attempt_number - len(seen) > self._times
+            again = type(failure.error) in seen
+            seen.add(type(failure.error))
+            return again
+
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(RetryableError),
+            wait=_wait,
+            stop=stop,
             sleep=self._cancel.wait,
+            before_sleep=self._tell,
             reraise=True,
-        )(attempt)
+        )
+        try:
+            return attempts(work)
+        except RetryableError as failure:
+            raise failure.error from failure.__cause__
 
-    def _tell(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._notify(Note(message=f"{error}; trying again in {state.upcoming_sleep:.1f} s"))
-
-
-def _wait_s(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_s if isinstance(error, RetryableError) else None
-    return max(_BACK_OFF(state), asked or 0.0)
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        failure = _failure(state)
+        self._notify(Note(message=f"{failure.error} (again in {state.upcoming_sleep:.1f} s)"))
 
 
-def _over_budget(state: RetryCallState) -> bool:
-    return state.idle_for + state.upcoming_sleep > _WAIT_BUDGET_S
+def _failure(state: tenacity.RetryCallState) -> RetryableError:
+    failure = state.outcome.exception() if state.outcome else None
+    if not isinstance(failure, RetryableError):
+        raise TypeError(f"retrying after {failure!r}")
+    return failure
+
+
+_exponential = tenacity.wait_exponential(
+    multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S
+) + tenacity.wait_random(0, FIRST_WAIT_S)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    return max(_exponential(state), _failure(state).after_s or 0.0)

@@ -1,133 +1,174 @@
-"""Uploading a blob: sessions from their POST to their end (distribution-spec, Pushing blobs).
+"""A blob's way into a repository: an upload session, and what is sent through it.
 
-Each attempt is a session of its own, from byte 0 of a body opened anew: the way that every
-registry supports (registry.md, Decisions).
+OCI distribution-spec, "Pushing blobs"; registry.md sections 1 and 2. Every attempt is a new
+session and a body opened anew. After a failure that leaves open whether the registry has the
+blob, it is asked before anything is sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 from regpush.digest import Descriptor, Digest
-from regpush.errors import RefusedError, RegpushError, VerificationError
-from regpush.registry.api import RepositoryApi
-from regpush.registry.protocol import upload_url, with_digest
-from regpush.registry.retry import RetryableError
-from regpush.registry.transport import COMMIT_TIMEOUT_S, Body, Call, Reply
+from regpush.errors import (
+    RefusedError,
+    RegpushError,
+    SourceError,
+    TransientError,
+    VerificationError,
+)
+from regpush.events import Listener, Warned
+from regpush.registry.api import Api, Call
+from regpush.registry.exchange import COMMIT_S, Reply
+from regpush.registry.protocol import Outcome, upload_location, with_digest
+from regpush.registry.retry import Policy, RetryableError
 
-T = TypeVar("T")
-
-_OCTETS = (("Content-Type", "application/octet-stream"),)
+_OCTETS = {"Content-Type": "application/octet-stream"}
+_MAY_BE_THERE = (Outcome.ABSENT, Outcome.BUSY, Outcome.FAILED, Outcome.UPLOAD_LOST, Outcome.REFUSED)
 
 
 class BlobStream(Protocol):
-    """A blob that is made while it is sent; digest and size stand once it is exhausted."""
+    """A blob whose digest is known when all of it has been read."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """The blob in pieces, about 1 MiB each."""
+        """The bytes, once. What this raises comes out of the upload as it is."""
 
     @property
     def digest(self) -> Digest:
-        """Of all pieces."""
+        """The digest of the bytes; after the last."""
 
     @property
     def size(self) -> int:
-        """Bytes in all pieces."""
+        """How many they were; after the last."""
 
 
-def has_blob(api: RepositoryApi, descriptor: Descriptor) -> bool:
-    """Ask once, by HEAD. Existence is only an optimisation: an unclear answer is a no.
+class Uploads:
+    """Uploads to one repository. Thread-safe.
 
-    Raises RetryableError, TransientError or RefusedError where the registry fails or forbids.
+    `exists` asks for a blob, once; `count` is told of body bytes as they are sent.
     """
-    doing = f"look for {descriptor.digest}"
-    reply = api.send(api.call("HEAD", f"blobs/{descriptor.digest}"))
-    if reply.status == 403:  # a reply to HEAD has no words in it
-        asked = api.send(api.call("GET", f"blobs/{descriptor.digest}", max_reply=descriptor.size))
-        reply = reply if asked.ok else asked
-    if reply.ok:
-        return bool(reply.headers.get("content-length") == str(descriptor.size))
-    error = api.failure(reply, doing)
-    if isinstance(error, RetryableError) or reply.status == 403 or reply.status >= 500:
-        raise error
-    return False
 
+    def __init__(
+        self,
+        api: Api,
+        retry: Policy,
+        *,
+        exists: Callable[[Descriptor], bool],
+        count: Callable[[int], None],
+        notify: Listener,
+    ) -> None:
+        self._api = api
+        self._retry = retry
+        self._exists = exists
+        self._count = count
+        self._notify = notify
 
-def put(
-    api: RepositoryApi, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]
-) -> None:
-    """POST, and one PUT with Content-Length. See `Repository.put_blob`."""
-    body = Body(open_body, descriptor.size)
-    doing = f"upload {descriptor.digest} ({descriptor.size} bytes)"
-    sent = False
+    def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
+        """Send a blob whose digest is known: POST, then one PUT."""
+        doing = f"uploading blob {descriptor.digest.short} ({descriptor.size} bytes)"
+        sent = False
 
-    def attempt() -> None:
-        nonlocal sent
-        if sent and has_blob(api, descriptor):
-            return  # it was the reply that got lost, not the blob
-        with _Session(api, doing) as session:
-            sent = True
-            session.commit(descriptor, body)
+        def once() -> None:
+            nonlocal sent
+            if sent and self._there(descriptor):
+                return
+            with self._session(doing) as session:
+                # Hashing costs half a second a gigabyte: only once something went wrong.
+                body = self._checked(open_body(), descriptor, rehash=sent)
+                sent = True
+                session.commit(descriptor, body, descriptor.size)
 
-    _twice_if_damaged(api, attempt)
+        self._retry.run(once)
 
+    def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
+        """Send a blob whose digest is not known yet: POST, one streamed PATCH, empty PUT."""
+        sent: Descriptor | None = None
 
-def stream(
-    api: RepositoryApi, media_type: str, open_stream: Callable[[], BlobStream]
-) -> Descriptor:
-    """POST, one streamed PATCH, and an empty PUT. See `Repository.stream_blob`."""
-    doing = "upload a layer"
+        def once() -> Descriptor:
+            nonlocal sent
+            if sent and self._there(sent):
+                return sent
+            sent = None
+            with self._session("uploading a layer") as session:
+                stream = open_stream()
+                session.append(self._counted(stream))
+                sent = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
+                session.commit(sent, b"", 0)
+            return sent
 
-    def attempt() -> Descriptor:
-        with _Session(api, doing) as session:
-            made = session.append(open_stream)
-            descriptor = Descriptor(media_type=media_type, digest=made.digest, size=made.size)
-            try:
-                session.commit(descriptor, Body.of(b""))
-            except RetryableError:
-                if not has_blob(api, descriptor):
-                    raise
-            return descriptor
+        return self._retry.run(once)
 
-    return _twice_if_damaged(api, attempt)
+    def _session(self, doing: str) -> _Session:
+        reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
+        if reply.status == 404:
+            said = self._api.failure(reply, doing)
+            raise RefusedError(
+                f"{said}; if the repository does not exist, this registry wants it created first"
+            )
+        if not 200 <= reply.status < 300:
+            raise self._api.failure(reply, doing)
+        return _Session(self._api, reply, doing, there=self._there, notify=self._notify)
 
+    def _there(self, descriptor: Descriptor) -> bool:
+        """Whether the registry has the blob after all; not knowing is no."""
+        try:
+            return self._exists(descriptor)
+        except (RetryableError, RefusedError):
+            return False
 
-def abandon(api: RepositoryApi, reply: Reply) -> None:
-    """Give up the session that `reply` offers."""
-    url = upload_url(reply.url, reply.headers.get("location"), api.endpoint.api)
-    api.farewell(_call(api, "DELETE", url))
+    def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if chunk:
+                yield chunk
+                self._count(len(chunk))
 
-
-def _twice_if_damaged(api: RepositoryApi, attempt: Callable[[], T]) -> T:
-    """`attempt` with all its retries; once more where the registry received something else."""
-    try:
-        return api.endpoint.retry.call(attempt)
-    except VerificationError:
-        return api.endpoint.retry.call(attempt)
-
-
-def _call(api: RepositoryApi, method: str, url: str) -> Call:
-    """A request within a session, which may lie at another origin."""
-    return replace(api.call(method, ""), url=url)
+    def _checked(
+        self, chunks: Iterator[bytes], descriptor: Descriptor, *, rehash: bool
+    ) -> Iterator[bytes]:
+        changed = f"blob {descriptor.digest} changed while it was sent"
+        sha, sent = hashlib.new(descriptor.digest.algorithm), 0
+        for chunk in self._counted(chunks):
+            sent += len(chunk)
+            if rehash:
+                sha.update(chunk)
+            if sent > descriptor.size:
+                raise SourceError(f"{changed}: it has more than {descriptor.size} bytes")
+            if sent == descriptor.size and rehash and sha.hexdigest() != descriptor.digest.hex:
+                raise SourceError(f"{changed}: it has another digest now")
+            yield chunk
+        if sent != descriptor.size:
+            raise SourceError(f"{changed}: {sent} bytes instead of {descriptor.size}")
 
 
 class _Session:
-    """An upload session: begun on entry, deleted where anything fails inside it."""
+    """One upload session. A context manager that gives it up unless it was committed."""
 
-    def __init__(self, api: RepositoryApi, doing: str) -> None:
+    def __init__(
+        self,
+        api: Api,
+        opened: Reply,
+        doing: str,
+        *,
+        there: Callable[[Descriptor], bool],
+        notify: Listener,
+    ) -> None:
         self._api = api
         self._doing = doing
+        self._there = there
+        self._notify = notify
+        self._committed = False
+        self._warned = False
+        if not opened.header("location"):
+            raise RefusedError(
+                f"{api.name}: {doing} failed: the registry opened an upload and did not say where"
+            )
         self._url = ""
+        self._move(opened)
 
     def __enter__(self) -> Self:
-        begin = replace(self._api.call("POST", "blobs/uploads/"), body=Body.of(b""))
-        reply = self._api.send(begin)
-        if reply.status != 202:
-            raise self._api.failure(reply, self._doing)
-        self._moved_by(reply)
         return self
 
     def __exit__(
@@ -136,49 +177,110 @@ class _Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            self._api.farewell(_call(self._api, "DELETE", self._url))
+        if not self._committed:
+            self._api.abandon(self._url)
 
-    def append(self, open_stream: Callable[[], BlobStream]) -> BlobStream:
-        """Send a stream by one PATCH without Content-Range, and give it back exhausted."""
-        made: list[BlobStream] = []
+    def append(self, body: Iterator[bytes]) -> None:
+        """Send `body` to the session's end, chunked: what `docker push` does, so all take it.
 
-        def open_body() -> Iterator[bytes]:
-            made.append(open_stream())
-            return iter(made[-1])
-
-        call = _call(self._api, "PATCH", self._url)
-        reply = self._api.send(replace(call, headers=_OCTETS, body=Body(open_body, None)))
-        if not reply.ok:
-            raise self._failure(reply)
-        self._moved_by(reply)
-        return made[-1]
-
-    def commit(self, descriptor: Descriptor, rest: Body) -> None:
-        """Send what is missing by PUT, which makes the session a blob."""
-        call = replace(
-            _call(self._api, "PUT", with_digest(self._url, descriptor.digest)),
+        Where `body` raises, the request ends in order, so that the session can be deleted.
+        """
+        broken: list[Exception] = []
+        call = Call(
+            doing=self._doing,
+            method="PATCH",
+            url=self._url,
             headers=_OCTETS,
-            body=rest,
-            read_timeout_s=COMMIT_TIMEOUT_S,
+            body=_until_broken(body, broken),
         )
-        reply = self._api.send(call)
-        if reply.status == 201:
+        try:
+            reply = self._api.send(call)
+        except (RetryableError, RegpushError):
+            if broken:
+                raise broken[0] from broken[0].__cause__
+            raise
+        if broken:
+            if 200 <= reply.status < 300:
+                self._move(reply)
+            raise broken[0] from broken[0].__cause__
+        if not 200 <= reply.status < 300:
+            raise self._failure(reply)
+        if next(body, None) is not None:
+            raise RetryableError(
+                VerificationError(
+                    f"{self._api.name}: {self._doing} failed: the registry answered "
+                    f"{reply.status} before it had everything"
+                ),
+                once=True,
+            )
+        self._move(reply)
+
+    def commit(self, descriptor: Descriptor, body: bytes | Iterator[bytes], size: int) -> None:
+        """Send the last of the bytes and name the whole. Returns when the registry has it."""
+        call = Call(
+            doing=self._doing,
+            method="PUT",
+            url=with_digest(self._url, descriptor.digest),
+            headers=_OCTETS,
+            body=body,
+            body_size=size,
+            read_s=COMMIT_S,
+        )
+        try:
+            reply = self._api.send(call)
+        except RetryableError:
+            self._committed = self._there(descriptor)
+            if self._committed:
+                return
+            raise
+        self._committed = reply.status == 201 and _exhausted(body)
+        if self._committed:
             return
-        # Unclear, or another pusher of the same blob was faster (Nexus says 400 then).
-        unclear = reply.ok or reply.status in (400, 404, 409, 416)
-        if unclear and has_blob(self._api, descriptor):
+        outcome = self._api.outcome(reply)
+        if outcome is Outcome.OK or outcome in _MAY_BE_THERE:
+            self._committed = self._there(descriptor)
+        if self._committed:
             return
+        if outcome is Outcome.OK:
+            raise RetryableError(
+                VerificationError(
+                    f"{self._api.name}: {self._doing} failed: the registry answered "
+                    f"{reply.status}, but does not have the blob"
+                ),
+                once=True,
+            )
         raise self._failure(reply)
 
-    def _moved_by(self, reply: Reply) -> None:
-        """Go on where `reply` says; only the reply to a PATCH may leave that unsaid."""
-        location = reply.headers.get("location")
-        if location or not self._url:
-            self._url = upload_url(reply.url, location, self._api.endpoint.api)
+    def _failure(self, reply: Reply) -> RegpushError | RetryableError:
+        failure = self._api.failure(reply, self._doing)
+        if self._api.outcome(reply) is Outcome.ABSENT:
+            # Inside a session, that means that the session is gone.
+            return RetryableError(TransientError(str(failure)))
+        return failure
 
-    def _failure(self, reply: Reply) -> RegpushError:
-        error = self._api.failure(reply, self._doing)
-        if reply.status in (404, 416) and isinstance(error, RefusedError):
-            return RetryableError(str(error))  # the session is gone; a new one may do
-        return error
+    def _move(self, reply: Reply) -> None:
+        location = reply.header("location")
+        if not location:
+            return
+        moved = upload_location(reply.url, location, self._api.origin)
+        self._url = moved.url
+        if moved.upgraded and not self._warned:
+            self._warned = True
+            self._notify(
+                Warned(
+                    message=f"{self._api.name}: the registry sends uploads to plain http; "
+                    "https is used instead (a proxy before it hides that it has TLS)"
+                )
+            )
+
+
+def _until_broken(body: Iterator[bytes], broken: list[Exception]) -> Iterator[bytes]:
+    """`body` up to where it raises; what it raised goes into `broken`."""
+    try:
+        yield from body
+    except Exception as error:  # whatever it is, it is raised again by the caller
+        broken.append(error)
+
+
+def _exhausted(body: bytes | Iterator[bytes]) -> bool:
+    return isinstance(body, bytes) or next(body, None) is None

@@ -1,93 +1,109 @@
-"""A repository of a registry in single requests, and the smallest images to put there."""
+"""A plain client of the distribution API, for tests of registries: it sends what it is told."""
 
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-def digest(data: bytes, algorithm: str = "sha256") -> str:
-    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, its body read."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """The code of its error body."""
+        code: str = json.loads(self.body)["errors"][0]["code"]
+        return code
 
 
-def descriptor(data: bytes, media_type: str) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": digest(data), "size": len(data)}
-
-
-def image(config: bytes, *layers: bytes, **more: object) -> bytes:
-    return json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": descriptor(config, CONFIG),
-            "layers": [descriptor(layer, LAYER) for layer in layers],
-            **more,
-        }
-    ).encode()
-
-
-def index(*manifests: bytes) -> bytes:
-    children = [descriptor(manifest, MANIFEST) for manifest in manifests]
-    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}).encode()
+def sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 class Api:
-    """One repository of a registry, spoken to in single requests."""
+    """One repository of the registry at `host`."""
 
-    def __init__(self, http: httpx.Client, repository: str) -> None:
-        self.http = http
-        self.repository = repository
+    def __init__(self, host: str, repository: str) -> None:
+        self.host = host
+        self.base = f"/v2/{repository}"
 
-    def request(
-        self, method: str, path: str, body: bytes | Iterator[bytes] = b"", **headers: str
-    ) -> httpx.Response:
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        url = path if path.startswith(("/", "http")) else f"/v2/{self.repository}/{path}"
-        return self.http.request(method, url, content=body, headers=fields)
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """One request on a connection of its own; an iterable goes out chunked."""
+        connection = http.client.HTTPConnection(self.host, timeout=30)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
 
     def start(self) -> str:
-        answer = self.request("POST", "blobs/uploads/")
-        assert answer.status_code == 202
-        return answer.headers["location"]
+        """A new upload's path, with its query."""
+        return self.location(self.send("POST", f"{self.base}/blobs/uploads/"))
 
-    def put(self, location: str, body: bytes | Iterator[bytes], named: str) -> httpx.Response:
-        join = "&" if "?" in location else "?"
-        return self.request("PUT", f"{location}{join}digest={named}", body)
+    def location(self, answer: Answer) -> str:
+        """The Location of `answer` as a path; some registries give whole addresses."""
+        return answer.headers["Location"].removeprefix(f"http://{self.host}")
 
-    def push(self, data: bytes) -> str:
-        answer = self.put(self.start(), data, digest(data))
-        assert answer.status_code == 201, answer.text
-        return digest(data)
+    def finish(self, location: str, digest: str, body: bytes | Iterable[bytes] = b"") -> Answer:
+        separator = "&" if "?" in location else "?"
+        return self.send("PUT", f"{location}{separator}digest={digest}", body)
 
-    def manifest(self, data: bytes, reference: str, content_type: str = MANIFEST) -> httpx.Response:
-        return self.request("PUT", f"manifests/{reference}", data, Content_Type=content_type)
+    def put_blob(self, data: bytes) -> str:
+        digest = sha256(data)
+        assert self.finish(self.start(), digest, data).status == 201
+        return digest
 
-    def image(self, reference: str = "t") -> bytes:
-        """A pushed image of an empty config and one layer."""
-        self.push(b"{}")
-        self.push(b"layer")
-        data = image(b"{}", b"layer")
-        assert self.manifest(data, reference).status_code == 201
-        return data
+    def blob(self, digest: str, method: str = "GET", **headers: str) -> Answer:
+        return self.send(method, f"{self.base}/blobs/{digest}", headers=headers)
+
+    def put_manifest(self, target: str, content: bytes, media_type: str = MANIFEST_TYPE) -> Answer:
+        headers = {"Content-Type": media_type}
+        return self.send("PUT", f"{self.base}/manifests/{target}", content, headers)
+
+    def manifest(self, target: str, method: str = "GET") -> Answer:
+        accept = {"Accept": f"{MANIFEST_TYPE}, {INDEX_TYPE}"}
+        return self.send(method, f"{self.base}/manifests/{target}", headers=accept)
+
+    def put_image(self, tag: str, salt: bytes = b"") -> bytes:
+        """Push a small image; the bytes of its manifest."""
+        content = image_manifest(b'{"architecture":"amd64","os":"linux"}', b"l" + salt)
+        self.put_blob(b'{"architecture":"amd64","os":"linux"}')
+        self.put_blob(b"l" + salt)
+        assert self.put_manifest(tag, content).status == 201
+        return content
 
 
-def connect(url: str) -> httpx.Client:
-    # Without verification no certificates are loaded, which takes longer than most tests.
-    return httpx.Client(base_url=url, verify=False, trust_env=False)
+def descriptor(data: bytes, media_type: str) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": sha256(data), "size": len(data)}
 
 
-def code(answer: httpx.Response) -> str | None:
-    """The error code in the body, if it is an error."""
-    if answer.status_code < 400 or not answer.content:
-        return None
-    return str(answer.json()["errors"][0]["code"])
+def image_manifest(config: bytes, layer: bytes, /, **changes: Any) -> bytes:
+    """The manifest of an image of one layer, its fields replaced by `changes`."""
+    value = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": descriptor(config, CONFIG_TYPE),
+        "layers": [descriptor(layer, LAYER_TYPE)],
+    }
+    return json.dumps(value | changes).encode()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-# Debian packages whose programs need nothing but libc: unpacking one is installing it.
-_FETCHABLE = ("docker-registry", "umoci")
+# Debian packages whose programs are static, so that unpacking one is installing it.
+_FETCHABLE = {"docker-registry": "docker-registry", "umoci": "umoci"}
 _FETCH_TIMEOUT_S = 120.0
 
 
@@ -34,11 +34,11 @@ def find_part(name: str) -> str | None:
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     found = shutil.which(name, path=search)
     if found is None and name in _FETCHABLE:
-        found = _from_cache(name)
+        found = _from_cache(name, _FETCHABLE[name])
     return found
 
 
-def _from_cache(package: str) -> str | None:
+def _from_cache(name: str, package: str) -> str | None:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     unpacked = Path(base, "regpush-tests", package)
     if not unpacked.is_dir():
@@ -46,7 +46,7 @@ def _from_cache(package: str) -> str | None:
             _fetch(package, unpacked)
         except (OSError, subprocess.SubprocessError):
             return None  # offline, no apt lists, read-only home: the skip says what is missing
-    return shutil.which(package, path=str(unpacked / "usr/bin"))
+    return shutil.which(name, path=str(unpacked / "usr/bin"))
 
 
 def _fetch(package: str, destination: Path) -> None:

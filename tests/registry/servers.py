@@ -10,10 +10,10 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import bcrypt
 import trustme
@@ -22,36 +22,28 @@ import regpush
 from tests.registry.parts import real_part
 
 _START_TIMEOUT_S = 20.0
-_STOP_TIMEOUT_S = 5.0
-# The server asks the kernel for the port itself and says which it got: no race for one.
 _LISTENING = re.compile(r"listening on (?:http://)?127\.0\.0\.1:(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """Whom a registry with an htpasswd file lets in."""
+    """What a registry with an htpasswd file lets in."""
 
     username: str
     password: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """A registry in a process of its own, answering from `__enter__` to `__exit__`.
+    """A running registry. `host` is `127.0.0.1:PORT`; `storage` the folder it keeps things in."""
 
-    Entered again after its end, it starts again over the same storage on another port.
-    """
-
-    scheme = "http"
+    host: str
+    scheme: str
+    storage: Path
+    process: subprocess.Popen[bytes]
+    log_file: Path
     login: Login | None = None
     ca_file: Path | None = None
-
-    def __init__(self, directory: Path, command: list[str], environment: dict[str, str]) -> None:
-        self.storage = directory / "storage"
-        self.host = ""
-        self._log_file = directory / "server.log"
-        self._command = command
-        self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -59,162 +51,156 @@ class Registry:
 
     @property
     def username(self) -> str:
-        assert self.login is not None, "this registry lets everybody in"
+        assert self.login is not None
         return self.login.username
 
     @property
     def password(self) -> str:
-        assert self.login is not None, "this registry lets everybody in"
+        assert self.login is not None
         return self.login.password
 
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None, "the registry does not run"
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def log(self) -> str:
-        """Everything the server has written since it was entered."""
-        return self._log_file.read_text("utf-8", "replace")
-
-    def __enter__(self) -> Self:
-        with self._log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            self.host = f"127.0.0.1:{self._listening_port(self._process)}"
-            self._wait_for_answer()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
+        """Everything the server has written so far."""
+        return self.log_file.read_text("utf-8", "replace")
 
     def stop(self) -> None:
-        """End the server; what it stored stays. May be called again."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def kill(self) -> None:
-        """End the server as a crash would: SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-        self.stop()
-
-    def _listening_port(self, process: subprocess.Popen[bytes]) -> int:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            match = _LISTENING.search(self.log())
-            if match:
-                return int(match[1])
-            if process.poll() is not None:
-                raise RuntimeError(f"{self._command} ended: {process.returncode}\n{self.log()}")
-            time.sleep(0.01)
-        raise RuntimeError(f"{self._command} does not listen\n{self.log()}")
-
-    def _wait_for_answer(self) -> None:
-        connection: http.client.HTTPConnection
-        if self.ca_file is None:
-            connection = http.client.HTTPConnection(self.host, timeout=_START_TIMEOUT_S)
-        else:
-            context = ssl.create_default_context(cafile=str(self.ca_file))
-            connection = http.client.HTTPSConnection(
-                self.host, timeout=_START_TIMEOUT_S, context=context
-            )
-        try:
-            connection.request("GET", "/v2/")
-            response = connection.getresponse()
-            response.read()
-        finally:
-            connection.close()
-        assert response.status == (200 if self.login is None else 401), self.log()
+        """End the server now, as a crash would; what it stored stays. May be called again."""
+        self.process.kill()
+        self.process.wait()
 
 
-class DockerRegistry(Registry):
-    """Debian's docker-registry, storing below `directory`, deleting when asked.
+@contextmanager
+def run_docker_registry(
+    directory: Path, *, login: Login | None = None, authority: trustme.CA | None = None
+) -> Iterator[Registry]:
+    """Debian's docker-registry, storing below `directory` and deleting when asked.
 
     With `login` it wants that user, by htpasswd; with `authority` it speaks TLS with a
-    certificate of it for 127.0.0.1 and localhost, and `ca_file` is what to trust.
+    certificate of it for 127.0.0.1 and localhost.
     """
-
-    def __init__(
-        self, directory: Path, *, login: Login | None = None, authority: trustme.CA | None = None
-    ) -> None:
-        program = real_part("docker-registry")
-        directory.mkdir(parents=True, exist_ok=True)
-        config_file = directory / "config.yml"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("REGISTRY_")}
-        super().__init__(directory, [program, "serve", str(config_file)], environment)
-        http_section: dict[str, object] = {"addr": "127.0.0.1:0", "secret": "of the tests"}
-        config: dict[str, object] = {
-            "version": "0.1",
-            "storage": {
-                "filesystem": {"rootdirectory": str(self.storage)},
-                "delete": {"enabled": True},
-            },
-            "http": http_section,
+    program = real_part("docker-registry")
+    directory.mkdir(parents=True, exist_ok=True)
+    storage = directory / "storage"
+    http_section: dict[str, object] = {"addr": "127.0.0.1:0", "secret": "of the tests"}
+    config: dict[str, object] = {
+        "version": "0.1",
+        "storage": {
+            "filesystem": {"rootdirectory": str(storage)},
+            "delete": {"enabled": True},
+        },
+        "http": http_section,
+    }
+    if login is not None:
+        # The lowest cost: the server hashes again on every single request.
+        hashed = bcrypt.hashpw(login.password.encode(), bcrypt.gensalt(rounds=4)).decode()
+        (directory / "htpasswd").write_text(f"{login.username}:{hashed}\n")
+        config["auth"] = {
+            "htpasswd": {"realm": "tests", "path": str(directory / "htpasswd")},
         }
-        if login is not None:
-            self.login = login
-            config["auth"] = {
-                "htpasswd": {"realm": "tests", "path": str(_write_htpasswd(directory, login))}
-            }
-        if authority is not None:
-            self.scheme = "https"
-            self.ca_file = directory / "ca.pem"
-            authority.cert_pem.write_to_path(self.ca_file)
-            http_section["tls"] = _write_certificate(directory, authority)
-        config_file.write_text(json.dumps(config))  # JSON is YAML
-
-
-class EmbeddedRegistry(Registry):
-    """regpush's own registry, storing below `directory`."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        # Where regpush lies, whether it is installed or not; the tests change directory.
-        parent = str(Path(regpush.__file__).parents[1])
-        command = [sys.executable, "-m", "regpush.embedded", "--port", "0", "--dir"]
-        super().__init__(
-            directory,
-            [*command, str(directory / "storage")],
-            {**os.environ, "PYTHONPATH": parent, "PYTHONUNBUFFERED": "1"},
+    ca_file = None
+    if authority is not None:
+        ca_file = directory / "ca.pem"
+        authority.cert_pem.write_to_path(ca_file)
+        certificate = authority.issue_cert("127.0.0.1", "localhost")
+        certificate.private_key_pem.write_to_path(directory / "key.pem")
+        (directory / "certificate.pem").write_bytes(
+            b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
         )
+        http_section["tls"] = {
+            "certificate": str(directory / "certificate.pem"),
+            "key": str(directory / "key.pem"),
+        }
+    (directory / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("REGISTRY_")}
+    with _running(
+        [program, "serve", str(directory / "config.yml")],
+        environment,
+        directory / "server.log",
+    ) as (process, port):
+        registry = Registry(
+            host=f"127.0.0.1:{port}",
+            scheme="http" if ca_file is None else "https",
+            storage=storage,
+            process=process,
+            log_file=directory / "server.log",
+            login=login,
+            ca_file=ca_file,
+        )
+        _wait_for_answer(registry)
+        yield registry
 
 
-def _write_htpasswd(directory: Path, login: Login) -> Path:
-    # The lowest cost: the server hashes again on every single request.
-    hashed = bcrypt.hashpw(login.password.encode(), bcrypt.gensalt(rounds=4)).decode()
-    file = directory / "htpasswd"
-    file.write_text(f"{login.username}:{hashed}\n")
-    return file
+@contextmanager
+def run_embedded_registry(directory: Path) -> Iterator[Registry]:
+    """regpush's own registry in a process of its own, storing below `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    storage = directory / "storage"
+    package_parent = str(Path(regpush.__file__).parents[1])
+    with _running(
+        [sys.executable, "-m", "regpush.embedded", "--port", "0", "--dir", str(storage)],
+        {**os.environ, "PYTHONPATH": package_parent, "PYTHONUNBUFFERED": "1"},
+        directory / "server.log",
+    ) as (process, port):
+        registry = Registry(
+            host=f"127.0.0.1:{port}",
+            scheme="http",
+            storage=storage,
+            process=process,
+            log_file=directory / "server.log",
+        )
+        _wait_for_answer(registry)
+        yield registry
 
 
-def _write_certificate(directory: Path, authority: trustme.CA) -> dict[str, str]:
-    issued = authority.issue_cert("127.0.0.1", "localhost")
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
-    issued.private_key_pem.write_to_path(key)
-    certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-    return {"certificate": str(certificate), "key": str(key)}
+@contextmanager
+def _running(
+    command: list[str], environment: Mapping[str, str], log_file: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Start `command`; give its process and the port that its log says it listens on.
+
+    The server asks the kernel for the port itself, so there is no race for one.
+    """
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield process, _listening_port(process, log_file)
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listening_port(process: subprocess.Popen[bytes], log_file: Path) -> int:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        log = log_file.read_text("utf-8", "replace")
+        match = _LISTENING.search(log)
+        if match:
+            return int(match[1])
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}:\n{log}")
+        time.sleep(0.01)
+    raise RuntimeError(f"{process.args!r} did not start listening:\n{log}")
+
+
+def _wait_for_answer(registry: Registry) -> None:
+    connection: http.client.HTTPConnection
+    if registry.ca_file is None:
+        connection = http.client.HTTPConnection(registry.host, timeout=_START_TIMEOUT_S)
+    else:
+        context = ssl.create_default_context(cafile=str(registry.ca_file))
+        connection = http.client.HTTPSConnection(
+            registry.host, timeout=_START_TIMEOUT_S, context=context
+        )
+    try:
+        connection.request("GET", "/v2/")
+        response = connection.getresponse()
+        response.read()
+    finally:
+        connection.close()
+    assert response.status == (200 if registry.login is None else 401), registry.log()

@@ -1,141 +1,93 @@
-"""The proxy counts what a client sent, whatever the bodies hold, and cuts where it is told."""
+"""The counting proxy itself: what it says must be what went over the connection."""
 
 from __future__ import annotations
 
 import http.client
-import os
+import itertools
 import socket
-import ssl
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.registry.servers import DockerRegistry
-from tests.registry.wire import AfterCut, RequestReader, StartProxy
+from tests.registry.api import Api, sha256
+from tests.registry.wire import AfterCut, RequestReader
 
-DISGUISED = b"GET /inside HTTP/1.1\r\nHost: x\r\n\r\n"
-STREAM = b"".join(
-    [
-        b"GET /first HTTP/1.1\r\nHost: x\r\nX-Two: a\r\n\r\n",
-        b"PUT /length HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(DISGUISED),
-        DISGUISED,
-        b"PATCH /chunked HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n",
-        b"%x;extension=1\r\n" % len(DISGUISED) + DISGUISED + b"\r\n1\r\n\r\r\n0\r\n\r\n",
-        b"POST /empty HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
-        b"HEAD /last HTTP/1.1\r\n\r\n",
-    ]
-)
+INNER = b"GET /inside/a/body HTTP/1.1\r\nHost: x\r\n\r\n"
+UPWARD = (
+    b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n"
+    + b"PUT /whole HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(INNER) + INNER
+    + b"PATCH /chunked HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"%x\r\n%b\r\n" % (len(INNER), INNER) + b"1;x=y\r\n\n\r\n" + b"0\r\n\r\n"
+    + b"DELETE /last HTTP/1.1\r\nX-A: b\r\n\r\n"
+)  # fmt: skip
 
 
-@given(st.lists(st.integers(0, len(STREAM)), max_size=8).map(sorted))
-def test_requests_are_found_however_the_bytes_arrive(cuts: list[int]) -> None:
+@given(st.lists(st.integers(0, len(UPWARD)), max_size=20))
+def test_requests_are_found_however_the_bytes_are_cut(cuts):
     reader = RequestReader()
-    edges = [0, *cuts, len(STREAM)]
-    pieces = [STREAM[a:b] for a, b in pairwise(edges)]
-    found = [str(request) for piece in pieces for request in reader.feed(piece)]
-    assert found == ["GET /first", "PUT /length", "PATCH /chunked", "POST /empty", "HEAD /last"]
+    found = []
+    edges = [0, *sorted(cuts), len(UPWARD)]
+    for start, end in itertools.pairwise(edges):
+        found += [str(request) for request in reader.feed(UPWARD[start:end])]
+    assert found == ["GET /v2/", "PUT /whole", "PATCH /chunked", "DELETE /last"]
 
 
-def test_counts(docker_registry: DockerRegistry, wire: StartProxy, repository: str) -> None:
-    proxy = wire(docker_registry)
-    head = f"GET /v2/{repository}/tags/list HTTP/1.1\r\nHost: {proxy.host}\r\n\r\n".encode()
-    received = b""
-    for _ in range(2):
-        with socket.create_connection(address(proxy.host)) as client:
-            client.sendall(head)
-            while b"NAME_UNKNOWN" not in received:
-                received += client.recv(65536)
-            size = len(received)
-            received = b""
-            client.shutdown(socket.SHUT_WR)
-            while client.recv(65536):
-                pass
+def test_counts_what_crosses(registry, repository, wire):
+    proxy = wire(registry)
+    api = Api(proxy.host, repository)
+    data = b"x" * 500_000
+    digest = sha256(data)
+    assert (
+        api.finish(api.location(api.send("PATCH", api.start(), iter([data]))), digest).status == 201
+    )
     stats = proxy.stats()
-    assert stats.connections == 2
-    assert [str(r) for r in proxy.requests] == [f"GET /v2/{repository}/tags/list"] * 2
-    assert stats.bytes_up == 2 * len(head)
-    assert stats.bytes_down == 2 * size
+    assert [request.method for request in stats.requests] == ["POST", "PATCH", "PUT"]
+    assert stats.requests[1].headers["transfer-encoding"] == "chunked"
+    assert stats.connections == 3
+    assert 500_000 < stats.bytes_up < 502_500
     proxy.reset()
-    assert proxy.requests == []
-    assert proxy.stats().bytes_up == 0
+    assert api.blob(digest).body == data
+    stats = proxy.stats()
+    assert [str(request) for request in stats.requests] == [f"GET {api.base}/blobs/{digest}"]
+    assert stats.bytes_up < 500
+    assert 500_000 < stats.bytes_down < 501_000
 
 
-def test_an_upload(docker_registry: DockerRegistry, wire: StartProxy, repository: str) -> None:
-    proxy = wire(docker_registry)
-    connection = http.client.HTTPConnection(proxy.host)
-    location = start_upload(connection, repository)
-    assert location.startswith(f"http://{proxy.host}/")  # the client stays on the proxy
-    body = os.urandom(1_000_000)
-    connection.request("PATCH", location, iter([body]), {"Transfer-Encoding": "chunked"},
-                       encode_chunked=True)  # fmt: skip
-    assert connection.getresponse().status == 202
-    connection.close()
-    assert [request.method for request in proxy.requests] == ["POST", "PATCH"]
-    assert len(body) < proxy.stats().bytes_up < len(body) + 2000
-
-
-@pytest.mark.parametrize("after_cut", AfterCut)
-def test_cut(
-    docker_registry: DockerRegistry, wire: StartProxy, repository: str, after_cut: AfterCut
-) -> None:
-    proxy = wire(docker_registry, cut_after_up=500_000, after_cut=after_cut)
-    connection = http.client.HTTPConnection(proxy.host)
-    location = start_upload(connection, repository)
-
-    def upload() -> None:
-        connection.request("PATCH", location, os.urandom(5_000_000))
-        connection.getresponse()
-
+def test_cuts_once(registry, repository, wire):
+    proxy = wire(registry, cut_after_up=100_000)
+    api = Api(proxy.host, repository)
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
-        upload()
-    connection.close()
-    assert proxy.stats().bytes_up == 500_000
-    if after_cut is AfterCut.SERVE:
-        assert start_upload(connection, repository)
-        connection.close()
-    else:
-        with pytest.raises(ConnectionRefusedError):
-            connection.connect()
+        api.put_blob(b"x" * 8_000_000)
+    assert proxy.stats().bytes_up == 100_000
+    assert api.put_blob(b"x" * 8_000_000)
 
 
-def test_tls_is_passed_on(docker_registry_tls: DockerRegistry, wire: StartProxy) -> None:
-    proxy = wire(docker_registry_tls)
-    trust = ssl.create_default_context(cafile=str(docker_registry_tls.ca_file))
-    connection = http.client.HTTPSConnection(proxy.host, context=trust)
-    connection.request("GET", "/v2/")
-    assert connection.getresponse().status == 200
-    connection.close()
-    assert proxy.requests == []
-    assert proxy.stats().connections == 1
-    assert proxy.stats().bytes_up > 100
+def test_cuts_for_good(registry, repository, wire):
+    proxy = wire(registry, cut_after_up=100_000, after_cut=AfterCut.STOP)
+    api = Api(proxy.host, repository)
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        api.put_blob(b"x" * 8_000_000)
+    with pytest.raises(ConnectionRefusedError):
+        api.send("GET", "/v2/")
 
 
-def test_nothing_behind_it(tmp_path: Path, wire: StartProxy) -> None:
-    registry = DockerRegistry(tmp_path)
-    with registry:
-        proxy = wire(registry)
-    connection = http.client.HTTPConnection(proxy.host)
-
-    def ask() -> None:
-        connection.request("GET", "/v2/")
-        connection.getresponse()
-
-    with pytest.raises(ConnectionResetError):
-        ask()
-    connection.close()
-
-
-def address(host: str) -> tuple[str, int]:
-    name, _, port = host.partition(":")
-    return name, int(port)
+def test_stop_resets_idle_connections(registry, wire):
+    proxy = wire(registry)
+    host, _, port = proxy.host.rpartition(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.status == 200
+        answer.read()
+        proxy.stop()
+        with pytest.raises(ConnectionResetError):
+            client.recv(100_000)
 
 
-def start_upload(connection: http.client.HTTPConnection, repository: str) -> str:
-    connection.request("POST", f"/v2/{repository}/blobs/uploads/", headers={"Content-Length": "0"})
-    answer = connection.getresponse()
-    answer.read()
-    assert answer.status == 202
-    return answer.headers["Location"]
+def test_upstream_that_is_gone(registry, wire, tmp_path):
+    proxy = wire(registry)
+    proxy._upstream = ("127.0.0.1", 1)
+    with pytest.raises((ConnectionResetError, http.client.RemoteDisconnected)):
+        Api(proxy.host, "x").send("GET", "/v2/")

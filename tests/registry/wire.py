@@ -161,11 +161,6 @@ class CountingProxy:
         with self._lock:
             return Stats(self._connections, tuple(self._requests), self._up, self._down)
 
-    @property
-    def requests(self) -> list[Request]:
-        """The requests so far, in the order their heads arrived."""
-        return list(self.stats().requests)
-
     def reset(self) -> None:
         """Count from zero; `cut_after_up` too. Connections stay as they are."""
         with self._lock:
@@ -258,6 +253,7 @@ class _Connection:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._lock = threading.Lock()
         self._running = 2
+        self._aborted = False
 
     def start(self) -> None:
         for pump in (self._pump_up, self._pump_down):
@@ -265,6 +261,7 @@ class _Connection:
 
     def abort(self) -> None:
         """Reset both ends. The reset leaves when the pumps, woken here, have let go."""
+        self._aborted = True
         for end in (self._client, self._server):
             try:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
@@ -281,10 +278,8 @@ class _Connection:
                 if self._proxy._cut_due():
                     self._proxy._cut()
                     return
-                if allowed < len(data):
-                    self.abort()  # another connection reached the limit first
-                    return
-            self._server.shutdown(socket.SHUT_WR)
+            if not self._aborted:
+                self._server.shutdown(socket.SHUT_WR)
         except OSError:
             self.abort()
         finally:
@@ -295,7 +290,8 @@ class _Connection:
             while data := self._server.recv(_BUFFER):
                 self._proxy._passing_down(len(data))
                 self._client.sendall(data)
-            self._client.shutdown(socket.SHUT_WR)
+            if not self._aborted:
+                self._client.shutdown(socket.SHUT_WR)
         except OSError:
             self.abort()
         finally:

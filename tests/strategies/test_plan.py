@@ -60,8 +60,8 @@ REQUESTS = replace(item("requests", size=9), path="/app/.venv/lib/site-packages/
     [
         ([item("openssl-3.0.13")], "openssl-3.0.13"),
         ([item("small", size=1), item("large", size=3), item("mid", size=2)], "large and 2 more"),
-        ([item("app", size=0, role=Role.OWN), LINKS], "app and 1 more"),
-        ([item("lib", size=0), LINKS], "lib and 1 more"),
+        ([item("app", size=0, role=Role.OWN), LINKS], "app"),
+        ([item("lib", size=0), LINKS], "lib"),
         ([LINKS], "links"),
         ([REQUESTS], "requests"),
         ([replace(REQUESTS, name="@types/node")], "@types/node"),

@@ -1,0 +1,212 @@
+"""Blobs over HTTP: reading, and the upload forms of distribution-spec, Pushing Blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from regpush.digest import Digest
+from regpush.embedded.answers import ApiError
+from regpush.embedded.names import RepositoryName, parse_digest, parse_repository
+from regpush.embedded.store import Store
+from regpush.embedded.uploads import Upload, Uploads
+from regpush.errors import VerificationError
+
+# What is gathered before a thread is asked to write it; a hop costs some 100 microseconds.
+_BLOCK = 1024 * 1024
+_CONTENT_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
+
+
+class _BlobResponse(FileResponse):
+    chunk_size = _BLOCK
+
+
+class BlobApi:
+    """The endpoints of blobs and of their uploads.
+
+    What waits for a body is asynchronous, the rest runs in Starlette's threads.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._uploads = Uploads(store)
+
+    def routes(self) -> list[Route]:
+        """More specific paths first."""
+        one_upload = "/v2/{name:path}/blobs/uploads/{upload}"
+        blob = "/v2/{name:path}/blobs/{digest}"
+        return [
+            Route("/v2/{name:path}/blobs/uploads/", self.start, methods=["POST"]),
+            Route(one_upload, self.status, methods=["GET"]),
+            Route(one_upload, self.add, methods=["PATCH"]),
+            Route(one_upload, self.finish, methods=["PUT"]),
+            Route(one_upload, self.cancel, methods=["DELETE"]),
+            Route(blob, self.read, methods=["GET", "HEAD"]),
+            Route(blob, self.delete, methods=["DELETE"]),
+        ]
+
+    def read(self, request: Request) -> Response:
+        """GET or HEAD a blob, or a range of it."""
+        repository, digest = _blob_of(request)
+        file = self._store.blob(repository, digest)
+        if file is None:
+            raise ApiError("BLOB_UNKNOWN", "the repository has no such blob")
+        return _BlobResponse(
+            file,
+            media_type="application/octet-stream",
+            headers={"Docker-Content-Digest": str(digest)},
+        )
+
+    def delete(self, request: Request) -> Response:
+        """DELETE a blob from its repository; others that have it keep it."""
+        if not self._store.delete_blob(*_blob_of(request)):
+            raise ApiError("BLOB_UNKNOWN", "the repository has no such blob")
+        return Response(status_code=202)
+
+    async def start(self, request: Request) -> Response:
+        """POST: mount a blob, take it whole in this request, or open a session."""
+        repository = parse_repository(request.path_params["name"])
+        parameters = request.query_params
+        if "mount" in parameters and "from" in parameters:
+            digest = parse_digest(parameters["mount"])
+            source = parse_repository(parameters["from"])
+            if await run_in_threadpool(self._store.mount, repository, digest, source):
+                return _created(repository, digest)
+        elif "digest" in parameters:
+            digest = parse_digest(parameters["digest"])
+            upload = self._uploads.start(repository)
+            try:
+                await _receive(request, upload)
+                await self._keep(upload, digest)
+            finally:
+                self._uploads.end(upload)
+            return _created(repository, digest)
+        return _progress(self._uploads.start(repository), 202)
+
+    async def status(self, request: Request) -> Response:
+        """GET how far an upload has come."""
+        return _progress(self._upload_of(request), 204)
+
+    async def add(self, request: Request) -> Response:
+        """PATCH: a chunk with its Content-Range, or a stream without."""
+        async with self._turn(request) as upload:
+            _check_range(request, upload)
+            await _receive(request, upload)
+        return _progress(upload, 202)
+
+    async def finish(self, request: Request) -> Response:
+        """PUT: the last bytes, or all, or none; then the digest is checked."""
+        async with self._turn(request) as upload:
+            digest = parse_digest(request.query_params.get("digest"))
+            _check_range(request, upload)
+            await _receive(request, upload)
+            try:
+                await self._keep(upload, digest)
+            finally:
+                # Also after a wrong digest: nothing that can still be sent makes it right.
+                self._uploads.end(upload)
+        return _created(upload.repository, digest)
+
+    async def cancel(self, request: Request) -> Response:
+        """DELETE an upload."""
+        async with self._turn(request) as upload:
+            self._uploads.end(upload)
+        return Response(status_code=204)
+
+    def _upload_of(self, request: Request) -> Upload:
+        repository = parse_repository(request.path_params["name"])
+        return self._uploads.find(repository, request.path_params["upload"])
+
+    @asynccontextmanager
+    async def _turn(self, request: Request) -> AsyncIterator[Upload]:
+        """The upload, once no other request adds to it; it may have ended meanwhile."""
+        async with self._upload_of(request).turn:
+            yield self._upload_of(request)
+
+    async def _keep(self, upload: Upload, digest: Digest) -> None:
+        try:
+            await run_in_threadpool(
+                self._store.add_blob,
+                upload.repository,
+                upload.file,
+                upload.sha256.hexdigest(),
+                digest,
+            )
+        except VerificationError as error:
+            raise ApiError("DIGEST_INVALID", str(error)) from None
+
+
+async def _receive(request: Request, upload: Upload) -> None:
+    """Append the body, reading on while a thread writes and hashes the block before.
+
+    What has arrived before a client went away stays, so that it can go on from there.
+    """
+    block = bytearray()
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for piece in request.stream():
+            block += piece
+            if len(block) >= _BLOCK:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(run_in_threadpool(upload.append, block))
+                block = bytearray()
+    finally:
+        if writing is not None:
+            await writing
+        if block:
+            await run_in_threadpool(upload.append, block)
+
+
+def _check_range(request: Request, upload: Upload) -> None:
+    """Raises ApiError where a chunk does not begin at the upload's end, or states no size."""
+    stated = request.headers.get("Content-Range")
+    if stated is None:
+        return
+    match = _CONTENT_RANGE.fullmatch(stated)
+    if match is None or int(match[1]) != upload.size or int(match[2]) < int(match[1]):
+        raise ApiError(
+            "RANGE_INVALID",
+            f"the next chunk begins at byte {upload.size}",
+            headers=_position(upload),
+        )
+    length = int(match[2]) - int(match[1]) + 1
+    if request.headers.get("Content-Length") != str(length):
+        raise ApiError("SIZE_INVALID", f"Content-Range is of {length} bytes, Content-Length not")
+
+
+def _blob_of(request: Request) -> tuple[RepositoryName, Digest]:
+    return (
+        parse_repository(request.path_params["name"]),
+        parse_digest(request.path_params["digest"]),
+    )
+
+
+def _created(repository: RepositoryName, digest: Digest) -> Response:
+    return Response(
+        status_code=201,
+        headers={
+            "Location": f"/v2/{repository}/blobs/{digest}",
+            "Docker-Content-Digest": str(digest),
+        },
+    )
+
+
+def _progress(upload: Upload, status: int) -> Response:
+    return Response(status_code=status, headers=_position(upload))
+
+
+def _position(upload: Upload) -> dict[str, str]:
+    return {
+        "Location": f"/v2/{upload.repository}/blobs/uploads/{upload.identifier}",
+        # `0-0` for none as well as for one byte, as CNCF distribution says it.
+        "Range": f"0-{max(upload.size - 1, 0)}",
+        "Docker-Upload-UUID": upload.identifier,
+    }

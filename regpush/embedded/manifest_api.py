@@ -1,0 +1,131 @@
+"""Manifests, tags and the lists of them over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from regpush.digest import Digest
+from regpush.embedded.answers import ApiError
+from regpush.embedded.manifests import SIZE_LIMIT, read_references
+from regpush.embedded.names import RepositoryName, Tag, parse_repository, parse_tag_or_digest
+from regpush.embedded.store import Store, StoredManifest
+
+
+class ManifestApi:
+    """The endpoints of manifests, tag lists and the catalog."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def routes(self) -> list[Route]:
+        """More specific paths first."""
+        manifest = "/v2/{name:path}/manifests/{target}"
+        return [
+            Route("/v2/_catalog", self.catalog, methods=["GET"]),
+            Route("/v2/{name:path}/tags/list", self.tags, methods=["GET"]),
+            Route(manifest, self.read, methods=["GET", "HEAD"]),
+            Route(manifest, self.put, methods=["PUT"]),
+            Route(manifest, self.delete, methods=["DELETE"]),
+        ]
+
+    def read(self, request: Request) -> Response:
+        """GET or HEAD a manifest, of whatever type it is."""
+        manifest = self._store.manifest(*_manifest_of(request))
+        if manifest is None:
+            raise ApiError("MANIFEST_UNKNOWN", "the repository has no such manifest")
+        return Response(
+            manifest.content,
+            media_type=manifest.media_type,
+            headers={"Docker-Content-Digest": str(manifest.digest)},
+        )
+
+    async def put(self, request: Request) -> Response:
+        """PUT a manifest whose blobs and children are there already."""
+        repository, target = _manifest_of(request)
+        content = await _body(request)
+        media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
+        references = read_references(content, media_type)
+        algorithm = target.algorithm if isinstance(target, Digest) else "sha256"
+        digest = Digest(algorithm, hashlib.new(algorithm, content).hexdigest())
+        if isinstance(target, Digest) and target != digest:
+            raise ApiError("DIGEST_INVALID", f"the manifest is {digest}, not {target}")
+        missing = await run_in_threadpool(
+            self._store.add_manifest,
+            repository,
+            StoredManifest(digest=digest, media_type=media_type, content=content),
+            references,
+            None if isinstance(target, Digest) else target,
+        )
+        if missing:
+            raise ApiError(
+                "MANIFEST_BLOB_UNKNOWN",
+                f"the repository lacks {', '.join(map(str, missing))}",
+            )
+        return Response(
+            status_code=201,
+            headers={
+                "Location": f"/v2/{repository}/manifests/{digest}",
+                "Docker-Content-Digest": str(digest),
+            },
+        )
+
+    def delete(self, request: Request) -> Response:
+        """DELETE a tag, or a manifest with all tags of it."""
+        if not self._store.delete_manifest(*_manifest_of(request)):
+            raise ApiError("MANIFEST_UNKNOWN", "the repository has no such manifest")
+        return Response(status_code=202)
+
+    def tags(self, request: Request) -> Response:
+        """GET the tags in order, `n` after `last`."""
+        repository = parse_repository(request.path_params["name"])
+        tags = self._store.tags(repository)
+        if tags is None:
+            raise ApiError("NAME_UNKNOWN", "there is no such repository")
+        page, headers = _page(request, tags)
+        return JSONResponse({"name": repository, "tags": page}, headers=headers)
+
+    def catalog(self, request: Request) -> Response:
+        """GET the names of the repositories in order, `n` after `last`."""
+        page, headers = _page(request, self._store.repositories())
+        return JSONResponse({"repositories": page}, headers=headers)
+
+
+def _manifest_of(request: Request) -> tuple[RepositoryName, Tag | Digest]:
+    return (
+        parse_repository(request.path_params["name"]),
+        parse_tag_or_digest(request.path_params["target"]),
+    )
+
+
+async def _body(request: Request) -> bytes:
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > SIZE_LIMIT:
+            raise ApiError(
+                "MANIFEST_INVALID", f"a manifest has at most {SIZE_LIMIT} bytes", status=413
+            )
+    return bytes(content)
+
+
+def _page(request: Request, names: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The part of the sorted `names` asked for, and the Link to the next where there is one."""
+    parameters = request.query_params
+    if "last" in parameters:
+        names = [name for name in names if name > parameters["last"]]
+    if "n" not in parameters:
+        return names, {}
+    limit = parameters["n"]
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+        raise ApiError("PAGINATION_NUMBER_INVALID", "n is not a number of entries")
+    page = names[: int(limit)]
+    if not page or len(page) == len(names):
+        return page, {}
+    query = urlencode({"n": limit, "last": page[-1]})
+    return page, {"Link": f'<{request.url.path}?{query}>; rel="next"'}

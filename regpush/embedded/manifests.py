@@ -1,0 +1,74 @@
+"""What a pushed manifest says, checked as far as a registry can check it: pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from regpush.digest import DOCKER_INDEX, DOCKER_MANIFEST, INDEXES, MANIFESTS, Descriptor, Digest
+from regpush.embedded.answers import ApiError
+from regpush.errors import VerificationError
+
+SIZE_LIMIT = 4 * 1024 * 1024  # bytes; distribution-spec, Pushing Manifests
+
+# Docker's types carry `mediaType` always; in OCI's it is only recommended.
+_TYPE_REQUIRED = (DOCKER_MANIFEST, DOCKER_INDEX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """What must be in the repository before a manifest may be: its blobs, its child manifests.
+
+    Not its `subject`, which the specification lets come later.
+    """
+
+    blobs: tuple[Digest, ...] = ()
+    children: tuple[Digest, ...] = ()
+
+
+def read_references(content: bytes, media_type: str) -> References:
+    """Check `content` as a manifest of `media_type` and give what it refers to.
+
+    Raises ApiError MANIFEST_INVALID.
+    """
+    if media_type not in MANIFESTS + INDEXES:
+        raise _invalid(f"manifests of type '{media_type[:100]}' are not taken")
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError):
+        raise _invalid("the manifest is not JSON") from None
+    if not isinstance(manifest, dict):
+        raise _invalid("the manifest is not a JSON object")
+    if manifest.get("schemaVersion") != 2:
+        raise _invalid("schemaVersion is not 2")
+    stated = manifest.get("mediaType")
+    if stated != media_type and (stated is not None or media_type in _TYPE_REQUIRED):
+        raise _invalid("Content-Type and the manifest's mediaType differ")
+    try:
+        if "subject" in manifest:
+            Descriptor.from_json(manifest["subject"])
+        if media_type in INDEXES:
+            return References(children=tuple(d.digest for d in _descriptors(manifest, "manifests")))
+        config = Descriptor.from_json(manifest.get("config"))
+        layers = _descriptors(manifest, "layers")
+    except VerificationError as error:
+        raise _invalid(str(error)) from None
+    return References(
+        blobs=(config.digest, *(layer.digest for layer in layers if not _is_foreign(layer)))
+    )
+
+
+def _descriptors(manifest: dict[str, object], key: str) -> tuple[Descriptor, ...]:
+    listed = manifest.get(key)
+    if not isinstance(listed, list):
+        raise VerificationError(f"'{key}' is not a list")
+    return tuple(Descriptor.from_json(value) for value in listed)
+
+
+def _is_foreign(layer: Descriptor) -> bool:
+    """Layers that may not be distributed stay elsewhere (image-spec, layer.md)."""
+    return ".nondistributable." in layer.media_type or ".foreign." in layer.media_type
+
+
+def _invalid(message: str) -> ApiError:
+    return ApiError("MANIFEST_INVALID", message)

@@ -1,0 +1,232 @@
+"""Blobs, manifests and tags on disk; no HTTP.
+
+    blobs/ALGORITHM/HE/HEX                      contents, of manifests too, once for all
+    repositories/NAME/_blobs/ALGORITHM-HEX      the repository has this blob
+    repositories/NAME/_manifests/ALGORITHM-HEX  the repository has this manifest: its media type
+    repositories/NAME/_tags/TAG                 the digest tagged
+    scratch/                                    unfinished files, gone at the next start
+    lock                                        held by the one server of this directory
+
+No component of a repository name begins with `_`, so names and markers never meet.
+Files appear whole, by renaming; they are not forced to disk, as a development registry
+need not outlive a power failure.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from regpush.digest import Digest
+from regpush.embedded.manifests import References
+from regpush.embedded.names import RepositoryName, Tag
+from regpush.errors import UsageError, VerificationError
+
+_BLOBS, _MANIFESTS, _TAGS = "_blobs", "_manifests", "_tags"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredManifest:
+    """A manifest's bytes, exactly as they were pushed."""
+
+    digest: Digest
+    media_type: str
+    content: bytes
+
+
+class Store:
+    """One directory's registry content. Methods may be called from any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open `directory`, creating it. Raises UsageError where it is in use or not writable."""
+        self._contents = directory / "blobs"
+        self._repositories = directory / "repositories"
+        self._scratch = directory / "scratch"
+        # Held wherever what exists decides what is written or removed.
+        self._changing = threading.Lock()
+        try:
+            for folder in (self._contents, self._repositories, self._scratch):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file = (directory / "lock").open("wb")
+        except OSError as error:
+            raise UsageError(
+                f"cannot keep a registry in {directory}: {error.strerror}; choose another --dir"
+            ) from error
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock_file.close()
+            raise UsageError(
+                f"another registry is serving {directory}; stop it or choose another --dir"
+            ) from error
+        shutil.rmtree(self._scratch)
+        self._scratch.mkdir()
+
+    def close(self) -> None:
+        """Let another server have the directory."""
+        self._lock_file.close()
+
+    def new_file(self) -> Path:
+        """A path for an unfinished file, not yet there."""
+        return self._scratch / uuid.uuid4().hex
+
+    # Blobs
+
+    def add_blob(self, repository: RepositoryName, file: Path, sha256: str, digest: Digest) -> None:
+        """Move `file`, whose sha256 is known in hex, in as blob `digest` of `repository`.
+
+        Raises VerificationError, leaving `file`, where its content is not `digest`.
+        """
+        if digest.algorithm == "sha256":
+            actual = sha256
+        else:
+            with file.open("rb") as stream:
+                actual = hashlib.file_digest(stream, digest.algorithm).hexdigest()
+        if actual != digest.hex:
+            raise VerificationError(f"the content is {digest.algorithm}:{actual}, not {digest}")
+        with self._changing:
+            content = self._content(digest)
+            content.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, content)
+            self._write(self._marker(repository, _BLOBS, digest), b"")
+
+    def blob(self, repository: RepositoryName, digest: Digest) -> Path | None:
+        """The file of a blob that `repository` has, or None."""
+        return self._content(digest) if self._marker(repository, _BLOBS, digest).exists() else None
+
+    def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName) -> bool:
+        """Give `repository` a blob of `source`; whether `source` has it."""
+        with self._changing:
+            if self.blob(source, digest) is None:
+                return False
+            self._write(self._marker(repository, _BLOBS, digest), b"")
+            return True
+
+    def delete_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Take a blob from `repository`; whether it was there."""
+        with self._changing:
+            return self._remove(repository, _BLOBS, digest)
+
+    # Manifests and tags
+
+    def add_manifest(
+        self,
+        repository: RepositoryName,
+        manifest: StoredManifest,
+        references: References,
+        tag: Tag | None,
+    ) -> tuple[Digest, ...]:
+        """Keep `manifest`, under `tag` too where one is given.
+
+        Returns what of `references` the repository lacks; where it lacks any, nothing is kept.
+        """
+        with self._changing:
+            needed = [(_BLOBS, digest) for digest in references.blobs]
+            needed += [(_MANIFESTS, digest) for digest in references.children]
+            missing = tuple(
+                digest
+                for kind, digest in needed
+                if not self._marker(repository, kind, digest).exists()
+            )
+            if missing:
+                return missing
+            self._write(self._content(manifest.digest), manifest.content)
+            self._write(
+                self._marker(repository, _MANIFESTS, manifest.digest), manifest.media_type.encode()
+            )
+            if tag is not None:
+                self._write(self._folder(repository) / _TAGS / tag, str(manifest.digest).encode())
+            return ()
+
+    def manifest(self, repository: RepositoryName, target: Tag | Digest) -> StoredManifest | None:
+        """The manifest that `target` names in `repository`, or None."""
+        with self._changing:
+            try:
+                digest = target
+                if not isinstance(digest, Digest):
+                    tagged = (self._folder(repository) / _TAGS / digest).read_text()
+                    digest = Digest.parse(tagged)
+                return StoredManifest(
+                    digest=digest,
+                    media_type=self._marker(repository, _MANIFESTS, digest).read_text(),
+                    content=self._content(digest).read_bytes(),
+                )
+            except FileNotFoundError:
+                return None
+
+    def delete_manifest(self, repository: RepositoryName, target: Tag | Digest) -> bool:
+        """Delete a tag alone, or a manifest with every tag of it; whether it was there."""
+        with self._changing:
+            tags = self._folder(repository) / _TAGS
+            if not isinstance(target, Digest):
+                try:
+                    (tags / target).unlink()
+                except FileNotFoundError:
+                    return False
+                return True
+            found = self._remove(repository, _MANIFESTS, target)
+            for tag in tags.iterdir() if found and tags.is_dir() else ():
+                if tag.read_text() == str(target):
+                    tag.unlink()
+            return found
+
+    def tags(self, repository: RepositoryName) -> list[str] | None:
+        """The tags of `repository`, sorted; None where it never had a manifest."""
+        folder = self._folder(repository)
+        if not (folder / _MANIFESTS).is_dir():
+            return None
+        with suppress(FileNotFoundError):
+            return sorted(os.listdir(folder / _TAGS))
+        return []
+
+    def repositories(self) -> list[str]:
+        """The repositories that have had a manifest, sorted."""
+        return sorted(
+            str(folder.relative_to(self._repositories))
+            for folder in self._folders()
+            if (folder / _MANIFESTS).is_dir()
+        )
+
+    def _folders(self) -> Iterator[Path]:
+        for path, names, _ in os.walk(self._repositories):
+            if any(name.startswith("_") for name in names):
+                yield Path(path)
+            names[:] = [name for name in names if not name.startswith("_")]
+
+    def _folder(self, repository: RepositoryName) -> Path:
+        return self._repositories / repository
+
+    def _content(self, digest: Digest) -> Path:
+        return self._contents / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def _marker(self, repository: RepositoryName, kind: str, digest: Digest) -> Path:
+        return self._folder(repository) / kind / f"{digest.algorithm}-{digest.hex}"
+
+    def _remove(self, repository: RepositoryName, kind: str, digest: Digest) -> bool:
+        marker = self._marker(repository, kind, digest)
+        try:
+            marker.unlink()
+        except FileNotFoundError:
+            return False
+        in_use = any(
+            (folder / other / marker.name).exists()
+            for folder in self._folders()
+            for other in (_BLOBS, _MANIFESTS)
+        )
+        if not in_use:
+            self._content(digest).unlink()
+        return True
+
+    def _write(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.new_file()
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)

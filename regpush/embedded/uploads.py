@@ -1,0 +1,66 @@
+"""Upload sessions: bytes that arrive in order, hashed as they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regpush.embedded.answers import ApiError
+from regpush.embedded.names import RepositoryName
+from regpush.embedded.store import Store
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Upload:
+    """One session. `size` is the bytes written so far; hold `turn` while adding or ending."""
+
+    identifier: str
+    repository: RepositoryName
+    file: Path
+    size: int = 0
+    sha256: _Hash = field(default_factory=hashlib.sha256)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def append(self, block: bytes | bytearray) -> None:
+        """Write `block` behind what is there. A failed write changes nothing that counts."""
+        with self.file.open("r+b") as stream:
+            stream.seek(self.size)
+            stream.write(block)
+        self.sha256.update(block)
+        self.size += len(block)
+
+
+class Uploads:
+    """The sessions of a running server; they end with it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._open: dict[str, Upload] = {}
+
+    def start(self, repository: RepositoryName) -> Upload:
+        """A new, empty session."""
+        upload = Upload(
+            identifier=uuid.uuid4().hex, repository=repository, file=self._store.new_file()
+        )
+        upload.file.touch()
+        self._open[upload.identifier] = upload
+        return upload
+
+    def find(self, repository: RepositoryName, identifier: str) -> Upload:
+        """A session of `repository`. Raises ApiError BLOB_UPLOAD_UNKNOWN."""
+        upload = self._open.get(identifier)
+        if upload is None or upload.repository != repository:
+            raise ApiError("BLOB_UPLOAD_UNKNOWN", "there is no such upload in this repository")
+        return upload
+
+    def end(self, upload: Upload) -> None:
+        """Forget the session and what of it was not moved into the store."""
+        self._open.pop(upload.identifier, None)
+        upload.file.unlink(missing_ok=True)

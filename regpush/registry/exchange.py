@@ -1,0 +1,171 @@
+"""One request, one reply, read to the end within bounds, and counted."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from regpush import __version__
+from regpush.cancel import Cancellation
+from regpush.errors import RefusedError, UsageError, printable
+from regpush.registry.protocol import ERROR_LIMIT, authority, request_target
+from regpush.registry.wire import Transport
+
+CONNECT_S = 10.0
+STALL_S = 60.0
+"""Without a byte sent or received for so long, a request has failed."""
+
+COMMIT_S = 300.0
+"""Registries hash and move a large blob before they answer its last request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One HTTP request; `url` is sent byte for byte.
+
+    `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the
+    latter, or None to send it chunked. `limit` is the bytes of a successful reply read at
+    most, `read_s` the seconds to wait for it.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | Iterator[bytes] = b""
+    body_size: int | None = None
+    limit: int = ERROR_LIMIT
+    read_s: float = STALL_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A reply; `url` is the one that gave it, `whole` whether `body` is all of it.
+
+    `headers` has any case of its names; use `values` where one may come several times.
+    """
+
+    method: str
+    url: str
+    status: int
+    headers: httpx.Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    whole: bool
+
+    def header(self, name: str) -> str:
+        """The header `name`, or the empty string."""
+        value: str = self.headers.get(name, "")
+        return value
+
+    def values(self, name: str) -> list[str]:
+        """All headers called `name`."""
+        return self.headers.get_list(name)
+
+
+class Exchange:
+    """Sends requests over shared connections and counts them. Thread-safe; a context manager.
+
+    Cookies are neither kept nor sent, redirects not followed, the environment not read.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int,
+        ca_files: tuple[str, ...],
+        cancel: Cancellation,
+        connect_s: float = CONNECT_S,
+    ) -> None:
+        self._ca_files = ca_files
+        self._cancel = cancel
+        self._connect_s = connect_s
+        self._lock = threading.Lock()
+        self.requests = 0
+        self._client = httpx.Client(
+            transport=Transport(connections=connections, tls=self._tls, cancel=cancel),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            trust_env=False,
+            follow_redirects=False,
+        )
+        self._client.headers = httpx.Headers(
+            # Bytes as they are stored: digests are over those.
+            {"User-Agent": f"regpush/{__version__}", "Accept-Encoding": "identity"}
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def send(self, request: Request) -> Reply:
+        """Send once. Raises UnansweredError, CancelledError, and what reading the body raises."""
+        self._cancel.check()
+        with self._lock:
+            self.requests += 1
+        headers = {**request.headers, "Host": authority(request.url)}
+        if request.body_size is not None:
+            headers["Content-Length"] = str(request.body_size)
+        elif isinstance(request.body, bytes) and request.method in ("POST", "PUT", "PATCH"):
+            headers["Content-Length"] = str(len(request.body))
+        timeout = httpx.Timeout(STALL_S, connect=self._connect_s, read=request.read_s, pool=None)
+        try:
+            made = self._client.build_request(
+                request.method,
+                # httpx logs the URL, and queries hold what opens an upload to anyone; besides,
+                # it would not send them byte for byte.
+                request.url.partition("?")[0],
+                headers=headers,
+                content=request.body or None,
+                timeout=timeout,
+                extensions={"target": request_target(request.url).encode("ascii")},
+            )
+        except httpx.InvalidURL as error:
+            raise RefusedError("the registry sent an address that is not a URL") from error
+        reply = self._client.send(made, stream=True)
+        try:
+            limit = request.limit if reply.is_success else ERROR_LIMIT
+            body, whole = _read(reply, limit)
+        finally:
+            reply.close()
+        return Reply(
+            method=request.method,
+            url=request.url,
+            status=reply.status_code,
+            headers=reply.headers,
+            body=body,
+            whole=whole,
+        )
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        for path in self._ca_files:
+            try:
+                context.load_verify_locations(path)
+            except (OSError, ssl.SSLError) as error:
+                why = "it holds no PEM certificates"
+                if not isinstance(error, ssl.SSLError):
+                    why = (error.strerror or str(error)).lower()
+                raise UsageError(f"cannot use the CA file '{printable(path)}': {why}") from error
+        return context
+
+
+def _read(reply: httpx.Response, limit: int) -> tuple[bytes, bool]:
+    parts, size = [], 0
+    for part in reply.iter_raw():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            return b"".join(parts)[:limit], False
+    return b"".join(parts), True

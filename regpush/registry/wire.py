@@ -1,0 +1,362 @@
+"""Bytes on sockets: the lowest layer under httpx, where waiting can be interrupted.
+
+httpcore's own sockets wait in the kernel for as long as a time-out lasts and look at the
+incoming side only when all has been sent. Here every wait ends soon after a cancellation,
+and a registry that answers while a body is still being sent is heard at once.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpcore
+import httpx
+
+from regpush.cancel import Cancellation
+from regpush.errors import RefusedError
+
+_LOOK_S = 0.1
+"""Between two looks at the cancellation."""
+
+_GRACE_S = 0.4
+"""What is under way at a cancellation may still end in order: an upload whose last chunk was
+sent can be deleted, while distribution refuses to delete one whose connection broke."""
+
+_IDLE_S = 50.0
+"""A connection unused for longer is not used again; load balancers close at 60."""
+
+
+class UnansweredError(Exception):
+    """A request that got no reply: `str()` says why, for people. Whether it was obeyed is open."""
+
+
+class NoConnectionError(UnansweredError):
+    """No connection came about, so nothing was sent."""
+
+
+class Transport(httpx.BaseTransport):
+    """HTTP/1.1 over pooled connections of our own sockets; thread-safe.
+
+    `tls` gives the context for https and is called once, when it is first needed. Raises
+    UnansweredError, and lets pass what a request body raises while it is read.
+    """
+
+    def __init__(
+        self, *, connections: int, tls: Callable[[], ssl.SSLContext], cancel: Cancellation
+    ) -> None:
+        self._connections = connections
+        self._tls = tls
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._pools: dict[str, httpcore.ConnectionPool] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request` and read the head of the reply."""
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.extensions["target"],
+        )
+        with _translated():
+            reply = self._pool(request.url.scheme).handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=url,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions={"timeout": request.extensions["timeout"]},
+                )
+            )
+        return httpx.Response(status_code=reply.status, headers=reply.headers, stream=_Body(reply))
+
+    def _pool(self, scheme: str) -> httpcore.ConnectionPool:
+        with self._lock:
+            if scheme not in self._pools:
+                self._pools[scheme] = httpcore.ConnectionPool(
+                    # Loading a machine's certificates takes longer than many a whole request.
+                    ssl_context=self._tls() if scheme == "https" else None,
+                    max_connections=self._connections,
+                    keepalive_expiry=_IDLE_S,
+                    network_backend=_Backend(self._cancel),
+                )
+            return self._pools[scheme]
+
+    def close(self) -> None:
+        """Close every connection."""
+        for pool in self._pools.values():
+            pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of a reply."""
+
+    def __init__(self, reply: httpcore.Response) -> None:
+        self._reply = reply
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _translated():
+            yield from self._reply.iter_stream()
+
+    def close(self) -> None:
+        self._reply.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+        raise NoConnectionError(str(error)) from error
+    except httpcore.TimeoutException as error:
+        raise UnansweredError(str(error)) from error
+    except httpcore.NetworkError as error:
+        raise UnansweredError(str(error) or "the connection broke") from error
+    except httpcore.RemoteProtocolError as error:
+        raise UnansweredError("the connection ended without a valid HTTP reply") from error
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self, cancel: Cancellation) -> None:
+        self._cancel = cancel
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,  # noqa: ARG002  httpcore's signature
+        socket_options: Iterable[Any] | None = None,  # noqa: ARG002  httpcore's signature
+    ) -> httpcore.NetworkStream:
+        return _Stream(connect(host, port, timeout, self._cancel), self._cancel)
+
+
+def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -> socket.socket:
+    """A non-blocking TCP connection to the first address of `host` that takes one.
+
+    Raises httpcore's ConnectError or ConnectTimeout, CancelledError. `timeout` in seconds is
+    for each address.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label too long for IDNA
+        raise httpcore.ConnectError(f"the name {host} does not resolve") from error
+    failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
+    for family, kind, protocol, _, address in addresses:
+        try:
+            return _connect(socket.socket(family, kind, protocol), address, timeout, cancel)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            failure = error
+        except OSError as error:
+            failure = httpcore.ConnectError(error.strerror or str(error))
+    raise failure or httpcore.ConnectError(f"the name {host} has no address")
+
+
+def _connect(
+    sock: socket.socket, address: Any, timeout: float | None, cancel: Cancellation
+) -> socket.socket:
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            if not _wait(sock, select.POLLOUT, timeout, cancel.check):
+                raise httpcore.ConnectTimeout(f"no connection within {timeout:g} s") from None
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, _reason(code))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(code: int) -> str:
+
+    return os.strerror(code).lower()
+
+
+def _wait(
+    sock: socket.socket, events: int, timeout: float | None, check: Callable[[], None]
+) -> int:
+    """Wait for `events` of `sock`; those that came, or 0 after `timeout` seconds.
+
+    `check` is called now and then, and ends the wait by what it raises.
+    """
+    poll = select.poll()
+    poll.register(sock, events)
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        check()
+        left = _LOOK_S if end is None else min(end - time.monotonic(), _LOOK_S)
+        ready = poll.poll(max(left, 0.0) * 1000)
+        if ready:
+            return ready[0][1]
+        if end is not None and time.monotonic() >= end:
+            return 0
+
+
+_AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class _Stream(httpcore.NetworkStream):
+    """One connection. Errors are httpcore's, as httpcore wants them."""
+
+    def __init__(self, sock: socket.socket, cancel: Cancellation) -> None:
+        self._sock = sock
+        self._cancel = cancel
+        self._early = b""
+        self._grace_end: float | None = None
+
+    def _check(self) -> None:
+        if not self._cancel.cancelled:
+            return
+        now = time.monotonic()
+        self._grace_end = self._grace_end or now + _GRACE_S
+        if now >= self._grace_end:
+            self._cancel.check()
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._early:
+            early, self._early = self._early[:max_bytes], self._early[max_bytes:]
+            return early
+        while True:
+            try:
+                return self._sock.recv(max_bytes)
+            except _AGAIN as again:
+                if not _wait(self._sock, _wanted(again), timeout, self._check):
+                    raise httpcore.ReadTimeout(f"no answer within {timeout:g} s") from None
+            except ssl.SSLZeroReturnError:
+                return b""
+            except OSError as error:
+                raise httpcore.ReadError(_words(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of `buffer`.
+
+        A reply that comes meanwhile is kept for `read`, and WriteError raised, upon which
+        httpcore reads it.
+        """
+        left = memoryview(buffer)
+        while left:
+            ready = _wait(self._sock, select.POLLIN | select.POLLOUT, timeout, self._check)
+            if not ready:
+                raise httpcore.WriteTimeout(f"nothing could be sent for {timeout:g} s")
+            if ready & ~select.POLLOUT:
+                self._listen()
+            try:
+                left = left[self._sock.send(left) :]
+            except _AGAIN:
+                continue
+            except OSError as error:
+                raise httpcore.WriteError(_words(error)) from error
+
+    def _listen(self) -> None:
+        # Over TLS what came may be no more than a session ticket, which recv swallows.
+        try:
+            came = self._sock.recv(65536)
+        except _AGAIN:
+            return
+        except OSError as error:
+            raise httpcore.WriteError(_words(error)) from error
+        self._early += came
+        if self._early.rpartition(b"HTTP/1.1 ")[2][:1] != b"1":  # 100 Continue: by all means
+            raise httpcore.WriteError("the registry answered before it had everything")
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Stream(
+            shake_hands(self._sock, ssl_context, server_hostname, timeout, self._cancel),
+            self._cancel,
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":
+            poll = select.poll()
+            poll.register(self._sock, select.POLLIN)
+            return bool(self._early or poll.poll(0))
+        if info == "ssl_object":
+            return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
+        return None
+
+
+def shake_hands(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    hostname: str | None,
+    timeout: float | None,
+    cancel: Cancellation,
+) -> ssl.SSLSocket:
+    """Start TLS on a connection, which is closed if that fails.
+
+    Raises RefusedError where the certificate is not trusted, or where the other side speaks
+    no TLS; httpcore's ConnectError or ConnectTimeout where another try may help.
+    """
+    secure = context.wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
+    try:
+        while True:
+            try:
+                secure.do_handshake()
+            except _AGAIN as again:
+                if not _wait(secure, _wanted(again), timeout, cancel.check):
+                    raise httpcore.ConnectTimeout(f"no TLS within {timeout:g} s") from None
+            else:
+                return secure
+    except ssl.SSLCertVerificationError as error:
+        secure.close()
+        raise RefusedError(
+            f"the certificate of {hostname} is not trusted: {error.verify_message}; "
+            "--ca-file names the authority to trust as well"
+        ) from error
+    except ssl.SSLError as error:
+        secure.close()
+        if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+            raise RefusedError(
+                f"{hostname} does not speak TLS; if it is meant to be plain http, say --plain-http"
+            ) from error
+        raise httpcore.ConnectError(f"TLS failed: {_words(error)}") from error
+    except OSError as error:
+        secure.close()
+        raise httpcore.ConnectError(f"TLS failed: {_words(error)}") from error
+    except BaseException:
+        secure.close()
+        raise
+
+
+def speaks_tls(host: str, port: int, timeout_s: float, cancel: Cancellation) -> bool:
+    """Whether there is TLS at `host`, whoever's certificate it has. Sends no request."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        sock = connect(host, port, timeout_s, cancel)
+        shake_hands(sock, context, host, timeout_s, cancel).close()
+    except (RefusedError, httpcore.ConnectError, httpcore.ConnectTimeout):
+        return False
+    return True
+
+
+def _wanted(again: BaseException) -> int:
+    return select.POLLOUT if isinstance(again, ssl.SSLWantWriteError) else select.POLLIN
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,1 @@
+"""Servers of the registry client's tests, and the client as these tests open it."""

@@ -1,0 +1,120 @@
+"""An HTTP server in a thread whose answers are a function: for what no real registry does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Asked:
+    """A request with its body; header names in lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.target}"
+
+
+@dataclass
+class Answer:
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+Behaviour = Callable[[Asked], Answer]
+
+
+@dataclass
+class Front:
+    """A running server; `asked` are the requests so far."""
+
+    host: str
+    asked: list[Asked]
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def methods(self) -> list[str]:
+        return [asked.method for asked in self.asked]
+
+
+@contextmanager
+def front(behaviour: Behaviour, address: str = "127.0.0.1") -> Iterator[Front]:
+    """Answer every request by `behaviour`."""
+    asked: list[Asked] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            request = Asked(
+                self.command,
+                self.path,
+                {name.lower(): value for name, value in self.headers.items()},
+                self._body(),
+            )
+            asked.append(request)
+            answer = behaviour(request)
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            if "Content-Length" not in answer.headers:
+                self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding", "") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer((address, 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield Front(f"{address}:{server.server_address[1]}", asked)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def pass_on(host: str) -> Behaviour:
+    """Hand every request to the registry at `host`, which is told the client's Host."""
+
+    def behaviour(asked: Asked) -> Answer:
+        connection = HTTPConnection(host, timeout=20)
+        try:
+            kept = {k: v for k, v in asked.headers.items() if k != "transfer-encoding"}
+            kept["content-length"] = str(len(asked.body))
+            connection.request(asked.method, asked.target, asked.body, kept)
+            reply = connection.getresponse()
+            skipped = ("transfer-encoding", "connection")
+            headers = {k: v for k, v in reply.getheaders() if k.lower() not in skipped}
+            return Answer(reply.status, headers, reply.read())
+        finally:
+            connection.close()
+
+    return behaviour

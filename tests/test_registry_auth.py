@@ -1,0 +1,290 @@
+"""Basic and Bearer against real registries that want them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from regpush.digest import OCI_LAYER
+from regpush.errors import AuthError, RegpushError, TransientError
+from regpush.reference import Reference
+from regpush.registry.client import Access
+from tests.registry.servers import Registry
+from tests.registry_client.front import Answer, Asked, front, pass_on
+from tests.registry_client.opening import Stream, layer, opened, put, send
+from tests.registry_client.tokens import IDENTITY_TOKEN, USERS, TokenServer, token_registry
+
+
+def write_config(path: Path, host: str, entry: dict[str, str]) -> str:
+    path.write_text(json.dumps({"auths": {host: entry}}))
+    return str(path)
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+# Basic, by docker-registry's htpasswd.
+
+
+def test_basic_from_flags(docker_registry_htpasswd: Registry, repository: str) -> None:
+    at_registry = docker_registry_htpasswd
+    login = {"username": at_registry.username, "password": at_registry.password}
+    with opened(at_registry.host, repository, **login) as at:
+        descriptor = put(at.repository, b"content")
+        # One request met the challenge; everything after it was authorised at once.
+        assert at.client.requests == 3
+        assert at.repository.has_blob(descriptor)
+
+
+def test_basic_from_a_file(
+    docker_registry_htpasswd: Registry, repository: str, tmp_path: Path
+) -> None:
+    at_registry = docker_registry_htpasswd
+    entry = basic(at_registry.username, at_registry.password)
+    file = write_config(tmp_path / "config.json", at_registry.host, entry)
+    with opened(at_registry.host, repository, auth_files=[file]) as at:
+        assert at.repository.has_blob(put(at.repository, b"content"))
+
+
+def test_no_credentials(docker_registry_htpasswd: Registry, repository: str) -> None:
+    with opened(docker_registry_htpasswd.host, repository) as at:
+        with pytest.raises(AuthError) as caught:
+            at.repository.get_manifest("latest")
+        assert f"'pull,push' on repository '{repository}'" in str(caught.value)
+        assert "--username" in str(caught.value)
+        with pytest.raises(AuthError):
+            put(at.repository, b"content")
+
+
+def test_wrong_credentials(
+    docker_registry_htpasswd: Registry, repository: str, tmp_path: Path
+) -> None:
+    host = docker_registry_htpasswd.host
+    file = write_config(tmp_path / "config.json", host, basic("alice", "wrong-password"))
+    with opened(host, repository, auth_files=[file]) as at:
+        with pytest.raises(AuthError, match=r"credentials from .*config.json") as caught:
+            put(at.repository, b"content")
+        assert "wrong-password" not in str(caught.value)
+        assert at.client.requests == 2
+        assert at.client.bytes_uploaded == 0
+        assert not at.repository.has_blob(layer(b"content"))
+
+
+def test_flags_are_for_the_destination_alone(
+    docker_registry_htpasswd: Registry, repository: str
+) -> None:
+    seen: list[Asked] = []
+
+    def other(asked: Asked) -> Answer:
+        seen.append(asked)
+        return Answer(401, {"WWW-Authenticate": 'Basic realm="give me"'})
+
+    login = {
+        "username": docker_registry_htpasswd.username,
+        "password": docker_registry_htpasswd.password,
+    }
+    with (
+        front(other) as elsewhere,
+        opened(docker_registry_htpasswd.host, repository, **login) as at,
+    ):
+        put(at.repository, b"content")
+        reference = Reference(registry=elsewhere.host, repository="base/image")
+        with pytest.raises(AuthError):
+            at.client.repository(reference, Access.PULL).get_manifest("latest")
+    assert seen
+    assert not any("authorization" in asked.headers for asked in seen)
+
+
+# Bearer, by docker-registry's own `auth.token`.
+
+
+@pytest.fixture(scope="module")
+def token_pair(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Registry, TokenServer]]:
+    with token_registry(tmp_path_factory.mktemp("token-registry")) as pair:
+        yield pair
+
+
+@pytest.fixture
+def tokens(token_pair: tuple[Registry, TokenServer]) -> TokenServer:
+    server = token_pair[1]
+    server.requests.clear()
+    server.overrides.clear()
+    server.lifetime_s = 300
+    server.grant = lambda user, name, actions: actions if user != "anonymous" else ["pull"]
+    return server
+
+
+@pytest.fixture
+def bearer(token_pair: tuple[Registry, TokenServer]) -> Registry:
+    return token_pair[0]
+
+
+ALICE = {"username": "alice", "password": USERS["alice"]}
+
+
+def test_bearer(bearer: Registry, tokens: TokenServer, repository: str) -> None:
+    with opened(bearer.host, repository, **ALICE) as at:
+        assert at.repository.get_manifest("latest") is None
+        descriptor = put(at.repository, b"content")
+        at.repository.stream_blob(OCI_LAYER, lambda: Stream([b"st", b"ream"]))
+        assert at.repository.get_blob(descriptor) == b"content"
+        # The first request asks for the scope of the whole push; nothing asks again.
+        assert tokens.scopes() == [[f"repository:{repository}:pull,push"]]
+        assert at.client.requests == len(tokens.requests) + 2 + 2 + 3 + 1
+    target = tokens.requests[0].target
+    assert target.startswith("/token?kind=robot&service=the+registry+of+the+tests&scope=")
+
+
+def test_bearer_to_read_alone(bearer: Registry, tokens: TokenServer, repository: str) -> None:
+    with opened(bearer.host, repository, access=Access.PULL) as at:
+        assert at.repository.list_tags() == ()
+    assert tokens.scopes() == [[f"repository:{repository}:pull"]]
+    assert "authorization" not in tokens.requests[0].headers
+
+
+def test_workers_share_a_token(bearer: Registry, tokens: TokenServer, repository: str) -> None:
+    with opened(bearer.host, repository, **ALICE) as at, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: put(at.repository, b"%d" % n), range(16)))
+    assert len(tokens.requests) == 1
+
+
+def test_bearer_with_an_identity_token(
+    bearer: Registry, tokens: TokenServer, repository: str, tmp_path: Path
+) -> None:
+    entry = {"identitytoken": IDENTITY_TOKEN}
+    file = write_config(tmp_path / "config.json", bearer.host, entry)
+    with opened(bearer.host, repository, auth_files=[file]) as at:
+        put(at.repository, b"content")
+    (asked,) = tokens.requests
+    assert asked.method == "POST"
+    assert "grant_type=refresh_token" in asked.body.decode()
+    assert IDENTITY_TOKEN not in asked.target
+
+
+def test_a_mount_asks_for_both_repositories(
+    bearer: Registry, tokens: TokenServer, repository: str
+) -> None:
+    with opened(bearer.host, repository, **ALICE) as at:
+        descriptor = put(at.repository, b"shared")
+        other = at.other(f"{repository}-other")
+        assert other.mount_blob(descriptor, repository)
+    target = f"repository:{repository}-other:pull,push"
+    # One token serves the mount and the HEAD that verifies it.
+    assert tokens.scopes()[1:] == [[target, f"repository:{repository}:pull"]]
+
+
+def test_a_mount_that_is_not_allowed_is_no_failure(
+    bearer: Registry, tokens: TokenServer, repository: str
+) -> None:
+    with opened(bearer.host, repository, **ALICE) as at:
+        descriptor = put(at.repository, b"shared")
+        other = at.other(f"{repository}-other")
+        tokens.grant = lambda user, name, actions: actions if name.endswith("-other") else []
+        assert not other.mount_blob(descriptor, repository)
+        put(other, b"shared")
+
+
+def test_anonymous_push_names_the_missing_scope(
+    bearer: Registry, tokens: TokenServer, repository: str
+) -> None:
+    with opened(bearer.host, repository) as at:
+        with pytest.raises(AuthError) as caught:
+            put(at.repository, b"content")
+        assert f"'pull,push' on repository '{repository}'" in str(caught.value)
+        assert len(tokens.requests) == 2
+
+
+def test_a_password_that_the_token_server_refuses(
+    bearer: Registry, tokens: TokenServer, repository: str
+) -> None:
+    wrong = {"username": "alice", "password": "wr0ng-secret"}
+    with opened(bearer.host, repository, **wrong) as at:
+        with pytest.raises(AuthError, match="incorrect username or password") as caught:
+            put(at.repository, b"content")
+        assert "wr0ng" not in str(caught.value)
+        assert len(tokens.requests) == 1
+
+
+def test_a_token_that_has_expired_is_renewed(
+    bearer: Registry, tokens: TokenServer, repository: str
+) -> None:
+    # docker-registry forgives 60 seconds: this one is long over when it comes.
+    tokens.lifetime_s = -100
+    with opened(bearer.host, repository, **ALICE) as at:
+        with pytest.raises(AuthError):
+            put(at.repository, b"content")
+        assert len(tokens.requests) == 2
+        tokens.lifetime_s = 300
+        put(at.repository, b"content")
+        assert len(tokens.requests) == 3
+
+
+@pytest.mark.parametrize("form", ["put", "stream"])
+def test_a_token_that_expires_once_an_upload_is_open(
+    bearer: Registry, tokens: TokenServer, repository: str, form: str
+) -> None:
+    then = pass_on(bearer.host)
+    expired: list[str] = []
+
+    def behaviour(asked: Asked) -> Answer:
+        if asked.body and not expired:
+            # The registry's own answer to a token that is none.
+            expired.append(asked.headers.pop("authorization"))
+        return then(asked)
+
+    with front(behaviour) as before, opened(before.host, repository, **ALICE) as at:
+        assert at.repository.has_blob(send(at.repository, form, [b"content"]))
+        assert before.methods().count("POST") == 3
+    assert expired
+    assert len(tokens.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([Answer(503), Answer(429, {"Retry-After": "0"})], None),
+        ([Answer(503)] * 3, TransientError),
+        ([Answer(501)], TransientError),
+        ([Answer(200, body=b"<html>login</html>")], AuthError),
+        ([Answer(200, body=b'{"token": ""}')], AuthError),
+        ([Answer(200, body=b'{"token": "x\\r\\nInjected: y"}')], AuthError),
+        ([Answer(302, {"Location": "/elsewhere"})], None),
+        ([Answer(302, {"Location": "/loop"})] * 11, RegpushError),
+        ([Answer(200, body=b'{"token": "not-one"}')] * 2, AuthError),
+    ],
+)
+def test_token_servers_that_fail(
+    bearer: Registry,
+    tokens: TokenServer,
+    repository: str,
+    answers: list[Answer],
+    error: type[RegpushError] | None,
+) -> None:
+    tokens.overrides += answers
+    with opened(bearer.host, repository, **ALICE) as at:
+        if error is None:
+            put(at.repository, b"content")
+            return
+        with pytest.raises(error) as caught:
+            put(at.repository, b"content")
+        assert USERS["alice"] not in str(caught.value)
+        assert str(caught.value).isprintable()
+
+
+def test_a_password_is_not_followed_to_another_origin(
+    bearer: Registry, tokens: TokenServer, repository: str
+) -> None:
+    with front(lambda asked: Answer(200, body=b'{"token": "x"}')) as elsewhere:
+        tokens.overrides += [Answer(302, {"Location": f"{elsewhere.url}/token"})] * 2
+        with opened(bearer.host, repository, **ALICE) as at, pytest.raises(AuthError):
+            put(at.repository, b"content")
+        assert elsewhere.asked
+        assert not any("authorization" in asked.headers for asked in elsewhere.asked)
