@@ -190,6 +190,26 @@ def test_version_and_help():
         assert "Usage" in regpush(*arguments).ok().stdout
 
 
+def test_serve_is_a_registry_until_it_is_stopped(app, tmp_path):
+    port = unused_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "regpush", "serve", "--port", str(port), "--dir", tmp_path / "r"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as serving:
+        try:
+            assert f"127.0.0.1:{port}" in serving.stderr.readline()
+            push(app, f"127.0.0.1:{port}/app").ok()
+            taken = regpush("serve", "--port", port, "--dir", tmp_path / "s")
+            taken.failed(2, str(port))
+        finally:
+            serving.send_signal(signal.SIGINT)
+            rest = serving.stderr.read()
+    assert serving.returncode == 130
+    assert "Traceback" not in rest
+
+
 def test_no_progress_at_all(docker_registry, repository, app):
     done = regpush(app, "--to", f"{docker_registry.host}/{repository}", "--progress", "none")
     assert done.ok().stderr == ""

@@ -155,6 +155,23 @@ def test_several_tags(registry, repository, app):
     assert sorted(tags(registry, repository)) == ["four", "one", "three", "two"]
 
 
+def test_check_asks_for_every_blob(docker_registry, repository, app, wire):
+    """A registry that lost a blob says so only when it is asked."""
+    proxy = wire(docker_registry)
+    to = f"{proxy.host}/{repository}"
+    first = push(app, to).ok().report["images"][0]["layers"]
+    proxy.reset()
+    push(app, to, "--check").ok()
+    asked = {r.target.rpartition("/")[2] for r in proxy.stats().requests if r.method == "HEAD"}
+    assert {layer["digest"] for layer in first} <= asked
+    lost = first[0]["digest"].removeprefix("sha256:")
+    link = f"docker/registry/v2/repositories/{repository}/_layers/sha256/{lost}/link"
+    (docker_registry.storage / link).unlink()
+    again = push(app, to, "--check").ok()
+    assert again.actions[0] == "uploaded"
+    assert (docker_registry.storage / link).exists()
+
+
 def test_by_digest_tags_nothing(docker_registry, repository, app, tmp_path):
     to = f"{docker_registry.host}/{repository}"
     done = push(app, to, "--by-digest").ok().report
@@ -341,6 +358,27 @@ def test_the_tree_profile_gives_the_same_tree_back(registry, repository, tmp_pat
     out = unpack(f"{to}:latest", tmp_path / "out")
     assert tree(out) == tree(root)
     assert (out / "bin/su").stat().st_nlink == 2
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="capabilities are root's to give")
+def test_extended_attributes_are_kept_where_asked(docker_registry, repository, tmp_path):
+    """A file capability, as `setcap cap_net_raw+ep` writes it, and a user attribute."""
+    root = tmp_path / "app"
+    ping = write(root / "ping")
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    try:
+        os.setxattr(ping, "security.capability", capability)
+        os.setxattr(ping, "user.note", "é\0\n".encode())
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error}")
+    to = f"{docker_registry.host}/{repository}"
+    push(root, f"{to}:with", "--preserve-xattrs").ok()
+    kept = unpack(f"{to}:with", tmp_path / "with") / "app" / "ping"
+    assert os.getxattr(kept, "security.capability") == capability
+    assert os.getxattr(kept, "user.note") == "é\0\n".encode()
+    push(root, f"{to}:without", "--preserve").ok()
+    plain = unpack(f"{to}:without", tmp_path / "without") / "app" / "ping"
+    assert os.listxattr(plain) == []
 
 
 @pytest.mark.parametrize("profile", [[], ["--preserve"]])

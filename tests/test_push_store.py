@@ -3,12 +3,13 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.images import unpack
-from tests.program import open_to_all, push, regpush, regpush_as_nobody
+from tests.program import environment, open_to_all, push, regpush, regpush_as_nobody
 from tests.registry.parts import real_part
 from tests.stores import NixStore, guix_store, removed
 from tests.test_push_directory import below, has_tag
@@ -119,6 +120,43 @@ def test_a_guix_profile_read_in_place_runs(registry, repository, tmp_path):
     seen = [real_part("skopeo"), "inspect", "--tls-verify=false", "--config", f"docker://{to}"]
     config = json.loads(subprocess.run(seen, check=True, capture_output=True).stdout)
     assert config["config"]["Entrypoint"] == [f"/gnu/store/{profile.name}/bin/hello"]
+
+
+def test_a_guix_profile_at_home(docker_registry, repository, tmp_path):
+    """The same store bound at /gnu/store and /var/guix, in a mount namespace of its own."""
+    if Path("/gnu").exists() or Path("/var/guix").exists():
+        pytest.skip("this machine has a Guix of its own")
+    profile, database = guix_store(tmp_path / "guix")
+    to = f"{docker_registry.host}/{repository}"
+    home = [Path("/gnu/store"), Path("/var/guix")]
+    link = tmp_path / "guix-profile"
+    link.symlink_to(f"/gnu/store/{profile.name}")
+    script = (
+        f"mount --bind '{profile.parent}' /gnu/store && "
+        f"mount --bind '{database.parent}' /var/guix && "
+        f"exec '{sys.executable}' -m regpush '{link}' --to {to} -S /bin=bin --format json"
+    )
+    try:
+        for folder in home:
+            folder.mkdir(parents=True)
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            env=environment(),
+        )
+    finally:
+        for folder in (*home, Path("/gnu")):
+            folder.rmdir()
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no mount namespaces here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert "Guix profile" in done.stderr
+    elsewhere = push(profile, f"{to}:b", "-S", "/bin=bin", "--reuse", "none").ok()
+    assert json.loads(done.stdout)["digest"] == elsewhere.report["digest"]
+    hello = unpack(f"{to}:latest", tmp_path / "out")
+    ran = subprocess.run(["chroot", hello, "/bin/hello"], capture_output=True, text=True)
+    assert ran.stdout == "hello from guix store\n"
 
 
 def test_the_database_can_be_named(docker_registry, repository, tmp_path):
