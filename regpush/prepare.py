@@ -13,7 +13,7 @@ from regpush.archive import ArchiveOptions
 from regpush.cancel import Cancellation
 from regpush.closure import Closure
 from regpush.digest import INDEXES
-from regpush.errors import TagConflictError, UsageError
+from regpush.errors import CancelledError, TagConflictError, UsageError
 from regpush.events import LayersPlanned, Listener
 from regpush.generated import customisation
 from regpush.image import Image, Platform
@@ -131,15 +131,18 @@ def _both(
     platform: Future[Platform],
     cancel: Cancellation,
 ) -> tuple[tuple[Closure, ImageOptions], Past]:
-    """Look back in a thread while the source is read in this one."""
+    """Look back in a thread while the source is read in this one; either's failure ends both."""
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
         looking = pool.submit(look)
+        looking.add_done_callback(lambda done: cancel.cancel() if done.exception() else None)
         try:
             return read(), looking.result()
         except BaseException as error:
             cancel.cancel()
             if not platform.done():
                 platform.set_exception(error)
+            if isinstance(error, CancelledError):
+                looking.result()  # raises what the reading was cancelled for, if it was
             raise
 
 

@@ -92,6 +92,18 @@ def test_wrong_credentials(docker_registry_htpasswd, repository, app, tmp_path):
     push(app, to, *right, stdin=registry.password + "\n").ok()
 
 
+def test_wrong_credentials_do_not_wait_for_a_large_directory(
+    docker_registry_htpasswd, repository, tmp_path
+):
+    """The registry is asked while the directory is read: its no ends the reading."""
+    root = tmp_path / "app"
+    for number in range(20):
+        os.truncate(write(root / f"{number}"), 1 << 30)
+    started = time.monotonic()
+    push(root, f"{docker_registry_htpasswd.host}/{repository}").failed(3, repository)
+    assert time.monotonic() - started < 5  # reading 20 GiB takes more
+
+
 def test_credentials_of_docker_login(docker_registry_htpasswd, repository, app, tmp_path):
     import base64
 

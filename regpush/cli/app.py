@@ -8,16 +8,20 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regpush.cancel import Cancellation
-from regpush.cli.flags import Flags, Format, from_environ, with_flags
+from regpush.cli.flags import Flags, Format, Progress, from_environ, with_flags
 from regpush.errors import CancelledError, RegpushError, UsageError, printable
+
+if TYPE_CHECKING:
+    from regpush.report import PushResult
 
 _COMMANDS = ("push", "plan", "inspect", "serve", "demo")
 _OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
@@ -114,26 +118,16 @@ def push(flags: Flags, target: Target) -> None:
     """Push TARGET to a registry. The default command: `regpush TARGET --to REF`."""
     from regpush import pipeline
     from regpush.cli import table
-    from regpush.cli.progress import showing
 
-    password = _password(flags)
-    with _stoppable() as cancel:
-        with showing(flags.progress, sys.stderr) as notify:
-            result = pipeline.push(
-                target,
-                to=flags.to,
-                options=flags.options(password),
-                notify=notify,
-                cancel=cancel,
-            )
-        report = result.to_json()
-        if flags.progress.value != "none":
-            _say_table(table.layers(result, _width()), table.summary(result))
-        if flags.metadata_file:
-            _save(flags.metadata_file, json.dumps(report, indent=1) + "\n")
-        if flags.digest_file:
-            _save(flags.digest_file, f"{result.digest}\n")
-        _print(json.dumps(report) if flags.format is Format.JSON else result.ref)
+    result = _flow(pipeline.push, target, flags)
+    if flags.progress is not Progress.NONE:
+        lines = [*table.layers(result, _width()), table.summary(result), ""]
+        sys.stderr.write("\n".join(lines))
+        sys.stderr.flush()
+    if flags.digest_file:
+        _save(flags.digest_file, f"{result.digest}\n")
+    as_json = flags.format is Format.JSON
+    _print(json.dumps(result.to_json()) if as_json else result.ref)
 
 
 @app.command()
@@ -149,26 +143,26 @@ def plan(
     """Say what a push would send, and send nothing."""
     from regpush import pipeline
     from regpush.cli import table
+
+    result = _flow(partial(pipeline.plan, exact=exact), target, flags)
+    if flags.digest_file and result.digest:
+        _save(flags.digest_file, f"{result.digest}\n")
+    if flags.format is Format.JSON:
+        _print(json.dumps(result.to_json()))
+    else:
+        _print("\n".join([*table.layers(result, _width()), table.summary(result)]))
+
+
+def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushResult:
+    """Run `push` or `plan` as the flags say, stoppable and shown."""
     from regpush.cli.progress import showing
 
-    password = _password(flags)
-    with _stoppable() as cancel:
-        with showing(flags.progress, sys.stderr) as notify:
-            result = pipeline.plan(
-                target,
-                to=flags.to,
-                options=flags.options(password),
-                notify=notify,
-                cancel=cancel,
-                exact=exact,
-            )
-        report = result.to_json()
-        if flags.metadata_file:
-            _save(flags.metadata_file, json.dumps(report, indent=1) + "\n")
-        if flags.format is Format.JSON:
-            _print(json.dumps(report))
-        else:
-            _print("\n".join([*table.layers(result, _width()), table.summary(result)]))
+    options = flags.options(_read_password(flags.username, flags.password_stdin))
+    with _stoppable() as cancel, showing(flags.progress, sys.stderr) as notify:
+        result = work(target, to=flags.to, options=options, notify=notify, cancel=cancel)
+    if flags.metadata_file:
+        _save(flags.metadata_file, json.dumps(result.to_json(), indent=1) + "\n")
+    return result
 
 
 @app.command()
@@ -248,10 +242,6 @@ def _root(
         _print(f"regpush {__version__}")
 
 
-def _password(flags: Flags) -> str | None:
-    return _read_password(flags.username, flags.password_stdin)
-
-
 def _read_password(username: str | None, from_stdin: bool) -> str | None:
     if bool(username) != from_stdin:
         raise UsageError("--username and --password-stdin go together")
@@ -260,11 +250,6 @@ def _read_password(username: str | None, from_stdin: bool) -> str | None:
 
 def _width() -> int:
     return shutil.get_terminal_size((160, 24)).columns if sys.stderr.isatty() else 200
-
-
-def _say_table(lines: list[str], summary: str) -> None:
-    sys.stderr.write("\n".join([*lines, summary, ""]))
-    sys.stderr.flush()
 
 
 def _note(line: str) -> None:

@@ -181,7 +181,6 @@ def _connect(
 
 
 def _reason(code: int) -> str:
-
     return os.strerror(code).lower()
 
 
