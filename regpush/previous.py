@@ -39,8 +39,10 @@ def look_back(
     platform: Callable[[], Platform],
     notify: Listener,
 ) -> Past:
-    """Read the images that `tags`, `latest` and `others` name, else some that are listed.
+    """Read the images that `tags`, `latest` and `others` name, and some that are listed.
 
+    Tags are listed where no image gives anything, and where all `tags` are new: then
+    `latest`, which is not moved with them, may be long out of date.
     `tags` are those about to be moved; `others` are (repository, tag or digest) pairs that
     the user named. `platform` may wait: it is called when manifests are at hand. Raises only
     what would stop the push itself: AuthError and TransientError.
@@ -54,11 +56,12 @@ def look_back(
 
         results = list(pool.map(read, places))
         images = [image for _, image in results if image]
-        if not images:
-            listed = nearest(repository.list_tags(), tags)
-            found = pool.map(read, ((repository, tag) for tag in listed if tag not in asked))
-            images = [image for _, image in found if image]
-    own = results[len(others) :]
+        own = results[len(others) :]
+        moved = [image for _, image in own[: len(tags)] if image]
+        if not images or (tags and not moved):
+            listed = nearest([tag for tag in repository.list_tags() if tag not in asked], tags)
+            found = pool.map(read, ((repository, tag) for tag in listed))
+            images += [image for _, image in found if image]
     manifests = {tag: got for tag, (got, _) in zip(asked, own, strict=True) if got}
     return Past(manifests=manifests, images=_distinct(images))
 

@@ -144,6 +144,18 @@ def test_a_tag_for_every_commit_reuses_as_well(registry, repository, app, tmp_pa
     same_app(f"{to}:sha3", app, tmp_path / "out")
 
 
+def test_a_latest_that_nobody_moves_any_more_is_not_all_that_is_looked_at(
+    registry, repository, app, tmp_path
+):
+    to = f"{registry.host}/{repository}"
+    old = write(tmp_path / "old" / "main.py").parent
+    push(old, f"{to}:latest").ok()
+    push(app, f"{to}:sha1").ok()
+    write(app / "main.py", "print('two')\n")
+    assert push(app, f"{to}:sha2").ok().actions.count("uploaded") == 1
+    same_app(f"{to}:sha2", app, tmp_path / "out")
+
+
 def test_several_tags(registry, repository, app):
     to = f"{registry.host}/{repository}:one"
     done = push(app, to, "-t", "two", "--tag", "three").ok().report
