@@ -74,7 +74,7 @@ class SourceError(RegpushError):
 
 
 class CancelledError(RegpushError):
-    """The push was cancelled from outside before it finished; no tag was moved."""
+    """The push was cancelled from outside before it finished; the message says of the tags."""
 
     exit_code = 130
 

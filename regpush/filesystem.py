@@ -138,6 +138,10 @@ def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
     if not hasattr(os, "listxattr"):
         return ()
     names = sorted(os.listxattr(path, follow_symlinks=False))
+    if odd := [name for name in names if "=" in name]:
+        raise SourceError(
+            f"{printable(path)}: an archive cannot hold the attribute '{printable(odd[0])}'"
+        )
     return tuple(
         (os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names
     )

@@ -6,7 +6,7 @@ It shares the top layer with the app. Essentials of store images will join it he
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from regpush.closure import Closure, Identity, Item, Role, Scheme
 from regpush.entry import Entry, Kind, TreeHash
@@ -33,7 +33,7 @@ def customisation(
         if entries.setdefault(entry.path, entry) != entry:
             raise UsageError(f"two different links were asked for at {printable(path)}")
     has_own = any(item.path in ("/", _TMP) for item in closure.items)
-    if not has_own and not any(_within(path, b"tmp") for path in entries):
+    if not has_own and b"tmp" not in entries:
         entries[b"tmp"] = Entry(path=b"tmp", kind=Kind.DIRECTORY, mode=0o1777)
     if not entries:
         return None
@@ -61,7 +61,9 @@ def customisation(
 
 def _link(path: str, target: str, root: str) -> Entry:
     normal = posixpath.normpath("/" + path.strip("/"))
-    if normal == "/" or ".." in path.split("/") or "\0" in path + target or not target:
+    parts = normal.split("/")
+    reserved = ".." in path.split("/") or any(part.startswith(".wh.") for part in parts)
+    if normal == "/" or reserved or "\0" in path + target or not target:
         raise UsageError(f"bad link '{printable(path)}={printable(target)}': such as /bin=bin")
     if not target.startswith("/"):
         target = posixpath.normpath(posixpath.join(root, target))
@@ -70,12 +72,13 @@ def _link(path: str, target: str, root: str) -> Entry:
     return Entry(path=image_path, kind=Kind.SYMLINK, mode=0o777, link=link)
 
 
-def _parents(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
     paths = set()
     for entry in entries:
         path = entry.path
         while path := path.rpartition(b"/")[0]:
             paths.add(path)
+    paths -= {entry.path for entry in entries}
     return tuple(Entry(path=path, kind=Kind.DIRECTORY, mode=0o755) for path in sorted(paths))
 
 

@@ -24,6 +24,8 @@ SIZE = "dev.regpush.size"
 RECIPE_VERSION = "dev.regpush.recipe-version"
 """Manifest annotation: the version that all recipes of the image were computed by."""
 
+_LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
+
 _ARCHITECTURE = {
     "x86_64": "amd64",
     "i686": "386",
@@ -120,8 +122,11 @@ class Image:
             raise VerificationError(
                 f"the manifest has {len(layers)} layers but its config {len(diff_ids)} diff IDs"
             )
-        if not isinstance(body.get("os"), str) or not isinstance(body.get("architecture"), str):
+        where = [body.get("os"), body.get("architecture"), body.get("variant", "")]
+        if not all(isinstance(part, str) for part in where):
             raise VerificationError("the image config names no platform")
+        if not isinstance(body.get("config") or {}, Mapping):
+            raise VerificationError("the image config has no valid 'config'")
         annotations = head.get("annotations") or {}
         version = annotations.get(RECIPE_VERSION) if isinstance(annotations, Mapping) else None
         return cls(
@@ -149,17 +154,32 @@ def parse_manifest(manifest: bytes) -> dict[str, Any]:
     return head
 
 
-def child_for(index: bytes, platform: Platform) -> Descriptor | None:
-    """The manifest for `platform` in an index; an exact variant first, then any."""
-    children = []
+def children(index: bytes) -> list[tuple[Platform, Descriptor]]:
+    """The images of an index and what each runs on. Raises VerificationError.
+
+    Attestations and whatever else names no platform are passed over.
+    """
+    found = []
     for value in _list(_object(index, "index"), "manifests"):
         child = Descriptor.from_json(value)
         where = value.get("platform")
-        if child.media_type in MANIFESTS and isinstance(where, Mapping):
-            got = (where.get("os"), where.get("architecture"))
-            if got == (platform.os, platform.architecture):
-                children.append((where.get("variant", "") != platform.variant, child))
-    return min(children, key=lambda pair: pair[0])[1] if children else None
+        if child.media_type not in MANIFESTS or not isinstance(where, Mapping):
+            continue
+        parts = [where.get("os"), where.get("architecture"), where.get("variant", "")]
+        said = [part for part in parts if isinstance(part, str)]
+        if len(said) == len(parts) and said[0] != "unknown":
+            found.append((Platform(*said), child))
+    return found
+
+
+def child_for(index: bytes, platform: Platform) -> Descriptor | None:
+    """The manifest for `platform` in an index; an exact variant first, then any."""
+    fitting = [
+        (where.variant != platform.variant, child)
+        for where, child in children(index)
+        if (where.os, where.architecture) == (platform.os, platform.architecture)
+    ]
+    return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
 def check_options(options: ImageOptions) -> None:
@@ -179,6 +199,21 @@ def check_options(options: ImageOptions) -> None:
         raise UsageError(f"bad stop signal '{printable(options.stop_signal)}': such as SIGTERM")
     if options.platform:
         Platform.parse(options.platform)
+    if options.created is not None and not 0 <= options.created <= _LAST_SECOND:
+        raise UsageError(f"bad creation time {options.created}: seconds from 1970 to 9999")
+    texts = (*options.entrypoint, *options.cmd, *options.volumes, options.user, options.workdir)
+    pairs = (*options.env, *options.labels, *options.annotations)
+    for text in (*texts, *(part for pair in pairs for part in pair)):
+        if not _is_unicode(text):
+            raise UsageError(f"'{printable(text)}' is not UTF-8, which an image's JSON must be")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def build(

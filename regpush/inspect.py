@@ -9,7 +9,7 @@ from typing import Any
 
 from regpush.digest import INDEXES, Descriptor
 from regpush.errors import RefusedError, UsageError
-from regpush.image import Image, Platform, child_for, parse_manifest
+from regpush.image import Image, Platform, child_for, children, parse_manifest
 from regpush.reference import Reference
 from regpush.registry.client import Repository
 
@@ -63,10 +63,11 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
     if manifest.media_type in INDEXES:
         child = child_for(manifest.data, platform) if platform else None
         if child is None:
+            known = [str(one) for one, _ in children(manifest.data)]
             where = f"{platform} is not one of them; " if platform else ""
             raise UsageError(
                 f"{reference} is an image for several platforms; {where}say which: "
-                f"--platform {' or '.join(_platforms(manifest.data)) or 'os/architecture'}"
+                f"--platform {' or '.join(known) or 'os/architecture'}"
             )
         manifest = repository.get_manifest(str(child.digest))
         if manifest is None:
@@ -75,13 +76,3 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
     return Inspection(
         reference=reference, image=Image.parse(manifest.data, repository.get_blob(config))
     )
-
-
-def _platforms(index: bytes) -> list[str]:
-    found = []
-    for child in json.loads(index).get("manifests") or []:
-        where = child.get("platform") or {}
-        parts = [where.get("os"), where.get("architecture"), where.get("variant")]
-        if all(parts[:2]) and parts[0] != "unknown":
-            found.append("/".join(filter(None, parts)))
-    return found

@@ -24,9 +24,17 @@ from regpush.prepare import Prepared, Run, prepare, tags_to_move
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client
 from regpush.report import LayerReport, PushResult, Tense
-from regpush.reuse import DryRun, Placed, annotate, lacks_recipes
+from regpush.reuse import BlobStore, DryRun, Placed, annotate, lacks_recipes
 from regpush.settings import Settings
-from regpush.transfer import Transfer, Wanted, find_layers, move_tags, place_layers, push_image
+from regpush.transfer import (
+    Transfer,
+    Wanted,
+    by_content,
+    find_layers,
+    move_tags,
+    place_layers,
+    push_image,
+)
 
 
 def push(
@@ -47,13 +55,14 @@ def push(
         prepared = prepare(target, run)
         placed = _unchanged(prepared, run)
         if not placed:
-            placed = place_layers(prepared.wanted, _transfer(prepared, run))
+            placed = place_layers(prepared.wanted, _transfer(prepared, run, run.repository))
         image = _build([one.layer for one in placed], prepared)
-        there = () if run.options.registry.check else prepared.tags_of(image)
-        known = bool(there) or prepared.holds(image, run.repository)
-        if run.options.registry.check or not known:
+        check = run.options.registry.check
+        lost = check and not run.repository.has_blob(image.config_descriptor)
+        if lost or not prepared.holds(image, run.repository):
             push_image(image, run.repository)
-        move_tags(image, run.repository, run.tags, there, notify)
+        run.cancel.check()
+        move_tags(image, run.repository, run.tags, prepared.tags_of(image), notify)
         run.index.remember([one.layer for one in placed], run.repository.name)
         return _result(image, prepared, placed, run)
 
@@ -81,7 +90,7 @@ def plan(
             placed = find_layers(prepared.wanted, store, run.cancel)
         if exact:
             pairs = zip(placed, prepared.wanted, strict=True)
-            placed = [one or _packed(wanted, run) for one, wanted in pairs]
+            placed = [one or _packed(wanted, prepared, run) for one, wanted in pairs]
         known = [one for one in placed if one]
         if len(known) < len(placed):
             return _estimate(prepared, placed, run)
@@ -151,14 +160,15 @@ def _of_image(name: str, wanted: Wanted) -> Placed | None:
     return None
 
 
-def _transfer(prepared: Prepared, run: Run) -> Transfer:
+def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Transfer:
     layers, images = run.options.layers, prepared.past.images
-    by_content = layers.reuse is Reuse.CONTENT or (
+    derived = layers.reuse is Reuse.CONTENT or (
         layers.reuse is Reuse.RECIPE and lacks_recipes(images)
     )
     return Transfer(
         repository=run.repository,
-        content=images if by_content else (),
+        store=store,
+        content=images if derived else (),
         compression=layers.compression,
         jobs=run.options.registry.jobs,
         spool=Spool(),
@@ -171,8 +181,11 @@ def _build(layers: Sequence[Layer], prepared: Prepared) -> Image:
     return build(layers, prepared.image_options, prepared.platform, recipe_version=RECIPE_VERSION)
 
 
-def _packed(wanted: Wanted, run: Run) -> Placed:
+def _packed(wanted: Wanted, prepared: Prepared, run: Run) -> Placed:
     """The layer as a push would make it, thrown away; and whether the registry has it."""
+    transfer = _transfer(prepared, run, DryRun(run.repository, run.beside))
+    if transfer.content and (placed := by_content(wanted, transfer)):
+        return placed
     stream: LayerStream = wanted.source.open(lambda _: run.cancel.check())
     for _ in stream:
         pass
@@ -184,7 +197,7 @@ def _packed(wanted: Wanted, run: Run) -> Placed:
 
 def _result(image: Image, prepared: Prepared, placed: Sequence[Placed], run: Run) -> PushResult:
     there = prepared.tags_of(image)
-    held = bool(there) or prepared.holds(image, run.repository)
+    held = prepared.holds(image, run.repository)
     return PushResult(
         image=run.repository.name,
         tags=run.tags,

@@ -13,14 +13,14 @@ from regpush.archive import ArchiveOptions
 from regpush.cancel import Cancellation
 from regpush.closure import Closure
 from regpush.digest import INDEXES
-from regpush.errors import CancelledError, TagConflictError, UsageError
+from regpush.errors import CancelledError, TagConflictError, UsageError, printable
 from regpush.events import LayersPlanned, Listener
 from regpush.generated import customisation
 from regpush.image import Image, Platform
 from regpush.index import Index
 from regpush.layers import LayerSource
 from regpush.options import Compression, ImageOptions, PushOptions, Reuse
-from regpush.previous import Past, look_back
+from regpush.previous import Past, look_at_tags, look_back
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
 from regpush.reuse import Candidate, by_recipe
@@ -70,7 +70,7 @@ class Prepared:
         )
 
     def holds(self, image: Image, repository: Repository) -> bool:
-        """Whether `repository` was seen to hold `image`."""
+        """Whether `repository` was seen to hold `image`, under whatever tag."""
         return bool(self.tags_of(image)) or any(
             before.repository == repository.name and before.image.manifest == image.manifest
             for before in self.past.images
@@ -113,6 +113,8 @@ def prepare(target: str, run: Run) -> Prepared:
         return closure.with_items((item,)) if item else closure, image_options
 
     def look() -> Past:
+        if options.layers.reuse is Reuse.NONE:
+            return look_at_tags(run.repository, run.tags)
         return look_back(run.repository, run.tags, others, platform.result, run.notify)
 
     (closure, image_options), past = _both(read, look, platform, run.cancel)
@@ -155,13 +157,13 @@ def _other(text: str, run: Run) -> tuple[Repository, str]:
 def _platform(options: ImageOptions, closure: Closure) -> Platform:
     if options.platform:
         return Platform.parse(options.platform)
-    if closure.system and (said := Platform.of_system(closure.system)):
-        return said
-    system = f"{machine.machine()}-{machine.system().lower()}"
-    here = Platform.of_system(system)
-    if here is None:
-        raise UsageError(f"what should the image run on? not {system}: say --platform linux/amd64")
-    return here
+    system = closure.system or f"{machine.machine()}-{machine.system().lower()}"
+    said = Platform.of_system(system)
+    if said is None:
+        raise UsageError(
+            f"what should the image run on? not {printable(system)}: say --platform linux/amd64"
+        )
+    return said
 
 
 def _absolute(options: ImageOptions, closure: Closure) -> ImageOptions:

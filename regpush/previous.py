@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from regpush.digest import INDEXES, Descriptor
-from regpush.errors import RefusedError, VerificationError
+from regpush.errors import RefusedError, TransientError, VerificationError
 from regpush.events import Listener, Note
 from regpush.image import Image, Platform, child_for, parse_manifest
 from regpush.registry.client import Manifest, Repository
@@ -44,7 +44,7 @@ def look_back(
     Tags are listed where no image gives anything, and where all `tags` are new: then
     `latest`, which is not moved with them, may be long out of date.
     `tags` are those about to be moved; `others` are (repository, tag or digest) pairs that
-    the user named. `platform` may wait: it is called when manifests are at hand. Raises only
+    the user named. `platform` may wait: it is called when all else is at hand. Raises only
     what would stop the push itself: AuthError and TransientError.
     """
     asked = list(dict.fromkeys([*tags, "latest"]))
@@ -59,11 +59,28 @@ def look_back(
         own = results[len(others) :]
         moved = [image for _, image in own[: len(tags)] if image]
         if not images or (tags and not moved):
-            listed = nearest([tag for tag in repository.list_tags() if tag not in asked], tags)
+            listed = nearest([tag for tag in _listed(repository, notify) if tag not in asked], tags)
             found = pool.map(read, ((repository, tag) for tag in listed))
             images += [image for _, image in found if image]
     manifests = {tag: got for tag, (got, _) in zip(asked, own, strict=True) if got}
-    return Past(manifests=manifests, images=_distinct(images))
+    fitting = [image for image in images if _fits(image, platform, notify)]
+    return Past(manifests=manifests, images=_distinct(fitting))
+
+
+def look_at_tags(repository: Repository, tags: Sequence[str]) -> Past:
+    """Read only what `tags` name: for a push that wants no history."""
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
+        manifests = dict(zip(tags, pool.map(repository.get_manifest, tags), strict=True))
+    return Past(manifests={tag: got for tag, got in manifests.items() if got}, images=())
+
+
+def _listed(repository: Repository, notify: Listener) -> tuple[str, ...]:
+    """All tags, or none where the registry cannot tell: listing is only an optimisation."""
+    try:
+        return repository.list_tags()
+    except TransientError as error:
+        notify(Note(message=f"the tags of {repository.name} cannot be listed: {error}"))
+        return ()
 
 
 def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
@@ -123,10 +140,15 @@ def _image(
         found = repository.get_manifest(str(child.digest)) if child else None
         return _image(repository, found, platform) if found else None
     config = Descriptor.from_json(parse_manifest(manifest.data)["config"])
-    image = Image.parse(manifest.data, repository.get_blob(config))
-    got, wanted = image.platform, platform()
-    same = (got.os, got.architecture) == (wanted.os, wanted.architecture)
-    return image if same else None
+    return Image.parse(manifest.data, repository.get_blob(config))
+
+
+def _fits(before: PreviousImage, platform: Callable[[], Platform], notify: Listener) -> bool:
+    got, wanted = before.image.platform, platform()
+    if (got.os, got.architecture) == (wanted.os, wanted.architecture):
+        return True
+    notify(Note(message=f"{before.name} is for {got}, not {wanted}; nothing to reuse there"))
+    return False
 
 
 def _distinct(images: Sequence[PreviousImage]) -> tuple[PreviousImage, ...]:

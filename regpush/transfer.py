@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from regpush.cancel import Cancellation
 from regpush.digest import Digest
-from regpush.errors import VerificationError
+from regpush.errors import CancelledError, VerificationError
 from regpush.events import Action, LayerDone, LayerProgress, Listener, TagMoved
 from regpush.image import Image
 from regpush.layers import LayerSource, Progress, Spool, Spooled
@@ -48,11 +48,13 @@ class Wanted:
 class Transfer:
     """What the workers of one push share.
 
-    `content`: the images to look for a layer's diff ID in, empty where recipes do.
+    `store`: where layers are looked for, `repository` or a dry run over it. `content`: the
+    images to look for a layer's diff ID in, empty where recipes do.
     `compression`: what the user asked for, None where any will do.
     """
 
     repository: Repository
+    store: BlobStore
     content: Sequence[PreviousImage]
     compression: Compression | None
     jobs: int
@@ -105,13 +107,23 @@ def move_tags(
     there: Collection[str],
     notify: Listener,
 ) -> None:
-    """Let `tags` name `image`, but those of `there`, which do already; read each back."""
+    """Let `tags` name `image`, but those of `there`, which do already; read each back.
+
+    Raises CancelledError naming the tags that may have moved.
+    """
     digest = image.descriptor.digest
+    begun: list[str] = []
     for tag in tags:
-        changed = tag not in there
-        if changed:
-            repository.put_manifest(image.manifest, image.descriptor.media_type, tag)
-            verify(repository, tag, digest)
+        if tag not in there:
+            begun.append(tag)
+            try:
+                repository.put_manifest(image.manifest, image.descriptor.media_type, tag)
+                verify(repository, tag, digest)
+            except CancelledError as error:
+                raise CancelledError(
+                    f"cancelled while tags were moved: {', '.join(begun)} may name {digest}"
+                ) from error
+        changed = tag in begun
         notify(TagMoved(image=repository.name, tag=tag, digest=str(digest), changed=changed))
 
 
@@ -136,17 +148,17 @@ def _annotated(one: Wanted, placed: Placed, size: int | None) -> Placed:
 
 
 def _send(one: Wanted, transfer: Transfer) -> Placed:
-    placed = _by_content(one, transfer) if transfer.content else None
+    placed = by_content(one, transfer) if transfer.content else None
     placed = placed or _anew(one, transfer)
     _tell(one, placed, transfer)
     return placed
 
 
-def _by_content(one: Wanted, transfer: Transfer) -> Placed | None:
+def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
     """Read the layer once and look for an equal one: neither compressed nor sent."""
     diff_id, size = one.source.diff_id(_progress(one.source, transfer))
     candidates = by_diff_id(diff_id, transfer.content, transfer.compression)
-    placed = place(candidates, transfer.repository)
+    placed = place(candidates, transfer.store)
     if not placed:
         return None
     why = f"same content as in {candidates[0].source}"
@@ -219,7 +231,7 @@ def _parallel(
     """`work` on every thing, in order of results; the first error ends it all and is raised."""
     if not things:
         return []
-    pool = ThreadPoolExecutor(min(workers, len(things)), thread_name_prefix="regpush")
+    pool = ThreadPoolExecutor(max(1, min(workers, len(things))), thread_name_prefix="regpush")
     try:
         futures = [pool.submit(work, thing) for thing in things]
         _wait(futures)

@@ -162,6 +162,32 @@ def test_reports_on_disk(docker_registry, repository, app, tmp_path):
     }  # fmt: skip
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_push(
+    docker_registry, repository, app, tmp_path
+):
+    to = f"{docker_registry.host}/{repository}"
+    for flag in ("--metadata-file", "--digest-file"):
+        regpush(app, "--to", to, flag, tmp_path / "no" / "x").failed(2, "no/x")
+    assert not has_tag(docker_registry, repository, "latest")
+
+
+@pytest.mark.parametrize("where", [">/dev/full", ">&-", "2>&-"])
+def test_outputs_that_are_full_or_closed(docker_registry, repository, app, where):
+    to = f"{docker_registry.host}/{repository}"
+    command = f"exec '{sys.executable}' -m regpush '{app}' --to {to} --no-cache {where}"
+    done = subprocess.run(["sh", "-c", command], env=environment(), capture_output=True, text=True)
+    assert "bug of regpush" not in done.stderr
+    assert done.returncode == (1 if where == ">/dev/full" else 0)
+    assert has_tag(docker_registry, repository, "latest")
+
+
+def test_an_output_that_cannot_say_everything(docker_registry, repository, app):
+    write(app / "node_modules" / "日本語" / "index.js", "x" * 300_000)
+    to = f"{docker_registry.host}/{repository}"
+    env = {"PYTHONIOENCODING": "latin-1"}
+    assert "\\u65e5" in regpush("plan", app, "--to", to, env=env).ok().stdout
+
+
 def test_flags_from_the_environment(docker_registry, repository, app):
     to = f"{docker_registry.host}/{repository}"
     env = {

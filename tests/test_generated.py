@@ -49,6 +49,8 @@ def test_links_as_guix_pack_writes_them():
         [("/", "x")],
         [("", "x")],
         [("/a/../b", "x")],
+        [("/.wh.bin", "x")],
+        [("/a/.wh.b/c", "x")],
         [("/a", "")],
         [("/a", "x"), ("/a", "y")],
         [("/a", "x"), ("/a/b", "y")],
@@ -76,6 +78,12 @@ def test_a_root_file_system_keeps_its_own_tmp():
     for path in ("/bin", "/usr", "/bin/sh"):
         with pytest.raises(UsageError, match="in the way"):
             customisation(root, [(path, "y")], root="/")
+
+
+def test_a_link_below_tmp_leaves_tmp_to_all():
+    made = generated(("/tmp/foo", "/bar"))
+    found = {entry.path: entry.mode for entry in (*made.parents, *made.entries())}
+    assert found == {b"tmp": 0o1777, b"tmp/foo": 0o777}
 
 
 @pytest.mark.parametrize("path", ["/tmp", "/tmp/app"])

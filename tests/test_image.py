@@ -113,6 +113,10 @@ def test_a_base_is_inherited_as_docker_build_does():
         ImageOptions(workdir="w"),
         ImageOptions(stop_signal="kill it"),
         ImageOptions(platform="linux"),
+        ImageOptions(created=10**13),
+        ImageOptions(created=-1),
+        ImageOptions(env=(("A", "\udcff"),)),
+        ImageOptions(entrypoint=("\udcff",)),
         ImageOptions(platform="linux/amd64/v1/x"),
     ],
 )
@@ -174,7 +178,7 @@ def test_a_config_with_one_field_replaced(field, value):
     try:
         Image.parse(image.manifest, json.dumps(config).encode())
     except VerificationError:
-        assert field in ("rootfs", "os", "architecture")
+        assert field in ("rootfs", "os", "architecture", "config")
 
 
 def test_unequal_layers_and_diff_ids():
@@ -183,6 +187,17 @@ def test_unequal_layers_and_diff_ids():
     config["rootfs"]["diff_ids"].pop()
     with pytest.raises(VerificationError, match="2 layers but its config 1"):
         Image.parse(image.manifest, json.dumps(config).encode())
+
+
+@pytest.mark.parametrize(
+    "platform",
+    ["x", {"os": 1}, {"os": "linux"}, {"os": "linux", "architecture": "amd64", "variant": 7}],
+)
+def test_children_whose_platform_makes_no_sense_are_passed_over(platform):
+    child = {**Descriptor.of(b"x", OCI_MANIFEST).to_json(), "platform": platform}
+    assert child_for(json.dumps({"manifests": [child]}).encode(), AMD64) is None
+    with pytest.raises(VerificationError):
+        child_for(b'{"manifests": ["x"]}', AMD64)
 
 
 def test_the_child_of_a_platform():

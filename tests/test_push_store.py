@@ -233,7 +233,7 @@ def test_every_strategy_holds_the_whole_closure(docker_registry, repository, nix
             done = push(out, f"{to}:{tag}", "--layers", name, "--max-layers", most,
                         env=nix.environment).ok()  # fmt: skip
             assert len(done.actions) <= most
-        same_closure(f"{to}:{tag}", nix.closure(out), tmp_path / name)
+            same_closure(f"{to}:{tag}", nix.closure(out), tmp_path / tag)
 
 
 def test_two_users_and_umasks(docker_registry, repository, nix):

@@ -16,4 +16,11 @@ def main() -> None:
         return
     from regpush.cli.app import run
 
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  stays open to the end
+        else:
+            # Names on disk, and the table's own signs, may be more than the terminal can say.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:], os.environ))

@@ -50,21 +50,24 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if words[0] not in (*_COMMANDS, *_OWN_FLAGS, "-h"):
         words.insert(0, "push")
     defaults = from_environ(environ)
+    exact = {"exact": environ["REGPUSH_EXACT"]} if "REGPUSH_EXACT" in environ else {}
     try:
         code = app(
             words,
             prog_name="regpush",
             standalone_mode=False,
-            default_map={"push": defaults, "plan": defaults},
+            default_map={"push": defaults, "plan": defaults | exact},
         )
     except RegpushError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("cancelled", CancelledError.exit_code)
     except BrokenPipeError:
-        # Whoever read our stdout has gone: nothing is left to tell, nor to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 1
+    except _OutputError as error:
+        _give_up_stdout()
+        return _fail(str(error), RegpushError.exit_code)
     except Exception as error:
         if message := _usage(error):
             return _fail(f"{message}; see regpush --help", UsageError.exit_code)
@@ -124,10 +127,9 @@ def push(flags: Flags, target: Target) -> None:
         lines = [*table.layers(result, _width()), table.summary(result), ""]
         sys.stderr.write("\n".join(lines))
         sys.stderr.flush()
-    if flags.digest_file:
-        _save(flags.digest_file, f"{result.digest}\n")
     as_json = flags.format is Format.JSON
     _print(json.dumps(result.to_json()) if as_json else result.ref)
+    _save(result, flags)
 
 
 @app.command()
@@ -145,12 +147,11 @@ def plan(
     from regpush.cli import table
 
     result = _flow(partial(pipeline.plan, exact=exact), target, flags)
-    if flags.digest_file and result.digest:
-        _save(flags.digest_file, f"{result.digest}\n")
     if flags.format is Format.JSON:
         _print(json.dumps(result.to_json()))
     else:
         _print("\n".join([*table.layers(result, _width()), table.summary(result)]))
+    _save(result, flags)
 
 
 def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushResult:
@@ -158,11 +159,10 @@ def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushRes
     from regpush.cli.progress import showing
 
     options = flags.options(_read_password(flags.username, flags.password_stdin))
+    for path in filter(None, (flags.metadata_file, flags.digest_file)):
+        _write(path, "a", "")  # better refused before the push than after it
     with _stoppable() as cancel, showing(flags.progress, sys.stderr) as notify:
-        result = work(target, to=flags.to, options=options, notify=notify, cancel=cancel)
-    if flags.metadata_file:
-        _save(flags.metadata_file, json.dumps(result.to_json(), indent=1) + "\n")
-    return result
+        return work(target, to=flags.to, options=options, notify=notify, cancel=cancel)
 
 
 @app.command()
@@ -257,15 +257,37 @@ def _note(line: str) -> None:
     sys.stderr.flush()
 
 
+class _OutputError(Exception):
+    """stdout cannot be written to."""
+
+
 def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def _save(path: str, text: str) -> None:
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
     except OSError as error:
         reason = error.strerror or type(error).__name__
+        raise _OutputError(f"cannot write the result to stdout: {reason}") from error
+
+
+def _save(result: PushResult, flags: Flags) -> None:
+    if flags.metadata_file:
+        _write(flags.metadata_file, "w", json.dumps(result.to_json(), indent=1) + "\n")
+    if flags.digest_file and result.digest:
+        _write(flags.digest_file, "w", f"{result.digest}\n")
+
+
+def _give_up_stdout() -> None:
+    """Nobody hears us: leave nothing to be flushed, and complained about, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(path: str, mode: str, text: str) -> None:
+    try:
+        with open(path, mode, encoding="utf-8") as file:
+            file.write(text)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot write {printable(path)}: {reason}") from error

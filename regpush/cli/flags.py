@@ -266,7 +266,7 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     for name, hint in hints.items():
         text = environ.get(f"REGPUSH_{name.upper()}")
         if text is not None:
-            values[name] = text.splitlines() if hint == list[str] else text
+            values[name] = text.removesuffix("\n").split("\n") if hint == list[str] else text
     return values
 
 
@@ -285,8 +285,8 @@ def _words(flag: str, texts: list[str]) -> tuple[str, ...]:
     for text in texts:
         try:
             parsed = json.loads(text) if text.startswith("[") else shlex.split(text)
-        except ValueError as error:
-            raise UsageError(f"bad {flag} '{printable(text)}': {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"bad {flag} '{printable(text[:200])}': {error}") from error
         if not all(isinstance(word, str) for word in parsed):
             raise UsageError(f"bad {flag} '{printable(text)}': a list of strings is wanted")
         words += parsed

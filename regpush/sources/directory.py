@@ -73,7 +73,7 @@ def resolve(
 
 
 def _image_root(root_dir: str) -> bytes:
-    if not _ROOT_DIR.fullmatch(root_dir):
+    if not _ROOT_DIR.fullmatch(root_dir) or "/.wh." in root_dir:
         raise UsageError(
             f"bad --root-dir '{printable(root_dir)}': an absolute path such as /srv/app, "
             "without '..' or a slash at its end"
