@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -58,20 +58,17 @@ class ArchiveOptions:
         return {"profile": self.profile.value, "parents": self.parents.value}
 
 
-def pack(
-    items: Sequence[Item], options: ArchiveOptions, check: Callable[[], None] = lambda: None
-) -> Iterator[memoryview]:
+def pack(items: Sequence[Item], options: ArchiveOptions) -> Iterator[memoryview]:
     """The archive of `items`, in blocks of exactly 1 MiB but the last.
 
-    A block is valid until the next is asked for: its memory is used again. `check` is called
-    for each member and may raise. Raises SourceError, always before the last block, where an
-    item cannot be read, is no longer what its identity says, or shares a path with another.
+    A block is valid until the next is asked for: its memory is used again. Raises SourceError,
+    always before the last block, where an item cannot be read, is no longer what its identity
+    says, or shares a path with another.
     """
     writer = _Writer()
     hashes: list[tuple[Item, TreeHash]] = []
     last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
     for entry, tree in _members(items, options, hashes):
-        check()
         if entry.path == last.path:
             # A parent that an item of this layer holds itself; any other twin is a conflict.
             if tree or entry.kind is not Kind.DIRECTORY or last.kind is not Kind.DIRECTORY:

@@ -5,6 +5,7 @@ Everything is bytes: names on disk have no encoding. Nothing follows a symbolic 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -97,7 +98,7 @@ def _entry(path: bytes, at: bytes, status: os.stat_result, profile: Profile, xat
     elif stat.S_ISDIR(mode):
         kind, size, link = Kind.DIRECTORY, 0, b""
     elif stat.S_ISLNK(mode):
-        kind, size, link = Kind.SYMLINK, 0, os.readlink(path)
+        kind, size, link = Kind.SYMLINK, 0, _readlink(path)
     else:
         raise SourceError(f"{printable(path)}: {_special(mode)} cannot be packed into a layer")
     return Entry(
@@ -137,14 +138,25 @@ def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
     # Linux only, as the images are; elsewhere there are none to keep.
     if not hasattr(os, "listxattr"):
         return ()
-    names = sorted(os.listxattr(path, follow_symlinks=False))
+    try:
+        names = sorted(os.listxattr(path, follow_symlinks=False))
+        found = [(os.fsencode(n), os.getxattr(path, n, follow_symlinks=False)) for n in names]
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return ()  # a file system without any
+        raise unreadable(path, error) from error
     if odd := [name for name in names if "=" in name]:
         raise SourceError(
             f"{printable(path)}: an archive cannot hold the attribute '{printable(odd[0])}'"
         )
-    return tuple(
-        (os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names
-    )
+    return tuple(found)
+
+
+def _readlink(path: bytes) -> bytes:
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _link(entries: list[Entry], inodes: dict[bytes, tuple[int, int]]) -> list[Entry]:

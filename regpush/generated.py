@@ -5,6 +5,7 @@ It shares the top layer with the app. Essentials of store images will join it he
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Collection, Iterable, Iterator
 
@@ -42,7 +43,9 @@ def customisation(
     parents = _parents(ordered)
     tree = TreeHash()
     for entry in (*parents, *ordered):
-        tree.add(entry)
+        content = entry.content if isinstance(entry.content, bytes) else b""
+        is_file = entry.kind is Kind.FILE
+        tree.add(entry, hashlib.sha256(content).digest() if is_file else b"")
 
     def opened() -> Iterator[Entry]:
         return iter(ordered)

@@ -10,14 +10,19 @@ from typing import Any
 from regpush.digest import Digest
 from regpush.events import Action
 
-_PLANNED = {Action.UPLOADED: "upload", Action.REUSED: "reuse", Action.MOUNTED: "mount"}
-
 
 class Tense(Enum):
     """Whether a report tells what was done or what would be."""
 
     DONE = "done"
     PLANNED = "planned"
+
+    def word(self, action: Action) -> str:
+        """`uploaded` or `upload`, and so on."""
+        return action.value if self is Tense.DONE else _PLANNED[action]
+
+
+_PLANNED = {Action.UPLOADED: "upload", Action.REUSED: "reuse", Action.MOUNTED: "mount"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,6 @@ class LayerReport:
 
     def to_json(self, tense: Tense) -> dict[str, Any]:
         """The `layers` object of the JSON report."""
-        action = self.action.value if tense is Tense.DONE else _PLANNED[self.action]
         value: dict[str, Any] = {
             "digest": _text(self.digest),
             "media_type": self.media_type,
@@ -50,7 +54,7 @@ class LayerReport:
             "uncompressed_size": self.uncompressed_size,
             "recipe": _text(self.recipe),
             "items": list(self.items),
-            "action": action,
+            "action": tense.word(self.action),
             "why": self.why,
         }
         if self.digest is None:

@@ -19,6 +19,9 @@ from regpush.events import Action
 from regpush.image import RECIPE, SIZE, Image, Layer
 from regpush.options import Compression
 
+MOUNTS = 3
+"""Candidates that a mount is tried with: each failure costs two requests."""
+
 
 class BlobStore(Protocol):
     """One repository's blobs, as far as reuse asks for them."""
@@ -151,7 +154,7 @@ def place(candidates: Sequence[Candidate], store: BlobStore) -> Placed | None:
                     layer=candidate.layer, action=Action.REUSED, why=f"as in {candidate.source}"
                 )
     registry = store.name.partition("/")[0]
-    for candidate in candidates:
+    for candidate in candidates[:MOUNTS]:
         host, _, repository = candidate.repository.partition("/")
         if (
             host == registry

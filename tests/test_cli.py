@@ -97,11 +97,11 @@ def test_wrong_credentials_do_not_wait_for_a_large_directory(
 ):
     """The registry is asked while the directory is read: its no ends the reading."""
     root = tmp_path / "app"
-    for number in range(20):
+    for number in range(400):
         os.truncate(write(root / f"{number}"), 1 << 30)
     started = time.monotonic()
     push(root, f"{docker_registry_htpasswd.host}/{repository}").failed(3, repository)
-    assert time.monotonic() - started < 5  # reading 20 GiB takes more
+    assert time.monotonic() - started < 5  # reading 400 GiB takes more
 
 
 def test_credentials_of_docker_login(docker_registry_htpasswd, repository, app, tmp_path):
@@ -126,8 +126,7 @@ def test_tls(docker_registry_tls, repository, app):
     push(app, to, "--ca-file", registry.ca_file).ok()
     push(app, to, env={"SSL_CERT_FILE": str(registry.ca_file)}).ok()
     done = push(app, to, "--retry-times", "0")
-    assert done.code in (4, 5)
-    assert "--ca-file" in done.stderr.splitlines()[-1]
+    done.failed(4, "--ca-file")
 
 
 def test_inspect(docker_registry, repository, app):

@@ -9,14 +9,6 @@ from regpush.events import Action
 from regpush.inspect import Inspection
 from regpush.report import PushResult, Tense
 
-_WORDS = {
-    Tense.DONE: {
-        Action.UPLOADED: "uploaded",
-        Action.REUSED: "reused",
-        Action.MOUNTED: "mounted",
-    },
-    Tense.PLANNED: {Action.UPLOADED: "upload", Action.REUSED: "reuse", Action.MOUNTED: "mount"},
-}
 _CONTENTS = 40
 
 
@@ -42,7 +34,7 @@ def layers(result: PushResult, width: int) -> list[str]:
                 str(number),
                 _short(layer.label, _CONTENTS),
                 about + size(layer.size),
-                _WORDS[result.tense][layer.action],
+                result.tense.word(layer.action),
                 layer.why.replace(f"{result.image}:", ""),
             )
         )
@@ -52,10 +44,11 @@ def layers(result: PushResult, width: int) -> list[str]:
 def summary(result: PushResult) -> str:
     """What crossed the network, in a sentence."""
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
+    actions = [layer.action for layer in result.layers]
     counts = ", ".join(
-        f"{sum(1 for layer in result.layers if layer.action is action)} {word}"
-        for action, word in _WORDS[result.tense].items()
-        if any(layer.action is action for layer in result.layers)
+        f"{actions.count(action)} {result.tense.word(action)}"
+        for action in Action
+        if action in actions
     )
     if result.tense is Tense.PLANNED:
         about = "about " if result.digest is None else ""
