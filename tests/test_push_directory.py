@@ -221,6 +221,7 @@ def test_reuse_content_trusts_nothing_it_did_not_derive(registry, repository, ap
     assert set(again.actions) == {"reused"}
     assert again.report["digest"] == first["digest"]
     assert all("content" in layer["why"] for layer in again.report["images"][0]["layers"])
+    same_app(f"{to}:latest", app, tmp_path / "out")
 
 
 def test_a_planted_recipe_is_believed_by_default_and_not_with_content(
@@ -272,7 +273,7 @@ def test_layers_of_another_tool_are_found_by_content(docker_registry, repository
     same_app(f"{to}:latest", app, tmp_path / "out")
 
 
-def test_an_explicit_compression_is_kept(registry, repository, app):
+def test_an_explicit_compression_is_kept(registry, repository, app, tmp_path):
     to = f"{registry.host}/{repository}"
     push(app, to).ok()
     types = {
@@ -285,6 +286,7 @@ def test_an_explicit_compression_is_kept(registry, repository, app):
         assert {layer["media_type"] for layer in layers} == {media_type}
     default = push(app, to).ok()
     assert set(default.actions) == {"reused"}
+    same_app(f"{to}:latest", app, tmp_path / "out")
     copy = [real_part("skopeo"), "copy", "-q", "--src-tls-verify=false"]
     subprocess.run([*copy, f"docker://{to}:latest", f"dir:{app.parent / 'copied'}"], check=True)
 
@@ -308,6 +310,7 @@ def test_the_local_index_is_the_second_thing_to_ask(registry, repository, app, t
     ).ok()
     assert set(done.actions) == {"mounted"}
     assert (tmp_path / "home/.cache/regpush").is_dir()
+    same_app(f"{registry.host}/{repository}-two:latest", app, tmp_path / "out")
 
 
 def test_a_read_only_home_is_no_error(registry, repository, app, tmp_path):
@@ -487,7 +490,7 @@ def test_every_strategy_and_every_number_of_layers(docker_registry, repository, 
         same_app(f"{to}:latest", app, tmp_path / f"out{number}")
 
 
-def test_an_image_for_several_platforms_is_not_replaced(docker_registry, repository, app):
+def test_an_image_for_several_platforms_is_not_replaced(docker_registry, repository, app, tmp_path):
     host, name = docker_registry.host, repository
     digest = push(app, f"{host}/{name}:one").ok().report["digest"]
     manifest = json.loads(_get(docker_registry, f"{name}/manifests/{digest}"))
@@ -508,6 +511,7 @@ def test_an_image_for_several_platforms_is_not_replaced(docker_registry, reposit
     # The child for our platform is a previous image all the same.
     done = push(app, f"{host}/{name}", "--replace-index").ok()
     assert set(done.actions) == {"reused"}
+    same_app(f"{host}/{name}:latest", app, tmp_path / "out")
 
 
 def _put(registry, path, manifest):
