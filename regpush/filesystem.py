@@ -245,6 +245,31 @@ def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
         file.finish()
 
 
+SMALL = 16 << 20
+"""Bytes that a file which steers a push, a list or an index, has at most."""
+
+
+def read_small(path: bytes) -> bytes:
+    """A regular file of at most `SMALL` bytes, whole.
+
+    Follows no link and waits for no FIFO. Raises FileNotFoundError where there is none,
+    SourceError for what is no such file or cannot be read.
+    """
+    try:
+        fd = os.open(path, _OPEN)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from error
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL:
+            raise SourceError(
+                f"cannot read {printable(path)}: not a regular file of 16 MiB or less"
+            )
+        return file.read(SMALL)
+
+
 def _changed(path: bytes) -> SourceError:
     return SourceError(
         f"{printable(path)}: changed while it was being read; push from a copy that holds still"

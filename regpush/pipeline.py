@@ -63,7 +63,9 @@ def push(
             push_image(image, run.repository)
         run.cancel.check()
         move_tags(image, run.repository, run.tags, prepared.tags_of(image), notify)
-        run.index.remember([one.layer for one in placed], run.repository.name)
+        # Only what this run made itself: what it reused is the word of others, and stays there.
+        made = [one.layer for one in placed if one.action is Action.UPLOADED]
+        run.index.remember(made, run.repository.name)
         return _result(image, prepared, placed, run)
 
 
@@ -204,7 +206,7 @@ def _result(image: Image, prepared: Prepared, placed: Sequence[Placed], run: Run
         digest=image.descriptor.digest,
         media_type=image.descriptor.media_type,
         platform=str(prepared.platform),
-        changed=not (held and there >= set(run.tags)),
+        changed=not (there >= set(run.tags) if run.tags else held),
         layers=tuple(
             _known(wanted, one) for wanted, one in zip(prepared.wanted, placed, strict=True)
         ),

@@ -70,8 +70,8 @@ class Prepared:
         )
 
     def holds(self, image: Image, repository: Repository) -> bool:
-        """Whether `repository` was seen to hold `image`, under whatever tag."""
-        return bool(self.tags_of(image)) or any(
+        """Whether `repository` was seen to hold `image`, config and all, under whatever tag."""
+        return any(
             before.repository == repository.name and before.image.manifest == image.manifest
             for before in self.past.images
         )

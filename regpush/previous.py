@@ -52,7 +52,13 @@ def look_back(
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
 
         def read(place: tuple[Repository, str]) -> tuple[Manifest | None, PreviousImage | None]:
-            return _read(*place, platform, notify)
+            try:
+                return _read(*place, platform, notify)
+            except TransientError as error:
+                if place[0] is repository and place[1] in tags:
+                    raise
+                notify(Note(message=f"{place[0].name} gives nothing to reuse: {error}"))
+                return None, None
 
         results = list(pool.map(read, places))
         images = [image for _, image in results if image]

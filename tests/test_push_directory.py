@@ -244,6 +244,72 @@ def test_a_planted_recipe_is_believed_by_default_and_not_with_content(
     same_app(f"{to}:latest", app, tmp_path / "out")
 
 
+def test_a_planted_layer_does_not_travel_by_the_local_index(docker_registry, repository, tmp_path):
+    """What was reused on the word of one repository's writers is no word for another."""
+    home = {"HOME": str(tmp_path / "home")}
+    app, evil = tmp_path / "good" / "app", tmp_path / "evil" / "app"
+    write(app / "a", "good")
+    write(evil / "a", "evil")
+    dev, prod = (f"{docker_registry.host}/{repository}-{name}" for name in ("dev", "prod"))
+    (honest,) = push(app, f"{dev}:honest").ok().report["images"][0]["layers"]
+    planted = push(evil, f"{dev}:evil").ok().report["digest"]
+    manifest = json.loads(_get(docker_registry, f"{repository}-dev/manifests/{planted}"))
+    manifest["layers"][0]["annotations"]["dev.regpush.recipe"] = honest["recipe"]
+    _put(docker_registry, f"{repository}-dev/manifests/latest", manifest)
+    arguments = ["--format", "json"]
+    regpush(app, "--to", dev, *arguments, env=home).ok()
+    done = regpush(app, "--to", prod, *arguments, env=home).ok()
+    assert done.actions == ["uploaded"]
+    same_app(f"{prod}:latest", app, tmp_path / "out")
+
+
+def test_a_config_that_was_lost_is_sent_again(docker_registry, repository, app, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    digest = push(app, to).ok().report["digest"]
+    manifest = json.loads(_get(docker_registry, f"{repository}/manifests/{digest}"))
+    lost = manifest["config"]["digest"].removeprefix("sha256:")
+    blob = f"docker/registry/v2/blobs/sha256/{lost[:2]}/{lost}"
+    shutil.rmtree(docker_registry.storage / blob)
+    push(app, to).ok()
+    same_app(f"{to}:latest", app, tmp_path / "out")
+
+
+def test_a_damaged_tag_that_is_not_ours_is_a_miss(docker_registry, repository, app):
+    to = f"{docker_registry.host}/{repository}"
+    digest = push(app, f"{to}:bad").ok().report["digest"].removeprefix("sha256:")
+    data = docker_registry.storage / f"docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data"
+    data.write_text("{")
+    write(app / "main.py", "two")
+    done = push(app, f"{to}:other", "--retry-times", "0").ok()
+    assert "gives nothing to reuse" in done.stderr
+    push(app, f"{to}:third", "--retry-times", "0", "--reuse", "none").ok()
+
+
+def test_files_that_steer_the_push_are_no_traps(docker_registry, repository, app):
+    """A FIFO is not waited for, a link not followed, a device not read to its end."""
+    to = f"{docker_registry.host}/{repository}"
+    record = app / "site-packages" / "foo-1.dist-info" / "RECORD"
+    write(app / "site-packages" / "foo" / "x")
+    record.parent.mkdir()
+    record.symlink_to("/dev/zero")
+    push(app, to, timeout=20).ok()
+    os.mkfifo(app / ".regpushignore")
+    push(app, to, timeout=20).failed(9, ".regpushignore")
+    (app / ".regpushignore").unlink()
+    write(app / ".regpushignore", "[z-a]\n")
+    push(app, to).failed(2, "[z-a]")
+    write(app / ".regpushignore", b"\xef\xbb\xbfmain.py\nrun\xe2\x80\xa8.sh\n")
+    plain = push(app, to).ok().report
+    assert plain["changed"]
+
+
+def test_the_advice_for_a_secret_works_as_it_stands(docker_registry, repository, app):
+    to = f"{docker_registry.host}/{repository}"
+    write(app / "[x] y*" / ".env", "A=1")
+    advice = push(app, to).failed(2, "--allow-secret").stderr.rpartition("--allow-secret ")[2]
+    push(app, to, "--allow-secret", advice.strip().strip("'")).ok()
+
+
 def test_reuse_none_depends_on_no_history(registry, repository, app):
     to = f"{registry.host}/{repository}"
     first = push(app, f"{to}:a", "--reuse", "none").ok()

@@ -265,8 +265,9 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, hint in hints.items():
         text = environ.get(f"REGPUSH_{name.upper()}")
-        if text is not None:
-            values[name] = text.removesuffix("\n").split("\n") if hint == list[str] else text
+        if text:
+            lines = [line for line in text.split("\n") if line]
+            values[name] = lines if hint == list[str] else text
     return values
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 from pathspec import GitIgnoreSpec
 
 from regpush.errors import UsageError, printable
-from regpush.filesystem import unreadable
+from regpush.filesystem import read_small
 
 IGNORE_FILE = b".regpushignore"
 
@@ -49,14 +50,12 @@ def read_ignore_file(directory: bytes) -> GitIgnoreSpec | None:
     """
     path = directory + b"/" + IGNORE_FILE
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_small(path)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise unreadable(path, error) from error
     try:
-        lines = data.decode().splitlines()
+        # As git reads its own: a byte order mark is skipped, only line feeds end a line.
+        lines = data.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{printable(path)}: byte {error.start} is not UTF-8") from error
     return parse_patterns(lines, where=os.fsdecode(path))
@@ -67,7 +66,7 @@ def parse_patterns(lines: Iterable[str], *, where: str) -> GitIgnoreSpec:
     patterns = list(lines)
     try:
         return GitIgnoreSpec.from_lines(patterns)
-    except ValueError:
+    except (ValueError, re.error):
         bad = next(pattern for pattern in patterns if not _is_valid(pattern))
         raise UsageError(
             f"{printable(where)}: not a gitignore pattern: '{printable(bad)}'"
@@ -77,6 +76,6 @@ def parse_patterns(lines: Iterable[str], *, where: str) -> GitIgnoreSpec:
 def _is_valid(pattern: str) -> bool:
     try:
         GitIgnoreSpec.from_lines([pattern])
-    except ValueError:
+    except (ValueError, re.error):
         return False
     return True

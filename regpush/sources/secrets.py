@@ -90,5 +90,11 @@ class Watch:
         more = f" (and {len(self._found) - 1} more)" if len(self._found) > 1 else ""
         raise UsageError(
             f"{printable(self._tree.on_disk(path))} looks like a secret: {why}{more}; leave it out "
-            f"with .regpushignore or keep it with --allow-secret '{printable(path)}'"
+            f"with .regpushignore or keep it with --allow-secret '{printable(_as_pattern(path))}'"
         )
+
+
+def _as_pattern(path: bytes) -> str:
+    """The gitignore pattern that means exactly `path`."""
+    text = path.decode("utf-8", "backslashreplace")
+    return re.sub(r"(^[#!]|[\\*?\[\] ])", r"\\\1", text)

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from regpush.entry import Entry, Profile
-from regpush.filesystem import directory_entry, unreadable, walk
+from regpush.errors import SourceError
+from regpush.filesystem import directory_entry, read_small, unreadable, walk
 from regpush.sources.ignore import LeaveOut
 
 
@@ -86,7 +87,7 @@ def join(*parts: bytes) -> bytes:
 def lines(path: bytes) -> Iterator[str]:
     """The lines of a text file, without their ends; none if it cannot be read."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            yield from (line.rstrip("\n") for line in file)
-    except OSError:
+        text = read_small(path).decode("utf-8", "surrogateescape")
+    except (OSError, SourceError):
         return
+    yield from text.replace("\r\n", "\n").removesuffix("\n").split("\n")
