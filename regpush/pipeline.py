@@ -87,17 +87,18 @@ def plan(
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run)
         placed: list[Placed | None] = list(_unchanged(prepared, run))
+        store = DryRun(run.repository, run.beside)
         if not placed:
-            store = DryRun(run.repository, run.beside)
             placed = find_layers(prepared.wanted, store, run.cancel)
         if exact:
+            transfer = _transfer(prepared, run, store)
             pairs = zip(placed, prepared.wanted, strict=True)
-            placed = [one or _packed(wanted, prepared, run) for one, wanted in pairs]
+            placed = [one or _packed(wanted, transfer) for one, wanted in pairs]
         known = [one for one in placed if one]
         if len(known) < len(placed):
-            return _estimate(prepared, placed, run)
+            return _result(None, prepared, placed, run, Tense.PLANNED)
         image = _build([one.layer for one in known], prepared)
-        return replace(_result(image, prepared, known, run), tense=Tense.PLANNED)
+        return _result(image, prepared, known, run, Tense.PLANNED)
 
 
 @contextmanager
@@ -183,47 +184,35 @@ def _build(layers: Sequence[Layer], prepared: Prepared) -> Image:
     return build(layers, prepared.image_options, prepared.platform, recipe_version=RECIPE_VERSION)
 
 
-def _packed(wanted: Wanted, prepared: Prepared, run: Run) -> Placed:
+def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
     """The layer as a push would make it, thrown away; and whether the registry has it."""
-    transfer = _transfer(prepared, run, DryRun(run.repository, run.beside))
     if transfer.content and (placed := by_content(wanted, transfer)):
         return placed
-    stream: LayerStream = wanted.source.open(lambda _: run.cancel.check())
+    stream: LayerStream = wanted.source.open(lambda _: transfer.cancel.check())
     for _ in stream:
         pass
     layer = stream.layer()
-    if run.repository.has_blob(layer.descriptor):
+    if transfer.store.has_blob(layer.descriptor):
         return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
     return Placed(layer=layer, action=Action.UPLOADED, why=wanted.why)
 
 
-def _result(image: Image, prepared: Prepared, placed: Sequence[Placed], run: Run) -> PushResult:
-    there = prepared.tags_of(image)
-    held = prepared.holds(image, run.repository)
+def _result(
+    image: Image | None,
+    prepared: Prepared,
+    placed: Sequence[Placed | None],
+    run: Run,
+    tense: Tense = Tense.DONE,
+) -> PushResult:
+    """The report; `image` is None where layers were not packed, so that it has no digest yet."""
+    descriptor = image.descriptor if image else None
     return PushResult(
         image=run.repository.name,
         tags=run.tags,
-        digest=image.descriptor.digest,
-        media_type=image.descriptor.media_type,
+        digest=descriptor.digest if descriptor else None,
+        media_type=descriptor.media_type if descriptor else OCI_MANIFEST,
         platform=str(prepared.platform),
-        changed=not (there >= set(run.tags) if run.tags else held),
-        layers=tuple(
-            _known(wanted, one) for wanted, one in zip(prepared.wanted, placed, strict=True)
-        ),
-        uploaded_bytes=run.client.bytes_uploaded,
-        requests=run.client.requests,
-        seconds=time.monotonic() - run.started,
-    )
-
-
-def _estimate(prepared: Prepared, placed: Sequence[Placed | None], run: Run) -> PushResult:
-    return PushResult(
-        image=run.repository.name,
-        tags=run.tags,
-        digest=None,
-        media_type=OCI_MANIFEST,
-        platform=str(prepared.platform),
-        changed=True,
+        changed=image is None or _changed(image, prepared, run),
         layers=tuple(
             _known(wanted, one) if one else _unknown(wanted)
             for wanted, one in zip(prepared.wanted, placed, strict=True)
@@ -231,8 +220,15 @@ def _estimate(prepared: Prepared, placed: Sequence[Placed | None], run: Run) -> 
         uploaded_bytes=run.client.bytes_uploaded,
         requests=run.client.requests,
         seconds=time.monotonic() - run.started,
-        tense=Tense.PLANNED,
+        tense=tense,
     )
+
+
+def _changed(image: Image, prepared: Prepared, run: Run) -> bool:
+    """Whether a tag moves, or without tags, whether the repository lacked the image."""
+    if run.tags:
+        return not prepared.tags_of(image) >= set(run.tags)
+    return not prepared.holds(image, run.repository)
 
 
 def _known(wanted: Wanted, placed: Placed) -> LayerReport:
