@@ -97,7 +97,7 @@ def pack(items: Sequence[Item], options: ArchiveOptions) -> Iterator[memoryview]
         if tree and digest:
             tree.add(entry, digest.digest())
     for item, tree in hashes:
-        if tree.digest() != item.identity.digest:
+        if item.identity and tree.digest() != item.identity.digest:
             raise SourceError(
                 f"{printable(item.path)} changed while it was being pushed; "
                 "push from a copy that holds still"
@@ -156,7 +156,7 @@ def _members(
     """Everything the archive holds, sorted; of equal paths the item's own comes first."""
     parents = _parents(items) if options.parents is Parents.WRITTEN else []
     hashes.extend(
-        (item, _hash_of_parents(item)) for item in items if item.identity.scheme is Scheme.TREE
+        (item, _hash_of_parents(item)) for item in items if item.scheme is Scheme.TREE
     )
     trees = {item.path: tree for item, tree in hashes}
     opened = [_opened(item, trees[item.path]) for item in items if item.path in trees]
@@ -177,7 +177,7 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
 
     Items of a directory may: a Python package lies in several places.
     """
-    stored = (item for item in items if item.identity.scheme is Scheme.NAR)
+    stored = (item for item in items if item.scheme is Scheme.NAR)
     for item in sorted(stored, key=lambda item: _image_path(item.path)):
         yield from _opened(item, None)
 

@@ -57,23 +57,31 @@ class Item:
 
     `path`: where it lies in the image, absolute (`/gnu/store/…-hello-2.12`); a generated
     item has a name in parentheses instead. `name`: without hash and version. `origin`: the
-    deriver's name likewise, else the name. `size`: bytes, uncompressed, on the source's
+    deriver's name likewise, else the name. `identity`: None where it takes reading the
+    item to know; packing finds it out. `size`: bytes, uncompressed, on the source's
     word. `references`: paths of other items, without itself. `parents`: metadata of the
     directories above it, where the source knows them. `entries`: opens the item; may be
     called any number of times and from any thread, gives the same sorted entries each
-    time, and raises SourceError when that cannot be. Nothing else touches the item, and it
-    need not exist on this machine until it is called.
+    time, and raises SourceError when that cannot be. `look`: called, from any thread, with
+    each file that is read and its first bytes, before they go anywhere; may raise. Nothing
+    else touches the item, and it need not exist on this machine until it is opened.
     """
 
     path: str
     name: str
     origin: str
-    identity: Identity
+    identity: Identity | None
     size: int
     entries: Callable[[], Iterator[Entry]] = field(compare=False, repr=False)
     references: tuple[str, ...] = ()
     parents: tuple[Entry, ...] = ()
     role: Role = Role.ORDINARY
+    look: Callable[[Entry, bytes], None] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def scheme(self) -> Scheme:
+        """How the identity is, or will be, derived: only directories leave it open."""
+        return self.identity.scheme if self.identity else Scheme.TREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

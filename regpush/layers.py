@@ -38,7 +38,9 @@ class LayerSource:
         return cls(
             index=index,
             planned=planned,
-            recipe=recipe(planned.items, archive),
+            recipe=recipe(
+                ((item.path, item.identity) for item in planned.items if item.identity), archive
+            ),
             archive=archive,
             compression=compression,
         )

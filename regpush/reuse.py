@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from regpush.archive import RECIPE_VERSION, ArchiveOptions
-from regpush.closure import Item
+from regpush.closure import Identity, Item
 from regpush.compression import matches
 from regpush.digest import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.events import Action
@@ -64,12 +64,15 @@ class Placed:
     why: str
 
 
-def recipe(items: Iterable[Item], options: ArchiveOptions) -> Digest:
-    """What is in a layer, not how it is compressed: sha256 over canonical JSON."""
+def recipe(identities: Iterable[tuple[str, Identity]], options: ArchiveOptions) -> Digest:
+    """What is in a layer, not how it is compressed: sha256 over canonical JSON.
+
+    `identities` are the paths of its items and what they are.
+    """
     value = {
         "version": RECIPE_VERSION,
         "archive": options.to_json(),
-        "items": sorted([item.path, str(item.identity)] for item in items),
+        "items": sorted([path, str(identity)] for path, identity in identities),
     }
     return Digest.of(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
