@@ -51,6 +51,9 @@ class OnDisk:
 
 Content: TypeAlias = OnDisk | bytes
 
+HEAD = 1 << 16
+"""The first bytes of a file, at most, by which its kind is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

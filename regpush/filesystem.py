@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from regpush.entry import Entry, Kind, OnDisk, Profile
+from regpush.entry import HEAD, Entry, Kind, OnDisk, Profile
 from regpush.errors import SourceError, printable
 
 # NONBLOCK: a file that became a FIFO meanwhile must not hold us up.
@@ -202,6 +202,13 @@ class GuardedFile:
     ) -> None:
         os.close(self._fd)
 
+    def head(self) -> bytes:
+        """The first bytes, `HEAD` at most; they will be read again."""
+        try:
+            return os.pread(self._fd, min(self._entry.size, HEAD), 0)
+        except OSError as error:
+            raise unreadable(self._content.path, error) from error
+
     def readinto(self, view: memoryview) -> int:
         """Fill `view`, or less at the end; the count of bytes, 0 once all were read."""
         want = min(len(view), self._left)
@@ -226,6 +233,30 @@ class GuardedFile:
             or status.st_ctime_ns != self._content.ctime_ns
         ):
             raise _changed(self._content.path)
+
+
+def read_whole(entry: Entry, content: OnDisk, view: memoryview) -> None:
+    """Read a listed file into `view`, which has just its size, at one go and under guard.
+
+    For small files; raises SourceError as `GuardedFile` does.
+    """
+    try:
+        fd = os.open(content.path, _OPEN)
+        try:
+            count = os.readv(fd, [view])
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise unreadable(content.path, error) from error
+    if (
+        count != entry.size
+        or status.st_size != count
+        or status.st_ino != content.inode
+        or status.st_mtime_ns != content.mtime_ns
+        or status.st_ctime_ns != content.ctime_ns
+    ):
+        raise _changed(content.path)
 
 
 def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:

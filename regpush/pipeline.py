@@ -18,13 +18,14 @@ from regpush.digest import OCI_MANIFEST
 from regpush.events import Action, Listener, ignore
 from regpush.image import Image, Layer, build, check_options
 from regpush.index import Index
-from regpush.layers import LayerStream, Spool
-from regpush.options import PushOptions, Reuse
+from regpush.layers import Spool
+from regpush.options import Compression, PushOptions, Reuse
+from regpush.packer import Packer
 from regpush.prepare import Prepared, Run, prepare, tags_to_move
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client
 from regpush.report import LayerReport, PushResult, Tense
-from regpush.reuse import BlobStore, DryRun, Placed, annotate, lacks_recipes
+from regpush.reuse import BlobStore, DryRun, Placed, lacks_recipes
 from regpush.settings import Settings
 from regpush.transfer import (
     Transfer,
@@ -55,7 +56,8 @@ def push(
         prepared = prepare(target, run)
         placed = _unchanged(prepared, run)
         if not placed:
-            placed = place_layers(prepared.wanted, _transfer(prepared, run, run.repository))
+            with _transfer(prepared, run, run.repository) as transfer:
+                placed = place_layers(prepared.wanted, transfer)
         image = _build([one.layer for one in placed], prepared)
         check = run.options.registry.check
         lost = check and not run.repository.has_blob(image.config_descriptor)
@@ -91,9 +93,9 @@ def plan(
         if not placed:
             placed = find_layers(prepared.wanted, store, run.cancel)
         if exact:
-            transfer = _transfer(prepared, run, store)
-            pairs = zip(placed, prepared.wanted, strict=True)
-            placed = [one or _packed(wanted, transfer) for one, wanted in pairs]
+            with _transfer(prepared, run, store) as transfer:
+                pairs = zip(placed, prepared.wanted, strict=True)
+                placed = [one or _packed(wanted, transfer) for one, wanted in pairs]
         known = [one for one in placed if one]
         if len(known) < len(placed):
             return _result(None, prepared, placed, run, Tense.PLANNED)
@@ -157,27 +159,29 @@ def _unchanged(prepared: Prepared, run: Run) -> list[Placed]:
 def _of_image(name: str, wanted: Wanted) -> Placed | None:
     for candidate in wanted.candidates:
         if candidate.source == name:
-            items, layer = wanted.source.planned.items, candidate.layer
-            layer = annotate(layer, items, wanted.source.recipe, layer.uncompressed_size)
+            layer = wanted.source.described(candidate.layer)
             return Placed(layer=layer, action=Action.REUSED, why=f"as in {name}")
     return None
 
 
-def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Transfer:
+@contextmanager
+def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transfer]:
     layers, images = run.options.layers, prepared.past.images
     derived = layers.reuse is Reuse.CONTENT or (
         layers.reuse is Reuse.RECIPE and lacks_recipes(images)
     )
-    return Transfer(
-        repository=run.repository,
-        store=store,
-        content=images if derived else (),
-        compression=layers.compression,
-        jobs=run.options.registry.jobs,
-        spool=Spool(),
-        notify=run.notify,
-        cancel=run.cancel,
-    )
+    with Packer(layers.compression or Compression(), os.cpu_count() or 1) as packer:
+        yield Transfer(
+            repository=run.repository,
+            store=store,
+            content=images if derived else (),
+            compression=layers.compression,
+            jobs=run.options.registry.jobs,
+            packer=packer,
+            spool=Spool(),
+            notify=run.notify,
+            cancel=run.cancel,
+        )
 
 
 def _build(layers: Sequence[Layer], prepared: Prepared) -> Image:
@@ -188,7 +192,7 @@ def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
     """The layer as a push would make it, thrown away; and whether the registry has it."""
     if transfer.content and (placed := by_content(wanted, transfer)):
         return placed
-    stream: LayerStream = wanted.source.open(lambda _: transfer.cancel.check())
+    stream = wanted.source.open(transfer.packer, lambda _: transfer.cancel.check())
     for _ in stream:
         pass
     layer = stream.layer()

@@ -210,7 +210,7 @@ def _wanted(closure: Closure, past: Past, run: Run) -> tuple[Wanted, ...]:
 
 def _candidates(source: LayerSource, past: Past, run: Run) -> list[Candidate]:
     layers = run.options.layers
-    if layers.reuse is not Reuse.RECIPE:
+    if layers.reuse is not Reuse.RECIPE or source.recipe is None:
         return []
     return [
         *by_recipe(source.recipe, past.images, layers.compression),

@@ -5,8 +5,9 @@ Nothing is tagged before every blob is in the registry and the manifest was read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -17,13 +18,13 @@ from regpush.events import Action, LayerDone, LayerProgress, Listener, TagMoved
 from regpush.image import Image
 from regpush.layers import LayerSource, Progress, Spool, Spooled
 from regpush.options import Compression
-from regpush.registry.client import BlobStream, Repository
+from regpush.packer import Packer
+from regpush.registry.client import BlobStream, Repository, Upload
 from regpush.reuse import (
     BlobStore,
     Candidate,
     Placed,
     PreviousImage,
-    annotate,
     by_diff_id,
     place,
 )
@@ -58,6 +59,7 @@ class Transfer:
     content: Sequence[PreviousImage]
     compression: Compression | None
     jobs: int
+    packer: Packer
     spool: Spool
     notify: Listener
     cancel: Cancellation
@@ -66,18 +68,28 @@ class Transfer:
 def place_layers(wanted: Sequence[Wanted], transfer: Transfer) -> list[Placed]:
     """Bring every layer into the repository: by asking, by mounting, by sending.
 
-    Asking comes first and for all layers at once; what must be sent is sent by `jobs`
-    workers, the largest first. The first failure stops the others and is raised.
+    What nobody can know is sent at once, by `jobs` workers, the largest first, while the
+    registry is asked for all the others. The first failure stops everything and is raised.
     """
-    placed = find_layers(wanted, transfer.repository, transfer.cancel)
-    for one, there in zip(wanted, placed, strict=True):
-        if there:
-            _tell(one, there, transfer)
-    missing = [one for one, there in zip(wanted, placed, strict=True) if not there]
-    missing.sort(key=lambda one: -one.source.size)
-    sent = _parallel(transfer.jobs, missing, lambda one: _send(one, transfer), transfer.cancel)
-    by_index = {one.source.index: there for one, there in zip(missing, sent, strict=True)}
-    return [there or by_index[one.source.index] for one, there in zip(wanted, placed, strict=True)]
+    with (
+        _workers(transfer.jobs, transfer.cancel) as senders,
+        _workers(HEADS, transfer.cancel) as askers,
+    ):
+
+        def find_or_send(one: Wanted) -> Placed:
+            if there := _find(one, transfer.repository):
+                _tell(one, there, transfer)
+                return there
+            return senders.submit(_send, one, transfer).result()
+
+        placing: dict[int, Future[Placed]] = {}
+        for one in sorted(wanted, key=lambda one: -one.source.size):
+            index = one.source.index
+            if one.candidates:
+                placing[index] = askers.submit(find_or_send, one)
+            else:
+                placing[index] = senders.submit(_send, one, transfer)
+        return _results([placing[one.source.index] for one in wanted])
 
 
 def find_layers(
@@ -139,12 +151,7 @@ def verify(repository: Repository, reference: str, digest: Digest) -> None:
 
 def _find(one: Wanted, store: BlobStore) -> Placed | None:
     placed = place(one.candidates, store)
-    return placed and _annotated(one, placed, placed.layer.uncompressed_size)
-
-
-def _annotated(one: Wanted, placed: Placed, size: int | None) -> Placed:
-    layer = annotate(placed.layer, one.source.planned.items, one.source.recipe, size)
-    return replace(placed, layer=layer)
+    return placed and replace(placed, layer=one.source.described(placed.layer))
 
 
 def _send(one: Wanted, transfer: Transfer) -> Placed:
@@ -156,23 +163,27 @@ def _send(one: Wanted, transfer: Transfer) -> Placed:
 
 def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
     """Read the layer once and look for an equal one: neither compressed nor sent."""
-    diff_id, size = one.source.diff_id(_progress(one.source, transfer))
-    candidates = by_diff_id(diff_id, transfer.content, transfer.compression)
+    stream = one.source.open(transfer.packer, _progress(one.source, transfer))
+    stream.read()
+    candidates = by_diff_id(stream.diff_id, transfer.content, transfer.compression)
     placed = place(candidates, transfer.store)
     if not placed:
         return None
     why = f"same content as in {candidates[0].source}"
-    return _annotated(one, replace(placed, why=why), size)
+    return replace(placed, layer=stream.as_read(placed.layer), why=why)
 
 
 def _anew(one: Wanted, transfer: Transfer) -> Placed:
     """Pack, compress and hash the layer, and send what the registry turns out not to hold."""
     source, repository = one.source, transfer.repository
     progress = _progress(source, transfer)
-    with Spooled(source.open(progress), transfer.spool) as spooled:
+    with (
+        repository.upload() as upload,
+        Spooled(source.open(transfer.packer, progress), transfer.spool) as spooled,
+    ):
         if not spooled.whole:
             if not transfer.content:
-                return _stream(one, spooled, progress, transfer)
+                return _stream(one, upload, spooled, progress, transfer)
             # Likely there under another name: reading it again is cheaper than sending it.
             for _ in spooled:
                 pass
@@ -181,13 +192,15 @@ def _anew(one: Wanted, transfer: Transfer) -> Placed:
             return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
         chunks = spooled.chunks
         if spooled.whole:
-            repository.put_blob(layer.descriptor, lambda: iter(chunks))
+            upload.put(layer.descriptor, lambda: iter(chunks))
         else:
-            repository.put_blob(layer.descriptor, lambda: iter(source.open(progress)))
+            upload.put(layer.descriptor, lambda: iter(source.open(transfer.packer, progress)))
     return Placed(layer=layer, action=Action.UPLOADED, why=one.why)
 
 
-def _stream(one: Wanted, spooled: Spooled, progress: Progress, transfer: Transfer) -> Placed:
+def _stream(
+    one: Wanted, upload: Upload, spooled: Spooled, progress: Progress, transfer: Transfer
+) -> Placed:
     """Send a layer that is larger than memory: its digest is known when it has gone."""
     source = one.source
     last = spooled.stream
@@ -197,10 +210,10 @@ def _stream(one: Wanted, spooled: Spooled, progress: Progress, transfer: Transfe
         nonlocal last
         if attempts:
             return attempts.pop()
-        last = source.open(progress)
+        last = source.open(transfer.packer, progress)
         return last
 
-    transfer.repository.stream_blob(source.media_type, open_stream)
+    upload.stream(source.media_type, open_stream)
     return Placed(layer=last.layer(), action=Action.UPLOADED, why=one.why)
 
 
@@ -229,13 +242,16 @@ def _parallel(
     workers: int, things: Sequence[T], work: Callable[[T], R], cancel: Cancellation
 ) -> list[R]:
     """`work` on every thing, in order of results; the first error ends it all and is raised."""
-    if not things:
-        return []
-    pool = ThreadPoolExecutor(max(1, min(workers, len(things))), thread_name_prefix="regpush")
+    with _workers(workers, cancel) as pool:
+        return _results([pool.submit(work, thing) for thing in things])
+
+
+@contextmanager
+def _workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose work ends before the block does, early if the block fails."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="regpush")
     try:
-        futures = [pool.submit(work, thing) for thing in things]
-        _wait(futures)
-        return [future.result() for future in futures]
+        yield pool
     except BaseException:
         # The others must not go on sending; `cancel` reaches them between two blocks.
         cancel.cancel()
@@ -244,7 +260,9 @@ def _parallel(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _wait(futures: Sequence[Future[R]]) -> None:
+def _results(futures: Sequence[Future[R]]) -> list[R]:
+    """All results, or the first failure."""
     done, _ = wait(futures, return_when=FIRST_EXCEPTION)
     for future in done:
         future.result()
+    return [future.result() for future in futures]

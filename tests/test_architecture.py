@@ -23,6 +23,7 @@ ORDER = [
     "sources",
     "archive",
     "compression",
+    "packer",
     "image",
     "generated",
     "reuse",
@@ -52,6 +53,7 @@ ONLY_IN = {
     "rich": "cli",
     "isal": "compression",
     "zstandard": "compression",
+    "deflate": "compression",
     "sqlite3": ("index", "sources"),
     "pathspec": "sources",
 }

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regpush.archive import BLOCK, ArchiveOptions, Parents, header, pack
+from regpush.archive import ArchiveOptions, Parents, header
 from regpush.closure import Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError
 from regpush.filesystem import blocks, walk
+from tests.packing import BLOCK, pack
 
 NAMES = st.lists(
     st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=60),
@@ -119,7 +120,7 @@ def stored(root: Path, at: str, profile=Profile.STORE, **more) -> Item:
 
 
 def packed(*items, options=None) -> bytes:
-    cut = [bytes(block) for block in pack(items, options or ArchiveOptions())]
+    cut = list(pack(items, options or ArchiveOptions()))
     assert all(len(block) == BLOCK for block in cut[:-1])
     assert 0 < len(cut[-1]) <= BLOCK
     return b"".join(cut)

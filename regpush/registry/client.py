@@ -9,6 +9,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -34,10 +35,10 @@ from regpush.registry.protocol import (
     upload_location,
 )
 from regpush.registry.retry import Policy, RetryableError
-from regpush.registry.uploads import BlobStream, Uploads
+from regpush.registry.uploads import BlobStream, Upload, Uploads
 from regpush.settings import Settings
 
-__all__ = ["Access", "BlobStream", "Client", "Manifest", "Repository"]
+__all__ = ["Access", "BlobStream", "Client", "Manifest", "Repository", "Upload"]
 
 MANIFEST_LIMIT = 4 << 20
 """Bytes of a manifest at most: what registries must accept, and many accept no more."""
@@ -107,6 +108,7 @@ class Client:
         self._given_for: str | None = None
         ca_files = tuple(f for f in (options.ca_file, settings.ca_file) if f)
         connections = max(options.jobs + 4, _CONNECTIONS)
+        self._ahead = ThreadPoolExecutor(options.jobs, thread_name_prefix="regpush-ahead")
         self._exchange = Exchange(connections=connections, ca_files=ca_files, cancel=cancel)
         # Sessions are given up also, and above all, after a cancellation.
         self._farewell = Exchange(
@@ -125,6 +127,7 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ahead.shutdown()
         self._exchange.__exit__(kind, error, trace)
         self._farewell.__exit__(kind, error, trace)
 
@@ -157,7 +160,7 @@ class Client:
                     credentials=lambda: self._credentials(reference),
                 )
                 self._repositories[key] = Repository(
-                    api, self._retry, count=self._count, notify=self._notify
+                    api, self._retry, count=self._count, notify=self._notify, ahead=self._ahead
                 )
             return self._repositories[key]
 
@@ -181,11 +184,18 @@ class Repository:
     """
 
     def __init__(
-        self, api: Api, retry: Policy, *, count: Callable[[int], None], notify: Listener
+        self,
+        api: Api,
+        retry: Policy,
+        *,
+        count: Callable[[int], None],
+        notify: Listener,
+        ahead: Executor,
     ) -> None:
         self._api = api
         self._retry = retry
         self._count = count
+        self._ahead = ahead
         self._uploads = Uploads(api, retry, exists=self._head_blob, count=count, notify=notify)
 
     @property
@@ -247,6 +257,10 @@ class Repository:
         except (AuthError, RefusedError, RetryableError):
             pass  # mounting is only ever a saving
         return False
+
+    def upload(self) -> Upload:
+        """The upload of a blob, begun before its bytes are there."""
+        return Upload(self._uploads, self._ahead)
 
     def put_blob(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
         """Send a blob. `open_body` is called for each attempt and gives the same bytes each time.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from regpush.archive import ArchiveOptions, pack
+from regpush.archive import ArchiveOptions
 from regpush.cancel import Cancellation
 from regpush.closure import Closure, Role, Scheme
 from regpush.entry import Entry, Kind, Profile, TreeHash
@@ -20,6 +20,7 @@ from regpush.errors import CancelledError, SourceError, UsageError
 from regpush.events import Note, TargetResolved
 from regpush.options import SourceOptions
 from regpush.sources import resolve
+from tests.packing import pack
 from tests.sources.conftest import Resolved, Write, take
 
 APP = {
@@ -115,9 +116,7 @@ def test_packing_agrees_with_the_identities(write: Write, root_dir: str, preserv
     root = write(files)
     closure = take(root, root_dir=root_dir, preserve=preserve).closure
     options = ArchiveOptions(profile=closure.profile)
-    with tarfile.open(
-        fileobj=io.BytesIO(b"".join(map(bytes, pack(closure.items, options))))
-    ) as tar:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pack(closure.items, options)))) as tar:
         for path, content in files.items():
             member = tar.extractfile(f"{root_dir}/{path}".strip("/"))
             assert member is not None
