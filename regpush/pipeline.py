@@ -7,6 +7,7 @@ thread, report by events, and stop within moments of `Cancellation.cancel`.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,20 +23,13 @@ from regpush.layers import Spool
 from regpush.options import Compression, PushOptions, Reuse
 from regpush.packer import Packer
 from regpush.prepare import Prepared, Run, prepare, tags_to_move
+from regpush.publish import move_tags, push_config, push_manifest, verify
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client
 from regpush.report import LayerReport, PushResult, Tense
 from regpush.reuse import BlobStore, DryRun, Placed, lacks_recipes
 from regpush.settings import Settings
-from regpush.transfer import (
-    Transfer,
-    Wanted,
-    by_content,
-    find_layers,
-    move_tags,
-    place_layers,
-    push_image,
-)
+from regpush.transfer import Transfer, Wanted, by_content, find_layers, place_layers
 
 
 def push(
@@ -55,14 +49,17 @@ def push(
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run)
         placed = _unchanged(prepared, run)
-        if not placed:
+        if placed:
+            image, new = _build([one.layer for one in placed], prepared), False
+        else:
             with _transfer(prepared, run, run.repository) as transfer:
-                placed = place_layers(prepared.wanted, transfer)
-        image = _build([one.layer for one in placed], prepared)
-        check = run.options.registry.check
-        lost = check and not run.repository.has_blob(image.config_descriptor)
-        if lost or not prepared.holds(image, run.repository):
-            push_image(image, run.repository)
+                placed, (image, new) = place_layers(
+                    prepared.wanted, transfer, lambda layers: _assemble(layers, prepared, run)
+                )
+        if new:
+            push_manifest(image, run.repository)
+        if new and not run.tags:
+            verify(run.repository, str(image.descriptor.digest), image.descriptor.digest)
         run.cancel.check()
         move_tags(image, run.repository, run.tags, prepared.tags_of(image), notify)
         # Only what this run made itself: what it reused is the word of others, and stays there.
@@ -101,6 +98,20 @@ def plan(
             return _result(None, prepared, placed, run, Tense.PLANNED)
         image = _build([one.layer for one in known], prepared)
         return _result(image, prepared, known, run, Tense.PLANNED)
+
+
+def _assemble(layers: Sequence[Layer], prepared: Prepared, run: Run) -> tuple[Image, bool]:
+    """The image of `layers`, whose config is sent, and whether its manifest must be too.
+
+    An image that was seen in the repository stands there, config and all, if that is believed.
+    """
+    image = _build(layers, prepared)
+    if prepared.holds(image, run.repository) and not (
+        run.options.registry.check and not run.repository.has_blob(image.config_descriptor)
+    ):
+        return image, False
+    push_config(image, run.repository)
+    return image, True
 
 
 @contextmanager
@@ -178,6 +189,7 @@ def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transf
             compression=layers.compression,
             jobs=run.options.registry.jobs,
             packer=packer,
+            slots=threading.Semaphore(run.options.registry.jobs),
             spool=Spool(),
             notify=run.notify,
             cancel=run.cancel,

@@ -113,6 +113,7 @@ def prepare(target: str, run: Run) -> Prepared:
         return closure.with_items((item,)) if item else closure, image_options
 
     def look() -> Past:
+        run.client.open_ahead(run.reference)
         if options.layers.reuse is Reuse.NONE:
             return look_at_tags(run.repository, run.tags)
         return look_back(run.repository, run.tags, others, platform.result, run.notify)

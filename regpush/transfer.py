@@ -1,22 +1,19 @@
-"""The schedule of a push: layers, config, manifest by digest, and tags when all else stands.
-
-Nothing is tagged before every blob is in the registry and the manifest was read back from it.
-"""
+"""The schedule of a push's layers: who asks, who packs, who sends, and when."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from regpush.cancel import Cancellation
-from regpush.digest import Digest
-from regpush.errors import CancelledError, VerificationError
-from regpush.events import Action, LayerDone, LayerProgress, Listener, TagMoved
-from regpush.image import Image
-from regpush.layers import LayerSource, Progress, Spool, Spooled
+from regpush.errors import RegpushError
+from regpush.events import Action, LayerDone, LayerProgress, Listener
+from regpush.image import Layer
+from regpush.layers import LayerSource, LayerStream, Progress, Spool, Spooled
 from regpush.options import Compression
 from regpush.packer import Packer
 from regpush.registry.client import BlobStream, Repository, Upload
@@ -31,6 +28,9 @@ from regpush.reuse import (
 
 HEADS = 16
 """Blobs asked for at a time: an answer costs the registry little and a link its round trip."""
+
+PACKERS_PER_JOB = 2
+"""Layers in hand for each one that is sent: the next is packed while a round trip lasts."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,7 +51,8 @@ class Transfer:
 
     `store`: where layers are looked for, `repository` or a dry run over it. `content`: the
     images to look for a layer's diff ID in, empty where recipes do.
-    `compression`: what the user asked for, None where any will do.
+    `compression`: what the user asked for, None where any will do. `slots`: one for each
+    layer that is sent at a time.
     """
 
     repository: Repository
@@ -59,37 +60,69 @@ class Transfer:
     content: Sequence[PreviousImage]
     compression: Compression | None
     jobs: int
+    slots: threading.Semaphore
     packer: Packer
     spool: Spool
     notify: Listener
     cancel: Cancellation
 
 
-def place_layers(wanted: Sequence[Wanted], transfer: Transfer) -> list[Placed]:
+def place_layers(
+    wanted: Sequence[Wanted], transfer: Transfer, then: Callable[[Sequence[Layer]], T]
+) -> tuple[list[Placed], T]:
     """Bring every layer into the repository: by asking, by mounting, by sending.
 
-    What nobody can know is sent at once, by `jobs` workers, the largest first, while the
-    registry is asked for all the others. The first failure stops everything and is raised.
+    What nobody can know is packed and sent at once, the largest first, while the registry is
+    asked for all the others. `then` is called, in another thread, when it is clear what all
+    layers are, bottom first, while some are still on their way; what it returns is given too.
+    The first failure stops everything and is raised.
     """
     with (
-        _workers(transfer.jobs, transfer.cancel) as senders,
+        _workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
         _workers(HEADS, transfer.cancel) as askers,
     ):
+        roll = _Roll(len(wanted), lambda layers: askers.submit(then, layers))
 
         def find_or_send(one: Wanted) -> Placed:
-            if there := _find(one, transfer.repository):
-                _tell(one, there, transfer)
-                return there
-            return senders.submit(_send, one, transfer).result()
+            if not (there := _find(one, transfer.repository)):
+                return senders.submit(_send, one, transfer, roll).result()
+            roll.note(one.source.index, there.layer)
+            _tell(one, there, transfer)
+            return there
 
         placing: dict[int, Future[Placed]] = {}
         for one in sorted(wanted, key=lambda one: -one.source.size):
-            index = one.source.index
-            if one.candidates:
-                placing[index] = askers.submit(find_or_send, one)
-            else:
-                placing[index] = senders.submit(_send, one, transfer)
-        return _results([placing[one.source.index] for one in wanted])
+            placing[one.source.index] = (
+                askers.submit(find_or_send, one)
+                if one.candidates
+                else senders.submit(_send, one, transfer, roll)
+            )
+        placed = _results([placing[one.source.index] for one in wanted])
+        return placed, roll.complete().result()
+
+
+class _Roll(Generic[T]):
+    """The layers as it becomes known what they are, and what is done as soon as all are."""
+
+    def __init__(self, count: int, then: Callable[[Sequence[Layer]], Future[T]]) -> None:
+        self._lock = threading.Lock()
+        self._count = count
+        self._then = then
+        self._layers: dict[int, Layer] = {}
+        self._done: Future[T] | None = None
+
+    def note(self, index: int, layer: Layer) -> None:
+        """Layer `index`, from the bottom, is `layer`; said again, it changes nothing."""
+        with self._lock:
+            self._layers[index] = layer
+            if self._done is None and len(self._layers) == self._count:
+                self._done = self._then([self._layers[i] for i in range(self._count)])
+
+    def complete(self) -> Future[T]:
+        """What was begun when the last layer was noted."""
+        if self._done is None:
+            raise RegpushError("a layer was placed without being noted: report this bug")
+        return self._done
 
 
 def find_layers(
@@ -99,64 +132,15 @@ def find_layers(
     return _parallel(HEADS, wanted, lambda one: _find(one, store), cancel)
 
 
-def push_image(image: Image, repository: Repository) -> None:
-    """Send config and manifest, the latter by digest, and read it back.
-
-    Raises VerificationError where the registry then holds anything else.
-    """
-    config = image.config_descriptor
-    if not repository.has_blob(config):
-        repository.put_blob(config, lambda: iter((image.config,)))
-    digest = str(image.descriptor.digest)
-    repository.put_manifest(image.manifest, image.descriptor.media_type, digest)
-    verify(repository, digest, image.descriptor.digest)
-
-
-def move_tags(
-    image: Image,
-    repository: Repository,
-    tags: Sequence[str],
-    there: Collection[str],
-    notify: Listener,
-) -> None:
-    """Let `tags` name `image`, but those of `there`, which do already; read each back.
-
-    Raises CancelledError naming the tags that may have moved.
-    """
-    digest = image.descriptor.digest
-    begun: list[str] = []
-    for tag in tags:
-        if tag not in there:
-            begun.append(tag)
-            try:
-                repository.put_manifest(image.manifest, image.descriptor.media_type, tag)
-                verify(repository, tag, digest)
-            except CancelledError as error:
-                raise CancelledError(
-                    f"cancelled while tags were moved: {', '.join(begun)} may name {digest}"
-                ) from error
-        changed = tag in begun
-        notify(TagMoved(image=repository.name, tag=tag, digest=str(digest), changed=changed))
-
-
-def verify(repository: Repository, reference: str, digest: Digest) -> None:
-    """Raise VerificationError unless `reference` is `digest` in the registry."""
-    got = repository.head_manifest(reference)
-    if got != digest:
-        raise VerificationError(
-            f"{repository.name}: {reference} reads back as {got or 'nothing'} after {digest} "
-            "was pushed; did someone else push the same tag?"
-        )
-
-
 def _find(one: Wanted, store: BlobStore) -> Placed | None:
     placed = place(one.candidates, store)
     return placed and replace(placed, layer=one.source.described(placed.layer))
 
 
-def _send(one: Wanted, transfer: Transfer) -> Placed:
+def _send(one: Wanted, transfer: Transfer, roll: _Roll[T]) -> Placed:
     placed = by_content(one, transfer) if transfer.content else None
-    placed = placed or _anew(one, transfer)
+    placed = placed or _anew(one, transfer, lambda layer: roll.note(one.source.index, layer))
+    roll.note(one.source.index, placed.layer)
     _tell(one, placed, transfer)
     return placed
 
@@ -173,36 +157,39 @@ def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
     return replace(placed, layer=stream.as_read(placed.layer), why=why)
 
 
-def _anew(one: Wanted, transfer: Transfer) -> Placed:
-    """Pack, compress and hash the layer, and send what the registry turns out not to hold."""
+def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Placed:
+    """Pack, compress and hash the layer, and send what the registry turns out not to hold.
+
+    `known` is told what the layer is before it is sent, if that is known by then.
+    """
     source, repository = one.source, transfer.repository
     progress = _progress(source, transfer)
-    with (
-        repository.upload() as upload,
-        Spooled(source.open(transfer.packer, progress), transfer.spool) as spooled,
-    ):
+
+    def again() -> LayerStream:
+        return source.open(transfer.packer, progress)
+
+    with repository.upload() as upload, Spooled(again(), transfer.spool) as spooled:
         if not spooled.whole:
             if not transfer.content:
-                return _stream(one, upload, spooled, progress, transfer)
+                with transfer.slots:
+                    return _stream(one, upload, spooled, again)
             # Likely there under another name: reading it again is cheaper than sending it.
             for _ in spooled:
                 pass
         layer = spooled.stream.layer()
+        known(layer)
         if repository.has_blob(layer.descriptor):
             return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
-        chunks = spooled.chunks
-        if spooled.whole:
-            upload.put(layer.descriptor, lambda: iter(chunks))
-        else:
-            upload.put(layer.descriptor, lambda: iter(source.open(transfer.packer, progress)))
+        with transfer.slots:
+            chunks = spooled.chunks if spooled.whole else None
+            upload.put(layer.descriptor, lambda: iter(again() if chunks is None else chunks))
     return Placed(layer=layer, action=Action.UPLOADED, why=one.why)
 
 
 def _stream(
-    one: Wanted, upload: Upload, spooled: Spooled, progress: Progress, transfer: Transfer
+    one: Wanted, upload: Upload, spooled: Spooled, again: Callable[[], LayerStream]
 ) -> Placed:
     """Send a layer that is larger than memory: its digest is known when it has gone."""
-    source = one.source
     last = spooled.stream
     attempts: list[BlobStream] = [spooled]
 
@@ -210,10 +197,10 @@ def _stream(
         nonlocal last
         if attempts:
             return attempts.pop()
-        last = source.open(transfer.packer, progress)
+        last = again()
         return last
 
-    upload.stream(source.media_type, open_stream)
+    upload.stream(one.source.media_type, open_stream)
     return Placed(layer=last.layer(), action=Action.UPLOADED, why=one.why)
 
 

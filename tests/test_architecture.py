@@ -32,6 +32,7 @@ ORDER = [
     "registry",
     "previous",
     "transfer",
+    "publish",
     "prepare",
     "report",
     "pipeline",

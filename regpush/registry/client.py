@@ -141,20 +141,33 @@ class Client:
         """Bytes of blobs and manifests sent so far, failed attempts included."""
         return self._uploaded.total
 
+    def open_ahead(self, reference: Reference) -> None:
+        """Begin connections to the registry of `reference`, for the requests that will follow.
+
+        Waits for no more than the name to be resolved; what fails shows when it is needed.
+        """
+        with self._lock:
+            host = self._host(reference)
+        self._exchange.open_ahead(host.origin, _CONNECTIONS // 2)
+
+    def _host(self, reference: Reference) -> Host:
+        if reference.registry not in self._hosts:
+            self._hosts[reference.registry] = Host(
+                reference, self._options, self._exchange, self._cancel
+            )
+        return self._hosts[reference.registry]
+
     def repository(self, reference: Reference, access: Access) -> Repository:
         """The repository of `reference`; its tag and digest mean nothing here. Sends nothing."""
         key = (reference.name, access)
         with self._lock:
             self._given_for = self._given_for or reference.registry
-            if reference.registry not in self._hosts:
-                self._hosts[reference.registry] = Host(
-                    reference, self._options, self._exchange, self._cancel
-                )
+            host = self._host(reference)
             if key not in self._repositories:
                 api = Api(
                     name=reference.name,
                     scope=Scope(reference.repository, access.value),
-                    host=self._hosts[reference.registry],
+                    host=host,
                     exchange=self._exchange,
                     farewell=self._farewell,
                     credentials=lambda: self._credentials(reference),
@@ -299,10 +312,11 @@ class Repository:
         manifest = self.get_manifest(reference)
         return manifest.digest if manifest else None
 
-    def put_manifest(self, data: bytes, media_type: str, reference: str) -> None:
+    def put_manifest(self, data: bytes, media_type: str, reference: str) -> Digest | None:
         """Store a manifest or index under a tag or its digest.
 
-        Raises VerificationError where the registry says that it got something else.
+        Gives the digest that the registry says it stored, None where it does not say. Raises
+        VerificationError where it says that it got something else.
         """
         doing = f"pushing the manifest {reference}"
         if len(data) > MANIFEST_LIMIT:
@@ -323,12 +337,14 @@ class Repository:
             self._count(len(data))
             return reply
 
-        digest = self._retry.run(put).header("docker-content-digest")
-        if digest and not _matches(Digest.parse(digest), data):
+        said = self._retry.run(put).header("docker-content-digest")
+        digest = Digest.parse(said) if said else None
+        if digest and not _matches(digest, data):
             raise VerificationError(
                 f"{self.name}: the registry stored the manifest {reference} as {digest}, "
                 "which is not what was sent"
             )
+        return digest
 
     def list_tags(self) -> tuple[str, ...]:
         """Up to 1000 tags, in the registry's order; none where it does not tell."""
