@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from regpush.cancel import Cancellation
-from regpush.errors import RegpushError
 from regpush.events import Action, LayerDone, LayerProgress, Listener
 from regpush.image import Layer
 from regpush.layers import LayerSource, LayerStream, Progress, Spool, Spooled
@@ -26,7 +25,7 @@ from regpush.reuse import (
     place,
 )
 
-HEADS = 16
+HEADS = 12
 """Blobs asked for at a time: an answer costs the registry little and a link its round trip."""
 
 PACKERS_PER_JOB = 2
@@ -73,56 +72,59 @@ def place_layers(
     """Bring every layer into the repository: by asking, by mounting, by sending.
 
     What nobody can know is packed and sent at once, the largest first, while the registry is
-    asked for all the others. `then` is called, in another thread, when it is clear what all
-    layers are, bottom first, while some are still on their way; what it returns is given too.
-    The first failure stops everything and is raised.
+    asked for all the others. `then` is called, in another thread, as soon as it can be told
+    what all layers will be, bottom first, and once more if it turned out otherwise; what it
+    returned last is given too. The first failure stops everything and is raised.
     """
     with (
         _workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
         _workers(HEADS, transfer.cancel) as askers,
     ):
-        roll = _Roll(len(wanted), lambda layers: askers.submit(then, layers))
+        roll = _Roll(len(wanted), lambda layers: senders.submit(then, layers))
 
         def find_or_send(one: Wanted) -> Placed:
-            if not (there := _find(one, transfer.repository)):
-                return senders.submit(_send, one, transfer, roll).result()
-            roll.note(one.source.index, there.layer)
-            _tell(one, there, transfer)
-            return there
+            if there := _find(one, transfer.repository):
+                _tell(one, there, transfer)
+                return there
+            return senders.submit(_send, one, transfer, roll).result()
 
         placing: dict[int, Future[Placed]] = {}
-        for one in sorted(wanted, key=lambda one: -one.source.size):
-            placing[one.source.index] = (
-                askers.submit(find_or_send, one)
-                if one.candidates
-                else senders.submit(_send, one, transfer, roll)
-            )
+        largest_first = sorted(wanted, key=lambda one: -one.source.size)
+        for one in largest_first:
+            if not one.candidates:
+                placing[one.source.index] = senders.submit(_send, one, transfer, roll)
+        for one in largest_first:
+            if one.candidates:
+                roll.note(one.source.index, one.source.described(one.candidates[0].layer))
+                placing[one.source.index] = askers.submit(find_or_send, one)
         placed = _results([placing[one.source.index] for one in wanted])
-        return placed, roll.complete().result()
+        return placed, roll.settle([one.layer for one in placed]).result()
 
 
 class _Roll(Generic[T]):
-    """The layers as it becomes known what they are, and what is done as soon as all are."""
+    """What the layers will be, as it becomes known, and what is begun when all are."""
 
     def __init__(self, count: int, then: Callable[[Sequence[Layer]], Future[T]]) -> None:
         self._lock = threading.Lock()
         self._count = count
         self._then = then
         self._layers: dict[int, Layer] = {}
-        self._done: Future[T] | None = None
+        self._begun: tuple[Sequence[Layer], Future[T]] | None = None
 
     def note(self, index: int, layer: Layer) -> None:
-        """Layer `index`, from the bottom, is `layer`; said again, it changes nothing."""
+        """Layer `index`, from the bottom, will likely be `layer`."""
         with self._lock:
             self._layers[index] = layer
-            if self._done is None and len(self._layers) == self._count:
-                self._done = self._then([self._layers[i] for i in range(self._count)])
+            if len(self._layers) < self._count or self._begun:
+                return
+            layers = [self._layers[i] for i in range(self._count)]
+            self._begun = layers, self._then(layers)
 
-    def complete(self) -> Future[T]:
-        """What was begun when the last layer was noted."""
-        if self._done is None:
-            raise RegpushError("a layer was placed without being noted: report this bug")
-        return self._done
+    def settle(self, layers: Sequence[Layer]) -> Future[T]:
+        """What was begun with `layers`, or is now, if they were expected to be others."""
+        if self._begun and self._begun[0] == layers:
+            return self._begun[1]
+        return self._then(layers)
 
 
 def find_layers(
@@ -140,7 +142,6 @@ def _find(one: Wanted, store: BlobStore) -> Placed | None:
 def _send(one: Wanted, transfer: Transfer, roll: _Roll[T]) -> Placed:
     placed = by_content(one, transfer) if transfer.content else None
     placed = placed or _anew(one, transfer, lambda layer: roll.note(one.source.index, layer))
-    roll.note(one.source.index, placed.layer)
     _tell(one, placed, transfer)
     return placed
 

@@ -107,7 +107,8 @@ class Client:
         self._given = from_options(options)
         self._given_for: str | None = None
         ca_files = tuple(f for f in (options.ca_file, settings.ca_file) if f)
-        connections = max(options.jobs + 4, _CONNECTIONS)
+        # No request ever waits for another's connection: askers, packers, sessions ahead.
+        connections = _CONNECTIONS + 4 * options.jobs
         self._ahead = ThreadPoolExecutor(options.jobs, thread_name_prefix="regpush-ahead")
         self._exchange = Exchange(connections=connections, ca_files=ca_files, cancel=cancel)
         # Sessions are given up also, and above all, after a cancellation.
@@ -148,7 +149,7 @@ class Client:
         """
         with self._lock:
             host = self._host(reference)
-        self._exchange.open_ahead(host.origin, _CONNECTIONS // 2)
+        self._exchange.open_ahead(host.origin, _CONNECTIONS)
 
     def _host(self, reference: Reference) -> Host:
         if reference.registry not in self._hosts:

@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -138,10 +139,10 @@ def _translated() -> Iterator[None]:
 class _Backend(httpcore.NetworkBackend):
     def __init__(self, cancel: Cancellation) -> None:
         self._cancel = cancel
-        self._ahead: dict[tuple[str, int], list[_Begun]] = {}
+        self._ahead: dict[tuple[str, int], deque[_Begun]] = {}
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
-        begun = self._ahead.setdefault((host, port), [])
+        begun = self._ahead.setdefault((host, port), deque())
         with suppress(OSError, UnicodeError):  # whoever needs a connection is told why not
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM
@@ -156,15 +157,15 @@ class _Backend(httpcore.NetworkBackend):
 
     def _begun(self, host: str, port: int, timeout: float | None) -> socket.socket | None:
         """A connection that was begun ahead and is still good, if there is one."""
-        waiting = self._ahead.get((host, port), [])
-        while waiting:
-            begun = waiting.pop(0)
-            try:
-                if begun.is_fresh:
+        waiting = self._ahead.get((host, port), deque())
+        with suppress(IndexError):  # none is left
+            while True:
+                begun = waiting.popleft()
+                if not begun.is_fresh:
+                    begun.sock.close()
+                    continue
+                with suppress(OSError, httpcore.ConnectTimeout):
                     return _finish(begun.sock, timeout, self._cancel)
-            except (OSError, httpcore.ConnectTimeout):
-                continue
-            begun.sock.close()
         return None
 
     def connect_tcp(
