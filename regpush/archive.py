@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import os
 import struct
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,9 +20,9 @@ from functools import cache
 from typing import Any
 
 from regpush.closure import Identity, Item, Role, Scheme
-from regpush.entry import HEAD, Entry, Kind, Profile, TreeHash
+from regpush.entry import HEAD, Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError, printable
-from regpush.filesystem import GuardedFile, read_whole
+from regpush.filesystem import GuardedFile, open_ahead, read_whole
 
 RECIPE_VERSION = 1
 """Stands in every recipe; raised whenever the same items would give other bytes."""
@@ -30,7 +32,10 @@ _USTAR = b"ustar\x0000"
 _ROOM = 512
 _MTIME = 1
 _MTIME_FIELD = b"%011o\0" % _MTIME
+_MAGIC_AND_OWNERS = _USTAR + bytes(32 + 32 + 8 + 8)
+_LAST = bytes(12)
 _TYPE = {Kind.FILE: b"0", Kind.HARDLINK: b"1", Kind.SYMLINK: b"2", Kind.DIRECTORY: b"5"}
+_AHEAD = 16  # files opened before it is their turn
 _ZEROS = bytes(_ROOM)
 _END = bytes(2 * _ROOM)
 
@@ -105,10 +110,13 @@ def _written(
     block = yield 0
     page = _Page(block)
     last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
-    for entry, tree, look in _members(items, options, trees):
+    opened = _opened_ahead(_members(items, options, trees))
+    for (entry, tree, look), fd in opened:
         if entry.path == last.path:
             # A parent that an item of this layer holds itself; any other twin is a conflict.
             if tree or entry.kind is not Kind.DIRECTORY or last.kind is not Kind.DIRECTORY:
+                if fd >= 0:
+                    os.close(fd)
                 raise SourceError(f"two items own the same path: /{printable(entry.path)}")
             continue
         last = entry
@@ -124,16 +132,16 @@ def _written(
         elif page.has_room(len(head) + entry.size + _ROOM):
             page.write(head)
             view = page.take(entry.size)
-            read_whole(entry, content, view)
+            read_whole(entry, content, fd, view)
             page.write(_padding(entry.size))
             if look:
                 look(entry, bytes(view[:HEAD]))
             if tree:
                 tree.add(entry, hashlib.sha256(view).digest())
         else:
-            yield from page.put(head)
             digest = hashlib.sha256() if tree else None
-            with GuardedFile(entry, content) as file:
+            with GuardedFile(entry, content, fd) as file:
+                yield from page.put(head)
                 if look:
                     look(entry, file.head())
                 while True:
@@ -226,6 +234,28 @@ def _members(
     return heapq.merge(_store_items(items), *opened, above, key=_sort_key)
 
 
+def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
+    """Each member and the descriptor of its file, -1 where it has none; the taker closes it.
+
+    The next files are opened, and asked of the disk, a little before it is their turn: from a
+    cold disk small files come twice as fast.
+    """
+    waiting: deque[tuple[_Member, int]] = deque()
+    try:
+        for member in members:
+            content = member[0].content
+            fd = open_ahead(content) if isinstance(content, OnDisk) else -1
+            waiting.append((member, fd))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for _, fd in waiting:
+            if fd >= 0:
+                os.close(fd)
+
+
 def _hash_of_parents(item: Item) -> TreeHash:
     tree = TreeHash()
     for parent in item.parents:
@@ -287,46 +317,40 @@ def header(entry: Entry) -> bytes:
         plain = bool(prefix)
     if not plain:
         return _pax(entry, entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path)
-    if prefix or entry.link:
-        return _ustar(
-            entry, name, prefix, entry.link, uid=entry.uid, gid=entry.gid, size=entry.size
-        )
-    # Nearly all headers differ in name and size alone.
-    before, after, total = _frame(_TYPE[entry.kind], entry.mode, entry.uid, entry.gid)
-    size = b"%011o" % entry.size
-    return b"%b%b%b\0%b%06o\0 %b" % (
-        name.ljust(100, b"\0"), before, size, _MTIME_FIELD, total + sum(name) + sum(size), after
-    )  # fmt: skip
-
-
-@cache
-def _frame(kind: bytes, mode: int, uid: int, gid: int) -> tuple[bytes, bytes, int]:
-    """A header without name, size and checksum: what precedes the size, what follows, its sum."""
-    block = _block(
-        name=b"", mode=mode, uid=uid, gid=gid, size=0, mtime=_MTIME, kind=kind, link=b"",
-        prefix=b"",
-    )  # fmt: skip
-    blank = block[:148] + b" " * 8 + block[156:]
-    return block[100:124], block[156:], sum(blank) - sum(b"%011o" % 0)
+    return _ustar(entry, name, prefix, entry.link, uid=entry.uid, gid=entry.gid, size=entry.size)
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:
     """Cut a long name at the first slash that leaves at most 155 and 100 bytes, or not at all."""
-    cut = name.find(b"/", 1)
-    while 0 < cut <= 155:
-        if len(name) - cut - 1 <= 100 and cut + 1 < len(name):
-            return name[:cut], name[cut + 1 :]
-        cut = name.find(b"/", cut + 1)
+    cut = name.find(b"/", max(len(name) - 101, 1))
+    if 0 < cut <= 155 and cut + 1 < len(name):
+        return name[:cut], name[cut + 1 :]
     return b"", name
 
 
 def _ustar(
     entry: Entry, name: bytes, prefix: bytes, link: bytes, *, uid: int, gid: int, size: int
 ) -> bytes:
-    return _block(
-        name=name, mode=entry.mode, uid=uid, gid=gid, size=size, mtime=_MTIME,
-        kind=_TYPE[entry.kind], link=link, prefix=prefix,
+    """A header block: what nearly all have in common, and the rest put in."""
+    kind = _TYPE[entry.kind]
+    owned, total = _frame(kind, entry.mode, uid, gid)
+    size_field = b"%011o" % size
+    total += sum(name) + sum(size_field) + sum(link) + sum(prefix)
+    return b"%b%b%b\0%b%06o\0 %b%b%b%b%b" % (
+        name.ljust(100, b"\0"), owned, size_field, _MTIME_FIELD, total, kind,
+        link.ljust(100, b"\0"), _MAGIC_AND_OWNERS, prefix.ljust(155, b"\0"), _LAST,
     )  # fmt: skip
+
+
+@cache
+def _frame(kind: bytes, mode: int, uid: int, gid: int) -> tuple[bytes, int]:
+    """The fields of mode and owner; and the checksum of a header with nothing else in it."""
+    block = _block(
+        name=b"", mode=mode, uid=uid, gid=gid, size=0, mtime=_MTIME, kind=kind, link=b"",
+        prefix=b"",
+    )  # fmt: skip
+    without_checksum = block[:148] + b" " * 8 + block[156:]
+    return block[100:124], sum(without_checksum) - sum(b"%011o" % 0)
 
 
 def _block(

@@ -5,6 +5,7 @@ Everything is bytes: names on disk have no encoding. Nothing follows a symbolic 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -18,6 +19,7 @@ from regpush.errors import SourceError, printable
 
 # NONBLOCK: a file that became a FIFO meanwhile must not hold us up.
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
+_AHEAD = 4 << 20  # bytes of a file that the disk is asked for ahead
 
 
 def walk(
@@ -175,21 +177,34 @@ def _link(entries: list[Entry], inodes: dict[bytes, tuple[int, int]]) -> list[En
     return linked
 
 
+def open_ahead(content: OnDisk) -> int:
+    """Open a listed file that will soon be read, and have the disk begin; a descriptor.
+
+    Raises SourceError.
+    """
+    try:
+        fd = os.open(content.path, _OPEN)
+        # Only advice: no matter if a FIFO came in the file's place, or this is macOS.
+        with contextlib.suppress(OSError, AttributeError):
+            os.posix_fadvise(fd, 0, _AHEAD, os.POSIX_FADV_WILLNEED)
+    except OSError as error:
+        raise unreadable(content.path, error) from error
+    return fd
+
+
 class GuardedFile:
     """A listed file, opened to be read once, whole, and found unchanged at the end.
 
-    A context manager. `finish` raises SourceError naming the file if it grew, shrank or
-    was written to since it was listed: its length and stat are compared, not trusted.
+    A context manager, which closes the file, `fd` if it was opened already. `finish` raises
+    SourceError naming the file if it grew, shrank or was written to since it was listed: its
+    length and stat are compared, not trusted.
     """
 
-    def __init__(self, entry: Entry, content: OnDisk) -> None:
+    def __init__(self, entry: Entry, content: OnDisk, fd: int | None = None) -> None:
         self._entry = entry
         self._content = content
         self._left = entry.size
-        try:
-            self._fd = os.open(content.path, _OPEN)
-        except OSError as error:
-            raise unreadable(content.path, error) from error
+        self._fd = open_ahead(content) if fd is None else fd
 
     def __enter__(self) -> Self:
         return self
@@ -235,20 +250,18 @@ class GuardedFile:
             raise _changed(self._content.path)
 
 
-def read_whole(entry: Entry, content: OnDisk, view: memoryview) -> None:
-    """Read a listed file into `view`, which has just its size, at one go and under guard.
+def read_whole(entry: Entry, content: OnDisk, fd: int, view: memoryview) -> None:
+    """Read a listed file, opened as `fd`, into `view` of just its size, under guard; close it.
 
     For small files; raises SourceError as `GuardedFile` does.
     """
     try:
-        fd = os.open(content.path, _OPEN)
-        try:
-            count = os.readv(fd, [view])
-            status = os.fstat(fd)
-        finally:
-            os.close(fd)
+        count = os.readv(fd, [view])
+        status = os.fstat(fd)
     except OSError as error:
         raise unreadable(content.path, error) from error
+    finally:
+        os.close(fd)
     if (
         count != entry.size
         or status.st_size != count
