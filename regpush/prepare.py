@@ -25,7 +25,7 @@ from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
 from regpush.reuse import Candidate, by_recipe
 from regpush.settings import Settings
-from regpush.sources import resolve
+from regpush.sources import identify, resolve
 from regpush.strategies.plan import PlanContext
 from regpush.transfer import Wanted
 
@@ -108,6 +108,7 @@ def prepare(target: str, run: Run) -> Prepared:
             target, options.source, run.settings.stores, notify=run.notify, cancel=run.cancel
         )
         platform.set_result(_platform(options.image, closure))
+        closure = identify(closure, run.cancel)
         image_options = _absolute(options.image, closure)
         item = customisation(closure, options.image.symlinks, root=closure.roots[0])
         return closure.with_items((item,)) if item else closure, image_options

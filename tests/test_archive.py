@@ -17,7 +17,8 @@ from regpush.closure import Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError
-from regpush.filesystem import blocks, walk
+from regpush.filesystem import blocks
+from regpush.listing import walk
 
 NAMES = st.lists(
     st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=60),
