@@ -25,7 +25,7 @@ from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
 from regpush.reuse import Candidate, by_recipe
 from regpush.settings import Settings
-from regpush.sources import identify, resolve
+from regpush.sources import Stats, identify, resolve
 from regpush.strategies.plan import PlanContext
 from regpush.transfer import Wanted
 
@@ -34,7 +34,8 @@ from regpush.transfer import Wanted
 class Run:
     """What stays the same from the beginning of a push to its end.
 
-    `tags` are those to move, none for a push by digest. `started` is of `time.monotonic`.
+    `tags` are those to move, none for a push by digest. `started` is of `time.monotonic`,
+    `started_ns` of `time.time_ns`.
     """
 
     reference: Reference
@@ -47,6 +48,7 @@ class Run:
     notify: Listener
     cancel: Cancellation
     started: float = field(default_factory=time.monotonic)
+    started_ns: int = field(default_factory=time.time_ns)
 
     def beside(self, path: str) -> Repository:
         """The repository `path` of the same registry, to read from."""
@@ -108,7 +110,8 @@ def prepare(target: str, run: Run) -> Prepared:
             target, options.source, run.settings.stores, notify=run.notify, cancel=run.cancel
         )
         platform.set_result(_platform(options.image, closure))
-        closure = identify(closure, run.cancel)
+        stats = Stats(run.settings.cache_dir if run.options.cache else None)
+        closure = identify(closure, stats, run.cancel, now_ns=run.started_ns)
         image_options = _absolute(options.image, closure)
         item = customisation(closure, options.image.symlinks, root=closure.roots[0])
         return closure.with_items((item,)) if item else closure, image_options

@@ -18,9 +18,10 @@ from regpush.filesystem import unreadable
 from regpush.options import SourceOptions
 from regpush.settings import StoreLocation
 from regpush.sources import closure_file, directory, store
-from regpush.sources.identity import identify
+from regpush.sources.identity import forget, identify, remember
+from regpush.sources.stats import Stats
 
-__all__ = ["identify", "resolve"]
+__all__ = ["Stats", "forget", "identify", "remember", "resolve"]
 
 _Found: TypeAlias = tuple[str, Closure]
 """What kind of thing a target is, for people, and its closure."""

@@ -19,7 +19,7 @@ from regpush.entry import Entry, Kind, Profile, TreeHash
 from regpush.errors import CancelledError, SourceError, UsageError
 from regpush.events import Note, TargetResolved
 from regpush.options import SourceOptions
-from regpush.sources import identify, resolve
+from regpush.sources import Stats, identify, resolve
 from tests.sources.conftest import Resolved, Write, take
 
 APP = {
@@ -105,7 +105,7 @@ def test_resolving_lists_but_reads_nothing(write: Write) -> None:
     }
     (root / "main.py").write_text("print('goodbye')\n")
     with pytest.raises(SourceError, match=r"main\.py: changed while it was being read"):
-        identify(closure, stop)
+        identify(closure, Stats(None), stop, now_ns=0)
 
 
 def test_what_was_listed_is_what_is_packed(write: Write) -> None:

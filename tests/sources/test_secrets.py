@@ -12,7 +12,7 @@ from regpush.cancel import Cancellation
 from regpush.closure import Closure
 from regpush.errors import UsageError
 from regpush.options import SourceOptions
-from regpush.sources import identify, resolve
+from regpush.sources import Stats, identify, resolve
 from tests.sources.conftest import Write, take
 
 _TEXT = base64.b64encode(hashlib.shake_256(b"no key at all").digest(300)).decode()
@@ -113,7 +113,7 @@ def test_names_are_refused_before_anything_is_read_contents_when_they_are(
             listed()
         return
     with pytest.raises(UsageError, match="looks like a secret"):
-        identify(listed(), stop)
+        identify(listed(), Stats(None), stop, now_ns=0)
     (item,) = listed().items
     assert item.look
     (entry,) = (entry for entry in item.entries() if entry.path == f"app/{path}".encode())
