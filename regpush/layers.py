@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from regpush.archive import Archive, ArchiveOptions
+from regpush.closure import Identity
 from regpush.compression import MEDIA_TYPE
 from regpush.digest import Descriptor, Digest
 from regpush.errors import RegpushError
@@ -123,6 +124,11 @@ class LayerStream:
         """The digest of the uncompressed archive."""
         return Digest("sha256", self._archive.hexdigest())
 
+    @property
+    def identities(self) -> tuple[tuple[str, Identity], ...]:
+        """Path and identity of each item; after the last byte."""
+        return self._items.identities
+
     def layer(self) -> Layer:
         """The record of what was packed; only after the last byte."""
         media_type = self._source.media_type
@@ -136,7 +142,7 @@ class LayerStream:
     def as_read(self, layer: Layer) -> Layer:
         """`layer`, of the same diff ID, as a manifest of ours describes it; after the last byte."""
         source = self._source
-        found = recipe(self._items.identities, source.archive)
+        found = recipe(self.identities, source.archive)
         return annotate(layer, source.planned.items, found, self.uncompressed_size)
 
 

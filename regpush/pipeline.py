@@ -16,19 +16,21 @@ from dataclasses import replace
 from regpush.archive import RECIPE_VERSION
 from regpush.cancel import Cancellation
 from regpush.digest import OCI_MANIFEST
+from regpush.errors import SourceError
 from regpush.events import Action, Listener, ignore
 from regpush.image import Image, Layer, build, check_options
 from regpush.index import Index
 from regpush.layers import Spool
 from regpush.options import Compression, PushOptions, Reuse
 from regpush.packer import Packer
-from regpush.prepare import Prepared, Run, prepare, tags_to_move
+from regpush.prepare import Identify, Prepared, Run, prepare, tags_to_move
 from regpush.publish import move_tags, push_config, push_manifest, verify
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client
 from regpush.report import LayerReport, PushResult, Tense
 from regpush.reuse import BlobStore, DryRun, Placed, lacks_recipes
 from regpush.settings import Settings
+from regpush.sources import Stats, forget, remember
 from regpush.transfer import Transfer, Wanted, by_content, find_layers, place_layers
 
 
@@ -47,12 +49,15 @@ def push(
     moved then, unless the error is about the tags themselves, which are moved last.
     """
     with _run(to, options, settings, notify, cancel) as run:
-        prepared = prepare(target, run)
+        prepared = prepare(target, run, Identify.WHERE_USEFUL)
         placed = _unchanged(prepared, run)
         if placed:
             image, new = _build([one.layer for one in placed], prepared), False
         else:
-            with _transfer(prepared, run, run.repository) as transfer:
+            with (
+                _transfer(prepared, run, run.repository) as transfer,
+                _learning(prepared, run, transfer),
+            ):
                 placed, (image, new) = place_layers(
                     prepared.wanted, transfer, lambda layers: _assemble(layers, prepared, run)
                 )
@@ -84,7 +89,7 @@ def plan(
     packed to find out. Raises as `push` does.
     """
     with _run(to, options, settings, notify, cancel) as run:
-        prepared = prepare(target, run)
+        prepared = prepare(target, run, Identify.ALWAYS)
         placed: list[Placed | None] = list(_unchanged(prepared, run))
         store = DryRun(run.repository, run.beside)
         if not placed:
@@ -98,6 +103,19 @@ def plan(
             return _result(None, prepared, placed, run, Tense.PLANNED)
         image = _build([one.layer for one in known], prepared)
         return _result(image, prepared, known, run, Tense.PLANNED)
+
+
+@contextmanager
+def _learning(prepared: Prepared, run: Run, transfer: Transfer) -> Iterator[None]:
+    """What packing shows of a directory's items goes into the stat index, or out of it."""
+    try:
+        yield
+    except SourceError:
+        forget(prepared.closure, run.stats)
+        raise
+    packed = prepared.closure.identified(transfer.identities)
+    if packed != prepared.closure:
+        remember(packed, run.stats, read_ns=run.started_ns)
 
 
 def _assemble(layers: Sequence[Layer], prepared: Prepared, run: Run) -> tuple[Image, bool]:
@@ -143,6 +161,7 @@ def _run(
             client=client,
             repository=client.repository(reference, Access.PUSH),
             index=index,
+            stats=Stats(settings.cache_dir if options.cache else None),
             notify=notify,
             cancel=stop,
         )
@@ -191,6 +210,7 @@ def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transf
             packer=packer,
             slots=threading.Semaphore(run.options.registry.jobs),
             spool=Spool(),
+            identities={},
             notify=run.notify,
             cancel=run.cancel,
         )

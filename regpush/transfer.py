@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from regpush.cancel import Cancellation
+from regpush.closure import Identity
 from regpush.events import Action, LayerDone, LayerProgress, Listener
 from regpush.image import Layer
 from regpush.layers import LayerSource, LayerStream, Progress, Spool, Spooled
@@ -51,7 +52,7 @@ class Transfer:
     `store`: where layers are looked for, `repository` or a dry run over it. `content`: the
     images to look for a layer's diff ID in, empty where recipes do.
     `compression`: what the user asked for, None where any will do. `slots`: one for each
-    layer that is sent at a time.
+    layer that is sent at a time. `identities`: by path, what packing found items to be.
     """
 
     repository: Repository
@@ -62,6 +63,7 @@ class Transfer:
     slots: threading.Semaphore
     packer: Packer
     spool: Spool
+    identities: dict[str, Identity]
     notify: Listener
     cancel: Cancellation
 
@@ -173,11 +175,12 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
         if not spooled.whole:
             if not transfer.content:
                 with transfer.slots:
-                    return _stream(one, upload, spooled, again)
+                    return _stream(one, upload, spooled, again, transfer.identities)
             # Likely there under another name: reading it again is cheaper than sending it.
             for _ in spooled:
                 pass
         layer = spooled.stream.layer()
+        transfer.identities.update(spooled.stream.identities)
         known(layer)
         if repository.has_blob(layer.descriptor):
             return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
@@ -188,7 +191,11 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
 
 
 def _stream(
-    one: Wanted, upload: Upload, spooled: Spooled, again: Callable[[], LayerStream]
+    one: Wanted,
+    upload: Upload,
+    spooled: Spooled,
+    again: Callable[[], LayerStream],
+    identities: dict[str, Identity],
 ) -> Placed:
     """Send a layer that is larger than memory: its digest is known when it has gone."""
     last = spooled.stream
@@ -202,6 +209,7 @@ def _stream(
         return last
 
     upload.stream(one.source.media_type, open_stream)
+    identities.update(last.identities)
     return Placed(layer=last.layer(), action=Action.UPLOADED, why=one.why)
 
 

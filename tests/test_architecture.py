@@ -16,6 +16,7 @@ ORDER = [
     "events",
     "entry",
     "filesystem",
+    "listing",
     "closure",
     "options",
     "settings",

@@ -17,7 +17,8 @@ from regpush.closure import Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError
-from regpush.filesystem import blocks, walk
+from regpush.filesystem import blocks
+from regpush.listing import walk
 from tests.packing import BLOCK, pack
 
 NAMES = st.lists(
