@@ -6,13 +6,14 @@ import os
 import random
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regpush.archive import ArchiveOptions, Parents, header
+from regpush.archive import Archive, ArchiveOptions, Parents, header
 from regpush.closure import Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
@@ -370,3 +371,36 @@ def test_attributes_are_what_tarfile_reads():
 def test_content_is_on_disk_by_default(tree):
     (entry,) = [e for e in walk(os.fsencode(tree), b"t", Profile.STORE) if e.path == b"t/big"]
     assert isinstance(entry.content, OnDisk)
+
+
+@pytest.mark.parametrize("size", [0, 100, BLOCK - 700, 5 * BLOCK])
+def test_a_file_is_looked_at_before_anything_of_it_is_handed_out(tmp_path, size):
+    """Also where its first bytes fill the very end of a block."""
+    (tmp_path / "a").write_bytes(b"a" * (BLOCK - 2048))
+    secret = tmp_path / "b"
+    secret.write_bytes(random.Random(3).randbytes(size))
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def look(entry, head):
+        if entry.path == b"app/b":
+            seen.append(head)
+            raise Stop
+
+    item = stored(tmp_path, "/app", look=look)
+    handed = []
+    with pytest.raises(Stop):
+        handed += pack([item], ArchiveOptions())
+    assert seen == [secret.read_bytes()[:65536]]
+    assert secret.read_bytes()[:50] not in b"".join(handed) or size == 0
+
+
+def test_what_an_item_is_may_be_found_out_by_packing_it(tree):
+    known = stored(tree, "/app")
+    archive = Archive([replace(known, identity=None)], ArchiveOptions())
+    block = memoryview(bytearray(BLOCK))
+    while archive.readinto(block):
+        pass
+    assert archive.identities == (("/app", known.identity),)
