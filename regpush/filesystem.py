@@ -5,7 +5,6 @@ Everything is bytes: names on disk have no encoding. Nothing follows a symbolic 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -27,11 +26,12 @@ def open_ahead(content: OnDisk) -> int:
     """
     try:
         fd = os.open(content.path, _OPEN)
-        # Only advice: no matter if a FIFO came in the file's place, or this is macOS.
-        with contextlib.suppress(OSError, AttributeError):
-            os.posix_fadvise(fd, 0, _AHEAD, os.POSIX_FADV_WILLNEED)
     except OSError as error:
         raise unreadable(content.path, error) from error
+    try:  # noqa: SIM105  suppress() would cost as much as the call
+        os.posix_fadvise(fd, 0, _AHEAD, os.POSIX_FADV_WILLNEED)
+    except (OSError, AttributeError):  # a FIFO came in the file's place, or this is macOS
+        pass
     return fd
 
 

@@ -44,8 +44,9 @@ class Packer:
         self._cores = ThreadPoolExecutor(cores, thread_name_prefix="regpush-core")
         # Reading many small files is the interpreter's work, of which it does one thread's at
         # a time; several only take it from each other at every system call. So they take
-        # turns, of a block each: no layer waits for another's network.
-        self._turn = threading.Lock()
+        # turns, of a block each: no layer waits for another's network. Reading large files
+        # and hashing them leaves the interpreter alone, and fills half the cores at most.
+        self._turn = threading.Semaphore(max(cores // 2, 1))
         self._idle: SimpleQueue[memoryview] = SimpleQueue()
         self._readers: list[_ReadAhead] = []
 
