@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -34,13 +35,16 @@ class Piece:
 class Packer:
     """The threads and the memory that all layers of a push share. A context manager.
 
-    `cores` compress at a time. A layer has `cores + 2` blocks in hand at most: one for each
-    core, one that is read and one that is hashed.
+    `cores` compress at a time. A layer always has one block of memory to itself, so that it
+    never waits for another, and takes what it can get of the `spare` ones: `SPARE` bytes of
+    them, or one for each core if that is more.
     """
+
+    SPARE = 24 << 20
 
     def __init__(self, compression: Compression, cores: int) -> None:
         self.codec = codec(compression)
-        self.depth = cores + 2
+        self.spare = threading.Semaphore(max(self.SPARE // self.codec.block, cores))
         self._cores = ThreadPoolExecutor(cores, thread_name_prefix="regpush-core")
         # Reading many small files is the interpreter's work, of which it does one thread's at
         # a time; several only take it from each other at every system call. So they take
@@ -101,17 +105,24 @@ class Packer:
         return self._cores.submit(self.codec.compress, block)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A block that was read, its compressed form in the making, and what memory it is of."""
+
+    block: memoryview
+    compressed: Future[bytes]
+    room: threading.Semaphore
+
+
 class _ReadAhead:
-    """A thread that reads one archive and has its blocks compressed, `depth` at a time."""
+    """A thread that reads one archive and has its blocks compressed, as memory allows."""
 
     def __init__(self, packer: Packer, archive: Archive, first: memoryview) -> None:
         self._packer = packer
         self._archive = archive
-        self._first = first
-        self._room = threading.Semaphore(packer.depth - 1)
-        self._ready: SimpleQueue[tuple[memoryview, Future[bytes]] | BaseException | None] = (
-            SimpleQueue()
-        )
+        self._own = threading.Semaphore(0)
+        self._ready: SimpleQueue[_Ready | BaseException | None] = SimpleQueue()
+        self._ready.put(_Ready(first, packer.submit(first), self._own))
         self._stopped = False
 
     def __iter__(self) -> Iterator[Piece]:
@@ -121,30 +132,51 @@ class _ReadAhead:
             while (ready := self._ready.get()) is not None:
                 if isinstance(ready, BaseException):
                     raise ready
-                block, compressed = ready
-                yield Piece(block, compressed.result)
-                self._packer.give_back(memoryview(block.obj))
-                self._room.release()
+                try:
+                    yield Piece(ready.block, ready.compressed.result)
+                    self._packer.give_back(memoryview(ready.block.obj))
+                finally:
+                    ready.room.release()
         finally:
             self.stop()
             thread.join()
+            self._let_go()
 
     def stop(self) -> None:
         """Have the thread end soon; it may have ended already."""
         self._stopped = True
-        self._room.release()
+        self._own.release()
 
     def _read(self) -> None:
         packer = self._packer
         try:
-            self._ready.put((self._first, packer.submit(self._first)))
-            while self._room.acquire() and not self._stopped:
+            whole = True
+            while whole:
+                room = self._room()
+                if self._stopped:
+                    room.release()
+                    return
                 block = packer.borrow()
                 read = packer.read(self._archive, block)
                 if read:
-                    self._ready.put((read, packer.submit(read)))
-                if len(read) < len(block):
-                    break
+                    self._ready.put(_Ready(read, packer.submit(read), room))
+                whole = len(read) == len(block)
             self._ready.put(None)
         except BaseException as error:  # whatever it is, the one who iterates raises it
             self._ready.put(error)
+
+    def _let_go(self) -> None:
+        """Let others have the memory of what was read in vain."""
+        with suppress(Empty):
+            while True:
+                if isinstance(ready := self._ready.get_nowait(), _Ready):
+                    ready.compressed.cancel()
+                    ready.room.release()
+
+    def _room(self) -> threading.Semaphore:
+        """Memory for a block: our own, else a spare one, else our own when it is free."""
+        for room in (self._own, self._packer.spare):
+            if room.acquire(blocking=False):
+                return room
+        self._own.acquire()
+        return self._own

@@ -146,6 +146,8 @@ def test_an_unfinished_layer_leaves_no_thread_behind(how):
             pass
         if how == "closed":
             chunks.close()
+            for _ in range(Packer.SPARE // MIB):
+                assert packer.spare.acquire(blocking=False)
             assert not [t for t in threading.enumerate() if t.name == "regpush-read"]
     for thread in threading.enumerate():
         if thread.name.startswith("regpush-"):
@@ -153,12 +155,29 @@ def test_an_unfinished_layer_leaves_no_thread_behind(how):
             assert not thread.is_alive()
 
 
-def test_memory_is_bounded_however_slowly_a_layer_is_taken(monkeypatch):
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_memory_is_bounded_however_slowly_layers_are_taken(monkeypatch, compression):
+    """Each layer has a block of its own, and all together what is spare."""
     made = []
     borrow = Packer.borrow
     monkeypatch.setattr(Packer, "borrow", lambda self: made.append(block := borrow(self)) or block)
-    with Packer(Compression(), 3) as packer:
-        for _ in source(item(*[MIB] * 60), "gzip").open(packer, lambda read: None):
+    one = item(*[MIB] * 60)
+    with Packer(Compression.parse(compression), 3) as packer:
+        layers = [iter(source(one, compression).open(packer, lambda read: None)) for _ in range(3)]
+        for _ in zip(*layers, strict=True):
             pass
-        assert len(made) > 60
-        assert len({id(block.obj) for block in made}) <= packer.depth
+        blocks = {id(block.obj): len(block) for block in made}
+        assert len(made) > len(blocks)
+        block = packer.codec.block
+        assert sum(blocks.values()) <= Packer.SPARE + 3 * block
+
+
+def test_a_layer_goes_on_while_another_holds_all_spare_memory():
+    one = item(*[MIB] * 60)
+    with Packer(Compression(), 2) as packer:
+        held = iter(source(one, "gzip").open(packer, lambda read: None))
+        next(held)  # and no more: its reader takes all that is spare
+        while packer.spare.acquire(blocking=False):
+            pass
+        assert len(b"".join(source(one, "gzip").open(packer, lambda read: None))) > 0
+        held.close()
