@@ -131,6 +131,9 @@ class RegistryOptions:
 
     `tags`: empty means the reference's own, or `latest`. `retry_times`: further attempts
     after the first. `check`: HEAD every blob even where the image is known to be there.
+    What lets in (a user name with its password, a token), and what makes a connection less
+    or more than the usual (`plain_http`, a client certificate, not verifying the registry's)
+    is for the destination alone; `ca_file` and `authfile` are for every registry.
     """
 
     tags: tuple[str, ...] = ()
@@ -138,9 +141,14 @@ class RegistryOptions:
     replace_index: bool = False
     check: bool = False
     plain_http: bool = False
+    insecure_skip_tls_verify: bool = False
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    authfile: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    registry_token: str | None = field(default=None, repr=False)
     retry_times: int = 4
     jobs: int = 4
 

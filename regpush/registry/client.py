@@ -23,7 +23,7 @@ from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.api import Api, Call
 from regpush.registry.challenges import Scope
-from regpush.registry.credentials import Credentials, from_files, from_options
+from regpush.registry.credentials import Credentials, Sources, from_options
 from regpush.registry.exchange import Exchange, Reply
 from regpush.registry.host import Host
 from regpush.registry.protocol import (
@@ -34,6 +34,7 @@ from regpush.registry.protocol import (
     redirect_location,
     upload_location,
 )
+from regpush.registry.redaction import Redactor
 from regpush.registry.retry import Policy, RetryableError
 from regpush.registry.uploads import BlobStream, Upload, Uploads
 from regpush.settings import Settings
@@ -96,7 +97,6 @@ class Client:
         cancel: Cancellation,
     ) -> None:
         self._options = options
-        self._settings = settings
         self._notify = notify
         self._cancel = cancel
         self._lock = threading.Lock()
@@ -106,6 +106,8 @@ class Client:
         self._retry = Policy(options.retry_times, notify=notify, cancel=cancel)
         self._given = from_options(options)
         self._given_for: str | None = None
+        self._sources = Sources(options, settings, cancel.check)
+        self._redactor = Redactor()
         ca_files = tuple(f for f in (options.ca_file, settings.ca_file) if f)
         # No request ever waits for another's connection: askers, packers, sessions ahead.
         connections = _CONNECTIONS + 4 * options.jobs
@@ -162,21 +164,35 @@ class Client:
         """The repository of `reference`; its tag and digest mean nothing here. Sends nothing."""
         key = (reference.name, access)
         with self._lock:
-            self._given_for = self._given_for or reference.registry
-            host = self._host(reference)
             if key not in self._repositories:
-                api = Api(
-                    name=reference.name,
-                    scope=Scope(reference.repository, access.value),
-                    host=host,
-                    exchange=self._exchange,
-                    farewell=self._farewell,
-                    credentials=lambda: self._credentials(reference),
-                )
+                scope = Scope(reference.repository, access.value)
+                api = self._api(reference, reference.name, scope)
                 self._repositories[key] = Repository(
                     api, self._retry, count=self._count, notify=self._notify, ahead=self._ahead
                 )
             return self._repositories[key]
+
+    def log_in(self, reference: Reference) -> bool:
+        """Let the registry of `reference` check the credentials; False if it asks for none.
+
+        Raises AuthError, RefusedError, TransientError (after retries) and CancelledError.
+        """
+        with self._lock:
+            api = self._api(reference, reference.registry, None)
+        self._retry.run(lambda: api.expect(Call(doing="logging in", method="GET")))
+        return api.challenged
+
+    def _api(self, reference: Reference, name: str, scope: Scope | None) -> Api:
+        self._given_for = self._given_for or reference.registry
+        return Api(
+            name=name,
+            scope=scope,
+            host=self._host(reference),
+            exchange=self._exchange,
+            farewell=self._farewell,
+            credentials=lambda: self._credentials(reference),
+            redactor=self._redactor,
+        )
 
     def _count(self, sent: int) -> None:
         # A body of our own making, in flight, learns here that it is not wanted any more.
@@ -186,8 +202,7 @@ class Client:
     def _credentials(self, reference: Reference) -> Credentials | None:
         if self._given and reference.registry == self._given_for:
             return self._given
-        files = self._settings.auth_files
-        return from_files(files, reference.registry, reference.repository)
+        return self._sources.find(reference.registry, reference.repository)
 
 
 class Repository:
