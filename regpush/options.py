@@ -8,7 +8,7 @@ says stands in `settings.Settings`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from regpush.entry import Profile
@@ -151,6 +151,20 @@ class RegistryOptions:
     registry_token: str | None = field(default=None, repr=False)
     retry_times: int = 4
     jobs: int = 4
+
+    @property
+    def elsewhere(self) -> RegistryOptions:
+        """The same for a registry that is not the destination."""
+        return replace(
+            self,
+            plain_http=False,
+            insecure_skip_tls_verify=False,
+            cert_file=None,
+            key_file=None,
+            username=None,
+            password=None,
+            registry_token=None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,7 +182,7 @@ class Api:
         )
         # Whatever is left behind, the registry removes itself in time.
         with suppress(UnansweredError, RegpushError):
-            self._farewell.send(request)
+            self._farewell.send(self._host.trusting(request))
 
     def _denied(self, reply: Reply) -> AuthError:
         words = self._authorizer.words(reply.body)

@@ -18,7 +18,7 @@ from typing import Self
 from regpush.cancel import Cancellation
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import AuthError, RefusedError, VerificationError
-from regpush.events import Listener
+from regpush.events import Listener, Warned
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.api import Api, Call
@@ -34,8 +34,10 @@ from regpush.registry.protocol import (
     redirect_location,
     upload_location,
 )
+from regpush.registry.proxy import Routes
 from regpush.registry.redaction import Redactor
 from regpush.registry.retry import Policy, RetryableError
+from regpush.registry.trust import Contexts
 from regpush.registry.uploads import BlobStream, Upload, Uploads
 from regpush.settings import Settings
 
@@ -49,6 +51,10 @@ TAGS_LIMIT = 1000
 _TAG_PAGES = 10
 _FAREWELL_S = 2.0
 _CONNECTIONS = 16
+_UNVERIFIED = (
+    "the registry's certificate is not verified (--insecure-skip-tls-verify): whoever stands "
+    "between can read the credentials and change what is sent"
+)
 _ACCEPT = {"Accept": ", ".join(MANIFESTS + INDEXES)}
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
@@ -84,8 +90,8 @@ class _Counter:
 class Client:
     """Everything the repositories of one run share. A context manager; thread-safe.
 
-    The user name and password of `options` are for the registry of the first repository
-    that is opened, a push's destination, and go to no other.
+    What of `options` is for the destination alone is for the registry of the first repository
+    that is opened, and for no other.
     """
 
     def __init__(
@@ -108,15 +114,23 @@ class Client:
         self._given_for: str | None = None
         self._sources = Sources(options, settings, cancel.check)
         self._redactor = Redactor()
-        ca_files = tuple(f for f in (options.ca_file, settings.ca_file) if f)
+        self._folders = settings.certificate_dirs
+        contexts = Contexts(settings.ca_file, settings.ca_dir)
+        routes = Routes(settings.proxies)
+        self._redactor.add(routes.secrets)
         # No request ever waits for another's connection: askers, packers, sessions ahead.
         connections = _CONNECTIONS + 4 * options.jobs
         self._ahead = ThreadPoolExecutor(options.jobs, thread_name_prefix="regpush-ahead")
-        self._exchange = Exchange(connections=connections, ca_files=ca_files, cancel=cancel)
+        self._exchange = Exchange(
+            connections=connections, contexts=contexts, routes=routes, cancel=cancel
+        )
+        if options.insecure_skip_tls_verify:
+            notify(Warned(message=_UNVERIFIED))
         # Sessions are given up also, and above all, after a cancellation.
         self._farewell = Exchange(
             connections=connections,
-            ca_files=ca_files,
+            contexts=contexts,
+            routes=routes,
             cancel=Cancellation(),
             connect_s=_FAREWELL_S,
         )
@@ -155,8 +169,13 @@ class Client:
 
     def _host(self, reference: Reference) -> Host:
         if reference.registry not in self._hosts:
+            there = reference.registry == self._given_for
             self._hosts[reference.registry] = Host(
-                reference, self._options, self._exchange, self._cancel
+                reference,
+                self._options if there else self._options.elsewhere,
+                self._folders,
+                self._exchange,
+                self._cancel,
             )
         return self._hosts[reference.registry]
 

@@ -23,7 +23,9 @@ import httpcore
 import httpx
 
 from regpush.cancel import Cancellation
-from regpush.errors import RefusedError
+from regpush.errors import AuthError, RefusedError
+from regpush.registry.proxy import Proxy
+from regpush.registry.trust import Trust
 
 _LOOK_S = 0.1
 """Between two looks at the cancellation."""
@@ -35,6 +37,21 @@ sent can be deleted, while distribution refuses to delete one whose connection b
 _IDLE_S = 50.0
 """A connection unused for longer is not used again; load balancers close at 60."""
 
+
+PROXY_WANTS_CREDENTIALS = 407
+
+_CLIENT_ALERTS = frozenset(
+    {
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    }
+)
+"""What a server says of a client's certificate (RFC 8446, section 6.2), in OpenSSL's words."""
 
 _AHEAD_S = 5.0
 """A connection that was opened ahead is used within that time, or not at all."""
@@ -51,18 +68,22 @@ class NoConnectionError(UnansweredError):
 class Transport(httpx.BaseTransport):
     """HTTP/1.1 over pooled connections of our own sockets; thread-safe.
 
-    `tls` gives the context for https and is called once, when it is first needed. Raises
-    UnansweredError, and lets pass what a request body raises while it is read.
+    A request's extensions say whom to trust, for which `tls` gives the context if it is
+    https, and which proxy to go through. Raises UnansweredError, AuthError and RefusedError
+    where a proxy or a handshake ends it, and lets pass what a request body raises while it
+    is read.
     """
 
     def __init__(
-        self, *, connections: int, tls: Callable[[], ssl.SSLContext], cancel: Cancellation
+        self, *, connections: int, tls: Callable[[Trust], ssl.SSLContext], cancel: Cancellation
     ) -> None:
         self._connections = connections
         self._tls = tls
         self._cancel = cancel
         self._lock = threading.Lock()
-        self._pools: dict[str, httpcore.ConnectionPool] = {}
+        self._pools: dict[
+            tuple[str, ssl.SSLContext | None, Proxy | None], httpcore.ConnectionPool
+        ] = {}
         self._backend = _Backend(cancel)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
@@ -77,8 +98,9 @@ class Transport(httpx.BaseTransport):
             port=request.url.port,
             target=request.extensions["target"],
         )
-        with _translated():
-            reply = self._pool(request.url.scheme).handle_request(
+        trust, proxy = request.extensions["trust"], request.extensions["proxy"]
+        with _translated(proxy):
+            reply = self._pool(request.url.scheme, trust, proxy).handle_request(
                 httpcore.Request(
                     method=request.method,
                     url=url,
@@ -87,19 +109,37 @@ class Transport(httpx.BaseTransport):
                     extensions={"timeout": request.extensions["timeout"]},
                 )
             )
-        return httpx.Response(status_code=reply.status, headers=reply.headers, stream=_Body(reply))
+        body = _Body(reply, proxy)
+        return httpx.Response(status_code=reply.status, headers=reply.headers, stream=body)
 
-    def _pool(self, scheme: str) -> httpcore.ConnectionPool:
+    def _pool(self, scheme: str, trust: Trust, proxy: Proxy | None) -> httpcore.ConnectionPool:
+        context = self._tls(trust) if scheme == "https" else None
         with self._lock:
-            if scheme not in self._pools:
-                self._pools[scheme] = httpcore.ConnectionPool(
-                    # Loading a machine's certificates takes longer than many a whole request.
-                    ssl_context=self._tls() if scheme == "https" else None,
-                    max_connections=self._connections,
-                    keepalive_expiry=_IDLE_S,
-                    network_backend=self._backend,
-                )
-            return self._pools[scheme]
+            key = (scheme, context, proxy)
+            if key not in self._pools:
+                self._pools[key] = self._new_pool(context, proxy)
+            return self._pools[key]
+
+    def _new_pool(
+        self, context: ssl.SSLContext | None, proxy: Proxy | None
+    ) -> httpcore.ConnectionPool:
+        if proxy is None:
+            return httpcore.ConnectionPool(
+                ssl_context=context,
+                max_connections=self._connections,
+                keepalive_expiry=_IDLE_S,
+                network_backend=self._backend,
+            )
+        return httpcore.HTTPProxy(
+            f"http://{proxy}",
+            proxy_headers={"Proxy-Authorization": proxy.authorization}
+            if proxy.authorization
+            else {},
+            ssl_context=context,
+            max_connections=self._connections,
+            keepalive_expiry=_IDLE_S,
+            network_backend=self._backend,
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -111,11 +151,12 @@ class Transport(httpx.BaseTransport):
 class _Body(httpx.SyncByteStream):
     """The body of a reply."""
 
-    def __init__(self, reply: httpcore.Response) -> None:
+    def __init__(self, reply: httpcore.Response, proxy: Proxy | None) -> None:
         self._reply = reply
+        self._proxy = proxy
 
     def __iter__(self) -> Iterator[bytes]:
-        with _translated():
+        with _translated(self._proxy):
             yield from self._reply.iter_stream()
 
     def close(self) -> None:
@@ -123,17 +164,44 @@ class _Body(httpx.SyncByteStream):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(proxy: Proxy | None) -> Iterator[None]:
     try:
         yield
+    except httpcore.ProxyError as error:
+        raise refused_by_proxy(proxy, int(str(error)[:3])) from error
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        raise NoConnectionError(str(error)) from error
+        _check_alert(error.__cause__)
+        way = f" by way of the proxy {proxy}" if proxy else ""
+        raise NoConnectionError(f"{error}{way}") from error
     except httpcore.TimeoutException as error:
         raise UnansweredError(str(error)) from error
     except httpcore.NetworkError as error:
+        _check_alert(error.__cause__)
         raise UnansweredError(str(error) or "the connection broke") from error
     except httpcore.RemoteProtocolError as error:
         raise UnansweredError("the connection ended without a valid HTTP reply") from error
+
+
+def refused_by_proxy(proxy: Proxy | None, status: int) -> Exception:
+    """The error for a proxy that answered a request in place of whom it was for."""
+    if status == PROXY_WANTS_CREDENTIALS:
+        return AuthError(
+            f"the proxy {proxy} wants credentials (407), or others; they stand in its address, "
+            "as in HTTPS_PROXY=http://user:password@host:port"
+        )
+    if status >= 500:
+        # Most say so when they cannot reach the registry, which another time they may.
+        return NoConnectionError(f"the proxy {proxy} answered {status}")
+    return RefusedError(f"the proxy {proxy} answered {status}: it does not let us through")
+
+
+def _check_alert(cause: BaseException | None) -> None:
+    """Raise AuthError where TLS ended because of our certificate, or for want of one."""
+    if isinstance(cause, ssl.SSLError) and cause.reason in _CLIENT_ALERTS:
+        raise AuthError(
+            f"the registry wants a client certificate, or another ({_words(cause)}); "
+            "--cert-file and --key-file name one"
+        ) from cause
 
 
 class _Backend(httpcore.NetworkBackend):
