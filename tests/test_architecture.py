@@ -38,6 +38,7 @@ ORDER = [
     "report",
     "pipeline",
     "inspect",
+    "login",
     "embedded",
     "cli",
     "demo",

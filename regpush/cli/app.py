@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regpush.cancel import Cancellation
+from regpush.cli.access import AccessFlags, FileFlags, RouteFlags
 from regpush.cli.flags import Flags, Format, Progress, from_environ, with_flags
 from regpush.errors import CancelledError, RegpushError, UsageError, printable
 
 if TYPE_CHECKING:
     from regpush.report import PushResult
 
-_COMMANDS = ("push", "plan", "inspect", "serve", "demo")
+_COMMANDS = ("push", "plan", "inspect", "login", "logout", "serve", "demo")
 _OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
 
 app = typer.Typer(
@@ -43,20 +44,35 @@ Target = Annotated[
     ),
 ]
 
+Registry = Annotated[
+    str,
+    typer.Argument(
+        metavar="REGISTRY",
+        help="A host with or without a port: registry.example.com, localhost:5000, docker.io.",
+        show_default=False,
+    ),
+]
+
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command line and return the exit code; errors are one line on stderr."""
     words = list(arguments) or ["--help"]
     if words[0] not in (*_COMMANDS, *_OWN_FLAGS, "-h"):
         words.insert(0, "push")
-    defaults = from_environ(environ)
+    defaults = from_environ(environ, Flags)
     exact = {"exact": environ["REGPUSH_EXACT"]} if "REGPUSH_EXACT" in environ else {}
     try:
         code = app(
             words,
             prog_name="regpush",
             standalone_mode=False,
-            default_map={"push": defaults, "plan": defaults | exact},
+            default_map={
+                "push": defaults,
+                "plan": defaults | exact,
+                "inspect": from_environ(environ, AccessFlags),
+                "login": from_environ(environ, RouteFlags),
+                "logout": from_environ(environ, FileFlags),
+            },
         )
     except RegpushError as error:
         return _fail(str(error), error.exit_code)
@@ -166,39 +182,30 @@ def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushRes
 
 
 @app.command()
+@with_flags
 def inspect(
+    flags: AccessFlags,
     reference: Annotated[str, typer.Argument(metavar="REF", show_default=False)],
     platform: Annotated[str | None, typer.Option(help="Which image of several.")] = None,
     format: Annotated[Format, typer.Option(help="On stdout.")] = Format.TEXT,  # noqa: A002  the flag's name
-    plain_http: Annotated[bool, typer.Option("--plain-http", help="Use http.")] = False,
-    ca_file: Annotated[str | None, typer.Option(help="Certificates to trust.")] = None,
-    username: Annotated[str | None, typer.Option(help="With --password-stdin.")] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from stdin.")
-    ] = False,
 ) -> None:
     """Show what an image in a registry holds, layer by layer."""
     from regpush import inspect as inspecting
     from regpush.cli import table
-    from regpush.events import ignore
+    from regpush.cli.progress import showing
     from regpush.image import Platform
-    from regpush.options import RegistryOptions
     from regpush.reference import Reference
     from regpush.registry.client import Access, Client
     from regpush.settings import Settings
 
-    options = RegistryOptions(
-        plain_http=plain_http,
-        ca_file=ca_file,
-        username=username,
-        password=_read_password(username, password_stdin),
-    )
+    options = flags.access(_read_password(flags.username, flags.password_stdin))
     parsed = Reference.parse(reference)
     wanted = Platform.parse(platform) if platform else None
     settings = Settings.from_environ(os.environ)
     with (
         _stoppable() as cancel,
-        Client(options, settings, notify=ignore, cancel=cancel) as client,
+        showing(Progress.NONE, sys.stderr) as notify,
+        Client(options, settings, notify=notify, cancel=cancel) as client,
     ):
         found = inspecting.inspect(parsed, client.repository(parsed, Access.PULL), wanted)
     report = found.to_json()
@@ -208,6 +215,66 @@ def inspect(
     head = [report["ref"], f"{report['platform']}, created {report['created']}"]
     head += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
     _print("\n".join([*map(printable, head), "", *table.inspection(found, _width())]))
+
+
+@app.command("login")
+@with_flags
+def log_in(
+    flags: RouteFlags,
+    registry: Registry,
+    username: Annotated[
+        str | None, typer.Option("-u", "--username", help="User name; asked for otherwise.")
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from stdin.")
+    ] = False,
+) -> None:
+    """Check a password with REGISTRY and keep it, where other tools find it as well."""
+    from regpush.cli import password
+    from regpush.cli.progress import showing
+    from regpush.login import login, parse
+    from regpush.settings import Settings
+
+    name = parse(registry).registry  # before anybody types a password
+    if password_stdin:
+        said = username, _read_password(username, password_stdin)
+    else:
+        said = password.ask(name, username)
+    with _stoppable() as cancel, showing(Progress.NONE, sys.stderr) as notify:
+        place = login(
+            name,
+            username=said[0] or "",
+            password=said[1] or "",
+            options=flags.route(),
+            settings=Settings.from_environ(os.environ),
+            notify=notify,
+            cancel=cancel,
+        )
+    _note(f"logged in to {name}; kept in {printable(place.name)}")
+
+
+@app.command("logout")
+@with_flags
+def log_out(flags: FileFlags, registry: Registry) -> None:
+    """Forget the login for REGISTRY."""
+    from regpush.cli.progress import showing
+    from regpush.login import logout, parse
+    from regpush.options import RegistryOptions
+    from regpush.settings import Settings
+
+    name = parse(registry).registry
+    with _stoppable() as cancel, showing(Progress.NONE, sys.stderr) as notify:
+        places = logout(
+            name,
+            options=RegistryOptions(authfile=flags.authfile),
+            settings=Settings.from_environ(os.environ),
+            notify=notify,
+            cancel=cancel,
+        )
+    for place in places:
+        _note(f"logged out of {name}; removed from {printable(place.name)}")
+    if not places:
+        _note(f"there was no login for {name}")
 
 
 @app.command()
@@ -245,7 +312,11 @@ def _root(
 def _read_password(username: str | None, from_stdin: bool) -> str | None:
     if bool(username) != from_stdin:
         raise UsageError("--username and --password-stdin go together")
-    return sys.stdin.readline().rstrip("\r\n") if from_stdin else None
+    if not from_stdin:
+        return None
+    from regpush.cli import password
+
+    return password.from_stdin()
 
 
 def _width() -> int:

@@ -34,7 +34,7 @@ class Place:
 class Store:
     """The places for logins. `files` are candidates, in the order in which they are read.
 
-    `default` is the one for a registry that none of them knows; None where there is no home.
+    `default` is the one of them for new logins; None where there is no home.
     `check` is called while a helper runs. Every method raises UsageError.
     """
 
@@ -46,13 +46,8 @@ class Store:
         self._check = check
 
     def put(self, registry: str, username: str, password: str) -> Place:
-        """Keep a login for `registry`, where it will be found before any other.
-
-        That is the first file with an entry for it, or else the default.
-        """
-        path = next((p for p in self._files if AuthFile.load(p).knows(registry)), self._default)
-        if path is None:
-            raise UsageError("there is no place for a login: name a file with --authfile")
+        """Keep a login for `registry`: in the default, where no file before it has an entry."""
+        path = self._path(registry)
         with _locked(path):
             file = AuthFile.load(path)
             if name := file.helper(registry):
@@ -62,6 +57,14 @@ class Store:
                 return Place(Kind.HELPER, helper.program)
             _write(file, file.with_login(registry, username, password))
             return Place(Kind.PLAIN_TEXT, path)
+
+    def _path(self, registry: str) -> str:
+        if self._default is None:
+            raise UsageError("there is no place for a login: name a file with --authfile")
+        for path in self._files:
+            if path == self._default or AuthFile.load(path).knows(registry):
+                return path
+        return self._default
 
     def remove(self, registry: str) -> list[Place]:
         """Forget every login for the whole of `registry`; where there was one."""
