@@ -170,13 +170,11 @@ def _translated(proxy: Proxy | None) -> Iterator[None]:
     except httpcore.ProxyError as error:
         raise refused_by_proxy(proxy, int(str(error)[:3])) from error
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        _check_alert(error.__cause__)
         way = f" by way of the proxy {proxy}" if proxy else ""
         raise NoConnectionError(f"{error}{way}") from error
     except httpcore.TimeoutException as error:
         raise UnansweredError(str(error)) from error
     except httpcore.NetworkError as error:
-        _check_alert(error.__cause__)
         raise UnansweredError(str(error) or "the connection broke") from error
     except httpcore.RemoteProtocolError as error:
         raise UnansweredError("the connection ended without a valid HTTP reply") from error
@@ -195,13 +193,13 @@ def refused_by_proxy(proxy: Proxy | None, status: int) -> Exception:
     return RefusedError(f"the proxy {proxy} answered {status}: it does not let us through")
 
 
-def _check_alert(cause: BaseException | None) -> None:
+def _check_alert(error: OSError) -> None:
     """Raise AuthError where TLS ended because of our certificate, or for want of one."""
-    if isinstance(cause, ssl.SSLError) and cause.reason in _CLIENT_ALERTS:
+    if isinstance(error, ssl.SSLError) and error.reason in _CLIENT_ALERTS:
         raise AuthError(
-            f"the registry wants a client certificate, or another ({_words(cause)}); "
+            f"the registry wants a client certificate, or another ({_words(error)}); "
             "--cert-file and --key-file name one"
-        ) from cause
+        ) from error
 
 
 class _Backend(httpcore.NetworkBackend):
@@ -372,6 +370,7 @@ class _Stream(httpcore.NetworkStream):
             except ssl.SSLZeroReturnError:
                 return b""
             except OSError as error:
+                _check_alert(error)
                 raise httpcore.ReadError(_words(error)) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -392,6 +391,7 @@ class _Stream(httpcore.NetworkStream):
             except _AGAIN:
                 continue
             except OSError as error:
+                _check_alert(error)
                 raise httpcore.WriteError(_words(error)) from error
 
     def _listen(self) -> None:
@@ -401,6 +401,7 @@ class _Stream(httpcore.NetworkStream):
         except _AGAIN:
             return
         except OSError as error:
+            _check_alert(error)
             raise httpcore.WriteError(_words(error)) from error
         self._early += came
         if self._early.rpartition(b"HTTP/1.1 ")[2][:1] != b"1":  # 100 Continue: by all means
@@ -464,6 +465,7 @@ def shake_hands(
             raise RefusedError(
                 f"{hostname} does not speak TLS; if it is meant to be plain http, say --plain-http"
             ) from error
+        _check_alert(error)
         raise httpcore.ConnectError(f"TLS failed: {_words(error)}") from error
     except OSError as error:
         secure.close()
