@@ -139,7 +139,8 @@ class Authorizer:
             if challenge is None:
                 return False
             if used is not None and self._is_final(used, challenge):
-                raise self.denied()
+                words = self.words(reply.body)
+                raise self.denied(f"{reply.status}{': ' if words else ''}{words}")
             self._judge(used)
             beside = {scope.repository for scope in more}
             own = [s for s in challenged_scopes(challenge) if s.repository not in beside]
