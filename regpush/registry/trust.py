@@ -135,6 +135,8 @@ def _pairs(path: str, files: list[str]) -> tuple[Identity, ...]:
 def _context(trust: Trust, ca_file: str | None, ca_dir: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if trust.verify:
+        # As Go does, and so Docker: who names an authority below another means that one.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         _believe_system(context, ca_file, ca_dir)
         for path in trust.ca_files:
             _believe(context, path)

@@ -477,7 +477,7 @@ def shake_hands(
 
 def speaks_tls(host: str, port: int, timeout_s: float, cancel: Cancellation) -> bool:
     """Whether there is TLS at `host`, whoever's certificate it has. Sends no request."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:

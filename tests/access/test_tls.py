@@ -134,6 +134,31 @@ def test_a_folder_of_certs_d(
     done.failed(2, f"{own}/ca.crt", "no PEM certificates")
 
 
+@pytest.mark.parametrize("believed", ["root", "between", "server", "other"])
+def test_an_authority_below_another_can_be_the_one(
+    docker_registry: Registry, repository: str, app: Path, tmp_path: Path, believed: str
+) -> None:
+    root = trustme.CA()
+    between = root.create_child_ca()
+    issued = between.issue_cert("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued.configure_cert(context)
+    pems = {
+        "root": root.cert_pem,
+        "between": between.cert_pem,
+        "server": issued.cert_chain_pems[0],
+        "other": trustme.CA().cert_pem,
+    }
+    pems[believed].write_to_path(tmp_path / "ca.pem")
+    with front(pass_on(docker_registry.host), tls=context) as running:
+        to = f"{running.host}/{repository}"
+        done = regpush("inspect", to, "--ca-file", tmp_path / "ca.pem")
+    if believed == "other":
+        failed_to_trust(done)
+    else:
+        done.failed(4, f"no such image: {to}")
+
+
 def test_not_verifying_is_warned_about(
     docker_registry_tls: Registry, repository: str, app: Path
 ) -> None:
