@@ -12,13 +12,16 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from regpush.errors import UsageError
+from regpush.errors import RefusedError, UsageError
 from regpush.options import RegistryOptions
+from regpush.reference import Reference
+from regpush.registry.client import Access
 from regpush.registry.trust import Identity, Trust
 from regpush.settings import Settings
 from tests.program import Outcome, push, regpush
 from tests.registry.servers import Registry
 from tests.registry_client.front import Answer, Asked, Front, front, pass_on
+from tests.registry_client.opening import opened
 from tests.test_push_directory import app
 
 __all__ = ["app"]
@@ -169,6 +172,20 @@ def test_not_verifying_is_warned_about(
     assert "warning" in regpush("inspect", to, "--insecure-skip-tls-verify").ok().stderr
 
 
+def test_not_verifying_is_for_the_destination_alone(
+    docker_registry: Registry, docker_registry_tls: Registry, repository: str
+) -> None:
+    there = Reference(registry=docker_registry_tls.host, repository=repository)
+    with opened(docker_registry_tls.host, repository, insecure_skip_tls_verify=True) as at:
+        assert at.client.repository(there, Access.PULL).get_manifest("latest") is None
+        assert "not verified" in at.messages
+    with (
+        opened("registry.invalid", repository, insecure_skip_tls_verify=True) as at,
+        pytest.raises(RefusedError, match="not trusted"),
+    ):
+        at.client.repository(there, Access.PULL).get_manifest("latest")
+
+
 def test_not_verifying_is_no_plain_http(docker_registry: Registry, app: Path) -> None:
     done = push(app, f"{docker_registry.host}/app", "--insecure-skip-tls-verify")
     assert done.code == 4
@@ -237,6 +254,7 @@ def test_a_client_certificate_by_folder(
     own = folder(tmp_path, f"containers/certs.d/{host}")
     shutil.copy(guarded.ca_file, own / "ca.crt")
     identity(guarded.authority, own)
+    identity(trustme.CA(), own, "zzz")  # of several pairs the first is shown
     push(app, f"{host}/{repository}", env={"XDG_CONFIG_HOME": str(tmp_path)}).ok()
 
 
