@@ -87,6 +87,7 @@ def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
 
 def _check_room(entries: dict[bytes, Entry], closure: Closure) -> None:
     """Every generated path must be free: no item's, above none, below no file and no link."""
+    top = closure.roots[0].strip("/").encode("utf-8", "surrogateescape") if closure.roots else b""
     for path, entry in entries.items():
         for other in entries:
             if other != path and _within(other, path) and entry.kind is Kind.SYMLINK:
@@ -95,7 +96,9 @@ def _check_room(entries: dict[bytes, Entry], closure: Closure) -> None:
             own = item.path.strip("/").encode("utf-8", "surrogateescape")
             if entry.kind is Kind.SYMLINK and _within(own, path):
                 raise _in_the_way(path, item.path)
-            if _within(path, own) or not own:
+            # A part of a directory's own code may lie anywhere in it.
+            home = top if item.role is Role.OWN else own
+            if _within(path, home) or not home:
                 _check_inside(path, item)
 
 

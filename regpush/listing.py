@@ -25,7 +25,10 @@ from regpush.filesystem import unreadable
 _ROW = struct.Struct("=QqqqQIIII")
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 _NO_LINKS: Mapping[bytes, bytes] = {}
-_ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
+_NOTHING: Mapping[bytes, Collection[bytes]] = {}
+
+ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
+"""Paths, as names by the folder they are in."""
 
 LeaveOut: TypeAlias = Callable[[bytes, Mapping[bytes, "os.DirEntry[bytes]"]], Collection[bytes]]
 """Given a folder's path and what is in it by name: the names that stay out, and all below."""
@@ -113,33 +116,35 @@ class Listing:
         """Where `path` is on this machine."""
         return self.root + b"/" + path if path else self.root
 
-    def select(self, tops: Collection[bytes], stop_at: Collection[bytes] = ()) -> Iterator[Names]:
+    def select(self, tops: Collection[bytes], stop_at: ByFolder = _NOTHING) -> Iterator[Names]:
         """`tops` and all below but `stop_at` and what is below that, a folder at a time."""
-        stops = _by_folder(stop_at)
         for top in tops:
             folder, _, name = top.rpartition(b"/")
             link = self._link(top)
             yield Names(folder, (name,), self._row(top), {name: link} if link else _NO_LINKS)
-            pending = [top] if top in self.folders else []
-            while pending:
-                path = pending.pop()
-                yield self._kept(path, stops)
-                pending += self._folders(path, stops)
+        yield from self.below(tops, stop_at)
+
+    def below(self, tops: Collection[bytes], stop_at: ByFolder = _NOTHING) -> Iterator[Names]:
+        """The same without `tops` themselves; a folder comes before those in it."""
+        pending = [top for top in tops if top in self.folders]
+        while pending:
+            path = pending.pop()
+            yield self._kept(path, stop_at)
+            pending += self._folders(path, stop_at)
 
     def entries(
         self,
         at: bytes,
         profile: Profile,
         tops: Sequence[bytes] = (b"",),
-        stop_at: Collection[bytes] = (),
+        stop_at: ByFolder = _NOTHING,
     ) -> Iterator[Entry]:
         """What `select` selects, as entries under the image path `at`, in archive order.
 
         With `at` empty the root itself gives no entry: it is the image's root. Raises
         SourceError where extended attributes cannot be read.
         """
-        stops = _by_folder(stop_at)
-        steps: Iterable[_Step] = chain.from_iterable(self._ordered(top, stops) for top in tops)
+        steps: Iterable[_Step] = chain.from_iterable(self._ordered(top, stop_at) for top in tops)
         if len(tops) > 1:
             steps = sorted(steps, key=itemgetter(0))
         make = _Maker(at, profile, self.xattrs)
@@ -164,11 +169,11 @@ class Listing:
         index = bisect.bisect_left(folder.names, name) * _ROW.size
         return folder.rows[index : index + _ROW.size]
 
-    def _kept(self, path: bytes, stops: _ByFolder) -> Names:
+    def _kept(self, path: bytes, stop_at: ByFolder) -> Names:
         folder = self.folders[path]
-        if path not in stops:
+        if path not in stop_at:
             return Names(path, folder.names, folder.rows, folder.links)
-        stop = stops[path]
+        stop = stop_at[path]
         rows = zip(folder.names, _cut(folder.rows), strict=True)
         return Names(
             path,
@@ -177,34 +182,34 @@ class Listing:
             {name: link for name, link in folder.links.items() if name not in stop},
         )
 
-    def _folders(self, path: bytes, stops: _ByFolder) -> list[bytes]:
-        stop = stops.get(path, ())
+    def _folders(self, path: bytes, stop_at: ByFolder) -> list[bytes]:
+        stop = stop_at.get(path, ())
         return [join(path, name) for name in self.folders[path].folders if name not in stop]
 
-    def _ordered(self, top: bytes, stops: _ByFolder) -> Iterator[_Step]:
+    def _ordered(self, top: bytes, stop_at: ByFolder) -> Iterator[_Step]:
         (row,) = Row.unpack(self._row(top))
         yield _Step(top, row, self._link(top))
-        open_folders = [self._steps(top, stops)] if top in self.folders else []
+        open_folders = [self._steps(top, stop_at)] if top in self.folders else []
         while open_folders:
             for step in open_folders[-1]:
                 if isinstance(step, bytes):
-                    open_folders.append(self._steps(step, stops))
+                    open_folders.append(self._steps(step, stop_at))
                     break
                 yield step
             else:
                 open_folders.pop()
 
-    def _steps(self, path: bytes, stops: _ByFolder) -> Iterator[_Step | bytes]:
+    def _steps(self, path: bytes, stop_at: ByFolder) -> Iterator[_Step | bytes]:
         """What is in the folder `path`, in archive order; a bare path is a folder to open.
 
         A folder's content comes where its name with a slash does: after `a-b`, say, for `a`.
         """
         prefix = path + b"/" if path else b""
-        kept = self._kept(path, stops)
+        kept = self._kept(path, stop_at)
         found: Iterable[tuple[bytes, Row | None]] = zip(
             kept.names, Row.unpack(kept.rows), strict=True
         )
-        if folders := self._folders(path, stops):
+        if folders := self._folders(path, stop_at):
             opened = ((folder[len(prefix) :] + b"/", None) for folder in folders)
             found = sorted(chain(found, opened), key=itemgetter(0))
         for name, row in found:
@@ -261,6 +266,15 @@ def size(selected: Iterable[Names], profile: Profile) -> int:
                     total -= row.size
                     linked[row.device, row.inode] = row.size
     return total + sum(linked.values())
+
+
+def by_folder(paths: Iterable[bytes]) -> ByFolder:
+    """`paths` as the names in each folder."""
+    found: dict[bytes, set[bytes]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition(b"/")
+        found.setdefault(folder, set()).add(name)
+    return found
 
 
 def join(*parts: bytes) -> bytes:
@@ -334,15 +348,6 @@ def _pack(status: os.stat_result, xattrs: bool) -> bytes:
 
 def _cut(rows: bytes) -> Iterator[bytes]:
     return (rows[start : start + _ROW.size] for start in range(0, len(rows), _ROW.size))
-
-
-def _by_folder(paths: Collection[bytes]) -> dict[bytes, set[bytes]]:
-    """Names by the folder they are in."""
-    found: dict[bytes, set[bytes]] = {}
-    for path in paths:
-        folder, _, name = path.rpartition(b"/")
-        found.setdefault(folder, set()).add(name)
-    return found
 
 
 class _Maker:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regpush.closure import Item, Role, Stamp
 from regpush.entry import Entry, TreeHash
-from regpush.listing import Names, size
+from regpush.listing import ByFolder, Names, size
 from regpush.sources.tree import Tree
 
 
@@ -16,7 +16,7 @@ from regpush.sources.tree import Tree
 class Part:
     """`tops` and all below them but `stop_at`, relative to `tree`; `path` is one of the tops.
 
-    `key`: a digest of what else decides the item; see `Stamp.tree`.
+    `name`: see `Item.name`. `key`: a digest of what else decides the item; see `Stamp.tree`.
     """
 
     tree: Tree
@@ -24,7 +24,7 @@ class Part:
     path: bytes
     name: str
     tops: tuple[bytes, ...]
-    stop_at: frozenset[bytes] = frozenset()
+    stop_at: ByFolder
 
     def item(self, role: Role, look: Callable[[Entry, bytes], None] | None = None) -> Item:
         """The item, whose identity it takes reading to know."""
@@ -34,7 +34,7 @@ class Part:
             origin=self.name,
             identity=None,
             size=size(self.names(), self.tree.profile),
-            parents=self.tree.parents(self.path),
+            parents=self.tree.parents(self.tops),
             role=role,
             entries=self.entries,
             look=look,
@@ -53,7 +53,7 @@ class Part:
     def stamp(self) -> Stamp:
         """What lstat said of it. Injective: each field is preceded by its length."""
         above = TreeHash()
-        for parent in self.tree.parents(self.path):
+        for parent in self.tree.parents(self.tops):
             above.add(parent)
         digest, newest_ns = hashlib.sha256(above.digest().hex.encode()), 0
         for selected in self.names():

@@ -2,21 +2,23 @@
 
 What changes is guessed from the graph: with Nix and Guix an item is new whenever anything
 in its closure is. Large items lie alone; the others meet in tiers of like volatility, in
-bins drawn by source package, so that a new version of one disturbs one bin. No floats
-decide: two machines agree. What the constants are was measured on version histories.
+bins drawn by source package, so that a new version of one disturbs one bin. The parts of a
+directory's own code are drawn alike. No floats decide: two machines agree. What the constants
+are was measured on version histories.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import cache, reduce
 from itertools import accumulate, repeat
 from operator import or_
 
 from regpush.closure import Closure, Item
+from regpush.strategies.own_code import apart
 from regpush.strategies.plan import Plan, PlanContext
 from regpush.strategies.reach import closures
+from regpush.strategies.rendezvous import rendezvous
 from regpush.strategies.stack import stack
 
 _SMALL = 256 << 10  # bytes below which an item shares a layer even where each could have one
@@ -44,7 +46,7 @@ def stable(closure: Closure, context: PlanContext) -> Plan:
     def grouped(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:
         return sorted(_groups(items, room, reach), key=volatility)
 
-    return stack(closure, context.max_layers, grouped, top=_user_roots(closure, reach))
+    return stack(closure, context.max_layers, grouped, top=_user_roots(closure, reach), own=apart)
 
 
 def _user_roots(closure: Closure, reach: Mapping[str, int]) -> tuple[str, ...]:
@@ -82,7 +84,7 @@ def _bins(tiers: list[tuple[Item, ...]], bins: int) -> list[tuple[Item, ...]]:
     if bins < len(tiers):
         tiers = [tuple(item for tier in tiers for item in tier)]
     groups: list[tuple[Item, ...]] = []
-    draw = cache(_rendezvous)
+    draw = cache(rendezvous)
     for tier, share in zip(tiers, _shares([len(tier) for tier in tiers], bins), strict=True):
         drawn: list[list[Item]] = [[] for _ in range(share)]
         for item in tier:
@@ -99,14 +101,3 @@ def _shares(weights: list[int], bins: int) -> list[int]:
     for index in by_remainder[: bins - sum(shares)]:
         shares[index] += 1
     return shares
-
-
-def _rendezvous(key: str, bins: int) -> int:
-    """Highest random weight (Thaler and Ravishankar): another bin moves 1/bins of the keys.
-
-    `key` is never a hash or a version, so that a new version stays where the old one was.
-    """
-    encoded = key.encode("utf-8", "surrogatepass")
-    return max(
-        range(bins), key=lambda number: hashlib.sha256(b"%d %s" % (number, encoded)).digest()
-    )
