@@ -31,16 +31,20 @@ _SKOPEO = ["skopeo", "--insecure-policy", "copy", "--quiet"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """`commands(place, source, ready)` are run one after the other and measured together.
+    """`commands(place, source, ready)` are run one after the other and measured together,
+    after those of `before`, which are not.
 
-    `ready` names what `make_ready` must have made of the source before. `needs`: programs.
+    `ready` names what `make_ready` must have made of the source. `needs`: programs. `first`
+    is who pushes the image that is there already, where that is not the contender itself.
     `sends` is false where nothing is pushed: a yardstick.
     """
 
     name: str
     needs: tuple[str, ...] = ()
     ready: str | None = None
+    first: Contender | None = None
     sends: bool = True
+    before: Callable[[Place, Source, Path], Commands] = lambda place, source, ready: []
     commands: Callable[[Place, Source, Path], Commands]
 
     def missing(self) -> list[str]:
@@ -62,6 +66,15 @@ def regpush_command() -> list[str]:
     """The installed program, as its user would start it; without one, the module."""
     script = Path(sysconfig.get_path("scripts"), "regpush")
     return [str(script)] if script.exists() else [sys.executable, "-m", "regpush"]
+
+
+def version() -> Contender:
+    """`regpush --version`: what every command costs at least."""
+
+    def commands(place: Place, source: Source, ready: Path) -> Commands:
+        return [[*regpush_command(), "--version"]]
+
+    return Contender(name="regpush --version", sends=False, commands=commands)
 
 
 def skopeo(compression: str) -> Contender:
@@ -122,38 +135,30 @@ def crane_append() -> Contender:
             ["crane", "append", "--insecure", "-b", to, "-f", str(layer), "-t", to],
         ]
 
-    return Contender(name="tar | gzip, crane append", needs=("crane",), commands=commands)
+    return Contender(
+        name="tar | gzip, crane append", needs=("crane",), first=regpush(), commands=commands
+    )
 
 
 def buildah() -> Contender:
     """From scratch, a copy and a commit for each layer, and the push."""
 
     def commands(place: Place, source: Source, ready: Path) -> Commands:
-        context = source.parts[0].base
-        if len(source.parts) == 1:
-            (member,) = source.parts[0].members
-            return [
-                [*_buildah(place), "from", "--name", "work", "scratch"],
-                [*_buildah(place), "copy", "--quiet", "work", str(context / member), f"/{member}"],
-                [*_buildah(place), "commit", "--quiet", "--rm", "work", "image"],
-                _buildah_push(place),
-            ]
-        file = place.work / "Containerfile"
-        copies = [f"COPY {member} /{member}" for part in source.parts for member in part.members]
-        file.write_text("\n".join(["FROM scratch", *copies]))
-        build = ["build", "--quiet", "--layers", "--tag", "image", "--file", str(file)]
-        return [[*_buildah(place), *build, str(context)], _buildah_push(place)]
+        return [*_build(place, source), _buildah_push(place)]
 
     return Contender(name="buildah copy, commit, push", needs=("buildah",), commands=commands)
 
 
 def buildah_push() -> Contender:
-    """An image that lies in its storage already, from the last time it was pushed."""
+    """The image lies in its storage already."""
+
+    def before(place: Place, source: Source, ready: Path) -> Commands:
+        return _build(place, source)
 
     def commands(place: Place, source: Source, ready: Path) -> Commands:
         return [_buildah_push(place)]
 
-    return Contender(name="buildah push", needs=("buildah",), commands=commands)
+    return Contender(name="buildah push", needs=("buildah",), before=before, commands=commands)
 
 
 def stream_and_skopeo(script: Path) -> Contender:
@@ -173,14 +178,17 @@ def buildkit() -> Contender:
     """A buildkitd that is running (BUILDKIT_HOST); its own cache is its local state."""
 
     def commands(place: Place, source: Source, ready: Path) -> Commands:
-        context = source.parts[0].base
-        copies = [f"COPY {member} /{member}" for part in source.parts for member in part.members]
-        (place.work / "Dockerfile").write_text("\n".join(["FROM scratch", *copies]))
+        file = _containerfile(place, source)
         image = f"type=image,name={place.host}/{IMAGE}:latest,push=true,registry.insecure=true"
         return [
             [
                 *("buildctl", "build", "--frontend", "dockerfile.v0", "--progress", "plain"),
-                *("--local", f"context={context}", "--local", f"dockerfile={place.work}"),
+                *(
+                    "--local",
+                    f"context={source.parts[0].base}",
+                    "--local",
+                    f"dockerfile={file.parent}",
+                ),
                 *("--output", image),
             ]
         ]
@@ -243,6 +251,29 @@ def _buildah(place: Place) -> list[str]:
     storage = place.home / "containers"
     where = ["--root", str(storage / "root"), "--runroot", str(storage / "run")]
     return ["buildah", *where, "--storage-driver", _storage_driver()]
+
+
+def _build(place: Place, source: Source) -> Commands:
+    base = source.parts[0].base
+    buildah = _buildah(place)
+    if len(source.parts) == 1:
+        (member,) = source.parts[0].members
+        return [
+            [*buildah, "from", "--name", "work", "scratch"],
+            [*buildah, "copy", "--quiet", "work", str(base / member), f"/{member}"],
+            [*buildah, "commit", "--quiet", "--rm", "work", "image"],
+        ]
+    file = _containerfile(place, source)
+    build = ["build", "--quiet", "--layers", "--tag", "image", "--file", str(file), str(base)]
+    return [[*buildah, *build]]
+
+
+def _containerfile(place: Place, source: Source) -> Path:
+    """A COPY, and so a layer, for each part: parts of directories have one member."""
+    file = place.work / "Dockerfile"
+    copies = [f"COPY {member} /{member}" for part in source.parts for member in part.members]
+    file.write_text("\n".join(["FROM scratch", *copies]))
+    return file
 
 
 @cache

@@ -77,7 +77,7 @@ def tree(cache: Path, size_mb: float) -> Versions:
             if path.endswith((".py", ".js", ".c", ".h", ".pl")) and done < 2_000_000:
                 done += _copy(path, top / "src")
                 files += 1
-        for package in sorted(debian.installed().values(), key=lambda one: _rank(one.name)):
+        for package in sorted(debian.installed().values(), key=lambda one: rank(one.name)):
             sizes = {path: size for path in package.files() if (size := _usable(path)) is not None}
             # One package of a tenth of everything is a base image, not a dependency.
             if sizes and sum(sizes.values()) < total / 10:
@@ -116,21 +116,22 @@ def small(cache: Path, count: int) -> Source:
     return _versions(top, 1, _made(top.parent, write)).first
 
 
-def one_file(cache: Path, size_mb: float) -> Source:
-    """A single file of `size_mb` 10^6 bytes, the contents of real ones."""
-    top = cache / f"one-{size_mb:g}mb" / "app"
+def large(cache: Path, size_mb: float, count: int = 1) -> Source:
+    """`count` files, together `size_mb` 10^6 bytes, of the contents of real ones."""
+    top = cache / f"large-{size_mb:g}mb-{count}" / "app"
+    size = int(size_mb * 1e6) // count
 
     def write() -> _Extent:
         (top / "src").mkdir(parents=True)
-        left = int(size_mb * 1e6)
-        with (top / "src" / "big").open("wb") as big:
-            for path, _ in itertools.chain.from_iterable(_sample() for _ in itertools.count()):
-                with open(path, "rb") as file:
-                    left -= big.write(file.read()[:left])
-                if left <= 0:
-                    break
-        age(top / "src" / "big")
-        return _Extent(int(size_mb * 1e6), 1)
+        contents = itertools.chain.from_iterable(_sample() for _ in itertools.count())
+        for number in range(count):
+            path, left = top / "src" / f"big{number}", size
+            with path.open("wb") as big:
+                while left:
+                    with open(next(contents)[0], "rb") as file:
+                        left -= big.write(file.read(left))
+            age(path)
+        return _Extent(size * count, count)
 
     return _versions(top, 1, _made(top.parent, write)).first
 
@@ -157,6 +158,19 @@ def items(cache: Path, count: int) -> Source:
         parts=(_part(top, "vendor"), _part(top, "src")),
         size=extent.size,
         files=extent.files,
+    )
+
+
+def changes(source: Source, count: int) -> tuple[Source, ...]:
+    """`source` with one file changed, `count` times another one, drawn by chance but the same
+    every time."""
+    (top,) = {part.base for part in source.parts}
+    members = [member for part in source.parts for member in part.members]
+    paths = [path for member in members for path in regular_files(top / member)]
+    drawn = random.Random(count).sample(paths, count)
+    return tuple(
+        replace(source, name=f"{source.name}-{number}", edits=(path,))
+        for number, path in enumerate(drawn)
     )
 
 
@@ -222,12 +236,13 @@ def _made(folder: Path, write: Callable[[], _Extent]) -> _Extent:
 def _sample() -> Iterator[tuple[str, int]]:
     """The usable files of this machine and their sizes, in the order of their paths' hashes."""
     paths = [str(path) for path in regular_files(_ROOT)]
-    for path in sorted(paths, key=_rank):
+    for path in sorted(paths, key=rank):
         if (size := _usable(path)) is not None:
             yield path, size
 
 
-def _rank(text: str) -> bytes:
+def rank(text: str) -> bytes:
+    """A place in an order that is the same everywhere and says nothing."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 

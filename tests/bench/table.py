@@ -19,6 +19,7 @@ _HEAD = (
     *("", "wall s (min-max)", "CPU s", "CPU s/GB", "MB/s", "peak RSS MB", "MB up"),
     *("requests", "connections", "registry CPU s", "link CPU s", "wall x", "CPU x", "bytes x"),
 )
+_ENOUGH_FOR_P90 = 10  # samples
 _PROGRAMS = {
     "skopeo": ("skopeo", "--version"),
     "buildah": ("buildah", "--version"),
@@ -34,25 +35,45 @@ _PROGRAMS = {
 def table(result: Result) -> str:
     """Medians of a case. The columns with x compare with the case's first contender: its
     share is 1, and 3.1 means that it needs 3.1 times as much."""
-    lines = [_row(_HEAD), _row(["---"] + ["---:"] * (len(_HEAD) - 1))]
     base = next(iter(result.samples.values()), [])
-    for name, samples in result.samples.items():
-        lines.append(_row(_cells(name, samples, base, result)))
-    lines += [
-        _row([name, f"not on the PATH: {', '.join(programs)}"])
-        for name, programs in result.missing.items()
+    size = result.case.sources[0].size
+    rows = [_cells(name, samples, base, size) for name, samples in result.samples.items()]
+    for name, programs in result.missing.items():
+        rows.append([name, f"not on the PATH: {', '.join(programs)}"])
+    return _markdown(rows)
+
+
+def series(results: Sequence[Result]) -> str:
+    """Medians of one contender over several cases; x compares with the first of them."""
+    base = next(iter(results[0].samples.values()))
+    rows = []
+    for result in results:
+        for samples in result.samples.values():
+            source = result.case.sources[0]
+            label = f"{result.case.label}: {source.size / 1e6:,.0f} MB, {source.files:,} files"
+            rows.append(_cells(label, samples, base, source.size))
+    return _markdown(rows)
+
+
+def against(result: Result, size: int) -> str:
+    """The bytes of each contender beside `size`, Go's."""
+    shares = [
+        f"{name} {median(samples, lambda one: one.bytes_up) / size:.3f}"
+        for name, samples in result.samples.items()
+        if samples[0].bytes_up
     ]
-    return "\n".join(lines)
+    return f"Bytes, where Go's compress/gzip at level 6 ({size:,}) is 1: {'; '.join(shares)}."
 
 
 def described(result: Result) -> str:
     """One line: what was pushed, from what, and over what."""
     case = result.case
-    link = "no link, the registry's log counts requests and its blobs the bytes"
+    link = "no link: the registry's log counts requests, its blobs the bytes"
     if case.shape is not None:
         link = f"link with a round trip of {case.shape}"
     home = "kept" if case.home else "empty"
-    extent = f"{case.source.size / 1e6:,.0f} MB in {case.source.files:,} files"
+    source = case.sources[0]
+    extent = f"{source.size / 1e6:,.0f} MB in {source.files:,} files"
     guarded = ", Bearer tokens, blobs behind 307" if case.guarded else ""
     return f"{case.label}: {extent}; onto {case.start.value}; home {home}; {link}{guarded}"
 
@@ -79,9 +100,12 @@ def median(samples: Iterable[Sample], field: Callable[[Sample], float]) -> float
     return statistics.median(field(sample) for sample in samples)
 
 
-def _cells(
-    name: str, samples: Sequence[Sample], base: Sequence[Sample], result: Result
-) -> list[str]:
+def _markdown(rows: Iterable[Sequence[str]]) -> str:
+    alignment = ["---"] + ["---:"] * (len(_HEAD) - 1)
+    return "\n".join(_row(row) for row in (_HEAD, alignment, *rows))
+
+
+def _cells(name: str, samples: Sequence[Sample], base: Sequence[Sample], size: int) -> list[str]:
     def middle(field: Callable[[Sample], float]) -> float:
         return median(samples, field)
 
@@ -91,10 +115,12 @@ def _cells(
 
     walls = [sample.wall_s for sample in samples]
     wall, cpu = middle(lambda one: one.wall_s), middle(lambda one: one.cpu_s)
-    size = result.case.source.size
+    spread = f"{min(walls):.3f}-{max(walls):.3f}"
+    if len(walls) >= _ENOUGH_FOR_P90:
+        spread += f", p90 {statistics.quantiles(walls, n=10, method='inclusive')[8]:.3f}"
     return [
         name,
-        f"{wall:.3f} ({min(walls):.3f}-{max(walls):.3f})",
+        f"{wall:.3f} ({spread})",
         f"{cpu:.2f}",
         f"{cpu / size * 1e9:.2f}",
         f"{size / wall / 1e6:.0f}",
