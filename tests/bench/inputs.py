@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from regpush.sources.secrets import reason
+from regpush.sources.secrets import by_content, by_name
 from tests.bench import debian
 from tests.bench.sources import Part, Source, Versions, age
 
@@ -255,7 +255,8 @@ def _usable(path: str) -> int | None:
         if not regular or not os.access(path, os.R_OK):
             return None
         with open(path, "rb") as file:
-            secret = reason(os.fsencode(path), file.read(_SECRETS_HEAD))
+            name = os.fsencode(path)
+            secret = by_name(name) or by_content(name, file.read(_SECRETS_HEAD))
     except (OSError, UnicodeEncodeError):
         return None
     return None if secret else status.st_size
