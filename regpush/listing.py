@@ -14,7 +14,7 @@ import stat
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
@@ -118,10 +118,17 @@ class Listing:
 
     def select(self, tops: Collection[bytes], stop_at: ByFolder = _NOTHING) -> Iterator[Names]:
         """`tops` and all below but `stop_at` and what is below that, a folder at a time."""
-        for top in tops:
-            folder, _, name = top.rpartition(b"/")
-            link = self._link(top)
-            yield Names(folder, (name,), self._row(top), {name: link} if link else _NO_LINKS)
+        if b"" in tops:
+            yield Names(b"", (b"",), self.row, {b"": self.link} if self.link else _NO_LINKS)
+        for folder, group in groupby(filter(None, tops), key=_folder):
+            names = [top.rpartition(b"/")[2] for top in group]
+            links = self.folders[folder].links
+            yield Names(
+                folder,
+                names,
+                b"".join([self._row(folder, name) for name in names]),
+                {name: links[name] for name in names if name in links} if links else _NO_LINKS,
+            )
         yield from self.below(tops, stop_at)
 
     def below(self, tops: Collection[bytes], stop_at: ByFolder = _NOTHING) -> Iterator[Names]:
@@ -153,21 +160,19 @@ class Listing:
                 yield make.entry(self.on_disk(path), make.in_image(path), row, link)
 
     def mode(self, path: bytes) -> int:
-        """The st_mode of `path`."""
-        return next(Row.unpack(self._row(path))).mode
+        """The st_mode of `path`, which is not the root."""
+        folder, _, name = path.rpartition(b"/")
+        return next(Row.unpack(self._row(folder, name))).mode
 
     def directory(self, path: bytes, at: bytes, profile: Profile) -> Entry:
         """The entry of the directory `path` alone, at the image path `at`."""
         (row,) = Row.unpack(self.folders[path].row)
         return _Maker(at, profile, self.xattrs).entry(self.on_disk(path), at, row, b"")
 
-    def _row(self, path: bytes) -> bytes:
-        if not path:
-            return self.row
-        above, _, name = path.rpartition(b"/")
-        folder = self.folders[above]
-        index = bisect.bisect_left(folder.names, name) * _ROW.size
-        return folder.rows[index : index + _ROW.size]
+    def _row(self, folder: bytes, name: bytes) -> bytes:
+        found = self.folders[folder]
+        index = bisect.bisect_left(found.names, name) * _ROW.size
+        return found.rows[index : index + _ROW.size]
 
     def _kept(self, path: bytes, stop_at: ByFolder) -> Names:
         folder = self.folders[path]
@@ -187,8 +192,9 @@ class Listing:
         return [join(path, name) for name in self.folders[path].folders if name not in stop]
 
     def _ordered(self, top: bytes, stop_at: ByFolder) -> Iterator[_Step]:
-        (row,) = Row.unpack(self._row(top))
-        yield _Step(top, row, self._link(top))
+        folder, _, name = top.rpartition(b"/")
+        (row,) = Row.unpack(self._row(folder, name) if top else self.row)
+        yield _Step(top, row, self.folders[folder].links.get(name, b"") if top else self.link)
         open_folders = [self._steps(top, stop_at)] if top in self.folders else []
         while open_folders:
             for step in open_folders[-1]:
@@ -217,12 +223,6 @@ class Listing:
                 yield prefix + name[:-1]
             else:
                 yield _Step(prefix + name, row, kept.links.get(name, b""))
-
-    def _link(self, path: bytes) -> bytes:
-        if not path:
-            return self.link
-        folder, _, name = path.rpartition(b"/")
-        return self.folders[folder].links.get(name, b"")
 
 
 def scan(root: bytes, *, leave_out: LeaveOut | None = None, xattrs: bool = False) -> Listing:
@@ -282,6 +282,10 @@ def join(*parts: bytes) -> bytes:
     return b"/".join(part for part in parts if part)
 
 
+def _folder(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
+
+
 def _scan(
     root: bytes, path: bytes, own_row: bytes, leave_out: LeaveOut | None, xattrs: bool
 ) -> Folder:
@@ -297,11 +301,12 @@ def _scan(
             del found[name]
         for name in sorted(found):
             status = found[name].stat(follow_symlinks=False)
-            kind = _kind(found[name].path, status.st_mode)
-            if kind is Kind.DIRECTORY:
-                folders.append(name)
-            elif kind is Kind.SYMLINK:
-                links[name] = os.readlink(found[name].path)
+            if not stat.S_ISREG(status.st_mode):
+                kind = _kind(found[name].path, status.st_mode)
+                if kind is Kind.DIRECTORY:
+                    folders.append(name)
+                else:
+                    links[name] = os.readlink(found[name].path)
             if name.startswith(b".wh."):
                 raise SourceError(
                     f"{printable(found[name].path)}: names beginning '.wh.' mark deletions in "

@@ -54,10 +54,12 @@ def resolve(
     tree = Tree(listing=listing, at=at, profile=options.profile)
     watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
     name = os.path.basename(os.path.abspath(path)) or "root"
-    own, packages = _parts(tree, name, _key(root, options))
-    for part in own:
-        watch.check_names(part.names())
-    for message in _remarks(tree, leave_out, (*own, *packages)):
+    folders = dependencies.find(tree)
+    watch.check_names(listing.below((b"",), by_folder(folder.path for folder in folders)))
+    key = _key(root, options)
+    own = _own_code(tree, name, key, folders)
+    packages = [part for folder in folders for part in _packages(tree, folder, key)]
+    for message in _remarks(tree, leave_out, [*own, *packages]):
         notify(Note(message=message))
     code = [part.item(Role.OWN, watch.look) for part in own]
     rest = [part.item(Role.ORDINARY) for part in packages]
@@ -86,9 +88,8 @@ def _key(root: bytes, options: SourceOptions) -> bytes:
     return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
-def _parts(tree: Tree, name: str, key: bytes) -> tuple[list[Part], list[Part]]:
-    """The app's own code, the part with its root first, and what is in dependency folders."""
-    folders = dependencies.find(tree)
+def _own_code(tree: Tree, name: str, key: bytes, folders: Sequence[DependencyFolder]) -> list[Part]:
+    """The parts of all that is in no dependency folder, the one with the root first."""
     stop_at = by_folder(folder.path for folder in folders)
     linked = _linked(tree, stop_at)
     pieces = split(tree.listing, (b"",), stop_at, _CODE, leave=linked)
@@ -96,11 +97,8 @@ def _parts(tree: Tree, name: str, key: bytes) -> tuple[list[Part], list[Part]]:
         linked = ()
     apart = by_folder((*(folder.path for folder in folders), *_tops(pieces), *linked))
     root = Part(tree=tree, key=key, path=b"", name=name, tops=(b"", *linked), stop_at=apart)
-    own = [
-        root,
-        *(replace(root, path=one.path, name=one.name, tops=one.tops) for one in pieces),
-    ]
-    return own, [part for folder in folders for part in _packages(tree, folder, key)]
+    parts = (replace(root, path=one.path, name=one.name, tops=one.tops) for one in pieces)
+    return [root, *parts]
 
 
 def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part]:

@@ -13,9 +13,9 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeAlias
 
-from regpush.listing import ByFolder, Listing, Names, by_folder, join
+from regpush.listing import ByFolder, Listing, by_folder, join
 
 _HEADER = 512
 
@@ -45,13 +45,6 @@ class Piece:
     tops: tuple[bytes, ...]
 
 
-class _Small(NamedTuple):
-    """A file, or what remains of a folder, that is no piece of its own."""
-
-    name: bytes
-    size: int
-
-
 def split(
     listing: Listing,
     tops: Sequence[bytes],
@@ -71,29 +64,23 @@ def split(
     pieces: list[Piece] = []
     remains: dict[bytes, int] = {}
     for found in reversed(folders):  # what is in a folder comes before it
-        stay = left.get(found.folder, ())
-        small = []
-        for one in _sizes(found, listing.folders[found.folder].folders, remains):
-            if one.size >= grain.piece and one.name not in stay:
-                path = join(found.folder, one.name)
-                pieces.append(Piece(path=path, name=os.fsdecode(path), tops=(path,)))
-            elif one.name not in stay:
-                small.append(one)
-        size = sum(one.size for one in small)
+        sizes = dict(zip(found.names, map(_packed, found.sizes()), strict=True))
+        for name in listing.folders[found.folder].folders:
+            if name in sizes:
+                sizes[name] = remains.pop(join(found.folder, name))
+        for name in left.get(found.folder, ()):
+            del sizes[name]
+        for name in [name for name, size in sizes.items() if size >= grain.piece]:
+            path = join(found.folder, name)
+            pieces.append(Piece(path=path, name=os.fsdecode(path), tops=(path,)))
+            del sizes[name]
+        size = sum(sizes.values())
         if size > grain.most:
-            pieces += _divided(found.folder, small, grain.most)
+            hashed = [(hashlib.sha256(name).digest(), name, size) for name, size in sizes.items()]
+            pieces += _divided(found.folder, hashed, grain.most)
             size = 0
         remains[found.folder] = _HEADER + size
     return sorted(pieces, key=lambda piece: piece.path)
-
-
-def _sizes(found: Names, folders: Sequence[bytes], remains: dict[bytes, int]) -> Iterator[_Small]:
-    directories = frozenset(folders)
-    for name, size in zip(found.names, found.sizes(), strict=True):
-        if name in directories:
-            yield _Small(name, remains.pop(join(found.folder, name)))
-        else:
-            yield _Small(name, _packed(size))
 
 
 def _packed(size: int) -> int:
@@ -101,17 +88,19 @@ def _packed(size: int) -> int:
     return _HEADER + size + -size % _HEADER
 
 
-def _divided(folder: bytes, small: Sequence[_Small], most: int, bits: str = "") -> Iterator[Piece]:
+_Hashed: TypeAlias = tuple[bytes, bytes, int]
+"""The digest of a name, the name, and the size of what it names."""
+
+
+def _divided(folder: bytes, small: Sequence[_Hashed], most: int, bits: str = "") -> Iterator[Piece]:
     """`small` as pieces of at most `most`: halves, and halves of those that are too large."""
-    if not small:
-        return
-    if sum(one.size for one in small) <= most:
-        tops = tuple(join(folder, one.name) for one in small)
+    if sum(size for _, _, size in small) > most:
+        halves: tuple[list[_Hashed], list[_Hashed]] = ([], [])
+        for one in small:
+            halves[one[0][len(bits) // 8] >> len(bits) % 8 & 1].append(one)
+        for half, bit in zip(halves, "01", strict=True):
+            yield from _divided(folder, half, most, bits + bit)
+    elif small:
+        prefix = folder + b"/" if folder else b""
+        tops = tuple(prefix + name for _, name, _ in small)
         yield Piece(path=tops[0], name=f"{os.fsdecode(folder)} ({bits})".lstrip(), tops=tops)
-        return
-    halves: tuple[list[_Small], list[_Small]] = ([], [])
-    for one in small:
-        digest = hashlib.sha256(one.name).digest()
-        halves[digest[len(bits) // 8] >> len(bits) % 8 & 1].append(one)
-    for half, bit in zip(halves, "01", strict=True):
-        yield from _divided(folder, half, most, bits + bit)

@@ -49,8 +49,8 @@ class Tree:
 
         Raises SourceError where extended attributes cannot be read.
         """
-        above: set[bytes] = set()
-        for path in tops:
+        above = {path.rpartition(b"/")[0] for path in tops if path}
+        for path in tuple(above):
             while path and (path := path.rpartition(b"/")[0]) not in above:
                 above.add(path)
         return tuple(
