@@ -14,7 +14,7 @@ import stat
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
@@ -25,10 +25,12 @@ from regpush.filesystem import unreadable
 _ROW = struct.Struct("=QqqqQIIII")
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 _NO_LINKS: Mapping[bytes, bytes] = {}
-_NOTHING: Mapping[bytes, Collection[bytes]] = {}
 
 ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
-"""Paths, as names by the folder they are in."""
+"""Paths, as names by the folder they are in; the root of a tree has no name."""
+
+NOTHING: ByFolder = {}
+ROOT: ByFolder = {b"": (b"",)}
 
 LeaveOut: TypeAlias = Callable[[bytes, Mapping[bytes, "os.DirEntry[bytes]"]], Collection[bytes]]
 """Given a folder's path and what is in it by name: the names that stay out, and all below."""
@@ -116,43 +118,32 @@ class Listing:
         """Where `path` is on this machine."""
         return self.root + b"/" + path if path else self.root
 
-    def select(self, tops: Collection[bytes], stop_at: ByFolder = _NOTHING) -> Iterator[Names]:
+    def select(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
         """`tops` and all below but `stop_at` and what is below that, a folder at a time."""
-        if b"" in tops:
-            yield Names(b"", (b"",), self.row, {b"": self.link} if self.link else _NO_LINKS)
-        for folder, group in groupby(filter(None, tops), key=_folder):
-            names = [top.rpartition(b"/")[2] for top in group]
-            links = self.folders[folder].links
-            yield Names(
-                folder,
-                names,
-                b"".join([self._row(folder, name) for name in names]),
-                {name: links[name] for name in names if name in links} if links else _NO_LINKS,
-            )
+        yield from self._tops(tops)
         yield from self.below(tops, stop_at)
 
-    def below(self, tops: Collection[bytes], stop_at: ByFolder = _NOTHING) -> Iterator[Names]:
+    def below(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
         """The same without `tops` themselves; a folder comes before those in it."""
-        pending = [top for top in tops if top in self.folders]
+        pending = self._opened(tops)
         while pending:
             path = pending.pop()
             yield self._kept(path, stop_at)
             pending += self._folders(path, stop_at)
 
     def entries(
-        self,
-        at: bytes,
-        profile: Profile,
-        tops: Sequence[bytes] = (b"",),
-        stop_at: ByFolder = _NOTHING,
+        self, at: bytes, profile: Profile, tops: ByFolder = ROOT, stop_at: ByFolder = NOTHING
     ) -> Iterator[Entry]:
         """What `select` selects, as entries under the image path `at`, in archive order.
 
         With `at` empty the root itself gives no entry: it is the image's root. Raises
         SourceError where extended attributes cannot be read.
         """
-        steps: Iterable[_Step] = chain.from_iterable(self._ordered(top, stop_at) for top in tops)
-        if len(tops) > 1:
+        above = (step for selected in self._tops(tops) for step in _steps(selected))
+        opened = self._opened(tops)
+        below = (step for top in opened for step in self._ordered(top, stop_at))
+        steps: Iterable[_Step] = chain(above, below)
+        if sum(map(len, tops.values())) > 1:
             steps = sorted(steps, key=itemgetter(0))
         make = _Maker(at, profile, self.xattrs)
         for path, row, link in steps:
@@ -169,7 +160,25 @@ class Listing:
         (row,) = Row.unpack(self.folders[path].row)
         return _Maker(at, profile, self.xattrs).entry(self.on_disk(path), at, row, b"")
 
+    def _tops(self, tops: ByFolder) -> Iterator[Names]:
+        for folder, unsorted in sorted(tops.items()):
+            names = sorted(unsorted)
+            rows = b"".join([self._row(folder, name) for name in names])
+            links = self.folders[folder].links if self.folders else {b"": self.link}
+            chosen = {name: links[name] for name in names if name in links} if links else links
+            yield Names(folder, names, rows, chosen)
+
+    def _opened(self, tops: ByFolder) -> list[bytes]:
+        """Those of `tops` that are folders."""
+        opened: list[bytes] = []
+        for folder, names in tops.items() if self.folders else ():
+            folders = {b"", *self.folders[folder].folders}
+            opened += [join(folder, name) for name in names if name in folders]
+        return opened
+
     def _row(self, folder: bytes, name: bytes) -> bytes:
+        if not name:
+            return self.row
         found = self.folders[folder]
         index = bisect.bisect_left(found.names, name) * _ROW.size
         return found.rows[index : index + _ROW.size]
@@ -192,37 +201,36 @@ class Listing:
         return [join(path, name) for name in self.folders[path].folders if name not in stop]
 
     def _ordered(self, top: bytes, stop_at: ByFolder) -> Iterator[_Step]:
-        folder, _, name = top.rpartition(b"/")
-        (row,) = Row.unpack(self._row(folder, name) if top else self.row)
-        yield _Step(top, row, self.folders[folder].links.get(name, b"") if top else self.link)
-        open_folders = [self._steps(top, stop_at)] if top in self.folders else []
+        """What is below the folder `top`, in archive order."""
+        open_folders = [self._mixed(top, stop_at)]
         while open_folders:
             for step in open_folders[-1]:
                 if isinstance(step, bytes):
-                    open_folders.append(self._steps(step, stop_at))
+                    open_folders.append(self._mixed(step, stop_at))
                     break
                 yield step
             else:
                 open_folders.pop()
 
-    def _steps(self, path: bytes, stop_at: ByFolder) -> Iterator[_Step | bytes]:
+    def _mixed(self, path: bytes, stop_at: ByFolder) -> Iterator[_Step | bytes]:
         """What is in the folder `path`, in archive order; a bare path is a folder to open.
 
         A folder's content comes where its name with a slash does: after `a-b`, say, for `a`.
         """
-        prefix = path + b"/" if path else b""
-        kept = self._kept(path, stop_at)
-        found: Iterable[tuple[bytes, Row | None]] = zip(
-            kept.names, Row.unpack(kept.rows), strict=True
-        )
-        if folders := self._folders(path, stop_at):
-            opened = ((folder[len(prefix) :] + b"/", None) for folder in folders)
-            found = sorted(chain(found, opened), key=itemgetter(0))
-        for name, row in found:
-            if row is None:
-                yield prefix + name[:-1]
-            else:
-                yield _Step(prefix + name, row, kept.links.get(name, b""))
+        steps = _steps(self._kept(path, stop_at))
+        folders = self._folders(path, stop_at)
+        if not folders:
+            return steps
+        keyed: list[tuple[bytes, _Step | bytes]] = [(step.path, step) for step in steps]
+        keyed += [(folder + b"/", folder) for folder in folders]
+        return (step for _, step in sorted(keyed, key=itemgetter(0)))
+
+
+def _steps(selected: Names) -> Iterator[_Step]:
+    prefix = selected.folder + b"/" if selected.folder else b""
+    rows = Row.unpack(selected.rows)
+    for name, row in zip(selected.names, rows, strict=True):
+        yield _Step(prefix + name, row, selected.links.get(name, b""))
 
 
 def scan(root: bytes, *, leave_out: LeaveOut | None = None, xattrs: bool = False) -> Listing:
@@ -277,13 +285,18 @@ def by_folder(paths: Iterable[bytes]) -> ByFolder:
     return found
 
 
+def merged(several: Iterable[ByFolder]) -> ByFolder:
+    """All paths of `several`."""
+    found: dict[bytes, set[bytes]] = {}
+    for paths in several:
+        for folder, names in paths.items():
+            found.setdefault(folder, set()).update(names)
+    return found
+
+
 def join(*parts: bytes) -> bytes:
     """Relative paths put together; empty ones vanish."""
     return b"/".join(part for part in parts if part)
-
-
-def _folder(path: bytes) -> bytes:
-    return path.rpartition(b"/")[0]
 
 
 def _scan(

@@ -15,14 +15,14 @@ from regpush.cancel import Cancellation
 from regpush.closure import Closure, Role
 from regpush.errors import UsageError, printable
 from regpush.events import Listener, Note
-from regpush.listing import ByFolder, Row, by_folder, join, scan
+from regpush.listing import NOTHING, ROOT, ByFolder, Row, by_folder, join, merged, scan
 from regpush.options import SourceOptions
 from regpush.sources import dependencies
 from regpush.sources.dependencies import DependencyFolder
 from regpush.sources.ignore import LeaveOut, parse_patterns, read_ignore_file
 from regpush.sources.part import Part
 from regpush.sources.secrets import Watch
-from regpush.sources.split import Grain, Piece, split
+from regpush.sources.split import Grain, split
 from regpush.sources.tree import Tree
 
 # Fine enough that equal shares of own code can be made of its parts; a package changes as a
@@ -55,7 +55,7 @@ def resolve(
     watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
     name = os.path.basename(os.path.abspath(path)) or "root"
     folders = dependencies.find(tree)
-    watch.check_names(listing.below((b"",), by_folder(folder.path for folder in folders)))
+    watch.check_names(listing.below(ROOT, by_folder(folder.path for folder in folders)))
     key = _key(root, options)
     own = _own_code(tree, name, key, folders)
     packages = [part for folder in folders for part in _packages(tree, folder, key)]
@@ -92,11 +92,12 @@ def _own_code(tree: Tree, name: str, key: bytes, folders: Sequence[DependencyFol
     """The parts of all that is in no dependency folder, the one with the root first."""
     stop_at = by_folder(folder.path for folder in folders)
     linked = _linked(tree, stop_at)
-    pieces = split(tree.listing, (b"",), stop_at, _CODE, leave=linked)
+    pieces = split(tree.listing, ROOT, stop_at, _CODE, leave=linked)
     if not pieces:
-        linked = ()
-    apart = by_folder((*(folder.path for folder in folders), *_tops(pieces), *linked))
-    root = Part(tree=tree, key=key, path=b"", name=name, tops=(b"", *linked), stop_at=apart)
+        linked = NOTHING
+    apart = merged((stop_at, linked, *(piece.tops for piece in pieces)))
+    tops = merged((ROOT, linked))
+    root = Part(tree=tree, key=key, path=b"", name=name, tops=tops, stop_at=apart)
     parts = (replace(root, path=one.path, name=one.name, tops=one.tops) for one in pieces)
     return [root, *parts]
 
@@ -105,38 +106,35 @@ def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part
     """What no package claims, and the packages; those of many megabytes in several parts."""
     path, name = folder.path, os.fsdecode(os.path.basename(folder.path))
     stop_at = by_folder(top for package in folder.packages for top in package.tops)
-    yield Part(tree=tree, key=key, path=path, name=name, tops=(path,), stop_at=stop_at)
+    yield Part(tree=tree, key=key, path=path, name=name, tops=by_folder((path,)), stop_at=stop_at)
     for one in folder.packages:
-        pieces = [] if tree.keeps_links else split(tree.listing, one.tops, {}, _PACKAGE)
+        tops = by_folder(one.tops)
+        pieces = [] if tree.keeps_links else split(tree.listing, tops, NOTHING, _PACKAGE)
         home = Part(
             tree=tree,
             key=key,
             path=one.path,
             name=one.name,
-            tops=one.tops,
-            stop_at=by_folder(_tops(pieces)),
+            tops=tops,
+            stop_at=merged(piece.tops for piece in pieces),
         )
         yield home
         yield from (replace(home, path=piece.path, tops=piece.tops) for piece in pieces)
 
 
-def _tops(pieces: Sequence[Piece]) -> Iterator[bytes]:
-    return (top for piece in pieces for top in piece.tops)
-
-
-def _linked(tree: Tree, stop_at: ByFolder) -> tuple[bytes, ...]:
-    """Names in the app's own code, sorted, of files that have several, where that is kept.
+def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
+    """Names in the app's own code of files that have several, where that is kept.
 
     A hard link needs its file in the same archive: these stay with the root, wherever they are.
     """
     if not tree.keeps_links:
-        return ()
+        return NOTHING
     paths: dict[tuple[int, int], list[bytes]] = {}
-    for found in tree.listing.below((b"",), stop_at):
+    for found in tree.listing.below(ROOT, stop_at):
         for name, row in zip(found.names, Row.unpack(found.rows), strict=True):
             if row.names > 1 and stat.S_ISREG(row.mode):
                 paths.setdefault((row.device, row.inode), []).append(join(found.folder, name))
-    return tuple(sorted(path for names in paths.values() if len(names) > 1 for path in names))
+    return by_folder(path for names in paths.values() if len(names) > 1 for path in names)
 
 
 def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator[str]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from regpush.listing import ByFolder, Listing, by_folder, join
+from regpush.listing import NOTHING, ByFolder, Listing, join
 
 _HEADER = 512
 
@@ -42,16 +42,16 @@ class Piece:
 
     path: bytes
     name: str
-    tops: tuple[bytes, ...]
+    tops: ByFolder
 
 
 def split(
     listing: Listing,
-    tops: Sequence[bytes],
+    tops: ByFolder,
     stop_at: ByFolder,
     grain: Grain,
     *,
-    leave: Collection[bytes] = (),
+    leave: ByFolder = NOTHING,
 ) -> list[Piece]:
     """What of `tops` and all below, but `stop_at`, lies apart from the rest; sorted.
 
@@ -60,7 +60,6 @@ def split(
     folders = list(listing.below(tops, stop_at))
     if sum(_packed(size) for found in folders for size in found.sizes()) < grain.whole:
         return []
-    left = by_folder(leave)
     pieces: list[Piece] = []
     remains: dict[bytes, int] = {}
     for found in reversed(folders):  # what is in a folder comes before it
@@ -68,11 +67,11 @@ def split(
         for name in listing.folders[found.folder].folders:
             if name in sizes:
                 sizes[name] = remains.pop(join(found.folder, name))
-        for name in left.get(found.folder, ()):
+        for name in leave.get(found.folder, ()):
             del sizes[name]
         for name in [name for name, size in sizes.items() if size >= grain.piece]:
             path = join(found.folder, name)
-            pieces.append(Piece(path=path, name=os.fsdecode(path), tops=(path,)))
+            pieces.append(Piece(path=path, name=os.fsdecode(path), tops={found.folder: (name,)}))
             del sizes[name]
         size = sum(sizes.values())
         if size > grain.most:
@@ -101,6 +100,6 @@ def _divided(folder: bytes, small: Sequence[_Hashed], most: int, bits: str = "")
         for half, bit in zip(halves, "01", strict=True):
             yield from _divided(folder, half, most, bits + bit)
     elif small:
-        prefix = folder + b"/" if folder else b""
-        tops = tuple(prefix + name for _, name, _ in small)
-        yield Piece(path=tops[0], name=f"{os.fsdecode(folder)} ({bits})".lstrip(), tops=tops)
+        names = tuple(name for _, name, _ in small)
+        where = f"{os.fsdecode(folder)} ({bits})".lstrip()
+        yield Piece(path=join(folder, names[0]), name=where, tops={folder: names})

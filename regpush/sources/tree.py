@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError
 from regpush.filesystem import read_small
-from regpush.listing import Listing, join
+from regpush.listing import ByFolder, Listing, join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,12 @@ class Tree:
         """Those of `names` that are directories."""
         return self.listing.folders[path].folders
 
-    def parents(self, tops: Iterable[bytes]) -> tuple[Entry, ...]:
+    def parents(self, tops: ByFolder) -> tuple[Entry, ...]:
         """The directories above `tops` that the tree knows, sorted; never the image's root.
 
         Raises SourceError where extended attributes cannot be read.
         """
-        above = {path.rpartition(b"/")[0] for path in tops if path}
+        above = {folder for folder, names in tops.items() if any(names)}
         for path in tuple(above):
             while path and (path := path.rpartition(b"/")[0]) not in above:
                 above.add(path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from regpush.closure import Closure, Role
 from regpush.entry import Kind, Profile
-from regpush.listing import Listing, by_folder, scan
+from regpush.listing import ROOT, Listing, join, merged, scan
 from regpush.sources.split import Grain, Piece, split
 from tests.sources.conftest import Write, take
 
@@ -40,13 +40,17 @@ def make(root: Path, files: dict[str, int]) -> None:
 
 def pieces(root: Path, grain: Grain = GRAIN) -> tuple[Listing, list[Piece]]:
     listing = scan(os.fsencode(root))
-    return listing, split(listing, (b"",), {}, grain)
+    return listing, split(listing, ROOT, {}, grain)
+
+
+def paths(piece: Piece) -> list[bytes]:
+    return [join(folder, name) for folder, names in piece.tops.items() for name in names]
 
 
 def held(listing: Listing, found: list[Piece]) -> dict[str, dict[bytes, int]]:
     """Sizes in an archive by path, of each piece by its name and of the rest as ``."""
-    stop_at = by_folder(top for piece in found for top in piece.tops)
-    home = Piece(path=b"", name="", tops=(b"",))
+    stop_at = merged(piece.tops for piece in found)
+    home = Piece(path=b"", name="", tops=ROOT)
     return {
         piece.name: {
             entry.path: 512 + (entry.size + 511) // 512 * 512
@@ -71,7 +75,7 @@ def test_every_path_is_in_one_piece_and_none_is_too_large(files: dict[str, int])
         for piece in [piece for key, piece in sizes.items() if key]:
             one_file = len(piece) == 1
             assert one_file or sum(piece.values()) <= GRAIN.most + 512 * len(piece)
-        assert all(piece.path in piece.tops for piece in found)
+        assert all(piece.path in paths(piece) for piece in found)
         if archive < GRAIN.whole:
             assert not found
 
@@ -101,10 +105,10 @@ def test_by_hand(tmp_path: Path) -> None:
     make(tmp_path, {"big": 5 << 10, "lib/x": 3000, "lib/y": 2500, "doc/z": 2000, "main": 100})
     make(tmp_path, {"lib/deep/huge": 20 << 10, "lib/deep/w": 10})
     found = pieces(tmp_path)[1]
-    assert [(piece.name, piece.tops) for piece in found] == [
-        ("big", (b"big",)),
-        ("lib", (b"lib",)),
-        ("lib/deep/huge", (b"lib/deep/huge",)),
+    assert [(piece.name, paths(piece)) for piece in found] == [
+        ("big", [b"big"]),
+        ("lib", [b"lib"]),
+        ("lib/deep/huge", [b"lib/deep/huge"]),
     ]
     sizes = held(*pieces(tmp_path))
     assert set(sizes[""]) == {b"doc", b"doc/z", b"main"}
@@ -120,12 +124,12 @@ def test_many_loose_files_are_divided_by_the_hashes_of_their_names(tmp_path: Pat
         f"loose ({bits})" for bits in ("00", "10", "01", "11")
     }
     # sha256 of f00 begins 87, of f01 9b, of f02 6a, of f03 0f.
-    where = {top.decode(): piece.name for piece in found for top in piece.tops}
+    where = {top.decode(): piece.name for piece in found for top in paths(piece)}
     assert [where[f"loose/{name}"] for name in names[:4]] == [
         "loose (11)", "loose (11)", "loose (01)", "loose (11)"
     ]  # fmt: skip
     make(tmp_path, {"loose/another": 500})
-    moved = {top.decode(): piece.name for piece in pieces(tmp_path)[1] for top in piece.tops}
+    moved = {top.decode(): piece.name for piece in pieces(tmp_path)[1] for top in paths(piece)}
     assert {path: moved[path] for path in where} == where
 
 
