@@ -65,7 +65,8 @@ def regpush(*flags: str, name: str | None = None) -> Contender:
 def regpush_command() -> list[str]:
     """The installed program, as its user would start it; without one, the module."""
     script = Path(sysconfig.get_path("scripts"), "regpush")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "regpush"]
+    module = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "regpush"]
+    return [str(script)] if script.exists() else module
 
 
 def version() -> Contender:
@@ -162,20 +163,26 @@ def buildah_push() -> Contender:
 
 
 def stream_and_skopeo(script: Path) -> Contender:
-    """nixpkgs' `streamLayeredImage`, whose `script` it is, into skopeo."""
+    """nixpkgs' `streamLayeredImage`, whose `script` it is, and skopeo.
+
+    By way of a file: given a pipe, skopeo copies it to one before it begins, and Debian's
+    (1.9.3) fails to read that copy.
+    """
 
     def commands(place: Place, source: Source, ready: Path) -> Commands:
+        archive = place.work / "image.tar"
         stream = shlex.join([sys.executable, str(script), str(ready / "stream.json")])
-        copy = [*_SKOPEO, "--dest-tls-verify=false", "docker-archive:/dev/stdin", _docker(place)]
-        return [["bash", "-o", "pipefail", "-c", f"{stream} | {shlex.join(copy)}"]]
+        copy = [*_SKOPEO, "--dest-tls-verify=false", f"docker-archive:{archive}", _docker(place)]
+        return [["sh", "-c", f"{stream} > {archive}"], copy]
 
     return Contender(
-        name="nixpkgs' script | skopeo", needs=("skopeo",), ready="stream", commands=commands
+        name="nixpkgs' script, skopeo", needs=("skopeo",), ready="stream", commands=commands
     )
 
 
 def buildkit() -> Contender:
-    """A buildkitd that is running (BUILDKIT_HOST); its own cache is its local state."""
+    """A buildkitd that is running (BUILDKIT_HOST). Its cache is the daemon's own: it is never
+    empty again, whatever the case says of the home, and its CPU is not counted."""
 
     def commands(place: Place, source: Source, ready: Path) -> Commands:
         file = _containerfile(place, source)

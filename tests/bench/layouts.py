@@ -22,7 +22,7 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _TAR = (
-    *("tar", "--create", "--format=ustar", "--sort=name", "--mtime=@1"),
+    *("tar", "--create", "--format=gnu", "--sort=name", "--mtime=@1"),
     *("--owner=0", "--group=0", "--numeric-owner", "--hard-dereference"),
 )
 TAG = "image"

@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -228,8 +229,9 @@ class _Flow:
         self._resume()
         if self._ending and not self.backlog and not self._way and not self.ended:
             self.ended = True
-            if not self._sink.is_closing():
-                self._sink.write_eof()
+            with suppress(OSError):  # the peer may have reset what we did not look at again
+                if not self._sink.is_closing():
+                    self._sink.write_eof()
             if self.twin is not None and self.twin.ended:
                 self._source.close()
                 self._sink.close()

@@ -137,7 +137,8 @@ def place(directory: Path, *, linked: bool, guarded: bool = False) -> Iterator[P
 
 
 def _environment(home: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
+    names = ("PATH", "TMPDIR", "LANG", "BUILDKIT_HOST")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {
         **kept,
         "HOME": str(home),
