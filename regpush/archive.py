@@ -8,7 +8,6 @@ these bytes needs a new `RECIPE_VERSION`.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import os
 import struct
@@ -20,7 +19,7 @@ from functools import cache
 from typing import Any
 
 from regpush.closure import Identity, Item, Role, Scheme
-from regpush.entry import HEAD, Entry, Kind, OnDisk, Profile, TreeHash
+from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError, printable
 from regpush.filesystem import GuardedFile, open_ahead, read_whole
 
@@ -128,7 +127,7 @@ def _written(
         elif isinstance(content := entry.content, bytes):
             yield from page.put(head + content + _padding(len(content)))
             if tree:
-                tree.add(entry, hashlib.sha256(content).digest())
+                tree.add(entry, ContentHash(content).digest())
         elif page.has_room(len(head) + entry.size + _ROOM):
             page.write(head)
             view = page.take(entry.size)
@@ -137,9 +136,9 @@ def _written(
             if look:
                 look(entry, bytes(view[:HEAD]))
             if tree:
-                tree.add(entry, hashlib.sha256(view).digest())
+                tree.add(entry, ContentHash(view).digest())
         else:
-            digest = hashlib.sha256() if tree else None
+            digest = ContentHash() if tree else None
             with GuardedFile(entry, content, fd) as file:
                 yield from page.put(head)
                 if look:

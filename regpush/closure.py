@@ -24,7 +24,7 @@ class Scheme(Enum):
     """
 
     NAR = "nar"
-    TREE = "tree"
+    TREE = "tree-blake3"
 
 
 @dataclass(frozen=True, slots=True, order=True)

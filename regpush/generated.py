@@ -5,12 +5,11 @@ It shares the top layer with the app. Essentials of store images will join it he
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections.abc import Collection, Iterable, Iterator
 
 from regpush.closure import Closure, Identity, Item, Role, Scheme
-from regpush.entry import Entry, Kind, TreeHash
+from regpush.entry import ContentHash, Entry, Kind, TreeHash
 from regpush.errors import UsageError, printable
 
 _TMP = "/tmp"  # noqa: S108  a path in the image, not on this machine
@@ -45,7 +44,7 @@ def customisation(
     for entry in (*parents, *ordered):
         content = entry.content if isinstance(entry.content, bytes) else b""
         is_file = entry.kind is Kind.FILE
-        tree.add(entry, hashlib.sha256(content).digest() if is_file else b"")
+        tree.add(entry, ContentHash(content).digest() if is_file else b"")
 
     def opened() -> Iterator[Entry]:
         return iter(ordered)

@@ -56,6 +56,7 @@ ONLY_IN = {
     "isal": "compression",
     "zstandard": "compression",
     "deflate": "compression",
+    "blake3": "entry",
     "sqlite3": ("index", "sources"),
     "pathspec": "sources",
 }
