@@ -219,7 +219,7 @@ def make_ready(kind: str, source: Source, folder_of_all: Path) -> Path:
     """What contenders find ready of `source`, kept below
     `folder_of_all`: a `plain` layout, a `gzip`ped
     one as skopeo makes it, or the settings of a `stream`."""
-    folder = folder_of_all / "ready" / f"{source.name}-{kind}"
+    folder = folder_of_all / "ready" / f"{source.name}-{layouts.key(source.parts)}-{kind}"
     if folder.exists():
         return folder
     unfinished = folder.with_suffix(".part")

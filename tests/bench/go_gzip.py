@@ -20,7 +20,7 @@ def size(source: Source, cache: Path) -> int | None:
     """Bytes of all layers together; None without Go. It takes half a minute a GB, once."""
     if shutil.which("go") is None:
         return None
-    known = cache / "ready" / f"{source.name}-go.json"
+    known = cache / "ready" / f"{source.name}-{layouts.key(source.parts)}-go.json"
     if known.exists():
         found: int = json.loads(known.read_text())
         return found

@@ -34,6 +34,12 @@ def tar_command(part: Part) -> list[str]:
     return [*_TAR, "-C", str(part.base), *part.members]
 
 
+def key(parts: Sequence[Part]) -> str:
+    """What changes when the layers of `parts` would be written in another way."""
+    commands = json.dumps([tar_command(part) for part in parts])
+    return hashlib.sha256(commands.encode()).hexdigest()[:12]
+
+
 def write_order(parts: Sequence[Part], file: Path) -> None:
     """Write what `python -m tests.bench.layouts` reads."""
     text = [{**asdict(part), "base": str(part.base)} for part in parts]
@@ -78,7 +84,7 @@ def write_stream(parts: Sequence[Part], folder: Path, final: Path) -> None:
     (folder / "layer.tar").write_bytes(empty)
     (folder / "checksum").write_text(hashlib.sha256(empty).hexdigest())
     layers = [[str(part.base / member) for member in part.members] for part in parts]
-    settings = {
+    settings: dict[str, object] = {
         "architecture": "amd64",
         "config": {},
         "created": "1970-01-01T00:00:01+00:00",

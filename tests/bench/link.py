@@ -152,7 +152,9 @@ class _Lane:
         self._transmit()
 
     def _transmit(self) -> None:
-        self._timer = self._timer and self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._turns:
             now = self._loop.time()
             if self._free_at > now:
@@ -217,7 +219,9 @@ class _Flow:
         self._resume()
 
     def _deliver(self) -> None:
-        self._timer = self._timer and self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._way and not self.sink_full:
             due, data = self._way[0]
             if due > self._loop.time():
