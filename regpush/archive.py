@@ -229,8 +229,36 @@ def _members(
     trees.extend((item, _hash_of_parents(item)) for item in items if item.scheme is Scheme.TREE)
     opened = [_opened(item, tree) for item, tree in trees]
     above: Iterator[_Member] = ((parent, None, None) for parent in parents)
-    # Stable: of members that compare equal, the earlier iterable's comes first.
-    return heapq.merge(_store_items(items), *opened, above, key=_sort_key)
+    return _merged([_store_items(items), *opened, above])
+
+
+def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
+    """All members by path; of equal paths that of the earlier stream comes first.
+
+    As `heapq.merge`, for streams of which few overlap: a layer may hold hundreds of items, but
+    nearly always the next member is the same item's.
+    """
+    heads = [
+        (first[0].path, number, first, stream)
+        for number, stream in enumerate(streams)
+        if (first := next(stream, None))
+    ]
+    heads.sort(reverse=True)  # numbers differ, so nothing beyond them is compared
+    begun: list[tuple[bytes, int, _Member, Iterator[_Member]]] = []
+    while heads or begun:
+        if heads and (not begun or heads[-1] < begun[0]):
+            heapq.heappush(begun, heads.pop())
+            continue
+        _, number, member, stream = heapq.heappop(begun)
+        yield member
+        limits = [*begun[:1], *heads[-1:]]
+        limit = min(limits)[:2] if limits else None
+        for member in stream:
+            path = member[0].path
+            if limit is not None and (path, number) > limit:
+                heapq.heappush(begun, (path, number, member, stream))
+                break
+            yield member
 
 
 def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
@@ -275,10 +303,6 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
 def _opened(item: Item, tree: TreeHash | None) -> Iterator[_Member]:
     look = item.look
     return ((entry, tree, look) for entry in item.entries())
-
-
-def _sort_key(member: _Member) -> bytes:
-    return member[0].path
 
 
 def _parents(items: Sequence[Item]) -> list[Entry]:

@@ -1,6 +1,7 @@
 """The packer against Python's tarfile and GNU tar: both know the formats better than we do."""
 
 import hashlib
+import heapq
 import io
 import os
 import random
@@ -14,7 +15,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regpush.archive import Archive, ArchiveOptions, Parents, header
+from regpush.archive import Archive, ArchiveOptions, Parents, _merged, header
 from regpush.closure import Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
@@ -405,3 +406,13 @@ def test_what_an_item_is_may_be_found_out_by_packing_it(tree):
     while archive.readinto(block):
         pass
     assert archive.identities == (("/app", known.identity),)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefghij"), max_size=8), max_size=6))
+def test_streams_are_merged_as_the_standard_library_does(names):
+    streams = [
+        [(Entry(path=name.encode(), kind=Kind.FILE, mode=0), number, None) for name in sorted(some)]
+        for number, some in enumerate(names)
+    ]
+    expected = list(heapq.merge(*streams, key=lambda member: member[0].path))
+    assert list(_merged([iter(one) for one in streams])) == expected
