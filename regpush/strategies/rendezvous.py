@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 
 def rendezvous(key: str, bins: int) -> int:
@@ -10,7 +11,14 @@ def rendezvous(key: str, bins: int) -> int:
 
     `key` is never a hash or a version, so that a new version stays where the old one was.
     """
+    return max(range(bins), key=_weights(key))
+
+
+def preferences(key: str, bins: int) -> list[int]:
+    """All bins, the one that `rendezvous` gives first, then those `key` would draw next."""
+    return sorted(range(bins), key=_weights(key), reverse=True)
+
+
+def _weights(key: str) -> Callable[[int], bytes]:
     encoded = key.encode("utf-8", "surrogatepass")
-    return max(
-        range(bins), key=lambda number: hashlib.sha256(b"%d %s" % (number, encoded)).digest()
-    )
+    return lambda number: hashlib.sha256(b"%d %s" % (number, encoded)).digest()
