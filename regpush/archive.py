@@ -129,10 +129,8 @@ def _written(
             if tree:
                 tree.add(entry, ContentHash(content).digest())
         elif page.has_room(len(head) + entry.size + _ROOM):
-            page.write(head)
-            view = page.take(entry.size)
+            view = page.member(head, entry.size)
             read_whole(entry, content, fd, view)
-            page.write(_padding(entry.size))
             if look:
                 look(entry, bytes(view[:HEAD]))
             if tree:
@@ -197,6 +195,16 @@ class _Page:
     def write(self, data: bytes) -> None:
         """Write `data`, for which there must be room."""
         self.take(len(data))[:] = data
+
+    def member(self, head: bytes, size: int) -> memoryview:
+        """Write a member but for its content; the room for that. There must be room for all."""
+        block = self._block
+        start = self.used + len(head)
+        end = start + size
+        block[self.used : start] = head
+        self.used = end + -size % _ROOM
+        block[end : self.used] = _ZEROS[: self.used - end]
+        return block[start:end]
 
     def turn(self) -> Generator[int, memoryview, None]:
         """Hand the block out and go on with the next."""
