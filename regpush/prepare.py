@@ -99,7 +99,7 @@ def prepare(target: str, run: Run) -> Prepared:
     TagConflictError where a tag holds an image for several platforms.
     """
     options = run.options
-    strategies.check(options.layers.strategy, options.layers.max_layers)
+    strategies.named(options.layers.strategy, options.layers.max_layers)
     others = [_other(text, run) for text in options.layers.reuse_from]
     platform: Future[Platform] = Future()
 
