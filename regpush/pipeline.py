@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from regpush.archive import RECIPE_VERSION
+from regpush.budget import check_budget
 from regpush.cancel import Cancellation
 from regpush.digest import OCI_MANIFEST
 from regpush.events import Action, Listener, ignore
@@ -49,12 +50,16 @@ def push(
     """Put `target` into the registry as the image `to` and let its tags name it.
 
     `settings` are by default what the environment says. Raises a RegpushError; no tag was
-    moved then, unless the error is about the tags themselves, which are moved last.
+    moved then, unless the error is about the tags themselves, which are moved last. With
+    `max_upload` a push packs and hashes what it would send first, and raises
+    BudgetExceededError before it has sent anything.
     """
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run)
         placed = _unchanged(prepared, run)
         if not placed:
+            if run.options.registry.max_upload is not None:
+                check_budget(_foreseen(prepared, run), run.options.registry.max_upload)
             placed = place_layers(prepared.wanted, _transfer(prepared, run, run.repository))
         image = _build([one.layer for one in placed], prepared)
         check = run.options.registry.check
@@ -82,7 +87,8 @@ def plan(
     """What `push` would do, without sending anything.
 
     Layers that would be uploaded have estimated sizes and no digests; with `exact` they are
-    packed to find out. Raises as `push` does.
+    packed to find out. Raises as `push` does, but leaves it to the caller to compare what
+    would be sent with `max_upload`.
     """
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run)
@@ -91,9 +97,7 @@ def plan(
         if not placed:
             placed = find_layers(prepared.wanted, store, run.cancel)
         if exact:
-            transfer = _transfer(prepared, run, store)
-            pairs = zip(placed, prepared.wanted, strict=True)
-            placed = [one or _packed(wanted, transfer) for one, wanted in pairs]
+            placed = [*_exactly(placed, prepared, run, store)]
         known = [one for one in placed if one]
         if len(known) < len(placed):
             return _result(None, prepared, placed, run, Tense.PLANNED)
@@ -181,7 +185,27 @@ def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Transfer:
 
 
 def _build(layers: Sequence[Layer], prepared: Prepared) -> Image:
-    return build(layers, prepared.image_options, prepared.platform, recipe_version=RECIPE_VERSION)
+    return build(
+        layers,
+        prepared.image_options,
+        prepared.platform,
+        recipe_version=RECIPE_VERSION,
+        learned=prepared.learned,
+    )
+
+
+def _foreseen(prepared: Prepared, run: Run) -> Sequence[Placed]:
+    """What will become of each layer: packs and hashes what would be sent, and sends nothing."""
+    store = DryRun(run.repository, run.beside)
+    return _exactly(find_layers(prepared.wanted, store, run.cancel), prepared, run, store)
+
+
+def _exactly(
+    placed: Sequence[Placed | None], prepared: Prepared, run: Run, store: BlobStore
+) -> Sequence[Placed]:
+    transfer = _transfer(prepared, run, store)
+    pairs = zip(placed, prepared.wanted, strict=True)
+    return [one or _packed(wanted, transfer) for one, wanted in pairs]
 
 
 def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
@@ -221,6 +245,8 @@ def _result(
         requests=run.client.requests,
         seconds=time.monotonic() - run.started,
         tense=tense,
+        steps=prepared.planned.plan.steps,
+        layout_from=prepared.planned.read,
     )
 
 

@@ -15,6 +15,7 @@ from regpush.digest import INDEXES, Descriptor
 from regpush.errors import RefusedError, TransientError, VerificationError
 from regpush.events import Listener, Note
 from regpush.image import Image, Platform, child_for, parse_manifest
+from regpush.layout import read_of
 from regpush.registry.client import Manifest, Repository
 from regpush.reuse import PreviousImage
 
@@ -67,6 +68,12 @@ def look_back(
         if not images or (tags and not moved):
             listed = nearest([tag for tag in _listed(repository, notify) if tag not in asked], tags)
             found = pool.map(read, ((repository, tag) for tag in listed))
+            images += [image for _, image in found if image]
+        if not any(image.repository == repository.name for image in images):
+            # The manifest is there and its config is not: what it was planned from may be.
+            damaged = [manifest for manifest, image in own if manifest and not image]
+            digests = [str(one) for manifest in damaged for one in read_of(manifest.data)]
+            found = pool.map(read, ((repository, digest) for digest in dict.fromkeys(digests)))
             images += [image for _, image in found if image]
     manifests = {tag: got for tag, (got, _) in zip(asked, own, strict=True) if got}
     fitting = [image for image in images if _fits(image, platform, notify)]
