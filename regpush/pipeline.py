@@ -15,7 +15,9 @@ from dataclasses import replace
 from regpush.archive import RECIPE_VERSION
 from regpush.budget import check_budget
 from regpush.cancel import Cancellation
+from regpush.comparison import Comparison, with_target
 from regpush.digest import OCI_MANIFEST
+from regpush.errors import UsageError
 from regpush.events import Action, Listener, ignore
 from regpush.image import Image, Layer, build, check_options
 from regpush.index import Index
@@ -103,6 +105,38 @@ def plan(
             return _result(None, prepared, placed, run, Tense.PLANNED)
         image = _build([one.layer for one in known], prepared)
         return _result(image, prepared, known, run, Tense.PLANNED)
+
+
+def explain(
+    target: str,
+    *,
+    old: str,
+    options: PushOptions | None = None,
+    settings: Settings | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+) -> Comparison:
+    """What a push of `target` beside the image `old` would send, and which items make it.
+
+    Sends nothing. Raises as `plan` does, and UsageError where there is no image `old`.
+    """
+    options = options or PushOptions()
+    reference = Reference.parse(old)
+    layers = replace(options.layers, reuse_from=(old, *options.layers.reuse_from))
+    to = str(reference.with_tag(reference.tag or "latest"))
+    with _run(to, replace(options, layers=layers), settings, notify, cancel) as run:
+        prepared = prepare(target, run)
+        named = f"{reference.name}@{reference.digest}" if reference.digest else to
+        images = [one.image for one in prepared.past.images if one.name == named]
+        if not images:
+            raise UsageError(f"no such image: {old}")
+        placed = find_layers(prepared.wanted, DryRun(run.repository, run.beside), run.cancel)
+        return with_target(
+            [wanted.source.planned for wanted in prepared.wanted],
+            [number for number, one in enumerate(placed) if one is None],
+            images[0],
+            prepared.wanted[0].source.archive,
+        )
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
     def likeness(tag: str) -> int:
         return max((_common(tag, other) for other in tags), default=0)
 
-    return sorted(images, key=lambda tag: (likeness(tag), _natural(tag)), reverse=True)[:LISTED]
+    return sorted(images, key=lambda tag: (likeness(tag), natural(tag)), reverse=True)[:LISTED]
 
 
 def _common(one: str, other: str) -> int:
@@ -114,7 +114,7 @@ def _common(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _natural(tag: str) -> list[tuple[int, int, str]]:
+def natural(tag: str) -> list[tuple[int, int, str]]:
     """A sort key in which 1.10 comes after 1.9."""
     key: list[tuple[int, int, str]] = []
     while tag:
