@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
+from regpush import layout
 from regpush.archive import ArchiveOptions
-from regpush.closure import Closure, Item, Scheme
+from regpush.closure import Closure, Item, Role, Scheme
+from regpush.errors import VerificationError
 from regpush.image import Image
 from regpush.reuse import recipe
 from regpush.sources.store_path import is_path, item_name
+from regpush.strategies.memory import Key, keys_of
 from regpush.strategies.plan import base_name
 
 
@@ -56,7 +59,10 @@ class Causes:
 
     def among(self, items: Iterable[Item]) -> list[Cause]:
         """The causes of what changed among `items`, those first that have most of it."""
-        found = [self.of[item.path] for item in items if item.path in self.of]
+        changed = [item for item in items if item.path in self.of]
+        # Links and the like are what went along, unless they are all there is.
+        told = [item for item in changed if item.role is not Role.GENERATED] or changed
+        found = [self.of[item.path] for item in told]
         counts = Counter(cause.item.path for cause in found)
         by_path = {cause.item.path: cause for cause in found}
         return sorted(by_path.values(), key=lambda one: (-counts[one.item.path], one.item.path))
@@ -73,7 +79,7 @@ class Causes:
 def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> Causes:
     """Compare `closure` with earlier `images`, nearest first.
 
-    An item of a directory whose layer differs counts as changed: nothing tells it from
+    An item of a directory whose layer differs counts as changed where nothing tells it from
     those that share the layer.
     """
     there = unchanged(closure, images, archive)
@@ -107,10 +113,14 @@ def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -
 def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> frozenset[str]:
     """The paths of items that an earlier image certainly had as they are.
 
-    A store's path says what is in it; of a directory's items only the recipe does.
+    A store's path says what is in it; of a directory's items the recipe of their layer does,
+    or the history that the image carries.
     """
+    keys = keys_of(closure.items) or {}
     found: set[str] = set()
     for image in images:
+        remembered = _remembered(image)
+        found.update(path for path, key in keys.items() if key in remembered)
         for layer in image.layers:
             items = [closure[path] for path in layer.items if path in closure]
             found.update(item.path for item in items if item.scheme is Scheme.NAR)
@@ -118,6 +128,14 @@ def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions
             if items and len(known) == len(layer.items) and recipe(known, archive) == layer.recipe:
                 found.update(path for path, _ in known)
     return frozenset(found)
+
+
+def _remembered(image: Image) -> frozenset[Key]:
+    try:
+        carried = layout.read(image)
+    except VerificationError:
+        return frozenset()  # whoever plans from it has said so
+    return frozenset(carried.memory.own.keys()) if carried else frozenset()
 
 
 def _names(paths: Iterable[str]) -> dict[str, str]:

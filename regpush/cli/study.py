@@ -40,7 +40,14 @@ Username = Annotated[str | None, typer.Option("--username", help="With --passwor
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from stdin.")
 ]
-Layers = Annotated[str, typer.Option("--layers", help="The strategy of a target.")]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        help="The strategy of a target. Default: auto where OLD carries a history, else stable.",
+        show_default=False,
+    ),
+]
 MaxLayers = Annotated[int, typer.Option("--max-layers", help="Layers at most, 1 to 127.")]
 RootDir = Annotated[str, typer.Option("--root-dir", help="Where a directory lands in the image.")]
 
@@ -50,7 +57,7 @@ def why(
     new: Annotated[
         str, typer.Argument(metavar="NEW", help="An image or a target.", show_default=False)
     ],
-    layers: Layers = "stable",
+    layers: Layers = None,
     max_layers: MaxLayers = 64,
     root_dir: RootDir = "/app",
     platform: PlatformFlag = None,
@@ -64,20 +71,23 @@ def why(
     from regpush import comparison, pipeline
     from regpush.cli import table
     from regpush.cli.progress import showing
+    from regpush.image import LAYOUT
     from regpush.options import LayerOptions, PushOptions, SourceOptions
 
     registry = _registry(plain_http, ca_file, username, password_stdin)
     with stoppable() as cancel, showing(Progress.AUTO, sys.stderr) as notify:
+        before = _image(old, registry, platform, notify)
         if _is_target(new):
+            learns = LAYOUT in json.loads(before.config)
+            strategy = layers or ("auto" if learns else "stable")
             options = PushOptions(
                 source=SourceOptions(root_dir=root_dir),
-                layers=LayerOptions(strategy=layers, max_layers=max_layers),
+                layers=LayerOptions(strategy=strategy, max_layers=max_layers),
                 registry=registry,
             )
             found = pipeline.explain(new, old=old, options=options, notify=notify, cancel=cancel)
         else:
-            images = [_image(text, registry, platform, notify) for text in (old, new)]
-            found = comparison.of_images(*images)
+            found = comparison.of_images(before, _image(new, registry, platform, notify))
     _show(found, format, table.comparison(found, width()))
 
 

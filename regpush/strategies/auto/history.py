@@ -73,7 +73,8 @@ def held(
 ) -> Iterator[Held]:
     """The layers that can stay, each item in one at most: those of `base`, then the largest.
 
-    A layer of a single one, which mixes what must not be mixed, does not stay.
+    A layer of a single one, which mixes what must not be mixed, does not stay; nor does one
+    with a part of what is generated, which lies on top together.
     """
     free = set(subject.items)
     by_keys = {
@@ -88,7 +89,8 @@ def held(
     for layer in (*(base.layers if base else ()), *by_size):
         if layer.keys and layer.keys <= free and layer.is_among(available):
             items = tuple(subject.items[key] for key in sorted(layer.keys))
-            if len({subject.kind(item) for item in items}) == 1:
+            torn = 0 < len(subject.generated & layer.keys) < len(subject.generated)
+            if not torn and len({subject.kind(item) for item in items}) == 1:
                 free -= layer.keys
                 yield items
 

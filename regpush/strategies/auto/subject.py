@@ -13,12 +13,16 @@ from regpush.strategies.memory import Key, Laid, Name, keys_of, names_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A closure all of whose items are known. `keys` and `names` are by path."""
+    """A closure all of whose items are known. `keys` and `names` are by path.
+
+    `generated`: the keys of what regpush writes itself.
+    """
 
     closure: Closure
     keys: Mapping[str, Key]
     names: Mapping[str, Name]
     items: Mapping[Key, Item]
+    generated: frozenset[Key]
     has_own: bool
 
     @classmethod
@@ -32,6 +36,9 @@ class Subject:
             keys=keys,
             names=names_of(closure.items),
             items={keys[item.path]: item for item in closure.items},
+            generated=frozenset(
+                keys[item.path] for item in closure.items if item.role is Role.GENERATED
+            ),
             has_own=any(item.role is Role.OWN for item in closure.items),
         )
 
