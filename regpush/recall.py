@@ -7,7 +7,8 @@ it is damaged, are known by their recipes: those of items that are in the closur
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 
 from regpush import layout
 from regpush.archive import ArchiveOptions
@@ -28,24 +29,30 @@ class Recalled:
 
     `memories`: of the repository's own images, nearest first. `others`: layouts of images
     elsewhere. `earlier`: layers that only memories know, which the registry may have lost,
-    as candidates. `learned`: what each image carries, by its manifest's digest.
+    as candidates. `learned`: what each image carries, by its manifest's digest. `blobs`: of
+    all layers in the layouts, by their digests.
     """
 
     memories: tuple[Memory, ...] = ()
     others: tuple[Layout, ...] = ()
     earlier: tuple[Candidate, ...] = ()
-    learned: Mapping[Digest, Learned | None] | None = None
-    blobs: Mapping[Digest, Layer] | None = None
+    learned: Mapping[Digest, Learned | None] = field(default_factory=dict)
+    blobs: Mapping[Digest, Layer] = field(default_factory=dict)
 
     def doubtful(self, closure: Closure) -> list[Descriptor]:
-        """Blobs that a plan of `closure` may count on though no manifest that was read does."""
+        """Blobs that a plan of `closure` may count on though no manifest that was read does.
+
+        Not those whose items lie in layers that manifests do vouch for: they save nothing.
+        """
         here = frozenset((keys_of(closure.items) or {}).values())
+        own = [layer.keys for memory in self.memories for layer in memory.own.layers]
+        vouched = frozenset(chain.from_iterable(keys for keys in own if keys <= here))
         wanted = {
             layer.blob
             for memory in self.memories
             for one in memory.layouts
             for layer in one.layers
-            if layer.keys <= here
+            if layer.keys <= here and not layer.keys <= vouched
         }
         return [
             candidate.layer.descriptor
@@ -55,7 +62,7 @@ class Recalled:
 
     def without(self, lost: Sequence[Descriptor]) -> frozenset[Digest]:
         """The blobs that are counted on, but those that are `lost`."""
-        return frozenset(self.blobs or ()) - {descriptor.digest for descriptor in lost}
+        return frozenset(self.blobs) - {descriptor.digest for descriptor in lost}
 
     def to_write(self, plan: Plan, notify: Listener) -> Learned | None:
         """What the image of `plan` will carry: of an unchanged one exactly what is there."""
@@ -63,8 +70,8 @@ class Recalled:
         if memory is None:
             return None
         if memory.manifest is not None:
-            return (self.learned or {}).get(memory.manifest)
-        written = layout.write(memory, self.blobs or {})
+            return self.learned.get(memory.manifest)
+        written = layout.write(memory, self.blobs)
         for told in _left_out(written):
             notify(Note(message=told))
         return written.learned
@@ -82,7 +89,8 @@ def recall(
     What is damaged or of an unknown version is a note, and the layers of that image are
     known by their recipes alone.
     """
-    by_repository: dict[bool, list[tuple[PreviousImage, Carried]]] = {True: [], False: []}
+    own: list[tuple[PreviousImage, Carried]] = []
+    elsewhere: list[Carried] = []
     for before in images:
         try:
             carried = layout.read(before.image)
@@ -90,19 +98,22 @@ def recall(
             notify(Note(message=f"{before.name}: {error}; its layers are known by recipe alone"))
             carried = None
         carried = carried or _by_recipes(before.image, closure, archive)
-        by_repository[before.repository == repository].append((before, carried))
-    own = by_repository[True]
+        if before.repository == repository:
+            own.append((before, carried))
+        elif _registry(before.repository) == _registry(repository):
+            elsewhere.append(carried)  # of another registry nothing can be mounted
+    every = [*(carried for _, carried in own), *elsewhere]
     return Recalled(
         memories=tuple(carried.memory for _, carried in own),
-        others=tuple(carried.memory.own for _, carried in by_repository[False]),
+        others=tuple(carried.memory.own for carried in elsewhere),
         earlier=tuple(_earlier(images, own)),
         learned={before.image.descriptor.digest: carried.learned for before, carried in own},
-        blobs={
-            digest: layer
-            for carried in (*by_repository[True], *by_repository[False])
-            for digest, layer in carried[1].blobs.items()
-        },
+        blobs={digest: layer for one in every for digest, layer in one.blobs.items()},
     )
+
+
+def _registry(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def _by_recipes(image: Image, closure: Closure, archive: ArchiveOptions) -> Carried:

@@ -22,7 +22,9 @@ from regpush.strategies.reach import closures
 from regpush.strategies.stack import stack
 
 _SMALL = 256 << 10  # bytes below which a unit shares a layer even where each could have one
-_TIERS = (4, 16)  # the most items in the closure of a member of the first and second tier
+# The most items in the closure of a member of the first tier, the second, and so on; the
+# coarser ladder is for those who have fewer layers than the first has steps.
+_LADDERS = ((3, 6, 12, 24, 48), (4, 16))
 _LIKE = 3  # how many times the least closure of a unit its greatest may be
 _ALONE = (3, 5)  # the share of the layers that hold one unit each, where not all can
 _UNIT = 1 << 64  # fixed-point one
@@ -80,14 +82,13 @@ def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[t
     )
     large = sum(_size(unit) >= _SMALL for unit in units)
     alone = large
-    if large + len(_tiers(units[large:], reach)) > room:
+    if large + len(_tiers(units[large:], reach, room - large)) > room:
         share, of = _ALONE
         alone = min(large, room * share // of)
-    tiers = _tiers(units[alone:], reach)
+    tiers = _tiers(units[alone:], reach, room - alone)
     # More bins than fill a layer each would be layers of a few kilobytes.
     filled = sum(map(_size, units[alone:])) // _SMALL
-    bins = min(room - alone, max(filled, len(tiers)))
-    return [*units[:alone], *_bins(tiers, bins)]
+    return [*units[:alone], *_bins(tiers, min(room - alone, max(filled, len(tiers))))]
 
 
 def _units(items: Sequence[Item], reach: Mapping[str, int]) -> Iterator[_Unit]:
@@ -113,19 +114,21 @@ def _size(unit: _Unit) -> int:
     return sum(item.size for item in unit)
 
 
-def _tiers(units: Sequence[_Unit], reach: Mapping[str, int]) -> list[tuple[_Unit, ...]]:
-    """The tiers that have members, by the items in the greatest closure of a unit."""
-    tiers: list[list[_Unit]] = [[] for _ in range(len(_TIERS) + 1)]
-    for unit in units:
-        count = max(reach[item.path].bit_count() for item in unit)
-        tiers[sum(count > limit for limit in _TIERS)].append(unit)
-    return [tuple(tier) for tier in tiers if tier]
+def _tiers(units: Sequence[_Unit], reach: Mapping[str, int], bins: int) -> list[tuple[_Unit, ...]]:
+    """The tiers that have members: as fine as `bins` allow, and no more of them; or one."""
+    counts = [max(reach[item.path].bit_count() for item in unit) for unit in units]
+    for ladder in _LADDERS:
+        tiers: list[list[_Unit]] = [[] for _ in range(len(ladder) + 1)]
+        for unit, count in zip(units, counts, strict=True):
+            tiers[sum(count > limit for limit in ladder)].append(unit)
+        found = [tuple(tier) for tier in tiers if tier]
+        if len(found) <= bins:
+            return found
+    return [tuple(units)] if units else []
 
 
 def _bins(tiers: list[tuple[_Unit, ...]], bins: int) -> list[tuple[Item, ...]]:
-    """Distribute over at most `bins` (>= 1) groups; tiers mix only where they outnumber them."""
-    if bins < len(tiers):
-        tiers = [tuple(unit for tier in tiers for unit in tier)]
+    """Distribute over at most `bins` groups, at least one a tier."""
     found: list[tuple[Item, ...]] = []
     draw = cache(_rendezvous)
     for tier, share in zip(tiers, _shares([len(tier) for tier in tiers], bins), strict=True):

@@ -27,6 +27,11 @@ def every_tenth_lost(number: int, memories: list[Memory]) -> tuple[Memory, ...]:
     return tuple(memories[1:4] if number % 10 == 0 else memories[:1])
 
 
+def all_lost_every_tenth(number: int, memories: list[Memory]) -> tuple[Memory, ...]:
+    """Every tenth time nothing can be read."""
+    return tuple(memories[:1]) if number % 10 else ()
+
+
 def plans(
     closures: Iterable[Closure],
     *,
