@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from tests.strategies.pushes import (
     releases,
     with_new_versions,
 )
+from tests.strategies.test_properties import large
 
 ROOT = Path(__file__).parents[2]
 HISTORY = ROOT / "tests" / "data" / "history.json"
@@ -348,14 +348,8 @@ def test_a_habit_forgets_what_is_longer_ago_than_its_window():
 
 def test_a_thousand_items_are_planned_within_the_target():
     """Half a second, for a closure all of whose items are new; three tenths are usual."""
-    choose = random.Random(1)
-    items = []
-    for number in range(1000):
-        below = {choose.choice(items).path for _ in range(choose.randrange(10))} if items else ()
-        size = int(2 ** choose.uniform(8, 26))
-        items.append(item(f"i{number}", size=size, references=tuple(sorted(below))))
-    closure = Closure.build((items[-1].path,), tuple(items))
-    newer = with_new_versions(closure, [one.name for one in items], "2")
+    closure = large(1000)
+    newer = with_new_versions(closure, [one.name for one in closure.items], "2")
     memory = auto(closure, PlanContext()).memory
     start = time.process_time()
     plan = auto(newer, PlanContext(past=(memory,)))

@@ -17,7 +17,7 @@ from regpush.strategies.auto.merging import merge
 from regpush.strategies.auto.odds import Odds
 from regpush.strategies.auto.order import stacked
 from regpush.strategies.auto.subject import Subject
-from regpush.strategies.memory import LAYOUTS, Habit, Layout, first, joined
+from regpush.strategies.memory import LAYOUTS, Habit, Layout, Name, first, joined
 from regpush.strategies.plan import Plan, PlanContext
 from regpush.strategies.reach import closures, origins
 from regpush.strategies.stable import stable, user_roots
@@ -54,7 +54,7 @@ def _afresh(closure: Closure, context: PlanContext, why: str) -> Plan:
 def _grouped(
     subject: Subject,
     staying: Sequence[Held],
-    habits: Mapping[bytes, Habit],
+    habits: Mapping[Name, Habit],
     base: Layout | None,
     limit: int,
 ) -> list[tuple[Item, ...]]:
