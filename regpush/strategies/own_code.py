@@ -59,7 +59,7 @@ def _level(parts: Sequence[Item], bins: int) -> list[tuple[Item, ...]]:
     full = _roughly(sum(part.size for part in parts)) * 3 // (2 * bins)
     groups: list[list[Item]] = [[] for _ in range(bins)]
     loads = [0] * bins
-    for part in sorted(parts, key=lambda part: (_place(part.origin), part.path)):
+    for part in sorted(parts, key=lambda part: (_place(part.origin), part.name, part.path)):
         size = _roughly(part.size)
         choices = preferences(part.origin, bins)
         fitting = (one for one in choices if loads[one] + size <= full)
