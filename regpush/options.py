@@ -92,7 +92,8 @@ class LayerOptions:
     """How items become layers.
 
     `compression` None is the default one, which accepts whatever a reusable layer was
-    compressed with. `reuse_from`: references of images to reuse layers of.
+    compressed with. `reuse_from`: references of images to reuse layers of. `layout_from`:
+    digests of manifests in the repository; a strategy that learns then looks at these alone.
     """
 
     strategy: str = "stable"
@@ -100,6 +101,7 @@ class LayerOptions:
     compression: Compression | None = None
     reuse: Reuse = Reuse.RECIPE
     reuse_from: tuple[str, ...] = ()
+    layout_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,7 @@ class RegistryOptions:
 
     `tags`: empty means the reference's own, or `latest`. `retry_times`: further attempts
     after the first. `check`: HEAD every blob even where the image is known to be there.
+    `max_upload`: bytes of layers that may be sent, None for any number.
     What lets in (a user name with its password, a token), and what makes a connection less
     or more than the usual (`plain_http`, a client certificate, not verifying the registry's)
     is for the destination alone; `ca_file` and `authfile` are for every registry.
@@ -151,6 +154,7 @@ class RegistryOptions:
     registry_token: str | None = field(default=None, repr=False)
     retry_times: int = 4
     jobs: int = 4
+    max_upload: int | None = None
 
     @property
     def elsewhere(self) -> RegistryOptions:

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from regpush.archive import RECIPE_VERSION
+from regpush.budget import check_budget
 from regpush.cancel import Cancellation
+from regpush.comparison import Comparison, with_target
 from regpush.digest import OCI_MANIFEST
-from regpush.errors import SourceError
+from regpush.errors import SourceError, UsageError
 from regpush.events import Action, Listener, ignore
 from regpush.image import Image, Layer, build, check_options
 from regpush.index import Index
@@ -46,7 +48,9 @@ def push(
     """Put `target` into the registry as the image `to` and let its tags name it.
 
     `settings` are by default what the environment says. Raises a RegpushError; no tag was
-    moved then, unless the error is about the tags themselves, which are moved last.
+    moved then, unless the error is about the tags themselves, which are moved last. With
+    `max_upload` a push packs and hashes what it would send first, and raises
+    BudgetExceededError before it has sent anything.
     """
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run, Identify.WHERE_USEFUL)
@@ -58,6 +62,8 @@ def push(
                 _transfer(prepared, run, run.repository) as transfer,
                 _learning(prepared, run, transfer),
             ):
+                if run.options.registry.max_upload is not None:
+                    check_budget(_foreseen(prepared, run), run.options.registry.max_upload)
                 placed, (image, new) = place_layers(
                     prepared.wanted, transfer, lambda layers: _assemble(layers, prepared, run)
                 )
@@ -86,7 +92,8 @@ def plan(
     """What `push` would do, without sending anything.
 
     Layers that would be uploaded have estimated sizes and no digests; with `exact` they are
-    packed to find out. Raises as `push` does.
+    packed to find out. Raises as `push` does, but leaves it to the caller to compare what
+    would be sent with `max_upload`.
     """
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run, Identify.ALWAYS)
@@ -95,14 +102,44 @@ def plan(
         if not placed:
             placed = find_layers(prepared.wanted, store, run.cancel)
         if exact:
-            with _transfer(prepared, run, store) as transfer:
-                pairs = zip(placed, prepared.wanted, strict=True)
-                placed = [one or _packed(wanted, transfer) for one, wanted in pairs]
+            placed = [*_exactly(placed, prepared, run, store)]
         known = [one for one in placed if one]
         if len(known) < len(placed):
             return _result(None, prepared, placed, run, Tense.PLANNED)
         image = _build([one.layer for one in known], prepared)
         return _result(image, prepared, known, run, Tense.PLANNED)
+
+
+def explain(
+    target: str,
+    *,
+    old: str,
+    options: PushOptions | None = None,
+    settings: Settings | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+) -> Comparison:
+    """What a push of `target` beside the image `old` would send, and which items make it.
+
+    Sends nothing. Raises as `plan` does, and UsageError where there is no image `old`.
+    """
+    options = options or PushOptions()
+    reference = Reference.parse(old)
+    layers = replace(options.layers, reuse_from=(old, *options.layers.reuse_from))
+    to = str(reference.with_tag(reference.tag or "latest"))
+    with _run(to, replace(options, layers=layers), settings, notify, cancel) as run:
+        prepared = prepare(target, run, Identify.ALWAYS)
+        named = f"{reference.name}@{reference.digest}" if reference.digest else to
+        images = [one.image for one in prepared.past.images if one.name == named]
+        if not images:
+            raise UsageError(f"no such image: {old}")
+        placed = find_layers(prepared.wanted, DryRun(run.repository, run.beside), run.cancel)
+        return with_target(
+            [wanted.source.planned for wanted in prepared.wanted],
+            [number for number, one in enumerate(placed) if one is None],
+            images[0],
+            prepared.wanted[0].source.archive,
+        )
 
 
 @contextmanager
@@ -217,7 +254,27 @@ def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transf
 
 
 def _build(layers: Sequence[Layer], prepared: Prepared) -> Image:
-    return build(layers, prepared.image_options, prepared.platform, recipe_version=RECIPE_VERSION)
+    return build(
+        layers,
+        prepared.image_options,
+        prepared.platform,
+        recipe_version=RECIPE_VERSION,
+        learned=prepared.learned,
+    )
+
+
+def _foreseen(prepared: Prepared, run: Run) -> Sequence[Placed]:
+    """What will become of each layer: packs and hashes what would be sent, and sends nothing."""
+    store = DryRun(run.repository, run.beside)
+    return _exactly(find_layers(prepared.wanted, store, run.cancel), prepared, run, store)
+
+
+def _exactly(
+    placed: Sequence[Placed | None], prepared: Prepared, run: Run, store: BlobStore
+) -> Sequence[Placed]:
+    with _transfer(prepared, run, store) as transfer:
+        pairs = zip(placed, prepared.wanted, strict=True)
+        return [one or _packed(wanted, transfer) for one, wanted in pairs]
 
 
 def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
@@ -257,6 +314,8 @@ def _result(
         requests=run.client.requests,
         seconds=time.monotonic() - run.started,
         tense=tense,
+        steps=prepared.planned.plan.steps,
+        layout_from=prepared.planned.read,
     )
 
 

@@ -21,6 +21,7 @@ from regpush.options import (
     Reuse,
     SourceOptions,
 )
+from regpush.quantities import parse_size
 
 _IMAGE, _LAYERS, _SOURCE = "The image", "Layers and reuse", "The target"
 _REGISTRY, _OUTPUT = "The registry", "Output"
@@ -86,8 +87,8 @@ class Flags(AccessFlags):
     ] = field(default_factory=list)  # fmt: skip
     layers: Annotated[
         str,
-        _option(_LAYERS, "Strategy: stable (default), app-deps, size, popularity, single.",
-                "--layers"),
+        _option(_LAYERS, "Strategy: stable (default), auto, which learns from the images before, "
+                "app-deps, size, popularity, origin, single, or file=layers.json.", "--layers"),
     ] = "stable"  # fmt: skip
     max_layers: Annotated[
         int, _option(_LAYERS, "Layers at most, 1 to 127 (64).", "--max-layers")
@@ -106,6 +107,16 @@ class Flags(AccessFlags):
         _option(_LAYERS, "Another image to reuse layers of; repeatable.", "--reuse-from",
                 metavar="REF"),
     ] = field(default_factory=list)  # fmt: skip
+    layout_from: Annotated[
+        list[str],
+        _option(_LAYERS, "Plan as from these images alone, to have that plan again; repeatable. "
+                "With --layers auto.", "--layout-from", metavar="DIGEST"),
+    ] = field(default_factory=list)  # fmt: skip
+    max_upload: Annotated[
+        str | None,
+        _option(_LAYERS, "Send no more bytes of layers than that, such as 50MB; exit 7 if it "
+                "takes more.", "--max-upload", metavar="SIZE"),
+    ] = None  # fmt: skip
     no_cache: Annotated[bool, _option(_LAYERS, "Leave the local index alone.", "--no-cache")] = (
         False
     )
@@ -177,6 +188,7 @@ class Flags(AccessFlags):
                 compression=Compression.parse(self.compression) if self.compression else None,
                 reuse=self.reuse,
                 reuse_from=tuple(self.reuse_from),
+                layout_from=tuple(self.layout_from),
             ),
             image=ImageOptions(
                 platform=self.platform,
@@ -201,6 +213,7 @@ class Flags(AccessFlags):
                 check=self.check,
                 retry_times=self.retry_times,
                 jobs=self.jobs,
+                max_upload=None if self.max_upload is None else parse_size(self.max_upload),
             ),
             cache=not self.no_cache,
         )

@@ -63,6 +63,7 @@ def front(
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes; no ACK lies between them
 
         def _answer(self) -> None:
             request = Asked(
