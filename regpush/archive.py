@@ -1,4 +1,4 @@
-"""Items to the bytes of a layer: a deterministic tar stream, cut into blocks of 1 MiB.
+"""Items to the bytes of a layer: a deterministic tar stream.
 
 POSIX.1-1988 ustar, with PAX records (POSIX.1-2001) only for what ustar cannot say. Members
 are sorted bytewise by path, every mtime is 1, names of owners are empty, and the archive ends
@@ -8,21 +8,20 @@ these bytes needs a new `RECIPE_VERSION`.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
+import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any
 
-from regpush.closure import Item, Role, Scheme
-from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
+from regpush.closure import Identity, Item, Role, Scheme
+from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError, printable
-from regpush.filesystem import GuardedFile
-
-BLOCK = 1 << 20
-"""Bytes in each block of the stream but the last: what the compressors' determinism rests on."""
+from regpush.filesystem import GuardedFile, open_ahead, read_whole
 
 RECIPE_VERSION = 1
 """Stands in every recipe; raised whenever the same items would give other bytes."""
@@ -31,7 +30,11 @@ _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _USTAR = b"ustar\x0000"
 _ROOM = 512
 _MTIME = 1
+_MTIME_FIELD = b"%011o\0" % _MTIME
+_MAGIC_AND_OWNERS = _USTAR + bytes(32 + 32 + 8 + 8)
+_LAST = bytes(12)
 _TYPE = {Kind.FILE: b"0", Kind.HARDLINK: b"1", Kind.SYMLINK: b"2", Kind.DIRECTORY: b"5"}
+_AHEAD = 16  # files opened before it is their turn
 _ZEROS = bytes(_ROOM)
 _END = bytes(2 * _ROOM)
 
@@ -58,111 +61,234 @@ class ArchiveOptions:
         return {"profile": self.profile.value, "parents": self.parents.value}
 
 
-def pack(items: Sequence[Item], options: ArchiveOptions) -> Iterator[memoryview]:
-    """The archive of `items`, in blocks of exactly 1 MiB but the last.
+class Archive:
+    """The archive of some items, read once from beginning to end. Not for several threads.
 
-    A block is valid until the next is asked for: its memory is used again. Raises SourceError,
-    always before the last block, where an item cannot be read, is no longer what its identity
-    says, or shares a path with another.
+    After the last byte `identities` says what every item is, on this reading's word where
+    the item did not say itself.
     """
-    writer = _Writer()
-    hashes: list[tuple[Item, TreeHash]] = []
+
+    def __init__(self, items: Sequence[Item], options: ArchiveOptions) -> None:
+        self._items = items
+        self._trees: list[tuple[Item, TreeHash]] = []
+        self._writing = _written(items, options, self._trees)
+        self._done = False
+        next(self._writing)
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill `block` to its end, or to the archive's; give the count of bytes, 0 for no more.
+
+        Raises SourceError, always before the last bytes, where an item cannot be read, is no
+        longer what its identity says, or shares a path with another; and what `Item.look`
+        raises.
+        """
+        if self._done:
+            return 0
+        count = self._writing.send(block)
+        self._done = count < len(block)
+        return count
+
+    @property
+    def identities(self) -> tuple[tuple[str, Identity], ...]:
+        """Path and identity of each item; only after the last byte."""
+        found = {item.path: tree.digest() for item, tree in self._trees}
+        return tuple(
+            (item.path, item.identity or Identity(Scheme.TREE, found[item.path]))
+            for item in self._items
+        )
+
+
+def _written(
+    items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
+) -> Generator[int, memoryview, None]:
+    """Is sent block after block, and gives for each how much of it was filled.
+
+    Whether a block is the last one shows when the next is asked for: what fills it exactly
+    is followed by an empty one.
+    """
+    block = yield 0
+    page = _Page(block)
     last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
-    for entry, tree in _members(items, options, hashes):
+    opened = _opened_ahead(_members(items, options, trees))
+    for (entry, tree, look), fd in opened:
         if entry.path == last.path:
             # A parent that an item of this layer holds itself; any other twin is a conflict.
             if tree or entry.kind is not Kind.DIRECTORY or last.kind is not Kind.DIRECTORY:
+                if fd >= 0:
+                    os.close(fd)
                 raise SourceError(f"two items own the same path: /{printable(entry.path)}")
             continue
         last = entry
-        yield from writer.put(header(entry))
-        content = entry.content
+        head = header(entry)
         if entry.kind is not Kind.FILE:
+            yield from page.put(head)
             if tree:
                 tree.add(entry)
-            continue
-        digest = hashlib.sha256() if tree else None
-        if isinstance(content, OnDisk):
-            with GuardedFile(entry, content) as file:
-                while count := file.readinto(writer.free()):
-                    if digest:
-                        digest.update(writer.free()[:count])
-                    yield from writer.advance(count)
-                file.finish()
+        elif isinstance(content := entry.content, bytes):
+            yield from page.put(head + content + _padding(len(content)))
+            if tree:
+                tree.add(entry, ContentHash(content).digest())
+        elif page.has_room(len(head) + entry.size + _ROOM):
+            view = page.member(head, entry.size)
+            read_whole(entry, content, fd, view)
+            if look:
+                look(entry, bytes(view[:HEAD]))
+            if tree:
+                tree.add(entry, ContentHash(view).digest())
         else:
-            if digest:
-                digest.update(content)
-            yield from writer.put(content)
-        yield from writer.pad(entry.size)
-        if tree and digest:
-            tree.add(entry, digest.digest())
-    for item, tree in hashes:
-        if item.identity and tree.digest() != item.identity.digest:
+            digest = ContentHash() if tree else None
+            with GuardedFile(entry, content, fd) as file:
+                yield from page.put(head)
+                if look:
+                    look(entry, file.head())
+                while True:
+                    if page.is_full:
+                        yield from page.turn()
+                    count = file.readinto(page.free)
+                    if not count:
+                        break
+                    view = page.take(count)
+                    if digest:
+                        digest.update(view)
+                file.finish()
+            yield from page.put(_padding(entry.size))
+            if tree and digest:
+                tree.add(entry, digest.digest())
+    for item, found in trees:
+        if item.identity and found.digest() != item.identity.digest:
             raise SourceError(
                 f"{printable(item.path)} changed while it was being pushed; "
                 "push from a copy that holds still"
             )
-    yield from writer.put(_END)
-    yield from writer.rest()
+    yield from page.put(_END)
+    if page.is_full:
+        yield from page.turn()
+    yield page.used
 
 
-class _Writer:
-    """One block of memory that fills up, is handed out, and fills up again."""
+class _Page:
+    """The block that is being filled; full ones are handed out when room is needed."""
 
-    def __init__(self) -> None:
-        self._block = memoryview(bytearray(BLOCK))
-        self._used = 0
+    def __init__(self, block: memoryview) -> None:
+        self._block = block
+        self.used = 0
 
+    @property
     def free(self) -> memoryview:
-        """What is left of the block; never empty."""
-        return self._block[self._used :]
+        """What is left of the block."""
+        return self._block[self.used :]
 
-    def advance(self, count: int) -> Iterator[memoryview]:
-        """Count `count` bytes of `free` as written; hand out the block if it is full."""
-        self._used += count
-        if self._used == BLOCK:
-            self._used = 0
-            yield self._block
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is."""
+        return self.used == len(self._block)
 
-    def put(self, data: bytes) -> Iterator[memoryview]:
-        end = self._used + len(data)
-        if end < BLOCK:
-            self._block[self._used : end] = data
-            self._used = end
-            return
-        view = memoryview(data)
-        while view:
-            free = self.free()
-            part = view[: len(free)]
-            free[: len(part)] = part
-            view = view[len(part) :]
-            yield from self.advance(len(part))
+    def has_room(self, count: int) -> bool:
+        """Whether `count` bytes fit into this block."""
+        return self.used + count <= len(self._block)
 
-    def pad(self, size: int) -> Iterator[memoryview]:
-        """Zeros up to the next record of 512 bytes after `size` bytes of content."""
-        return self.put(_ZEROS[: -size % _ROOM])
+    def take(self, count: int) -> memoryview:
+        """The next `count` bytes, counted as filled; there must be room."""
+        start, self.used = self.used, self.used + count
+        return self._block[start : self.used]
 
-    def rest(self) -> Iterator[memoryview]:
-        if self._used:
-            yield self._block[: self._used]
+    def write(self, data: bytes) -> None:
+        """Write `data`, for which there must be room."""
+        self.take(len(data))[:] = data
+
+    def member(self, head: bytes, size: int) -> memoryview:
+        """Write a member but for its content; the room for that. There must be room for all."""
+        block = self._block
+        start = self.used + len(head)
+        end = start + size
+        block[self.used : start] = head
+        self.used = end + -size % _ROOM
+        block[end : self.used] = _ZEROS[: self.used - end]
+        return block[start:end]
+
+    def turn(self) -> Generator[int, memoryview, None]:
+        """Hand the block out and go on with the next."""
+        self._block = yield self.used
+        self.used = 0
+
+    def put(self, data: bytes) -> Generator[int, memoryview, None]:
+        """Write `data`, over several blocks if need be."""
+        while not self.has_room(len(data)):
+            fitting, data = data[: len(self.free)], data[len(self.free) :]
+            self.write(fitting)
+            yield from self.turn()
+        self.write(data)
 
 
-_Member = tuple[Entry, TreeHash | None]
+def _padding(size: int) -> bytes:
+    """Zeros up to the next record of 512 bytes after `size` bytes of content."""
+    return _ZEROS[: -size % _ROOM]
+
+
+_Look = Callable[[Entry, bytes], None] | None
+_Member = tuple[Entry, TreeHash | None, _Look]
 
 
 def _members(
-    items: Sequence[Item], options: ArchiveOptions, hashes: list[tuple[Item, TreeHash]]
+    items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
 ) -> Iterator[_Member]:
     """Everything the archive holds, sorted; of equal paths the item's own comes first."""
     parents = _parents(items) if options.parents is Parents.WRITTEN else []
-    hashes.extend(
-        (item, _hash_of_parents(item)) for item in items if item.scheme is Scheme.TREE
-    )
-    trees = {item.path: tree for item, tree in hashes}
-    opened = [_opened(item, trees[item.path]) for item in items if item.path in trees]
-    above: Iterator[_Member] = ((parent, None) for parent in parents)
-    # Stable: of members that compare equal, the earlier iterable's comes first.
-    return heapq.merge(_store_items(items), *opened, above, key=_sort_key)
+    trees.extend((item, _hash_of_parents(item)) for item in items if item.scheme is Scheme.TREE)
+    opened = [_opened(item, tree) for item, tree in trees]
+    above: Iterator[_Member] = ((parent, None, None) for parent in parents)
+    return _merged([_store_items(items), *opened, above])
+
+
+def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
+    """All members by path; of equal paths that of the earlier stream comes first.
+
+    As `heapq.merge`, for streams of which few overlap: a layer may hold hundreds of items, but
+    nearly always the next member is the same item's.
+    """
+    heads = [
+        (first[0].path, number, first, stream)
+        for number, stream in enumerate(streams)
+        if (first := next(stream, None))
+    ]
+    heads.sort(reverse=True)  # numbers differ, so nothing beyond them is compared
+    begun: list[tuple[bytes, int, _Member, Iterator[_Member]]] = []
+    while heads or begun:
+        if heads and (not begun or heads[-1] < begun[0]):
+            heapq.heappush(begun, heads.pop())
+            continue
+        _, number, member, stream = heapq.heappop(begun)
+        yield member
+        limits = [*begun[:1], *heads[-1:]]
+        limit = min(limits)[:2] if limits else None
+        for member in stream:
+            path = member[0].path
+            if limit is not None and (path, number) > limit:
+                heapq.heappush(begun, (path, number, member, stream))
+                break
+            yield member
+
+
+def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
+    """Each member and the descriptor of its file, -1 where it has none; the taker closes it.
+
+    The next files are opened, and asked of the disk, a little before it is their turn: from a
+    cold disk small files come twice as fast.
+    """
+    waiting: deque[tuple[_Member, int]] = deque()
+    try:
+        for member in members:
+            content = member[0].content
+            fd = open_ahead(content) if isinstance(content, OnDisk) else -1
+            waiting.append((member, fd))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for _, fd in waiting:
+            if fd >= 0:
+                os.close(fd)
 
 
 def _hash_of_parents(item: Item) -> TreeHash:
@@ -183,11 +309,8 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
 
 
 def _opened(item: Item, tree: TreeHash | None) -> Iterator[_Member]:
-    return ((entry, tree) for entry in item.entries())
-
-
-def _sort_key(member: _Member) -> bytes:
-    return member[0].path
+    look = item.look
+    return ((entry, tree, look) for entry in item.entries())
 
 
 def _parents(items: Sequence[Item]) -> list[Entry]:
@@ -223,30 +346,42 @@ def header(entry: Entry) -> bytes:
     if plain and len(name) > 100:
         prefix, name = _split(name)
         plain = bool(prefix)
-    if plain:
-        return _ustar(
-            entry, name, prefix, entry.link, uid=entry.uid, gid=entry.gid, size=entry.size
-        )
-    return _pax(entry, entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path)
+    if not plain:
+        return _pax(entry, entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path)
+    return _ustar(entry, name, prefix, entry.link, uid=entry.uid, gid=entry.gid, size=entry.size)
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:
     """Cut a long name at the first slash that leaves at most 155 and 100 bytes, or not at all."""
-    cut = name.find(b"/", 1)
-    while 0 < cut <= 155:
-        if len(name) - cut - 1 <= 100 and cut + 1 < len(name):
-            return name[:cut], name[cut + 1 :]
-        cut = name.find(b"/", cut + 1)
+    cut = name.find(b"/", max(len(name) - 101, 1))
+    if 0 < cut <= 155 and cut + 1 < len(name):
+        return name[:cut], name[cut + 1 :]
     return b"", name
 
 
 def _ustar(
     entry: Entry, name: bytes, prefix: bytes, link: bytes, *, uid: int, gid: int, size: int
 ) -> bytes:
-    return _block(
-        name=name, mode=entry.mode, uid=uid, gid=gid, size=size, mtime=_MTIME,
-        kind=_TYPE[entry.kind], link=link, prefix=prefix,
+    """A header block: what nearly all have in common, and the rest put in."""
+    kind = _TYPE[entry.kind]
+    owned, total = _frame(kind, entry.mode, uid, gid)
+    size_field = b"%011o" % size
+    total += sum(name) + sum(size_field) + sum(link) + sum(prefix)
+    return b"%b%b%b\0%b%06o\0 %b%b%b%b%b" % (
+        name.ljust(100, b"\0"), owned, size_field, _MTIME_FIELD, total, kind,
+        link.ljust(100, b"\0"), _MAGIC_AND_OWNERS, prefix.ljust(155, b"\0"), _LAST,
     )  # fmt: skip
+
+
+@cache
+def _frame(kind: bytes, mode: int, uid: int, gid: int) -> tuple[bytes, int]:
+    """The fields of mode and owner; and the checksum of a header with nothing else in it."""
+    block = _block(
+        name=b"", mode=mode, uid=uid, gid=gid, size=0, mtime=_MTIME, kind=kind, link=b"",
+        prefix=b"",
+    )  # fmt: skip
+    without_checksum = block[:148] + b" " * 8 + block[156:]
+    return block[100:124], sum(without_checksum) - sum(b"%011o" % 0)
 
 
 def _block(

@@ -7,7 +7,7 @@ item, a package folder of a directory, a directory's own code.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 
@@ -24,7 +24,7 @@ class Scheme(Enum):
     """
 
     NAR = "nar"
-    TREE = "tree"
+    TREE = "tree-blake3"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,6 +52,20 @@ class Role(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What the file system says of an item, without reading it: equal stamps, equal items.
+
+    `tree`: a digest (32 bytes) of which tree the item is part of, and of everything but the
+    files that decides what it is, and whether it may be sent. `fingerprint`: a digest of what
+    lstat says of the files. `newest_ns`: their latest mtime or ctime, since the epoch.
+    """
+
+    tree: bytes
+    fingerprint: bytes
+    newest_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """The smallest thing that moves between layers.
 
@@ -63,8 +77,9 @@ class Item:
     directories above it, where the source knows them. `entries`: opens the item; may be
     called any number of times and from any thread, gives the same sorted entries each
     time, and raises SourceError when that cannot be. `look`: called, from any thread, with
-    each file that is read and its first bytes, before they go anywhere; may raise. Nothing
-    else touches the item, and it need not exist on this machine until it is opened.
+    each file that is read and its first bytes, before they go anywhere; may raise. `stamp`:
+    what listing it said, where it was listed. Nothing else touches the item, and it
+    need not exist on this machine until it is opened.
     """
 
     path: str
@@ -77,6 +92,7 @@ class Item:
     parents: tuple[Entry, ...] = ()
     role: Role = Role.ORDINARY
     look: Callable[[Entry, bytes], None] | None = field(default=None, compare=False, repr=False)
+    stamp: Stamp | None = field(default=None, compare=False, repr=False)
 
     @property
     def scheme(self) -> Scheme:
@@ -138,6 +154,14 @@ class Closure:
         """A closure of these items and `extra` ones, which are roots as well."""
         roots = self.roots + tuple(item.path for item in extra)
         return Closure.build(roots, self.items + extra, profile=self.profile, system=self.system)
+
+    def identified(self, identities: Mapping[str, Identity]) -> Closure:
+        """The same closure with `identities`, by path, where an item's was left open."""
+        items = (
+            replace(item, identity=item.identity or identities.get(item.path))
+            for item in self.items
+        )
+        return replace(self, items=tuple(items))
 
 
 def _dependencies_first(by_path: Mapping[str, Item]) -> Iterator[Item]:

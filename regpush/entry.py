@@ -2,15 +2,17 @@
 
 An `Entry` is already normalised by its `Profile`, so that the archive writes what it is
 given and an identity is computed over exactly what the archive writes (design: one place
-decides, two places agree).
+decides, two places agree). Entries are tuples because there are many: a tuple is made
+three times faster than a frozen dataclass.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+from blake3 import blake3
 
 from regpush.digest import Digest
 
@@ -35,8 +37,10 @@ class Kind(Enum):
     HARDLINK = "h"
 
 
-@dataclass(frozen=True, slots=True)
-class OnDisk:
+_LETTERS = {kind: kind.value.encode() for kind in Kind}
+
+
+class OnDisk(NamedTuple):
     """A file's content on this machine, and what lstat said when it was listed.
 
     `path` is physical, in bytes. The rest must still hold when the content is read:
@@ -51,9 +55,11 @@ class OnDisk:
 
 Content: TypeAlias = OnDisk | bytes
 
+HEAD = 1 << 16
+"""The first bytes of a file, at most, by which its kind is told."""
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+
+class Entry(NamedTuple):
     """One member of an archive.
 
     `path` is where it lies in the image, in bytes, without leading or trailing slash; the
@@ -71,11 +77,17 @@ class Entry:
     size: int = 0
     link: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
-    content: Content = field(default=b"", compare=False)
+    content: Content = b""
+
+
+# What a file holds is hashed to be found again, by nobody but us: so by what is three times
+# faster than sha256 where processors help that, and ten times where they do not.
+ContentHash = blake3
+"""The hash of a file's content in identities; 32 bytes."""
 
 
 class TreeHash:
-    """sha256 over a sequence of entries and the sha256 of each file's content.
+    """sha256 over a sequence of entries and the digest of each file's content.
 
     Injective: every field is either of a fixed alphabet or preceded by its length.
     Feed entries in archive order.
@@ -84,17 +96,14 @@ class TreeHash:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
-    def add(self, entry: Entry, content_sha256: bytes = b"") -> None:
-        """Take in `entry`; `content_sha256` is the raw digest (32 bytes) of a file's content."""
-        head = (
-            f"{entry.kind.value} {entry.mode:o} {entry.uid} {entry.gid} {entry.size} "
-            f"{len(entry.path)} {len(entry.link)} {len(entry.xattrs)}\n"
-        ).encode()
-        parts = [head, entry.path, entry.link]
-        for name, value in entry.xattrs:
-            parts += [f"{len(name)} {len(value)}\n".encode(), name, value]
-        parts.append(content_sha256)
-        self._hash.update(b"".join(parts))
+    def add(self, entry: Entry, content: bytes = b"") -> None:
+        """Take in `entry`; `content` is the `ContentHash` digest (32 bytes) of a file's content."""
+        path, kind, mode, uid, gid, size, link, xattrs, _ = entry
+        head = b"%b %o %d %d %d %d %d %d\n" % (
+            _LETTERS[kind], mode, uid, gid, size, len(path), len(link), len(xattrs)
+        )  # fmt: skip
+        attributes = b"".join(b"%d %d\n%b%b" % (len(n), len(v), n, v) for n, v in xattrs)
+        self._hash.update(head + path + link + attributes + content)
 
     def digest(self) -> Digest:
         """The digest of everything added so far."""

@@ -63,6 +63,20 @@ class Index:
             self._database.close()
             self._database = None
 
+    def knows(self, registry: str) -> bool:
+        """Whether any layer of any repository of `registry` was ever remembered."""
+        if self._database is None:
+            return False
+        try:
+            rows = self._database.execute(
+                "SELECT 1 FROM layers WHERE substr(repository, 1, ?) = ? LIMIT 1",
+                (len(registry) + 1, f"{registry}/"),
+            )
+            return rows.fetchone() is not None
+        except sqlite3.Error:
+            self._give_up()
+            return False
+
     def recall(
         self, recipe: Digest, repository: str, compression: Compression | None
     ) -> list[Candidate]:

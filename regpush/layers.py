@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Self
 
-from regpush.archive import ArchiveOptions, pack
-from regpush.compression import MEDIA_TYPE, compressor
+from regpush.archive import Archive, ArchiveOptions
+from regpush.closure import Identity
+from regpush.compression import MEDIA_TYPE
 from regpush.digest import Descriptor, Digest
+from regpush.errors import RegpushError
 from regpush.image import Layer
 from regpush.options import Algorithm, Compression
+from regpush.packer import Packer
 from regpush.reuse import annotate, recipe
 from regpush.strategies.plan import PlannedLayer
 
@@ -22,11 +26,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSource:
-    """A planned layer and everything that decides its bytes. Opened any number of times."""
+    """A planned layer and everything that decides its bytes. Opened any number of times.
+
+    `recipe` is None where it takes reading the items to know.
+    """
 
     index: int
     planned: PlannedLayer
-    recipe: Digest
+    recipe: Digest | None
     archive: ArchiveOptions
     compression: Compression
 
@@ -35,12 +42,11 @@ class LayerSource:
         cls, index: int, planned: PlannedLayer, archive: ArchiveOptions, compression: Compression
     ) -> LayerSource:
         """The source of layer `index` (from the bottom) of a plan."""
+        known = [(item.path, item.identity) for item in planned.items if item.identity]
         return cls(
             index=index,
             planned=planned,
-            recipe=recipe(
-                ((item.path, item.identity) for item in planned.items if item.identity), archive
-            ),
+            recipe=recipe(known, archive) if len(known) == len(planned.items) else None,
             archive=archive,
             compression=compression,
         )
@@ -55,18 +61,18 @@ class LayerSource:
         """What a layer made anew will be."""
         return MEDIA_TYPE[self.compression.algorithm]
 
-    def open(self, progress: Progress) -> LayerStream:
+    def open(self, packer: Packer, progress: Progress) -> LayerStream:
         """Start packing from the beginning."""
-        return LayerStream(self, progress)
+        return LayerStream(self, packer, progress)
 
-    def diff_id(self, progress: Progress) -> tuple[Digest, int]:
-        """Read everything once, without compressing: the diff ID and uncompressed bytes."""
-        sha256, read = hashlib.sha256(), 0
-        for block in pack(self.planned.items, self.archive):
-            sha256.update(block)
-            read += len(block)
-            progress(read)
-        return Digest("sha256", sha256.hexdigest()), read
+    def described(self, layer: Layer) -> Layer:
+        """`layer`, which holds just these items, as a manifest of ours describes it.
+
+        Only where the recipe is known before anything is read.
+        """
+        if self.recipe is None:
+            raise RegpushError(f"layer {self.index} is taken for a known one: report this bug")
+        return annotate(layer, self.planned.items, self.recipe, layer.uncompressed_size)
 
 
 class LayerStream:
@@ -76,31 +82,37 @@ class LayerStream:
     the blob, `diff_id` and `uncompressed_size` those of the archive in it.
     """
 
-    def __init__(self, source: LayerSource, progress: Progress) -> None:
+    def __init__(self, source: LayerSource, packer: Packer, progress: Progress) -> None:
         self._source = source
+        self._packer = packer
         self._progress = progress
+        self._items = Archive(source.planned.items, source.archive)
         self._archive = hashlib.sha256()
         stored = source.compression.algorithm is Algorithm.NONE
         self._blob = self._archive if stored else hashlib.sha256()
         self.size = 0
         self.uncompressed_size = 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        stream = compressor(self._source.compression)
-        for block in pack(self._source.planned.items, self._source.archive):
-            self._archive.update(block)
-            self.uncompressed_size += len(block)
-            self._progress(self.uncompressed_size)
-            if chunk := stream.compress(block):
-                yield self._count(chunk)
-        if chunk := stream.flush():
-            yield self._count(chunk)
+    def __iter__(self) -> Generator[bytes, None, None]:
+        with closing(self._packer.pieces(self._items)) as pieces:
+            for piece in pieces:
+                self._archive.update(piece.block)
+                self.uncompressed_size += len(piece.block)
+                self._progress(self.uncompressed_size)
+                chunk = piece.chunk()
+                self.size += len(chunk)
+                if self._blob is not self._archive:
+                    self._blob.update(chunk)
+                yield chunk
 
-    def _count(self, chunk: bytes) -> bytes:
-        self.size += len(chunk)
-        if self._blob is not self._archive:
-            self._blob.update(chunk)
-        return chunk
+    def read(self) -> None:
+        """Read everything, compressing nothing: for the diff ID alone."""
+        block = self._packer.borrow()
+        while read := self._packer.read(self._items, block):
+            self._archive.update(read)
+            self.uncompressed_size += len(read)
+            self._progress(self.uncompressed_size)
+        self._packer.give_back(block)
 
     @property
     def digest(self) -> Digest:
@@ -112,14 +124,26 @@ class LayerStream:
         """The digest of the uncompressed archive."""
         return Digest("sha256", self._archive.hexdigest())
 
+    @property
+    def identities(self) -> tuple[tuple[str, Identity], ...]:
+        """Path and identity of each item; after the last byte."""
+        return self._items.identities
+
     def layer(self) -> Layer:
         """The record of what was packed; only after the last byte."""
-        source = self._source
-        made = Layer(
-            descriptor=Descriptor(media_type=source.media_type, digest=self.digest, size=self.size),
-            diff_id=self.diff_id,
+        media_type = self._source.media_type
+        return self.as_read(
+            Layer(
+                descriptor=Descriptor(media_type=media_type, digest=self.digest, size=self.size),
+                diff_id=self.diff_id,
+            )
         )
-        return annotate(made, source.planned.items, source.recipe, self.uncompressed_size)
+
+    def as_read(self, layer: Layer) -> Layer:
+        """`layer`, of the same diff ID, as a manifest of ours describes it; after the last byte."""
+        source = self._source
+        found = recipe(self.identities, source.archive)
+        return annotate(layer, source.planned.items, found, self.uncompressed_size)
 
 
 class Spool:
@@ -169,6 +193,7 @@ class Spooled:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._rest.close()
         self._spool.give_back(sum(map(len, self.chunks)))
         self.chunks = []
 

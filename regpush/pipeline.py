@@ -7,6 +7,7 @@ thread, report by events, and stop within moments of `Cancellation.cancel`.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,27 +18,22 @@ from regpush.budget import check_budget
 from regpush.cancel import Cancellation
 from regpush.comparison import Comparison, with_target
 from regpush.digest import OCI_MANIFEST
-from regpush.errors import UsageError
+from regpush.errors import SourceError, UsageError
 from regpush.events import Action, Listener, ignore
 from regpush.image import Image, Layer, build, check_options
 from regpush.index import Index
-from regpush.layers import LayerStream, Spool
-from regpush.options import PushOptions, Reuse
-from regpush.prepare import Prepared, Run, prepare, tags_to_move
+from regpush.layers import Spool
+from regpush.options import Compression, PushOptions, Reuse
+from regpush.packer import Packer
+from regpush.prepare import Identify, Prepared, Run, prepare, tags_to_move
+from regpush.publish import move_tags, push_config, push_manifest, verify
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client
 from regpush.report import LayerReport, PushResult, Tense
-from regpush.reuse import BlobStore, DryRun, Placed, annotate, lacks_recipes
+from regpush.reuse import BlobStore, DryRun, Placed, lacks_recipes
 from regpush.settings import Settings
-from regpush.transfer import (
-    Transfer,
-    Wanted,
-    by_content,
-    find_layers,
-    move_tags,
-    place_layers,
-    push_image,
-)
+from regpush.sources import Stats, forget, remember
+from regpush.transfer import Transfer, Wanted, by_content, find_layers, place_layers
 
 
 def push(
@@ -57,17 +53,24 @@ def push(
     BudgetExceededError before it has sent anything.
     """
     with _run(to, options, settings, notify, cancel) as run:
-        prepared = prepare(target, run)
+        prepared = prepare(target, run, Identify.WHERE_USEFUL)
         placed = _unchanged(prepared, run)
-        if not placed:
-            if run.options.registry.max_upload is not None:
-                check_budget(_foreseen(prepared, run), run.options.registry.max_upload)
-            placed = place_layers(prepared.wanted, _transfer(prepared, run, run.repository))
-        image = _build([one.layer for one in placed], prepared)
-        check = run.options.registry.check
-        lost = check and not run.repository.has_blob(image.config_descriptor)
-        if lost or not prepared.holds(image, run.repository):
-            push_image(image, run.repository)
+        if placed:
+            image, new = _build([one.layer for one in placed], prepared), False
+        else:
+            with (
+                _transfer(prepared, run, run.repository) as transfer,
+                _learning(prepared, run, transfer),
+            ):
+                if run.options.registry.max_upload is not None:
+                    check_budget(_foreseen(prepared, run), run.options.registry.max_upload)
+                placed, (image, new) = place_layers(
+                    prepared.wanted, transfer, lambda layers: _assemble(layers, prepared, run)
+                )
+        if new:
+            push_manifest(image, run.repository)
+        if new and not run.tags:
+            verify(run.repository, str(image.descriptor.digest), image.descriptor.digest)
         run.cancel.check()
         move_tags(image, run.repository, run.tags, prepared.tags_of(image), notify)
         # Only what this run made itself: what it reused is the word of others, and stays there.
@@ -93,7 +96,7 @@ def plan(
     would be sent with `max_upload`.
     """
     with _run(to, options, settings, notify, cancel) as run:
-        prepared = prepare(target, run)
+        prepared = prepare(target, run, Identify.ALWAYS)
         placed: list[Placed | None] = list(_unchanged(prepared, run))
         store = DryRun(run.repository, run.beside)
         if not placed:
@@ -125,7 +128,7 @@ def explain(
     layers = replace(options.layers, reuse_from=(old, *options.layers.reuse_from))
     to = str(reference.with_tag(reference.tag or "latest"))
     with _run(to, replace(options, layers=layers), settings, notify, cancel) as run:
-        prepared = prepare(target, run)
+        prepared = prepare(target, run, Identify.ALWAYS)
         named = f"{reference.name}@{reference.digest}" if reference.digest else to
         images = [one.image for one in prepared.past.images if one.name == named]
         if not images:
@@ -137,6 +140,33 @@ def explain(
             images[0],
             prepared.wanted[0].source.archive,
         )
+
+
+@contextmanager
+def _learning(prepared: Prepared, run: Run, transfer: Transfer) -> Iterator[None]:
+    """What packing shows of a directory's items goes into the stat index, or out of it."""
+    try:
+        yield
+    except SourceError:
+        forget(prepared.closure, run.stats)
+        raise
+    packed = prepared.closure.identified(transfer.identities)
+    if packed != prepared.closure:
+        remember(packed, run.stats, read_ns=run.started_ns)
+
+
+def _assemble(layers: Sequence[Layer], prepared: Prepared, run: Run) -> tuple[Image, bool]:
+    """The image of `layers`, whose config is sent, and whether its manifest must be too.
+
+    An image that was seen in the repository stands there, config and all, if that is believed.
+    """
+    image = _build(layers, prepared)
+    if prepared.holds(image, run.repository) and not (
+        run.options.registry.check and not run.repository.has_blob(image.config_descriptor)
+    ):
+        return image, False
+    push_config(image, run.repository)
+    return image, True
 
 
 @contextmanager
@@ -168,6 +198,7 @@ def _run(
             client=client,
             repository=client.repository(reference, Access.PUSH),
             index=index,
+            stats=Stats(settings.cache_dir if options.cache else None),
             notify=notify,
             cancel=stop,
         )
@@ -195,27 +226,31 @@ def _unchanged(prepared: Prepared, run: Run) -> list[Placed]:
 def _of_image(name: str, wanted: Wanted) -> Placed | None:
     for candidate in wanted.candidates:
         if candidate.source == name:
-            items, layer = wanted.source.planned.items, candidate.layer
-            layer = annotate(layer, items, wanted.source.recipe, layer.uncompressed_size)
+            layer = wanted.source.described(candidate.layer)
             return Placed(layer=layer, action=Action.REUSED, why=f"as in {name}")
     return None
 
 
-def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Transfer:
+@contextmanager
+def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transfer]:
     layers, images = run.options.layers, prepared.past.images
     derived = layers.reuse is Reuse.CONTENT or (
         layers.reuse is Reuse.RECIPE and lacks_recipes(images)
     )
-    return Transfer(
-        repository=run.repository,
-        store=store,
-        content=images if derived else (),
-        compression=layers.compression,
-        jobs=run.options.registry.jobs,
-        spool=Spool(),
-        notify=run.notify,
-        cancel=run.cancel,
-    )
+    with Packer(layers.compression or Compression(), os.cpu_count() or 1) as packer:
+        yield Transfer(
+            repository=run.repository,
+            store=store,
+            content=images if derived else (),
+            compression=layers.compression,
+            jobs=run.options.registry.jobs,
+            packer=packer,
+            slots=threading.Semaphore(run.options.registry.jobs),
+            spool=Spool(),
+            identities={},
+            notify=run.notify,
+            cancel=run.cancel,
+        )
 
 
 def _build(layers: Sequence[Layer], prepared: Prepared) -> Image:
@@ -237,16 +272,16 @@ def _foreseen(prepared: Prepared, run: Run) -> Sequence[Placed]:
 def _exactly(
     placed: Sequence[Placed | None], prepared: Prepared, run: Run, store: BlobStore
 ) -> Sequence[Placed]:
-    transfer = _transfer(prepared, run, store)
-    pairs = zip(placed, prepared.wanted, strict=True)
-    return [one or _packed(wanted, transfer) for one, wanted in pairs]
+    with _transfer(prepared, run, store) as transfer:
+        pairs = zip(placed, prepared.wanted, strict=True)
+        return [one or _packed(wanted, transfer) for one, wanted in pairs]
 
 
 def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
     """The layer as a push would make it, thrown away; and whether the registry has it."""
     if transfer.content and (placed := by_content(wanted, transfer)):
         return placed
-    stream: LayerStream = wanted.source.open(lambda _: transfer.cancel.check())
+    stream = wanted.source.open(transfer.packer, lambda _: transfer.cancel.check())
     for _ in stream:
         pass
     layer = stream.layer()

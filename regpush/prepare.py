@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
-from regpush import strategies
+from regpush import sources, strategies
 from regpush.archive import ArchiveOptions
 from regpush.cancel import Cancellation
 from regpush.closure import Closure
@@ -26,7 +27,7 @@ from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
 from regpush.reuse import Candidate, by_recipe, remembered
 from regpush.settings import Settings
-from regpush.sources import resolve
+from regpush.sources import Stats, resolve
 from regpush.transfer import Wanted
 
 
@@ -34,7 +35,8 @@ from regpush.transfer import Wanted
 class Run:
     """What stays the same from the beginning of a push to its end.
 
-    `tags` are those to move, none for a push by digest. `started` is of `time.monotonic`.
+    `tags` are those to move, none for a push by digest. `started` is of `time.monotonic`,
+    `started_ns` of `time.time_ns`.
     """
 
     reference: Reference
@@ -44,9 +46,11 @@ class Run:
     client: Client
     repository: Repository
     index: Index
+    stats: Stats
     notify: Listener
     cancel: Cancellation
     started: float = field(default_factory=time.monotonic)
+    started_ns: int = field(default_factory=time.time_ns)
 
     def beside(self, path: str) -> Repository:
         """The repository `path` of the same registry, to read from."""
@@ -60,6 +64,7 @@ class Prepared:
 
     image_options: ImageOptions
     platform: Platform
+    closure: Closure
     past: Past
     planned: Planned
     wanted: tuple[Wanted, ...]
@@ -98,7 +103,18 @@ def tags_to_move(reference: Reference, options: PushOptions) -> tuple[str, ...]:
     return tags
 
 
-def prepare(target: str, run: Run) -> Prepared:
+class Identify(Enum):
+    """Whether the files of a directory are read before anything is planned.
+
+    WHERE_USEFUL: not where nothing was pushed before that they could be like: then packing
+    them, which reads them anyway, tells what they are.
+    """
+
+    ALWAYS = "always"
+    WHERE_USEFUL = "where useful"
+
+
+def prepare(target: str, run: Run, identify: Identify) -> Prepared:
     """Read the source and, at the same time, the images that were pushed before.
 
     Raises what `resolve` and `look_back` raise, the source's errors first, UsageError, and
@@ -110,19 +126,31 @@ def prepare(target: str, run: Run) -> Prepared:
     others += [(run.repository, digest) for digest in layout_places(options.layers)]
     platform: Future[Platform] = Future()
 
+    known_here = run.index.knows(run.reference.registry)
+    useless = Cancellation(run.cancel)
+
     def read() -> tuple[Closure, ImageOptions]:
         closure = resolve(
             target, options.source, run.settings.stores, notify=run.notify, cancel=run.cancel
         )
         platform.set_result(_platform(options.image, closure))
+        try:
+            closure = sources.identify(closure, run.stats, useless, now_ns=run.started_ns)
+        except CancelledError:
+            run.cancel.check()
         image_options = _absolute(options.image, closure)
         item = customisation(closure, options.image.symlinks, root=closure.roots[0])
         return closure.with_items((item,)) if item else closure, image_options
 
     def look() -> Past:
+        run.client.open_ahead(run.reference)
         if options.layers.reuse is Reuse.NONE:
-            return look_at_tags(run.repository, run.tags)
-        return look_back(run.repository, run.tags, others, platform.result, run.notify)
+            past = look_at_tags(run.repository, run.tags)
+        else:
+            past = look_back(run.repository, run.tags, others, platform.result, run.notify)
+        if identify is Identify.WHERE_USEFUL and not (past.images or known_here):
+            useless.cancel()
+        return past
 
     (closure, image_options), past = _both(read, look, platform, run.cancel)
     _refuse_indexes(past, run)
@@ -132,6 +160,7 @@ def prepare(target: str, run: Run) -> Prepared:
     return Prepared(
         image_options=image_options,
         platform=platform.result(),
+        closure=closure,
         past=past,
         planned=planned,
         wanted=_wanted(closure, planned, past, run),
@@ -224,7 +253,7 @@ def _candidates(
     source: LayerSource, earlier: Sequence[Candidate], past: Past, run: Run
 ) -> list[Candidate]:
     layers = run.options.layers
-    if layers.reuse is not Reuse.RECIPE:
+    if layers.reuse is not Reuse.RECIPE or source.recipe is None:
         return []
     return [
         *by_recipe(source.recipe, past.images, layers.compression),

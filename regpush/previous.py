@@ -61,12 +61,15 @@ def look_back(
                 notify(Note(message=f"{place[0].name} gives nothing to reuse: {error}"))
                 return None, None
 
+        # A tag that is not `latest` is likely new, one of a commit: then this is needed.
+        listing = pool.submit(_listed, repository, notify) if set(asked) - {"latest"} else None
         results = list(pool.map(read, places))
         images = [image for _, image in results if image]
         own = results[len(others) :]
         moved = [image for _, image in own[: len(tags)] if image]
         if not images or (tags and not moved):
-            listed = nearest([tag for tag in _listed(repository, notify) if tag not in asked], tags)
+            names = listing.result() if listing else _listed(repository, notify)
+            listed = nearest([tag for tag in names if tag not in asked], tags)
             found = pool.map(read, ((repository, tag) for tag in listed))
             images += [image for _, image in found if image]
         if not any(image.repository == repository.name for image in images):

@@ -1,35 +1,36 @@
-"""The schedule of a push: layers, config, manifest by digest, and tags when all else stands.
-
-Nothing is tagged before every blob is in the registry and the manifest was read back from it.
-"""
+"""The schedule of a push's layers: who asks, who packs, who sends, and when."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from regpush.cancel import Cancellation
-from regpush.digest import Digest
-from regpush.errors import CancelledError, VerificationError
-from regpush.events import Action, LayerDone, LayerProgress, Listener, TagMoved
-from regpush.image import Image
-from regpush.layers import LayerSource, Progress, Spool, Spooled
+from regpush.closure import Identity
+from regpush.events import Action, LayerDone, LayerProgress, Listener
+from regpush.image import Layer
+from regpush.layers import LayerSource, LayerStream, Progress, Spool, Spooled
 from regpush.options import Compression
-from regpush.registry.client import BlobStream, Repository
+from regpush.packer import Packer
+from regpush.registry.client import BlobStream, Repository, Upload
 from regpush.reuse import (
     BlobStore,
     Candidate,
     Placed,
     PreviousImage,
-    annotate,
     by_diff_id,
     place,
 )
 
-HEADS = 16
+HEADS = 12
 """Blobs asked for at a time: an answer costs the registry little and a link its round trip."""
+
+PACKERS_PER_JOB = 2
+"""Layers in hand for each one that is sent: the next is packed while a round trip lasts."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,7 +51,8 @@ class Transfer:
 
     `store`: where layers are looked for, `repository` or a dry run over it. `content`: the
     images to look for a layer's diff ID in, empty where recipes do.
-    `compression`: what the user asked for, None where any will do.
+    `compression`: what the user asked for, None where any will do. `slots`: one for each
+    layer that is sent at a time. `identities`: by path, what packing found items to be.
     """
 
     repository: Repository
@@ -58,26 +60,73 @@ class Transfer:
     content: Sequence[PreviousImage]
     compression: Compression | None
     jobs: int
+    slots: threading.Semaphore
+    packer: Packer
     spool: Spool
+    identities: dict[str, Identity]
     notify: Listener
     cancel: Cancellation
 
 
-def place_layers(wanted: Sequence[Wanted], transfer: Transfer) -> list[Placed]:
+def place_layers(
+    wanted: Sequence[Wanted], transfer: Transfer, then: Callable[[Sequence[Layer]], T]
+) -> tuple[list[Placed], T]:
     """Bring every layer into the repository: by asking, by mounting, by sending.
 
-    Asking comes first and for all layers at once; what must be sent is sent by `jobs`
-    workers, the largest first. The first failure stops the others and is raised.
+    What nobody can know is packed and sent at once, the largest first, while the registry is
+    asked for all the others. `then` is called, in another thread, as soon as it can be told
+    what all layers will be, bottom first, and once more if it turned out otherwise; what it
+    returned last is given too. The first failure stops everything and is raised.
     """
-    placed = find_layers(wanted, transfer.repository, transfer.cancel)
-    for one, there in zip(wanted, placed, strict=True):
-        if there:
-            _tell(one, there, transfer)
-    missing = [one for one, there in zip(wanted, placed, strict=True) if not there]
-    missing.sort(key=lambda one: -one.source.size)
-    sent = _parallel(transfer.jobs, missing, lambda one: _send(one, transfer), transfer.cancel)
-    by_index = {one.source.index: there for one, there in zip(missing, sent, strict=True)}
-    return [there or by_index[one.source.index] for one, there in zip(wanted, placed, strict=True)]
+    with (
+        _workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
+        _workers(HEADS, transfer.cancel) as askers,
+    ):
+        roll = _Roll(len(wanted), lambda layers: senders.submit(then, layers))
+
+        def find_or_send(one: Wanted) -> Placed:
+            if there := _find(one, transfer.repository):
+                _tell(one, there, transfer)
+                return there
+            return senders.submit(_send, one, transfer, roll).result()
+
+        placing: dict[int, Future[Placed]] = {}
+        largest_first = sorted(wanted, key=lambda one: -one.source.size)
+        for one in largest_first:
+            if not one.candidates:
+                placing[one.source.index] = senders.submit(_send, one, transfer, roll)
+        for one in largest_first:
+            if one.candidates:
+                roll.note(one.source.index, one.source.described(one.candidates[0].layer))
+                placing[one.source.index] = askers.submit(find_or_send, one)
+        placed = _results([placing[one.source.index] for one in wanted])
+        return placed, roll.settle([one.layer for one in placed]).result()
+
+
+class _Roll(Generic[T]):
+    """What the layers will be, as it becomes known, and what is begun when all are."""
+
+    def __init__(self, count: int, then: Callable[[Sequence[Layer]], Future[T]]) -> None:
+        self._lock = threading.Lock()
+        self._count = count
+        self._then = then
+        self._layers: dict[int, Layer] = {}
+        self._begun: tuple[Sequence[Layer], Future[T]] | None = None
+
+    def note(self, index: int, layer: Layer) -> None:
+        """Layer `index`, from the bottom, will likely be `layer`."""
+        with self._lock:
+            self._layers[index] = layer
+            if len(self._layers) < self._count or self._begun:
+                return
+            layers = [self._layers[i] for i in range(self._count)]
+            self._begun = layers, self._then(layers)
+
+    def settle(self, layers: Sequence[Layer]) -> Future[T]:
+        """What was begun with `layers`, or is now, if they were expected to be others."""
+        if self._begun and self._begun[0] == layers:
+            return self._begun[1]
+        return self._then(layers)
 
 
 def find_layers(
@@ -87,109 +136,68 @@ def find_layers(
     return _parallel(HEADS, wanted, lambda one: _find(one, store), cancel)
 
 
-def push_image(image: Image, repository: Repository) -> None:
-    """Send config and manifest, the latter by digest, and read it back.
-
-    Raises VerificationError where the registry then holds anything else.
-    """
-    config = image.config_descriptor
-    if not repository.has_blob(config):
-        repository.put_blob(config, lambda: iter((image.config,)))
-    digest = str(image.descriptor.digest)
-    repository.put_manifest(image.manifest, image.descriptor.media_type, digest)
-    verify(repository, digest, image.descriptor.digest)
-
-
-def move_tags(
-    image: Image,
-    repository: Repository,
-    tags: Sequence[str],
-    there: Collection[str],
-    notify: Listener,
-) -> None:
-    """Let `tags` name `image`, but those of `there`, which do already; read each back.
-
-    Raises CancelledError naming the tags that may have moved.
-    """
-    digest = image.descriptor.digest
-    begun: list[str] = []
-    for tag in tags:
-        if tag not in there:
-            begun.append(tag)
-            try:
-                repository.put_manifest(image.manifest, image.descriptor.media_type, tag)
-                verify(repository, tag, digest)
-            except CancelledError as error:
-                raise CancelledError(
-                    f"cancelled while tags were moved: {', '.join(begun)} may name {digest}"
-                ) from error
-        changed = tag in begun
-        notify(TagMoved(image=repository.name, tag=tag, digest=str(digest), changed=changed))
-
-
-def verify(repository: Repository, reference: str, digest: Digest) -> None:
-    """Raise VerificationError unless `reference` is `digest` in the registry."""
-    got = repository.head_manifest(reference)
-    if got != digest:
-        raise VerificationError(
-            f"{repository.name}: {reference} reads back as {got or 'nothing'} after {digest} "
-            "was pushed; did someone else push the same tag?"
-        )
-
-
 def _find(one: Wanted, store: BlobStore) -> Placed | None:
     placed = place(one.candidates, store)
-    return placed and _annotated(one, placed, placed.layer.uncompressed_size)
+    return placed and replace(placed, layer=one.source.described(placed.layer))
 
 
-def _annotated(one: Wanted, placed: Placed, size: int | None) -> Placed:
-    layer = annotate(placed.layer, one.source.planned.items, one.source.recipe, size)
-    return replace(placed, layer=layer)
-
-
-def _send(one: Wanted, transfer: Transfer) -> Placed:
+def _send(one: Wanted, transfer: Transfer, roll: _Roll[T]) -> Placed:
     placed = by_content(one, transfer) if transfer.content else None
-    placed = placed or _anew(one, transfer)
+    placed = placed or _anew(one, transfer, lambda layer: roll.note(one.source.index, layer))
     _tell(one, placed, transfer)
     return placed
 
 
 def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
     """Read the layer once and look for an equal one: neither compressed nor sent."""
-    diff_id, size = one.source.diff_id(_progress(one.source, transfer))
-    candidates = by_diff_id(diff_id, transfer.content, transfer.compression)
+    stream = one.source.open(transfer.packer, _progress(one.source, transfer))
+    stream.read()
+    candidates = by_diff_id(stream.diff_id, transfer.content, transfer.compression)
     placed = place(candidates, transfer.store)
     if not placed:
         return None
     why = f"same content as in {candidates[0].source}"
-    return _annotated(one, replace(placed, why=why), size)
+    return replace(placed, layer=stream.as_read(placed.layer), why=why)
 
 
-def _anew(one: Wanted, transfer: Transfer) -> Placed:
-    """Pack, compress and hash the layer, and send what the registry turns out not to hold."""
+def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Placed:
+    """Pack, compress and hash the layer, and send what the registry turns out not to hold.
+
+    `known` is told what the layer is before it is sent, if that is known by then.
+    """
     source, repository = one.source, transfer.repository
     progress = _progress(source, transfer)
-    with Spooled(source.open(progress), transfer.spool) as spooled:
+
+    def again() -> LayerStream:
+        return source.open(transfer.packer, progress)
+
+    with repository.upload() as upload, Spooled(again(), transfer.spool) as spooled:
         if not spooled.whole:
             if not transfer.content:
-                return _stream(one, spooled, progress, transfer)
+                with transfer.slots:
+                    return _stream(one, upload, spooled, again, transfer.identities)
             # Likely there under another name: reading it again is cheaper than sending it.
             for _ in spooled:
                 pass
         layer = spooled.stream.layer()
+        transfer.identities.update(spooled.stream.identities)
+        known(layer)
         if repository.has_blob(layer.descriptor):
             return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
-        chunks = spooled.chunks
-        if spooled.whole:
-            repository.put_blob(layer.descriptor, lambda: iter(chunks))
-        else:
-            repository.put_blob(layer.descriptor, lambda: iter(source.open(progress)))
+        with transfer.slots:
+            chunks = spooled.chunks if spooled.whole else None
+            upload.put(layer.descriptor, lambda: iter(again() if chunks is None else chunks))
     return Placed(layer=layer, action=Action.UPLOADED, why=one.why)
 
 
-def _stream(one: Wanted, spooled: Spooled, progress: Progress, transfer: Transfer) -> Placed:
+def _stream(
+    one: Wanted,
+    upload: Upload,
+    spooled: Spooled,
+    again: Callable[[], LayerStream],
+    identities: dict[str, Identity],
+) -> Placed:
     """Send a layer that is larger than memory: its digest is known when it has gone."""
-    source = one.source
     last = spooled.stream
     attempts: list[BlobStream] = [spooled]
 
@@ -197,10 +205,11 @@ def _stream(one: Wanted, spooled: Spooled, progress: Progress, transfer: Transfe
         nonlocal last
         if attempts:
             return attempts.pop()
-        last = source.open(progress)
+        last = again()
         return last
 
-    transfer.repository.stream_blob(source.media_type, open_stream)
+    upload.stream(one.source.media_type, open_stream)
+    identities.update(last.identities)
     return Placed(layer=last.layer(), action=Action.UPLOADED, why=one.why)
 
 
@@ -229,13 +238,16 @@ def _parallel(
     workers: int, things: Sequence[T], work: Callable[[T], R], cancel: Cancellation
 ) -> list[R]:
     """`work` on every thing, in order of results; the first error ends it all and is raised."""
-    if not things:
-        return []
-    pool = ThreadPoolExecutor(max(1, min(workers, len(things))), thread_name_prefix="regpush")
+    with _workers(workers, cancel) as pool:
+        return _results([pool.submit(work, thing) for thing in things])
+
+
+@contextmanager
+def _workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose work ends before the block does, early if the block fails."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="regpush")
     try:
-        futures = [pool.submit(work, thing) for thing in things]
-        _wait(futures)
-        return [future.result() for future in futures]
+        yield pool
     except BaseException:
         # The others must not go on sending; `cancel` reaches them between two blocks.
         cancel.cancel()
@@ -244,7 +256,9 @@ def _parallel(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _wait(futures: Sequence[Future[R]]) -> None:
+def _results(futures: Sequence[Future[R]]) -> list[R]:
+    """All results, or the first failure."""
     done, _ = wait(futures, return_when=FIRST_EXCEPTION)
     for future in done:
         future.result()
+    return [future.result() for future in futures]

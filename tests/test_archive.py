@@ -1,23 +1,28 @@
 """The packer against Python's tarfile and GNU tar: both know the formats better than we do."""
 
 import hashlib
+import heapq
 import io
 import os
 import random
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regpush.archive import BLOCK, ArchiveOptions, Parents, header, pack
+from regpush.archive import Archive, ArchiveOptions, Parents, _merged, header
 from regpush.closure import Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError
-from regpush.filesystem import blocks, walk
+from regpush.filesystem import blocks
+from regpush.listing import walk
+from tests.packing import BLOCK, pack
 
 NAMES = st.lists(
     st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=60),
@@ -105,7 +110,7 @@ def stored(root: Path, at: str, profile=Profile.STORE, **more) -> Item:
     entries = walk(os.fsencode(root), image_path, profile)
     tree = TreeHash()
     for entry in entries:
-        content = hashlib.sha256(b"".join(map(bytes, blocks(entry)))).digest()
+        content = blake3(b"".join(map(bytes, blocks(entry)))).digest()
         tree.add(entry, content if entry.kind is Kind.FILE else b"")
     return Item(
         path=at,
@@ -119,7 +124,7 @@ def stored(root: Path, at: str, profile=Profile.STORE, **more) -> Item:
 
 
 def packed(*items, options=None) -> bytes:
-    cut = [bytes(block) for block in pack(items, options or ArchiveOptions())]
+    cut = list(pack(items, options or ArchiveOptions()))
     assert all(len(block) == BLOCK for block in cut[:-1])
     assert 0 < len(cut[-1]) <= BLOCK
     return b"".join(cut)
@@ -218,7 +223,7 @@ def test_an_item_may_lie_in_several_places(tmp_path):
     def made(path, found):
         tree = TreeHash()
         for entry in found:
-            tree.add(entry, hashlib.sha256().digest())
+            tree.add(entry, blake3().digest())
         identity = Identity(Scheme.TREE, tree.digest())
         return Item(path=path, name="x", origin="x", identity=identity, size=0,
                     entries=lambda: iter(found))  # fmt: skip
@@ -344,12 +349,12 @@ def test_golden_identity():
     tree = TreeHash()
     tree.add(Entry(path=b"app", kind=Kind.DIRECTORY, mode=0o755))
     file = Entry(path=b"app/f", kind=Kind.FILE, mode=0o644, uid=7, gid=8, size=2, content=b"hi")
-    tree.add(file, hashlib.sha256(b"hi").digest())
+    tree.add(file, blake3(b"hi").digest())
     attributes = ((b"user.a", b"b"),)
     tree.add(Entry(path=b"app/l", kind=Kind.SYMLINK, mode=0o777, link=b"/x", xattrs=attributes))
     written = (
         b"d 755 0 0 0 3 0 0\napp"
-        b"f 644 7 8 2 5 0 0\napp/f" + hashlib.sha256(b"hi").digest() + b"l 777 0 0 0 5 2 1\napp/l/x"
+        b"f 644 7 8 2 5 0 0\napp/f" + blake3(b"hi").digest() + b"l 777 0 0 0 5 2 1\napp/l/x"
         b"6 1\nuser.ab"
     )
     assert tree.digest() == Digest.of(written)
@@ -368,3 +373,46 @@ def test_attributes_are_what_tarfile_reads():
 def test_content_is_on_disk_by_default(tree):
     (entry,) = [e for e in walk(os.fsencode(tree), b"t", Profile.STORE) if e.path == b"t/big"]
     assert isinstance(entry.content, OnDisk)
+
+
+@pytest.mark.parametrize("size", [0, 100, BLOCK - 700, 5 * BLOCK])
+def test_a_file_is_looked_at_before_anything_of_it_is_handed_out(tmp_path, size):
+    """Also where its first bytes fill the very end of a block."""
+    (tmp_path / "a").write_bytes(b"a" * (BLOCK - 2048))
+    secret = tmp_path / "b"
+    secret.write_bytes(random.Random(3).randbytes(size))
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def look(entry, head):
+        if entry.path == b"app/b":
+            seen.append(head)
+            raise Stop
+
+    item = stored(tmp_path, "/app", look=look)
+    handed = []
+    with pytest.raises(Stop):
+        handed += pack([item], ArchiveOptions())
+    assert seen == [secret.read_bytes()[:65536]]
+    assert secret.read_bytes()[:50] not in b"".join(handed) or size == 0
+
+
+def test_what_an_item_is_may_be_found_out_by_packing_it(tree):
+    known = stored(tree, "/app")
+    archive = Archive([replace(known, identity=None)], ArchiveOptions())
+    block = memoryview(bytearray(BLOCK))
+    while archive.readinto(block):
+        pass
+    assert archive.identities == (("/app", known.identity),)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefghij"), max_size=8), max_size=6))
+def test_streams_are_merged_as_the_standard_library_does(names):
+    streams = [
+        [(Entry(path=name.encode(), kind=Kind.FILE, mode=0), number, None) for name in sorted(some)]
+        for number, some in enumerate(names)
+    ]
+    expected = list(heapq.merge(*streams, key=lambda member: member[0].path))
+    assert list(_merged([iter(one) for one in streams])) == expected

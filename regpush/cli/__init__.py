@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -14,6 +16,9 @@ def main() -> None:
 
         sys.stdout.write(f"regpush {__version__}\n")
         return
+    # Imports and file lists make many objects and no garbage: looking for it takes a tenth of
+    # the time that an unchanged push does.
+    gc.set_threshold(100_000)
     from regpush.cli.app import run
 
     for name in ("stdout", "stderr"):
@@ -23,4 +28,11 @@ def main() -> None:
         else:
             # Names on disk, and the table's own signs, may be more than the terminal can say.
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:], os.environ))
+    code = run(sys.argv[1:], os.environ)
+    with suppress(OSError):  # said before, if it mattered
+        sys.stdout.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
+    # The kernel takes a process apart in no time; the interpreter takes a sixth of an
+    # unchanged push. Nothing is left to be done: threads have ended, files are closed.
+    os._exit(code)

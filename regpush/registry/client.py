@@ -9,6 +9,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -34,10 +35,10 @@ from regpush.registry.protocol import (
     upload_location,
 )
 from regpush.registry.retry import Policy, RetryableError
-from regpush.registry.uploads import BlobStream, Uploads
+from regpush.registry.uploads import BlobStream, Upload, Uploads
 from regpush.settings import Settings
 
-__all__ = ["Access", "BlobStream", "Client", "Manifest", "Repository"]
+__all__ = ["Access", "BlobStream", "Client", "Manifest", "Repository", "Upload"]
 
 MANIFEST_LIMIT = 4 << 20
 """Bytes of a manifest at most: what registries must accept, and many accept no more."""
@@ -106,7 +107,9 @@ class Client:
         self._given = from_options(options)
         self._given_for: str | None = None
         ca_files = tuple(f for f in (options.ca_file, settings.ca_file) if f)
-        connections = max(options.jobs + 4, _CONNECTIONS)
+        # No request ever waits for another's connection: askers, packers, sessions ahead.
+        connections = _CONNECTIONS + 4 * options.jobs
+        self._ahead = ThreadPoolExecutor(options.jobs, thread_name_prefix="regpush-ahead")
         self._exchange = Exchange(connections=connections, ca_files=ca_files, cancel=cancel)
         # Sessions are given up also, and above all, after a cancellation.
         self._farewell = Exchange(
@@ -125,6 +128,7 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ahead.shutdown()
         self._exchange.__exit__(kind, error, trace)
         self._farewell.__exit__(kind, error, trace)
 
@@ -138,26 +142,39 @@ class Client:
         """Bytes of blobs and manifests sent so far, failed attempts included."""
         return self._uploaded.total
 
+    def open_ahead(self, reference: Reference) -> None:
+        """Begin connections to the registry of `reference`, for the requests that will follow.
+
+        Waits for no more than the name to be resolved; what fails shows when it is needed.
+        """
+        with self._lock:
+            host = self._host(reference)
+        self._exchange.open_ahead(host.origin, _CONNECTIONS)
+
+    def _host(self, reference: Reference) -> Host:
+        if reference.registry not in self._hosts:
+            self._hosts[reference.registry] = Host(
+                reference, self._options, self._exchange, self._cancel
+            )
+        return self._hosts[reference.registry]
+
     def repository(self, reference: Reference, access: Access) -> Repository:
         """The repository of `reference`; its tag and digest mean nothing here. Sends nothing."""
         key = (reference.name, access)
         with self._lock:
             self._given_for = self._given_for or reference.registry
-            if reference.registry not in self._hosts:
-                self._hosts[reference.registry] = Host(
-                    reference, self._options, self._exchange, self._cancel
-                )
+            host = self._host(reference)
             if key not in self._repositories:
                 api = Api(
                     name=reference.name,
                     scope=Scope(reference.repository, access.value),
-                    host=self._hosts[reference.registry],
+                    host=host,
                     exchange=self._exchange,
                     farewell=self._farewell,
                     credentials=lambda: self._credentials(reference),
                 )
                 self._repositories[key] = Repository(
-                    api, self._retry, count=self._count, notify=self._notify
+                    api, self._retry, count=self._count, notify=self._notify, ahead=self._ahead
                 )
             return self._repositories[key]
 
@@ -181,11 +198,18 @@ class Repository:
     """
 
     def __init__(
-        self, api: Api, retry: Policy, *, count: Callable[[int], None], notify: Listener
+        self,
+        api: Api,
+        retry: Policy,
+        *,
+        count: Callable[[int], None],
+        notify: Listener,
+        ahead: Executor,
     ) -> None:
         self._api = api
         self._retry = retry
         self._count = count
+        self._ahead = ahead
         self._uploads = Uploads(api, retry, exists=self._head_blob, count=count, notify=notify)
 
     @property
@@ -248,6 +272,10 @@ class Repository:
             pass  # mounting is only ever a saving
         return False
 
+    def upload(self) -> Upload:
+        """The upload of a blob, begun before its bytes are there."""
+        return Upload(self._uploads, self._ahead)
+
     def put_blob(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
         """Send a blob. `open_body` is called for each attempt and gives the same bytes each time.
 
@@ -285,10 +313,11 @@ class Repository:
         manifest = self.get_manifest(reference)
         return manifest.digest if manifest else None
 
-    def put_manifest(self, data: bytes, media_type: str, reference: str) -> None:
+    def put_manifest(self, data: bytes, media_type: str, reference: str) -> Digest | None:
         """Store a manifest or index under a tag or its digest.
 
-        Raises VerificationError where the registry says that it got something else.
+        Gives the digest that the registry says it stored, None where it does not say. Raises
+        VerificationError where it says that it got something else.
         """
         doing = f"pushing the manifest {reference}"
         if len(data) > MANIFEST_LIMIT:
@@ -309,12 +338,14 @@ class Repository:
             self._count(len(data))
             return reply
 
-        digest = self._retry.run(put).header("docker-content-digest")
-        if digest and not _matches(Digest.parse(digest), data):
+        said = self._retry.run(put).header("docker-content-digest")
+        digest = Digest.parse(said) if said else None
+        if digest and not _matches(digest, data):
             raise VerificationError(
                 f"{self.name}: the registry stored the manifest {reference} as {digest}, "
                 "which is not what was sent"
             )
+        return digest
 
     def list_tags(self) -> tuple[str, ...]:
         """Up to 1000 tags, in the registry's order; none where it does not tell."""

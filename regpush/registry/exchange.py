@@ -15,7 +15,7 @@ import httpx
 from regpush import __version__
 from regpush.cancel import Cancellation
 from regpush.errors import RefusedError, UsageError, printable
-from regpush.registry.protocol import ERROR_LIMIT, authority, request_target
+from regpush.registry.protocol import ERROR_LIMIT, Origin, authority, request_target
 from regpush.registry.wire import Transport
 
 CONNECT_S = 10.0
@@ -87,8 +87,9 @@ class Exchange:
         self._connect_s = connect_s
         self._lock = threading.Lock()
         self.requests = 0
+        self._transport = Transport(connections=connections, tls=self._tls, cancel=cancel)
         self._client = httpx.Client(
-            transport=Transport(connections=connections, tls=self._tls, cancel=cancel),
+            transport=self._transport,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
             follow_redirects=False,
@@ -108,6 +109,10 @@ class Exchange:
         trace: TracebackType | None,
     ) -> None:
         self._client.close()
+
+    def open_ahead(self, origin: Origin, count: int) -> None:
+        """Begin `count` connections, to be used by the first requests to `origin`."""
+        self._transport.open_ahead(origin.host, origin.port, count)
 
     def send(self, request: Request) -> Reply:
         """Send once. Raises UnansweredError, CancelledError, and what reading the body raises."""

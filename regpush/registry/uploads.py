@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 from regpush.digest import Descriptor, Digest
 from regpush.errors import (
@@ -45,6 +47,57 @@ class BlobStream(Protocol):
         """How many they were; after the last."""
 
 
+Opened: TypeAlias = "Callable[[], Session | None]"
+"""Gives a session that was opened ahead, once; for further attempts nothing."""
+
+
+def _not_opened() -> None:
+    return None
+
+
+class Upload:
+    """One blob's way into a repository, the first session of which is asked for at once.
+
+    A context manager that gives the session up if it was not used.
+    """
+
+    def __init__(self, uploads: Uploads, ahead: Executor) -> None:
+        self._uploads = uploads
+        self._ahead = ahead
+        self._opening: Future[Session] | None = ahead.submit(uploads.open)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        opening, self._opening = self._opening, None
+        if opening and not opening.cancel():
+            self._ahead.submit(_give_up, opening)
+
+    def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
+        """As `Repository.put_blob`."""
+        self._uploads.put(descriptor, open_body, self._opened)
+
+    def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
+        """As `Repository.stream_blob`."""
+        return self._uploads.stream(media_type, open_stream, self._opened)
+
+    def _opened(self) -> Session | None:
+        opening, self._opening = self._opening, None
+        return opening.result() if opening else None
+
+
+def _give_up(opening: Future[Session]) -> None:
+    # One that could not be opened has nothing to give up.
+    with suppress(RetryableError, RegpushError), opening.result():
+        pass
+
+
 class Uploads:
     """Uploads to one repository. Thread-safe.
 
@@ -66,7 +119,12 @@ class Uploads:
         self._count = count
         self._notify = notify
 
-    def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
+    def put(
+        self,
+        descriptor: Descriptor,
+        open_body: Callable[[], Iterator[bytes]],
+        opened: Opened = _not_opened,
+    ) -> None:
         """Send a blob whose digest is known: POST, then one PUT."""
         doing = f"uploading blob {descriptor.digest.short} ({descriptor.size} bytes)"
         sent = False
@@ -75,7 +133,7 @@ class Uploads:
             nonlocal sent
             if sent and self._there(descriptor):
                 return
-            with self._session(doing) as session:
+            with opened() or self.open(doing) as session:
                 # Hashing costs half a second a gigabyte: only once something went wrong.
                 body = self._checked(open_body(), descriptor, rehash=sent)
                 sent = True
@@ -83,7 +141,12 @@ class Uploads:
 
         self._retry.run(once)
 
-    def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
+    def stream(
+        self,
+        media_type: str,
+        open_stream: Callable[[], BlobStream],
+        opened: Opened = _not_opened,
+    ) -> Descriptor:
         """Send a blob whose digest is not known yet: POST, one streamed PATCH, empty PUT."""
         sent: Descriptor | None = None
 
@@ -92,7 +155,7 @@ class Uploads:
             if sent and self._there(sent):
                 return sent
             sent = None
-            with self._session("uploading a layer") as session:
+            with opened() or self.open() as session:
                 stream = open_stream()
                 session.append(self._counted(stream))
                 sent = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
@@ -101,7 +164,8 @@ class Uploads:
 
         return self._retry.run(once)
 
-    def _session(self, doing: str) -> _Session:
+    def open(self, doing: str = "uploading a layer") -> Session:
+        """Open an upload session, once. Raises RetryableError too."""
         reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
         if reply.status == 404:
             said = self._api.failure(reply, doing)
@@ -110,7 +174,7 @@ class Uploads:
             )
         if not 200 <= reply.status < 300:
             raise self._api.failure(reply, doing)
-        return _Session(self._api, reply, doing, there=self._there, notify=self._notify)
+        return Session(self._api, reply, doing, there=self._there, notify=self._notify)
 
     def _there(self, descriptor: Descriptor) -> bool:
         """Whether the registry has the blob after all; not knowing is no."""
@@ -143,7 +207,7 @@ class Uploads:
             raise SourceError(f"{changed}: {sent} bytes instead of {descriptor.size}")
 
 
-class _Session:
+class Session:
     """One upload session. A context manager that gives it up unless it was committed."""
 
     def __init__(

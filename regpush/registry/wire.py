@@ -13,8 +13,10 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpcore
@@ -32,6 +34,10 @@ sent can be deleted, while distribution refuses to delete one whose connection b
 
 _IDLE_S = 50.0
 """A connection unused for longer is not used again; load balancers close at 60."""
+
+
+_AHEAD_S = 5.0
+"""A connection that was opened ahead is used within that time, or not at all."""
 
 
 class UnansweredError(Exception):
@@ -57,6 +63,11 @@ class Transport(httpx.BaseTransport):
         self._cancel = cancel
         self._lock = threading.Lock()
         self._pools: dict[str, httpcore.ConnectionPool] = {}
+        self._backend = _Backend(cancel)
+
+    def open_ahead(self, host: str, port: int, count: int) -> None:
+        """Begin `count` connections, which the next requests to `host` will take."""
+        self._backend.open_ahead(host, port, count)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request` and read the head of the reply."""
@@ -86,7 +97,7 @@ class Transport(httpx.BaseTransport):
                     ssl_context=self._tls() if scheme == "https" else None,
                     max_connections=self._connections,
                     keepalive_expiry=_IDLE_S,
-                    network_backend=_Backend(self._cancel),
+                    network_backend=self._backend,
                 )
             return self._pools[scheme]
 
@@ -94,6 +105,7 @@ class Transport(httpx.BaseTransport):
         """Close every connection."""
         for pool in self._pools.values():
             pool.close()
+        self._backend.close()
 
 
 class _Body(httpx.SyncByteStream):
@@ -127,6 +139,34 @@ def _translated() -> Iterator[None]:
 class _Backend(httpcore.NetworkBackend):
     def __init__(self, cancel: Cancellation) -> None:
         self._cancel = cancel
+        self._ahead: dict[tuple[str, int], deque[_Begun]] = {}
+
+    def open_ahead(self, host: str, port: int, count: int) -> None:
+        begun = self._ahead.setdefault((host, port), deque())
+        with suppress(OSError, UnicodeError):  # whoever needs a connection is told why not
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )[0]
+            for _ in range(count):
+                begun.append(_Begun(_begin(socket.socket(family, kind, protocol), address)))
+
+    def close(self) -> None:
+        for begun in self._ahead.values():
+            while begun:
+                begun.pop().sock.close()
+
+    def _begun(self, host: str, port: int, timeout: float | None) -> socket.socket | None:
+        """A connection that was begun ahead and is still good, if there is one."""
+        waiting = self._ahead.get((host, port), deque())
+        with suppress(IndexError):  # none is left
+            while True:
+                begun = waiting.popleft()
+                if not begun.is_fresh:
+                    begun.sock.close()
+                    continue
+                with suppress(OSError, httpcore.ConnectTimeout):
+                    return _finish(begun.sock, timeout, self._cancel)
+        return None
 
     def connect_tcp(
         self,
@@ -136,7 +176,8 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,  # noqa: ARG002  httpcore's signature
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002  httpcore's signature
     ) -> httpcore.NetworkStream:
-        return _Stream(connect(host, port, timeout, self._cancel), self._cancel)
+        sock = self._begun(host, port, timeout) or connect(host, port, timeout, self._cancel)
+        return _Stream(sock, self._cancel)
 
 
 def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -> socket.socket:
@@ -160,18 +201,44 @@ def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -
     raise failure or httpcore.ConnectError(f"the name {host} has no address")
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A connection that was begun, and when (monotonic seconds)."""
+
+    sock: socket.socket
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it may be used: servers soon close connections without requests."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return time.monotonic() - self.at < _AHEAD_S and not poll.poll(0)
+
+
 def _connect(
     sock: socket.socket, address: Any, timeout: float | None, cancel: Cancellation
 ) -> socket.socket:
+    return _finish(_begin(sock, address), timeout, cancel)
+
+
+def _begin(sock: socket.socket, address: Any) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        try:
+        with suppress(BlockingIOError):
             sock.connect(address)
-        except BlockingIOError:
-            if not _wait(sock, select.POLLOUT, timeout, cancel.check):
-                raise httpcore.ConnectTimeout(f"no connection within {timeout:g} s") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _finish(sock: socket.socket, timeout: float | None, cancel: Cancellation) -> socket.socket:
+    try:
+        if not _wait(sock, select.POLLOUT, timeout, cancel.check):
+            raise httpcore.ConnectTimeout(f"no connection within {timeout:g} s")
         if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(code, _reason(code))
     except BaseException:

@@ -18,6 +18,10 @@ from regpush.filesystem import unreadable
 from regpush.options import SourceOptions
 from regpush.settings import StoreLocation
 from regpush.sources import closure_file, directory, store
+from regpush.sources.identity import forget, identify, remember
+from regpush.sources.stats import Stats
+
+__all__ = ["Stats", "forget", "identify", "remember", "resolve"]
 
 _Found: TypeAlias = tuple[str, Closure]
 """What kind of thing a target is, for people, and its closure."""
@@ -33,9 +37,11 @@ def resolve(
 ) -> Closure:
     """The closure that `target` names; `notify` learns what it was taken for.
 
-    `stores` are where stores may be described, likeliest first. A directory's files are
-    read; of a store only its database is. Raises UsageError for a target that is nothing
-    known, SourceError for one that cannot be read or is not valid, CancelledError.
+    `stores` are where stores may be described, likeliest first. A directory is listed, and
+    `identify` finds out what is in it; of a store only the database is read. Raises
+    UsageError for a target that is nothing known, and for a file of an app's own code whose
+    name says that it is a secret; SourceError for what cannot be read or is not valid,
+    CancelledError.
     """
 
     def from_directory(path: str) -> _Found:

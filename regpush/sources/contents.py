@@ -1,72 +1,84 @@
-"""The sha256 of many files' contents, read once each and by several threads."""
+"""The digests of many files' contents, read once each and by several threads."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
 
 from regpush.cancel import Cancellation
-from regpush.entry import Entry, OnDisk
-from regpush.filesystem import GuardedFile
+from regpush.closure import Item
+from regpush.entry import HEAD, ContentHash, Entry, OnDisk
+from regpush.filesystem import GuardedFile, read_listed
 
 _BLOCK = 1 << 20
 # What a thread takes at a time: enough files that taking costs nothing, few enough bytes that
 # large files spread over the threads.
 _BATCH_FILES = 256
 _BATCH_BYTES = 16 << 20
+_AHEAD = 4  # batches that wait for each thread: memory stays bounded, whatever the tree
 
-Look = Callable[[Entry, bytes], None]
+Member: TypeAlias = tuple[Item, Entry]
+
+Look: TypeAlias = Callable[[Item, Entry, bytes], None]
 """Called with each file and the first bytes of it (`HEAD` at most), from several threads."""
 
-HEAD = 1 << 16
 
+def digests(
+    members: Iterable[Member], look: Look, cancel: Cancellation
+) -> Iterator[tuple[Member, bytes]]:
+    """Each member with the raw digest (32 bytes) of its content, empty for all but files.
 
-def digests(entries: list[Entry], cancel: Cancellation, look: Look | None = None) -> list[bytes]:
-    """The raw digest (32 bytes) of each entry's content, empty for all but files, in order.
-
-    Raises SourceError for a file that cannot be read or changed since it was listed.
+    In the order of `members`, which are taken as they are needed. Raises SourceError for a
+    file that cannot be read or changed since it was listed, CancelledError.
     """
-    found: list[bytes] = []
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[list[tuple[Member, bytes]]]] = deque()
     # Small files keep the interpreter busy, not the cores: more threads only get in their way.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part in pool.map(lambda batch: _batch(batch, cancel, look), _batches(entries)):
-            found += part
-    return found
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in _batches(members):
+            waiting.append(pool.submit(_batch, batch, look, cancel))
+            if len(waiting) > threads * _AHEAD:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
 
 
-def _batches(entries: list[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
+def _batches(members: Iterable[Member]) -> Iterator[list[Member]]:
+    batch: list[Member] = []
     size = 0
-    for entry in entries:
-        batch.append(entry)
-        size += entry.size
+    for member in members:
+        batch.append(member)
+        size += member[1].size
         if len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
     yield batch
 
 
-def _batch(batch: list[Entry], cancel: Cancellation, look: Look | None) -> list[bytes]:
-    memory = memoryview(bytearray(min(_BLOCK, max((entry.size for entry in batch), default=0))))
+def _batch(batch: list[Member], look: Look, cancel: Cancellation) -> list[tuple[Member, bytes]]:
     return [
-        _digest(entry, entry.content, memory, cancel, look)
-        if isinstance(entry.content, OnDisk)
-        else b""
-        for entry in batch
+        (member, _digest(member, member[1].content, look, cancel))
+        if isinstance(member[1].content, OnDisk)
+        else (member, b"")
+        for member in batch
     ]
 
 
-def _digest(
-    entry: Entry, content: OnDisk, memory: memoryview, cancel: Cancellation, look: Look | None
-) -> bytes:
-    digest = hashlib.sha256()
+def _digest(member: Member, content: OnDisk, look: Look, cancel: Cancellation) -> bytes:
+    cancel.check()
+    item, entry = member
+    if entry.size <= HEAD:
+        data = read_listed(entry, content)
+        look(item, entry, data)
+        return ContentHash(data).digest()
+    digest = ContentHash()
+    memory = memoryview(bytearray(min(_BLOCK, entry.size)))
     with GuardedFile(entry, content) as file:
-        # A file is empty, or its first read gives bytes; either way it is looked at once.
         count = file.readinto(memory)
-        if look:
-            look(entry, bytes(memory[: min(count, HEAD)]))
+        look(item, entry, bytes(memory[: min(count, HEAD)]))
         while count:
             cancel.check()
             digest.update(memory[:count])

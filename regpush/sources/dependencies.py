@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from regpush.sources.tree import Tree, join, lines
+from regpush.listing import join
+from regpush.sources.tree import Tree, lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +46,16 @@ def find(tree: Tree) -> tuple[DependencyFolder, ...]:
     pending = [b""]
     while pending:
         folder = pending.pop()
-        children = tree.children(folder)
-        if folder and (layout := _layout(folder, children)):
+        if folder and (layout := _layout(tree, folder)):
             found.append(DependencyFolder(path=folder, packages=tuple(layout(tree, folder))))
         else:
-            pending += [join(folder, name) for name, is_directory in children if is_directory]
+            pending += [join(folder, name) for name in tree.directories(folder)]
     return tuple(sorted(found, key=lambda folder: folder.path))
 
 
-def _layout(folder: bytes, children: list[tuple[bytes, bool]]) -> _Layout | None:
+def _layout(tree: Tree, folder: bytes) -> _Layout | None:
     """How the packages in `folder` lie, or None where it is no dependency folder."""
-    if (b"pyvenv.cfg", False) in children:
+    if b"pyvenv.cfg" in tree.names(folder) and b"pyvenv.cfg" not in tree.directories(folder):
         return _venv
     if folder.endswith(b".bundle/ruby"):
         return _gems  # and not `.bundle` itself, whose `config` is the app's own
@@ -114,7 +114,7 @@ def _python(tree: Tree, folder: bytes) -> Iterator[Package]:
     A folder that several distributions share, a namespace package, is a package of its own,
     and so is one that none claims.
     """
-    children = dict(tree.children(folder))
+    children, directories = tree.names(folder), frozenset(tree.directories(folder))
     claims: dict[bytes, list[bytes]] = {}
     for info in children:
         if info.endswith((b".dist-info", b".egg-info")):
@@ -123,11 +123,11 @@ def _python(tree: Tree, folder: bytes) -> Iterator[Package]:
                 if top in children and top != b"__pycache__":
                     claims.setdefault(top, []).append(info)
     owned: dict[bytes, list[bytes]] = {}
-    for name, is_directory in children.items():
+    for name in children:
         owners = claims.get(name, [])
         if len(owners) == 1:
             owned.setdefault(owners[0], []).append(name)
-        elif is_directory and name != b"__pycache__":
+        elif name in directories and name != b"__pycache__":
             yield _folder(join(folder, name), name)
     for info, tops in sorted(owned.items()):
         name = re.sub(rb"[-_.]+", b"-", info.partition(b"-")[0]).lower()
@@ -162,7 +162,7 @@ def _recorded(tree: Tree, info: bytes) -> set[bytes]:
 
 def _vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
     """The `vendor` of Go (`modules.txt`), Composer (`autoload.php`), Bundler, or anybody."""
-    names = {name for name, _ in tree.children(folder)}
+    names = tree.names(folder)
     if b"modules.txt" in names:
         yield from _go(tree, folder)
     elif b"autoload.php" in names:

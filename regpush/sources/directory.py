@@ -2,74 +2,68 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from regpush import __version__
 from regpush.cancel import Cancellation
-from regpush.closure import Closure, Identity, Item, Role, Scheme
-from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
+from regpush.closure import Closure, Role
 from regpush.errors import UsageError, printable
 from regpush.events import Listener, Note
+from regpush.listing import NOTHING, ROOT, ByFolder, Row, by_folder, join, merged, scan
 from regpush.options import SourceOptions
-from regpush.sources import dependencies, secrets
-from regpush.sources.contents import digests
+from regpush.sources import dependencies
+from regpush.sources.dependencies import DependencyFolder
 from regpush.sources.ignore import LeaveOut, parse_patterns, read_ignore_file
+from regpush.sources.part import Part
+from regpush.sources.secrets import Watch
+from regpush.sources.split import Grain, split
 from regpush.sources.tree import Tree
 
+# Fine enough that equal shares of own code can be made of its parts; a package changes as a
+# whole, but for a developer who patches it, and its parts had better lie alone.
+_CODE = Grain(whole=8 << 20, piece=512 << 10, most=2 << 20)
+_PACKAGE = Grain(whole=8 << 20, piece=4 << 20, most=8 << 20)
+
 _ROOT_DIR = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[^/\0]+)+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """What becomes one item: `tops` and all below them but `stop_at`, relative to the tree."""
-
-    tree: Tree
-    path: bytes
-    name: str
-    tops: tuple[bytes, ...]
-    role: Role = Role.ORDINARY
-    stop_at: frozenset[bytes] = frozenset()
-
-    def entries(self) -> Iterator[Entry]:
-        return iter(self.tree.entries(self.tops, self.stop_at))
 
 
 def resolve(
     path: str, options: SourceOptions, *, notify: Listener, cancel: Cancellation
 ) -> Closure:
-    """The closure of the directory `path`; its root is the app's own code.
+    """The closure of the directory `path`, listed but not read; its root is the app's own code.
 
-    Every file is read once, to find out what the items are. Raises UsageError for a bad
-    `root_dir`, a malformed `.regpushignore` and a secret among the app's own code;
-    SourceError for what cannot be read or packed, or changes meanwhile.
+    No item has an identity yet. Raises UsageError for a bad `root_dir`, a malformed
+    `.regpushignore` and a secret, by its name, among the app's own code; SourceError for
+    what cannot be listed or packed.
     """
     at = _image_root(options.root_dir)
     root = os.fsencode(os.path.realpath(path))
-    tree = Tree(
-        root=root,
-        at=at,
-        profile=options.profile,
-        xattrs=options.preserve_xattrs,
-        leave_out=LeaveOut(read_ignore_file(root), in_image=at),
-    )
-    parts = _parts(tree, os.path.basename(os.path.abspath(path)) or "root")
-    listings = []
-    for part in parts:
+    leave_out = LeaveOut(read_ignore_file(root), in_image=at)
+
+    def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
         cancel.check()
-        listings.append(list(part.entries()))
-    own, *others = listings
-    watch = secrets.Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
-    contents = [digests(own, cancel, watch.look)]
-    watch.refuse()
-    rest = iter(digests([entry for entries in others for entry in entries], cancel))
-    contents += [list(itertools.islice(rest, len(entries))) for entries in others]
-    for message in _remarks(tree, listings):
+        return leave_out(folder, found)
+
+    listing = scan(root, leave_out=watched, xattrs=options.preserve_xattrs)
+    tree = Tree(listing=listing, at=at, profile=options.profile)
+    watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
+    name = os.path.basename(os.path.abspath(path)) or "root"
+    folders = dependencies.find(tree)
+    watch.check_names(listing.below(ROOT, by_folder(folder.path for folder in folders)))
+    key = _key(root, options)
+    own = _own_code(tree, name, key, folders)
+    packages = [part for folder in folders for part in _packages(tree, folder, key)]
+    for message in _remarks(tree, leave_out, [*own, *packages]):
         notify(Note(message=message))
-    items = tuple(map(_item, parts, listings, contents))
-    return Closure.build((items[0].path,), items, profile=options.profile)
+    code = [part.item(Role.OWN, watch.look) for part in own]
+    rest = [part.item(Role.ORDINARY) for part in packages]
+    return Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
 
 
 def _image_root(root_dir: str) -> bytes:
@@ -81,88 +75,90 @@ def _image_root(root_dir: str) -> bytes:
     return root_dir.encode("utf-8", "surrogateescape").strip(b"/")
 
 
-def _parts(tree: Tree, name: str) -> list[_Part]:
-    """The app's own code, then the packages and the rest of each dependency folder."""
-    folders = dependencies.find(tree)
-    parts = [
-        _Part(
-            tree=tree,
-            path=b"",
-            name=name,
-            tops=(b"",),
-            role=Role.OWN,
-            stop_at=frozenset(folder.path for folder in folders),
-        )
+def _key(root: bytes, options: SourceOptions) -> bytes:
+    """A digest of all but the files that decides what an item is, and whether it may be sent."""
+    said = [
+        __version__,  # which secrets are found, and how items are cut, changes with it
+        os.fsdecode(root),
+        options.root_dir,
+        options.profile.value,
+        options.preserve_xattrs,
+        options.allow_secrets,
     ]
-    for folder in folders:
-        tops = [top for package in folder.packages for top in package.tops]
-        parts.append(
-            _Part(
-                tree=tree,
-                path=folder.path,
-                name=os.fsdecode(os.path.basename(folder.path)),
-                tops=(folder.path,),
-                stop_at=frozenset(tops),
-            )
+    return hashlib.sha256(json.dumps(said).encode()).digest()
+
+
+def _own_code(tree: Tree, name: str, key: bytes, folders: Sequence[DependencyFolder]) -> list[Part]:
+    """The parts of all that is in no dependency folder, the one with the root first."""
+    stop_at = by_folder(folder.path for folder in folders)
+    linked = _linked(tree, stop_at)
+    pieces = split(tree.listing, ROOT, stop_at, _CODE, leave=linked)
+    if not pieces:
+        linked = NOTHING
+    apart = merged((stop_at, linked, *(piece.tops for piece in pieces)))
+    tops = merged((ROOT, linked))
+    root = Part(tree=tree, key=key, path=b"", name=name, tops=tops, stop_at=apart)
+    parts = (replace(root, path=one.path, name=one.name, tops=one.tops) for one in pieces)
+    return [root, *parts]
+
+
+def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part]:
+    """What no package claims, and the packages; those of many megabytes in several parts."""
+    path, name = folder.path, os.fsdecode(os.path.basename(folder.path))
+    stop_at = by_folder(top for package in folder.packages for top in package.tops)
+    yield Part(tree=tree, key=key, path=path, name=name, tops=by_folder((path,)), stop_at=stop_at)
+    for one in folder.packages:
+        tops = by_folder(one.tops)
+        pieces = [] if tree.keeps_links else split(tree.listing, tops, NOTHING, _PACKAGE)
+        home = Part(
+            tree=tree,
+            key=key,
+            path=one.path,
+            name=one.name,
+            tops=tops,
+            stop_at=merged(piece.tops for piece in pieces),
         )
-        parts += [
-            _Part(tree=tree, path=package.path, name=package.name, tops=package.tops)
-            for package in folder.packages
-        ]
-    return parts
+        yield home
+        yield from (replace(home, path=piece.path, tops=piece.tops) for piece in pieces)
 
 
-def _item(part: _Part, entries: list[Entry], contents: list[bytes]) -> Item:
-    parents = part.tree.parents(part.path)
-    return Item(
-        path="/" + part.tree.in_image(part.path).decode("utf-8", "surrogateescape"),
-        name=part.name,
-        origin=part.name,
-        identity=tree_identity(parents, entries, contents),
-        size=sum(entry.size for entry in entries),
-        parents=parents,
-        role=part.role,
-        entries=part.entries,
-    )
+def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
+    """Names in the app's own code of files that have several, where that is kept.
+
+    A hard link needs its file in the same archive: these stay with the root, wherever they are.
+    """
+    if not tree.keeps_links:
+        return NOTHING
+    paths: dict[tuple[int, int], list[bytes]] = {}
+    for found in tree.listing.below(ROOT, stop_at):
+        for name, row in zip(found.names, Row.unpack(found.rows), strict=True):
+            if row.names > 1 and stat.S_ISREG(row.mode):
+                paths.setdefault((row.device, row.inode), []).append(join(found.folder, name))
+    return by_folder(path for names in paths.values() if len(names) > 1 for path in names)
 
 
-def tree_identity(
-    parents: Sequence[Entry], entries: Sequence[Entry], contents: Sequence[bytes]
-) -> Identity:
-    """What `entries`, of these raw sha256 digests, are below `parents`; packing agrees."""
-    tree = TreeHash()
-    for parent in parents:
-        tree.add(parent)
-    for entry, content in zip(entries, contents, strict=True):
-        tree.add(entry, content)
-    return Identity(Scheme.TREE, tree.digest())
-
-
-def _remarks(tree: Tree, listings: list[list[Entry]]) -> Iterator[str]:
+def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator[str]:
     """What the user should know about what was left out or changed on the way."""
-    if tree.leave_out.git:
-        yield f"{printable(tree.leave_out.git)} is left out"
-    if tree.leave_out.device:
+    if leave_out.git:
+        yield f"{printable(leave_out.git)} is left out"
+    if leave_out.device:
         yield "what lies in /dev is left out"
-    if any(name == b".dockerignore" for name, _ in tree.children(b"")):
+    if b".dockerignore" in tree.names(b""):
         yield ".dockerignore is not read; list what is to be left out in .regpushignore"
-    if shared := _shared_inode(tree.profile, listings):
-        first, second = shared
-        yield (
-            f"hard links between items are stored as separate files: /{printable(first)} "
-            f"and /{printable(second)}"
-        )
+    if tree.keeps_links and (shared := _shared_file(parts)):
+        first, second = (printable(tree.in_image(path)) for path in shared)
+        yield f"hard links between items are stored as separate files: /{first} and /{second}"
 
 
-def _shared_inode(profile: Profile, listings: list[list[Entry]]) -> tuple[bytes, bytes] | None:
-    """The image paths of one file with names in two items, where hard links are kept at all."""
-    if profile is not Profile.TREE:
-        return None
-    seen: dict[int, bytes] = {}
-    for entries in listings:
-        for entry in entries:
-            if entry.kind is Kind.FILE and isinstance(entry.content, OnDisk):
-                first = seen.setdefault(entry.content.inode, entry.path)
-                if first != entry.path:
-                    return first, entry.path
+def _shared_file(parts: Sequence[Part]) -> tuple[bytes, bytes] | None:
+    """Two paths of one file, which are in two parts, if there are such."""
+    seen: dict[tuple[int, int], tuple[Part, bytes]] = {}
+    for part in parts:
+        for selected in part.names():
+            for name, row in zip(selected.names, Row.unpack(selected.rows), strict=True):
+                if row.names > 1:
+                    path = join(selected.folder, name)
+                    holder, first = seen.setdefault((row.device, row.inode), (part, path))
+                    if holder is not part:
+                        return first, path
     return None

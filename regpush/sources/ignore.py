@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pathspec import GitIgnoreSpec
 
@@ -15,7 +15,7 @@ IGNORE_FILE = b".regpushignore"
 
 
 class LeaveOut:
-    """Called with a path relative to the directory; remembers what users should be told of.
+    """Called with each folder, relative to the directory; remembers what users should be told of.
 
     `git` and `device` are the first path of their kind that was left out, or empty.
     """
@@ -27,20 +27,25 @@ class LeaveOut:
         self.git = b""
         self.device = b""
 
-    def __call__(self, path: bytes, is_directory: bool) -> bool:
-        """Whether `path`, and with it everything below, stays out of the image."""
-        if path.endswith(b".git") and path[-5:-4] in (b"", b"/"):
-            self.git = self.git or path
-            return True
-        if path == IGNORE_FILE:
-            return True
-        if self._is_root and path.startswith(b"dev/"):
-            self.device = self.device or path
-            return True
-        if self._patterns is None:
-            return False
-        text = path.decode("utf-8", "surrogateescape")
-        return self._patterns.match_file(text + "/" if is_directory else text)
+    def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
+        """Which of the names `found` in `folder` stay out of the image, with all below them."""
+        prefix = folder + b"/" if folder else b""
+        out = set()
+        if b".git" in found:
+            self.git = self.git or prefix + b".git"
+            out.add(b".git")
+        if not folder and IGNORE_FILE in found:
+            out.add(IGNORE_FILE)
+        if self._is_root and folder == b"dev" and found:
+            self.device = prefix + min(found)
+            out.update(found)
+        if self._patterns is not None:
+            for name, child in found.items():
+                text = (prefix + name).decode("utf-8", "surrogateescape")
+                is_directory = child.is_dir(follow_symlinks=False)
+                if self._patterns.match_file(text + "/" if is_directory else text):
+                    out.add(name)
+        return out
 
 
 def read_ignore_file(directory: bytes) -> GitIgnoreSpec | None:

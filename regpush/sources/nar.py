@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, Profile
-from regpush.filesystem import blocks, walk
+from regpush.filesystem import blocks
+from regpush.listing import scan
 
 _ROOT = b"nar"
 
@@ -30,7 +31,8 @@ def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Diges
 
 def _archive(path: bytes, check: Callable[[], None]) -> Iterator[bytes | memoryview]:
     # Siblings are sorted by their names, not as whole paths, where a "-" precedes the "/".
-    entries = sorted(walk(path, _ROOT, Profile.STORE), key=lambda entry: entry.path.split(b"/"))
+    listed = scan(path).entries(_ROOT, Profile.STORE)
+    entries = sorted(listed, key=lambda entry: entry.path.split(b"/"))
     yield _strings(b"nix-archive-1")
     depth = 0
     for entry in entries:

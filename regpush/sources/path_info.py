@@ -10,7 +10,7 @@ from regpush.closure import Identity, Item, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError, printable
-from regpush.filesystem import walk
+from regpush.listing import scan
 from regpush.sources.store_path import item_name
 
 
@@ -39,7 +39,7 @@ def to_item(info: PathInfo, physical: str) -> Item:
                 f"{printable(info.path)}: valid in its store, but missing on disk; "
                 "repair the store or build the item again"
             )
-        return iter(walk(os.fsencode(physical), at, Profile.STORE))
+        return scan(os.fsencode(physical)).entries(at, Profile.STORE)
 
     return Item(
         path=info.path,

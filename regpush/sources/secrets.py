@@ -7,11 +7,16 @@ a secret. Reasons are for people and never quote a content.
 from __future__ import annotations
 
 import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from pathspec import GitIgnoreSpec
 
 from regpush.entry import Entry
 from regpush.errors import UsageError, printable
+from regpush.listing import Names, join
 from regpush.sources.tree import Tree
 
 # PEM (RFC 7468, RFC 4880 armor), also inside JSON or source text, where line ends are "\n":
@@ -51,47 +56,83 @@ _CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
 _CREDENTIAL_NAMES = frozenset(ending.rpartition(b"/")[2] for ending, _ in _CREDENTIALS)
 
 
-def reason(path: bytes, head: bytes) -> str | None:
-    """Why the file at `path`, whose content begins with `head`, looks like a secret, or None."""
+def by_name(path: bytes) -> str | None:
+    """Why the file at `path` is a secret whatever it holds, or None."""
     name = path.rpartition(b"/")[2]
     if _ENVIRONMENT.fullmatch(name) and not name.endswith(_HARMLESS):
         return "environment file"
-    if b"PRIVATE KEY" in head and _PRIVATE_KEY.search(head):
+    return "credentials" if _is_credentials(path, None) else None
+
+
+def by_content(path: bytes, head: bytes) -> str | None:
+    """Why the file at `path`, whose content begins with `head`, looks like a secret, or None."""
+    if b"-----BEGIN " in head and _PRIVATE_KEY.search(head):
         return "private key"
     if head.startswith(_PUTTY_KEY) or (b"AGE-SECRET-KEY-" in head and _AGE_KEY.search(head)):
         return "private key"
-    if name in _CREDENTIAL_NAMES:
-        for ending, content in _CREDENTIALS:
-            if (b"/" + path).endswith(b"/" + ending) and (content is None or content.search(head)):
-                return "credentials"
-    return None
+    return "credentials" if _is_credentials(path, head) else None
 
 
+def _is_credentials(path: bytes, head: bytes | None) -> bool:
+    if path.rpartition(b"/")[2] not in _CREDENTIAL_NAMES:
+        return False
+    for ending, content in _CREDENTIALS:
+        if (b"/" + path).endswith(b"/" + ending):
+            return content is None if head is None else bool(content and content.search(head))
+    return False
+
+
+class Secret(NamedTuple):
+    """A file that looks like a secret: its path in the tree and on disk, and why, for people."""
+
+    path: bytes
+    on_disk: bytes
+    why: str
+
+
+class SecretError(UsageError):
+    """The app's own code holds what looks like secrets: `found`, at least one."""
+
+    def __init__(self, found: Iterable[Secret]) -> None:
+        self.found = tuple(sorted(found))
+        first, *others = self.found
+        more = f" (and {len(others)} more)" if others else ""
+        pattern = printable(_as_pattern(first.path))
+        super().__init__(
+            f"{printable(first.on_disk)} looks like a secret: {first.why}{more}; leave it out "
+            f"with .regpushignore or keep it with --allow-secret '{pattern}'"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
-    """Looks at the app's own files while they are read; several threads may do so at once."""
+    """Looks at the app's own files, but for those that the patterns `allowed` name."""
 
-    def __init__(self, tree: Tree, allowed: GitIgnoreSpec) -> None:
-        self._tree = tree
-        self._allowed = allowed
-        self._found: list[tuple[bytes, str]] = []
+    tree: Tree
+    allowed: GitIgnoreSpec
+
+    def check_names(self, selected: Iterable[Names]) -> None:
+        """Raise SecretError for the files among `selected` that are secrets by their names."""
+        found = []
+        for folder, names, _, _ in selected:
+            for name in names:
+                if name.startswith(b".env") or name in _CREDENTIAL_NAMES:
+                    path = join(folder, name)
+                    why = stat.S_ISREG(self.tree.listing.mode(path)) and by_name(path)
+                    if why and not self._allows(path):
+                        found.append(Secret(path, self.tree.on_disk(path), why))
+        if found:
+            raise SecretError(found)
 
     def look(self, entry: Entry, head: bytes) -> None:
-        """Take notice of `entry`, whose content begins with `head`."""
-        path = self._tree.relative(entry.path)
-        why = reason(path, head)
-        if why and not self._allowed.match_file(path.decode("utf-8", "surrogateescape")):
-            self._found.append((path, why))
+        """Raise SecretError if `entry`, whose content begins with `head`, looks like one."""
+        path = self.tree.relative(entry.path)
+        why = by_content(path, head)
+        if why and not self._allows(path):
+            raise SecretError([Secret(path, self.tree.on_disk(path), why)])
 
-    def refuse(self) -> None:
-        """Raise UsageError if anything was found that is not allowed."""
-        if not self._found:
-            return
-        path, why = min(self._found)
-        more = f" (and {len(self._found) - 1} more)" if len(self._found) > 1 else ""
-        raise UsageError(
-            f"{printable(self._tree.on_disk(path))} looks like a secret: {why}{more}; leave it out "
-            f"with .regpushignore or keep it with --allow-secret '{printable(_as_pattern(path))}'"
-        )
+    def _allows(self, path: bytes) -> bool:
+        return self.allowed.match_file(path.decode("utf-8", "surrogateescape"))
 
 
 def _as_pattern(path: bytes) -> str:

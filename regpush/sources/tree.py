@@ -1,33 +1,32 @@
-"""A directory on disk as it will lie in the image: one place that knows how to list it."""
+"""A directory on disk as it will lie in the image: one place that knows what is in it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError
-from regpush.filesystem import directory_entry, read_small, unreadable, walk
-from regpush.sources.ignore import LeaveOut
+from regpush.filesystem import read_small
+from regpush.listing import ByFolder, Listing, join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """`root`, a physical path, lands at `at` in the image. All paths taken are relative to it.
+    """What was listed lands at `at` in the image. All paths taken are relative to it."""
 
-    Every method raises SourceError, naming the path, for what cannot be read or packed.
-    """
-
-    root: bytes
+    listing: Listing
     at: bytes
     profile: Profile
-    xattrs: bool
-    leave_out: LeaveOut
+
+    @property
+    def keeps_links(self) -> bool:
+        """Whether a file with several names in one item is stored once."""
+        return self.profile is Profile.TREE
 
     def in_image(self, path: bytes) -> bytes:
         """Where `path` lies in the image, without slashes around it."""
-        return b"/".join(part for part in (self.at, path) if part)
+        return join(self.at, path)
 
     def relative(self, image_path: bytes) -> bytes:
         """The other way round."""
@@ -35,53 +34,30 @@ class Tree:
 
     def on_disk(self, path: bytes) -> bytes:
         """Where `path` is on this machine."""
-        return self.root + b"/" + path if path else self.root
+        return self.listing.on_disk(path)
 
-    def children(self, path: bytes) -> list[tuple[bytes, bool]]:
-        """Name and whether it is a directory, of what is in `path` and not left out; sorted."""
-        prefix = path + b"/" if path else b""
-        try:
-            with os.scandir(self.on_disk(path)) as found:
-                listed = [(child.name, child.is_dir(follow_symlinks=False)) for child in found]
-        except OSError as error:
-            raise unreadable(self.on_disk(path), error) from error
-        return sorted(
-            (name, is_directory)
-            for name, is_directory in listed
-            if not self.leave_out(prefix + name, is_directory)
+    def names(self, path: bytes) -> tuple[bytes, ...]:
+        """What is in the directory `path` and not left out, sorted."""
+        return self.listing.folders[path].names
+
+    def directories(self, path: bytes) -> tuple[bytes, ...]:
+        """Those of `names` that are directories."""
+        return self.listing.folders[path].folders
+
+    def parents(self, tops: ByFolder) -> tuple[Entry, ...]:
+        """The directories above `tops` that the tree knows, sorted; never the image's root.
+
+        Raises SourceError where extended attributes cannot be read.
+        """
+        above = {folder for folder, names in tops.items() if any(names)}
+        for path in tuple(above):
+            while path and (path := path.rpartition(b"/")[0]) not in above:
+                above.add(path)
+        return tuple(
+            self.listing.directory(path, image_path, self.profile)
+            for path in sorted(above)
+            if (image_path := self.in_image(path))
         )
-
-    def directories(self, path: bytes) -> list[bytes]:
-        """The names of the directories in `path`, sorted."""
-        return [name for name, is_directory in self.children(path) if is_directory]
-
-    def entries(self, tops: Sequence[bytes], stop_at: Collection[bytes] = ()) -> list[Entry]:
-        """`tops` and all below, in archive order, without `stop_at` and what is left out."""
-        return walk(
-            self.root,
-            self.at,
-            self.profile,
-            tops=tops,
-            leave_out=self.leave_out,
-            stop_at=stop_at,
-            xattrs=self.xattrs,
-        )
-
-    def parents(self, path: bytes) -> tuple[Entry, ...]:
-        """The directories above `path` that the tree knows, top first; never the image's root."""
-        above = []
-        while path:
-            path = path.rpartition(b"/")[0]
-            if image_path := self.in_image(path):
-                on_disk = self.on_disk(path)
-                entry = directory_entry(on_disk, image_path, self.profile, xattrs=self.xattrs)
-                above.append(entry)
-        return tuple(reversed(above))
-
-
-def join(*parts: bytes) -> bytes:
-    """Relative paths put together; empty ones vanish."""
-    return b"/".join(part for part in parts if part)
 
 
 def lines(path: bytes) -> Iterator[str]:

@@ -3,13 +3,13 @@
 What changes is guessed from the graph: with Nix and Guix an item is new whenever anything
 in its closure is. What one source package gave stays together, for it is released together.
 The large lie alone; the others meet in tiers of like volatility, in bins drawn by source
-package, so that a new version of one disturbs one bin. No floats decide: two machines
-agree. What the constants are was measured on version histories.
+package, so that a new version of one disturbs one bin. The parts of a directory's own code
+are drawn alike. No floats decide: two machines agree. What the constants are was measured on
+version histories.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
 from itertools import accumulate, repeat
@@ -17,8 +17,10 @@ from operator import or_
 from typing import TypeAlias
 
 from regpush.closure import Closure, Item
+from regpush.strategies.own_code import apart
 from regpush.strategies.plan import Plan, PlanContext
 from regpush.strategies.reach import closures
+from regpush.strategies.rendezvous import rendezvous
 from regpush.strategies.stack import stack
 
 _SMALL = 256 << 10  # bytes below which a unit shares a layer even where each could have one
@@ -41,7 +43,7 @@ def stable(closure: Closure, context: PlanContext) -> Plan:
     def grouped(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:
         return ordered(groups(items, room, reach), reach)
 
-    return stack(closure, context.max_layers, grouped, top=user_roots(closure, reach))
+    return stack(closure, context.max_layers, grouped, top=user_roots(closure, reach), own=apart)
 
 
 def ordered(groups: Sequence[tuple[Item, ...]], reach: Mapping[str, int]) -> list[tuple[Item, ...]]:
@@ -76,7 +78,10 @@ def user_roots(closure: Closure, reach: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[tuple[Item, ...]]:
-    """At most `room` (>= 1) groups of `items`, in no order. `reach`: as `closures` gives it."""
+    """At most `room` groups of `items`, in no order; >= 1 if there are items.
+
+    `reach`: as `closures` gives it.
+    """
     units = sorted(
         _units(items, reach), key=lambda unit: (-_size(unit), unit[0].name, unit[0].path)
     )
@@ -130,7 +135,7 @@ def _tiers(units: Sequence[_Unit], reach: Mapping[str, int], bins: int) -> list[
 def _bins(tiers: list[tuple[_Unit, ...]], bins: int) -> list[tuple[Item, ...]]:
     """Distribute over at most `bins` groups, at least one a tier."""
     found: list[tuple[Item, ...]] = []
-    draw = cache(_rendezvous)
+    draw = cache(rendezvous)
     for tier, share in zip(tiers, _shares([len(tier) for tier in tiers], bins), strict=True):
         drawn: list[list[Item]] = [[] for _ in range(share)]
         for unit in tier:
@@ -147,14 +152,3 @@ def _shares(weights: list[int], bins: int) -> list[int]:
     for index in by_remainder[: bins - sum(shares)]:
         shares[index] += 1
     return shares
-
-
-def _rendezvous(key: str, bins: int) -> int:
-    """Highest random weight (Thaler and Ravishankar): another bin moves 1/bins of the keys.
-
-    `key` is never a hash or a version, so that a new version stays where the old one was.
-    """
-    encoded = key.encode("utf-8", "surrogatepass")
-    return max(
-        range(bins), key=lambda number: hashlib.sha256(b"%d %s" % (number, encoded)).digest()
-    )

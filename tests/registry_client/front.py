@@ -55,6 +55,7 @@ def front(behaviour: Behaviour, address: str = "127.0.0.1") -> Iterator[Front]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes; no ACK lies between them
 
         def _answer(self) -> None:
             request = Asked(

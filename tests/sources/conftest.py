@@ -18,7 +18,7 @@ from regpush.closure import Closure
 from regpush.events import Event
 from regpush.options import SourceOptions
 from regpush.settings import Settings, StoreLocation
-from regpush.sources import resolve
+from regpush.sources import Stats, identify, resolve
 from tests.registry.parts import real_part
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -64,12 +64,14 @@ def as_nobody(target: str) -> str:
     """How many items another user finds for `target`, or the class of the error and the error."""
     # The interpreter itself may be root's, so the process changes its user once it runs.
     program = (
-        "import os, sys; from regpush.sources import resolve\n"
+        "import os, sys; from regpush.sources import Stats, identify, resolve\n"
         "from regpush.cancel import Cancellation; from regpush.options import SourceOptions\n"
         "from regpush.errors import RegpushError; from regpush.events import ignore\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n"
-        "  c = resolve(sys.argv[1], SourceOptions(), (), notify=ignore, cancel=Cancellation())\n"
+        "  stop = Cancellation()\n"
+        "  c = resolve(sys.argv[1], SourceOptions(), (), notify=ignore, cancel=stop)\n"
+        "  identify(c, Stats(None), stop, now_ns=0)\n"
         "  print(len(c.items))\n"
         "except RegpushError as error: print(type(error).__name__, error)\n"
     )
@@ -157,8 +159,9 @@ class Resolved:
 def take(target: object, stores: tuple[StoreLocation, ...] = (), **options: object) -> Resolved:
     events: list[Event] = []
     source = SourceOptions(**options)  # type: ignore[arg-type]  # tests name options by keyword
-    closure = resolve(str(target), source, stores, notify=events.append, cancel=Cancellation())
-    return Resolved(closure, events)
+    cancel = Cancellation()
+    closure = resolve(str(target), source, stores, notify=events.append, cancel=cancel)
+    return Resolved(identify(closure, Stats(None), cancel, now_ns=0), events)
 
 
 Write = Callable[..., Path]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import socket
@@ -11,15 +10,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
-from regpush.archive import ArchiveOptions, pack
+from regpush.archive import ArchiveOptions
 from regpush.cancel import Cancellation
 from regpush.closure import Closure, Role, Scheme
 from regpush.entry import Entry, Kind, Profile, TreeHash
 from regpush.errors import CancelledError, SourceError, UsageError
 from regpush.events import Note, TargetResolved
 from regpush.options import SourceOptions
-from regpush.sources import resolve
+from regpush.sources import Stats, identify, resolve
+from tests.packing import pack
 from tests.sources.conftest import Resolved, Write, take
 
 APP = {
@@ -95,6 +96,29 @@ def test_own_code_and_every_package_are_items(write: Write) -> None:
     assert found.events == [TargetResolved(target=str(root), kind="directory", items=7, size=size)]
 
 
+def test_resolving_lists_but_reads_nothing(write: Write) -> None:
+    root = write(APP)
+    stop = Cancellation()
+    closure = resolve(str(root), SourceOptions(), (), notify=lambda _: None, cancel=stop)
+    assert {item.identity for item in closure.items} == {None}
+    assert {item.path: item.size for item in closure.items} == {
+        item.path: item.size for item in take(root).closure.items
+    }
+    (root / "main.py").write_text("print('goodbye')\n")
+    with pytest.raises(SourceError, match=r"main\.py: changed while it was being read"):
+        identify(closure, Stats(None), stop, now_ns=0)
+
+
+def test_what_was_listed_is_what_is_packed(write: Write) -> None:
+    """A push holds one listing: what comes later belongs to the next."""
+    root = write(APP)
+    closure = take(root).closure
+    before = paths(closure)
+    write({"late.py": "", "node_modules/late/x": ""})
+    assert paths(closure) == before
+    assert paths(take(root).closure) != before
+
+
 def test_an_identity_is_over_parents_and_entries(write: Write) -> None:
     root = write(APP)
     for item in take(root).closure.items:
@@ -104,7 +128,7 @@ def test_an_identity_is_over_parents_and_entries(write: Write) -> None:
         for entry in item.entries():
             on_disk = root / os.fsdecode(entry.path.removeprefix(b"app").lstrip(b"/"))
             is_file = entry.kind is Kind.FILE
-            tree.add(entry, hashlib.sha256(on_disk.read_bytes()).digest() if is_file else b"")
+            tree.add(entry, blake3(on_disk.read_bytes()).digest() if is_file else b"")
         assert item.identity.scheme is Scheme.TREE
         assert item.identity.digest == tree.digest(), item.path
 
@@ -115,15 +139,13 @@ def test_packing_agrees_with_the_identities(write: Write, root_dir: str, preserv
     root = write(files)
     closure = take(root, root_dir=root_dir, preserve=preserve).closure
     options = ArchiveOptions(profile=closure.profile)
-    with tarfile.open(
-        fileobj=io.BytesIO(b"".join(map(bytes, pack(closure.items, options))))
-    ) as tar:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pack(closure.items, options)))) as tar:
         for path, content in files.items():
             member = tar.extractfile(f"{root_dir}/{path}".strip("/"))
             assert member is not None
             assert member.read() == content.encode()
     (root / "node_modules/express/index.js").write_text("module.exports = 2\n")
-    with pytest.raises(SourceError, match=r"node_modules/express changed while it was"):
+    with pytest.raises(SourceError, match=r"express/index.js: changed while it was"):
         for _ in pack(closure.items, options):
             pass
 

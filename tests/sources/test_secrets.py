@@ -8,7 +8,11 @@ import json
 
 import pytest
 
+from regpush.cancel import Cancellation
+from regpush.closure import Closure
 from regpush.errors import UsageError
+from regpush.options import SourceOptions
+from regpush.sources import Stats, identify, resolve
 from tests.sources.conftest import Write, take
 
 _TEXT = base64.b64encode(hashlib.shake_256(b"no key at all").digest(300)).decode()
@@ -94,6 +98,29 @@ def test_a_secret_may_be_allowed_or_left_out(write: Write, path: str) -> None:
     take(root)
 
 
+@pytest.mark.parametrize("path", SECRETS)
+def test_names_are_refused_before_anything_is_read_contents_when_they_are(
+    write: Write, path: str
+) -> None:
+    root = write({"main.py": "", path: SECRETS[path]})
+    stop = Cancellation()
+
+    def listed() -> Closure:
+        return resolve(str(root), SourceOptions(), (), notify=lambda _: None, cancel=stop)
+
+    if path in BY_NAME:
+        with pytest.raises(UsageError, match="looks like a secret"):
+            listed()
+        return
+    with pytest.raises(UsageError, match="looks like a secret"):
+        identify(listed(), Stats(None), stop, now_ns=0)
+    (item,) = listed().items
+    assert item.look
+    (entry,) = (entry for entry in item.entries() if entry.path == f"app/{path}".encode())
+    with pytest.raises(UsageError, match="looks like a secret"):
+        item.look(entry, (root / path).read_bytes())
+
+
 @pytest.mark.parametrize("path", HARMLESS)
 def test_what_is_no_secret_passes(write: Write, path: str) -> None:
     take(write({path: HARMLESS[path]}))
@@ -104,12 +131,21 @@ def test_packages_may_hold_what_looks_like_one(write: Write, folder: str) -> Non
     take(write({f"{folder}/{path}": content for path, content in SECRETS.items()}))
 
 
+BY_NAME = {
+    ".aws/credentials", ".env", ".env.production", ".git-credentials", ".kube/config",
+    "config/.env.local", "gcloud/application_default_credentials.json", "home/.netrc",
+}  # fmt: skip
+
+
 def test_several_are_counted_and_the_rest_allowed_by_pattern(write: Write) -> None:
     root = write(SECRETS)
-    with pytest.raises(
-        UsageError, match=rf"\.aws/credentials .*: credentials \(and {len(SECRETS) - 1} more\)"
-    ):
+    with pytest.raises(UsageError, match=r"\.aws/credentials .*: credentials \(and 7 more\)"):
         take(root)
+    with pytest.raises(
+        UsageError,
+        match=rf"\.bundle/config .*: credentials \(and {len(SECRETS) - len(BY_NAME) - 1} more\)",
+    ):
+        take(root, allow_secrets=tuple(BY_NAME))
     take(root, allow_secrets=("*",))
     with pytest.raises(UsageError, match="--allow-secret: not a gitignore pattern: '!'"):
         take(root, allow_secrets=("*.pem", "!"))

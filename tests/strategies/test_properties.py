@@ -55,11 +55,18 @@ def test_own_code_shares_only_with_generated_items_and_both_lie_on_top(name, clo
         assert len(plan.layers) == 1
         return
     roles = [{item.role for item in layer.items} for layer in plan.layers]
-    assert all(below == {Role.ORDINARY} for below in roles[:-1])
-    if Role.OWN in roles[-1]:
-        assert Role.ORDINARY not in roles[-1]
+    all_roles = {item.role for item in closure.items}
+    code = [Role.ORDINARY not in held for held in roles]
+    if Role.OWN in all_roles:
+        assert all(held == {Role.ORDINARY} or Role.ORDINARY not in held for held in roles)
+        assert code == sorted(code), "own code lies above all others"
+        owned = {path for path in closure.roots if closure[path].role is Role.OWN}
+        top = {item.path for item in plan.layers[-1].items}
+        assert bool(owned & top) == bool(owned)
     elif name in ("size", "popularity"):
         assert len(roles[-1]) == 1
+    if Role.GENERATED in all_roles:
+        assert [Role.GENERATED in held for held in roles].index(True) == len(roles) - 1
 
 
 @by_name

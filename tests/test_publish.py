@@ -11,7 +11,7 @@ from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.errors import CancelledError, VerificationError
 from regpush.image import Layer, Platform, build
 from regpush.options import ImageOptions
-from regpush.transfer import move_tags, push_image
+from regpush.publish import move_tags, push_manifest
 
 
 @dataclass
@@ -43,7 +43,7 @@ DIGEST = IMAGE.descriptor.digest
 @pytest.mark.parametrize("has", [None, Digest.of(b"other")])
 def test_what_reads_back_otherwise_is_an_error(has):
     with pytest.raises(VerificationError, match="reads back as"):
-        push_image(IMAGE, Liar({str(DIGEST): has}))
+        push_manifest(IMAGE, Liar({str(DIGEST): has}))
     with pytest.raises(VerificationError, match="latest reads back as"):
         move_tags(IMAGE, Liar({"latest": has}), ["latest"], (), lambda event: None)
 

@@ -1,0 +1,71 @@
+"""What the items of a directory are: by what their files hold, or held when last read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from regpush.cancel import Cancellation
+from regpush.closure import Closure, Identity, Item, Scheme, Stamp
+from regpush.entry import Entry, TreeHash
+from regpush.sources.contents import digests
+from regpush.sources.secrets import Secret, SecretError
+from regpush.sources.stats import Stats
+
+
+def identify(closure: Closure, stats: Stats, cancel: Cancellation, *, now_ns: int) -> Closure:
+    """`closure` with the identity of every item.
+
+    What `stats` knows is not read; the files of the others are, the app's own code first.
+    `now_ns` is the time by the clock, in nanoseconds since the epoch, or somewhat earlier.
+    Raises UsageError for what looks like a secret in the app's own code, SourceError for a
+    file that cannot be read or changed since it was listed, CancelledError.
+    """
+    unknown = [item for item in closure.items if item.identity is None]
+    stamps = _stamps(unknown)
+    known = stats.recall(stamps)
+    unknown = [item for item in unknown if item.path not in known]
+    read = _read([item for item in unknown if item.look], cancel)
+    read |= _read([item for item in unknown if not item.look], cancel)
+    stats.remember(stamps, read, read_ns=now_ns)
+    return closure.identified({**known, **read})
+
+
+def remember(closure: Closure, stats: Stats, *, read_ns: int) -> None:
+    """Note for later pushes what was read of `closure` at `read_ns`, or later, in packing it.
+
+    The identities must be what reading gave.
+    """
+    identities = {item.path: item.identity for item in closure.items if item.identity}
+    stats.remember(_stamps(closure.items), identities, read_ns=read_ns)
+
+
+def forget(closure: Closure, stats: Stats) -> None:
+    """Drop what is known of the directory in `closure`, since it was found to be wrong."""
+    stats.forget(_stamps(closure.items))
+
+
+def _stamps(items: Sequence[Item]) -> dict[str, Stamp]:
+    return {item.path: item.stamp for item in items if item.stamp}
+
+
+def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:
+    """The identities of `items` by path. Raises SecretError after all were looked at."""
+    found: list[Secret] = []
+    trees = {item.path: TreeHash() for item in items}
+    for item in items:
+        for parent in item.parents:
+            trees[item.path].add(parent)
+
+    def look(item: Item, entry: Entry, head: bytes) -> None:
+        if item.look:
+            try:
+                item.look(entry, head)
+            except SecretError as error:
+                found.extend(error.found)
+
+    members = ((item, entry) for item in items for entry in item.entries())
+    for (item, entry), content in digests(members, look, cancel):
+        trees[item.path].add(entry, content)
+    if found:
+        raise SecretError(found)
+    return {path: Identity(Scheme.TREE, tree.digest()) for path, tree in trees.items()}

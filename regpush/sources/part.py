@@ -1,0 +1,70 @@
+"""A part of a directory, which becomes one item: some paths and all below them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from regpush.closure import Item, Role, Stamp
+from regpush.entry import Entry, TreeHash
+from regpush.listing import ByFolder, Names, size
+from regpush.sources.tree import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """`tops` and all below them but `stop_at`, relative to `tree`; `path` is one of the tops.
+
+    `name`: see `Item.name`. `key`: a digest of what else decides the item; see `Stamp.tree`.
+    """
+
+    tree: Tree
+    key: bytes
+    path: bytes
+    name: str
+    tops: ByFolder
+    stop_at: ByFolder
+
+    def item(self, role: Role, look: Callable[[Entry, bytes], None] | None = None) -> Item:
+        """The item, whose identity it takes reading to know."""
+        selected = list(self.names())
+        parents = self.tree.parents(self.tops)
+        return Item(
+            path="/" + self.tree.in_image(self.path).decode("utf-8", "surrogateescape"),
+            name=self.name,
+            origin=self.name,
+            identity=None,
+            size=size(selected, self.tree.profile),
+            parents=parents,
+            role=role,
+            entries=self.entries,
+            look=look,
+            stamp=Stamp(
+                tree=self.key,
+                fingerprint=_fingerprint(parents, selected),
+                newest_ns=max((names.newest_ns for names in selected), default=0),
+            ),
+        )
+
+    def names(self) -> Iterator[Names]:
+        """What it holds, a folder at a time."""
+        return self.tree.listing.select(self.tops, self.stop_at)
+
+    def entries(self) -> Iterator[Entry]:
+        """What it holds, in archive order."""
+        tree = self.tree
+        return tree.listing.entries(tree.at, tree.profile, self.tops, self.stop_at)
+
+
+def _fingerprint(parents: Iterable[Entry], selected: Iterable[Names]) -> bytes:
+    """A digest of what lstat said. Injective: each field is preceded by its length."""
+    above = TreeHash()
+    for parent in parents:
+        above.add(parent)
+    digest = hashlib.sha256(above.digest().hex.encode())
+    for folder, names, rows, targets in selected:
+        links = b"".join(b"%b\0%b\0" % link for link in sorted(targets.items()))
+        fields = (folder, b"/".join(names), rows, links)  # no name holds a slash, no target a NUL
+        digest.update(b"%d %d %d %d\n" % tuple(map(len, fields)) + b"".join(fields))
+    return digest.digest()

@@ -1,0 +1,105 @@
+"""The stat index: what a directory's items were when lstat said of them what it says now.
+
+SQLite in the user's cache directory, a convenience like the layer index: every failure, from
+a read-only home to a damaged file, only means that files are read again.
+
+Whoever changes a file changes its ctime, also one who sets mtime back, unless it is written
+within the same tick of the clock: what was touched too shortly before it was read is
+therefore not remembered (git calls such a file racy, Documentation/technical/racy-git). Times
+in the future, after a clock was set, are as suspect. What no stat tells goes unnoticed: a
+write to a shared mapping that the kernel has not seen yet, or a file system without a ctime
+of its own on which mtime was set back. `--no-cache` is for those.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+
+from regpush.closure import Identity, Scheme, Stamp
+from regpush.digest import Digest
+from regpush.errors import VerificationError
+
+_FILE = "stats-1.sqlite"
+_WAIT_S = 1.0
+_KEEP = 100_000
+_SLACK_NS = 2_000_000_000
+"""The coarsest clock of a file system is FAT's: even seconds."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS items (
+    tree BLOB NOT NULL, path BLOB NOT NULL, fingerprint BLOB NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (tree, path))
+"""
+_RECALL = "SELECT path, fingerprint, digest FROM items WHERE tree = ?"
+
+
+class Stats:
+    """Identities by stamp. Opened for each call, so any thread may use it."""
+
+    def __init__(self, directory: str | None) -> None:
+        """The index in `directory`, created when first used; None is one that stays empty."""
+        self._directory = directory
+
+    def recall(self, stamps: Mapping[str, Stamp]) -> dict[str, Identity]:
+        """By path, what those items are whose stamps are as they were."""
+        paths = {_encoded(path): path for path in stamps}
+        found: dict[str, Identity] = {}
+        try:
+            with self._open() as database:
+                for tree in {stamp.tree for stamp in stamps.values()}:
+                    for row, fingerprint, digest in database.execute(_RECALL, (tree,)):
+                        path = paths.get(row)
+                        if path is not None and stamps[path].fingerprint == fingerprint:
+                            found[path] = Identity(Scheme.TREE, Digest.parse(digest))
+        except (OSError, sqlite3.Error, VerificationError):
+            return {}
+        return found
+
+    def remember(
+        self, stamps: Mapping[str, Stamp], identities: Mapping[str, Identity], *, read_ns: int
+    ) -> None:
+        """Note what items are that were read at `read_ns`, since the epoch, or later.
+
+        Passes over what cannot be trusted to look different once it is, and forgets the
+        oldest when there are too many.
+        """
+        rows = [
+            (stamps[path].tree, _encoded(path), stamps[path].fingerprint, str(identity.digest))
+            for path, identity in identities.items()
+            if path in stamps and stamps[path].newest_ns + _SLACK_NS <= read_ns
+        ]
+        if not rows:
+            return
+        try:
+            with self._open() as database, database:
+                database.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)", rows)
+                database.execute(
+                    "DELETE FROM items WHERE rowid <= (SELECT max(rowid) FROM items) - ?", (_KEEP,)
+                )
+        except (OSError, sqlite3.Error):
+            return
+
+    def forget(self, stamps: Mapping[str, Stamp]) -> None:
+        """Drop all that is known of the trees of `stamps`: it led somebody astray."""
+        try:
+            with self._open() as database, database:
+                trees = {(stamp.tree,) for stamp in stamps.values()}
+                database.executemany("DELETE FROM items WHERE tree = ?", trees)
+        except (OSError, sqlite3.Error):
+            return
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        if self._directory is None:
+            raise FileNotFoundError("no place for an index")
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        path = os.path.join(self._directory, _FILE)
+        with closing(sqlite3.connect(path, timeout=_WAIT_S)) as database:
+            database.execute(_SCHEMA)
+            yield database
+
+
+def _encoded(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")

@@ -1,0 +1,18 @@
+"""Archives block by block, as a push reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from regpush.archive import Archive, ArchiveOptions
+from regpush.closure import Item
+
+BLOCK = 1 << 20
+
+
+def pack(items: Sequence[Item], options: ArchiveOptions, size: int = BLOCK) -> Iterator[bytes]:
+    """The archive of `items` in blocks of `size` bytes; the last may be shorter."""
+    archive = Archive(items, options)
+    block = memoryview(bytearray(size))
+    while count := archive.readinto(block):
+        yield bytes(block[:count])
