@@ -17,6 +17,7 @@ from typing import Self
 
 from regpush.closure import Closure, Item
 from regpush.errors import UsageError, printable
+from regpush.strategies.own_code import apart
 from regpush.strategies.plan import Plan, PlanContext, base_name
 from regpush.strategies.reach import closures
 from regpush.strategies.stable import groups, ordered, user_roots
@@ -92,7 +93,7 @@ class Split:
         self._check_names(closure)
         roots = user_roots(closure, reach)
         top = [root for root in roots if not self._layers_of(closure[root])]
-        return stack(closure, context.max_layers, grouped, top=top)
+        return stack(closure, context.max_layers, grouped, top=top, own=apart)
 
     def _divide(self, items: Sequence[Item]) -> tuple[list[tuple[Item, ...]], list[Item]]:
         """The items of each layer of the file, and what is left over."""

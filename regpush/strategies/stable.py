@@ -78,7 +78,10 @@ def user_roots(closure: Closure, reach: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[tuple[Item, ...]]:
-    """At most `room` (>= 1) groups of `items`, in no order. `reach`: as `closures` gives it."""
+    """At most `room` groups of `items`, in no order; >= 1 if there are items.
+
+    `reach`: as `closures` gives it.
+    """
     units = sorted(
         _units(items, reach), key=lambda unit: (-_size(unit), unit[0].name, unit[0].path)
     )

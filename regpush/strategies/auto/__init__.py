@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from regpush.closure import Closure, Item, Role
+from regpush.closure import Closure, Item
 from regpush.strategies.auto.groups import Groups
 from regpush.strategies.auto.history import Held, again, base_of, habits_after, held, remember
 from regpush.strategies.auto.merging import merge
@@ -69,26 +69,22 @@ def _grouped(
     free = [item for item in closure.items if item.path not in placed]
     groups = [
         *(using.of(items, subject.kind(items[0]), held=True) for items in staying),
-        *(using.of(items, subject.kind(items[0]), held=False) for items in _seeds(closure, free)),
+        *(using.of(items, subject.kind(items[0]), held=False) for items in _seeds(subject, free)),
     ]
     groups.sort(key=lambda group: (group.first, group.items[0].path))
     return [group.items for group in stacked(merge(groups, limit, using), subject, base)]
 
 
-def _seeds(closure: Closure, free: Sequence[Item]) -> list[tuple[Item, ...]]:
-    """Each free item alone, but what is generated with something that lies high up anyway."""
-    generated = [item for item in free if item.role is Role.GENERATED]
-    rest = [item for item in free if item.role is not Role.GENERATED]
-    if not generated:
-        return [(item,) for item in rest]
-    if any(item.role is Role.OWN for item in closure.items):
-        own = (item for item in rest if item.role is Role.OWN)
-        beside = sorted(own, key=lambda item: (item.size, item.path))[:1]
-    else:
-        roots = frozenset(user_roots(closure, closures(closure)))
-        beside = [item for item in rest if item.path in roots]
-    top = {item.path for item in beside}
-    return [*((item,) for item in rest if item.path not in top), (*beside, *generated)]
+def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:
+    """Each free item alone, but for what lies on top; in a store that is the user's roots too."""
+    top = {item.path for item in free if subject.keys[item.path] in subject.top}
+    if top and not subject.has_own:
+        roots = user_roots(subject.closure, closures(subject.closure))
+        top |= {item.path for item in free if item.path in roots}
+    seeds: list[tuple[Item, ...]] = [(item,) for item in free if item.path not in top]
+    if top:
+        seeds.append(tuple(item for item in free if item.path in top))
+    return seeds
 
 
 def _steps(subject: Subject, layouts: Sequence[Layout], context: PlanContext) -> tuple[str, ...]:

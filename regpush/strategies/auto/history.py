@@ -50,9 +50,12 @@ def again(subject: Subject, context: PlanContext) -> Plan | None:
 
 def _is_of(layout: Layout, subject: Subject, context: PlanContext) -> bool:
     return (
-        len(layout.layers) <= context.max_layers
+        0 < len(layout.layers) <= context.max_layers
         and frozenset(layout.keys()) == subject.items.keys()
         and all(layer.is_among(context.available) for layer in layout.layers)
+        # Of what was someone else's dependency then, or asked for in another way.
+        and (len(layout.layers) == 1 or all(map(subject.is_pure, layout.layers)))
+        and subject.top <= layout.layers[-1].keys
     )
 
 
@@ -74,7 +77,7 @@ def held(
     """The layers that can stay, each item in one at most: those of `base`, then the largest.
 
     A layer of a single one, which mixes what must not be mixed, does not stay; nor does one
-    with a part of what is generated, which lies on top together.
+    with a part of what lies on top together.
     """
     free = set(subject.items)
     by_keys = {
@@ -89,8 +92,8 @@ def held(
     for layer in (*(base.layers if base else ()), *by_size):
         if layer.keys and layer.keys <= free and layer.is_among(available):
             items = tuple(subject.items[key] for key in sorted(layer.keys))
-            torn = 0 < len(subject.generated & layer.keys) < len(subject.generated)
-            if not torn and len({subject.kind(item) for item in items}) == 1:
+            torn = 0 < len(subject.top & layer.keys) < len(subject.top)
+            if not torn and subject.is_pure(layer):
                 free -= layer.keys
                 yield items
 

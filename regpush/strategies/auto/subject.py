@@ -15,14 +15,15 @@ from regpush.strategies.memory import Key, Laid, Name, keys_of, names_of
 class Subject:
     """A closure all of whose items are known. `keys` and `names` are by path.
 
-    `generated`: the keys of what regpush writes itself.
+    `top`: the keys of what lies on top together: what regpush writes itself, and the own
+    code that was asked for.
     """
 
     closure: Closure
     keys: Mapping[str, Key]
     names: Mapping[str, Name]
     items: Mapping[Key, Item]
-    generated: frozenset[Key]
+    top: frozenset[Key]
     has_own: bool
 
     @classmethod
@@ -36,15 +37,17 @@ class Subject:
             keys=keys,
             names=names_of(closure.items),
             items={keys[item.path]: item for item in closure.items},
-            generated=frozenset(
-                keys[item.path] for item in closure.items if item.role is Role.GENERATED
-            ),
+            top=frozenset(keys[item.path] for item in closure.items if _is_top(item, closure)),
             has_own=any(item.role is Role.OWN for item in closure.items),
         )
 
     def holds(self, layer: Laid) -> bool:
         """Whether all that was in the layer is in the closure."""
         return layer.keys <= self.items.keys()
+
+    def is_pure(self, layer: Laid) -> bool:
+        """Whether the layer, all of which is in the closure, mixes nothing that it must not."""
+        return len({self.kind(self.items[key]) for key in layer.keys}) == 1
 
     def size(self, keys: Collection[Key]) -> int:
         """Bytes of the items, which all are in the closure."""
@@ -53,3 +56,7 @@ class Subject:
     def kind(self, item: Item) -> Kind:
         """Own code lies apart; what is generated with it, or else where the strategy likes."""
         return Kind(self.has_own and item.role is not Role.ORDINARY)
+
+
+def _is_top(item: Item, closure: Closure) -> bool:
+    return item.role is Role.GENERATED or (item.role is Role.OWN and item.path in closure.roots)
