@@ -236,7 +236,7 @@ def helper(tmp_path: Path) -> FakeHelper:
     return fake_helper(tmp_path / "bin")
 
 
-@pytest.mark.parametrize("source", ["flags", "token", "config", "helper", "identity", "netrc"])
+@pytest.mark.parametrize("source", ["flags", "token", "helper", "identity"])
 def test_nothing_leaks_from_a_push_that_is_sent_elsewhere(
     docker_registry: Registry, app: Path, tmp_path: Path, helper: FakeHelper, source: str
 ) -> None:
