@@ -65,7 +65,9 @@ def push(
                 if run.options.registry.max_upload is not None:
                     check_budget(_foreseen(prepared, run), run.options.registry.max_upload)
                 placed, (image, new) = place_layers(
-                    prepared.wanted, transfer, lambda layers: _assemble(layers, prepared, run)
+                    prepared.wanted,
+                    transfer,
+                    lambda layers: _assemble(layers, prepared.packed(transfer, run), run),
                 )
         if new:
             push_manifest(image, run.repository)
