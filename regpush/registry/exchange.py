@@ -15,9 +15,9 @@ from regpush import __version__
 from regpush.cancel import Cancellation
 from regpush.errors import RefusedError
 from regpush.registry.protocol import ERROR_LIMIT, Origin, authority, request_target
-from regpush.registry.proxy import Routes
+from regpush.registry.proxy import WANTS_CREDENTIALS, Routes
 from regpush.registry.trust import Contexts, Trust
-from regpush.registry.wire import PROXY_WANTS_CREDENTIALS, Transport, refused_by_proxy
+from regpush.registry.wire import Transport
 
 CONNECT_S = 10.0
 STALL_S = 60.0
@@ -159,8 +159,8 @@ class Exchange:
             body, whole = _read(reply, limit)
         finally:
             reply.close()
-        if proxy and origin.scheme == "http" and reply.status_code == PROXY_WANTS_CREDENTIALS:
-            raise refused_by_proxy(proxy, reply.status_code)
+        if proxy and origin.scheme == "http" and reply.status_code == WANTS_CREDENTIALS:
+            raise proxy.denied()
         return Reply(
             method=request.method,
             url=request.url,

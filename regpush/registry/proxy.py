@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from regpush.errors import UsageError
+from regpush.errors import AuthError, RefusedError, UsageError
 from regpush.registry.protocol import Origin
 from regpush.settings import ProxySettings
+
+WANTS_CREDENTIALS = 407
 
 _PORT = 80
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
@@ -56,6 +58,24 @@ class Proxy:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+    def refusal(self, status: int) -> AuthError | RefusedError | None:
+        """The error for a proxy that answered in place of whom a request was for.
+
+        None where another try may do.
+        """
+        if status == WANTS_CREDENTIALS:
+            return self.denied()
+        if status >= 500:
+            return None
+        return RefusedError(f"the proxy {self} answered {status}: it does not let us through")
+
+    def denied(self) -> AuthError:
+        """The error for a proxy that wants credentials."""
+        return AuthError(
+            f"the proxy {self} wants credentials (407), or others; they stand in its address, "
+            "as in HTTPS_PROXY=http://user:password@host:port"
+        )
 
     @property
     def secrets(self) -> tuple[str, ...]:

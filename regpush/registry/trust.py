@@ -12,10 +12,22 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from regpush.errors import UsageError, printable
+from regpush.errors import AuthError, UsageError, printable
 from regpush.options import RegistryOptions
 
 _HTTPS_PORT = ":443"
+_CLIENT_ALERTS = frozenset(
+    {
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    }
+)
+"""What a server says of a client's certificate (RFC 8446, section 6.2), in OpenSSL's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,3 +204,13 @@ def _why(error: Exception, otherwise: str) -> str:
     if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
         return otherwise
     return (error.strerror or str(error)).lower()
+
+
+def check_alert(error: OSError) -> None:
+    """Raise AuthError where TLS ended because of our certificate, or for want of one."""
+    if isinstance(error, ssl.SSLError) and error.reason in _CLIENT_ALERTS:
+        words = error.reason.replace("_", " ").lower()
+        raise AuthError(
+            f"the registry wants a client certificate, or another ({words}); "
+            "--cert-file and --key-file name one"
+        ) from error

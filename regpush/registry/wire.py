@@ -23,9 +23,9 @@ import httpcore
 import httpx
 
 from regpush.cancel import Cancellation
-from regpush.errors import AuthError, RefusedError
+from regpush.errors import RefusedError
 from regpush.registry.proxy import Proxy
-from regpush.registry.trust import Trust
+from regpush.registry.trust import Trust, check_alert
 
 _LOOK_S = 0.1
 """Between two looks at the cancellation."""
@@ -37,21 +37,6 @@ sent can be deleted, while distribution refuses to delete one whose connection b
 _IDLE_S = 50.0
 """A connection unused for longer is not used again; load balancers close at 60."""
 
-
-PROXY_WANTS_CREDENTIALS = 407
-
-_CLIENT_ALERTS = frozenset(
-    {
-        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
-        "TLSV1_ALERT_UNKNOWN_CA",
-        "SSLV3_ALERT_BAD_CERTIFICATE",
-        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
-        "SSLV3_ALERT_CERTIFICATE_REVOKED",
-        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
-        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
-    }
-)
-"""What a server says of a client's certificate (RFC 8446, section 6.2), in OpenSSL's words."""
 
 _AHEAD_S = 5.0
 """A connection that was opened ahead is used within that time, or not at all."""
@@ -168,7 +153,11 @@ def _translated(proxy: Proxy | None) -> Iterator[None]:
     try:
         yield
     except httpcore.ProxyError as error:
-        raise refused_by_proxy(proxy, int(str(error)[:3])) from error
+        status = int(str(error)[:3])
+        if proxy and (refusal := proxy.refusal(status)):
+            raise refusal from error
+        # Most say so when they cannot reach the registry, which another time they may.
+        raise NoConnectionError(f"the proxy {proxy} answered {status}") from error
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
         way = f" by way of the proxy {proxy}" if proxy else ""
         raise NoConnectionError(f"{error}{way}") from error
@@ -178,28 +167,6 @@ def _translated(proxy: Proxy | None) -> Iterator[None]:
         raise UnansweredError(str(error) or "the connection broke") from error
     except httpcore.RemoteProtocolError as error:
         raise UnansweredError("the connection ended without a valid HTTP reply") from error
-
-
-def refused_by_proxy(proxy: Proxy | None, status: int) -> Exception:
-    """The error for a proxy that answered a request in place of whom it was for."""
-    if status == PROXY_WANTS_CREDENTIALS:
-        return AuthError(
-            f"the proxy {proxy} wants credentials (407), or others; they stand in its address, "
-            "as in HTTPS_PROXY=http://user:password@host:port"
-        )
-    if status >= 500:
-        # Most say so when they cannot reach the registry, which another time they may.
-        return NoConnectionError(f"the proxy {proxy} answered {status}")
-    return RefusedError(f"the proxy {proxy} answered {status}: it does not let us through")
-
-
-def _check_alert(error: OSError) -> None:
-    """Raise AuthError where TLS ended because of our certificate, or for want of one."""
-    if isinstance(error, ssl.SSLError) and error.reason in _CLIENT_ALERTS:
-        raise AuthError(
-            f"the registry wants a client certificate, or another ({_words(error)}); "
-            "--cert-file and --key-file name one"
-        ) from error
 
 
 class _Backend(httpcore.NetworkBackend):
@@ -370,7 +337,7 @@ class _Stream(httpcore.NetworkStream):
             except ssl.SSLZeroReturnError:
                 return b""
             except OSError as error:
-                _check_alert(error)
+                check_alert(error)
                 raise httpcore.ReadError(_words(error)) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -391,7 +358,7 @@ class _Stream(httpcore.NetworkStream):
             except _AGAIN:
                 continue
             except OSError as error:
-                _check_alert(error)
+                check_alert(error)
                 raise httpcore.WriteError(_words(error)) from error
 
     def _listen(self) -> None:
@@ -401,7 +368,7 @@ class _Stream(httpcore.NetworkStream):
         except _AGAIN:
             return
         except OSError as error:
-            _check_alert(error)
+            check_alert(error)
             raise httpcore.WriteError(_words(error)) from error
         self._early += came
         if self._early.rpartition(b"HTTP/1.1 ")[2][:1] != b"1":  # 100 Continue: by all means
@@ -465,7 +432,7 @@ def shake_hands(
             raise RefusedError(
                 f"{hostname} does not speak TLS; if it is meant to be plain http, say --plain-http"
             ) from error
-        _check_alert(error)
+        check_alert(error)
         raise httpcore.ConnectError(f"TLS failed: {_words(error)}") from error
     except OSError as error:
         secure.close()
