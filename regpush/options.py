@@ -30,6 +30,19 @@ class Reuse(Enum):
     NONE = "none"
 
 
+class IfExists(Enum):
+    """What becomes of a tag that is there already.
+
+    REPLACE moves it. SAME takes it for done if it names the very image, and is a conflict
+    otherwise. SKIP leaves it alone. FAIL makes any such tag a conflict.
+    """
+
+    REPLACE = "replace"
+    SAME = "same"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
 class Algorithm(Enum):
     """Layer compression."""
 
@@ -131,6 +144,8 @@ class RegistryOptions:
 
     `tags`: empty means the reference's own, or `latest`. `retry_times`: further attempts
     after the first. `check`: HEAD every blob even where the image is known to be there.
+    `stall_s`: seconds without progress after which a request has failed. `if_exists` and
+    `if_current`: which tags may be moved; the latter is a digest.
     """
 
     tags: tuple[str, ...] = ()
@@ -143,6 +158,9 @@ class RegistryOptions:
     password: str | None = field(default=None, repr=False)
     retry_times: int = 4
     jobs: int = 4
+    stall_s: float = 60.0
+    if_exists: IfExists = IfExists.REPLACE
+    if_current: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -393,7 +393,6 @@ def linger(connection: socket.socket) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "words"),
     [
-        ("413 Too Large", RefusedError, "limits sizes"),
         ("401 No", AuthError, "wants credentials"),
         ("403 No", RefusedError, "the words of the registry"),
     ],
@@ -413,11 +412,9 @@ def test_early_replies_are_heard(
         opened(server.host, retry_times=0) as at,
     ):
         started = time.monotonic()
-        with pytest.raises(kind, match=words) as caught:
+        with pytest.raises(kind, match=words):
             send(at.repository, form, chunks)
         assert time.monotonic() - started < 3
-        if status.startswith("413") and form == "put":
-            assert str(64 * MIB) in str(caught.value)
         assert at.client.bytes_uploaded < 32 * MIB
 
 
@@ -669,8 +666,7 @@ def test_cancelling_interrupts_every_wait(stuck: str) -> None:
         started = time.monotonic()
         with pytest.raises(CancelledError):
             at.repository.stream_blob(OCI_LAYER, lambda: Stream([b"x" * MIB] * 64))
-        # A session whose server hangs is asked to go, but only for two seconds.
-        assert time.monotonic() - started < 0.3 + (1 if stuck != "body" else 3)
+        assert time.monotonic() - started < 0.3 + 1
         timer.join()
         released.set()
 

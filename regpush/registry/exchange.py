@@ -20,10 +20,11 @@ from regpush.registry.wire import Transport
 
 CONNECT_S = 10.0
 STALL_S = 60.0
-"""Without a byte sent or received for so long, a request has failed."""
+"""Without progress for so long, a request has failed; `wire` says what progress is."""
 
-COMMIT_S = 300.0
-"""Registries hash and move a large blob before they answer its last request."""
+COMMIT_PATIENCE = 5.0
+"""Registries hash and move a large blob before they answer its last request: so many times
+the usual wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Request:
 
     `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the
     latter, or None to send it chunked. `limit` is the bytes of a successful reply read at
-    most, `read_s` the seconds to wait for it.
+    most, `patience` how many times longer than usual to wait for it.
     """
 
     method: str
@@ -41,7 +42,7 @@ class Request:
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
     limit: int = ERROR_LIMIT
-    read_s: float = STALL_S
+    patience: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +82,12 @@ class Exchange:
         ca_files: tuple[str, ...],
         cancel: Cancellation,
         connect_s: float = CONNECT_S,
+        stall_s: float = STALL_S,
     ) -> None:
         self._ca_files = ca_files
         self._cancel = cancel
         self._connect_s = connect_s
+        self._stall_s = stall_s
         self._lock = threading.Lock()
         self.requests = 0
         self._transport = Transport(connections=connections, tls=self._tls, cancel=cancel)
@@ -124,7 +127,8 @@ class Exchange:
             headers["Content-Length"] = str(request.body_size)
         elif isinstance(request.body, bytes) and request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = str(len(request.body))
-        timeout = httpx.Timeout(STALL_S, connect=self._connect_s, read=request.read_s, pool=None)
+        read_s = self._stall_s * request.patience
+        timeout = httpx.Timeout(self._stall_s, connect=self._connect_s, read=read_s, pool=None)
         try:
             made = self._client.build_request(
                 request.method,
