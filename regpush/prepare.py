@@ -28,6 +28,7 @@ from regpush.reuse import Candidate, by_recipe
 from regpush.settings import Settings
 from regpush.sources import Stats, resolve
 from regpush.strategies.plan import PlanContext
+from regpush.tags import TagRule
 from regpush.transfer import Wanted
 
 
@@ -41,6 +42,7 @@ class Run:
 
     reference: Reference
     tags: tuple[str, ...]
+    rule: TagRule
     options: PushOptions
     settings: Settings
     client: Client

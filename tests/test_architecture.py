@@ -30,6 +30,7 @@ ORDER = [
     "reuse",
     "layers",
     "index",
+    "tags",
     "registry",
     "previous",
     "transfer",

@@ -15,6 +15,7 @@ import typer
 from regpush.errors import UsageError, printable
 from regpush.options import (
     Compression,
+    IfExists,
     ImageOptions,
     LayerOptions,
     PushOptions,
@@ -63,6 +64,16 @@ class Flags:
         bool,
         _option(_REGISTRY, "Let the image replace one for several platforms.", "--replace-index"),
     ] = False
+    if_exists: Annotated[
+        IfExists,
+        _option(_REGISTRY, "Tags that exist: replace (default), same (an equal image is fine, "
+                "another a conflict), skip, fail.", "--if-exists"),
+    ] = IfExists.REPLACE  # fmt: skip
+    if_current: Annotated[
+        str | None,
+        _option(_REGISTRY, "Move only tags that are new or name this digest.", "--if-current",
+                metavar="DIGEST"),
+    ] = None  # fmt: skip
     check: Annotated[
         bool, _option(_REGISTRY, "Ask for every blob, even of an unchanged image.", "--check")
     ] = False
@@ -82,6 +93,11 @@ class Flags:
     retry_times: Annotated[
         int, _option(_REGISTRY, "Further attempts after a failed one (4).", "--retry-times", min=0)
     ] = 4
+    stall_timeout: Annotated[
+        float,
+        _option(_REGISTRY, "Seconds without progress until a request has failed (60).",
+                "--stall-timeout", min=0.1),
+    ] = 60.0  # fmt: skip
     jobs: Annotated[
         int, _option(_REGISTRY, "Layers sent at a time (4).", "-j", "--jobs", min=1, max=64)
     ] = 4
@@ -215,6 +231,8 @@ class Flags:
                 tags=tuple(self.tag),
                 by_digest=self.by_digest,
                 replace_index=self.replace_index,
+                if_exists=self.if_exists,
+                if_current=self.if_current,
                 check=self.check,
                 plain_http=self.plain_http,
                 ca_file=self.ca_file,
@@ -222,6 +240,7 @@ class Flags:
                 password=password,
                 retry_times=self.retry_times,
                 jobs=self.jobs,
+                stall_s=self.stall_timeout,
             ),
             cache=not self.no_cache,
         )

@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
 from regpush.digest import Descriptor, Digest
-from regpush.errors import RefusedError, RegpushError, SourceError
+from regpush.errors import RefusedError, RegpushError, SourceError, TransientError
 from regpush.events import Listener
 from regpush.registry.api import Api, Call
 from regpush.registry.body import Body
 from regpush.registry.lessons import Form, Memory
 from regpush.registry.retry import Policy, RetryableError
 from regpush.registry.session import Part, Session
+from regpush.registry.wire import NoConnectionError, UnansweredError
 
 
 class BlobStream(Protocol):
@@ -38,6 +39,8 @@ class BlobStream(Protocol):
     def size(self) -> int:
         """How many they were; after the last."""
 
+
+_CREATE = "if the repository does not exist, this registry wants it created first"
 
 Opened: TypeAlias = Callable[[], Session | None]
 """Gives a session that was opened ahead, once; for further attempts nothing."""
@@ -158,12 +161,12 @@ class Uploads:
 
     def open(self, doing: str = "uploading a layer") -> Session:
         """Open an upload session, once. Raises RetryableError too."""
-        reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
+        try:
+            reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
+        except RetryableError as error:
+            raise _hung_up(error) from error.__cause__
         if reply.status == 404:
-            said = self._api.failure(reply, doing)
-            raise RefusedError(
-                f"{said}; if the repository does not exist, this registry wants it created first"
-            )
+            raise RefusedError(f"{self._api.failure(reply, doing)}; {_CREATE}")
         if not 200 <= reply.status < 300:
             raise self._api.failure(reply, doing)
         return Session(
@@ -182,6 +185,14 @@ class Uploads:
             return self._exists(descriptor)
         except (RetryableError, RefusedError):
             return False
+
+
+def _hung_up(error: RetryableError) -> RetryableError:
+    """ECR ends the connection where others would say that there is no such repository."""
+    cause = error.__cause__
+    if not isinstance(cause, UnansweredError) or isinstance(cause, NoConnectionError):
+        return error
+    return RetryableError(TransientError(f"{error}; {_CREATE}"), after_s=error.after_s)
 
 
 class _Passage:
