@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from regpush.digest import Digest
-from regpush.errors import CancelledError, RegpushError, VerificationError
+from regpush.errors import (
+    AuthError,
+    CancelledError,
+    RefusedError,
+    RegpushError,
+    TransientError,
+    VerificationError,
+)
 from regpush.events import Listener, Note, TagMoved, Warned
 from regpush.image import Image
 from regpush.registry.client import MissingBlobsError, Repository
@@ -97,7 +104,7 @@ def _move(
     digest = image.descriptor.digest
     for _ in range(_MOVES):
         repository.put_manifest(image.manifest, image.descriptor.media_type, tag)
-        now = repository.head_manifest(tag)
+        now = _read_back(repository, tag)
         if now == digest:
             return
         if now and now != before:
@@ -114,18 +121,27 @@ def _move(
     )
 
 
+def _read_back(repository: Repository, tag: str) -> Digest | None:
+    try:
+        return repository.head_manifest(tag)
+    except (AuthError, RefusedError) as error:
+        raise VerificationError(f"{tag} was put, and cannot be read back: {error}") from error
+
+
 @contextmanager
 def _telling(tag: str, moved: Sequence[str], digest: Digest) -> Iterator[None]:
-    """Add to an error which tags were moved before it; a rerun heals what blobs are missing."""
+    """Add to an error which tags were, or may have been, moved before it."""
+    names = ", ".join([*moved, tag])
     try:
         yield
-    except MissingBlobsError:
+    except MissingBlobsError:  # a refusal, for a rerun that heals it
         raise
     except CancelledError as error:
-        names = ", ".join([*moved, tag])
         raise CancelledError(
             f"cancelled while tags were moved: {names} may name {digest}"
         ) from error
+    except (TransientError, VerificationError) as error:
+        raise type(error)(f"{error}; {names} may name {digest}") from error
     except RegpushError as error:
         if not moved:
             raise

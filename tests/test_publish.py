@@ -10,6 +10,7 @@ import pytest
 
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.errors import (
+    AuthError,
     CancelledError,
     RefusedError,
     TagConflictError,
@@ -98,13 +99,29 @@ def test_a_cancellation_between_tags_says_which_may_have_moved():
         move_tags(IMAGE, liar, dict.fromkeys("abc"), PLAIN, ignore)
 
 
-@pytest.mark.parametrize("kind", [RefusedError, TransientError, VerificationError])
-def test_a_failure_between_tags_says_which_moved(kind):
+@pytest.mark.parametrize("kind", [RefusedError, AuthError, TagConflictError])
+def test_a_refusal_between_tags_says_which_moved(kind):
     liar = Liar(fails={"c": kind("no")}, after_put=stores)
     with pytest.raises(kind, match=r"^no; moved before that: a, b$"):
         move_tags(IMAGE, liar, dict.fromkeys("abc"), PLAIN, ignore)
     with pytest.raises(kind, match=r"^no$"):
         move_tags(IMAGE, liar, dict.fromkeys("c"), PLAIN, ignore)
+
+
+@pytest.mark.parametrize("kind", [TransientError, VerificationError])
+def test_a_failure_between_tags_says_which_may_have_moved(kind):
+    liar = Liar(fails={"b": kind("no")}, after_put=stores)
+    with pytest.raises(kind, match=f"^no; a, b may name {DIGEST}$"):
+        move_tags(IMAGE, liar, dict.fromkeys("abc"), PLAIN, ignore)
+
+
+def test_a_tag_that_cannot_be_read_back_may_have_moved():
+    class Unreadable(Liar):
+        def head_manifest(self, reference):
+            raise RefusedError("not to you")
+
+    with pytest.raises(VerificationError, match=f"not to you; a may name {DIGEST}$"):
+        move_tags(IMAGE, Unreadable(), {"a": None}, PLAIN, ignore)
 
 
 def test_what_blobs_are_missing_is_not_lost_on_the_way():

@@ -141,13 +141,15 @@ class Uploads:
         open_stream: Callable[[], BlobStream],
         opened: Opened = _not_opened,
     ) -> Descriptor:
-        """Send a blob whose digest is not known yet."""
+        """Send a blob whose digest is not known yet; once it was read, it must not change."""
         described: Descriptor | None = None
 
         def reading() -> Iterator[bytes]:
             nonlocal described
             stream = open_stream()
-            described = None
+            if described is not None:
+                yield from _checked(iter(stream), described, rehash=True)
+                return
             yield from stream
             described = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
 

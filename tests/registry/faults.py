@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 _LINGER_0 = struct.pack("ii", 1, 0)  # close() sends RST instead of FIN
 _BLOCK = 64 * 1024
@@ -68,19 +68,24 @@ Act: TypeAlias = "Callable[[Asked, Upstream], Answer | None]"
 @dataclass
 class Rule:
     """`act` befalls the requests of `method` (any, if empty) and `kind`: not the first `after`
-    of them, but the next `times`."""
+    of them, but the next `times`. An `early` one acts before the body has been read, which
+    nobody ever reads then."""
 
     act: Act
     method: str = ""
     kind: str = ""
     times: int = 1
     after: int = 0
+    early: bool = False
     only: Callable[[Asked], bool] = lambda asked: True
 
     def fits(self, asked: Asked) -> bool:
         return (
             self.method in ("", asked.method) and self.kind in ("", asked.kind) and self.only(asked)
         )
+
+
+FOREVER = 10**9
 
 
 class Upstream:
@@ -206,15 +211,8 @@ class FaultServer:
     def url(self) -> str:
         return f"http://{self.host}"
 
-    def handle(self, asked: Asked) -> Answer | None:
-        """What befalls `asked`: the first rule that fits and is not used up, else the registry."""
-        rule = self._rule(asked)
-        answer = rule.act(asked, self.upstream) if rule else self.upstream.forward(asked)
-        with self._lock:
-            self.asked.append(asked)
-        return answer
-
-    def _rule(self, asked: Asked) -> Rule | None:
+    def rule(self, asked: Asked) -> Rule | None:
+        """The first rule that fits and is not used up, now used once more."""
         with self._lock:
             for rule in self.rules:
                 if rule.times and rule.fits(asked):
@@ -224,6 +222,13 @@ class FaultServer:
                     rule.times -= 1
                     return rule
         return None
+
+    def handle(self, asked: Asked, rule: Rule | None) -> Answer | None:
+        """What befalls `asked` by `rule`, or else in the registry."""
+        answer = rule.act(asked, self.upstream) if rule else self.upstream.forward(asked)
+        with self._lock:
+            self.asked.append(asked)
+        return answer
 
     def count(self, method: str, kind: str = "") -> int:
         """Requests of a method and kind."""
@@ -242,8 +247,13 @@ def fault_server(upstream: str, *rules: Rule) -> Iterator[FaultServer]:
 
         def _answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(self.command, self.path, headers, self._body())
-            answer = faults.handle(asked)
+            asked = Asked(self.command, self.path, headers)
+            rule = faults.rule(asked)
+            if rule and rule.early:
+                self.close_connection = True
+            else:
+                asked.body = self._body()
+            answer = faults.handle(asked, rule)
             if answer is None:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
                 self.close_connection = True
@@ -324,7 +334,7 @@ class TroubledWire:
         self.connections = 0
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
-    def __enter__(self) -> TroubledWire:
+    def __enter__(self) -> Self:
         self._acceptor.start()
         return self
 
