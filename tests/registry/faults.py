@@ -211,11 +211,11 @@ class FaultServer:
     def url(self) -> str:
         return f"http://{self.host}"
 
-    def rule(self, asked: Asked) -> Rule | None:
+    def rule(self, asked: Asked, *, early: bool) -> Rule | None:
         """The first rule that fits and is not used up, now used once more."""
         with self._lock:
             for rule in self.rules:
-                if rule.times and rule.fits(asked):
+                if rule.times and rule.early is early and rule.fits(asked):
                     if rule.after:
                         rule.after -= 1
                         continue
@@ -248,11 +248,12 @@ def fault_server(upstream: str, *rules: Rule) -> Iterator[FaultServer]:
         def _answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             asked = Asked(self.command, self.path, headers)
-            rule = faults.rule(asked)
-            if rule and rule.early:
+            rule = faults.rule(asked, early=True)
+            if rule:
                 self.close_connection = True
             else:
                 asked.body = self._body()
+                rule = faults.rule(asked, early=False)
             answer = faults.handle(asked, rule)
             if answer is None:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
