@@ -171,10 +171,10 @@ class Exchange:
 
 
 def _read(reply: httpx.Response, limit: int) -> tuple[bytes, bool]:
-    parts, size = [], 0
+    # Not a list of the parts: a hostile server makes them of a byte each.
+    body = bytearray()
     for part in reply.iter_raw():
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            return b"".join(parts)[:limit], False
-    return b"".join(parts), True
+        body += part
+        if len(body) > limit:
+            return bytes(body[:limit]), False
+    return bytes(body), True

@@ -46,6 +46,9 @@ _REPLY_LIMIT = 32 << 20
 """Bytes on the connection from one request to the next, all heads included: the largest
 replies that are read whole have 16 MiB, and heads without an end are no reply."""
 
+_HEAD_LIMIT = 128 * 1024
+"""Bytes of a reply's head, the provisional replies before it included."""
+
 _AHEAD_S = 5.0
 """A connection that was opened ahead is used within that time, or not at all."""
 
@@ -302,6 +305,7 @@ class _Stream(httpcore.NetworkStream):
         self._grace_end: float | None = None
         self._reply_began: float | None = None
         self._came = 0
+        self._head: bytearray | None = bytearray()
 
     def _check(self) -> None:
         if not self._cancel.cancelled:
@@ -318,11 +322,23 @@ class _Stream(httpcore.NetworkStream):
         now = time.monotonic()
         self._reply_began = self._reply_began or now
         self._came += len(came)
-        if self._came > _REPLY_LIMIT:
-            raise httpcore.ReadError("the answer has no end")
+        self._watch(came)
         if timeout is not None and now > self._reply_began + timeout + self._came / _SLOWEST:
             raise httpcore.ReadTimeout(f"{self._came} bytes of an answer in {timeout:g} s")
         return came
+
+    def _watch(self, came: bytes) -> None:
+        """Whether this reply still may come to an end: its head soon, all of it at all."""
+        if self._head is not None:
+            self._head += came
+            while (end := self._head.find(b"\r\n\r\n")) >= 0:
+                provisional = self._head[:10] == b"HTTP/1.1 1"
+                del self._head[: end + 4]
+                if not provisional:
+                    self._head = None
+                    break
+        if self._came > (_REPLY_LIMIT if self._head is None else _HEAD_LIMIT):
+            raise httpcore.ReadError("the answer has no end")
 
     def _receive(self, max_bytes: int, timeout: float | None) -> bytes:
         while True:
@@ -342,7 +358,7 @@ class _Stream(httpcore.NetworkStream):
         A reply that comes meanwhile is kept for `read`, and WriteError raised, upon which
         httpcore reads it. Where less than `_STEP` goes out within `timeout`, it is WriteTimeout.
         """
-        self._reply_began, self._came = None, 0
+        self._reply_began, self._came, self._head = None, 0, bytearray()
         left = memoryview(buffer)
         mark, end = len(left), _end(timeout)
         while left:

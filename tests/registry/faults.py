@@ -343,10 +343,11 @@ class TroubledWire:
         self._ended.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._acceptor.join()
         for end in self._sockets:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join()
+            end.close()
 
     def _accept(self) -> None:
         while True:
