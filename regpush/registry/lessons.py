@@ -39,17 +39,20 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bytes of a chunk that an upload's own headers ask for, at least and at most."""
+    """The bytes of a chunk that an upload's own headers ask for, at least and at most.
+
+    `most` is None where they set no limit, and else holds for every body.
+    """
 
     least: int = 1
-    most: int = LARGEST
+    most: int | None = None
 
     @classmethod
     def stated(cls, least: str, most: str) -> Limits:
         """Read `OCI-Chunk-Min-Length` and `OCI-Chunk-Max-Length`, however hostile."""
         lower = min(_number(least) or 1, LARGEST)
-        upper = max(min(_number(most) or LARGEST, LARGEST), lower, SMALLEST)
-        return cls(lower, upper)
+        upper = _number(most)
+        return cls(lower, max(upper, lower, SMALLEST) if upper else None)
 
 
 def _number(text: str) -> int | None:
@@ -76,16 +79,16 @@ class Lessons:
 
     def form(self, size: int | None, limits: Limits) -> Form:
         """How to send a blob of `size` bytes, None where only its last byte will tell."""
-        fits = self.too_large is None and limits.most == LARGEST
         if size is not None and self.whole:
-            cap = self.too_large or LARGEST + 1
-            if size < cap and (fits or size <= limits.most):
+            taken = self.too_large is None or size < self.too_large
+            if taken and (limits.most is None or size <= limits.most):
                 return Form.WHOLE
-        return Form.STREAMED if self.streamed and fits else Form.CHUNKED
+        boundless = self.too_large is None and limits.most is None
+        return Form.STREAMED if self.streamed and boundless else Form.CHUNKED
 
     def chunk_size(self, limits: Limits) -> int:
         """Bytes of every chunk but the last."""
-        return max(min(self.chunk, limits.most), limits.least)
+        return max(min(self.chunk, limits.most or LARGEST), limits.least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
