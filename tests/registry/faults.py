@@ -322,7 +322,10 @@ CALM = Trouble()
 
 
 class TroubledWire:
-    """A TCP proxy before `upstream`; each new connection has the next of `troubles`, then none."""
+    """A TCP proxy before `upstream`; each new connection has the next of `troubles`, then none.
+
+    `passed_up` are the bytes that went to the registry so far.
+    """
 
     def __init__(self, upstream: str, troubles: list[Trouble]) -> None:
         host, _, port = upstream.rpartition(":")
@@ -333,6 +336,8 @@ class TroubledWire:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
+        self._counted = threading.Condition()
+        self.passed_up = 0
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self) -> Self:
@@ -349,6 +354,16 @@ class TroubledWire:
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
 
+    def lead_to(self, upstream: str) -> None:
+        """From now on, connections go there."""
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
+
+    def wait_until_passed(self, size: int, timeout_s: float) -> bool:
+        """Wait until so many bytes have gone up; whether they did in time."""
+        with self._counted:
+            return self._counted.wait_for(lambda: self.passed_up >= size, timeout_s)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -363,15 +378,24 @@ class TroubledWire:
                 _reset(client)
                 continue
             self._sockets += [client, server]
-            up = (client, server, trouble.cut_up, trouble.stall_up, None)
-            down = (server, client, trouble.cut_down, trouble.stall_down, trouble.drip_down)
+            up = (client, server, self._count, trouble.cut_up, trouble.stall_up, None)
+            down = (
+                *(server, client, lambda size: None),
+                *(trouble.cut_down, trouble.stall_down, trouble.drip_down),
+            )
             for arguments in (up, down):
                 threading.Thread(target=self._pump, args=arguments, daemon=True).start()
+
+    def _count(self, size: int) -> None:
+        with self._counted:
+            self.passed_up += size
+            self._counted.notify_all()
 
     def _pump(
         self,
         source: socket.socket,
         sink: socket.socket,
+        count: Callable[[int], object],
         cut: int | None,
         stall: int | None,
         drip: int | None,
@@ -389,6 +413,7 @@ class TroubledWire:
                     break
                 sink.sendall(data)
                 passed += len(data)
+                count(len(data))
                 if drip:
                     time.sleep(len(data) / drip)
             else:
