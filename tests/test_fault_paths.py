@@ -95,16 +95,16 @@ def test_a_name_that_resolves_at_the_third_attempt(
     ids=["400", "401", "403", "404", "405", "500", "reset", "said-but-not-done"],
 )
 def test_a_mount_that_fails_is_an_upload(
-    registry: Registry, repository: str, app: Path, act: Act
+    docker_registry: Registry, repository: str, app: Path, act: Act
 ) -> None:
-    push(app, registry.host, f"{repository}-from")
+    push(app, docker_registry.host, f"{repository}-from")
     mounts = Rule(act, "POST", "open", times=FOREVER, only=lambda asked: "mount=" in asked.target)
-    with fault_server(registry.host, mounts) as server:
+    with fault_server(docker_registry.host, mounts) as server:
         source = f"{server.host}/{repository}-from:latest"
         outcome = push(app, server.host, repository, reuse_from=(source,))
     assert outcome.result, outcome.error
     assert {layer.action for layer in outcome.result.layers} == {Action.UPLOADED}
-    judge(outcome, registry.host, repository)
+    judge(outcome, docker_registry.host, repository)
 
 
 def test_a_host_without_mounts_is_not_asked_twice(
@@ -171,51 +171,53 @@ def test_an_unchanged_image_whose_blobs_are_gone_is_healed_at_the_tag(
 
 
 @pytest.mark.parametrize("status", [400, 403, 409, 412])
-def test_an_immutable_tag(registry: Registry, repository: str, app: Path, status: int) -> None:
-    before = push(app, registry.host, repository).result
+def test_an_immutable_tag(
+    docker_registry: Registry, repository: str, app: Path, status: int
+) -> None:
+    before = push(app, docker_registry.host, repository).result
     assert before
 
     def refuse(asked: Asked, upstream: Upstream) -> Answer | None:
         return error(status, "TAG_INVALID", "the tag is immutable")(asked, upstream)
 
-    with fault_server(registry.host, Rule(refuse, "PUT", "tag", times=FOREVER)) as server:
+    with fault_server(docker_registry.host, Rule(refuse, "PUT", "tag", times=FOREVER)) as server:
         (app / "main.py").write_text("changed\n")
         other = push(app, server.host, repository)
         assert isinstance(other.error, TagConflictError)
         assert "the tag is immutable" in str(other.error)
-        judge(other, registry.host, repository, before=str(before.digest))
+        judge(other, docker_registry.host, repository, before=str(before.digest))
 
 
 def test_an_immutable_tag_that_another_push_made_just_so(
-    registry: Registry, repository: str, app: Path
+    docker_registry: Registry, repository: str, app: Path
 ) -> None:
     """Both of two runs push the same commit: the second finds the tag taken, by itself."""
-    ready = push(app, registry.host, f"{repository}-ready").result
+    ready = push(app, docker_registry.host, f"{repository}-ready").result
     assert ready
 
     def taken(asked: Asked, upstream: Upstream) -> Answer | None:
         upstream.forward(asked)  # the other run
         return error(400, "TAG_INVALID", "tag is immutable")(asked, upstream)
 
-    with fault_server(registry.host, Rule(taken, "PUT", "tag")) as server:
+    with fault_server(docker_registry.host, Rule(taken, "PUT", "tag")) as server:
         outcome = push(app, server.host, repository)
     assert outcome.result, outcome.error
     assert outcome.result.digest == ready.digest
-    judge(outcome, registry.host, repository)
+    judge(outcome, docker_registry.host, repository)
 
 
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("rule", list(IfExists))
 def test_if_exists(
-    registry: Registry, repository: str, app: Path, rule: IfExists, changed: bool
+    docker_registry: Registry, repository: str, app: Path, rule: IfExists, changed: bool
 ) -> None:
-    before = push(app, registry.host, repository).result
+    before = push(app, docker_registry.host, repository).result
     assert before
     if changed:
         (app / "main.py").write_text("changed\n")
-    with fault_server(registry.host) as server:
+    with fault_server(docker_registry.host) as server:
         outcome = push(app, server.host, repository, if_exists=rule)
-    judge(outcome, registry.host, repository, before=str(before.digest))
+    judge(outcome, docker_registry.host, repository, before=str(before.digest))
     fails = rule is IfExists.FAIL or (rule is IfExists.SAME and changed)
     assert isinstance(outcome.error, TagConflictError) == fails
     if rule is IfExists.FAIL:
@@ -252,23 +254,23 @@ def test_if_current_refuses_to_roll_a_tag_back(
 
 
 def test_if_current_notices_who_came_in_between(
-    registry: Registry, repository: str, app: Path, tmp_path: Path
+    docker_registry: Registry, repository: str, app: Path, tmp_path: Path
 ) -> None:
-    first = push(app, registry.host, repository).result
+    first = push(app, docker_registry.host, repository).result
     assert first
     rival = make_app(tmp_path / "rival" / "app", seed=7)
 
     def come_between(asked: Asked, upstream: Upstream) -> Answer:
-        push(rival, registry.host, repository)
+        push(rival, docker_registry.host, repository)
         return upstream.forward(asked)
 
     (app / "main.py").write_text("two\n")
-    with fault_server(registry.host, Rule(come_between, "PUT", "manifest")) as server:
+    with fault_server(docker_registry.host, Rule(come_between, "PUT", "manifest")) as server:
         outcome = push(app, server.host, repository, if_current=str(first.digest))
     assert isinstance(outcome.error, TagConflictError)
     assert "somebody moved it" in str(outcome.error)
-    verify_image(registry.host, repository)
-    assert tagged(registry.host, repository) != str(first.digest)
+    verify_image(docker_registry.host, repository)
+    assert tagged(docker_registry.host, repository) != str(first.digest)
 
 
 def test_a_tag_that_is_moved_on_at_once_is_a_warning(
@@ -290,17 +292,20 @@ def test_a_tag_that_is_moved_on_at_once_is_a_warning(
 
 
 def test_one_of_several_tags_that_is_refused_leaves_the_earlier_ones_named(
-    registry: Registry, repository: str, app: Path
+    docker_registry: Registry, repository: str, app: Path
 ) -> None:
     denied = Rule(
         answers(403), "PUT", "tag", times=FOREVER, only=lambda a: a.target.endswith("/three")
     )
-    with fault_server(registry.host, denied) as server:
+    with fault_server(docker_registry.host, denied) as server:
         outcome = push(app, server.host, repository, tags=("one", "two", "three", "four"))
     assert "moved before that: one, two" in str(outcome.error)
     for tag in ("one", "two"):
-        verify_image(registry.host, repository, tag)
-    assert [tagged(registry.host, repository, tag) for tag in ("three", "four")] == [None, None]
+        verify_image(docker_registry.host, repository, tag)
+    assert [tagged(docker_registry.host, repository, tag) for tag in ("three", "four")] == [
+        None,
+        None,
+    ]
 
 
 # Others who push the same.
@@ -410,27 +415,34 @@ def test_chunks_out_of_order_are_sent_again_from_the_first(
 # Sources that change.
 
 
-def test_a_file_that_shrinks_or_vanishes(registry: Registry, repository: str, app: Path) -> None:
-    big = app / "node_modules" / "big" / "x"
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.write_bytes(b"short"),
+        lambda file: file.write_bytes(file.read_bytes() + b"more"),
+        lambda file: file.write_bytes(file.read_bytes()),
+        lambda file: file.unlink(),
+    ],
+    ids=["shrinks", "grows", "is-written-anew", "vanishes"],
+)
+def test_a_file_that_changes_between_two_attempts(
+    docker_registry: Registry, repository: str, app: Path, spoil: Callable[[Path], object]
+) -> None:
+    """Sent once, broken, and to be read again: then it is not what was listed."""
 
-    for spoil in (lambda: big.write_bytes(b"short"), big.unlink):
+    def break_and_spoil(asked: Asked, upstream: Upstream) -> None:
+        spoil(app / "node_modules" / "big" / "x")
+        breaks(0.5)(asked, upstream)
 
-        def when_opened(
-            asked: Asked, upstream: Upstream, spoil: Callable[[], object] = spoil
-        ) -> Answer:
-            spoil()
-            return upstream.forward(asked)
-
-        # The layer is sent a second time, and is read anew for that.
-        rules = [Rule(breaks(0.5), "PATCH", "upload"), Rule(when_opened, "POST", "open", after=3)]
-        with fault_server(registry.host, *rules) as server:
-            outcome = push(app, server.host, repository, jobs=1)
-        if outcome.result:  # it was read whole before it changed
-            judge(outcome, registry.host, repository)
-        else:
-            assert isinstance(outcome.error, SourceError)
-            judge(outcome, registry.host, repository)
-        make_app(app)
+    with fault_server(docker_registry.host, Rule(break_and_spoil, "PATCH", "upload")) as server:
+        outcome = push(app, server.host, repository)
+        assert isinstance(outcome.error, SourceError), outcome.error
+        assert "node_modules/big/x" in str(outcome.error)
+        assert server.count("PUT", "manifest") == 0
+        # Every session was ended, by what it was for or by giving it up.
+        ended = server.count("PUT", "upload") + server.count("DELETE", "upload")
+        assert server.count("POST", "open") == ended
+    judge(outcome, docker_registry.host, repository)
 
 
 # Servers that stall and drip.

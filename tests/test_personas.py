@@ -45,11 +45,11 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("persona", PERSONAS, ids=[persona.name for persona in PERSONAS])
-def test_a_push(registry: Registry, repository: str, app: Path, persona: Persona) -> None:
-    with fault_server(registry.host, *persona.rules()) as server:
+def test_a_push(docker_registry: Registry, repository: str, app: Path, persona: Persona) -> None:
+    with fault_server(docker_registry.host, *persona.rules()) as server:
         outcome = push(app, server.host, repository)
         assert outcome.error is None, outcome.messages
-        judge(outcome, registry.host, repository)
+        judge(outcome, docker_registry.host, repository)
         again = push(app, server.host, repository)
         assert again.result
         assert not again.result.changed
