@@ -36,7 +36,6 @@ from regpush.registry.protocol import (
     parse_json,
     parse_problem,
     redirect_location,
-    upload_location,
 )
 from regpush.registry.retry import Policy, RetryableError
 from regpush.registry.uploads import BlobStream, Upload, Uploads
@@ -153,6 +152,8 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self._ahead.shutdown()
+        for repository in self._repositories.values():
+            repository.close()
         self._exchange.__exit__(kind, error, trace)
         self._farewell.__exit__(kind, error, trace)
 
@@ -250,6 +251,10 @@ class Repository:
         """`registry/repository`."""
         return self._api.name
 
+    def close(self) -> None:
+        """Let the registry forget what was begun and is not wanted."""
+        self._uploads.close()
+
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository holds the blob, with the size the descriptor says.
 
@@ -302,9 +307,7 @@ class Repository:
             if reply.status == 201:
                 return self._head_blob(descriptor)
             if reply.status == 202 and reply.header("location"):
-                # The upload that it opened instead is not the one that `put_blob` will use.
-                location = reply.header("location")
-                self._api.abandon(upload_location(reply.url, location, self._api.origin).url)
+                self._uploads.keep(reply)
         except (AuthError, RefusedError, RetryableError):
             pass  # mounting is only ever a saving
         return False

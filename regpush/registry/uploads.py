@@ -8,6 +8,7 @@ registry has the blob, it is asked before anything is sent again.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -19,6 +20,7 @@ from regpush.errors import RefusedError, RegpushError, SourceError, TransientErr
 from regpush.events import Listener
 from regpush.registry.api import Api, Call
 from regpush.registry.body import Body
+from regpush.registry.exchange import Reply
 from regpush.registry.lessons import Form, Memory
 from regpush.registry.retry import Policy, RetryableError
 from regpush.registry.session import Part, Session
@@ -115,6 +117,7 @@ class Uploads:
         self._exists = exists
         self._count = count
         self._notify = notify
+        self._spare: deque[Session] = deque()
         self.memory = memory
 
     def put(
@@ -161,8 +164,19 @@ class Uploads:
         with passage:
             return self._retry.run(passage.attempt, progress=lambda: passage.safe)
 
+    def keep(self, opened: Reply) -> None:
+        """Take a session that was opened in place of something else for the next blob."""
+        self._spare.append(self._session(opened, "uploading a layer"))
+
+    def close(self) -> None:
+        """Give up the sessions that nobody took."""
+        while self._spare:
+            self._spare.pop().give_up()
+
     def open(self, doing: str = "uploading a layer") -> Session:
-        """Open an upload session, once. Raises RetryableError too."""
+        """Open an upload session, once, or take one that is open. Raises RetryableError too."""
+        with suppress(IndexError):
+            return self._spare.popleft()
         try:
             reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
         except RetryableError as error:
@@ -171,9 +185,12 @@ class Uploads:
             raise RefusedError(f"{self._api.failure(reply, doing)}; {_CREATE}")
         if not 200 <= reply.status < 300:
             raise self._api.failure(reply, doing)
+        return self._session(reply, doing)
+
+    def _session(self, opened: Reply, doing: str) -> Session:
         return Session(
             self._api,
-            reply,
+            opened,
             doing,
             there=self.there,
             count=self._count,
