@@ -30,6 +30,19 @@ class Reuse(Enum):
     NONE = "none"
 
 
+class IfExists(Enum):
+    """What becomes of a tag that is there already.
+
+    REPLACE moves it. SAME takes it for done if it names the very image, and is a conflict
+    otherwise. SKIP leaves it alone. FAIL makes any such tag a conflict.
+    """
+
+    REPLACE = "replace"
+    SAME = "same"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
 class Algorithm(Enum):
     """Layer compression."""
 
@@ -133,6 +146,8 @@ class RegistryOptions:
 
     `tags`: empty means the reference's own, or `latest`. `retry_times`: further attempts
     after the first. `check`: HEAD every blob even where the image is known to be there.
+    `stall_s`: seconds without progress after which a request has failed. `if_exists` and
+    `if_current`: which tags may be moved; the latter is a digest.
     `max_upload`: bytes of layers that may be sent, None for any number.
     What lets in (a user name with its password, a token), and what makes a connection less
     or more than the usual (`plain_http`, a client certificate, not verifying the registry's)
@@ -154,6 +169,9 @@ class RegistryOptions:
     registry_token: str | None = field(default=None, repr=False)
     retry_times: int = 4
     jobs: int = 4
+    stall_s: float = 60.0
+    if_exists: IfExists = IfExists.REPLACE
+    if_current: str | None = None
     max_upload: int | None = None
 
     @property

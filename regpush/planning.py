@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from regpush import strategies
 from regpush.archive import ArchiveOptions
 from regpush.causes import causes
-from regpush.closure import Closure, Item
+from regpush.closure import Closure, Identity, Item
 from regpush.digest import Descriptor, Digest
 from regpush.errors import UsageError, VerificationError
 from regpush.events import Listener, Note
@@ -18,6 +18,7 @@ from regpush.options import LayerOptions, Reuse
 from regpush.recall import Recalled, recall
 from regpush.reuse import BlobStore, Candidate, PreviousImage
 from regpush.strategies.auto import auto
+from regpush.strategies.memory import first
 from regpush.strategies.plan import Plan, PlanContext, Strategy
 
 _HEADS = 16
@@ -27,12 +28,14 @@ _HEADS = 16
 class Planned:
     """A plan, what its image will carry, and layers that only the past remembers.
 
-    `read`: the manifests that the plan was made from.
+    `early`: made before it was known what the items are, by a strategy that learns. Such a
+    plan rests on no past.
     """
 
     plan: Plan
     learned: Learned | None = None
     earlier: tuple[Candidate, ...] = ()
+    early: bool = False
 
     @property
     def read(self) -> tuple[Digest, ...]:
@@ -41,6 +44,17 @@ class Planned:
         if memory is None:
             return ()
         return (memory.manifest,) if memory.manifest else memory.read
+
+    def once_known(self, identities: Mapping[str, Identity], notify: Listener) -> Planned:
+        """The same when packing has told what items are, by path: now it can be written down."""
+        if not self.early:
+            return self
+        groups = [
+            [replace(one, identity=one.identity or identities.get(one.path)) for one in layer.items]
+            for layer in self.plan.layers
+        ]
+        plan = replace(self.plan, memory=first(groups))
+        return replace(self, plan=plan, learned=Recalled().to_write(plan, notify), early=False)
 
 
 def plan_layers(
@@ -71,7 +85,8 @@ def plan_layers(
     for step in plan.steps:
         notify(Note(message=step))
     learned = recalled.to_write(plan, notify)
-    return Planned(plan=plan, learned=learned, earlier=recalled.earlier)
+    early = plan.memory is None
+    return Planned(plan=plan, learned=learned, earlier=recalled.earlier, early=early)
 
 
 def layout_places(options: LayerOptions) -> list[str]:

@@ -28,7 +28,8 @@ from regpush.registry.client import Access, Client, Repository
 from regpush.reuse import Candidate, by_recipe, remembered
 from regpush.settings import Settings
 from regpush.sources import Stats, resolve
-from regpush.transfer import Wanted
+from regpush.tags import TagRule
+from regpush.transfer import Transfer, Wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Run:
 
     reference: Reference
     tags: tuple[str, ...]
+    rule: TagRule
     options: PushOptions
     settings: Settings
     client: Client
@@ -73,6 +75,10 @@ class Prepared:
     def learned(self) -> Learned | None:
         """What the image will carry for the plan of the next one."""
         return self.planned.learned
+
+    def packed(self, transfer: Transfer, run: Run) -> Prepared:
+        """The same when all layers were packed or found: what the items are is known."""
+        return replace(self, planned=self.planned.once_known(transfer.identities, run.notify))
 
     def tags_of(self, image: Image) -> frozenset[str]:
         """The tags that name exactly `image` already."""

@@ -36,6 +36,7 @@ ORDER = [
     "planning",
     "layers",
     "index",
+    "tags",
     "registry",
     "previous",
     "transfer",

@@ -210,7 +210,12 @@ def app(root):
 
 def test_a_directory_learns_as_well(registry, repository, tmp_path):
     root, to = app(tmp_path / "app"), f"{registry.host}/{repository}"
+    flags = ["--to", to, "--layers", "auto", "--format", "json"]
+    planned = regpush("plan", root, *flags, "--exact").ok()
     first = push(root, to, "--layers", "auto").ok()
+    # Its files were read for the first time while they were sent; the image knows them still.
+    assert first.report["digest"] == planned.report["digest"]
+    assert len(config(f"{to}:latest")["dev.regpush.layout"]["layers"]) == len(first.actions)
     assert push(root, to, "--layers", "auto").ok().report["digest"] == first.report["digest"]
     write(root / "main.js", "2")
     done = push(root, to, "--layers", "auto").ok()

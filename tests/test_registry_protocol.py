@@ -23,9 +23,12 @@ from regpush.registry.challenges import (
 from regpush.registry.protocol import (
     Origin,
     Outcome,
+    Problem,
     authority,
     classify,
     content_length,
+    digests_in,
+    is_tag_conflict,
     next_link,
     parse_problem,
     redirect_location,
@@ -325,6 +328,39 @@ def test_statuses(status: int, code: str, outcome: Outcome) -> None:
 def test_error_bodies(body: bytes, code: str, words: str) -> None:
     problem = parse_problem(body)
     assert (problem.code, problem.words) == (code, words)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", []),
+        (b'{"errors":[{"detail":{"digest":"sha256:%b"}}]}' % EMPTY.encode(), [EMPTY]),
+        (b"lacks sha256:%b, sha256:%b" % (EMPTY.encode(), b"1" * 64), [EMPTY, "1" * 64]),
+        (b"sha256:%b sha256:%b" % (EMPTY.encode(), EMPTY.encode()), [EMPTY]),
+        (b"sha256:%b0" % EMPTY.encode(), []),
+        (b"sha256:" + b"G" * 64, []),
+        (b"sha512:" + b"a" * 128, ["a" * 128]),
+    ],
+)
+def test_digests_that_an_error_names(body: bytes, expected: list[str]) -> None:
+    assert [digest.hex for digest in digests_in(body)] == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words", "expected"),
+    [
+        (400, "TAG_INVALID", "cannot be overwritten because the tag is immutable", True),
+        (400, "MANIFEST_INVALID", "The repository has enabled tag immutability", True),
+        (403, "DENIED", "Tag v1 already exists", True),
+        (412, "PRECONDITION", "", True),
+        (409, "", "", True),
+        (403, "DENIED", "requested access to the resource is denied", False),
+        (400, "MANIFEST_INVALID", "not a manifest", False),
+        (404, "", "immutable", False),
+    ],
+)
+def test_tags_that_are_kept(status: int, code: str, words: str, expected: bool) -> None:
+    assert is_tag_conflict(status, Problem(code, words)) is expected
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from regpush.cli.access import option as _option
 from regpush.errors import UsageError, printable
 from regpush.options import (
     Compression,
+    IfExists,
     ImageOptions,
     LayerOptions,
     PushOptions,
@@ -59,12 +60,27 @@ class Flags(AccessFlags):
         bool,
         _option(_REGISTRY, "Let the image replace one for several platforms.", "--replace-index"),
     ] = False
+    if_exists: Annotated[
+        IfExists,
+        _option(_REGISTRY, "Tags that exist: replace (default), same (an equal image is fine, "
+                "another a conflict), skip, fail.", "--if-exists"),
+    ] = IfExists.REPLACE  # fmt: skip
+    if_current: Annotated[
+        str | None,
+        _option(_REGISTRY, "Move only tags that are new or name this digest.", "--if-current",
+                metavar="DIGEST"),
+    ] = None  # fmt: skip
     check: Annotated[
         bool, _option(_REGISTRY, "Ask for every blob, even of an unchanged image.", "--check")
     ] = False
     retry_times: Annotated[
         int, _option(_REGISTRY, "Further attempts after a failed one (4).", "--retry-times", min=0)
     ] = 4
+    stall_timeout: Annotated[
+        float,
+        _option(_REGISTRY, "Seconds without progress until a request has failed (60).",
+                "--stall-timeout", min=0.1),
+    ] = 60.0  # fmt: skip
     jobs: Annotated[
         int, _option(_REGISTRY, "Layers sent at a time (4).", "-j", "--jobs", min=1, max=64)
     ] = 4
@@ -210,10 +226,13 @@ class Flags(AccessFlags):
                 tags=tuple(self.tag),
                 by_digest=self.by_digest,
                 replace_index=self.replace_index,
+                if_exists=self.if_exists,
+                if_current=self.if_current,
                 check=self.check,
                 retry_times=self.retry_times,
                 jobs=self.jobs,
                 max_upload=None if self.max_upload is None else parse_size(self.max_upload),
+                stall_s=self.stall_timeout,
             ),
             cache=not self.no_cache,
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from regpush.digest import Digest
 from regpush.errors import (
     AuthError,
     RefusedError,
@@ -19,13 +20,15 @@ from regpush.errors import (
 from regpush.registry.auth import Authorizer
 from regpush.registry.challenges import Scope
 from regpush.registry.credentials import Credentials
-from regpush.registry.exchange import STALL_S, Exchange, Reply, Request
+from regpush.registry.exchange import Exchange, Reply, Request
 from regpush.registry.host import Host
+from regpush.registry.pace import Pace
 from regpush.registry.protocol import (
     ERROR_LIMIT,
     Origin,
     Outcome,
     classify,
+    digests_in,
     parse_problem,
     redirect_location,
     retry_after_s,
@@ -35,7 +38,17 @@ from regpush.registry.retry import RetryableError
 from regpush.registry.wire import NoConnectionError, UnansweredError
 
 _HOPS = 10
-_FAREWELL_S = 2.0
+
+
+class MissingBlobsError(TransientError):
+    """A manifest was refused because the registry lacks blobs of it.
+
+    `digests` are those that it named: perhaps none, perhaps others than the manifest's.
+    """
+
+    def __init__(self, message: str, digests: tuple[Digest, ...]) -> None:
+        super().__init__(message)
+        self.digests = digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +67,15 @@ class Call:
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
     limit: int = ERROR_LIMIT
-    read_s: float = STALL_S
+    patience: float = 1.0
     more: Sequence[Scope] = ()
 
 
 class Api:
     """Requests to one repository, or without a `scope` to a registry's root. Thread-safe.
 
-    `farewell` sends what must go out even when everything was cancelled.
+    `farewell` sends what must go out even when everything was cancelled. `pace` is the
+    registry's, and holds for requests to it alone.
     """
 
     def __init__(
@@ -72,6 +86,7 @@ class Api:
         host: Host,
         exchange: Exchange,
         farewell: Exchange,
+        pace: Pace,
         credentials: Callable[[], Credentials | None],
         redactor: Redactor,
     ) -> None:
@@ -80,6 +95,7 @@ class Api:
         self._host = host
         self._exchange = exchange
         self._farewell = farewell
+        self._pace = pace
         self._authorizer = Authorizer(
             name=name,
             scope=scope,
@@ -118,7 +134,7 @@ class Api:
                 body=call.body,
                 body_size=call.body_size,
                 limit=call.limit,
-                read_s=call.read_s,
+                patience=call.patience,
             )
             reply = self._follow(request, call.doing)
             if reply.status != 401 or Origin.of(reply.url) != self.origin:
@@ -160,8 +176,10 @@ class Api:
                 return RetryableError(TransientError(what))
             case Outcome.BAD_DIGEST:
                 return RetryableError(VerificationError(what), once=True)
-            case Outcome.FAILED | Outcome.BLOB_UNKNOWN:
+            case Outcome.FAILED:
                 return TransientError(what)
+            case Outcome.BLOB_UNKNOWN:
+                return MissingBlobsError(what, digests_in(reply.body))
             case Outcome.UNAUTHORIZED:
                 return self._denied(reply)
             case Outcome.TOO_LARGE:
@@ -178,7 +196,6 @@ class Api:
             method="DELETE",
             url=url,
             headers={"Authorization": header} if header else {},
-            read_s=_FAREWELL_S,
         )
         # Whatever is left behind, the registry removes itself in time.
         with suppress(UnansweredError, RegpushError):
@@ -206,7 +223,7 @@ class Api:
             away = Origin.of(request.url) != (home or self.origin)
             allowed = _unauthorised(request) if away else request
             try:
-                reply = self._host.send(allowed)
+                reply = self._host.send(allowed) if away or home else self._paced(allowed)
             except UnansweredError as error:
                 raise RetryableError(self._unreachable(error, request.url, doing)) from error
             location = reply.header("location")
@@ -216,6 +233,16 @@ class Api:
             target = redirect_location(reply.url, location, home or self.origin)
             request = replace(request, url=target)
         raise RefusedError(f"{self.name}: {doing} failed: more than {_HOPS} redirects")
+
+    def _paced(self, request: Request) -> Reply:
+        with self._pace.turn():
+            reply = self._host.send(request)
+        after = reply.header("retry-after")
+        if reply.status == 429 or (reply.status == 503 and after):
+            self._pace.slower(retry_after_s(after, reply.header("date")))
+        elif reply.status < 500:
+            self._pace.well()
+        return reply
 
     def _unreachable(self, error: UnansweredError, url: str, doing: str) -> TransientError:
         host = str(Origin.of(url)).partition("://")[2]

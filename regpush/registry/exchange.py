@@ -21,10 +21,11 @@ from regpush.registry.wire import Transport
 
 CONNECT_S = 10.0
 STALL_S = 60.0
-"""Without a byte sent or received for so long, a request has failed."""
+"""Without progress for so long, a request has failed; `wire` says what progress is."""
 
-COMMIT_S = 300.0
-"""Registries hash and move a large blob before they answer its last request."""
+COMMIT_PATIENCE = 5.0
+"""Registries hash and move a large blob before they answer its last request: so many times
+the usual wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class Request:
 
     `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the
     latter, or None to send it chunked. `limit` is the bytes of a successful reply read at
-    most, `read_s` the seconds to wait for it. `trust` is for https.
+    most, `patience` how many times longer than usual to wait for it. `trust` is for https.
     """
 
     method: str
@@ -42,7 +43,7 @@ class Request:
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
     limit: int = ERROR_LIMIT
-    read_s: float = STALL_S
+    patience: float = 1.0
     trust: Trust = field(default_factory=Trust)
 
 
@@ -84,9 +85,11 @@ class Exchange:
         routes: Routes,
         cancel: Cancellation,
         connect_s: float = CONNECT_S,
+        stall_s: float = STALL_S,
     ) -> None:
         self._cancel = cancel
         self._connect_s = connect_s
+        self._stall_s = stall_s
         self._lock = threading.Lock()
         self.requests = 0
         self._routes = routes
@@ -135,7 +138,8 @@ class Exchange:
             headers["Content-Length"] = str(len(request.body))
         origin = Origin.of(request.url)
         proxy = self._routes.proxy(origin)
-        timeout = httpx.Timeout(STALL_S, connect=self._connect_s, read=request.read_s, pool=None)
+        read_s = self._stall_s * request.patience
+        timeout = httpx.Timeout(self._stall_s, connect=self._connect_s, read=read_s, pool=None)
         try:
             made = self._client.build_request(
                 request.method,
@@ -172,10 +176,10 @@ class Exchange:
 
 
 def _read(reply: httpx.Response, limit: int) -> tuple[bytes, bool]:
-    parts, size = [], 0
+    # Not a list of the parts: a hostile server makes them of a byte each.
+    body = bytearray()
     for part in reply.iter_raw():
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            return b"".join(parts)[:limit], False
-    return b"".join(parts), True
+        body += part
+        if len(body) > limit:
+            return bytes(body[:limit]), False
+    return bytes(body), True

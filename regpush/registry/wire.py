@@ -38,6 +38,19 @@ _IDLE_S = 50.0
 """A connection unused for longer is not used again; load balancers close at 60."""
 
 
+_SLOWEST = 1024
+"""Bytes a second of a reply at least: whoever sends fewer has stalled, however busily."""
+
+_STEP = 64 * 1024
+"""Bytes of a request that must go out within the time-out."""
+
+_REPLY_LIMIT = 32 << 20
+"""Bytes on the connection from one request to the next, all heads included: the largest
+replies that are read whole have 16 MiB, and heads without an end are no reply."""
+
+_HEAD_LIMIT = 128 * 1024
+"""Bytes of a reply's head, the provisional replies before it included."""
+
 _AHEAD_S = 5.0
 """A connection that was opened ahead is used within that time, or not at all."""
 
@@ -304,6 +317,14 @@ def _wait(
             return 0
 
 
+def _end(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(end - time.monotonic(), 0.0)
+
+
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -315,6 +336,9 @@ class _Stream(httpcore.NetworkStream):
         self._cancel = cancel
         self._early = b""
         self._grace_end: float | None = None
+        self._reply_began: float | None = None
+        self._came = 0
+        self._head: bytearray | None = bytearray()
 
     def _check(self) -> None:
         if not self._cancel.cancelled:
@@ -325,9 +349,31 @@ class _Stream(httpcore.NetworkStream):
             self._cancel.check()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._early:
-            early, self._early = self._early[:max_bytes], self._early[max_bytes:]
-            return early
+        """Some bytes, or none at the end. A reply that drips, or does not end, is an error."""
+        came = self._early[:max_bytes] or self._receive(max_bytes, timeout)
+        self._early = self._early[max_bytes:]
+        now = time.monotonic()
+        self._reply_began = self._reply_began or now
+        self._came += len(came)
+        self._watch(came)
+        if timeout is not None and now > self._reply_began + timeout + self._came / _SLOWEST:
+            raise httpcore.ReadTimeout(f"{self._came} bytes of an answer in {timeout:g} s")
+        return came
+
+    def _watch(self, came: bytes) -> None:
+        """Whether this reply still may come to an end: its head soon, all of it at all."""
+        if self._head is not None:
+            self._head += came
+            while (end := self._head.find(b"\r\n\r\n")) >= 0:
+                provisional = self._head[:10] == b"HTTP/1.1 1"
+                del self._head[: end + 4]
+                if not provisional:
+                    self._head = None
+                    break
+        if self._came > (_REPLY_LIMIT if self._head is None else _HEAD_LIMIT):
+            raise httpcore.ReadError("the answer has no end")
+
+    def _receive(self, max_bytes: int, timeout: float | None) -> bytes:
         while True:
             try:
                 return self._sock.recv(max_bytes)
@@ -344,13 +390,15 @@ class _Stream(httpcore.NetworkStream):
         """Send all of `buffer`.
 
         A reply that comes meanwhile is kept for `read`, and WriteError raised, upon which
-        httpcore reads it.
+        httpcore reads it. Where less than `_STEP` goes out within `timeout`, it is WriteTimeout.
         """
+        self._reply_began, self._came, self._head = None, 0, bytearray()
         left = memoryview(buffer)
+        mark, end = len(left), _end(timeout)
         while left:
-            ready = _wait(self._sock, select.POLLIN | select.POLLOUT, timeout, self._check)
-            if not ready:
-                raise httpcore.WriteTimeout(f"nothing could be sent for {timeout:g} s")
+            ready = _wait(self._sock, select.POLLIN | select.POLLOUT, _left(end), self._check)
+            if not ready or _left(end) == 0:
+                raise httpcore.WriteTimeout(f"sending made no progress for {timeout:g} s")
             if ready & ~select.POLLOUT:
                 self._listen()
             try:
@@ -360,6 +408,8 @@ class _Stream(httpcore.NetworkStream):
             except OSError as error:
                 check_alert(error)
                 raise httpcore.WriteError(_words(error)) from error
+            if mark - len(left) >= _STEP:
+                mark, end = len(left), _end(timeout)
 
     def _listen(self) -> None:
         # Over TLS what came may be no more than a session ticket, which recv swallows.
@@ -371,7 +421,8 @@ class _Stream(httpcore.NetworkStream):
             check_alert(error)
             raise httpcore.WriteError(_words(error)) from error
         self._early += came
-        if self._early.rpartition(b"HTTP/1.1 ")[2][:1] != b"1":  # 100 Continue: by all means
+        provisional = self._early.rpartition(b"HTTP/1.1 ")[2][:1] == b"1"
+        if not provisional or len(self._early) > _STEP:  # 100 Continue: by all means, but once
             raise httpcore.WriteError("the registry answered before it had everything")
 
     def close(self) -> None:
