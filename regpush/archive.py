@@ -8,7 +8,6 @@ these bytes needs a new `RECIPE_VERSION`.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import os
 import struct
@@ -20,7 +19,7 @@ from functools import cache
 from typing import Any
 
 from regpush.closure import Identity, Item, Role, Scheme
-from regpush.entry import HEAD, Entry, Kind, OnDisk, Profile, TreeHash
+from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError, printable
 from regpush.filesystem import GuardedFile, open_ahead, read_whole
 
@@ -128,18 +127,16 @@ def _written(
         elif isinstance(content := entry.content, bytes):
             yield from page.put(head + content + _padding(len(content)))
             if tree:
-                tree.add(entry, hashlib.sha256(content).digest())
+                tree.add(entry, ContentHash(content).digest())
         elif page.has_room(len(head) + entry.size + _ROOM):
-            page.write(head)
-            view = page.take(entry.size)
+            view = page.member(head, entry.size)
             read_whole(entry, content, fd, view)
-            page.write(_padding(entry.size))
             if look:
                 look(entry, bytes(view[:HEAD]))
             if tree:
-                tree.add(entry, hashlib.sha256(view).digest())
+                tree.add(entry, ContentHash(view).digest())
         else:
-            digest = hashlib.sha256() if tree else None
+            digest = ContentHash() if tree else None
             with GuardedFile(entry, content, fd) as file:
                 yield from page.put(head)
                 if look:
@@ -199,6 +196,16 @@ class _Page:
         """Write `data`, for which there must be room."""
         self.take(len(data))[:] = data
 
+    def member(self, head: bytes, size: int) -> memoryview:
+        """Write a member but for its content; the room for that. There must be room for all."""
+        block = self._block
+        start = self.used + len(head)
+        end = start + size
+        block[self.used : start] = head
+        self.used = end + -size % _ROOM
+        block[end : self.used] = _ZEROS[: self.used - end]
+        return block[start:end]
+
     def turn(self) -> Generator[int, memoryview, None]:
         """Hand the block out and go on with the next."""
         self._block = yield self.used
@@ -230,8 +237,36 @@ def _members(
     trees.extend((item, _hash_of_parents(item)) for item in items if item.scheme is Scheme.TREE)
     opened = [_opened(item, tree) for item, tree in trees]
     above: Iterator[_Member] = ((parent, None, None) for parent in parents)
-    # Stable: of members that compare equal, the earlier iterable's comes first.
-    return heapq.merge(_store_items(items), *opened, above, key=_sort_key)
+    return _merged([_store_items(items), *opened, above])
+
+
+def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
+    """All members by path; of equal paths that of the earlier stream comes first.
+
+    As `heapq.merge`, for streams of which few overlap: a layer may hold hundreds of items, but
+    nearly always the next member is the same item's.
+    """
+    heads = [
+        (first[0].path, number, first, stream)
+        for number, stream in enumerate(streams)
+        if (first := next(stream, None))
+    ]
+    heads.sort(reverse=True)  # numbers differ, so nothing beyond them is compared
+    begun: list[tuple[bytes, int, _Member, Iterator[_Member]]] = []
+    while heads or begun:
+        if heads and (not begun or heads[-1] < begun[0]):
+            heapq.heappush(begun, heads.pop())
+            continue
+        _, number, member, stream = heapq.heappop(begun)
+        yield member
+        limits = [*begun[:1], *heads[-1:]]
+        limit = min(limits)[:2] if limits else None
+        for member in stream:
+            path = member[0].path
+            if limit is not None and (path, number) > limit:
+                heapq.heappush(begun, (path, number, member, stream))
+                break
+            yield member
 
 
 def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
@@ -276,10 +311,6 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
 def _opened(item: Item, tree: TreeHash | None) -> Iterator[_Member]:
     look = item.look
     return ((entry, tree, look) for entry in item.entries())
-
-
-def _sort_key(member: _Member) -> bytes:
-    return member[0].path
 
 
 def _parents(items: Sequence[Item]) -> list[Entry]:

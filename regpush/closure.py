@@ -24,7 +24,7 @@ class Scheme(Enum):
     """
 
     NAR = "nar"
-    TREE = "tree"
+    TREE = "tree-blake3"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,7 +78,7 @@ class Item:
     called any number of times and from any thread, gives the same sorted entries each
     time, and raises SourceError when that cannot be. `look`: called, from any thread, with
     each file that is read and its first bytes, before they go anywhere; may raise. `stamp`:
-    tells it from what was listed, where something was. Nothing else touches the item, and it
+    what listing it said, where it was listed. Nothing else touches the item, and it
     need not exist on this machine until it is opened.
     """
 
@@ -92,7 +92,7 @@ class Item:
     parents: tuple[Entry, ...] = ()
     role: Role = Role.ORDINARY
     look: Callable[[Entry, bytes], None] | None = field(default=None, compare=False, repr=False)
-    stamp: Callable[[], Stamp] | None = field(default=None, compare=False, repr=False)
+    stamp: Stamp | None = field(default=None, compare=False, repr=False)
 
     @property
     def scheme(self) -> Scheme:

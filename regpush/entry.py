@@ -12,6 +12,8 @@ import hashlib
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
+from blake3 import blake3
+
 from regpush.digest import Digest
 
 
@@ -78,8 +80,14 @@ class Entry(NamedTuple):
     content: Content = b""
 
 
+# What a file holds is hashed to be found again, by nobody but us: so by what is three times
+# faster than sha256 where processors help that, and ten times where they do not.
+ContentHash = blake3
+"""The hash of a file's content in identities; 32 bytes."""
+
+
 class TreeHash:
-    """sha256 over a sequence of entries and the sha256 of each file's content.
+    """sha256 over a sequence of entries and the digest of each file's content.
 
     Injective: every field is either of a fixed alphabet or preceded by its length.
     Feed entries in archive order.
@@ -88,14 +96,14 @@ class TreeHash:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
-    def add(self, entry: Entry, content_sha256: bytes = b"") -> None:
-        """Take in `entry`; `content_sha256` is the raw digest (32 bytes) of a file's content."""
+    def add(self, entry: Entry, content: bytes = b"") -> None:
+        """Take in `entry`; `content` is the `ContentHash` digest (32 bytes) of a file's content."""
         path, kind, mode, uid, gid, size, link, xattrs, _ = entry
         head = b"%b %o %d %d %d %d %d %d\n" % (
             _LETTERS[kind], mode, uid, gid, size, len(path), len(link), len(xattrs)
         )  # fmt: skip
         attributes = b"".join(b"%d %d\n%b%b" % (len(n), len(v), n, v) for n, v in xattrs)
-        self._hash.update(head + path + link + attributes + content_sha256)
+        self._hash.update(head + path + link + attributes + content)
 
     def digest(self) -> Digest:
         """The digest of everything added so far."""

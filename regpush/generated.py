@@ -5,12 +5,11 @@ It shares the top layer with the app. Essentials of store images will join it he
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections.abc import Collection, Iterable, Iterator
 
 from regpush.closure import Closure, Identity, Item, Role, Scheme
-from regpush.entry import Entry, Kind, TreeHash
+from regpush.entry import ContentHash, Entry, Kind, TreeHash
 from regpush.errors import UsageError, printable
 
 _TMP = "/tmp"  # noqa: S108  a path in the image, not on this machine
@@ -45,7 +44,7 @@ def customisation(
     for entry in (*parents, *ordered):
         content = entry.content if isinstance(entry.content, bytes) else b""
         is_file = entry.kind is Kind.FILE
-        tree.add(entry, hashlib.sha256(content).digest() if is_file else b"")
+        tree.add(entry, ContentHash(content).digest() if is_file else b"")
 
     def opened() -> Iterator[Entry]:
         return iter(ordered)
@@ -87,6 +86,7 @@ def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
 
 def _check_room(entries: dict[bytes, Entry], closure: Closure) -> None:
     """Every generated path must be free: no item's, above none, below no file and no link."""
+    top = closure.roots[0].strip("/").encode("utf-8", "surrogateescape") if closure.roots else b""
     for path, entry in entries.items():
         for other in entries:
             if other != path and _within(other, path) and entry.kind is Kind.SYMLINK:
@@ -95,7 +95,9 @@ def _check_room(entries: dict[bytes, Entry], closure: Closure) -> None:
             own = item.path.strip("/").encode("utf-8", "surrogateescape")
             if entry.kind is Kind.SYMLINK and _within(own, path):
                 raise _in_the_way(path, item.path)
-            if _within(path, own) or not own:
+            # A part of a directory's own code may lie anywhere in it.
+            home = top if item.role is Role.OWN else own
+            if _within(path, home) or not home:
                 _check_inside(path, item)
 
 

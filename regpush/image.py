@@ -23,6 +23,10 @@ SIZE = "dev.regpush.size"
 """Layer annotation: uncompressed bytes."""
 RECIPE_VERSION = "dev.regpush.recipe-version"
 """Manifest annotation: the version that all recipes of the image were computed by."""
+LAYOUT = "dev.regpush.layout"
+"""Config field: what the image remembers for the plan of the next (`layout`)."""
+LAYOUT_FROM = "dev.regpush.layout-from"
+"""Manifest annotation: digests of the manifests that the plan of the image looked at."""
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
 
@@ -84,6 +88,14 @@ class Layer:
     uncompressed_size: int | None = None
     items: tuple[str, ...] = ()
     recipe: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a strategy that learns leaves in an image: see `LAYOUT` and `LAYOUT_FROM`."""
+
+    layout: Mapping[str, Any]
+    read: tuple[Digest, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +235,7 @@ def build(
     *,
     recipe_version: int,
     base: Image | None = None,
+    learned: Learned | None = None,
 ) -> Image:
     """Put an image together: `layers`, bottom first, on those of `base`.
 
@@ -249,9 +262,13 @@ def build(
                 "diff_ids": [str(layer.diff_id) for layer in (*below, *layers)],
             },
             "history": [*(inherited.get("history") or []), *history],
+            **({LAYOUT: learned.layout} if learned else {}),
         }
     )
-    annotations = {RECIPE_VERSION: str(recipe_version), **dict(options.annotations)}
+    annotations = {RECIPE_VERSION: str(recipe_version)}
+    if learned and learned.read:
+        annotations[LAYOUT_FROM] = " ".join(map(str, learned.read))
+    annotations |= dict(options.annotations)
     if options.created is not None:
         annotations.setdefault("org.opencontainers.image.created", created)
     manifest = _canonical(

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from regpush.digest import INDEXES, Descriptor
-from regpush.errors import RefusedError, UsageError
+from regpush import layout
+from regpush.digest import INDEXES, Descriptor, Digest
+from regpush.errors import RefusedError, UsageError, VerificationError
+from regpush.events import Listener, Note
 from regpush.image import Image, Platform, child_for, children, parse_manifest
+from regpush.previous import natural
 from regpush.reference import Reference
 from regpush.registry.client import Repository
 
@@ -20,6 +23,11 @@ class Inspection:
 
     reference: Reference
     image: Image
+
+    @property
+    def created(self) -> str:
+        """The date in the config, as it stands there; empty where there is none."""
+        return str(json.loads(self.image.config).get("created") or "")
 
     def to_json(self) -> Mapping[str, Any]:
         """Digest, platform, run configuration and layers, bottom first."""
@@ -76,3 +84,26 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
     return Inspection(
         reference=reference, image=Image.parse(manifest.data, repository.get_blob(config))
     )
+
+
+def inspect_all(
+    reference: Reference, repository: Repository, platform: Platform | None, notify: Listener
+) -> list[Inspection]:
+    """The images of all tags of a repository, none twice, by date; what is none is a note.
+
+    Of images of one date, as reproducible ones are, the order is that of their history,
+    where they carry one, then that of their tags, in which 1.10 comes after 1.9.
+    """
+    found: dict[Digest, tuple[tuple[str, int, list[tuple[int, int, str]]], Inspection]] = {}
+    for tag in sorted(repository.list_tags(), key=natural):
+        if tag.startswith(("sha256-", "sha512-")):
+            continue  # referrers and signatures
+        try:
+            one = inspect(reference.with_tag(tag), repository, platform)
+            carried = layout.read(one.image)
+        except (RefusedError, UsageError, VerificationError) as error:
+            notify(Note(message=f"{tag} is left out: {error}"))
+            continue
+        serial = carried.memory.own.serial if carried else 0
+        found.setdefault(one.image.descriptor.digest, ((one.created, serial, natural(tag)), one))
+    return [one for _, one in sorted(found.values(), key=lambda pair: pair[0])]

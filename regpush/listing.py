@@ -25,7 +25,12 @@ from regpush.filesystem import unreadable
 _ROW = struct.Struct("=QqqqQIIII")
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 _NO_LINKS: Mapping[bytes, bytes] = {}
-_ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
+
+ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
+"""Paths, as names by the folder they are in; the root of a tree has no name."""
+
+NOTHING: ByFolder = {}
+ROOT: ByFolder = {b"": (b"",)}
 
 LeaveOut: TypeAlias = Callable[[bytes, Mapping[bytes, "os.DirEntry[bytes]"]], Collection[bytes]]
 """Given a folder's path and what is in it by name: the names that stay out, and all below."""
@@ -113,34 +118,32 @@ class Listing:
         """Where `path` is on this machine."""
         return self.root + b"/" + path if path else self.root
 
-    def select(self, tops: Collection[bytes], stop_at: Collection[bytes] = ()) -> Iterator[Names]:
+    def select(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
         """`tops` and all below but `stop_at` and what is below that, a folder at a time."""
-        stops = _by_folder(stop_at)
-        for top in tops:
-            folder, _, name = top.rpartition(b"/")
-            link = self._link(top)
-            yield Names(folder, (name,), self._row(top), {name: link} if link else _NO_LINKS)
-            pending = [top] if top in self.folders else []
-            while pending:
-                path = pending.pop()
-                yield self._kept(path, stops)
-                pending += self._folders(path, stops)
+        yield from self._tops(tops)
+        yield from self.below(tops, stop_at)
+
+    def below(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
+        """The same without `tops` themselves; a folder comes before those in it."""
+        pending = self._opened(tops)
+        while pending:
+            path = pending.pop()
+            yield self._kept(path, stop_at)
+            pending += self._folders(path, stop_at)
 
     def entries(
-        self,
-        at: bytes,
-        profile: Profile,
-        tops: Sequence[bytes] = (b"",),
-        stop_at: Collection[bytes] = (),
+        self, at: bytes, profile: Profile, tops: ByFolder = ROOT, stop_at: ByFolder = NOTHING
     ) -> Iterator[Entry]:
         """What `select` selects, as entries under the image path `at`, in archive order.
 
         With `at` empty the root itself gives no entry: it is the image's root. Raises
         SourceError where extended attributes cannot be read.
         """
-        stops = _by_folder(stop_at)
-        steps: Iterable[_Step] = chain.from_iterable(self._ordered(top, stops) for top in tops)
-        if len(tops) > 1:
+        above = (step for selected in self._tops(tops) for step in _steps(selected))
+        opened = self._opened(tops)
+        below = (step for top in opened for step in self._ordered(top, stop_at))
+        steps: Iterable[_Step] = chain(above, below)
+        if sum(map(len, tops.values())) > 1:
             steps = sorted(steps, key=itemgetter(0))
         make = _Maker(at, profile, self.xattrs)
         for path, row, link in steps:
@@ -148,27 +151,43 @@ class Listing:
                 yield make.entry(self.on_disk(path), make.in_image(path), row, link)
 
     def mode(self, path: bytes) -> int:
-        """The st_mode of `path`."""
-        return next(Row.unpack(self._row(path))).mode
+        """The st_mode of `path`, which is not the root."""
+        folder, _, name = path.rpartition(b"/")
+        return next(Row.unpack(self._row(folder, name))).mode
 
     def directory(self, path: bytes, at: bytes, profile: Profile) -> Entry:
         """The entry of the directory `path` alone, at the image path `at`."""
         (row,) = Row.unpack(self.folders[path].row)
         return _Maker(at, profile, self.xattrs).entry(self.on_disk(path), at, row, b"")
 
-    def _row(self, path: bytes) -> bytes:
-        if not path:
-            return self.row
-        above, _, name = path.rpartition(b"/")
-        folder = self.folders[above]
-        index = bisect.bisect_left(folder.names, name) * _ROW.size
-        return folder.rows[index : index + _ROW.size]
+    def _tops(self, tops: ByFolder) -> Iterator[Names]:
+        for folder, unsorted in sorted(tops.items()):
+            names = sorted(unsorted)
+            rows = b"".join([self._row(folder, name) for name in names])
+            links = self.folders[folder].links if self.folders else {b"": self.link}
+            chosen = {name: links[name] for name in names if name in links} if links else links
+            yield Names(folder, names, rows, chosen)
 
-    def _kept(self, path: bytes, stops: _ByFolder) -> Names:
+    def _opened(self, tops: ByFolder) -> list[bytes]:
+        """Those of `tops` that are folders."""
+        opened: list[bytes] = []
+        for folder, names in tops.items() if self.folders else ():
+            folders = {b"", *self.folders[folder].folders}
+            opened += [join(folder, name) for name in names if name in folders]
+        return opened
+
+    def _row(self, folder: bytes, name: bytes) -> bytes:
+        if not name:
+            return self.row
+        found = self.folders[folder]
+        index = bisect.bisect_left(found.names, name) * _ROW.size
+        return found.rows[index : index + _ROW.size]
+
+    def _kept(self, path: bytes, stop_at: ByFolder) -> Names:
         folder = self.folders[path]
-        if path not in stops:
+        if path not in stop_at:
             return Names(path, folder.names, folder.rows, folder.links)
-        stop = stops[path]
+        stop = stop_at[path]
         rows = zip(folder.names, _cut(folder.rows), strict=True)
         return Names(
             path,
@@ -177,47 +196,41 @@ class Listing:
             {name: link for name, link in folder.links.items() if name not in stop},
         )
 
-    def _folders(self, path: bytes, stops: _ByFolder) -> list[bytes]:
-        stop = stops.get(path, ())
+    def _folders(self, path: bytes, stop_at: ByFolder) -> list[bytes]:
+        stop = stop_at.get(path, ())
         return [join(path, name) for name in self.folders[path].folders if name not in stop]
 
-    def _ordered(self, top: bytes, stops: _ByFolder) -> Iterator[_Step]:
-        (row,) = Row.unpack(self._row(top))
-        yield _Step(top, row, self._link(top))
-        open_folders = [self._steps(top, stops)] if top in self.folders else []
+    def _ordered(self, top: bytes, stop_at: ByFolder) -> Iterator[_Step]:
+        """What is below the folder `top`, in archive order."""
+        open_folders = [self._mixed(top, stop_at)]
         while open_folders:
             for step in open_folders[-1]:
                 if isinstance(step, bytes):
-                    open_folders.append(self._steps(step, stops))
+                    open_folders.append(self._mixed(step, stop_at))
                     break
                 yield step
             else:
                 open_folders.pop()
 
-    def _steps(self, path: bytes, stops: _ByFolder) -> Iterator[_Step | bytes]:
+    def _mixed(self, path: bytes, stop_at: ByFolder) -> Iterator[_Step | bytes]:
         """What is in the folder `path`, in archive order; a bare path is a folder to open.
 
         A folder's content comes where its name with a slash does: after `a-b`, say, for `a`.
         """
-        prefix = path + b"/" if path else b""
-        kept = self._kept(path, stops)
-        found: Iterable[tuple[bytes, Row | None]] = zip(
-            kept.names, Row.unpack(kept.rows), strict=True
-        )
-        if folders := self._folders(path, stops):
-            opened = ((folder[len(prefix) :] + b"/", None) for folder in folders)
-            found = sorted(chain(found, opened), key=itemgetter(0))
-        for name, row in found:
-            if row is None:
-                yield prefix + name[:-1]
-            else:
-                yield _Step(prefix + name, row, kept.links.get(name, b""))
+        steps = _steps(self._kept(path, stop_at))
+        folders = self._folders(path, stop_at)
+        if not folders:
+            return steps
+        keyed: list[tuple[bytes, _Step | bytes]] = [(step.path, step) for step in steps]
+        keyed += [(folder + b"/", folder) for folder in folders]
+        return (step for _, step in sorted(keyed, key=itemgetter(0)))
 
-    def _link(self, path: bytes) -> bytes:
-        if not path:
-            return self.link
-        folder, _, name = path.rpartition(b"/")
-        return self.folders[folder].links.get(name, b"")
+
+def _steps(selected: Names) -> Iterator[_Step]:
+    prefix = selected.folder + b"/" if selected.folder else b""
+    rows = Row.unpack(selected.rows)
+    for name, row in zip(selected.names, rows, strict=True):
+        yield _Step(prefix + name, row, selected.links.get(name, b""))
 
 
 def scan(root: bytes, *, leave_out: LeaveOut | None = None, xattrs: bool = False) -> Listing:
@@ -263,6 +276,24 @@ def size(selected: Iterable[Names], profile: Profile) -> int:
     return total + sum(linked.values())
 
 
+def by_folder(paths: Iterable[bytes]) -> ByFolder:
+    """`paths` as the names in each folder."""
+    found: dict[bytes, set[bytes]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition(b"/")
+        found.setdefault(folder, set()).add(name)
+    return found
+
+
+def merged(several: Iterable[ByFolder]) -> ByFolder:
+    """All paths of `several`."""
+    found: dict[bytes, set[bytes]] = {}
+    for paths in several:
+        for folder, names in paths.items():
+            found.setdefault(folder, set()).update(names)
+    return found
+
+
 def join(*parts: bytes) -> bytes:
     """Relative paths put together; empty ones vanish."""
     return b"/".join(part for part in parts if part)
@@ -283,11 +314,12 @@ def _scan(
             del found[name]
         for name in sorted(found):
             status = found[name].stat(follow_symlinks=False)
-            kind = _kind(found[name].path, status.st_mode)
-            if kind is Kind.DIRECTORY:
-                folders.append(name)
-            elif kind is Kind.SYMLINK:
-                links[name] = os.readlink(found[name].path)
+            if not stat.S_ISREG(status.st_mode):
+                kind = _kind(found[name].path, status.st_mode)
+                if kind is Kind.DIRECTORY:
+                    folders.append(name)
+                else:
+                    links[name] = os.readlink(found[name].path)
             if name.startswith(b".wh."):
                 raise SourceError(
                     f"{printable(found[name].path)}: names beginning '.wh.' mark deletions in "
@@ -334,15 +366,6 @@ def _pack(status: os.stat_result, xattrs: bool) -> bytes:
 
 def _cut(rows: bytes) -> Iterator[bytes]:
     return (rows[start : start + _ROW.size] for start in range(0, len(rows), _ROW.size))
-
-
-def _by_folder(paths: Collection[bytes]) -> dict[bytes, set[bytes]]:
-    """Names by the folder they are in."""
-    found: dict[bytes, set[bytes]] = {}
-    for path in paths:
-        folder, _, name = path.rpartition(b"/")
-        found.setdefault(folder, set()).add(name)
-    return found
 
 
 class _Maker:

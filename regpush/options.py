@@ -8,7 +8,7 @@ says stands in `settings.Settings`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from regpush.entry import Profile
@@ -105,7 +105,8 @@ class LayerOptions:
     """How items become layers.
 
     `compression` None is the default one, which accepts whatever a reusable layer was
-    compressed with. `reuse_from`: references of images to reuse layers of.
+    compressed with. `reuse_from`: references of images to reuse layers of. `layout_from`:
+    digests of manifests in the repository; a strategy that learns then looks at these alone.
     """
 
     strategy: str = "stable"
@@ -113,6 +114,7 @@ class LayerOptions:
     compression: Compression | None = None
     reuse: Reuse = Reuse.RECIPE
     reuse_from: tuple[str, ...] = ()
+    layout_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,10 @@ class RegistryOptions:
     after the first. `check`: HEAD every blob even where the image is known to be there.
     `stall_s`: seconds without progress after which a request has failed. `if_exists` and
     `if_current`: which tags may be moved; the latter is a digest.
+    `max_upload`: bytes of layers that may be sent, None for any number.
+    What lets in (a user name with its password, a token), and what makes a connection less
+    or more than the usual (`plain_http`, a client certificate, not verifying the registry's)
+    is for the destination alone; `ca_file` and `authfile` are for every registry.
     """
 
     tags: tuple[str, ...] = ()
@@ -153,14 +159,34 @@ class RegistryOptions:
     replace_index: bool = False
     check: bool = False
     plain_http: bool = False
+    insecure_skip_tls_verify: bool = False
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    authfile: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    registry_token: str | None = field(default=None, repr=False)
     retry_times: int = 4
     jobs: int = 4
     stall_s: float = 60.0
     if_exists: IfExists = IfExists.REPLACE
     if_current: str | None = None
+    max_upload: int | None = None
+
+    @property
+    def elsewhere(self) -> RegistryOptions:
+        """The same for a registry that is not the destination."""
+        return replace(
+            self,
+            plain_http=False,
+            insecure_skip_tls_verify=False,
+            cert_file=None,
+            key_file=None,
+            username=None,
+            password=None,
+            registry_token=None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from regpush.archive import RECIPE_VERSION
+from regpush.budget import check_budget
 from regpush.cancel import Cancellation
+from regpush.closure import Identity
+from regpush.comparison import Comparison, with_target
 from regpush.digest import OCI_MANIFEST, Digest
-from regpush.errors import SourceError
+from regpush.errors import SourceError, UsageError
 from regpush.events import Action, Listener, Note, Warned, ignore
 from regpush.image import Image, Layer, build, check_options
 from regpush.index import Index
@@ -65,7 +68,9 @@ def push(
     """Put `target` into the registry as the image `to` and let its tags name it.
 
     `settings` are by default what the environment says. Raises a RegpushError; no tag was
-    moved then, unless the error is about the tags themselves, which are moved last.
+    moved then, unless the error is about the tags themselves, which are moved last. With
+    `max_upload` a push packs and hashes what it would send first, and raises
+    BudgetExceededError before it has sent anything.
     """
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run, Identify.WHERE_USEFUL)
@@ -73,18 +78,23 @@ def push(
         run.rule.admit(run.repository.name, held)
         if run.rule.skips(held):
             return _skipped(prepared, held, run)
+        identities: dict[str, Identity] = {}
         placed = _unchanged(prepared, run)
         if placed:
             image, new = _build([one.layer for one in placed], prepared), False
         else:
             with (
-                _transfer(prepared, run, run.repository) as transfer,
+                _transfer(prepared, run, run.repository, identities) as transfer,
                 _learning(prepared, run, transfer),
             ):
+                if run.options.registry.max_upload is not None:
+                    check_budget(_foreseen(prepared, run), run.options.registry.max_upload)
                 placed, (image, new) = place_layers(
-                    prepared.wanted, transfer, lambda layers: _assemble(layers, prepared, run)
+                    prepared.wanted,
+                    transfer,
+                    lambda layers: _assemble(layers, prepared.packed(transfer, run), run),
                 )
-        placed, image, tagged = _publish(placed, image, new, prepared, held, run)
+        placed, image, tagged = _publish(placed, image, new, prepared, identities, held, run)
         # Only what this run made itself: what it reused is the word of others, and stays there.
         made = [one.layer for one in placed if one.action is Action.UPLOADED]
         run.index.remember(made, run.repository.name)
@@ -104,7 +114,8 @@ def plan(
     """What `push` would do, without sending anything.
 
     Layers that would be uploaded have estimated sizes and no digests; with `exact` they are
-    packed to find out. Raises as `push` does.
+    packed to find out. Raises as `push` does, but leaves it to the caller to compare what
+    would be sent with `max_upload`.
     """
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run, Identify.ALWAYS)
@@ -113,9 +124,7 @@ def plan(
         if not placed:
             placed = find_layers(prepared.wanted, store, run.cancel)
         if exact:
-            with _transfer(prepared, run, store) as transfer:
-                pairs = zip(placed, prepared.wanted, strict=True)
-                placed = [one or _packed(wanted, transfer) for one, wanted in pairs]
+            placed = [*_exactly(placed, prepared, run, store)]
         known = [one for one in placed if one]
         if len(known) < len(placed):
             return _result(None, prepared, placed, run, Tense.PLANNED)
@@ -136,6 +145,7 @@ def _publish(
     image: Image,
     new: bool,
     prepared: Prepared,
+    identities: dict[str, Identity],
     held: Mapping[str, Digest | None],
     run: Run,
 ) -> tuple[list[Placed], Image, Tagged]:
@@ -157,13 +167,18 @@ def _publish(
         except MissingBlobsError as error:
             if not heals_left:
                 raise
-            placed, image = _heal(error, placed, image, prepared, run)
+            placed, image = _heal(error, placed, image, prepared, identities, run)
             new = True
     raise AssertionError  # the last turn of the loop returns or raises
 
 
 def _heal(
-    error: MissingBlobsError, placed: list[Placed], image: Image, prepared: Prepared, run: Run
+    error: MissingBlobsError,
+    placed: list[Placed],
+    image: Image,
+    prepared: Prepared,
+    identities: dict[str, Identity],
+    run: Run,
 ) -> tuple[list[Placed], Image]:
     """Send again what the registry says it lacks, or if it names nothing, what it has not got."""
     blobs = [one.layer.descriptor for one in placed] + [image.config_descriptor]
@@ -172,9 +187,9 @@ def _heal(
         lost = {blob.digest for blob in blobs if not run.repository.has_blob(blob)}
     lost = lost or {blob.digest for blob in blobs}
     run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
-    with _transfer(prepared, run, run.repository) as transfer:
+    with _transfer(prepared, run, run.repository, identities) as transfer:
         placed = send_again(prepared.wanted, placed, lost, transfer)
-    image = _build([one.layer for one in placed], prepared)
+        image = _build([one.layer for one in placed], prepared.packed(transfer, run))
     send_config(image, run.repository)
     return placed, image
 
@@ -196,6 +211,38 @@ def _skipped(prepared: Prepared, held: Mapping[str, Digest | None], run: Run) ->
         requests=run.client.requests,
         seconds=time.monotonic() - run.started,
     )
+
+
+def explain(
+    target: str,
+    *,
+    old: str,
+    options: PushOptions | None = None,
+    settings: Settings | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+) -> Comparison:
+    """What a push of `target` beside the image `old` would send, and which items make it.
+
+    Sends nothing. Raises as `plan` does, and UsageError where there is no image `old`.
+    """
+    options = options or PushOptions()
+    reference = Reference.parse(old)
+    layers = replace(options.layers, reuse_from=(old, *options.layers.reuse_from))
+    to = str(reference.with_tag(reference.tag or "latest"))
+    with _run(to, replace(options, layers=layers), settings, notify, cancel) as run:
+        prepared = prepare(target, run, Identify.ALWAYS)
+        named = f"{reference.name}@{reference.digest}" if reference.digest else to
+        images = [one.image for one in prepared.past.images if one.name == named]
+        if not images:
+            raise UsageError(f"no such image: {old}")
+        placed = find_layers(prepared.wanted, DryRun(run.repository, run.beside), run.cancel)
+        return with_target(
+            [wanted.source.planned for wanted in prepared.wanted],
+            [number for number, one in enumerate(placed) if one is None],
+            images[0],
+            prepared.wanted[0].source.archive,
+        )
 
 
 @contextmanager
@@ -290,7 +337,9 @@ def _of_image(name: str, wanted: Wanted) -> Placed | None:
 
 
 @contextmanager
-def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transfer]:
+def _transfer(
+    prepared: Prepared, run: Run, store: BlobStore, identities: dict[str, Identity]
+) -> Iterator[Transfer]:
     layers, images = run.options.layers, prepared.past.images
     derived = layers.reuse is Reuse.CONTENT or (
         layers.reuse is Reuse.RECIPE and lacks_recipes(images)
@@ -305,14 +354,34 @@ def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transf
             packer=packer,
             slots=threading.Semaphore(run.options.registry.jobs),
             spool=Spool(),
-            identities={},
+            identities=identities,
             notify=run.notify,
             cancel=run.cancel,
         )
 
 
 def _build(layers: Sequence[Layer], prepared: Prepared) -> Image:
-    return build(layers, prepared.image_options, prepared.platform, recipe_version=RECIPE_VERSION)
+    return build(
+        layers,
+        prepared.image_options,
+        prepared.platform,
+        recipe_version=RECIPE_VERSION,
+        learned=prepared.learned,
+    )
+
+
+def _foreseen(prepared: Prepared, run: Run) -> Sequence[Placed]:
+    """What will become of each layer: packs and hashes what would be sent, and sends nothing."""
+    store = DryRun(run.repository, run.beside)
+    return _exactly(find_layers(prepared.wanted, store, run.cancel), prepared, run, store)
+
+
+def _exactly(
+    placed: Sequence[Placed | None], prepared: Prepared, run: Run, store: BlobStore
+) -> Sequence[Placed]:
+    with _transfer(prepared, run, store, {}) as transfer:
+        pairs = zip(placed, prepared.wanted, strict=True)
+        return [one or _packed(wanted, transfer) for one, wanted in pairs]
 
 
 def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
@@ -357,6 +426,8 @@ def _result(
         requests=run.client.requests,
         seconds=time.monotonic() - run.started,
         tense=tense,
+        steps=prepared.planned.plan.steps,
+        layout_from=prepared.planned.read,
     )
 
 

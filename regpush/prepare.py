@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform as machine
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -17,19 +17,19 @@ from regpush.digest import INDEXES
 from regpush.errors import CancelledError, TagConflictError, UsageError, printable
 from regpush.events import LayersPlanned, Listener
 from regpush.generated import customisation
-from regpush.image import Image, Platform
+from regpush.image import Image, Learned, Platform
 from regpush.index import Index
 from regpush.layers import LayerSource
 from regpush.options import Compression, ImageOptions, PushOptions, Reuse
+from regpush.planning import Planned, layout_places, plan_layers, reasons
 from regpush.previous import Past, look_at_tags, look_back
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
-from regpush.reuse import Candidate, by_recipe
+from regpush.reuse import Candidate, by_recipe, remembered
 from regpush.settings import Settings
 from regpush.sources import Stats, resolve
-from regpush.strategies.plan import PlanContext
 from regpush.tags import TagRule
-from regpush.transfer import Wanted
+from regpush.transfer import Transfer, Wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,17 @@ class Prepared:
     platform: Platform
     closure: Closure
     past: Past
+    planned: Planned
     wanted: tuple[Wanted, ...]
+
+    @property
+    def learned(self) -> Learned | None:
+        """What the image will carry for the plan of the next one."""
+        return self.planned.learned
+
+    def packed(self, transfer: Transfer, run: Run) -> Prepared:
+        """The same when all layers were packed or found: what the items are is known."""
+        return replace(self, planned=self.planned.once_known(transfer.identities, run.notify))
 
     def tags_of(self, image: Image) -> frozenset[str]:
         """The tags that name exactly `image` already."""
@@ -117,8 +127,9 @@ def prepare(target: str, run: Run, identify: Identify) -> Prepared:
     TagConflictError where a tag holds an image for several platforms.
     """
     options = run.options
-    strategies.check(options.layers.strategy, options.layers.max_layers)
+    strategy = strategies.named(options.layers.strategy, options.layers.max_layers)
     others = [_other(text, run) for text in options.layers.reuse_from]
+    others += [(run.repository, digest) for digest in layout_places(options.layers)]
     platform: Future[Platform] = Future()
 
     known_here = run.index.knows(run.reference.registry)
@@ -149,12 +160,16 @@ def prepare(target: str, run: Run, identify: Identify) -> Prepared:
 
     (closure, image_options), past = _both(read, look, platform, run.cancel)
     _refuse_indexes(past, run)
+    planned = plan_layers(
+        closure, strategy, options.layers, past.images, run.repository, run.notify
+    )
     return Prepared(
         image_options=image_options,
         platform=platform.result(),
         closure=closure,
         past=past,
-        wanted=_wanted(closure, past, run),
+        planned=planned,
+        wanted=_wanted(closure, planned, past, run),
     )
 
 
@@ -217,10 +232,8 @@ def _refuse_indexes(past: Past, run: Run) -> None:
             )
 
 
-def _wanted(closure: Closure, past: Past, run: Run) -> tuple[Wanted, ...]:
-    layers = run.options.layers
-    context = PlanContext(max_layers=layers.max_layers)
-    planned = strategies.plan(closure, layers.strategy, context).layers
+def _wanted(closure: Closure, made: Planned, past: Past, run: Run) -> tuple[Wanted, ...]:
+    layers, planned = run.options.layers, made.plan.layers
     archive = ArchiveOptions(profile=closure.profile)
     compression = layers.compression or Compression()
     sources = [
@@ -232,37 +245,24 @@ def _wanted(closure: Closure, past: Past, run: Run) -> tuple[Wanted, ...]:
             sizes=tuple(source.size for source in sources),
         )
     )
-    why = _reasons(past, layers.reuse)
-    return tuple(
-        Wanted(source=source, candidates=_candidates(source, past, run), why=why(source))
-        for source in sources
-    )
+    why = reasons(closure, past.images, layers.reuse)
+
+    def wanted(source: LayerSource) -> Wanted:
+        candidates = _candidates(source, made.earlier, past, run)
+        known = any(candidate.layer.recipe == source.recipe for candidate in candidates)
+        return Wanted(source=source, candidates=candidates, why=why(source.planned.items, known))
+
+    return tuple(map(wanted, sources))
 
 
-def _candidates(source: LayerSource, past: Past, run: Run) -> list[Candidate]:
+def _candidates(
+    source: LayerSource, earlier: Sequence[Candidate], past: Past, run: Run
+) -> list[Candidate]:
     layers = run.options.layers
     if layers.reuse is not Reuse.RECIPE or source.recipe is None:
         return []
     return [
         *by_recipe(source.recipe, past.images, layers.compression),
+        *remembered(source.recipe, earlier, layers.compression),
         *run.index.recall(source.recipe, run.repository.name, layers.compression),
     ]
-
-
-def _reasons(past: Past, reuse: Reuse) -> Callable[[LayerSource], str]:
-    """Why a layer must go, if it must, for people."""
-    before = {path for one in past.images for layer in one.image.layers for path in layer.items}
-
-    def why(source: LayerSource) -> str:
-        if reuse is Reuse.NONE:
-            return "nothing is to be reused"
-        if not past.images:
-            return "no previous image"
-        items = source.planned.items
-        new = [item.path for item in items if item.path not in before]
-        if not new:
-            return "changed"
-        names = ", ".join(path.rpartition("/")[2] for path in new[:2])
-        return f"new: {names}" + (f" and {len(new) - 2} more" if len(new) > 2 else "")
-
-    return why

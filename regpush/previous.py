@@ -15,6 +15,7 @@ from regpush.digest import INDEXES, Descriptor
 from regpush.errors import RefusedError, TransientError, VerificationError
 from regpush.events import Listener, Note
 from regpush.image import Image, Platform, child_for, parse_manifest
+from regpush.layout import read_of
 from regpush.registry.client import Manifest, Repository
 from regpush.reuse import PreviousImage
 
@@ -71,6 +72,12 @@ def look_back(
             listed = nearest([tag for tag in names if tag not in asked], tags)
             found = pool.map(read, ((repository, tag) for tag in listed))
             images += [image for _, image in found if image]
+        if not any(image.repository == repository.name for image in images):
+            # The manifest is there and its config is not: what it was planned from may be.
+            damaged = [manifest for manifest, image in own if manifest and not image]
+            digests = [str(one) for manifest in damaged for one in read_of(manifest.data)]
+            found = pool.map(read, ((repository, digest) for digest in dict.fromkeys(digests)))
+            images += [image for _, image in found if image]
     manifests = {tag: got for tag, (got, _) in zip(asked, own, strict=True) if got}
     fitting = [image for image in images if _fits(image, platform, notify)]
     return Past(manifests=manifests, images=_distinct(fitting))
@@ -102,7 +109,7 @@ def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
     def likeness(tag: str) -> int:
         return max((_common(tag, other) for other in tags), default=0)
 
-    return sorted(images, key=lambda tag: (likeness(tag), _natural(tag)), reverse=True)[:LISTED]
+    return sorted(images, key=lambda tag: (likeness(tag), natural(tag)), reverse=True)[:LISTED]
 
 
 def _common(one: str, other: str) -> int:
@@ -110,7 +117,7 @@ def _common(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _natural(tag: str) -> list[tuple[int, int, str]]:
+def natural(tag: str) -> list[tuple[int, int, str]]:
     """A sort key in which 1.10 comes after 1.9."""
     key: list[tuple[int, int, str]] = []
     while tag:

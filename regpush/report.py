@@ -70,7 +70,8 @@ class PushResult:
     packed nothing. `tags` all name it now; `moved` are those that did not before. `changed`
     is False where all tags already did.
     Bytes are of layers as transferred; `uploaded_bytes` counts config, manifests and
-    repeated attempts too, for it is what crossed the network as bodies.
+    repeated attempts too, for it is what crossed the network as bodies. `steps` say what
+    the plan rests on, and `layout_from` are the manifests that it was made from.
     """
 
     image: str
@@ -85,6 +86,8 @@ class PushResult:
     seconds: float
     moved: tuple[str, ...] = ()
     tense: Tense = Tense.DONE
+    steps: tuple[str, ...] = ()
+    layout_from: tuple[Digest, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -124,6 +127,10 @@ class PushResult:
                 "uploaded": self.bytes_of(Action.UPLOADED) if planned else self.uploaded_bytes,
                 "reused": self.bytes_of(Action.REUSED),
                 "mounted": self.bytes_of(Action.MOUNTED),
+            },
+            "planning": {
+                "steps": list(self.steps),
+                "layout_from": [str(digest) for digest in self.layout_from],
             },
             "requests": self.requests,
             "seconds": round(self.seconds, 3),

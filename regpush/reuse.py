@@ -84,6 +84,18 @@ def by_recipe(
     return [c for c in _candidates(previous, compression) if c.layer.recipe == wanted]
 
 
+def remembered(
+    wanted: Digest, known: Sequence[Candidate], compression: Compression | None
+) -> list[Candidate]:
+    """Those of `known` that were made from `wanted`."""
+    return [
+        candidate
+        for candidate in known
+        if candidate.layer.recipe == wanted
+        and matches(candidate.layer.descriptor.media_type, compression)
+    ]
+
+
 def by_diff_id(
     wanted: Digest, previous: Sequence[PreviousImage], compression: Compression | None
 ) -> list[Candidate]:

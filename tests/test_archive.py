@@ -1,6 +1,7 @@
 """The packer against Python's tarfile and GNU tar: both know the formats better than we do."""
 
 import hashlib
+import heapq
 import io
 import os
 import random
@@ -10,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regpush.archive import Archive, ArchiveOptions, Parents, header
+from regpush.archive import Archive, ArchiveOptions, Parents, _merged, header
 from regpush.closure import Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
@@ -108,7 +110,7 @@ def stored(root: Path, at: str, profile=Profile.STORE, **more) -> Item:
     entries = walk(os.fsencode(root), image_path, profile)
     tree = TreeHash()
     for entry in entries:
-        content = hashlib.sha256(b"".join(map(bytes, blocks(entry)))).digest()
+        content = blake3(b"".join(map(bytes, blocks(entry)))).digest()
         tree.add(entry, content if entry.kind is Kind.FILE else b"")
     return Item(
         path=at,
@@ -221,7 +223,7 @@ def test_an_item_may_lie_in_several_places(tmp_path):
     def made(path, found):
         tree = TreeHash()
         for entry in found:
-            tree.add(entry, hashlib.sha256().digest())
+            tree.add(entry, blake3().digest())
         identity = Identity(Scheme.TREE, tree.digest())
         return Item(path=path, name="x", origin="x", identity=identity, size=0,
                     entries=lambda: iter(found))  # fmt: skip
@@ -347,12 +349,12 @@ def test_golden_identity():
     tree = TreeHash()
     tree.add(Entry(path=b"app", kind=Kind.DIRECTORY, mode=0o755))
     file = Entry(path=b"app/f", kind=Kind.FILE, mode=0o644, uid=7, gid=8, size=2, content=b"hi")
-    tree.add(file, hashlib.sha256(b"hi").digest())
+    tree.add(file, blake3(b"hi").digest())
     attributes = ((b"user.a", b"b"),)
     tree.add(Entry(path=b"app/l", kind=Kind.SYMLINK, mode=0o777, link=b"/x", xattrs=attributes))
     written = (
         b"d 755 0 0 0 3 0 0\napp"
-        b"f 644 7 8 2 5 0 0\napp/f" + hashlib.sha256(b"hi").digest() + b"l 777 0 0 0 5 2 1\napp/l/x"
+        b"f 644 7 8 2 5 0 0\napp/f" + blake3(b"hi").digest() + b"l 777 0 0 0 5 2 1\napp/l/x"
         b"6 1\nuser.ab"
     )
     assert tree.digest() == Digest.of(written)
@@ -404,3 +406,13 @@ def test_what_an_item_is_may_be_found_out_by_packing_it(tree):
     while archive.readinto(block):
         pass
     assert archive.identities == (("/app", known.identity),)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefghij"), max_size=8), max_size=6))
+def test_streams_are_merged_as_the_standard_library_does(names):
+    streams = [
+        [(Entry(path=name.encode(), kind=Kind.FILE, mode=0), number, None) for name in sorted(some)]
+        for number, some in enumerate(names)
+    ]
+    expected = list(heapq.merge(*streams, key=lambda member: member[0].path))
+    assert list(_merged([iter(one) for one in streams])) == expected

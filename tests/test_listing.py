@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from regpush.entry import Kind, Profile
 from regpush.errors import SourceError
-from regpush.listing import scan, size, walk
+from regpush.listing import ROOT, by_folder, scan, size, walk
 
 # Characters about the slash, whose place in the order is what is easily wrong.
 NAMES = st.text("a-.0/é", min_size=1, max_size=12)
@@ -54,9 +54,9 @@ def test_a_selection_is_complete_and_in_order(files, data):
         assert [e.path for e in listing.entries(b"", Profile.STORE)] == found
         stops = data.draw(st.sets(st.sampled_from(found))) if found else set()
         kept = [path for path in found if not any(within(path, stop) for stop in stops)]
-        entries = list(listing.entries(b"x", Profile.STORE, stop_at=stops))
+        entries = list(listing.entries(b"x", Profile.STORE, stop_at=by_folder(stops)))
         assert [entry.path for entry in entries] == [b"x", *(b"x/" + path for path in kept)]
-        selected = list(listing.select((b"",), stops))
+        selected = list(listing.select(ROOT, by_folder(stops)))
         assert sorted(
             os.path.join(one.folder, path) for one in selected for path in one.names if path
         ) == sorted(kept)
@@ -75,7 +75,7 @@ def test_several_tops_give_one_order(files, data):
         if tops:
             tops = data.draw(st.lists(st.sampled_from(tops), unique=True, min_size=1))
         found = [path for path in everything(root) if any(within(path, top) for top in tops)]
-        listed = scan(os.fsencode(root)).entries(b"", Profile.STORE, tuple(tops))
+        listed = scan(os.fsencode(root)).entries(b"", Profile.STORE, by_folder(tops))
         assert [entry.path for entry in listed] == sorted(found)
 
 

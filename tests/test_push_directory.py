@@ -131,6 +131,55 @@ def test_only_the_top_layer_crosses_when_the_app_changes(registry, repository, a
     same_app(f"{registry.host}/{repository}:latest", app, tmp_path / "out")
 
 
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """An app with 12 MB of own code: loose files, folders in folders, a package of 9 MB."""
+    root = tmp_path / "large"
+    for number in range(100):
+        write(root / "loose" / f"f{number:02}", os.urandom(40_000))
+        write(root / "data" / f"d{number % 7}" / f"{number % 3}" / f"f{number}", os.urandom(80_000))
+        write(root / "node_modules" / "big" / f"p{number % 2}" / f"f{number}", os.urandom(90_000))
+    write(root / "main.py", "print('hello')\n")
+    (root / "data" / "d1").chmod(0o700)
+    (root / "data" / "latest").symlink_to("d1/2")
+    return root
+
+
+def test_one_file_of_a_large_app_is_one_small_layer(
+    docker_registry, repository, large, wire, tmp_path
+):
+    proxy = wire(docker_registry)
+    to = f"{proxy.host}/{repository}"
+    first = push(large, to).ok()
+    assert len(first.actions) > 8
+    same_app(f"{docker_registry.host}/{repository}:latest", large, tmp_path / "first")
+    write(large / "data" / "d3" / "1" / "f10", "new")
+    write(large / "node_modules" / "big" / "p1" / "f1", "new")
+    proxy.reset()
+    second = push(large, to).ok()
+    assert second.actions.count("uploaded") == 2
+    assert proxy.stats().bytes_up < 7_000_000
+    same_app(f"{docker_registry.host}/{repository}:latest", large, tmp_path / "out")
+
+
+@pytest.mark.parametrize("where", [["--root-dir", "/"], ["--preserve"]])
+def test_a_large_tree_comes_back_as_it_was(docker_registry, repository, large, tmp_path, where):
+    """Modes, owners and hard links, also of folders that are divided among layers."""
+    os.link(large / "loose" / "f00", large / "data" / "d5" / "linked")
+    os.link(large / "data" / "d5" / "linked", large / "another")
+    (large / "loose").chmod(0o2751)
+    if os.getuid() == 0:
+        os.chown(large / "data", 12, 34)
+        os.chown(large / "data" / "d2" / "1", 56, 78)
+    to = f"{docker_registry.host}/{repository}"
+    layers = push(large, to, *where).ok().actions
+    assert len(layers) > 5
+    out = unpack(f"{to}:latest", tmp_path / "out")
+    out = out if "/" in where else out / "app"
+    assert tree(out) == tree(large)
+    assert (out / "another").stat().st_nlink == 3
+
+
 def test_a_tag_for_every_commit_reuses_as_well(registry, repository, app, tmp_path):
     to = f"{registry.host}/{repository}"
     push(app, f"{to}:sha1").ok()

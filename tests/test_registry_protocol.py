@@ -129,29 +129,31 @@ NOW = "Sat, 01 Mar 2025 12:00:00 GMT"
 
 
 @pytest.mark.parametrize(
-    ("reply", "value", "lifetime"),
+    ("reply", "value", "lifetime", "stated"),
     [
-        ({"token": "a"}, "a", 60),
-        ({"access_token": "b", "expires_in": 300}, "b", 300),
-        ({"token": "a", "access_token": "b", "expires_in": 5}, "a", 60),
-        ({"token": "a", "expires_in": "300"}, "a", 60),
-        ({"token": "a", "expires_in": -1}, "a", 60),
-        ({"token": "a", "expires_in": 1e300}, "a", 86400),
-        ({"token": "a", "expires_in": 300, "issued_at": "2025-03-01T11:59:00Z"}, "a", 240),
-        ({"token": "a", "expires_in": 300, "issued_at": "2025-03-01T13:00:00Z"}, "a", 300),
-        ({"token": "a", "expires_in": 300, "issued_at": "2025-03-01T11:59:00"}, "a", 300),
-        ({"token": "a", "expires_in": 300, "issued_at": "yesterday"}, "a", 300),
+        ({"token": "@"}, "@", 60, 60),
+        ({"access_token": "$", "expires_in": 300}, "$", 300, 300),
+        ({"token": "@", "access_token": "$", "expires_in": 5}, "@", 60, 5),
+        ({"token": "@", "expires_in": "300"}, "@", 60, 60),
+        ({"token": "@", "expires_in": -1}, "@", 60, 0.5),
+        ({"token": "@", "expires_in": 1e300}, "@", 86400, 86400),
+        ({"token": "@", "expires_in": 300, "issued_at": "2025-03-01T11:59:00Z"}, "@", 240, 240),
+        ({"token": "@", "expires_in": 300, "issued_at": "2025-03-01T13:00:00Z"}, "@", 300, 300),
+        ({"token": "@", "expires_in": 300, "issued_at": "2025-03-01T11:59:00"}, "@", 300, 300),
+        ({"token": "@", "expires_in": 300, "issued_at": "yesterday"}, "@", 300, 300),
         (
-            {"token": "a", "expires_in": 300, "issued_at": "2025-03-01T11:59:30.123456789Z"},
-            "a",
+            {"token": "@", "expires_in": 300, "issued_at": "2025-03-01T11:59:30.123456789Z"},
+            "@",
+            270,
             270,
         ),
     ],
 )
-def test_tokens(reply: dict[str, object], value: str, lifetime: float) -> None:
+def test_tokens(reply: dict[str, object], value: str, lifetime: float, stated: float) -> None:
     token = parse_token(json.dumps(reply).encode(), NOW)
     assert token.value == value
     assert token.lifetime_s == pytest.approx(lifetime, abs=1)
+    assert token.stated_s == pytest.approx(stated, abs=1e-6 if stated < 60 else 1)
     assert value not in repr(token)
 
 

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regpush.cancel import Cancellation
+from regpush.cli import login, study
+from regpush.cli.access import AccessFlags, FileFlags, RouteFlags
+from regpush.cli.console import (
+    OutputError,
+    fail,
+    give_up_stdout,
+    note,
+    print_line,
+    read_password,
+    stoppable,
+    width,
+    write_file,
+)
 from regpush.cli.flags import Flags, Format, Progress, from_environ, with_flags
 from regpush.errors import CancelledError, RegpushError, UsageError, printable
+from regpush.quantities import parse_size
 
 if TYPE_CHECKING:
     from regpush.report import PushResult
 
-_COMMANDS = ("push", "plan", "inspect", "serve", "demo")
+_COMMANDS = (
+    "push", "plan", "why", "inspect", "history", "simulate", "login", "logout", "serve", "demo",
+)  # fmt: skip
 _OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
 
 app = typer.Typer(
@@ -49,31 +60,41 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     words = list(arguments) or ["--help"]
     if words[0] not in (*_COMMANDS, *_OWN_FLAGS, "-h"):
         words.insert(0, "push")
-    defaults = from_environ(environ)
-    exact = {"exact": environ["REGPUSH_EXACT"]} if "REGPUSH_EXACT" in environ else {}
+    defaults, access = from_environ(environ, Flags), from_environ(environ, AccessFlags)
+    own = {
+        name: environ[f"REGPUSH_{name.upper()}"]
+        for name in ("exact", "link")
+        if f"REGPUSH_{name.upper()}" in environ
+    }
     try:
         code = app(
             words,
             prog_name="regpush",
             standalone_mode=False,
-            default_map={"push": defaults, "plan": defaults | exact},
+            default_map={
+                "push": defaults,
+                "plan": defaults | own,
+                **dict.fromkeys(("why", "inspect", "history"), access),
+                "login": from_environ(environ, RouteFlags),
+                "logout": from_environ(environ, FileFlags),
+            },
         )
     except RegpushError as error:
-        return _fail(str(error), error.exit_code)
+        return fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("cancelled", CancelledError.exit_code)
+        return fail("cancelled", CancelledError.exit_code)
     except BrokenPipeError:
-        _give_up_stdout()
+        give_up_stdout()
         return 1
-    except _OutputError as error:
-        _give_up_stdout()
-        return _fail(str(error), RegpushError.exit_code)
+    except OutputError as error:
+        give_up_stdout()
+        return fail(str(error), RegpushError.exit_code)
     except Exception as error:
         if message := _usage(error):
-            return _fail(f"{message}; see regpush --help", UsageError.exit_code)
+            return fail(f"{message}; see regpush --help", UsageError.exit_code)
         if environ.get("REGPUSH_DEBUG"):
             traceback.print_exc()
-        return _fail(
+        return fail(
             f"a bug of regpush: {type(error).__name__}: {error}; "
             "REGPUSH_DEBUG=1 shows where, please report it",
             RegpushError.exit_code,
@@ -87,34 +108,6 @@ def _usage(error: Exception) -> str | None:
     return str(format_message()).rstrip(".") if callable(format_message) else None
 
 
-def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"regpush: {printable(message)}\n")
-    return code
-
-
-@contextmanager
-def _stoppable() -> Iterator[Cancellation]:
-    """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for it."""
-    cancel = Cancellation()
-    received: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-        cancel.cancel()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield cancel
-    except CancelledError as error:
-        _fail(str(error), 0)
-        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @app.command()
 @with_flags
 def push(flags: Flags, target: Target) -> None:
@@ -124,11 +117,11 @@ def push(flags: Flags, target: Target) -> None:
 
     result = _flow(pipeline.push, target, flags)
     if flags.progress is not Progress.NONE:
-        lines = [*table.layers(result, _width()), table.summary(result), ""]
+        lines = [*table.layers(result, width()), table.summary(result), ""]
         sys.stderr.write("\n".join(lines))
         sys.stderr.flush()
     as_json = flags.format is Format.JSON
-    _print(json.dumps(result.to_json()) if as_json else result.ref)
+    print_line(json.dumps(result.to_json()) if as_json else result.ref)
     _save(result, flags)
 
 
@@ -141,73 +134,81 @@ def plan(
         bool,
         typer.Option("--exact", help="Pack what would be sent, to know its size and digest."),
     ] = False,
+    link: Annotated[
+        str | None,
+        typer.Option("--link", help="Say how long it takes on a link, such as 100mbit."),
+    ] = None,
 ) -> None:
-    """Say what a push would send, and send nothing."""
+    """Say what a push would send and why, and send nothing."""
     from regpush import pipeline
+    from regpush.budget import check_plan
     from regpush.cli import table
+    from regpush.quantities import Link
 
+    over = Link.parse(link) if link else None
     result = _flow(partial(pipeline.plan, exact=exact), target, flags)
     if flags.format is Format.JSON:
-        _print(json.dumps(result.to_json()))
+        print_line(json.dumps({**result.to_json(), **table.on_link(result, over)}))
     else:
-        _print("\n".join([*table.layers(result, _width()), table.summary(result)]))
+        lines = [*table.layers(result, width()), table.summary(result)]
+        print_line("\n".join([*lines, *([table.duration(result, over)] if over else [])]))
     _save(result, flags)
+    if flags.max_upload is not None:
+        check_plan(result, parse_size(flags.max_upload))
 
 
 def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushResult:
     """Run `push` or `plan` as the flags say, stoppable and shown."""
     from regpush.cli.progress import showing
 
-    options = flags.options(_read_password(flags.username, flags.password_stdin))
+    options = flags.options(read_password(flags.username, flags.password_stdin))
     for path in filter(None, (flags.metadata_file, flags.digest_file)):
-        _write(path, "a", "")  # better refused before the push than after it
-    with _stoppable() as cancel, showing(flags.progress, sys.stderr) as notify:
+        write_file(path, "a", "")  # better refused before the push than after it
+    with stoppable() as cancel, showing(flags.progress, sys.stderr) as notify:
         return work(target, to=flags.to, options=options, notify=notify, cancel=cancel)
 
 
 @app.command()
+@with_flags
 def inspect(
+    flags: AccessFlags,
     reference: Annotated[str, typer.Argument(metavar="REF", show_default=False)],
     platform: Annotated[str | None, typer.Option(help="Which image of several.")] = None,
     format: Annotated[Format, typer.Option(help="On stdout.")] = Format.TEXT,  # noqa: A002  the flag's name
-    plain_http: Annotated[bool, typer.Option("--plain-http", help="Use http.")] = False,
-    ca_file: Annotated[str | None, typer.Option(help="Certificates to trust.")] = None,
-    username: Annotated[str | None, typer.Option(help="With --password-stdin.")] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from stdin.")
-    ] = False,
 ) -> None:
     """Show what an image in a registry holds, layer by layer."""
     from regpush import inspect as inspecting
     from regpush.cli import table
-    from regpush.events import ignore
+    from regpush.cli.progress import showing
     from regpush.image import Platform
-    from regpush.options import RegistryOptions
     from regpush.reference import Reference
     from regpush.registry.client import Access, Client
     from regpush.settings import Settings
 
-    options = RegistryOptions(
-        plain_http=plain_http,
-        ca_file=ca_file,
-        username=username,
-        password=_read_password(username, password_stdin),
-    )
+    options = flags.access(read_password(flags.username, flags.password_stdin))
     parsed = Reference.parse(reference)
     wanted = Platform.parse(platform) if platform else None
     settings = Settings.from_environ(os.environ)
     with (
-        _stoppable() as cancel,
-        Client(options, settings, notify=ignore, cancel=cancel) as client,
+        stoppable() as cancel,
+        showing(Progress.NONE, sys.stderr) as notify,
+        Client(options, settings, notify=notify, cancel=cancel) as client,
     ):
         found = inspecting.inspect(parsed, client.repository(parsed, Access.PULL), wanted)
     report = found.to_json()
     if format is Format.JSON:
-        _print(json.dumps(report))
+        print_line(json.dumps(report))
         return
     head = [report["ref"], f"{report['platform']}, created {report['created']}"]
     head += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
-    _print("\n".join([*map(printable, head), "", *table.inspection(found, _width())]))
+    print_line("\n".join([*map(printable, head), "", *table.inspection(found, width())]))
+
+
+app.command()(study.why)
+app.command()(study.history)
+app.command()(study.simulate)
+app.command("login")(login.log_in)
+app.command("logout")(login.log_out)
 
 
 @app.command()
@@ -220,7 +221,7 @@ def serve(
     """Run a registry for development on this machine, until Ctrl-C."""
     from regpush import embedded
 
-    embedded.serve(directory, port=port, ready=lambda host: _note(f"serving on http://{host}"))
+    embedded.serve(directory, port=port, ready=lambda host: note(f"serving on http://{host}"))
 
 
 @app.command()
@@ -228,8 +229,8 @@ def demo() -> None:
     """Push a sample app twice to a registry of its own, and show what crossed the network."""
     from regpush import demo as demonstration
 
-    with _stoppable() as cancel:
-        demonstration.run(_print, _width(), cancel)
+    with stoppable() as cancel:
+        demonstration.run(print_line, width(), cancel)
 
 
 @app.callback(invoke_without_command=True)
@@ -239,55 +240,11 @@ def _root(
     if version:
         from regpush import __version__
 
-        _print(f"regpush {__version__}")
-
-
-def _read_password(username: str | None, from_stdin: bool) -> str | None:
-    if bool(username) != from_stdin:
-        raise UsageError("--username and --password-stdin go together")
-    return sys.stdin.readline().rstrip("\r\n") if from_stdin else None
-
-
-def _width() -> int:
-    return shutil.get_terminal_size((160, 24)).columns if sys.stderr.isatty() else 200
-
-
-def _note(line: str) -> None:
-    sys.stderr.write(f"regpush: {line}\n")
-    sys.stderr.flush()
-
-
-class _OutputError(Exception):
-    """stdout cannot be written to."""
-
-
-def _print(text: str) -> None:
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise _OutputError(f"cannot write the result to stdout: {reason}") from error
+        print_line(f"regpush {__version__}")
 
 
 def _save(result: PushResult, flags: Flags) -> None:
     if flags.metadata_file:
-        _write(flags.metadata_file, "w", json.dumps(result.to_json(), indent=1) + "\n")
+        write_file(flags.metadata_file, "w", json.dumps(result.to_json(), indent=1) + "\n")
     if flags.digest_file and result.digest:
-        _write(flags.digest_file, "w", f"{result.digest}\n")
-
-
-def _give_up_stdout() -> None:
-    """Nobody hears us: leave nothing to be flushed, and complained about, at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _write(path: str, mode: str, text: str) -> None:
-    try:
-        with open(path, mode, encoding="utf-8") as file:
-            file.write(text)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot write {printable(path)}: {reason}") from error
+        write_file(flags.digest_file, "w", f"{result.digest}\n")

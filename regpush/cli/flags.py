@@ -6,12 +6,12 @@ import inspect
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
 
-import typer
-
+from regpush.cli.access import AccessFlags
+from regpush.cli.access import option as _option
 from regpush.errors import UsageError, printable
 from regpush.options import (
     Compression,
@@ -19,10 +19,10 @@ from regpush.options import (
     ImageOptions,
     LayerOptions,
     PushOptions,
-    RegistryOptions,
     Reuse,
     SourceOptions,
 )
+from regpush.quantities import parse_size
 
 _IMAGE, _LAYERS, _SOURCE = "The image", "Layers and reuse", "The target"
 _REGISTRY, _OUTPUT = "The registry", "Output"
@@ -43,12 +43,8 @@ class Progress(StrEnum):
     NONE = "none"
 
 
-def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
+class Flags(AccessFlags):
     """What was said on the command line, as text. Shared by the commands that plan."""
 
     to: Annotated[
@@ -76,19 +72,6 @@ class Flags:
     ] = None  # fmt: skip
     check: Annotated[
         bool, _option(_REGISTRY, "Ask for every blob, even of an unchanged image.", "--check")
-    ] = False
-    plain_http: Annotated[
-        bool, _option(_REGISTRY, "Use http; loopback registries need no flag.", "--plain-http")
-    ] = False
-    ca_file: Annotated[
-        str | None,
-        _option(_REGISTRY, "Certificates to trust besides the system's.", "--ca-file"),
-    ] = None
-    username: Annotated[
-        str | None, _option(_REGISTRY, "User name, with --password-stdin.", "--username")
-    ] = None
-    password_stdin: Annotated[
-        bool, _option(_REGISTRY, "Read the password from stdin.", "--password-stdin")
     ] = False
     retry_times: Annotated[
         int, _option(_REGISTRY, "Further attempts after a failed one (4).", "--retry-times", min=0)
@@ -120,8 +103,8 @@ class Flags:
     ] = field(default_factory=list)  # fmt: skip
     layers: Annotated[
         str,
-        _option(_LAYERS, "Strategy: stable (default), app-deps, size, popularity, single.",
-                "--layers"),
+        _option(_LAYERS, "Strategy: stable (default), auto, which learns from the images before, "
+                "app-deps, size, popularity, origin, single, or file=layers.json.", "--layers"),
     ] = "stable"  # fmt: skip
     max_layers: Annotated[
         int, _option(_LAYERS, "Layers at most, 1 to 127 (64).", "--max-layers")
@@ -140,6 +123,16 @@ class Flags:
         _option(_LAYERS, "Another image to reuse layers of; repeatable.", "--reuse-from",
                 metavar="REF"),
     ] = field(default_factory=list)  # fmt: skip
+    layout_from: Annotated[
+        list[str],
+        _option(_LAYERS, "Plan as from these images alone, to have that plan again; repeatable. "
+                "With --layers auto.", "--layout-from", metavar="DIGEST"),
+    ] = field(default_factory=list)  # fmt: skip
+    max_upload: Annotated[
+        str | None,
+        _option(_LAYERS, "Send no more bytes of layers than that, such as 50MB; exit 7 if it "
+                "takes more.", "--max-upload", metavar="SIZE"),
+    ] = None  # fmt: skip
     no_cache: Annotated[bool, _option(_LAYERS, "Leave the local index alone.", "--no-cache")] = (
         False
     )
@@ -211,6 +204,7 @@ class Flags:
                 compression=Compression.parse(self.compression) if self.compression else None,
                 reuse=self.reuse,
                 reuse_from=tuple(self.reuse_from),
+                layout_from=tuple(self.layout_from),
             ),
             image=ImageOptions(
                 platform=self.platform,
@@ -227,29 +221,28 @@ class Flags:
                 stop_signal=self.stop_signal,
                 symlinks=_pairs("--symlink", self.symlink),
             ),
-            registry=RegistryOptions(
+            registry=replace(
+                self.access(password),
                 tags=tuple(self.tag),
                 by_digest=self.by_digest,
                 replace_index=self.replace_index,
                 if_exists=self.if_exists,
                 if_current=self.if_current,
                 check=self.check,
-                plain_http=self.plain_http,
-                ca_file=self.ca_file,
-                username=self.username,
-                password=password,
                 retry_times=self.retry_times,
                 jobs=self.jobs,
                 stall_s=self.stall_timeout,
+                max_upload=None if self.max_upload is None else parse_size(self.max_upload),
             ),
             cache=not self.no_cache,
         )
 
 
 def with_flags(run: Callable[..., None]) -> Callable[..., None]:
-    """Give `run(flags, **others)` a flag for every field of `Flags`, for typer to see."""
-    hints = get_type_hints(Flags, include_extras=True)
+    """Give `run(flags, **others)` a flag for every field of its `flags`, for typer to see."""
     own = inspect.signature(run, eval_str=True)
+    record = own.parameters["flags"].annotation
+    hints = get_type_hints(record, include_extras=True)
     others = [p for p in own.parameters.values() if p.name != "flags"]
     shared = [
         inspect.Parameter(
@@ -258,12 +251,12 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
             default=_default(one),
             annotation=hints[one.name],
         )
-        for one in fields(Flags)
+        for one in _fields(record)
     ]
 
     def command(**values: Any) -> None:
-        said = {one.name: values.pop(one.name) for one in fields(Flags)}
-        run(flags=Flags(**said), **values)
+        said = {one.name: values.pop(one.name) for one in fields(record)}
+        run(flags=record(**said), **values)
 
     command.__doc__ = run.__doc__
     command.__name__ = run.__name__
@@ -272,15 +265,22 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _fields(record: type) -> list[Field[Any]]:
+    """The fields of a dataclass, its own before those of its bases, as they are to be listed."""
+    bases = record.__mro__[::-1]
+    order = {n: depth for depth, base in enumerate(bases) for n in inspect.get_annotations(base)}
+    return sorted(fields(record), key=lambda one: -order[one.name])
+
+
 def _default(one: Any) -> Any:
     if one.default is not MISSING:
         return one.default
     return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()
 
 
-def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Defaults of flags by `REGPUSH_<FLAG>`; a list has one value a line."""
-    hints = get_type_hints(Flags)
+def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
+    """Defaults of the flags of `record` by `REGPUSH_<FLAG>`; a list has one value a line."""
+    hints = get_type_hints(record)
     values: dict[str, Any] = {}
     for name, hint in hints.items():
         text = environ.get(f"REGPUSH_{name.upper()}")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from regpush.errors import printable
 from regpush.events import Action
 from regpush.inspect import Inspection
 from regpush.report import PushResult, Tense
+
+if TYPE_CHECKING:
+    from regpush.comparison import Comparison
+    from regpush.quantities import Link
+    from regpush.simulate import Score
 
 _CONTENTS = 40
 
@@ -59,6 +65,70 @@ def summary(result: PushResult) -> str:
         f"{unchanged}Sent {size(result.uploaded_bytes)}, saved {size(saved)} ({counts}); "
         f"{result.requests} requests, {result.seconds:.1f} s."
     )
+
+
+def duration(result: PushResult, link: Link) -> str:
+    """How long the upload takes, in a sentence."""
+    seconds = link.seconds(result.bytes_of(Action.UPLOADED))
+    about = "about " if result.digest is None else ""
+    return f"That takes {about}{_span(seconds)} at {link}, if nothing else is on the line."
+
+
+def on_link(result: PushResult, link: Link | None) -> dict[str, Any]:
+    """What the JSON report adds for `--link`."""
+    if link is None:
+        return {}
+    seconds = round(link.seconds(result.bytes_of(Action.UPLOADED)), 3)
+    return {"link": {"bits_per_second": link.bits_per_second, "seconds": seconds}}
+
+
+def _span(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
+
+
+def comparison(found: Comparison, width: int) -> list[str]:
+    """Bytes by cause, then the layers that go, bottom first."""
+    about = "~" if found.estimated else ""
+    total = sum(layer.size for layer in found.layers)
+    gone = len(found.layers)
+    head = (
+        f"{about}{size(total)} in {gone} layers of {gone + found.reused} are not in the old image."
+    )
+    if not gone:
+        return [head]
+    causes = [("bytes", "layers", "for")]
+    causes += [
+        (about + size(count), str(layers), printable(cause))
+        for cause, count, layers in found.by_cause()
+    ]
+    rows = [("layer", "contents", "size", "changed", "unchanged", "why")]
+    for layer in found.layers:
+        more = f" (and {len(layer.causes) - 1} more)" if len(layer.causes) > 1 else ""
+        rows.append(
+            (
+                str(layer.number),
+                _short(layer.label, _CONTENTS),
+                about + size(layer.size),
+                str(layer.changed),
+                str(layer.unchanged),
+                printable(layer.causes[0]) + more,
+            )
+        )
+    return [head, "", *_aligned(causes, "rrl", width), "", *_aligned(rows, "rlrrrl", width)]
+
+
+def scores(found: Mapping[str, Score]) -> list[str]:
+    """One row a strategy: ratios to the least possible, and layers."""
+    rows: list[tuple[str, ...]] = [("strategy", "push", "pull", "chain", "layers", "most")]
+    for name, score in found.items():
+        ratios = ("-" if r is None else f"{r:.3f}" for r in (score.push, score.pull, score.chain))
+        rows.append((printable(name), *ratios, f"{score.mean_layers:.1f}", str(score.most_layers)))
+    return _aligned(rows, "lrrrrr", 200)
 
 
 def inspection(found: Inspection, width: int) -> list[str]:

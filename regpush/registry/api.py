@@ -33,6 +33,7 @@ from regpush.registry.protocol import (
     redirect_location,
     retry_after_s,
 )
+from regpush.registry.redaction import Redactor
 from regpush.registry.retry import RetryableError
 from regpush.registry.wire import NoConnectionError, UnansweredError
 
@@ -71,7 +72,7 @@ class Call:
 
 
 class Api:
-    """Requests to one repository. Thread-safe.
+    """Requests to one repository, or without a `scope` to a registry's root. Thread-safe.
 
     `farewell` sends what must go out even when everything was cancelled. `pace` is the
     registry's, and holds for requests to it alone.
@@ -81,15 +82,16 @@ class Api:
         self,
         *,
         name: str,
-        scope: Scope,
+        scope: Scope | None,
         host: Host,
         exchange: Exchange,
         farewell: Exchange,
         pace: Pace,
         credentials: Callable[[], Credentials | None],
+        redactor: Redactor,
     ) -> None:
         self.name = name
-        self._repository = scope.repository
+        self._repository = scope.repository if scope else ""
         self._host = host
         self._exchange = exchange
         self._farewell = farewell
@@ -100,12 +102,18 @@ class Api:
             origin=lambda: host.origin,
             credentials=credentials,
             fetch=self._fetch,
+            redactor=redactor,
         )
 
     @property
     def origin(self) -> Origin:
         """The registry's."""
         return self._host.origin
+
+    @property
+    def challenged(self) -> bool:
+        """Whether the registry has asked for credentials."""
+        return self._authorizer.challenged
 
     def send(self, call: Call) -> Reply:
         """Send one request, authorised, and give the reply, whatever it is but a 401.
@@ -157,7 +165,7 @@ class Api:
     def failure(self, reply: Reply, doing: str) -> RegpushError | RetryableError:
         """The error for a reply that is no success."""
         problem = parse_problem(reply.body)
-        words = self._authorizer.redact(problem.words)
+        words = self._authorizer.words(reply.body)
         says = f"{Origin.of(reply.url).host} answered {reply.status}{': ' if words else ''}{words}"
         what = f"{self.name}: {doing} failed: {says}"
         match classify(reply.status, problem.code):
@@ -191,10 +199,10 @@ class Api:
         )
         # Whatever is left behind, the registry removes itself in time.
         with suppress(UnansweredError, RegpushError):
-            self._farewell.send(request)
+            self._farewell.send(self._host.trusting(request))
 
     def _denied(self, reply: Reply) -> AuthError:
-        words = self._authorizer.redact(parse_problem(reply.body).words)
+        words = self._authorizer.words(reply.body)
         return self._authorizer.denied(f"{reply.status}{': ' if words else ''}{words}")
 
     def _ping(self) -> bool:

@@ -18,12 +18,12 @@ from typing import Self
 from regpush.cancel import Cancellation
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import AuthError, RefusedError, TagConflictError, VerificationError
-from regpush.events import Listener
+from regpush.events import Listener, Warned
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.api import Api, Call, MissingBlobsError
 from regpush.registry.challenges import Scope
-from regpush.registry.credentials import Credentials, from_files, from_options
+from regpush.registry.credentials import Credentials, Sources, from_options
 from regpush.registry.exchange import Exchange, Reply
 from regpush.registry.host import Host
 from regpush.registry.lessons import Memory
@@ -37,7 +37,10 @@ from regpush.registry.protocol import (
     parse_problem,
     redirect_location,
 )
+from regpush.registry.proxy import Routes
+from regpush.registry.redaction import Redactor
 from regpush.registry.retry import Policy, RetryableError
+from regpush.registry.trust import Contexts
 from regpush.registry.uploads import BlobStream, Upload, Uploads
 from regpush.settings import Settings
 
@@ -59,6 +62,10 @@ TAGS_LIMIT = 1000
 _TAG_PAGES = 10
 _FAREWELL_S = 0.5
 _CONNECTIONS = 16
+_UNVERIFIED = (
+    "the registry's certificate is not verified (--insecure-skip-tls-verify): whoever stands "
+    "between can read the credentials and change what is sent"
+)
 _ACCEPT = {"Accept": ", ".join(MANIFESTS + INDEXES)}
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
@@ -103,8 +110,8 @@ class _Counter:
 class Client:
     """Everything the repositories of one run share. A context manager; thread-safe.
 
-    The user name and password of `options` are for the registry of the first repository
-    that is opened, a push's destination, and go to no other.
+    What of `options` is for the destination alone is for the registry of the first repository
+    that is opened, and for no other.
     """
 
     def __init__(
@@ -116,7 +123,6 @@ class Client:
         cancel: Cancellation,
     ) -> None:
         self._options = options
-        self._settings = settings
         self._notify = notify
         self._cancel = cancel
         self._lock = threading.Lock()
@@ -126,17 +132,29 @@ class Client:
         self._retry = Policy(options.retry_times, notify=notify, cancel=cancel)
         self._given = from_options(options)
         self._given_for: str | None = None
-        ca_files = tuple(f for f in (options.ca_file, settings.ca_file) if f)
+        self._sources = Sources(options, settings, cancel.check)
+        self._redactor = Redactor()
+        self._folders = settings.certificate_dirs
+        contexts = Contexts(settings.ca_file, settings.ca_dir)
+        routes = Routes(settings.proxies)
+        self._redactor.add(routes.secrets)
         # No request ever waits for another's connection: askers, packers, sessions ahead.
         connections = _CONNECTIONS + 4 * options.jobs
         self._ahead = ThreadPoolExecutor(options.jobs, thread_name_prefix="regpush-ahead")
         self._exchange = Exchange(
-            connections=connections, ca_files=ca_files, cancel=cancel, stall_s=options.stall_s
+            connections=connections,
+            contexts=contexts,
+            routes=routes,
+            cancel=cancel,
+            stall_s=options.stall_s,
         )
+        if options.insecure_skip_tls_verify:
+            notify(Warned(message=_UNVERIFIED))
         # Sessions are given up also, and above all, after a cancellation.
         self._farewell = Exchange(
             connections=connections,
-            ca_files=ca_files,
+            contexts=contexts,
+            routes=routes,
             cancel=Cancellation(),
             connect_s=_FAREWELL_S,
             stall_s=_FAREWELL_S,
@@ -178,7 +196,14 @@ class Client:
 
     def _registry(self, reference: Reference) -> _Known:
         if reference.registry not in self._known:
-            host = Host(reference, self._options, self._exchange, self._cancel)
+            there = reference.registry == self._given_for
+            host = Host(
+                reference,
+                self._options if there else self._options.elsewhere,
+                self._folders,
+                self._exchange,
+                self._cancel,
+            )
             self._known[reference.registry] = _Known(host, Pace(self._cancel), Memory())
         return self._known[reference.registry]
 
@@ -186,27 +211,42 @@ class Client:
         """The repository of `reference`; its tag and digest mean nothing here. Sends nothing."""
         key = (reference.name, access)
         with self._lock:
-            self._given_for = self._given_for or reference.registry
-            registry = self._registry(reference)
             if key not in self._repositories:
-                api = Api(
-                    name=reference.name,
-                    scope=Scope(reference.repository, access.value),
-                    host=registry.host,
-                    exchange=self._exchange,
-                    farewell=self._farewell,
-                    pace=registry.pace,
-                    credentials=lambda: self._credentials(reference),
-                )
+                scope = Scope(reference.repository, access.value)
+                api = self._api(reference, reference.name, scope)
                 self._repositories[key] = Repository(
                     api,
                     self._retry,
-                    memory=registry.memory,
+                    memory=self._registry(reference).memory,
                     count=self._count,
                     notify=self._notify,
                     ahead=self._ahead,
                 )
             return self._repositories[key]
+
+    def log_in(self, reference: Reference) -> bool:
+        """Let the registry of `reference` check the credentials; False if it asks for none.
+
+        Raises AuthError, RefusedError, TransientError (after retries) and CancelledError.
+        """
+        with self._lock:
+            api = self._api(reference, reference.registry, None)
+        self._retry.run(lambda: api.expect(Call(doing="logging in", method="GET")))
+        return api.challenged
+
+    def _api(self, reference: Reference, name: str, scope: Scope | None) -> Api:
+        self._given_for = self._given_for or reference.registry
+        registry = self._registry(reference)
+        return Api(
+            name=name,
+            scope=scope,
+            host=registry.host,
+            exchange=self._exchange,
+            farewell=self._farewell,
+            pace=registry.pace,
+            credentials=lambda: self._credentials(reference),
+            redactor=self._redactor,
+        )
 
     def _count(self, sent: int) -> None:
         # A body of our own making, in flight, learns here that it is not wanted any more.
@@ -216,8 +256,7 @@ class Client:
     def _credentials(self, reference: Reference) -> Credentials | None:
         if self._given and reference.registry == self._given_for:
             return self._given
-        files = self._settings.auth_files
-        return from_files(files, reference.registry, reference.repository)
+        return self._sources.find(reference.registry, reference.repository)
 
 
 class Repository:

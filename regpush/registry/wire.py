@@ -24,6 +24,8 @@ import httpx
 
 from regpush.cancel import Cancellation
 from regpush.errors import RefusedError
+from regpush.registry.proxy import Proxy
+from regpush.registry.trust import Trust, check_alert
 
 _LOOK_S = 0.1
 """Between two looks at the cancellation."""
@@ -64,18 +66,22 @@ class NoConnectionError(UnansweredError):
 class Transport(httpx.BaseTransport):
     """HTTP/1.1 over pooled connections of our own sockets; thread-safe.
 
-    `tls` gives the context for https and is called once, when it is first needed. Raises
-    UnansweredError, and lets pass what a request body raises while it is read.
+    A request's extensions say whom to trust, for which `tls` gives the context if it is
+    https, and which proxy to go through. Raises UnansweredError, AuthError and RefusedError
+    where a proxy or a handshake ends it, and lets pass what a request body raises while it
+    is read.
     """
 
     def __init__(
-        self, *, connections: int, tls: Callable[[], ssl.SSLContext], cancel: Cancellation
+        self, *, connections: int, tls: Callable[[Trust], ssl.SSLContext], cancel: Cancellation
     ) -> None:
         self._connections = connections
         self._tls = tls
         self._cancel = cancel
         self._lock = threading.Lock()
-        self._pools: dict[str, httpcore.ConnectionPool] = {}
+        self._pools: dict[
+            tuple[str, ssl.SSLContext | None, Proxy | None], httpcore.ConnectionPool
+        ] = {}
         self._backend = _Backend(cancel)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
@@ -90,8 +96,9 @@ class Transport(httpx.BaseTransport):
             port=request.url.port,
             target=request.extensions["target"],
         )
-        with _translated():
-            reply = self._pool(request.url.scheme).handle_request(
+        trust, proxy = request.extensions["trust"], request.extensions["proxy"]
+        with _translated(proxy):
+            reply = self._pool(request.url.scheme, trust, proxy).handle_request(
                 httpcore.Request(
                     method=request.method,
                     url=url,
@@ -100,19 +107,37 @@ class Transport(httpx.BaseTransport):
                     extensions={"timeout": request.extensions["timeout"]},
                 )
             )
-        return httpx.Response(status_code=reply.status, headers=reply.headers, stream=_Body(reply))
+        body = _Body(reply, proxy)
+        return httpx.Response(status_code=reply.status, headers=reply.headers, stream=body)
 
-    def _pool(self, scheme: str) -> httpcore.ConnectionPool:
+    def _pool(self, scheme: str, trust: Trust, proxy: Proxy | None) -> httpcore.ConnectionPool:
+        context = self._tls(trust) if scheme == "https" else None
         with self._lock:
-            if scheme not in self._pools:
-                self._pools[scheme] = httpcore.ConnectionPool(
-                    # Loading a machine's certificates takes longer than many a whole request.
-                    ssl_context=self._tls() if scheme == "https" else None,
-                    max_connections=self._connections,
-                    keepalive_expiry=_IDLE_S,
-                    network_backend=self._backend,
-                )
-            return self._pools[scheme]
+            key = (scheme, context, proxy)
+            if key not in self._pools:
+                self._pools[key] = self._new_pool(context, proxy)
+            return self._pools[key]
+
+    def _new_pool(
+        self, context: ssl.SSLContext | None, proxy: Proxy | None
+    ) -> httpcore.ConnectionPool:
+        if proxy is None:
+            return httpcore.ConnectionPool(
+                ssl_context=context,
+                max_connections=self._connections,
+                keepalive_expiry=_IDLE_S,
+                network_backend=self._backend,
+            )
+        return httpcore.HTTPProxy(
+            f"http://{proxy}",
+            proxy_headers={"Proxy-Authorization": proxy.authorization}
+            if proxy.authorization
+            else {},
+            ssl_context=context,
+            max_connections=self._connections,
+            keepalive_expiry=_IDLE_S,
+            network_backend=self._backend,
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -124,11 +149,12 @@ class Transport(httpx.BaseTransport):
 class _Body(httpx.SyncByteStream):
     """The body of a reply."""
 
-    def __init__(self, reply: httpcore.Response) -> None:
+    def __init__(self, reply: httpcore.Response, proxy: Proxy | None) -> None:
         self._reply = reply
+        self._proxy = proxy
 
     def __iter__(self) -> Iterator[bytes]:
-        with _translated():
+        with _translated(self._proxy):
             yield from self._reply.iter_stream()
 
     def close(self) -> None:
@@ -136,11 +162,18 @@ class _Body(httpx.SyncByteStream):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(proxy: Proxy | None) -> Iterator[None]:
     try:
         yield
+    except httpcore.ProxyError as error:
+        status = int(str(error)[:3])
+        if proxy and (refusal := proxy.refusal(status)):
+            raise refusal from error
+        # Most say so when they cannot reach the registry, which another time they may.
+        raise NoConnectionError(f"the proxy {proxy} answered {status}") from error
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        raise NoConnectionError(str(error)) from error
+        way = f" by way of the proxy {proxy}" if proxy else ""
+        raise NoConnectionError(f"{error}{way}") from error
     except httpcore.TimeoutException as error:
         raise UnansweredError(str(error)) from error
     except httpcore.NetworkError as error:
@@ -350,6 +383,7 @@ class _Stream(httpcore.NetworkStream):
             except ssl.SSLZeroReturnError:
                 return b""
             except OSError as error:
+                check_alert(error)
                 raise httpcore.ReadError(_words(error)) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -372,6 +406,7 @@ class _Stream(httpcore.NetworkStream):
             except _AGAIN:
                 continue
             except OSError as error:
+                check_alert(error)
                 raise httpcore.WriteError(_words(error)) from error
             if mark - len(left) >= _STEP:
                 mark, end = len(left), _end(timeout)
@@ -383,6 +418,7 @@ class _Stream(httpcore.NetworkStream):
         except _AGAIN:
             return
         except OSError as error:
+            check_alert(error)
             raise httpcore.WriteError(_words(error)) from error
         self._early += came
         provisional = self._early.rpartition(b"HTTP/1.1 ")[2][:1] == b"1"
@@ -447,6 +483,7 @@ def shake_hands(
             raise RefusedError(
                 f"{hostname} does not speak TLS; if it is meant to be plain http, say --plain-http"
             ) from error
+        check_alert(error)
         raise httpcore.ConnectError(f"TLS failed: {_words(error)}") from error
     except OSError as error:
         secure.close()
@@ -458,7 +495,7 @@ def shake_hands(
 
 def speaks_tls(host: str, port: int, timeout_s: float, cancel: Cancellation) -> bool:
     """Whether there is TLS at `host`, whoever's certificate it has. Sends no request."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:

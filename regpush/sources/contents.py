@@ -1,8 +1,7 @@
-"""The sha256 of many files' contents, read once each and by several threads."""
+"""The digests of many files' contents, read once each and by several threads."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import TypeAlias
 
 from regpush.cancel import Cancellation
 from regpush.closure import Item
-from regpush.entry import HEAD, Entry, OnDisk
+from regpush.entry import HEAD, ContentHash, Entry, OnDisk
 from regpush.filesystem import GuardedFile, read_listed
 
 _BLOCK = 1 << 20
@@ -74,8 +73,8 @@ def _digest(member: Member, content: OnDisk, look: Look, cancel: Cancellation) -
     if entry.size <= HEAD:
         data = read_listed(entry, content)
         look(item, entry, data)
-        return hashlib.sha256(data).digest()
-    digest = hashlib.sha256()
+        return ContentHash(data).digest()
+    digest = ContentHash()
     memory = memoryview(bytearray(min(_BLOCK, entry.size)))
     with GuardedFile(entry, content) as file:
         count = file.readinto(memory)

@@ -6,21 +6,29 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from regpush import __version__
 from regpush.cancel import Cancellation
 from regpush.closure import Closure, Role
-from regpush.entry import Profile
 from regpush.errors import UsageError, printable
 from regpush.events import Listener, Note
-from regpush.listing import Row, join, scan
+from regpush.listing import NOTHING, ROOT, ByFolder, Row, by_folder, join, merged, scan
 from regpush.options import SourceOptions
 from regpush.sources import dependencies
+from regpush.sources.dependencies import DependencyFolder
 from regpush.sources.ignore import LeaveOut, parse_patterns, read_ignore_file
 from regpush.sources.part import Part
 from regpush.sources.secrets import Watch
+from regpush.sources.split import Grain, split
 from regpush.sources.tree import Tree
+
+# Fine enough that equal shares of own code can be made of its parts; a package changes as a
+# whole, but for a developer who patches it, and its parts had better lie alone.
+_CODE = Grain(whole=8 << 20, piece=512 << 10, most=2 << 20)
+_PACKAGE = Grain(whole=8 << 20, piece=4 << 20, most=8 << 20)
 
 _ROOT_DIR = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[^/\0]+)+")
 
@@ -46,13 +54,16 @@ def resolve(
     tree = Tree(listing=listing, at=at, profile=options.profile)
     watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
     name = os.path.basename(os.path.abspath(path)) or "root"
-    own, *others = _parts(tree, name, _key(root, options))
-    watch.check_names(own.names())
-    for message in _remarks(tree, leave_out, (own, *others)):
+    folders = dependencies.find(tree)
+    watch.check_names(listing.below(ROOT, by_folder(folder.path for folder in folders)))
+    key = _key(root, options)
+    own = _own_code(tree, name, key, folders)
+    packages = [part for folder in folders for part in _packages(tree, folder, key)]
+    for message in _remarks(tree, leave_out, [*own, *packages]):
         notify(Note(message=message))
-    code = own.item(Role.OWN, watch.look)
-    items = (code, *(part.item(Role.ORDINARY) for part in others))
-    return Closure.build((code.path,), items, profile=options.profile)
+    code = [part.item(Role.OWN, watch.look) for part in own]
+    rest = [part.item(Role.ORDINARY) for part in packages]
+    return Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
 
 
 def _image_root(root_dir: str) -> bytes:
@@ -77,17 +88,55 @@ def _key(root: bytes, options: SourceOptions) -> bytes:
     return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
-def _parts(tree: Tree, name: str, key: bytes) -> Iterator[Part]:
-    """The app's own code, then the packages and the rest of each dependency folder."""
-    folders = dependencies.find(tree)
-    stop_at = frozenset(folder.path for folder in folders)
-    yield Part(tree=tree, key=key, path=b"", name=name, tops=(b"",), stop_at=stop_at)
-    for folder in folders:
-        tops = frozenset(top for package in folder.packages for top in package.tops)
-        rest, path = os.fsdecode(os.path.basename(folder.path)), folder.path
-        yield Part(tree=tree, key=key, path=path, name=rest, tops=(path,), stop_at=tops)
-        for package in folder.packages:
-            yield Part(tree=tree, key=key, path=package.path, name=package.name, tops=package.tops)
+def _own_code(tree: Tree, name: str, key: bytes, folders: Sequence[DependencyFolder]) -> list[Part]:
+    """The parts of all that is in no dependency folder, the one with the root first."""
+    stop_at = by_folder(folder.path for folder in folders)
+    linked = _linked(tree, stop_at)
+    pieces = split(tree.listing, ROOT, stop_at, _CODE, leave=linked)
+    if not pieces:
+        linked = NOTHING
+    apart = merged((stop_at, linked, *(piece.tops for piece in pieces)))
+    tops = merged((ROOT, linked))
+    root = Part(tree=tree, key=key, path=b"", name=name, tops=tops, stop_at=apart)
+    parts = (replace(root, path=one.path, name=one.name, tops=one.tops) for one in pieces)
+    return [root, *parts]
+
+
+def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part]:
+    """What no package claims, and the packages; those of many megabytes in several parts."""
+    path, name = folder.path, os.fsdecode(os.path.basename(folder.path))
+    stop_at = by_folder(top for package in folder.packages for top in package.tops)
+    yield Part(tree=tree, key=key, path=path, name=name, tops=by_folder((path,)), stop_at=stop_at)
+    for one in folder.packages:
+        tops = by_folder(one.tops)
+        pieces = [] if tree.keeps_links else split(tree.listing, tops, NOTHING, _PACKAGE)
+        home = Part(
+            tree=tree,
+            key=key,
+            path=one.path,
+            name=one.name,
+            tops=tops,
+            stop_at=merged(piece.tops for piece in pieces),
+        )
+        yield home
+        for piece in pieces:
+            # Named by where it lies: of one name, strategies would put them together again.
+            yield replace(home, path=piece.path, name=piece.name, tops=piece.tops)
+
+
+def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
+    """Names in the app's own code of files that have several, where that is kept.
+
+    A hard link needs its file in the same archive: these stay with the root, wherever they are.
+    """
+    if not tree.keeps_links:
+        return NOTHING
+    paths: dict[tuple[int, int], list[bytes]] = {}
+    for found in tree.listing.below(ROOT, stop_at):
+        for name, row in zip(found.names, Row.unpack(found.rows), strict=True):
+            if row.names > 1 and stat.S_ISREG(row.mode):
+                paths.setdefault((row.device, row.inode), []).append(join(found.folder, name))
+    return by_folder(path for names in paths.values() if len(names) > 1 for path in names)
 
 
 def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator[str]:
@@ -98,7 +147,7 @@ def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator
         yield "what lies in /dev is left out"
     if b".dockerignore" in tree.names(b""):
         yield ".dockerignore is not read; list what is to be left out in .regpushignore"
-    if tree.profile is Profile.TREE and (shared := _shared_file(parts)):
+    if tree.keeps_links and (shared := _shared_file(parts)):
         first, second = (printable(tree.in_image(path)) for path in shared)
         yield f"hard links between items are stored as separate files: /{first} and /{second}"
 

@@ -45,7 +45,7 @@ def forget(closure: Closure, stats: Stats) -> None:
 
 
 def _stamps(items: Sequence[Item]) -> dict[str, Stamp]:
-    return {item.path: item.stamp() for item in items if item.stamp}
+    return {item.path: item.stamp for item in items if item.stamp}
 
 
 def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:

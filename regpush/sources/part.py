@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from regpush.closure import Item, Role, Stamp
 from regpush.entry import Entry, TreeHash
-from regpush.listing import Names, size
+from regpush.listing import ByFolder, Names, size
 from regpush.sources.tree import Tree
 
 
@@ -16,29 +16,35 @@ from regpush.sources.tree import Tree
 class Part:
     """`tops` and all below them but `stop_at`, relative to `tree`; `path` is one of the tops.
 
-    `key`: a digest of what else decides the item; see `Stamp.tree`.
+    `name`: see `Item.name`. `key`: a digest of what else decides the item; see `Stamp.tree`.
     """
 
     tree: Tree
     key: bytes
     path: bytes
     name: str
-    tops: tuple[bytes, ...]
-    stop_at: frozenset[bytes] = frozenset()
+    tops: ByFolder
+    stop_at: ByFolder
 
     def item(self, role: Role, look: Callable[[Entry, bytes], None] | None = None) -> Item:
         """The item, whose identity it takes reading to know."""
+        selected = list(self.names())
+        parents = self.tree.parents(self.tops)
         return Item(
             path="/" + self.tree.in_image(self.path).decode("utf-8", "surrogateescape"),
             name=self.name,
             origin=self.name,
             identity=None,
-            size=size(self.names(), self.tree.profile),
-            parents=self.tree.parents(self.path),
+            size=size(selected, self.tree.profile),
+            parents=parents,
             role=role,
             entries=self.entries,
             look=look,
-            stamp=self.stamp,
+            stamp=Stamp(
+                tree=self.key,
+                fingerprint=_fingerprint(parents, selected),
+                newest_ns=max((names.newest_ns for names in selected), default=0),
+            ),
         )
 
     def names(self) -> Iterator[Names]:
@@ -50,16 +56,15 @@ class Part:
         tree = self.tree
         return tree.listing.entries(tree.at, tree.profile, self.tops, self.stop_at)
 
-    def stamp(self) -> Stamp:
-        """What lstat said of it. Injective: each field is preceded by its length."""
-        above = TreeHash()
-        for parent in self.tree.parents(self.path):
-            above.add(parent)
-        digest, newest_ns = hashlib.sha256(above.digest().hex.encode()), 0
-        for selected in self.names():
-            links = b"".join(b"%b\0%b\0" % link for link in sorted(selected.links.items()))
-            # No name holds a slash.
-            fields = (selected.folder, b"/".join(selected.names), selected.rows, links)
-            digest.update(b"%d %d %d %d\n" % tuple(map(len, fields)) + b"".join(fields))
-            newest_ns = max(newest_ns, selected.newest_ns)
-        return Stamp(tree=self.key, fingerprint=digest.digest(), newest_ns=newest_ns)
+
+def _fingerprint(parents: Iterable[Entry], selected: Iterable[Names]) -> bytes:
+    """A digest of what lstat said. Injective: each field is preceded by its length."""
+    above = TreeHash()
+    for parent in parents:
+        above.add(parent)
+    digest = hashlib.sha256(above.digest().hex.encode())
+    for folder, names, rows, targets in selected:
+        links = b"".join(b"%b\0%b\0" % link for link in sorted(targets.items()))
+        fields = (folder, b"/".join(names), rows, links)  # no name holds a slash, no target a NUL
+        digest.update(b"%d %d %d %d\n" % tuple(map(len, fields)) + b"".join(fields))
+    return digest.digest()

@@ -66,7 +66,7 @@ def by_name(path: bytes) -> str | None:
 
 def by_content(path: bytes, head: bytes) -> str | None:
     """Why the file at `path`, whose content begins with `head`, looks like a secret, or None."""
-    if b"PRIVATE KEY" in head and _PRIVATE_KEY.search(head):
+    if b"-----BEGIN " in head and _PRIVATE_KEY.search(head):
         return "private key"
     if head.startswith(_PUTTY_KEY) or (b"AGE-SECRET-KEY-" in head and _AGE_KEY.search(head)):
         return "private key"

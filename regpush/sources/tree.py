@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError
 from regpush.filesystem import read_small
-from regpush.listing import Listing, join
+from regpush.listing import ByFolder, Listing, join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,11 @@ class Tree:
     listing: Listing
     at: bytes
     profile: Profile
+
+    @property
+    def keeps_links(self) -> bool:
+        """Whether a file with several names in one item is stored once."""
+        return self.profile is Profile.TREE
 
     def in_image(self, path: bytes) -> bytes:
         """Where `path` lies in the image, without slashes around it."""
@@ -39,17 +44,20 @@ class Tree:
         """Those of `names` that are directories."""
         return self.listing.folders[path].folders
 
-    def parents(self, path: bytes) -> tuple[Entry, ...]:
-        """The directories above `path` that the tree knows, top first; never the image's root.
+    def parents(self, tops: ByFolder) -> tuple[Entry, ...]:
+        """The directories above `tops` that the tree knows, sorted; never the image's root.
 
         Raises SourceError where extended attributes cannot be read.
         """
-        above = []
-        while path:
-            path = path.rpartition(b"/")[0]
-            if image_path := self.in_image(path):
-                above.append(self.listing.directory(path, image_path, self.profile))
-        return tuple(reversed(above))
+        above = {folder for folder, names in tops.items() if any(names)}
+        for path in tuple(above):
+            while path and (path := path.rpartition(b"/")[0]) not in above:
+                above.add(path)
+        return tuple(
+            self.listing.directory(path, image_path, self.profile)
+            for path in sorted(above)
+            if (image_path := self.in_image(path))
+        )
 
 
 def lines(path: bytes) -> Iterator[str]:

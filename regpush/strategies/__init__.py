@@ -10,6 +10,9 @@ from regpush.closure import Closure
 from regpush.errors import UsageError, printable
 from regpush.options import MAX_LAYERS
 from regpush.strategies.app_deps import app_deps
+from regpush.strategies.auto import auto
+from regpush.strategies.file import Split
+from regpush.strategies.origin import origin
 from regpush.strategies.plan import Plan, PlanContext, Strategy
 from regpush.strategies.popularity import popularity
 from regpush.strategies.single import single
@@ -22,26 +25,40 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "app-deps": app_deps,
         "size": size,
         "popularity": popularity,
+        "origin": origin,
         "stable": stable,
+        "auto": auto,
     }
 )
 
+_FILE = "file="
 
-def check(name: str, max_layers: int) -> None:
-    """Raises UsageError for a name that is no strategy and a limit outside 1 to 127."""
+
+def named(name: str, max_layers: int) -> Strategy:
+    """The strategy `name`: one of `STRATEGIES`, or `file=PATH`, which is read now.
+
+    Raises UsageError for a name that is no strategy, a file that is no split, and a limit
+    outside 1 to 127.
+    """
+    if not 1 <= max_layers <= MAX_LAYERS:
+        raise UsageError(f"{max_layers} layers at most: give a number from 1 to {MAX_LAYERS}")
+    if name.startswith(_FILE):
+        return Split.read(name.removeprefix(_FILE))
     if name not in STRATEGIES:
         near = difflib.get_close_matches(name, STRATEGIES, n=1)
         hint = f"did you mean '{near[0]}'? there are " if near else "there are "
-        raise UsageError(
-            f"no layer strategy is named '{printable(name)}': {hint}{', '.join(sorted(STRATEGIES))}"
-        )
-    if not 1 <= max_layers <= MAX_LAYERS:
-        raise UsageError(f"{max_layers} layers at most: give a number from 1 to {MAX_LAYERS}")
+        known = ", ".join([*sorted(STRATEGIES), "file=layers.json"])
+        raise UsageError(f"no layer strategy is named '{printable(name)}': {hint}{known}")
+    return STRATEGIES[name]
 
 
 def plan(closure: Closure, name: str, context: PlanContext) -> Plan:
-    """Plan `closure` with the strategy `name`. Raises UsageError as `check` does."""
-    check(name, context.max_layers)
-    planned = STRATEGIES[name](closure, context)
+    """Plan `closure` with the strategy `name`. Raises UsageError as `named` does."""
+    return carry_out(named(name, context.max_layers), closure, context)
+
+
+def carry_out(strategy: Strategy, closure: Closure, context: PlanContext) -> Plan:
+    """Plan `closure`; raises what the strategy raises, and RegpushError for a bug in it."""
+    planned = strategy(closure, context)
     planned.check(closure)
     return planned

@@ -8,17 +8,15 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from regpush.closure import Closure, Identity, Item, Role
+from regpush.closure import Closure, Item, Role
 from regpush.digest import Digest
 from regpush.errors import RegpushError, printable
+from regpush.strategies.memory import Layout, Memory
 
 LABEL_LENGTH = 60
 
 # Nix and Guix: 32 digits of base 32, a dash, the name.
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-(.+)", re.DOTALL)
-
-Layout: TypeAlias = tuple[tuple[Identity, ...], ...]
-"""What an image's layers held, bottom first: the identities of each layer's items."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +39,15 @@ class PlannedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The layers of an image, bottom first; every item of the closure in exactly one."""
+    """The layers of an image, bottom first; every item of the closure in exactly one.
+
+    `memory`: what the image should remember for the next plan, from a strategy that learns.
+    `steps`: what such a plan rests on, and what it had to do without, for people.
+    """
 
     layers: tuple[PlannedLayer, ...]
+    memory: Memory | None = None
+    steps: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, groups: Iterable[Collection[Item]]) -> Plan:
@@ -64,13 +68,15 @@ class Plan:
 class PlanContext:
     """What a strategy may look at besides the closure.
 
-    `max_layers`: the most layers the plan may have, 1 to 127. `previous`: layouts of this
-    image's earlier versions, newest first. `available`: digests of the blobs the registry
-    is known to hold, None where nobody asked. A strategy without history ignores both.
+    `max_layers`: the most layers the plan may have, 1 to 127. `past`: what earlier images
+    of the same repository remember, nearest first. `others`: layouts of images elsewhere
+    whose layers may be taken over. `available`: digests of the blobs the registry is known
+    to hold, None where nobody asked. A strategy without history ignores the last three.
     """
 
     max_layers: int = 64
-    previous: tuple[Layout, ...] = ()
+    past: tuple[Memory, ...] = ()
+    others: tuple[Layout, ...] = ()
     available: frozenset[Digest] | None = None
 
 

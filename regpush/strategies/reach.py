@@ -18,3 +18,18 @@ def closures(closure: Closure) -> dict[str, int]:
             own |= sets[reference]
         sets[item.path] = own
     return sets
+
+
+def origins(closure: Closure) -> dict[str, int]:
+    """For each path a bit set of the source packages in its closure, its own included.
+
+    Outputs of one package are released together: to the odds of a change they are one.
+    """
+    number: dict[str, int] = {}
+    sets: dict[str, int] = {}
+    for item in closure.items:
+        own = 1 << number.setdefault(item.origin, len(number))
+        for reference in item.references:
+            own |= sets[reference]
+        sets[item.path] = own
+    return sets

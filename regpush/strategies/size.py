@@ -15,7 +15,7 @@ from regpush.strategies.stack import stack
 
 def size(closure: Closure, context: PlanContext) -> Plan:
     """At most `context.max_layers` layers; ties by name, then by path."""
-    return stack(closure, context.max_layers, _by_size)
+    return stack(closure, context.max_layers, _by_size, own=_by_size)
 
 
 def _by_size(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import socket
@@ -11,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from regpush.archive import ArchiveOptions
 from regpush.cancel import Cancellation
@@ -128,7 +128,7 @@ def test_an_identity_is_over_parents_and_entries(write: Write) -> None:
         for entry in item.entries():
             on_disk = root / os.fsdecode(entry.path.removeprefix(b"app").lstrip(b"/"))
             is_file = entry.kind is Kind.FILE
-            tree.add(entry, hashlib.sha256(on_disk.read_bytes()).digest() if is_file else b"")
+            tree.add(entry, blake3(on_disk.read_bytes()).digest() if is_file else b"")
         assert item.identity.scheme is Scheme.TREE
         assert item.identity.digest == tree.digest(), item.path
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from regpush.closure import Closure
 from regpush.errors import UsageError
 from regpush.options import SourceOptions
 from regpush.sources import Stats, forget, identify, remember, resolve
-from tests.sources.conftest import Write
+from tests.sources.conftest import REPOSITORY, Write
 
 LATER_NS = 3_000_000_000
 APP = {
@@ -225,6 +226,35 @@ def test_packing_may_leave_what_it_read(machine: Machine) -> None:
     forget(known, stats)
     assert machine.read() == set(APP)
     assert not stop.cancelled
+
+
+_PRINT_STAMPS = """
+import sys
+from regpush.cancel import Cancellation
+from regpush.options import SourceOptions
+from regpush.sources import resolve
+source = SourceOptions(preserve=True)
+closure = resolve(sys.argv[1], source, (), notify=lambda _: None, cancel=Cancellation())
+print([(item.path, item.stamp.tree.hex(), item.stamp.fingerprint.hex()) for item in closure.items])
+"""
+
+
+def test_every_process_takes_the_same_stamps(machine: Machine, write: Write) -> None:
+    """Of divided code with links in it, whatever order the names have in a set."""
+    write({f"loose/{number}": bytes(100_000) for number in range(120)})
+    write({f"node_modules/debug/{number}": bytes(100_000) for number in range(120)})
+    (machine.root / "loose/linked").hardlink_to(machine.root / "lib/util.py")
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", _PRINT_STAMPS, str(machine.root)],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(REPOSITORY)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(seen) == 1
+    assert seen.pop().count(b"loose") > 3
 
 
 def damaged(cache: Path) -> None:

@@ -13,7 +13,7 @@ _NAMES = ("bash", "glibc", "glibc-locales", "openssl", "zlib")
 def closures(draw: st.DrawFn, *, most: int = 30, unique_names: bool = False) -> Closure:
     """Up to `most` items; a directory's own code and generated items among them or not."""
     count = draw(st.integers(1, most))
-    own = draw(st.integers(0, 2))
+    own = draw(st.integers(0, 6))
     items = []
     for number in range(count):
         name = f"item{number:02}" if unique_names else draw(st.sampled_from(_NAMES))

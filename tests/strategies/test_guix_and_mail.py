@@ -1,9 +1,13 @@
-"""`size` and `app-deps`, against graphs worked by hand from their sources' rules."""
+"""`size`, `app-deps` and `origin`, against graphs worked by hand from their sources' rules."""
+
+from dataclasses import replace
 
 import pytest
 
+from regpush.closure import Closure
 from regpush.strategies import PlanContext
 from regpush.strategies.app_deps import app_deps
+from regpush.strategies.origin import origin
 from regpush.strategies.size import size
 from tests.strategies.graphs import graph, names
 
@@ -65,3 +69,31 @@ def test_app_deps_takes_every_root():
 def test_app_deps_of_something_flat_is_one_layer():
     closure = graph("profile: a b", roots="profile")
     assert names(app_deps(closure, PlanContext())) == ["a b profile"]
+
+
+# apko, groupAPKByOrigin and applyBudget in pkg/build/layers.go: packages of one origin are
+# one group; groups by falling size, ties by the greatest name in them, rising; with a budget
+# of B the first B - 1 stay, the others become one. What no package owns lies above, and is
+# not counted there: here it is.
+#
+#   openssl: ssl 40, crypto 30    glibc: libc 70    zlib: zlib 50    a, b: 10 each
+APKS = {"ssl": 40, "crypto": 30, "libc": 70, "zlib": 50, "a": 10, "b": 10}
+ORIGINS = {"ssl": "openssl", "crypto": "openssl", "libc": "glibc"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "layers"),
+    [
+        # 70 and 70: libc comes before ssl, the greatest name of its group
+        (8, ["libc", "crypto ssl", "zlib", "a", "b", "links"]),
+        (6, ["libc", "crypto ssl", "zlib", "a", "b", "links"]),
+        (5, ["libc", "crypto ssl", "zlib", "a b", "links"]),
+        (3, ["libc", "a b crypto ssl zlib", "links"]),
+        (2, ["a b crypto libc ssl zlib", "links"]),
+    ],
+)
+def test_origin_is_apko_s_strategy(limit, layers):
+    closure = graph("\n".join(f"{name}:" for name in APKS), roots="a", sizes=APKS, generated=True)
+    items = tuple(replace(one, origin=ORIGINS.get(one.name, one.name)) for one in closure.items)
+    plan = origin(Closure.build(closure.roots, items), PlanContext(max_layers=limit))
+    assert names(plan) == layers

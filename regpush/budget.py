@@ -1,0 +1,36 @@
+"""The most that a push may send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from regpush.errors import BudgetExceededError
+from regpush.events import Action
+from regpush.reuse import Placed
+
+
+class Foreseen(Protocol):
+    """A report that knows the bytes of its layers."""
+
+    def bytes_of(self, action: Action) -> int:
+        """Bytes of the layers that `action` will befall."""
+
+
+def check_budget(placed: Sequence[Placed], limit: int) -> None:
+    """Raises BudgetExceededError where the layers to be uploaded have over `limit` bytes."""
+    sent = [one for one in placed if one.action is Action.UPLOADED]
+    _check(sum(one.layer.descriptor.size for one in sent), limit)
+
+
+def check_plan(plan: Foreseen, limit: int) -> None:
+    """As `check_budget`, for a plan, whose sizes may be estimates."""
+    _check(plan.bytes_of(Action.UPLOADED), limit)
+
+
+def _check(size: int, limit: int) -> None:
+    if size > limit:
+        raise BudgetExceededError(
+            f"{size} bytes of layers would be sent, and --max-upload allows {limit}; "
+            "regpush plan tells what they are"
+        )

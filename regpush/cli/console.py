@@ -1,0 +1,102 @@
+"""What all commands do with the terminal: errors, signals, lines, files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from regpush.cancel import Cancellation
+from regpush.cli.flags import Format
+from regpush.errors import CancelledError, UsageError, printable
+
+OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or json.")]
+
+
+def fail(message: str, code: int) -> int:
+    """Say on stderr what was wrong; gives `code` back."""
+    sys.stderr.write(f"regpush: {printable(message)}\n")
+    return code
+
+
+@contextmanager
+def stoppable() -> Iterator[Cancellation]:
+    """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for it."""
+    cancel = Cancellation()
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        cancel.cancel()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    except CancelledError as error:
+        fail(str(error), 0)
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def read_password(username: str | None, from_stdin: bool) -> str | None:
+    """The password on stdin, where it is said to be there. Raises UsageError."""
+    if bool(username) != from_stdin:
+        raise UsageError("--username and --password-stdin go together")
+    if not from_stdin:
+        return None
+    from regpush.cli import password
+
+    return password.from_stdin()
+
+
+def width() -> int:
+    """Columns of the terminal, or as many as a log may have."""
+    return shutil.get_terminal_size((160, 24)).columns if sys.stderr.isatty() else 200
+
+
+def note(line: str) -> None:
+    """Say something on stderr."""
+    sys.stderr.write(f"regpush: {line}\n")
+    sys.stderr.flush()
+
+
+class OutputError(Exception):
+    """stdout cannot be written to."""
+
+
+def print_line(text: str) -> None:
+    """Write to stdout now. Raises OutputError, or BrokenPipeError where nobody reads on."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OutputError(f"cannot write the result to stdout: {reason}") from error
+
+
+def give_up_stdout() -> None:
+    """Nobody hears us: leave nothing to be flushed, and complained about, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_file(path: str, mode: str, text: str) -> None:
+    """Write or append a whole file. Raises UsageError."""
+    try:
+        with open(path, mode, encoding="utf-8") as file:
+            file.write(text)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot write {printable(path)}: {reason}") from error

@@ -1,0 +1,100 @@
+"""A closure of a history as files of the right sizes, and a closure file that lists them."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+from regpush.closure import Closure, Item
+from regpush.history import History, Push, Version
+from regpush.sources.store_path import is_path
+
+
+class MadeUpStore:
+    """Writes what is not there yet; nothing in it compresses, and each item is one file."""
+
+    def __init__(self, root: Path, *, scale: int) -> None:
+        self._store = root / "store"
+        self._store.mkdir(parents=True)
+        self._scale = scale
+
+    def shrunk(self, closure: Closure) -> Closure:
+        """The closure as it will be written: in this store, smaller, names without dashes.
+
+        A dash may begin a version, which is no part of a name.
+        """
+        paths = {item.path: self._path(item) for item in closure.items}
+        items = tuple(
+            replace(
+                item,
+                path=paths[item.path],
+                name=_plain(item.name),
+                origin=_plain(item.origin),
+                size=item.size // self._scale,
+                references=tuple(paths[path] for path in item.references),
+            )
+            for item in closure.items
+        )
+        roots = tuple(sorted(paths[root] for root in closure.roots))
+        return Closure.build(roots, items)
+
+    def write(self, closure: Closure) -> Path:
+        """A closure file for `shrunk` items, whose files are there then."""
+        listed = {}
+        for item in closure.items:
+            assert is_path(item.path), item.path
+            file = Path(item.path)
+            if not file.exists():
+                file.write_bytes(random.Random(item.path).randbytes(item.size))
+            listed[item.path] = {
+                "narHash": str(item.identity.digest),
+                "narSize": item.size,
+                "references": list(item.references),
+                "deriver": f"{self._store}/{'0' * 32}-{item.origin}.drv",
+            }
+        file = self._store.parent / "closure.json"
+        file.write_text(json.dumps(listed))
+        return file
+
+    def _path(self, item: Item) -> str:
+        digits = item.path.rpartition("/")[2][:32].translate(str.maketrans("etou", "wxyz"))
+        return f"{self._store}/{digits}-{_plain(item.name)}"
+
+
+def _plain(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def history(closures: list[Closure]) -> History:
+    """The pushes of `closures` as a history file has them."""
+    numbers: dict[str, int] = {}
+    versions: list[Version] = []
+    pushes: list[Push] = []
+    current: frozenset[int] = frozenset()
+    for closure in closures:
+        for item in closure.items:
+            if item.path not in numbers:
+                numbers[item.path] = len(versions)
+                versions.append(
+                    Version(
+                        name=item.name,
+                        hash=item.identity.digest.hex[:32],
+                        size=item.size,
+                        refs=tuple(closure[path].name for path in item.references),
+                        origin=item.origin,
+                    )
+                )
+        now = frozenset(numbers[item.path] for item in closure.items)
+        pushes.append(
+            Push(
+                app="app",
+                date="",
+                roots=tuple(numbers[root] for root in closure.roots),
+                add=tuple(sorted(now - current)),
+                remove=tuple(sorted(current - now)),
+            )
+        )
+        current = now
+    return History(name="", semantics="rehash", items=tuple(versions), pushes=tuple(pushes))
