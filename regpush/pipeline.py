@@ -16,6 +16,7 @@ from dataclasses import replace
 from regpush.archive import RECIPE_VERSION
 from regpush.budget import check_budget
 from regpush.cancel import Cancellation
+from regpush.closure import Identity
 from regpush.comparison import Comparison, with_target
 from regpush.digest import OCI_MANIFEST, Digest
 from regpush.errors import SourceError, UsageError
@@ -77,12 +78,13 @@ def push(
         run.rule.admit(run.repository.name, held)
         if run.rule.skips(held):
             return _skipped(prepared, held, run)
+        identities: dict[str, Identity] = {}
         placed = _unchanged(prepared, run)
         if placed:
             image, new = _build([one.layer for one in placed], prepared), False
         else:
             with (
-                _transfer(prepared, run, run.repository) as transfer,
+                _transfer(prepared, run, run.repository, identities) as transfer,
                 _learning(prepared, run, transfer),
             ):
                 if run.options.registry.max_upload is not None:
@@ -92,7 +94,7 @@ def push(
                     transfer,
                     lambda layers: _assemble(layers, prepared.packed(transfer, run), run),
                 )
-        placed, image, tagged = _publish(placed, image, new, prepared, held, run)
+        placed, image, tagged = _publish(placed, image, new, prepared, identities, held, run)
         # Only what this run made itself: what it reused is the word of others, and stays there.
         made = [one.layer for one in placed if one.action is Action.UPLOADED]
         run.index.remember(made, run.repository.name)
@@ -130,6 +132,87 @@ def plan(
         return _result(image, prepared, known, run, Tense.PLANNED)
 
 
+def _held(prepared: Prepared, run: Run) -> dict[str, Digest | None]:
+    """What the tags name before anything is sent, of which some may be known already."""
+    if run.rule.conditional:
+        return look_at_tags(run.repository, run.tags)
+    seen = prepared.past.manifests
+    return {tag: seen[tag].digest if tag in seen else None for tag in run.tags}
+
+
+def _publish(
+    placed: list[Placed],
+    image: Image,
+    new: bool,
+    prepared: Prepared,
+    identities: dict[str, Identity],
+    held: Mapping[str, Digest | None],
+    run: Run,
+) -> tuple[list[Placed], Image, Tagged]:
+    """Manifest and tags, once every blob stands; what the registry has lost is sent again."""
+    name = run.repository.name
+    for heals_left in range(HEALS, -1, -1):
+        digest = image.descriptor.digest
+        # Before the manifest goes as well: what is refused in the end leaves less behind.
+        run.rule.judge(name, digest, held)
+        try:
+            if new:
+                push_manifest(image, run.repository)
+            if new and not run.tags:
+                verify(run.repository, str(digest), digest)
+            run.cancel.check()
+            now = look_at_tags(run.repository, run.tags) if run.rule.conditional else held
+            tagged = move_tags(image, run.repository, now, run.rule, run.notify)
+            return placed, image, tagged
+        except MissingBlobsError as error:
+            if not heals_left:
+                raise
+            placed, image = _heal(error, placed, image, prepared, identities, run)
+            new = True
+    raise AssertionError  # the last turn of the loop returns or raises
+
+
+def _heal(
+    error: MissingBlobsError,
+    placed: list[Placed],
+    image: Image,
+    prepared: Prepared,
+    identities: dict[str, Identity],
+    run: Run,
+) -> tuple[list[Placed], Image]:
+    """Send again what the registry says it lacks, or if it names nothing, what it has not got."""
+    blobs = [one.layer.descriptor for one in placed] + [image.config_descriptor]
+    lost = {blob.digest for blob in blobs} & set(error.digests)
+    if not lost:
+        lost = {blob.digest for blob in blobs if not run.repository.has_blob(blob)}
+    lost = lost or {blob.digest for blob in blobs}
+    run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
+    with _transfer(prepared, run, run.repository, identities) as transfer:
+        placed = send_again(prepared.wanted, placed, lost, transfer)
+        image = _build([one.layer for one in placed], prepared.packed(transfer, run))
+    send_config(image, run.repository)
+    return placed, image
+
+
+def _skipped(prepared: Prepared, held: Mapping[str, Digest | None], run: Run) -> PushResult:
+    """All tags are there and stay as they are: the report is of what the first one names."""
+    tag = run.tags[0]
+    run.notify(Note(message=f"{run.repository.name}:{tag} is there and is left alone"))
+    seen = prepared.past.manifests
+    return PushResult(
+        image=run.repository.name,
+        tags=tuple(one for one in run.tags if held[one] == held[tag]),
+        digest=held[tag],
+        media_type=seen[tag].media_type if tag in seen else OCI_MANIFEST,
+        platform=str(prepared.platform),
+        changed=False,
+        layers=(),
+        uploaded_bytes=0,
+        requests=run.client.requests,
+        seconds=time.monotonic() - run.started,
+    )
+
+
 def explain(
     target: str,
     *,
@@ -160,81 +243,6 @@ def explain(
             images[0],
             prepared.wanted[0].source.archive,
         )
-
-
-def _held(prepared: Prepared, run: Run) -> dict[str, Digest | None]:
-    """What the tags name before anything is sent, of which some may be known already."""
-    if run.rule.conditional:
-        return look_at_tags(run.repository, run.tags)
-    seen = prepared.past.manifests
-    return {tag: seen[tag].digest if tag in seen else None for tag in run.tags}
-
-
-def _publish(
-    placed: list[Placed],
-    image: Image,
-    new: bool,
-    prepared: Prepared,
-    held: Mapping[str, Digest | None],
-    run: Run,
-) -> tuple[list[Placed], Image, Tagged]:
-    """Manifest and tags, once every blob stands; what the registry has lost is sent again."""
-    name = run.repository.name
-    for heals_left in range(HEALS, -1, -1):
-        digest = image.descriptor.digest
-        # Before the manifest goes as well: what is refused in the end leaves less behind.
-        run.rule.judge(name, digest, held)
-        try:
-            if new:
-                push_manifest(image, run.repository)
-            if new and not run.tags:
-                verify(run.repository, str(digest), digest)
-            run.cancel.check()
-            now = look_at_tags(run.repository, run.tags) if run.rule.conditional else held
-            tagged = move_tags(image, run.repository, now, run.rule, run.notify)
-            return placed, image, tagged
-        except MissingBlobsError as error:
-            if not heals_left:
-                raise
-            placed, image = _heal(error, placed, image, prepared, run)
-            new = True
-    raise AssertionError  # the last turn of the loop returns or raises
-
-
-def _heal(
-    error: MissingBlobsError, placed: list[Placed], image: Image, prepared: Prepared, run: Run
-) -> tuple[list[Placed], Image]:
-    """Send again what the registry says it lacks, or if it names nothing, what it has not got."""
-    blobs = [one.layer.descriptor for one in placed] + [image.config_descriptor]
-    lost = {blob.digest for blob in blobs} & set(error.digests)
-    if not lost:
-        lost = {blob.digest for blob in blobs if not run.repository.has_blob(blob)}
-    lost = lost or {blob.digest for blob in blobs}
-    run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
-    with _transfer(prepared, run, run.repository) as transfer:
-        placed = send_again(prepared.wanted, placed, lost, transfer)
-    image = _build([one.layer for one in placed], prepared)
-    send_config(image, run.repository)
-    return placed, image
-
-
-def _skipped(prepared: Prepared, held: Mapping[str, Digest | None], run: Run) -> PushResult:
-    """All tags are there and stay as they are: the report is of what the first one names."""
-    tag = run.tags[0]
-    run.notify(Note(message=f"{run.repository.name}:{tag} is there and is left alone"))
-    seen = prepared.past.manifests
-    return PushResult(
-        image=run.repository.name,
-        tags=tuple(one for one in run.tags if held[one] == held[tag]),
-        digest=held[tag],
-        media_type=seen[tag].media_type if tag in seen else OCI_MANIFEST,
-        platform=str(prepared.platform),
-        changed=False,
-        layers=(),
-        uploaded_bytes=0,
-        requests=run.client.requests,
-        seconds=time.monotonic() - run.started,
-    )
 
 
 @contextmanager
@@ -329,7 +337,9 @@ def _of_image(name: str, wanted: Wanted) -> Placed | None:
 
 
 @contextmanager
-def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transfer]:
+def _transfer(
+    prepared: Prepared, run: Run, store: BlobStore, identities: dict[str, Identity]
+) -> Iterator[Transfer]:
     layers, images = run.options.layers, prepared.past.images
     derived = layers.reuse is Reuse.CONTENT or (
         layers.reuse is Reuse.RECIPE and lacks_recipes(images)
@@ -344,7 +354,7 @@ def _transfer(prepared: Prepared, run: Run, store: BlobStore) -> Iterator[Transf
             packer=packer,
             slots=threading.Semaphore(run.options.registry.jobs),
             spool=Spool(),
-            identities={},
+            identities=identities,
             notify=run.notify,
             cancel=run.cancel,
         )
@@ -369,7 +379,7 @@ def _foreseen(prepared: Prepared, run: Run) -> Sequence[Placed]:
 def _exactly(
     placed: Sequence[Placed | None], prepared: Prepared, run: Run, store: BlobStore
 ) -> Sequence[Placed]:
-    with _transfer(prepared, run, store) as transfer:
+    with _transfer(prepared, run, store, {}) as transfer:
         pairs = zip(placed, prepared.wanted, strict=True)
         return [one or _packed(wanted, transfer) for one, wanted in pairs]
 

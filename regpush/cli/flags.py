@@ -231,8 +231,8 @@ class Flags(AccessFlags):
                 check=self.check,
                 retry_times=self.retry_times,
                 jobs=self.jobs,
-                max_upload=None if self.max_upload is None else parse_size(self.max_upload),
                 stall_s=self.stall_timeout,
+                max_upload=None if self.max_upload is None else parse_size(self.max_upload),
             ),
             cache=not self.no_cache,
         )

@@ -195,7 +195,6 @@ class Client:
         self._exchange.open_ahead(host.origin, _CONNECTIONS)
 
     def _registry(self, reference: Reference) -> _Known:
-        self._given_for = self._given_for or reference.registry
         if reference.registry not in self._known:
             there = reference.registry == self._given_for
             host = Host(
@@ -212,14 +211,13 @@ class Client:
         """The repository of `reference`; its tag and digest mean nothing here. Sends nothing."""
         key = (reference.name, access)
         with self._lock:
-            registry = self._registry(reference)
             if key not in self._repositories:
                 scope = Scope(reference.repository, access.value)
                 api = self._api(reference, reference.name, scope)
                 self._repositories[key] = Repository(
                     api,
                     self._retry,
-                    memory=registry.memory,
+                    memory=self._registry(reference).memory,
                     count=self._count,
                     notify=self._notify,
                     ahead=self._ahead,
@@ -237,6 +235,7 @@ class Client:
         return api.challenged
 
     def _api(self, reference: Reference, name: str, scope: Scope | None) -> Api:
+        self._given_for = self._given_for or reference.registry
         registry = self._registry(reference)
         return Api(
             name=name,

@@ -102,7 +102,8 @@ class Upstream:
             kept["content-length"] = str(len(asked.body))
             connection.request(asked.method, asked.target, asked.body, kept)
             reply = connection.getresponse()
-            headers = {k: v for k, v in reply.getheaders() if k.lower() not in _SKIPPED}
+            # Each server has a case of its own; rules name headers as in Content-Length.
+            headers = {k.title(): v for k, v in reply.getheaders() if k.lower() not in _SKIPPED}
             return Answer(reply.status, headers, reply.read())
         except (OSError, HTTPException):
             return Answer(502, body=b"the registry is not there")

@@ -118,9 +118,8 @@ def quay() -> list[Rule]:
     """The status is `bytes=0-N`, N one too high, and names no Location."""
 
     def status(answer: Answer) -> None:
-        text = answer.headers.pop("Range", answer.headers.pop("range", ""))
-        answer.headers = {k: v for k, v in answer.headers.items() if k.lower() != "location"}
-        if text:
+        answer.headers.pop("Location", None)
+        if text := answer.headers.get("Range"):
             answer.headers["Range"] = f"bytes=0-{int(text.partition('-')[2]) + 1}"
 
     return [
