@@ -8,7 +8,7 @@ says stands in `settings.Settings`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from regpush.entry import Profile
@@ -28,6 +28,19 @@ class Reuse(Enum):
     RECIPE = "recipe"
     CONTENT = "content"
     NONE = "none"
+
+
+class IfExists(Enum):
+    """What becomes of a tag that is there already.
+
+    REPLACE moves it. SAME takes it for done if it names the very image, and is a conflict
+    otherwise. SKIP leaves it alone. FAIL makes any such tag a conflict.
+    """
+
+    REPLACE = "replace"
+    SAME = "same"
+    SKIP = "skip"
+    FAIL = "fail"
 
 
 class Algorithm(Enum):
@@ -133,7 +146,12 @@ class RegistryOptions:
 
     `tags`: empty means the reference's own, or `latest`. `retry_times`: further attempts
     after the first. `check`: HEAD every blob even where the image is known to be there.
+    `stall_s`: seconds without progress after which a request has failed. `if_exists` and
+    `if_current`: which tags may be moved; the latter is a digest.
     `max_upload`: bytes of layers that may be sent, None for any number.
+    What lets in (a user name with its password, a token), and what makes a connection less
+    or more than the usual (`plain_http`, a client certificate, not verifying the registry's)
+    is for the destination alone; `ca_file` and `authfile` are for every registry.
     """
 
     tags: tuple[str, ...] = ()
@@ -141,12 +159,34 @@ class RegistryOptions:
     replace_index: bool = False
     check: bool = False
     plain_http: bool = False
+    insecure_skip_tls_verify: bool = False
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    authfile: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    registry_token: str | None = field(default=None, repr=False)
     retry_times: int = 4
     jobs: int = 4
+    stall_s: float = 60.0
+    if_exists: IfExists = IfExists.REPLACE
+    if_current: str | None = None
     max_upload: int | None = None
+
+    @property
+    def elsewhere(self) -> RegistryOptions:
+        """The same for a registry that is not the destination."""
+        return replace(
+            self,
+            plain_http=False,
+            insecure_skip_tls_verify=False,
+            cert_file=None,
+            key_file=None,
+            username=None,
+            password=None,
+            registry_token=None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

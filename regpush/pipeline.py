@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,23 +17,42 @@ from regpush.archive import RECIPE_VERSION
 from regpush.budget import check_budget
 from regpush.cancel import Cancellation
 from regpush.comparison import Comparison, with_target
-from regpush.digest import OCI_MANIFEST
+from regpush.digest import OCI_MANIFEST, Digest
 from regpush.errors import SourceError, UsageError
-from regpush.events import Action, Listener, ignore
+from regpush.events import Action, Listener, Note, Warned, ignore
 from regpush.image import Image, Layer, build, check_options
 from regpush.index import Index
 from regpush.layers import Spool
 from regpush.options import Compression, PushOptions, Reuse
 from regpush.packer import Packer
 from regpush.prepare import Identify, Prepared, Run, prepare, tags_to_move
-from regpush.publish import move_tags, push_config, push_manifest, verify
+from regpush.publish import (
+    Tagged,
+    look_at_tags,
+    move_tags,
+    push_config,
+    push_manifest,
+    send_config,
+    verify,
+)
 from regpush.reference import Reference
-from regpush.registry.client import Access, Client
+from regpush.registry.client import Access, Client, MissingBlobsError
 from regpush.report import LayerReport, PushResult, Tense
 from regpush.reuse import BlobStore, DryRun, Placed, lacks_recipes
 from regpush.settings import Settings
 from regpush.sources import Stats, forget, remember
-from regpush.transfer import Transfer, Wanted, by_content, find_layers, place_layers
+from regpush.tags import TagRule
+from regpush.transfer import (
+    Transfer,
+    Wanted,
+    by_content,
+    find_layers,
+    place_layers,
+    send_again,
+)
+
+HEALS = 2
+"""Times that blobs are sent again which a registry said it had and then missed."""
 
 
 def push(
@@ -54,6 +73,10 @@ def push(
     """
     with _run(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run, Identify.WHERE_USEFUL)
+        held = _held(prepared, run)
+        run.rule.admit(run.repository.name, held)
+        if run.rule.skips(held):
+            return _skipped(prepared, held, run)
         placed = _unchanged(prepared, run)
         if placed:
             image, new = _build([one.layer for one in placed], prepared), False
@@ -69,16 +92,11 @@ def push(
                     transfer,
                     lambda layers: _assemble(layers, prepared.packed(transfer, run), run),
                 )
-        if new:
-            push_manifest(image, run.repository)
-        if new and not run.tags:
-            verify(run.repository, str(image.descriptor.digest), image.descriptor.digest)
-        run.cancel.check()
-        move_tags(image, run.repository, run.tags, prepared.tags_of(image), notify)
+        placed, image, tagged = _publish(placed, image, new, prepared, held, run)
         # Only what this run made itself: what it reused is the word of others, and stays there.
         made = [one.layer for one in placed if one.action is Action.UPLOADED]
         run.index.remember(made, run.repository.name)
-        return _result(image, prepared, placed, run)
+        return _result(image, prepared, placed, run, tagged=tagged)
 
 
 def plan(
@@ -144,6 +162,81 @@ def explain(
         )
 
 
+def _held(prepared: Prepared, run: Run) -> dict[str, Digest | None]:
+    """What the tags name before anything is sent, of which some may be known already."""
+    if run.rule.conditional:
+        return look_at_tags(run.repository, run.tags)
+    seen = prepared.past.manifests
+    return {tag: seen[tag].digest if tag in seen else None for tag in run.tags}
+
+
+def _publish(
+    placed: list[Placed],
+    image: Image,
+    new: bool,
+    prepared: Prepared,
+    held: Mapping[str, Digest | None],
+    run: Run,
+) -> tuple[list[Placed], Image, Tagged]:
+    """Manifest and tags, once every blob stands; what the registry has lost is sent again."""
+    name = run.repository.name
+    for heals_left in range(HEALS, -1, -1):
+        digest = image.descriptor.digest
+        # Before the manifest goes as well: what is refused in the end leaves less behind.
+        run.rule.judge(name, digest, held)
+        try:
+            if new:
+                push_manifest(image, run.repository)
+            if new and not run.tags:
+                verify(run.repository, str(digest), digest)
+            run.cancel.check()
+            now = look_at_tags(run.repository, run.tags) if run.rule.conditional else held
+            tagged = move_tags(image, run.repository, now, run.rule, run.notify)
+            return placed, image, tagged
+        except MissingBlobsError as error:
+            if not heals_left:
+                raise
+            placed, image = _heal(error, placed, image, prepared, run)
+            new = True
+    raise AssertionError  # the last turn of the loop returns or raises
+
+
+def _heal(
+    error: MissingBlobsError, placed: list[Placed], image: Image, prepared: Prepared, run: Run
+) -> tuple[list[Placed], Image]:
+    """Send again what the registry says it lacks, or if it names nothing, what it has not got."""
+    blobs = [one.layer.descriptor for one in placed] + [image.config_descriptor]
+    lost = {blob.digest for blob in blobs} & set(error.digests)
+    if not lost:
+        lost = {blob.digest for blob in blobs if not run.repository.has_blob(blob)}
+    lost = lost or {blob.digest for blob in blobs}
+    run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
+    with _transfer(prepared, run, run.repository) as transfer:
+        placed = send_again(prepared.wanted, placed, lost, transfer)
+    image = _build([one.layer for one in placed], prepared)
+    send_config(image, run.repository)
+    return placed, image
+
+
+def _skipped(prepared: Prepared, held: Mapping[str, Digest | None], run: Run) -> PushResult:
+    """All tags are there and stay as they are: the report is of what the first one names."""
+    tag = run.tags[0]
+    run.notify(Note(message=f"{run.repository.name}:{tag} is there and is left alone"))
+    seen = prepared.past.manifests
+    return PushResult(
+        image=run.repository.name,
+        tags=tuple(one for one in run.tags if held[one] == held[tag]),
+        digest=held[tag],
+        media_type=seen[tag].media_type if tag in seen else OCI_MANIFEST,
+        platform=str(prepared.platform),
+        changed=False,
+        layers=(),
+        uploaded_bytes=0,
+        requests=run.client.requests,
+        seconds=time.monotonic() - run.started,
+    )
+
+
 @contextmanager
 def _learning(prepared: Prepared, run: Run, transfer: Transfer) -> Iterator[None]:
     """What packing shows of a directory's items goes into the stat index, or out of it."""
@@ -183,6 +276,7 @@ def _run(
     settings = settings or Settings.from_environ(os.environ)
     reference = Reference.parse(to)
     tags = tags_to_move(reference, options)
+    rule = TagRule.of(options.registry)
     if options.image.created is None:
         image = replace(options.image, created=settings.source_date_epoch)
         options = replace(options, image=image)
@@ -195,6 +289,7 @@ def _run(
         yield Run(
             reference=reference,
             tags=tags,
+            rule=rule,
             options=options,
             settings=settings,
             client=client,
@@ -298,16 +393,21 @@ def _result(
     placed: Sequence[Placed | None],
     run: Run,
     tense: Tense = Tense.DONE,
+    tagged: Tagged | None = None,
 ) -> PushResult:
-    """The report; `image` is None where layers were not packed, so that it has no digest yet."""
+    """The report; `image` is None where layers were not packed, so that it has no digest yet.
+
+    `tagged` is None where nothing was to be tagged: all tags are meant then.
+    """
     descriptor = image.descriptor if image else None
     return PushResult(
         image=run.repository.name,
-        tags=run.tags,
+        tags=tagged.naming if tagged else run.tags,
+        moved=tagged.moved if tagged else (),
         digest=descriptor.digest if descriptor else None,
         media_type=descriptor.media_type if descriptor else OCI_MANIFEST,
         platform=str(prepared.platform),
-        changed=image is None or _changed(image, prepared, run),
+        changed=image is None or _changed(image, prepared, run, tagged),
         layers=tuple(
             _known(wanted, one) if one else _unknown(wanted)
             for wanted, one in zip(prepared.wanted, placed, strict=True)
@@ -321,8 +421,10 @@ def _result(
     )
 
 
-def _changed(image: Image, prepared: Prepared, run: Run) -> bool:
+def _changed(image: Image, prepared: Prepared, run: Run, tagged: Tagged | None) -> bool:
     """Whether a tag moves, or without tags, whether the repository lacked the image."""
+    if run.tags and tagged:
+        return bool(tagged.moved)
     if run.tags:
         return not prepared.tags_of(image) >= set(run.tags)
     return not prepared.holds(image, run.repository)

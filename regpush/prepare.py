@@ -28,6 +28,7 @@ from regpush.registry.client import Access, Client, Repository
 from regpush.reuse import Candidate, by_recipe, remembered
 from regpush.settings import Settings
 from regpush.sources import Stats, resolve
+from regpush.tags import TagRule
 from regpush.transfer import Transfer, Wanted
 
 
@@ -41,6 +42,7 @@ class Run:
 
     reference: Reference
     tags: tuple[str, ...]
+    rule: TagRule
     options: PushOptions
     settings: Settings
     client: Client

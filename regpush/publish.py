@@ -5,13 +5,28 @@ Nothing is tagged before every blob is in the registry and the manifest was conf
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from regpush.digest import Digest
-from regpush.errors import CancelledError, VerificationError
-from regpush.events import Listener, TagMoved
+from regpush.errors import (
+    AuthError,
+    CancelledError,
+    RefusedError,
+    RegpushError,
+    TransientError,
+    VerificationError,
+)
+from regpush.events import Listener, Note, TagMoved, Warned
 from regpush.image import Image
-from regpush.registry.client import Repository
+from regpush.registry.client import MissingBlobsError, Repository
+from regpush.tags import TagRule, Verdict
+
+_LOOKERS = 8
+_MOVES = 3
+"""Times a tag is put that then still reads back as before."""
 
 
 def push_config(image: Image, repository: Repository) -> None:
@@ -20,6 +35,11 @@ def push_config(image: Image, repository: Repository) -> None:
     with repository.upload() as upload:
         if not repository.has_blob(config):
             upload.put(config, lambda: iter((image.config,)))
+
+
+def send_config(image: Image, repository: Repository) -> None:
+    """Send the config of `image`, whatever the registry says it has."""
+    repository.put_blob(image.config_descriptor, lambda: iter((image.config,)))
 
 
 def push_manifest(image: Image, repository: Repository) -> None:
@@ -33,31 +53,99 @@ def push_manifest(image: Image, repository: Repository) -> None:
         verify(repository, str(digest), digest)
 
 
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What became of the tags: `naming` the image now, of which `moved` did not before."""
+
+    naming: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+
+
+def look_at_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Digest | None]:
+    """What `tags` name, all asked for at once."""
+    if not tags:
+        return {}
+    with ThreadPoolExecutor(min(len(tags), _LOOKERS), thread_name_prefix="regpush") as pool:
+        return dict(zip(tags, pool.map(repository.head_manifest, tags), strict=True))
+
+
 def move_tags(
     image: Image,
     repository: Repository,
-    tags: Sequence[str],
-    there: Collection[str],
+    held: Mapping[str, Digest | None],
+    rule: TagRule,
     notify: Listener,
-) -> None:
-    """Let `tags` name `image`, but those of `there`, which do already; read each back.
+) -> Tagged:
+    """Let the tags that `held` tells of name `image`, as far as `rule` allows; read each back.
 
-    Raises CancelledError naming the tags that may have moved.
+    Raises TagConflictError before any is moved. Whatever is raised later says which were;
+    CancelledError, which may have been.
     """
     digest = image.descriptor.digest
-    begun: list[str] = []
-    for tag in tags:
-        if tag not in there:
-            begun.append(tag)
-            try:
-                repository.put_manifest(image.manifest, image.descriptor.media_type, tag)
-                verify(repository, tag, digest)
-            except CancelledError as error:
-                raise CancelledError(
-                    f"cancelled while tags were moved: {', '.join(begun)} may name {digest}"
-                ) from error
-        changed = tag in begun
+    verdicts = rule.judge(repository.name, digest, held)
+    moved: list[str] = []
+    for tag, verdict in verdicts.items():
+        if verdict is Verdict.LEAVE:
+            notify(Note(message=f"{repository.name}:{tag} names {held[tag]} and is left alone"))
+            continue
+        if verdict is Verdict.MOVE:
+            with _telling(tag, moved, digest):
+                _move(image, repository, tag, held[tag], notify)
+            moved.append(tag)
+        changed = verdict is Verdict.MOVE
         notify(TagMoved(image=repository.name, tag=tag, digest=str(digest), changed=changed))
+    naming = [tag for tag, verdict in verdicts.items() if verdict is not Verdict.LEAVE]
+    return Tagged(tuple(naming), tuple(moved))
+
+
+def _move(
+    image: Image, repository: Repository, tag: str, before: Digest | None, notify: Listener
+) -> None:
+    digest = image.descriptor.digest
+    for _ in range(_MOVES):
+        repository.put_manifest(image.manifest, image.descriptor.media_type, tag)
+        now = _read_back(repository, tag)
+        if now == digest:
+            return
+        if now and now != before:
+            # It was moved, and moved on: both pushes succeeded, the other one later.
+            notify(
+                Warned(
+                    message=f"{repository.name}:{tag} names {now} now: another push moved it "
+                    f"after this one had moved it to {digest}"
+                )
+            )
+            return
+    raise VerificationError(
+        f"{repository.name}: {tag} reads back as {now or 'nothing'} after {digest} was pushed"
+    )
+
+
+def _read_back(repository: Repository, tag: str) -> Digest | None:
+    try:
+        return repository.head_manifest(tag)
+    except (AuthError, RefusedError) as error:
+        raise VerificationError(f"{tag} was put, and cannot be read back: {error}") from error
+
+
+@contextmanager
+def _telling(tag: str, moved: Sequence[str], digest: Digest) -> Iterator[None]:
+    """Add to an error which tags were, or may have been, moved before it."""
+    names = ", ".join([*moved, tag])
+    try:
+        yield
+    except MissingBlobsError:  # a refusal, for a rerun that heals it
+        raise
+    except CancelledError as error:
+        raise CancelledError(
+            f"cancelled while tags were moved: {names} may name {digest}"
+        ) from error
+    except (TransientError, VerificationError) as error:
+        raise type(error)(f"{error}; {names} may name {digest}") from error
+    except RegpushError as error:
+        if not moved:
+            raise
+        raise type(error)(f"{error}; moved before that: {', '.join(moved)}") from error
 
 
 def verify(repository: Repository, reference: str, digest: Digest) -> None:
@@ -66,5 +154,5 @@ def verify(repository: Repository, reference: str, digest: Digest) -> None:
     if got != digest:
         raise VerificationError(
             f"{repository.name}: {reference} reads back as {got or 'nothing'} after {digest} "
-            "was pushed; did someone else push the same tag?"
+            "was pushed"
         )

@@ -67,7 +67,8 @@ class PushResult:
     """The outcome of a push, or of a plan.
 
     `image` is `registry/repository`; `digest` that of the manifest, None for a plan that
-    packed nothing. `tags` all name it now. `changed` is False where all tags already did.
+    packed nothing. `tags` all name it now; `moved` are those that did not before. `changed`
+    is False where all tags already did.
     Bytes are of layers as transferred; `uploaded_bytes` counts config, manifests and
     repeated attempts too, for it is what crossed the network as bodies. `steps` say what
     the plan rests on, and `layout_from` are the manifests that it was made from.
@@ -83,6 +84,7 @@ class PushResult:
     uploaded_bytes: int
     requests: int
     seconds: float
+    moved: tuple[str, ...] = ()
     tense: Tense = Tense.DONE
     steps: tuple[str, ...] = ()
     layout_from: tuple[Digest, ...] = ()
@@ -107,7 +109,12 @@ class PushResult:
             "media_type": self.media_type,
             "changed": self.changed,
             "destinations": [
-                {"image": self.image, "tags": list(self.tags), "digest": _text(self.digest)}
+                {
+                    "image": self.image,
+                    "tags": list(self.tags),
+                    "moved": list(self.moved),
+                    "digest": _text(self.digest),
+                }
             ],
             "images": [
                 {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from regpush.errors import UsageError, printable
 
@@ -22,16 +22,40 @@ class StoreLocation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """Proxies as the variables have them, unread: `http` and `https` by what is asked for.
+
+    Any may have a password in it. `bypass` is NO_PROXY.
+    """
+
+    http: str = field(default="", repr=False)
+    https: str = field(default="", repr=False)
+    bypass: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The environment's part of a push.
 
-    `cache_dir` is None where the machine has no place for one. `auth_files` are candidates,
-    first match wins; missing ones are no error. `stores` are candidates as well.
+    `cache_dir` is None where the machine has no place for one. `auth` is a whole file of
+    logins, as text. `auth_files` are candidates, first match wins; missing ones are no error;
+    `login_file` is the one that a new login goes to. `github_token` is what a workflow of
+    GitHub was given, `github_actor` whose. `ca_file` and `ca_dir` stand in place of the
+    system's certificates, as for OpenSSL; `certificate_dirs` have a folder for each registry
+    (containers-certs.d(5)), first match wins. `stores` are candidates as well.
     """
 
     cache_dir: str | None = None
+    auth: str | None = field(default=None, repr=False)
     auth_files: tuple[str, ...] = ()
+    login_file: str | None = None
+    github_token: str | None = field(default=None, repr=False)
+    github_actor: str | None = None
+    netrc_file: str | None = None
     ca_file: str | None = None
+    ca_dir: str | None = None
+    certificate_dirs: tuple[str, ...] = ()
+    proxies: ProxySettings = ProxySettings()
     stores: tuple[StoreLocation, ...] = ()
     source_date_epoch: int | None = None
 
@@ -41,8 +65,16 @@ class Settings:
         home = environ.get("HOME") or None
         return cls(
             cache_dir=_cache_dir(environ, home),
+            auth=environ.get("REGPUSH_AUTH") or None,
             auth_files=_auth_files(environ, home),
+            login_file=_login_file(environ, home),
+            github_token=environ.get("GITHUB_TOKEN") or None,
+            github_actor=environ.get("GITHUB_ACTOR") or None,
+            netrc_file=environ.get("NETRC") or (os.path.join(home, ".netrc") if home else None),
             ca_file=environ.get("SSL_CERT_FILE") or None,
+            ca_dir=environ.get("SSL_CERT_DIR") or None,
+            certificate_dirs=_certificate_dirs(environ, home),
+            proxies=_proxies(environ),
             stores=_stores(environ),
             source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
         )
@@ -62,11 +94,44 @@ def _auth_files(environ: Mapping[str, str], home: str | None) -> tuple[str, ...]
         files.append(os.path.join(docker, "config.json"))
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         files.append(os.path.join(runtime, "containers", "auth.json"))
-    if home:
-        config = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    if config := _config_dir(environ, home):
         files.append(os.path.join(config, "containers", "auth.json"))
+    if home:
         files.append(os.path.join(home, ".docker", "config.json"))
-    return tuple(files)
+    return tuple(dict.fromkeys(files))
+
+
+def _login_file(environ: Mapping[str, str], home: str | None) -> str | None:
+    """What the environment names, else Docker's file: skopeo, podman and crane read it too."""
+    if explicit := environ.get("REGISTRY_AUTH_FILE"):
+        return explicit
+    docker = environ.get("DOCKER_CONFIG") or (os.path.join(home, ".docker") if home else None)
+    return os.path.join(docker, "config.json") if docker else None
+
+
+def _config_dir(environ: Mapping[str, str], home: str | None) -> str | None:
+    if xdg := environ.get("XDG_CONFIG_HOME"):
+        return xdg
+    return os.path.join(home, ".config") if home else None
+
+
+def _certificate_dirs(environ: Mapping[str, str], home: str | None) -> tuple[str, ...]:
+    config = _config_dir(environ, home)
+    own = (os.path.join(config, "containers", "certs.d"),) if config else ()
+    return (*own, "/etc/containers/certs.d", "/etc/docker/certs.d")
+
+
+def _proxies(environ: Mapping[str, str]) -> ProxySettings:
+    def either(name: str) -> str:
+        return environ.get(name) or environ.get(name.lower()) or ""
+
+    # In a CGI program HTTP_PROXY is a header of the client's (CVE-2016-5385).
+    upper = "" if environ.get("REQUEST_METHOD") else environ.get("HTTP_PROXY")
+    return ProxySettings(
+        http=upper or environ.get("http_proxy") or either("ALL_PROXY"),
+        https=either("HTTPS_PROXY") or either("ALL_PROXY"),
+        bypass=either("NO_PROXY"),
+    )
 
 
 def _stores(environ: Mapping[str, str]) -> tuple[StoreLocation, ...]:

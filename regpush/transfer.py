@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from regpush.cancel import Cancellation
 from regpush.closure import Identity
+from regpush.digest import Digest
 from regpush.events import Action, LayerDone, LayerProgress, Listener
 from regpush.image import Layer
 from regpush.layers import LayerSource, LayerStream, Progress, Spool, Spooled
@@ -101,6 +102,41 @@ def place_layers(
                 placing[one.source.index] = askers.submit(find_or_send, one)
         placed = _results([placing[one.source.index] for one in wanted])
         return placed, roll.settle([one.layer for one in placed]).result()
+
+
+def send_again(
+    wanted: Sequence[Wanted], placed: Sequence[Placed], lost: Collection[Digest], transfer: Transfer
+) -> list[Placed]:
+    """Make the layers whose blobs are `lost` anew and send them, whatever the registry says.
+
+    A layer that was another's may become a blob of another digest that unpacks to the same.
+    """
+
+    def place_again(pair: tuple[Wanted, Placed]) -> Placed:
+        one, before = pair
+        if before.layer.descriptor.digest not in lost:
+            return before
+        sent = _afresh(one, transfer)
+        _tell(one, sent, transfer)
+        return sent
+
+    pairs = list(zip(wanted, placed, strict=True))
+    return _parallel(transfer.jobs, pairs, place_again, transfer.cancel)
+
+
+def _afresh(one: Wanted, transfer: Transfer) -> Placed:
+    progress = _progress(one.source, transfer)
+    streams: list[LayerStream] = []
+
+    def open_stream() -> LayerStream:
+        streams.append(one.source.open(transfer.packer, progress))
+        return streams[-1]
+
+    with transfer.repository.upload() as upload:
+        upload.stream(one.source.media_type, open_stream)
+    transfer.identities.update(streams[-1].identities)
+    why = "the registry had lost it"
+    return Placed(layer=streams[-1].layer(), action=Action.UPLOADED, why=why)
 
 
 class _Roll(Generic[T]):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -17,7 +19,13 @@ from regpush.registry.client import Access
 from tests.registry.servers import Registry
 from tests.registry_client.front import Answer, Asked, front, pass_on
 from tests.registry_client.opening import Stream, layer, opened, put, send
-from tests.registry_client.tokens import IDENTITY_TOKEN, USERS, TokenServer, token_registry
+from tests.registry_client.tokens import (
+    IDENTITY_TOKEN,
+    USERS,
+    Refusal,
+    TokenServer,
+    token_registry,
+)
 
 
 def write_config(path: Path, host: str, entry: dict[str, str]) -> str:
@@ -118,6 +126,7 @@ def tokens(token_pair: tuple[Registry, TokenServer]) -> TokenServer:
     server.requests.clear()
     server.overrides.clear()
     server.lifetime_s = 300
+    server.stated_s = None
     server.grant = lambda user, name, actions: actions if user != "anonymous" else ["pull"]
     return server
 
@@ -192,6 +201,28 @@ def test_a_mount_that_is_not_allowed_is_no_failure(
         put(other, b"shared")
 
 
+def test_a_mount_that_the_token_server_refuses_is_asked_for_once(
+    bearer: Registry, tokens: TokenServer, repository: str
+) -> None:
+    def grant(user: str, name: str, actions: list[str]) -> list[str]:
+        if not name.endswith("-other"):
+            raise Refusal
+        return actions
+
+    with opened(bearer.host, repository, **ALICE) as at:
+        descriptor, second = put(at.repository, b"shared"), put(at.repository, b"second")
+        other = at.other(f"{repository}-other")
+        tokens.requests.clear()
+        tokens.grant = grant
+        for one in (descriptor, second):
+            assert not other.mount_blob(one, repository)
+        put(other, b"shared")
+    target, source = f"repository:{repository}-other:pull,push", f"repository:{repository}:pull"
+    # With the source, then without it; after that the registry refuses the mounts themselves.
+    assert tokens.scopes()[:2] == [[target, source], [target]]
+    assert [target, source] not in tokens.scopes()[1:]
+
+
 def test_anonymous_push_names_the_missing_scope(
     bearer: Registry, tokens: TokenServer, repository: str
 ) -> None:
@@ -228,6 +259,82 @@ def test_a_token_that_has_expired_is_renewed(
 
 
 @pytest.mark.parametrize("form", ["put", "stream"])
+def test_tokens_of_a_second(
+    bearer: Registry, tokens: TokenServer, repository: str, form: str
+) -> None:
+    """One of them is met too late; after that they are renewed in time."""
+    tokens.lifetime_s, tokens.stated_s = -59, 1  # docker-registry forgives 60 seconds
+    statuses: list[int] = []
+    then = pass_on(bearer.host)
+
+    def behaviour(asked: Asked) -> Answer:
+        answer = then(asked)
+        statuses.append(answer.status)
+        return answer
+
+    with front(behaviour) as before, opened(before.host, repository, **ALICE) as at:
+        for content in (b"one", b"two", b"three"):
+            assert at.repository.has_blob(send(at.repository, form, [content]))
+            time.sleep(1.3)
+    assert statuses.count(401) == 2
+    assert len(tokens.requests) >= 3
+
+
+def test_a_token_that_was_had_elsewhere(
+    bearer: Registry, tokens: TokenServer, repository: str
+) -> None:
+    token = tokens.token("alice", [f"repository:{repository}:pull,push"])
+    with opened(bearer.host, repository, registry_token=token) as at:
+        put(at.repository, b"content")
+        assert tokens.requests == []
+    with opened(bearer.host, f"{repository}-other", registry_token=token) as at:
+        with pytest.raises(AuthError, match="the command line") as caught:
+            put(at.repository, b"content")
+        assert token not in str(caught.value)
+        assert at.client.requests == 2
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_an_identity_token_where_nobody_takes_posts(
+    bearer: Registry, tokens: TokenServer, repository: str, tmp_path: Path, status: int
+) -> None:
+    file = write_config(tmp_path / "config.json", bearer.host, {"identitytoken": IDENTITY_TOKEN})
+    value = tokens.token("bob", [f"repository:{repository}:pull,push"])
+    tokens.overrides += [Answer(status), Answer(body=json.dumps({"access_token": value}).encode())]
+    with opened(bearer.host, repository, auth_files=[file]) as at:
+        put(at.repository, b"content")
+    first, second = tokens.requests
+    assert (first.method, second.method) == ("POST", "GET")
+    sent = base64.b64decode(second.headers["authorization"].removeprefix("Basic ")).decode()
+    assert sent == f"<token>:{IDENTITY_TOKEN}"
+
+
+@pytest.mark.parametrize("first", ["Basic", "Bearer"])
+@pytest.mark.parametrize("apart", [True, False])
+def test_several_challenges(
+    bearer: Registry, tokens: TokenServer, repository: str, first: str, apart: bool
+) -> None:
+    """Gitea and others name Basic beside Bearer, in one header or in two."""
+    then = pass_on(bearer.host)
+
+    def behaviour(asked: Asked) -> Answer:
+        answer = then(asked)
+        if answer.status == 401:
+            name = next(n for n in answer.headers if n.lower() == "www-authenticate")
+            both = [answer.headers.pop(name), 'Basic realm="the tests"']
+            both = both if first == "Bearer" else both[::-1]
+            if apart:
+                answer.headers |= {"Www-Authenticate": both[0], "WWW-AUTHENTICATE": both[1]}
+            else:
+                answer.headers["WWW-Authenticate"] = ", ".join(both)
+        return answer
+
+    with front(behaviour) as before, opened(before.host, repository, **ALICE) as at:
+        put(at.repository, b"content")
+    assert len(tokens.requests) == 1
+
+
+@pytest.mark.parametrize("form", ["put", "stream"])
 def test_a_token_that_expires_once_an_upload_is_open(
     bearer: Registry, tokens: TokenServer, repository: str, form: str
 ) -> None:
@@ -242,7 +349,8 @@ def test_a_token_that_expires_once_an_upload_is_open(
 
     with front(behaviour) as before, opened(before.host, repository, **ALICE) as at:
         assert at.repository.has_blob(send(at.repository, form, [b"content"]))
-        assert before.methods().count("POST") == 3
+        # One without a token, one with: the session that it opened goes on.
+        assert before.methods().count("POST") == 2
     assert expired
     assert len(tokens.requests) == 2
 
@@ -277,6 +385,22 @@ def test_token_servers_that_fail(
             put(at.repository, b"content")
         assert USERS["alice"] not in str(caught.value)
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("padding", [0, 250, 270, 285])
+def test_a_token_server_that_throws_the_password_back(
+    bearer: Registry, tokens: TokenServer, repository: str, padding: int
+) -> None:
+    """In every form, and also where the message is cut in the middle of it."""
+    password = USERS["alice"]
+    pair = base64.b64encode(f"alice:{password}".encode()).decode()
+    for shown in (password, quote(password), quote_plus(password), pair):
+        said = json.dumps({"details": "x" * padding + " " + shown + " is wrong"}).encode()
+        tokens.overrides[:] = [Answer(401, body=said)]
+        with opened(bearer.host, repository, **ALICE) as at:
+            with pytest.raises(AuthError, match=r"\*\*\*|x{20}") as caught:
+                put(at.repository, b"content")
+            assert shown[:6] not in str(caught.value)
 
 
 def test_a_password_is_not_followed_to_another_origin(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from regpush.errors import UsageError
 from regpush.options import RegistryOptions
-from regpush.registry.credentials import Credentials, from_files, from_options
+from regpush.registry.credentials import Credentials, Sources, from_options
+from regpush.settings import Settings
 
 SECRET = "p:a:s:s-wörd"
 
@@ -24,7 +26,12 @@ def look_up(
 ) -> Credentials | None:
     path = tmp_path / "config.json"
     path.write_text(config if isinstance(config, str) else json.dumps(config))
-    return from_files([str(tmp_path / "missing.json"), str(path)], registry, repository)
+    return find([str(tmp_path / "missing.json"), str(path)], registry, repository)
+
+
+def find(files: Sequence[str], registry: str, repository: str) -> Credentials | None:
+    sources = Sources(RegistryOptions(), Settings(auth_files=tuple(files)), lambda: None)
+    return sources.find(registry, repository)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +92,7 @@ def test_the_first_file_that_knows_the_registry_wins(tmp_path: Path) -> None:
     for name, host in [("1", "other.example"), ("2", "r.example"), ("3", "r.example")]:
         (tmp_path / name).write_text(json.dumps({"auths": {host: basic(f"user{name}")}}))
         files.append(str(tmp_path / name))
-    found = from_files(files, "r.example", "a")
+    found = find(files, "r.example", "a")
     assert found is not None
     assert found.username == "user2"
 
@@ -165,9 +172,30 @@ def test_a_helper_may_hand_out_an_identity_token(helper: Path) -> None:
     assert (found.password, found.identity_token) == ("", SECRET)
 
 
-def test_what_stands_in_the_file_needs_no_helper(helper: Path) -> None:
-    found = look_up(helper, {"auths": {"r.example": basic("u")}, "credsStore": "test"})
+def test_a_helper_goes_before_the_file_that_names_it(helper: Path) -> None:
+    config = {"auths": {"r.example": basic("file")}, "credsStore": "test"}
+    answers(helper, "helper", SECRET)
+    found = look_up(helper, config)
     assert found is not None
+    assert found.username == "helper"
+    (helper / "answer").write_text("echo credentials not found in native keychain; exit 1\n")
+    found = look_up(helper, config)
+    assert found is not None
+    assert found.username == "file"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"auths": {"r.example/a": basic("file")}, "credsStore": "test"},
+        {"auths": {"r.example": basic("file")}, "credHelpers": {"r.example": ""},
+         "credsStore": "test"},
+    ],
+)  # fmt: skip
+def test_what_the_file_says_more_closely_needs_no_helper(helper: Path, config: object) -> None:
+    found = look_up(helper, config)
+    assert found is not None
+    assert found.username == "file"
     assert not (helper / "asked").exists()
 
 

@@ -23,9 +23,12 @@ from regpush.registry.challenges import (
 from regpush.registry.protocol import (
     Origin,
     Outcome,
+    Problem,
     authority,
     classify,
     content_length,
+    digests_in,
+    is_tag_conflict,
     next_link,
     parse_problem,
     redirect_location,
@@ -126,29 +129,31 @@ NOW = "Sat, 01 Mar 2025 12:00:00 GMT"
 
 
 @pytest.mark.parametrize(
-    ("reply", "value", "lifetime"),
+    ("reply", "value", "lifetime", "stated"),
     [
-        ({"token": "a"}, "a", 60),
-        ({"access_token": "b", "expires_in": 300}, "b", 300),
-        ({"token": "a", "access_token": "b", "expires_in": 5}, "a", 60),
-        ({"token": "a", "expires_in": "300"}, "a", 60),
-        ({"token": "a", "expires_in": -1}, "a", 60),
-        ({"token": "a", "expires_in": 1e300}, "a", 86400),
-        ({"token": "a", "expires_in": 300, "issued_at": "2025-03-01T11:59:00Z"}, "a", 240),
-        ({"token": "a", "expires_in": 300, "issued_at": "2025-03-01T13:00:00Z"}, "a", 300),
-        ({"token": "a", "expires_in": 300, "issued_at": "2025-03-01T11:59:00"}, "a", 300),
-        ({"token": "a", "expires_in": 300, "issued_at": "yesterday"}, "a", 300),
+        ({"token": "@"}, "@", 60, 60),
+        ({"access_token": "$", "expires_in": 300}, "$", 300, 300),
+        ({"token": "@", "access_token": "$", "expires_in": 5}, "@", 60, 5),
+        ({"token": "@", "expires_in": "300"}, "@", 60, 60),
+        ({"token": "@", "expires_in": -1}, "@", 60, 0.5),
+        ({"token": "@", "expires_in": 1e300}, "@", 86400, 86400),
+        ({"token": "@", "expires_in": 300, "issued_at": "2025-03-01T11:59:00Z"}, "@", 240, 240),
+        ({"token": "@", "expires_in": 300, "issued_at": "2025-03-01T13:00:00Z"}, "@", 300, 300),
+        ({"token": "@", "expires_in": 300, "issued_at": "2025-03-01T11:59:00"}, "@", 300, 300),
+        ({"token": "@", "expires_in": 300, "issued_at": "yesterday"}, "@", 300, 300),
         (
-            {"token": "a", "expires_in": 300, "issued_at": "2025-03-01T11:59:30.123456789Z"},
-            "a",
+            {"token": "@", "expires_in": 300, "issued_at": "2025-03-01T11:59:30.123456789Z"},
+            "@",
+            270,
             270,
         ),
     ],
 )
-def test_tokens(reply: dict[str, object], value: str, lifetime: float) -> None:
+def test_tokens(reply: dict[str, object], value: str, lifetime: float, stated: float) -> None:
     token = parse_token(json.dumps(reply).encode(), NOW)
     assert token.value == value
     assert token.lifetime_s == pytest.approx(lifetime, abs=1)
+    assert token.stated_s == pytest.approx(stated, abs=1e-6 if stated < 60 else 1)
     assert value not in repr(token)
 
 
@@ -323,6 +328,39 @@ def test_statuses(status: int, code: str, outcome: Outcome) -> None:
 def test_error_bodies(body: bytes, code: str, words: str) -> None:
     problem = parse_problem(body)
     assert (problem.code, problem.words) == (code, words)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", []),
+        (b'{"errors":[{"detail":{"digest":"sha256:%b"}}]}' % EMPTY.encode(), [EMPTY]),
+        (b"lacks sha256:%b, sha256:%b" % (EMPTY.encode(), b"1" * 64), [EMPTY, "1" * 64]),
+        (b"sha256:%b sha256:%b" % (EMPTY.encode(), EMPTY.encode()), [EMPTY]),
+        (b"sha256:%b0" % EMPTY.encode(), []),
+        (b"sha256:" + b"G" * 64, []),
+        (b"sha512:" + b"a" * 128, ["a" * 128]),
+    ],
+)
+def test_digests_that_an_error_names(body: bytes, expected: list[str]) -> None:
+    assert [digest.hex for digest in digests_in(body)] == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words", "expected"),
+    [
+        (400, "TAG_INVALID", "cannot be overwritten because the tag is immutable", True),
+        (400, "MANIFEST_INVALID", "The repository has enabled tag immutability", True),
+        (403, "DENIED", "Tag v1 already exists", True),
+        (412, "PRECONDITION", "", True),
+        (409, "", "", True),
+        (403, "DENIED", "requested access to the resource is denied", False),
+        (400, "MANIFEST_INVALID", "not a manifest", False),
+        (404, "", "immutable", False),
+    ],
+)
+def test_tags_that_are_kept(status: int, code: str, words: str, expected: bool) -> None:
+    assert is_tag_conflict(status, Problem(code, words)) is expected
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,16 @@ def test_blobs_are_mounted_where_they_are_known(registry: Registry, repository: 
         other.put_blob(missing, lambda: iter([b"nowhere"]))
 
 
+def test_the_upload_that_a_mount_became_is_used(
+    docker_registry: Registry, repository: str, wire: StartProxy
+) -> None:
+    proxy = wire(docker_registry)
+    with opened(proxy.host, repository) as at:
+        assert not at.repository.mount_blob(layer(b"nowhere"), "no/such/repository")
+        put(at.repository, b"nowhere")
+    assert [request.method for request in proxy.stats().requests] == ["POST", "PUT"]
+
+
 def test_no_session_is_left_after_a_mount_that_was_not_one(
     docker_registry: Registry, repository: str
 ) -> None:

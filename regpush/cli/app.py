@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regpush.cli import study
+from regpush.cli import login, study
+from regpush.cli.access import AccessFlags, FileFlags, RouteFlags
 from regpush.cli.console import (
     OutputError,
     fail,
@@ -31,7 +32,9 @@ from regpush.quantities import parse_size
 if TYPE_CHECKING:
     from regpush.report import PushResult
 
-_COMMANDS = ("push", "plan", "why", "inspect", "history", "simulate", "serve", "demo")
+_COMMANDS = (
+    "push", "plan", "why", "inspect", "history", "simulate", "login", "logout", "serve", "demo",
+)  # fmt: skip
 _OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
 
 app = typer.Typer(
@@ -57,7 +60,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     words = list(arguments) or ["--help"]
     if words[0] not in (*_COMMANDS, *_OWN_FLAGS, "-h"):
         words.insert(0, "push")
-    defaults = from_environ(environ)
+    defaults, access = from_environ(environ, Flags), from_environ(environ, AccessFlags)
     own = {
         name: environ[f"REGPUSH_{name.upper()}"]
         for name in ("exact", "link")
@@ -68,7 +71,13 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             words,
             prog_name="regpush",
             standalone_mode=False,
-            default_map={"push": defaults, "plan": defaults | own},
+            default_map={
+                "push": defaults,
+                "plan": defaults | own,
+                **dict.fromkeys(("why", "inspect", "history"), access),
+                "login": from_environ(environ, RouteFlags),
+                "logout": from_environ(environ, FileFlags),
+            },
         )
     except RegpushError as error:
         return fail(str(error), error.exit_code)
@@ -160,39 +169,30 @@ def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushRes
 
 
 @app.command()
+@with_flags
 def inspect(
+    flags: AccessFlags,
     reference: Annotated[str, typer.Argument(metavar="REF", show_default=False)],
     platform: Annotated[str | None, typer.Option(help="Which image of several.")] = None,
     format: Annotated[Format, typer.Option(help="On stdout.")] = Format.TEXT,  # noqa: A002  the flag's name
-    plain_http: Annotated[bool, typer.Option("--plain-http", help="Use http.")] = False,
-    ca_file: Annotated[str | None, typer.Option(help="Certificates to trust.")] = None,
-    username: Annotated[str | None, typer.Option(help="With --password-stdin.")] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from stdin.")
-    ] = False,
 ) -> None:
     """Show what an image in a registry holds, layer by layer."""
     from regpush import inspect as inspecting
     from regpush.cli import table
-    from regpush.events import ignore
+    from regpush.cli.progress import showing
     from regpush.image import Platform
-    from regpush.options import RegistryOptions
     from regpush.reference import Reference
     from regpush.registry.client import Access, Client
     from regpush.settings import Settings
 
-    options = RegistryOptions(
-        plain_http=plain_http,
-        ca_file=ca_file,
-        username=username,
-        password=read_password(username, password_stdin),
-    )
+    options = flags.access(read_password(flags.username, flags.password_stdin))
     parsed = Reference.parse(reference)
     wanted = Platform.parse(platform) if platform else None
     settings = Settings.from_environ(os.environ)
     with (
         stoppable() as cancel,
-        Client(options, settings, notify=ignore, cancel=cancel) as client,
+        showing(Progress.NONE, sys.stderr) as notify,
+        Client(options, settings, notify=notify, cancel=cancel) as client,
     ):
         found = inspecting.inspect(parsed, client.repository(parsed, Access.PULL), wanted)
     report = found.to_json()
@@ -207,6 +207,8 @@ def inspect(
 app.command()(study.why)
 app.command()(study.history)
 app.command()(study.simulate)
+app.command("login")(login.log_in)
+app.command("logout")(login.log_out)
 
 
 @app.command()

@@ -53,7 +53,11 @@ def read_password(username: str | None, from_stdin: bool) -> str | None:
     """The password on stdin, where it is said to be there. Raises UsageError."""
     if bool(username) != from_stdin:
         raise UsageError("--username and --password-stdin go together")
-    return sys.stdin.readline().rstrip("\r\n") if from_stdin else None
+    if not from_stdin:
+        return None
+    from regpush.cli import password
+
+    return password.from_stdin()
 
 
 def width() -> int:

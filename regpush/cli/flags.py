@@ -6,19 +6,19 @@ import inspect
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
 
-import typer
-
+from regpush.cli.access import AccessFlags
+from regpush.cli.access import option as _option
 from regpush.errors import UsageError, printable
 from regpush.options import (
     Compression,
+    IfExists,
     ImageOptions,
     LayerOptions,
     PushOptions,
-    RegistryOptions,
     Reuse,
     SourceOptions,
 )
@@ -43,12 +43,8 @@ class Progress(StrEnum):
     NONE = "none"
 
 
-def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
+class Flags(AccessFlags):
     """What was said on the command line, as text. Shared by the commands that plan."""
 
     to: Annotated[
@@ -64,25 +60,27 @@ class Flags:
         bool,
         _option(_REGISTRY, "Let the image replace one for several platforms.", "--replace-index"),
     ] = False
+    if_exists: Annotated[
+        IfExists,
+        _option(_REGISTRY, "Tags that exist: replace (default), same (an equal image is fine, "
+                "another a conflict), skip, fail.", "--if-exists"),
+    ] = IfExists.REPLACE  # fmt: skip
+    if_current: Annotated[
+        str | None,
+        _option(_REGISTRY, "Move only tags that are new or name this digest.", "--if-current",
+                metavar="DIGEST"),
+    ] = None  # fmt: skip
     check: Annotated[
         bool, _option(_REGISTRY, "Ask for every blob, even of an unchanged image.", "--check")
-    ] = False
-    plain_http: Annotated[
-        bool, _option(_REGISTRY, "Use http; loopback registries need no flag.", "--plain-http")
-    ] = False
-    ca_file: Annotated[
-        str | None,
-        _option(_REGISTRY, "Certificates to trust besides the system's.", "--ca-file"),
-    ] = None
-    username: Annotated[
-        str | None, _option(_REGISTRY, "User name, with --password-stdin.", "--username")
-    ] = None
-    password_stdin: Annotated[
-        bool, _option(_REGISTRY, "Read the password from stdin.", "--password-stdin")
     ] = False
     retry_times: Annotated[
         int, _option(_REGISTRY, "Further attempts after a failed one (4).", "--retry-times", min=0)
     ] = 4
+    stall_timeout: Annotated[
+        float,
+        _option(_REGISTRY, "Seconds without progress until a request has failed (60).",
+                "--stall-timeout", min=0.1),
+    ] = 60.0  # fmt: skip
     jobs: Annotated[
         int, _option(_REGISTRY, "Layers sent at a time (4).", "-j", "--jobs", min=1, max=64)
     ] = 4
@@ -223,27 +221,28 @@ class Flags:
                 stop_signal=self.stop_signal,
                 symlinks=_pairs("--symlink", self.symlink),
             ),
-            registry=RegistryOptions(
+            registry=replace(
+                self.access(password),
                 tags=tuple(self.tag),
                 by_digest=self.by_digest,
                 replace_index=self.replace_index,
+                if_exists=self.if_exists,
+                if_current=self.if_current,
                 check=self.check,
-                plain_http=self.plain_http,
-                ca_file=self.ca_file,
-                username=self.username,
-                password=password,
                 retry_times=self.retry_times,
                 jobs=self.jobs,
                 max_upload=None if self.max_upload is None else parse_size(self.max_upload),
+                stall_s=self.stall_timeout,
             ),
             cache=not self.no_cache,
         )
 
 
 def with_flags(run: Callable[..., None]) -> Callable[..., None]:
-    """Give `run(flags, **others)` a flag for every field of `Flags`, for typer to see."""
-    hints = get_type_hints(Flags, include_extras=True)
+    """Give `run(flags, **others)` a flag for every field of its `flags`, for typer to see."""
     own = inspect.signature(run, eval_str=True)
+    record = own.parameters["flags"].annotation
+    hints = get_type_hints(record, include_extras=True)
     others = [p for p in own.parameters.values() if p.name != "flags"]
     shared = [
         inspect.Parameter(
@@ -252,12 +251,12 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
             default=_default(one),
             annotation=hints[one.name],
         )
-        for one in fields(Flags)
+        for one in _fields(record)
     ]
 
     def command(**values: Any) -> None:
-        said = {one.name: values.pop(one.name) for one in fields(Flags)}
-        run(flags=Flags(**said), **values)
+        said = {one.name: values.pop(one.name) for one in fields(record)}
+        run(flags=record(**said), **values)
 
     command.__doc__ = run.__doc__
     command.__name__ = run.__name__
@@ -266,15 +265,22 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _fields(record: type) -> list[Field[Any]]:
+    """The fields of a dataclass, its own before those of its bases, as they are to be listed."""
+    bases = record.__mro__[::-1]
+    order = {n: depth for depth, base in enumerate(bases) for n in inspect.get_annotations(base)}
+    return sorted(fields(record), key=lambda one: -order[one.name])
+
+
 def _default(one: Any) -> Any:
     if one.default is not MISSING:
         return one.default
     return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()
 
 
-def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Defaults of flags by `REGPUSH_<FLAG>`; a list has one value a line."""
-    hints = get_type_hints(Flags)
+def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
+    """Defaults of the flags of `record` by `REGPUSH_<FLAG>`; a list has one value a line."""
+    hints = get_type_hints(record)
     values: dict[str, Any] = {}
     for name, hint in hints.items():
         text = environ.get(f"REGPUSH_{name.upper()}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regpush.cli.access import AccessFlags
 from regpush.cli.console import (
     OnStdout,
     print_line,
@@ -19,7 +20,7 @@ from regpush.cli.console import (
     width,
     write_file,
 )
-from regpush.cli.flags import Format, Progress
+from regpush.cli.flags import Format, Progress, with_flags
 from regpush.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
 _PREFIXES = ("dir", "store", "closure", "nix", "guix")
 
 PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which image of several.")]
-PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use http.")]
-CaFile = Annotated[str | None, typer.Option("--ca-file", help="Certificates to trust.")]
-Username = Annotated[str | None, typer.Option("--username", help="With --password-stdin.")]
-PasswordStdin = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password from stdin.")
-]
 Layers = Annotated[
     str | None,
     typer.Option(
@@ -52,7 +47,9 @@ MaxLayers = Annotated[int, typer.Option("--max-layers", help="Layers at most, 1 
 RootDir = Annotated[str, typer.Option("--root-dir", help="Where a directory lands in the image.")]
 
 
+@with_flags
 def why(
+    flags: AccessFlags,
     old: Annotated[str, typer.Argument(metavar="OLD", help="An image.", show_default=False)],
     new: Annotated[
         str, typer.Argument(metavar="NEW", help="An image or a target.", show_default=False)
@@ -62,10 +59,6 @@ def why(
     root_dir: RootDir = "/app",
     platform: PlatformFlag = None,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
-    plain_http: PlainHttp = False,
-    ca_file: CaFile = None,
-    username: Username = None,
-    password_stdin: PasswordStdin = False,
 ) -> None:
     """Say which item made which bytes go: between two images, or an image and a target."""
     from regpush import comparison, pipeline
@@ -74,7 +67,7 @@ def why(
     from regpush.image import LAYOUT
     from regpush.options import LayerOptions, PushOptions, SourceOptions
 
-    registry = _registry(plain_http, ca_file, username, password_stdin)
+    registry = flags.access(read_password(flags.username, flags.password_stdin))
     with stoppable() as cancel, showing(Progress.AUTO, sys.stderr) as notify:
         before = _image(old, registry, platform, notify)
         if _is_target(new):
@@ -91,23 +84,21 @@ def why(
     _show(found, format, table.comparison(found, width()))
 
 
+@with_flags
 def history(
+    flags: AccessFlags,
     reference: Annotated[str, typer.Argument(metavar="REPOSITORY", show_default=False)],
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="A file instead of stdout.")
     ] = None,
     platform: PlatformFlag = None,
-    plain_http: PlainHttp = False,
-    ca_file: CaFile = None,
-    username: Username = None,
-    password_stdin: PasswordStdin = False,
 ) -> None:
     """Write what was pushed to a repository as a history file, for `regpush simulate`."""
     from regpush.cli.progress import showing
     from regpush.inspect import inspect_all
     from regpush.recount import Found, recount
 
-    registry = _registry(plain_http, ca_file, username, password_stdin)
+    registry = flags.access(read_password(flags.username, flags.password_stdin))
     with showing(Progress.AUTO, sys.stderr) as notify, _opened(reference, registry, notify) as at:
         parsed, repository = at
         images = [
@@ -173,19 +164,6 @@ def simulate(
 
 def _show(found: Comparison, format: Format, lines: Sequence[str]) -> None:  # noqa: A002  as above
     print_line(json.dumps(found.to_json()) if format is Format.JSON else "\n".join(lines))
-
-
-def _registry(
-    plain_http: bool, ca_file: str | None, username: str | None, password_stdin: bool
-) -> RegistryOptions:
-    from regpush.options import RegistryOptions
-
-    return RegistryOptions(
-        plain_http=plain_http,
-        ca_file=ca_file,
-        username=username,
-        password=read_password(username, password_stdin),
-    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Manifests, tags and the lists of them over HTTP."""
+"""Manifests, tags, referrers and the lists of them over HTTP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from regpush.digest import Digest
+from regpush.digest import OCI_INDEX, Descriptor, Digest
 from regpush.embedded.answers import ApiError
-from regpush.embedded.manifests import SIZE_LIMIT, read_references
-from regpush.embedded.names import RepositoryName, Tag, parse_repository, parse_tag_or_digest
+from regpush.embedded.manifests import SIZE_LIMIT, describe_referrer, read_references
+from regpush.embedded.names import (
+    RepositoryName,
+    Tag,
+    parse_digest,
+    parse_repository,
+    parse_tag_or_digest,
+)
 from regpush.embedded.store import Store, StoredManifest
 
 
@@ -29,6 +35,7 @@ class ManifestApi:
         return [
             Route("/v2/_catalog", self.catalog, methods=["GET"]),
             Route("/v2/{name:path}/tags/list", self.tags, methods=["GET"]),
+            Route("/v2/{name:path}/referrers/{digest}", self.referrers, methods=["GET"]),
             Route(manifest, self.read, methods=["GET", "HEAD"]),
             Route(manifest, self.put, methods=["PUT"]),
             Route(manifest, self.delete, methods=["DELETE"]),
@@ -72,6 +79,8 @@ class ManifestApi:
             headers={
                 "Location": f"/v2/{repository}/manifests/{digest}",
                 "Docker-Content-Digest": str(digest),
+                # By this a client knows that it need not keep a list of its own.
+                **({"OCI-Subject": str(references.subject)} if references.subject else {}),
             },
         )
 
@@ -89,6 +98,24 @@ class ManifestApi:
             raise ApiError("NAME_UNKNOWN", "there is no such repository")
         page, headers = _page(request, tags)
         return JSONResponse({"name": repository, "tags": page}, headers=headers)
+
+    def referrers(self, request: Request) -> Response:
+        """GET an index of the manifests that refer to another, of one `artifactType` if asked."""
+        repository = parse_repository(request.path_params["name"])
+        subject = parse_digest(request.path_params["digest"])
+        listed = [
+            describe_referrer(
+                one.content,
+                Descriptor(media_type=one.media_type, digest=one.digest, size=len(one.content)),
+            )
+            for one in self._store.referrers(repository, subject)
+        ]
+        headers = {}
+        if wanted := request.query_params.get("artifactType"):
+            listed = [one for one in listed if one.get("artifactType") == wanted]
+            headers["OCI-Filters-Applied"] = "artifactType"
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
+        return JSONResponse(index, media_type=OCI_INDEX, headers=headers)
 
     def catalog(self, request: Request) -> Response:
         """GET the names of the repositories in order, `n` after `last`."""

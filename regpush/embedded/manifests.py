@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from regpush.digest import DOCKER_INDEX, DOCKER_MANIFEST, INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.embedded.answers import ApiError
@@ -24,6 +25,7 @@ class References:
 
     blobs: tuple[Digest, ...] = ()
     children: tuple[Digest, ...] = ()
+    subject: Digest | None = None
 
 
 def read_references(content: bytes, media_type: str) -> References:
@@ -45,17 +47,36 @@ def read_references(content: bytes, media_type: str) -> References:
     if stated != media_type and (stated is not None or media_type in _TYPE_REQUIRED):
         raise _invalid("Content-Type and the manifest's mediaType differ")
     try:
+        subject = None
         if "subject" in manifest:
-            Descriptor.from_json(manifest["subject"])
+            subject = Descriptor.from_json(manifest["subject"]).digest
         if media_type in INDEXES:
-            return References(children=tuple(d.digest for d in _descriptors(manifest, "manifests")))
+            listed = _descriptors(manifest, "manifests")
+            return References(children=tuple(d.digest for d in listed), subject=subject)
         config = Descriptor.from_json(manifest.get("config"))
         layers = _descriptors(manifest, "layers")
     except VerificationError as error:
         raise _invalid(str(error)) from None
     return References(
-        blobs=(config.digest, *(layer.digest for layer in layers if not _is_foreign(layer)))
+        blobs=(config.digest, *(layer.digest for layer in layers if not _is_foreign(layer))),
+        subject=subject,
     )
+
+
+def describe_referrer(content: bytes, descriptor: Descriptor) -> dict[str, Any]:
+    """`descriptor` as a list of referrers has it: distribution-spec, Listing Referrers.
+
+    `content` are the bytes of its manifest, which were checked when it was pushed.
+    """
+    manifest = json.loads(content)
+    config = manifest.get("config") or {}
+    described = descriptor.to_json()
+    artifact_type = manifest.get("artifactType") or config.get("mediaType")
+    if artifact_type:
+        described["artifactType"] = artifact_type
+    if annotations := manifest.get("annotations"):
+        described["annotations"] = annotations
+    return described
 
 
 def _descriptors(manifest: dict[str, object], key: str) -> tuple[Descriptor, ...]:

@@ -4,6 +4,7 @@
     repositories/NAME/_blobs/ALGORITHM-HEX      the repository has this blob
     repositories/NAME/_manifests/ALGORITHM-HEX  the repository has this manifest: its media type
     repositories/NAME/_tags/TAG                 the digest tagged
+    repositories/NAME/_referrers/SUBJECT/DIGEST a manifest whose subject is that other one
     scratch/                                    unfinished files, gone at the next start
     lock                                        held by the one server of this directory
 
@@ -30,7 +31,7 @@ from regpush.embedded.manifests import References
 from regpush.embedded.names import RepositoryName, Tag
 from regpush.errors import UsageError, VerificationError
 
-_BLOBS, _MANIFESTS, _TAGS = "_blobs", "_manifests", "_tags"
+_BLOBS, _MANIFESTS, _TAGS, _REFERRERS = "_blobs", "_manifests", "_tags", "_referrers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,18 @@ class Store:
             )
             if tag is not None:
                 self._write(self._folder(repository) / _TAGS / tag, str(manifest.digest).encode())
+            if references.subject is not None:
+                folder = self._marker(repository, _REFERRERS, references.subject)
+                self._write(folder / f"{manifest.digest.algorithm}-{manifest.digest.hex}", b"")
             return ()
+
+    def referrers(self, repository: RepositoryName, subject: Digest) -> list[StoredManifest]:
+        """The manifests whose subject is `subject`, by digest; those deleted are not."""
+        folder = self._marker(repository, _REFERRERS, subject)
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        digests = [Digest.parse(name.replace("-", ":", 1)) for name in names]
+        found = (self.manifest(repository, digest) for digest in digests)
+        return [manifest for manifest in found if manifest]
 
     def manifest(self, repository: RepositoryName, target: Tag | Digest) -> StoredManifest | None:
         """The manifest that `target` names in `repository`, or None."""

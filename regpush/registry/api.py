@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from regpush.digest import Digest
 from regpush.errors import (
     AuthError,
     RefusedError,
@@ -19,22 +20,35 @@ from regpush.errors import (
 from regpush.registry.auth import Authorizer
 from regpush.registry.challenges import Scope
 from regpush.registry.credentials import Credentials
-from regpush.registry.exchange import STALL_S, Exchange, Reply, Request
+from regpush.registry.exchange import Exchange, Reply, Request
 from regpush.registry.host import Host
+from regpush.registry.pace import Pace
 from regpush.registry.protocol import (
     ERROR_LIMIT,
     Origin,
     Outcome,
     classify,
+    digests_in,
     parse_problem,
     redirect_location,
     retry_after_s,
 )
+from regpush.registry.redaction import Redactor
 from regpush.registry.retry import RetryableError
 from regpush.registry.wire import NoConnectionError, UnansweredError
 
 _HOPS = 10
-_FAREWELL_S = 2.0
+
+
+class MissingBlobsError(TransientError):
+    """A manifest was refused because the registry lacks blobs of it.
+
+    `digests` are those that it named: perhaps none, perhaps others than the manifest's.
+    """
+
+    def __init__(self, message: str, digests: tuple[Digest, ...]) -> None:
+        super().__init__(message)
+        self.digests = digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,43 +67,53 @@ class Call:
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
     limit: int = ERROR_LIMIT
-    read_s: float = STALL_S
+    patience: float = 1.0
     more: Sequence[Scope] = ()
 
 
 class Api:
-    """Requests to one repository. Thread-safe.
+    """Requests to one repository, or without a `scope` to a registry's root. Thread-safe.
 
-    `farewell` sends what must go out even when everything was cancelled.
+    `farewell` sends what must go out even when everything was cancelled. `pace` is the
+    registry's, and holds for requests to it alone.
     """
 
     def __init__(
         self,
         *,
         name: str,
-        scope: Scope,
+        scope: Scope | None,
         host: Host,
         exchange: Exchange,
         farewell: Exchange,
+        pace: Pace,
         credentials: Callable[[], Credentials | None],
+        redactor: Redactor,
     ) -> None:
         self.name = name
-        self._repository = scope.repository
+        self._repository = scope.repository if scope else ""
         self._host = host
         self._exchange = exchange
         self._farewell = farewell
+        self._pace = pace
         self._authorizer = Authorizer(
             name=name,
             scope=scope,
             origin=lambda: host.origin,
             credentials=credentials,
             fetch=self._fetch,
+            redactor=redactor,
         )
 
     @property
     def origin(self) -> Origin:
         """The registry's."""
         return self._host.origin
+
+    @property
+    def challenged(self) -> bool:
+        """Whether the registry has asked for credentials."""
+        return self._authorizer.challenged
 
     def send(self, call: Call) -> Reply:
         """Send one request, authorised, and give the reply, whatever it is but a 401.
@@ -110,7 +134,7 @@ class Api:
                 body=call.body,
                 body_size=call.body_size,
                 limit=call.limit,
-                read_s=call.read_s,
+                patience=call.patience,
             )
             reply = self._follow(request, call.doing)
             if reply.status != 401 or Origin.of(reply.url) != self.origin:
@@ -141,7 +165,7 @@ class Api:
     def failure(self, reply: Reply, doing: str) -> RegpushError | RetryableError:
         """The error for a reply that is no success."""
         problem = parse_problem(reply.body)
-        words = self._authorizer.redact(problem.words)
+        words = self._authorizer.words(reply.body)
         says = f"{Origin.of(reply.url).host} answered {reply.status}{': ' if words else ''}{words}"
         what = f"{self.name}: {doing} failed: {says}"
         match classify(reply.status, problem.code):
@@ -152,8 +176,10 @@ class Api:
                 return RetryableError(TransientError(what))
             case Outcome.BAD_DIGEST:
                 return RetryableError(VerificationError(what), once=True)
-            case Outcome.FAILED | Outcome.BLOB_UNKNOWN:
+            case Outcome.FAILED:
                 return TransientError(what)
+            case Outcome.BLOB_UNKNOWN:
+                return MissingBlobsError(what, digests_in(reply.body))
             case Outcome.UNAUTHORIZED:
                 return self._denied(reply)
             case Outcome.TOO_LARGE:
@@ -170,14 +196,13 @@ class Api:
             method="DELETE",
             url=url,
             headers={"Authorization": header} if header else {},
-            read_s=_FAREWELL_S,
         )
         # Whatever is left behind, the registry removes itself in time.
         with suppress(UnansweredError, RegpushError):
-            self._farewell.send(request)
+            self._farewell.send(self._host.trusting(request))
 
     def _denied(self, reply: Reply) -> AuthError:
-        words = self._authorizer.redact(parse_problem(reply.body).words)
+        words = self._authorizer.words(reply.body)
         return self._authorizer.denied(f"{reply.status}{': ' if words else ''}{words}")
 
     def _ping(self) -> bool:
@@ -198,7 +223,7 @@ class Api:
             away = Origin.of(request.url) != (home or self.origin)
             allowed = _unauthorised(request) if away else request
             try:
-                reply = self._host.send(allowed)
+                reply = self._host.send(allowed) if away or home else self._paced(allowed)
             except UnansweredError as error:
                 raise RetryableError(self._unreachable(error, request.url, doing)) from error
             location = reply.header("location")
@@ -208,6 +233,16 @@ class Api:
             target = redirect_location(reply.url, location, home or self.origin)
             request = replace(request, url=target)
         raise RefusedError(f"{self.name}: {doing} failed: more than {_HOPS} redirects")
+
+    def _paced(self, request: Request) -> Reply:
+        with self._pace.turn():
+            reply = self._host.send(request)
+        after = reply.header("retry-after")
+        if reply.status == 429 or (reply.status == 503 and after):
+            self._pace.slower(retry_after_s(after, reply.header("date")))
+        elif reply.status < 500:
+            self._pace.well()
+        return reply
 
     def _unreachable(self, error: UnansweredError, url: str, doing: str) -> TransientError:
         host = str(Origin.of(url)).partition("://")[2]

@@ -32,6 +32,7 @@ from regpush.registry.protocol import (
     parse_problem,
     retry_after_s,
 )
+from regpush.registry.redaction import Redactor
 from regpush.registry.retry import RetryableError
 
 _TOKEN_LIMIT = 256 * 1024
@@ -40,28 +41,34 @@ _RENEW_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A token, and when to ask for the next one (monotonic seconds)."""
+    """A token, and when it was asked for (monotonic seconds)."""
 
     token: Token
-    renew_at: float
+    asked_at: float
+
+    def lasts(self, now: float, lifetime_s: float) -> bool:
+        """Whether it is good for a while yet, if it lives so long."""
+        return now < self.asked_at + lifetime_s - min(lifetime_s / 4, _RENEW_S)
 
 
 class Authorizer:
     """Makes the Authorization header for requests to one repository. Thread-safe.
 
-    `name` is for messages; `origin` gives the registry's; `credentials` is called once, when
-    the registry first wants any; `fetch` sends a request to the token server and follows it,
-    raising UnansweredError as RetryableError.
+    `name` is for messages; `scope` is None for the registry as a whole; `origin` gives the
+    registry's; `credentials` is called once, when the registry first wants any; `fetch` sends
+    a request to the token server and follows it, raising UnansweredError as RetryableError;
+    `redactor` is told every secret that is sent.
     """
 
     def __init__(
         self,
         *,
         name: str,
-        scope: Scope,
+        scope: Scope | None,
         origin: Callable[[], Origin],
         credentials: Callable[[], Credentials | None],
         fetch: Callable[[Request], Reply],
+        redactor: Redactor,
     ) -> None:
         self._name = name
         self._origin = origin
@@ -71,43 +78,53 @@ class Authorizer:
         self._asked = False
         self._credentials: Credentials | None = None
         self._challenge: Challenge | None = None
-        self._scopes: tuple[Scope, ...] = (scope,)
+        self._scopes: tuple[Scope, ...] = (scope,) if scope else ()
         self._tokens: dict[tuple[Scope, ...], _Held] = {}
-        self._secrets: set[str] = set()
+        self._not_granted: set[Scope] = set()
+        self._stated = False
+        self._redactor = redactor
 
     def header(self, more: Sequence[Scope] = ()) -> str | None:
-        """The header for a request that also needs `more`; None where none was asked for yet.
+        """The header for a request that can use `more`; None where none was asked for yet.
 
-        May ask for a token. Raises AuthError, or RetryableError.
+        May ask for a token. Where that is refused because of `more`, it is one without.
+        Raises AuthError, or RetryableError.
         """
         with self._lock:
             if self._challenge is None:
                 return None
             credentials = self._known_credentials()
+            if credentials and credentials.registry_token:
+                return f"Bearer {credentials.registry_token}"
             if self._challenge.scheme == "basic":
                 if credentials is None:
                     raise self.denied()
                 return credentials.basic
-            scopes = merge(self._scopes, more)
-            held = self._covering(scopes)
-            if held is None:
-                asked_at = time.monotonic()
-                token = self._new_token(self._challenge, scopes, credentials)
-                self._secrets.add(token.value)
-                early = min(token.lifetime_s / 4, _RENEW_S)
-                held = _Held(token, asked_at + token.lifetime_s - early)
-                self._tokens[scopes] = held
-            return f"Bearer {held.token.value}"
+            beside = [scope for scope in more if scope not in self._not_granted]
+            try:
+                return self._bearer(self._challenge, merge(self._scopes, beside), credentials)
+            except AuthError:
+                if not beside:
+                    raise
+            self._not_granted.update(beside)
+            return self._bearer(self._challenge, self._scopes, credentials)
 
     def held(self) -> str | None:
         """The header as far as it can be had without asking anybody."""
         with self._lock:
             if self._challenge is None:
                 return None
+            if self._credentials and self._credentials.registry_token:
+                return f"Bearer {self._credentials.registry_token}"
             if self._challenge.scheme == "basic":
                 return self._credentials.basic if self._credentials else None
             held = self._covering(self._scopes)
             return f"Bearer {held.token.value}" if held else None
+
+    @property
+    def challenged(self) -> bool:
+        """Whether the registry has asked for anything yet."""
+        return self._challenge is not None
 
     def learn(self, reply: Reply, used: str | None, more: Sequence[Scope] = ()) -> bool:
         """Take in a 401 to a request sent with `used`; whether another try makes sense now.
@@ -121,8 +138,10 @@ class Authorizer:
                 challenge = self._challenge
             if challenge is None:
                 return False
-            if challenge.scheme == "basic" and used is not None and used.startswith("Basic "):
-                raise self.denied()
+            if used is not None and self._is_final(used, challenge):
+                words = self.words(reply.body)
+                raise self.denied(f"{reply.status}{': ' if words else ''}{words}")
+            self._judge(used)
             beside = {scope.repository for scope in more}
             own = [s for s in challenged_scopes(challenge) if s.repository not in beside]
             self._challenge = challenge
@@ -138,30 +157,58 @@ class Authorizer:
     def denied(self, words: str = "") -> AuthError:
         """The error for a registry that wants others than these credentials, or any at all."""
         said = f" ({words})" if words else ""
-        scope = self._scopes[0]
-        wants = f"'{','.join(scope.actions)}' on repository '{scope.repository}'"
+        scope = self._scopes[0] if self._scopes else None
+        wants = ""
+        if scope:
+            wants = f" for '{','.join(scope.actions)}' on repository '{scope.repository}'"
         if self._credentials is None:
+            host = self._name.partition("/")[0]
             return AuthError(
-                f"{self._name}: the registry wants credentials for {wants}{said}; log in with "
-                "'docker login' or 'skopeo login', or give --username and --password-stdin"
+                f"{self._name}: the registry wants credentials{wants}{said}; log in with "
+                f"'regpush login {host}', or give --username and --password-stdin"
             )
         return AuthError(
             f"{self._name}: the registry does not take the credentials from "
-            f"{self._credentials.source} for {wants}{said}; check them and what they allow"
+            f"{self._credentials.source}{wants}{said}; check them and what they allow"
         )
 
-    def redact(self, text: str) -> str:
-        """`text`, from a server, without any secret it may have thrown back at us."""
-        with self._lock:
-            for secret in sorted(self._secrets, key=len, reverse=True):
-                text = text.replace(secret, "***")
-        return text
+    def words(self, body: bytes) -> str:
+        """What an error body says, without any secret it may have thrown back at us."""
+        return self._redactor.text(parse_problem(body).words)
+
+    def _bearer(
+        self, challenge: Challenge, scopes: tuple[Scope, ...], credentials: Credentials | None
+    ) -> str:
+        held = self._covering(scopes)
+        if held is None:
+            asked_at = time.monotonic()
+            token = self._new_token(challenge, scopes, credentials)
+            self._redactor.add((token.value,))
+            self._tokens[scopes] = held = _Held(token, asked_at)
+        return f"Bearer {held.token.value}"
+
+    def _is_final(self, used: str, challenge: Challenge) -> bool:
+        """Whether there is nothing else to answer `challenge` with."""
+        if self._credentials and self._credentials.registry_token:
+            return True
+        return challenge.scheme == "basic" and used.startswith("Basic ")
+
+    def _judge(self, used: str | None) -> None:
+        """Learn from a token that was refused whether its stated lifetime is the true one.
+
+        A minute is what every token should last; some servers state less, and mean it.
+        """
+        now = time.monotonic()
+        for held in self._tokens.values():
+            if used == f"Bearer {held.token.value}" and now >= held.asked_at + held.token.stated_s:
+                self._stated = True
 
     def _covering(self, scopes: Sequence[Scope]) -> _Held | None:
         """A token that was asked for with `scopes` at least, and is not about to expire."""
         now = time.monotonic()
         for asked, held in self._tokens.items():
-            if set(scopes) <= set(asked) and now < held.renew_at:
+            lifetime_s = held.token.stated_s if self._stated else held.token.lifetime_s
+            if set(scopes) <= set(asked) and held.lasts(now, lifetime_s):
                 return held
         return None
 
@@ -170,7 +217,7 @@ class Authorizer:
             self._credentials = self._find_credentials()
             self._asked = True
             if self._credentials:
-                self._secrets.update(self._credentials.secrets)
+                self._redactor.add(self._credentials.secrets)
         return self._credentials
 
     def _new_token(
@@ -210,11 +257,8 @@ class Authorizer:
         return server
 
     def _refused(self, reply: Reply, server: Origin) -> RegpushError | RetryableError:
-        problem = parse_problem(reply.body)
-        outcome = classify(reply.status, problem.code)
-        words = problem.words
-        for secret in self._secrets:
-            words = words.replace(secret, "***")
+        outcome = classify(reply.status, parse_problem(reply.body).code)
+        words = self.words(reply.body)
         says = f"{reply.status}{': ' if words else ''}{words}"
         if outcome in (Outcome.BUSY, Outcome.FAILED):
             error = TransientError(f"{self._name}: the token server {server.host} answered {says}")

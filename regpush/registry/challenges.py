@@ -22,10 +22,13 @@ _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
 _BLANK = re.compile(r"[ \t]*")
 _SEPARATOR = re.compile(r"[ \t,]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_SENDABLE = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
+SENDABLE = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
+"""What can stand in a header as a token."""
+
 _ACTIONS = ("pull", "push")
 
 _SHORTEST_LIFETIME_S = 60.0
+_BRIEFEST_LIFETIME_S = 0.5
 _LONGEST_LIFETIME_S = 86_400.0
 
 
@@ -66,10 +69,14 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A Bearer token and the seconds it may be used for."""
+    """A Bearer token and the seconds it may be used for.
+
+    `lifetime_s` is a minute at least, as the specification wants; `stated_s` may be less.
+    """
 
     value: str = field(repr=False)
     lifetime_s: float
+    stated_s: float
 
 
 def parse_challenges(values: Iterable[str]) -> list[Challenge]:
@@ -147,13 +154,13 @@ def parse_token(body: bytes, date: str) -> Token:
     if not isinstance(reply, dict):
         raise AuthError("the token server's reply is not a JSON object")
     value = reply.get("token") or reply.get("access_token")
-    if not isinstance(value, str) or not _SENDABLE.fullmatch(value):
+    if not isinstance(value, str) or not SENDABLE.fullmatch(value):
         raise AuthError("the token server's reply holds no token")
     lifetime = reply.get("expires_in")
     if not isinstance(lifetime, (int, float)) or not math.isfinite(lifetime):
         lifetime = _SHORTEST_LIFETIME_S
     left = min(lifetime, _LONGEST_LIFETIME_S) - _age_s(reply.get("issued_at"), date)
-    return Token(value, max(left, _SHORTEST_LIFETIME_S))
+    return Token(value, max(left, _SHORTEST_LIFETIME_S), max(left, _BRIEFEST_LIFETIME_S))
 
 
 def _age_s(issued_at: object, date: str) -> float:

@@ -17,28 +17,42 @@ from typing import Self
 
 from regpush.cancel import Cancellation
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
-from regpush.errors import AuthError, RefusedError, VerificationError
-from regpush.events import Listener
+from regpush.errors import AuthError, RefusedError, TagConflictError, VerificationError
+from regpush.events import Listener, Warned
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
-from regpush.registry.api import Api, Call
+from regpush.registry.api import Api, Call, MissingBlobsError
 from regpush.registry.challenges import Scope
-from regpush.registry.credentials import Credentials, from_files, from_options
+from regpush.registry.credentials import Credentials, Sources, from_options
 from regpush.registry.exchange import Exchange, Reply
 from regpush.registry.host import Host
+from regpush.registry.lessons import Memory
+from regpush.registry.pace import Pace
 from regpush.registry.protocol import (
     Origin,
     content_length,
+    is_tag_conflict,
     next_link,
     parse_json,
+    parse_problem,
     redirect_location,
-    upload_location,
 )
+from regpush.registry.proxy import Routes
+from regpush.registry.redaction import Redactor
 from regpush.registry.retry import Policy, RetryableError
+from regpush.registry.trust import Contexts
 from regpush.registry.uploads import BlobStream, Upload, Uploads
 from regpush.settings import Settings
 
-__all__ = ["Access", "BlobStream", "Client", "Manifest", "Repository", "Upload"]
+__all__ = [
+    "Access",
+    "BlobStream",
+    "Client",
+    "Manifest",
+    "MissingBlobsError",
+    "Repository",
+    "Upload",
+]
 
 MANIFEST_LIMIT = 4 << 20
 """Bytes of a manifest at most: what registries must accept, and many accept no more."""
@@ -46,8 +60,12 @@ MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 16 << 20
 TAGS_LIMIT = 1000
 _TAG_PAGES = 10
-_FAREWELL_S = 2.0
+_FAREWELL_S = 0.5
 _CONNECTIONS = 16
+_UNVERIFIED = (
+    "the registry's certificate is not verified (--insecure-skip-tls-verify): whoever stands "
+    "between can read the credentials and change what is sent"
+)
 _ACCEPT = {"Accept": ", ".join(MANIFESTS + INDEXES)}
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
@@ -68,6 +86,15 @@ class Manifest:
     digest: Digest
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """One registry: how it is reached, how fast it is asked, what it has taught."""
+
+    host: Host
+    pace: Pace
+    memory: Memory
+
+
 class _Counter:
     """A sum that several threads add to."""
 
@@ -83,8 +110,8 @@ class _Counter:
 class Client:
     """Everything the repositories of one run share. A context manager; thread-safe.
 
-    The user name and password of `options` are for the registry of the first repository
-    that is opened, a push's destination, and go to no other.
+    What of `options` is for the destination alone is for the registry of the first repository
+    that is opened, and for no other.
     """
 
     def __init__(
@@ -96,27 +123,41 @@ class Client:
         cancel: Cancellation,
     ) -> None:
         self._options = options
-        self._settings = settings
         self._notify = notify
         self._cancel = cancel
         self._lock = threading.Lock()
-        self._hosts: dict[str, Host] = {}
+        self._known: dict[str, _Known] = {}
         self._repositories: dict[tuple[str, Access], Repository] = {}
         self._uploaded = _Counter()
         self._retry = Policy(options.retry_times, notify=notify, cancel=cancel)
         self._given = from_options(options)
         self._given_for: str | None = None
-        ca_files = tuple(f for f in (options.ca_file, settings.ca_file) if f)
+        self._sources = Sources(options, settings, cancel.check)
+        self._redactor = Redactor()
+        self._folders = settings.certificate_dirs
+        contexts = Contexts(settings.ca_file, settings.ca_dir)
+        routes = Routes(settings.proxies)
+        self._redactor.add(routes.secrets)
         # No request ever waits for another's connection: askers, packers, sessions ahead.
         connections = _CONNECTIONS + 4 * options.jobs
         self._ahead = ThreadPoolExecutor(options.jobs, thread_name_prefix="regpush-ahead")
-        self._exchange = Exchange(connections=connections, ca_files=ca_files, cancel=cancel)
+        self._exchange = Exchange(
+            connections=connections,
+            contexts=contexts,
+            routes=routes,
+            cancel=cancel,
+            stall_s=options.stall_s,
+        )
+        if options.insecure_skip_tls_verify:
+            notify(Warned(message=_UNVERIFIED))
         # Sessions are given up also, and above all, after a cancellation.
         self._farewell = Exchange(
             connections=connections,
-            ca_files=ca_files,
+            contexts=contexts,
+            routes=routes,
             cancel=Cancellation(),
             connect_s=_FAREWELL_S,
+            stall_s=_FAREWELL_S,
         )
 
     def __enter__(self) -> Self:
@@ -129,6 +170,8 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self._ahead.shutdown()
+        for repository in self._repositories.values():
+            repository.close()
         self._exchange.__exit__(kind, error, trace)
         self._farewell.__exit__(kind, error, trace)
 
@@ -148,35 +191,63 @@ class Client:
         Waits for no more than the name to be resolved; what fails shows when it is needed.
         """
         with self._lock:
-            host = self._host(reference)
+            host = self._registry(reference).host
         self._exchange.open_ahead(host.origin, _CONNECTIONS)
 
-    def _host(self, reference: Reference) -> Host:
-        if reference.registry not in self._hosts:
-            self._hosts[reference.registry] = Host(
-                reference, self._options, self._exchange, self._cancel
+    def _registry(self, reference: Reference) -> _Known:
+        self._given_for = self._given_for or reference.registry
+        if reference.registry not in self._known:
+            there = reference.registry == self._given_for
+            host = Host(
+                reference,
+                self._options if there else self._options.elsewhere,
+                self._folders,
+                self._exchange,
+                self._cancel,
             )
-        return self._hosts[reference.registry]
+            self._known[reference.registry] = _Known(host, Pace(self._cancel), Memory())
+        return self._known[reference.registry]
 
     def repository(self, reference: Reference, access: Access) -> Repository:
         """The repository of `reference`; its tag and digest mean nothing here. Sends nothing."""
         key = (reference.name, access)
         with self._lock:
-            self._given_for = self._given_for or reference.registry
-            host = self._host(reference)
+            registry = self._registry(reference)
             if key not in self._repositories:
-                api = Api(
-                    name=reference.name,
-                    scope=Scope(reference.repository, access.value),
-                    host=host,
-                    exchange=self._exchange,
-                    farewell=self._farewell,
-                    credentials=lambda: self._credentials(reference),
-                )
+                scope = Scope(reference.repository, access.value)
+                api = self._api(reference, reference.name, scope)
                 self._repositories[key] = Repository(
-                    api, self._retry, count=self._count, notify=self._notify, ahead=self._ahead
+                    api,
+                    self._retry,
+                    memory=registry.memory,
+                    count=self._count,
+                    notify=self._notify,
+                    ahead=self._ahead,
                 )
             return self._repositories[key]
+
+    def log_in(self, reference: Reference) -> bool:
+        """Let the registry of `reference` check the credentials; False if it asks for none.
+
+        Raises AuthError, RefusedError, TransientError (after retries) and CancelledError.
+        """
+        with self._lock:
+            api = self._api(reference, reference.registry, None)
+        self._retry.run(lambda: api.expect(Call(doing="logging in", method="GET")))
+        return api.challenged
+
+    def _api(self, reference: Reference, name: str, scope: Scope | None) -> Api:
+        registry = self._registry(reference)
+        return Api(
+            name=name,
+            scope=scope,
+            host=registry.host,
+            exchange=self._exchange,
+            farewell=self._farewell,
+            pace=registry.pace,
+            credentials=lambda: self._credentials(reference),
+            redactor=self._redactor,
+        )
 
     def _count(self, sent: int) -> None:
         # A body of our own making, in flight, learns here that it is not wanted any more.
@@ -186,8 +257,7 @@ class Client:
     def _credentials(self, reference: Reference) -> Credentials | None:
         if self._given and reference.registry == self._given_for:
             return self._given
-        files = self._settings.auth_files
-        return from_files(files, reference.registry, reference.repository)
+        return self._sources.find(reference.registry, reference.repository)
 
 
 class Repository:
@@ -202,20 +272,28 @@ class Repository:
         api: Api,
         retry: Policy,
         *,
+        memory: Memory,
         count: Callable[[int], None],
         notify: Listener,
         ahead: Executor,
     ) -> None:
         self._api = api
         self._retry = retry
+        self._memory = memory
         self._count = count
         self._ahead = ahead
-        self._uploads = Uploads(api, retry, exists=self._head_blob, count=count, notify=notify)
+        self._uploads = Uploads(
+            api, retry, exists=self._head_blob, count=count, memory=memory, notify=notify
+        )
 
     @property
     def name(self) -> str:
         """`registry/repository`."""
         return self._api.name
+
+    def close(self) -> None:
+        """Let the registry forget what was begun and is not wanted."""
+        self._uploads.close()
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository holds the blob, with the size the descriptor says.
@@ -260,14 +338,16 @@ class Repository:
             path=f"/blobs/uploads/?mount={descriptor.digest}&from={source}",
             more=(Scope(source, Access.PULL.value),),
         )
+        if not self._memory.lessons.mounts:
+            return False
         try:
             reply = self._api.send(call)
+            if reply.status in (405, 501):
+                self._memory.give_up_mounts()
             if reply.status == 201:
                 return self._head_blob(descriptor)
             if reply.status == 202 and reply.header("location"):
-                # The upload that it opened instead is not the one that `put_blob` will use.
-                location = reply.header("location")
-                self._api.abandon(upload_location(reply.url, location, self._api.origin).url)
+                self._uploads.keep(reply)
         except (AuthError, RefusedError, RetryableError):
             pass  # mounting is only ever a saving
         return False
@@ -316,8 +396,10 @@ class Repository:
     def put_manifest(self, data: bytes, media_type: str, reference: str) -> Digest | None:
         """Store a manifest or index under a tag or its digest.
 
-        Gives the digest that the registry says it stored, None where it does not say. Raises
-        VerificationError where it says that it got something else.
+        Gives the digest that the registry says it stored, None where it does not say. A tag
+        that may not be moved, but names just this, is as good as moved. Raises
+        VerificationError where the registry says that it got something else,
+        MissingBlobsError where it lacks blobs, TagConflictError where it keeps the tag.
         """
         doing = f"pushing the manifest {reference}"
         if len(data) > MANIFEST_LIMIT:
@@ -334,7 +416,9 @@ class Repository:
         )
 
         def put() -> Reply:
-            reply = self._api.expect(call)
+            reply = self._api.send(call)
+            if not 200 <= reply.status < 300:
+                return self._kept_tag(reply, call, reference, data)
             self._count(len(data))
             return reply
 
@@ -346,6 +430,23 @@ class Repository:
                 "which is not what was sent"
             )
         return digest
+
+    def _kept_tag(self, refusal: Reply, call: Call, reference: str, data: bytes) -> Reply:
+        """A reply as good as success, if the tag that was not moved names `data` already.
+
+        Raises what else the refusal means.
+        """
+        failure = self._api.failure(refusal, call.doing)
+        if ":" in reference or not isinstance(failure, RefusedError):
+            raise failure
+        there = self._api.send(self._manifest("GET", reference))
+        if there.status == 200 and there.body == data:
+            return there
+        if there.status == 200 and is_tag_conflict(refusal.status, parse_problem(refusal.body)):
+            raise TagConflictError(
+                f"{failure}; the tag holds another image and may not be moved"
+            ) from failure
+        raise failure
 
     def list_tags(self) -> tuple[str, ...]:
         """Up to 1000 tags, in the registry's order; none where it does not tell."""

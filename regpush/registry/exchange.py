@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,16 +13,19 @@ import httpx
 
 from regpush import __version__
 from regpush.cancel import Cancellation
-from regpush.errors import RefusedError, UsageError, printable
+from regpush.errors import RefusedError
 from regpush.registry.protocol import ERROR_LIMIT, Origin, authority, request_target
+from regpush.registry.proxy import WANTS_CREDENTIALS, Routes
+from regpush.registry.trust import Contexts, Trust
 from regpush.registry.wire import Transport
 
 CONNECT_S = 10.0
 STALL_S = 60.0
-"""Without a byte sent or received for so long, a request has failed."""
+"""Without progress for so long, a request has failed; `wire` says what progress is."""
 
-COMMIT_S = 300.0
-"""Registries hash and move a large blob before they answer its last request."""
+COMMIT_PATIENCE = 5.0
+"""Registries hash and move a large blob before they answer its last request: so many times
+the usual wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class Request:
 
     `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the
     latter, or None to send it chunked. `limit` is the bytes of a successful reply read at
-    most, `read_s` the seconds to wait for it.
+    most, `patience` how many times longer than usual to wait for it. `trust` is for https.
     """
 
     method: str
@@ -41,7 +43,8 @@ class Request:
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
     limit: int = ERROR_LIMIT
-    read_s: float = STALL_S
+    patience: float = 1.0
+    trust: Trust = field(default_factory=Trust)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +81,19 @@ class Exchange:
         self,
         *,
         connections: int,
-        ca_files: tuple[str, ...],
+        contexts: Contexts,
+        routes: Routes,
         cancel: Cancellation,
         connect_s: float = CONNECT_S,
+        stall_s: float = STALL_S,
     ) -> None:
-        self._ca_files = ca_files
         self._cancel = cancel
         self._connect_s = connect_s
+        self._stall_s = stall_s
         self._lock = threading.Lock()
         self.requests = 0
-        self._transport = Transport(connections=connections, tls=self._tls, cancel=cancel)
+        self._routes = routes
+        self._transport = Transport(connections=connections, tls=contexts.context, cancel=cancel)
         self._client = httpx.Client(
             transport=self._transport,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -112,10 +118,16 @@ class Exchange:
 
     def open_ahead(self, origin: Origin, count: int) -> None:
         """Begin `count` connections, to be used by the first requests to `origin`."""
-        self._transport.open_ahead(origin.host, origin.port, count)
+        there = self._routes.proxy(origin) or origin
+        self._transport.open_ahead(there.host, there.port, count)
 
     def send(self, request: Request) -> Reply:
-        """Send once. Raises UnansweredError, CancelledError, and what reading the body raises."""
+        """Send once, by way of a proxy where there is one for it.
+
+        Raises UnansweredError, CancelledError, AuthError and RefusedError where it is the
+        proxy that will not, UsageError for a proxy or certificate that makes no sense, and
+        what reading the body raises.
+        """
         self._cancel.check()
         with self._lock:
             self.requests += 1
@@ -124,7 +136,10 @@ class Exchange:
             headers["Content-Length"] = str(request.body_size)
         elif isinstance(request.body, bytes) and request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = str(len(request.body))
-        timeout = httpx.Timeout(STALL_S, connect=self._connect_s, read=request.read_s, pool=None)
+        origin = Origin.of(request.url)
+        proxy = self._routes.proxy(origin)
+        read_s = self._stall_s * request.patience
+        timeout = httpx.Timeout(self._stall_s, connect=self._connect_s, read=read_s, pool=None)
         try:
             made = self._client.build_request(
                 request.method,
@@ -134,7 +149,11 @@ class Exchange:
                 headers=headers,
                 content=request.body or None,
                 timeout=timeout,
-                extensions={"target": request_target(request.url).encode("ascii")},
+                extensions={
+                    "target": request_target(request.url).encode("ascii"),
+                    "trust": request.trust,
+                    "proxy": proxy,
+                },
             )
         except httpx.InvalidURL as error:
             raise RefusedError("the registry sent an address that is not a URL") from error
@@ -144,6 +163,8 @@ class Exchange:
             body, whole = _read(reply, limit)
         finally:
             reply.close()
+        if proxy and origin.scheme == "http" and reply.status_code == WANTS_CREDENTIALS:
+            raise proxy.denied()
         return Reply(
             method=request.method,
             url=request.url,
@@ -153,24 +174,12 @@ class Exchange:
             whole=whole,
         )
 
-    def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        for path in self._ca_files:
-            try:
-                context.load_verify_locations(path)
-            except (OSError, ssl.SSLError) as error:
-                why = "it holds no PEM certificates"
-                if not isinstance(error, ssl.SSLError):
-                    why = (error.strerror or str(error)).lower()
-                raise UsageError(f"cannot use the CA file '{printable(path)}': {why}") from error
-        return context
-
 
 def _read(reply: httpx.Response, limit: int) -> tuple[bytes, bool]:
-    parts, size = [], 0
+    # Not a list of the parts: a hostile server makes them of a byte each.
+    body = bytearray()
     for part in reply.iter_raw():
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            return b"".join(parts)[:limit], False
-    return b"".join(parts), True
+        body += part
+        if len(body) > limit:
+            return bytes(body[:limit]), False
+    return bytes(body), True

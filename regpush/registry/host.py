@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 from regpush.cancel import Cancellation
@@ -10,6 +11,7 @@ from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.exchange import CONNECT_S, Exchange, Reply, Request
 from regpush.registry.protocol import Origin, request_target
+from regpush.registry.trust import Trust
 from regpush.registry.wire import NoConnectionError, UnansweredError, speaks_tls
 
 
@@ -17,15 +19,16 @@ class Host:
     """How one registry is reached in this run. Thread-safe.
 
     https, always, but for two cases: with `plain_http` it is http; and a registry on
-    loopback is asked by http first unless `ca_file` was given, and by https from then on if
-    that showed, and a handshake confirmed, that it speaks TLS. Nothing ever falls back from
-    https to http.
+    loopback of whose certificates nothing was said is asked by http first, and by https from
+    then on if that showed, and a handshake confirmed, that it speaks TLS. Nothing ever falls
+    back from https to http. `folders` are those of certs.d.
     """
 
     def __init__(
         self,
         reference: Reference,
         options: RegistryOptions,
+        folders: Sequence[str],
         exchange: Exchange,
         cancel: Cancellation,
     ) -> None:
@@ -33,7 +36,8 @@ class Host:
         self._exchange = exchange
         self._cancel = cancel
         self._lock = threading.Lock()
-        guess = reference.is_loopback and not options.plain_http and options.ca_file is None
+        self._trust = Trust.of(reference.registry, options, folders)
+        guess = reference.is_loopback and not options.plain_http and not self._trust.means_tls
         self._settled = not guess
         self._scheme = "http" if guess or options.plain_http else "https"
 
@@ -47,10 +51,15 @@ class Host:
         """The only origin that may see this registry's credentials."""
         return Origin.of(self.base)
 
+    def trusting(self, request: Request) -> Request:
+        """`request` with the certificates for where it goes, in this registry's name."""
+        here = Origin.of(request.url) == self.origin
+        return replace(request, trust=self._trust if here else self._trust.anonymous)
+
     def send(self, request: Request) -> Reply:
-        """Send `request`, to this registry or elsewhere. Raises UnansweredError."""
+        """Send `request`, to this registry or elsewhere. Raises as `Exchange.send`."""
         if self._settled or Origin.of(request.url) != self.origin:
-            return self._exchange.send(request)
+            return self._exchange.send(self.trusting(request))
         with self._lock:
             if not self._settled:
                 return self._settle(request)
@@ -79,4 +88,4 @@ class Host:
         return speaks_tls(origin.host, origin.port, CONNECT_S, self._cancel)
 
     def _rebased(self, request: Request) -> Request:
-        return replace(request, url=self.base + request_target(request.url))
+        return self.trusting(replace(request, url=self.base + request_target(request.url)))

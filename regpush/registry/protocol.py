@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
+from itertools import islice
 from urllib.parse import quote, urljoin, urlsplit
 
 from regpush.digest import Digest
@@ -28,6 +29,7 @@ _URL = re.compile(r"[\x21-\x7e]{1,16384}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 _NUMERIC = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 _MARKUP = re.compile(r"(?is)<(script|style|title)\b.*?</\1\s*>|<[^>]*>")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])|sha512:[0-9a-f]{128}(?![0-9a-f])")
 _LINK = re.compile(r"<([^<>]*)>([^<]*)")
 _NEXT = re.compile(r';\s*rel\s*=\s*(?:"next"|next(?:[\s;,]|$))', re.IGNORECASE)
 _DEFAULT_PORT = {"http": 80, "https": 443}
@@ -252,6 +254,25 @@ def parse_problem(body: bytes) -> Problem:
 def _one_line(text: str) -> str:
     line = printable(" ".join(text[: 8 * _WORDS_LIMIT].split()))
     return line if len(line) <= _WORDS_LIMIT else f"{line[: _WORDS_LIMIT - 1]}…"
+
+
+def digests_in(body: bytes) -> tuple[Digest, ...]:
+    """The digests that an error body names, wherever in it they stand; a thousand at most."""
+    text = body[:ERROR_LIMIT].decode("ascii", "replace")
+    found = (match[0] for match in islice(_DIGEST.finditer(text), 1000))
+    return tuple(Digest.parse(digest) for digest in dict.fromkeys(found))
+
+
+def is_tag_conflict(status: int, problem: Problem) -> bool:
+    """Whether a refused manifest was refused because its tag may not be moved.
+
+    ECR says 400 TAG_INVALID, Harbor 412, others 409 or 403; all say why in words.
+    """
+    if status in (409, 412):
+        return True
+    words = problem.words.lower()
+    told = any(word in words for word in ("immutab", "already exists", "overwrit"))
+    return told and status in (400, 403, 405)
 
 
 def parse_json(body: bytes) -> object:

@@ -1,35 +1,30 @@
-"""A blob's way into a repository: an upload session, and what is sent through it.
+"""A blob's way into a repository: which form it takes, and how it goes on after a failure.
 
-OCI distribution-spec, "Pushing blobs"; registry.md sections 1 and 2. Every attempt is a new
-session and a body opened anew. After a failure that leaves open whether the registry has the
-blob, it is asked before anything is sent again.
+OCI distribution-spec, "Pushing blobs"; registry.md sections 1 and 2. The forms are those of
+`lessons`, the positions those of `resume`. After a failure that leaves open whether the
+registry has the blob, it is asked before anything is sent again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
 from regpush.digest import Descriptor, Digest
-from regpush.errors import (
-    RefusedError,
-    RegpushError,
-    SourceError,
-    TransientError,
-    VerificationError,
-)
-from regpush.events import Listener, Warned
+from regpush.errors import RefusedError, RegpushError, SourceError, TransientError
+from regpush.events import Listener
 from regpush.registry.api import Api, Call
-from regpush.registry.exchange import COMMIT_S, Reply
-from regpush.registry.protocol import Outcome, upload_location, with_digest
+from regpush.registry.body import Body
+from regpush.registry.exchange import Reply
+from regpush.registry.lessons import Form, Memory
 from regpush.registry.retry import Policy, RetryableError
-
-_OCTETS = {"Content-Type": "application/octet-stream"}
-_MAY_BE_THERE = (Outcome.ABSENT, Outcome.BUSY, Outcome.FAILED, Outcome.UPLOAD_LOST, Outcome.REFUSED)
+from regpush.registry.session import Part, Session
+from regpush.registry.wire import NoConnectionError, UnansweredError
 
 
 class BlobStream(Protocol):
@@ -47,7 +42,9 @@ class BlobStream(Protocol):
         """How many they were; after the last."""
 
 
-Opened: TypeAlias = "Callable[[], Session | None]"
+_CREATE = "if the repository does not exist, this registry wants it created first"
+
+Opened: TypeAlias = Callable[[], Session | None]
 """Gives a session that was opened ahead, once; for further attempts nothing."""
 
 
@@ -101,7 +98,8 @@ def _give_up(opening: Future[Session]) -> None:
 class Uploads:
     """Uploads to one repository. Thread-safe.
 
-    `exists` asks for a blob, once; `count` is told of body bytes as they are sent.
+    `exists` asks for a blob, once; `count` is told of body bytes as they are sent; `memory`
+    is of the repository's host.
     """
 
     def __init__(
@@ -111,6 +109,7 @@ class Uploads:
         *,
         exists: Callable[[Descriptor], bool],
         count: Callable[[int], None],
+        memory: Memory,
         notify: Listener,
     ) -> None:
         self._api = api
@@ -118,6 +117,8 @@ class Uploads:
         self._exists = exists
         self._count = count
         self._notify = notify
+        self._spare: deque[Session] = deque()
+        self.memory = memory
 
     def put(
         self,
@@ -125,21 +126,17 @@ class Uploads:
         open_body: Callable[[], Iterator[bytes]],
         opened: Opened = _not_opened,
     ) -> None:
-        """Send a blob whose digest is known: POST, then one PUT."""
+        """Send a blob whose digest is known."""
+        passes = 0
+
+        def checked() -> Iterator[bytes]:
+            nonlocal passes
+            passes += 1
+            # Hashing costs half a second a gigabyte: only once something went wrong.
+            return _checked(open_body(), descriptor, rehash=passes > 1)
+
         doing = f"uploading blob {descriptor.digest.short} ({descriptor.size} bytes)"
-        sent = False
-
-        def once() -> None:
-            nonlocal sent
-            if sent and self._there(descriptor):
-                return
-            with opened() or self.open(doing) as session:
-                # Hashing costs half a second a gigabyte: only once something went wrong.
-                body = self._checked(open_body(), descriptor, rehash=sent)
-                sent = True
-                session.commit(descriptor, body, descriptor.size)
-
-        self._retry.run(once)
+        self._carry(_Passage(self, opened, Body(checked), lambda: descriptor, doing))
 
     def stream(
         self,
@@ -147,90 +144,99 @@ class Uploads:
         open_stream: Callable[[], BlobStream],
         opened: Opened = _not_opened,
     ) -> Descriptor:
-        """Send a blob whose digest is not known yet: POST, one streamed PATCH, empty PUT."""
-        sent: Descriptor | None = None
+        """Send a blob whose digest is not known yet; once it was read, it must not change."""
+        described: Descriptor | None = None
 
-        def once() -> Descriptor:
-            nonlocal sent
-            if sent and self._there(sent):
-                return sent
-            sent = None
-            with opened() or self.open() as session:
-                stream = open_stream()
-                session.append(self._counted(stream))
-                sent = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
-                session.commit(sent, b"", 0)
-            return sent
+        def reading() -> Iterator[bytes]:
+            nonlocal described
+            stream = open_stream()
+            if described is not None:
+                yield from _checked(iter(stream), described, rehash=True)
+                return
+            yield from stream
+            described = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
 
-        return self._retry.run(once)
+        return self._carry(
+            _Passage(self, opened, Body(reading), lambda: described, "uploading a layer")
+        )
+
+    def _carry(self, passage: _Passage) -> Descriptor:
+        with passage:
+            return self._retry.run(passage.attempt, progress=lambda: passage.safe)
+
+    def keep(self, opened: Reply) -> None:
+        """Take a session that was opened in place of something else for the next blob."""
+        self._spare.append(self._session(opened, "uploading a layer"))
+
+    def close(self) -> None:
+        """Give up the sessions that nobody took."""
+        while self._spare:
+            self._spare.pop().give_up()
 
     def open(self, doing: str = "uploading a layer") -> Session:
-        """Open an upload session, once. Raises RetryableError too."""
-        reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
+        """Open an upload session, once, or take one that is open. Raises RetryableError too."""
+        with suppress(IndexError):
+            return self._spare.popleft()
+        try:
+            reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
+        except RetryableError as error:
+            raise _hung_up(error) from error.__cause__
         if reply.status == 404:
-            said = self._api.failure(reply, doing)
-            raise RefusedError(
-                f"{said}; if the repository does not exist, this registry wants it created first"
-            )
+            raise RefusedError(f"{self._api.failure(reply, doing)}; {_CREATE}")
         if not 200 <= reply.status < 300:
             raise self._api.failure(reply, doing)
-        return Session(self._api, reply, doing, there=self._there, notify=self._notify)
+        return self._session(reply, doing)
 
-    def _there(self, descriptor: Descriptor) -> bool:
+    def _session(self, opened: Reply, doing: str) -> Session:
+        return Session(
+            self._api,
+            opened,
+            doing,
+            there=self.there,
+            count=self._count,
+            memory=self.memory,
+            notify=self._notify,
+        )
+
+    def there(self, descriptor: Descriptor) -> bool:
         """Whether the registry has the blob after all; not knowing is no."""
         try:
             return self._exists(descriptor)
         except (RetryableError, RefusedError):
             return False
 
-    def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            if chunk:
-                yield chunk
-                self._count(len(chunk))
 
-    def _checked(
-        self, chunks: Iterator[bytes], descriptor: Descriptor, *, rehash: bool
-    ) -> Iterator[bytes]:
-        changed = f"blob {descriptor.digest} changed while it was sent"
-        sha, sent = hashlib.new(descriptor.digest.algorithm), 0
-        for chunk in self._counted(chunks):
-            sent += len(chunk)
-            if rehash:
-                sha.update(chunk)
-            if sent > descriptor.size:
-                raise SourceError(f"{changed}: it has more than {descriptor.size} bytes")
-            if sent == descriptor.size and rehash and sha.hexdigest() != descriptor.digest.hex:
-                raise SourceError(f"{changed}: it has another digest now")
-            yield chunk
-        if sent != descriptor.size:
-            raise SourceError(f"{changed}: {sent} bytes instead of {descriptor.size}")
+def _hung_up(error: RetryableError) -> RetryableError:
+    """ECR ends the connection where others would say that there is no such repository."""
+    cause = error.__cause__
+    if not isinstance(cause, UnansweredError) or isinstance(cause, NoConnectionError):
+        return error
+    return RetryableError(TransientError(f"{error}; {_CREATE}"), after_s=error.after_s)
 
 
-class Session:
-    """One upload session. A context manager that gives it up unless it was committed."""
+class _Passage:
+    """The attempts at one blob, and what is kept from one to the next: the open session.
+
+    `describe` gives the descriptor, None until it is known. `safe` are the most bytes that
+    the registry ever acknowledged. A context manager: in the end nothing stays open.
+    """
 
     def __init__(
         self,
-        api: Api,
-        opened: Reply,
+        uploads: Uploads,
+        opened: Opened,
+        body: Body,
+        describe: Callable[[], Descriptor | None],
         doing: str,
-        *,
-        there: Callable[[Descriptor], bool],
-        notify: Listener,
     ) -> None:
-        self._api = api
+        self._uploads = uploads
+        self._opened = opened
+        self._body = body
+        self._describe = describe
         self._doing = doing
-        self._there = there
-        self._notify = notify
-        self._committed = False
-        self._warned = False
-        if not opened.header("location"):
-            raise RefusedError(
-                f"{api.name}: {doing} failed: the registry opened an upload and did not say where"
-            )
-        self._url = ""
-        self._move(opened)
+        self._tried = False
+        self._session: Session | None = None
+        self.safe = 0
 
     def __enter__(self) -> Self:
         return self
@@ -241,110 +247,94 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._committed:
-            self._api.abandon(self._url)
+        self._drop()
+        self._body.close()
 
-    def append(self, body: Iterator[bytes]) -> None:
-        """Send `body` to the session's end, chunked: what `docker push` does, so all take it.
-
-        Where `body` raises, the request ends in order, so that the session can be deleted.
-        """
-        broken: list[Exception] = []
-        call = Call(
-            doing=self._doing,
-            method="PATCH",
-            url=self._url,
-            headers=_OCTETS,
-            body=_until_broken(body, broken),
-        )
+    def attempt(self) -> Descriptor:
+        """Go on, or begin anew. Raises RetryableError where another attempt makes sense."""
+        known = self._describe()
+        if self._tried and known and self._uploads.there(known):
+            return known
+        session = self._resumed() or self._new()
+        self._tried = True
         try:
-            reply = self._api.send(call)
-        except (RetryableError, RegpushError):
-            if broken:
-                raise broken[0] from broken[0].__cause__
-            raise
-        if broken:
-            if 200 <= reply.status < 300:
-                self._move(reply)
-            raise broken[0] from broken[0].__cause__
-        if not 200 <= reply.status < 300:
-            raise self._failure(reply)
-        if next(body, None) is not None:
-            raise RetryableError(
-                VerificationError(
-                    f"{self._api.name}: {self._doing} failed: the registry answered "
-                    f"{reply.status} before it had everything"
-                ),
-                once=True,
-            )
-        self._move(reply)
-
-    def commit(self, descriptor: Descriptor, body: bytes | Iterator[bytes], size: int) -> None:
-        """Send the last of the bytes and name the whole. Returns when the registry has it."""
-        call = Call(
-            doing=self._doing,
-            method="PUT",
-            url=with_digest(self._url, descriptor.digest),
-            headers=_OCTETS,
-            body=body,
-            body_size=size,
-            read_s=COMMIT_S,
-        )
-        try:
-            reply = self._api.send(call)
+            return self._send(session)
         except RetryableError:
-            self._committed = self._there(descriptor)
-            if self._committed:
-                return
+            if not session.resumable:
+                self._drop()
             raise
-        self._committed = reply.status == 201 and _exhausted(body)
-        if self._committed:
-            return
-        outcome = self._api.outcome(reply)
-        if outcome is Outcome.OK or outcome in _MAY_BE_THERE:
-            self._committed = self._there(descriptor)
-        if self._committed:
-            return
-        if outcome is Outcome.OK:
-            raise RetryableError(
-                VerificationError(
-                    f"{self._api.name}: {self._doing} failed: the registry answered "
-                    f"{reply.status}, but does not have the blob"
-                ),
-                once=True,
+
+    def _resumed(self) -> Session | None:
+        if self._session is None:
+            return None
+        at = self._session.resume()
+        if at is None:
+            self._drop()
+            return None
+        self._note(at)
+        self._body.seek(at)
+        return self._session
+
+    def _new(self) -> Session:
+        self._session = self._opened() or self._uploads.open(self._doing)
+        self._body.seek(0)
+        return self._session
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session:
+            session.give_up()
+
+    def _note(self, safe: int) -> None:
+        self.safe = max(self.safe, safe)
+
+    def _send(self, session: Session) -> Descriptor:
+        known, at = self._describe(), self._body.position
+        form = self._uploads.memory.lessons.form(known.size if known else None, session.limits)
+        if form is Form.WHOLE and known:
+            rest = self._body.rest()
+            size = known.size - at
+            session.commit(known, Part(form=form, at=at, pieces=rest, size=size, ranged=at > 0))
+            return known
+        # A position is only checked where it is stated, and a stream has no end to state.
+        if form is Form.STREAMED and at == 0:
+            session.append(Part(form=form, at=0, pieces=self._body.rest(), size=None))
+            self._body.seek(session.acked)
+            self._note(session.acked)
+        return self._send_chunks(session)
+
+    def _send_chunks(self, session: Session) -> Descriptor:
+        """The rest, and the end: chunks, the last in the PUT; where none is left, just that."""
+        memory = self._uploads.memory
+        while True:
+            chunk = self._body.take(memory.lessons.chunk_size(session.limits))
+            part = Part(
+                form=Form.CHUNKED,
+                at=chunk.start,
+                pieces=chunk.pieces,
+                size=chunk.size,
+                ranged=True,
             )
-        raise self._failure(reply)
-
-    def _failure(self, reply: Reply) -> RegpushError | RetryableError:
-        failure = self._api.failure(reply, self._doing)
-        if self._api.outcome(reply) is Outcome.ABSENT:
-            # Inside a session, that means that the session is gone.
-            return RetryableError(TransientError(str(failure)))
-        return failure
-
-    def _move(self, reply: Reply) -> None:
-        location = reply.header("location")
-        if not location:
-            return
-        moved = upload_location(reply.url, location, self._api.origin)
-        self._url = moved.url
-        if moved.upgraded and not self._warned:
-            self._warned = True
-            self._notify(
-                Warned(
-                    message=f"{self._api.name}: the registry sends uploads to plain http; "
-                    "https is used instead (a proxy before it hides that it has TLS)"
-                )
-            )
+            known = self._describe()
+            if known and chunk.last and (memory.lessons.closing_chunk or not chunk.size):
+                session.commit(known, part)
+                return known
+            session.append(part)
+            self._note(session.acked)
+            self._body.seek(session.acked)
 
 
-def _until_broken(body: Iterator[bytes], broken: list[Exception]) -> Iterator[bytes]:
-    """`body` up to where it raises; what it raised goes into `broken`."""
-    try:
-        yield from body
-    except Exception as error:  # whatever it is, it is raised again by the caller
-        broken.append(error)
-
-
-def _exhausted(body: bytes | Iterator[bytes]) -> bool:
-    return isinstance(body, bytes) or next(body, None) is None
+def _checked(chunks: Iterator[bytes], descriptor: Descriptor, *, rehash: bool) -> Iterator[bytes]:
+    changed = f"blob {descriptor.digest} changed while it was sent"
+    sha, sent = hashlib.new(descriptor.digest.algorithm), 0
+    for chunk in chunks:
+        sent += len(chunk)
+        if rehash:
+            sha.update(chunk)
+        if sent > descriptor.size:
+            raise SourceError(f"{changed}: it has more than {descriptor.size} bytes")
+        if sent == descriptor.size and rehash and sha.hexdigest() != descriptor.digest.hex:
+            raise SourceError(f"{changed}: it has another digest now")
+        yield chunk
+    if sent != descriptor.size:
+        raise SourceError(f"{changed}: {sent} bytes instead of {descriptor.size}")

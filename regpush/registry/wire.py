@@ -24,6 +24,8 @@ import httpx
 
 from regpush.cancel import Cancellation
 from regpush.errors import RefusedError
+from regpush.registry.proxy import Proxy
+from regpush.registry.trust import Trust, check_alert
 
 _LOOK_S = 0.1
 """Between two looks at the cancellation."""
@@ -35,6 +37,19 @@ sent can be deleted, while distribution refuses to delete one whose connection b
 _IDLE_S = 50.0
 """A connection unused for longer is not used again; load balancers close at 60."""
 
+
+_SLOWEST = 1024
+"""Bytes a second of a reply at least: whoever sends fewer has stalled, however busily."""
+
+_STEP = 64 * 1024
+"""Bytes of a request that must go out within the time-out."""
+
+_REPLY_LIMIT = 32 << 20
+"""Bytes on the connection from one request to the next, all heads included: the largest
+replies that are read whole have 16 MiB, and heads without an end are no reply."""
+
+_HEAD_LIMIT = 128 * 1024
+"""Bytes of a reply's head, the provisional replies before it included."""
 
 _AHEAD_S = 5.0
 """A connection that was opened ahead is used within that time, or not at all."""
@@ -51,18 +66,22 @@ class NoConnectionError(UnansweredError):
 class Transport(httpx.BaseTransport):
     """HTTP/1.1 over pooled connections of our own sockets; thread-safe.
 
-    `tls` gives the context for https and is called once, when it is first needed. Raises
-    UnansweredError, and lets pass what a request body raises while it is read.
+    A request's extensions say whom to trust, for which `tls` gives the context if it is
+    https, and which proxy to go through. Raises UnansweredError, AuthError and RefusedError
+    where a proxy or a handshake ends it, and lets pass what a request body raises while it
+    is read.
     """
 
     def __init__(
-        self, *, connections: int, tls: Callable[[], ssl.SSLContext], cancel: Cancellation
+        self, *, connections: int, tls: Callable[[Trust], ssl.SSLContext], cancel: Cancellation
     ) -> None:
         self._connections = connections
         self._tls = tls
         self._cancel = cancel
         self._lock = threading.Lock()
-        self._pools: dict[str, httpcore.ConnectionPool] = {}
+        self._pools: dict[
+            tuple[str, ssl.SSLContext | None, Proxy | None], httpcore.ConnectionPool
+        ] = {}
         self._backend = _Backend(cancel)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
@@ -77,8 +96,9 @@ class Transport(httpx.BaseTransport):
             port=request.url.port,
             target=request.extensions["target"],
         )
-        with _translated():
-            reply = self._pool(request.url.scheme).handle_request(
+        trust, proxy = request.extensions["trust"], request.extensions["proxy"]
+        with _translated(proxy):
+            reply = self._pool(request.url.scheme, trust, proxy).handle_request(
                 httpcore.Request(
                     method=request.method,
                     url=url,
@@ -87,19 +107,37 @@ class Transport(httpx.BaseTransport):
                     extensions={"timeout": request.extensions["timeout"]},
                 )
             )
-        return httpx.Response(status_code=reply.status, headers=reply.headers, stream=_Body(reply))
+        body = _Body(reply, proxy)
+        return httpx.Response(status_code=reply.status, headers=reply.headers, stream=body)
 
-    def _pool(self, scheme: str) -> httpcore.ConnectionPool:
+    def _pool(self, scheme: str, trust: Trust, proxy: Proxy | None) -> httpcore.ConnectionPool:
+        context = self._tls(trust) if scheme == "https" else None
         with self._lock:
-            if scheme not in self._pools:
-                self._pools[scheme] = httpcore.ConnectionPool(
-                    # Loading a machine's certificates takes longer than many a whole request.
-                    ssl_context=self._tls() if scheme == "https" else None,
-                    max_connections=self._connections,
-                    keepalive_expiry=_IDLE_S,
-                    network_backend=self._backend,
-                )
-            return self._pools[scheme]
+            key = (scheme, context, proxy)
+            if key not in self._pools:
+                self._pools[key] = self._new_pool(context, proxy)
+            return self._pools[key]
+
+    def _new_pool(
+        self, context: ssl.SSLContext | None, proxy: Proxy | None
+    ) -> httpcore.ConnectionPool:
+        if proxy is None:
+            return httpcore.ConnectionPool(
+                ssl_context=context,
+                max_connections=self._connections,
+                keepalive_expiry=_IDLE_S,
+                network_backend=self._backend,
+            )
+        return httpcore.HTTPProxy(
+            f"http://{proxy}",
+            proxy_headers={"Proxy-Authorization": proxy.authorization}
+            if proxy.authorization
+            else {},
+            ssl_context=context,
+            max_connections=self._connections,
+            keepalive_expiry=_IDLE_S,
+            network_backend=self._backend,
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -111,11 +149,12 @@ class Transport(httpx.BaseTransport):
 class _Body(httpx.SyncByteStream):
     """The body of a reply."""
 
-    def __init__(self, reply: httpcore.Response) -> None:
+    def __init__(self, reply: httpcore.Response, proxy: Proxy | None) -> None:
         self._reply = reply
+        self._proxy = proxy
 
     def __iter__(self) -> Iterator[bytes]:
-        with _translated():
+        with _translated(self._proxy):
             yield from self._reply.iter_stream()
 
     def close(self) -> None:
@@ -123,11 +162,18 @@ class _Body(httpx.SyncByteStream):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(proxy: Proxy | None) -> Iterator[None]:
     try:
         yield
+    except httpcore.ProxyError as error:
+        status = int(str(error)[:3])
+        if proxy and (refusal := proxy.refusal(status)):
+            raise refusal from error
+        # Most say so when they cannot reach the registry, which another time they may.
+        raise NoConnectionError(f"the proxy {proxy} answered {status}") from error
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        raise NoConnectionError(str(error)) from error
+        way = f" by way of the proxy {proxy}" if proxy else ""
+        raise NoConnectionError(f"{error}{way}") from error
     except httpcore.TimeoutException as error:
         raise UnansweredError(str(error)) from error
     except httpcore.NetworkError as error:
@@ -271,6 +317,14 @@ def _wait(
             return 0
 
 
+def _end(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(end - time.monotonic(), 0.0)
+
+
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -282,6 +336,9 @@ class _Stream(httpcore.NetworkStream):
         self._cancel = cancel
         self._early = b""
         self._grace_end: float | None = None
+        self._reply_began: float | None = None
+        self._came = 0
+        self._head: bytearray | None = bytearray()
 
     def _check(self) -> None:
         if not self._cancel.cancelled:
@@ -292,9 +349,31 @@ class _Stream(httpcore.NetworkStream):
             self._cancel.check()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._early:
-            early, self._early = self._early[:max_bytes], self._early[max_bytes:]
-            return early
+        """Some bytes, or none at the end. A reply that drips, or does not end, is an error."""
+        came = self._early[:max_bytes] or self._receive(max_bytes, timeout)
+        self._early = self._early[max_bytes:]
+        now = time.monotonic()
+        self._reply_began = self._reply_began or now
+        self._came += len(came)
+        self._watch(came)
+        if timeout is not None and now > self._reply_began + timeout + self._came / _SLOWEST:
+            raise httpcore.ReadTimeout(f"{self._came} bytes of an answer in {timeout:g} s")
+        return came
+
+    def _watch(self, came: bytes) -> None:
+        """Whether this reply still may come to an end: its head soon, all of it at all."""
+        if self._head is not None:
+            self._head += came
+            while (end := self._head.find(b"\r\n\r\n")) >= 0:
+                provisional = self._head[:10] == b"HTTP/1.1 1"
+                del self._head[: end + 4]
+                if not provisional:
+                    self._head = None
+                    break
+        if self._came > (_REPLY_LIMIT if self._head is None else _HEAD_LIMIT):
+            raise httpcore.ReadError("the answer has no end")
+
+    def _receive(self, max_bytes: int, timeout: float | None) -> bytes:
         while True:
             try:
                 return self._sock.recv(max_bytes)
@@ -304,19 +383,22 @@ class _Stream(httpcore.NetworkStream):
             except ssl.SSLZeroReturnError:
                 return b""
             except OSError as error:
+                check_alert(error)
                 raise httpcore.ReadError(_words(error)) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of `buffer`.
 
         A reply that comes meanwhile is kept for `read`, and WriteError raised, upon which
-        httpcore reads it.
+        httpcore reads it. Where less than `_STEP` goes out within `timeout`, it is WriteTimeout.
         """
+        self._reply_began, self._came, self._head = None, 0, bytearray()
         left = memoryview(buffer)
+        mark, end = len(left), _end(timeout)
         while left:
-            ready = _wait(self._sock, select.POLLIN | select.POLLOUT, timeout, self._check)
-            if not ready:
-                raise httpcore.WriteTimeout(f"nothing could be sent for {timeout:g} s")
+            ready = _wait(self._sock, select.POLLIN | select.POLLOUT, _left(end), self._check)
+            if not ready or _left(end) == 0:
+                raise httpcore.WriteTimeout(f"sending made no progress for {timeout:g} s")
             if ready & ~select.POLLOUT:
                 self._listen()
             try:
@@ -324,7 +406,10 @@ class _Stream(httpcore.NetworkStream):
             except _AGAIN:
                 continue
             except OSError as error:
+                check_alert(error)
                 raise httpcore.WriteError(_words(error)) from error
+            if mark - len(left) >= _STEP:
+                mark, end = len(left), _end(timeout)
 
     def _listen(self) -> None:
         # Over TLS what came may be no more than a session ticket, which recv swallows.
@@ -333,9 +418,11 @@ class _Stream(httpcore.NetworkStream):
         except _AGAIN:
             return
         except OSError as error:
+            check_alert(error)
             raise httpcore.WriteError(_words(error)) from error
         self._early += came
-        if self._early.rpartition(b"HTTP/1.1 ")[2][:1] != b"1":  # 100 Continue: by all means
+        provisional = self._early.rpartition(b"HTTP/1.1 ")[2][:1] == b"1"
+        if not provisional or len(self._early) > _STEP:  # 100 Continue: by all means, but once
             raise httpcore.WriteError("the registry answered before it had everything")
 
     def close(self) -> None:
@@ -396,6 +483,7 @@ def shake_hands(
             raise RefusedError(
                 f"{hostname} does not speak TLS; if it is meant to be plain http, say --plain-http"
             ) from error
+        check_alert(error)
         raise httpcore.ConnectError(f"TLS failed: {_words(error)}") from error
     except OSError as error:
         secure.close()
@@ -407,7 +495,7 @@ def shake_hands(
 
 def speaks_tls(host: str, port: int, timeout_s: float, cancel: Cancellation) -> bool:
     """Whether there is TLS at `host`, whoever's certificate it has. Sends no request."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:

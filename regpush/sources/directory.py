@@ -119,7 +119,9 @@ def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part
             stop_at=merged(piece.tops for piece in pieces),
         )
         yield home
-        yield from (replace(home, path=piece.path, tops=piece.tops) for piece in pieces)
+        for piece in pieces:
+            # Named by where it lies: of one name, strategies would put them together again.
+            yield replace(home, path=piece.path, name=piece.name, tops=piece.tops)
 
 
 def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:

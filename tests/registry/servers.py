@@ -76,7 +76,7 @@ def run_docker_registry(
     """Debian's docker-registry, storing below `directory` and deleting when asked.
 
     With `login` it wants that user, by htpasswd; with `authority` it speaks TLS with a
-    certificate of it for 127.0.0.1 and localhost.
+    certificate of it for 127.0.0.1, localhost and registry.test.
     """
     program = real_part("docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def run_docker_registry(
     if authority is not None:
         ca_file = directory / "ca.pem"
         authority.cert_pem.write_to_path(ca_file)
-        certificate = authority.issue_cert("127.0.0.1", "localhost")
+        certificate = authority.issue_cert("127.0.0.1", "localhost", "registry.test")
         certificate.private_key_pem.write_to_path(directory / "key.pem")
         (directory / "certificate.pem").write_bytes(
             b"".join(blob.bytes() for blob in certificate.cert_chain_pems)

@@ -259,7 +259,9 @@ def test_a_wrong_size_in_the_manifest_is_not_noticed(api):
     assert api.put_manifest("v1", content).status == 201
 
 
-def test_no_referrers(api):
+def test_distribution_2_8_lists_no_referrers(docker_registry, repository):
+    """The embedded registry does: test_referrers."""
+    api = Api(docker_registry.host, repository)
     first = api.put_image("v1")
     content = image_manifest(
         b'{"architecture":"amd64","os":"linux"}',

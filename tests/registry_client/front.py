@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Asked:
-    """A request with its body; header names in lower case."""
+    """A request with its body; header names in lower case.
+
+    `certified`: over TLS, whether the client showed a certificate.
+    """
 
     method: str
     target: str
     headers: dict[str, str]
     body: bytes
+    certified: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.target}"
@@ -39,18 +44,21 @@ class Front:
 
     host: str
     asked: list[Asked]
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}"
+        return f"{self.scheme}://{self.host}"
 
     def methods(self) -> list[str]:
         return [asked.method for asked in self.asked]
 
 
 @contextmanager
-def front(behaviour: Behaviour, address: str = "127.0.0.1") -> Iterator[Front]:
-    """Answer every request by `behaviour`."""
+def front(
+    behaviour: Behaviour, address: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None
+) -> Iterator[Front]:
+    """Answer every request by `behaviour`; over TLS where there is a context for it."""
     asked: list[Asked] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,6 +71,7 @@ def front(behaviour: Behaviour, address: str = "127.0.0.1") -> Iterator[Front]:
                 self.path,
                 {name.lower(): value for name, value in self.headers.items()},
                 self._body(),
+                isinstance(self.connection, ssl.SSLSocket) and bool(self.connection.getpeercert()),
             )
             asked.append(request)
             answer = behaviour(request)
@@ -92,10 +101,18 @@ def front(behaviour: Behaviour, address: str = "127.0.0.1") -> Iterator[Front]:
 
     server = ThreadingHTTPServer((address, 0), Handler)
     server.daemon_threads = True
+    if tls:
+        # The handshake is left to the thread that reads: one client must not hold up the next.
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # refused clients
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Front(f"{address}:{server.server_address[1]}", asked)
+        yield Front(
+            f"{address}:{server.server_address[1]}", asked, scheme="https" if tls else "http"
+        )
     finally:
         server.shutdown()
         server.server_close()

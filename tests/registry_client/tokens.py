@@ -27,14 +27,22 @@ USERS = {"alice": "s3cret: of alice"}
 IDENTITY_TOKEN = "identity-token-of-bob"
 
 
+class Refusal(Exception):
+    """Raised by `grant` to refuse a whole request, as some servers do for one scope of it."""
+
+
 @dataclass
 class TokenServer:
-    """`lifetime_s` is what tokens last in truth; `allowed` decides which actions they grant."""
+    """`lifetime_s` is what tokens last in truth, `stated_s` what is said where that differs.
+
+    `grant` decides which actions tokens allow.
+    """
 
     key: rsa.RSAPrivateKey
     certificate: x509.Certificate
     requests: list[Asked] = field(default_factory=list)
     lifetime_s: int = 300
+    stated_s: int | None = None
     grant: Callable[[str, str, list[str]], list[str]] = lambda user, name, actions: actions
     overrides: list[Answer] = field(default_factory=list)
 
@@ -50,7 +58,11 @@ class TokenServer:
         if user is None:
             return Answer(401, body=b'{"details":"incorrect username or password"}')
         scopes = [scope for name, value in fields if name == "scope" for scope in value.split()]
-        body = {"token": self.token(user, scopes), "expires_in": self.lifetime_s}
+        stated_s = self.lifetime_s if self.stated_s is None else self.stated_s
+        try:
+            body = {"token": self.token(user, scopes), "expires_in": stated_s}
+        except Refusal:
+            return Answer(403, body=b'{"details":"access to the resource is denied"}')
         return Answer(body=json.dumps(body).encode())
 
     def token(self, user: str, scopes: list[str]) -> str:

@@ -150,15 +150,18 @@ def test_small_code_stays_whole_and_large_code_does_not(write: Write) -> None:
     assert closure["/app/d3/f"].look
 
 
-def test_a_large_package_is_divided_and_keeps_its_name(write: Write) -> None:
+def test_a_large_package_is_divided_and_its_pieces_are_named_by_place(write: Write) -> None:
     folder = "node_modules/huge"
     files = {f"{folder}/{part}/{n}.js": bytes(MIB) for part in "abc" for n in range(5)}
     closure = take(write(files | {f"{folder}/package.json": "{}"})).closure
-    found = [item for item in closure.items if item.name == "huge"]
+    found = [item for item in closure.items if item.path.startswith("/app/node_modules/huge")]
     assert [item.path for item in found] == [
         "/app/node_modules/huge", *(f"/app/node_modules/huge/{part}" for part in "abc")
     ]  # fmt: skip
-    assert {(item.origin, item.role) for item in found} == {("huge", Role.ORDINARY)}
+    names = ["huge", *(f"node_modules/huge/{part}" for part in "abc")]
+    assert [(item.name, item.origin, item.role) for item in found] == [
+        (name, name, Role.ORDINARY) for name in names
+    ]
     assert [entry.path for entry in found[0].entries()] == [
         b"app/node_modules/huge", b"app/node_modules/huge/package.json"
     ]  # fmt: skip

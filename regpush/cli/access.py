@@ -1,0 +1,86 @@
+"""The flags that say how to reach a registry and who we are: one set for all commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import typer
+
+from regpush.options import RegistryOptions
+
+_ACCESS = "Access to the registry"
+
+
+def option(panel: str, text: str, *names: str, **more: Any) -> Any:
+    """A flag in the section `panel` of the help."""
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFlags:
+    """Which file of logins is meant."""
+
+    authfile: Annotated[
+        str | None, option(_ACCESS, "File of logins, before any other.", "--authfile")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteFlags(FileFlags):
+    """How to reach a registry as well."""
+
+    plain_http: Annotated[
+        bool, option(_ACCESS, "Use http; loopback registries need no flag.", "--plain-http")
+    ] = False
+    ca_file: Annotated[
+        str | None, option(_ACCESS, "Certificates to trust besides the system's.", "--ca-file")
+    ] = None
+    cert_file: Annotated[
+        str | None, option(_ACCESS, "Client certificate to show.", "--cert-file")
+    ] = None
+    key_file: Annotated[
+        str | None, option(_ACCESS, "Its key. Default: in the same file.", "--key-file")
+    ] = None
+    insecure_skip_tls_verify: Annotated[
+        bool,
+        option(_ACCESS, "Trust whatever certificate the registry shows.",
+               "--insecure-skip-tls-verify"),
+    ] = False  # fmt: skip
+
+    def route(self) -> RegistryOptions:
+        """The record these flags spell."""
+        return RegistryOptions(
+            plain_http=self.plain_http,
+            ca_file=self.ca_file,
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            insecure_skip_tls_verify=self.insecure_skip_tls_verify,
+            authfile=self.authfile,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessFlags(RouteFlags):
+    """Who we are to the registry as well."""
+
+    username: Annotated[
+        str | None, option(_ACCESS, "User name, with --password-stdin.", "--username")
+    ] = None
+    password_stdin: Annotated[
+        bool, option(_ACCESS, "Read the password from stdin.", "--password-stdin")
+    ] = False
+    registry_token: Annotated[
+        str | None,
+        option(_ACCESS, "Bearer token to send as it is; better in REGPUSH_REGISTRY_TOKEN.",
+               "--registry-token", metavar="TOKEN"),
+    ] = None  # fmt: skip
+
+    def access(self, password: str | None) -> RegistryOptions:
+        """The record these flags spell, with the password that was read."""
+        return replace(
+            self.route(),
+            username=self.username,
+            password=password,
+            registry_token=self.registry_token,
+        )

@@ -1,0 +1,81 @@
+"""The commands that keep credentials, and forget them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from regpush.cli.access import FileFlags, RouteFlags
+from regpush.cli.console import note, read_password, stoppable
+from regpush.cli.flags import Progress, with_flags
+from regpush.errors import printable
+
+Registry = Annotated[
+    str,
+    typer.Argument(
+        metavar="REGISTRY",
+        help="A host with or without a port: registry.example.com, localhost:5000, docker.io.",
+        show_default=False,
+    ),
+]
+
+
+@with_flags
+def log_in(
+    flags: RouteFlags,
+    registry: Registry,
+    username: Annotated[
+        str | None, typer.Option("-u", "--username", help="User name; asked for otherwise.")
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from stdin.")
+    ] = False,
+) -> None:
+    """Check a password with REGISTRY and keep it, where other tools find it as well."""
+    from regpush.cli import password
+    from regpush.cli.progress import showing
+    from regpush.login import login, parse
+    from regpush.settings import Settings
+
+    name = parse(registry).registry  # before anybody types a password
+    if password_stdin:
+        user, secret = username, read_password(username, password_stdin)
+    else:
+        user, secret = password.ask(name, username)
+    with stoppable() as cancel, showing(Progress.NONE, sys.stderr) as notify:
+        place = login(
+            name,
+            username=user or "",
+            password=secret or "",
+            options=flags.route(),
+            settings=Settings.from_environ(os.environ),
+            notify=notify,
+            cancel=cancel,
+        )
+    note(f"logged in to {name}; kept in {printable(place.name)}")
+
+
+@with_flags
+def log_out(flags: FileFlags, registry: Registry) -> None:
+    """Forget the login for REGISTRY."""
+    from regpush.cli.progress import showing
+    from regpush.login import logout, parse
+    from regpush.options import RegistryOptions
+    from regpush.settings import Settings
+
+    name = parse(registry).registry
+    with stoppable() as cancel, showing(Progress.NONE, sys.stderr) as notify:
+        places = logout(
+            name,
+            options=RegistryOptions(authfile=flags.authfile),
+            settings=Settings.from_environ(os.environ),
+            notify=notify,
+            cancel=cancel,
+        )
+    for place in places:
+        note(f"logged out of {name}; removed from {printable(place.name)}")
+    if not places:
+        note(f"there was no login for {name}")

@@ -1,0 +1,42 @@
+"""Reading user names and passwords: from stdin or a terminal, never from the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from regpush.errors import UsageError
+
+_LIMIT = 16 * 1024
+"""Bytes of a password: some are whole JSON documents."""
+
+
+def from_stdin() -> str:
+    """All of stdin but the end of its last line; of a terminal, one line. Raises UsageError."""
+    stdin = sys.stdin.buffer
+    data = stdin.readline(_LIMIT + 1) if sys.stdin.isatty() else stdin.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise UsageError(f"the password on stdin is longer than {_LIMIT} bytes")
+    try:
+        password = data.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        # Not chained: the exception holds what it could not read.
+        raise UsageError("the password on stdin is not UTF-8") from None
+    if not password:
+        raise UsageError("there is no password on stdin")
+    return password
+
+
+def ask(registry: str, username: str | None) -> tuple[str, str]:
+    """Ask for what is missing, at the terminal. Raises UsageError where there is none."""
+    if not sys.stdin.isatty():
+        raise UsageError("no terminal to ask at: give --username and --password-stdin")
+    from getpass import getpass
+
+    if username is None:
+        sys.stderr.write(f"User name for {registry}: ")
+        sys.stderr.flush()
+        username = sys.stdin.readline().strip()
+    password = getpass(f"Password of {username} for {registry}: ")
+    if not username or not password:
+        raise UsageError("neither the user name nor the password may be empty")
+    return username, password

@@ -1,0 +1,99 @@
+"""A blob's bytes on their way out: read forward, gone back in by opening them anew."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+Piece = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes of a body from `start`; `last` if nothing follows."""
+
+    start: int
+    pieces: tuple[Piece, ...]
+    last: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(map(len, self.pieces))
+
+
+class Body:
+    """The bytes of a blob. `open_bytes` gives them from the first, the same each time.
+
+    Nothing is kept but the chunk taken last, so going back further reads everything again.
+    What the source raises comes out as it is.
+    """
+
+    def __init__(self, open_bytes: Callable[[], Iterator[bytes]]) -> None:
+        self._open = open_bytes
+        self._source: Iterator[bytes] | None = None
+        self._ahead: deque[Piece] = deque()
+        self._chunk = Chunk(0, (), last=False)
+        self.position = 0
+
+    def seek(self, position: int) -> None:
+        """Go to `position`, at most the number of bytes there are."""
+        if position == self.position:
+            return
+        chunk = self._chunk
+        if chunk.start <= position <= chunk.start + chunk.size == self.position:
+            self._ahead.extendleft(reversed(chunk.pieces))
+            self.position = chunk.start
+        elif position < self.position:
+            self._reopen()
+        while self.position < position and (piece := self._next()):
+            part = piece[: position - self.position]
+            self.position += len(part)
+            if len(part) < len(piece):
+                self._ahead.appendleft(memoryview(piece)[len(part) :])
+
+    def rest(self) -> Iterator[bytes]:
+        """Everything from here on; `position` is what was given out so far."""
+        self._chunk = Chunk(self.position, (), last=False)
+        while piece := self._next():
+            self.position += len(piece)
+            yield bytes(piece)
+
+    def take(self, size: int) -> Chunk:
+        """The next `size` bytes, or what there is."""
+        start, pieces, left = self.position, [], size
+        while left and (piece := self._next()):
+            if len(piece) > left:
+                self._ahead.appendleft(memoryview(piece)[left:])
+                piece = memoryview(piece)[:left]
+            pieces.append(piece)
+            left -= len(piece)
+        self.position += size - left
+        if following := self._next():
+            self._ahead.appendleft(following)
+        self._chunk = Chunk(start, tuple(pieces), last=not following)
+        return self._chunk
+
+    def close(self) -> None:
+        """Let go of the source."""
+        source, self._source = self._source, None
+        self._ahead.clear()
+        # Generators of layers end their threads by this.
+        if close := getattr(source, "close", None):
+            close()
+
+    def _reopen(self) -> None:
+        self.close()
+        self.position = 0
+
+    def _next(self) -> Piece:
+        """The next bytes, none at the end."""
+        if self._ahead:
+            return self._ahead.popleft()
+        if self._source is None:
+            self._source = iter(self._open())
+        for piece in self._source:
+            if piece:
+                return piece
+        return b""

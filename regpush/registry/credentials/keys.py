@@ -1,0 +1,35 @@
+"""Which entry of a credentials file is for which registry. Pure.
+
+Docker writes hosts, and for Docker Hub a URL of its own; older versions wrote URLs for all.
+containers-auth.json(5) adds namespaces and repositories below a host.
+"""
+
+from __future__ import annotations
+
+from regpush.reference import DOCKER_HUB
+
+HUB_KEY = "https://index.docker.io/v1/"
+HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
+
+
+def candidates(registry: str, repository: str) -> list[str]:
+    """The normal keys that fit, the most specific first: `host/a/b`, `host/a`, `host`."""
+    parts = [registry.lower(), *repository.split("/")]
+    return ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
+def normalise(key: str) -> str:
+    """`https://host/v1/` and its like are `host`; `host/namespace` stays."""
+    scheme, mark, rest = key.rpartition("://")
+    host, _, path = rest.partition("/")
+    host = DOCKER_HUB if host.lower() in HUB_HOSTS else host.lower()
+    path = path.strip("/")
+    # Docker never wrote a path that meant one, containers never writes a scheme.
+    if (mark and scheme) or path in ("v1", "v2"):
+        path = ""
+    return f"{host}/{path}" if path else host
+
+
+def docker_key(registry: str) -> str:
+    """What Docker calls `registry`, in its file and when it asks helpers."""
+    return HUB_KEY if registry == DOCKER_HUB else registry

@@ -1,0 +1,37 @@
+"""One login."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from urllib.parse import quote, quote_plus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """A user's name and password, or a token; `source` says where they stood.
+
+    `identity_token` is exchanged for others at a token server. `registry_token` is what such
+    a server gave already, and goes to the registry as it is.
+    """
+
+    source: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The value of an Authorization header (RFC 7617)."""
+        user = self.username or "<token>"
+        pair = f"{user}:{self.identity_token or self.password}"
+        return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown, in the forms in which it is sent."""
+        told = [self.password, self.identity_token, self.registry_token]
+        told += [encode(secret) for secret in told for encode in (quote, quote_plus)]
+        told.append(self.basic.removeprefix("Basic "))
+        return tuple(dict.fromkeys(filter(None, told)))

@@ -1,0 +1,84 @@
+"""Which tags a push may move: a pure decision over what they hold.
+
+A registry has no transaction over several tags, and none that compares before it writes. So
+all are judged before the first is moved, and each is read back (registry.md section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from regpush.digest import Digest
+from regpush.errors import TagConflictError, UsageError, VerificationError
+from regpush.options import IfExists, RegistryOptions
+
+
+class Verdict(Enum):
+    """What is to be done about a tag."""
+
+    MOVE = auto()
+    THERE = auto()
+    """It names the image already."""
+    LEAVE = auto()
+    """It names another, and keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagRule:
+    """What the user said about tags that exist; `current` is the only digest to be replaced."""
+
+    if_exists: IfExists = IfExists.REPLACE
+    current: Digest | None = None
+
+    @classmethod
+    def of(cls, options: RegistryOptions) -> TagRule:
+        """The rule of `options`. Raises UsageError."""
+        if options.if_current is None:
+            return cls(options.if_exists)
+        try:
+            return cls(options.if_exists, Digest.parse(options.if_current))
+        except VerificationError as error:
+            raise UsageError(f"bad --if-current: {error}") from error
+
+    @property
+    def conditional(self) -> bool:
+        """Whether what a tag holds can make a difference."""
+        return self.if_exists is not IfExists.REPLACE or self.current is not None
+
+    def admit(self, image: str, held: Mapping[str, Digest | None]) -> None:
+        """Judge before an image is made. Raises TagConflictError where none would do."""
+        taken = [tag for tag, digest in held.items() if digest]
+        if self.if_exists is IfExists.FAIL and taken:
+            raise TagConflictError(
+                f"{image}:{taken[0]} exists ({held[taken[0]]}), and --if-exists fail was said"
+            )
+
+    def skips(self, held: Mapping[str, Digest | None]) -> bool:
+        """Whether nothing is left to be done, whatever the image."""
+        return self.if_exists is IfExists.SKIP and bool(held) and all(held.values())
+
+    def judge(
+        self, image: str, wanted: Digest, held: Mapping[str, Digest | None]
+    ) -> dict[str, Verdict]:
+        """What becomes of every tag of `image`. Raises TagConflictError, naming the tag."""
+        self.admit(image, held)
+        return {tag: self._judge(f"{image}:{tag}", wanted, there) for tag, there in held.items()}
+
+    def _judge(self, name: str, wanted: Digest, held: Digest | None) -> Verdict:
+        if held == wanted:
+            return Verdict.THERE
+        if held is None:
+            return Verdict.MOVE
+        if self.if_exists is IfExists.SKIP:
+            return Verdict.LEAVE
+        if self.if_exists is IfExists.SAME:
+            raise TagConflictError(
+                f"{name} names {held}, not {wanted}, and --if-exists same was said"
+            )
+        if self.current and held != self.current:
+            raise TagConflictError(
+                f"{name} names {held}, not {self.current} as --if-current says: somebody moved it"
+            )
+        return Verdict.MOVE

@@ -1,0 +1,136 @@
+"""A push through whatever trouble, and whether its outcome may be.
+
+The one invariant of every fault: either the image in the registry pulls and verifies digest
+by digest, or an error says why and no tag moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import regpush
+from regpush.cancel import Cancellation
+from regpush.errors import RegpushError
+from regpush.events import Event, Warned
+from regpush.layers import Spool
+from regpush.options import LayerOptions, PushOptions, RegistryOptions, Reuse
+from regpush.report import PushResult
+from regpush.settings import Settings
+from tests.registry.api import Api
+
+SPOOL = 100_000
+"""Bytes of memory for blobs in these tests: the larger layer of `make_app` is streamed."""
+
+
+def make_app(root: Path, seed: int = 0) -> Path:
+    """An app whose image has one layer that is streamed and two that fit into memory."""
+    chance = random.Random(seed)
+    for name, size in (("node_modules/big/x", 400_000), ("node_modules/tiny/x", 60_000)):
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(chance.randbytes(size))
+    (root / "main.py").write_text(f"print({seed})\n")
+    return root
+
+
+@dataclass
+class Outcome:
+    """How a push ended, and what it said meanwhile."""
+
+    result: PushResult | None = None
+    error: RegpushError | None = None
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> str:
+        return "\n".join(event.message for event in self.events if isinstance(event, Warned))
+
+    @property
+    def messages(self) -> str:
+        return "\n".join(getattr(event, "message", "") for event in self.events)
+
+
+def small_spool() -> Spool:
+    """What the pipeline makes its spool with in these tests."""
+    return Spool(SPOOL)
+
+
+def push(
+    app: Path,
+    host: str,
+    repository: str,
+    *,
+    reuse: Reuse = Reuse.RECIPE,
+    reuse_from: tuple[str, ...] = (),
+    cancel: Cancellation | None = None,
+    **registry: object,
+) -> Outcome:
+    """Push `app` in this process, as the command line would, with `latest` as its tag."""
+    outcome = Outcome()
+    registry.setdefault("retry_times", 4)
+    options = PushOptions(
+        layers=LayerOptions(reuse=reuse, reuse_from=reuse_from),
+        registry=RegistryOptions(**registry),  # type: ignore[arg-type]  # keywords of the record
+        cache=False,
+    )
+    lock = threading.Lock()
+
+    def listen(event: Event) -> None:
+        with lock:
+            outcome.events.append(event)
+
+    try:
+        outcome.result = regpush.push(
+            str(app),
+            to=f"{host}/{repository}",
+            options=options,
+            settings=Settings(),
+            notify=listen,
+            cancel=cancel,
+        )
+    except RegpushError as error:
+        outcome.error = error
+    return outcome
+
+
+def tagged(host: str, repository: str, tag: str = "latest") -> str | None:
+    """The digest of what a tag names in the registry itself, None for nothing."""
+    answer = Api(host, repository).manifest(tag)
+    return None if answer.status == 404 else f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
+
+
+def verify_image(host: str, repository: str, reference: str = "latest") -> str:
+    """Pull an image from the registry itself, check every byte, and give its digest."""
+    api = Api(host, repository)
+    answer = api.manifest(reference)
+    assert answer.status == 200, f"{reference} is not there: {answer.status}"
+    manifest = json.loads(answer.body)
+    for blob in (manifest["config"], *manifest["layers"]):
+        got = api.blob(blob["digest"])
+        assert got.status == 200, blob
+        assert len(got.body) == blob["size"], blob
+        assert f"sha256:{hashlib.sha256(got.body).hexdigest()}" == blob["digest"]
+    return f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
+
+
+def judge(outcome: Outcome, host: str, repository: str, *, before: str | None = None) -> None:
+    """The invariant. `before`: what `latest` named when the push began."""
+    now = tagged(host, repository)
+    if outcome.result:
+        assert str(outcome.result.digest) == now
+        verify_image(host, repository)
+        return
+    assert outcome.error is not None
+    assert type(outcome.error).exit_code in {3, 4, 5, 6, 8, 9, 130}
+    message = str(outcome.error)
+    assert len(message) > 20, message
+    assert message.isprintable()
+    if now != before:
+        # Only a failure at the tag itself, and said so; and what it names is whole all the same.
+        assert "latest may name sha256:" in message, message
+        verify_image(host, repository)
