@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regpush.closure import Closure
+from regpush.closure import Closure, Item, Scheme
 
 
 def closures(closure: Closure) -> dict[str, int]:
@@ -20,15 +20,24 @@ def closures(closure: Closure) -> dict[str, int]:
     return sets
 
 
+def package(item: Item) -> str:
+    """What is released at once with the item: all of one source package.
+
+    An item of a directory is by itself: others of its name are copies of other versions, or
+    parts of a package that was divided so that they may change apart.
+    """
+    return item.origin if item.scheme is Scheme.NAR else item.path
+
+
 def origins(closure: Closure) -> dict[str, int]:
-    """For each path a bit set of the source packages in its closure, its own included.
+    """For each path a bit set of the packages in its closure, its own included.
 
     Outputs of one package are released together: to the odds of a change they are one.
     """
     number: dict[str, int] = {}
     sets: dict[str, int] = {}
     for item in closure.items:
-        own = 1 << number.setdefault(item.origin, len(number))
+        own = 1 << number.setdefault(package(item), len(number))
         for reference in item.references:
             own |= sets[reference]
         sets[item.path] = own

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from regpush.closure import Closure, Item
 from regpush.strategies.own_code import apart
 from regpush.strategies.plan import Plan, PlanContext
-from regpush.strategies.reach import closures
+from regpush.strategies.reach import closures, package
 from regpush.strategies.rendezvous import rendezvous
 from regpush.strategies.stack import stack
 
@@ -33,7 +33,7 @@ _UNIT = 1 << 64  # fixed-point one
 _OWN_CHANGES = 20  # an item's own chance of changing, in dependencies that would give the same
 
 _Unit: TypeAlias = tuple[Item, ...]
-"""Items that are expected to change together: of one origin, with closures of like size."""
+"""Items that are expected to change together: of one package, with closures of like size."""
 
 
 def stable(closure: Closure, context: PlanContext) -> Plan:
@@ -98,11 +98,11 @@ def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[t
 
 def _units(items: Sequence[Item], reach: Mapping[str, int]) -> Iterator[_Unit]:
     """Each of `items` in one unit. An app and its assets, of one origin too, are two."""
-    by_origin: dict[str, list[tuple[int, str, str, Item]]] = {}
+    by_package: dict[str, list[tuple[int, str, str, Item]]] = {}
     for item in items:
         entry = (reach[item.path].bit_count(), item.name, item.path, item)
-        by_origin.setdefault(item.origin, []).append(entry)
-    for members in by_origin.values():
+        by_package.setdefault(package(item), []).append(entry)
+    for members in by_package.values():
         members.sort(key=lambda entry: entry[:3])
         unit: list[Item] = []
         least = 0

@@ -169,6 +169,19 @@ def test_what_one_package_gave_lies_together_unless_more_must_change_the_one():
     assert sorted(layers) == ["a", "app", "b", "c", "d", "libc", "libssl tool", "suite"]
 
 
+def test_the_parts_of_a_directory_s_package_lie_apart_though_of_one_name():
+    parts = [
+        replace(
+            item("big", size=4 * MIB, version=str(number)),
+            path=f"/app/node_modules/big/p{number}",
+            identity=None,
+        )
+        for number in range(3)
+    ]
+    layers = stable(Closure.build((), tuple(parts)), PlanContext(max_layers=64)).layers
+    assert [len(layer.items) for layer in layers] == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("limit", "whole_tiers"),
     [

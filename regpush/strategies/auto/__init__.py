@@ -19,7 +19,7 @@ from regpush.strategies.auto.order import stacked
 from regpush.strategies.auto.subject import Subject
 from regpush.strategies.memory import LAYOUTS, Habit, Layout, Name, first, joined
 from regpush.strategies.plan import Plan, PlanContext
-from regpush.strategies.reach import closures, origins
+from regpush.strategies.reach import closures, origins, package
 from regpush.strategies.stable import stable, user_roots
 
 
@@ -63,7 +63,7 @@ def _grouped(
         habits=habits,
         names=subject.names,
         origins=origins(closure),
-        odds=Odds(len({item.origin for item in closure.items})),
+        odds=Odds(len(set(map(package, closure.items)))),
     )
     placed = {item.path for items in staying for item in items}
     free = [item for item in closure.items if item.path not in placed]
