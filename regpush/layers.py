@@ -195,7 +195,8 @@ class Spooled:
     def __exit__(self, *_: object) -> None:
         self._rest.close()
         self._spool.give_back(sum(map(len, self.chunks)))
-        self.chunks = []
+        # Emptied, not dropped: whoever still holds the list must not hold its megabytes.
+        self.chunks.clear()
 
     def __iter__(self) -> Iterator[bytes]:
         while self.chunks:
