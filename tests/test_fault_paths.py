@@ -509,7 +509,10 @@ def _flood(start: bytes, piece: bytes) -> Callable[[socket.socket, str], None]:
     ("start", "piece"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", b"x"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"40\r\n" + b"x" * 64 + b"\r\n"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"200\r\n" + b"x" * 512 + b"\r\n",
+        ),
         (b"HTTP/1.1 500 No\r\nContent-Length: 99999999999\r\n\r\n", b"x"),
         (b"HTTP/1.1 200 OK\r\n", b"X-Header: value\r\n"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),

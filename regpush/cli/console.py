@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,6 +17,8 @@ import typer
 from regpush.cancel import Cancellation
 from regpush.cli.flags import Format
 from regpush.errors import CancelledError, UsageError, printable
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or json.")]
 
@@ -28,17 +31,28 @@ def fail(message: str, code: int) -> int:
 
 @contextmanager
 def stoppable() -> Iterator[Cancellation]:
-    """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for it."""
+    """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for it.
+
+    A thread of its own hears them. Python runs handlers in the main thread alone, between two
+    steps of it: a signal that comes just before it falls asleep, waiting for workers, would
+    wake nobody.
+    """
     cancel = Cancellation()
     received: list[int] = []
+    hears, tells = os.pipe()
+    os.set_blocking(tells, False)
 
-    def stop(number: int, _: FrameType | None) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-        cancel.cancel()
+    def listen() -> None:
+        while number := os.read(hears, 1):
+            if received:
+                os._exit(128 + number[0])
+            received.append(number[0])
+            cancel.cancel()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    listener = threading.Thread(target=listen, name="regpush-signals", daemon=True)
+    listener.start()
+    told_before = signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, _nothing) for number in _STOPS}
     try:
         yield cancel
     except CancelledError as error:
@@ -47,6 +61,14 @@ def stoppable() -> Iterator[Cancellation]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(told_before)
+        os.close(tells)
+        listener.join()
+        os.close(hears)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """The handler of a signal that somebody else has heard."""
 
 
 def read_password(username: str | None, from_stdin: bool) -> str | None:
