@@ -505,6 +505,9 @@ def _flood(start: bytes, piece: bytes) -> Callable[[socket.socket, str], None]:
     return script
 
 
+CHUNK = b"200\r\n" + b"x" * 0x200 + b"\r\n"
+
+
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
