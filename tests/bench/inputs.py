@@ -234,9 +234,12 @@ def _made(folder: Path, write: Callable[[], _Extent]) -> _Extent:
 
 
 def _sample() -> Iterator[tuple[str, int]]:
-    """The usable files of this machine and their sizes, in the order of their paths' hashes."""
+    """The usable files of this machine and their sizes: folders in the order of their hashes.
+
+    Files of a folder stay together, or there would be nearly as many folders as files.
+    """
     paths = [str(path) for path in regular_files(_ROOT)]
-    for path in sorted(paths, key=rank):
+    for path in sorted(paths, key=lambda path: (rank(os.path.dirname(path)), path)):
         if (size := _usable(path)) is not None:
             yield path, size
 
