@@ -52,7 +52,7 @@ class Packer:
         # and hashing them leaves the interpreter alone, and fills half the cores at most.
         self._turn = threading.Semaphore(max(cores // 2, 1))
         self._idle: SimpleQueue[memoryview] = SimpleQueue()
-        self._readers: list[_ReadAhead] = []
+        self._readers: set[_ReadAhead] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +63,7 @@ class Packer:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for reader in self._readers:
+        for reader in tuple(self._readers):
             reader.stop()
         self._cores.shutdown(cancel_futures=True)
 
@@ -76,8 +76,11 @@ class Packer:
         first = self.read(archive, block)
         if len(first) == len(block):
             reader = _ReadAhead(self, archive, first)
-            self._readers.append(reader)
-            yield from reader
+            self._readers.add(reader)
+            try:
+                yield from reader
+            finally:
+                self._readers.discard(reader)
             return
         # Most layers are no longer than one block: not worth a word to another thread.
         if first:

@@ -125,18 +125,9 @@ def send_again(
 
 
 def _afresh(one: Wanted, transfer: Transfer) -> Placed:
-    progress = _progress(one.source, transfer)
-    streams: list[LayerStream] = []
-
-    def open_stream() -> LayerStream:
-        streams.append(one.source.open(transfer.packer, progress))
-        return streams[-1]
-
     with transfer.repository.upload() as upload:
-        upload.stream(one.source.media_type, open_stream)
-    transfer.identities.update(streams[-1].identities)
-    why = "the registry had lost it"
-    return Placed(layer=streams[-1].layer(), action=Action.UPLOADED, why=why)
+        layer = _stream(one, upload, transfer)
+    return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost it")
 
 
 class _Roll(Generic[T]):
@@ -211,7 +202,8 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
         if not spooled.whole:
             if not transfer.content:
                 with transfer.slots:
-                    return _stream(one, upload, spooled, again, transfer.identities)
+                    layer = _stream(one, upload, transfer, begun=spooled)
+                return Placed(layer=layer, action=Action.UPLOADED, why=one.why)
             # Likely there under another name: reading it again is cheaper than sending it.
             for _ in spooled:
                 pass
@@ -227,26 +219,22 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
 
 
 def _stream(
-    one: Wanted,
-    upload: Upload,
-    spooled: Spooled,
-    again: Callable[[], LayerStream],
-    identities: dict[str, Identity],
-) -> Placed:
-    """Send a layer that is larger than memory: its digest is known when it has gone."""
-    last = spooled.stream
-    attempts: list[BlobStream] = [spooled]
+    one: Wanted, upload: Upload, transfer: Transfer, *, begun: Spooled | None = None
+) -> Layer:
+    """Send a layer whose digest is known when it has gone. `begun` is the first attempt at it."""
+    progress = _progress(one.source, transfer)
+    attempts: list[LayerStream] = []
 
     def open_stream() -> BlobStream:
-        nonlocal last
-        if attempts:
-            return attempts.pop()
-        last = again()
-        return last
+        if begun and not attempts:
+            attempts.append(begun.stream)
+            return begun
+        attempts.append(one.source.open(transfer.packer, progress))
+        return attempts[-1]
 
     upload.stream(one.source.media_type, open_stream)
-    identities.update(last.identities)
-    return Placed(layer=last.layer(), action=Action.UPLOADED, why=one.why)
+    transfer.identities.update(attempts[-1].identities)
+    return attempts[-1].layer()
 
 
 def _tell(one: Wanted, placed: Placed, transfer: Transfer) -> None:
