@@ -29,7 +29,7 @@ from regpush.packer import Packer
 from regpush.prepare import Identify, Prepared, Run, prepare, tags_to_move
 from regpush.publish import (
     Tagged,
-    look_at_tags,
+    digests_of_tags,
     move_tags,
     push_config,
     push_manifest,
@@ -135,7 +135,7 @@ def plan(
 def _held(prepared: Prepared, run: Run) -> dict[str, Digest | None]:
     """What the tags name before anything is sent, of which some may be known already."""
     if run.rule.conditional:
-        return look_at_tags(run.repository, run.tags)
+        return digests_of_tags(run.repository, run.tags)
     seen = prepared.past.manifests
     return {tag: seen[tag].digest if tag in seen else None for tag in run.tags}
 
@@ -161,7 +161,7 @@ def _publish(
             if new and not run.tags:
                 verify(run.repository, str(digest), digest)
             run.cancel.check()
-            now = look_at_tags(run.repository, run.tags) if run.rule.conditional else held
+            now = digests_of_tags(run.repository, run.tags) if run.rule.conditional else held
             tagged = move_tags(image, run.repository, now, run.rule, run.notify)
             return placed, image, tagged
         except MissingBlobsError as error:

@@ -61,7 +61,7 @@ class Tagged:
     moved: tuple[str, ...] = ()
 
 
-def look_at_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Digest | None]:
+def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Digest | None]:
     """What `tags` name, all asked for at once."""
     if not tags:
         return {}

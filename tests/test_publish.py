@@ -20,7 +20,7 @@ from regpush.errors import (
 from regpush.events import Warned, ignore
 from regpush.image import Layer, Platform, build
 from regpush.options import IfExists, ImageOptions
-from regpush.publish import Tagged, look_at_tags, move_tags, push_manifest
+from regpush.publish import Tagged, digests_of_tags, move_tags, push_manifest
 from regpush.registry.api import MissingBlobsError
 from regpush.tags import TagRule
 
@@ -146,5 +146,5 @@ def test_a_tag_that_is_skipped_is_not_said_to_name_the_image():
 
 
 def test_tags_are_looked_at_together():
-    assert look_at_tags(Liar({"a": OLD}), ["a", "b"]) == {"a": OLD, "b": None}
-    assert look_at_tags(Liar(), []) == {}
+    assert digests_of_tags(Liar({"a": OLD}), ["a", "b"]) == {"a": OLD, "b": None}
+    assert digests_of_tags(Liar(), []) == {}
