@@ -107,12 +107,15 @@ class LayerStream:
 
     def read(self) -> None:
         """Read everything, compressing nothing: for the diff ID alone."""
-        block = self._packer.borrow()
-        while read := self._packer.read(self._items, block):
-            self._archive.update(read)
-            self.uncompressed_size += len(read)
+        for block in self._packer.blocks(self._items):
+            self._archive.update(block)
+            self.uncompressed_size += len(block)
             self._progress(self.uncompressed_size)
-        self._packer.give_back(block)
+
+    @property
+    def expected(self) -> int:
+        """Uncompressed bytes, an estimate."""
+        return self._source.size
 
     @property
     def digest(self) -> Digest:
@@ -153,6 +156,13 @@ class Spool:
         self._left = budget
         self._lock = threading.Lock()
 
+    def suits(self, size: int) -> bool:
+        """Whether a blob of `size` bytes, uncompressed, might find room; else let it go at once.
+
+        Few archives shrink to less than a third.
+        """
+        return size <= 3 * self._left
+
     def take(self, size: int) -> bool:
         """Take `size` bytes if they are left; never waits."""
         with self._lock:
@@ -184,6 +194,8 @@ class Spooled:
         self._next = b""
 
     def __enter__(self) -> Self:
+        if not self._spool.suits(self.stream.expected):
+            return self
         for chunk in self._rest:
             if not self._spool.take(len(chunk)):
                 self._next = chunk

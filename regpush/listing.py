@@ -24,6 +24,7 @@ from regpush.filesystem import unreadable
 
 _ROW = struct.Struct("=QqqqQIIII")
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
+_FORMAT = stat.S_IFMT(0xFFFF)
 _NO_LINKS: Mapping[bytes, bytes] = {}
 
 ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
@@ -72,6 +73,11 @@ class Folder(NamedTuple):
     folders: tuple[bytes, ...]
     links: Mapping[bytes, bytes]
 
+    def row_of(self, name: bytes) -> bytes:
+        """The packed row of one of `names`."""
+        index = bisect.bisect_left(self.names, name) * _ROW.size
+        return self.rows[index : index + _ROW.size]
+
 
 class Names(NamedTuple):
     """Some of the names in one folder of a listing, sorted: packed rows, targets of links."""
@@ -83,15 +89,7 @@ class Names(NamedTuple):
 
     def sizes(self) -> Iterable[int]:
         """`Row.size` of each name."""
-        return self._column(1)
-
-    @property
-    def newest_ns(self) -> int:
-        """The latest mtime or ctime, in nanoseconds since the epoch; 0 without names."""
-        return max((*self._column(2), *self._column(3)), default=0)
-
-    def _column(self, field: int) -> memoryview[int]:
-        return memoryview(self.rows).cast("q")[field :: _ROW.size // 8]
+        return _column(self.rows, 1)
 
 
 class _Step(NamedTuple):
@@ -169,19 +167,15 @@ class Listing:
             yield Names(folder, names, rows, chosen)
 
     def _opened(self, tops: ByFolder) -> list[bytes]:
-        """Those of `tops` that are folders."""
+        """Those of `tops` that are folders, always in the same order."""
         opened: list[bytes] = []
-        for folder, names in tops.items() if self.folders else ():
+        for folder, names in sorted(tops.items()) if self.folders else ():
             folders = {b"", *self.folders[folder].folders}
-            opened += [join(folder, name) for name in names if name in folders]
+            opened += [join(folder, name) for name in sorted(names) if name in folders]
         return opened
 
     def _row(self, folder: bytes, name: bytes) -> bytes:
-        if not name:
-            return self.row
-        found = self.folders[folder]
-        index = bisect.bisect_left(found.names, name) * _ROW.size
-        return found.rows[index : index + _ROW.size]
+        return self.folders[folder].row_of(name) if name else self.row
 
     def _kept(self, path: bytes, stop_at: ByFolder) -> Names:
         folder = self.folders[path]
@@ -197,8 +191,11 @@ class Listing:
         )
 
     def _folders(self, path: bytes, stop_at: ByFolder) -> list[bytes]:
-        stop = stop_at.get(path, ())
-        return [join(path, name) for name in self.folders[path].folders if name not in stop]
+        prefix = path + b"/" if path else b""
+        folders = self.folders[path].folders
+        if path in stop_at:
+            folders = tuple(name for name in folders if name not in stop_at[path])
+        return [prefix + name for name in folders]
 
     def _ordered(self, top: bytes, stop_at: ByFolder) -> Iterator[_Step]:
         """What is below the folder `top`, in archive order."""
@@ -250,9 +247,7 @@ def scan(root: bytes, *, leave_out: LeaveOut | None = None, xattrs: bool = False
     while pending:
         path, own_row = pending.pop()
         folders[path] = folder = _scan(root, path, own_row, leave_out, xattrs)
-        if folder.folders:
-            rows = dict(zip(folder.names, _cut(folder.rows), strict=True))
-            pending += [(join(path, name), rows[name]) for name in folder.folders]
+        pending += [(join(path, name), folder.row_of(name)) for name in folder.folders]
     link = _readlink(root) if kind is Kind.SYMLINK else b""
     return Listing(root=root, row=row, link=link, folders=folders, xattrs=xattrs)
 
@@ -264,16 +259,22 @@ def walk(root: bytes, at: bytes, profile: Profile) -> list[Entry]:
 
 def size(selected: Iterable[Names], profile: Profile) -> int:
     """Bytes in the files of `selected`; a file with several names counts once where it is kept."""
-    total = 0
+    rows = b"".join(names.rows for names in selected)
+    total = sum(_column(rows, 1))
+    if profile is not Profile.TREE:
+        return total
     linked: dict[tuple[int, int], int] = {}
-    for names in selected:
-        total += sum(names.sizes())
-        if profile is Profile.TREE:
-            for row in Row.unpack(names.rows):
-                if row.names > 1 and row.size:
-                    total -= row.size
-                    linked[row.device, row.inode] = row.size
+    for row in Row.unpack(rows):
+        if row.names > 1 and row.size:
+            total -= row.size
+            linked[row.device, row.inode] = row.size
     return total + sum(linked.values())
+
+
+def newest_ns(selected: Iterable[Names]) -> int:
+    """The latest mtime or ctime, in nanoseconds since the epoch; 0 without names."""
+    rows = b"".join(names.rows for names in selected)
+    return max(max(_column(rows, field), default=0) for field in (2, 3))
 
 
 def by_folder(paths: Iterable[bytes]) -> ByFolder:
@@ -303,32 +304,38 @@ def _scan(
     root: bytes, path: bytes, own_row: bytes, leave_out: LeaveOut | None, xattrs: bool
 ) -> Folder:
     directory = root + b"/" + path if path else root
-    names: list[bytes] = []
-    rows: list[bytes] = []
     folders: list[bytes] = []
     links: dict[bytes, bytes] = {}
+    rows: list[bytes] = []
+    pack = _ROW.pack
     try:
         with os.scandir(directory) as children:
             found = {child.name: child for child in children}
         for name in leave_out(path, found) if leave_out else ():
             del found[name]
-        for name in sorted(found):
+        names = sorted(found)
+        for name in names:
             status = found[name].stat(follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode):
-                kind = _kind(found[name].path, status.st_mode)
-                if kind is Kind.DIRECTORY:
-                    folders.append(name)
-                else:
-                    links[name] = os.readlink(found[name].path)
-            if name.startswith(b".wh."):
-                raise SourceError(
-                    f"{printable(found[name].path)}: names beginning '.wh.' mark deletions in "
-                    "layers; rename it"
-                )
-            names.append(name)
+            # Unpacked here: this is done for every file of a tree, before anything else begins.
+            mode, inode, device, count, uid, gid, size = status[:7]
+            if mode & _FORMAT == stat.S_IFREG:
+                mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+                rows.append(pack(inode, size, mtime_ns, ctime_ns, device, mode, uid, gid, count))
+                continue
             rows.append(_pack(status, xattrs))
+            if _kind(found[name].path, mode) is Kind.DIRECTORY:
+                folders.append(name)
+            else:
+                links[name] = os.readlink(found[name].path)
     except OSError as error:
         raise unreadable(error.filename or directory, error) from error
+    # All that begin so are beside each other.
+    at = bisect.bisect_left(names, b".wh.")
+    if at < len(names) and names[at].startswith(b".wh."):
+        raise SourceError(
+            f"{printable(join(directory, names[at]))}: names beginning '.wh.' mark deletions in "
+            "layers; rename it"
+        )
     return Folder(own_row, tuple(names), b"".join(rows), tuple(folders), links or _NO_LINKS)
 
 
@@ -362,6 +369,11 @@ def _pack(status: os.stat_result, xattrs: bool) -> bytes:
         status.st_gid,
         status.st_nlink,
     )
+
+
+def _column(rows: bytes, field: int) -> memoryview[int]:
+    """One of the first four fields of all `rows`."""
+    return memoryview(rows).cast("q")[field :: _ROW.size // 8]
 
 
 def _cut(rows: bytes) -> Iterator[bytes]:

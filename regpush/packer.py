@@ -6,10 +6,12 @@ these overlap within a single large layer, and small layers fill each other's ga
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -50,7 +52,8 @@ class Packer:
         # a time; several only take it from each other at every system call. So they take
         # turns, of a block each: no layer waits for another's network. Reading large files
         # and hashing them leaves the interpreter alone, and fills half the cores at most.
-        self._turn = threading.Semaphore(max(cores // 2, 1))
+        self._turns = _Turns(max(cores // 2, 1))
+        self._ranks = itertools.count()
         self._idle: SimpleQueue[memoryview] = SimpleQueue()
         self._readers: set[_ReadAhead] = set()
 
@@ -72,10 +75,11 @@ class Packer:
 
         To stop early, close the iterator: it ends what it began in other threads.
         """
+        rank = next(self._ranks)
         block = self.borrow()
-        first = self.read(archive, block)
+        first = self.read(archive, block, rank)
         if len(first) == len(block):
-            reader = _ReadAhead(self, archive, first)
+            reader = _ReadAhead(self, archive, first, rank)
             self._readers.add(reader)
             try:
                 yield from reader
@@ -85,6 +89,14 @@ class Packer:
         # Most layers are no longer than one block: not worth a word to another thread.
         if first:
             yield Piece(first, partial(self.codec.compress, first))
+        self.give_back(block)
+
+    def blocks(self, archive: Archive) -> Iterator[memoryview]:
+        """All of `archive` uncompressed, each block until the next. Raises as `pieces` does."""
+        rank = next(self._ranks)
+        block = self.borrow()
+        while read := self.read(archive, block, rank):
+            yield read
         self.give_back(block)
 
     def borrow(self) -> memoryview:
@@ -98,14 +110,52 @@ class Packer:
         """Let another use `block`."""
         self._idle.put(block)
 
-    def read(self, archive: Archive, block: memoryview) -> memoryview:
-        """The next of `archive` in `block`: all of it, or its beginning at the archive's end."""
-        with self._turn:
+    def read(self, archive: Archive, block: memoryview, rank: int) -> memoryview:
+        """The next of `archive` in `block`: all of it, or its beginning at the archive's end.
+
+        Of archives that are read at the same time, those of a low `rank` go first.
+        """
+        with self._turns.of(rank):
             return block[: archive.readinto(block)]
 
     def submit(self, block: memoryview) -> Future[bytes]:
         """Have `block` compressed."""
         return self._cores.submit(self.codec.compress, block)
+
+
+class _Turns:
+    """So many at a time; of those who wait, the lowest rank goes first.
+
+    Layers of equal rank would all be packed at the same pace, and a slow link would lie idle
+    until, much later, all of them were ready to be sent at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._free = count
+        self._waiting: list[tuple[int, int, threading.Lock]] = []
+        self._came = itertools.count()
+
+    @contextmanager
+    def of(self, rank: int) -> Iterator[None]:
+        """A turn, as soon as there is one; it ends with the block."""
+        with self._lock:
+            gate = None if self._free else threading.Lock()
+            if gate:
+                gate.acquire()
+                heapq.heappush(self._waiting, (rank, next(self._came), gate))
+            else:
+                self._free -= 1
+        if gate:
+            gate.acquire()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._waiting:
+                    heapq.heappop(self._waiting)[2].release()
+                else:
+                    self._free += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +170,10 @@ class _Ready:
 class _ReadAhead:
     """A thread that reads one archive and has its blocks compressed, as memory allows."""
 
-    def __init__(self, packer: Packer, archive: Archive, first: memoryview) -> None:
+    def __init__(self, packer: Packer, archive: Archive, first: memoryview, rank: int) -> None:
         self._packer = packer
         self._archive = archive
+        self._rank = rank
         self._own = threading.Semaphore(0)
         self._ready: SimpleQueue[_Ready | BaseException | None] = SimpleQueue()
         self._ready.put(_Ready(first, packer.submit(first), self._own))
@@ -160,7 +211,7 @@ class _ReadAhead:
                     room.release()
                     return
                 block = packer.borrow()
-                read = packer.read(self._archive, block)
+                read = packer.read(self._archive, block, self._rank)
                 if read:
                     self._ready.put(_Ready(read, packer.submit(read), room))
                 whole = len(read) == len(block)

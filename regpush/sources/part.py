@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regpush.closure import Item, Role, Stamp
 from regpush.entry import Entry, TreeHash
-from regpush.listing import ByFolder, Names, size
+from regpush.listing import ByFolder, Names, newest_ns, size
 from regpush.sources.tree import Tree
 
 
@@ -43,7 +43,7 @@ class Part:
             stamp=Stamp(
                 tree=self.key,
                 fingerprint=_fingerprint(parents, selected),
-                newest_ns=max((names.newest_ns for names in selected), default=0),
+                newest_ns=newest_ns(selected),
             ),
         )
 

@@ -58,15 +58,23 @@ def split(
     Files in `leave` stay with that.
     """
     folders = list(listing.below(tops, stop_at))
-    if sum(_packed(size) for found in folders for size in found.sizes()) < grain.whole:
+    packed = [[_HEADER + size + -size % _HEADER for size in found.sizes()] for found in folders]
+    if sum(map(sum, packed)) < grain.whole:
         return []
     pieces: list[Piece] = []
     remains: dict[bytes, int] = {}
-    for found in reversed(folders):  # what is in a folder comes before it
-        sizes = dict(zip(found.names, map(_packed, found.sizes()), strict=True))
-        for name in listing.folders[found.folder].folders:
-            if name in sizes:
-                sizes[name] = remains.pop(join(found.folder, name))
+    while folders:  # what is in a folder comes before it
+        found, files = folders.pop(), packed.pop()
+        within = {
+            name: remains.pop(join(found.folder, name))
+            for name in listing.folders[found.folder].folders
+            if name not in stop_at.get(found.folder, ())
+        }
+        size = sum(files) + sum(within.values()) - _HEADER * len(within)
+        if size < grain.piece and found.folder not in leave:
+            remains[found.folder] = _HEADER + size
+            continue  # as most do, and nothing in it can lie apart
+        sizes = dict(zip(found.names, files, strict=True)) | within
         for name in leave.get(found.folder, ()):
             del sizes[name]
         for name in [name for name, size in sizes.items() if size >= grain.piece]:
@@ -80,11 +88,6 @@ def split(
             size = 0
         remains[found.folder] = _HEADER + size
     return sorted(pieces, key=lambda piece: piece.path)
-
-
-def _packed(size: int) -> int:
-    """Bytes that a file of `size` takes in an archive."""
-    return _HEADER + size + -size % _HEADER
 
 
 _Hashed: TypeAlias = tuple[bytes, bytes, int]

@@ -241,6 +241,10 @@ print([(item.path, item.stamp.tree.hex(), item.stamp.fingerprint.hex()) for item
 
 def test_every_process_takes_the_same_stamps(machine: Machine, write: Write) -> None:
     """Of divided code with links in it, whatever order the names have in a set."""
+    folders = [f"part{number}" for number in range(6)]
+    recorded = "".join(f"{folder}/__init__.py,,\n" for folder in folders)
+    write({f"site-packages/{folder}/__init__.py": folder for folder in folders})
+    write({"site-packages/parts-1.0.dist-info/RECORD": recorded})
     write({f"loose/{number}": bytes(100_000) for number in range(120)})
     write({f"node_modules/debug/{number}": bytes(100_000) for number in range(120)})
     (machine.root / "loose/linked").hardlink_to(machine.root / "lib/util.py")
