@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -26,6 +25,7 @@ from regpush.reuse import (
     by_diff_id,
     place,
 )
+from regpush.workers import parallel, results, workers
 
 HEADS = 12
 """Blobs asked for at a time: an answer costs the registry little and a link its round trip."""
@@ -34,7 +34,6 @@ PACKERS_PER_JOB = 2
 """Layers in hand for each one that is sent: the next is packed while a round trip lasts."""
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +79,8 @@ def place_layers(
     returned last is given too. The first failure stops everything and is raised.
     """
     with (
-        _workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
-        _workers(HEADS, transfer.cancel) as askers,
+        workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
+        workers(HEADS, transfer.cancel) as askers,
     ):
         roll = _Roll(len(wanted), lambda layers: senders.submit(then, layers))
 
@@ -100,7 +99,7 @@ def place_layers(
             if one.candidates:
                 roll.note(one.source.index, one.source.described(one.candidates[0].layer))
                 placing[one.source.index] = askers.submit(find_or_send, one)
-        placed = _results([placing[one.source.index] for one in wanted])
+        placed = results([placing[one.source.index] for one in wanted])
         return placed, roll.settle([one.layer for one in placed]).result()
 
 
@@ -121,7 +120,7 @@ def send_again(
         return sent
 
     pairs = list(zip(wanted, placed, strict=True))
-    return _parallel(transfer.jobs, pairs, place_again, transfer.cancel)
+    return parallel(transfer.jobs, pairs, place_again, transfer.cancel)
 
 
 def _afresh(one: Wanted, transfer: Transfer) -> Placed:
@@ -160,7 +159,7 @@ def find_layers(
     wanted: Sequence[Wanted], store: BlobStore, cancel: Cancellation
 ) -> list[Placed | None]:
     """Ask `store` for every layer's candidates, many at a time."""
-    return _parallel(HEADS, wanted, lambda one: _find(one, store), cancel)
+    return parallel(HEADS, wanted, lambda one: _find(one, store), cancel)
 
 
 def _find(one: Wanted, store: BlobStore) -> Placed | None:
@@ -256,33 +255,3 @@ def _progress(source: LayerSource, transfer: Transfer) -> Progress:
         transfer.notify(LayerProgress(index=source.index, read=read, total=max(total, read)))
 
     return progress
-
-
-def _parallel(
-    workers: int, things: Sequence[T], work: Callable[[T], R], cancel: Cancellation
-) -> list[R]:
-    """`work` on every thing, in order of results; the first error ends it all and is raised."""
-    with _workers(workers, cancel) as pool:
-        return _results([pool.submit(work, thing) for thing in things])
-
-
-@contextmanager
-def _workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose work ends before the block does, early if the block fails."""
-    pool = ThreadPoolExecutor(count, thread_name_prefix="regpush")
-    try:
-        yield pool
-    except BaseException:
-        # The others must not go on sending; `cancel` reaches them between two blocks.
-        cancel.cancel()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _results(futures: Sequence[Future[R]]) -> list[R]:
-    """All results, or the first failure."""
-    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in done:
-        future.result()
-    return [future.result() for future in futures]

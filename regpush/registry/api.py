@@ -66,7 +66,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
-    limit: int = ERROR_LIMIT
+    limit: int | None = ERROR_LIMIT
     patience: float = 1.0
     more: Sequence[Scope] = ()
 

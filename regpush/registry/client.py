@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +24,7 @@ from regpush.reference import Reference
 from regpush.registry.api import Api, Call, MissingBlobsError
 from regpush.registry.challenges import Scope
 from regpush.registry.credentials import Credentials, Sources, from_options
+from regpush.registry.download import blocks
 from regpush.registry.exchange import Exchange, Reply
 from regpush.registry.host import Host
 from regpush.registry.lessons import Memory
@@ -325,6 +326,14 @@ class Repository:
         if not _matches(descriptor.digest, reply.body):
             raise VerificationError(f"{name} has another digest when it is read")
         return reply.body
+
+    def read_blob(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
+        """The bytes of a blob of any size, in blocks of 1 MiB, in bounded memory.
+
+        What breaks goes on where it was. Raises VerificationError, before the last block,
+        where the bytes are not what `descriptor` says. A generator: close it to stop early.
+        """
+        return blocks(self._api, self._retry, descriptor)
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
         """Take the blob over from the repository `source` (a path) of the same registry.

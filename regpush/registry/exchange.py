@@ -34,7 +34,8 @@ class Request:
 
     `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the
     latter, or None to send it chunked. `limit` is the bytes of a successful reply read at
-    most, `patience` how many times longer than usual to wait for it. `trust` is for https.
+    most, None to leave them to the caller; `patience` how many times longer than usual to wait
+    for it. `trust` is for https.
     """
 
     method: str
@@ -42,16 +43,33 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
-    limit: int = ERROR_LIMIT
+    limit: int | None = ERROR_LIMIT
     patience: float = 1.0
     trust: Trust = field(default_factory=Trust)
+
+
+class Rest:
+    """The body of a reply while it comes; held in memory by nobody."""
+
+    def __init__(self, reply: httpx.Response) -> None:
+        self._reply = reply
+        self._parts = reply.iter_raw()
+
+    def next(self) -> bytes:
+        """The next bytes, as many as came at once; none at the end. Raises UnansweredError."""
+        return next(self._parts, b"")
+
+    def close(self) -> None:
+        """Let go of the connection, which is used again if all was read."""
+        self._reply.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A reply; `url` is the one that gave it, `whole` whether `body` is all of it.
 
-    `headers` has any case of its names; use `values` where one may come several times.
+    `headers` has any case of its names; use `values` where one may come several times. `rest`
+    is what the caller must read or close: that of a success without a limit.
     """
 
     method: str
@@ -60,6 +78,7 @@ class Reply:
     headers: httpx.Headers = field(repr=False)
     body: bytes = field(repr=False)
     whole: bool
+    rest: Rest | None = None
 
     def header(self, name: str) -> str:
         """The header `name`, or the empty string."""
@@ -153,16 +172,19 @@ class Exchange:
                     "target": request_target(request.url).encode("ascii"),
                     "trust": request.trust,
                     "proxy": proxy,
+                    "bounded": request.limit is not None,
                 },
             )
         except httpx.InvalidURL as error:
             raise RefusedError("the registry sent an address that is not a URL") from error
         reply = self._client.send(made, stream=True)
-        try:
-            limit = request.limit if reply.is_success else ERROR_LIMIT
-            body, whole = _read(reply, limit)
-        finally:
-            reply.close()
+        limit = request.limit if reply.is_success else ERROR_LIMIT
+        rest, body, whole = Rest(reply), b"", False
+        if limit is not None:
+            try:
+                body, whole = _read(rest, limit)
+            finally:
+                rest.close()
         if proxy and origin.scheme == "http" and reply.status_code == WANTS_CREDENTIALS:
             raise proxy.denied()
         return Reply(
@@ -172,13 +194,14 @@ class Exchange:
             headers=reply.headers,
             body=body,
             whole=whole,
+            rest=rest if limit is None else None,
         )
 
 
-def _read(reply: httpx.Response, limit: int) -> tuple[bytes, bool]:
+def _read(rest: Rest, limit: int) -> tuple[bytes, bool]:
     # Not a list of the parts: a hostile server makes them of a byte each.
     body = bytearray()
-    for part in reply.iter_raw():
+    while part := rest.next():
         body += part
         if len(body) > limit:
             return bytes(body[:limit]), False

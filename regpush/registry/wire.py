@@ -46,7 +46,8 @@ _STEP = 64 * 1024
 
 _REPLY_LIMIT = 32 << 20
 """Bytes on the connection from one request to the next, all heads included: the largest
-replies that are read whole have 16 MiB, and heads without an end are no reply."""
+replies that are read whole have 16 MiB, and heads without an end are no reply. Blobs that
+pass through are as large as they are: whoever reads one counts."""
 
 _HEAD_LIMIT = 128 * 1024
 """Bytes of a reply's head, the provisional replies before it included."""
@@ -67,9 +68,9 @@ class Transport(httpx.BaseTransport):
     """HTTP/1.1 over pooled connections of our own sockets; thread-safe.
 
     A request's extensions say whom to trust, for which `tls` gives the context if it is
-    https, and which proxy to go through. Raises UnansweredError, AuthError and RefusedError
-    where a proxy or a handshake ends it, and lets pass what a request body raises while it
-    is read.
+    https, which proxy to go through, and whether the reply is `bounded`. Raises
+    UnansweredError, AuthError and RefusedError where a proxy or a handshake ends it, and lets
+    pass what a request body raises while it is read.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class Transport(httpx.BaseTransport):
         self._cancel = cancel
         self._lock = threading.Lock()
         self._pools: dict[
-            tuple[str, ssl.SSLContext | None, Proxy | None], httpcore.ConnectionPool
+            tuple[str, ssl.SSLContext | None, Proxy | None, bool], httpcore.ConnectionPool
         ] = {}
-        self._backend = _Backend(cancel)
+        self._backend = _Backend(cancel, _REPLY_LIMIT)
+        self._unbounded = _Backend(cancel, None)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
         """Begin `count` connections, which the next requests to `host` will take."""
@@ -97,8 +99,9 @@ class Transport(httpx.BaseTransport):
             target=request.extensions["target"],
         )
         trust, proxy = request.extensions["trust"], request.extensions["proxy"]
+        pool = self._pool(request.url.scheme, trust, proxy, bounded=request.extensions["bounded"])
         with _translated(proxy):
-            reply = self._pool(request.url.scheme, trust, proxy).handle_request(
+            reply = pool.handle_request(
                 httpcore.Request(
                     method=request.method,
                     url=url,
@@ -110,23 +113,26 @@ class Transport(httpx.BaseTransport):
         body = _Body(reply, proxy)
         return httpx.Response(status_code=reply.status, headers=reply.headers, stream=body)
 
-    def _pool(self, scheme: str, trust: Trust, proxy: Proxy | None) -> httpcore.ConnectionPool:
+    def _pool(
+        self, scheme: str, trust: Trust, proxy: Proxy | None, *, bounded: bool
+    ) -> httpcore.ConnectionPool:
         context = self._tls(trust) if scheme == "https" else None
         with self._lock:
-            key = (scheme, context, proxy)
+            key = (scheme, context, proxy, bounded)
             if key not in self._pools:
-                self._pools[key] = self._new_pool(context, proxy)
+                backend = self._backend if bounded else self._unbounded
+                self._pools[key] = self._new_pool(context, proxy, backend)
             return self._pools[key]
 
     def _new_pool(
-        self, context: ssl.SSLContext | None, proxy: Proxy | None
+        self, context: ssl.SSLContext | None, proxy: Proxy | None, backend: _Backend
     ) -> httpcore.ConnectionPool:
         if proxy is None:
             return httpcore.ConnectionPool(
                 ssl_context=context,
                 max_connections=self._connections,
                 keepalive_expiry=_IDLE_S,
-                network_backend=self._backend,
+                network_backend=backend,
             )
         return httpcore.HTTPProxy(
             f"http://{proxy}",
@@ -136,7 +142,7 @@ class Transport(httpx.BaseTransport):
             ssl_context=context,
             max_connections=self._connections,
             keepalive_expiry=_IDLE_S,
-            network_backend=self._backend,
+            network_backend=backend,
         )
 
     def close(self) -> None:
@@ -183,8 +189,9 @@ def _translated(proxy: Proxy | None) -> Iterator[None]:
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, cancel: Cancellation) -> None:
+    def __init__(self, cancel: Cancellation, reply_limit: int | None) -> None:
         self._cancel = cancel
+        self._reply_limit = reply_limit
         self._ahead: dict[tuple[str, int], deque[_Begun]] = {}
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
@@ -223,7 +230,7 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002  httpcore's signature
     ) -> httpcore.NetworkStream:
         sock = self._begun(host, port, timeout) or connect(host, port, timeout, self._cancel)
-        return _Stream(sock, self._cancel)
+        return _Stream(sock, self._cancel, self._reply_limit)
 
 
 def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -> socket.socket:
@@ -331,9 +338,10 @@ _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class _Stream(httpcore.NetworkStream):
     """One connection. Errors are httpcore's, as httpcore wants them."""
 
-    def __init__(self, sock: socket.socket, cancel: Cancellation) -> None:
+    def __init__(self, sock: socket.socket, cancel: Cancellation, reply_limit: int | None) -> None:
         self._sock = sock
         self._cancel = cancel
+        self._reply_limit = reply_limit
         self._early = b""
         self._grace_end: float | None = None
         self._reply_began: float | None = None
@@ -370,7 +378,8 @@ class _Stream(httpcore.NetworkStream):
                 if not provisional:
                     self._head = None
                     break
-        if self._came > (_REPLY_LIMIT if self._head is None else _HEAD_LIMIT):
+        limit = self._reply_limit if self._head is None else _HEAD_LIMIT
+        if limit is not None and self._came > limit:
             raise httpcore.ReadError("the answer has no end")
 
     def _receive(self, max_bytes: int, timeout: float | None) -> bytes:
@@ -437,6 +446,7 @@ class _Stream(httpcore.NetworkStream):
         return _Stream(
             shake_hands(self._sock, ssl_context, server_hostname, timeout, self._cancel),
             self._cancel,
+            self._reply_limit,
         )
 
     def get_extra_info(self, info: str) -> Any:

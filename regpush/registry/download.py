@@ -1,0 +1,157 @@
+"""A blob's way out of a repository: block by block, verified, going on where it broke.
+
+OCI distribution-spec, "Pulling blobs"; RFC 9110, "Range Requests". Nothing but the block in
+hand is kept, and the last one is not given before size and digest are known to be right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Generator
+from types import TracebackType
+from typing import Self
+
+from regpush.digest import Descriptor
+from regpush.errors import TransientError, VerificationError
+from regpush.registry.api import Api, Call
+from regpush.registry.exchange import Reply, Rest
+from regpush.registry.protocol import content_length
+from regpush.registry.retry import Policy, RetryableError
+from regpush.registry.wire import UnansweredError
+
+BLOCK = 1 << 20
+"""Bytes that are read before they are passed on; each block has all attempts of its own."""
+
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.ASCII)
+
+
+def blocks(api: Api, retry: Policy, descriptor: Descriptor) -> Generator[bytes, None, None]:
+    """The bytes of a blob. Raises as `Repository.read_blob`."""
+    sha, left = hashlib.new(descriptor.digest.algorithm), descriptor.size
+    with _Reading(api, descriptor) as reading:
+        while True:
+            block = retry.run(reading.block)
+            sha.update(block)
+            left -= len(block)
+            if not left:
+                break
+            yield block
+        if sha.hexdigest() != descriptor.digest.hex:
+            raise reading.wrong("has another digest when it is read")
+        if block:
+            yield block
+
+
+class _Reading:
+    """One reading of a blob, over as many replies as it takes. A context manager."""
+
+    def __init__(self, api: Api, descriptor: Descriptor) -> None:
+        self._api = api
+        self._descriptor = descriptor
+        self._doing = f"reading blob {descriptor.digest.short} ({descriptor.size} bytes)"
+        self._rest: Rest | None = None
+        self._given = 0
+        self._block = bytearray()
+        self._ranges = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._let_go()
+
+    def block(self) -> bytes:
+        """The next bytes, fewer than `BLOCK` only at the end.
+
+        May be called again after a RetryableError: what came before it is not lost.
+        """
+        wanted = min(BLOCK, self._descriptor.size - self._given)
+        try:
+            rest = self._rest or self._open(self._given + len(self._block))
+            while len(self._block) < wanted:
+                self._block += self._next(rest)
+            if self._given + wanted == self._descriptor.size:
+                self._end(rest, len(self._block) - wanted)
+        except (RetryableError, UnansweredError) as error:
+            self._let_go()
+            if isinstance(error, RetryableError):
+                raise
+            raise self._broken(str(error)) from error
+        block = bytes(self._block[:wanted])
+        del self._block[:wanted]
+        self._given += wanted
+        return block
+
+    def wrong(self, what: str) -> VerificationError:
+        """The error for bytes that are not those of the descriptor."""
+        return VerificationError(f"{self._api.name}: blob {self._descriptor.digest} {what}")
+
+    def _next(self, rest: Rest) -> bytes:
+        if part := rest.next():
+            return part
+        # Without a Content-Length, a connection that broke looks like the end.
+        here = self._given + len(self._block)
+        raise self._broken(f"it ended after {here} bytes")
+
+    def _end(self, rest: Rest, over: int) -> None:
+        """Nothing may follow; read to the end, the connection can be used again."""
+        if over or rest.next():
+            raise self.wrong(f"has more than the {self._descriptor.size} bytes it should")
+
+    def _open(self, at: int) -> Rest:
+        """The reply whose rest is the bytes from `at`: by a range, or by passing over others."""
+        ranged = at > 0 and self._ranges
+        call = Call(
+            doing=self._doing,
+            method="GET",
+            path=f"/blobs/{self._descriptor.digest}",
+            headers={"Range": f"bytes={at}-"} if ranged else {},
+            limit=None,
+        )
+        reply = self._api.expect(call, 404, 416)
+        if reply.status == 404:
+            raise self.wrong("is not there, though a manifest names it")
+        self._rest = rest = reply.rest  # closed with everything else if what follows fails
+        size = self._descriptor.size
+        if rest and reply.status == 200:
+            said = content_length(reply.status, reply.headers)
+            if said not in (None, size):
+                raise self.wrong(f"has {said} bytes instead of {size}")
+            self._pass_over(rest, at)
+            return rest
+        if rest and reply.status == 206 and ranged and _begins_at(reply, at, size):
+            return rest
+        self._let_go()
+        return self._open_whole(at, ranged, reply)
+
+    def _open_whole(self, at: int, ranged: bool, reply: Reply) -> Rest:
+        """Begin again without a range, where what came is not the one that was asked for."""
+        if not ranged:
+            raise self._broken(f"the registry answered {reply.status} to a plain GET")
+        self._ranges = False
+        return self._open(at)
+
+    def _pass_over(self, rest: Rest, count: int) -> None:
+        while count > 0:
+            part = self._next(rest)
+            self._block += part[count:]
+            count -= len(part)
+
+    def _broken(self, why: str) -> RetryableError:
+        return RetryableError(TransientError(f"{self._api.name}: {self._doing} failed: {why}"))
+
+    def _let_go(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest:
+            rest.close()
+
+
+def _begins_at(reply: Reply, at: int, size: int) -> bool:
+    match = _RANGE.fullmatch(reply.header("content-range").strip())
+    return match is not None and int(match[1]) == at and match[2] in ("*", str(size))
