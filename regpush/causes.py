@@ -18,7 +18,7 @@ from regpush.closure import Closure, Item, Role, Scheme
 from regpush.errors import VerificationError
 from regpush.image import Image
 from regpush.reuse import recipe
-from regpush.sources.store_path import is_path, item_name
+from regpush.sources.store_path import full_name, is_path, item_name
 from regpush.strategies.memory import Key, keys_of
 from regpush.strategies.plan import base_name
 
@@ -143,7 +143,7 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for path in paths:
         if is_path(path):
-            names.setdefault(item_name(path), path.rpartition("/")[2][33:])
+            names.setdefault(item_name(path), full_name(path))
         names.setdefault(path, path.rpartition("/")[2])
     return names
 

@@ -15,7 +15,7 @@ from regpush.archive import ArchiveOptions
 from regpush.causes import causes
 from regpush.closure import Closure, Item, Role
 from regpush.image import Image, Layer
-from regpush.sources.store_path import is_path, item_name
+from regpush.sources.store_path import full_name, is_path, item_name
 from regpush.strategies.plan import PlannedLayer
 
 _ANEW = "built anew, of the same version"
@@ -109,7 +109,7 @@ def of_images(old: Image, new: Image) -> Comparison:
     """Two images of a registry, whose layers say what is in them if regpush made them."""
     there = {layer.diff_id for layer in old.layers}
     before = {path for layer in old.layers for path in layer.items}
-    names = {item_name(path): path.rpartition("/")[2][33:] for path in before if is_path(path)}
+    names = {item_name(path): full_name(path) for path in before if is_path(path)}
 
     def forced(number: int, layer: Layer) -> Forced:
         paths = [path for path in layer.items if path.startswith("/")] or list(layer.items)
@@ -140,7 +140,7 @@ def _told_of(path: str, before: set[str], names: Mapping[str, str]) -> str | Non
     if not is_path(path):
         name = path.rpartition("/")[2] or path
         return f"{name} changed" if path in before else f"{name} is new"
-    name, now = item_name(path), path.rpartition("/")[2][33:]
+    name, now = item_name(path), full_name(path)
     was = names.get(name)
     if was is None:
         return f"{now} is new"

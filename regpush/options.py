@@ -121,8 +121,10 @@ class LayerOptions:
 class ImageOptions:
     """The image's configuration, as `docker run` and `docker inspect` know it.
 
-    `symlinks`: (path in the image, target) pairs. `created`: seconds since the epoch, or
-    None for the fixed default. `platform`: `os/architecture[/variant]`, or None to find out.
+    `symlinks`: (path in the image, target) pairs. `essentials`: whether an image of a store
+    gets what programs expect of any system (module `essentials`). `created`: seconds since
+    the epoch, or None for the fixed default. `platform`: `os/architecture[/variant]`, or
+    None to find out.
     """
 
     platform: str | None = None
@@ -138,6 +140,7 @@ class ImageOptions:
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""
     symlinks: tuple[tuple[str, str], ...] = ()
+    essentials: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

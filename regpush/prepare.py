@@ -15,8 +15,8 @@ from regpush.cancel import Cancellation
 from regpush.closure import Closure
 from regpush.digest import INDEXES
 from regpush.errors import CancelledError, TagConflictError, UsageError, printable
-from regpush.events import LayersPlanned, Listener
-from regpush.generated import customisation
+from regpush.events import LayersPlanned, Listener, Note
+from regpush.generated import customise
 from regpush.image import Image, Learned, Platform
 from regpush.index import Index
 from regpush.layers import LayerSource
@@ -144,9 +144,11 @@ def prepare(target: str, run: Run, identify: Identify) -> Prepared:
             closure = sources.identify(closure, run.stats, useless, now_ns=run.started_ns)
         except CancelledError:
             run.cancel.check()
-        image_options = _absolute(options.image, closure)
-        item = customisation(closure, options.image.symlinks, root=closure.roots[0])
-        return closure.with_items((item,)) if item else closure, image_options
+        made = customise(closure, _absolute(options.image, closure))
+        if made.skipped:
+            paths = printable(" ".join(made.skipped))
+            run.notify(Note(message=f"links that were asked for take the place of {paths}"))
+        return made.closure, made.options
 
     def look() -> Past:
         run.client.open_ahead(run.reference)

@@ -28,6 +28,7 @@ ORDER = [
     "compression",
     "packer",
     "image",
+    "essentials",
     "generated",
     "layout",
     "reuse",

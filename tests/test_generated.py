@@ -6,7 +6,8 @@ from regpush.closure import Closure, Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind
 from regpush.errors import UsageError
-from regpush.generated import customisation
+from regpush.generated import PATH, customise
+from regpush.options import ImageOptions
 
 
 def item(path, role=Role.ORDINARY, entries=()):
@@ -26,7 +27,8 @@ PROFILE = "/gnu/store/abc-profile"
 
 def generated(*symlinks, closure=None):
     closure = closure or Closure.build((PROFILE,), (item(PROFILE),))
-    return customisation(closure, symlinks, root=closure.roots[0])
+    made = customise(closure, ImageOptions(symlinks=symlinks, essentials=False)).closure
+    return next((one for one in made.items if one.path == PATH), None)
 
 
 def test_links_as_guix_pack_writes_them():
@@ -71,13 +73,12 @@ def test_a_root_file_system_keeps_its_own_tmp():
         Entry(path=b"usr", kind=Kind.DIRECTORY, mode=0o755),
     )
     root = Closure.build(("/",), (item("/", Role.OWN, entries),))
-    assert customisation(root, [], root="/") is None
-    assert [e.path for e in customisation(root, [("/usr/x", "y")], root="/").entries()] == [
-        b"usr/x"
-    ]
+    assert generated(closure=root) is None
+    made = generated(("/usr/x", "y"), closure=root)
+    assert [entry.path for entry in made.entries()] == [b"usr/x"]
     for path in ("/bin", "/usr", "/bin/sh"):
         with pytest.raises(UsageError, match="in the way"):
-            customisation(root, [(path, "y")], root="/")
+            generated((path, "y"), closure=root)
 
 
 def test_a_link_below_tmp_leaves_tmp_to_all():
@@ -89,5 +90,5 @@ def test_a_link_below_tmp_leaves_tmp_to_all():
 @pytest.mark.parametrize("path", ["/tmp", "/tmp/app"])
 def test_an_app_below_tmp(path):
     closure = Closure.build((path,), (item(path, Role.OWN),))
-    made = customisation(closure, [], root=path)
+    made = generated(closure=closure)
     assert (made is None) == (path == "/tmp")

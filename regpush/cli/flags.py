@@ -168,6 +168,11 @@ class Flags(AccessFlags):
         _option(_IMAGE, "A link in the image: /bin=bin makes /bin point to the target's bin; "
                 "repeatable.", "-S", "--symlink", metavar="SOURCE=TARGET"),
     ] = field(default_factory=list)  # fmt: skip
+    no_essentials: Annotated[
+        bool,
+        _option(_IMAGE, "Add no users, /bin/sh, certificates and so on to an image of a store.",
+                "--no-essentials"),
+    ] = False  # fmt: skip
     platform: Annotated[
         str | None, _option(_IMAGE, "Such as linux/arm64. Default: found out.", "--platform")
     ] = None
@@ -220,6 +225,7 @@ class Flags(AccessFlags):
                 volumes=tuple(self.volume),
                 stop_signal=self.stop_signal,
                 symlinks=_pairs("--symlink", self.symlink),
+                essentials=not self.no_essentials,
             ),
             registry=replace(
                 self.access(password),

@@ -26,12 +26,17 @@ def is_path(path: str) -> bool:
     )
 
 
+def full_name(path: str) -> str:
+    """The name in a store path with its version: all but the hash."""
+    return posixpath.basename(path)[33:]
+
+
 def item_name(path: str) -> str:
     """The name in a store path, without hash, version, and the `.drv` of a derivation.
 
     The version begins at the first dash that no letter follows (Nix manual,
     `builtins.parseDrvName`); where that leaves nothing, the name stays whole.
     """
-    name = posixpath.basename(path)[33:].removesuffix(".drv")
+    name = full_name(path).removesuffix(".drv")
     version = _VERSION.search(name)
     return name[: version.start()] or name if version else name
