@@ -47,6 +47,7 @@ class LayerReport:
     def to_json(self, tense: Tense) -> dict[str, Any]:
         """The `layers` object of the JSON report."""
         value: dict[str, Any] = {
+            "label": self.label,
             "digest": _text(self.digest),
             "media_type": self.media_type,
             "size": self.size,

@@ -1,0 +1,68 @@
+"""The step of the action: run regpush as its inputs say, and hand on what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+
+from regpush.cli.action import child, results, workflow
+from regpush.cli.action import inputs as inputs_of
+from regpush.cli.action.workflow import Level
+from regpush.errors import UsageError
+from regpush.report import Tense
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Run the step, and give the exit code of regpush."""
+    inputs = inputs_of.given(environ)
+    password, token = inputs.get("password", ""), inputs.get("github-token", "")
+    _say(*workflow.masks(password), *workflow.masks(token))
+    try:
+        words = inputs_of.arguments(inputs)
+        tense = Tense.DONE if inputs_of.pushes(inputs) else Tense.PLANNED
+    except UsageError as error:
+        _say(workflow.annotation(Level.ERROR, "regpush", str(error)))
+        return error.exit_code
+    beneath = inputs_of.without_inputs(environ)
+    if token:
+        beneath["GITHUB_TOKEN"] = token
+
+    # Names of files and answers of servers are shown here: what looks like a command is none.
+    quoted = secrets.token_hex(16)
+    _say(workflow.group(f"regpush {words[0]}"), workflow.stop_commands(quoted))
+    try:
+        ended = child.run(words, beneath, password, _say)
+    finally:
+        _say(workflow.resume_commands(quoted), workflow.END_GROUP)
+
+    _say(*(workflow.annotation(Level.WARNING, "regpush", one) for one in ended.warnings()))
+    if ended.stdout:
+        report = json.loads(ended.stdout)
+        _say(results.sentence(report, tense), *filter(None, [report["ref"]]))
+        _append(environ.get("GITHUB_STEP_SUMMARY"), results.summary(report, tense))
+        found = results.outputs(report, tense)
+        entries = [workflow.output(*one, secrets.token_hex(16)) for one in found.items()]
+        _append(environ.get("GITHUB_OUTPUT"), "".join(entries))
+    if ended.code:
+        _say(workflow.annotation(Level.ERROR, f"regpush, exit {ended.code}", ended.error()))
+    return ended.code
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _append(path: str | None, text: str) -> None:
+    """Add to a file of the runner's, where there is one."""
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

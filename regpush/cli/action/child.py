@@ -1,0 +1,70 @@
+"""regpush as a program of its own, listened to while it runs."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+_WARNING = re.compile(r"(?:regpush: )?warning: (.*)")
+_ERROR = re.compile(r"regpush: (?!warning: )(.*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How regpush ended: its exit code, what stood on stdout, and the lines of stderr."""
+
+    code: int
+    stdout: str
+    lines: Sequence[str]
+
+    def warnings(self) -> list[str]:
+        """The messages of its warnings, each once."""
+        found = (_WARNING.fullmatch(line) for line in self.lines)
+        return list(dict.fromkeys(match[1] for match in found if match))
+
+    def error(self) -> str:
+        """The line that says why it failed."""
+        found = [match[1] for line in self.lines if (match := _ERROR.fullmatch(line))]
+        return found[-1] if found else f"ended with exit code {self.code}, without a word"
+
+
+def run(
+    words: Sequence[str], environ: Mapping[str, str], stdin: str, say: Callable[[str], None]
+) -> Ended:
+    """Run `regpush words…`; `say` gets each line of its stderr as it comes.
+
+    Signals that ask this process to stop are passed on: a push that is cancelled tidies up.
+    The exit code of one that a signal killed is 128 and the signal's number, as in a shell.
+    """
+    # -I: neither the working directory nor PYTHONPATH may stand in for our own modules.
+    command = [sys.executable, "-I", "-m", "regpush", *words]
+    lines: list[str] = []
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as stdout,
+        subprocess.Popen(
+            command,
+            env=dict(environ),
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="backslashreplace",
+        ) as child,
+    ):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda heard, _: child.send_signal(heard))
+        if child.stdin is not None:
+            with suppress(BrokenPipeError), child.stdin:  # one that failed early reads nothing
+                child.stdin.write(stdin)
+        for line in child.stderr or ():
+            lines.append(line.rstrip("\n"))
+            say(lines[-1])
+        code = child.wait()
+        stdout.seek(0)
+        return Ended(code=code if code >= 0 else 128 - code, stdout=stdout.read(), lines=lines)

@@ -1,0 +1,120 @@
+"""The inputs of the action to the words of a command line. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+
+from regpush.errors import UsageError, printable
+
+_PREFIX = "INPUT_"
+
+
+def given(environ: Mapping[str, str]) -> dict[str, str]:
+    """The inputs by their names in `action.yml`, from the variables it hands them over in."""
+    return {
+        name.removeprefix(_PREFIX).lower().replace("_", "-"): text
+        for name, text in environ.items()
+        if name.startswith(_PREFIX)
+    }
+
+
+def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` as those may see it who are started from here: passwords stay behind."""
+    return {name: text for name, text in environ.items() if not name.startswith(_PREFIX)}
+
+
+def pushes(inputs: Mapping[str, str]) -> bool:
+    """What the input `push` says: to push, or to plan only. Raises UsageError."""
+    text = inputs.get("push", "").strip() or "true"
+    # The words for yes and no of YAML 1.2, which GitHub's own toolkit takes as well.
+    if text.lower() not in ("true", "false"):
+        raise UsageError(f"the input push is '{printable(text)}': write true or false")
+    return text.lower() == "true"
+
+
+def arguments(inputs: Mapping[str, str]) -> list[str]:
+    """What to call regpush with, so that JSON is on its stdout. Raises UsageError.
+
+    What an input says is one word, whatever characters are in it, and never a flag of its own;
+    `extra-args` alone are split, as a shell does.
+    """
+    words = ["push" if pushes(inputs) else "plan", "--progress=plain"]
+    for name, flag, read in _FLAGS:
+        words += [f"{flag}={value}" for value in read(inputs.get(name, ""))]
+    words += [f"--tag={tag}" for tag in _tags(inputs)]
+    words += _login(inputs)
+    try:
+        words += shlex.split(inputs.get("extra-args", ""))
+    except ValueError as error:
+        raise UsageError(f"the input extra-args cannot be split into words: {error}") from error
+    return [*words, "--format=json", "--", *lines(inputs.get("target", ""))]
+
+
+def lines(text: str) -> list[str]:
+    """One value a line; blank lines are none."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def lower_name(reference: str) -> str:
+    """`reference` with its name in lower case, as registries want it; tags may have capitals.
+
+    GitHub keeps the capitals of owners and repositories.
+    """
+    name, at, digest = reference.partition("@")
+    host, slash, rest = name.rpartition("/")
+    last, colon, tag = rest.partition(":")
+    return f"{host}{slash}{last}".lower() + colon + tag + at + digest
+
+
+def _whole(text: str) -> Iterator[str]:
+    if value := text.strip():
+        yield value
+
+
+def _reference(text: str) -> Iterator[str]:
+    yield from map(lower_name, _whole(text))
+
+
+def _references(text: str) -> Iterator[str]:
+    yield from map(lower_name, lines(text))
+
+
+def _listed(text: str) -> list[str]:
+    """Values divided by commas or lines."""
+    return lines(text.replace(",", "\n"))
+
+
+def _joined(text: str) -> Iterator[str]:
+    yield from _whole(",".join(_listed(text)))
+
+
+_FLAGS: tuple[tuple[str, str, Callable[[str], Iterator[str] | list[str]]], ...] = (
+    ("to", "--to", _reference),
+    ("labels", "--label", lines),
+    ("annotations", "--annotation", lines),
+    ("platforms", "--platform", _joined),
+    ("from", "--from", _reference),
+    ("layers", "--layers", _whole),
+    ("max-layers", "--max-layers", _whole),
+    ("reuse-from", "--reuse-from", _references),
+    ("sbom", "--sbom", _whole),
+    ("max-upload", "--max-upload", _whole),
+)
+
+
+def _tags(inputs: Mapping[str, str]) -> list[str]:
+    """Tags alone: one with the image's name, as docker/metadata-action writes it, loses that."""
+    # A tag has no slash in it, so one behind the last slash is no port.
+    host, slash, last = lower_name(inputs.get("to", "").strip()).partition("@")[0].rpartition("/")
+    name = f"{host}{slash}{last.partition(':')[0]}:"
+    return [lower_name(tag).removeprefix(name) if "/" in tag else tag
+            for tag in _listed(inputs.get("tags", ""))]  # fmt: skip
+
+
+def _login(inputs: Mapping[str, str]) -> list[str]:
+    """The flags that go with a password on stdin."""
+    username = inputs.get("username", "").strip()
+    if bool(username) != bool(inputs.get("password")):
+        raise UsageError("the inputs username and password go together")
+    return [f"--username={username}", "--password-stdin"] if username else []
