@@ -64,6 +64,7 @@ ONLY_IN = {
     "httpcore": "registry",
     "tenacity": "registry",
     "oras": "registry",
+    "requests": "registry",
     "starlette": "embedded",
     "uvicorn": "embedded",
     "typer": "cli",

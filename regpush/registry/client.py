@@ -295,6 +295,20 @@ class Repository:
         """Let the registry forget what was begun and is not wanted."""
         self._uploads.close()
 
+    def ask(self, call: Call, *statuses: int) -> Reply:
+        """One request of the caller's own making; the reply is a 2xx or one of `statuses`.
+
+        Its body must be bytes, as it may be sent again.
+        """
+        return self._retry.run(lambda: self._api.expect(call, *statuses))
+
+    def next_page(self, reply: Reply) -> str:
+        """The URL of the page of a list that follows `reply`, or the empty string."""
+        link = next_link(reply.values("link"))
+        following = redirect_location(reply.url, link, self._api.origin) if link else ""
+        at_home = following and Origin.of(following) == self._api.origin
+        return following if at_home else ""
+
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository holds the blob, with the size the descriptor says.
 
@@ -485,10 +499,7 @@ class Repository:
         if not isinstance(listed, list):
             return [], ""
         tags = [tag for tag in listed if isinstance(tag, str) and _TAG.fullmatch(tag)]
-        link = next_link(reply.values("link"))
-        following = redirect_location(reply.url, link, self._api.origin) if link else ""
-        at_home = following and Origin.of(following) == self._api.origin
-        return tags, following if at_home else ""
+        return tags, self.next_page(reply)
 
     def _head_blob(self, descriptor: Descriptor) -> bool:
         path = f"/blobs/{descriptor.digest}"

@@ -37,7 +37,7 @@ class Asked:
 
     @property
     def kind(self) -> str:
-        """What it is about: ping, token, blob, open, upload, manifest, tag or other."""
+        """What it is about: ping, blob, open, upload, manifest, tag, referrers or other."""
         path = self.target.partition("?")[0]
         if path == "/v2/":
             return "ping"
@@ -49,6 +49,8 @@ class Asked:
             return "blob"
         if "/manifests/" in path:
             return "manifest" if ":" in path.rpartition("/")[2] else "tag"
+        if "/referrers/" in path:
+            return "referrers"
         return "other"
 
 

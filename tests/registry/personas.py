@@ -5,6 +5,7 @@ Each persona is rules for a `FaultServer`. What the registry behind would do by 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -246,10 +247,39 @@ def no_digest_checks() -> list[Rule]:
     ]
 
 
+def gitlab_referrers() -> list[Rule]:
+    """No lists of referrers, and a tag such as `sha256-…` is the digest of that name."""
+
+    def by_digest(asked: Asked, upstream: Upstream) -> Answer:
+        target = asked.target.replace("/manifests/sha256-", "/manifests/sha256:")
+        return upstream.forward(Asked(asked.method, target, asked.headers))
+
+    def named(asked: Asked) -> bool:
+        return "/manifests/sha256-" in asked.target
+
+    return [always(by_digest, "GET", "tag", named), always(by_digest, "HEAD", "tag", named)]
+
+
+def ecr_referrers() -> list[Rule]:
+    """Says that it knows the subject of a manifest, and has no list of what refers to it."""
+
+    def act(asked: Asked, upstream: Upstream) -> Answer:
+        answer = upstream.forward(asked)
+        subject = json.loads(asked.body).get("subject")
+        if subject:
+            answer.headers["OCI-Subject"] = subject["digest"]
+        return answer
+
+    return [
+        always(act, "PUT", "manifest"),
+        always(error(405, "UNSUPPORTED"), "GET", "referrers"),
+    ]
+
+
 PERSONAS = [
     Persona(make.__name__, make)
     for make in (
         docker_hub, ghcr, ecr, gar, acr, quay, harbor, gitea, artifactory, nexus, zot,
-        cloudflare, nginx, no_chunked_bodies, no_digest_checks,
+        cloudflare, nginx, no_chunked_bodies, no_digest_checks, gitlab_referrers, ecr_referrers,
     )
 ]  # fmt: skip

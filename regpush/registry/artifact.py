@@ -1,0 +1,109 @@
+"""Artifacts with a subject, made and sent by oras over our own connections."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import oras.container
+import oras.oci
+import oras.provider
+import requests
+
+from regpush.digest import OCI_MANIFEST, Descriptor
+from regpush.registry.api import Call
+from regpush.registry.client import Repository
+from regpush.registry.referrers import EMPTY, Artifact, Referrer
+
+
+class Provider(oras.provider.Registry):
+    """oras's client of one repository, every request of which goes out through `repository`.
+
+    So logins, certificates, proxies, redirects, retries and redaction are those of all
+    requests: neither oras's own login and retries are used, nor its session and its parser of
+    references, which takes `localhost/app` for Docker Hub's.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        super().__init__()
+        self.session.close()
+        self.session = _Session(repository)
+        self._path = repository.name.partition("/")[2]
+
+    def describe(self, artifact: Artifact, subject: Descriptor) -> tuple[Referrer, dict[str, Any]]:
+        """The manifest by which `artifact` refers to `subject`, and how a list will have it.
+
+        Equal arguments give equal bytes.
+        """
+        manifest = oras.oci.NewManifest()
+        manifest["artifactType"] = artifact.media_type
+        manifest["config"], _ = oras.oci.ManifestConfig(media_type=EMPTY.media_type)
+        manifest["layers"] = [artifact.layer.to_json()]
+        manifest["subject"] = asdict(
+            oras.oci.Subject(subject.media_type, str(subject.digest), subject.size)
+        )
+        manifest["annotations"] = dict(artifact.annotations)
+        described = Descriptor.of(_canonical(manifest), OCI_MANIFEST)
+        listed = replace(described, annotations=artifact.annotations)
+        return Referrer(descriptor=listed, artifact_type=artifact.media_type), manifest
+
+    def send(self, manifest: dict[str, Any], referrer: Referrer) -> bool:
+        """Send the manifest, as oras's schema has checked it, by its digest.
+
+        Whether the registry says that it will list it (`OCI-Subject`). Raises as
+        `Repository.put_manifest`.
+        """
+        container = oras.container.Container("artifact")
+        container.registry, container.namespace = "", None
+        container.repository, container.digest = self._path, str(referrer.descriptor.digest)
+        reply = self.upload_manifest(manifest, container)
+        said = str(reply.headers.get("OCI-Subject", ""))
+        return said == str(manifest["subject"]["digest"])
+
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: dict[str, Any] | bytes | None = None,
+        headers: dict[str, str] | None = None,
+        json: dict[str, Any] | None = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        """Send one request; in place of oras's, which logs in and tries again by itself."""
+        return self.session.request(
+            method, url, data=data, headers=headers, json=json, stream=stream
+        )
+
+
+class _Session(requests.Session):
+    """What oras sends with: requests to the paths of one repository.
+
+    A response is a success; what else may come, `Repository.ask` raises.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        super().__init__()
+        self._repository = repository
+
+    def request(self, method: str, url: str, **said: Any) -> requests.Response:  # type: ignore[override]  # of all that requests takes, what oras gives
+        """Send `json`, in canonical form."""
+        path = url.partition("/v2/")[2].removeprefix(self._repository.name.partition("/")[2])
+        call = Call(
+            doing=f"pushing the artifact {path.rpartition('/')[2]}",
+            method=method,
+            path=path,
+            headers=said["headers"] or {},
+            body=_canonical(said["json"]),
+        )
+        reply = self._repository.ask(call)
+        made = requests.Response()
+        made.status_code, made.url, made.raw = reply.status, reply.url, io.BytesIO(reply.body)
+        made.headers.update(reply.headers)
+        return made
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,222 @@
+"""What refers to an image: SBOMs, provenance, signatures. Attached here, listed and fetched.
+
+OCI distribution-spec 1.1, "Pushing Manifests with Subject" and "Listing Referrers";
+registry.md section 2. A registry without lists of its own gets them kept at tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from regpush.cancel import Cancellation
+from regpush.digest import OCI_INDEX, Descriptor, Digest
+from regpush.errors import RefusedError, VerificationError
+from regpush.registry import referrers_tag
+from regpush.registry.api import Call, MissingBlobsError
+from regpush.registry.client import MANIFEST_LIMIT, Repository
+from regpush.registry.protocol import parse_json
+
+if TYPE_CHECKING:
+    from regpush.registry.artifact import Provider
+
+EMPTY = Descriptor.of(b"{}", "application/vnd.oci.empty.v1+json")
+"""The config of an artifact that needs none (image-spec, manifest.md)."""
+
+_TITLE = "org.opencontainers.image.title"
+_PAGES = 100
+_NO_LISTS = (400, 403, 404, 405, 406, 501)
+"""What registries that know nothing of referrers say when they are asked for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A document that is, or is to be, attached to an image.
+
+    `media_type` is that of the document, and the type of the artifact. `title` is a file name
+    for those who save it. `annotations` are of the artifact's manifest.
+    """
+
+    media_type: str
+    data: bytes = field(repr=False)
+    title: str
+    annotations: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def layer(self) -> Descriptor:
+        """The document, as the artifact's only layer."""
+        return Descriptor(
+            media_type=self.media_type,
+            digest=Digest.of(self.data),
+            size=len(self.data),
+            annotations=((_TITLE, self.title),),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Referrer:
+    """A manifest that refers to an image, as a list of such describes it.
+
+    `artifact_type` is empty where the list does not say.
+    """
+
+    descriptor: Descriptor
+    artifact_type: str
+
+    @classmethod
+    def from_json(cls, value: object) -> Referrer:
+        """Read an entry of a list. Raises VerificationError."""
+        said = value.get("artifactType") if isinstance(value, Mapping) else None
+        return cls(
+            descriptor=Descriptor.from_json(value),
+            artifact_type=said if isinstance(said, str) else "",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of a list."""
+        return {**self.descriptor.to_json(), "artifactType": self.artifact_type}
+
+
+def list_referrers(
+    repository: Repository, subject: Digest, artifact_type: str | None = None
+) -> tuple[Referrer, ...]:
+    """What refers to `subject`, or only what is of `artifact_type`, in the registry's order.
+
+    One request, and a second where the registry has no lists of its own. Raises
+    VerificationError for a list that cannot be read.
+    """
+    listed = _listed(repository, subject, artifact_type)
+    if listed is None:
+        try:
+            listed = _parsed(referrers_tag.read(repository, subject))
+        except referrers_tag.NoListError:
+            return ()
+        listed = [one for one in listed if artifact_type in (None, one.artifact_type)]
+    return tuple(listed)
+
+
+def fetch(repository: Repository, referrer: Referrer) -> Artifact:
+    """The document behind an entry of a list, checked against its digests.
+
+    Raises RefusedError where the registry has not got what it lists, VerificationError where
+    that is not one document.
+    """
+    digest = referrer.descriptor.digest
+    manifest = repository.get_manifest(str(digest))
+    if manifest is None:
+        raise RefusedError(f"{repository.name}: the registry lacks {digest}, which it lists")
+    head = parse_json(manifest.data)
+    layers = head.get("layers") if isinstance(head, dict) else None
+    if not isinstance(layers, list) or len(layers) != 1:
+        raise VerificationError(f"{repository.name}: {digest} is not one document")
+    layer = Descriptor.from_json(layers[0])
+    return Artifact(
+        media_type=layer.media_type,
+        data=repository.get_blob(layer),
+        title=layer.annotation(_TITLE) or "",
+        annotations=referrer.descriptor.annotations,
+    )
+
+
+def attach(
+    repository: Repository,
+    subject: Descriptor,
+    artifacts: Sequence[Artifact],
+    *,
+    cancel: Cancellation,
+) -> tuple[Referrer, ...]:
+    """Let `artifacts` refer to the manifest `subject`, and give them as they are listed.
+
+    What is listed already is not sent again. Raises RefusedError where the registry has no
+    lists of referrers and lets no client keep them, TransientError where other pushes do not
+    let such a list come to rest.
+    """
+    # It brings oras along: 150 ms that only those pay who attach.
+    from regpush.registry.artifact import Provider
+
+    provider = Provider(repository)
+    made = [(artifact, *provider.describe(artifact, subject)) for artifact in artifacts]
+    wanted = {referrer.descriptor.digest for _, referrer, _ in made}
+    listed = _listed(repository, subject.digest, None)
+    before = _parsed(referrers_tag.read(repository, subject.digest)) if listed is None else listed
+    missing = wanted - {one.descriptor.digest for one in before}
+    told = True
+    for artifact, referrer, manifest in made:
+        if referrer.descriptor.digest in missing:
+            cancel.check()
+            told &= _send(provider, repository, artifact, referrer, manifest)
+    if missing and listed is not None and not told:
+        # It has lists, and did not say that it took these in: an older one, or half of one.
+        listed = _listed(repository, subject.digest, None)
+        if not missing <= {one.descriptor.digest for one in listed or ()}:
+            listed = None
+    if missing and listed is None:
+        entries = [referrer.to_json() for _, referrer, _ in made]
+        referrers_tag.keep(repository, subject.digest, entries, cancel=cancel)
+    return tuple(referrer for _, referrer, _ in made)
+
+
+def _send(
+    provider: Provider,
+    repository: Repository,
+    artifact: Artifact,
+    referrer: Referrer,
+    manifest: dict[str, Any],
+) -> bool:
+    """Send an artifact, its blobs first; whether the registry says that it knows the subject."""
+    blobs = ((EMPTY, b"{}"), (artifact.layer, artifact.data))
+    for blob, data in blobs:
+        if not repository.has_blob(blob):
+            repository.put_blob(blob, partial(_once, data))
+    try:
+        return provider.send(manifest, referrer)
+    except MissingBlobsError:
+        for blob, data in blobs:
+            repository.put_blob(blob, partial(_once, data))
+        return provider.send(manifest, referrer)
+
+
+def _once(data: bytes) -> Iterator[bytes]:
+    return iter((data,))
+
+
+def _listed(
+    repository: Repository, subject: Digest, artifact_type: str | None
+) -> list[Referrer] | None:
+    """The registry's own list, all pages of it; None where it has no such lists."""
+    query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
+    found: list[Referrer] = []
+    url = ""
+    for _ in range(_PAGES):
+        call = Call(
+            doing=f"listing what refers to {subject.short}",
+            method="GET",
+            path=f"/referrers/{subject}{query}",
+            url=url,
+            headers={"Accept": OCI_INDEX},
+            limit=MANIFEST_LIMIT,
+        )
+        reply = repository.ask(call, *(() if url else _NO_LISTS))
+        entries = (
+            referrers_tag.entries_in(reply.body) if reply.status == 200 and reply.whole else None
+        )
+        if entries is None and not url:
+            return None
+        if entries is None:
+            raise VerificationError(f"{repository.name}: {call.doing} failed: a page is no list")
+        page = _parsed(entries)
+        applied = [one.strip() for one in reply.header("oci-filters-applied").split(",")]
+        if artifact_type and "artifactType" not in applied:
+            page = [one for one in page if one.artifact_type == artifact_type]
+        found += page
+        url = repository.next_page(reply)
+        if not url:
+            break
+    return found
+
+
+def _parsed(entries: Iterable[object]) -> list[Referrer]:
+    return [Referrer.from_json(entry) for entry in entries]

@@ -1,0 +1,104 @@
+"""The list of referrers that clients keep at a tag, where a registry keeps none itself.
+
+OCI distribution-spec 1.1, "Referrers Tag Schema". The list is an index, and nothing guards
+it: whoever adds to it reads, writes, and looks again whether it was written over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from regpush.cancel import Cancellation
+from regpush.digest import OCI_INDEX, Digest
+from regpush.errors import RefusedError, TransientError
+from regpush.registry.client import Repository
+from regpush.registry.protocol import parse_json
+
+_ROUNDS = 16
+_REST_S = 0.2
+_TIMES = 4.0
+"""A list is at rest when it reads as it was written after so many times as long as reading and
+writing it took, and `_REST_S` at least: a pusher who had read it before has written by then."""
+
+
+class NoListError(RefusedError):
+    """The tag holds something that is no list of referrers, and is left as it is."""
+
+
+def tag_of(subject: Digest) -> str:
+    """`sha256-…`: where the list is kept."""
+    return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
+
+
+def entries_in(body: bytes) -> list[Any] | None:
+    """The entries of an index, as they stand there; None where `body` is no index."""
+    value = parse_json(body)
+    if not isinstance(value, dict) or value.get("mediaType", OCI_INDEX) != OCI_INDEX:
+        return None
+    entries = value.get("manifests")
+    if entries is None and "mediaType" in value:
+        return []  # an empty list as Go writes it
+    return entries if isinstance(entries, list) else None
+
+
+def read(repository: Repository, subject: Digest) -> list[Any]:
+    """The entries of the list, none where there is no list yet. Raises NoListError."""
+    tag = tag_of(subject)
+    manifest = repository.get_manifest(tag)
+    if manifest is None:
+        return []
+    if manifest.digest == subject:
+        # GitLab takes such a tag for the digest.
+        raise NoListError(
+            f"{repository.name}: the registry has no list of referrers, and no place to keep "
+            f"one: to it the tag {tag} is the image itself"
+        )
+    entries = entries_in(manifest.data)
+    if entries is None or not all(isinstance(entry, Mapping) for entry in entries):
+        raise NoListError(
+            f"{repository.name}: the registry has no list of referrers, and the tag {tag}, where "
+            "one would be kept, holds something else"
+        )
+    return entries
+
+
+def keep(
+    repository: Repository,
+    subject: Digest,
+    entries: Sequence[Mapping[str, Any]],
+    *,
+    cancel: Cancellation,
+) -> None:
+    """Add `entries` to the list, and lose none of another's meanwhile.
+
+    Raises NoListError, and TransientError where the list does not come to rest.
+    """
+    tag = tag_of(subject)
+    # What was seen once belongs there: a pusher who writes over it does not mean to.
+    known: dict[str, Any] = {str(entry["digest"]): dict(entry) for entry in entries}
+    jitter = hashlib.sha256("".join(known).encode()).digest()
+    rest_s = _REST_S
+    for turn in range(_ROUNDS):
+        began = time.monotonic()
+        there = {str(entry.get("digest")): entry for entry in read(repository, subject)}
+        lost = known.keys() - there.keys()
+        if not lost:
+            return
+        known = there | known
+        repository.put_manifest(_index(known.values()), OCI_INDEX, tag)
+        rest_s = max(rest_s, _TIMES * (time.monotonic() - began))
+        # Two pushers who wait equally long would write over each other again and again.
+        cancel.wait(rest_s * (1 + jitter[turn] / 255))
+    raise TransientError(
+        f"{repository.name}: other pushes write over the list of referrers at {tag} again and "
+        "again; run this one again"
+    )
+
+
+def _index(entries: Iterable[Mapping[str, Any]]) -> bytes:
+    value = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
+    return json.dumps(value, separators=(",", ":")).encode()
