@@ -139,24 +139,23 @@ def attach(
 
     provider = Provider(repository)
     made = [(artifact, *provider.describe(artifact, subject)) for artifact in artifacts]
-    wanted = {referrer.descriptor.digest for _, referrer, _ in made}
+    referrers = tuple(referrer for _, referrer, _ in made)
     listed = _listed(repository, subject.digest, None)
     before = _parsed(referrers_tag.read(repository, subject.digest)) if listed is None else listed
-    missing = wanted - {one.descriptor.digest for one in before}
-    told = True
+    missing = _digests(referrers) - _digests(before)
+    known = True
     for artifact, referrer, manifest in made:
         if referrer.descriptor.digest in missing:
             cancel.check()
-            told &= _send(provider, repository, artifact, referrer, manifest)
-    if missing and listed is not None and not told:
-        # It has lists, and did not say that it took these in: an older one, or half of one.
+            known &= _send(provider, repository, artifact, referrer, manifest)
+    if missing and listed is not None and not known:
+        # It has lists, and does not say that it takes these in. Does it?
         listed = _listed(repository, subject.digest, None)
-        if not missing <= {one.descriptor.digest for one in listed or ()}:
-            listed = None
-    if missing and listed is None:
-        entries = [referrer.to_json() for _, referrer, _ in made]
+        known = missing <= _digests(listed or ())
+    if missing and (listed is None or not known):
+        entries = [referrer.to_json() for referrer in referrers]
         referrers_tag.keep(repository, subject.digest, entries, cancel=cancel)
-    return tuple(referrer for _, referrer, _ in made)
+    return referrers
 
 
 def _send(
@@ -216,6 +215,10 @@ def _listed(
         if not url:
             break
     return found
+
+
+def _digests(referrers: Iterable[Referrer]) -> set[Digest]:
+    return {referrer.descriptor.digest for referrer in referrers}
 
 
 def _parsed(entries: Iterable[object]) -> list[Referrer]:
