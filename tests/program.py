@@ -49,6 +49,15 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
 
 
+def program_on_path(directory: Path, path: str) -> str:
+    """`path` with a program `regpush` before all else, which is put into `directory`."""
+    directory.mkdir(parents=True)
+    program = directory / "regpush"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regpush \"$@\"\n")
+    program.chmod(0o755)
+    return f"{directory}{os.pathsep}{path}"
+
+
 def regpush(*arguments, env=None, cwd=None, stdin="", timeout=120, **process) -> Outcome:
     done = subprocess.run(
         [sys.executable, "-m", "regpush", *map(str, arguments)],

@@ -1,12 +1,10 @@
 """The README's commands are run as they stand, the test command itself excepted."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.program import environment, regpush
+from tests.program import environment, program_on_path, regpush
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -46,12 +44,8 @@ def test_every_command_against_localhost(tmp_path, docker_registry):
     (home / "myapp" / "node_modules" / "left-pad").mkdir(parents=True)
     (home / "myapp" / "main.py").write_text("print('hello')\n")
     (home / "myapp" / "node_modules" / "left-pad" / "index.js").write_text("x" * 100_000)
-    program = home / "bin" / "regpush"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regpush \"$@\"\n")
-    program.chmod(0o755)
     env = environment(HOME=str(home))
-    env["PATH"] = f"{program.parent}{os.pathsep}{env['PATH']}"
+    env["PATH"] = program_on_path(home / "bin", env["PATH"])
     for text in session:
         for line in text.splitlines():
             if line.startswith("$ "):

@@ -1,0 +1,154 @@
+"""What is installed: the wheel and the sdist, and the requirements that are locked."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from regpush import __version__
+from tests.program import ROOT, environment
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+SOURCES = PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+LOCKED = ROOT / ".github" / "requirements.txt"
+BUILD_LOCKED = ROOT / ".github" / "build-requirements.txt"
+LOCK = (
+    "uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 "
+    "pyproject.toml -o .github/requirements.txt"
+)
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Versions by name, as locked."""
+    found = re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def needed(requirements: list[str]) -> dict[str, Requirement]:
+    """Those of `requirements` that this Python and system need, by name."""
+    found = {}
+    for one in map(Requirement, requirements):
+        if one.marker is None or one.marker.evaluate({"extra": ""}):
+            found[canonicalize_name(one.name)] = one
+    return found
+
+
+def test_what_is_locked_is_what_the_project_needs():
+    """The action installs the locked packages and no others, here as everywhere."""
+    locked, pending = pins(LOCKED), needed(PROJECT["dependencies"])
+    seen: set[str] = set()
+    while pending:
+        name, wanted = pending.popitem()
+        assert name in locked, f"{name} is not locked: pip install uv && {LOCK}"
+        assert locked[name] in wanted.specifier, f"{wanted}: pip install uv && {LOCK}"
+        if name not in seen:
+            seen.add(name)
+            pending |= needed(importlib.metadata.requires(name) or [])
+
+
+@pytest.mark.parametrize("path", [LOCKED, BUILD_LOCKED], ids=lambda path: path.stem)
+def test_locked_packages_have_hashes_and_no_home(path):
+    """pip refuses what has no hash; where packages come from is for whoever installs to say."""
+    text = path.read_text()
+    assert "://" not in text
+    lines = text.replace("\\\n", "").splitlines()
+    for line in lines:
+        if not line.startswith("#"):
+            assert re.fullmatch(
+                r"[\w.-]+==\S+( ; [^#\\]+?)? +(--hash=sha256:[0-9a-f]{64} *)+", line
+            )
+
+
+def test_the_lock_says_how_it_is_made():
+    assert LOCK in LOCKED.read_text()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """Wheel and sdist of this checkout, and of a copy that is newer and closed to others."""
+    directory = tmp_path_factory.mktemp("built")
+    copy = directory / "elsewhere" / "copy"
+    copy.mkdir(parents=True)
+    for name in ("pyproject.toml", ".gitignore", *SOURCES):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, copy / name)
+    for path in copy.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+        os.utime(path, (1, 1))
+    build(copy, directory / "copy")
+    build(ROOT, directory / "here")
+    return directory
+
+
+def build(source: Path, destination: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", str(destination)],
+        cwd=source,
+        env={**environment(), "SOURCE_DATE_EPOCH": "1700000000"},
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_two_builds_give_the_same_bytes(built):
+    names = {f"regpush-{__version__}-py3-none-any.whl", f"regpush-{__version__}.tar.gz"}
+    for folder in ("here", "copy"):
+        assert set(os.listdir(built / folder)) == names
+    for name in names:
+        assert (built / "here" / name).read_bytes() == (built / "copy" / name).read_bytes()
+
+
+def test_the_wheel_runs_without_the_checkout(built, tmp_path):
+    """Installed by pip beside nothing but its dependencies."""
+    (wheel,) = (built / "here").glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
+         "--no-compile", "--target", str(site), str(wheel)],
+        check=True,
+    )  # fmt: skip
+    assert (site / "regpush" / "py.typed").exists()
+    (license_file,) = site.glob("regpush-*.dist-info/licenses/LICENSE")
+    assert license_file.read_text() == (ROOT / "LICENSE").read_text()
+    assert not (site / "tests").exists()
+    env = {**environment(), "PYTHONPATH": str(site)}
+    program = [sys.executable, str(site / "bin" / "regpush")]
+
+    def said(*command: str) -> str:
+        return subprocess.check_output(command, cwd=tmp_path, env=env, text=True, timeout=60)
+
+    where = said(sys.executable, "-c", "import regpush; print(regpush.__file__)").strip()
+    assert where == str(site / "regpush" / "__init__.py")
+    assert said(*program, "--version") == f"regpush {__version__}\n"
+    assert "Only what changed crossed the network." in said(*program, "demo")
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built):
+    (wheel,) = (built / "here").glob("*.whl")
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("regpush/")}
+    here = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "regpush").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert inside == here
+
+
+def test_scripts_that_build_say_what_they_use():
+    """The release installs the locked tools, and they are what pyproject.toml asks for."""
+    assert set(needed(PYPROJECT["build-system"]["requires"])) <= set(pins(BUILD_LOCKED))

@@ -1,0 +1,121 @@
+"""The workflows, and the pipelines that the README shows: valid, pinned, and run where one can."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.program import ROOT, environment, program_on_path
+from tests.runner import ACTION
+from tests.test_push_directory import app
+
+__all__ = ["app"]
+
+README = (ROOT / "README.md").read_text()
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+_USES = re.compile(r"uses: (\S+)(?: # (\S.*))?$", re.MULTILINE)
+
+
+def blocks(marker: str) -> list[str]:
+    found = re.findall(rf"<!-- {marker} -->\n```yaml\n(.*?)```", README, re.DOTALL)
+    assert found, marker
+    return found
+
+
+def check(schema: str, *files: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def steps(text: str) -> Iterator[Mapping[str, Any]]:
+    for job in YAML(typ="safe").load(text)["jobs"].values():
+        yield from job["steps"]
+
+
+def test_the_action_is_one():
+    check("vendor.github-actions", ROOT / "action.yml")
+
+
+def test_workflows_are_some():
+    check("vendor.github-workflows", *WORKFLOWS)
+    check("custom.github-workflows-require-timeout", *WORKFLOWS)
+    check("vendor.dependabot", ROOT / ".github" / "dependabot.yml")
+
+
+@pytest.mark.parametrize(
+    ("marker", "schema"),
+    [("github-workflow", "vendor.github-workflows"), ("gitlab-ci", "vendor.gitlab-ci")],
+)
+def test_pipelines_of_the_readme_are_some(tmp_path, marker, schema):
+    files = []
+    for number, text in enumerate(blocks(marker)):
+        files.append(tmp_path / f"{number}.yml")
+        files[-1].write_text(text)
+    check(schema, *files)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_what_our_workflows_use_is_pinned(path):
+    """A tag can be moved, by whoever takes an account over; a commit cannot."""
+    for used, comment in _USES.findall(path.read_text()):
+        if used != "./":
+            assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", used), used
+            assert re.fullmatch(r"v\d+\.\d+\.\d+", comment), used
+
+
+def test_values_reach_scripts_by_the_environment():
+    for text in (*map(Path.read_text, WORKFLOWS), *blocks("github-workflow")):
+        for step in steps(text):
+            assert "${{" not in step.get("run", ""), step
+
+
+def test_examples_use_inputs_and_outputs_that_exist():
+    for text in blocks("github-workflow"):
+        ours = {}
+        for step in steps(text):
+            if "/regpush@" in step.get("uses", ""):
+                ours[step["id"]] = step
+                assert set(step["with"]) <= set(ACTION["inputs"]), step
+        for name, output in re.findall(r"steps\.([\w-]+)\.outputs\.([\w-]+)", text):
+            assert name in ours
+            assert output in ACTION["outputs"]
+
+
+def test_the_gitlab_pipeline_runs(tmp_path, app, docker_registry_htpasswd, repository):
+    """Its script as GitLab's runner runs it; installing excepted."""
+    registry = docker_registry_htpasswd
+    (text,) = blocks("gitlab-ci")
+    job = YAML(typ="safe").load(text)["push-image"]
+    script = [line for line in job["script"] if not line.startswith("pip install")]
+    known = {
+        "CI_REGISTRY": registry.host,
+        "CI_REGISTRY_IMAGE": f"{registry.host}/{repository}",
+        "CI_REGISTRY_USER": registry.username,
+        "CI_REGISTRY_PASSWORD": registry.password,
+        "CI_COMMIT_SHORT_SHA": "0a1b2c3d",
+        "CI_COMMIT_REF_SLUG": "main",
+    }
+
+    def value(text: str) -> str:
+        return re.sub(r"\$(\w+)", lambda found: known[found[1]], text)
+
+    said = {name: value(text) for name, text in job["variables"].items()}
+    env = environment(HOME=str(tmp_path), **known, **said)
+    env["PATH"] = program_on_path(tmp_path / "bin", env["PATH"])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
+        cwd=app, env=env, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert registry.password not in done.stderr
+    name, _, ref = (app / job["artifacts"]["reports"]["dotenv"]).read_text().partition("=")
+    assert name == "IMAGE"
+    assert ref.strip().startswith(f"{registry.host}/{repository}@sha256:")
