@@ -19,8 +19,8 @@ class Foreseen(Protocol):
 
 def check_budget(placed: Sequence[Placed], limit: int) -> None:
     """Raises BudgetExceededError where the layers to be uploaded have over `limit` bytes."""
-    sent = [one for one in placed if one.action is Action.UPLOADED]
-    _check(sum(one.layer.descriptor.size for one in sent), limit)
+    sent = {one.layer.descriptor for one in placed if one.action is Action.UPLOADED}
+    _check(sum(descriptor.size for descriptor in sent), limit)
 
 
 def check_plan(plan: Foreseen, limit: int) -> None:

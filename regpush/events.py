@@ -45,7 +45,10 @@ class TargetResolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayersPlanned:
-    """The plan is made: `labels` and uncompressed `sizes` (bytes), bottom first."""
+    """The plan is made: `labels` and uncompressed `sizes` (bytes), bottom first.
+
+    Those of several platforms stand one after the other; other events number them as here.
+    """
 
     labels: tuple[str, ...]
     sizes: tuple[int, ...]

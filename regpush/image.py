@@ -9,13 +9,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
-from regpush.digest import CONFIGS, MANIFESTS, OCI_CONFIG, OCI_MANIFEST, Descriptor, Digest
+from regpush.digest import (
+    CONFIGS,
+    MANIFESTS,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Digest,
+)
 from regpush.errors import UsageError, VerificationError, printable
 from regpush.options import ImageOptions
+from regpush.platform import Platform, parse_platforms
 
 RECIPE = "dev.regpush.recipe"
 """Layer annotation: what is in the layer (design.md, What travels in an image)."""
@@ -29,50 +38,6 @@ LAYOUT_FROM = "dev.regpush.layout-from"
 """Manifest annotation: digests of the manifests that the plan of the image looked at."""
 
 _LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
-
-_ARCHITECTURE = {
-    "x86_64": "amd64",
-    "i686": "386",
-    "i386": "386",
-    "aarch64": "arm64",
-    "arm64": "arm64",
-    "armv7l": "arm/v7",
-    "armhf": "arm/v7",
-    "armv6l": "arm/v6",
-    "riscv64": "riscv64",
-    "ppc64le": "ppc64le",
-    "powerpc64le": "ppc64le",
-    "s390x": "s390x",
-    "loongarch64": "loong64",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """Operating system, architecture and variant in Go's terms, as image configs have them."""
-
-    os: str
-    architecture: str
-    variant: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `os/architecture[/variant]`. Raises UsageError."""
-        parts = text.split("/")
-        if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9_.]+", p) for p in parts):
-            raise UsageError(f"bad platform '{printable(text)}': write it as linux/amd64")
-        return cls(*parts)
-
-    @classmethod
-    def of_system(cls, system: str) -> Self | None:
-        """Read `x86_64-linux`, as Nix, Guix and `uname` name machines; None if unknown."""
-        machine, _, kernel = system.partition("-")
-        if kernel != "linux" or machine not in _ARCHITECTURE:
-            return None
-        return cls("linux", *_ARCHITECTURE[machine].split("/"))
-
-    def __str__(self) -> str:
-        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +131,39 @@ def parse_manifest(manifest: bytes) -> dict[str, Any]:
     return head
 
 
+def build_index(children: Sequence[tuple[Platform, Descriptor]], options: ImageOptions) -> bytes:
+    """An index of `children`, in their order. Equal arguments give equal bytes.
+
+    OCI image-spec, image-index.md. It has the annotations of the images.
+    """
+    annotations = _annotations(options)
+    return _canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [
+                {**replace(child, annotations=()).to_json(), "platform": _platform(where)}
+                for where, child in children
+            ],
+            **({"annotations": annotations} if annotations else {}),
+        }
+    )
+
+
+def _annotations(options: ImageOptions) -> dict[str, str]:
+    """Those the user asked for, and when it was made if somebody said so."""
+    annotations = dict(options.annotations)
+    if options.created is not None:
+        created = _timestamp(options.created)
+        annotations.setdefault("org.opencontainers.image.created", created)
+    return annotations
+
+
+def _platform(platform: Platform) -> dict[str, str]:
+    variant = {"variant": platform.variant} if platform.variant else {}
+    return {"os": platform.os, "architecture": platform.architecture, **variant}
+
+
 def children(index: bytes) -> list[tuple[Platform, Descriptor]]:
     """The images of an index and what each runs on. Raises VerificationError.
 
@@ -189,7 +187,7 @@ def child_for(index: bytes, platform: Platform) -> Descriptor | None:
     fitting = [
         (where.variant != platform.variant, child)
         for where, child in children(index)
-        if (where.os, where.architecture) == (platform.os, platform.architecture)
+        if where.runs(platform)
     ]
     return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
@@ -209,8 +207,7 @@ def check_options(options: ImageOptions) -> None:
         r"(SIG)?[A-Z]+[0-9+-]*|[0-9]{1,2}", options.stop_signal
     ):
         raise UsageError(f"bad stop signal '{printable(options.stop_signal)}': such as SIGTERM")
-    if options.platform:
-        Platform.parse(options.platform)
+    parse_platforms(options.platforms)
     if options.created is not None and not 0 <= options.created <= _LAST_SECOND:
         raise UsageError(f"bad creation time {options.created}: seconds from 1970 to 9999")
     texts = (*options.entrypoint, *options.cmd, *options.volumes, options.user, options.workdir)
@@ -253,9 +250,7 @@ def build(
     config = _canonical(
         {
             "created": created,
-            "os": platform.os,
-            "architecture": platform.architecture,
-            **({"variant": platform.variant} if platform.variant else {}),
+            **_platform(platform),
             "config": _run_config(options, inherited.get("config") or {}),
             "rootfs": {
                 "type": "layers",
@@ -268,9 +263,7 @@ def build(
     annotations = {RECIPE_VERSION: str(recipe_version)}
     if learned and learned.read:
         annotations[LAYOUT_FROM] = " ".join(map(str, learned.read))
-    annotations |= dict(options.annotations)
-    if options.created is not None:
-        annotations.setdefault("org.opencontainers.image.created", created)
+    annotations |= _annotations(options)
     manifest = _canonical(
         {
             "schemaVersion": 2,

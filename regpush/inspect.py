@@ -11,7 +11,8 @@ from regpush import layout
 from regpush.digest import INDEXES, Descriptor, Digest
 from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Listener, Note
-from regpush.image import Image, Platform, child_for, children, parse_manifest
+from regpush.image import Image, child_for, children, parse_manifest
+from regpush.platform import Platform
 from regpush.previous import natural
 from regpush.reference import Reference
 from regpush.registry.client import Repository

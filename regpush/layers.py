@@ -41,7 +41,7 @@ class LayerSource:
     def of(
         cls, index: int, planned: PlannedLayer, archive: ArchiveOptions, compression: Compression
     ) -> LayerSource:
-        """The source of layer `index` (from the bottom) of a plan."""
+        """The source of a planned layer, the `index`th of all that a push is about."""
         known = [(item.path, item.identity) for item in planned.items if item.identity]
         return cls(
             index=index,

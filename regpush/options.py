@@ -123,11 +123,11 @@ class ImageOptions:
 
     `symlinks`: (path in the image, target) pairs. `essentials`: whether an image of a store
     gets what programs expect of any system (module `essentials`). `created`: seconds since
-    the epoch, or None for the fixed default. `platform`: `os/architecture[/variant]`, or
-    None to find out.
+    the epoch, or None for the fixed default. `platforms`: `os/architecture[/variant]` each,
+    an image for every one of them; none to find out.
     """
 
-    platform: str | None = None
+    platforms: tuple[str, ...] = ()
     created: int | None = None
     env: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()

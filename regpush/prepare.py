@@ -3,110 +3,96 @@
 from __future__ import annotations
 
 import platform as machine
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from regpush import sources, strategies
 from regpush.archive import ArchiveOptions
 from regpush.cancel import Cancellation
-from regpush.closure import Closure
+from regpush.closure import Closure, Identity
 from regpush.digest import INDEXES
 from regpush.errors import CancelledError, TagConflictError, UsageError, printable
-from regpush.events import LayersPlanned, Listener, Note
+from regpush.events import LayersPlanned, Note
 from regpush.generated import customise
-from regpush.image import Image, Learned, Platform
-from regpush.index import Index
+from regpush.image import Image, Learned
 from regpush.layers import LayerSource
-from regpush.options import Compression, ImageOptions, PushOptions, Reuse
+from regpush.options import Compression, ImageOptions, Reuse
 from regpush.planning import Planned, layout_places, plan_layers, reasons
-from regpush.previous import Past, look_at_tags, look_back
-from regpush.reference import Reference
-from regpush.registry.client import Access, Client, Repository
-from regpush.reuse import Candidate, by_recipe, remembered
-from regpush.settings import Settings
-from regpush.sources import Stats, resolve
-from regpush.tags import TagRule
-from regpush.transfer import Transfer, Wanted
+from regpush.platform import Platform, has_placeholders, parse_platforms
+from regpush.previous import Past, Seen, look_at_tags, look_back
+from regpush.reuse import Candidate, PreviousImage, by_recipe, remembered
+from regpush.run import Destination, Run
+from regpush.sources import resolve
+from regpush.strategies.plan import Strategy
+from regpush.transfer import Wanted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What stays the same from the beginning of a push to its end.
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A target as it is named for one platform; None where the source is to say which.
 
-    `tags` are those to move, none for a push by digest. `started` is of `time.monotonic`,
-    `started_ns` of `time.time_ns`.
+    `shared`: other platforms are to be made of the very same target.
     """
 
-    reference: Reference
-    tags: tuple[str, ...]
-    rule: TagRule
-    options: PushOptions
-    settings: Settings
-    client: Client
-    repository: Repository
-    index: Index
-    stats: Stats
-    notify: Listener
-    cancel: Cancellation
-    started: float = field(default_factory=time.monotonic)
-    started_ns: int = field(default_factory=time.time_ns)
-
-    def beside(self, path: str) -> Repository:
-        """The repository `path` of the same registry, to read from."""
-        reference = Reference(registry=self.reference.registry, repository=path)
-        return self.client.repository(reference, Access.PULL)
+    target: str
+    platform: Platform | None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A target made ready: `wanted` are the layers of the plan, bottom first."""
+class Origin:
+    """What was read for one platform: the source, and `pasts` by destinations' names."""
 
     image_options: ImageOptions
     platform: Platform
     closure: Closure
-    past: Past
+    pasts: Mapping[str, Past]
+
+    @property
+    def images(self) -> tuple[PreviousImage, ...]:
+        """The images of the past, those of the main destination first."""
+        return tuple(image for past in self.pasts.values() for image in past.images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What will be pushed for one platform, and all that is known about it so far."""
+
+    origin: Origin
     planned: Planned
     wanted: tuple[Wanted, ...]
+
+    @property
+    def platform(self) -> Platform:
+        """What the image will run on."""
+        return self.origin.platform
 
     @property
     def learned(self) -> Learned | None:
         """What the image will carry for the plan of the next one."""
         return self.planned.learned
 
-    def packed(self, transfer: Transfer, run: Run) -> Prepared:
+    def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:
         """The same when all layers were packed or found: what the items are is known."""
-        return replace(self, planned=self.planned.once_known(transfer.identities, run.notify))
+        return replace(self, planned=self.planned.once_known(identities, run.notify))
 
-    def tags_of(self, image: Image) -> frozenset[str]:
-        """The tags that name exactly `image` already."""
-        return frozenset(
-            tag for tag, got in self.past.manifests.items() if got.data == image.manifest
-        )
+    def following(self, placed: Sequence[Candidate]) -> Prepared:
+        """The same where layers are `placed` already: those of platforms before this one."""
 
-    def holds(self, image: Image, repository: Repository) -> bool:
-        """Whether `repository` was seen to hold `image`, config and all, under whatever tag."""
+        def knowing(one: Wanted) -> Wanted:
+            there = remembered(one.source.recipe, placed, None) if one.source.recipe else []
+            return replace(one, candidates=(*there, *one.candidates))
+
+        return replace(self, wanted=tuple(map(knowing, self.wanted)))
+
+    def holds(self, image: Image, destination: Destination) -> bool:
+        """Whether `image`, config and all, was seen there, under whatever tag."""
         return any(
-            before.repository == repository.name and before.image.manifest == image.manifest
-            for before in self.past.images
+            before.repository == destination.name and before.image.manifest == image.manifest
+            for before in self.origin.images
         )
-
-
-def tags_to_move(reference: Reference, options: PushOptions) -> tuple[str, ...]:
-    """The tags asked for, the reference's own first. Raises UsageError."""
-    if reference.digest:
-        raise UsageError(f"cannot push to a digest: {reference}; leave out what follows '@'")
-    if options.registry.by_digest:
-        if options.registry.tags or reference.tag:
-            raise UsageError("--by-digest moves no tag: leave out -t and the reference's tag")
-        return ()
-    named = (reference.tag,) if reference.tag else ()
-    tags = tuple(dict.fromkeys((*named, *options.registry.tags))) or ("latest",)
-    for tag in tags:
-        reference.with_tag(tag)
-    return tags
 
 
 class Identify(Enum):
@@ -120,26 +106,64 @@ class Identify(Enum):
     WHERE_USEFUL = "where useful"
 
 
-def prepare(target: str, run: Run, identify: Identify) -> Prepared:
+def prepare(target: str, run: Run, identify: Identify) -> list[Prepared]:
     """Read the source and, at the same time, the images that were pushed before.
 
-    Raises what `resolve` and `look_back` raise, the source's errors first, UsageError, and
-    TagConflictError where a tag holds an image for several platforms.
+    One for each platform, in the order asked for. Raises what `resolve` and `look_back`
+    raise, the source's errors first, UsageError, and TagConflictError where a tag holds an
+    image for several platforms and this is one for a single one.
     """
-    options = run.options
-    strategy = strategies.named(options.layers.strategy, options.layers.max_layers)
-    others = [_other(text, run) for text in options.layers.reuse_from]
-    others += [(run.repository, digest) for digest in layout_places(options.layers)]
-    platform: Future[Platform] = Future()
+    layers = run.options.layers
+    strategy = strategies.named(layers.strategy, layers.max_layers)
+    others = [run.other(text) for text in layers.reuse_from]
+    others += [(run.main.seen, digest) for digest in layout_places(layers)]
+    found = aims(target, run.options.image)
+    if len(found) > 1:
+        # What platforms have in common goes once: so it must be known before it is packed.
+        identify = Identify.ALWAYS
+    prepared: list[Prepared] = []
+    for aim in found:
+        origin = _read(aim, run, identify, others)
+        if len(found) == 1:
+            _refuse_indexes(origin.pasts, run)
+        before = sum(len(one.wanted) for one in prepared)
+        prepared.append(_plan(origin, strategy, run, before))
+    _tell(prepared, run)
+    return prepared
 
-    known_here = run.index.knows(run.reference.registry)
+
+def aims(target: str, options: ImageOptions) -> list[Aim]:
+    """What to push for each platform asked for, in order, placeholders filled in.
+
+    Raises UsageError.
+    """
+    platforms = parse_platforms(options.platforms)
+    if not platforms and has_placeholders(target):
+        platforms = (_of_host(),)
+    filled = [one.fill(target) for one in platforms]
+    found = [
+        Aim(text, one, shared=filled.count(text) > 1)
+        for text, one in zip(filled, platforms, strict=True)
+    ]
+    return found or [Aim(target, None)]
+
+
+def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Origin:
+    options = run.options
+    platform: Future[Platform] = Future()
+    known_here = any(run.index.knows(one.reference.registry) for one in run.destinations)
     useless = Cancellation(run.cancel)
 
     def read() -> tuple[Closure, ImageOptions]:
         closure = resolve(
-            target, options.source, run.settings.stores, notify=run.notify, cancel=run.cancel
+            aim.target,
+            options.source,
+            run.settings.stores,
+            platform=aim.platform,
+            notify=run.notify,
+            cancel=run.cancel,
         )
-        platform.set_result(_platform(options.image, closure))
+        platform.set_result(_platform(aim, closure))
         try:
             closure = sources.identify(closure, run.stats, useless, now_ns=run.started_ns)
         except CancelledError:
@@ -150,37 +174,43 @@ def prepare(target: str, run: Run, identify: Identify) -> Prepared:
             run.notify(Note(message=f"links that were asked for take the place of {paths}"))
         return made.closure, made.options
 
-    def look() -> Past:
-        run.client.open_ahead(run.reference)
-        if options.layers.reuse is Reuse.NONE:
-            past = look_at_tags(run.repository, run.tags)
-        else:
-            past = look_back(run.repository, run.tags, others, platform.result, run.notify)
-        if identify is Identify.WHERE_USEFUL and not (past.images or known_here):
+    def look() -> dict[str, Past]:
+        for destination in run.destinations:
+            run.client.open_ahead(destination.reference)
+        pasts = _look_back(run, others, platform.result)
+        found_nothing = not (known_here or any(past.images for past in pasts.values()))
+        if identify is Identify.WHERE_USEFUL and found_nothing:
             useless.cancel()
-        return past
+        return pasts
 
-    (closure, image_options), past = _both(read, look, platform, run.cancel)
-    _refuse_indexes(past, run)
-    planned = plan_layers(
-        closure, strategy, options.layers, past.images, run.repository, run.notify
+    (closure, image_options), pasts = _both(read, look, platform, run.cancel)
+    return Origin(
+        image_options=image_options, platform=platform.result(), closure=closure, pasts=pasts
     )
-    return Prepared(
-        image_options=image_options,
-        platform=platform.result(),
-        closure=closure,
-        past=past,
-        planned=planned,
-        wanted=_wanted(closure, planned, past, run),
-    )
+
+
+def _look_back(
+    run: Run, others: Sequence[tuple[Seen, str]], platform: Callable[[], Platform]
+) -> dict[str, Past]:
+    def look(destination: Destination) -> Past:
+        if run.options.layers.reuse is Reuse.NONE:
+            return look_at_tags(destination.seen, destination.tags)
+        named = others if destination is run.main else ()
+        return look_back(destination.seen, destination.tags, named, platform, run.notify)
+
+    if len(run.destinations) == 1:
+        return {run.main.name: look(run.main)}
+    with ThreadPoolExecutor(len(run.destinations), thread_name_prefix="regpush") as pool:
+        found = pool.map(look, run.destinations)
+        return {one.name: past for one, past in zip(run.destinations, found, strict=True)}
 
 
 def _both(
     read: Callable[[], tuple[Closure, ImageOptions]],
-    look: Callable[[], Past],
+    look: Callable[[], dict[str, Past]],
     platform: Future[Platform],
     cancel: Cancellation,
-) -> tuple[tuple[Closure, ImageOptions], Past]:
+) -> tuple[tuple[Closure, ImageOptions], dict[str, Past]]:
     """Look back in a thread while the source is read in this one; either's failure ends both."""
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
         looking = pool.submit(look)
@@ -196,16 +226,22 @@ def _both(
             raise
 
 
-def _other(text: str, run: Run) -> tuple[Repository, str]:
-    reference = Reference.parse(text)
-    version = str(reference.digest) if reference.digest else reference.tag or "latest"
-    return run.client.repository(reference, Access.PULL), version
+def _platform(aim: Aim, closure: Closure) -> Platform:
+    """What the image of `closure` is for. Raises UsageError where that cannot be told."""
+    said = Platform.of_system(closure.system) if closure.system else None
+    if aim.platform is None:
+        return said or _of_host(closure.system)
+    if aim.shared and said and not said.runs(aim.platform):
+        raise UsageError(
+            f"{printable(aim.target)} is for {said}, not for {aim.platform}: name a target for "
+            "each platform, such as result-{arch}"
+        )
+    return aim.platform
 
 
-def _platform(options: ImageOptions, closure: Closure) -> Platform:
-    if options.platform:
-        return Platform.parse(options.platform)
-    system = closure.system or f"{machine.machine()}-{machine.system().lower()}"
+def _of_host(system: str | None = None) -> Platform:
+    """What this machine is, or `system` where that is known. Raises UsageError if it is odd."""
+    system = system or f"{machine.machine()}-{machine.system().lower()}"
     said = Platform.of_system(system)
     if said is None:
         raise UsageError(
@@ -223,48 +259,65 @@ def _absolute(options: ImageOptions, closure: Closure) -> ImageOptions:
     return replace(options, entrypoint=(path, *options.entrypoint[1:]))
 
 
-def _refuse_indexes(past: Past, run: Run) -> None:
+def _refuse_indexes(pasts: Mapping[str, Past], run: Run) -> None:
     if run.options.registry.replace_index:
         return
-    for tag in run.tags:
-        if tag in past.manifests and past.manifests[tag].media_type in INDEXES:
-            raise TagConflictError(
-                f"{run.repository.name}:{tag} is an image for several platforms; "
-                "--replace-index lets this one take its place"
-            )
+    for destination in run.destinations:
+        manifests = pasts[destination.name].manifests
+        for tag in destination.tags:
+            if tag in manifests and manifests[tag].media_type in INDEXES:
+                raise TagConflictError(
+                    f"{destination.name}:{tag} is an image for several platforms; "
+                    "--replace-index lets this one take its place"
+                )
 
 
-def _wanted(closure: Closure, made: Planned, past: Past, run: Run) -> tuple[Wanted, ...]:
-    layers, planned = run.options.layers, made.plan.layers
+def _plan(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared:
+    """Plan the layers, which are numbered from `first` on."""
+    layers, closure, images = run.options.layers, origin.closure, origin.images
+    made = plan_layers(closure, strategy, layers, images, run.main.repository, run.notify)
     archive = ArchiveOptions(profile=closure.profile)
     compression = layers.compression or Compression()
-    sources = [
-        LayerSource.of(index, one, archive, compression) for index, one in enumerate(planned)
-    ]
-    run.notify(
-        LayersPlanned(
-            labels=tuple(one.label for one in planned),
-            sizes=tuple(source.size for source in sources),
-        )
-    )
-    why = reasons(closure, past.images, layers.reuse)
+    why = reasons(closure, images, layers.reuse)
 
     def wanted(source: LayerSource) -> Wanted:
-        candidates = _candidates(source, made.earlier, past, run)
+        candidates = _candidates(source, made.earlier, images, run)
         known = any(candidate.layer.recipe == source.recipe for candidate in candidates)
         return Wanted(source=source, candidates=candidates, why=why(source.planned.items, known))
 
-    return tuple(map(wanted, sources))
+    sources_of = (
+        LayerSource.of(index, one, archive, compression)
+        for index, one in enumerate(made.plan.layers, first)
+    )
+    return Prepared(origin=origin, planned=made, wanted=tuple(map(wanted, sources_of)))
 
 
 def _candidates(
-    source: LayerSource, earlier: Sequence[Candidate], past: Past, run: Run
+    source: LayerSource,
+    earlier: Sequence[Candidate],
+    images: Sequence[PreviousImage],
+    run: Run,
 ) -> list[Candidate]:
     layers = run.options.layers
     if layers.reuse is not Reuse.RECIPE or source.recipe is None:
         return []
     return [
-        *by_recipe(source.recipe, past.images, layers.compression),
+        *by_recipe(source.recipe, images, layers.compression),
         *remembered(source.recipe, earlier, layers.compression),
-        *run.index.recall(source.recipe, run.repository.name, layers.compression),
+        *run.index.recall(source.recipe, run.main.name, layers.compression),
     ]
+
+
+def _tell(prepared: Sequence[Prepared], run: Run) -> None:
+    """All layers, of one platform after the other, as they are numbered."""
+    sources_of = [(one.platform, wanted.source) for one in prepared for wanted in one.wanted]
+    several = len(prepared) > 1
+    run.notify(
+        LayersPlanned(
+            labels=tuple(
+                f"{source.planned.label} ({platform})" if several else source.planned.label
+                for platform, source in sources_of
+            ),
+            sizes=tuple(source.size for _, source in sources_of),
+        )
+    )

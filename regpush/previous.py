@@ -6,16 +6,19 @@ may be another artifact, damaged, or for another platform.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import TypeVar
 
 from regpush.digest import INDEXES, Descriptor
 from regpush.errors import RefusedError, TransientError, VerificationError
 from regpush.events import Listener, Note
-from regpush.image import Image, Platform, child_for, parse_manifest
+from regpush.image import Image, child_for, parse_manifest
 from regpush.layout import read_of
+from regpush.platform import Platform
 from regpush.registry.client import Manifest, Repository
 from regpush.reuse import PreviousImage
 
@@ -23,6 +26,45 @@ LISTED = 8
 """Tags looked at where the tags asked for, and `latest`, give nothing."""
 
 _CONNECTIONS = 8
+
+T = TypeVar("T")
+
+
+class Seen:
+    """A repository that is read from: each manifest once, for however many platforms.
+
+    Thread-safe.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._lock = threading.Lock()
+        self._manifests: dict[str, Future[Manifest | None]] = {}
+        self._tags: dict[str, Future[tuple[str, ...]]] = {}
+        self.name = repository.name
+        self.get_blob = repository.get_blob
+
+    def get_manifest(self, reference: str) -> Manifest | None:
+        """As `Repository.get_manifest`."""
+        return self._once(
+            self._manifests, reference, lambda: self._repository.get_manifest(reference)
+        )
+
+    def list_tags(self) -> tuple[str, ...]:
+        """As `Repository.list_tags`."""
+        return self._once(self._tags, self.name, self._repository.list_tags)
+
+    def _once(self, asked: dict[str, Future[T]], key: str, ask: Callable[[], T]) -> T:
+        with self._lock:
+            if first := key not in asked:
+                asked[key] = Future()
+            answer = asked[key]
+        if first:
+            try:
+                answer.set_result(ask())
+            except BaseException as error:
+                answer.set_exception(error)
+        return answer.result()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +76,9 @@ class Past:
 
 
 def look_back(
-    repository: Repository,
+    repository: Seen,
     tags: Sequence[str],
-    others: Sequence[tuple[Repository, str]],
+    others: Sequence[tuple[Seen, str]],
     platform: Callable[[], Platform],
     notify: Listener,
 ) -> Past:
@@ -52,7 +94,7 @@ def look_back(
     places = [*others, *((repository, tag) for tag in asked)]
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
 
-        def read(place: tuple[Repository, str]) -> tuple[Manifest | None, PreviousImage | None]:
+        def read(place: tuple[Seen, str]) -> tuple[Manifest | None, PreviousImage | None]:
             try:
                 return _read(*place, platform, notify)
             except TransientError as error:
@@ -83,14 +125,14 @@ def look_back(
     return Past(manifests=manifests, images=_distinct(fitting))
 
 
-def look_at_tags(repository: Repository, tags: Sequence[str]) -> Past:
+def look_at_tags(repository: Seen, tags: Sequence[str]) -> Past:
     """Read only what `tags` name: for a push that wants no history."""
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
         manifests = dict(zip(tags, pool.map(repository.get_manifest, tags), strict=True))
     return Past(manifests={tag: got for tag, got in manifests.items() if got}, images=())
 
 
-def _listed(repository: Repository, notify: Listener) -> tuple[str, ...]:
+def _listed(repository: Seen, notify: Listener) -> tuple[str, ...]:
     """All tags, or none where the registry cannot tell: listing is only an optimisation."""
     try:
         return repository.list_tags()
@@ -129,7 +171,7 @@ def natural(tag: str) -> list[tuple[int, int, str]]:
 
 
 def _read(
-    repository: Repository, reference: str, platform: Callable[[], Platform], notify: Listener
+    repository: Seen, reference: str, platform: Callable[[], Platform], notify: Listener
 ) -> tuple[Manifest | None, PreviousImage | None]:
     separator = "@" if ":" in reference else ":"
     name = f"{repository.name}{separator}{reference}"
@@ -148,9 +190,7 @@ def _read(
     return manifest, PreviousImage(name=name, repository=repository.name, image=image)
 
 
-def _image(
-    repository: Repository, manifest: Manifest, platform: Callable[[], Platform]
-) -> Image | None:
+def _image(repository: Seen, manifest: Manifest, platform: Callable[[], Platform]) -> Image | None:
     if manifest.media_type in INDEXES:
         child = child_for(manifest.data, platform())
         found = repository.get_manifest(str(child.digest)) if child else None
@@ -161,7 +201,7 @@ def _image(
 
 def _fits(before: PreviousImage, platform: Callable[[], Platform], notify: Listener) -> bool:
     got, wanted = before.image.platform, platform()
-    if (got.os, got.architecture) == (wanted.os, wanted.architecture):
+    if got.runs(wanted):
         return True
     notify(Note(message=f"{before.name} is for {got}, not {wanted}; nothing to reuse there"))
     return False

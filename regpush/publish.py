@@ -21,7 +21,7 @@ from regpush.errors import (
 )
 from regpush.events import Listener, Note, TagMoved, Warned
 from regpush.image import Image
-from regpush.registry.client import MissingBlobsError, Repository
+from regpush.registry.client import Manifest, MissingBlobsError, Repository
 from regpush.tags import TagRule, Verdict
 
 _LOOKERS = 8
@@ -42,13 +42,19 @@ def send_config(image: Image, repository: Repository) -> None:
     repository.put_blob(image.config_descriptor, lambda: iter((image.config,)))
 
 
-def push_manifest(image: Image, repository: Repository) -> None:
-    """Send the manifest by its digest, which the registry confirms, or else is asked for.
+def manifest_of(image: Image) -> Manifest:
+    """The manifest of `image`, as a registry will hold it."""
+    descriptor = image.descriptor
+    return Manifest(media_type=descriptor.media_type, data=image.manifest, digest=descriptor.digest)
+
+
+def push_manifest(manifest: Manifest, repository: Repository) -> None:
+    """Send a manifest or index by its digest, which the registry confirms, or else is asked for.
 
     Raises VerificationError where it then holds anything else.
     """
-    digest = image.descriptor.digest
-    told = repository.put_manifest(image.manifest, image.descriptor.media_type, str(digest))
+    digest = manifest.digest
+    told = repository.put_manifest(manifest.data, manifest.media_type, str(digest))
     if told != digest:
         verify(repository, str(digest), digest)
 
@@ -70,18 +76,18 @@ def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Di
 
 
 def move_tags(
-    image: Image,
+    manifest: Manifest,
     repository: Repository,
     held: Mapping[str, Digest | None],
     rule: TagRule,
     notify: Listener,
 ) -> Tagged:
-    """Let the tags that `held` tells of name `image`, as far as `rule` allows; read each back.
+    """Let the tags that `held` tells of name `manifest`, as far as `rule` allows; read each back.
 
     Raises TagConflictError before any is moved. Whatever is raised later says which were;
     CancelledError, which may have been.
     """
-    digest = image.descriptor.digest
+    digest = manifest.digest
     verdicts = rule.judge(repository.name, digest, held)
     moved: list[str] = []
     for tag, verdict in verdicts.items():
@@ -90,7 +96,7 @@ def move_tags(
             continue
         if verdict is Verdict.MOVE:
             with _telling(tag, moved, digest):
-                _move(image, repository, tag, held[tag], notify)
+                _move(manifest, repository, tag, held[tag], notify)
             moved.append(tag)
         changed = verdict is Verdict.MOVE
         notify(TagMoved(image=repository.name, tag=tag, digest=str(digest), changed=changed))
@@ -99,11 +105,11 @@ def move_tags(
 
 
 def _move(
-    image: Image, repository: Repository, tag: str, before: Digest | None, notify: Listener
+    manifest: Manifest, repository: Repository, tag: str, before: Digest | None, notify: Listener
 ) -> None:
-    digest = image.descriptor.digest
+    digest = manifest.digest
     for _ in range(_MOVES):
-        repository.put_manifest(image.manifest, image.descriptor.media_type, tag)
+        repository.put_manifest(manifest.data, manifest.media_type, tag)
         now = _read_back(repository, tag)
         if now == digest:
             return

@@ -64,36 +64,105 @@ class LayerReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PushResult:
-    """The outcome of a push, or of a plan.
+class ImageReport:
+    """One platform's image, its layers bottom first.
 
-    `image` is `registry/repository`; `digest` that of the manifest, None for a plan that
-    packed nothing. `tags` all name it now; `moved` are those that did not before. `changed`
-    is False where all tags already did.
-    Bytes are of layers as transferred; `uploaded_bytes` counts config, manifests and
-    repeated attempts too, for it is what crossed the network as bodies. `steps` say what
-    the plan rests on, and `layout_from` are the manifests that it was made from.
+    `digest` is None for a plan that packed nothing. `steps` say what its plan rests on, and
+    `layout_from` are the manifests that this was made from.
+    """
+
+    platform: str
+    digest: Digest | None
+    layers: tuple[LayerReport, ...]
+    steps: tuple[str, ...] = ()
+    layout_from: tuple[Digest, ...] = ()
+
+    def to_json(self, tense: Tense) -> dict[str, Any]:
+        """The `images` object of the JSON report."""
+        return {
+            "platform": self.platform,
+            "digest": _text(self.digest),
+            "layers": [layer.to_json(tense) for layer in self.layers],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationReport:
+    """One place that was pushed to; `image` is `registry/repository`.
+
+    `tags` all name `digest` now; `moved` are those that did not before.
     """
 
     image: str
     tags: tuple[str, ...]
     digest: Digest | None
-    media_type: str
-    platform: str
-    changed: bool
-    layers: tuple[LayerReport, ...]
-    uploaded_bytes: int
-    requests: int
-    seconds: float
     moved: tuple[str, ...] = ()
-    tense: Tense = Tense.DONE
-    steps: tuple[str, ...] = ()
-    layout_from: tuple[Digest, ...] = ()
 
     @property
     def ref(self) -> str:
         """`registry/repository@digest`, what a deployment should name."""
         return f"{self.image}@{self.digest}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The `destinations` object of the JSON report."""
+        return {
+            "image": self.image,
+            "tags": list(self.tags),
+            "moved": list(self.moved),
+            "digest": _text(self.digest),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushResult:
+    """The outcome of a push, or of a plan.
+
+    `destinations`: the one of `to` first, at least that. `images`: one for each platform, in
+    the order they were asked for; none where nothing had to be looked at. `media_type` is of
+    what the tags name: an index where there are several. `changed` is False where all tags
+    named it already.
+    Bytes are of layers as transferred; `uploaded_bytes` counts config, manifests and
+    repeated attempts too, for it is what crossed the network as bodies.
+    """
+
+    destinations: tuple[DestinationReport, ...]
+    images: tuple[ImageReport, ...]
+    media_type: str
+    changed: bool
+    uploaded_bytes: int
+    requests: int
+    seconds: float
+    tense: Tense = Tense.DONE
+
+    @property
+    def image(self) -> str:
+        """`registry/repository` of the first destination."""
+        return self.destinations[0].image
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of the first destination that name the digest now."""
+        return self.destinations[0].tags
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Those of them that did not before."""
+        return self.destinations[0].moved
+
+    @property
+    def digest(self) -> Digest | None:
+        """What the tags name, or would; None for a plan that packed nothing."""
+        return self.destinations[0].digest
+
+    @property
+    def ref(self) -> str:
+        """`registry/repository@digest`, what a deployment should name."""
+        return self.destinations[0].ref
+
+    @property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """The layers of all images, one image after the other."""
+        return tuple(layer for image in self.images for layer in image.layers)
 
     def bytes_of(self, action: Action) -> int:
         """Bytes of the layers that `action` befell."""
@@ -109,29 +178,16 @@ class PushResult:
             "digest": _text(self.digest),
             "media_type": self.media_type,
             "changed": self.changed,
-            "destinations": [
-                {
-                    "image": self.image,
-                    "tags": list(self.tags),
-                    "moved": list(self.moved),
-                    "digest": _text(self.digest),
-                }
-            ],
-            "images": [
-                {
-                    "platform": self.platform,
-                    "digest": _text(self.digest),
-                    "layers": [layer.to_json(self.tense) for layer in self.layers],
-                }
-            ],
+            "destinations": [destination.to_json() for destination in self.destinations],
+            "images": [image.to_json(self.tense) for image in self.images],
             "bytes": {
                 "uploaded": self.bytes_of(Action.UPLOADED) if planned else self.uploaded_bytes,
                 "reused": self.bytes_of(Action.REUSED),
                 "mounted": self.bytes_of(Action.MOUNTED),
             },
             "planning": {
-                "steps": list(self.steps),
-                "layout_from": [str(digest) for digest in self.layout_from],
+                "steps": [step for image in self.images for step in image.steps],
+                "layout_from": [str(one) for image in self.images for one in image.layout_from],
             },
             "requests": self.requests,
             "seconds": round(self.seconds, 3),

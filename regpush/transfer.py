@@ -140,12 +140,12 @@ class _Roll(Generic[T]):
         self._begun: tuple[Sequence[Layer], Future[T]] | None = None
 
     def note(self, index: int, layer: Layer) -> None:
-        """Layer `index`, from the bottom, will likely be `layer`."""
+        """The layer numbered `index` will likely be `layer`."""
         with self._lock:
             self._layers[index] = layer
             if len(self._layers) < self._count or self._begun:
                 return
-            layers = [self._layers[i] for i in range(self._count)]
+            layers = [self._layers[index] for index in sorted(self._layers)]
             self._begun = layers, self._then(layers)
 
     def settle(self, layers: Sequence[Layer]) -> Future[T]:

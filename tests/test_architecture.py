@@ -15,6 +15,7 @@ ORDER = [
     "workers",
     "digest",
     "reference",
+    "platform",
     "events",
     "entry",
     "filesystem",
@@ -44,9 +45,13 @@ ORDER = [
     "previous",
     "transfer",
     "publish",
+    "run",
     "prepare",
+    "assembly",
+    "release",
     "budget",
     "report",
+    "account",
     "pipeline",
     "inspect",
     "login",
@@ -78,8 +83,8 @@ ONLY_IN = {
 }
 
 # The clock, the environment and the terminal belong to the command line; `pipeline` and
-# `settings` read them for library users, the others measure time-outs.
-CLOCKS = {"cli", "pipeline", "prepare", "cancel", "registry", "embedded"}
+# `run` read them for library users, the others measure time-outs.
+CLOCKS = {"cli", "run", "cancel", "registry", "embedded"}
 
 
 def modules():

@@ -11,8 +11,9 @@ from regpush.causes import Cause, causes
 from regpush.closure import Closure, Identity, Item, Role, Scheme
 from regpush.comparison import of_images, with_target
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
-from regpush.image import Image, Layer, Platform, build
+from regpush.image import Image, Layer, build
 from regpush.options import ImageOptions
+from regpush.platform import Platform
 from regpush.reuse import recipe
 from regpush.strategies.plan import Plan
 from tests.strategies.graphs import graph, item

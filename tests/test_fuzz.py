@@ -16,7 +16,8 @@ from regpush.digest import Digest
 from regpush.embedded.answers import ApiError
 from regpush.embedded.manifests import read_references
 from regpush.errors import RegpushError
-from regpush.image import Image, Platform, child_for, parse_manifest
+from regpush.image import Image, child_for, parse_manifest
+from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.challenges import challenged_scopes, choose, parse_challenges, parse_token
 from regpush.registry.lessons import LARGEST, Limits

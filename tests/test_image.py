@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from regpush.digest import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import UsageError, VerificationError
-from regpush.image import Image, Layer, Platform, build, check_options, child_for
+from regpush.image import Image, Layer, build, check_options, child_for
 from regpush.options import ImageOptions
+from regpush.platform import Platform
 
 AMD64 = Platform("linux", "amd64")
 JSON = st.recursive(
@@ -112,12 +113,12 @@ def test_a_base_is_inherited_as_docker_build_does():
         ImageOptions(volumes=("data",)),
         ImageOptions(workdir="w"),
         ImageOptions(stop_signal="kill it"),
-        ImageOptions(platform="linux"),
+        ImageOptions(platforms=("linux",)),
         ImageOptions(created=10**13),
         ImageOptions(created=-1),
         ImageOptions(env=(("A", "\udcff"),)),
         ImageOptions(entrypoint=("\udcff",)),
-        ImageOptions(platform="linux/amd64/v1/x"),
+        ImageOptions(platforms=("linux/amd64/v1/x",)),
     ],
 )
 def test_options_no_image_can_hold(options):

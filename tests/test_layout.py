@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from regpush import layout
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.errors import VerificationError
-from regpush.image import LAYOUT, Image, Layer, Learned, Platform, build
+from regpush.image import LAYOUT, Image, Layer, Learned, build
 from regpush.options import ImageOptions
+from regpush.platform import Platform
 from regpush.strategies.memory import Habit, Laid, Layout, Memory
 
 

@@ -18,9 +18,10 @@ from regpush.errors import (
     VerificationError,
 )
 from regpush.events import Warned, ignore
-from regpush.image import Layer, Platform, build
+from regpush.image import Layer, build
 from regpush.options import IfExists, ImageOptions
-from regpush.publish import Tagged, digests_of_tags, move_tags, push_manifest
+from regpush.platform import Platform
+from regpush.publish import Tagged, digests_of_tags, manifest_of, move_tags, push_manifest
 from regpush.registry.api import MissingBlobsError
 from regpush.tags import TagRule
 
@@ -49,8 +50,8 @@ class Liar:
 
 
 LAYER = Layer(descriptor=Descriptor.of(b"x", OCI_LAYER_GZIP), diff_id=Digest.of(b"y"))
-IMAGE = build([LAYER], ImageOptions(), Platform("linux", "amd64"), recipe_version=1)
-DIGEST = IMAGE.descriptor.digest
+IMAGE = manifest_of(build([LAYER], ImageOptions(), Platform("linux", "amd64"), recipe_version=1))
+DIGEST = IMAGE.digest
 OLD, OTHER = Digest.of(b"old"), Digest.of(b"other")
 PLAIN = TagRule()
 

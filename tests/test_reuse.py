@@ -10,9 +10,10 @@ from regpush.closure import Identity, Item, Scheme
 from regpush.digest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Digest
 from regpush.entry import Profile
 from regpush.events import Action
-from regpush.image import Layer, Platform, build
+from regpush.image import Layer, build
 from regpush.index import Index
 from regpush.options import Algorithm, Compression, ImageOptions
+from regpush.platform import Platform
 from regpush.previous import nearest
 from regpush.reuse import (
     Candidate,

@@ -180,7 +180,7 @@ def inspect(
     from regpush import inspect as inspecting
     from regpush.cli import table
     from regpush.cli.progress import showing
-    from regpush.image import Platform
+    from regpush.platform import Platform
     from regpush.reference import Reference
     from regpush.registry.client import Access, Client
     from regpush.settings import Settings

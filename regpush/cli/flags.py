@@ -174,8 +174,11 @@ class Flags(AccessFlags):
                 "--no-essentials"),
     ] = False  # fmt: skip
     platform: Annotated[
-        str | None, _option(_IMAGE, "Such as linux/arm64. Default: found out.", "--platform")
-    ] = None
+        list[str],
+        _option(_IMAGE, "Such as linux/arm64; several, by commas or repeated, become one image "
+                "for all. The target's {platform}, {os}, {arch} and {variant} stand for each. "
+                "Default: found out.", "--platform"),
+    ] = field(default_factory=list)  # fmt: skip
     created: Annotated[
         int | None,
         _option(_IMAGE, "Seconds since 1970; default SOURCE_DATE_EPOCH, else 1.", "--created",
@@ -212,7 +215,7 @@ class Flags(AccessFlags):
                 layout_from=tuple(self.layout_from),
             ),
             image=ImageOptions(
-                platform=self.platform,
+                platforms=_listed(self.platform),
                 created=self.created,
                 env=_pairs("--env", self.env),
                 labels=_pairs("--label", self.label),
@@ -304,6 +307,11 @@ def _pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:
             raise UsageError(f"bad {flag} '{printable(text)}': write it as NAME=VALUE")
         pairs.append((key, value))
     return tuple(pairs)
+
+
+def _listed(texts: list[str]) -> tuple[str, ...]:
+    """The values of a flag that may be repeated, or have commas, or both."""
+    return tuple(one.strip() for text in texts for one in text.split(",") if one.strip())
 
 
 def _words(flag: str, texts: list[str]) -> tuple[str, ...]:

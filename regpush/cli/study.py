@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from regpush.closure import Closure
     from regpush.comparison import Comparison
     from regpush.events import Listener
-    from regpush.image import Image, Platform
+    from regpush.image import Image
     from regpush.options import RegistryOptions
+    from regpush.platform import Platform
     from regpush.reference import Reference
     from regpush.registry.client import Repository
 
@@ -65,7 +66,7 @@ def why(
     from regpush.cli import table
     from regpush.cli.progress import showing
     from regpush.image import LAYOUT
-    from regpush.options import LayerOptions, PushOptions, SourceOptions
+    from regpush.options import ImageOptions, LayerOptions, PushOptions, SourceOptions
 
     registry = flags.access(read_password(flags.username, flags.password_stdin))
     with stoppable() as cancel, showing(Progress.AUTO, sys.stderr) as notify:
@@ -76,6 +77,7 @@ def why(
             options = PushOptions(
                 source=SourceOptions(root_dir=root_dir),
                 layers=LayerOptions(strategy=strategy, max_layers=max_layers),
+                image=ImageOptions(platforms=(platform,) if platform else ()),
                 registry=registry,
             )
             found = pipeline.explain(new, old=old, options=options, notify=notify, cancel=cancel)
@@ -188,7 +190,7 @@ def _image(text: str, registry: RegistryOptions, platform: str | None, notify: L
 
 
 def _platform(text: str | None) -> Platform | None:
-    from regpush.image import Platform
+    from regpush.platform import Platform
 
     return Platform.parse(text) if text else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from regpush.errors import printable
@@ -31,20 +32,29 @@ def size(count: int) -> str:
 
 
 def layers(result: PushResult, width: int) -> list[str]:
-    """One row a layer, bottom first: number, contents, size, what happened, and why."""
+    """One row a layer, bottom first: number, contents, size, what happened, and why.
+
+    Where there are several images, each comes under a line with its platform.
+    """
     rows = [("layer", "contents", "size", "action", "why")]
-    for number, layer in enumerate(result.layers, 1):
-        about = "~" if layer.digest is None else ""
-        rows.append(
-            (
-                str(number),
-                _short(layer.label, _CONTENTS),
-                about + size(layer.size),
-                result.tense.word(layer.action),
-                layer.why.replace(f"{result.image}:", ""),
+    for image in result.images:
+        for number, layer in enumerate(image.layers, 1):
+            about = "~" if layer.digest is None else ""
+            rows.append(
+                (
+                    str(number),
+                    _short(layer.label, _CONTENTS),
+                    about + size(layer.size),
+                    result.tense.word(layer.action),
+                    layer.why.replace(f"{result.image}:", ""),
+                )
             )
-        )
-    return _aligned(rows, "rlrll", width)
+    head, *lines = _aligned(rows, "rlrll", width)
+    if len(result.images) < 2:
+        return [head, *lines]
+    left = iter(lines)
+    parts = [[image.platform, *islice(left, len(image.layers))] for image in result.images]
+    return [head, *(line for part in parts for line in part)]
 
 
 def summary(result: PushResult) -> str:

@@ -16,6 +16,7 @@ from regpush.errors import UsageError, printable
 from regpush.events import Listener, TargetResolved
 from regpush.filesystem import unreadable
 from regpush.options import SourceOptions
+from regpush.platform import Platform
 from regpush.settings import StoreLocation
 from regpush.sources import closure_file, directory, store
 from regpush.sources.identity import forget, identify, remember
@@ -32,12 +33,15 @@ def resolve(
     options: SourceOptions,
     stores: tuple[StoreLocation, ...],
     *,
+    platform: Platform | None = None,
     notify: Listener,
     cancel: Cancellation,
 ) -> Closure:
     """The closure that `target` names; `notify` learns what it was taken for.
 
-    `stores` are where stores may be described, likeliest first. A directory is listed, and
+    `stores` are where stores may be described, likeliest first. `platform` is what it is
+    wanted for, None if nobody said: what is built on demand is built for it (`Platform.system`),
+    and what is there already is taken as it is. A directory is listed, and
     `identify` finds out what is in it; of a store only the database is read. Raises
     UsageError for a target that is nothing known, and for a file of an app's own code whose
     name says that it is a secret; SourceError for what cannot be read or is not valid,
@@ -86,7 +90,7 @@ def resolve(
         case "nix" | "guix":
             raise UsageError(
                 f"{prefix}: targets are not supported by this version; "
-                "build first and push ./result"
+                f"build first{f' for {platform}' if platform else ''} and push ./result"
             )
         case _:
             kind, closure = from_existing_path(target)

@@ -1,0 +1,172 @@
+"""From what a run did, or would do, to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from regpush.assembly import build_image
+from regpush.digest import OCI_INDEX, OCI_MANIFEST, Digest
+from regpush.events import Action, Note
+from regpush.image import Image
+from regpush.prepare import Prepared
+from regpush.registry.client import Manifest
+from regpush.release import Held, Released, whole_of
+from regpush.report import DestinationReport, ImageReport, LayerReport, PushResult, Tense
+from regpush.reuse import Placed
+from regpush.run import Run
+from regpush.transfer import Wanted
+
+
+def of_push(released: Released, run: Run) -> PushResult:
+    """What a push did."""
+    images, whole, tagged = released.images, released.whole, released.tagged
+    moved = any(one.moved for one in tagged.values())
+    new = any(one.name not in image.standing for image in images for one in run.destinations)
+    return PushResult(
+        destinations=tuple(
+            DestinationReport(
+                image=one.name,
+                tags=tagged[one.name].naming,
+                moved=tagged[one.name].moved,
+                digest=whole.digest,
+            )
+            for one in run.destinations
+        ),
+        images=tuple(_image(one.prepared, one.placed, one.image) for one in images),
+        media_type=whole.media_type,
+        changed=moved if run.main.tags else new,
+        uploaded_bytes=run.client.bytes_uploaded,
+        requests=run.client.requests,
+        seconds=run.seconds,
+    )
+
+
+def of_plan(
+    prepared: Sequence[Prepared], foreseen: Sequence[Sequence[Placed | None]], run: Run
+) -> PushResult:
+    """What a push would do; None is a layer that is not packed yet, and will be uploaded."""
+    images = [_built(*pair) for pair in zip(prepared, foreseen, strict=True)]
+    known = [image for image in images if image]
+    whole = whole_of(known, run) if len(known) == len(images) else None
+    reports = [
+        _image(one, placed, image)
+        for one, placed, image in zip(prepared, foreseen, images, strict=True)
+    ]
+    return PushResult(
+        destinations=tuple(
+            DestinationReport(image=one.name, tags=one.tags, digest=whole.digest if whole else None)
+            for one in run.destinations
+        ),
+        images=tuple(_sharing(reports)),
+        media_type=OCI_MANIFEST if len(images) == 1 else OCI_INDEX,
+        changed=whole is None or _would_change(prepared, known, whole, run),
+        uploaded_bytes=run.client.bytes_uploaded,
+        requests=run.client.requests,
+        seconds=run.seconds,
+        tense=Tense.PLANNED,
+    )
+
+
+def of_nothing(prepared: Sequence[Prepared], held: Held, run: Run) -> PushResult:
+    """All tags are there and stay as they are: the report is of what the first one names."""
+    destinations = []
+    for one in run.destinations:
+        tags, names = one.tags, held[one.name]
+        run.notify(Note(message=f"{one.name}:{tags[0]} is there and is left alone"))
+        same = tuple(tag for tag in tags if names[tag] == names[tags[0]])
+        destinations.append(DestinationReport(image=one.name, tags=same, digest=names[tags[0]]))
+    seen = prepared[0].origin.pasts[run.main.name].manifests
+    first = seen.get(run.main.tags[0])
+    return PushResult(
+        destinations=tuple(destinations),
+        images=(),
+        media_type=first.media_type if first else OCI_MANIFEST,
+        changed=False,
+        uploaded_bytes=0,
+        requests=run.client.requests,
+        seconds=run.seconds,
+    )
+
+
+def _built(prepared: Prepared, placed: Sequence[Placed | None]) -> Image | None:
+    known = [one.layer for one in placed if one]
+    return build_image(known, prepared) if len(known) == len(placed) else None
+
+
+def _would_change(
+    prepared: Sequence[Prepared], images: Sequence[Image], whole: Manifest, run: Run
+) -> bool:
+    """Whether a tag would move, or without tags, whether a repository lacks an image."""
+    for one in run.destinations:
+        seen = prepared[0].origin.pasts[one.name].manifests
+        if any(tag not in seen or seen[tag].data != whole.data for tag in one.tags):
+            return True
+        pairs = zip(prepared, images, strict=True)
+        if not one.tags and not all(of.holds(image, one) for of, image in pairs):
+            return True
+    return False
+
+
+def _image(prepared: Prepared, placed: Sequence[Placed | None], image: Image | None) -> ImageReport:
+    pairs = zip(prepared.wanted, placed, strict=True)
+    return ImageReport(
+        platform=str(prepared.platform),
+        digest=image.descriptor.digest if image else None,
+        layers=tuple(_known(wanted, one) if one else _unknown(wanted) for wanted, one in pairs),
+        steps=prepared.planned.plan.steps,
+        layout_from=prepared.planned.read,
+    )
+
+
+def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
+    """The same where a layer that one platform brings is there for those that follow."""
+    brought: dict[Digest, str] = {}
+
+    def following(layer: LayerReport) -> LayerReport:
+        key = layer.recipe or layer.digest
+        if layer.action is Action.UPLOADED and key in brought:
+            return replace(layer, action=Action.REUSED, why=f"as in {brought[key]}")
+        return layer
+
+    shared = []
+    for image in images:
+        shared.append(replace(image, layers=tuple(map(following, image.layers))))
+        brought |= {
+            key: image.platform
+            for layer in image.layers
+            if (key := layer.recipe or layer.digest) and key not in brought
+        }
+    return shared
+
+
+def _known(wanted: Wanted, placed: Placed) -> LayerReport:
+    layer = placed.layer
+    return LayerReport(
+        label=wanted.source.planned.label,
+        items=layer.items,
+        media_type=layer.descriptor.media_type,
+        size=layer.descriptor.size,
+        digest=layer.descriptor.digest,
+        diff_id=layer.diff_id,
+        uncompressed_size=layer.uncompressed_size,
+        recipe=layer.recipe,
+        action=placed.action,
+        why=placed.why,
+    )
+
+
+def _unknown(wanted: Wanted) -> LayerReport:
+    source = wanted.source
+    return LayerReport(
+        label=source.planned.label,
+        items=tuple(item.path for item in source.planned.items),
+        media_type=source.media_type,
+        size=source.size,
+        digest=None,
+        diff_id=None,
+        uncompressed_size=None,
+        recipe=source.recipe,
+        action=Action.UPLOADED,
+        why=wanted.why,
+    )

@@ -1,0 +1,225 @@
+"""One platform's image on its way: its layers placed, its config sent, its bytes known."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from regpush.archive import RECIPE_VERSION
+from regpush.closure import Identity
+from regpush.errors import SourceError
+from regpush.events import Action, Warned
+from regpush.image import Image, Layer, build
+from regpush.layers import Spool
+from regpush.options import Compression, Reuse
+from regpush.packer import Packer
+from regpush.prepare import Prepared
+from regpush.publish import push_config, send_config
+from regpush.registry.client import MissingBlobsError
+from regpush.reuse import BlobStore, Candidate, DryRun, Placed, lacks_recipes
+from regpush.run import Destination, Run
+from regpush.sources import forget, remember
+from regpush.transfer import (
+    Transfer,
+    Wanted,
+    by_content,
+    find_layers,
+    place_layers,
+    send_again,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """An image, every blob of which stands at every destination.
+
+    `standing`: names of the destinations that were seen to hold its manifest, too.
+    `identities`: by path, what packing found items to be.
+    """
+
+    prepared: Prepared
+    placed: Sequence[Placed]
+    image: Image
+    standing: frozenset[str]
+    identities: dict[str, Identity] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """Its layers, for platforms that follow."""
+        return [
+            Candidate(
+                layer=one.layer,
+                repository=next(iter(self.prepared.origin.pasts)),
+                source=str(self.prepared.platform),
+            )
+            for one in self.placed
+        ]
+
+
+def assemble(prepared: Prepared, run: Run) -> Assembled:
+    """Bring every blob of the image to the registry. Raises a RegpushError."""
+    if found := unchanged(prepared, run):
+        return found
+    identities: dict[str, Identity] = {}
+    with (
+        _transfer(prepared, run, run.main.repository, identities) as transfer,
+        _learning(prepared, run, transfer),
+    ):
+        placed, (image, standing) = place_layers(
+            prepared.wanted,
+            transfer,
+            lambda layers: _with_config(layers, prepared.packed(identities, run), run),
+        )
+    return Assembled(
+        prepared=prepared, placed=placed, image=image, standing=standing, identities=identities
+    )
+
+
+def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
+    """The image, where every destination has exactly it.
+
+    Nothing needs asking then: a registry holds the blobs of the manifests it serves.
+    """
+    if run.options.registry.check:
+        return None
+    for before in prepared.origin.images:
+        if before.repository != run.main.name:
+            continue
+        found = [_of_image(before.name, wanted) for wanted in prepared.wanted]
+        placed = [one for one in found if one]
+        if len(placed) < len(found):
+            continue
+        image = build_image([one.layer for one in placed], prepared)
+        standing = frozenset(one.name for one in run.destinations if prepared.holds(image, one))
+        if len(standing) == len(run.destinations):
+            return Assembled(prepared=prepared, placed=placed, image=image, standing=standing)
+    return None
+
+
+def _of_image(name: str, wanted: Wanted) -> Placed | None:
+    for candidate in wanted.candidates:
+        if candidate.source == name:
+            layer = wanted.source.described(candidate.layer)
+            return Placed(layer=layer, action=Action.REUSED, why=f"as in {name}")
+    return None
+
+
+def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
+    """The image of `layers`. Pure."""
+    return build(
+        layers,
+        prepared.origin.image_options,
+        prepared.platform,
+        recipe_version=RECIPE_VERSION,
+        learned=prepared.learned,
+    )
+
+
+def _with_config(
+    layers: Sequence[Layer], prepared: Prepared, run: Run
+) -> tuple[Image, frozenset[str]]:
+    """The image of `layers`, its config sent, and the destinations that hold it already.
+
+    An image that was seen in a repository stands there, config and all, if that is believed.
+    """
+    image = build_image(layers, prepared)
+    standing: set[str] = set()
+    for one in run.destinations:
+        doubted = run.options.registry.check and not one.repository.has_blob(
+            image.config_descriptor
+        )
+        if prepared.holds(image, one) and not doubted:
+            standing.add(one.name)
+        else:
+            push_config(image, one.repository)
+    return image, frozenset(standing)
+
+
+def heal(
+    assembled: Assembled, error: MissingBlobsError, destination: Destination, run: Run
+) -> Assembled:
+    """Send again what `destination` says it lacks, or if it names nothing, what it has not got."""
+    prepared, image, repository = assembled.prepared, assembled.image, destination.repository
+    blobs = [one.layer.descriptor for one in assembled.placed] + [image.config_descriptor]
+    lost = {blob.digest for blob in blobs} & set(error.digests)
+    if not lost:
+        lost = {blob.digest for blob in blobs if not repository.has_blob(blob)}
+    lost = lost or {blob.digest for blob in blobs}
+    run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
+    identities = dict(assembled.identities)
+    with _transfer(prepared, run, repository, identities) as transfer:
+        placed = send_again(prepared.wanted, assembled.placed, lost, transfer)
+    image = build_image([one.layer for one in placed], prepared.packed(identities, run))
+    send_config(image, repository)
+    return replace(
+        assembled, placed=placed, image=image, standing=frozenset(), identities=identities
+    )
+
+
+def foresee(prepared: Prepared, run: Run) -> list[Placed | None]:
+    """What will become of each layer, as far as asking tells; sends nothing."""
+    if found := unchanged(prepared, run):
+        return list(found.placed)
+    return find_layers(prepared.wanted, DryRun(run.main.repository, run.beside), run.cancel)
+
+
+def foresee_exactly(prepared: Prepared, run: Run) -> list[Placed]:
+    """The same for all layers: packs and hashes what would be sent, and throws it away."""
+    store = DryRun(run.main.repository, run.beside)
+    pairs = zip(foresee(prepared, run), prepared.wanted, strict=True)
+    with _transfer(prepared, run, store, {}) as transfer:
+        return [one or _packed(wanted, transfer) for one, wanted in pairs]
+
+
+def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
+    """The layer as a push would make it; and whether the registry has it."""
+    if transfer.content and (placed := by_content(wanted, transfer)):
+        return placed
+    stream = wanted.source.open(transfer.packer, lambda _: transfer.cancel.check())
+    for _ in stream:
+        pass
+    layer = stream.layer()
+    if transfer.store.has_blob(layer.descriptor):
+        return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
+    return Placed(layer=layer, action=Action.UPLOADED, why=wanted.why)
+
+
+@contextmanager
+def _transfer(
+    prepared: Prepared, run: Run, store: BlobStore, identities: dict[str, Identity]
+) -> Iterator[Transfer]:
+    layers, images = run.options.layers, prepared.origin.images
+    derived = layers.reuse is Reuse.CONTENT or (
+        layers.reuse is Reuse.RECIPE and lacks_recipes(images)
+    )
+    with Packer(layers.compression or Compression(), os.cpu_count() or 1) as packer:
+        yield Transfer(
+            repository=run.main.repository,
+            store=store,
+            content=images if derived else (),
+            compression=layers.compression,
+            jobs=run.options.registry.jobs,
+            packer=packer,
+            slots=threading.Semaphore(run.options.registry.jobs),
+            spool=Spool(),
+            identities=identities,
+            notify=run.notify,
+            cancel=run.cancel,
+        )
+
+
+@contextmanager
+def _learning(prepared: Prepared, run: Run, transfer: Transfer) -> Iterator[None]:
+    """What packing shows of a directory's items goes into the stat index, or out of it."""
+    closure = prepared.origin.closure
+    try:
+        yield
+    except SourceError:
+        forget(closure, run.stats)
+        raise
+    packed = closure.identified(transfer.identities)
+    if packed != closure:
+        remember(packed, run.stats, read_ns=run.started_ns)

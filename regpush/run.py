@@ -1,0 +1,134 @@
+"""What stays the same from the beginning of a push to its end, and where it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from regpush.cancel import Cancellation
+from regpush.errors import UsageError
+from regpush.events import Listener
+from regpush.image import check_options
+from regpush.index import Index
+from regpush.options import PushOptions
+from regpush.previous import Seen
+from regpush.reference import Reference
+from regpush.registry.client import Access, Client, Repository
+from regpush.settings import Settings
+from regpush.sources import Stats
+from regpush.tags import TagRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A repository that is pushed to; `tags` are those to move, none for a push by digest.
+
+    `seen`: the same repository, to look back at what it held before.
+    """
+
+    reference: Reference
+    tags: tuple[str, ...]
+    repository: Repository
+    seen: Seen
+
+    @property
+    def name(self) -> str:
+        """`registry/repository`."""
+        return self.reference.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Everything the stations of one push share.
+
+    `destinations`: the main one first. `started` is of `time.monotonic`, `started_ns` of
+    `time.time_ns`.
+    """
+
+    destinations: tuple[Destination, ...]
+    rule: TagRule
+    options: PushOptions
+    settings: Settings
+    client: Client
+    index: Index
+    stats: Stats
+    notify: Listener
+    cancel: Cancellation
+    started: float = field(default_factory=time.monotonic)
+    started_ns: int = field(default_factory=time.time_ns)
+
+    @property
+    def main(self) -> Destination:
+        """The destination that `--to` names."""
+        return self.destinations[0]
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been going on."""
+        return time.monotonic() - self.started
+
+    def beside(self, path: str) -> Repository:
+        """The repository `path` of the main destination's registry, to read from."""
+        reference = Reference(registry=self.main.reference.registry, repository=path)
+        return self.client.repository(reference, Access.PULL)
+
+    def other(self, text: str) -> tuple[Seen, str]:
+        """A repository to look back at, and the tag or digest in it. Raises UsageError."""
+        reference = Reference.parse(text)
+        version = str(reference.digest) if reference.digest else reference.tag or "latest"
+        return Seen(self.client.repository(reference, Access.PULL)), version
+
+
+@contextmanager
+def running(
+    to: str,
+    options: PushOptions,
+    settings: Settings,
+    notify: Listener,
+    cancel: Cancellation | None,
+) -> Iterator[Run]:
+    """A run to the reference `to`. Raises UsageError for what no push can be told."""
+    reference = Reference.parse(to)
+    tags = tags_to_move(reference, options)
+    rule = TagRule.of(options.registry)
+    if options.image.created is None:
+        image = replace(options.image, created=settings.source_date_epoch)
+        options = replace(options, image=image)
+    check_options(options.image)
+    stop = Cancellation(cancel)
+    with (
+        Client(options.registry, settings, notify=notify, cancel=stop) as client,
+        Index(settings.cache_dir if options.cache else None) as index,
+    ):
+        repository = client.repository(reference, Access.PUSH)
+        main = Destination(
+            reference=reference, tags=tags, repository=repository, seen=Seen(repository)
+        )
+        yield Run(
+            destinations=(main,),
+            rule=rule,
+            options=options,
+            settings=settings,
+            client=client,
+            index=index,
+            stats=Stats(settings.cache_dir if options.cache else None),
+            notify=notify,
+            cancel=stop,
+        )
+
+
+def tags_to_move(reference: Reference, options: PushOptions) -> tuple[str, ...]:
+    """The tags asked for, the reference's own first. Raises UsageError."""
+    if reference.digest:
+        raise UsageError(f"cannot push to a digest: {reference}; leave out what follows '@'")
+    if options.registry.by_digest:
+        if options.registry.tags or reference.tag:
+            raise UsageError("--by-digest moves no tag: leave out -t and the reference's tag")
+        return ()
+    named = (reference.tag,) if reference.tag else ()
+    tags = tuple(dict.fromkeys((*named, *options.registry.tags))) or ("latest",)
+    for tag in tags:
+        reference.with_tag(tag)
+    return tags
