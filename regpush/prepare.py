@@ -13,15 +13,22 @@ from regpush.archive import ArchiveOptions
 from regpush.cancel import Cancellation
 from regpush.closure import Closure, Identity
 from regpush.digest import INDEXES
-from regpush.errors import CancelledError, TagConflictError, UsageError, printable
-from regpush.events import LayersPlanned, Note
+from regpush.errors import (
+    CancelledError,
+    TagConflictError,
+    UsageError,
+    VerificationError,
+    printable,
+)
+from regpush.events import LayersPlanned, Note, Warned
 from regpush.generated import customise
-from regpush.image import Image, Learned
+from regpush.image import Image, Learned, children
 from regpush.layers import LayerSource
 from regpush.options import Compression, ImageOptions, Reuse
 from regpush.planning import Planned, layout_places, plan_layers, reasons
 from regpush.platform import Platform, has_placeholders, parse_platforms
 from regpush.previous import Past, Seen, look_at_tags, look_back
+from regpush.registry.client import Manifest
 from regpush.reuse import Candidate, PreviousImage, by_recipe, remembered
 from regpush.run import Destination, Run
 from regpush.sources import resolve
@@ -126,6 +133,8 @@ def prepare(target: str, run: Run, identify: Identify) -> list[Prepared]:
         origin = _read(aim, run, identify, others)
         if len(found) == 1:
             _refuse_indexes(origin.pasts, run)
+        elif not prepared:
+            _tell_what_goes(origin.pasts, [one.platform for one in found], run)
         before = sum(len(one.wanted) for one in prepared)
         prepared.append(_plan(origin, strategy, run, before))
     _tell(prepared, run)
@@ -270,6 +279,33 @@ def _refuse_indexes(pasts: Mapping[str, Past], run: Run) -> None:
                     f"{destination.name}:{tag} is an image for several platforms; "
                     "--replace-index lets this one take its place"
                 )
+
+
+def _tell_what_goes(pasts: Mapping[str, Past], coming: Sequence[Platform | None], run: Run) -> None:
+    """Warn of platforms that tags lose to an index without them."""
+    for destination in run.destinations:
+        for tag in destination.tags:
+            lost = [
+                str(platform)
+                for platform in _platforms_of(pasts[destination.name].manifests.get(tag))
+                if platform not in coming
+            ]
+            if lost:
+                run.notify(
+                    Warned(
+                        message=f"{destination.name}:{tag} is for {', '.join(lost)} as well, "
+                        "and will not be"
+                    )
+                )
+
+
+def _platforms_of(manifest: Manifest | None) -> list[Platform]:
+    if manifest is None or manifest.media_type not in INDEXES:
+        return []
+    try:
+        return [platform for platform, _ in children(manifest.data)]
+    except VerificationError:
+        return []  # a damaged one has nothing to lose
 
 
 def _plan(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared:

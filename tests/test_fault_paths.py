@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from regpush import pipeline
+from regpush import assembly
 from regpush.cancel import Cancellation
 from regpush.digest import OCI_LAYER
 from regpush.errors import (
@@ -57,7 +57,7 @@ def app(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "Spool", small_spool)
+    monkeypatch.setattr(assembly, "Spool", small_spool)
 
     def wait(self: Cancellation, seconds: float) -> None:
         self.check()

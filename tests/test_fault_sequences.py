@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from regpush import pipeline
+from regpush import assembly
 from regpush.cancel import Cancellation
 from regpush.options import IfExists, Reuse
 from tests.registry.faults import (
@@ -40,7 +40,7 @@ KINDS = ("blob", "open", "upload", "manifest", "tag")
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "Spool", small_spool)
+    monkeypatch.setattr(assembly, "Spool", small_spool)
 
     def wait(self: Cancellation, seconds: float) -> None:
         self.check()

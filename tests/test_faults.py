@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from regpush import pipeline
+from regpush import assembly
 from regpush.cancel import Cancellation
 from regpush.errors import (
     AuthError,
@@ -50,7 +50,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers past 100 kB are streamed; nobody waits long between attempts."""
-    monkeypatch.setattr(pipeline, "Spool", small_spool)
+    monkeypatch.setattr(assembly, "Spool", small_spool)
 
     def wait(self: Cancellation, seconds: float) -> None:
         self.check()

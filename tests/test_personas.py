@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regpush import pipeline
+from regpush import assembly
 from regpush.cancel import Cancellation
 from regpush.digest import OCI_LAYER
 from regpush.errors import TransientError
@@ -43,7 +43,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "Spool", small_spool)
+    monkeypatch.setattr(assembly, "Spool", small_spool)
     monkeypatch.setattr(Cancellation, "wait", lambda self, s: time.sleep(min(s, 0.01)))
 
 

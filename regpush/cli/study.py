@@ -196,7 +196,10 @@ def _platform(text: str | None) -> Platform | None:
 
 
 def _is_target(text: str) -> bool:
-    return text.partition(":")[0] in _PREFIXES or os.path.lexists(text)
+    from regpush.platform import has_placeholders
+
+    named = text.partition(":")[0] in _PREFIXES
+    return named or os.path.lexists(text) or has_placeholders(text)
 
 
 def _known_here(paths: Sequence[str]) -> Closure | None:
