@@ -156,8 +156,8 @@ def test_reports_on_disk(docker_registry, repository, app, tmp_path):
     assert report["requests"] > 3
     layer = layers[0]
     assert set(layer) == {
-        "digest", "media_type", "size", "diff_id", "uncompressed_size", "recipe", "items",
-        "action", "why",
+        "label", "digest", "media_type", "size", "diff_id", "uncompressed_size", "recipe",
+        "items", "action", "why",
     }  # fmt: skip
 
 
