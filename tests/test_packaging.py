@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from regpush import __version__
 from tests.program import ROOT, environment
+from tests.registry.parts import real_part
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
@@ -152,3 +154,67 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
 def test_scripts_that_build_say_what_they_use():
     """The release installs the locked tools, and they are what pyproject.toml asks for."""
     assert set(needed(PYPROJECT["build-system"]["requires"])) <= set(pins(BUILD_LOCKED))
+
+
+_STAND_IN = """
+let
+  named = name: { inherit name; };
+  python = builtins.listToAttrs (map (name: { inherit name; value = named name; })
+    (builtins.filter builtins.isString (builtins.split "\\n" (builtins.readFile NAMES)))) // {
+    buildPythonApplication = arguments: arguments;
+    buildPythonPackage = arguments: { name = arguments.pname; inherit arguments; };
+  };
+  nixpkgs = {
+    lib = {
+      genAttrs = names: make:
+        builtins.listToAttrs (map (name: { inherit name; value = make name; }) names);
+      licenses.asl20 = "asl20";
+    };
+    legacyPackages.x86_64-linux = {
+      python3Packages = python;
+      fetchPypi = arguments: arguments;
+      cmake = named "cmake";
+      ninja = named "ninja";
+    };
+  };
+  flake = import FLAKE;
+  built = (flake.outputs { self = "the checkout"; inherit nixpkgs; }).packages.x86_64-linux.default;
+in {
+  inherit (built) pname version meta src;
+  needs = map (one: one.name) built.dependencies;
+  own = map (one: one.arguments.version)
+    (builtins.filter (one: one ? arguments) built.dependencies);
+}
+"""
+
+
+def test_the_flake_evaluates(tmp_path):
+    """With a nixpkgs that is an empty shell: what the flake asks of it is all there is."""
+    wanted = needed([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["registry"]])
+    names = tmp_path / "names"
+    names.write_text("\n".join(["hatchling", "scikit-build-core", *(set(wanted) - {"deflate"})]))
+    expression = _STAND_IN.replace("NAMES", str(names)).replace("FLAKE", str(ROOT / "flake.nix"))
+    done = subprocess.run(
+        [real_part("nix-instantiate"), "--eval", "--strict", "--json", "-E", expression],
+        capture_output=True,
+        text=True,
+        env={**environment(), "NIX_STATE_DIR": str(tmp_path), "NIX_LOG_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["version"] == __version__
+    assert found["meta"]["mainProgram"] in PROJECT["scripts"]
+    assert set(found["needs"]) == set(wanted)
+    assert found["own"] == [pins(LOCKED)["deflate"]]
+
+
+def test_guix_gets_what_the_project_needs():
+    text = (ROOT / "guix.scm").read_text()
+    _, _, package = text.partition('(name "regpush")')
+    (inputs,) = re.findall(r"\(propagated-inputs\s+\(list ([^)]*)\)", package)
+    listed = [name.removeprefix("python-") for name in inputs.split()]
+    wanted = needed([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["registry"]])
+    assert set(listed) == set(wanted)
+    assert listed == sorted(listed)
+    assert f'(version "{__version__}")' in package
+    assert f'(version "{pins(LOCKED)["oras"]}")' in text
