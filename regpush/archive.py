@@ -234,7 +234,7 @@ def _members(
 ) -> Iterator[_Member]:
     """Everything the archive holds, sorted; of equal paths the item's own comes first."""
     parents = _parents(items) if options.parents is Parents.WRITTEN else []
-    trees.extend((item, _hash_of_parents(item)) for item in items if item.scheme is Scheme.TREE)
+    trees.extend((item, _hash_of_parents(item)) for item in items if not item.in_store)
     opened = [_opened(item, tree) for item, tree in trees]
     above: Iterator[_Member] = ((parent, None, None) for parent in parents)
     return _merged([_store_items(items), *opened, above])
@@ -303,7 +303,7 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
 
     Items of a directory may: a Python package lies in several places.
     """
-    stored = (item for item in items if item.scheme is Scheme.NAR)
+    stored = (item for item in items if item.in_store)
     for item in sorted(stored, key=lambda item: _image_path(item.path)):
         yield from _opened(item, None)
 

@@ -149,7 +149,7 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _replaced(item: Item, before: Mapping[str, str]) -> str | None:
-    if item.scheme is Scheme.NAR:
+    if item.in_store:
         return before.get(item.name)
     return before.get(item.path)
 

@@ -19,11 +19,14 @@ from regpush.errors import SourceError, printable
 class Scheme(Enum):
     """How an identity was derived. The value stands in recipes: never change one.
 
-    NAR: the hash of the Nix archive, on the store's word. TREE: `entry.TreeHash` over the
-    item's parents and entries, computed by this program and computed again while packing.
+    NAR: the hash of the Nix archive, on the store's word. NAR_RULED: of one whose owners and
+    modes are not the store's (`ownership`), a digest of its NAR hash and of the rules. TREE:
+    `entry.TreeHash` over the item's parents and entries, computed by this program and
+    computed again while packing.
     """
 
     NAR = "nar"
+    NAR_RULED = "nar-ruled"
     TREE = "tree-blake3"
 
 
@@ -98,6 +101,11 @@ class Item:
     def scheme(self) -> Scheme:
         """How the identity is, or will be, derived: only directories leave it open."""
         return self.identity.scheme if self.identity else Scheme.TREE
+
+    @property
+    def in_store(self) -> bool:
+        """Whether it is a store's: packages by name, and never listed before it is packed."""
+        return self.scheme is not Scheme.TREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ It shares the top layer with the app. Links that the user asked for win over ess
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from regpush import essentials
@@ -15,6 +15,7 @@ from regpush.entry import ContentHash, Entry, Kind, TreeHash
 from regpush.errors import UsageError, printable
 from regpush.essentials import Essentials
 from regpush.options import ImageOptions
+from regpush.ownership import Rule, Rules
 
 PATH = "(links)"
 """In place of a path: the item lies in several places."""
@@ -22,18 +23,20 @@ PATH = "(links)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Customisation:
-    """A closure with what regpush adds to it, and the options of its image likewise.
+    """A closure with what regpush adds to it and changes, and the options of its image likewise.
 
-    `skipped`: paths of essentials for which the user's own links left no room.
+    `rules`: what was changed, and remembers whether it was. `skipped`: paths of essentials
+    for which the user's own links left no room.
     """
 
     closure: Closure
     options: ImageOptions
+    rules: Rules
     skipped: tuple[str, ...] = ()
 
 
-def customise(closure: Closure, options: ImageOptions) -> Customisation:
-    """`closure` with the user's links and with essentials, if there is anything to write.
+def customise(closure: Closure, options: ImageOptions, rules: Sequence[Rule] = ()) -> Customisation:
+    """`closure` with the user's links, with essentials, and with owners and modes by `rules`.
 
     A relative link's target is under the directory or profile that was asked for. `/tmp` is
     written unless the closure is a whole root file system, or lands there; the rest of
@@ -48,16 +51,18 @@ def customise(closure: Closure, options: ImageOptions) -> Customisation:
     skipped = tuple(_shown(entry.path) for entry in fitting if entry.path not in added)
     if b"etc/passwd" in added:
         essentials.check_user(options.user)
-    item = _item((*added.values(), *links.values()))
+    placed = Rules(rules, closure)
+    item = _item((*added.values(), *links.values()), placed)
     return Customisation(
-        closure=closure.with_items((item,)) if item else closure,
+        closure=placed.apply(closure.with_items((item,)) if item else closure),
         options=_with_certificates(options, wanted.bundle, added),
+        rules=placed,
         skipped=skipped,
     )
 
 
 def _essentials(closure: Closure, options: ImageOptions) -> Essentials:
-    from_store = all(closure[path].scheme is Scheme.NAR for path in closure.roots)
+    from_store = all(closure[path].in_store for path in closure.roots)
     if from_store and options.essentials:
         return essentials.of_store(closure)
     return essentials.of_any()
@@ -77,11 +82,11 @@ def _with_certificates(
     return replace(options, env=(*options.env, variable))
 
 
-def _item(entries: Collection[Entry]) -> Item | None:
+def _item(entries: Collection[Entry], rules: Rules) -> Item | None:
     if not entries:
         return None
-    ordered = tuple(sorted(entries, key=lambda entry: entry.path))
-    parents = _parents(ordered)
+    ordered = tuple(map(rules.adjust, sorted(entries, key=lambda entry: entry.path)))
+    parents = tuple(map(rules.adjust, _parents(ordered)))
     tree = TreeHash()
     for entry in (*parents, *ordered):
         content = entry.content if isinstance(entry.content, bytes) else b""

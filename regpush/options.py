@@ -13,6 +13,7 @@ from enum import Enum
 
 from regpush.entry import Profile
 from regpush.errors import UsageError, printable
+from regpush.ownership import Rule
 
 MAX_LAYERS = 127
 """Layers an image may have at most: overlayfs and Docker set it (registry.md, Manifests)."""
@@ -85,13 +86,14 @@ class SourceOptions:
     `root_dir`: where a directory lands in the image. `preserve`: keep modes, owners and hard
     links below `root_dir` too, as always with `/`. `preserve_xattrs`: extended attributes
     as well. `allow_secrets`: gitignore patterns of files that look like secrets and are
-    wanted all the same.
+    wanted all the same. `rules`: owners and modes of what is in the image.
     """
 
     root_dir: str = "/app"
     preserve: bool = False
     preserve_xattrs: bool = False
     allow_secrets: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     @property
     def profile(self) -> Profile:

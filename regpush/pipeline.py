@@ -17,7 +17,7 @@ from regpush.comparison import Comparison, with_target
 from regpush.errors import UsageError
 from regpush.events import Action, Listener, ignore
 from regpush.options import PushOptions
-from regpush.prepare import Identify, prepare
+from regpush.prepare import Identify, prepare, tell_unused
 from regpush.reference import Reference
 from regpush.release import held_by_tags, release
 from regpush.report import PushResult
@@ -68,6 +68,7 @@ def push(
         ]
         for destination in run.destinations:
             run.index.remember(made, destination.name)
+        tell_unused(prepared, run)
         return account.of_push(released, run)
 
 
@@ -91,7 +92,9 @@ def plan(
     with running(to, options, settings, notify, cancel) as run:
         prepared = prepare(target, run, Identify.ALWAYS)
         look = foresee_exactly if exact else foresee
-        return account.of_plan(prepared, [look(one, run) for one in prepared], run)
+        foreseen = [look(one, run) for one in prepared]
+        tell_unused(prepared, run)
+        return account.of_plan(prepared, foreseen, run)
 
 
 def explain(

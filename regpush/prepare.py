@@ -21,10 +21,11 @@ from regpush.errors import (
     printable,
 )
 from regpush.events import LayersPlanned, Note, Warned
-from regpush.generated import customise
+from regpush.generated import Customisation, customise
 from regpush.image import Image, Learned, children
 from regpush.layers import LayerSource
 from regpush.options import Compression, ImageOptions, Reuse
+from regpush.ownership import Rules
 from regpush.planning import Planned, layout_places, plan_layers, reasons
 from regpush.platform import Platform, has_placeholders, parse_platforms
 from regpush.previous import Past, Seen, look_at_tags, look_back
@@ -50,11 +51,15 @@ class Aim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What was read for one platform: the source, and `pasts` by destinations' names."""
+    """What was read for one platform: the source, and `pasts` by destinations' names.
+
+    `rules` are those that made owners and modes in `closure` what they are.
+    """
 
     image_options: ImageOptions
     platform: Platform
     closure: Closure
+    rules: Rules
     pasts: Mapping[str, Past]
 
     @property
@@ -141,6 +146,14 @@ def prepare(target: str, run: Run, identify: Identify) -> list[Prepared]:
     return prepared
 
 
+def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
+    """Warn of rules for owners and modes that are known to have matched nothing, anywhere."""
+    unused = [one.origin.rules.unused() for one in prepared]
+    for rule in unused[0]:
+        if all(rule in others for others in unused):
+            run.notify(Warned(message=f"{printable(rule)} matched nothing in the image"))
+
+
 def aims(target: str, options: ImageOptions) -> list[Aim]:
     """What to push for each platform asked for, in order, placeholders filled in.
 
@@ -163,7 +176,7 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
     known_here = any(run.index.knows(one.reference.registry) for one in run.destinations)
     useless = Cancellation(run.cancel)
 
-    def read() -> tuple[Closure, ImageOptions]:
+    def read() -> Customisation:
         closure = resolve(
             aim.target,
             options.source,
@@ -173,15 +186,16 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             cancel=run.cancel,
         )
         platform.set_result(_platform(aim, closure))
-        try:
-            closure = sources.identify(closure, run.stats, useless, now_ns=run.started_ns)
-        except CancelledError:
-            run.cancel.check()
-        made = customise(closure, _absolute(options.image, closure))
+        made = customise(closure, _absolute(options.image, closure), options.source.rules)
         if made.skipped:
             paths = printable(" ".join(made.skipped))
             run.notify(Note(message=f"links that were asked for take the place of {paths}"))
-        return made.closure, made.options
+        try:
+            closure = sources.identify(made.closure, run.stats, useless, now_ns=run.started_ns)
+        except CancelledError:
+            run.cancel.check()
+            return made
+        return replace(made, closure=closure)
 
     def look() -> dict[str, Past]:
         for destination in run.destinations:
@@ -192,9 +206,13 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             useless.cancel()
         return pasts
 
-    (closure, image_options), pasts = _both(read, look, platform, run.cancel)
+    made, pasts = _both(read, look, platform, run.cancel)
     return Origin(
-        image_options=image_options, platform=platform.result(), closure=closure, pasts=pasts
+        image_options=made.options,
+        platform=platform.result(),
+        closure=made.closure,
+        rules=made.rules,
+        pasts=pasts,
     )
 
 
@@ -215,11 +233,11 @@ def _look_back(
 
 
 def _both(
-    read: Callable[[], tuple[Closure, ImageOptions]],
+    read: Callable[[], Customisation],
     look: Callable[[], dict[str, Past]],
     platform: Future[Platform],
     cancel: Cancellation,
-) -> tuple[tuple[Closure, ImageOptions], dict[str, Past]]:
+) -> tuple[Customisation, dict[str, Past]]:
     """Look back in a thread while the source is read in this one; either's failure ends both."""
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
         looking = pool.submit(look)

@@ -21,6 +21,7 @@ ORDER = [
     "filesystem",
     "listing",
     "closure",
+    "ownership",
     "options",
     "settings",
     "strategies",

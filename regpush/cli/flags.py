@@ -22,6 +22,7 @@ from regpush.options import (
     Reuse,
     SourceOptions,
 )
+from regpush.ownership import Rule
 from regpush.quantities import parse_size
 
 _IMAGE, _LAYERS, _SOURCE = "The image", "Layers and reuse", "The target"
@@ -101,6 +102,16 @@ class Flags(AccessFlags):
         _option(_SOURCE, "Push files of this pattern though they look secret; repeatable.",
                 "--allow-secret", metavar="PATTERN"),
     ] = field(default_factory=list)  # fmt: skip
+    chown: Annotated[
+        list[str],
+        _option(_SOURCE, "Owner, by numbers, of what a pattern of paths in the image matches, or "
+                "without one of everything; repeatable.", "--chown",
+                metavar="[PATTERN=]UID:GID"),
+    ] = field(default_factory=list)  # fmt: skip
+    chmod: Annotated[
+        list[str],
+        _option(_SOURCE, "Mode, likewise; repeatable.", "--chmod", metavar="PATTERN=MODE"),
+    ] = field(default_factory=list)
     layers: Annotated[
         str,
         _option(_LAYERS, "Strategy: stable (default), auto, which learns from the images before, "
@@ -205,6 +216,7 @@ class Flags(AccessFlags):
                 preserve=self.preserve,
                 preserve_xattrs=self.preserve_xattrs,
                 allow_secrets=tuple(self.allow_secret),
+                rules=(*map(Rule.chown, self.chown), *map(Rule.chmod, self.chmod)),
             ),
             layers=LayerOptions(
                 strategy=self.layers,

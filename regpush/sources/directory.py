@@ -84,6 +84,7 @@ def _key(root: bytes, options: SourceOptions) -> bytes:
         options.profile.value,
         options.preserve_xattrs,
         options.allow_secrets,
+        [str(rule) for rule in options.rules],
     ]
     return hashlib.sha256(json.dumps(said).encode()).digest()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regpush.closure import Closure, Item, Scheme
+from regpush.closure import Closure, Item
 
 
 def closures(closure: Closure) -> dict[str, int]:
@@ -26,7 +26,7 @@ def package(item: Item) -> str:
     An item of a directory is by itself: others of its name are copies of other versions, or
     parts of a package that was divided so that they may change apart.
     """
-    return item.origin if item.scheme is Scheme.NAR else item.path
+    return item.origin if item.in_store else item.path
 
 
 def origins(closure: Closure) -> dict[str, int]:

@@ -1,0 +1,232 @@
+"""Owners and modes that the user asks for, by pattern, of whatever is in the image.
+
+They apply after a source has normalised its entries. Whom a rule can concern is known from
+its pattern and the path of an item alone: a store item that none can reach keeps its
+identity, so its layer stays as it is and need not be opened; for one that a rule can reach
+the rule is part of the identity. A directory's items are what their entries are.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import json
+import posixpath
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Self
+
+from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.digest import Digest
+from regpush.entry import Entry, Kind
+from regpush.errors import UsageError, printable
+
+_ANY = "**"
+_OWNER = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?", re.ASCII)
+_MODE = re.compile(r"0?[0-7]{3,4}", re.ASCII)
+_LAST_ID = 2**32 - 2  # the one above means "leave it" to chown(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`owner` (uid and gid) or `mode` for what `pattern` matches; the other is None.
+
+    A pattern is matched against whole paths in the image: `*`, `?` and `[…]` stay within a
+    name, `**` stands for any number of names, also none. A relative one is below the
+    directory or store item that was asked for; an empty one is all that the target holds.
+    """
+
+    pattern: str
+    owner: tuple[int, int] | None = None
+    mode: int | None = None
+
+    @classmethod
+    def chown(cls, text: str) -> Self:
+        """Read `PATTERN=UID:GID`, or `UID:GID` for everything. Raises UsageError."""
+        pattern, equals, said = text.rpartition("=")
+        match = _OWNER.fullmatch(said)
+        owner = (int(match[1]), int(match[2] or match[1])) if match else (_LAST_ID + 1, 0)
+        if max(owner) > _LAST_ID or bool(equals) != bool(pattern):
+            raise _bad("--chown", text, "/app/data/**=1000:1000, or 1000:1000 for everything")
+        return cls(_checked("--chown", text, pattern), owner=owner)
+
+    @classmethod
+    def chmod(cls, text: str) -> Self:
+        """Read `PATTERN=MODE`, an octal number. Raises UsageError."""
+        pattern, _, mode = text.rpartition("=")
+        if not pattern or not _MODE.fullmatch(mode):
+            raise _bad("--chmod", text, "/app/bin/*=0755")
+        return cls(_checked("--chmod", text, pattern), mode=int(mode, 8))
+
+    def __str__(self) -> str:
+        if self.owner:
+            return f"--chown {self.pattern}={self.owner[0]}:{self.owner[1]}"
+        return f"--chmod {self.pattern}={self.mode:04o}"
+
+
+def _bad(flag: str, text: str, such_as: str) -> UsageError:
+    return UsageError(f"bad {flag} '{printable(text)}': such as {such_as}")
+
+
+def _checked(flag: str, text: str, pattern: str) -> str:
+    parts = pattern.removeprefix("/").split("/")
+    if pattern and ({"", ".", ".."} & set(parts) or "\0" in pattern):
+        raise UsageError(
+            f"bad {flag} '{printable(text)}': a pattern is a path without '..', empty names or "
+            "a slash at its end"
+        )
+    return pattern
+
+
+class Rules:
+    """Rules for one closure, later ones winning; they remember what they matched."""
+
+    def __init__(self, rules: Sequence[Rule], closure: Closure) -> None:
+        self._rules = [_Placed(rule, closure) for rule in rules]
+
+    def apply(self, closure: Closure) -> Closure:
+        """`closure` as the rules have it. What regpush generates is made so from the start."""
+        if not self._rules:
+            return closure
+        items = (one if one.role is Role.GENERATED else self._ruled(one) for one in closure.items)
+        return replace(closure, items=tuple(items))
+
+    def adjust(self, entry: Entry) -> Entry:
+        """`entry` with the owner and mode that it should have.
+
+        A further name of a file goes by the first: both are one file.
+        """
+        name = entry.link if entry.kind is Kind.HARDLINK else entry.path
+        for rule in self._rules:
+            if rule.matches(name):
+                rule.seen = True
+                entry = rule.adjust(entry)
+        return entry
+
+    def parents(self, parents: Sequence[Entry], path: bytes) -> tuple[Entry, ...]:
+        """`parents`, the known ones of `path`, adjusted, and those that the rules speak of."""
+        known = {entry.path: entry for entry in parents}
+        while path := path.rpartition(b"/")[0]:
+            plain = Entry(path=path, kind=Kind.DIRECTORY, mode=0o755)
+            if path not in known and self.adjust(plain) != plain:
+                known[path] = plain
+        return tuple(self.adjust(known[path]) for path in sorted(known))
+
+    def unused(self) -> list[str]:
+        """The rules that matched nothing, as far as that is known: see `_Placed.unread`."""
+        return [str(rule.asked) for rule in self._rules if not rule.seen and not rule.unread]
+
+    def _ruled(self, item: Item) -> Item:
+        """`item`, if any rule can reach it, as those have it."""
+        reaching = [rule for rule in self._rules if not item.in_store or rule.reaches(item.path)]
+        if not reaching:
+            return item
+        made = replace(
+            item,
+            parents=self.parents(item.parents, _encoded(item.path)),
+            entries=self._watched(item.path, item.entries, reaching),
+        )
+        if item.identity and item.in_store:
+            return replace(made, identity=_identity(item.identity, reaching))
+        # Of a directory all is listed: that nothing matches need not wait for the packing.
+        deque(made.entries(), maxlen=0)
+        return made
+
+    def _watched(
+        self, path: str, entries: Callable[[], Iterator[Entry]], reaching: Collection[_Placed]
+    ) -> Callable[[], Iterator[Entry]]:
+        for rule in reaching:
+            rule.unread.add(path)
+
+        def opened() -> Iterator[Entry]:
+            yield from map(self.adjust, entries())
+            for rule in reaching:
+                rule.unread.discard(path)
+
+        return opened
+
+
+class _Placed:
+    """A rule, as `asked` for and with an absolute pattern.
+
+    `seen`: it matched something. `unread`: paths of items that it might have matched in.
+    """
+
+    def __init__(self, rule: Rule, closure: Closure) -> None:
+        root = closure.roots[0]
+        top = posixpath.dirname(root) if closure[root].in_store else root
+        whole, pattern = (root, rule.pattern) if rule.pattern else (top, _ANY)
+        self.asked = rule
+        self.rule = replace(rule, pattern=posixpath.join(glob.escape(whole), pattern))
+        self.seen = False
+        self.unread: set[str] = set()
+        names = self.rule.pattern.split("/")[1:]
+        self._names = [
+            None if name == _ANY else re.compile(fnmatch.translate(name)) for name in names
+        ]
+        self._end = len(names)
+        self._after_folder = lru_cache(256)(self._after)
+
+    def adjust(self, entry: Entry) -> Entry:
+        """`entry` as the rule has it; links have no mode that anybody reads."""
+        if self.rule.owner:
+            return entry._replace(uid=self.rule.owner[0], gid=self.rule.owner[1])
+        if self.rule.mode is not None and entry.kind is not Kind.SYMLINK:
+            return entry._replace(mode=self.rule.mode)
+        return entry
+
+    def matches(self, path: bytes) -> bool:
+        """Whether the pattern matches `path`, which has no slashes around it."""
+        folder, _, name = path.rpartition(b"/")
+        return self._end in self._next(self._after_folder(folder), _decoded(name))
+
+    def reaches(self, path: str) -> bool:
+        """Whether it can match an item at `path`: it, something in it, or what it lies in."""
+        states = self._skipped({0})
+        for name in path.strip("/").split("/"):
+            states = self._next(states, name)
+            if self._end in states:
+                return True
+        return bool(states)
+
+    def _after(self, folder: bytes) -> frozenset[int]:
+        """How much of the pattern `folder` uses up: each number of names that it can be."""
+        above, _, name = folder.rpartition(b"/")
+        if not folder:
+            return self._skipped({0})
+        return self._next(self._after_folder(above), _decoded(name))
+
+    def _next(self, states: frozenset[int], name: str) -> frozenset[int]:
+        found = set()
+        for state in states - {self._end}:
+            pattern = self._names[state]
+            if pattern is None:
+                found.add(state)
+            elif pattern.match(name):
+                found.add(state + 1)
+        return self._skipped(found)
+
+    def _skipped(self, states: set[int]) -> frozenset[int]:
+        """`states` and those that are reached by taking `**` for no name at all."""
+        for state in range(self._end):
+            if state in states and self._names[state] is None:
+                states.add(state + 1)
+        return frozenset(states)
+
+
+def _identity(identity: Identity, rules: Sequence[_Placed]) -> Identity:
+    """What a store item is under `rules`: sha256 over canonical JSON, which stands in recipes."""
+    value = [str(identity), *(str(rule.rule) for rule in rules)]
+    text = json.dumps(value, separators=(",", ":"))
+    return Identity(Scheme.NAR_RULED, Digest.of(text.encode()))
+
+
+def _encoded(path: str) -> bytes:
+    return path.strip("/").encode("utf-8", "surrogateescape")
+
+
+def _decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
