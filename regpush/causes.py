@@ -83,7 +83,7 @@ def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -
     those that share the layer.
     """
     there = unchanged(closure, images, archive)
-    before = _names(path for image in images for layer in image.layers for path in layer.items)
+    before = _names(path for image in images for layer in image.own_layers for path in layer.items)
     numbers: dict[str, int] = {}
     roots: list[Item] = []
     for item in closure.items:
@@ -121,7 +121,7 @@ def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions
     for image in images:
         remembered = _remembered(image)
         found.update(path for path, key in keys.items() if key in remembered)
-        for layer in image.layers:
+        for layer in image.own_layers:
             items = [closure[path] for path in layer.items if path in closure]
             found.update(item.path for item in items if item.scheme is Scheme.NAR)
             known = [(item.path, item.identity) for item in items if item.identity]

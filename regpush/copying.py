@@ -61,15 +61,19 @@ def bring(descriptor: Descriptor, passage: Passage) -> Action:
     where the source gives something else than `descriptor` says, and what both repositories
     raise.
     """
-    source, target = passage.source, passage.target
-    if target.has_blob(descriptor):
+    if passage.target.has_blob(descriptor):
         return Action.REUSED
-    if (path := passage.mountable_from) and target.mount_blob(descriptor, path):
+    if (path := passage.mountable_from) and passage.target.mount_blob(descriptor, path):
         return Action.MOUNTED
+    return send(descriptor, passage)
+
+
+def send(descriptor: Descriptor, passage: Passage) -> Action:
+    """Send the blob from the source, whatever the target says it has. Raises as `bring`."""
 
     def opened() -> Iterator[bytes]:
         passed = 0
-        with closing(source.read_blob(descriptor)) as blocks:
+        with closing(passage.source.read_blob(descriptor)) as blocks:
             for block in blocks:
                 passage.cancel.check()
                 yield block
@@ -77,5 +81,5 @@ def bring(descriptor: Descriptor, passage: Passage) -> Action:
                 passage.progress(descriptor, passed)
 
     with passage.slots:
-        target.put_blob(descriptor, opened)
+        passage.target.put_blob(descriptor, opened)
     return Action.UPLOADED

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,11 +18,13 @@ from regpush.digest import (
     MANIFESTS,
     OCI_CONFIG,
     OCI_INDEX,
+    OCI_LAYERS,
     OCI_MANIFEST,
     Descriptor,
     Digest,
 )
 from regpush.errors import UsageError, VerificationError, printable
+from regpush.inheritance import over, own_config, ports
 from regpush.options import ImageOptions
 from regpush.platform import Platform, parse_platforms
 
@@ -34,6 +36,12 @@ RECIPE_VERSION = "dev.regpush.recipe-version"
 """Manifest annotation: the version that all recipes of the image were computed by."""
 LAYOUT = "dev.regpush.layout"
 """Config field: what the image remembers for the plan of the next (`layout`)."""
+BASE_LAYERS = "dev.regpush.base-layers"
+"""Manifest annotation: how many layers, from the bottom, are those of the base."""
+BASE_NAME = "org.opencontainers.image.base.name"
+BASE_DIGEST = "org.opencontainers.image.base.digest"
+OWN = "dev.regpush.own"
+"""Config field of an image with a base: the run configuration without what was inherited."""
 LAYOUT_FROM = "dev.regpush.layout-from"
 """Manifest annotation: digests of the manifests that the plan of the image looked at."""
 
@@ -65,13 +73,22 @@ class Learned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image: its layers, bottom first, and the very bytes of its config and manifest."""
+    """An image: its layers, bottom first, and the very bytes of its config and manifest.
+
+    `base_layers`: how many of the layers are those of a base, as far as the image says.
+    """
 
     layers: tuple[Layer, ...]
     config: bytes
     manifest: bytes
     descriptor: Descriptor
     recipe_version: int | None = None
+    base_layers: int = 0
+
+    @property
+    def own_layers(self) -> tuple[Layer, ...]:
+        """The layers above the base, or all where there is none."""
+        return self.layers[self.base_layers :]
 
     @property
     def config_descriptor(self) -> Descriptor:
@@ -105,19 +122,77 @@ class Image:
         if not isinstance(body.get("config") or {}, Mapping):
             raise VerificationError("the image config has no valid 'config'")
         annotations = head.get("annotations") or {}
-        version = annotations.get(RECIPE_VERSION) if isinstance(annotations, Mapping) else None
+        said = annotations if isinstance(annotations, Mapping) else {}
+        below = _base_layers(said, len(layers))
+        items = _items_of(body.get("history"), len(layers), len(layers) - below)
         return cls(
             layers=tuple(
-                _parse_layer(descriptor, Digest.parse(diff_id), items)
-                for descriptor, diff_id, items in zip(
-                    layers, diff_ids, _items_of(body.get("history"), len(layers)), strict=True
-                )
+                _parse_layer(descriptor, Digest.parse(diff_id), paths)
+                for descriptor, diff_id, paths in zip(layers, diff_ids, items, strict=True)
             ),
             config=config,
             manifest=manifest,
             descriptor=Descriptor.of(manifest, head.get("mediaType") or OCI_MANIFEST),
-            recipe_version=_integer(version),
+            recipe_version=_integer(said.get(RECIPE_VERSION)),
+            base_layers=below,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What goes from a base into the images above it: nothing, where there is none.
+
+    `layers`: as our manifests describe them. `history`: an entry for each of them, and those
+    of steps without one.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Mapping[str, Any], ...] = ()
+    variant: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """An image that another stands on; `name` is a reference to it, for people and tools."""
+
+    name: str
+    image: Image
+
+    def to_inherit(self) -> Inherited:
+        """What it gives to the images above it."""
+        image, config = self.image, json.loads(self.image.config)
+        history = [entry for entry in config.get("history") or [] if isinstance(entry, Mapping)]
+        told = sum(not entry.get("empty_layer") for entry in history)
+        # Tools pair entries and layers: where a base says nothing, something must stand.
+        unsaid = [{"created_by": "unknown"}] * (len(image.layers) - told)
+        return Inherited(
+            layers=tuple(map(_as_base, image.layers)),
+            config=config.get("config") or {},
+            history=(*unsaid, *history),
+            variant=image.platform.variant,
+            annotations={
+                BASE_NAME: self.name,
+                BASE_DIGEST: str(image.descriptor.digest),
+                BASE_LAYERS: str(len(image.layers)),
+            },
+        )
+
+
+def _as_base(layer: Layer) -> Layer:
+    """The layer as manifests of ours describe one that is not ours.
+
+    Recipes are the word of those who may push to a repository, which its base's maker may not.
+    """
+    descriptor = layer.descriptor
+    kept = tuple(pair for pair in descriptor.annotations if pair[0] != RECIPE)
+    media_type = OCI_LAYERS.get(descriptor.media_type, descriptor.media_type)
+    return replace(
+        layer,
+        descriptor=replace(descriptor, media_type=media_type, annotations=kept),
+        recipe=None,
+    )
 
 
 def parse_manifest(manifest: bytes) -> dict[str, Any]:
@@ -195,7 +270,7 @@ def child_for(index: bytes, platform: Platform) -> Descriptor | None:
 def check_options(options: ImageOptions) -> None:
     """Raise UsageError for what no image can say; before anything is read or sent."""
     for port in options.expose:
-        _ports(port)
+        ports(port)
     for volume in options.volumes:
         if not volume.startswith("/"):
             raise UsageError(f"bad volume '{printable(volume)}': it must be an absolute path")
@@ -231,90 +306,63 @@ def build(
     platform: Platform,
     *,
     recipe_version: int,
-    base: Image | None = None,
+    base: Base | None = None,
     learned: Learned | None = None,
 ) -> Image:
     """Put an image together: `layers`, bottom first, on those of `base`.
 
     Configuration is inherited from `base` as `docker build` does, ours winning: variables and
     labels one by one, ports and volumes joined; an entry point of ours drops the base's
-    command. Equal arguments give equal bytes.
+    command, and what it wanted to be done on a build is not. Equal arguments give equal bytes.
     """
-    inherited: dict[str, Any] = json.loads(base.config) if base else {}
+    own = own_config(options)
     created = _timestamp(1 if options.created is None else options.created)
     history = [
         {"created": created, "created_by": "regpush", "comment": json.dumps(list(layer.items))}
         for layer in layers
     ]
-    below = base.layers if base else ()
-    config = _canonical(
-        {
-            "created": created,
-            **_platform(platform),
-            "config": _run_config(options, inherited.get("config") or {}),
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": [str(layer.diff_id) for layer in (*below, *layers)],
-            },
-            "history": [*(inherited.get("history") or []), *history],
-            **({LAYOUT: learned.layout} if learned else {}),
-        }
-    )
+    below = base.to_inherit() if base else Inherited()
+    config = {
+        "created": created,
+        **_platform(replace(platform, variant=platform.variant or below.variant)),
+        "config": over(own, below.config),
+        "history": [*below.history, *history],
+        **({OWN: own} if base else {}),
+        **({LAYOUT: learned.layout} if learned else {}),
+    }
     annotations = {RECIPE_VERSION: str(recipe_version)}
     if learned and learned.read:
         annotations[LAYOUT_FROM] = " ".join(map(str, learned.read))
-    annotations |= _annotations(options)
+    annotations |= {**_annotations(options), **below.annotations}
+    return put_together((*below.layers, *layers), config, annotations)
+
+
+def put_together(
+    layers: Sequence[Layer], config: Mapping[str, Any], annotations: Mapping[str, str]
+) -> Image:
+    """The image of `layers`, bottom first, whose config is that of `config` and their diff IDs.
+
+    Equal arguments give equal bytes.
+    """
+    diff_ids = [str(layer.diff_id) for layer in layers]
+    data = _canonical({**config, "rootfs": {"type": "layers", "diff_ids": diff_ids}})
     manifest = _canonical(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
-            "config": Descriptor.of(config, OCI_CONFIG).to_json(),
-            "layers": [layer.descriptor.to_json() for layer in (*below, *layers)],
-            "annotations": annotations,
+            "config": Descriptor.of(data, OCI_CONFIG).to_json(),
+            "layers": [layer.descriptor.to_json() for layer in layers],
+            "annotations": dict(annotations),
         }
     )
     return Image(
-        layers=(*below, *layers),
-        config=config,
+        layers=tuple(layers),
+        config=data,
         manifest=manifest,
         descriptor=Descriptor.of(manifest, OCI_MANIFEST),
-        recipe_version=recipe_version,
+        recipe_version=_integer(annotations.get(RECIPE_VERSION)),
+        base_layers=_base_layers(annotations, len(layers)),
     )
-
-
-def _run_config(options: ImageOptions, inherited: Mapping[str, Any]) -> dict[str, Any]:
-    config = dict(inherited)
-    env = dict(variable.partition("=")[::2] for variable in inherited.get("Env") or [])
-    env |= dict(options.env)
-    if env:
-        config["Env"] = [f"{name}={value}" for name, value in env.items()]
-    for key, new in (
-        ("Labels", dict(options.labels)),
-        ("ExposedPorts", {port: {} for text in options.expose for port in _ports(text)}),
-        ("Volumes", {volume: {} for volume in options.volumes}),
-    ):
-        if new:
-            config[key] = {**(inherited.get(key) or {}), **new}
-    if options.entrypoint:
-        config["Entrypoint"] = list(options.entrypoint)
-        config.pop("Cmd", None)
-    if options.cmd:
-        config["Cmd"] = list(options.cmd)
-    said = {
-        "User": options.user,
-        "WorkingDir": options.workdir,
-        "StopSignal": options.stop_signal,
-    }
-    return config | {key: value for key, value in said.items() if value}
-
-
-def _ports(text: str) -> list[str]:
-    """`8080`, `53/udp` or `8000-8003` as config.md writes ports. Raises UsageError."""
-    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", text, re.ASCII)
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if match is None or not 0 < first <= last < 65536:
-        raise UsageError(f"bad port '{printable(text)}': such as 8080, 53/udp or 8000-8003")
-    return [f"{port}/{match[3] or 'tcp'}" for port in range(first, last + 1)]
 
 
 def _timestamp(seconds: int) -> str:
@@ -347,6 +395,10 @@ def _integer(text: object) -> int | None:
     return int(str(text)) if matched else None
 
 
+def _base_layers(annotations: Mapping[str, Any], layers: int) -> int:
+    return min(_integer(annotations.get(BASE_LAYERS)) or 0, layers)
+
+
 def _parse_layer(descriptor: Descriptor, diff_id: Digest, items: tuple[str, ...]) -> Layer:
     recipe = descriptor.annotation(RECIPE)
     return Layer(
@@ -358,16 +410,21 @@ def _parse_layer(descriptor: Descriptor, diff_id: Digest, items: tuple[str, ...]
     )
 
 
-def _items_of(history: object, layers: int) -> list[tuple[str, ...]]:
-    """Item paths of each layer by the comments of the history, where these are ours."""
+def _items_of(history: object, layers: int, own: int) -> list[tuple[str, ...]]:
+    """Item paths of each layer by the comments of the history, where these are ours.
+
+    Those of the `own` topmost layers are known even if the base's history is not in order.
+    """
     entries = [
         entry
         for entry in (history if isinstance(history, list) else [])
         if isinstance(entry, Mapping) and not entry.get("empty_layer")
     ]
-    if len(entries) != layers:
+    told = layers if len(entries) == layers else own
+    if told == layers != len(entries) or len(entries) < told:
         return [()] * layers
-    return [_items_in(entry.get("comment")) for entry in entries]
+    comments = [entry.get("comment") for entry in entries[len(entries) - told :]]
+    return [*[()] * (layers - told), *map(_items_in, comments)]
 
 
 def _items_in(comment: object) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from regpush import layout
-from regpush.digest import INDEXES, Descriptor, Digest
+from regpush.choice import choose, find, read_image
+from regpush.digest import Digest
 from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Listener, Note
-from regpush.image import Image, child_for, children, parse_manifest
+from regpush.image import Image
 from regpush.platform import Platform
 from regpush.previous import natural
 from regpush.reference import Reference
@@ -65,26 +66,9 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
     Raises RefusedError where there is none, UsageError where an index needs a platform,
     VerificationError for what is no image.
     """
-    version = str(reference.digest) if reference.digest else reference.tag or "latest"
-    manifest = repository.get_manifest(version)
-    if manifest is None:
-        raise RefusedError(f"no such image: {reference}")
-    if manifest.media_type in INDEXES:
-        child = child_for(manifest.data, platform) if platform else None
-        if child is None:
-            known = [str(one) for one, _ in children(manifest.data)]
-            where = f"{platform} is not one of them; " if platform else ""
-            raise UsageError(
-                f"{reference} is an image for several platforms; {where}say which: "
-                f"--platform {' or '.join(known) or 'os/architecture'}"
-            )
-        manifest = repository.get_manifest(str(child.digest))
-        if manifest is None:
-            raise RefusedError(f"{reference}: the registry lacks {child.digest}")
-    config = Descriptor.from_json(parse_manifest(manifest.data)["config"])
-    return Inspection(
-        reference=reference, image=Image.parse(manifest.data, repository.get_blob(config))
-    )
+    found = find(reference, repository.get_manifest)
+    manifest = choose(found, reference, platform, repository.get_manifest)
+    return Inspection(reference=reference, image=read_image(manifest, repository))
 
 
 def inspect_all(

@@ -120,7 +120,7 @@ def _by_recipes(image: Image, closure: Closure, archive: ArchiveOptions) -> Carr
     keys = keys_of(closure.items) or {}
     laid: list[Laid] = []
     blobs: dict[Digest, Layer] = {}
-    for layer in image.layers:
+    for layer in image.own_layers:
         items = [closure[path] for path in layer.items if path in closure]
         known = [(item.path, item.identity) for item in items if item.identity]
         whole = layer.items and len(known) == len(layer.items)

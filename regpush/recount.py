@@ -31,7 +31,7 @@ class Found:
 
 def recount(name: str, images: Sequence[Found], known: Known) -> History:
     """The history of `images`, in time order. Those that do not say what they hold are left out."""
-    telling = [found for found in images if any(layer.items for layer in found.image.layers)]
+    telling = [found for found in images if any(layer.items for layer in found.image.own_layers)]
     sizes = _alone(telling)
     numbers: dict[Version, int] = {}
     pushes: list[Push] = []
@@ -41,7 +41,7 @@ def recount(name: str, images: Sequence[Found], known: Known) -> History:
         versions, roots = _versions(found.image, sizes, known)
         indexes = {one.name: numbers.setdefault(one, len(numbers)) for one in versions}
         now = frozenset(indexes.values())
-        stores = stores or any(is_path(p) for layer in found.image.layers for p in layer.items)
+        stores = stores or any(is_path(p) for layer in found.image.own_layers for p in layer.items)
         pushes.append(
             Push(
                 app=name,
@@ -61,7 +61,7 @@ def _versions(image: Image, sizes: dict[str, int], known: Known) -> tuple[list[V
 
     `sizes` of store items are added to: what one was taken for once, it is in every image.
     """
-    told = [(layer, _paths(layer)) for layer in image.layers]
+    told = [(layer, _paths(layer)) for layer in image.own_layers]
     told = [(layer, paths) for layer, paths in told if paths]
     names = _names([path for _, paths in told for path in paths])
     top = told[-1][1]
@@ -117,7 +117,7 @@ def _alone(images: Sequence[Found]) -> dict[str, int]:
     return {
         layer.items[0]: layer.uncompressed_size
         for found in images
-        for layer in found.image.layers
+        for layer in found.image.own_layers
         if len(layer.items) == 1 and layer.uncompressed_size is not None
         if is_path(layer.items[0])
     }

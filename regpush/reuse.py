@@ -14,7 +14,7 @@ from typing import Protocol
 from regpush.archive import RECIPE_VERSION, ArchiveOptions
 from regpush.closure import Identity, Item
 from regpush.compression import matches
-from regpush.digest import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, Descriptor, Digest
+from regpush.digest import OCI_LAYERS, Descriptor, Digest
 from regpush.events import Action
 from regpush.image import RECIPE, SIZE, Image, Layer
 from regpush.options import Compression
@@ -127,7 +127,7 @@ def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | No
     return Layer(
         descriptor=replace(
             layer.descriptor,
-            media_type=OCI_LAYER_GZIP if media_type == DOCKER_LAYER_GZIP else media_type,
+            media_type=OCI_LAYERS.get(media_type, media_type),
             annotations=tuple(sorted(annotations.items())),
         ),
         diff_id=layer.diff_id,

@@ -12,7 +12,7 @@ from regpush.errors import UsageError
 from regpush.events import Listener
 from regpush.image import check_options
 from regpush.index import Index
-from regpush.options import PushOptions
+from regpush.options import PushOptions, RegistryOptions
 from regpush.previous import Seen
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
@@ -91,7 +91,7 @@ def running(
 ) -> Iterator[Run]:
     """A run to the reference `to`. Raises UsageError for what no push can be told."""
     reference = Reference.parse(to)
-    tags = tags_to_move(reference, options)
+    tags = tags_to_move(reference, options.registry)
     rule = TagRule.of(options.registry)
     if options.image.created is None:
         image = replace(options.image, created=settings.source_date_epoch)
@@ -119,16 +119,16 @@ def running(
         )
 
 
-def tags_to_move(reference: Reference, options: PushOptions) -> tuple[str, ...]:
+def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, ...]:
     """The tags asked for, the reference's own first. Raises UsageError."""
     if reference.digest:
         raise UsageError(f"cannot push to a digest: {reference}; leave out what follows '@'")
-    if options.registry.by_digest:
-        if options.registry.tags or reference.tag:
+    if options.by_digest:
+        if options.tags or reference.tag:
             raise UsageError("--by-digest moves no tag: leave out -t and the reference's tag")
         return ()
     named = (reference.tag,) if reference.tag else ()
-    tags = tuple(dict.fromkeys((*named, *options.registry.tags))) or ("latest",)
+    tags = tuple(dict.fromkeys((*named, *options.tags))) or ("latest",)
     for tag in tags:
         reference.with_tag(tag)
     return tags

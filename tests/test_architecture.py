@@ -29,6 +29,7 @@ ORDER = [
     "archive",
     "compression",
     "packer",
+    "inheritance",
     "image",
     "essentials",
     "generated",
@@ -43,6 +44,8 @@ ORDER = [
     "tags",
     "registry",
     "copying",
+    "choice",
+    "graph",
     "previous",
     "transfer",
     "publish",
@@ -53,6 +56,7 @@ ORDER = [
     "budget",
     "report",
     "account",
+    "mirror",
     "pipeline",
     "inspect",
     "login",
@@ -85,7 +89,7 @@ ONLY_IN = {
 
 # The clock, the environment and the terminal belong to the command line; `pipeline` and
 # `run` read them for library users, the others measure time-outs.
-CLOCKS = {"cli", "run", "cancel", "registry", "embedded"}
+CLOCKS = {"cli", "mirror", "run", "cancel", "registry", "embedded"}
 
 
 def modules():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from regpush.digest import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import UsageError, VerificationError
-from regpush.image import Image, Layer, build, check_options, child_for
+from regpush.image import Base, Image, Layer, build, check_options, child_for
 from regpush.options import ImageOptions
 from regpush.platform import Platform
 
@@ -92,7 +92,11 @@ def test_a_base_is_inherited_as_docker_build_does():
         )
     )
     top = [layer("top", "/app")]
-    child = made(ImageOptions(env=(("A", "1"),), entrypoint=("/f",)), layers=top, base=base)
+    child = made(
+        ImageOptions(env=(("A", "1"),), entrypoint=("/f",)),
+        layers=top,
+        base=Base(name="registry.test/base:1", image=base),
+    )
     config = config_of(child)
     assert config["Env"] == ["PATH=/bin", "A=1"]
     assert config["Entrypoint"] == ["/f"]
@@ -100,7 +104,9 @@ def test_a_base_is_inherited_as_docker_build_does():
     assert (config["User"], config["ExposedPorts"]) == ("1", {"80/tcp": {}})
     assert [one.descriptor for one in child.layers[:2]] == [one.descriptor for one in base.layers]
     assert len(json.loads(child.config)["history"]) == 3
-    assert config_of(made(ImageOptions(), layers=top, base=base))["Cmd"] == ["c"]
+    assert config_of(
+        made(ImageOptions(), layers=top, base=Base(name="registry.test/base:1", image=base))
+    )["Cmd"] == ["c"]
 
 
 @pytest.mark.parametrize(

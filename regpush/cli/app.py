@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regpush.cli import login, study
+from regpush.cli import copying, login, study
 from regpush.cli.access import AccessFlags, FileFlags, RouteFlags
 from regpush.cli.console import (
     OutputError,
@@ -25,7 +25,7 @@ from regpush.cli.console import (
     width,
     write_file,
 )
-from regpush.cli.flags import Flags, Format, Progress, from_environ, with_flags
+from regpush.cli.flags import Flags, Format, Progress, SendingFlags, from_environ, with_flags
 from regpush.errors import CancelledError, RegpushError, UsageError, printable
 from regpush.quantities import parse_size
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from regpush.report import PushResult
 
 _COMMANDS = (
-    "push", "plan", "why", "inspect", "history", "simulate", "login", "logout", "serve", "demo",
+    "push", "plan", "copy", "why", "inspect", "history", "simulate", "login", "logout", "serve",
+    "demo",
 )  # fmt: skip
 _OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
 
@@ -74,6 +75,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             default_map={
                 "push": defaults,
                 "plan": defaults | own,
+                "copy": from_environ(environ, SendingFlags),
                 **dict.fromkeys(("why", "inspect", "history"), access),
                 "login": from_environ(environ, RouteFlags),
                 "logout": from_environ(environ, FileFlags),
@@ -204,6 +206,7 @@ def inspect(
     print_line("\n".join([*map(printable, head), "", *table.inspection(found, width())]))
 
 
+app.command()(copying.copy)
 app.command()(study.why)
 app.command()(study.history)
 app.command()(study.simulate)

@@ -19,6 +19,7 @@ from regpush.options import (
     ImageOptions,
     LayerOptions,
     PushOptions,
+    RegistryOptions,
     Reuse,
     SourceOptions,
 )
@@ -45,13 +46,9 @@ class Progress(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(AccessFlags):
-    """What was said on the command line, as text. Shared by the commands that plan."""
+class SendingFlags(AccessFlags):
+    """How an image goes into a registry, and what is said of it then."""
 
-    to: Annotated[
-        str,
-        _option(_REGISTRY, "Where to: registry/repository[:tag].", "--to", metavar="REF"),
-    ]
     tag: Annotated[
         list[str],
         _option(_REGISTRY, "A tag to move; repeatable. Default: REF's, or latest.", "-t", "--tag"),
@@ -85,6 +82,43 @@ class Flags(AccessFlags):
     jobs: Annotated[
         int, _option(_REGISTRY, "Layers sent at a time (4).", "-j", "--jobs", min=1, max=64)
     ] = 4
+    format: Annotated[
+        Format, _option(_OUTPUT, "On stdout: text (default) or json.", "--format")
+    ] = Format.TEXT
+    metadata_file: Annotated[
+        str | None, _option(_OUTPUT, "Write the JSON report here as well.", "--metadata-file")
+    ] = None
+    digest_file: Annotated[
+        str | None, _option(_OUTPUT, "Write the digest here as well.", "--digest-file")
+    ] = None
+    progress: Annotated[
+        Progress, _option(_OUTPUT, "auto (default), plain or none.", "--progress")
+    ] = Progress.AUTO
+
+    def sending(self, password: str | None) -> RegistryOptions:
+        """The record these flags spell, with the password that was read."""
+        return replace(
+            self.access(password),
+            tags=tuple(self.tag),
+            by_digest=self.by_digest,
+            replace_index=self.replace_index,
+            if_exists=self.if_exists,
+            if_current=self.if_current,
+            check=self.check,
+            retry_times=self.retry_times,
+            jobs=self.jobs,
+            stall_s=self.stall_timeout,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags(SendingFlags):
+    """What was said on the command line, as text. Shared by the commands that plan."""
+
+    to: Annotated[
+        str,
+        _option(_REGISTRY, "Where to: registry/repository[:tag].", "--to", metavar="REF"),
+    ]
     root_dir: Annotated[
         str,
         _option(_SOURCE, "Where a directory lands in the image (/app).", "--root-dir"),
@@ -195,18 +229,6 @@ class Flags(AccessFlags):
         _option(_IMAGE, "Seconds since 1970; default SOURCE_DATE_EPOCH, else 1.", "--created",
                 min=0, max=253402300799),
     ] = None  # fmt: skip
-    format: Annotated[
-        Format, _option(_OUTPUT, "On stdout: text (default) or json.", "--format")
-    ] = Format.TEXT
-    metadata_file: Annotated[
-        str | None, _option(_OUTPUT, "Write the JSON report here as well.", "--metadata-file")
-    ] = None
-    digest_file: Annotated[
-        str | None, _option(_OUTPUT, "Write the digest here as well.", "--digest-file")
-    ] = None
-    progress: Annotated[
-        Progress, _option(_OUTPUT, "auto (default), plain or none.", "--progress")
-    ] = Progress.AUTO
 
     def options(self, password: str | None) -> PushOptions:
         """The record these flags spell. Raises UsageError naming the flag."""
@@ -243,16 +265,7 @@ class Flags(AccessFlags):
                 essentials=not self.no_essentials,
             ),
             registry=replace(
-                self.access(password),
-                tags=tuple(self.tag),
-                by_digest=self.by_digest,
-                replace_index=self.replace_index,
-                if_exists=self.if_exists,
-                if_current=self.if_current,
-                check=self.check,
-                retry_times=self.retry_times,
-                jobs=self.jobs,
-                stall_s=self.stall_timeout,
+                self.sending(password),
                 max_upload=None if self.max_upload is None else parse_size(self.max_upload),
             ),
             cache=not self.no_cache,

@@ -13,6 +13,7 @@ from regpush.report import PushResult, Tense
 
 if TYPE_CHECKING:
     from regpush.comparison import Comparison
+    from regpush.mirror import CopyResult
     from regpush.quantities import Link
     from regpush.simulate import Score
 
@@ -60,21 +61,33 @@ def layers(result: PushResult, width: int) -> list[str]:
 def summary(result: PushResult) -> str:
     """What crossed the network, in a sentence."""
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
-    actions = [layer.action for layer in result.layers]
-    counts = ", ".join(
-        f"{actions.count(action)} {result.tense.word(action)}"
-        for action in Action
-        if action in actions
-    )
+    counts = _counts([layer.action for layer in result.layers], result.tense)
     if result.tense is Tense.PLANNED:
         about = "about " if result.digest is None else ""
         upload = result.bytes_of(Action.UPLOADED)
         return f"Would send {about}{size(upload)}, saving {size(saved)} ({counts})."
+    return _sent(result, saved, counts)
+
+
+def copied(result: CopyResult) -> str:
+    """The same of a copy; nothing is counted where the destination had it all."""
+    saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
+    actions = [one.action for one in result.blobs]
+    return _sent(result, saved, _counts(actions, Tense.DONE) or "all was there")
+
+
+def _sent(result: PushResult | CopyResult, saved: int, counts: str) -> str:
     unchanged = "" if result.changed else "Unchanged. "
     return (
         f"{unchanged}Sent {size(result.uploaded_bytes)}, saved {size(saved)} ({counts}); "
         f"{result.requests} requests, {result.seconds:.1f} s."
     )
+
+
+def _counts(actions: Sequence[Action], tense: Tense) -> str:
+    """`1 uploaded, 21 reused`."""
+    counted = ((actions.count(action), tense.word(action)) for action in Action)
+    return ", ".join(f"{count} {word}" for count, word in counted if count)
 
 
 def duration(result: PushResult, link: Link) -> str:

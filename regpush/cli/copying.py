@@ -1,0 +1,72 @@
+"""The command that brings images from one repository to another."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from regpush.cli.console import print_line, read_password, stoppable, write_file
+from regpush.cli.flags import Format, Progress, SendingFlags, with_flags
+
+
+@with_flags
+def copy(
+    flags: SendingFlags,
+    source: Annotated[
+        str, typer.Argument(metavar="REF", help="An image or an index.", show_default=False)
+    ],
+    to: Annotated[
+        str,
+        typer.Argument(metavar="REF2", help="Where to. Default tag: REF's.", show_default=False),
+    ],
+    platform: Annotated[
+        str | None, typer.Option("--platform", help="Of an index, this image alone.")
+    ] = None,
+) -> None:
+    """Copy an image, or an index with all its images, to another repository, byte for byte.
+
+    Blobs are mounted within a registry, and passed from one to the other between two: nothing
+    is unpacked or kept here. Flags of access are for REF2; REF is read with stored logins.
+    """
+    from regpush import mirror
+    from regpush.cli import table
+    from regpush.cli.progress import showing
+    from regpush.settings import Settings
+
+    options = flags.sending(read_password(flags.username, flags.password_stdin))
+    settings = Settings.from_environ(os.environ)
+    check_files(flags)
+    with stoppable() as cancel, showing(flags.progress, sys.stderr) as notify:
+        result = mirror.copy(
+            source,
+            to=to,
+            platform=platform,
+            settings=settings,
+            options=options,
+            notify=notify,
+            cancel=cancel,
+        )
+    show(result.to_json(), result.ref, table.copied(result), flags)
+
+
+def check_files(flags: SendingFlags) -> None:
+    """Raise UsageError for files that cannot be written: better before than after."""
+    for path in filter(None, (flags.metadata_file, flags.digest_file)):
+        write_file(path, "a", "")
+
+
+def show(report: Mapping[str, Any], ref: str, summary: str, flags: SendingFlags) -> None:
+    """The outcome, on stdout, on stderr and in the files that were asked for."""
+    if flags.progress is not Progress.NONE:
+        sys.stderr.write(f"{summary}\n")
+        sys.stderr.flush()
+    print_line(json.dumps(report) if flags.format is Format.JSON else ref)
+    if flags.metadata_file:
+        write_file(flags.metadata_file, "w", json.dumps(report, indent=1) + "\n")
+    if flags.digest_file and report["digest"]:
+        write_file(flags.digest_file, "w", f"{report['digest']}\n")

@@ -1,0 +1,94 @@
+"""What a run configuration takes over from the one below it, as `docker build` does. Pure.
+
+Configurations are the `config` object of OCI image-spec, config.md. What somebody else wrote
+may be of any form: what is not of the specified one is passed on and otherwise left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from regpush.errors import UsageError, printable
+from regpush.options import ImageOptions
+
+Config = Mapping[str, Any]
+
+_JOINED = ("Labels", "ExposedPorts", "Volumes")
+_NOT_INHERITED = ("OnBuild", "Image")
+"""What is to be done when an image is built on this one, once and not by us; and its parent."""
+
+
+def own_config(options: ImageOptions) -> dict[str, Any]:
+    """What the user asked for, and nothing else. Raises UsageError for a bad port."""
+    said = {
+        "Env": [f"{name}={value}" for name, value in dict(options.env).items()],
+        "Labels": dict(options.labels),
+        "ExposedPorts": {port: {} for text in options.expose for port in ports(text)},
+        "Volumes": {volume: {} for volume in options.volumes},
+        "Entrypoint": list(options.entrypoint),
+        "Cmd": list(options.cmd),
+        "User": options.user,
+        "WorkingDir": options.workdir,
+        "StopSignal": options.stop_signal,
+    }
+    return {key: value for key, value in said.items() if value}
+
+
+def over(own: Config, inherited: Config) -> dict[str, Any]:
+    """`own` on top of `inherited`, winning.
+
+    Variables and labels are taken one by one, ports and volumes together; an entry point
+    drops the command below it, which was for another.
+    """
+    config = {key: value for key, value in inherited.items() if key not in _NOT_INHERITED}
+    if own.get("Entrypoint"):
+        config.pop("Cmd", None)
+    config |= own
+    if env := _variables(inherited) | _variables(own):
+        config["Env"] = [f"{name}={value}" for name, value in env.items()]
+    for key in _JOINED:
+        if joined := {**_mapping(inherited, key), **_mapping(own, key)}:
+            config[key] = joined
+    return config
+
+
+def apart(whole: Config, inherited: Config) -> dict[str, Any]:
+    """What `whole` has beyond `inherited`: put over that, it gives `whole` again.
+
+    But for what was removed, and for what was said to be just as below, which nobody can see.
+    """
+    own = {key: value for key, value in whole.items() if value != inherited.get(key)}
+    if own.get("Entrypoint") and "Cmd" in whole:
+        own["Cmd"] = whole["Cmd"]
+    below = _variables(inherited)
+    for key in ("Env", *_JOINED):
+        own.pop(key, None)
+    if env := {n: v for n, v in _variables(whole).items() if below.get(n) != v}:
+        own["Env"] = [f"{name}={value}" for name, value in env.items()]
+    for key in _JOINED:
+        under = _mapping(inherited, key).items()
+        if new := dict(pair for pair in _mapping(whole, key).items() if pair not in under):
+            own[key] = new
+    return own
+
+
+def ports(text: str) -> list[str]:
+    """`8080`, `53/udp` or `8000-8003` as config.md writes ports. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", text, re.ASCII)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if match is None or not 0 < first <= last < 65536:
+        raise UsageError(f"bad port '{printable(text)}': such as 8080, 53/udp or 8000-8003")
+    return [f"{port}/{match[3] or 'tcp'}" for port in range(first, last + 1)]
+
+
+def _variables(config: Config) -> dict[str, str]:
+    listed = config.get("Env")
+    texts = listed if isinstance(listed, list) else []
+    return dict(text.partition("=")[::2] for text in texts if isinstance(text, str))
+
+
+def _mapping(config: Config, key: str) -> dict[str, Any]:
+    value = config.get(key)
+    return dict(value) if isinstance(value, Mapping) else {}
