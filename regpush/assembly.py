@@ -178,7 +178,7 @@ def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
     """The layer as a push would make it; and whether the registry has it."""
     if transfer.content and (placed := by_content(wanted, transfer)):
         return placed
-    stream = wanted.source.open(transfer.packer, lambda _: transfer.cancel.check())
+    stream = wanted.source.open(transfer.packer, lambda *_: transfer.cancel.check())
     for _ in stream:
         pass
     layer = stream.layer()

@@ -27,6 +27,13 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What was chosen, and on what grounds: for whoever wants to follow. No secret is in it."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
     """Something the user should look at; the push goes on."""
 
@@ -56,11 +63,27 @@ class LayersPlanned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerProgress:
-    """Layer `index` has read `read` of `total` uncompressed bytes, an estimate, in all."""
+    """Layer `index` has read `read` of `total` uncompressed bytes, an estimate, in all.
+
+    `packed` are the compressed bytes that came of it.
+    """
 
     index: int
     read: int
     total: int
+    packed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSent:
+    """Of the blob of layer `index`, `sent` bytes have gone out; fewer again where it began anew.
+
+    `size` is what the blob has in all, None until its last byte is packed.
+    """
+
+    index: int
+    sent: int
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +106,33 @@ class TagMoved:
     changed: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """One HTTP request and its reply; `status` is None where none came, and `failure` says why.
+
+    `url` has nothing in it that lets anybody in. `sent` and `received` are bytes of the bodies.
+    """
+
+    method: str
+    url: str
+    status: int | None
+    sent: int
+    received: int
+    seconds: float
+    failure: str = ""
+
+
 Event: TypeAlias = (
-    Note | Warned | TargetResolved | LayersPlanned | LayerProgress | LayerDone | TagMoved
+    Note
+    | Decided
+    | Warned
+    | TargetResolved
+    | LayersPlanned
+    | LayerProgress
+    | LayerSent
+    | LayerDone
+    | TagMoved
+    | Exchanged
 )
 Listener: TypeAlias = Callable[[Event], None]
 

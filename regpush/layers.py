@@ -20,8 +20,8 @@ from regpush.packer import Packer
 from regpush.reuse import annotate, recipe
 from regpush.strategies.plan import PlannedLayer
 
-Progress = Callable[[int], None]
-"""Called with uncompressed bytes read so far in this attempt; may raise to stop the work."""
+Progress = Callable[[int, int], None]
+"""Called with bytes read and bytes compressed so far in this attempt; may raise to stop it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class LayerStream:
             for piece in pieces:
                 self._archive.update(piece.block)
                 self.uncompressed_size += len(piece.block)
-                self._progress(self.uncompressed_size)
+                self._progress(self.uncompressed_size, self.size)
                 chunk = piece.chunk()
                 self.size += len(chunk)
                 if self._blob is not self._archive:
@@ -110,7 +110,7 @@ class LayerStream:
         for block in self._packer.blocks(self._items):
             self._archive.update(block)
             self.uncompressed_size += len(block)
-            self._progress(self.uncompressed_size)
+            self._progress(self.uncompressed_size, 0)
 
     @property
     def expected(self) -> int:

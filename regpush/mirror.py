@@ -21,7 +21,7 @@ from regpush.errors import TagConflictError, UsageError
 from regpush.events import (
     Action,
     LayerDone,
-    LayerProgress,
+    LayerSent,
     LayersPlanned,
     Listener,
     Note,
@@ -286,7 +286,7 @@ def _bring_all(
     )
 
     def progress(blob: Descriptor, passed: int) -> None:
-        work.notify(LayerProgress(index=number[blob.digest], read=passed, total=blob.size))
+        work.notify(LayerSent(index=number[blob.digest], sent=passed, size=blob.size))
 
     passage = Passage(
         source=work.source,

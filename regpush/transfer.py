@@ -11,12 +11,12 @@ from typing import Generic, TypeVar
 from regpush.cancel import Cancellation
 from regpush.closure import Identity
 from regpush.digest import Digest
-from regpush.events import Action, LayerDone, LayerProgress, Listener
+from regpush.events import Action, LayerDone, LayerProgress, LayerSent, Listener
 from regpush.image import Layer
 from regpush.layers import LayerSource, LayerStream, Progress, Spool, Spooled
 from regpush.options import Compression
 from regpush.packer import Packer
-from regpush.registry.client import BlobStream, Repository, Upload
+from regpush.registry.client import BlobStream, Repository, Told, Upload
 from regpush.reuse import (
     BlobStore,
     Candidate,
@@ -124,7 +124,7 @@ def send_again(
 
 
 def _afresh(one: Wanted, transfer: Transfer) -> Placed:
-    with transfer.repository.upload() as upload:
+    with transfer.repository.upload(_sent(one.source, transfer)) as upload:
         layer = _stream(one, upload, transfer)
     return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost it")
 
@@ -197,7 +197,10 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
     def again() -> LayerStream:
         return source.open(transfer.packer, progress)
 
-    with repository.upload() as upload, Spooled(again(), transfer.spool) as spooled:
+    with (
+        repository.upload(_sent(source, transfer)) as upload,
+        Spooled(again(), transfer.spool) as spooled,
+    ):
         if not spooled.whole:
             if not transfer.content:
                 with transfer.slots:
@@ -250,8 +253,17 @@ def _tell(one: Wanted, placed: Placed, transfer: Transfer) -> None:
 def _progress(source: LayerSource, transfer: Transfer) -> Progress:
     total = source.size
 
-    def progress(read: int) -> None:
+    def progress(read: int, packed: int) -> None:
         transfer.cancel.check()
-        transfer.notify(LayerProgress(index=source.index, read=read, total=max(total, read)))
+        transfer.notify(
+            LayerProgress(index=source.index, read=read, total=max(total, read), packed=packed)
+        )
 
     return progress
+
+
+def _sent(source: LayerSource, transfer: Transfer) -> Told:
+    def told(sent: int, size: int | None) -> None:
+        transfer.notify(LayerSent(index=source.index, sent=sent, size=size))
+
+    return told

@@ -56,7 +56,7 @@ def source(one, compression):
 
 def streamed(one, compression, cores):
     with Packer(Compression.parse(compression), cores) as packer:
-        stream = source(one, compression).open(packer, lambda read: None)
+        stream = source(one, compression).open(packer, lambda *_: None)
         blob = b"".join(stream)
         return blob, stream.layer()
 
@@ -134,14 +134,14 @@ def test_best_is_smaller_than_fast_and_than_zlib():
 def test_what_fails_in_the_reading_thread_is_raised_to_the_one_who_iterates():
     one = item(*[MIB] * 8, 1, broken_at=8)
     with Packer(Compression(), 2) as packer, pytest.raises(SourceError, match="disk is gone"):
-        list(source(one, "gzip").open(packer, lambda read: None))
+        list(source(one, "gzip").open(packer, lambda *_: None))
     assert not [t for t in threading.enumerate() if t.name.startswith("regpush-")]
 
 
 @pytest.mark.parametrize("how", ["closed", "forgotten"])
 def test_an_unfinished_layer_leaves_no_thread_behind(how):
     with Packer(Compression(), 2) as packer:
-        chunks = iter(source(item(*[MIB] * 40), "gzip").open(packer, lambda read: None))
+        chunks = iter(source(item(*[MIB] * 40), "gzip").open(packer, lambda *_: None))
         for _ in itertools.islice(chunks, 2):
             pass
         if how == "closed":
@@ -163,7 +163,7 @@ def test_memory_is_bounded_however_slowly_layers_are_taken(monkeypatch, compress
     monkeypatch.setattr(Packer, "borrow", lambda self: made.append(block := borrow(self)) or block)
     one = item(*[MIB] * 60)
     with Packer(Compression.parse(compression), 3) as packer:
-        layers = [iter(source(one, compression).open(packer, lambda read: None)) for _ in range(3)]
+        layers = [iter(source(one, compression).open(packer, lambda *_: None)) for _ in range(3)]
         for _ in zip(*layers, strict=True):
             pass
         blocks = {id(block.obj): len(block) for block in made}
@@ -175,9 +175,9 @@ def test_memory_is_bounded_however_slowly_layers_are_taken(monkeypatch, compress
 def test_a_layer_goes_on_while_another_holds_all_spare_memory():
     one = item(*[MIB] * 60)
     with Packer(Compression(), 2) as packer:
-        held = iter(source(one, "gzip").open(packer, lambda read: None))
+        held = iter(source(one, "gzip").open(packer, lambda *_: None))
         next(held)  # and no more: its reader takes all that is spare
         while packer.spare.acquire(blocking=False):
             pass
-        assert len(b"".join(source(one, "gzip").open(packer, lambda read: None))) > 0
+        assert len(b"".join(source(one, "gzip").open(packer, lambda *_: None))) > 0
         held.close()

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Annotated, Any
 
 import typer
 
+from regpush.errors import UsageError
 from regpush.options import RegistryOptions
 
-_ACCESS = "Access to the registry"
+_ACCESS, OUTPUT = "Access to the registry", "Output"
+
+
+class Voice(IntEnum):
+    """How much a command says on stderr; each says what those before it do."""
+
+    QUIET = -1
+    USUAL = 0
+    DECISIONS = 1
+    REQUESTS = 2
 
 
 def option(panel: str, text: str, *names: str, **more: Any) -> Any:
@@ -18,8 +29,30 @@ def option(panel: str, text: str, *names: str, **more: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileFlags:
-    """Which file of logins is meant."""
+class VoiceFlags:
+    """How much is said on stderr."""
+
+    quiet: Annotated[
+        bool, option(OUTPUT, "Say nothing but errors, and the result.", "-q", "--quiet")
+    ] = False
+    verbose: Annotated[
+        int,
+        option(OUTPUT, "Say what is decided and why; -vv: every request, too.", "-v", "--verbose",
+               count=True),
+    ] = 0  # fmt: skip
+
+    @property
+    def voice(self) -> Voice:
+        """The level these flags spell. Raises UsageError."""
+        if self.quiet and self.verbose:
+            raise UsageError("-q and -v contradict each other")
+        loud = {0: Voice.USUAL, 1: Voice.DECISIONS}
+        return Voice.QUIET if self.quiet else loud.get(self.verbose, Voice.REQUESTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFlags(VoiceFlags):
+    """Which file of logins is meant, as well."""
 
     authfile: Annotated[
         str | None, option(_ACCESS, "File of logins, before any other.", "--authfile")

@@ -118,7 +118,7 @@ def push(flags: Flags, target: Target) -> None:
     from regpush.cli import table
 
     result = _flow(pipeline.push, target, flags)
-    if flags.progress is not Progress.NONE:
+    if flags.sums_up:
         lines = [*table.layers(result, width()), table.summary(result), ""]
         sys.stderr.write("\n".join(lines))
         sys.stderr.flush()
@@ -166,7 +166,7 @@ def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushRes
     options = flags.options(read_password(flags.username, flags.password_stdin))
     for path in filter(None, (flags.metadata_file, flags.digest_file)):
         write_file(path, "a", "")  # better refused before the push than after it
-    with stoppable() as cancel, showing(flags.progress, sys.stderr) as notify:
+    with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
         return work(target, to=flags.to, options=options, notify=notify, cancel=cancel)
 
 
@@ -193,7 +193,7 @@ def inspect(
     settings = Settings.from_environ(os.environ)
     with (
         stoppable() as cancel,
-        showing(Progress.NONE, sys.stderr) as notify,
+        showing(Progress.NONE, flags.voice, sys.stderr) as notify,
         Client(options, settings, notify=notify, cancel=cancel) as client,
     ):
         found = inspecting.inspect(parsed, client.repository(parsed, Access.PULL), wanted)

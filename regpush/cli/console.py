@@ -45,6 +45,9 @@ def stoppable() -> Iterator[Cancellation]:
     def listen() -> None:
         while number := os.read(hears, 1):
             if received:
+                # Bars may stand on the screen: the shell's next prompt begins below them.
+                start = "\n" if sys.stderr.isatty() else ""
+                os.write(2, f"{start}regpush: ended without waiting\n".encode())
                 os._exit(128 + number[0])
             received.append(number[0])
             cancel.cancel()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from regpush.cli.console import print_line, read_password, stoppable, write_file
-from regpush.cli.flags import Format, Progress, SendingFlags, with_flags
+from regpush.cli.flags import Format, SendingFlags, with_flags
 
 
 @with_flags
@@ -41,7 +41,7 @@ def copy(
     options = flags.sending(read_password(flags.username, flags.password_stdin))
     settings = Settings.from_environ(os.environ)
     check_files(flags)
-    with stoppable() as cancel, showing(flags.progress, sys.stderr) as notify:
+    with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
         result = mirror.copy(
             source,
             to=to,
@@ -62,7 +62,7 @@ def check_files(flags: SendingFlags) -> None:
 
 def show(report: Mapping[str, Any], ref: str, summary: str, flags: SendingFlags) -> None:
     """The outcome, on stdout, on stderr and in the files that were asked for."""
-    if flags.progress is not Progress.NONE:
+    if flags.sums_up:
         sys.stderr.write(f"{summary}\n")
         sys.stderr.flush()
     print_line(json.dumps(report) if flags.format is Format.JSON else ref)

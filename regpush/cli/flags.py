@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
 
-from regpush.cli.access import AccessFlags
+from regpush.cli.access import OUTPUT, AccessFlags, Voice
 from regpush.cli.access import option as _option
 from regpush.errors import UsageError, printable
 from regpush.options import (
@@ -27,7 +27,7 @@ from regpush.ownership import Rule
 from regpush.quantities import parse_size
 
 _IMAGE, _LAYERS, _SOURCE = "The image", "Layers and reuse", "The target"
-_REGISTRY, _OUTPUT = "The registry", "Output"
+_REGISTRY = "The registry"
 
 
 class Format(StrEnum):
@@ -82,18 +82,23 @@ class SendingFlags(AccessFlags):
     jobs: Annotated[
         int, _option(_REGISTRY, "Layers sent at a time (4).", "-j", "--jobs", min=1, max=64)
     ] = 4
-    format: Annotated[
-        Format, _option(_OUTPUT, "On stdout: text (default) or json.", "--format")
-    ] = Format.TEXT
+    format: Annotated[Format, _option(OUTPUT, "On stdout: text (default) or json.", "--format")] = (
+        Format.TEXT
+    )
     metadata_file: Annotated[
-        str | None, _option(_OUTPUT, "Write the JSON report here as well.", "--metadata-file")
+        str | None, _option(OUTPUT, "Write the JSON report here as well.", "--metadata-file")
     ] = None
     digest_file: Annotated[
-        str | None, _option(_OUTPUT, "Write the digest here as well.", "--digest-file")
+        str | None, _option(OUTPUT, "Write the digest here as well.", "--digest-file")
     ] = None
     progress: Annotated[
-        Progress, _option(_OUTPUT, "auto (default), plain or none.", "--progress")
+        Progress, _option(OUTPUT, "auto (default), plain or none.", "--progress")
     ] = Progress.AUTO
+
+    @property
+    def sums_up(self) -> bool:
+        """Whether the outcome is told on stderr as well."""
+        return self.progress is not Progress.NONE and self.voice is not Voice.QUIET
 
     def sending(self, password: str | None) -> RegistryOptions:
         """The record these flags spell, with the password that was read."""

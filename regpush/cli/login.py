@@ -45,7 +45,7 @@ def log_in(
         user, secret = username, read_password(username, password_stdin)
     else:
         user, secret = password.ask(name, username)
-    with stoppable() as cancel, showing(Progress.NONE, sys.stderr) as notify:
+    with stoppable() as cancel, showing(Progress.NONE, flags.voice, sys.stderr) as notify:
         place = login(
             name,
             username=user or "",
@@ -67,7 +67,7 @@ def log_out(flags: FileFlags, registry: Registry) -> None:
     from regpush.settings import Settings
 
     name = parse(registry).registry
-    with stoppable() as cancel, showing(Progress.NONE, sys.stderr) as notify:
+    with stoppable() as cancel, showing(Progress.NONE, flags.voice, sys.stderr) as notify:
         places = logout(
             name,
             options=RegistryOptions(authfile=flags.authfile),

@@ -1,40 +1,67 @@
-"""Events to lines: live on a terminal, plain elsewhere. stdout is never touched."""
+"""Showing a push while it goes on: live on a terminal, in plain lines elsewhere.
+
+Events only change what is known; a thread of its own draws it, or tells a silent log that
+the push is alive. stdout is never touched.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from regpush.cli import colour, lines
+from regpush.cli.access import Voice
+from regpush.cli.board import Board, Meter
 from regpush.cli.flags import Progress
-from regpush.cli.table import size
-from regpush.errors import printable
-from regpush.events import (
-    Action,
-    Event,
-    LayerDone,
-    LayerProgress,
-    LayersPlanned,
-    Listener,
-    Note,
-    TargetResolved,
-    Warned,
-)
+from regpush.events import Event, Listener, Warned
 
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    from regpush.cli.live import Bars
+
+HEARTBEAT_S = 12.0
+"""CI ends jobs that say nothing for ten minutes, and people lose patience before that."""
+
+_FRAME_S = 0.1
+_BEFORE_BARS_S = 0.4
+"""What is over by then needs no bars, nor rich, whose import takes a tenth of a second."""
 
 
 @contextmanager
-def showing(how: Progress, stream: TextIO) -> Iterator[Listener]:
-    """A listener that writes to `stream`; live bars only where it is a terminal."""
-    if how is Progress.NONE:
-        yield _Warnings(stream)
-    elif how is Progress.AUTO and stream.isatty():
-        with _bars(stream) as listener:
+def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
+    """A listener that writes to `stream` as `how` and `voice` say."""
+    paint = colour.Paint(stream, os.environ)
+    if voice is Voice.QUIET:
+        yield lambda _: None
+    elif how is Progress.NONE:
+        yield _Few(voice, stream, paint)
+    elif how is Progress.AUTO and colour.moves(os.environ, stream):
+        with _ticking(_Live(voice, stream, paint), _FRAME_S) as listener:
             yield listener
     else:
-        yield _Lines(lambda line: _write(stream, line))
+        with _ticking(_Log(voice, stream, paint), 1.0) as listener:
+            yield listener
+
+
+@contextmanager
+def _ticking(shown: _Live | _Log, every_s: float) -> Iterator[Listener]:
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(every_s):
+            shown.tick(time.monotonic())
+
+    ticker = threading.Thread(target=tick, name="regpush-progress", daemon=True)
+    ticker.start()
+    try:
+        yield shown.hear
+    finally:
+        ended.set()
+        ticker.join()
+        shown.end()
 
 
 def _write(stream: TextIO, line: str) -> None:
@@ -42,77 +69,85 @@ def _write(stream: TextIO, line: str) -> None:
     stream.flush()
 
 
-class _Warnings:
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+class _Few:
+    """No progress: warnings, and what was asked for by -v."""
 
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Warned):
-            _write(self._stream, f"regpush: warning: {event.message}")
-
-
-class _Lines:
-    """One line for each thing worth knowing; reused layers stand in the final table."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._labels: tuple[str, ...] = ()
+    def __init__(self, voice: Voice, stream: TextIO, paint: colour.Paint) -> None:
+        self._voice, self._stream, self._paint = voice, stream, paint
+        self._board = Board()
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            if line := self._line(event):
+            self._board.take(event)
+            if isinstance(event, Warned):
+                _write(self._stream, f"regpush: warning: {event.message}")
+            elif self._voice > Voice.USUAL and (
+                line := lines.line(event, self._board, self._voice, self._paint)
+            ):
+                _write(self._stream, line)
+
+
+class _Log:
+    """A line for each thing worth knowing, and one now and then where there is nothing new."""
+
+    def __init__(self, voice: Voice, stream: TextIO, paint: colour.Paint) -> None:
+        self._voice, self._stream, self._paint = voice, stream, paint
+        self._board, self._meter = Board(), Meter()
+        self._lock = threading.Lock()
+        self._began = self._said = time.monotonic()
+
+    def hear(self, event: Event) -> None:
+        with self._lock:
+            self._board.take(event)
+            line = lines.line(event, self._board, self._voice, self._paint)
+            if line or (line := lines.log_line(event, self._board, self._paint)):
                 self._say(line)
 
-    def _line(self, event: Event) -> str | None:
-        match event:
-            case Note(message=message):
-                return f"note: {message}"
-            case Warned(message=message):
-                return f"warning: {message}"
-            case TargetResolved(target=target, kind=kind, items=items, size=count):
-                return f"{printable(target)}: {kind}, {items} items, {size(count)}"
-            case LayersPlanned(labels=labels):
-                self._labels = labels
-            case LayerDone(index=index, action=action, size=count) if action is not Action.REUSED:
-                where = f"layer {index + 1}/{len(self._labels)}"
-                label = printable(self._labels[index])
-                return f"{where} {label}: {action.value} {size(count)}"
-        return None
+    def tick(self, now: float) -> None:
+        with self._lock:
+            self._meter.note(now, self._board.moved)
+            if now - self._said >= HEARTBEAT_S:
+                self._say(lines.heartbeat(self._board, self._meter.rate, now - self._began))
+
+    def _say(self, line: str) -> None:
+        self._said = time.monotonic()
+        _write(self._stream, line)
+
+    def end(self) -> None:
+        """Nothing is left on the screen that should not be."""
 
 
-@contextmanager
-def _bars(stream: TextIO) -> Iterator[Listener]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn
-    from rich.progress import Progress as Bars
+class _Live:
+    """Bars, which are drawn by the ticker alone; lines go above them."""
 
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    bars = Bars(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        console=console,
-        transient=True,
-    )
-    lines = _Lines(lambda line: console.print(line, soft_wrap=True))
-    tasks: dict[int, TaskID] = {}
-    labels: tuple[str, ...] = ()
-    lock = threading.Lock()
+    def __init__(self, voice: Voice, stream: TextIO, paint: colour.Paint) -> None:
+        self._voice, self._stream, self._paint = voice, stream, paint
+        self._board, self._meter = Board(), Meter()
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._bars: Bars | None = None
 
-    def listener(event: Event) -> None:
-        nonlocal labels
-        with lock:
-            match event:
-                case LayersPlanned():
-                    labels = event.labels
-                case LayerProgress(index=index, read=read, total=total):
-                    if index not in tasks:
-                        tasks[index] = bars.add_task(printable(labels[index]), total=total)
-                    bars.update(tasks[index], completed=read, total=total)
-                case LayerDone(index=index) if index in tasks:
-                    bars.remove_task(tasks.pop(index))
-        lines(event)
+    def hear(self, event: Event) -> None:
+        with self._lock:
+            self._board.take(event)
+            if line := lines.line(event, self._board, self._voice, self._paint):
+                if self._bars:
+                    self._bars.say(line)
+                else:
+                    _write(self._stream, line)
 
-    with bars:
-        yield listener
+    def tick(self, now: float) -> None:
+        elapsed_s = now - self._began
+        if elapsed_s < _BEFORE_BARS_S:
+            return
+        from regpush.cli.live import Bars
+
+        with self._lock:
+            self._meter.note(now, self._board.moved)
+            self._bars = self._bars or Bars(self._stream, coloured=self._paint.coloured)
+            self._bars.draw(self._board, self._meter.rate, elapsed_s)
+
+    def end(self) -> None:
+        if self._bars:
+            self._bars.stop()

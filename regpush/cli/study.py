@@ -69,7 +69,7 @@ def why(
     from regpush.options import ImageOptions, LayerOptions, PushOptions, SourceOptions
 
     registry = flags.access(read_password(flags.username, flags.password_stdin))
-    with stoppable() as cancel, showing(Progress.AUTO, sys.stderr) as notify:
+    with stoppable() as cancel, showing(Progress.AUTO, flags.voice, sys.stderr) as notify:
         before = _image(old, registry, platform, notify)
         if _is_target(new):
             learns = LAYOUT in json.loads(before.config)
@@ -101,7 +101,10 @@ def history(
     from regpush.recount import Found, recount
 
     registry = flags.access(read_password(flags.username, flags.password_stdin))
-    with showing(Progress.AUTO, sys.stderr) as notify, _opened(reference, registry, notify) as at:
+    with (
+        showing(Progress.AUTO, flags.voice, sys.stderr) as notify,
+        _opened(reference, registry, notify) as at,
+    ):
         parsed, repository = at
         images = [
             Found(image=one.image, created=one.created)

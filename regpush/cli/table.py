@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -176,18 +177,35 @@ def inspection(found: Inspection, width: int) -> list[str]:
     return _aligned(rows, "rlrrl", width)
 
 
+def columns(text: str) -> int:
+    """Columns of a terminal that `text` takes: East Asian characters have two."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
 def _short(text: str, length: int) -> str:
+    """`text` in at most `length` columns: of a path its end, of all else its beginning."""
     text = printable(text)
-    return text if len(text) <= length else text[: length - 1] + "…"
+    if columns(text) <= length:
+        return text
+    if "/" in text and " " not in text:
+        while columns(text) > length - 1:
+            text = text[1:]
+        return f"…{text}"
+    while columns(text) > length - 1:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[str]:
-    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [
-            cell.rjust(wide) if side == "r" else cell.ljust(wide)
-            for cell, wide, side in zip(row, columns, sides, strict=True)
-        ]
+        cells = []
+        for cell, wide, side in zip(row, widths, sides, strict=True):
+            space = " " * (wide - columns(cell))
+            cells.append(space + cell if side == "r" else cell + space)
         lines.append(_short("  ".join(cells).rstrip(), max(width, 40)))
     return lines

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -18,12 +18,12 @@ from typing import Self
 from regpush.cancel import Cancellation
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import AuthError, RefusedError, TagConflictError, VerificationError
-from regpush.events import Listener, Warned
+from regpush.events import Decided, Exchanged, Listener, Warned
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.api import Api, Call, MissingBlobsError
 from regpush.registry.challenges import Scope
-from regpush.registry.credentials import Credentials, Sources, from_options
+from regpush.registry.credentials import Credentials, Sources, described, from_options
 from regpush.registry.download import blocks
 from regpush.registry.exchange import Exchange, Reply
 from regpush.registry.host import Host
@@ -39,10 +39,10 @@ from regpush.registry.protocol import (
     redirect_location,
 )
 from regpush.registry.proxy import Routes
-from regpush.registry.redaction import Redactor
+from regpush.registry.redaction import Redactor, shown_url
 from regpush.registry.retry import Policy, RetryableError
 from regpush.registry.trust import Contexts
-from regpush.registry.uploads import BlobStream, Upload, Uploads
+from regpush.registry.uploads import BlobStream, Told, Upload, Uploads, untold
 from regpush.settings import Settings
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "Manifest",
     "MissingBlobsError",
     "Repository",
+    "Told",
     "Upload",
 ]
 
@@ -147,6 +148,7 @@ class Client:
             contexts=contexts,
             routes=routes,
             cancel=cancel,
+            seen=self._seen,
             stall_s=options.stall_s,
         )
         if options.insecure_skip_tls_verify:
@@ -157,6 +159,7 @@ class Client:
             contexts=contexts,
             routes=routes,
             cancel=Cancellation(),
+            seen=self._seen,
             connect_s=_FAREWELL_S,
             stall_s=_FAREWELL_S,
         )
@@ -249,6 +252,10 @@ class Client:
             redactor=self._redactor,
         )
 
+    def _seen(self, event: Exchanged) -> None:
+        # Registries choose addresses, and may put into them what they were shown.
+        self._notify(replace(event, url=shown_url(event.url, self._redactor)))
+
     def _count(self, sent: int) -> None:
         # A body of our own making, in flight, learns here that it is not wanted any more.
         self._cancel.check()
@@ -256,8 +263,11 @@ class Client:
 
     def _credentials(self, reference: Reference) -> Credentials | None:
         if self._given and reference.registry == self._given_for:
-            return self._given
-        return self._sources.find(reference.registry, reference.repository)
+            found: Credentials | None = self._given
+        else:
+            found = self._sources.find(reference.registry, reference.repository)
+        self._notify(Decided(message=f"credentials for {reference.registry}: {described(found)}"))
+        return found
 
 
 class Repository:
@@ -374,9 +384,9 @@ class Repository:
             pass  # mounting is only ever a saving
         return False
 
-    def upload(self) -> Upload:
-        """The upload of a blob, begun before its bytes are there."""
-        return Upload(self._uploads, self._ahead)
+    def upload(self, told: Told = untold) -> Upload:
+        """The upload of a blob, begun before its bytes are there. `told` hears how it goes."""
+        return Upload(self._uploads, self._ahead, told)
 
     def put_blob(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
         """Send a blob. `open_body` is called for each attempt and gives the same bytes each time.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
@@ -14,10 +15,11 @@ import httpx
 from regpush import __version__
 from regpush.cancel import Cancellation
 from regpush.errors import RefusedError
+from regpush.events import Exchanged
 from regpush.registry.protocol import ERROR_LIMIT, Origin, authority, request_target
 from regpush.registry.proxy import WANTS_CREDENTIALS, Routes
 from regpush.registry.trust import Contexts, Trust
-from regpush.registry.wire import Transport
+from regpush.registry.wire import Transport, UnansweredError
 
 CONNECT_S = 10.0
 STALL_S = 60.0
@@ -93,6 +95,7 @@ class Reply:
 class Exchange:
     """Sends requests over shared connections and counts them. Thread-safe; a context manager.
 
+    `seen` is told of each request when it has ended, its URL as it was sent.
     Cookies are neither kept nor sent, redirects not followed, the environment not read.
     """
 
@@ -103,10 +106,12 @@ class Exchange:
         contexts: Contexts,
         routes: Routes,
         cancel: Cancellation,
+        seen: Callable[[Exchanged], None],
         connect_s: float = CONNECT_S,
         stall_s: float = STALL_S,
     ) -> None:
         self._cancel = cancel
+        self._seen = seen
         self._connect_s = connect_s
         self._stall_s = stall_s
         self._lock = threading.Lock()
@@ -150,6 +155,31 @@ class Exchange:
         self._cancel.check()
         with self._lock:
             self.requests += 1
+        outgoing = _Body(request.body)
+        begun = time.monotonic()
+
+        def seen(status: int | None, received: int, failure: str = "") -> None:
+            self._seen(
+                Exchanged(
+                    method=request.method,
+                    url=request.url,
+                    status=status,
+                    sent=outgoing.sent,
+                    received=received,
+                    seconds=time.monotonic() - begun,
+                    failure=failure,
+                )
+            )
+
+        try:
+            reply = self._answer(request, outgoing)
+        except Exception as error:
+            seen(None, 0, str(error) if isinstance(error, UnansweredError) else "given up")
+            raise
+        seen(reply.status, len(reply.body))
+        return reply
+
+    def _answer(self, request: Request, outgoing: _Body) -> Reply:
         headers = {**request.headers, "Host": authority(request.url)}
         if request.body_size is not None:
             headers["Content-Length"] = str(request.body_size)
@@ -166,7 +196,7 @@ class Exchange:
                 # it would not send them byte for byte.
                 request.url.partition("?")[0],
                 headers=headers,
-                content=request.body or None,
+                content=outgoing if request.body else None,
                 timeout=timeout,
                 extensions={
                     "target": request_target(request.url).encode("ascii"),
@@ -196,6 +226,19 @@ class Exchange:
             whole=whole,
             rest=rest if limit is None else None,
         )
+
+
+class _Body:
+    """The body of a request, and how much of it was taken so far."""
+
+    def __init__(self, content: bytes | Iterator[bytes]) -> None:
+        self._content = content
+        self.sent = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in (self._content,) if isinstance(self._content, bytes) else self._content:
+            yield part
+            self.sent += len(part)
 
 
 def _read(rest: Rest, limit: int) -> tuple[bytes, bool]:

@@ -11,6 +11,11 @@ _MASK = "***"
 _TELLING = 4
 """Characters of a secret's beginning that are too many to be shown."""
 
+_PLAIN = frozenset({"digest", "mount", "from", "n", "last", "scope", "service", "artifactType"})
+"""What queries hold that opens nothing: the distribution specification's, and a token's terms."""
+
+_URL_LIMIT = 300
+
 
 class Redactor:
     """The secrets that a run has sent so far. Thread-safe."""
@@ -41,3 +46,18 @@ class Redactor:
                 if end.endswith(secret[:length]):
                     return end[:-length] + _MASK
         return text
+
+
+def shown_url(url: str, redactor: Redactor) -> str:
+    """`url` for people: of its query only what is known to let nobody in, and not too long.
+
+    The state of an upload session lets anybody go on with it.
+    """
+    path, mark, query = url.partition("?")
+    fields = []
+    for field in query.split("&"):
+        name, equals, _ = field.partition("=")
+        fields.append(field if name in _PLAIN else f"{name if equals else ''}{equals}{_MASK}")
+    text = f"{path}{mark}{'&'.join(fields)}" if query else path
+    text = text if len(text) <= _URL_LIMIT else f"{text[: _URL_LIMIT - 1]}…"
+    return redactor.text(printable(text))

@@ -30,13 +30,15 @@ _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 class Part:
     """Bytes of a blob from position `at`: `size` of them, None where only their end will tell.
 
-    With `ranged`, the registry is told where they belong.
+    With `ranged`, the registry is told where they belong. `told` hears after each piece how
+    far the blob has gone out.
     """
 
     form: Form
     at: int
     pieces: Iterable[Piece]
     size: int | None
+    told: Callable[[int], None]
     ranged: bool = False
 
     @property
@@ -223,6 +225,7 @@ class Session:
             self.sent += len(piece)
             yield bytes(piece)
             self._count(len(piece))
+            part.told(self.sent)
 
     def _send(self, call: Call) -> Reply:
         try:

@@ -47,6 +47,14 @@ _CREATE = "if the repository does not exist, this registry wants it created firs
 Opened: TypeAlias = Callable[[], Session | None]
 """Gives a session that was opened ahead, once; for further attempts nothing."""
 
+Told: TypeAlias = Callable[[int, int | None], None]
+"""Hears, about once a megabyte, how many bytes of a blob have gone out, and how many it has
+in all if that is known yet. Where it begins anew, the first are fewer again."""
+
+
+def untold(sent: int, size: int | None) -> None:
+    """The `Told` of a blob that nobody watches."""
+
 
 def _not_opened() -> None:
     return None
@@ -58,9 +66,10 @@ class Upload:
     A context manager that gives the session up if it was not used.
     """
 
-    def __init__(self, uploads: Uploads, ahead: Executor) -> None:
+    def __init__(self, uploads: Uploads, ahead: Executor, told: Told) -> None:
         self._uploads = uploads
         self._ahead = ahead
+        self._told = told
         self._opening: Future[Session] | None = ahead.submit(uploads.open)
 
     def __enter__(self) -> Self:
@@ -78,11 +87,11 @@ class Upload:
 
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
         """As `Repository.put_blob`."""
-        self._uploads.put(descriptor, open_body, self._opened)
+        self._uploads.put(descriptor, open_body, self._opened, self._told)
 
     def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
         """As `Repository.stream_blob`."""
-        return self._uploads.stream(media_type, open_stream, self._opened)
+        return self._uploads.stream(media_type, open_stream, self._opened, self._told)
 
     def _opened(self) -> Session | None:
         opening, self._opening = self._opening, None
@@ -125,6 +134,7 @@ class Uploads:
         descriptor: Descriptor,
         open_body: Callable[[], Iterator[bytes]],
         opened: Opened = _not_opened,
+        told: Told = untold,
     ) -> None:
         """Send a blob whose digest is known."""
         passes = 0
@@ -136,13 +146,14 @@ class Uploads:
             return _checked(open_body(), descriptor, rehash=passes > 1)
 
         doing = f"uploading blob {descriptor.digest.short} ({descriptor.size} bytes)"
-        self._carry(_Passage(self, opened, Body(checked), lambda: descriptor, doing))
+        self._carry(_Passage(self, opened, Body(checked), lambda: descriptor, doing, told))
 
     def stream(
         self,
         media_type: str,
         open_stream: Callable[[], BlobStream],
         opened: Opened = _not_opened,
+        told: Told = untold,
     ) -> Descriptor:
         """Send a blob whose digest is not known yet; once it was read, it must not change."""
         described: Descriptor | None = None
@@ -157,7 +168,7 @@ class Uploads:
             described = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
 
         return self._carry(
-            _Passage(self, opened, Body(reading), lambda: described, "uploading a layer")
+            _Passage(self, opened, Body(reading), lambda: described, "uploading a layer", told)
         )
 
     def _carry(self, passage: _Passage) -> Descriptor:
@@ -228,9 +239,11 @@ class _Passage:
         body: Body,
         describe: Callable[[], Descriptor | None],
         doing: str,
+        told: Told,
     ) -> None:
         self._uploads = uploads
         self._opened = opened
+        self._told = told
         self._body = body
         self._describe = describe
         self._doing = doing
@@ -288,17 +301,23 @@ class _Passage:
     def _note(self, safe: int) -> None:
         self.safe = max(self.safe, safe)
 
+    def _going(self, sent: int) -> None:
+        known = self._describe()
+        self._told(sent, known.size if known else None)
+
     def _send(self, session: Session) -> Descriptor:
         known, at = self._describe(), self._body.position
         form = self._uploads.memory.lessons.form(known.size if known else None, session.limits)
         if form is Form.WHOLE and known:
             rest = self._body.rest()
             size = known.size - at
-            session.commit(known, Part(form=form, at=at, pieces=rest, size=size, ranged=at > 0))
+            part = Part(form=form, at=at, pieces=rest, size=size, told=self._going, ranged=at > 0)
+            session.commit(known, part)
             return known
         # A position is only checked where it is stated, and a stream has no end to state.
         if form is Form.STREAMED and at == 0:
-            session.append(Part(form=form, at=0, pieces=self._body.rest(), size=None))
+            pieces = self._body.rest()
+            session.append(Part(form=form, at=0, pieces=pieces, size=None, told=self._going))
             self._body.seek(session.acked)
             self._note(session.acked)
         return self._send_chunks(session)
@@ -313,6 +332,7 @@ class _Passage:
                 at=chunk.start,
                 pieces=chunk.pieces,
                 size=chunk.size,
+                told=self._going,
                 ranged=True,
             )
             known = self._describe()

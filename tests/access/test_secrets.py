@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -199,7 +200,7 @@ def echo(asked: Asked) -> Answer:
 def push(app: Path, made: Machine, there: World, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", VERBOSE, str(app), "--to", "ghcr.io/team/app", "--progress", "plain",
-         "--retry-times", "0", "--ca-file", str(there.ca_file), *made.flags, *flags],
+         "-vv", "--retry-times", "0", "--ca-file", str(there.ca_file), *made.flags, *flags],
         env=environment(
             REGPUSH_DEBUG="1",
             HTTPS_PROXY=f"http://me:{quote(PROXY_PASSWORD)}@{there.proxying.host}",
@@ -216,6 +217,10 @@ def check(done: subprocess.CompletedProcess[str], made: Machine, there: World, d
     """Whoever should not see a secret has seen none, and the one that was due was sent."""
     # The logs are there to be looked through.
     assert 'HTTP Request: GET https://ghcr.io/v2/team/app/manifests/latest "' in done.stderr
+    assert re.search(
+        r"^GET https://ghcr\.io/v2/team/app/manifests/latest: \d+", done.stderr, re.MULTILINE
+    )
+    assert "credentials for ghcr.io: " in done.stderr
     assert leaks(done.stdout + done.stderr) == []
     for asked in there.foreign.asked:
         assert "authorization" not in asked.headers

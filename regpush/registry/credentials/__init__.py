@@ -9,7 +9,7 @@ sources.py      the order: flags, files, GitHub's token, netrc
 store.py        login and logout: where the answer goes
 """
 
-from regpush.registry.credentials.record import Credentials
+from regpush.registry.credentials.record import Credentials, described
 from regpush.registry.credentials.sources import Sources, from_options
 
-__all__ = ["Credentials", "Sources", "from_options"]
+__all__ = ["Credentials", "Sources", "described", "from_options"]

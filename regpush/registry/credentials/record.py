@@ -6,6 +6,8 @@ import base64
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
 
+from regpush.errors import printable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -35,3 +37,16 @@ class Credentials:
         told += [encode(secret) for secret in told for encode in (quote, quote_plus)]
         told.append(self.basic.removeprefix("Basic "))
         return tuple(dict.fromkeys(filter(None, told)))
+
+
+def described(credentials: Credentials | None) -> str:
+    """Who that is, for people: where it stood and the user, never what lets in."""
+    if credentials is None:
+        return "none, anonymous"
+    if credentials.registry_token:
+        who = "a bearer token"
+    elif credentials.identity_token:
+        who = "an identity token"
+    else:
+        who = f"user '{printable(credentials.username)}'"
+    return f"{who} from {credentials.source}"

@@ -1,0 +1,145 @@
+"""Where a push stands, by its events: what is reused, on its way, sent, and left. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from regpush.events import (
+    Action,
+    Event,
+    LayerDone,
+    LayerProgress,
+    LayerSent,
+    LayersPlanned,
+    TargetResolved,
+)
+
+_USUAL = 0.4
+"""What layers shrink to, until some of these have shown it: gzip's ratio for most images."""
+
+_BASIS = 1_000_000
+
+_WINDOW_S = 10.0
+
+
+@dataclass(slots=True)
+class Flight:
+    """A layer on its way. Bytes: `read` of `total`, which became `packed`, of which `sent` went.
+
+    `size` is that of the whole blob, None until its last byte is packed.
+    """
+
+    index: int
+    label: str
+    total: int
+    read: int = 0
+    packed: int = 0
+    sent: int = 0
+    size: int | None = None
+
+    @property
+    def about(self) -> int | None:
+        """Bytes of the blob in all, an estimate until `size` is known; None without any basis."""
+        if self.size is not None or not (self.packed and self.read):
+            return self.size
+        return max(self.packed * self.total // self.read, self.sent)
+
+    @property
+    def packing(self) -> bool:
+        """Whether nothing has gone out yet: the blob is read and compressed."""
+        return self.sent == 0
+
+    @property
+    def done(self) -> float:
+        """How much of the way lies behind it, from 0 to 1: of the bytes to send, if any went."""
+        of, part = (self.total, self.read) if self.packing else (self.about or 0, self.sent)
+        return min(part / of, 1.0) if of else 0.0
+
+
+class Meter:
+    """Bytes a second, over the last ten seconds. Times are of one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, total: int) -> None:
+        """By `now`, `total` bytes have gone out."""
+        self._seen.append((now, total))
+        while self._seen[0][0] < now - _WINDOW_S and len(self._seen) > 2:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """None where there is nothing to tell from yet."""
+        if len(self._seen) < 2:
+            return None
+        (began, before), (now, total) = self._seen[0], self._seen[-1]
+        return (total - before) / (now - began) if now > began else None
+
+
+@dataclass(slots=True)
+class Board:
+    """Everything that the events so far tell. Not thread-safe.
+
+    `moved` are bytes of layers that went out, those in vain included; so it only grows.
+    """
+
+    target: str = ""
+    labels: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    flights: dict[int, Flight] = field(default_factory=dict)
+    finished: dict[int, LayerDone] = field(default_factory=dict)
+    moved: int = 0
+
+    def take(self, event: Event) -> None:
+        """What `event` changes."""
+        match event:
+            case TargetResolved(target=target):
+                self.target = target
+            case LayersPlanned(labels=labels, sizes=sizes):
+                self.labels, self.sizes = labels, sizes
+                self.flights, self.finished = {}, {}
+            case LayerProgress(index=index, read=read, total=total, packed=packed):
+                flight = self._flight(index)
+                flight.read, flight.total, flight.packed = read, total, packed
+            case LayerSent(index=index, sent=sent, size=size):
+                flight = self._flight(index)
+                self.moved += max(sent - flight.sent, 0)
+                flight.sent, flight.size = sent, size
+            case LayerDone(index=index):
+                self.flights.pop(index, None)
+                self.finished[index] = event
+
+    def _flight(self, index: int) -> Flight:
+        if index not in self.flights:
+            # One that was lost is on its way again.
+            self.finished.pop(index, None)
+            self.flights[index] = Flight(index, self.labels[index], self.sizes[index])
+        return self.flights[index]
+
+    def name(self, index: int) -> str:
+        """`layer 3/12 python3`."""
+        return f"layer {index + 1}/{len(self.labels)} {self.labels[index]}"
+
+    def finished_by(self, action: Action) -> list[LayerDone]:
+        """The layers that are there, and how they came."""
+        return [done for done in self.finished.values() if done.action is action]
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to go, an estimate: not every layer is packed yet."""
+        there, going = self.finished_by(Action.UPLOADED), self.flights.values()
+        packed = sum(one.size for one in there) + sum(one.packed for one in going)
+        unpacked = sum(self.sizes[one.index] for one in there) + sum(one.read for one in going)
+        # Small layers alone say little: as if a megabyte had shrunk as is usual.
+        ratio = (packed + _USUAL * _BASIS) / (unpacked + _BASIS)
+        left = 0
+        for index, size in enumerate(self.sizes):
+            if index in self.finished:
+                continue
+            flight = self.flights.get(index)
+            about = flight.about if flight else None
+            gone = flight.sent if flight else 0
+            left += max((int(size * ratio) if about is None else about) - gone, 0)
+        return left

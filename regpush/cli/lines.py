@@ -1,0 +1,109 @@
+"""Events to lines: what a log shows of a push, and a terminal above its bars."""
+
+from __future__ import annotations
+
+from regpush.cli.access import Voice
+from regpush.cli.board import Board, Flight
+from regpush.cli.colour import Paint, Style
+from regpush.cli.table import size
+from regpush.errors import printable
+from regpush.events import (
+    Action,
+    Decided,
+    Event,
+    Exchanged,
+    LayerDone,
+    LayersPlanned,
+    Note,
+    TagMoved,
+    TargetResolved,
+    Warned,
+)
+
+
+def line(event: Event, board: Board, voice: Voice, paint: Paint) -> str | None:
+    """What is said of `event` at the level of `voice`, if anything. `board` has taken it."""
+    if voice is Voice.QUIET:
+        return None
+    match event:
+        case Warned(message=message):
+            return f"{paint('warning:', Style.WARNING)} {message}"
+        case Note(message=message):
+            return f"note: {message}"
+    if voice >= Voice.DECISIONS and (decision := _decision(event, board)):
+        return decision
+    if voice >= Voice.REQUESTS and isinstance(event, Exchanged):
+        return paint(request(event), Style.FAINT)
+    return None
+
+
+def log_line(event: Event, board: Board, paint: Paint) -> str | None:
+    """What a log says besides `line`: the target, and layers as they arrive.
+
+    Layers that are reused stand in the table at the end.
+    """
+    match event:
+        case TargetResolved(target=target, kind=kind, items=items, size=count):
+            return f"{printable(target)}: {kind}, {items} items, {size(count)}"
+        case LayerDone(index=index, action=action, size=count) if action is not Action.REUSED:
+            word = paint(action.value, Style.GOOD)
+            return f"{printable(board.name(index))}: {word} {size(count)}"
+    return None
+
+
+def _decision(event: Event, board: Board) -> str | None:
+    match event:
+        case Decided(message=message):
+            return message
+        case TargetResolved(target=target, kind=kind, items=items, size=count):
+            return f"{printable(target)} is a {kind}: {items} items, {size(count)}"
+        case LayersPlanned(labels=labels, sizes=sizes):
+            return f"plan: {len(labels)} layers, {size(sum(sizes))} before compression"
+        case LayerDone(index=index, action=action, size=count, why=why):
+            name = printable(board.name(index))
+            return f"{name}: {action.value} {size(count)}, because: {printable(why)}"
+        case TagMoved(image=image, tag=tag, digest=digest, changed=changed):
+            word = "now names" if changed else "already named"
+            return f"{image}:{tag} {word} {digest}"
+    return None
+
+
+def request(event: Exchanged) -> str:
+    """One line for one request: method, address, status, bytes, milliseconds."""
+    came = event.failure if event.status is None else str(event.status)
+    counts = [f"{size(event.sent)} sent"] if event.sent else []
+    counts += [f"{size(event.received)} received"] if event.received else []
+    parts = ", ".join([printable(came), *counts, f"{event.seconds * 1000:.0f} ms"])
+    return f"{event.method} {event.url}: {parts}"
+
+
+def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
+    """That the push is alive, for a log that nobody else writes to: where it stands now."""
+    if not board.flights:
+        doing = "looking at the registry and the target"
+        if board.labels:
+            doing = f"{len(board.finished)} of {len(board.labels)} layers are there"
+        return f"still working: {doing} ({span(elapsed_s)})"
+    flights = sorted(board.flights.values(), key=lambda one: one.packing)
+    first = flights[0]
+    more = f", and {len(flights) - 1} more" if len(flights) > 1 else ""
+    speed = f"; {size(int(rate))}/s" if rate else ""
+    left = f", about {size(board.left)} left in all" if board.left else ""
+    return f"{printable(board.name(first.index))}: {state(first)}{more}{speed}{left}"
+
+
+def state(flight: Flight) -> str:
+    """How far a layer is, in words."""
+    if flight.packing:
+        return f"packed {size(flight.read)} of {size(flight.total)}"
+    about = flight.about
+    if about is None:
+        return f"sent {size(flight.sent)}"
+    return f"sent {size(flight.sent)} of {'' if flight.size else 'about '}{size(about)}"
+
+
+def span(seconds: float) -> str:
+    """A duration as clocks show it: 0:07, 12:34, 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
