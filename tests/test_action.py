@@ -14,6 +14,7 @@ import pytest
 
 from tests.images import unpack
 from tests.program import regpush
+from tests.programs import builds
 from tests.registry.faults import FOREVER, Rule, fault_server
 from tests.registry.parts import real_part
 from tests.runner import ACTION, STEPS, Runner
@@ -100,6 +101,24 @@ def test_the_summary_has_a_row_for_each_layer(runner, docker_registry, repositor
     assert "<img" not in step.summary
     assert "&lt;img src=x&gt;" in step.summary
     assert "\n\n" not in step.summary.rstrip("\n")  # a blank line would end the HTML
+
+
+def test_several_platforms_and_a_tag_that_stays(runner, docker_registry, repository, tmp_path):
+    target, to = builds(tmp_path / "dist", "amd64", "arm64"), to_of(docker_registry, repository)
+    given = {"target": target, "to": to, "platforms": "linux/amd64, linux/arm64"}
+    step = runner.push(**given).ok()
+    report = json.loads(step.outputs["metadata"])
+    assert [image["platform"] for image in report["images"]] == ["linux/amd64", "linux/arm64"]
+    assert step.summary.count("<table>") == 2
+    assert "<caption>linux/arm64</caption>" in step.summary
+    layers = [layer for image in report["images"] for layer in image["layers"]]
+    assert step.summary.count("<tr><td>") == len(layers)
+    again = runner.push(**given).ok()
+    assert again.outputs["reused-layers"] == str(len(layers))
+    stays = runner.push(**given, extra_args="--if-exists skip").ok()
+    assert stays.outputs["digest"] == step.outputs["digest"]
+    assert stays.outputs["changed"] == "false"
+    assert "Unchanged. Sent 0 B, saved 0 B." in stays.summary
 
 
 def test_a_plan_sends_nothing(runner, docker_registry, repository):
@@ -194,9 +213,10 @@ def test_names_of_files_give_the_runner_no_orders(runner, docker_registry, repos
 
 
 def test_the_log_is_folded(runner, docker_registry, repository):
-    step = runner.push(target="myapp", to=to_of(docker_registry, repository)).ok()
+    to = to_of(docker_registry, repository)
+    step = runner.push(target="myapp", to=to).ok()
     (group,), (_,) = step.commands("group"), step.commands("endgroup")
-    assert group.message == "regpush push"
+    assert group.message == f"regpush push myapp --to {to}"
     lines = step.log.splitlines()
     assert lines[-3] == "::endgroup::"
     assert lines[-2].startswith("Sent ")

@@ -32,7 +32,8 @@ def main(environ: Mapping[str, str]) -> int:
 
     # Names of files and answers of servers are shown here: what looks like a command is none.
     quoted = secrets.token_hex(16)
-    _say(workflow.group(f"regpush {words[0]}"), workflow.stop_commands(quoted))
+    title = f"regpush {words[0]} {inputs.get('target', '')} --to {inputs.get('to', '')}"
+    _say(workflow.group(title), workflow.stop_commands(quoted))
     try:
         ended = child.run(words, beneath, password, _say)
     finally:

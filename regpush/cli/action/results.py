@@ -36,11 +36,12 @@ def sentence(report: Report, tense: Tense) -> str:
     sent, kept = count["uploaded"], count["reused"] + count["mounted"]
     actions = _actions(report)
     words = [tense.word(action) for action in Action]
-    layers = ", ".join(f"{actions.count(word)} {word}" for word in words if word in actions)
+    counts = ", ".join(f"{actions.count(word)} {word}" for word in words if word in actions)
+    layers = f" ({counts})" if counts else ""
     if tense is Tense.PLANNED:
-        return f"Would send {_about(_layers(report))}{size(sent)}, saving {size(kept)} ({layers})."
+        return f"Would send {_about(_layers(report))}{size(sent)}, saving {size(kept)}{layers}."
     unchanged = "" if report["changed"] else "Unchanged. "
-    return f"{unchanged}Sent {size(sent)}, saved {size(kept)} ({layers})."
+    return f"{unchanged}Sent {size(sent)}, saved {size(kept)}{layers}."
 
 
 def summary(report: Report, tense: Tense) -> str:
@@ -60,9 +61,11 @@ def _page(report: Report, tense: Tense) -> Iterator[str]:
     if report["ref"]:
         yield f"<p>{_code(report['ref'])}</p>"
     yield f"<p>{escape(sentence(report, tense))}</p>"
+    here = f"{report['destinations'][0]['image']}:"
     for image in report["images"]:
-        yield f"<p>{escape(image['platform'])}</p>"
         yield "<table>"
+        if len(report["images"]) > 1:
+            yield f"<caption>{escape(image['platform'])}</caption>"
         yield "<tr><th>layer</th><th>contents</th><th>size</th><th>action</th><th>why</th></tr>"
         for number, layer in enumerate(image["layers"], 1):
             cells = [
@@ -70,7 +73,7 @@ def _page(report: Report, tense: Tense) -> Iterator[str]:
                 _code(layer["label"]),
                 f"{_about([layer])}{size(layer['size'])}",
                 layer["action"],
-                escape(layer["why"]),
+                escape(layer["why"].replace(here, "")),
             ]
             yield f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         yield "</table>"
