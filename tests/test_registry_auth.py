@@ -76,7 +76,7 @@ def test_wrong_credentials(
     host = docker_registry_htpasswd.host
     file = write_config(tmp_path / "config.json", host, basic("alice", "wrong-password"))
     with opened(host, repository, auth_files=[file]) as at:
-        with pytest.raises(AuthError, match=r"credentials from .*config.json") as caught:
+        with pytest.raises(AuthError, match=r"credentials of .* from .*config.json") as caught:
             put(at.repository, b"content")
         assert "wrong-password" not in str(caught.value)
         assert at.client.requests == 2

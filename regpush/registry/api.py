@@ -21,6 +21,7 @@ from regpush.registry.auth import Authorizer
 from regpush.registry.challenges import Scope
 from regpush.registry.credentials import Credentials
 from regpush.registry.exchange import Exchange, Reply, Request
+from regpush.registry.hints import Trouble, hint, unreachable
 from regpush.registry.host import Host
 from regpush.registry.pace import Pace
 from regpush.registry.protocol import (
@@ -166,8 +167,16 @@ class Api:
         """The error for a reply that is no success."""
         problem = parse_problem(reply.body)
         words = self._authorizer.words(reply.body)
+        trouble = Trouble(
+            name=self.name,
+            method=reply.method,
+            status=reply.status,
+            code=problem.code,
+            words=words,
+        )
+        next_step = hint(trouble)
         says = f"{Origin.of(reply.url).host} answered {reply.status}{': ' if words else ''}{words}"
-        what = f"{self.name}: {doing} failed: {says}"
+        what = f"{self.name}: {doing} failed: {says}{'; ' if next_step else ''}{next_step}"
         match classify(reply.status, problem.code):
             case Outcome.BUSY:
                 after = retry_after_s(reply.header("retry-after"), reply.header("date"))
@@ -182,8 +191,6 @@ class Api:
                 return MissingBlobsError(what, digests_in(reply.body))
             case Outcome.UNAUTHORIZED:
                 return self._denied(reply)
-            case Outcome.TOO_LARGE:
-                return RefusedError(f"{what}; the registry, or a proxy before it, limits sizes")
             case Outcome.MOVED:
                 return RefusedError(f"{what}, a redirect that only reading may follow")
             case _:
@@ -247,7 +254,7 @@ class Api:
     def _unreachable(self, error: UnansweredError, url: str, doing: str) -> TransientError:
         host = str(Origin.of(url)).partition("://")[2]
         if isinstance(error, NoConnectionError):
-            return TransientError(f"cannot reach {host}: {error}; is the registry running?")
+            return TransientError(f"cannot reach {host}: {error}; {unreachable(str(error))}")
         return TransientError(f"{self.name}: {doing} failed at {host}: {error}")
 
 

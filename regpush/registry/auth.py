@@ -23,8 +23,9 @@ from regpush.registry.challenges import (
     parse_challenges,
     parse_token,
 )
-from regpush.registry.credentials import Credentials
+from regpush.registry.credentials import Credentials, described
 from regpush.registry.exchange import Reply, Request
+from regpush.registry.hints import with_credentials, without_credentials
 from regpush.registry.protocol import (
     Origin,
     Outcome,
@@ -161,15 +162,16 @@ class Authorizer:
         wants = ""
         if scope:
             wants = f" for '{','.join(scope.actions)}' on repository '{scope.repository}'"
+        host = self._name.partition("/")[0]
         if self._credentials is None:
-            host = self._name.partition("/")[0]
             return AuthError(
-                f"{self._name}: the registry wants credentials{wants}{said}; log in with "
-                f"'regpush login {host}', or give --username and --password-stdin"
+                f"{self._name}: the registry wants credentials{wants}{said}; "
+                f"{without_credentials(host)}"
             )
         return AuthError(
-            f"{self._name}: the registry does not take the credentials from "
-            f"{self._credentials.source}{wants}{said}; check them and what they allow"
+            f"{self._name}: the registry does not take the credentials of "
+            f"{described(self._credentials)}{wants}{said}; "
+            f"{with_credentials(host, self._credentials.source)}"
         )
 
     def words(self, body: bytes) -> str:

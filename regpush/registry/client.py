@@ -26,6 +26,7 @@ from regpush.registry.challenges import Scope
 from regpush.registry.credentials import Credentials, Sources, described, from_options
 from regpush.registry.download import blocks
 from regpush.registry.exchange import Exchange, Reply
+from regpush.registry.hints import MAY_NOT_MOVE
 from regpush.registry.host import Host
 from regpush.registry.lessons import Memory
 from regpush.registry.pace import Pace
@@ -475,9 +476,7 @@ class Repository:
         if there.status == 200 and there.body == data:
             return there
         if there.status == 200 and is_tag_conflict(refusal.status, parse_problem(refusal.body)):
-            raise TagConflictError(
-                f"{failure}; the tag holds another image and may not be moved"
-            ) from failure
+            raise TagConflictError(f"{failure}; {MAY_NOT_MOVE}") from failure
         raise failure
 
     def list_tags(self) -> tuple[str, ...]:

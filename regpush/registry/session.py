@@ -16,6 +16,7 @@ from regpush.events import Listener, Warned
 from regpush.registry.api import Api, Call
 from regpush.registry.body import Piece
 from regpush.registry.exchange import COMMIT_PATIENCE, Reply
+from regpush.registry.hints import too_large
 from regpush.registry.lessons import Form, Limits, Memory, Refusal
 from regpush.registry.protocol import Outcome, parse_problem, upload_location, with_digest
 from regpush.registry.resume import acknowledged, resume_at
@@ -248,6 +249,8 @@ class Session:
         if self._memory.take(refusal):
             error = failure.error if isinstance(failure, RetryableError) else failure
             return RetryableError(error, learned=True)
+        if self._api.outcome(reply) is Outcome.TOO_LARGE and part.size:
+            return RefusedError(f"{failure}; {too_large(part.size)}")
         if self._api.outcome(reply) is Outcome.ABSENT:
             # Inside a session, that means that the session is gone.
             return RetryableError(TransientError(str(failure)))

@@ -21,6 +21,7 @@ from regpush.events import Listener
 from regpush.registry.api import Api, Call
 from regpush.registry.body import Body
 from regpush.registry.exchange import Reply
+from regpush.registry.hints import missing_repository
 from regpush.registry.lessons import Form, Memory
 from regpush.registry.retry import Policy, RetryableError
 from regpush.registry.session import Part, Session
@@ -41,8 +42,6 @@ class BlobStream(Protocol):
     def size(self) -> int:
         """How many they were; after the last."""
 
-
-_CREATE = "if the repository does not exist, this registry wants it created first"
 
 Opened: TypeAlias = Callable[[], Session | None]
 """Gives a session that was opened ahead, once; for further attempts nothing."""
@@ -191,9 +190,9 @@ class Uploads:
         try:
             reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
         except RetryableError as error:
-            raise _hung_up(error) from error.__cause__
+            raise _hung_up(error, self._api.name) from error.__cause__
         if reply.status == 404:
-            raise RefusedError(f"{self._api.failure(reply, doing)}; {_CREATE}")
+            raise RefusedError(str(self._api.failure(reply, doing)))
         if not 200 <= reply.status < 300:
             raise self._api.failure(reply, doing)
         return self._session(reply, doing)
@@ -217,12 +216,14 @@ class Uploads:
             return False
 
 
-def _hung_up(error: RetryableError) -> RetryableError:
+def _hung_up(error: RetryableError, name: str) -> RetryableError:
     """ECR ends the connection where others would say that there is no such repository."""
     cause = error.__cause__
     if not isinstance(cause, UnansweredError) or isinstance(cause, NoConnectionError):
         return error
-    return RetryableError(TransientError(f"{error}; {_CREATE}"), after_s=error.after_s)
+    return RetryableError(
+        TransientError(f"{error}; {missing_repository(name)}"), after_s=error.after_s
+    )
 
 
 class _Passage:

@@ -24,6 +24,7 @@ import httpx
 
 from regpush.cancel import Cancellation
 from regpush.errors import RefusedError
+from regpush.registry.hints import untrusted
 from regpush.registry.proxy import Proxy
 from regpush.registry.trust import Trust, check_alert
 
@@ -485,7 +486,7 @@ def shake_hands(
         secure.close()
         raise RefusedError(
             f"the certificate of {hostname} is not trusted: {error.verify_message}; "
-            "--ca-file names the authority to trust as well"
+            f"{untrusted(error.verify_code)}"
         ) from error
     except ssl.SSLError as error:
         secure.close()

@@ -1,0 +1,219 @@
+"""What to do next, by what a registry said: one line, pure. The facts are registry.md's.
+
+Hosts are told apart by their names: vendors whose refusals have a known remedy get that one,
+all others the general one. No hint is better than one that may be wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from regpush.registry.protocol import Outcome, Problem, classify, is_tag_conflict
+
+_ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?", re.ASCII)
+_GAR = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev|(?:[a-z]+\.)?gcr\.io", re.ASCII)
+_ACR = re.compile(r"([a-z0-9]+)\.azurecr\.(?:io|cn|us)", re.ASCII)
+_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+_GHCR = "ghcr.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """A request that failed: to `name` (`registry/repository`), and what came back.
+
+    `code` and `words` are those of the error body.
+    """
+
+    name: str
+    method: str
+    status: int
+    code: str = ""
+    words: str = ""
+
+    @property
+    def host(self) -> str:
+        """The registry, as references write it."""
+        return self.name.partition("/")[0].lower()
+
+    @property
+    def repository(self) -> str:
+        """Its path there, empty for the registry as a whole."""
+        return self.name.partition("/")[2]
+
+    @property
+    def writes(self) -> bool:
+        """Whether it would have changed something."""
+        return self.method not in ("GET", "HEAD")
+
+
+def hint(trouble: Trouble) -> str:
+    """The next step after `trouble`; empty where there is none to name."""
+    for applies, say in _TABLE:
+        if applies(trouble):
+            return say if isinstance(say, str) else say(trouble)
+    return ""
+
+
+def log_in(host: str) -> str:
+    """The command that gives regpush credentials for `host`."""
+    host = host.lower()
+    if ecr := _ECR.fullmatch(host):
+        region = ecr[1]
+        return _piped(f"aws ecr get-login-password --region {region}", host, "AWS")
+    if _GAR.fullmatch(host):
+        return _piped("gcloud auth print-access-token", host, "oauth2accesstoken")
+    if acr := _ACR.fullmatch(host):
+        return f"az acr login --name {acr[1]}"
+    return f"regpush login {host}"
+
+
+def _piped(command: str, host: str, user: str) -> str:
+    return f"{command} | regpush login {host} -u {user} --password-stdin"
+
+
+def without_credentials(host: str) -> str:
+    """What to do where a registry wants credentials and there are none for it."""
+    return f"log in with '{log_in(host)}', or give --username and --password-stdin"
+
+
+def with_credentials(host: str, source: str) -> str:
+    """What to do where a registry does not take the credentials from `source`."""
+    host = host.lower()
+    if host == _GHCR:
+        return _GHCR_RIGHTS
+    if source == "the command line":
+        return "check them and what they allow"
+    lasting = " (such a login lasts 12 hours)" if _ECR.fullmatch(host) else ""
+    token = "; with two-factor login the password is an access token" if host in _HUB else ""
+    return f"check what they allow, or log in anew with '{log_in(host)}'{lasting}{token}"
+
+
+_GHCR_RIGHTS = (
+    "a workflow needs 'permissions: packages: write' and a package that is linked to its "
+    "repository, a user a token with write:packages"
+)
+
+
+def missing_repository(name: str) -> str:
+    """What to do where there may be no such repository."""
+    host, _, repository = name.partition("/")
+    general = "if the repository does not exist, this registry wants it created first"
+    if ecr := _ECR.fullmatch(host.lower()):
+        create = f"aws ecr create-repository --region {ecr[1]} --repository-name {repository}"
+        return f"{general}: {create}"
+    gar = _GAR.fullmatch(host.lower())
+    if gar and gar[1]:
+        project, _, rest = repository.partition("/")
+        made = rest.partition("/")[0]
+        return (
+            f"{general}: gcloud artifacts repositories create {made} --project={project} "
+            f"--location={gar[1]} --repository-format=docker"
+        )
+    return general
+
+
+def unreachable(failure: str) -> str:
+    """What to look at where no connection came about, by what was said of it."""
+    if "does not resolve" in failure:
+        return "is the name written rightly, and is this machine on the network?"
+    if "proxy" in failure:
+        return "HTTPS_PROXY, HTTP_PROXY and NO_PROXY say which requests go through it"
+    return "is the registry running?"
+
+
+def untrusted(code: int) -> str:
+    """What to do about a certificate, by OpenSSL's verification code (`x509_vfy.h`)."""
+    match code:
+        case 9:
+            return "it is not valid yet: is the clock of this machine right?"
+        case 10:
+            return "whoever runs the registry must renew it, unless this machine's clock is wrong"
+        case 62 | 64:
+            return "it is for another name: is the registry meant by another?"
+        case _:
+            return "--ca-file names the authority to trust as well"
+
+
+def too_large(smallest: int) -> str:
+    """What was tried where bodies are refused for their size, and what is left to do."""
+    return (
+        f"blobs were tried whole and in chunks down to {smallest} bytes: the limit must be "
+        "raised where it is (nginx: client_max_body_size)"
+    )
+
+
+MAY_NOT_MOVE = (
+    "the tag holds another image and may not be moved: push under a new tag, or with "
+    "--if-exists same to be told before anything is sent"
+)
+
+
+def _is(outcome: Outcome) -> Callable[[Trouble], bool]:
+    return lambda it: classify(it.status, it.code) is outcome
+
+
+def _no_repository(it: Trouble) -> bool:
+    return it.status == 404 and (it.method == "POST" or (it.writes and it.code == "NAME_UNKNOWN"))
+
+
+def _over_quota(it: Trouble) -> bool:
+    words = it.words.lower()
+    told = any(word in words for word in ("quota", "storage limit", "insufficient storage"))
+    return it.writes and (it.status == 507 or (it.status in (400, 403, 412, 413) and told))
+
+
+def _forbidden(it: Trouble) -> bool:
+    return it.status == 403
+
+
+def _limited_by_hub(it: Trouble) -> bool:
+    return it.status == 429 and it.host in _HUB
+
+
+def _unknown_format(it: Trouble) -> bool:
+    unsupported = it.code in ("MANIFEST_INVALID", "UNSUPPORTED")
+    return it.writes and (it.status == 415 or (unsupported and it.status == 400))
+
+
+def _rights(it: Trouble) -> str:
+    what = "write" if it.writes else "read"
+    if it.host == _GHCR and it.writes:
+        return _GHCR_RIGHTS
+    if _ECR.fullmatch(it.host):
+        return (
+            f"the role must be allowed to {what} {it.repository}: "
+            + ("ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload, ecr:PutImage"
+               if it.writes else "ecr:BatchGetImage, ecr:GetDownloadUrlForLayer")
+        )  # fmt: skip
+    if _GAR.fullmatch(it.host):
+        role = "writer" if it.writes else "reader"
+        return f"the account needs roles/artifactregistry.{role} on the repository"
+    if it.host in _HUB and it.writes:
+        return (
+            f"{it.repository.partition('/')[0]} must be your name or organisation, and an access "
+            "token one for reading and writing"
+        )
+    if it.host == "registry.gitlab.com" and it.writes:
+        return "the token needs the scope write_registry, CI_JOB_TOKEN a project that allows it"
+    if it.host == "quay.io" and it.writes:
+        return "the user, or the robot account, needs the permission Write on the repository"
+    return f"whether you may {what} there, 'regpush doctor {it.name}' tells step by step"
+
+
+def _held_tag(it: Trouble) -> bool:
+    return it.method == "PUT" and is_tag_conflict(it.status, Problem(it.code, it.words))
+
+
+_TABLE: Sequence[tuple[Callable[[Trouble], bool], str | Callable[[Trouble], str]]] = (
+    # Whoever asks whether the tag names the image already says what to do.
+    (_held_tag, ""),
+    (_no_repository, lambda it: missing_repository(it.name)),
+    (_over_quota, "delete images there, or have the quota raised"),
+    (_forbidden, _rights),
+    (_limited_by_hub, "wait, or have a higher limit with 'regpush login docker.io'"),
+    (_is(Outcome.TOO_LARGE), "the registry, or a proxy before it, limits sizes"),
+    (_unknown_format, "if it does not know these media types, try --compression gzip"),
+    (_is(Outcome.FAILED), "its logs tell why; running again is safe"),
+)
