@@ -96,6 +96,7 @@ class Item:
     role: Role = Role.ORDINARY
     look: Callable[[Entry, bytes], None] | None = field(default=None, compare=False, repr=False)
     stamp: Stamp | None = field(default=None, compare=False, repr=False)
+    ahead: Callable[[], object] | None = field(default=None, compare=False, repr=False)
 
     @property
     def scheme(self) -> Scheme:
@@ -108,19 +109,60 @@ class Item:
         return self.scheme is not Scheme.TREE
 
 
+class Side(Enum):
+    """What becomes of a value that a variable has already.
+
+    PREFIX and SUFFIX: it stays behind the new one, or before it. EXACT: it goes.
+    """
+
+    PREFIX = "prefix"
+    SUFFIX = "suffix"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPath:
+    """An environment variable that programs of a closure are found, or find things, by."""
+
+    name: str
+    value: str
+    side: Side = Side.PREFIX
+    separator: str = ":"
+
+    def beside(self, current: str) -> str:
+        """The value where `current` is what the variable has already."""
+        parts = {
+            Side.PREFIX: (self.value, current),
+            Side.SUFFIX: (current, self.value),
+            Side.EXACT: (self.value,),
+        }
+        return self.separator.join(filter(None, parts[self.side]))
+
+
+def no_search_paths() -> tuple[SearchPath, ...]:
+    """Those of a source that says nothing of any."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closure:
     """Items, dependencies first, and the paths of those that were asked for.
 
     `profile` is how the entries of all items are normalised. `system` is the platform as
-    the source says it (`x86_64-linux`), or None. Built by `Closure.build`, which orders and
-    checks.
+    the source says it (`x86_64-linux`), or None. `search_paths` reads, when it is called, the
+    environment that the source wants for its programs; raises SourceError. `provenance`: names
+    and texts that say what the source was made from. Built by `Closure.build`, which orders
+    and checks.
     """
 
     roots: tuple[str, ...]
     items: tuple[Item, ...]
     profile: Profile = Profile.STORE
     system: str | None = None
+    search_paths: Callable[[], tuple[SearchPath, ...]] = field(
+        default=no_search_paths, compare=False, repr=False
+    )
+    provenance: tuple[tuple[str, str], ...] = ()
     _by_path: Mapping[str, Item] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +203,8 @@ class Closure:
     def with_items(self, extra: tuple[Item, ...]) -> Closure:
         """A closure of these items and `extra` ones, which are roots as well."""
         roots = self.roots + tuple(item.path for item in extra)
-        return Closure.build(roots, self.items + extra, profile=self.profile, system=self.system)
+        ordered = Closure.build(roots, self.items + extra).items
+        return replace(self, roots=roots, items=ordered)
 
     def identified(self, identities: Mapping[str, Identity]) -> Closure:
         """The same closure with `identities`, by path, where an item's was left open."""

@@ -41,6 +41,23 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSaid:
+    """A line that `program` (nix, guix) wrote for people while it works for a push."""
+
+    program: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemFetched:
+    """An item whose layer must be sent came from the binary cache `source`; `size` unpacked."""
+
+    path: str
+    source: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResolved:
     """What the target turned out to be: `kind` for people, items and their bytes."""
 
@@ -126,6 +143,8 @@ Event: TypeAlias = (
     Note
     | Decided
     | Warned
+    | ToolSaid
+    | ItemFetched
     | TargetResolved
     | LayersPlanned
     | LayerProgress

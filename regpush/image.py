@@ -315,13 +315,13 @@ def build(
     labels one by one, ports and volumes joined; an entry point of ours drops the base's
     command, and what it wanted to be done on a build is not. Equal arguments give equal bytes.
     """
-    own = own_config(options)
     created = _timestamp(1 if options.created is None else options.created)
     history = [
         {"created": created, "created_by": "regpush", "comment": json.dumps(list(layer.items))}
         for layer in layers
     ]
     below = base.to_inherit() if base else Inherited()
+    own = own_config(options, below.config)
     config = {
         "created": created,
         **_platform(replace(platform, variant=platform.variant or below.variant)),

@@ -15,15 +15,23 @@ from regpush.options import ImageOptions
 
 Config = Mapping[str, Any]
 
+_DEFAULTS = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+"""What container runtimes give programs where the image says nothing."""
 _JOINED = ("Labels", "ExposedPorts", "Volumes")
 _NOT_INHERITED = ("OnBuild", "Image")
 """What is to be done when an image is built on this one, once and not by us; and its parent."""
 
 
-def own_config(options: ImageOptions) -> dict[str, Any]:
-    """What the user asked for, and nothing else. Raises UsageError for a bad port."""
+def own_config(options: ImageOptions, inherited: Config) -> dict[str, Any]:
+    """What the user and the source asked for, and nothing else. Raises UsageError for a bad port.
+
+    Search paths stand before, or after, what is `inherited`, or what every runtime looks in.
+    """
+    below = {**_DEFAULTS, **_variables(inherited)}
+    env = {one.name: one.beside(below.get(one.name, "")) for one in options.search_paths}
+    env |= dict(options.env)
     said = {
-        "Env": [f"{name}={value}" for name, value in dict(options.env).items()],
+        "Env": [f"{name}={value}" for name, value in env.items()],
         "Labels": dict(options.labels),
         "ExposedPorts": {port: {} for text in options.expose for port in ports(text)},
         "Volumes": {volume: {} for volume in options.volumes},

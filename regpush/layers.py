@@ -63,6 +63,9 @@ class LayerSource:
 
     def open(self, packer: Packer, progress: Progress) -> LayerStream:
         """Start packing from the beginning."""
+        for item in self.planned.items:
+            if item.ahead:
+                item.ahead()
         return LayerStream(self, packer, progress)
 
     def described(self, layer: Layer) -> Layer:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from regpush.closure import SearchPath
 from regpush.entry import Profile
 from regpush.errors import UsageError, printable
 from regpush.ownership import Rule
@@ -80,13 +81,39 @@ class Compression:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuixOptions:
+    """What beside its packages makes a Guix profile, in the terms of `guix shell`.
+
+    `manifests` and `files`: paths of Scheme files; `expressions`: Scheme, each a package.
+    `target`: a GNU triplet to cross-build for. `options`: transformation and build options,
+    passed on verbatim. `save_provenance`: which channels and options it was made with goes
+    into the image's annotations and labels.
+    """
+
+    manifests: tuple[str, ...] = ()
+    expressions: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    target: str | None = None
+    options: tuple[str, ...] = ()
+    save_provenance: bool = False
+
+    @property
+    def names_packages(self) -> bool:
+        """Whether there is something to make a profile of, without any target."""
+        return bool(self.manifests or self.expressions or self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
     """How a target becomes items.
 
     `root_dir`: where a directory lands in the image. `preserve`: keep modes, owners and hard
     links below `root_dir` too, as always with `/`. `preserve_xattrs`: extended attributes
     as well. `allow_secrets`: gitignore patterns of files that look like secrets and are
-    wanted all the same. `rules`: owners and modes of what is in the image.
+    wanted all the same. `rules`: owners and modes of what is in the image. `system`: what Nix and
+    Guix build for (`aarch64-linux`), None for the platform that was asked for. `nix_caches`:
+    binary caches to ask before those that Nix is configured with. `link_roots`: paths whose
+    trees appear in the image's root, as links; relative to the target.
     """
 
     root_dir: str = "/app"
@@ -94,6 +121,10 @@ class SourceOptions:
     preserve_xattrs: bool = False
     allow_secrets: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
+    system: str | None = None
+    nix_caches: tuple[str, ...] = ()
+    guix: GuixOptions = GuixOptions()
+    link_roots: tuple[str, ...] = ()
 
     @property
     def profile(self) -> Profile:
@@ -126,12 +157,14 @@ class ImageOptions:
     `symlinks`: (path in the image, target) pairs. `essentials`: whether an image of a store
     gets what programs expect of any system (module `essentials`). `created`: seconds since
     the epoch, or None for the fixed default. `platforms`: `os/architecture[/variant]` each,
-    an image for every one of them; none to find out.
+    an image for every one of them; none to find out. `search_paths`: variables as the source
+    wants them; those of `env` win.
     """
 
     platforms: tuple[str, ...] = ()
     created: int | None = None
     env: tuple[tuple[str, str], ...] = ()
+    search_paths: tuple[SearchPath, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
     entrypoint: tuple[str, ...] = ()

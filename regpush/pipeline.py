@@ -7,6 +7,7 @@ thread, report by events, and stop within moments of `Cancellation.cancel`.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 from regpush import account
@@ -28,7 +29,7 @@ from regpush.transfer import find_layers
 
 
 def push(
-    target: str,
+    target: str | Sequence[str],
     *,
     to: str,
     options: PushOptions | None = None,
@@ -38,6 +39,8 @@ def push(
 ) -> PushResult:
     """Put `target` into the registry as the image `to` and let its tags name it.
 
+    Several targets, all in stores, make one image; none, where the options name its packages.
+
     `settings` are by default what the environment says. Raises a RegpushError; no tag was
     moved then, unless the error is about the tags themselves, which are moved last. With
     `max_upload` a push packs and hashes what it would send first, and raises
@@ -45,7 +48,7 @@ def push(
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
-        prepared = prepare(target, run, Identify.WHERE_USEFUL)
+        prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL)
         held = held_by_tags(prepared[0].origin.pasts, run)
         for name, tags in held.items():
             run.rule.admit(name, tags)
@@ -73,7 +76,7 @@ def push(
 
 
 def plan(
-    target: str,
+    target: str | Sequence[str],
     *,
     to: str,
     options: PushOptions | None = None,
@@ -90,7 +93,7 @@ def plan(
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
-        prepared = prepare(target, run, Identify.ALWAYS)
+        prepared = prepare(_targets(target), run, Identify.ALWAYS)
         look = foresee_exactly if exact else foresee
         foreseen = [look(one, run) for one in prepared]
         tell_unused(prepared, run)
@@ -98,7 +101,7 @@ def plan(
 
 
 def explain(
-    target: str,
+    target: str | Sequence[str],
     *,
     old: str,
     options: PushOptions | None = None,
@@ -118,7 +121,7 @@ def explain(
     options = replace(options, layers=layers, registry=registry)
     to = str(reference.with_tag(reference.tag or "latest"))
     with running(to, options, settings, notify, cancel) as run:
-        prepared = prepare(target, run, Identify.ALWAYS)[0]
+        prepared = prepare(_targets(target), run, Identify.ALWAYS)[0]
         named = f"{reference.name}@{reference.digest}" if reference.digest else to
         images = [one.image for one in prepared.origin.images if one.name == named]
         if not images:
@@ -131,3 +134,7 @@ def explain(
             images[0],
             prepared.wanted[0].source.archive,
         )
+
+
+def _targets(target: str | Sequence[str]) -> Sequence[str]:
+    return [target] if isinstance(target, str) else target

@@ -39,12 +39,12 @@ from regpush.transfer import Wanted
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A target as it is named for one platform; None where the source is to say which.
+    """Targets as they are named for one platform; None where the source is to say which.
 
-    `shared`: other platforms are to be made of the very same target.
+    `shared`: other platforms are to be made of the very same targets.
     """
 
-    target: str
+    targets: tuple[str, ...]
     platform: Platform | None
     shared: bool = False
 
@@ -118,7 +118,7 @@ class Identify(Enum):
     WHERE_USEFUL = "where useful"
 
 
-def prepare(target: str, run: Run, identify: Identify) -> list[Prepared]:
+def prepare(targets: Sequence[str], run: Run, identify: Identify) -> list[Prepared]:
     """Read the source and, at the same time, the images that were pushed before.
 
     One for each platform, in the order asked for. Raises what `resolve` and `look_back`
@@ -129,7 +129,7 @@ def prepare(target: str, run: Run, identify: Identify) -> list[Prepared]:
     strategy = strategies.named(layers.strategy, layers.max_layers)
     others = [run.other(text) for text in layers.reuse_from]
     others += [(run.main.seen, digest) for digest in layout_places(layers)]
-    found = aims(target, run.options.image)
+    found = aims(targets, run.options.image)
     if len(found) > 1:
         # What platforms have in common goes once: so it must be known before it is packed.
         identify = Identify.ALWAYS
@@ -154,20 +154,20 @@ def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
             run.notify(Warned(message=f"{printable(rule)} matched nothing in the image"))
 
 
-def aims(target: str, options: ImageOptions) -> list[Aim]:
+def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
     """What to push for each platform asked for, in order, placeholders filled in.
 
     Raises UsageError.
     """
     platforms = parse_platforms(options.platforms)
-    if not platforms and has_placeholders(target):
+    if not platforms and any(map(has_placeholders, targets)):
         platforms = (_of_host(),)
-    filled = [one.fill(target) for one in platforms]
+    filled = [tuple(map(one.fill, targets)) for one in platforms]
     found = [
-        Aim(text, one, shared=filled.count(text) > 1)
-        for text, one in zip(filled, platforms, strict=True)
+        Aim(texts, one, shared=filled.count(texts) > 1)
+        for texts, one in zip(filled, platforms, strict=True)
     ]
-    return found or [Aim(target, None)]
+    return found or [Aim(tuple(targets), None)]
 
 
 def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Origin:
@@ -178,15 +178,15 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
 
     def read() -> Customisation:
         closure = resolve(
-            aim.target,
+            aim.targets,
             options.source,
             run.settings.stores,
             platform=aim.platform,
-            notify=run.notify,
-            cancel=run.cancel,
+            workshop=run.workshop,
         )
         platform.set_result(_platform(aim, closure))
-        made = customise(closure, _absolute(options.image, closure), options.source.rules)
+        image = _said_by_source(_absolute(options.image, closure), closure, run)
+        made = customise(closure, image, options.source.rules)
         if made.skipped:
             paths = printable(" ".join(made.skipped))
             run.notify(Note(message=f"links that were asked for take the place of {paths}"))
@@ -260,8 +260,8 @@ def _platform(aim: Aim, closure: Closure) -> Platform:
         return said or _of_host(closure.system)
     if aim.shared and said and not said.runs(aim.platform):
         raise UsageError(
-            f"{printable(aim.target)} is for {said}, not for {aim.platform}: name a target for "
-            "each platform, such as result-{arch}"
+            f"{printable(' '.join(aim.targets))} is for {said}, not for {aim.platform}: name a "
+            "target for each platform, such as result-{arch}"
         )
     return aim.platform
 
@@ -275,6 +275,19 @@ def _of_host(system: str | None = None) -> Platform:
             f"what should the image run on? not {printable(system)}: say --platform linux/amd64"
         )
     return said
+
+
+def _said_by_source(options: ImageOptions, closure: Closure, run: Run) -> ImageOptions:
+    """With what is only known from the source: environment, provenance, links to its trees."""
+    own = {path for path, _ in options.symlinks}
+    trees = sources.link_roots(closure, run.options.source.link_roots)
+    return replace(
+        options,
+        search_paths=closure.search_paths(),
+        labels=(*closure.provenance, *options.labels),
+        annotations=(*closure.provenance, *options.annotations),
+        symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
+    )
 
 
 def _absolute(options: ImageOptions, closure: Closure) -> ImageOptions:

@@ -17,7 +17,7 @@ from regpush.previous import Seen
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
 from regpush.settings import Settings
-from regpush.sources import Stats
+from regpush.sources import Stats, Workshop
 from regpush.tags import TagRule
 
 
@@ -54,6 +54,7 @@ class Run:
     client: Client
     index: Index
     stats: Stats
+    workshop: Workshop
     notify: Listener
     cancel: Cancellation
     started: float = field(default_factory=time.monotonic)
@@ -101,6 +102,7 @@ def running(
     with (
         Client(options.registry, settings, notify=notify, cancel=stop) as client,
         Index(settings.cache_dir if options.cache else None) as index,
+        Workshop(notify, stop) as workshop,
     ):
         repository = client.repository(reference, Access.PUSH)
         main = Destination(
@@ -114,6 +116,7 @@ def running(
             client=client,
             index=index,
             stats=Stats(settings.cache_dir if options.cache else None),
+            workshop=workshop,
             notify=notify,
             cancel=stop,
         )

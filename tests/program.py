@@ -46,7 +46,9 @@ class Outcome:
 def environment(**more: str) -> dict[str, str]:
     """A fresh runner's: no home, no cache, no credentials."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
+    # Without a word of a test's own, Nix is not to ask for anything elsewhere.
+    nix = {"NIX_CONFIG": "substituters ="}
+    return {**kept, **nix, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
 
 
 def program_on_path(directory: Path, path: str) -> str:

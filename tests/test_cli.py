@@ -61,7 +61,6 @@ def test_wrong_arguments(app, arguments, words):
     [
         ("nowhere", "nowhere"),
         ("dir:nowhere", "nowhere"),
-        ("nix:.#x", "nix:"),
         ("guix:hello", "guix:"),
         ("", "''"),
     ],

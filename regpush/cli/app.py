@@ -26,6 +26,7 @@ from regpush.cli.console import (
     write_file,
 )
 from regpush.cli.flags import Flags, Format, Progress, SendingFlags, from_environ, with_flags
+from regpush.cli.guix import wrapped
 from regpush.errors import CancelledError, RegpushError, UsageError, printable
 from regpush.quantities import parse_size
 
@@ -47,10 +48,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Target = Annotated[
-    str,
+Targets = Annotated[
+    list[str] | None,
     typer.Argument(
-        help="A directory, a store path or a link to one (./result), or a closure file.",
+        metavar="TARGET...",
+        help="A directory, a store path or a link to one (./result), a closure file, nix:.#app, "
+        "or packages of Guix.",
         show_default=False,
     ),
 ]
@@ -58,7 +61,7 @@ Target = Annotated[
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command line and return the exit code; errors are one line on stderr."""
-    words = list(arguments) or ["--help"]
+    words = wrapped(arguments) or ["--help"]
     if words[0] not in (*_COMMANDS, *_OWN_FLAGS, "-h"):
         words.insert(0, "push")
     defaults, access = from_environ(environ, Flags), from_environ(environ, AccessFlags)
@@ -112,7 +115,7 @@ def _usage(error: Exception) -> str | None:
 
 @app.command()
 @with_flags
-def push(flags: Flags, target: Target) -> None:
+def push(flags: Flags, target: Targets = None) -> None:
     """Push TARGET to a registry. The default command: `regpush TARGET --to REF`."""
     from regpush import pipeline
     from regpush.cli import table
@@ -131,7 +134,7 @@ def push(flags: Flags, target: Target) -> None:
 @with_flags
 def plan(
     flags: Flags,
-    target: Target,
+    target: Targets = None,
     exact: Annotated[
         bool,
         typer.Option("--exact", help="Pack what would be sent, to know its size and digest."),
@@ -159,7 +162,7 @@ def plan(
         check_plan(result, parse_size(flags.max_upload))
 
 
-def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushResult:
+def _flow(work: Callable[..., PushResult], targets: list[str] | None, flags: Flags) -> PushResult:
     """Run `push` or `plan` as the flags say, stoppable and shown."""
     from regpush.cli.progress import showing
 
@@ -167,7 +170,7 @@ def _flow(work: Callable[..., PushResult], target: str, flags: Flags) -> PushRes
     for path in filter(None, (flags.metadata_file, flags.digest_file)):
         write_file(path, "a", "")  # better refused before the push than after it
     with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
-        return work(target, to=flags.to, options=options, notify=notify, cancel=cancel)
+        return work(targets or [], to=flags.to, options=options, notify=notify, cancel=cancel)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from regpush.cli.access import option as _option
 from regpush.errors import UsageError, printable
 from regpush.options import (
     Compression,
+    GuixOptions,
     IfExists,
     ImageOptions,
     LayerOptions,
@@ -151,6 +152,49 @@ class Flags(SendingFlags):
         list[str],
         _option(_SOURCE, "Mode, likewise; repeatable.", "--chmod", metavar="PATTERN=MODE"),
     ] = field(default_factory=list)
+    link_root: Annotated[
+        list[str],
+        _option(_SOURCE, "Make the tree at PATH, in the target or any store path of it, appear in "
+                "the image's root, as links; repeatable.", "--link-root", metavar="PATH"),
+    ] = field(default_factory=list)  # fmt: skip
+    system: Annotated[
+        str | None,
+        _option(_SOURCE, "What Nix and Guix build for, such as aarch64-linux.", "-s", "--system"),
+    ] = None
+    nix_cache: Annotated[
+        list[str],
+        _option(_SOURCE, "A binary cache to ask before those Nix is configured with; repeatable.",
+                "--nix-cache", metavar="URL"),
+    ] = field(default_factory=list)  # fmt: skip
+    manifest: Annotated[
+        list[str],
+        _option(_SOURCE, "Packages of this manifest go into the Guix profile; repeatable.",
+                "-m", "--manifest", metavar="FILE"),
+    ] = field(default_factory=list)  # fmt: skip
+    expression: Annotated[
+        list[str],
+        _option(_SOURCE, "Likewise the package that Scheme evaluates to.", "--expression",
+                metavar="SCHEME"),
+    ] = field(default_factory=list)  # fmt: skip
+    file: Annotated[
+        list[str],
+        _option(_SOURCE, "Likewise the package that the code in a file evaluates to.", "--file",
+                metavar="FILE"),
+    ] = field(default_factory=list)  # fmt: skip
+    guix_target: Annotated[
+        str | None,
+        _option(_SOURCE, "Have Guix cross-build, for such as aarch64-linux-gnu.", "--guix-target",
+                metavar="TRIPLET"),
+    ] = None  # fmt: skip
+    guix_option: Annotated[
+        list[str],
+        _option(_SOURCE, "Passed on to Guix; repeatable. --with-input=… and the other "
+                "transformations need not be wrapped in it.", "--guix-option", metavar="OPTION"),
+    ] = field(default_factory=list)  # fmt: skip
+    save_provenance: Annotated[
+        bool,
+        _option(_SOURCE, "Note Guix's channels and options in the image.", "--save-provenance"),
+    ] = False  # fmt: skip
     layers: Annotated[
         str,
         _option(_LAYERS, "Strategy: stable (default), auto, which learns from the images before, "
@@ -198,7 +242,13 @@ class Flags(SendingFlags):
     entrypoint: Annotated[
         list[str],
         _option(_IMAGE, "Program and arguments: words, or a JSON list; repeatable. A path such "
-                "as bin/app is relative to the target.", "--entrypoint", metavar="WORDS"),
+                "as bin/app is relative to the target.", "--entrypoint", "--entry-point",
+                metavar="WORDS"),
+    ] = field(default_factory=list)  # fmt: skip
+    entry_point_argument: Annotated[
+        list[str],
+        _option(_IMAGE, "A further argument of the entry point, taken as it is; repeatable.",
+                "-A", "--entry-point-argument", metavar="WORD"),
     ] = field(default_factory=list)  # fmt: skip
     cmd: Annotated[
         list[str],
@@ -243,6 +293,17 @@ class Flags(SendingFlags):
                 preserve=self.preserve,
                 preserve_xattrs=self.preserve_xattrs,
                 allow_secrets=tuple(self.allow_secret),
+                system=self.system,
+                nix_caches=tuple(self.nix_cache),
+                guix=GuixOptions(
+                    manifests=tuple(self.manifest),
+                    expressions=tuple(self.expression),
+                    files=tuple(self.file),
+                    target=self.guix_target,
+                    options=tuple(self.guix_option),
+                    save_provenance=self.save_provenance,
+                ),
+                link_roots=tuple(self.link_root),
                 rules=(*map(Rule.chown, self.chown), *map(Rule.chmod, self.chmod)),
             ),
             layers=LayerOptions(
@@ -259,7 +320,7 @@ class Flags(SendingFlags):
                 env=_pairs("--env", self.env),
                 labels=_pairs("--label", self.label),
                 annotations=_pairs("--annotation", self.annotation),
-                entrypoint=_words("--entrypoint", self.entrypoint),
+                entrypoint=self._entrypoint(),
                 cmd=_words("--cmd", self.cmd),
                 user=self.user,
                 workdir=self.workdir,
@@ -275,6 +336,12 @@ class Flags(SendingFlags):
             ),
             cache=not self.no_cache,
         )
+
+    def _entrypoint(self) -> tuple[str, ...]:
+        words = _words("--entrypoint", self.entrypoint)
+        if self.entry_point_argument and not words:
+            raise UsageError("--entry-point-argument goes with --entry-point")
+        return (*words, *self.entry_point_argument)
 
 
 def with_flags(run: Callable[..., None]) -> Callable[..., None]:

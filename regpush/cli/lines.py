@@ -12,11 +12,13 @@ from regpush.events import (
     Decided,
     Event,
     Exchanged,
+    ItemFetched,
     LayerDone,
     LayersPlanned,
     Note,
     TagMoved,
     TargetResolved,
+    ToolSaid,
     Warned,
 )
 
@@ -30,6 +32,8 @@ def line(event: Event, board: Board, voice: Voice, paint: Paint) -> str | None:
             return f"{paint('warning:', Style.WARNING)} {message}"
         case Note(message=message):
             return f"note: {message}"
+        case ToolSaid(line=said):
+            return printable(said)
     if voice >= Voice.DECISIONS and (decision := _decision(event, board)):
         return decision
     if voice >= Voice.REQUESTS and isinstance(event, Exchanged):
@@ -45,6 +49,8 @@ def log_line(event: Event, board: Board, paint: Paint) -> str | None:
     match event:
         case TargetResolved(target=target, kind=kind, items=items, size=count):
             return f"{printable(target)}: {kind}, {items} items, {size(count)}"
+        case ItemFetched(path=path, source=source, size=count):
+            return f"{printable(path)}: {size(count)} from {source}"
         case LayerDone(index=index, action=action, size=count) if action is not Action.REUSED:
             word = paint(action.value, Style.GOOD)
             return f"{printable(board.name(index))}: {word} {size(count)}"

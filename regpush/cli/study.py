@@ -219,10 +219,10 @@ def _known_here(paths: Sequence[str]) -> Closure | None:
         if found is None:
             return None
         try:
-            closure = store.resolve(found, stores)[1]
+            part = store.locate(found, stores)
         except (SourceError, UsageError):
             return None
-        items |= {item.path: item for item in closure.items}
+        items |= {item.path: item for item in part.items}
     return Closure.build(tuple(paths), tuple(items.values())) if items else None
 
 

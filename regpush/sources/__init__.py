@@ -1,102 +1,217 @@
-"""A target, as the user named it, becomes a closure.
+"""Targets, as the user named them, become a closure.
 
 The order in which a name is understood is that of design.md, "Interfaces": a prefix, then
-an existing path: a store path or a link into a store, a closure file, a directory.
+an existing path (a store path or a link into a store, a closure file, a directory), then a
+package, where Guix is on the PATH.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import posixpath
 import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from regpush.cancel import Cancellation
 from regpush.closure import Closure
 from regpush.errors import UsageError, printable
-from regpush.events import Listener, TargetResolved
+from regpush.events import Note, TargetResolved
 from regpush.filesystem import unreadable
-from regpush.options import SourceOptions
+from regpush.options import GuixOptions, SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
-from regpush.sources import closure_file, directory, store
+from regpush.sources import closure_file, directory, guix, store
 from regpush.sources.identity import forget, identify, remember
+from regpush.sources.link_root import link_roots
+from regpush.sources.nix import installables
+from regpush.sources.nix.cache import Caches
 from regpush.sources.stats import Stats
+from regpush.sources.store import NotValidError, Part, StoreItem
+from regpush.sources.workshop import Workshop
 
-__all__ = ["Stats", "forget", "identify", "remember", "resolve"]
+__all__ = ["Stats", "Workshop", "forget", "identify", "link_roots", "remember", "resolve"]
 
 _Found: TypeAlias = tuple[str, Closure]
 """What kind of thing a target is, for people, and its closure."""
 
 
 def resolve(
-    target: str,
+    targets: Sequence[str],
     options: SourceOptions,
     stores: tuple[StoreLocation, ...],
     *,
     platform: Platform | None = None,
-    notify: Listener,
-    cancel: Cancellation,
+    workshop: Workshop,
 ) -> Closure:
-    """The closure that `target` names; `notify` learns what it was taken for.
+    """The closure that `targets` name; who listens to the workshop learns what it was taken for.
 
-    `stores` are where stores may be described, likeliest first. `platform` is what it is
-    wanted for, None if nobody said: what is built on demand is built for it (`Platform.system`),
-    and what is there already is taken as it is. A directory is listed, and
-    `identify` finds out what is in it; of a store only the database is read. Raises
-    UsageError for a target that is nothing known, and for a file of an app's own code whose
-    name says that it is a secret; SourceError for what cannot be read or is not valid,
-    CancelledError.
+    Several targets, all in stores, make one closure; packages of Guix, one profile. Without any,
+    the options name its packages. `stores` are where stores may be described, likeliest first.
+    `platform` is what it is wanted for, None if nobody said: what is built on demand is built for
+    it, and what is there already is taken as it is.
+    A directory is listed, and `identify` finds out what is in it; of a store only the database is
+    read. Raises UsageError for a target that is nothing known, and for a file of an app's own
+    code whose name says that it is a secret; SourceError for what cannot be built, read, or is
+    not valid, CancelledError.
     """
+    if options.system is None and platform:
+        options = replace(options, system=platform.system)
+    meant = [_meaning(target, stores, workshop) for target in targets]
+    match _with_one_profile(meant, options.guix):
+        case []:
+            raise UsageError("nothing to push: name a directory, a store path or a package")
+        case [_Directory(path=path)]:
+            kind, closure = _from_directory(path, options, workshop)
+        case [_ClosureFile(path=path)]:
+            kind, closure = _from_closure_file(path, stores, workshop)
+        case several:
+            kind, closure = _from_stores(several, options, stores, workshop)
+    size = sum(item.size for item in closure.items)
+    workshop.notify(
+        TargetResolved(target=" ".join(targets), kind=kind, items=len(closure.items), size=size)
+    )
+    return closure
 
-    def from_directory(path: str) -> _Found:
-        if not stat.S_ISDIR(_mode(path)):
-            raise UsageError(f"{printable(path)} is not a directory")
-        return "directory", directory.resolve(path, options, notify=notify, cancel=cancel)
 
-    def from_store(path: str) -> _Found:
-        item = store.find(path, stores)
-        if item is None:
-            raise UsageError(f"{printable(path)} neither lies in a store nor links to one")
-        return store.resolve(item, stores)
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    path: str
 
-    def from_closure_file(path: str) -> _Found:
-        if not stat.S_ISREG(_mode(path)):
-            raise UsageError(f"{printable(path)} is not a file")
-        return "closure file", closure_file.resolve(path, stores, cancel.check)
 
-    def from_existing_path(path: str) -> _Found:
-        if store.find(path, stores):
-            return from_store(path)
-        mode = _mode(path)
-        if stat.S_ISREG(mode) and closure_file.looks_like_one(path):
-            return from_closure_file(path)
-        if not stat.S_ISDIR(mode):
-            raise UsageError(
-                f"{printable(path)} is a file, but none that lists a closure; name a directory, "
-                "a store path, a link into a store or a closure file"
-            )
-        if store.is_whole_store(path, stores):
-            raise UsageError(f"{printable(path)} is a whole store; name an item in it")
-        return from_directory(path)
+@dataclass(frozen=True, slots=True)
+class _ClosureFile:
+    path: str
 
+
+@dataclass(frozen=True, slots=True)
+class _Packages:
+    """Packages of Guix, as specifications."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Installables:
+    """What follows `nix:`."""
+
+    text: str
+
+
+_Meaning: TypeAlias = _Directory | _ClosureFile | _Packages | _Installables | StoreItem
+
+
+def _meaning(target: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> _Meaning:
+    """What kind of thing `target` is. Raises UsageError, SourceError."""
     prefix, colon, rest = target.partition(":")
     match prefix if colon else "":
         case "dir":
-            kind, closure = from_directory(rest)
+            return _Directory(rest)
         case "store":
-            kind, closure = from_store(rest)
+            item = store.find(rest, stores)
+            if item is None:
+                raise UsageError(f"{printable(rest)} neither lies in a store nor links to one")
+            return item
         case "closure":
-            kind, closure = from_closure_file(rest)
-        case "nix" | "guix":
-            raise UsageError(
-                f"{prefix}: targets are not supported by this version; "
-                f"build first{f' for {platform}' if platform else ''} and push ./result"
-            )
-        case _:
-            kind, closure = from_existing_path(target)
-    size = sum(item.size for item in closure.items)
-    notify(TargetResolved(target=target, kind=kind, items=len(closure.items), size=size))
-    return closure
+            return _ClosureFile(rest)
+        case "nix":
+            return _Installables(rest)
+        case "guix":
+            return _Packages(tuple(rest.split()))
+    if not os.path.lexists(target) and guix.is_specification(target) and guix.has_guix():
+        return _Packages((target,))
+    return _existing(target, stores, workshop)
+
+
+def _existing(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> _Meaning:
+    if item := store.find(path, stores):
+        return item
+    mode = _mode(path)
+    if stat.S_ISREG(mode) and closure_file.looks_like_one(path):
+        return _ClosureFile(path)
+    if not stat.S_ISDIR(mode):
+        raise UsageError(
+            f"{printable(path)} is a file, but none that lists a closure; name a directory, "
+            "a store path, a link into a store or a closure file"
+        )
+    if store.is_whole_store(path, stores):
+        raise UsageError(f"{printable(path)} is a whole store; name an item in it")
+    for name in ("flake.nix", "default.nix"):
+        if os.path.isfile(os.path.join(path, name)):
+            said = f"{printable(path)} has a {name}, but is pushed as it is; nix:{printable(path)} "
+            workshop.notify(Note(message=said + "builds it and pushes the result"))
+            break
+    return _Directory(path)
+
+
+def _from_directory(path: str, options: SourceOptions, workshop: Workshop) -> _Found:
+    if not stat.S_ISDIR(_mode(path)):
+        raise UsageError(f"{printable(path)} is not a directory")
+    notify, cancel = workshop.notify, workshop.cancel
+    return "directory", directory.resolve(path, options, notify=notify, cancel=cancel)
+
+
+def _from_closure_file(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> _Found:
+    if not stat.S_ISREG(_mode(path)):
+        raise UsageError(f"{printable(path)} is not a file")
+    return "closure file", closure_file.resolve(path, stores, workshop.cancel.check)
+
+
+def _with_one_profile(meant: Sequence[_Meaning], options: GuixOptions) -> list[_Meaning]:
+    """The same with all packages in the place of the first, as they make one profile."""
+    names = tuple(name for one in meant if isinstance(one, _Packages) for name in one.names)
+    profile: list[_Meaning] = [_Packages(names)]
+    at = next((i for i, one in enumerate(meant) if isinstance(one, _Packages)), None)
+    if at is None:
+        return [*(profile if options.names_packages else ()), *meant]
+    others = [one for one in meant[at:] if not isinstance(one, _Packages)]
+    return [*meant[:at], *profile, *others]
+
+
+def _from_stores(
+    meant: Sequence[_Meaning],
+    options: SourceOptions,
+    stores: tuple[StoreLocation, ...],
+    workshop: Workshop,
+) -> _Found:
+    """One closure of store items, and of what Nix and Guix make of the others."""
+    caches = functools.cache(lambda: Caches.of(options.nix_caches, workshop))
+
+    def locate(path: str) -> Part:
+        return store.locate(StoreItem(*posixpath.split(path)), stores, caches)
+
+    parts: list[Part] = []
+    provenance: tuple[tuple[str, str], ...] = ()
+    for one in meant:
+        match one:
+            case StoreItem():
+                parts.append(store.locate(one, stores, caches))
+            case _Installables(text=text):
+                parts += _of_nix(text, options.system, locate, workshop)
+            case _Packages(names=names):
+                built = guix.build(names, options.guix, options.system, workshop)
+                parts.append(locate(built.profile))
+                provenance = built.provenance
+            case _Directory(path=path) | _ClosureFile(path=path):
+                raise UsageError(
+                    f"{printable(path)} cannot be pushed together with others: several targets "
+                    "are store paths, packages, nix: or guix: ones"
+                )
+    kind, closure = store.closure_of(parts, workshop)
+    return kind, replace(closure, provenance=provenance)
+
+
+def _of_nix(
+    text: str, system: str | None, locate: Callable[[str], Part], workshop: Workshop
+) -> list[Part]:
+    """What `text` after `nix:` names; it is built only if neither store nor caches have it all."""
+    wanted = installables.parse(text, workshop)
+    if paths := installables.evaluate(wanted, system, workshop):
+        with contextlib.suppress(NotValidError):
+            return [locate(path) for path in paths]
+    return [locate(path) for path in installables.build(wanted, system, workshop)]
 
 
 def _mode(path: str) -> int:
@@ -105,9 +220,11 @@ def _mode(path: str) -> int:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         what = "a link to nothing" if os.path.islink(path) else "not there"
+        maybe = guix.is_specification(path) and not os.path.islink(path)
+        no_guix = "; for it to be a package, 'guix' must be on the PATH" if maybe else ""
         raise UsageError(
             f"target '{printable(path)}' is {what}; looked for a directory, a store path, a "
-            f"link into a store or a closure file, from {printable(os.getcwd())}"
+            f"link into a store or a closure file, from {printable(os.getcwd())}{no_guix}"
         ) from error
     except OSError as error:
         raise unreadable(path, error) from error

@@ -1,23 +1,29 @@
 """A path in a store, or a link into one, becomes a closure; Nix and Guix alike.
 
-The facts come from the store's database alone: no file of an item is opened, and the
-store directory itself is never listed.
+The facts come from the store's database, or from binary caches: no file of an item is opened,
+and the store directory itself is never listed.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from regpush.closure import Closure
+from regpush.closure import Closure, Item, no_search_paths
 from regpush.errors import SourceError, UsageError, printable
+from regpush.events import Warned
 from regpush.settings import GUIX_STORE, NIX_STORE, StoreLocation
 from regpush.sources.database import Database
+from regpush.sources.etc_profile import search_paths
+from regpush.sources.gc_root import keep
+from regpush.sources.nix.cache import Cached, Caches, Downloads
 from regpush.sources.path_info import PathInfo, to_item
 from regpush.sources.store_path import is_base, item_name
+from regpush.sources.workshop import Workshop
 
 _MAX_LINKS = 40
 """Links followed before giving up, as Linux does (path_resolution(7))."""
@@ -27,6 +33,10 @@ _BESIDE = ("../var/nix/db/db.sqlite", "../../var/guix/db/db.sqlite")
 _STATE = {NIX_STORE: "/nix/var/nix/db/db.sqlite", GUIX_STORE: "/var/guix/db/db.sqlite"}
 _SYSTEM = re.compile(rb'\],"([a-z0-9_]+-[a-z0-9_]+)","')
 _DERIVATION_HEAD = 1 << 20
+
+
+class NotValidError(SourceError):
+    """No store here has an item, and no binary cache that was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +109,155 @@ def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Dat
             yield Database(path)
 
 
-def resolve(item: StoreItem, stores: tuple[StoreLocation, ...]) -> tuple[str, Closure]:
-    """What kind of thing `item` is, for people, and its closure.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The closure of one item, `root`; `local` is what of it lies in the store of `database`.
 
-    Raises UsageError for a derivation, SourceError where no database knows the item.
+    `kind` says for people what it is. `is_profile`: one of Guix, which says what environment
+    its programs want.
+    """
+
+    root: str
+    items: tuple[Item, ...]
+    local: tuple[PathInfo, ...]
+    database: Database | None
+    kind: str
+    system: str | None
+    is_profile: bool = False
+
+
+def no_caches() -> None:
+    """For who asks no binary cache."""
+
+
+def locate(
+    item: StoreItem,
+    stores: tuple[StoreLocation, ...],
+    caches: Callable[[], Caches | None] = no_caches,
+) -> Part:
+    """The closure of `item`, of a store here or else, to be fetched when it is opened, of `caches`.
+
+    Raises UsageError for a derivation, NotValidError for an item that nobody knows, SourceError,
+    CancelledError.
     """
     if item.base.endswith(".drv"):
-        raise UsageError(
-            f"{printable(str(item))} is a derivation, not what it builds; "
-            "build it and push its output"
-        )
+        raise _derivation(item)
     found = list(databases(item.store, stores))
     for database in found:
         root = database.logical_root()
         infos = database.closure(posixpath.join(root, item.base)) if root else ()
         if root and infos:
-            path = posixpath.join(root, item.base)
-            return _kind(path, database), _closure(path, infos, item, database)
+            return _here(posixpath.join(root, item.base), infos, item, database)
+    theirs = any(_same(item.store, one) for one in stores) or any(one.is_nix() for one in found)
+    asked = caches() if theirs else None
+    if asked and (part := _cached(item, found, asked)):
+        return part
+    if asked:
+        raise NotValidError(
+            f"{printable(str(item))} is valid in no store here, nor in a binary cache that may be "
+            "taken from; build it first"
+        )
     if not found:
-        raise SourceError(
+        raise NotValidError(
             f"no database describes the store of {printable(str(item))}; NIX_STATE_DIR or "
             "GUIX_STATE_DIRECTORY says where it is, dir: takes it for a plain directory"
         )
-    raise SourceError(
+    raise NotValidError(
         f"{printable(str(item))} is not a valid store path, says "
         f"{printable(found[0].path)}; build it first"
+    )
+
+
+def closure_of(parts: Sequence[Part], workshop: Workshop) -> tuple[str, Closure]:
+    """What kind of thing `parts` are, for people, and the closure of all of them.
+
+    What of it is here is kept from the garbage collector until the push ends, where that is
+    allowed. Raises SourceError, CancelledError.
+    """
+    for part in parts:
+        if part.database:
+            keep(part.local, part.database, workshop)
+    systems = {part.system for part in parts}
+    closure = Closure.build(
+        tuple(dict.fromkeys(part.root for part in parts)),
+        tuple({item.path: item for part in parts for item in part.items}.values()),
+        system=systems.pop() if len(systems) == 1 else None,
+    )
+    profiles = [closure[part.root] for part in parts if part.is_profile]
+    paths = functools.partial(search_paths, profiles) if profiles else no_search_paths
+    kinds = dict.fromkeys(part.kind for part in parts)
+    return ", ".join(kinds), replace(closure, search_paths=paths)
+
+
+def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Database) -> Part:
+    place = physical_store(item.store, posixpath.dirname(path), item.base, database)
+
+    def physical(logical: str) -> str:
+        return posixpath.join(place, posixpath.basename(logical))
+
+    deriver = next(info.deriver for info in infos if info.path == path)
+    is_nix = database.is_nix()
+    is_profile = item_name(path) == "profile"
+    return Part(
+        root=path,
+        items=tuple(to_item(info, physical(info.path)) for info in infos),
+        local=infos,
+        database=database,
+        kind=f"{'Nix' if is_nix else 'Guix'} {'profile' if is_profile else 'store item'}",
+        system=_system(physical(deriver)) if deriver else None,
+        is_profile=is_profile and not is_nix,
+    )
+
+
+def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> Part | None:
+    """`item` where a binary cache has it, and this machine perhaps something it refers to."""
+    database = next((one for one in found if one.logical_root() and one.is_nix()), None)
+    store = (database.logical_root() if database else None) or item.store
+    path = posixpath.join(store, item.base)
+    known = functools.cache(database.is_valid) if database else lambda _: False
+    offered, missing = caches.find([path], known)
+    infos = [one.info for one in offered]
+    if missing:
+        if path not in missing:
+            message = f"{printable(path)} needs {printable(missing[0])}, which no cache has"
+            caches.workshop.notify(Warned(message=message))
+        return None
+    items = {one.info.path: _to_fetch(one, caches.downloads) for one in offered}
+    local: dict[str, PathInfo] = {}
+    for reference in sorted({ref for info in infos for ref in info.references} - items.keys()):
+        if database and reference not in local:
+            local |= {info.path: info for info in database.closure(reference)}
+    place = posixpath.dirname(path)
+    if local and database:
+        place = physical_store(item.store, place, posixpath.basename(min(local)), database)
+    for info in local.values():
+        physical = posixpath.join(place, posixpath.basename(info.path))
+        items[info.path] = to_item(info, physical)
+    deriver = next(info.deriver for info in infos if info.path == path)
+    return Part(
+        root=path,
+        items=tuple(items.values()),
+        local=tuple(local.values()),
+        database=database,
+        kind=f"Nix store item, {len(infos)} of {len(items)} paths in binary caches",
+        system=_system(posixpath.join(place, posixpath.basename(deriver))) if deriver else None,
+    )
+
+
+def _to_fetch(one: Cached, downloads: Downloads) -> Item:
+    return replace(
+        to_item(one.info, one.info.path),
+        entries=functools.partial(downloads.entries, one),
+        ahead=functools.partial(downloads.begin, one),
+    )
+
+
+def _derivation(item: StoreItem) -> UsageError:
+    path = printable(str(item))
+    tool = "guix build" if item.store == GUIX_STORE else "nix-store --realise"
+    return UsageError(
+        f"{path} is a derivation, not what it builds; build it and push its output: "
+        f"regpush $({tool} {path})"
     )
 
 
@@ -139,22 +273,6 @@ def physical_store(directory: str, logical: str, base: str, database: Database) 
     return directory
 
 
-def _closure(
-    path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Database
-) -> Closure:
-    store = physical_store(item.store, posixpath.dirname(path), item.base, database)
-
-    def physical(logical: str) -> str:
-        return posixpath.join(store, posixpath.basename(logical))
-
-    deriver = next(info.deriver for info in infos if info.path == path)
-    return Closure.build(
-        (path,),
-        tuple(to_item(info, physical(info.path)) for info in infos),
-        system=_system(physical(deriver)) if deriver else None,
-    )
-
-
 def _system(derivation: str) -> str | None:
     """The system a derivation is built for (Nix manual, "ATerm": the third field), if it says so.
 
@@ -166,11 +284,6 @@ def _system(derivation: str) -> str | None:
     except OSError:
         return None  # collected, as derivations often are
     return match[1].decode() if match else None
-
-
-def _kind(path: str, database: Database) -> str:
-    store = "Nix" if database.is_nix() else "Guix"
-    return f"{store} profile" if item_name(path) == "profile" else f"{store} store item"
 
 
 def _same(directory: str, location: StoreLocation) -> bool:

@@ -18,7 +18,7 @@ from regpush.closure import Closure
 from regpush.events import Event
 from regpush.options import SourceOptions
 from regpush.settings import Settings, StoreLocation
-from regpush.sources import Stats, identify, resolve
+from regpush.sources import Stats, Workshop, identify, resolve
 from tests.registry.parts import real_part
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -64,13 +64,13 @@ def as_nobody(target: str) -> str:
     """How many items another user finds for `target`, or the class of the error and the error."""
     # The interpreter itself may be root's, so the process changes its user once it runs.
     program = (
-        "import os, sys; from regpush.sources import Stats, identify, resolve\n"
+        "import os, sys; from regpush.sources import Stats, Workshop, identify, resolve\n"
         "from regpush.cancel import Cancellation; from regpush.options import SourceOptions\n"
         "from regpush.errors import RegpushError; from regpush.events import ignore\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n"
         "  stop = Cancellation()\n"
-        "  c = resolve(sys.argv[1], SourceOptions(), (), notify=ignore, cancel=stop)\n"
+        "  c = resolve(sys.argv[1:], SourceOptions(), (), workshop=Workshop(ignore, stop))\n"
         "  identify(c, Stats(None), stop, now_ns=0)\n"
         "  print(len(c.items))\n"
         "except RegpushError as error: print(type(error).__name__, error)\n"
@@ -160,8 +160,15 @@ def take(target: object, stores: tuple[StoreLocation, ...] = (), **options: obje
     events: list[Event] = []
     source = SourceOptions(**options)  # type: ignore[arg-type]  # tests name options by keyword
     cancel = Cancellation()
-    closure = resolve(str(target), source, stores, notify=events.append, cancel=cancel)
-    return Resolved(identify(closure, Stats(None), cancel, now_ns=0), events)
+    with Workshop(events.append, cancel) as workshop:
+        closure = resolve([str(target)], source, stores, workshop=workshop)
+        return Resolved(identify(closure, Stats(None), cancel, now_ns=0), events)
+
+
+@pytest.fixture(autouse=True)
+def no_substituters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nix is not to ask for anything elsewhere."""
+    monkeypatch.setenv("NIX_CONFIG", "substituters =")
 
 
 Write = Callable[..., Path]

@@ -17,9 +17,9 @@ from regpush.cancel import Cancellation
 from regpush.closure import Closure, Role, Scheme
 from regpush.entry import Entry, Kind, Profile, TreeHash
 from regpush.errors import CancelledError, SourceError, UsageError
-from regpush.events import Note, TargetResolved
+from regpush.events import Note, TargetResolved, ignore
 from regpush.options import SourceOptions
-from regpush.sources import Stats, identify, resolve
+from regpush.sources import Stats, Workshop, identify, resolve
 from tests.packing import pack
 from tests.sources.conftest import Resolved, Write, take
 
@@ -99,7 +99,7 @@ def test_own_code_and_every_package_are_items(write: Write) -> None:
 def test_resolving_lists_but_reads_nothing(write: Write) -> None:
     root = write(APP)
     stop = Cancellation()
-    closure = resolve(str(root), SourceOptions(), (), notify=lambda _: None, cancel=stop)
+    closure = resolve([str(root)], SourceOptions(), (), workshop=Workshop(ignore, stop))
     assert {item.identity for item in closure.items} == {None}
     assert {item.path: item.size for item in closure.items} == {
         item.path: item.size for item in take(root).closure.items
@@ -487,5 +487,5 @@ def test_cancelling_stops_between_files(write: Write) -> None:
     cancel.cancel()
     before = threading.active_count()
     with pytest.raises(CancelledError):
-        resolve(str(root), SourceOptions(), (), notify=lambda _: None, cancel=cancel)
+        resolve([str(root)], SourceOptions(), (), workshop=Workshop(ignore, cancel))
     assert threading.active_count() == before

@@ -60,8 +60,9 @@ def test_a_name_that_only_looks_like_an_item_is_a_directory(tmp_path: Path) -> N
         ("store:app", "app neither lies in a store nor links to one"),
         ("closure:app", "app is not a file"),
         ("closure:file", "file: not a closure file: line 1"),
-        ("nix:hello", "nix: targets are not supported by this version; build first and push ./res"),
-        ("guix:hello", "guix: targets are not supported"),
+        ("hello@2", "'hello@2' is not there.*for it to be a package, 'guix' must be on the PATH"),
+        ("guix:hello", "guix:hello takes Guix, and there is no 'guix' on the PATH"),
+        ("nix:.#app", "nix:.#app takes Nix, and there is no 'nix' on the PATH"),
         ("http://x", "target 'http://x' is not there"),
     ],
 )
@@ -69,6 +70,7 @@ def test_what_is_nothing_is_a_usage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
     (tmp_path / "app").mkdir()
     (tmp_path / "file").write_text("hello\n")
     (tmp_path / "dangling").symlink_to("gone")

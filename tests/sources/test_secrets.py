@@ -11,8 +11,9 @@ import pytest
 from regpush.cancel import Cancellation
 from regpush.closure import Closure
 from regpush.errors import UsageError
+from regpush.events import ignore
 from regpush.options import SourceOptions
-from regpush.sources import Stats, identify, resolve
+from regpush.sources import Stats, Workshop, identify, resolve
 from tests.sources.conftest import Write, take
 
 _TEXT = base64.b64encode(hashlib.shake_256(b"no key at all").digest(300)).decode()
@@ -106,7 +107,7 @@ def test_names_are_refused_before_anything_is_read_contents_when_they_are(
     stop = Cancellation()
 
     def listed() -> Closure:
-        return resolve(str(root), SourceOptions(), (), notify=lambda _: None, cancel=stop)
+        return resolve([str(root)], SourceOptions(), (), workshop=Workshop(ignore, stop))
 
     if path in BY_NAME:
         with pytest.raises(UsageError, match="looks like a secret"):

@@ -19,8 +19,9 @@ import pytest
 from regpush.cancel import Cancellation
 from regpush.closure import Closure
 from regpush.errors import UsageError
+from regpush.events import ignore
 from regpush.options import SourceOptions
-from regpush.sources import Stats, forget, identify, remember, resolve
+from regpush.sources import Stats, Workshop, forget, identify, remember, resolve
 from tests.sources.conftest import REPOSITORY, Write
 
 LATER_NS = 3_000_000_000
@@ -53,7 +54,7 @@ class Machine:
         """The identified closure, and which files of the app it took reading."""
         stop, stats = Cancellation(), Stats(str(self.cache) if cache else None)
         source = SourceOptions(**options)  # type: ignore[arg-type]  # named by keyword
-        closure = resolve(str(self.root), source, (), notify=lambda _: None, cancel=stop)
+        closure = resolve([str(self.root)], source, (), workshop=Workshop(ignore, stop))
         _opened.clear()
         closure = identify(closure, stats, stop, now_ns=time.time_ns() + later_ns)
         read = {os.path.relpath(os.fsdecode(path), self.root) for path in _opened}
@@ -231,10 +232,11 @@ def test_packing_may_leave_what_it_read(machine: Machine) -> None:
 _PRINT_STAMPS = """
 import sys
 from regpush.cancel import Cancellation
+from regpush.events import ignore
 from regpush.options import SourceOptions
-from regpush.sources import resolve
+from regpush.sources import Workshop, resolve
 source = SourceOptions(preserve=True)
-closure = resolve(sys.argv[1], source, (), notify=lambda _: None, cancel=Cancellation())
+closure = resolve(sys.argv[1:], source, (), workshop=Workshop(ignore, Cancellation()))
 print([(item.path, item.stamp.tree.hex(), item.stamp.fingerprint.hex()) for item in closure.items])
 """
 

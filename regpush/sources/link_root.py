@@ -1,0 +1,115 @@
+"""Trees of store items in the image's root: links to every file, in directories of their own."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+
+from regpush.closure import Closure
+from regpush.entry import Entry, Kind
+from regpush.errors import UsageError, printable
+
+_MAX_LINKS = 40
+"""Links followed before giving up, as Linux does (path_resolution(7))."""
+_ABOUT = ("nix-support", "manifest")
+"""Names at the top of an item, or a profile, that are about it and not of it."""
+
+
+def link_roots(closure: Closure, roots: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Links, as (path in the image, target), that make the trees at `roots` appear in `/`.
+
+    A root is a path in an item, or relative to the first one asked for. Directories are merged;
+    a link that leads to a directory of another item counts as one, as profiles have them. The
+    items are listed, and brought here for it if need be. Raises UsageError for what is no
+    directory of the closure, and for two things in one place, SourceError for what cannot be
+    listed.
+    """
+    trees = _Trees(closure)
+    links: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for root in roots:
+        start = posixpath.normpath(posixpath.join(closure.roots[0], root))
+        top = trees.directory(start)
+        if top is None:
+            raise UsageError(
+                f"bad --link-root '{printable(root)}': {printable(start)} is no directory of "
+                "what is pushed"
+            )
+        for path, target in trees.files(top, "", folders):
+            taken = links.setdefault(path, target)
+            if taken != target:
+                raise _both(taken, target, path)
+    for path in links.keys() & folders.keys():
+        raise _both(folders[path], links[path], path)
+    return tuple(sorted(links.items()))
+
+
+class _Trees:
+    """The items of a closure as trees of entries, each listed when it is first looked into."""
+
+    def __init__(self, closure: Closure) -> None:
+        self._closure = closure
+        self._listed: dict[str, Mapping[str, Mapping[str, Entry]]] = {}
+
+    def files(self, directory: str, at: str, folders: dict[str, str]) -> Iterator[tuple[str, str]]:
+        """All but directories below `directory`, by where they are to appear below `at`.
+
+        Directories go into `folders`, by where they appear.
+        """
+        for name in sorted(self._children(directory)):
+            source, path = f"{directory}/{name}", f"{at}/{name}"
+            if not at and name in _ABOUT and directory in self._closure:
+                continue
+            inner = self.directory(source)
+            if inner is None:
+                yield path, source
+            else:
+                folders.setdefault(path, source)
+                yield from self.files(inner, path, folders)
+
+    def directory(self, path: str) -> str | None:
+        """Where the directory is that `path` is, or leads to from one item into another."""
+        for _ in range(_MAX_LINKS):
+            entry = self._entry(path)
+            if entry is None or entry.kind is Kind.FILE:
+                return None
+            if entry.kind is Kind.DIRECTORY:
+                return path
+            link = entry.link.decode("utf-8", "surrogateescape")
+            if not link.startswith("/"):
+                return None  # within the item, where it works as it is; it may lead in circles
+            path = posixpath.normpath(link)
+        return None
+
+    def _item(self, path: str) -> str | None:
+        while path not in self._closure:
+            if path in ("/", ""):
+                return None
+            path = posixpath.dirname(path)
+        return path
+
+    def _entry(self, path: str) -> Entry | None:
+        item = self._item(path)
+        if item is None:
+            return None
+        return self._folders(item).get(posixpath.dirname(path), {}).get(posixpath.basename(path))
+
+    def _children(self, directory: str) -> Mapping[str, Entry]:
+        item = self._item(directory)
+        return self._folders(item).get(directory, {}) if item else {}
+
+    def _folders(self, item: str) -> Mapping[str, Mapping[str, Entry]]:
+        """The entries of an item by directory and name."""
+        if item not in self._listed:
+            folders: dict[str, dict[str, Entry]] = {}
+            for entry in self._closure[item].entries():
+                path = "/" + entry.path.decode("utf-8", "surrogateescape")
+                folders.setdefault(posixpath.dirname(path), {})[posixpath.basename(path)] = entry
+            self._listed[item] = folders
+        return self._listed[item]
+
+
+def _both(one: str, other: str, path: str) -> UsageError:
+    return UsageError(
+        f"--link-root: {printable(one)} and {printable(other)} would both be at {printable(path)}"
+    )

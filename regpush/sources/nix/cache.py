@@ -1,0 +1,206 @@
+"""Binary caches: what they know about store paths, and single paths out of them.
+
+Planning needs only what a cache says about a path; its files are fetched when its layer
+turns out to be one that must be sent. They go to a scratch directory: the store takes no path
+without all that it refers to (Nix manual, "Closures"), which is just what need not come.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+
+from regpush.entry import Entry, Kind, Profile
+from regpush.errors import SourceError, printable
+from regpush.events import ItemFetched, Warned
+from regpush.listing import scan
+from regpush.sources import path_info_json
+from regpush.sources.nix.command import command, config, has_nix
+from regpush.sources.path_info import PathInfo
+from regpush.sources.path_info_json import Listed
+from regpush.sources.workshop import ToolError, Workshop
+
+_AT_A_TIME = 6
+"""Paths fetched at once: of a remote cache each takes a connection and some round trips."""
+_UNTRUSTED = re.compile(r"path '([^']+)' is untrusted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cached:
+    """A store path that the binary cache `url` offers, signed by somebody this machine trusts."""
+
+    info: PathInfo
+    url: str
+
+
+class Downloads:
+    """Paths on their way out of binary caches into the scratch directory, each once."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._lock = Lock()
+        self._begun: dict[str, Future[str]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def begin(self, one: Cached) -> Future[str]:
+        """Fetch the path, if that was not begun before; the result is where its files are then.
+
+        It raises SourceError where it cannot be had, CancelledError.
+        """
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="regpush-fetch")
+                self._workshop.at_end(self._stop)
+            if one.info.path not in self._begun:
+                self._begun[one.info.path] = self._pool.submit(self._fetch, one)
+            return self._begun[one.info.path]
+
+    def entries(self, one: Cached) -> Iterator[Entry]:
+        """The entries of the path as a store has them, once it is here. Raises as `begin` says."""
+        at = one.info.path.encode("utf-8", "surrogateescape").strip(b"/")
+        files = self.begin(one).result()
+        return map(_canonical, scan(os.fsencode(files)).entries(at, Profile.STORE))
+
+    def _stop(self) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fetch(self, one: Cached) -> str:
+        info, url = one.info, one.url
+        folder = self._workshop.path("fetched")
+        os.makedirs(folder, exist_ok=True)
+        files = os.path.join(folder, posixpath.basename(info.path))
+        dump = command("store", "dump-path", "--store", url, info.path)
+        came = self._workshop.convey(dump, ("nix-store", "--restore", files))
+        if came != info.nar_hash:
+            raise SourceError(
+                f"{printable(info.path)} from {_shown(url)} is {came}, not {info.nar_hash} as "
+                "the cache says of it"
+            )
+        self._workshop.notify(ItemFetched(path=info.path, source=_shown(url), size=info.nar_size))
+        return files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """The binary caches that may be asked, first match wins, and what comes from there."""
+
+    workshop: Workshop
+    urls: tuple[str, ...]
+    require_sigs: bool
+    downloads: Downloads
+
+    @classmethod
+    def of(cls, extra: Sequence[str], workshop: Workshop) -> Caches | None:
+        """`extra` ones and then the configured ones; None where there are none, or no Nix.
+
+        Raises CancelledError.
+        """
+        if not has_nix():
+            return None
+        try:
+            said = config(workshop)
+        except ToolError as error:
+            workshop.notify(Warned(message=str(error)))
+            return None
+        urls = tuple(dict.fromkeys((*extra, *said.substituters)))
+        if not urls:
+            return None
+        return cls(
+            workshop=workshop,
+            urls=urls,
+            require_sigs=said.require_sigs,
+            downloads=Downloads(workshop),
+        )
+
+    def find(
+        self, paths: Iterable[str], known: Callable[[str], bool]
+    ) -> tuple[list[Cached], list[str]]:
+        """What `paths` and all they refer to are, as far as they are not `known`.
+
+        And those that no cache has. A cache that does not answer is a warning. Raises
+        CancelledError.
+        """
+        found: dict[str, Cached] = {}
+        pending = {path for path in paths if not known(path)}
+        progress = True
+        while pending and progress:
+            progress = False
+            for url in self.urls:
+                for info in self._ask(url, sorted(pending)):
+                    progress |= info.path in pending
+                    found.setdefault(info.path, Cached(info=info, url=url))
+                referred = {ref for one in found.values() for ref in one.info.references}
+                pending |= {path for path in referred if not known(path)}
+                pending -= found.keys()
+        return list(found.values()), sorted(pending)
+
+    def _ask(self, url: str, paths: Sequence[str]) -> list[PathInfo]:
+        """What the cache knows of `paths`: whole closures, or where it lacks some, what it has."""
+        if not paths:
+            return []
+        asked = command("path-info", "--json", "--store", url)
+        try:
+            try:
+                said = self.workshop.ask(*asked, "--recursive", *paths)
+            except ToolError:
+                said = self.workshop.ask(*asked, *paths)
+            infos = [_whole(one) for one in path_info_json.parse(said) if isinstance(one, Listed)]
+            return self._trusted(url, infos)
+        except (ToolError, ValueError) as error:
+            message = f"the binary cache {_shown(url)} does not answer: {error}"
+            self.workshop.notify(Warned(message=message))
+            return []
+
+    def _trusted(self, url: str, infos: list[PathInfo]) -> list[PathInfo]:
+        """Those that Nix would take from the cache: signed, if the user requires that."""
+        trusted = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query).get("trusted", ["0"])
+        if not infos or not self.require_sigs or trusted[-1] in ("1", "true"):
+            return infos
+        asked = command("store", "verify", "--no-contents", "--store", url)
+        try:
+            self.workshop.ask(*asked, *(info.path for info in infos))
+        except ToolError as error:
+            said = map(_UNTRUSTED.search, error.said)
+            untrusted = {match[1] for match in said if match}
+            if not untrusted:
+                raise
+            message = (
+                f"{printable(min(untrusted))} in {_shown(url)} is not signed by a key in "
+                "trusted-public-keys; it is not taken from there"
+            )
+            self.workshop.notify(Warned(message=message))
+            return [info for info in infos if info.path not in untrusted]
+        return infos
+
+
+def _whole(one: Listed) -> PathInfo:
+    if one.nar_hash is None or one.nar_size is None:
+        raise ValueError(f"{one.path} has no NAR hash")
+    return PathInfo(
+        path=one.path,
+        nar_hash=one.nar_hash,
+        nar_size=one.nar_size,
+        deriver=one.deriver,
+        references=one.references,
+    )
+
+
+def _canonical(entry: Entry) -> Entry:
+    """`entry` with the mode it has in a store, of which an archive keeps who may execute."""
+    if entry.kind is Kind.SYMLINK:
+        return entry
+    executable = entry.kind is Kind.DIRECTORY or entry.mode & 0o100
+    return entry._replace(mode=0o555 if executable else 0o444)
+
+
+def _shown(url: str) -> str:
+    """A store's address without what may be secret in it: credentials, and parameters."""
+    parts = urllib.parse.urlsplit(url)
+    return printable(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl())

@@ -1,0 +1,48 @@
+"""How Nix is asked: `nix` and the older programs beside it, from 2.8 on, Lix included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regpush.sources.workshop import ToolError, Workshop, find_program
+
+_FEATURES = "nix-command flakes"
+"""Who names a flake, or a path in a binary cache, wants these, whatever is configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NixConfig:
+    """What of nix.conf, NIX_CONFIG and the like matters here (Nix manual, nix.conf)."""
+
+    substituters: tuple[str, ...]
+    require_sigs: bool
+    flakes: bool
+
+
+def has_nix() -> bool:
+    """Whether Nix's programs are on the PATH."""
+    return find_program("nix") is not None
+
+
+def command(*words: str) -> tuple[str, ...]:
+    """The command line `nix WORDS`."""
+    return ("nix", *words, "--extra-experimental-features", _FEATURES)
+
+
+def config(workshop: Workshop) -> NixConfig:
+    """Nix's configuration on this machine. Raises ToolError, CancelledError."""
+    # Not by `command`: which features the user has is asked here.
+    asked = ("nix", "--extra-experimental-features", "nix-command")
+    try:
+        said = workshop.ask(*asked, "show-config")
+    except ToolError:
+        said = workshop.ask(*asked, "config", "show")  # its name from 2.20 on
+    settings = {}
+    for line in said.splitlines():
+        name, _, value = line.partition(" = ")
+        settings[name.rstrip(" =")] = value
+    return NixConfig(
+        substituters=tuple(settings.get("substituters", "").split()),
+        require_sigs=settings.get("require-sigs") != "false",
+        flakes="flakes" in settings.get("experimental-features", "").split(),
+    )
