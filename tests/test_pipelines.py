@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.program import ROOT, environment, program_on_path
+from tests.program import ROOT, environment, program_on_path, regpush
 from tests.runner import ACTION
 from tests.test_push_directory import app
 
@@ -24,7 +24,7 @@ _USES = re.compile(r"uses: (\S+)(?: # (\S.*))?$", re.MULTILINE)
 
 
 def blocks(marker: str) -> list[str]:
-    found = re.findall(rf"<!-- {marker} -->\n```yaml\n(.*?)```", README, re.DOTALL)
+    found = re.findall(rf"<!-- {marker} -->\n```(?:yaml|sh)\n(.*?)```", README, re.DOTALL)
     assert found, marker
     return found
 
@@ -119,3 +119,30 @@ def test_the_gitlab_pipeline_runs(tmp_path, app, docker_registry_htpasswd, repos
     name, _, ref = (app / job["artifacts"]["reports"]["dotenv"]).read_text().partition("=")
     assert name == "IMAGE"
     assert ref.strip().startswith(f"{registry.host}/{repository}@sha256:")
+
+
+def test_the_recipe_for_any_pipeline_runs(tmp_path, app, docker_registry_htpasswd, repository):
+    """With Git and a stand-in for kubectl; installing excepted."""
+    registry = docker_registry_htpasswd
+    (text,) = blocks("any-pipeline")
+    script = re.sub("^python3 -m venv .*$", "", text, flags=re.MULTILINE)
+    script = script.replace(".regpush/bin/regpush", "regpush").replace("./dist", app.name)
+    script = script.replace("registry.example.com/app", f"{registry.host}/{repository}")
+    script = script.replace("registry.example.com", registry.host)
+    env = environment(HOME=str(tmp_path), NAME=registry.username, PASSWORD=registry.password)
+    env["PATH"] = program_on_path(tmp_path / "bin", env["PATH"])
+    kubectl = tmp_path / "bin" / "kubectl"
+    kubectl.write_text('#!/bin/sh\necho "$@"\n')
+    kubectl.chmod(0o755)
+    commit = "git init -q && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m a"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{commit}\n{script}\ngit rev-parse --short HEAD"],
+        cwd=app.parent, env=env, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    deployed, commit = done.stdout.splitlines()
+    assert f"app={registry.host}/{repository}@sha256:" in deployed
+    for tag in (commit, "main"):
+        login = ("--username", registry.username, "--password-stdin")
+        image = f"{registry.host}/{repository}:{tag}"
+        regpush("inspect", image, *login, stdin=registry.password).ok()
