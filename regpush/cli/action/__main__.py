@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sys
@@ -40,16 +39,24 @@ def main(environ: Mapping[str, str]) -> int:
         _say(workflow.resume_commands(quoted), workflow.END_GROUP)
 
     _say(*(workflow.annotation(Level.WARNING, "regpush", one) for one in ended.warnings()))
-    if ended.stdout:
-        report = json.loads(ended.stdout)
-        _say(results.sentence(report, tense), *filter(None, [report["ref"]]))
-        _append(environ.get("GITHUB_STEP_SUMMARY"), results.summary(report, tense))
-        found = results.outputs(report, tense)
-        entries = [workflow.output(*one, secrets.token_hex(16)) for one in found.items()]
-        _append(environ.get("GITHUB_OUTPUT"), "".join(entries))
+    if report := ended.report():
+        _hand_on(report, tense, environ)
+    elif not ended.code:
+        message = "the input extra-args asks for something else than a push: there is no report"
+        _say(workflow.annotation(Level.ERROR, "regpush", message))
+        return UsageError.exit_code
     if ended.code:
         _say(workflow.annotation(Level.ERROR, f"regpush, exit {ended.code}", ended.error()))
     return ended.code
+
+
+def _hand_on(report: results.Report, tense: Tense, environ: Mapping[str, str]) -> None:
+    """Show what came of it, and give it to the steps that follow."""
+    _say(results.sentence(report, tense), *filter(None, [report["ref"]]))
+    _append(environ.get("GITHUB_STEP_SUMMARY"), results.summary(report, tense))
+    found = results.outputs(report, tense)
+    entries = [workflow.output(*one, secrets.token_hex(16)) for one in found.items()]
+    _append(environ.get("GITHUB_OUTPUT"), "".join(entries))
 
 
 def _say(*lines: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+
+from regpush.cli.action.results import Report
 
 _WARNING = re.compile(r"(?:regpush: )?warning: (.*)")
 _ERROR = re.compile(r"regpush: (?!warning: )(.*)")
@@ -22,6 +25,14 @@ class Ended:
     code: int
     stdout: str
     lines: Sequence[str]
+
+    def report(self) -> Report | None:
+        """The report on stdout, where there is one."""
+        try:
+            found = json.loads(self.stdout)
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
 
     def warnings(self) -> list[str]:
         """The messages of its warnings, each once."""
