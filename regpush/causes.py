@@ -38,10 +38,10 @@ class Cause:
     @property
     def change(self) -> str:
         """`openssl 3.0.15 -> 3.0.16 changed`, for people."""
-        name, now = self.item.name, _version(self.item.name, base_name(self.item))
+        name, now = self.item.name, version(self.item.name, base_name(self.item))
         if self.before is None:
             return f"{base_name(self.item)} is new"
-        was = _version(name, self.before)
+        was = version(name, self.before)
         return f"{name} {was} -> {now} changed" if was and now and was != now else f"{name} changed"
 
     def __str__(self) -> str:
@@ -154,7 +154,8 @@ def _replaced(item: Item, before: Mapping[str, str]) -> str | None:
     return before.get(item.path)
 
 
-def _version(name: str, whole: str) -> str:
+def version(name: str, whole: str) -> str:
+    """The version in `whole`, which begins with `name`; empty where there is none."""
     rest = whole.removeprefix(name)
     return rest.removeprefix("-") if rest != whole else ""
 

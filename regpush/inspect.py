@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from regpush import layout
@@ -17,14 +17,19 @@ from regpush.platform import Platform
 from regpush.previous import natural
 from regpush.reference import Reference
 from regpush.registry.client import Repository
+from regpush.registry.referrers import Referrer, list_referrers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """An image as the registry has it, under the name it was asked for by."""
+    """An image as the registry has it, under the name it was asked for by.
+
+    `referrers`: what is attached to it, where somebody looked.
+    """
 
     reference: Reference
     image: Image
+    referrers: tuple[Referrer, ...] = ()
 
     @property
     def created(self) -> str:
@@ -57,6 +62,7 @@ class Inspection:
                 }
                 for layer in image.layers
             ],
+            "referrers": [referrer.to_json() for referrer in self.referrers],
         }
 
 
@@ -69,6 +75,15 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
     found = find(reference, repository.get_manifest)
     manifest = choose(found, reference, platform, repository.get_manifest)
     return Inspection(reference=reference, image=read_image(manifest, repository))
+
+
+def with_referrers(found: Inspection, repository: Repository) -> Inspection:
+    """The same with what is attached to the image, where the registry lets us see that."""
+    try:
+        referrers = list_referrers(repository, found.image.descriptor.digest)
+    except (RefusedError, VerificationError):
+        return found
+    return replace(found, referrers=referrers)
 
 
 def inspect_all(

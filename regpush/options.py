@@ -45,6 +45,14 @@ class IfExists(Enum):
     FAIL = "fail"
 
 
+class Sbom(Enum):
+    """The format of the list of an image's parts that is attached to it, if any."""
+
+    SPDX = "spdx"
+    CYCLONEDX = "cyclonedx"
+    NONE = "none"
+
+
 class Algorithm(Enum):
     """Layer compression."""
 
@@ -228,6 +236,25 @@ class RegistryOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttachOptions:
+    """What is attached to an image before its tags move.
+
+    `sbom`: a list of its parts. `provenance`: a statement of what it was made from. `sign`: a
+    signature by cosign, with `sign_key`, whatever cosign takes for one, or by an identity.
+    """
+
+    sbom: Sbom = Sbom.NONE
+    provenance: bool = False
+    sign: bool = False
+    sign_key: str | None = None
+
+    @property
+    def vouches(self) -> bool:
+        """Whether others are told that the image is what this run made it from."""
+        return self.provenance or self.sign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
     """Everything a push can be told. `cache` False leaves the local index alone."""
 
@@ -235,4 +262,5 @@ class PushOptions:
     layers: LayerOptions = LayerOptions()
     image: ImageOptions = ImageOptions()
     registry: RegistryOptions = RegistryOptions()
+    attach: AttachOptions = AttachOptions()
     cache: bool = True

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from regpush import account
 from regpush.assembly import Assembled, assemble, foresee, foresee_exactly
+from regpush.attachments import Attachments
 from regpush.budget import check_budget
 from regpush.cancel import Cancellation
 from regpush.comparison import Comparison, with_target
@@ -48,6 +49,7 @@ def push(
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
+        attachments = Attachments.of(run)
         prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL)
         held = held_by_tags(prepared[0].origin.pasts, run)
         for name, tags in held.items():
@@ -61,7 +63,7 @@ def push(
         for one in prepared:
             placed = [candidate for image in images for candidate in image.candidates]
             images.append(assemble(one.following(placed), run))
-        released = release(images, held, run)
+        released = release(images, held, attachments, run)
         # Only what this run made itself: what it reused is the word of others, and stays there.
         made = [
             placed.layer

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from regpush.assembly import Assembled, heal
+from regpush.attachments import Attachments
 from regpush.digest import OCI_INDEX, Digest
 from regpush.errors import RegpushError
 from regpush.events import Warned
@@ -54,11 +55,13 @@ def whole_of(images: Sequence[Image], run: Run) -> Manifest:
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 
 
-def release(images: Sequence[Assembled], held: Held, run: Run) -> Released:
-    """Push manifests, then move tags: at no destination before all others hold everything.
+def release(
+    images: Sequence[Assembled], held: Held, attachments: Attachments, run: Run
+) -> Released:
+    """Push manifests and what refers to them, then move tags.
 
-    What a registry has lost is sent again. Raises a RegpushError; TagConflictError before
-    any manifest is sent.
+    At no destination before all others hold everything. What a registry has lost is sent
+    again. Raises a RegpushError; TagConflictError before any manifest is sent.
     """
     images, doubted = list(images), set[str]()
     for heals_left in range(HEALS, -1, -1):
@@ -69,6 +72,8 @@ def release(images: Sequence[Assembled], held: Held, run: Run) -> Released:
         try:
             for one in run.destinations:
                 _push_manifests(images, whole, one, doubted=one.name in doubted)
+            for one in run.destinations:
+                attachments.attach(images, whole, one, run)
             run.cancel.check()
             return Released(images=images, whole=whole, tagged=_move(images, whole, held, run))
         except _LostError as lost:

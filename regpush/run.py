@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from regpush.cancel import Cancellation
 from regpush.errors import UsageError
-from regpush.events import Listener
+from regpush.events import Listener, Note
 from regpush.image import check_options
 from regpush.index import Index
-from regpush.options import PushOptions, RegistryOptions
+from regpush.options import PushOptions, RegistryOptions, Reuse
 from regpush.previous import Seen
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
@@ -98,6 +98,14 @@ def running(
         image = replace(options.image, created=settings.source_date_epoch)
         options = replace(options, image=image)
     check_options(options.image)
+    if options.attach.vouches and options.layers.reuse is Reuse.RECIPE:
+        notify(
+            Note(
+                message="what is signed or stated is packed and hashed by this push itself: "
+                "--reuse content"
+            )
+        )
+        options = replace(options, layers=replace(options.layers, reuse=Reuse.CONTENT))
     stop = Cancellation(cancel)
     with (
         Client(options.registry, settings, notify=notify, cancel=stop) as client,

@@ -34,6 +34,20 @@ class ProxySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """What a pipeline has checked out, and who runs it.
+
+    `repository`: its URL, `commit` in full, `ref` as git spells it. `builder`: the URL by which
+    the pipeline names itself, empty where it does not.
+    """
+
+    repository: str
+    commit: str
+    ref: str
+    builder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The environment's part of a push.
 
@@ -42,7 +56,8 @@ class Settings:
     `login_file` is the one that a new login goes to. `github_token` is what a workflow of
     GitHub was given, `github_actor` whose. `ca_file` and `ca_dir` stand in place of the
     system's certificates, as for OpenSSL; `certificate_dirs` have a folder for each registry
-    (containers-certs.d(5)), first match wins. `stores` are candidates as well.
+    (containers-certs.d(5)), first match wins. `stores` are candidates as well. `checkout` is
+    None outside of a pipeline.
     """
 
     cache_dir: str | None = None
@@ -58,6 +73,7 @@ class Settings:
     proxies: ProxySettings = ProxySettings()
     stores: tuple[StoreLocation, ...] = ()
     source_date_epoch: int | None = None
+    checkout: Checkout | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -77,6 +93,7 @@ class Settings:
             proxies=_proxies(environ),
             stores=_stores(environ),
             source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
+            checkout=_checkout(environ),
         )
 
 
@@ -154,3 +171,26 @@ def _epoch(text: str) -> int | None:
             f"SOURCE_DATE_EPOCH is '{printable(text)}', not a count of seconds since 1970"
         )
     return int(text)
+
+
+def _checkout(environ: Mapping[str, str]) -> Checkout | None:
+    """What GitHub's runners say, which those of Gitea and Forgejo imitate, or GitLab's."""
+    if commit := environ.get("GITHUB_SHA"):
+        server = environ.get("GITHUB_SERVER_URL") or "https://github.com"
+        workflow = environ.get("GITHUB_WORKFLOW_REF")
+        return Checkout(
+            repository=f"{server}/{environ.get('GITHUB_REPOSITORY', '')}",
+            commit=commit,
+            ref=environ.get("GITHUB_REF", ""),
+            builder=f"{server}/{workflow}" if workflow else "",
+        )
+    if commit := environ.get("CI_COMMIT_SHA"):
+        project, runner = environ.get("CI_PROJECT_URL", ""), environ.get("CI_RUNNER_ID")
+        tag, branch = environ.get("CI_COMMIT_TAG"), environ.get("CI_COMMIT_REF_NAME")
+        return Checkout(
+            repository=project,
+            commit=commit,
+            ref=f"refs/tags/{tag}" if tag else f"refs/heads/{branch}" if branch else "",
+            builder=f"{project}/-/runners/{runner}" if runner else "",
+        )
+    return None

@@ -43,6 +43,9 @@ ORDER = [
     "index",
     "tags",
     "registry",
+    "sbom",
+    "provenance",
+    "signing",
     "copying",
     "choice",
     "graph",
@@ -52,6 +55,7 @@ ORDER = [
     "run",
     "prepare",
     "assembly",
+    "attachments",
     "release",
     "budget",
     "report",
@@ -85,6 +89,9 @@ ONLY_IN = {
     "blake3": "entry",
     "sqlite3": ("index", "sources"),
     "pathspec": "sources",
+    "spdx_tools": "sbom",
+    "cyclonedx": "sbom",
+    "packageurl": "sbom",
 }
 
 # The clock, the environment and the terminal belong to the command line; `pipeline` and

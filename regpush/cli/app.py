@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from regpush.report import PushResult
 
 _COMMANDS = (
-    "push", "plan", "copy", "why", "inspect", "history", "simulate", "login", "logout", "serve",
-    "demo",
+    "push", "plan", "copy", "why", "inspect", "history", "simulate", "sbom", "login", "logout",
+    "serve", "demo",
 )  # fmt: skip
 _OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
 
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
                 "push": defaults,
                 "plan": defaults | own,
                 "copy": from_environ(environ, SendingFlags),
-                **dict.fromkeys(("why", "inspect", "history"), access),
+                **dict.fromkeys(("why", "inspect", "history", "sbom"), access),
                 "login": from_environ(environ, RouteFlags),
                 "logout": from_environ(environ, FileFlags),
             },
@@ -199,20 +199,25 @@ def inspect(
         showing(Progress.NONE, flags.voice, sys.stderr) as notify,
         Client(options, settings, notify=notify, cancel=cancel) as client,
     ):
-        found = inspecting.inspect(parsed, client.repository(parsed, Access.PULL), wanted)
+        repository = client.repository(parsed, Access.PULL)
+        found = inspecting.with_referrers(
+            inspecting.inspect(parsed, repository, wanted), repository
+        )
     report = found.to_json()
     if format is Format.JSON:
         print_line(json.dumps(report))
         return
     head = [report["ref"], f"{report['platform']}, created {report['created']}"]
     head += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
-    print_line("\n".join([*map(printable, head), "", *table.inspection(found, width())]))
+    layers = table.inspection(found, width())
+    print_line("\n".join([*map(printable, head), *table.attached(found), "", *layers]))
 
 
 app.command()(copying.copy)
 app.command()(study.why)
 app.command()(study.history)
 app.command()(study.simulate)
+app.command()(study.sbom)
 app.command("login")(login.log_in)
 app.command("logout")(login.log_out)
 

@@ -14,6 +14,7 @@ from regpush.cli.access import OUTPUT, AccessFlags, Voice
 from regpush.cli.access import option as _option
 from regpush.errors import UsageError, printable
 from regpush.options import (
+    AttachOptions,
     Compression,
     GuixOptions,
     IfExists,
@@ -22,13 +23,14 @@ from regpush.options import (
     PushOptions,
     RegistryOptions,
     Reuse,
+    Sbom,
     SourceOptions,
 )
 from regpush.ownership import Rule
 from regpush.quantities import parse_size
 
 _IMAGE, _LAYERS, _SOURCE = "The image", "Layers and reuse", "The target"
-_REGISTRY = "The registry"
+_REGISTRY, _ATTACHED = "The registry", "What is attached"
 
 
 class Format(StrEnum):
@@ -284,6 +286,25 @@ class Flags(SendingFlags):
         _option(_IMAGE, "Seconds since 1970; default SOURCE_DATE_EPOCH, else 1.", "--created",
                 min=0, max=253402300799),
     ] = None  # fmt: skip
+    sbom: Annotated[
+        Sbom,
+        _option(_ATTACHED, "A list of what is in the image, attached to it: spdx, cyclonedx, or "
+                "none (default).", "--sbom"),
+    ] = Sbom.NONE  # fmt: skip
+    provenance: Annotated[
+        bool,
+        _option(_ATTACHED, "A statement of what the image was made from (SLSA); implies "
+                "--reuse content.", "--provenance"),
+    ] = False  # fmt: skip
+    sign: Annotated[
+        bool,
+        _option(_ATTACHED, "Sign by cosign, before tags move; implies --reuse content.", "--sign"),
+    ] = False
+    sign_key: Annotated[
+        str | None,
+        _option(_ATTACHED, "Sign with this key of cosign's. Default: its keyless way.",
+                "--sign-key", metavar="KEY"),
+    ] = None  # fmt: skip
 
     def options(self, password: str | None) -> PushOptions:
         """The record these flags spell. Raises UsageError naming the flag."""
@@ -333,6 +354,12 @@ class Flags(SendingFlags):
             registry=replace(
                 self.sending(password),
                 max_upload=None if self.max_upload is None else parse_size(self.max_upload),
+            ),
+            attach=AttachOptions(
+                sbom=self.sbom,
+                provenance=self.provenance,
+                sign=self.sign or self.sign_key is not None,
+                sign_key=self.sign_key,
             ),
             cache=not self.no_cache,
         )

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,14 @@ if TYPE_CHECKING:
     from regpush.registry.client import Repository
 
 _PREFIXES = ("dir", "store", "closure", "nix", "guix")
+
+
+class SbomFormat(StrEnum):
+    """A format of SBOMs that there may be."""
+
+    SPDX = "spdx"
+    CYCLONEDX = "cyclonedx"
+
 
 PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which image of several.")]
 Layers = Annotated[
@@ -118,6 +127,31 @@ def history(
         write_file(output, "w", f"{text}\n")
     else:
         print_line(text)
+
+
+@with_flags
+def sbom(
+    flags: AccessFlags,
+    reference: Annotated[str, typer.Argument(metavar="REF", show_default=False)],
+    platform: PlatformFlag = None,
+    format: Annotated[  # noqa: A002  the flag's name
+        SbomFormat | None,
+        typer.Option(help="Only this. Default: what there is.", show_default=False),
+    ] = None,
+) -> None:
+    """Print the SBOM that is attached to an image (`regpush TARGET --sbom`)."""
+    from regpush import sbom as sboms
+    from regpush.cli.progress import showing
+    from regpush.inspect import inspect
+    from regpush.options import Sbom
+
+    registry = flags.access(read_password(flags.username, flags.password_stdin))
+    with showing(Progress.NONE, sys.stderr) as notify, _opened(reference, registry, notify) as at:
+        parsed, repository = at
+        image = inspect(parsed, repository, _platform(platform)).image
+        wanted = Sbom(format.value) if format else None
+        found = sboms.attached(repository, image.descriptor.digest, wanted)
+    print_line(found.data.decode("utf-8", "replace").rstrip("\n"))
 
 
 def simulate(

@@ -185,6 +185,14 @@ def columns(text: str) -> int:
     return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
+def attached(found: Inspection) -> list[str]:
+    """What refers to an image, a line each."""
+    return [
+        printable(f"attached: {one.artifact_type or 'an artifact'} {one.descriptor.digest}")
+        for one in found.referrers
+    ]
+
+
 def _short(text: str, length: int) -> str:
     """`text` in at most `length` columns: of a path its end, of all else its beginning."""
     text = printable(text)

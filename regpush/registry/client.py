@@ -239,6 +239,15 @@ class Client:
         self._retry.run(lambda: api.expect(Call(doing="logging in", method="GET")))
         return api.challenged
 
+    def credentials(self, reference: Reference) -> Credentials | None:
+        """Who we are to the registry of `reference`; None is anonymous. Raises UsageError."""
+        if self._given and reference.registry == self._given_for:
+            found: Credentials | None = self._given
+        else:
+            found = self._sources.find(reference.registry, reference.repository)
+        self._notify(Decided(message=f"credentials for {reference.registry}: {described(found)}"))
+        return found
+
     def _api(self, reference: Reference, name: str, scope: Scope | None) -> Api:
         self._given_for = self._given_for or reference.registry
         registry = self._registry(reference)
@@ -249,7 +258,7 @@ class Client:
             exchange=self._exchange,
             farewell=self._farewell,
             pace=registry.pace,
-            credentials=lambda: self._credentials(reference),
+            credentials=lambda: self.credentials(reference),
             redactor=self._redactor,
         )
 
@@ -261,14 +270,6 @@ class Client:
         # A body of our own making, in flight, learns here that it is not wanted any more.
         self._cancel.check()
         self._uploaded.add(sent)
-
-    def _credentials(self, reference: Reference) -> Credentials | None:
-        if self._given and reference.registry == self._given_for:
-            found: Credentials | None = self._given
-        else:
-            found = self._sources.find(reference.registry, reference.repository)
-        self._notify(Decided(message=f"credentials for {reference.registry}: {described(found)}"))
-        return found
 
 
 class Repository:

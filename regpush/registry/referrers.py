@@ -128,7 +128,7 @@ def attach(
     *,
     cancel: Cancellation,
 ) -> tuple[Referrer, ...]:
-    """Let `artifacts` refer to the manifest `subject`, and give them as they are listed.
+    """Let `artifacts` refer to the manifest `subject`; those that did not before are given.
 
     What is listed already is not sent again. Raises RefusedError where the registry has no
     lists of referrers and lets no client keep them, TransientError where other pushes do not
@@ -155,7 +155,7 @@ def attach(
     if missing and (listed is None or not known):
         entries = [referrer.to_json() for referrer in referrers]
         referrers_tag.keep(repository, subject.digest, entries, cancel=cancel)
-    return referrers
+    return tuple(one for one in referrers if one.descriptor.digest in missing)
 
 
 def _send(

@@ -1,0 +1,104 @@
+"""What is attached to images between their manifests and their tags: SBOM, provenance, signature.
+
+Nothing here turns an image into an index: what refers to a manifest leaves it as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from regpush.assembly import Assembled
+from regpush.events import Note
+from regpush.options import Sbom
+from regpush.provenance import provenance
+from regpush.registry.client import Manifest
+from regpush.registry.referrers import Artifact, attach
+from regpush.run import Destination, Run
+from regpush.sbom import Bill, writer
+
+if TYPE_CHECKING:
+    from regpush.signing import Signer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachments:
+    """What a push is to attach, and with what.
+
+    `write`: writes an SBOM, `signer` signs; None where that was not asked for.
+    """
+
+    write: Callable[[Bill], Artifact] | None
+    signer: Signer | None
+
+    @classmethod
+    def of(cls, run: Run) -> Attachments:
+        """What was asked for. Raises UsageError where what it takes is not installed."""
+        asked = run.options.attach
+        signer = None
+        if asked.sign:
+            from regpush.signing import Signer
+
+            signer = Signer.find(asked.sign_key, run.options.registry)
+        write = None if asked.sbom is Sbom.NONE else writer(asked.sbom)
+        return cls(write=write, signer=signer)
+
+    def attach(
+        self, images: Sequence[Assembled], whole: Manifest, to: Destination, run: Run
+    ) -> None:
+        """Attach to each of `images` at the destination, and sign what its tags will name.
+
+        All manifests stand there. What is attached already is not sent again, but signed
+        again. Raises a RegpushError.
+        """
+        for image in images:
+            documents = self._documents(image, run)
+            if not documents:
+                continue
+            subject = image.image.descriptor
+            new = attach(to.repository, subject, documents, cancel=run.cancel)
+            for one in new:
+                digest = one.descriptor.digest
+                message = f"attached {one.artifact_type} {digest} to {to.name}@{subject.digest}"
+                run.notify(Note(message=message))
+        if self.signer:
+            self.signer.sign(
+                to.reference,
+                whole.digest,
+                client=run.client,
+                notify=run.notify,
+                cancel=run.cancel,
+            )
+
+    def _documents(self, image: Assembled, run: Run) -> list[Artifact]:
+        """They name the main destination, wherever they are attached: the bytes are the same."""
+        origin, digest = image.prepared.origin, image.image.descriptor.digest
+        asked, name = run.options.attach, run.main.name
+        if self.write is None and not asked.provenance:
+            return []
+        closure = origin.closure.identified(image.identities)
+        made: list[Artifact] = []
+        if self.write:
+            bill = Bill.of(
+                closure,
+                name=name,
+                digest=digest,
+                platform=str(origin.platform),
+                created=datetime.fromisoformat(json.loads(image.image.config)["created"]),
+            )
+            made.append(self.write(bill))
+        if asked.provenance:
+            made.append(
+                provenance(
+                    closure,
+                    name=name,
+                    digest=digest,
+                    platform=origin.platform,
+                    options=run.options,
+                    checkout=run.settings.checkout,
+                )
+            )
+        return made
