@@ -146,7 +146,10 @@ def sbom(
     from regpush.options import Sbom
 
     registry = flags.access(read_password(flags.username, flags.password_stdin))
-    with showing(Progress.NONE, sys.stderr) as notify, _opened(reference, registry, notify) as at:
+    with (
+        showing(Progress.NONE, flags.voice, sys.stderr) as notify,
+        _opened(reference, registry, notify) as at,
+    ):
         parsed, repository = at
         image = inspect(parsed, repository, _platform(platform)).image
         wanted = Sbom(format.value) if format else None
