@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def real_part(name: str) -> str:
 @functools.cache
 def find_part(name: str) -> str | None:
     """The path of program `name`, fetched into a cache where apt can, or None."""
-    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    own = os.path.dirname(sys.executable)  # what came with the tests' own packages
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), own, "/usr/sbin", "/sbin"])
     found = shutil.which(name, path=search)
     if found is None and name in _FETCHABLE:
         found = _from_cache(name, _FETCHABLE[name])
