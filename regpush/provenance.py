@@ -66,6 +66,8 @@ def provenance(
                     "platform": str(platform),
                     "options": _options(options),
                 },
+                # What the source itself says it was made from, such as channels.
+                "internalParameters": dict(closure.provenance),
                 "resolvedDependencies": [*_materials(closure), *_sources(checkout)],
             },
             "runDetails": {

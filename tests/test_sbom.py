@@ -17,18 +17,16 @@ from spdx_tools.spdx.model import Document
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from regpush.cancel import Cancellation
 from regpush.closure import Closure
 from regpush.digest import Digest
-from regpush.events import ignore
 from regpush.generated import customise
-from regpush.options import ImageOptions, Sbom, SourceOptions
+from regpush.options import ImageOptions, Sbom
 from regpush.sbom import Bill, writer
 from regpush.sbom.bill import Component, Purpose
 from regpush.settings import StoreLocation
-from regpush.sources import Stats, identify, resolve
 from tests.program import environment
 from tests.registry.parts import real_part
+from tests.sources.conftest import take
 from tests.stores import NixStore
 
 DIGEST = Digest.of(b"the manifest")
@@ -66,9 +64,7 @@ APP = {
 
 
 def closure_of(target: Path, stores: tuple[StoreLocation, ...] = ()) -> Closure:
-    found = resolve(str(target), SourceOptions(), stores, notify=ignore, cancel=Cancellation())
-    found = identify(found, Stats(None), Cancellation(), now_ns=0)
-    return customise(found, ImageOptions()).closure
+    return customise(take(target, stores).closure, ImageOptions()).closure
 
 
 def bill(closure: Closure) -> Bill:
