@@ -1,10 +1,16 @@
 """Real stores for tests: one that Nix builds here, one that guix-daemon wrote elsewhere."""
 
+import contextlib
+import http.server
 import os
 import shutil
 import subprocess
 import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from tests.registry.parts import real_part
 
@@ -75,6 +81,89 @@ class NixStore:
     def closure(self, path: Path) -> list[str]:
         """Its closure, as Nix tells it."""
         return self.run("nix-store", "-qR", str(path)).split()
+
+
+@contextmanager
+def emptied(nix: NixStore, home: Path) -> Iterator[dict[str, str]]:
+    """A fresh machine, whose store is at the same place and empty; its environment."""
+    away = nix.root / "away"
+    away.mkdir()
+    for name in ("store", "var"):
+        (nix.root / name).rename(away / name)
+    nix.store.mkdir()
+    try:
+        yield {**nix.environment, "HOME": str(home)}
+    finally:
+        subprocess.run(["chmod", "-R", "u+w", str(nix.store)], check=True)
+        for name in ("store", "var"):
+            shutil.rmtree(nix.root / name, ignore_errors=True)
+            (away / name).rename(nix.root / name)
+        away.rmdir()
+
+
+class Served(NamedTuple):
+    """What was asked of a binary cache: paths below it, and bytes of the answers by path."""
+
+    path: str
+    size: int
+
+
+class CacheServer:
+    """A binary cache by HTTP that remembers what it gave. `broken` NARs end in an error."""
+
+    def __init__(self, directory: Path) -> None:
+        self.answers: list[Served] = []
+        self.broken = False
+        self.stalled = threading.Event()
+        self.release = threading.Event()
+        self.release.set()
+        cache = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                file = directory / self.path.lstrip("/").partition("?")[0]
+                is_nar = file.is_relative_to(directory / "nar")
+                if is_nar and not cache.release.is_set():
+                    cache.stalled.set()
+                    cache.release.wait(30)
+                data = file.read_bytes() if file.is_file() else b""
+                status = 500 if is_nar and cache.broken else 200 if file.is_file() else 404
+                asked_for = status == 200 and self.command == "GET"
+                data = data if asked_for else b""
+                cache.answers.append(Served(self.path, len(data)))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(data)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def nars(self) -> list[Served]:
+        return [one for one in self.answers if one.path.startswith("/nar/") and one.size]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
 
 
 def guix_store(root: Path) -> tuple[Path, Path]:

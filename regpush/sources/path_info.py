@@ -37,7 +37,7 @@ def to_item(info: PathInfo, physical: str) -> Item:
         if not os.path.lexists(physical):
             raise SourceError(
                 f"{printable(info.path)}: valid in its store, but missing on disk; "
-                "repair the store or build the item again"
+                "it was collected meanwhile or the store is damaged: build the item again"
             )
         return scan(os.fsencode(physical)).entries(at, Profile.STORE)
 
