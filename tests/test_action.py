@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from regpush.cli.action.inputs import arguments
 from tests.images import unpack
 from tests.program import regpush
 from tests.programs import builds
@@ -163,6 +164,11 @@ def test_lists_and_extra_arguments_arrive_as_they_were_written(runner, docker_re
     assert config["Env"][-2:] == ["GREETING=hello world", "X=1"]
     assert config["Entrypoint"] == ["/app/bin/app", "--name", "a b"]
     assert len(json.loads(step.outputs["metadata"])["images"][0]["layers"]) == 1
+
+
+def test_several_targets_are_several_words():
+    given = {"target": "nix:.#app\n  nix:nixpkgs#cacert \n\n", "to": "localhost/app"}
+    assert arguments(given)[-3:] == ["--", "nix:.#app", "nix:nixpkgs#cacert"]
 
 
 HOSTILE = """--help" ; touch pwned; ' ; touch pwned; $(touch pwned) `touch pwned`

@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests import flags
 from tests.program import environment, program_on_path, regpush
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -71,3 +72,7 @@ def test_the_library_example(tmp_path, docker_registry, repository, monkeypatch,
     to = f"{docker_registry.host}/{repository}"
     exec(compile(example.replace("localhost:5000/app", to), "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith(f"{to}@sha256:")
+
+
+def test_the_reference_of_flags_is_that_of_the_command_line():
+    assert flags.written() == flags.reference(), f"the flags have changed: run {flags.COMMAND}"

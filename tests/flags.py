@@ -1,0 +1,170 @@
+"""The README's reference of flags, made of what the command line itself knows.
+
+    python -m tests.flags
+
+writes it between its two marks in the README; the tests only compare.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args
+
+from typer.models import ArgumentInfo, OptionInfo
+
+from regpush.cli.app import app
+
+README = Path(__file__).parent.parent / "README.md"
+COMMAND = "python -m tests.flags"
+_REFERENCE = re.compile(r"(<!-- flags -->\n)(.*)(\n<!-- /flags -->)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """One flag of a command: its spellings, what follows it, and the section of the help."""
+
+    name: str
+    spellings: tuple[str, ...]
+    value: str
+    default: str
+    meaning: str
+    panel: str
+
+    @property
+    def shown(self) -> str:
+        return f"`{', '.join(self.spellings)}{self.value and ' '}{self.value}`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command: what follows its name, its first paragraph of help, and its flags."""
+
+    name: str
+    arguments: tuple[str, ...]
+    summary: str
+    flags: tuple[Flag, ...]
+
+
+def commands() -> Iterator[Command]:
+    """The commands of regpush as they are registered, hidden ones left out."""
+    for info in app.registered_commands:
+        if info.callback is not None and not info.hidden:
+            yield _command(info.name or info.callback.__name__, info.callback)
+
+
+def _command(name: str, run: Callable[..., Any]) -> Command:
+    flags, arguments = [], []
+    for one in inspect.signature(run, eval_str=True).parameters.values():
+        hint, *said = get_args(one.annotation)
+        (info,) = (more for more in said if isinstance(more, OptionInfo | ArgumentInfo))
+        if isinstance(info, ArgumentInfo):
+            arguments.append(info.metavar or one.name.upper())
+        else:
+            flags.append(_flag(one.name, hint, one.default, info))
+    summary = " ".join((inspect.getdoc(run) or "").partition("\n\n")[0].split())
+    return Command(name=name, arguments=tuple(arguments), summary=summary, flags=tuple(flags))
+
+
+def _flag(name: str, hint: Any, default: Any, info: OptionInfo) -> Flag:
+    # In an annotation the first spelling takes the place of the default.
+    spellings = [one for one in (info.default, *(info.param_decls or ())) if isinstance(one, str)]
+    return Flag(
+        name=name,
+        spellings=tuple(spellings) or (f"--{name.replace('_', '-')}",),
+        value=info.metavar or _value([hint, *get_args(hint)]),
+        default=_default(default),
+        meaning=info.help or "",
+        panel=str(info.rich_help_panel or ""),
+    )
+
+
+def _value(kinds: Sequence[Any]) -> str:
+    for kind in kinds:
+        if kind is bool:
+            return ""
+        if kind in (int, float):
+            return "N"
+        if inspect.isclass(kind) and issubclass(kind, Enum):
+            return "|".join(one.value for one in kind)
+    return "TEXT"
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    elif isinstance(value, float):
+        value = f"{value:g}"
+    return "" if value in (None, False, "", [], inspect.Parameter.empty) else f"`{value}`"
+
+
+def reference() -> str:
+    """Markdown: the flags of a push by their purpose, then those that other commands have."""
+    push, *others = sorted(commands(), key=lambda one: one.name != "push")
+    panels: dict[str, list[Flag]] = {}
+    for flag in push.flags:
+        panels.setdefault(flag.panel, []).append(flag)
+    parts = [
+        "These are the flags of `regpush TARGET`. In its variable a list has one value a line, "
+        "and a flag without a value is `true`."
+    ]
+    for panel, flags in panels.items():
+        parts += [
+            f"### {panel}",
+            "\n".join(_table(flags, ("flag", "variable", "default", "meaning"))),
+        ]
+    for command in others:
+        parts += _section(command, panels)
+    return "\n\n".join(parts)
+
+
+def _section(command: Command, panels: Mapping[str, Sequence[Flag]]) -> Iterator[str]:
+    yield f"### `{' '.join(['regpush', command.name, *command.arguments])}`"
+    known = {flag for flags in panels.values() for flag in flags}
+    own = [flag for flag in command.flags if flag not in known]
+    also = []
+    if known <= set(command.flags):
+        also.append("all of `regpush TARGET`")
+    else:
+        for panel, flags in panels.items():
+            shared = [flag for flag in flags if flag in command.flags]
+            whole = len(shared) == len(flags)
+            also += [f"*{panel}*"] if whole else [f"`{flag.spellings[-1]}`" for flag in shared]
+    yield command.summary + (f" Also takes {', '.join(also)}." if also else "")
+    if own:
+        yield "\n".join(_table(own, ("flag", "default", "meaning")))
+
+
+def _table(flags: Sequence[Flag], head: Sequence[str]) -> Iterator[str]:
+    yield _row(head)
+    yield "|---" * len(head) + "|"
+    for flag in flags:
+        cells = {"flag": flag.shown, "variable": f"`REGPUSH_{flag.name.upper()}`",
+                 "default": flag.default, "meaning": flag.meaning}  # fmt: skip
+        yield _row([cells[column] for column in head])
+
+
+def _row(cells: Sequence[str]) -> str:
+    escaped = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+def written() -> str:
+    """The reference that stands in the README."""
+    found = _REFERENCE.search(README.read_text("utf-8"))
+    assert found, "the README has no <!-- flags -->"
+    return found[2]
+
+
+def write() -> None:
+    """Put the reference into the README."""
+    text, new = README.read_text("utf-8"), reference()
+    README.write_text(_REFERENCE.sub(lambda at: at[1] + new + at[3], text), "utf-8")
+
+
+if __name__ == "__main__":
+    write()
