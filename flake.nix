@@ -49,7 +49,9 @@
           pyproject = true;
           src = self;
           build-system = [ python.hatchling ];
-          dependencies = packages (project.dependencies ++ project.optional-dependencies.registry);
+          dependencies = packages (project.dependencies
+            ++ project.optional-dependencies.registry
+            ++ project.optional-dependencies.sbom);
           doCheck = false; # the tests want registries, and other programs
           pythonImportsCheck = [ "regpush.cli.app" "regpush.pipeline" ];
           meta = {

@@ -2,7 +2,8 @@
 ;;;
 ;;; Not evaluated: where this was written there was no Guix, and it was read by plain Guile alone.
 ;;; The packages are those of Guix by their names there; where Guix has an older version than
-;;; pyproject.toml asks for, the phase sanity-check says which.
+;;; pyproject.toml asks for, the phase sanity-check says which.  `--sbom` wants more that Guix has
+;;; no package of.
 
 (use-modules (guix build-system pyproject)
              ((guix build-system python) #:select (pypi-uri))

@@ -362,4 +362,7 @@ def test_installing_from_the_locked_requirements(tmp_path, app, docker_registry,
     runner = Runner(tmp_path / "runner", app.parent)
     runner.run("Install regpush", {}).ok()
     runner.run("Install regpush", {}).ok()  # a job may use the action twice
-    runner.push(target="myapp", to=to_of(docker_registry, repository)).ok()
+    given = {"target": "myapp", "to": to_of(docker_registry, repository), "sbom": "spdx"}
+    assert "regpush[sbom]" in runner.run("Push", given).messages("error")[0]
+    runner.run("Install regpush", given).ok()
+    runner.run("Push", given).ok()

@@ -24,12 +24,11 @@ from tests.registry.parts import real_part
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 SOURCES = PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-LOCKED = ROOT / ".github" / "requirements.txt"
-BUILD_LOCKED = ROOT / ".github" / "build-requirements.txt"
-LOCK = (
-    "uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 "
-    "pyproject.toml -o .github/requirements.txt"
+LOCKS = ROOT / ".github"
+LOCKED, SBOM_LOCKED, BUILD_LOCKED = (
+    LOCKS / f"{name}.txt" for name in ("requirements", "requirements-sbom", "build-requirements")
 )
+LOCK = "bash .ci/lock"
 
 
 def pins(path: Path) -> dict[str, str]:
@@ -47,34 +46,41 @@ def needed(requirements: list[str]) -> dict[str, Requirement]:
     return found
 
 
-def test_what_is_locked_is_what_the_project_needs():
-    """The action installs the locked packages and no others, here as everywhere."""
-    locked, pending = pins(LOCKED), needed(PROJECT["dependencies"])
+@pytest.mark.parametrize(
+    ("path", "requirements"),
+    [
+        (LOCKED, PROJECT["dependencies"]),
+        (SBOM_LOCKED, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["sbom"]]),
+        (BUILD_LOCKED, PYPROJECT["build-system"]["requires"]),
+    ],
+    ids=lambda value: value.stem if isinstance(value, Path) else "",
+)
+def test_what_is_locked_is_what_is_needed(path, requirements):
+    """The action and the release install locked packages and no others."""
+    locked, pending = pins(path), needed(requirements)
     seen: set[str] = set()
     while pending:
         name, wanted = pending.popitem()
         assert name in locked, f"{name} is not locked: pip install uv && {LOCK}"
-        assert locked[name] in wanted.specifier, f"{wanted}: pip install uv && {LOCK}"
+        assert locked[name] in wanted.specifier, f"{wanted} is not: pip install uv && {LOCK}"
         if name not in seen:
             seen.add(name)
             pending |= needed(importlib.metadata.requires(name) or [])
 
 
-@pytest.mark.parametrize("path", [LOCKED, BUILD_LOCKED], ids=lambda path: path.stem)
+def test_what_both_lock_is_the_same():
+    assert pins(LOCKED).items() <= pins(SBOM_LOCKED).items()
+
+
+@pytest.mark.parametrize("path", [LOCKED, SBOM_LOCKED, BUILD_LOCKED], ids=lambda path: path.stem)
 def test_locked_packages_have_hashes_and_no_home(path):
     """pip refuses what has no hash; where packages come from is for whoever installs to say."""
     text = path.read_text()
     assert "://" not in text
-    lines = text.replace("\\\n", "").splitlines()
-    for line in lines:
-        if not line.startswith("#"):
-            assert re.fullmatch(
-                r"[\w.-]+==\S+( ; [^#\\]+?)? +(--hash=sha256:[0-9a-f]{64} *)+", line
-            )
-
-
-def test_the_lock_says_how_it_is_made():
-    assert LOCK in LOCKED.read_text()
+    assert LOCK in text.splitlines()[1]
+    pinned = re.compile(r"[\w.-]+==\S+( ; [^#\\]+?)? +(--hash=sha256:[0-9a-f]{64} *)+")
+    for line in text.replace("\\\n", "").splitlines():
+        assert line.startswith("#") or pinned.fullmatch(line), line
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +157,6 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     assert inside == here
 
 
-def test_scripts_that_build_say_what_they_use():
-    """The release installs the locked tools, and they are what pyproject.toml asks for."""
-    assert set(needed(PYPROJECT["build-system"]["requires"])) <= set(pins(BUILD_LOCKED))
-
-
 _STAND_IN = """
 let
   named = name: { inherit name; };
@@ -190,7 +191,8 @@ in {
 
 def test_the_flake_evaluates(tmp_path):
     """With a nixpkgs that is an empty shell: what the flake asks of it is all there is."""
-    wanted = needed([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["registry"]])
+    extras = PROJECT["optional-dependencies"]
+    wanted = needed([*PROJECT["dependencies"], *extras["registry"], *extras["sbom"]])
     names = tmp_path / "names"
     names.write_text("\n".join(["hatchling", "scikit-build-core", *(set(wanted) - {"deflate"})]))
     expression = _STAND_IN.replace("NAMES", str(names)).replace("FLAKE", str(ROOT / "flake.nix"))
