@@ -64,6 +64,7 @@ ORDER = [
     "pipeline",
     "inspect",
     "login",
+    "doctor",
     "history",
     "simulate",
     "recount",
@@ -96,7 +97,7 @@ ONLY_IN = {
 
 # The clock, the environment and the terminal belong to the command line; `pipeline` and
 # `run` read them for library users, the others measure time-outs.
-CLOCKS = {"cli", "mirror", "run", "cancel", "registry", "embedded"}
+CLOCKS = {"cli", "doctor", "mirror", "run", "cancel", "registry", "embedded"}
 
 
 def modules():

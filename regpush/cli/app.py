@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regpush.cli import copying, login, study
+from regpush.cli import copying, doctor, login, study
 from regpush.cli.access import AccessFlags, FileFlags, RouteFlags
 from regpush.cli.console import (
     OutputError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = (
     "push", "plan", "copy", "why", "inspect", "history", "simulate", "sbom", "login", "logout",
+    "doctor",
     "serve", "demo",
 )  # fmt: skip
 _OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
@@ -79,7 +80,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
                 "push": defaults,
                 "plan": defaults | own,
                 "copy": from_environ(environ, SendingFlags),
-                **dict.fromkeys(("why", "inspect", "history", "sbom"), access),
+                **dict.fromkeys(("why", "inspect", "history", "sbom", "doctor"), access),
                 "login": from_environ(environ, RouteFlags),
                 "logout": from_environ(environ, FileFlags),
             },
@@ -218,6 +219,7 @@ app.command()(study.why)
 app.command()(study.history)
 app.command()(study.simulate)
 app.command()(study.sbom)
+app.command()(doctor.doctor)
 app.command("login")(login.log_in)
 app.command("logout")(login.log_out)
 

@@ -116,6 +116,16 @@ class Api:
         """Whether the registry has asked for credentials."""
         return self._authorizer.challenged
 
+    @property
+    def account(self) -> str:
+        """Whose credentials are shown, for people; empty where the registry asked for none."""
+        return self._authorizer.account
+
+    @property
+    def granted(self) -> frozenset[str] | None:
+        """The actions that the token says it allows; None where it says nothing, or is none."""
+        return self._authorizer.granted
+
     def send(self, call: Call) -> Reply:
         """Send one request, authorised, and give the reply, whatever it is but a 401.
 

@@ -19,6 +19,7 @@ from regpush.registry.challenges import (
     Token,
     challenged_scopes,
     choose,
+    granted_actions,
     merge,
     parse_challenges,
     parse_token,
@@ -126,6 +127,19 @@ class Authorizer:
     def challenged(self) -> bool:
         """Whether the registry has asked for anything yet."""
         return self._challenge is not None
+
+    @property
+    def account(self) -> str:
+        """Whose credentials are shown, for people; empty where none were asked for."""
+        return described(self._credentials) if self._asked else ""
+
+    @property
+    def granted(self) -> frozenset[str] | None:
+        """The actions that the token for our scope says it allows; None where it says nothing."""
+        header = self.held() or ""
+        if not self._scopes or not header.startswith("Bearer "):
+            return None
+        return granted_actions(header.removeprefix("Bearer "), self._scopes[0].repository)
 
     def learn(self, reply: Reply, used: str | None, more: Sequence[Scope] = ()) -> bool:
         """Take in a 401 to a request sent with `used`; whether another try makes sense now.

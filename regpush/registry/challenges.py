@@ -6,6 +6,7 @@ and the token server's reply.
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -172,3 +173,31 @@ def _age_s(issued_at: object, date: str) -> float:
         return max((now - issued).total_seconds(), 0.0)
     except (ValueError, TypeError, OverflowError):  # TypeError: a time without a zone
         return 0.0
+
+
+def granted_actions(token: str, repository: str) -> frozenset[str] | None:
+    """The actions on `repository` that a token says it allows; None for one that says nothing.
+
+    A JSON web token as distribution's specification has it. Its signature is for the registry
+    to check: this is for people alone.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = parse_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    access = claims.get("access") if isinstance(claims, dict) else None
+    if not isinstance(access, list):
+        return None
+    allowed: set[str] = set()
+    for one in access:
+        if isinstance(one, dict) and (one.get("type"), one.get("name")) == (
+            "repository",
+            repository,
+        ):
+            actions = one.get("actions")
+            listed = actions if isinstance(actions, list) else []
+            allowed.update(action for action in listed if isinstance(action, str))
+    return frozenset(allowed)

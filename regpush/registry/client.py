@@ -30,6 +30,7 @@ from regpush.registry.hints import MAY_NOT_MOVE
 from regpush.registry.host import Host
 from regpush.registry.lessons import Memory
 from regpush.registry.pace import Pace
+from regpush.registry.probe import Probe
 from regpush.registry.protocol import (
     Origin,
     content_length,
@@ -138,8 +139,8 @@ class Client:
         self._sources = Sources(options, settings, cancel.check)
         self._redactor = Redactor()
         self._folders = settings.certificate_dirs
-        contexts = Contexts(settings.ca_file, settings.ca_dir)
-        routes = Routes(settings.proxies)
+        self._contexts = contexts = Contexts(settings.ca_file, settings.ca_dir)
+        self._routes = routes = Routes(settings.proxies)
         self._redactor.add(routes.secrets)
         # No request ever waits for another's connection: askers, packers, sessions ahead.
         connections = _CONNECTIONS + 4 * options.jobs
@@ -247,6 +248,20 @@ class Client:
             found = self._sources.find(reference.registry, reference.repository)
         self._notify(Decided(message=f"credentials for {reference.registry}: {described(found)}"))
         return found
+
+    def probe(self, reference: Reference) -> Probe:
+        """The registry and the repository of `reference`, to be looked at. Sends nothing."""
+        scope = Scope(reference.repository, Access.PUSH.value)
+        with self._lock:
+            root = self._api(reference, reference.registry, None)
+            return Probe(
+                host=self._registry(reference).host,
+                root=root,
+                pushing=self._api(reference, reference.name, scope),
+                contexts=self._contexts,
+                routes=self._routes,
+                cancel=self._cancel,
+            )
 
     def _api(self, reference: Reference, name: str, scope: Scope | None) -> Api:
         self._given_for = self._given_for or reference.registry

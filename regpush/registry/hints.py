@@ -17,6 +17,7 @@ _GAR = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev|(?:[a-z]+\.)?gcr\.io", re.ASCI
 _ACR = re.compile(r"([a-z0-9]+)\.azurecr\.(?:io|cn|us)", re.ASCII)
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _GHCR = "ghcr.io"
+_DOCTOR = "whether you may "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +200,12 @@ def _rights(it: Trouble) -> str:
         return "the token needs the scope write_registry, CI_JOB_TOKEN a project that allows it"
     if it.host == "quay.io" and it.writes:
         return "the user, or the robot account, needs the permission Write on the repository"
-    return f"whether you may {what} there, 'regpush doctor {it.name}' tells step by step"
+    return f"{_DOCTOR}{what} there, 'regpush doctor {it.name}' tells step by step"
+
+
+def without_doctor(message: str) -> str:
+    """`message` without the advice to do what was just done."""
+    return message.partition(f"; {_DOCTOR}")[0]
 
 
 def _held_tag(it: Trouble) -> bool:

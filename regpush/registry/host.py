@@ -51,6 +51,16 @@ class Host:
         """The only origin that may see this registry's credentials."""
         return Origin.of(self.base)
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is known if the registry speaks TLS."""
+        return self._settled
+
+    @property
+    def trust(self) -> Trust:
+        """What connections to this registry believe and show."""
+        return self._trust
+
     def trusting(self, request: Request) -> Request:
         """`request` with the certificates for where it goes, in this registry's name."""
         here = Origin.of(request.url) == self.origin

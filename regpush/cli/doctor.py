@@ -1,0 +1,97 @@
+"""The command that looks at a registry step by step."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regpush.cli import colour
+from regpush.cli.access import AccessFlags, Voice
+from regpush.cli.colour import Paint, Style
+from regpush.cli.console import OnStdout, fail, print_line, read_password, stoppable, width
+from regpush.cli.flags import Format, Progress, with_flags
+from regpush.errors import printable
+
+if TYPE_CHECKING:
+    from regpush.doctor import Step, Verdict
+
+_NAME = 11
+_WORD = 7
+
+
+@with_flags
+def doctor(
+    flags: AccessFlags,
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF", help="Where a push would go: registry/repository.", show_default=False
+        ),
+    ],
+    format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
+) -> None:
+    """Find out what stands between this machine and a push to REF, step by step.
+
+    Nothing is left at the registry: uploads that are opened are deleted, no tag is moved. The
+    exit code is that of the first step that failed: 3 credentials, 4 refused, 5 network.
+    """
+    from regpush.cli.progress import showing
+    from regpush.doctor import Verdict, examine
+    from regpush.reference import Reference
+    from regpush.settings import Settings
+
+    options = flags.access(read_password(flags.username, flags.password_stdin))
+    parsed = Reference.parse(reference)
+    paint = colour.on_stdout()
+
+    def found(step: Step) -> None:
+        loud = step.verdict in (Verdict.FAILED, Verdict.WARNING)
+        if format is Format.TEXT and (loud or flags.voice is not Voice.QUIET):
+            print_line(_row(step, paint))
+
+    with (
+        stoppable() as cancel,
+        showing(Progress.NONE, flags.voice, sys.stderr) as notify,
+    ):
+        diagnosis = examine(
+            parsed,
+            options=options,
+            settings=Settings.from_environ(os.environ),
+            notify=notify,
+            cancel=cancel,
+            found=found,
+        )
+    if format is Format.JSON:
+        print_line(json.dumps(diagnosis.to_json()))
+    if failed := [step.name for step in diagnosis.steps if step.exit_code]:
+        raise typer.Exit(fail(f"{reference}: failed at {', '.join(failed)}", diagnosis.exit_code))
+
+
+def _row(step: Step, paint: Paint) -> str:
+    """The line of a step, broken to hang below its own beginning on a terminal."""
+    sign, style = _sign(step.verdict)
+    spent = f"  ({step.seconds * 1000:.0f} ms)" if step.seconds >= 0.0005 else ""
+    columns = width() if sys.stdout.isatty() else 1000
+    indent = len(sign) + 1 + _NAME + 2
+    text = printable(step.detail) + spent
+    lines = textwrap.wrap(text, max(columns - indent - 1, 20), break_on_hyphens=False) or [""]
+    first, *rest = lines
+    head = f"{paint(sign, style)} {step.name:<{_NAME}}  {first}"
+    return "\n".join([head, *(" " * indent + line for line in rest)])
+
+
+def _sign(verdict: Verdict) -> tuple[str, Style]:
+    style = {
+        "ok": Style.GOOD,
+        "warning": Style.WARNING,
+        "failed": Style.BAD,
+        "skipped": Style.FAINT,
+    }[verdict.value]
+    signs = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "–"}  # noqa: RUF001  a dash
+    drawn = sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower()
+    return (signs[verdict.value] if drawn else f"{verdict.value:<{_WORD}}"), style

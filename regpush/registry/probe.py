@@ -1,0 +1,204 @@
+"""One registry seen from below, a step at a time: for `regpush doctor`. Nothing is retried."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import httpcore
+
+from regpush.cancel import Cancellation
+from regpush.errors import RefusedError, TransientError, printable
+from regpush.registry.api import Api, Call
+from regpush.registry.challenges import choose, parse_challenges
+from regpush.registry.exchange import CONNECT_S, Reply, Request
+from regpush.registry.hints import unreachable
+from regpush.registry.host import Host
+from regpush.registry.protocol import Origin, http_date, upload_location
+from regpush.registry.proxy import Proxy, Routes
+from regpush.registry.retry import RetryableError
+from regpush.registry.trust import Contexts
+from regpush.registry.wire import UnansweredError, connect, shake_hands, speaks_tls
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A connection that came about. Over TLS, `protocol` is its version.
+
+    `issuer` and `expires` are of the registry's certificate, empty and None if not verified.
+    """
+
+    address: str
+    protocol: str = ""
+    issuer: str = ""
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """What a registry answers at `/v2/` to whoever shows nothing.
+
+    `says` is what it calls itself. `scheme` is how it wants to know who asks, in lower case,
+    empty if not at all; `tokens` the host that gives tokens. `date` is its clock.
+    """
+
+    status: int
+    says: str
+    scheme: str
+    tokens: str
+    date: datetime | None
+
+
+class Probe:
+    """The registry of one repository. `root` is its API as a whole, `pushing` the repository's.
+
+    Every method raises AuthError, RefusedError, TransientError or CancelledError.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        root: Api,
+        pushing: Api,
+        contexts: Contexts,
+        routes: Routes,
+        cancel: Cancellation,
+    ) -> None:
+        self._host = host
+        self._root = root
+        self._pushing = pushing
+        self._contexts = contexts
+        self._routes = routes
+        self._cancel = cancel
+
+    @property
+    def origin(self) -> Origin:
+        """Where the registry is, as far as is known now."""
+        return self._host.origin
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """What requests go through. Raises UsageError where the variable makes no sense."""
+        return self._routes.proxy(self._host.origin)
+
+    def addresses(self) -> tuple[str, ...]:
+        """What the name resolves to, each once."""
+        origin = self._host.origin
+        try:
+            found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            said = f"the name {origin.host} does not resolve"
+            raise TransientError(f"{said}; {unreachable(said)}") from error
+        return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    def connect(self) -> Connection:
+        """Open a connection, with TLS where the registry is spoken to by that."""
+        origin = self._host.origin
+        try:
+            sock = connect(origin.host, origin.port, CONNECT_S, self._cancel)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            where = f"{origin.host}:{origin.port}"
+            said = f"cannot reach {where}: {error}"
+            raise TransientError(f"{said}; {unreachable(str(error))}") from error
+        address = str(sock.getpeername()[0])
+        guessed = not self._host.settled and speaks_tls(
+            origin.host, origin.port, CONNECT_S, self._cancel
+        )
+        if origin.scheme == "http" and not guessed:
+            sock.close()
+            return Connection(address=address)
+        context = self._contexts.context(self._host.trust)
+        try:
+            with shake_hands(sock, context, origin.host, CONNECT_S, self._cancel) as secure:
+                shown: Mapping[str, Any] = secure.getpeercert() or {}
+                version = secure.version() or "TLS"
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            raise TransientError(str(error)) from error
+        return Connection(
+            address=address,
+            protocol=version,
+            issuer=_name(shown.get("issuer", ())),
+            expires=_date(shown.get("notAfter")),
+        )
+
+    def root(self) -> Root:
+        """Ask at `/v2/`, showing nothing."""
+        request = Request(method="GET", url=f"{self._host.base}/v2/")
+        try:
+            reply = self._host.send(request)
+        except UnansweredError as error:
+            raise TransientError(f"{self.origin.host} gave no answer: {error}") from error
+        challenge = choose(parse_challenges(reply.values("www-authenticate")))
+        version = reply.header("docker-distribution-api-version")
+        if reply.status not in (200, 401) or (reply.status == 401 and challenge is None):
+            raise RefusedError(
+                f"{self.origin.host} answered {reply.status} at /v2/, which no registry does; "
+                "is it the right host and port?"
+            )
+        tokens = ""
+        if challenge and challenge.scheme == "bearer":
+            with suppress(RefusedError):
+                tokens = Origin.of(challenge.get("realm")).host
+        return Root(
+            status=reply.status,
+            says=printable(", ".join(filter(None, (version, reply.header("server"))))),
+            scheme=challenge.scheme if challenge and reply.status == 401 else "",
+            tokens=tokens,
+            date=http_date(reply.header("date")),
+        )
+
+    def authenticate(self) -> str:
+        """Show who we are to the registry as a whole; who that is, for people."""
+        _once(lambda: self._root.expect(Call(doing="logging in", method="GET")))
+        return self._root.account
+
+    def scopes(self) -> frozenset[str] | None:
+        """What a token for pulling and pushing says that it allows; None where it says nothing."""
+        call = Call(doing="asking for a token", method="GET", url=f"{self._host.base}/v2/")
+        _once(lambda: self._pushing.expect(call))
+        return self._pushing.granted
+
+    def send(self, call: Call) -> Reply:
+        """One request to the repository; the reply, whatever it is."""
+        return _once(lambda: self._pushing.send(call))
+
+    def failure(self, reply: Reply, doing: str) -> Exception:
+        """The error for a reply that is no success."""
+        failure = self._pushing.failure(reply, doing)
+        return failure.error if isinstance(failure, RetryableError) else failure
+
+    def next_place(self, reply: Reply) -> str:
+        """Where an upload that `reply` is about goes on; empty where it does not say."""
+        location = reply.header("location")
+        return upload_location(reply.url, location, self.origin).url if location else ""
+
+
+def _once(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except RetryableError as failure:
+        raise failure.error from failure.__cause__
+
+
+def _name(issuer: Any) -> str:
+    """`CN (O)` of a distinguished name as the ssl module gives it."""
+    parts = {key: value for part in issuer for key, value in part}
+    names = (parts.get("commonName", ""), parts.get("organizationName", ""))
+    first, *rest = [printable(name) for name in dict.fromkeys(filter(None, names))] or [""]
+    return f"{first} ({rest[0]})" if rest else first
+
+
+def _date(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
+    except ValueError:
+        return None
