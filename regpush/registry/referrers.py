@@ -6,9 +6,8 @@ registry.md section 2. A registry without lists of its own gets them kept at tag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -166,20 +165,20 @@ def _send(
     manifest: dict[str, Any],
 ) -> bool:
     """Send an artifact, its blobs first; whether the registry says that it knows the subject."""
-    blobs = ((EMPTY, b"{}"), (artifact.layer, artifact.data))
-    for blob, data in blobs:
-        if not repository.has_blob(blob):
-            repository.put_blob(blob, partial(_once, data))
+    # The one is there after the first time, the other is as new as the artifact.
+    if not repository.has_blob(EMPTY):
+        _put(repository, EMPTY, b"{}")
+    _put(repository, artifact.layer, artifact.data)
     try:
         return provider.send(manifest, referrer)
     except MissingBlobsError:
-        for blob, data in blobs:
-            repository.put_blob(blob, partial(_once, data))
+        _put(repository, EMPTY, b"{}")
+        _put(repository, artifact.layer, artifact.data)
         return provider.send(manifest, referrer)
 
 
-def _once(data: bytes) -> Iterator[bytes]:
-    return iter((data,))
+def _put(repository: Repository, blob: Descriptor, data: bytes) -> None:
+    repository.put_blob(blob, lambda: iter((data,)))
 
 
 def _listed(
