@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from regpush.assembly import Assembled
+from regpush.digest import Descriptor
 from regpush.events import Note
 from regpush.options import Sbom
 from regpush.provenance import provenance
@@ -46,32 +47,25 @@ class Attachments:
         write = None if asked.sbom is Sbom.NONE else writer(asked.sbom)
         return cls(write=write, signer=signer)
 
-    def attach(
-        self, images: Sequence[Assembled], whole: Manifest, to: Destination, run: Run
-    ) -> None:
-        """Attach to each of `images` at the destination, and sign what its tags will name.
+    def attach(self, images: Sequence[Assembled], whole: Manifest, run: Run) -> None:
+        """Attach to each of `images`, and sign what tags will name; at every destination.
 
         All manifests stand there. What is attached already is not sent again, but signed
         again. Raises a RegpushError.
         """
         for image in images:
-            documents = self._documents(image, run)
-            if not documents:
-                continue
-            subject = image.image.descriptor
-            new = attach(to.repository, subject, documents, cancel=run.cancel)
-            for one in new:
-                digest = one.descriptor.digest
-                message = f"attached {one.artifact_type} {digest} to {to.name}@{subject.digest}"
-                run.notify(Note(message=message))
+            if documents := self._documents(image, run):
+                for to in run.destinations:
+                    _attach(documents, image.image.descriptor, to, run)
         if self.signer:
-            self.signer.sign(
-                to.reference,
-                whole.digest,
-                client=run.client,
-                notify=run.notify,
-                cancel=run.cancel,
-            )
+            for to in run.destinations:
+                self.signer.sign(
+                    to.reference,
+                    whole.digest,
+                    client=run.client,
+                    notify=run.notify,
+                    cancel=run.cancel,
+                )
 
     def _documents(self, image: Assembled, run: Run) -> list[Artifact]:
         """They name the main destination, wherever they are attached: the bytes are the same."""
@@ -102,3 +96,10 @@ class Attachments:
                 )
             )
         return made
+
+
+def _attach(documents: Sequence[Artifact], subject: Descriptor, to: Destination, run: Run) -> None:
+    for one in attach(to.repository, subject, documents, cancel=run.cancel):
+        digest = one.descriptor.digest
+        message = f"attached {one.artifact_type} {digest} to {to.name}@{subject.digest}"
+        run.notify(Note(message=message))

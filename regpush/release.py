@@ -72,8 +72,7 @@ def release(
         try:
             for one in run.destinations:
                 _push_manifests(images, whole, one, doubted=one.name in doubted)
-            for one in run.destinations:
-                attachments.attach(images, whole, one, run)
+            attachments.attach(images, whole, run)
             run.cancel.check()
             return Released(images=images, whole=whole, tagged=_move(images, whole, held, run))
         except _LostError as lost:

@@ -123,7 +123,10 @@ def _run(command: list[str], notify: Listener, cancel: Cancellation) -> tuple[in
         encoding="utf-8",
         errors="replace",
     ) as process:
-        teller = Thread(target=tell, args=(process.stdout or (),), name="regpush-cosign")
+        # Whatever cosign started may hold its stdout open when it has ended itself.
+        teller = Thread(
+            target=tell, args=(process.stdout or (),), name="regpush-cosign", daemon=True
+        )
         teller.start()
         try:
             while process.poll() is None:
@@ -136,5 +139,5 @@ def _run(command: list[str], notify: Listener, cancel: Cancellation) -> tuple[in
                 process.kill()
             raise
         finally:
-            teller.join()
+            teller.join(_GRACE_S)
     return process.returncode, last[0]

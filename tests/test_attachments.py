@@ -13,6 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import ParseDict
+from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+from in_toto_attestation.v1 import statement_pb2
+from in_toto_attestation.v1.statement import Statement
 
 from regpush.cancel import Cancellation
 from regpush.errors import RefusedError, RegpushError, TransientError
@@ -318,12 +322,16 @@ GITHUB = {
 
 
 def statement(to: str) -> dict:
+    """The one attached to an image, as in-toto's own library takes it."""
     (one,) = [one for one in referrers(to) if one["artifactType"].endswith("in-toto+json")]
     assert one["annotations"] == {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"}
     host, _, repository = to.partition("/")
     api = Api(host, repository)
     manifest = json.loads(api.manifest(one["digest"]).body)
-    return json.loads(api.blob(manifest["layers"][0]["digest"]).body)
+    made: dict = json.loads(api.blob(manifest["layers"][0]["digest"]).body)
+    Statement.copy_from_pb(ParseDict(made, statement_pb2.Statement())).validate()
+    ParseDict(made["predicate"], provenance_pb2.Provenance())
+    return made
 
 
 def test_provenance_says_what_went_in(

@@ -14,7 +14,7 @@ import pytest
 
 from regpush.cancel import Cancellation
 from regpush.digest import OCI_MANIFEST, Descriptor, Digest
-from regpush.errors import RefusedError, TransientError, VerificationError
+from regpush.errors import RefusedError, TagConflictError, TransientError, VerificationError
 from regpush.registry.client import Access
 from regpush.registry.referrers import Artifact, Referrer, attach, fetch, list_referrers
 from tests.program import environment
@@ -26,6 +26,7 @@ from tests.registry.faults import (
     Rule,
     Upstream,
     answers,
+    error,
     fault_server,
     resets,
 )
@@ -306,6 +307,20 @@ def test_a_list_that_never_rests(
         pytest.raises(TransientError, match="again and again"),
     ):
         attached(at, subject, SBOM)
+
+
+def test_tags_that_may_not_be_moved(docker_registry: Registry, repository: str) -> None:
+    """The list can be begun, and no further."""
+    subject = image(docker_registry, repository)
+    immutable = Rule(error(409, "DENIED", "tag is immutable"), "PUT", "tag", after=1)
+    with (
+        fault_server(docker_registry.host, immutable) as server,
+        opened(server.host, repository) as at,
+    ):
+        attached(at, subject, SBOM)
+        with pytest.raises(TagConflictError, match="it is the list of referrers"):
+            attached(at, subject, OTHER)
+    assert len(kept(docker_registry, repository, subject)) == 1
 
 
 def test_a_blob_that_was_there_and_is_not(embedded_registry: Registry, repository: str) -> None:

@@ -198,10 +198,8 @@ def _listed(
             limit=MANIFEST_LIMIT,
         )
         reply = repository.ask(call, *(() if url else _NO_LISTS))
-        entries = (
-            referrers_tag.entries_in(reply.body) if reply.status == 200 and reply.whole else None
-        )
-        if entries is None and not url:
+        entries = referrers_tag.entries_in(reply.body) if reply.status == 200 else None
+        if entries is None and not url and reply.whole:
             return None
         if entries is None:
             raise VerificationError(f"{repository.name}: {call.doing} failed: a page is no list")

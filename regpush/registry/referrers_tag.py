@@ -14,7 +14,7 @@ from typing import Any
 
 from regpush.cancel import Cancellation
 from regpush.digest import OCI_INDEX, Digest
-from regpush.errors import RefusedError, TransientError
+from regpush.errors import RefusedError, TagConflictError, TransientError
 from regpush.registry.client import Repository
 from regpush.registry.protocol import parse_json
 
@@ -89,7 +89,12 @@ def keep(
         if not lost:
             return
         known = there | known
-        repository.put_manifest(_index(known.values()), OCI_INDEX, tag)
+        try:
+            repository.put_manifest(_index(known.values()), OCI_INDEX, tag)
+        except TagConflictError as error:
+            raise TagConflictError(
+                f"{error}: it is the list of referrers, which grows with each"
+            ) from error
         rest_s = max(rest_s, _TIMES * (time.monotonic() - began))
         # Two pushers who wait equally long would write over each other again and again.
         cancel.wait(rest_s * (1 + jitter[turn] / 255))

@@ -21,7 +21,9 @@ from regpush.errors import printable
 from regpush.sbom.packages import Package, packages_in
 from regpush.strategies.plan import base_name
 
-_OUTPUT = re.compile(r"-(bin|data|debug|dev|devdoc|doc|info|lib|man|out|static)", re.ASCII)
+_OUTPUT = re.compile(r"(.*)-(bin|data|debug|dev|devdoc|doc|info|lib|man|out|static)", re.ASCII)
+"""A version with the name of one of several outputs behind it, as nixpkgs calls them."""
+
 _NPM_FOLDER = re.compile(r".*/node_modules/((?:@[^/]+/)?[^/@.][^/]*)", re.DOTALL)
 
 
@@ -120,14 +122,13 @@ class Bill:
 
 
 def _of_store(item: Item) -> Component:
-    whole = version(item.name, base_name(item))
-    output = _OUTPUT.search(whole)
-    said = whole[: output.start()] if output and output.end() == len(whole) else whole
+    said = version(item.name, base_name(item))
     # No type of purl is registered for Nix or Guix; the one proposed for Nix names an attribute
     # of nixpkgs, which no store path tells.
     qualifiers = [("store_path", item.path)]
-    if said != whole and output:
-        qualifiers.insert(0, ("output", output[1]))
+    if output := _OUTPUT.fullmatch(said):
+        said = output[1]
+        qualifiers.insert(0, ("output", output[2]))
     return Component(
         ref=_ref(item.path),
         purpose=Purpose.LIBRARY,
@@ -140,21 +141,19 @@ def _of_store(item: Item) -> Component:
     )
 
 
-def _of_directory(items: Iterable[Item]) -> Iterator[Component]:
+def _of_directory(items: Sequence[Item]) -> Iterator[Component]:
     """The app, which needs all packages but those that only others hold; and the packages."""
-    items = tuple(items)
     inside = {item.path: tuple(packages_in(item)) for item in items}
     homes = _homes(items, inside)
-    held: dict[Package, set[str]] = {}
-    for path, packages in inside.items():
-        home = homes.get(path)
-        for package in packages:
-            if home and package != home:
-                held.setdefault(home, set()).add(_ref_of(package))
     found = dict.fromkeys([*homes.values(), *(one for some in inside.values() for one in some)])
+    owned: dict[Package, list[Item]] = {package: [] for package in found}
+    held: dict[Package, set[str]] = {package: set() for package in found}
+    for item in items:
+        if home := homes.get(item.path):
+            owned[home].append(item)
+            held[home] |= {_ref_of(one) for one in inside[item.path] if one != home}
     for package in found:
-        owned = [item for item in items if homes.get(item.path) == package]
-        yield _of_package(package, owned, held.get(package, set()))
+        yield _of_package(package, owned[package], held[package])
     own = [item for item in items if item.role is Role.OWN and item.path not in homes]
     rest = [item for item in items if item.role is not Role.OWN and item.path not in homes]
     for item in rest:
