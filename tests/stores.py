@@ -121,6 +121,7 @@ class CacheServer:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body go at once, or the client's delayed ACK holds up each
 
             def do_GET(self) -> None:
                 file = directory / self.path.lstrip("/").partition("?")[0]
@@ -144,7 +145,10 @@ class CacheServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128  # Nix opens 25 connections at once
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property

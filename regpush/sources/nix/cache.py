@@ -7,6 +7,7 @@ without all that it refers to (Nix manual, "Closures"), which is just what need 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
@@ -146,6 +147,8 @@ class Caches:
         if not paths:
             return []
         asked = command("path-info", "--json", "--store", url)
+        if not url.startswith("file:"):
+            self._ask_ahead(url, paths)
         try:
             try:
                 said = self.workshop.ask(*asked, "--recursive", *paths)
@@ -157,6 +160,18 @@ class Caches:
             message = f"the binary cache {_shown(url)} does not answer: {error}"
             self.workshop.notify(Warned(message=message))
             return []
+
+    def _ask_ahead(self, url: str, paths: Sequence[str]) -> None:
+        """Have Nix learn of whole closures at once, into its own memory of what caches say.
+
+        `path-info` of older versions asks for one path after the other: 254 of them are 13 s at
+        a round trip of 50 ms. What would be fetched into an empty store is asked for by 25
+        threads, in 0.7 s.
+        """
+        store = f"local?root={self.workshop.path('empty')}"
+        options = ("--store", store, "--option", "substituters", url)
+        with contextlib.suppress(ToolError):
+            self.workshop.ask("nix-store", "--realise", "--dry-run", *options, *paths)
 
     def _trusted(self, url: str, infos: list[PathInfo]) -> list[PathInfo]:
         """Those that Nix would take from the cache: signed, if the user requires that."""
