@@ -14,6 +14,7 @@ import typer
 
 from regpush.cli import copying, doctor, login, study
 from regpush.cli.access import AccessFlags, FileFlags, RouteFlags
+from regpush.cli.commands import App, explained
 from regpush.cli.console import (
     OutputError,
     fail,
@@ -33,14 +34,7 @@ from regpush.quantities import parse_size
 if TYPE_CHECKING:
     from regpush.report import PushResult
 
-_COMMANDS = (
-    "push", "plan", "copy", "why", "inspect", "history", "simulate", "sbom", "login", "logout",
-    "doctor",
-    "serve", "demo",
-)  # fmt: skip
-_OWN_FLAGS = ("--help", "--version", "--install-completion", "--show-completion")
-
-app = typer.Typer(
+app = App(
     name="regpush",
     help="Push an application straight into an OCI registry as a layered image.\n\n"
     "`regpush TARGET --to REF` pushes; only what changed crosses the network.",
@@ -63,8 +57,6 @@ Targets = Annotated[
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command line and return the exit code; errors are one line on stderr."""
     words = wrapped(arguments) or ["--help"]
-    if words[0] not in (*_COMMANDS, *_OWN_FLAGS, "-h"):
-        words.insert(0, "push")
     defaults, access = from_environ(environ, Flags), from_environ(environ, AccessFlags)
     own = {
         name: environ[f"REGPUSH_{name.upper()}"]
@@ -86,7 +78,8 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             },
         )
     except RegpushError as error:
-        return fail(str(error), error.exit_code)
+        meant = explained(error, words) if isinstance(error, UsageError) else ""
+        return fail(f"{error}{meant}", error.exit_code)
     except KeyboardInterrupt:
         return fail("cancelled", CancelledError.exit_code)
     except BrokenPipeError:
@@ -97,7 +90,8 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return fail(str(error), RegpushError.exit_code)
     except Exception as error:
         if message := _usage(error):
-            return fail(f"{message}; see regpush --help", UsageError.exit_code)
+            advice = explained(error, words) or _see(error)
+            return fail(f"{message}{advice}", UsageError.exit_code)
         if environ.get("REGPUSH_DEBUG"):
             traceback.print_exc()
         return fail(
@@ -111,7 +105,15 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 def _usage(error: Exception) -> str | None:
     """The message of typer's own errors, whose classes have moved between its versions."""
     format_message = getattr(error, "format_message", None)
-    return str(format_message()).rstrip(".") if callable(format_message) else None
+    if not callable(format_message):
+        return None
+    # What it lists as possible is judged here too, and by how near it is.
+    return str(format_message()).partition(" (Possible options:")[0].rstrip(".")
+
+
+def _see(error: Exception) -> str:
+    path = getattr(getattr(error, "ctx", None), "command_path", "regpush")
+    return f"; see {path} --help"
 
 
 @app.command()

@@ -214,6 +214,19 @@ def _of_nix(
     return [locate(path) for path in installables.build(wanted, system, workshop)]
 
 
+def _near(path: str) -> str:
+    """A question after what `path` may have been meant for; empty where nothing is like it."""
+    import difflib
+
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        names = os.listdir(folder or ".")
+    except (OSError, ValueError):
+        return ""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return f"; did you mean {printable(os.path.join(folder, found[0]))}?" if found else ""
+
+
 def _mode(path: str) -> int:
     """The file mode of what `path` leads to. Raises UsageError if that is nothing."""
     try:
@@ -225,6 +238,7 @@ def _mode(path: str) -> int:
         raise UsageError(
             f"target '{printable(path)}' is {what}; looked for a directory, a store path, a "
             f"link into a store or a closure file, from {printable(os.getcwd())}{no_guix}"
+            f"{_near(path)}"
         ) from error
     except OSError as error:
         raise unreadable(path, error) from error

@@ -1,0 +1,195 @@
+"""The commands as the command line lists them: by purpose, with examples; and what was meant.
+
+`push` is the command where none is named: `regpush TARGET --to REF`. Typer brings its own copy
+of click, or uses the one that is installed, by its version: nothing here names either.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+DEFAULT = "push"
+
+_PUSH, _LOOK = "Push", "Look"
+_REGISTRY, _PIPELINE = "Registry", "Pipeline"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a command stands in the list, and how it is used."""
+
+    panel: str
+    examples: tuple[str, ...]
+
+
+_ENTRIES = {
+    "push": _Entry(_PUSH, (
+        "regpush ./myapp --to registry.example.com/app",
+        "regpush ./result --to ghcr.io/me/app:v2 -t latest --entrypoint bin/app",
+        "regpush ./myapp --to localhost:5000/app --layers auto --max-upload 50MB",
+    )),
+    "plan": _Entry(_PUSH, (
+        "regpush plan ./myapp --to registry.example.com/app",
+        "regpush plan ./myapp --to registry.example.com/app --exact --link 100mbit",
+    )),
+    "copy": _Entry(_PUSH, (
+        "regpush copy registry.example.com/app:v2 ghcr.io/me/app",
+        "regpush copy docker.io/library/debian:12 localhost:5000/debian --platform linux/arm64",
+    )),
+    "demo": _Entry(_PUSH, ("regpush demo",)),
+    "inspect": _Entry(_LOOK, (
+        "regpush inspect registry.example.com/app:v2",
+        "regpush inspect registry.example.com/app --platform linux/arm64 --format json",
+    )),
+    "why": _Entry(_LOOK, (
+        "regpush why registry.example.com/app:v1 registry.example.com/app:v2",
+        "regpush why registry.example.com/app ./myapp",
+    )),
+    "history": _Entry(_LOOK, ("regpush history registry.example.com/app -o history.json",)),
+    "simulate": _Entry(_LOOK, (
+        "regpush simulate history.json",
+        "regpush simulate history.json --layers auto --layers stable --max-layers 20",
+    )),
+    "sbom": _Entry(_LOOK, ("regpush sbom registry.example.com/app:v2",)),
+    "doctor": _Entry(_REGISTRY, (
+        "regpush doctor registry.example.com/app",
+        "regpush doctor ghcr.io/me/app --format json",
+    )),
+    "login": _Entry(_REGISTRY, (
+        "regpush login registry.example.com -u me",
+        "pass show registry | regpush login registry.example.com -u me --password-stdin",
+    )),
+    "logout": _Entry(_REGISTRY, ("regpush logout registry.example.com",)),
+    "serve": _Entry(_REGISTRY, ("regpush serve --port 5000 --dir ./registry",)),
+}  # fmt: skip
+"""In the order in which they are listed."""
+
+_OF_ALL = (
+    "regpush ./myapp --to registry.example.com/app",
+    "regpush plan ./myapp --to registry.example.com/app",
+    "regpush doctor registry.example.com/app",
+    "regpush COMMAND --help",
+)
+
+_VALUES = {"integer": "N", "int": "N", "float": "N", "text": "TEXT", "str": "TEXT"}
+"""What stands for a value in the help, by the name of its type in typer, or in click."""
+
+
+def _show(examples: Sequence[str]) -> None:
+    """Print them below the help, which typer prints itself: as they are, to be copied."""
+    lines = ["Examples:", *(f"  $ {example}" for example in examples)]
+    sys.stdout.write("".join(f" {line}\n" for line in [*lines, ""]))
+
+
+def _show_values(parameters: Sequence[Any]) -> None:
+    """Name what follows a flag as people do: nothing after a switch, N, TEXT."""
+    for one in parameters:
+        if getattr(one, "metavar", None) is not None or one.param_type_name != "option":
+            continue
+        if getattr(one, "is_flag", False) or getattr(one, "count", False):
+            one.metavar = ""
+        else:
+            one.metavar = _VALUES.get(_kind(one))
+
+
+def _kind(option: Any) -> str:
+    if hasattr(option, "type_descriptor"):
+        annotation = option.type_descriptor.annotation
+        return getattr((*get_args(annotation), annotation)[0], "__name__", "")
+    return str(getattr(option.type, "name", "")).partition(" ")[0].lower()
+
+
+class Command(TyperCommand):
+    """A command whose place in the list, and whose examples, are those of its name."""
+
+    def __init__(self, name: str | None, **more: Any) -> None:
+        self._entry = _ENTRIES.get(name or "")
+        if self._entry:
+            more["rich_help_panel"] = self._entry.panel
+        super().__init__(name, **more)
+        _show_values(self.params)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help, and the examples."""
+        super().format_help(ctx, formatter)
+        if self._entry:
+            _show(self._entry.examples)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The flag `--help`, which takes no value and shows none."""
+        option = super().get_help_option(ctx)
+        _show_values([option] if option else [])
+        return option
+
+
+class Group(TyperGroup):
+    """`regpush` itself: the first word is a command, or else what `push` is to push."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As of a command."""
+        super().format_help(ctx, formatter)
+        _show(_OF_ALL)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All names, by purpose."""
+        order = list(_ENTRIES)
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """As of a command."""
+        option = super().get_help_option(ctx)
+        _show_values([option, *self.params] if option else self.params)
+        return option
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words, `push` before those that name no command."""
+        own = {name for one in self.get_params(ctx) for name in one.opts}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = [DEFAULT, *args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What the first word may become: a command, or a flag of `push` as well."""
+        found = super().shell_complete(ctx, incomplete)
+        if not incomplete.startswith("-"):
+            return found
+        push: Any = self.commands[DEFAULT]
+        with push.make_context(DEFAULT, [], parent=ctx, resilient_parsing=True) as inner:
+            known = {item.value for item in found}
+            more = push.shell_complete(inner, incomplete)
+        return [*found, *(item for item in more if item.value not in known)]
+
+
+class App(typer.Typer):
+    """Typer with our commands."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(cls=Group, **more)
+
+    def command(self, name: str | None = None, **more: Any) -> Callable[..., Any]:
+        """Register a command; what else it is called by is typer's."""
+        return super().command(name, cls=Command, **more)
+
+
+def explained(error: Exception, words: Sequence[str]) -> str:
+    """What was meant, where words that were not understood are near others; or nothing."""
+    name, ctx = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if isinstance(name, str) and ctx is not None:
+        flags = [flag for one in ctx.command.get_params(ctx) for flag in one.opts]
+        near = difflib.get_close_matches(name, flags, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+    first = words[0] if words else ""
+    if first in _ENTRIES or first.startswith("-") or os.path.lexists(first):
+        return ""
+    near = difflib.get_close_matches(first, _ENTRIES, n=1, cutoff=0.7)
+    return f"; did you mean 'regpush {near[0]}'?" if near else ""
