@@ -5,10 +5,8 @@ Nothing here turns an image into an index: what refers to a manifest leaves it a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from regpush.assembly import Assembled
@@ -69,32 +67,16 @@ class Attachments:
 
     def _documents(self, image: Assembled, run: Run) -> list[Artifact]:
         """They name the main destination, wherever they are attached: the bytes are the same."""
-        origin, digest = image.prepared.origin, image.image.descriptor.digest
         asked, name = run.options.attach, run.main.name
         if self.write is None and not asked.provenance:
             return []
-        closure = origin.closure.identified(image.identities)
+        closure = image.prepared.origin.closure.identified(image.identities)
         made: list[Artifact] = []
         if self.write:
-            bill = Bill.of(
-                closure,
-                name=name,
-                digest=digest,
-                platform=str(origin.platform),
-                created=datetime.fromisoformat(json.loads(image.image.config)["created"]),
-            )
-            made.append(self.write(bill))
+            made.append(self.write(Bill.of(closure, image.image, name)))
         if asked.provenance:
-            made.append(
-                provenance(
-                    closure,
-                    name=name,
-                    digest=digest,
-                    platform=origin.platform,
-                    options=run.options,
-                    checkout=run.settings.checkout,
-                )
-            )
+            checkout = run.settings.checkout
+            made.append(provenance(closure, image.image, name, run.options, checkout))
         return made
 
 

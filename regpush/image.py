@@ -72,6 +72,14 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestor:
+    """The image that another says it stands on; `name` is a reference to it."""
+
+    name: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """An image: its layers, bottom first, and the very bytes of its config and manifest.
 
@@ -89,6 +97,18 @@ class Image:
     def own_layers(self) -> tuple[Layer, ...]:
         """The layers above the base, or all where there is none."""
         return self.layers[self.base_layers :]
+
+    @property
+    def ancestor(self) -> Ancestor | None:
+        """The base, as the annotations have it; None where they name none, or not by its digest."""
+        said = json.loads(self.manifest).get("annotations") or {}
+        name, digest = said.get(BASE_NAME), said.get(BASE_DIGEST)
+        if not isinstance(name, str):
+            return None
+        try:
+            return Ancestor(name=name, digest=Digest.parse(digest))
+        except VerificationError:
+            return None
 
     @property
     def config_descriptor(self) -> Descriptor:

@@ -14,10 +14,9 @@ from typing import Any
 
 from regpush import __version__
 from regpush.closure import Closure, Role, Scheme
-from regpush.digest import Digest
 from regpush.errors import printable
+from regpush.image import Ancestor, Image
 from regpush.options import PushOptions
-from regpush.platform import Platform
 from regpush.registry.referrers import Artifact
 from regpush.settings import Checkout
 from regpush.strategies.plan import base_name
@@ -37,18 +36,13 @@ _ALGORITHMS = {Scheme.NAR: "narSha256", Scheme.TREE: "regpushTreeSha256"}
 
 
 def provenance(
-    closure: Closure,
-    *,
-    name: str,
-    digest: Digest,
-    platform: Platform,
-    options: PushOptions,
-    checkout: Checkout | None,
+    closure: Closure, image: Image, name: str, options: PushOptions, checkout: Checkout | None
 ) -> Artifact:
-    """The statement that the image `name` with the manifest `digest` was made of `closure`.
+    """The statement that `image`, in the repository `name`, was made of `closure`.
 
     `checkout`: what the pipeline has checked out, and who runs it, where it says so.
     """
+    digest = image.descriptor.digest
     stored = closure[closure.roots[0]].scheme is Scheme.NAR
     builder = checkout.builder if checkout else ""
     statement = {
@@ -63,12 +57,16 @@ def provenance(
                         "kind": "store" if stored else "directory",
                         "name": printable(base_name(closure[closure.roots[0]])),
                     },
-                    "platform": str(platform),
+                    "platform": str(image.platform),
                     "options": _options(options),
                 },
                 # What the source itself says it was made from, such as channels.
                 "internalParameters": dict(closure.provenance),
-                "resolvedDependencies": [*_materials(closure), *_sources(checkout)],
+                "resolvedDependencies": [
+                    *_materials(closure),
+                    *_bases(image.ancestor),
+                    *_sources(checkout),
+                ],
             },
             "runDetails": {
                 "builder": {"id": builder or LOCAL, "version": {"regpush": __version__}},
@@ -118,6 +116,12 @@ def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
                 "name": printable(item.path),
                 "digest": {algorithm: item.identity.digest.hex},
             }
+
+
+def _bases(base: Ancestor | None) -> Iterator[Mapping[str, Any]]:
+    if base:
+        digest = {base.digest.algorithm: base.digest.hex}
+        yield {"name": base.name, "uri": f"docker://{base.name}", "digest": digest}
 
 
 def _sources(checkout: Checkout | None) -> Iterator[Mapping[str, Any]]:

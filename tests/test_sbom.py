@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,12 @@ from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDi
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from regpush.closure import Closure
-from regpush.digest import Digest
+from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.generated import customise
-from regpush.options import ImageOptions, Sbom
+from regpush.image import Base, Image, Layer, build
+from regpush.options import ImageOptions, PushOptions, Sbom
+from regpush.platform import Platform
+from regpush.provenance import provenance
 from regpush.sbom import Bill, writer
 from regpush.sbom.bill import Component, Purpose
 from regpush.settings import StoreLocation
@@ -29,8 +31,15 @@ from tests.registry.parts import real_part
 from tests.sources.conftest import take
 from tests.stores import NixStore
 
-DIGEST = Digest.of(b"the manifest")
-CREATED = datetime.fromisoformat("1970-01-01T00:00:01Z")
+LAYER = Layer(descriptor=Descriptor.of(b"x", OCI_LAYER_GZIP), diff_id=Digest.of(b"y"))
+BASE = build([LAYER], ImageOptions(), Platform("linux", "amd64"), recipe_version=1)
+IMAGE = build(
+    [LAYER],
+    ImageOptions(),
+    Platform("linux", "amd64"),
+    recipe_version=1,
+    base=Base(name="docker.io/library/debian:12", image=BASE),
+)
 
 APP = {
     "main.py": "print('hello')\n",
@@ -67,9 +76,8 @@ def closure_of(target: Path, stores: tuple[StoreLocation, ...] = ()) -> Closure:
     return customise(take(target, stores).closure, ImageOptions()).closure
 
 
-def bill(closure: Closure) -> Bill:
-    name, platform = "localhost:5000/team/app", "linux/amd64"
-    return Bill.of(closure, name=name, digest=DIGEST, platform=platform, created=CREATED)
+def bill(closure: Closure, image: Image = BASE) -> Bill:
+    return Bill.of(closure, image, "localhost:5000/team/app")
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +220,34 @@ def test_cyclonedx_is_valid(source: str, request: pytest.FixtureRequest) -> None
     expected = {one.ref: set(one.depends_on) for one in made.components}
     assert graph == {"image": set(made.roots), **expected}
     image = PackageURL.from_string(value["metadata"]["component"]["purl"])
-    assert (image.type, image.name, image.version) == ("oci", "app", str(DIGEST))
+    assert (image.type, image.name, image.version) == ("oci", "app", str(BASE.descriptor.digest))
     assert image.qualifiers == {"repository_url": "localhost:5000/team/app"}
     assert value["metadata"]["timestamp"] == "1970-01-01T00:00:01+00:00"
+
+
+def test_the_base_is_named(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/main.py").write_text("print()")
+    made = bill(closure_of(tmp_path / "app"), IMAGE)
+    digest = str(BASE.descriptor.digest)
+    document = spdx_document(writer(Sbom.SPDX)(made).data)
+    (base,) = (one for one in document.packages if one.spdx_id == "SPDXRef-base")
+    assert (base.name, base.version) == ("docker.io/library/debian:12", digest)
+    kinds = {one.relationship_type.name for one in document.relationships}
+    assert "DESCENDANT_OF" in kinds
+    value = valid_cyclonedx(writer(Sbom.CYCLONEDX)(made).data)
+    (ancestor,) = value["metadata"]["component"]["pedigree"]["ancestors"]
+    assert (ancestor["name"], ancestor["version"]) == ("docker.io/library/debian:12", digest)
+    purl = PackageURL.from_string(ancestor["purl"])
+    assert purl.qualifiers == {"repository_url": "docker.io/library/debian"}
+    statement = json.loads(
+        provenance(closure_of(tmp_path / "app"), IMAGE, "h/app", PushOptions(), None).data
+    )
+    assert {
+        "name": "docker.io/library/debian:12",
+        "uri": "docker://docker.io/library/debian:12",
+        "digest": {"sha256": BASE.descriptor.digest.hex},
+    } in statement["predicate"]["buildDefinition"]["resolvedDependencies"]
 
 
 @pytest.mark.parametrize("sbom", [Sbom.SPDX, Sbom.CYCLONEDX])

@@ -7,6 +7,7 @@ code, and for what else lies in dependency folders. What regpush itself adds is 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from regpush.causes import version
 from regpush.closure import Closure, Identity, Item, Role, Scheme
 from regpush.digest import Digest
 from regpush.errors import printable
+from regpush.image import Ancestor, Image
 from regpush.sbom.packages import Package, packages_in
 from regpush.strategies.plan import base_name
 
@@ -71,7 +73,8 @@ class Bill:
     """The parts of the image `name` (`registry/repository`) with the manifest `digest`.
 
     `created`: with a time zone, as the image says. `components` are sorted by ref;
-    `roots` are the refs of those that are there for their own sake.
+    `roots` are the refs of those that are there for their own sake. `ancestor`: the base, of
+    which only that is known here; what is in it has a bill of its own, or none.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Bill:
     created: datetime
     components: tuple[Component, ...]
     roots: tuple[str, ...]
+    ancestor: Ancestor | None = None
 
     @property
     def uuid(self) -> UUID:
@@ -88,21 +92,15 @@ class Bill:
 
     @property
     def purl(self) -> Purl:
-        """The image itself (purl type `oci`)."""
-        return Purl(
-            kind="oci",
-            name=self.name.rpartition("/")[2],
-            version=str(self.digest),
-            qualifiers=(("repository_url", self.name),),
-        )
+        """The image itself."""
+        return image_purl(self.name, self.digest)
 
     @classmethod
-    def of(
-        cls, closure: Closure, *, name: str, digest: Digest, platform: str, created: datetime
-    ) -> Bill:
-        """The parts of `closure`. Reads descriptions of packages, where it is a directory's.
+    def of(cls, closure: Closure, image: Image, name: str) -> Bill:
+        """The parts of `closure`, of which `image` in the repository `name` was made.
 
-        Raises SourceError where these cannot be read.
+        Reads descriptions of packages, where it is a directory's. Raises SourceError where
+        these cannot be read.
         """
         items = [item for item in closure.items if item.role is not Role.GENERATED]
         stored = [_of_store(item) for item in items if item.scheme is Scheme.NAR]
@@ -113,12 +111,26 @@ class Bill:
         roots = [one.ref for one in components if one.ref in asked_for or one.ref not in referred]
         return cls(
             name=name,
-            digest=digest,
-            platform=platform,
-            created=created,
+            digest=image.descriptor.digest,
+            platform=str(image.platform),
+            created=datetime.fromisoformat(json.loads(image.config)["created"]),
             components=tuple(components),
             roots=tuple(roots),
+            ancestor=image.ancestor,
         )
+
+
+def image_purl(name: str, digest: Digest) -> Purl:
+    """The image in a repository (purl type `oci`); `name` may have a tag."""
+    repository = name.partition("@")[0]
+    if ":" in repository.rpartition("/")[2]:
+        repository = repository.rpartition(":")[0]
+    return Purl(
+        kind="oci",
+        name=repository.rpartition("/")[2],
+        version=str(digest),
+        qualifiers=(("repository_url", repository),),
+    )
 
 
 def _of_store(item: Item) -> Component:

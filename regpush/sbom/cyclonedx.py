@@ -9,7 +9,7 @@ from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.bom_ref import BomRef
 from cyclonedx.model.component import Component as Described
-from cyclonedx.model.component import ComponentType
+from cyclonedx.model.component import ComponentType, Pedigree
 from cyclonedx.model.dependency import Dependency
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
@@ -17,7 +17,8 @@ from cyclonedx.output.json import JsonV1Dot6
 from regpush import __version__
 from regpush.closure import Identity, Scheme
 from regpush.digest import Digest
-from regpush.sbom.bill import Bill, Component, Purpose
+from regpush.image import Ancestor
+from regpush.sbom.bill import Bill, Component, Purpose, image_purl
 from regpush.sbom.purl import parse
 
 _ALGORITHMS = {"sha256": HashAlgorithm.SHA_256, "sha512": HashAlgorithm.SHA_512}
@@ -56,12 +57,27 @@ def cyclonedx(bill: Bill) -> bytes:
                 purl=parse(bill.purl),
                 hashes=[_hash(bill.digest)],
                 properties=[Property(name="regpush:platform", value=bill.platform)],
+                pedigree=_pedigree(bill.ancestor) if bill.ancestor else None,
             ),
         ),
         components=[_described(one, refs[one.ref]) for one in bill.components],
         dependencies=graph,
     )
     return JsonV1Dot6(bom).output_as_string().encode()
+
+
+def _pedigree(base: Ancestor) -> Pedigree:
+    return Pedigree(
+        ancestors=[
+            Described(
+                type=ComponentType.CONTAINER,
+                name=base.name,
+                version=str(base.digest),
+                purl=parse(image_purl(base.name, base.digest)),
+                hashes=[_hash(base.digest)],
+            )
+        ]
+    )
 
 
 def _described(component: Component, ref: BomRef) -> Described:

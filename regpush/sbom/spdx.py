@@ -28,11 +28,13 @@ from spdx_tools.spdx.model import (
 
 from regpush import __version__
 from regpush.closure import Scheme
-from regpush.sbom.bill import Bill, Component, Purl, Purpose
+from regpush.digest import Digest
+from regpush.sbom.bill import Bill, Component, Purl, Purpose, image_purl
 from regpush.sbom.purl import parse
 
 _DOCUMENT = "SPDXRef-DOCUMENT"
 _IMAGE = "SPDXRef-image"
+_BASE = "SPDXRef-base"
 _PURPOSES = {
     Purpose.APPLICATION: PackagePurpose.APPLICATION,
     Purpose.LIBRARY: PackagePurpose.LIBRARY,
@@ -51,27 +53,33 @@ def spdx(bill: Bill) -> bytes:
             creators=[Actor(ActorType.TOOL, f"regpush-{__version__}")],
             created=bill.created.astimezone(UTC).replace(tzinfo=None),
         ),
-        packages=[_image(bill), *map(_package, bill.components)],
+        packages=[*_images(bill), *map(_package, bill.components)],
         relationships=list(_relationships(bill)),
     )
     converter = DocumentConverter()  # type: ignore[no-untyped-call]  # defaults alone, untyped
     return json.dumps(converter.convert(document), separators=(",", ":")).encode()
 
 
-def _image(bill: Bill) -> Package:
+def _images(bill: Bill) -> Iterator[Package]:
+    yield _image(_IMAGE, bill.name, bill.digest, f"platform: {bill.platform}")
+    if base := bill.ancestor:
+        yield _image(_BASE, base.name, base.digest, "the base image: what is in it is not said")
+
+
+def _image(spdx_id: str, name: str, digest: Digest, comment: str) -> Package:
     return Package(
-        spdx_id=_IMAGE,
-        name=bill.name,
-        version=str(bill.digest),
+        spdx_id=spdx_id,
+        name=name,
+        version=str(digest),
         download_location=SpdxNoAssertion(),
         files_analyzed=False,
-        checksums=[Checksum(ChecksumAlgorithm[bill.digest.algorithm.upper()], bill.digest.hex)],
+        checksums=[Checksum(ChecksumAlgorithm[digest.algorithm.upper()], digest.hex)],
         license_concluded=SpdxNoAssertion(),
         license_declared=SpdxNoAssertion(),
         copyright_text=SpdxNoAssertion(),
-        external_references=[_reference(bill.purl)],
+        external_references=[_reference(image_purl(name, digest))],
         primary_package_purpose=PackagePurpose.CONTAINER,
-        comment=f"platform: {bill.platform}",
+        comment=comment,
     )
 
 
@@ -98,6 +106,8 @@ def _package(component: Component) -> Package:
 
 def _relationships(bill: Bill) -> Iterator[Relationship]:
     yield Relationship(_DOCUMENT, RelationshipType.DESCRIBES, _IMAGE)
+    if bill.ancestor:
+        yield Relationship(_IMAGE, RelationshipType.DESCENDANT_OF, _BASE)
     for component in bill.components:
         yield Relationship(_IMAGE, RelationshipType.CONTAINS, _id(component.ref))
     for ref in bill.roots:
