@@ -18,6 +18,7 @@ from regpush.registry import referrers_tag
 from regpush.registry.api import Call, MissingBlobsError
 from regpush.registry.client import MANIFEST_LIMIT, Repository
 from regpush.registry.protocol import parse_json
+from regpush.workers import parallel
 
 if TYPE_CHECKING:
     from regpush.registry.artifact import Provider
@@ -27,6 +28,7 @@ EMPTY = Descriptor.of(b"{}", "application/vnd.oci.empty.v1+json")
 
 _TITLE = "org.opencontainers.image.title"
 _PAGES = 100
+_AT_ONCE = 4
 _NO_LISTS = (400, 403, 404, 405, 406, 501)
 """What registries that know nothing of referrers say when they are asked for them."""
 
@@ -137,44 +139,47 @@ def attach(
     from regpush.registry.artifact import Provider
 
     provider = Provider(repository)
-    made = [(artifact, *provider.describe(artifact, subject)) for artifact in artifacts]
-    referrers = tuple(referrer for _, referrer, _ in made)
+    made = [_Made(artifact, *provider.describe(artifact, subject)) for artifact in artifacts]
     listed = _listed(repository, subject.digest, None)
     before = _parsed(referrers_tag.read(repository, subject.digest)) if listed is None else listed
-    missing = _digests(referrers) - _digests(before)
-    known = True
-    for artifact, referrer, manifest in made:
-        if referrer.descriptor.digest in missing:
-            cancel.check()
-            known &= _send(provider, repository, artifact, referrer, manifest)
-    if missing and listed is not None and not known:
+    there = _digests(before)
+    new = [one for one in made if one.referrer.descriptor.digest not in there]
+    if not new:
+        return ()
+    referrers = [one.referrer for one in new]
+    known = all(parallel(_AT_ONCE, new, lambda one: _send(one, provider, repository), cancel))
+    if listed is not None and not known:
         # It has lists, and does not say that it takes these in. Does it?
         listed = _listed(repository, subject.digest, None)
-        known = missing <= _digests(listed or ())
-    if missing and (listed is None or not known):
+        known = _digests(referrers) <= _digests(listed or ())
+    if listed is None or not known:
         entries = [referrer.to_json() for referrer in referrers]
         referrers_tag.keep(repository, subject.digest, entries, cancel=cancel)
-    return tuple(one for one in referrers if one.descriptor.digest in missing)
+    return tuple(referrers)
 
 
-def _send(
-    provider: Provider,
-    repository: Repository,
-    artifact: Artifact,
-    referrer: Referrer,
-    manifest: dict[str, Any],
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An artifact with the manifest that makes it one, and how a list will have that."""
+
+    artifact: Artifact
+    referrer: Referrer
+    manifest: dict[str, Any]
+
+
+def _send(made: _Made, provider: Provider, repository: Repository) -> bool:
     """Send an artifact, its blobs first; whether the registry says that it knows the subject."""
+    document, data = made.artifact.layer, made.artifact.data
     # The one is there after the first time, the other is as new as the artifact.
     if not repository.has_blob(EMPTY):
         _put(repository, EMPTY, b"{}")
-    _put(repository, artifact.layer, artifact.data)
+    _put(repository, document, data)
     try:
-        return provider.send(manifest, referrer)
+        return provider.send(made.manifest, made.referrer)
     except MissingBlobsError:
         _put(repository, EMPTY, b"{}")
-        _put(repository, artifact.layer, artifact.data)
-        return provider.send(manifest, referrer)
+        _put(repository, document, data)
+        return provider.send(made.manifest, made.referrer)
 
 
 def _put(repository: Repository, blob: Descriptor, data: bytes) -> None:
