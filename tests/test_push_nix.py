@@ -158,10 +158,19 @@ def test_flakes_are_preferred_only_where_they_are_enabled(
 
 def test_a_build_that_fails(docker_registry, repository, nix):
     to = f"{docker_registry.host}/{repository}"
-    done = pushed(nix, "nix:.#broken", to=to).failed(9, "nix build failed: ", "broken-1.0.drv")
+    done = pushed(nix, "nix:.#broken", to=to).failed(9, "nix-store failed: ", "broken-1.0.drv")
     assert "> this is why" in done.stderr
     pushed(nix, "nix:.#nothing", to=to).failed(9, "nothing")
     assert not has_tag(docker_registry, repository, "latest")
+
+
+def test_the_platform_is_what_nix_builds_for(docker_registry, repository, nix):
+    to = f"{docker_registry.host}/{repository}"
+    other = ["--platform", "linux/arm64"]
+    pushed(nix, "nix:.#app", to=to, flags=other).failed(9, "packages.aarch64-linux.app")
+    expression = f"nix:{nix.root}/app.nix"
+    done = pushed(nix, expression, to=to, flags=["--system", "riscv64-linux"]).failed(9)
+    assert "a 'riscv64-linux' with features {} is required" in done.stderr
 
 
 def test_a_directory_is_pushed_as_it_is_with_a_hint(docker_registry, repository, nix):

@@ -208,10 +208,12 @@ def _of_nix(
 ) -> list[Part]:
     """What `text` after `nix:` names; it is built only if neither store nor caches have it all."""
     wanted = installables.parse(text, workshop)
-    if paths := installables.evaluate(wanted, system, workshop):
+    evaluated = installables.evaluate(wanted, system, workshop)
+    paths = list(dict.fromkeys(path for one in evaluated for path in one.paths))
+    if all(paths):
         with contextlib.suppress(NotValidError):
             return [locate(path) for path in paths]
-    return [locate(path) for path in installables.build(wanted, system, workshop)]
+    return [locate(path) for path in installables.build(evaluated, workshop)]
 
 
 def _near(path: str) -> str:

@@ -66,7 +66,7 @@ class Workshop:
             self._undo.close()
         finally:
             if self._directory is not None:
-                _remove(self._directory)
+                shutil.rmtree(self._directory, ignore_errors=True)
 
     def path(self, name: str) -> str:
         """Where `name` is, or may be put, in the scratch directory."""
@@ -222,15 +222,3 @@ def _reason(said: Iterable[str]) -> str:
     lines = [line.strip() for line in said if line.strip()]
     errors = [line for line in lines if _ERROR in line]
     return printable((errors or lines or [""])[-1].rpartition(_ERROR)[2].rstrip(";:"))[:500]
-
-
-def _remove(directory: str) -> None:
-    """Delete the tree, in which directories may be read-only."""
-
-    def writable(function: Callable[[str], object], path: str, _: object) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
-            function(path)
-
-    shutil.rmtree(directory, onerror=writable)

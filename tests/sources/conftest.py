@@ -70,8 +70,9 @@ def as_nobody(target: str) -> str:
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n"
         "  stop = Cancellation()\n"
-        "  c = resolve(sys.argv[1:], SourceOptions(), (), workshop=Workshop(ignore, stop))\n"
-        "  identify(c, Stats(None), stop, now_ns=0)\n"
+        "  with Workshop(ignore, stop) as workshop:\n"
+        "    c = resolve(sys.argv[1:], SourceOptions(), (), workshop=workshop)\n"
+        "    identify(c, Stats(None), stop, now_ns=0)\n"
         "  print(len(c.items))\n"
         "except RegpushError as error: print(type(error).__name__, error)\n"
     )

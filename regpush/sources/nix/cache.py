@@ -146,20 +146,29 @@ class Caches:
         """What the cache knows of `paths`: whole closures, or where it lacks some, what it has."""
         if not paths:
             return []
-        asked = command("path-info", "--json", "--store", url)
         if not url.startswith("file:"):
             self._ask_ahead(url, paths)
         try:
             try:
-                said = self.workshop.ask(*asked, "--recursive", *paths)
+                said = self._path_info(url, "--recursive", *paths)
             except ToolError:
-                said = self.workshop.ask(*asked, *paths)
+                said = self._path_info(url, *paths)
             infos = [_whole(one) for one in path_info_json.parse(said) if isinstance(one, Listed)]
             return self._trusted(url, infos)
         except (ToolError, ValueError) as error:
             message = f"the binary cache {_shown(url)} does not answer: {error}"
             self.workshop.notify(Warned(message=message))
             return []
+
+    def _path_info(self, url: str, *words: str) -> str:
+        asked = command("path-info", "--json", "--store", url, *words)
+        try:
+            return self.workshop.ask(*asked)
+        except ToolError as error:
+            if not any("--json-format" in line for line in error.said):
+                raise
+            # Announced to be wanted one day, and unknown to versions before 2.33.
+            return self.workshop.ask(*asked, "--json-format", "2")
 
     def _ask_ahead(self, url: str, paths: Sequence[str]) -> None:
         """Have Nix learn of whole closures at once, into its own memory of what caches say.

@@ -68,42 +68,59 @@ def _parse(word: str, workshop: Workshop) -> Wanted:
     return Installable(word)
 
 
-def evaluate(wanted: Sequence[Wanted], system: str | None, workshop: Workshop) -> list[str] | None:
-    """The out paths of `wanted`, nothing built; None where building alone tells them.
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What an installable came to: outputs of the derivation `drv`, or where that is "", a path.
 
-    Derivations may be written to the store. Raises SourceError for what does not evaluate,
-    CancelledError.
+    `outputs`: store paths by name, "" where building alone tells them.
     """
-    paths: list[str] = []
+
+    drv: str
+    outputs: dict[str, str]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The out paths, "" for each that is not known."""
+        return tuple(self.outputs.values())
+
+    @property
+    def to_build(self) -> str:
+        """The same in the terms of `nix-store --realise`."""
+        return f"{self.drv}!{','.join(self.outputs)}" if self.drv else self.paths[0]
+
+
+def evaluate(
+    wanted: Sequence[Wanted], system: str | None, workshop: Workshop
+) -> tuple[Evaluated, ...]:
+    """What `wanted` are; nothing is built, but derivations are written to the store.
+
+    Raises SourceError for what does not evaluate, CancelledError.
+    """
+    found: list[Evaluated] = []
+    # For the evaluation alone: a build would take this machine for one of that system.
+    options = ("--option", "system", system) if system else ()
     for group in _groups(wanted):
         if isinstance(group, Expression):
-            instantiate = ("nix-instantiate", *group.words, *_option("system", system))
-            drvs = _loudly(workshop, *instantiate).split()
-            paths += [path for drv in drvs for path in _output(drv, workshop)]
+            drvs = _loudly(workshop, "nix-instantiate", *group.words, *options).split()
+            found += [_of_derivation(drv, workshop) for drv in drvs]
         else:
-            # Not asked of substituters: whether a cache has it is our own question.
-            dry = ("build", "--dry-run", "--no-link", "--json", *_option("substitute", "false"))
-            printed = _loudly(workshop, *command(*dry, *_option("system", system), *group))
-            paths += _outputs(printed)
-    return None if "" in paths else list(dict.fromkeys(paths))
+            # Nothing is asked of substituters: whether a cache has it is our own question.
+            dry = ("build", "--dry-run", "--no-link", "--json", "--option", "substitute", "false")
+            found += _of_json(_loudly(workshop, *command(*dry, *options, *group)))
+    return tuple(found)
 
 
-def build(wanted: Sequence[Wanted], system: str | None, workshop: Workshop) -> list[str]:
-    """Build, or substitute, `wanted`, and return the out paths, which are valid then.
+def build(evaluated: Sequence[Evaluated], workshop: Workshop) -> list[str]:
+    """Build, or substitute, what was evaluated, and return the out paths, which are valid then.
 
     They are roots of the store's garbage collector until the push ends. What Nix says becomes
     events. Raises SourceError for what does not build, CancelledError.
     """
-    paths: list[str] = []
-    for group in _groups(wanted):
-        link = ("--out-link", workshop.new_path("result"))
-        if isinstance(group, Expression):
-            asked = ("nix-build", *group.words, *link, *_option("system", system))
-            paths += workshop.run(*asked).split()
-        else:
-            asked = command("build", *link, "--json", *_option("system", system), *group)
-            paths += _outputs(workshop.run(*asked))
-    return list(dict.fromkeys(paths))
+    # Of what builders say the end alone is shown, and only of one that fails.
+    root = ("--no-build-output", "--add-root", workshop.new_path("result"))
+    wanted = [one.to_build for one in evaluated]
+    links = workshop.run("nix-store", "--realise", *root, *wanted).split()
+    return list(dict.fromkeys(map(os.readlink, links)))
 
 
 def _groups(wanted: Sequence[Wanted]) -> Iterator[Expression | list[str]]:
@@ -121,10 +138,6 @@ def _groups(wanted: Sequence[Wanted]) -> Iterator[Expression | list[str]]:
         yield texts
 
 
-def _option(name: str, value: str | None) -> tuple[str, ...]:
-    return ("--option", name, value) if value else ()
-
-
 def _loudly(workshop: Workshop, *asked: str) -> str:
     """Run what is silent unless it fails: then people see all it said."""
     try:
@@ -134,29 +147,29 @@ def _loudly(workshop: Workshop, *asked: str) -> str:
         raise
 
 
-def _output(drv: str, workshop: Workshop) -> list[str]:
-    """The out path of what `nix-instantiate` printed: a derivation, and its output after `!`."""
-    path, _, name = drv.partition("!")
-    said = workshop.ask("nix-store", "--query", "--binding", name or "out", path)
-    return [said.strip()]
+def _of_derivation(printed: str, workshop: Workshop) -> Evaluated:
+    """What `nix-instantiate` printed: a derivation, and if it is not `out` its output after `!`."""
+    drv, _, output = printed.partition("!")
+    name = output or "out"
+    path = workshop.ask("nix-store", "--query", "--binding", name, drv).strip()
+    return Evaluated(drv, {name: path})
 
 
-def _outputs(printed: str) -> list[str]:
-    """Out paths in what `nix build --json` prints, "" for one that is not known yet.
+def _of_json(printed: str) -> Iterator[Evaluated]:
+    """What `nix build --json` prints, in all its forms.
 
     A list with an object for each derivation, with its outputs by name, or for a store path:
     a string, or an object with its `path`.
     """
     try:
         built: list[Any] = json.loads(printed)
-        paths: list[str] = []
         for one in built:
             if isinstance(one, dict) and "outputs" in one:
-                paths += [path or "" for path in one["outputs"].values()]
+                outputs = {name: path or "" for name, path in one["outputs"].items()}
+                yield Evaluated(one["drvPath"], outputs)
             else:
-                paths.append(one["path"] if isinstance(one, dict) else one)
+                yield Evaluated("", {"": one["path"] if isinstance(one, dict) else one})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SourceError(
             f"nix build --json printed something else: {printable(printed[:100])}"
         ) from error
-    return paths
