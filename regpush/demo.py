@@ -15,7 +15,7 @@ from pathlib import Path
 
 from regpush import embedded
 from regpush.cancel import Cancellation
-from regpush.cli import table
+from regpush.cli import colour, table
 from regpush.errors import UsageError
 from regpush.options import ImageOptions, PushOptions
 from regpush.pipeline import push
@@ -115,7 +115,7 @@ def _push(app: Path, to: str, cancel: Cancellation) -> PushResult:
 
 
 def _show(result: PushResult, width: int, say: Callable[[str], None]) -> None:
-    for line in table.layers(result, width):
+    for line in table.painted(table.changes(result, width), colour.on_stdout()):
         say(line)
     say(table.summary(result))
     say(result.ref)

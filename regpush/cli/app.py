@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regpush.cli import copying, doctor, login, study
-from regpush.cli.access import AccessFlags, FileFlags, RouteFlags
+from regpush.cli import colour, copying, doctor, login, study
+from regpush.cli.access import AccessFlags, FileFlags, RouteFlags, Voice
 from regpush.cli.commands import App, explained
 from regpush.cli.console import (
     OutputError,
@@ -125,7 +125,9 @@ def push(flags: Flags, target: Targets = None) -> None:
 
     result = _flow(pipeline.push, target, flags)
     if flags.sums_up:
-        lines = [*table.layers(result, width()), table.summary(result), ""]
+        shown = table.layers if flags.voice > Voice.USUAL else table.changes
+        rows = table.painted(shown(result, width()), colour.on_stderr())
+        lines = [*rows, table.summary(result), ""]
         sys.stderr.write("\n".join(lines))
         sys.stderr.flush()
     as_json = flags.format is Format.JSON
@@ -158,7 +160,8 @@ def plan(
     if flags.format is Format.JSON:
         print_line(json.dumps({**result.to_json(), **table.on_link(result, over)}))
     else:
-        lines = [*table.layers(result, width()), table.summary(result)]
+        rows = table.painted(table.layers(result, width()), colour.on_stdout())
+        lines = [*rows, table.summary(result)]
         print_line("\n".join([*lines, *([table.duration(result, over)] if over else [])]))
     _save(result, flags)
     if flags.max_upload is not None:

@@ -75,12 +75,13 @@ def doctor(
 def _row(step: Step, paint: Paint) -> str:
     """The line of a step, broken to hang below its own beginning on a terminal."""
     sign, style = _sign(step.verdict)
-    spent = f"  ({step.seconds * 1000:.0f} ms)" if step.seconds >= 0.0005 else ""
+    # A blank that no line is broken at.
+    spent = f"  ({step.seconds * 1000:.0f}\u00a0ms)" if step.seconds >= 0.0005 else ""
     columns = width() if sys.stdout.isatty() else 1000
     indent = len(sign) + 1 + _NAME + 2
     text = printable(step.detail) + spent
     lines = textwrap.wrap(text, max(columns - indent - 1, 20), break_on_hyphens=False) or [""]
-    first, *rest = lines
+    first, *rest = (line.replace("\u00a0", " ") for line in lines)
     head = f"{paint(sign, style)} {step.name:<{_NAME}}  {first}"
     return "\n".join([head, *(" " * indent + line for line in rest)])
 

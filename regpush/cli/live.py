@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from regpush.cli.board import Board, Flight
+from regpush.cli.fitting import cut_label
 from regpush.cli.lines import span
 from regpush.cli.table import size
-from regpush.errors import printable
 from regpush.events import Action
 
 _BYTES = 18
@@ -117,7 +117,7 @@ def _bars(flights: list[Flight], width: int) -> Table:
     for flight in flights:
         style = "dim" if flight.packing else ""
         rows.add_row(
-            Text(printable(flight.label), style=style),
+            Text(cut_label(flight.label, label), style=style),
             ProgressBar(
                 total=1.0,
                 completed=flight.done,

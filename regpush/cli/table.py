@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from regpush.cli.colour import Paint, Style
+from regpush.cli.fitting import columns, cut, cut_label
 from regpush.errors import printable
 from regpush.events import Action
 from regpush.inspect import Inspection
-from regpush.report import PushResult, Tense
+from regpush.report import ImageReport, LayerReport, PushResult, Tense
 
 if TYPE_CHECKING:
     from regpush.comparison import Comparison
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from regpush.simulate import Score
 
 _CONTENTS = 40
+_FEW = 3
+"""Rows that are not worth being made one."""
 
 
 def size(count: int) -> str:
@@ -33,30 +37,92 @@ def size(count: int) -> str:
     raise AssertionError  # the last unit always returns
 
 
+_Row: TypeAlias = tuple[str, str, str, str, str]
+
+
 def layers(result: PushResult, width: int) -> list[str]:
     """One row a layer, bottom first: number, contents, size, what happened, and why.
 
     Where there are several images, each comes under a line with its platform.
     """
-    rows = [("layer", "contents", "size", "action", "why")]
+    return _of_images(result, width, lambda image: [[layer] for layer in image.layers])
+
+
+def changes(result: PushResult, width: int) -> list[str]:
+    """The same, but of layers that were reused one after the other a row for all of them."""
+    return _of_images(result, width, lambda image: _runs(image.layers))
+
+
+_Groups: TypeAlias = Sequence[Sequence[LayerReport]]
+
+
+def _of_images(
+    result: PushResult, width: int, group: Callable[[ImageReport], _Groups]
+) -> list[str]:
+    rows: list[_Row] = [("layer", "contents", "size", "action", "why")]
+    counts = []
     for image in result.images:
-        for number, layer in enumerate(image.layers, 1):
-            about = "~" if layer.digest is None else ""
-            rows.append(
-                (
-                    str(number),
-                    _short(layer.label, _CONTENTS),
-                    about + size(layer.size),
-                    result.tense.word(layer.action),
-                    layer.why.replace(f"{result.image}:", ""),
-                )
-            )
+        number, groups = 1, group(image)
+        counts.append(len(groups))
+        for several in groups:
+            rows.append(_row(number, several, result, width))
+            number += len(several)
     head, *lines = _aligned(rows, "rlrll", width)
     if len(result.images) < 2:
         return [head, *lines]
     left = iter(lines)
-    parts = [[image.platform, *islice(left, len(image.layers))] for image in result.images]
+    parts = [
+        [image.platform, *islice(left, count)]
+        for image, count in zip(result.images, counts, strict=True)
+    ]
     return [head, *(line for part in parts for line in part)]
+
+
+def _runs(layers: Sequence[LayerReport]) -> _Groups:
+    """Layers that were reused for one reason together, if they are more than a few."""
+    groups: list[list[LayerReport]] = []
+    for (action, _), run in groupby(layers, lambda one: (one.action, one.why)):
+        several = list(run)
+        together = action is Action.REUSED and len(several) > _FEW
+        groups += [several] if together else [[one] for one in several]
+    return groups
+
+
+def _row(number: int, several: Sequence[LayerReport], result: PushResult, width: int) -> _Row:
+    first, about = several[0], "~" if any(one.digest is None for one in several) else ""
+    one = len(several) == 1
+    return (
+        str(number) if one else f"{number}-{number + len(several) - 1}",
+        cut_label(first.label, _contents(width)) if one else f"{len(several)} layers",
+        about + size(sum(layer.size for layer in several)),
+        result.tense.word(first.action),
+        first.why.replace(f"{result.image}:", ""),
+    )
+
+
+def _contents(width: int) -> int:
+    """Columns for what a layer holds: of a narrow terminal enough is left for the reason."""
+    return max(min(_CONTENTS, width - 50), 16)
+
+
+def painted(lines: Sequence[str], paint: Paint) -> list[str]:
+    """`lines` of a table of layers in colours: what was reused is faint."""
+    if not paint.coloured or not lines:
+        return list(lines)
+    head, *rows = lines
+    return [paint(head, Style.STRONG), *(_painted(row, paint) for row in rows)]
+
+
+def _painted(row: str, paint: Paint) -> str:
+    found = _WORD.search(row)
+    if not found:
+        return row
+    if found[1].startswith("reuse"):
+        return paint(row, Style.FAINT)
+    return row[: found.start(1)] + paint(found[1], Style.GOOD) + row[found.end(1) :]
+
+
+_WORD = re.compile(r"(?<=  )(uploaded|upload|reused|reuse|mounted|mount)(?=  )")
 
 
 def summary(result: PushResult) -> str:
@@ -136,7 +202,7 @@ def comparison(found: Comparison, width: int) -> list[str]:
         rows.append(
             (
                 str(layer.number),
-                _short(layer.label, _CONTENTS),
+                cut_label(layer.label, _contents(width)),
                 about + size(layer.size),
                 str(layer.changed),
                 str(layer.unchanged),
@@ -163,7 +229,7 @@ def inspection(found: Inspection, width: int) -> list[str]:
         paths = [path for path in layer.items if path.startswith("/")] or layer.items
         names = [path.rpartition("/")[2] or path for path in paths]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        contents = _short(names[0], _CONTENTS) + more if names else "(not said)"
+        contents = cut_label(names[0], _contents(width)) + more if names else "(not said)"
         unpacked = layer.uncompressed_size
         rows.append(
             (
@@ -177,34 +243,12 @@ def inspection(found: Inspection, width: int) -> list[str]:
     return _aligned(rows, "rlrrl", width)
 
 
-def columns(text: str) -> int:
-    """Columns of a terminal that `text` takes: East Asian characters have two."""
-    if text.isascii():
-        return len(text)
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
-
-
 def attached(found: Inspection) -> list[str]:
     """What refers to an image, a line each."""
     return [
         printable(f"attached: {one.artifact_type or 'an artifact'} {one.descriptor.digest}")
         for one in found.referrers
     ]
-
-
-def _short(text: str, length: int) -> str:
-    """`text` in at most `length` columns: of a path its end, of all else its beginning."""
-    text = printable(text)
-    if columns(text) <= length:
-        return text
-    if "/" in text and " " not in text:
-        while columns(text) > length - 1:
-            text = text[1:]
-        return f"…{text}"
-    while columns(text) > length - 1:
-        text = text[:-1]
-    return f"{text}…"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[str]:
@@ -215,5 +259,5 @@ def _aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[st
         for cell, wide, side in zip(row, widths, sides, strict=True):
             space = " " * (wide - columns(cell))
             cells.append(space + cell if side == "r" else cell + space)
-        lines.append(_short("  ".join(cells).rstrip(), max(width, 40)))
+        lines.append(cut("  ".join(cells).rstrip(), max(width, 40)))
     return lines

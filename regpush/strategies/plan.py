@@ -13,7 +13,7 @@ from regpush.digest import Digest
 from regpush.errors import RegpushError, printable
 from regpush.strategies.memory import Layout, Memory
 
-LABEL_LENGTH = 60
+LABEL_LENGTH = 100
 
 # Nix and Guix: 32 digits of base 32, a dash, the name.
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-(.+)", re.DOTALL)
@@ -97,5 +97,6 @@ def _label(items: tuple[Item, ...]) -> str:
     rest = f" and {len(items) - 1} more" if len(items) > 1 else ""
     name, room = printable(base_name(named)), LABEL_LENGTH - len(rest)
     if len(name) > room:
-        name = name[: room - 1] + "…"
+        # Paths differ at their ends.
+        name = "…" + name[1 - room :] if "/" in name else name[: room - 1] + "…"
     return name + rest

@@ -68,9 +68,10 @@ REQUESTS = replace(item("requests", size=9), path="/app/.venv/lib/site-packages/
         ([replace(REQUESTS, name="@types/node")], "@types/node"),
         ([replace(REQUESTS, name="tab\tred\x1b[31m")], "tab\\tred\\x1b[31m"),
         ([replace(REQUESTS, name="\udcff")], "\\udcff"),
-        ([item("n" * 60)], "n" * 60),
-        ([item("n" * 61)], "n" * 59 + "…"),
-        ([item("n" * 61), REQUESTS], "n" * 48 + "… and 1 more"),
+        ([item("n" * 100)], "n" * 100),
+        ([item("n" * 101)], "n" * 99 + "…"),
+        ([item("n" * 101), REQUESTS], "n" * 88 + "… and 1 more"),
+        ([replace(REQUESTS, name="p/" + "n" * 100)], "…" + "n" * 99),
     ],
 )
 def test_labels_are_short_and_for_people(items, label):
