@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regpush.closure import SearchPath, Side
 from regpush.digest import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import UsageError, VerificationError
 from regpush.image import Base, Image, Layer, build, check_options, child_for
@@ -107,6 +108,26 @@ def test_a_base_is_inherited_as_docker_build_does():
     assert config_of(
         made(ImageOptions(), layers=top, base=Base(name="registry.test/base:1", image=base))
     )["Cmd"] == ["c"]
+
+
+def test_search_paths_go_beside_what_is_below():
+    profile = "/gnu/store/x-profile"
+    said = ImageOptions(
+        search_paths=(
+            SearchPath("PATH", f"{profile}/bin"),
+            SearchPath("INFOPATH", f"{profile}/info"),
+            SearchPath("CURL_CA_BUNDLE", f"{profile}/pem", Side.EXACT),
+        ),
+        env=(("INFOPATH", "/mine"),),
+    )
+    rest = [f"CURL_CA_BUNDLE={profile}/pem"]
+    usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    alone = config_of(made(said))["Env"]
+    assert sorted(alone) == sorted([f"PATH={profile}/bin:{usual}", "INFOPATH=/mine", *rest])
+    below = made(ImageOptions(env=(("PATH", "/base/bin"), ("CURL_CA_BUNDLE", "/base"))))
+    base = Base(name="registry.test/base:1", image=below)
+    on_base = config_of(made(said, layers=[layer("top", "/app")], base=base))["Env"]
+    assert sorted(on_base) == sorted([f"PATH={profile}/bin:/base/bin", "INFOPATH=/mine", *rest])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.images import unpack
-from tests.program import environment, regpush
+from tests.program import environment, program_on_path, regpush
 from tests.registry.parts import real_part
 from tests.stores import NixStore
 from tests.test_push_directory import has_tag
@@ -45,6 +46,10 @@ FLAKE = """
     }; };
 }
 """
+
+
+FLAKES = {"NIX_CONFIG": "substituters =\nexperimental-features = nix-command flakes"}
+README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def flakes(root: Path) -> NixStore:
@@ -151,8 +156,7 @@ def test_flakes_are_preferred_only_where_they_are_enabled(
     to = f"{docker_registry.host}/{repository}"
     without = pushed(nix, "nix:.", to=to, cwd=tmp_path).ok()
     assert "app-8" in names_of(without)
-    enabled = {"NIX_CONFIG": "experimental-features = nix-command flakes"}
-    with_flakes = pushed(nix, "nix:.", to=to, cwd=tmp_path, env=enabled).ok()
+    with_flakes = pushed(nix, "nix:.", to=to, cwd=tmp_path, env=FLAKES).ok()
     assert "app-1.0" in names_of(with_flakes)
 
 
@@ -240,8 +244,25 @@ def test_trees_that_do_not_go_together(docker_registry, repository, nix):
     pushed(nix, app, to=to, flags=["--link-root", clash]).failed(
         2, "no directory of what is pushed"
     )
+    pushed(nix, ".", to=to, flags=["--link-root", "."]).failed(2, "--link-root is for store items")
     mine = [*roots, "-S", "/bin/app=bin/app"]
     pushed(nix, app, clash, to=to, flags=mine).failed(2, "both be at")
+
+
+def test_the_commands_of_the_readme(docker_registry, nix, tmp_path):
+    """Blocks marked `localhost-nix`, in a directory with a flake and a default.nix."""
+    (tmp_path / "flake.nix").write_text(FLAKE)
+    (tmp_path / "default.nix").write_text(f'import {nix.root}/app.nix {{ version = "9"; }}')
+    env = environment(**nix.environment | FLAKES)
+    env["PATH"] = program_on_path(tmp_path / "bin", env["PATH"])
+    blocks = re.findall(r"<!-- localhost-nix -->\n```console\n(.*?)```", README, re.DOTALL)
+    commands = [line[2:] for block in blocks for line in block.splitlines()]
+    assert commands
+    for command in commands:
+        here = command.replace("localhost:5000", docker_registry.host)
+        words = ["bash", "-euo", "pipefail", "-c", here]
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stderr)
 
 
 def test_images_of_nix_have_no_path_of_their_own(docker_registry, repository, nix):

@@ -48,8 +48,10 @@ def _by_daemon(info: PathInfo, link: str, database: Database, workshop: Workshop
     if database.is_nix():
         if find_program("nix-store"):
             with contextlib.suppress(ToolError):
-                workshop.ask("nix-store", "--add-root", link, "--realise", info.path)
-    elif find_program("guix") and os.path.exists(info.deriver):
+                # What is not valid in the store that Nix means here is not to be fetched for it.
+                only = ("--option", "substitute", "false")
+                workshop.ask("nix-store", "--add-root", link, "--realise", *only, info.path)
+    elif find_program("guix") and all(map(os.path.exists, (info.deriver, info.path))):
         # Roots are for what derivations build (Guix manual, "Invoking guix build"). Guix takes
         # a second to start: nobody waits.
         workshop.start("guix", "build", f"--root={link}", info.deriver)

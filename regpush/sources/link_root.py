@@ -20,10 +20,12 @@ def link_roots(closure: Closure, roots: Sequence[str]) -> tuple[tuple[str, str],
 
     A root is a path in an item, or relative to the first one asked for. Directories are merged;
     a link that leads to a directory of another item counts as one, as profiles have them. The
-    items are listed, and brought here for it if need be. Raises UsageError for what is no
-    directory of the closure, and for two things in one place, SourceError for what cannot be
-    listed.
+    items are listed, and brought here for it if need be. Raises UsageError for what is no store,
+    for what is no directory of the closure, and for two things in one place, SourceError for what
+    cannot be listed.
     """
+    if roots and not all(closure[root].in_store for root in closure.roots):
+        raise UsageError("--link-root is for store items; -S links a path of a directory")
     trees = _Trees(closure)
     links: dict[str, str] = {}
     folders: dict[str, str] = {}

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
+import regpush
 from regpush.cancel import Cancellation
 from regpush.errors import SourceError
-from regpush.events import ignore
+from regpush.events import Event, LayersPlanned, ignore
 from regpush.options import SourceOptions
 from regpush.settings import Settings
 from regpush.sources import Workshop, resolve
 from tests.registry.parts import real_part
+from tests.registry.servers import Registry
 from tests.stores import NixStore
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="nix-build here needs root")
@@ -36,6 +38,27 @@ def test_nothing_is_collected_while_it_is_pushed(nix: NixStore) -> None:
         assert all(list(item.entries()) for item in closure.items)
     roots = nix.state / "gcroots/auto"
     assert not [root for root in roots.iterdir() if "regpush-" in os.readlink(root)]
+    nix.run("nix-store", "--gc")
+    assert not path.exists()
+
+
+def test_the_collector_runs_in_the_middle_of_a_push(
+    nix: NixStore, docker_registry: Registry, repository: str
+) -> None:
+    path = nix.build("pushed")
+    ran: list[str] = []
+
+    def collect(event: Event) -> None:
+        if isinstance(event, LayersPlanned):
+            ran.append(nix.run("nix-store", "--gc"))
+
+    to = f"{docker_registry.host}/{repository}"
+    settings = Settings.from_environ(nix.environment)
+    result = regpush.push(str(path), to=to, settings=settings, notify=collect)
+    assert ran
+    held = {item for layer in result.layers for item in layer.items}
+    assert str(path) in held
+    assert result.uploaded_bytes > 0
     nix.run("nix-store", "--gc")
     assert not path.exists()
 
