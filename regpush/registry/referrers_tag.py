@@ -54,14 +54,14 @@ def read(repository: Repository, subject: Digest) -> list[Any]:
     if manifest.digest == subject:
         # GitLab takes such a tag for the digest.
         raise NoListError(
-            f"{repository.name}: the registry has no list of referrers, and no place to keep "
-            f"one: to it the tag {tag} is the image itself"
+            f"{repository.name}: nothing can be attached: the registry has no lists of referrers, "
+            f"and keeps none for others, as to it the tag {tag} is the image itself"
         )
     entries = entries_in(manifest.data)
     if entries is None or not all(isinstance(entry, Mapping) for entry in entries):
         raise NoListError(
-            f"{repository.name}: the registry has no list of referrers, and the tag {tag}, where "
-            "one would be kept, holds something else"
+            f"{repository.name}: nothing can be attached: the registry has no lists of referrers, "
+            f"and the tag {tag}, where one would be kept, holds something else"
         )
     return entries
 
