@@ -217,6 +217,7 @@ def _of_package(package: Package, items: Sequence[Item], held: Collection[str]) 
             namespace=package.namespace,
             name=package.name,
             version=package.version,
+            qualifiers=package.qualifiers,
         ),
         path=printable(_path(package)),
         identities=tuple(item.identity for item in items if item.identity),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,16 +16,17 @@ from regpush.closure import Item
 from regpush.entry import Entry, OnDisk
 from regpush.filesystem import read_listed
 
-_LARGEST = 4 << 20
-"""Bytes of a file that is read, at most: a `package.json` has a few thousand."""
+_LARGEST = 16 << 20
+"""Bytes of a file that is read, at most: the status of a large Debian has a few million."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
     """A package as its package manager knows it; `kind` is the type of its purl.
 
-    `folder` is where it lies in the image, without a slash at either end; of a distribution
-    of Python, which has none of its own, the folder that describes it.
+    `folder` is where it lies in the image, without a slash at either end. What has no folder of
+    its own, a distribution of Python or a package of Debian, is where it is described.
+    `qualifiers` as in a purl.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Package:
     name: str
     version: str
     folder: bytes
+    qualifiers: tuple[tuple[str, str], ...] = ()
 
 
 _Reader: TypeAlias = Callable[[Entry, re.Match[bytes]], Iterator[Package]]
@@ -120,6 +122,52 @@ def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
             )
 
 
+def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`var/lib/dpkg/status` (Debian Policy, "Package maintainer scripts"; deb822(5))."""
+    listed = [
+        one for one in _paragraphs(entry) if one.get("Status", "installed").endswith("installed")
+    ]
+    # Packages that were not changed for Ubuntu have Debian's versions, but never all of them.
+    vendor = "ubuntu" if any("ubuntu" in one.get("Version", "") for one in listed) else "debian"
+    for one in listed:
+        yield from _of_system("deb", vendor, one, ("Package", "Version", "Architecture"), match)
+
+
+def _apk(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`lib/apk/db/installed` (Alpine's wiki, "Apk spec")."""
+    for one in _paragraphs(entry):
+        yield from _of_system("apk", "alpine", one, ("P", "V", "A"), match)
+
+
+def _of_system(
+    kind: str, vendor: str, said: Mapping[str, str], fields: Sequence[str], match: re.Match[bytes]
+) -> Iterator[Package]:
+    name, version, architecture = (said.get(field, "") for field in fields)
+    if name and version:
+        qualifiers = (("arch", architecture),) if architecture else ()
+        yield Package(
+            kind=kind,
+            namespace=vendor,
+            name=name,
+            version=version,
+            folder=match[1] + f"/{name}:{architecture}".encode(),
+            qualifiers=qualifiers,
+        )
+
+
+def _paragraphs(entry: Entry) -> list[dict[str, str]]:
+    """Blocks of `Field: value` lines; what goes on in further lines is left out."""
+    text = _read(entry).decode("utf-8", "replace")
+    return [
+        {
+            field: value.strip()
+            for field, colon, value in (line.partition(":") for line in block.splitlines())
+            if colon and not field.startswith((" ", "\t"))
+        }
+        for block in re.split(r"\n\s*\n", text)
+    ]
+
+
 def _json(entry: Entry) -> object:
     try:
         value: object = json.loads(_read(entry))
@@ -141,7 +189,7 @@ def _text(name: bytes) -> str:
 
 _ENDINGS = (
     *(b"/package.json", b"/METADATA", b"/PKG-INFO", b".gemspec", b"/modules.txt"),
-    b"/composer/installed.json",
+    *(b"/composer/installed.json", b"/dpkg/status", b"/apk/db/installed"),
 )
 _DESCRIPTIONS: tuple[tuple[re.Pattern[bytes], _Reader], ...] = (
     (re.compile(rb"(?:.*/)?node_modules/((?:@[^/]+/)?[^/@.][^/]*)/package\.json", re.DOTALL), _npm),
@@ -155,4 +203,6 @@ _DESCRIPTIONS: tuple[tuple[re.Pattern[bytes], _Reader], ...] = (
     ),
     (re.compile(rb"((?:.*/)?vendor/)modules\.txt", re.DOTALL), _go),
     (re.compile(rb"((?:.*/)?vendor/)composer/installed\.json", re.DOTALL), _composer),
+    (re.compile(rb"((?:.*/)?var/lib/dpkg)/status", re.DOTALL), _dpkg),
+    (re.compile(rb"((?:.*/)?lib/apk/db)/installed", re.DOTALL), _apk),
 )
