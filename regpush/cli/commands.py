@@ -30,7 +30,7 @@ class _Entry:
     examples: tuple[str, ...]
 
 
-_ENTRIES = {
+ENTRIES = {
     "push": _Entry(_PUSH, (
         "regpush ./myapp --to registry.example.com/app",
         "regpush ./result --to ghcr.io/me/app:v2 -t latest --entrypoint bin/app",
@@ -43,6 +43,10 @@ _ENTRIES = {
     "copy": _Entry(_PUSH, (
         "regpush copy registry.example.com/app:v2 ghcr.io/me/app",
         "regpush copy docker.io/library/debian:12 localhost:5000/debian --platform linux/arm64",
+    )),
+    "rebase": _Entry(_PUSH, ("regpush rebase registry.example.com/app --from debian:12",)),
+    "index": _Entry(_PUSH, (
+        "regpush index registry.example.com/app:v2 sha256:$AMD64 sha256:$ARM64",
     )),
     "demo": _Entry(_PUSH, ("regpush demo",)),
     "inspect": _Entry(_LOOK, (
@@ -59,6 +63,10 @@ _ENTRIES = {
         "regpush simulate history.json --layers auto --layers stable --max-layers 20",
     )),
     "sbom": _Entry(_LOOK, ("regpush sbom registry.example.com/app:v2",)),
+    "verify": _Entry(_LOOK, (
+        "regpush verify registry.example.com/app:v2",
+        "regpush verify registry.example.com/app:v2 ./myapp --sample 5%",
+    )),
     "doctor": _Entry(_REGISTRY, (
         "regpush doctor registry.example.com/app",
         "regpush doctor ghcr.io/me/app --format json",
@@ -69,8 +77,11 @@ _ENTRIES = {
     )),
     "logout": _Entry(_REGISTRY, ("regpush logout registry.example.com",)),
     "serve": _Entry(_REGISTRY, ("regpush serve --port 5000 --dir ./registry",)),
+    "init": _Entry(_PIPELINE, ("regpush init",)),
+    "config": _Entry(_PIPELINE, ("regpush config",)),
+    "resolve": _Entry(_PIPELINE, ("regpush resolve -f k8s.yaml | kubectl apply -f -",)),
 }  # fmt: skip
-"""In the order in which they are listed."""
+"""In the order in which they are listed; a name without a command is not."""
 
 _OF_ALL = (
     "regpush ./myapp --to registry.example.com/app",
@@ -111,7 +122,7 @@ class Command(TyperCommand):
     """A command whose place in the list, and whose examples, are those of its name."""
 
     def __init__(self, name: str | None, **more: Any) -> None:
-        self._entry = _ENTRIES.get(name or "")
+        self._entry = ENTRIES.get(name or "")
         if self._entry:
             more["rich_help_panel"] = self._entry.panel
         super().__init__(name, **more)
@@ -140,7 +151,7 @@ class Group(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All names, by purpose."""
-        order = list(_ENTRIES)
+        order = list(ENTRIES)
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
@@ -177,8 +188,8 @@ class App(typer.Typer):
         super().__init__(cls=Group, **more)
 
     def command(self, name: str | None = None, **more: Any) -> Callable[..., Any]:
-        """Register a command; what else it is called by is typer's."""
-        return super().command(name, cls=Command, **more)
+        """Register a command, by a class of ours unless another is given."""
+        return super().command(name, **{"cls": Command, **more})
 
 
 def explained(error: Exception, words: Sequence[str]) -> str:
@@ -189,7 +200,7 @@ def explained(error: Exception, words: Sequence[str]) -> str:
         near = difflib.get_close_matches(name, flags, n=1)
         return f"; did you mean {near[0]}?" if near else ""
     first = words[0] if words else ""
-    if first in _ENTRIES or first.startswith("-") or os.path.lexists(first):
+    if first in ENTRIES or first.startswith("-") or os.path.lexists(first):
         return ""
-    near = difflib.get_close_matches(first, _ENTRIES, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(first, ENTRIES, n=1, cutoff=0.7)
     return f"; did you mean 'regpush {near[0]}'?" if near else ""

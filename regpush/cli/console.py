@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from regpush.cancel import Cancellation
+from regpush.cli.colour import Style, on_stderr
 from regpush.cli.flags import Format
 from regpush.errors import CancelledError, UsageError, printable
 
@@ -25,7 +26,7 @@ OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or j
 
 def fail(message: str, code: int) -> int:
     """Say on stderr what was wrong; gives `code` back."""
-    sys.stderr.write(f"regpush: {printable(message)}\n")
+    sys.stderr.write(f"{on_stderr()('regpush:', Style.BAD)} {printable(message)}\n")
     return code
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from regpush.cli import colour, lines
 from regpush.cli.access import Voice
 from regpush.cli.board import Board, Meter
+from regpush.cli.colour import Style
 from regpush.cli.flags import Progress
 from regpush.events import Event, Listener, Warned
 
@@ -81,7 +82,10 @@ class _Few:
         with self._lock:
             self._board.take(event)
             if isinstance(event, Warned):
-                _write(self._stream, f"regpush: warning: {event.message}")
+                _write(
+                    self._stream,
+                    f"regpush: {self._paint('warning:', Style.WARNING)} {event.message}",
+                )
             elif self._voice > Voice.USUAL and (
                 line := lines.line(event, self._board, self._voice, self._paint)
             ):
