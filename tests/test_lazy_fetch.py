@@ -154,6 +154,11 @@ def test_caches_complete_each_other_and_the_store(docker_registry, repository, p
         nix.run("nix", "copy", "--no-check-sigs", "--from", f"file://{published.directory}", tz)
         done = push(published.one, to, *caches, env=env).ok()
         assert "4 of 5 paths in binary caches" in done.stderr
+        # What is here is not fetched, though a cache has it as well.
+        whole = ["--nix-cache", f"file://{published.directory}", "--reuse", "none"]
+        again = push(published.one, f"{to}:again", *whole, env=env).ok()
+        assert f"{tz}: " not in again.stderr
+        assert again.report["digest"] == done.report["digest"]
     assert sorted(nix_items(done)) == sorted(paths)
     root = unpack(f"{to}:latest", tmp_path / "out")
     for path in paths:

@@ -60,11 +60,17 @@ def flakes(root: Path) -> NixStore:
     return store
 
 
-@pytest.fixture(scope="module", params=["nix", "gnu"])
-def nix(request, tmp_path_factory) -> NixStore:
-    """A Nix store by its usual name, and one that is called as Guix's is."""
+@pytest.fixture(scope="module")
+def nix(tmp_path_factory) -> NixStore:
     real_part("nix")
-    return flakes(tmp_path_factory.mktemp(request.param) / request.param)
+    return flakes(tmp_path_factory.mktemp("nix") / "nix")
+
+
+@pytest.fixture(scope="module")
+def gnu(tmp_path_factory) -> NixStore:
+    """A store of Nix that is called as Guix's is."""
+    real_part("nix")
+    return flakes(tmp_path_factory.mktemp("gnu") / "gnu")
 
 
 def pushed(nix, *targets, to, flags=(), env=None, **more):
@@ -100,7 +106,11 @@ def config_of(reference) -> dict:
     return json.loads(done.stdout)["config"]
 
 
-def test_an_attribute_of_a_flake_is_built_and_pushed(docker_registry, repository, nix, tmp_path):
+@pytest.mark.parametrize("store", ["nix", "gnu"])
+def test_an_attribute_of_a_flake_is_built_and_pushed(
+    docker_registry, repository, store, request, tmp_path
+):
+    nix = request.getfixturevalue(store)
     to = f"{docker_registry.host}/{repository}"
     done = pushed(nix, "nix:.#app", to=to).ok()
     assert "building " in done.stderr

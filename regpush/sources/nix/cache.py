@@ -29,6 +29,8 @@ from regpush.sources.workshop import ToolError, Workshop
 
 _AT_A_TIME = 6
 """Paths fetched at once: of a remote cache each takes a connection and some round trips."""
+_NOT_VALID = "is not valid"
+"""Of a closure that the cache has not got whole."""
 _UNTRUSTED = re.compile(r"path '([^']+)' is untrusted")
 
 
@@ -135,8 +137,9 @@ class Caches:
             progress = False
             for url in self.urls:
                 for info in self._ask(url, sorted(pending)):
-                    progress |= info.path in pending
-                    found.setdefault(info.path, Cached(info=info, url=url))
+                    if not known(info.path):
+                        progress |= info.path in pending
+                        found.setdefault(info.path, Cached(info=info, url=url))
                 referred = {ref for one in found.values() for ref in one.info.references}
                 pending |= {path for path in referred if not known(path)}
                 pending -= found.keys()
@@ -150,25 +153,29 @@ class Caches:
             self._ask_ahead(url, paths)
         try:
             try:
-                said = self._path_info(url, "--recursive", *paths)
-            except ToolError:
-                said = self._path_info(url, *paths)
-            infos = [_whole(one) for one in path_info_json.parse(said) if isinstance(one, Listed)]
-            return self._trusted(url, infos)
+                infos = self._path_infos(url, "--recursive", *paths)
+                untrusted = self._untrusted(url, "--recursive", *paths)
+            except ToolError as error:
+                if _NOT_VALID not in str(error):
+                    raise
+                infos = self._path_infos(url, *paths)
+                untrusted = self._untrusted(url, *(info.path for info in infos))
+            return [info for info in infos if info.path not in untrusted]
         except (ToolError, ValueError) as error:
             message = f"the binary cache {_shown(url)} does not answer: {error}"
             self.workshop.notify(Warned(message=message))
             return []
 
-    def _path_info(self, url: str, *words: str) -> str:
+    def _path_infos(self, url: str, *words: str) -> list[PathInfo]:
         asked = command("path-info", "--json", "--store", url, *words)
         try:
-            return self.workshop.ask(*asked)
+            said = self.workshop.ask(*asked)
         except ToolError as error:
             if not any("--json-format" in line for line in error.said):
                 raise
             # Announced to be wanted one day, and unknown to versions before 2.33.
-            return self.workshop.ask(*asked, "--json-format", "2")
+            said = self.workshop.ask(*asked, "--json-format", "2")
+        return [_whole(one) for one in path_info_json.parse(said) if isinstance(one, Listed)]
 
     def _ask_ahead(self, url: str, paths: Sequence[str]) -> None:
         """Have Nix learn of whole closures at once, into its own memory of what caches say.
@@ -182,26 +189,24 @@ class Caches:
         with contextlib.suppress(ToolError):
             self.workshop.ask("nix-store", "--realise", "--dry-run", *options, *paths)
 
-    def _trusted(self, url: str, infos: list[PathInfo]) -> list[PathInfo]:
-        """Those that Nix would take from the cache: signed, if the user requires that."""
+    def _untrusted(self, url: str, *words: str) -> frozenset[str]:
+        """What of the paths in `words` Nix would not take: those unsigned, if it minds."""
         trusted = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query).get("trusted", ["0"])
-        if not infos or not self.require_sigs or trusted[-1] in ("1", "true"):
-            return infos
-        asked = command("store", "verify", "--no-contents", "--store", url)
+        if not words or not self.require_sigs or trusted[-1] in ("1", "true"):
+            return frozenset()
         try:
-            self.workshop.ask(*asked, *(info.path for info in infos))
+            self.workshop.ask(*command("store", "verify", "--no-contents", "--store", url, *words))
         except ToolError as error:
-            said = map(_UNTRUSTED.search, error.said)
-            untrusted = {match[1] for match in said if match}
-            if not untrusted:
+            found = frozenset(m[1] for m in map(_UNTRUSTED.search, error.said) if m)
+            if not found:
                 raise
             message = (
-                f"{printable(min(untrusted))} in {_shown(url)} is not signed by a key in "
+                f"{printable(min(found))} in {_shown(url)} is not signed by a key in "
                 "trusted-public-keys; it is not taken from there"
             )
             self.workshop.notify(Warned(message=message))
-            return [info for info in infos if info.path not in untrusted]
-        return infos
+            return found
+        return frozenset()
 
 
 def _whole(one: Listed) -> PathInfo:

@@ -104,8 +104,7 @@ def evaluate(
             drvs = _loudly(workshop, "nix-instantiate", *group.words, *options).split()
             found += [_of_derivation(drv, workshop) for drv in drvs]
         else:
-            # Nothing is asked of substituters: whether a cache has it is our own question.
-            dry = ("build", "--dry-run", "--no-link", "--json", "--option", "substitute", "false")
+            dry = ("build", "--dry-run", "--no-link", "--json")
             found += _of_json(_loudly(workshop, *command(*dry, *options, *group)))
     return tuple(found)
 
