@@ -206,11 +206,10 @@ def _undescribed(item: Item) -> Package | None:
 
 
 def _of_package(package: Package, items: Sequence[Item], held: Collection[str]) -> Component:
-    whole = f"{package.namespace}/{package.name}" if package.namespace else package.name
     return Component(
         ref=_ref_of(package),
         purpose=Purpose.LIBRARY,
-        name=printable(whole),
+        name=printable(package.full_name),
         version=printable(package.version),
         purl=Purl(
             kind=package.kind,

@@ -36,6 +36,12 @@ class Package:
     folder: bytes
     qualifiers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def full_name(self) -> str:
+        """What people call it: with the namespace, where that is not just a distribution."""
+        scoped = self.namespace and self.kind not in ("deb", "apk")
+        return f"{self.namespace}/{self.name}" if scoped else self.name
+
 
 _Reader: TypeAlias = Callable[[Entry, re.Match[bytes]], Iterator[Package]]
 
@@ -123,10 +129,8 @@ def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
 
 
 def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
-    """`var/lib/dpkg/status` (Debian Policy, "Package maintainer scripts"; deb822(5))."""
-    listed = [
-        one for one in _paragraphs(entry) if one.get("Status", "installed").endswith("installed")
-    ]
+    """`var/lib/dpkg/status` (dpkg-query(1), "Package status"; deb822(5))."""
+    listed = [one for one in _paragraphs(entry) if one.get("Status") == "install ok installed"]
     # Packages that were not changed for Ubuntu have Debian's versions, but never all of them.
     vendor = "ubuntu" if any("ubuntu" in one.get("Version", "") for one in listed) else "debian"
     for one in listed:
