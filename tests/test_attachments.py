@@ -30,6 +30,7 @@ from tests.program import ROOT, environment, push, regpush
 from tests.registry.api import Api
 from tests.registry.faults import FOREVER, Asked, Rule, fault_server, resets
 from tests.registry.outcomes import tagged
+from tests.registry.parts import find_part
 from tests.registry.personas import gitlab_referrers
 from tests.registry.servers import Registry
 from tests.test_sbom import spdx_document, valid_cyclonedx
@@ -269,6 +270,39 @@ def test_the_signer_logs_in_as_we_do(
     assert stat.S_IMODE(login["mode"]) == 0o700
     assert not Path(login["folder"]).exists()
     assert registry.password not in " ".join(call["argv"])
+
+
+def test_cosign_itself_signs_and_verifies(
+    docker_registry_htpasswd: Registry, repository: str, app: Path, tmp_path: Path
+) -> None:
+    """Without the public log that its signatures go to: nothing here leaves this machine."""
+    program = find_part("cosign")
+    if program is None:
+        pytest.skip("the program 'cosign' is not installed")  # Debian has no package of it
+    registry = docker_registry_htpasswd
+    folder = tmp_path / "offline"
+    folder.mkdir()
+    offline = folder / "cosign"
+    offline.write_text(f'#!/bin/sh\nexec {program} "$@" --tlog-upload=false\n')
+    offline.chmod(0o755)
+    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "COSIGN_PASSWORD": ""}
+    made = {**os.environ, **env, "HOME": str(tmp_path)}
+    subprocess.run([program, "generate-key-pair"], cwd=tmp_path, env=made, check=True)
+    flags = ("--username", registry.username, "--password-stdin")
+    key = str(tmp_path / "cosign.key")
+    to = f"{registry.host}/{repository}"
+    done = push(app, to, *flags, "--sign-key", key, env=env, stdin=registry.password).ok()
+    login = {"username": registry.username, "password": registry.password}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: login}}))
+    named = f"{to}@{done.report['digest']}"
+    checked = subprocess.run(
+        [program, "verify", "--key", tmp_path / "cosign.pub", "--insecure-ignore-tlog", named],
+        env={**made, "DOCKER_CONFIG": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert done.report["digest"] in checked.stdout
 
 
 def test_no_tag_moves_where_signing_fails(
