@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import oras.provider
 import pytest
 
 from regpush.cancel import Cancellation
@@ -30,6 +31,7 @@ from tests.registry.faults import (
     fault_server,
     resets,
 )
+from tests.registry.parts import find_part
 from tests.registry.personas import always, ecr_referrers, gitlab_referrers
 from tests.registry.servers import Registry
 from tests.registry_client.opening import Opened, opened, push_image
@@ -368,6 +370,46 @@ def test_a_registry_that_ends_meanwhile(embedded_registry: Registry, repository:
         attached(at, subject, SBOM)
     with opened(embedded_registry.host, repository) as at:
         assert list_referrers(at.repository, subject.digest) == ()
+
+
+def test_other_clients_pull_it(registry: Registry, repository: str, tmp_path: Path) -> None:
+    """oras by its own session, which finds the document's name in the manifest."""
+    subject = image(registry, repository)
+    with opened(registry.host, repository) as at:
+        (made,) = attached(at, subject, SBOM)
+    client = oras.provider.Registry(insecure=True)
+    target = f"{registry.host}/{repository}@{made.descriptor.digest}"
+    (file,) = client.pull(target=target, outdir=str(tmp_path))
+    client.session.close()
+    assert Path(file).name == SBOM.title
+    assert Path(file).read_bytes() == SBOM.data
+
+
+def test_other_clients_list_it_and_add_to_it(
+    registry: Registry, repository: str, tmp_path: Path
+) -> None:
+    program = find_part("oras")
+    if program is None:
+        pytest.skip("the program 'oras' is not installed")  # Debian has no package of it
+    subject = image(registry, repository)
+    named = f"{registry.host}/{repository}@{subject.digest}"
+    (tmp_path / "theirs").write_text("theirs")
+
+    def run(*command: str) -> str:
+        whole = [program, *command, "--plain-http"]
+        return subprocess.run(
+            whole, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    with opened(registry.host, repository) as at:
+        (made,) = attached(at, subject, SBOM)
+        listed = json.loads(run("discover", "--format", "json", named))
+        assert [one["digest"] for one in listed["manifests"]] == [str(made.descriptor.digest)]
+        run("attach", "--artifact-type", "application/theirs", named, "theirs")
+        attached(at, subject, OTHER)
+        found = list_referrers(at.repository, subject.digest)
+    types = {SBOM.media_type, OTHER.media_type, "application/theirs"}
+    assert {one.artifact_type for one in found} == types
 
 
 def test_a_registry_with_tokens(tmp_path: Path, repository: str) -> None:
