@@ -43,7 +43,10 @@ FLAKE = """
       broken = mk "broken-1.0" [] "echo this is why >&2; exit 3";
       clash = mk "clash-1.0" [] "mkdir -p $out/bin; echo other > $out/bin/app";
       slow = mk "slow-1.0" [] "echo begun; sleep 60";
-    }; };
+    };
+    # As cross-built packages are: for another system, by a builder of this one.
+    packages.aarch64-linux.app = mk "app-1.0" [ lib ] "mkdir $out; echo arm > $out/arm";
+    };
 }
 """
 
@@ -181,7 +184,19 @@ def test_a_build_that_fails(docker_registry, repository, nix):
 def test_the_platform_is_what_nix_builds_for(docker_registry, repository, nix):
     to = f"{docker_registry.host}/{repository}"
     other = ["--platform", "linux/arm64"]
-    pushed(nix, "nix:.#app", to=to, flags=other).failed(9, "packages.aarch64-linux.app")
+    pushed(nix, "nix:.#tool", to=to, flags=other).failed(9, "packages.aarch64-linux.tool")
+    done = pushed(nix, "nix:.#app", to=to, flags=["--platform", "linux/amd64", *other]).ok()
+    apps = {
+        image["platform"]: path
+        for image in done.report["images"]
+        for layer in image["layers"]
+        for path in layer["items"]
+        if path.endswith("app-1.0")
+    }
+    assert {platform: sorted(os.listdir(path)) for platform, path in apps.items()} == {
+        "linux/amd64": ["bin", "etc"],
+        "linux/arm64": ["arm"],
+    }
     expression = f"nix:{nix.root}/app.nix"
     done = pushed(nix, expression, to=to, flags=["--system", "riscv64-linux"]).failed(9)
     assert "a 'riscv64-linux' with features {} is required" in done.stderr

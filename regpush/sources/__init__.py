@@ -57,7 +57,7 @@ def resolve(
     code whose name says that it is a secret; SourceError for what cannot be built, read, or is
     not valid, CancelledError.
     """
-    if options.system is None and platform:
+    if options.system is None and platform and not options.guix.target:
         options = replace(options, system=platform.system)
     meant = [_meaning(target, stores, workshop) for target in targets]
     match _with_one_profile(meant, options.guix):
@@ -200,7 +200,17 @@ def _from_stores(
                     "are store paths, packages, nix: or guix: ones"
                 )
     kind, closure = store.closure_of(parts, workshop)
-    return kind, replace(closure, provenance=provenance)
+    built_for = _built_for(meant, options)
+    return kind, replace(closure, provenance=provenance, system=built_for or closure.system)
+
+
+def _built_for(meant: Sequence[_Meaning], options: SourceOptions) -> str | None:
+    """The system that everything was asked to be built for, whichever machine did it."""
+    if any(isinstance(one, StoreItem) for one in meant):
+        return None
+    if options.guix.target and any(isinstance(one, _Packages) for one in meant):
+        return guix.system_of(options.guix.target)
+    return options.system
 
 
 def _of_nix(

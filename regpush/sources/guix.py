@@ -22,6 +22,9 @@ _SPECIFICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*(@[A-Za-z0-9+._~-]+)?(:
 _SYSTEMS = {"armv7l-linux": "armhf-linux", "ppc64le-linux": "powerpc64le-linux"}
 """What Guix calls systems that Nix calls otherwise (Guix manual, "Invoking guix build")."""
 
+_MACHINES = {"arm": "armv7l", "i586": "i686", "powerpc64le": "ppc64le"}
+"""Machines in triplets that are called otherwise in systems."""
+
 CHANNELS = "dev.regpush.guix.channels"
 """Annotation and label: the channels, as a `channels.scm`, that packages came from."""
 OPTIONS = "dev.regpush.guix.options"
@@ -44,6 +47,13 @@ def has_guix() -> bool:
 def is_specification(text: str) -> bool:
     """Whether `text` may name a package: `name[@version][:output]`."""
     return _SPECIFICATION.fullmatch(text) is not None
+
+
+def system_of(triplet: str) -> str:
+    """The system of a GNU triplet as Nix would name it: `aarch64-linux`."""
+    machine, _, rest = triplet.partition("-")
+    kernel = "linux" if "linux" in rest else rest
+    return f"{_MACHINES.get(machine, machine)}-{kernel}"
 
 
 def build(
