@@ -99,6 +99,8 @@ def complete(*words: str) -> list[str]:
         (["regpush", "./myapp", "--to", "x", "--if-exists", "s"], ["same", "skip"]),
         (["regpush", "--progress", "pl"], ["plain"]),
         (["regpush", "plan", "--exac"], ["--exact"]),
+        (["regpush", "./myapp", "--layers", "a"], ["app-deps", "auto"]),
+        (["regpush", "./myapp", "--compression", "zs"], ["zstd"]),
         (["regpush", "doctor", "x", "--form"], ["--format"]),
         # Nothing is given: the shell offers files.
         (["regpush", "./my"], []),

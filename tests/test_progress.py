@@ -211,7 +211,7 @@ def test_a_silent_log_hears_that_the_push_is_alive(monkeypatch: pytest.MonkeyPat
     log.tick(now + 5)
     assert stream.getvalue() == ""
     log.tick(now + 13)
-    assert stream.getvalue() == "still working: looking at the registry and the target (0:13)\n"
+    assert stream.getvalue() == "still working: looking at the target and the registry (0:13)\n"
     log.hear(PLANNED)
     log.hear(LayerProgress(index=0, read=200_000_000, total=1_000_000_000, packed=80_000_000))
     for second in range(13):

@@ -33,6 +33,19 @@ _IMAGE, _LAYERS, _SOURCE = "The image", "Layers and reuse", "The target"
 _REGISTRY, _ATTACHED = "The registry", "What is attached"
 
 
+def _strategies(incomplete: str) -> list[str]:
+    """What a shell offers for `--layers`."""
+    from regpush.strategies import STRATEGIES
+
+    return [name for name in (*STRATEGIES, "file=") if name.startswith(incomplete)]
+
+
+def _compressions(incomplete: str) -> list[str]:
+    """What a shell offers for `--compression`."""
+    known = ("gzip", "gzip:fast", "gzip:best", "zstd", "none")
+    return [name for name in known if name.startswith(incomplete)]
+
+
 class Format(StrEnum):
     """What a command writes on stdout."""
 
@@ -200,7 +213,8 @@ class Flags(SendingFlags):
     layers: Annotated[
         str,
         _option(_LAYERS, "Strategy: stable (default), auto, which learns from the images before, "
-                "app-deps, size, popularity, origin, single, or file=layers.json.", "--layers"),
+                "app-deps, size, popularity, origin, single, or file=layers.json.", "--layers",
+                autocompletion=_strategies),
     ] = "stable"  # fmt: skip
     max_layers: Annotated[
         int, _option(_LAYERS, "Layers at most, 1 to 127 (64).", "--max-layers")
@@ -208,7 +222,7 @@ class Flags(SendingFlags):
     compression: Annotated[
         str | None,
         _option(_LAYERS, "gzip[:fast|best], zstd[:1-19] or none. Default: gzip, and whatever a "
-                "reused layer has.", "--compression"),
+                "reused layer has.", "--compression", autocompletion=_compressions),
     ] = None  # fmt: skip
     reuse: Annotated[
         Reuse,

@@ -86,7 +86,7 @@ def request(event: Exchanged) -> str:
 def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
     """That the push is alive, for a log that nobody else writes to: where it stands now."""
     if not board.flights:
-        doing = "looking at the registry and the target"
+        doing = "looking at the target and the registry"
         if board.labels:
             doing = f"{len(board.finished)} of {len(board.labels)} layers are there"
         return f"still working: {doing} ({span(elapsed_s)})"

@@ -183,9 +183,12 @@ class Api:
             status=reply.status,
             code=problem.code,
             words=words,
+            anonymous=self._authorizer.anonymous,
         )
         next_step = hint(trouble)
         says = f"{Origin.of(reply.url).host} answered {reply.status}{': ' if words else ''}{words}"
+        if reply.status == 403 and self.account:
+            says += f" (credentials: {self.account})"
         what = f"{self.name}: {doing} failed: {says}{'; ' if next_step else ''}{next_step}"
         match classify(reply.status, problem.code):
             case Outcome.BUSY:

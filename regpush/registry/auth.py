@@ -134,6 +134,11 @@ class Authorizer:
         return described(self._credentials) if self._asked else ""
 
     @property
+    def anonymous(self) -> bool:
+        """Whether the registry asked who we are, and nothing was found to tell it."""
+        return self._asked and self._credentials is None
+
+    @property
     def granted(self) -> frozenset[str] | None:
         """The actions that the token for our scope says it allows; None where it says nothing."""
         header = self.held() or ""

@@ -24,7 +24,8 @@ _DOCTOR = "whether you may "
 class Trouble:
     """A request that failed: to `name` (`registry/repository`), and what came back.
 
-    `code` and `words` are those of the error body.
+    `code` and `words` are those of the error body. `anonymous`: credentials were asked for,
+    and there were none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Trouble:
     status: int
     code: str = ""
     words: str = ""
+    anonymous: bool = False
 
     @property
     def host(self) -> str:
@@ -217,6 +219,7 @@ _TABLE: Sequence[tuple[Callable[[Trouble], bool], str | Callable[[Trouble], str]
     (_held_tag, ""),
     (_no_repository, lambda it: missing_repository(it.name)),
     (_over_quota, "delete images there, or have the quota raised"),
+    (lambda it: _forbidden(it) and it.anonymous, lambda it: without_credentials(it.host)),
     (_forbidden, _rights),
     (_limited_by_hub, "wait, or have a higher limit with 'regpush login docker.io'"),
     (_is(Outcome.TOO_LARGE), "the registry, or a proxy before it, limits sizes"),

@@ -156,3 +156,24 @@ def test_whose_credentials_were_refused_is_told_and_they_are_not() -> None:
 def test_a_name_that_does_not_resolve(app: object) -> None:
     done = regpush(app, "--to", "registry.invalid/app", "--retry-times", "0")
     done.failed(5, "the name registry.invalid does not resolve; is the name written rightly")
+
+
+def test_who_was_forbidden_is_told() -> None:
+    def behaviour(asked: Asked) -> Answer:
+        if "authorization" not in asked.headers:
+            return Answer(401, {"WWW-Authenticate": 'Basic realm="r"'})
+        return Answer(404 if asked.method in ("GET", "HEAD") else 403)
+
+    with (
+        front(behaviour) as server,
+        opened(server.host, username="alice", password="s3cret") as at,
+        pytest.raises(RefusedError) as caught,
+    ):
+        put(at.repository, b"x")
+    assert "answered 403 (credentials: user 'alice' from the command line)" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_nobody_is_told_to_log_in() -> None:
+    trouble = Trouble(name="r.example.com/app", method="POST", status=403, anonymous=True)
+    assert "'regpush login r.example.com'" in hint(trouble)
