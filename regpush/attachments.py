@@ -13,13 +13,12 @@ from regpush.assembly import Assembled
 from regpush.digest import Descriptor
 from regpush.events import Note
 from regpush.options import Sbom
-from regpush.provenance import provenance
 from regpush.registry.client import Manifest
 from regpush.registry.referrers import Artifact, attach
 from regpush.run import Destination, Run
-from regpush.sbom import Bill, writer
 
 if TYPE_CHECKING:
+    from regpush.sbom import Bill
     from regpush.signing import Signer
 
 
@@ -37,12 +36,16 @@ class Attachments:
     def of(cls, run: Run) -> Attachments:
         """What was asked for. Raises UsageError where what it takes is not installed."""
         asked = run.options.attach
-        signer = None
+        signer = write = None
+        # Most pushes attach nothing, and import none of it.
         if asked.sign:
             from regpush.signing import Signer
 
             signer = Signer.find(asked.sign_key, run.options.registry)
-        write = None if asked.sbom is Sbom.NONE else writer(asked.sbom)
+        if asked.sbom is not Sbom.NONE:
+            from regpush.sbom import writer
+
+            write = writer(asked.sbom)
         return cls(write=write, signer=signer)
 
     def attach(self, images: Sequence[Assembled], whole: Manifest, run: Run) -> None:
@@ -73,8 +76,12 @@ class Attachments:
         closure = image.prepared.origin.closure.identified(image.identities)
         made: list[Artifact] = []
         if self.write:
+            from regpush.sbom import Bill
+
             made.append(self.write(Bill.of(closure, image.image, name)))
         if asked.provenance:
+            from regpush.provenance import provenance
+
             checkout = run.settings.checkout
             made.append(provenance(closure, image.image, name, run.options, checkout))
         return made
