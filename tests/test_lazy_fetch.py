@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.images import unpack
-from tests.program import environment, push
+from tests.program import environment, push, regpush
 from tests.registry.parts import real_part
 from tests.stores import CacheServer, NixStore, emptied
 from tests.test_push_directory import below, has_tag
@@ -89,14 +89,24 @@ def test_only_the_app_is_fetched_where_only_the_app_changed(
         done = push(published.two, through, "--nix-cache", url, env=env).ok()
         assert os.listdir(nix.store) == []
         if by == "http":
+            # All that came: the index of the closure, once, and the app.
             assert [one.size for one in server.nars] == [published.nar_size(published.two)]
             infos = {one.path for one in server.answers if one.path.endswith(".narinfo")}
             assert len(infos) == len(nix_items(done))
+            index = sum(
+                narinfo(published.directory, item).stat().st_size for item in nix_items(done)
+            )
+            came = sum(one.size for one in server.answers)
+            assert came <= published.nar_size(published.two) + 2 * index
         fetched = [line for line in done.stderr.splitlines() if " from file:///" in line
                    or " from http://" in line]  # fmt: skip
         assert [line.partition(":")[0] for line in fetched] == [str(published.two)]
         assert done.actions == ["reused"] * (len(done.actions) - 1) + ["uploaded"]
         assert proxy.stats().bytes_up < 20_000
+        configured = dict(env)
+        configured["NIX_CONFIG"] += f"\nsubstituters = {url}"
+        why = regpush("why", f"{to}:latest", published.two, env=configured).ok()
+        assert "0 B in 0 layers of" in why.stdout
         again = push(published.two, to, "--nix-cache", url, env=env).ok()
         assert again.report["changed"] is False
         assert len(server.nars) == (by == "http")

@@ -238,7 +238,8 @@ def _platform(text: str | None) -> Platform | None:
 def _is_target(text: str) -> bool:
     from regpush.platform import has_placeholders
 
-    named = text.partition(":")[0] in _PREFIXES
+    # A path that is not there may be one that a binary cache has.
+    named = text.partition(":")[0] in _PREFIXES or text.startswith(("/", "./", "../"))
     return named or os.path.lexists(text) or has_placeholders(text)
 
 
