@@ -169,7 +169,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_push(
     assert not has_tag(docker_registry, repository, "latest")
 
 
-@pytest.mark.parametrize("where", [">/dev/full", ">&-", "2>&-"])
+@pytest.mark.parametrize("where", [">/dev/full", ">&-", "2>&-", "2>/dev/full"])
 def test_outputs_that_are_full_or_closed(docker_registry, repository, app, where):
     to = f"{docker_registry.host}/{repository}"
     command = f"exec '{sys.executable}' -m regpush '{app}' --to {to} --no-cache {where}"
@@ -177,6 +177,19 @@ def test_outputs_that_are_full_or_closed(docker_registry, repository, app, where
     assert "bug of regpush" not in done.stderr
     assert done.returncode == (1 if where == ">/dev/full" else 0)
     assert has_tag(docker_registry, repository, "latest")
+    if where.startswith("2"):
+        assert done.stdout.startswith(f"{to}@sha256:")
+
+
+def test_nobody_has_to_hear_how_it_goes(docker_registry, repository, app):
+    """Whoever stops reading stderr ends no push, nor takes the result away."""
+    to = f"{docker_registry.host}/{repository}"
+    command = f"'{sys.executable}' -m regpush '{app}' --to {to} --no-cache -vv 2> >(head -n 1 >&2)"
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"{to}@sha256:")
 
 
 def test_an_output_that_cannot_say_everything(docker_registry, repository, app):

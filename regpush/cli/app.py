@@ -23,6 +23,7 @@ from regpush.cli.console import (
     print_line,
     read_password,
     stoppable,
+    tell,
     width,
     write_file,
 )
@@ -127,9 +128,7 @@ def push(flags: Flags, target: Targets = None) -> None:
     if flags.sums_up:
         shown = table.layers if flags.voice > Voice.USUAL else table.changes
         rows = table.painted(shown(result, width()), colour.on_stderr())
-        lines = [*rows, table.summary(result), ""]
-        sys.stderr.write("\n".join(lines))
-        sys.stderr.flush()
+        tell("\n".join([*rows, table.summary(result)]))
     as_json = flags.format is Format.JSON
     print_line(json.dumps(result.to_json()) if as_json else result.ref)
     _save(result, flags)

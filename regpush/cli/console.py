@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Annotated
 
@@ -26,8 +26,15 @@ OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or j
 
 def fail(message: str, code: int) -> int:
     """Say on stderr what was wrong; gives `code` back."""
-    sys.stderr.write(f"{on_stderr()('regpush:', Style.BAD)} {printable(message)}\n")
+    tell(f"{on_stderr()('regpush:', Style.BAD)} {printable(message)}")
     return code
+
+
+def tell(text: str) -> None:
+    """Write lines to stderr now. That nobody hears them undoes nothing and ends nothing."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 @contextmanager
@@ -93,8 +100,7 @@ def width() -> int:
 
 def note(line: str) -> None:
     """Say something on stderr."""
-    sys.stderr.write(f"regpush: {line}\n")
-    sys.stderr.flush()
+    tell(f"regpush: {line}")
 
 
 class OutputError(Exception):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regpush.cli.console import print_line, read_password, stoppable, write_file
+from regpush.cli.console import print_line, read_password, stoppable, tell, write_file
 from regpush.cli.flags import Format, SendingFlags, with_flags
 
 
@@ -63,8 +63,7 @@ def check_files(flags: SendingFlags) -> None:
 def show(report: Mapping[str, Any], ref: str, summary: str, flags: SendingFlags) -> None:
     """The outcome, on stdout, on stderr and in the files that were asked for."""
     if flags.sums_up:
-        sys.stderr.write(f"{summary}\n")
-        sys.stderr.flush()
+        tell(summary)
     print_line(json.dumps(report) if flags.format is Format.JSON else ref)
     if flags.metadata_file:
         write_file(flags.metadata_file, "w", json.dumps(report, indent=1) + "\n")

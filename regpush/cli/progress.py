@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from regpush.cli import colour, lines
@@ -66,8 +66,9 @@ def _ticking(shown: _Live | _Log, every_s: float) -> Iterator[Listener]:
 
 
 def _write(stream: TextIO, line: str) -> None:
-    stream.write(f"{line}\n")
-    stream.flush()
+    with suppress(OSError):  # nobody hears us: no reason to end a push
+        stream.write(f"{line}\n")
+        stream.flush()
 
 
 class _Few:
@@ -136,10 +137,11 @@ class _Live:
         with self._lock:
             self._board.take(event)
             if line := lines.line(event, self._board, self._voice, self._paint):
-                if self._bars:
-                    self._bars.say(line)
-                else:
+                if self._bars is None:
                     _write(self._stream, line)
+                    return
+                with suppress(OSError):
+                    self._bars.say(line)
 
     def tick(self, now: float) -> None:
         elapsed_s = now - self._began
@@ -147,11 +149,12 @@ class _Live:
             return
         from regpush.cli.live import Bars
 
-        with self._lock:
+        with self._lock, suppress(OSError):
             self._meter.note(now, self._board.moved)
             self._bars = self._bars or Bars(self._stream, coloured=self._paint.coloured)
             self._bars.draw(self._board, self._meter.rate, elapsed_s)
 
     def end(self) -> None:
-        if self._bars:
-            self._bars.stop()
+        with suppress(OSError):
+            if self._bars:
+                self._bars.stop()
