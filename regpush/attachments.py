@@ -41,7 +41,7 @@ class Attachments:
         if asked.sign:
             from regpush.signing import Signer
 
-            signer = Signer.find(asked.sign_key, run.options.registry)
+            signer = Signer.find(asked.sign_key)
         if asked.sbom is not Sbom.NONE:
             from regpush.sbom import writer
 
@@ -59,10 +59,13 @@ class Attachments:
                 for to in run.destinations:
                     _attach(documents, image.image.descriptor, to, run)
         if self.signer:
+            options = run.options.registry
             for to in run.destinations:
+                main = to.reference.registry == run.main.reference.registry
                 self.signer.sign(
                     to.reference,
                     whole.digest,
+                    options=options if main else options.elsewhere,
                     client=run.client,
                     notify=run.notify,
                     cancel=run.cancel,

@@ -34,52 +34,51 @@ class Signer:
 
     program: str
     key: str | None
-    options: RegistryOptions
 
     @classmethod
-    def find(cls, key: str | None, options: RegistryOptions) -> Signer:
+    def find(cls, key: str | None) -> Signer:
         """The cosign on the PATH. Raises UsageError where there is none."""
         program = shutil.which("cosign")
         if program is None:
             raise UsageError("--sign needs the program cosign, which is not on the PATH")
-        return cls(program=program, key=key, options=options)
+        return cls(program=program, key=key)
 
     def sign(
         self,
         reference: Reference,
         digest: Digest,
         *,
+        options: RegistryOptions,
         client: Client,
         notify: Listener,
         cancel: Cancellation,
     ) -> None:
         """Sign the manifest `digest` of the repository of `reference`, where it stands.
 
-        What cosign says becomes notes. Raises RefusedError where it fails, CancelledError when
+        `options`: how that registry is reached. What cosign says becomes notes. Raises RefusedError where it fails, CancelledError when
         it has ended.
         """
         named = f"{reference.name}@{digest}"
-        command = [self.program, "sign", "--yes", *self._flags(), named]
+        key = [] if self.key is None else ["--key", self.key]
+        command = [self.program, "sign", "--yes", *key, *_flags(options), named]
         with _login(client.credentials(reference), reference.registry) as login:
             code, last = _run([*login, *command], notify, cancel)
         if code:
             raise RefusedError(f"cosign did not sign {named} (exit {code}): {last}")
 
-    def _flags(self) -> Iterator[str]:
-        if self.key is not None:
-            yield from ("--key", self.key)
-        options = self.options
-        if options.plain_http:
-            yield "--allow-http-registry"
-        if options.insecure_skip_tls_verify:
-            yield "--allow-insecure-registry"
-        for flag, file in (
-            ("--registry-cacert", options.ca_file),
-            ("--registry-client-cert", options.cert_file),
-            ("--registry-client-key", options.key_file),
-        ):
-            if file:
-                yield from (flag, file)
+
+def _flags(options: RegistryOptions) -> Iterator[str]:
+    if options.plain_http:
+        yield "--allow-http-registry"
+    if options.insecure_skip_tls_verify:
+        yield "--allow-insecure-registry"
+    for flag, file in (
+        ("--registry-cacert", options.ca_file),
+        ("--registry-client-cert", options.cert_file),
+        ("--registry-client-key", options.key_file),
+    ):
+        if file:
+            yield from (flag, file)
 
 
 @contextmanager
