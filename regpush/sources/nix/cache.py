@@ -146,25 +146,35 @@ class Caches:
         return list(found.values()), sorted(pending)
 
     def _ask(self, url: str, paths: Sequence[str]) -> list[PathInfo]:
-        """What the cache knows of `paths`: whole closures, or where it lacks some, what it has."""
+        """What may be taken from the cache of `paths`, and of what these refer to; in few steps."""
         if not paths:
             return []
         if not url.startswith("file:"):
             self._ask_ahead(url, paths)
         try:
-            try:
-                infos = self._path_infos(url, "--recursive", *paths)
-                untrusted = self._untrusted(url, "--recursive", *paths)
-            except ToolError as error:
-                if _NOT_VALID not in str(error):
-                    raise
-                infos = self._path_infos(url, *paths)
-                untrusted = self._untrusted(url, *(info.path for info in infos))
-            return [info for info in infos if info.path not in untrusted]
+            if (whole := self._closures(url, paths)) is not None:
+                return whole
+            have = self._path_infos(url, *paths)
+            there = [info.path for info in have]
+            if 0 < len(there) < len(paths) and (part := self._closures(url, there)) is not None:
+                return part
+            untrusted = self._untrusted(url, *there)
+            return [info for info in have if info.path not in untrusted]
         except (ToolError, ValueError) as error:
             message = f"the binary cache {_shown(url)} does not answer: {error}"
             self.workshop.notify(Warned(message=message))
             return []
+
+    def _closures(self, url: str, paths: Sequence[str]) -> list[PathInfo] | None:
+        """What may be taken of the closures of `paths`; None where the cache lacks part of them."""
+        try:
+            infos = self._path_infos(url, "--recursive", *paths)
+        except ToolError as error:
+            if _NOT_VALID in str(error):
+                return None
+            raise
+        untrusted = self._untrusted(url, "--recursive", *paths)
+        return [info for info in infos if info.path not in untrusted]
 
     def _path_infos(self, url: str, *words: str) -> list[PathInfo]:
         asked = command("path-info", "--json", "--store", url, *words)
