@@ -55,8 +55,8 @@ class Signer:
     ) -> None:
         """Sign the manifest `digest` of the repository of `reference`, where it stands.
 
-        `options`: how that registry is reached. What cosign says becomes notes. Raises RefusedError where it fails, CancelledError when
-        it has ended.
+        `options`: how that registry is reached. What cosign says becomes notes. Raises
+        RefusedError where it fails, CancelledError when it has ended.
         """
         named = f"{reference.name}@{digest}"
         key = [] if self.key is None else ["--key", self.key]
