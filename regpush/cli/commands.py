@@ -6,7 +6,6 @@ of click, or uses the one that is installed, by its version: nothing here names 
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -194,6 +193,8 @@ class App(typer.Typer):
 
 def explained(error: Exception, words: Sequence[str]) -> str:
     """What was meant, where words that were not understood are near others; or nothing."""
+    import difflib
+
     name, ctx = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if isinstance(name, str) and ctx is not None:
         flags = [flag for one in ctx.command.get_params(ctx) for flag in one.opts]

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from regpush.cancel import Cancellation
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
@@ -30,7 +30,6 @@ from regpush.registry.hints import MAY_NOT_MOVE
 from regpush.registry.host import Host
 from regpush.registry.lessons import Memory
 from regpush.registry.pace import Pace
-from regpush.registry.probe import Probe
 from regpush.registry.protocol import (
     Origin,
     content_length,
@@ -46,6 +45,9 @@ from regpush.registry.retry import Policy, RetryableError
 from regpush.registry.trust import Contexts
 from regpush.registry.uploads import BlobStream, Told, Upload, Uploads, untold
 from regpush.settings import Settings
+
+if TYPE_CHECKING:
+    from regpush.registry.probe import Probe
 
 __all__ = [
     "Access",
@@ -251,6 +253,8 @@ class Client:
 
     def probe(self, reference: Reference) -> Probe:
         """The registry and the repository of `reference`, to be looked at. Sends nothing."""
+        from regpush.registry.probe import Probe
+
         scope = Scope(reference.repository, Access.PUSH.value)
         with self._lock:
             root = self._api(reference, reference.registry, None)
