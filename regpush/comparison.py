@@ -112,7 +112,7 @@ def of_images(old: Image, new: Image) -> Comparison:
     names = {item_name(path): full_name(path) for path in before if is_path(path)}
 
     def forced(number: int, layer: Layer) -> Forced:
-        paths = [path for path in layer.items if path.startswith("/")] or list(layer.items)
+        paths = layer.contents
         # Of a directory's items a path does not say what is in them.
         changed = [path for path in paths if path not in before or not is_path(path)]
         told = [_told_of(path, before, names) for path in changed]

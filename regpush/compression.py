@@ -1,4 +1,4 @@
-"""Blocks of an archive to chunks of a blob: gzip, zstd, or as they are.
+"""Blocks of an archive to chunks of a blob, and back: gzip, zstd, or as they are.
 
 Every block is compressed by itself, to a gzip member (RFC 1952, section 2.2) or a zstd frame
 (RFC 8878, section 3) of its own. So any thread may do it at any time, and the bytes depend
@@ -9,10 +9,12 @@ many did it. Unpackers take members and frames in a row as one stream; eStargz l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from regpush.digest import DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from regpush.errors import VerificationError
 from regpush.options import Algorithm, Compression
 
 MEDIA_TYPE = {
@@ -92,3 +94,60 @@ def matches(media_type: str, wanted: Compression | None) -> bool:
     if media_type == DOCKER_LAYER_GZIP:
         return wanted.algorithm is Algorithm.GZIP
     return media_type == MEDIA_TYPE[wanted.algorithm]
+
+
+def decompressed(media_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The archive in a blob of `LAYERS`, whoever made it, in pieces of 1 MiB at most.
+
+    Memory stays bounded whatever the ratio; no piece is empty. Raises VerificationError for
+    what is not compressed as its type says, or ends too early, and what `chunks` raises.
+    """
+    if media_type == OCI_LAYER_ZSTD:
+        return _unzstd(chunks)
+    return chunks if media_type == OCI_LAYER else _gunzip(chunks)
+
+
+def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    from isal import isal_zlib
+
+    failure: Any = isal_zlib.IsalError  # which the stubs take for an instance
+    member = isal_zlib.decompressobj(wbits=_GZIP_WRAPPER)
+    for chunk in chunks:
+        left, piece = chunk, b""
+        # What was taken in whole may still have more to give than one piece.
+        while left or (len(piece) == _GZIP_BLOCK and not member.eof):
+            if member.eof:
+                member = isal_zlib.decompressobj(wbits=_GZIP_WRAPPER)
+            try:
+                piece = member.decompress(left, _GZIP_BLOCK)
+            except failure as error:
+                raise VerificationError(f"it is not gzip: {error}") from error
+            if piece:
+                yield piece
+            left = member.unused_data if member.eof else member.unconsumed_tail
+    if not member.eof:
+        raise VerificationError("it is not gzip, or ends before its end")
+
+
+def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    import zstandard
+
+    source: Any = _Pulled(chunks)  # of a file only `read` is called
+    frames = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+    try:
+        while piece := frames.read(_GZIP_BLOCK):
+            yield piece
+    except zstandard.ZstdError as error:
+        raise VerificationError(f"it is not zstd: {error}") from error
+
+
+class _Pulled:
+    """Chunks behind the `read` of a file, for a library that pulls."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, size: int) -> bytes:
+        """The next chunk, whatever `size` says; empty at the end."""
+        del size
+        return next(self._chunks, b"")

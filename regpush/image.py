@@ -62,6 +62,11 @@ class Layer:
     items: tuple[str, ...] = ()
     recipe: Digest | None = None
 
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """What people are told of `items`: a generated one has no path, and counts if alone."""
+        return tuple(path for path in self.items if path.startswith("/")) or self.items
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
@@ -147,8 +152,10 @@ class Image:
         items = _items_of(body.get("history"), len(layers), len(layers) - below)
         return cls(
             layers=tuple(
-                _parse_layer(descriptor, Digest.parse(diff_id), paths)
-                for descriptor, diff_id, paths in zip(layers, diff_ids, items, strict=True)
+                _parse_layer(number, descriptor, Digest.parse(diff_id), paths)
+                for number, (descriptor, diff_id, paths) in enumerate(
+                    zip(layers, diff_ids, items, strict=True), start=1
+                )
             ),
             config=config,
             manifest=manifest,
@@ -419,14 +426,22 @@ def _base_layers(annotations: Mapping[str, Any], layers: int) -> int:
     return min(_integer(annotations.get(BASE_LAYERS)) or 0, layers)
 
 
-def _parse_layer(descriptor: Descriptor, diff_id: Digest, items: tuple[str, ...]) -> Layer:
+def _parse_layer(
+    number: int, descriptor: Descriptor, diff_id: Digest, items: tuple[str, ...]
+) -> Layer:
     recipe = descriptor.annotation(RECIPE)
+    try:
+        parsed = Digest.parse(recipe) if recipe else None
+    except VerificationError as error:
+        raise VerificationError(
+            f"layer {number} ({descriptor.digest}): its recipe is {error}"
+        ) from error
     return Layer(
         descriptor=descriptor,
         diff_id=diff_id,
         uncompressed_size=_integer(descriptor.annotation(SIZE)),
         items=items,
-        recipe=Digest.parse(recipe) if recipe else None,
+        recipe=parsed,
     )
 
 

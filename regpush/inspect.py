@@ -9,14 +9,14 @@ from typing import Any
 
 from regpush import layout
 from regpush.choice import choose, find, read_image
-from regpush.digest import Digest
+from regpush.digest import INDEXES, Descriptor, Digest
 from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Listener, Note
-from regpush.image import Image
+from regpush.image import Image, children
 from regpush.platform import Platform
 from regpush.previous import natural
 from regpush.reference import Reference
-from regpush.registry.client import Repository
+from regpush.registry.client import Manifest, Repository
 from regpush.registry.referrers import Referrer, list_referrers
 
 
@@ -75,6 +75,43 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
     found = find(reference, repository.get_manifest)
     manifest = choose(found, reference, platform, repository.get_manifest)
     return Inspection(reference=reference, image=read_image(manifest, repository))
+
+
+def inspect_each(
+    reference: Reference, repository: Repository, platform: Platform | None
+) -> list[Inspection]:
+    """As `inspect`, but of an index all images where no `platform` is said.
+
+    Raises VerificationError for an index without any, or of which the registry lacks one.
+    """
+    found = find(reference, repository.get_manifest)
+    if platform or found.media_type not in INDEXES:
+        manifests = [choose(found, reference, platform, repository.get_manifest)]
+    else:
+        manifests = [_child(child, reference, repository) for _, child in children(found.data)]
+    if not manifests:
+        raise VerificationError(f"{reference} is an index without images")
+    return [_named(one, reference, repository) for one in manifests]
+
+
+def _child(child: Descriptor, reference: Reference, repository: Repository) -> Manifest:
+    manifest = repository.get_manifest(str(child.digest))
+    if manifest is None:
+        raise VerificationError(
+            f"{reference}: the registry lacks {child.digest}, which the index names"
+        )
+    return manifest
+
+
+def _named(found: Manifest, reference: Reference, repository: Repository) -> Inspection:
+    """The image of a manifest; errors tell whose."""
+    try:
+        image = read_image(found, repository)
+    except VerificationError as error:
+        whole = str(error)
+        named = whole if whole.startswith(reference.name) else f"{reference}: {whole}"
+        raise VerificationError(named) from error
+    return Inspection(reference=reference, image=image)
 
 
 def with_referrers(found: Inspection, repository: Repository) -> Inspection:

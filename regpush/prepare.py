@@ -24,7 +24,7 @@ from regpush.events import LayersPlanned, Note, Warned
 from regpush.generated import Customisation, customise
 from regpush.image import Image, Learned, children
 from regpush.layers import LayerSource
-from regpush.options import Compression, ImageOptions, Reuse
+from regpush.options import Compression, ImageOptions, Reuse, SourceOptions
 from regpush.ownership import Rules
 from regpush.planning import Planned, layout_places, plan_layers, reasons
 from regpush.platform import Platform, has_placeholders, parse_platforms
@@ -185,8 +185,7 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             workshop=run.workshop,
         )
         platform.set_result(_platform(aim, closure))
-        image = _said_by_source(_absolute(options.image, closure), closure, run)
-        made = customise(closure, image, options.source.rules)
+        made = customised(closure, options.source, options.image)
         if made.skipped:
             paths = printable(" ".join(made.skipped))
             run.notify(Note(message=f"links that were asked for take the place of {paths}"))
@@ -277,10 +276,19 @@ def _of_host(system: str | None = None) -> Platform:
     return said
 
 
-def _said_by_source(options: ImageOptions, closure: Closure, run: Run) -> ImageOptions:
+def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> Customisation:
+    """`closure`, which `source` led to, as it goes into an image.
+
+    Raises UsageError and SourceError as `customise` and `link_roots` do.
+    """
+    said = _said_by_source(_absolute(image, closure), closure, source.link_roots)
+    return customise(closure, said, source.rules)
+
+
+def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:
     """With what is only known from the source: environment, provenance, links to its trees."""
     own = {path for path, _ in options.symlinks}
-    trees = sources.link_roots(closure, run.options.source.link_roots)
+    trees = sources.link_roots(closure, roots)
     return replace(
         options,
         search_paths=closure.search_paths(),

@@ -63,6 +63,8 @@ ORDER = [
     "mirror",
     "pipeline",
     "inspect",
+    "rederive",
+    "verify",
     "login",
     "doctor",
     "history",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regpush.cli import colour, copying, doctor, login, study
+from regpush.cli import colour, copying, doctor, images, login, study
 from regpush.cli.access import AccessFlags, FileFlags, RouteFlags, Voice
 from regpush.cli.commands import App, explained
 from regpush.cli.console import (
@@ -27,9 +26,9 @@ from regpush.cli.console import (
     width,
     write_file,
 )
-from regpush.cli.flags import Flags, Format, Progress, SendingFlags, from_environ, with_flags
+from regpush.cli.flags import Flags, Format, SendingFlags, from_environ, with_flags
 from regpush.cli.guix import wrapped
-from regpush.errors import CancelledError, RegpushError, UsageError, printable
+from regpush.errors import CancelledError, RegpushError, UsageError
 from regpush.quantities import parse_size
 
 if TYPE_CHECKING:
@@ -74,6 +73,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
                 "plan": defaults | own,
                 "copy": from_environ(environ, SendingFlags),
                 **dict.fromkeys(("why", "inspect", "history", "sbom", "doctor"), access),
+                "verify": from_environ(environ, images.VerifyFlags),
                 "login": from_environ(environ, RouteFlags),
                 "logout": from_environ(environ, FileFlags),
             },
@@ -178,46 +178,8 @@ def _flow(work: Callable[..., PushResult], targets: list[str] | None, flags: Fla
         return work(targets or [], to=flags.to, options=options, notify=notify, cancel=cancel)
 
 
-@app.command()
-@with_flags
-def inspect(
-    flags: AccessFlags,
-    reference: Annotated[str, typer.Argument(metavar="REF", show_default=False)],
-    platform: Annotated[str | None, typer.Option(help="Which image of several.")] = None,
-    format: Annotated[Format, typer.Option(help="On stdout.")] = Format.TEXT,  # noqa: A002  the flag's name
-) -> None:
-    """Show what an image in a registry holds, layer by layer."""
-    from regpush import inspect as inspecting
-    from regpush.cli import table
-    from regpush.cli.progress import showing
-    from regpush.platform import Platform
-    from regpush.reference import Reference
-    from regpush.registry.client import Access, Client
-    from regpush.settings import Settings
-
-    options = flags.access(read_password(flags.username, flags.password_stdin))
-    parsed = Reference.parse(reference)
-    wanted = Platform.parse(platform) if platform else None
-    settings = Settings.from_environ(os.environ)
-    with (
-        stoppable() as cancel,
-        showing(Progress.NONE, flags.voice, sys.stderr) as notify,
-        Client(options, settings, notify=notify, cancel=cancel) as client,
-    ):
-        repository = client.repository(parsed, Access.PULL)
-        found = inspecting.with_referrers(
-            inspecting.inspect(parsed, repository, wanted), repository
-        )
-    report = found.to_json()
-    if format is Format.JSON:
-        print_line(json.dumps(report))
-        return
-    head = [report["ref"], f"{report['platform']}, created {report['created']}"]
-    head += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
-    layers = table.inspection(found, width())
-    print_line("\n".join([*map(printable, head), *table.attached(found), "", *layers]))
-
-
+app.command()(images.inspect)
+app.command()(images.verify)
 app.command()(copying.copy)
 app.command()(study.why)
 app.command()(study.history)

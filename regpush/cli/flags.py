@@ -12,25 +12,23 @@ from typing import Annotated, Any, get_type_hints
 
 from regpush.cli.access import OUTPUT, AccessFlags, Voice
 from regpush.cli.access import option as _option
+from regpush.cli.target import IMAGE as _IMAGE
+from regpush.cli.target import SOURCE as _SOURCE
+from regpush.cli.target import TargetFlags, pairs
 from regpush.errors import UsageError, printable
 from regpush.options import (
     AttachOptions,
     Compression,
-    GuixOptions,
     IfExists,
-    ImageOptions,
     LayerOptions,
     PushOptions,
     RegistryOptions,
     Reuse,
     Sbom,
-    SourceOptions,
 )
-from regpush.ownership import Rule
 from regpush.quantities import parse_size
 
-_IMAGE, _LAYERS, _SOURCE = "The image", "Layers and reuse", "The target"
-_REGISTRY, _ATTACHED = "The registry", "What is attached"
+_REGISTRY, _LAYERS, _ATTACHED = "The registry", "Layers and reuse", "What is attached"
 
 
 def _strategies(incomplete: str) -> list[str]:
@@ -133,83 +131,18 @@ class SendingFlags(AccessFlags):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(SendingFlags):
+class Flags(TargetFlags, SendingFlags):
     """What was said on the command line, as text. Shared by the commands that plan."""
 
     to: Annotated[
         str,
         _option(_REGISTRY, "Where to: registry/repository[:tag].", "--to", metavar="REF"),
     ]
-    root_dir: Annotated[
-        str,
-        _option(_SOURCE, "Where a directory lands in the image (/app).", "--root-dir"),
-    ] = "/app"
-    preserve: Annotated[
-        bool,
-        _option(_SOURCE, "Keep owners, all modes and hard links, as for --root-dir /.",
-                "--preserve"),
-    ] = False  # fmt: skip
-    preserve_xattrs: Annotated[
-        bool, _option(_SOURCE, "Keep extended attributes too.", "--preserve-xattrs")
-    ] = False
     allow_secret: Annotated[
         list[str],
         _option(_SOURCE, "Push files of this pattern though they look secret; repeatable.",
                 "--allow-secret", metavar="PATTERN"),
     ] = field(default_factory=list)  # fmt: skip
-    chown: Annotated[
-        list[str],
-        _option(_SOURCE, "Owner, by numbers, of what a pattern of paths in the image matches, or "
-                "without one of everything; repeatable.", "--chown",
-                metavar="[PATTERN=]UID:GID"),
-    ] = field(default_factory=list)  # fmt: skip
-    chmod: Annotated[
-        list[str],
-        _option(_SOURCE, "Mode, likewise; repeatable.", "--chmod", metavar="PATTERN=MODE"),
-    ] = field(default_factory=list)
-    link_root: Annotated[
-        list[str],
-        _option(_SOURCE, "Make the tree at PATH, in the target or any store path of it, appear in "
-                "the image's root, as links; repeatable.", "--link-root", metavar="PATH"),
-    ] = field(default_factory=list)  # fmt: skip
-    system: Annotated[
-        str | None,
-        _option(_SOURCE, "What Nix and Guix build for, such as aarch64-linux.", "-s", "--system"),
-    ] = None
-    nix_cache: Annotated[
-        list[str],
-        _option(_SOURCE, "A binary cache to ask before those Nix is configured with; repeatable.",
-                "--nix-cache", metavar="URL"),
-    ] = field(default_factory=list)  # fmt: skip
-    manifest: Annotated[
-        list[str],
-        _option(_SOURCE, "Packages of this manifest go into the Guix profile; repeatable.",
-                "-m", "--manifest", metavar="FILE"),
-    ] = field(default_factory=list)  # fmt: skip
-    expression: Annotated[
-        list[str],
-        _option(_SOURCE, "Likewise the package that Scheme evaluates to.", "--expression",
-                metavar="SCHEME"),
-    ] = field(default_factory=list)  # fmt: skip
-    file: Annotated[
-        list[str],
-        _option(_SOURCE, "Likewise the package that the code in a file evaluates to.", "--file",
-                metavar="FILE"),
-    ] = field(default_factory=list)  # fmt: skip
-    guix_target: Annotated[
-        str | None,
-        _option(_SOURCE, "Have Guix cross-build, for such as aarch64-linux-gnu.", "--guix-target",
-                metavar="TRIPLET"),
-    ] = None  # fmt: skip
-    guix_option: Annotated[
-        list[str],
-        _option(_SOURCE, "Passed on to Guix; repeatable. --with-input=… and the other "
-                "transformations need not be wrapped in it.", "--guix-option", metavar="OPTION"),
-    ] = field(default_factory=list)  # fmt: skip
-    save_provenance: Annotated[
-        bool,
-        _option(_SOURCE, "Note Guix's channels and options in the image.", "--save-provenance"),
-    ] = False  # fmt: skip
     layers: Annotated[
         str,
         _option(_LAYERS, "Strategy: stable (default), auto, which learns from the images before, "
@@ -279,16 +212,6 @@ class Flags(SendingFlags):
         field(default_factory=list)
     )
     stop_signal: Annotated[str, _option(_IMAGE, "Such as SIGTERM.", "--stop-signal")] = ""
-    symlink: Annotated[
-        list[str],
-        _option(_IMAGE, "A link in the image: /bin=bin makes /bin point to the target's bin; "
-                "repeatable.", "-S", "--symlink", metavar="SOURCE=TARGET"),
-    ] = field(default_factory=list)  # fmt: skip
-    no_essentials: Annotated[
-        bool,
-        _option(_IMAGE, "Add no users, /bin/sh, certificates and so on to an image of a store.",
-                "--no-essentials"),
-    ] = False  # fmt: skip
     platform: Annotated[
         list[str],
         _option(_IMAGE, "Such as linux/arm64; several, by commas or repeated, become one image "
@@ -323,24 +246,7 @@ class Flags(SendingFlags):
     def options(self, password: str | None) -> PushOptions:
         """The record these flags spell. Raises UsageError naming the flag."""
         return PushOptions(
-            source=SourceOptions(
-                root_dir=self.root_dir,
-                preserve=self.preserve,
-                preserve_xattrs=self.preserve_xattrs,
-                allow_secrets=tuple(self.allow_secret),
-                system=self.system,
-                nix_caches=tuple(self.nix_cache),
-                guix=GuixOptions(
-                    manifests=tuple(self.manifest),
-                    expressions=tuple(self.expression),
-                    files=tuple(self.file),
-                    target=self.guix_target,
-                    options=tuple(self.guix_option),
-                    save_provenance=self.save_provenance,
-                ),
-                link_roots=tuple(self.link_root),
-                rules=(*map(Rule.chown, self.chown), *map(Rule.chmod, self.chmod)),
-            ),
+            source=replace(self.source(), allow_secrets=tuple(self.allow_secret)),
             layers=LayerOptions(
                 strategy=self.layers,
                 max_layers=self.max_layers,
@@ -349,12 +255,13 @@ class Flags(SendingFlags):
                 reuse_from=tuple(self.reuse_from),
                 layout_from=tuple(self.layout_from),
             ),
-            image=ImageOptions(
+            image=replace(
+                self.additions(),
                 platforms=_listed(self.platform),
                 created=self.created,
-                env=_pairs("--env", self.env),
-                labels=_pairs("--label", self.label),
-                annotations=_pairs("--annotation", self.annotation),
+                env=pairs("--env", self.env),
+                labels=pairs("--label", self.label),
+                annotations=pairs("--annotation", self.annotation),
                 entrypoint=self._entrypoint(),
                 cmd=_words("--cmd", self.cmd),
                 user=self.user,
@@ -362,8 +269,6 @@ class Flags(SendingFlags):
                 expose=tuple(self.expose),
                 volumes=tuple(self.volume),
                 stop_signal=self.stop_signal,
-                symlinks=_pairs("--symlink", self.symlink),
-                essentials=not self.no_essentials,
             ),
             registry=replace(
                 self.sending(password),
@@ -435,16 +340,6 @@ def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
             lines = [line for line in text.split("\n") if line]
             values[name] = lines if hint == list[str] else text
     return values
-
-
-def _pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"bad {flag} '{printable(text)}': write it as NAME=VALUE")
-        pairs.append((key, value))
-    return tuple(pairs)
 
 
 def _listed(texts: list[str]) -> tuple[str, ...]:

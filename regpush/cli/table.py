@@ -11,6 +11,7 @@ from regpush.cli.colour import Paint, Style
 from regpush.cli.fitting import columns, cut, cut_label
 from regpush.errors import printable
 from regpush.events import Action
+from regpush.image import Layer
 from regpush.inspect import Inspection
 from regpush.report import ImageReport, LayerReport, PushResult, Tense
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from regpush.mirror import CopyResult
     from regpush.quantities import Link
     from regpush.simulate import Score
+    from regpush.verify import Verification
 
 _CONTENTS = 40
 _FEW = 3
@@ -221,26 +223,56 @@ def scores(found: Mapping[str, Score]) -> list[str]:
     return _aligned(rows, "lrrrrr", 200)
 
 
+def verification(found: Verification, width: int) -> list[str]:
+    """What was checked of each layer, bottom first, and what is wrong."""
+    lines: list[str] = []
+    for image in found.images:
+        rows: list[tuple[str, ...]] = [("layer", "contents", "size", "checked", "result")]
+        for check in image.layers:
+            words = ["read" if check.read else "asked for", *(["compared"] * check.compared)]
+            result = "wrong" if check.problems else "; ".join(("right", *check.remarks))
+            rows.append(
+                (
+                    str(check.number),
+                    _held(check.layer, width),
+                    size(check.layer.descriptor.size),
+                    ", ".join(words),
+                    printable(result),
+                )
+            )
+        lines += [f"{image.ref}, {image.image.platform}", *_aligned(rows, "rlrll", width)]
+        lines += [f"wrong: {problem}" for problem in image.failures()]
+        lines.append("")
+    checks = [check for image in found.images for check in image.layers]
+    read, compared = sum(check.read for check in checks), sum(check.compared for check in checks)
+    made_again = f", {compared} made again from the target" if compared else ""
+    wrong = sum(True for image in found.images for _ in image.failures())
+    verdict = f"{wrong} wrong" if wrong else "all right"
+    return [*lines, f"{len(checks)} layers, {size(read)} read{made_again}: {verdict}."]
+
+
 def inspection(found: Inspection, width: int) -> list[str]:
     """An image's layers, bottom first."""
     rows = [("layer", "contents", "size", "unpacked", "digest")]
     for number, layer in enumerate(found.image.layers, 1):
-        # A generated item has no path; it is worth its name only where it is alone.
-        paths = [path for path in layer.items if path.startswith("/")] or layer.items
-        names = [path.rpartition("/")[2] or path for path in paths]
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        contents = cut_label(names[0], _contents(width)) + more if names else "(not said)"
         unpacked = layer.uncompressed_size
         rows.append(
             (
                 str(number),
-                contents,
+                _held(layer, width),
                 size(layer.descriptor.size),
                 "" if unpacked is None else size(unpacked),
                 f"{layer.descriptor.digest.algorithm}:{layer.descriptor.digest.short}",
             )
         )
     return _aligned(rows, "rlrrl", width)
+
+
+def _held(layer: Layer, width: int) -> str:
+    """What a layer says that is in it."""
+    names = [path.rpartition("/")[2] or path for path in layer.contents]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return cut_label(names[0], _contents(width)) + more if names else "(not said)"
 
 
 def attached(found: Inspection) -> list[str]:

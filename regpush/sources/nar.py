@@ -1,4 +1,4 @@
-"""The hash of a Nix archive, for items whose store does not tell it.
+"""The hash of a Nix archive, for items whose store does not tell it, or is not believed.
 
 Nix manual, "Nix Archive (NAR) Format".
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, Profile
@@ -22,26 +22,34 @@ def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Diges
 
     `check` is called for each file and may raise. Raises SourceError for what cannot be read.
     """
+    return hash_entries(scan(os.fsencode(path)).entries(_ROOT, Profile.STORE), _ROOT, check)
+
+
+def hash_entries(
+    entries: Iterable[Entry], root: bytes, check: Callable[[], None]
+) -> tuple[Digest, int]:
+    """As `nar_hash`, of `entries` of the store profile that lie at `root` and below."""
     digest, size = hashlib.sha256(), 0
-    for part in _archive(os.fsencode(path), check):
+    for part in _archive(entries, root, check):
         digest.update(part)
         size += len(part)
     return Digest("sha256", digest.hexdigest()), size
 
 
-def _archive(path: bytes, check: Callable[[], None]) -> Iterator[bytes | memoryview]:
+def _archive(
+    entries: Iterable[Entry], root: bytes, check: Callable[[], None]
+) -> Iterator[bytes | memoryview]:
     # Siblings are sorted by their names, not as whole paths, where a "-" precedes the "/".
-    listed = scan(path).entries(_ROOT, Profile.STORE)
-    entries = sorted(listed, key=lambda entry: entry.path.split(b"/"))
+    ordered = sorted(entries, key=lambda entry: entry.path.split(b"/"))
     yield _strings(b"nix-archive-1")
     depth = 0
-    for entry in entries:
+    for entry in ordered:
         check()
-        *above, name = entry.path.split(b"/")
+        above = entry.path[len(root) :].split(b"/")[1:]
         yield _strings(b")", b")") * (depth - len(above))
         depth = len(above)
         if above:
-            yield _strings(b"entry", b"(", b"name", name, b"node")
+            yield _strings(b"entry", b"(", b"name", above[-1], b"node")
         yield from _node(entry)
         if entry.kind is Kind.DIRECTORY:
             depth += 1

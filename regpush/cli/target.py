@@ -1,0 +1,131 @@
+"""The flags that decide which bytes a target becomes, whoever packs them: to push or to compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from regpush.cli.access import option as _option
+from regpush.errors import UsageError, printable
+from regpush.options import GuixOptions, ImageOptions, SourceOptions
+from regpush.ownership import Rule
+
+SOURCE, IMAGE = "The target", "The image"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFlags:
+    """What was said of the target, as text. Without slots: it goes with other sets of flags."""
+
+    root_dir: Annotated[
+        str,
+        _option(SOURCE, "Where a directory lands in the image (/app).", "--root-dir"),
+    ] = "/app"
+    preserve: Annotated[
+        bool,
+        _option(SOURCE, "Keep owners, all modes and hard links, as for --root-dir /.",
+                "--preserve"),
+    ] = False  # fmt: skip
+    preserve_xattrs: Annotated[
+        bool, _option(SOURCE, "Keep extended attributes too.", "--preserve-xattrs")
+    ] = False
+    chown: Annotated[
+        list[str],
+        _option(SOURCE, "Owner, by numbers, of what a pattern of paths in the image matches, or "
+                "without one of everything; repeatable.", "--chown",
+                metavar="[PATTERN=]UID:GID"),
+    ] = field(default_factory=list)  # fmt: skip
+    chmod: Annotated[
+        list[str],
+        _option(SOURCE, "Mode, likewise; repeatable.", "--chmod", metavar="PATTERN=MODE"),
+    ] = field(default_factory=list)
+    link_root: Annotated[
+        list[str],
+        _option(SOURCE, "Make the tree at PATH, in the target or any store path of it, appear in "
+                "the image's root, as links; repeatable.", "--link-root", metavar="PATH"),
+    ] = field(default_factory=list)  # fmt: skip
+    system: Annotated[
+        str | None,
+        _option(SOURCE, "What Nix and Guix build for, such as aarch64-linux.", "-s", "--system"),
+    ] = None
+    nix_cache: Annotated[
+        list[str],
+        _option(SOURCE, "A binary cache to ask before those Nix is configured with; repeatable.",
+                "--nix-cache", metavar="URL"),
+    ] = field(default_factory=list)  # fmt: skip
+    manifest: Annotated[
+        list[str],
+        _option(SOURCE, "Packages of this manifest go into the Guix profile; repeatable.",
+                "-m", "--manifest", metavar="FILE"),
+    ] = field(default_factory=list)  # fmt: skip
+    expression: Annotated[
+        list[str],
+        _option(SOURCE, "Likewise the package that Scheme evaluates to.", "--expression",
+                metavar="SCHEME"),
+    ] = field(default_factory=list)  # fmt: skip
+    file: Annotated[
+        list[str],
+        _option(SOURCE, "Likewise the package that the code in a file evaluates to.", "--file",
+                metavar="FILE"),
+    ] = field(default_factory=list)  # fmt: skip
+    guix_target: Annotated[
+        str | None,
+        _option(SOURCE, "Have Guix cross-build, for such as aarch64-linux-gnu.", "--guix-target",
+                metavar="TRIPLET"),
+    ] = None  # fmt: skip
+    guix_option: Annotated[
+        list[str],
+        _option(SOURCE, "Passed on to Guix; repeatable. --with-input=… and the other "
+                "transformations need not be wrapped in it.", "--guix-option", metavar="OPTION"),
+    ] = field(default_factory=list)  # fmt: skip
+    save_provenance: Annotated[
+        bool,
+        _option(SOURCE, "Note Guix's channels and options in the image.", "--save-provenance"),
+    ] = False  # fmt: skip
+    symlink: Annotated[
+        list[str],
+        _option(IMAGE, "A link in the image: /bin=bin makes /bin point to the target's bin; "
+                "repeatable.", "-S", "--symlink", metavar="SOURCE=TARGET"),
+    ] = field(default_factory=list)  # fmt: skip
+    no_essentials: Annotated[
+        bool,
+        _option(IMAGE, "Add no users, /bin/sh, certificates and so on to an image of a store.",
+                "--no-essentials"),
+    ] = False  # fmt: skip
+
+    def source(self) -> SourceOptions:
+        """How the target is read. Raises UsageError naming the flag."""
+        return SourceOptions(
+            root_dir=self.root_dir,
+            preserve=self.preserve,
+            preserve_xattrs=self.preserve_xattrs,
+            system=self.system,
+            nix_caches=tuple(self.nix_cache),
+            guix=GuixOptions(
+                manifests=tuple(self.manifest),
+                expressions=tuple(self.expression),
+                files=tuple(self.file),
+                target=self.guix_target,
+                options=tuple(self.guix_option),
+                save_provenance=self.save_provenance,
+            ),
+            link_roots=tuple(self.link_root),
+            rules=(*map(Rule.chown, self.chown), *map(Rule.chmod, self.chmod)),
+        )
+
+    def additions(self) -> ImageOptions:
+        """What is written into the image besides. Raises UsageError likewise."""
+        return ImageOptions(
+            symlinks=pairs("--symlink", self.symlink), essentials=not self.no_essentials
+        )
+
+
+def pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:
+    """`NAME=VALUE` for each of a flag's values. Raises UsageError."""
+    found = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"bad {flag} '{printable(text)}': write it as NAME=VALUE")
+        found.append((key, value))
+    return tuple(found)
