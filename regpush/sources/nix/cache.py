@@ -75,6 +75,7 @@ class Downloads:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fetch(self, one: Cached) -> str:
+        self._workshop.cancel.check()  # many may wait in line
         info, url = one.info, one.url
         folder = self._workshop.path("fetched")
         os.makedirs(folder, exist_ok=True)
