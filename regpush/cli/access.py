@@ -51,11 +51,23 @@ class VoiceFlags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileFlags(VoiceFlags):
+class ConfigFlags(VoiceFlags):
+    """Which configuration is meant, as well."""
+
+    config: Annotated[
+        str | None,
+        option("Configuration", "A configuration instead of the regpush.toml, or pyproject.toml, "
+               "found from here upwards.", "--config", metavar="FILE"),
+    ] = None  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFlags(ConfigFlags):
     """Which file of logins is meant, as well."""
 
     authfile: Annotated[
-        str | None, option(_ACCESS, "File of logins, before any other.", "--authfile")
+        str | None,
+        option(_ACCESS, "File of logins, before any other.", "--authfile", metavar="FILE"),
     ] = None
 
 
@@ -67,13 +79,15 @@ class RouteFlags(FileFlags):
         bool, option(_ACCESS, "Use http; loopback registries need no flag.", "--plain-http")
     ] = False
     ca_file: Annotated[
-        str | None, option(_ACCESS, "Certificates to trust besides the system's.", "--ca-file")
+        str | None,
+        option(_ACCESS, "Certificates to trust besides the system's.", "--ca-file", metavar="FILE"),
     ] = None
     cert_file: Annotated[
-        str | None, option(_ACCESS, "Client certificate to show.", "--cert-file")
+        str | None, option(_ACCESS, "Client certificate to show.", "--cert-file", metavar="FILE")
     ] = None
     key_file: Annotated[
-        str | None, option(_ACCESS, "Its key. Default: in the same file.", "--key-file")
+        str | None,
+        option(_ACCESS, "Its key. Default: in the same file.", "--key-file", metavar="FILE"),
     ] = None
     insecure_skip_tls_verify: Annotated[
         bool,

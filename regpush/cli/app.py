@@ -14,6 +14,7 @@ import typer
 from regpush.cli import colour, copying, doctor, images, login, study
 from regpush.cli.access import AccessFlags, FileFlags, RouteFlags, Voice
 from regpush.cli.commands import App, explained
+from regpush.cli.configured import ConfiguredCommand
 from regpush.cli.console import (
     OutputError,
     fail,
@@ -117,7 +118,7 @@ def _see(error: Exception) -> str:
     return f"; see {path} --help"
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 @with_flags
 def push(flags: Flags, target: Targets = None) -> None:
     """Push TARGET to a registry. The default command: `regpush TARGET --to REF`."""
@@ -134,7 +135,7 @@ def push(flags: Flags, target: Targets = None) -> None:
     _save(result, flags)
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 @with_flags
 def plan(
     flags: Flags,
@@ -178,16 +179,16 @@ def _flow(work: Callable[..., PushResult], targets: list[str] | None, flags: Fla
         return work(targets or [], to=flags.to, options=options, notify=notify, cancel=cancel)
 
 
-app.command()(images.inspect)
-app.command()(images.verify)
-app.command()(copying.copy)
-app.command()(study.why)
-app.command()(study.history)
+app.command(cls=ConfiguredCommand)(images.inspect)
+app.command(cls=ConfiguredCommand)(images.verify)
+app.command(cls=ConfiguredCommand)(copying.copy)
+app.command(cls=ConfiguredCommand)(study.why)
+app.command(cls=ConfiguredCommand)(study.history)
 app.command()(study.simulate)
-app.command()(study.sbom)
-app.command()(doctor.doctor)
-app.command("login")(login.log_in)
-app.command("logout")(login.log_out)
+app.command(cls=ConfiguredCommand)(study.sbom)
+app.command(cls=ConfiguredCommand)(doctor.doctor)
+app.command("login", cls=ConfiguredCommand)(login.log_in)
+app.command("logout", cls=ConfiguredCommand)(login.log_out)
 
 
 @app.command()

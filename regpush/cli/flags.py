@@ -100,10 +100,12 @@ class SendingFlags(AccessFlags):
         Format.TEXT
     )
     metadata_file: Annotated[
-        str | None, _option(OUTPUT, "Write the JSON report here as well.", "--metadata-file")
+        str | None,
+        _option(OUTPUT, "Write the JSON report here as well.", "--metadata-file", metavar="FILE"),
     ] = None
     digest_file: Annotated[
-        str | None, _option(OUTPUT, "Write the digest here as well.", "--digest-file")
+        str | None,
+        _option(OUTPUT, "Write the digest here as well.", "--digest-file", metavar="FILE"),
     ] = None
     progress: Annotated[
         Progress, _option(OUTPUT, "auto (default), plain or none.", "--progress")
@@ -180,13 +182,14 @@ class Flags(TargetFlags, SendingFlags):
         False
     )
     env: Annotated[
-        list[str], _option(_IMAGE, "NAME=VALUE; repeatable.", "-e", "--env", metavar="VAR")
+        list[str], _option(_IMAGE, "A variable; repeatable.", "-e", "--env", metavar="NAME=VALUE")
     ] = field(default_factory=list)
-    label: Annotated[list[str], _option(_IMAGE, "KEY=VALUE; repeatable.", "-l", "--label")] = field(
-        default_factory=list
-    )
+    label: Annotated[
+        list[str], _option(_IMAGE, "A label; repeatable.", "-l", "--label", metavar="KEY=VALUE")
+    ] = field(default_factory=list)
     annotation: Annotated[
-        list[str], _option(_IMAGE, "KEY=VALUE; repeatable.", "-a", "--annotation")
+        list[str],
+        _option(_IMAGE, "An annotation; repeatable.", "-a", "--annotation", metavar="KEY=VALUE"),
     ] = field(default_factory=list)
     entrypoint: Annotated[
         list[str],
@@ -300,7 +303,7 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter(
             one.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=_default(one),
+            default=default(one),
             annotation=hints[one.name],
         )
         for one in _fields(record)
@@ -324,7 +327,8 @@ def _fields(record: type) -> list[Field[Any]]:
     return sorted(fields(record), key=lambda one: -order[one.name])
 
 
-def _default(one: Any) -> Any:
+def default(one: Field[Any]) -> Any:
+    """What a flag is where nobody says it; `inspect.Parameter.empty` where somebody has to."""
     if one.default is not MISSING:
         return one.default
     return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()

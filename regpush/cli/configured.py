@@ -1,0 +1,274 @@
+"""Commands that the configuration file speaks to: command line, `REGPUSH_*`, file, built in.
+
+What each says is found before typer reads the flags, and given to it as their defaults; so
+a value is checked, and a flag known, in one place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from regpush.cli.access import AccessFlags
+from regpush.cli.commands import Command
+from regpush.cli.console import tell
+from regpush.cli.flags import Flags, Progress, default
+from regpush.configuration import TARGET, VERSION, Configuration, did_you_mean, find, read
+from regpush.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from regpush.cli.keys import Setting
+
+_PACKAGES = {"manifest", "expression", "file"}
+"""Flags that name packages of Guix, so that no target need be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a command was told besides its flags.
+
+    `word` is the target as the user named it, None where there is none; `app` its name in
+    the configuration, where it is one; `settings` are by field.
+    """
+
+    arguments: tuple[str, ...] = ()
+    configuration: Configuration | None = None
+    word: str | None = None
+    app: str | None = None
+    settings: Mapping[str, Setting]
+
+    @property
+    def targets(self) -> list[str]:
+        """What is to be pushed. Raises UsageError where the app does not say."""
+        if self.app is None:
+            return [self.word] if self.word else []
+        if TARGET in self.settings:
+            return list(self.settings[TARGET].value)
+        if not self.settings.keys() & _PACKAGES:
+            raise UsageError(f'{self.place} does not say what to push: add target = "."')
+        return []
+
+    @property
+    def place(self) -> str:
+        """The table that counts, for messages."""
+        return self.configuration.place(self.app) if self.configuration else ""
+
+
+def load(path: str | None) -> Configuration | None:
+    """The configuration of `--config`, or the one of this directory. Raises UsageError."""
+    if path is None:
+        return find(".")
+    found = read(path)
+    if os.path.basename(path) == "pyproject.toml" and not found.prefix:
+        raise UsageError(f"{printable(path)} has no [tool.regpush]")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A target that is not on the command line, for `flags_of`."""
+
+    word: str
+
+
+class ConfiguredCommand(Command):
+    """A command whose flags the configuration sets where nobody else does."""
+
+    # The contexts are click's, which typer has or brings, by its version.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as typer does, but with the configuration's values as defaults."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        given = _present(self.make_parser(ctx).parse_args(args=list(args))[0])
+        if given.get("help"):
+            return super().parse_args(ctx, args)
+        environ = ctx.default_map or {}
+        said = self._said(ctx, given, environ, tuple(args))
+        own = {one.name for one in self.params}
+        # A command that makes no layers is told how to reach registries, and no more.
+        heard = own - {TARGET} if "layers" in own else own & set(AccessFlags.__dataclass_fields__)
+        file = {field: one.value for field, one in said.settings.items() if field in heard}
+        ctx.default_map = {**file, **environ}
+        ctx.obj = said
+        if self._pushes and "to" not in ctx.default_map and "to" not in given:
+            _ask_where_to(said)
+        rest: list[str] = super().parse_args(ctx, args)
+        _merge(ctx.params, file, environ, given)
+        if said.app and self._argument:
+            ctx.params[self._argument] = self._targets_of(said)
+        if "tag" in own and (self._argument or said.word):
+            _fill_in(ctx.params, said)
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what the configuration has to do with an error is said with it."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            more = _explanation(ctx) if isinstance(ctx.obj, Said) else ""
+            if not more:
+                raise
+            raise UsageError(f"{error}{more}") from error
+
+    @property
+    def _argument(self) -> str | None:
+        """The name of the argument that may be an app."""
+        return next((one.name for one in self.params if one.name in (TARGET, "new")), None)
+
+    @property
+    def _pushes(self) -> bool:
+        """Whether it is for a target and a place to push it to."""
+        return {TARGET, "to"} <= {one.name for one in self.params}
+
+    def _targets_of(self, said: Said) -> str | list[str]:
+        if self._argument == TARGET:
+            return said.targets
+        if len(said.targets) != 1:
+            raise UsageError(f"{said.place} has {len(said.targets)} targets; name one of them")
+        return said.targets[0]
+
+    def _said(
+        self, ctx: Any, given: Mapping[str, Any], environ: Mapping[str, Any], args: tuple[str, ...]
+    ) -> Said:
+        configuration = load(given.get("config") or environ.get("config"))
+        named = given.get(self._argument or "", ())
+        words = [named] if isinstance(named, str) else list(named)
+        if isinstance(ctx.obj, Wanted):
+            words = [ctx.obj.word]
+        word = words[0] if len(words) == 1 else None
+        if configuration is None:
+            return Said(arguments=args, word=word, settings={})
+        from regpush.cli.keys import settings
+
+        if not words and self._pushes and not _PACKAGES & (given.keys() | environ):
+            word = _only(configuration)
+        apps = [one for one in words if one in configuration.apps]
+        if apps and word is None:
+            raise UsageError(
+                f"{apps[0]} is an app of {configuration.path}: push it by itself, or "
+                f"dir:{apps[0]} where a directory is meant"
+            )
+        app = word if word in configuration.apps else None
+        return Said(
+            arguments=args,
+            configuration=configuration,
+            word=word,
+            app=app,
+            settings=settings(configuration, app),
+        )
+
+
+def flags_of(ctx: Any, word: str, to: str) -> tuple[list[str], Flags]:
+    """The targets of `word`, an app or a path, and the flags of its push to `to`.
+
+    For a command that pushes several: what is on its command line is for all. Raises
+    UsageError.
+    """
+    again = ctx.command.make_context(
+        ctx.info_name, [*ctx.obj.arguments, "--to", to], parent=ctx.parent, obj=Wanted(word)
+    )
+    return again.obj.targets, _flags(again.params)
+
+
+def _ask_where_to(said: Said) -> None:
+    """Raise UsageError where the configuration has to do with it that nobody says `to`."""
+    if said.app:
+        raise UsageError(
+            f"{said.place} does not say where to push: add `to`, or say --to registry/name"
+        )
+    known = said.configuration and said.configuration.apps
+    if said.configuration and known and said.word and not os.path.lexists(said.word):
+        said.configuration.app(said.word)
+
+
+def _fill_in(params: dict[str, Any], said: Said) -> None:
+    """Say which app it is, and what placeholders stand for."""
+
+    def say(line: str) -> None:
+        if not params["quiet"] and params["progress"] is not Progress.NONE:
+            tell(f"note: {line}")
+
+    if said.app:
+        say(f"{said.app}: {said.place}")
+    if not any("{" in text for text in _texts(params)):
+        return
+    from regpush.cli.placeholders import facts, fill_in
+
+    version = said.settings.get(VERSION)
+    directory = said.configuration.directory if said.configuration else "."
+    targets = [one.removeprefix("dir:") for one in said.targets]
+    values = facts(os.environ, [*targets, directory], version.value if version else None, say)
+    fill_in(params, values)
+
+
+def _flags(params: Mapping[str, Any]) -> Flags:
+    return Flags(**{one.name: params[one.name] for one in fields(Flags)})
+
+
+def _present(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What stands on the command line; parsers note what does not in ways of their own."""
+    kinds = (str, bool, int, list, tuple)
+    return {name: value for name, value in given.items() if isinstance(value, kinds)}
+
+
+def _merge(
+    params: dict[str, Any],
+    file: Mapping[str, Any],
+    environ: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> None:
+    """Let names and values of all levels live; the highest wins where several have a name."""
+    if not file and not environ:
+        return
+    from regpush.cli.keys import by_field, merge_pairs
+
+    for field, key in by_field().items():
+        if key.is_pairs and field in params:
+            below = merge_pairs(file.get(field, ()), environ.get(field, ()))
+            params[field] = merge_pairs(below, given.get(field, ()))
+
+
+def _texts(params: Mapping[str, Any]) -> Iterator[str]:
+    for value in params.values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from (one for one in value if isinstance(one, str))
+
+
+def _only(configuration: Configuration) -> str | None:
+    """The app that is meant where none is named. Raises UsageError where several may be."""
+    if len(configuration.apps) > 1:
+        names = ", ".join(configuration.apps)
+        raise UsageError(f"which app? {configuration.path} has {names}")
+    return next(iter(configuration.apps), None)
+
+
+def _explanation(ctx: Any) -> str:
+    """What to add to the error of a command: a name that was meant, or where a value is from."""
+    said: Said = ctx.obj
+    if said.configuration is None:
+        return ""
+    if said.word and not said.app and not os.path.lexists(said.word):
+        close = did_you_mean(said.word, said.configuration.apps)
+        return f"{close[:-1]} of {said.configuration.path}?" if close else ""
+    if "to" not in ctx.params:
+        return ""
+    flags = _flags(ctx.params)
+    if _is_right(flags):
+        return ""
+    for one in fields(Flags):
+        setting = said.settings.get(one.name)
+        if setting and one.name != "to" and _is_right(replace(flags, **{one.name: default(one)})):
+            return f" (in {setting.place})"
+    return ""
+
+
+def _is_right(flags: Flags) -> bool:
+    try:
+        flags.options(None)
+    except UsageError:
+        return False
+    return True

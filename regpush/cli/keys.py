@@ -1,0 +1,269 @@
+"""What may stand in a table of the configuration: the flags of `push`, by their long names.
+
+The flags themselves say what is wanted, so a new flag is a new key. Its metavar tells what a
+type cannot: `NAME=VALUE` may be a table, `WORDS` are a command line, a `FILE` that is not
+absolute lies where the configuration does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from regpush.cli.flags import Flags
+from regpush.configuration import TARGET, VERSION, Configuration, did_you_mean
+from regpush.errors import UsageError, printable
+
+_OF_APPS = (TARGET, VERSION)
+"""Keys that are no flags: what to push, and what `{version}` stands for."""
+
+_PLURALS = {
+    "annotations": "annotation",
+    "labels": "label",
+    "platforms": "platform",
+    "symlinks": "symlink",
+    "tags": "tag",
+    "volumes": "volume",
+}
+"""Where a list reads better so; both at once are an error."""
+
+_CREDENTIALS = frozenset({"username", "password_stdin", "registry_token"})
+_LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$")
+
+# Prefixes of targets, by whether a relative path may follow.
+_PATH_PREFIXES = ("dir", "store", "closure")
+_INSTALLABLES = ("nix",)
+_OTHER_PREFIXES = ("guix",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A value as typer takes it (text, number, truth, a list of texts), and the table it is of."""
+
+    value: Any
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A flag seen as a key. `repeatable` flags are lists of `kind`."""
+
+    name: str
+    field: str
+    kind: type
+    repeatable: bool
+    metavar: str
+    least: float | None
+    most: float | None
+
+    @property
+    def is_pairs(self) -> bool:
+        """Whether each value is a name and a value."""
+        return self.repeatable and "=" in self.metavar
+
+    def value(self, said: Any, directory: str) -> Any:
+        """What typer takes for `said`. Raises ValueError saying what is wanted instead."""
+        if not self.repeatable:
+            return self._located(self._one(said), directory)
+        if isinstance(said, dict) and self.is_pairs:
+            return [f"{name}={self._text(value)}" for name, value in said.items()]
+        if isinstance(said, dict):
+            raise ValueError("a list of strings")
+        if self.metavar == "WORDS" and isinstance(said, list):
+            return [json.dumps([self._text(one) for one in said])]
+        several = said if isinstance(said, list) else [said]
+        return [self._located(self._one(one), directory) for one in several]
+
+    def _one(self, said: Any) -> Any:
+        if self.kind is bool:
+            if not isinstance(said, bool):
+                raise ValueError("true or false")
+            return said
+        if issubclass(self.kind, Enum):
+            known = tuple(one.value for one in self.kind)
+            if said not in known:
+                hint = did_you_mean(said, known) if isinstance(said, str) else ""
+                raise ValueError(f"one of {', '.join(known)}{hint}")
+            return said
+        if issubclass(self.kind, (int, float)):
+            return self._number(said)
+        return self._text(said)
+
+    def _number(self, said: Any) -> int | float:
+        wanted = "a whole number" if self.kind is int else "a number"
+        accepted = int if self.kind is int else (int, float)
+        if isinstance(said, bool) or not isinstance(said, accepted):
+            raise ValueError(wanted)
+        if self.least is not None and said < self.least:
+            raise ValueError(f"{wanted} of at least {self.least}")
+        if self.most is not None and said > self.most:
+            raise ValueError(f"{wanted} up to {self.most}")
+        return said
+
+    def _text(self, said: Any) -> str:
+        if isinstance(said, str):
+            return said
+        # 1.10 would become 1.1, and true either True or true: those need their quotes.
+        if isinstance(said, int) and not isinstance(said, bool):
+            return str(said)
+        if isinstance(said, (bool, float)):
+            raise ValueError(f"a string: put {str(said).lower()} into quotes")
+        if self.is_pairs:
+            raise ValueError("a table of strings, or a list of strings NAME=VALUE")
+        raise ValueError("a string or a list of strings" if self.repeatable else "a string")
+
+    def _located(self, said: Any, directory: str) -> Any:
+        if self.metavar == "FILE" and said:
+            return from_here(directory, said)
+        # Two flags that may be a file, or not.
+        if self.field == "sign_key" and "://" not in said:
+            return from_here(directory, said)
+        if self.field == "layers" and said.startswith("file="):
+            return f"file={from_here(directory, said.removeprefix('file='))}"
+        return said
+
+
+@cache
+def keys() -> Mapping[str, Key]:
+    """The keys that set flags, by name, plurals too."""
+    found = {}
+    for field, hint in get_type_hints(Flags, include_extras=True).items():
+        option = hint.__metadata__[0]
+        if field in _CREDENTIALS or field == "config":
+            continue
+        kind, repeatable = _kind(get_args(hint)[0])
+        name = field.replace("_", "-")
+        found[name] = Key(
+            name=name,
+            field=field,
+            kind=kind,
+            repeatable=repeatable,
+            metavar=option.metavar or "",
+            least=option.min,
+            most=option.max,
+        )
+    plurals = {many: found[one] for many, one in _PLURALS.items() if one in found}
+    return found | plurals
+
+
+def by_field() -> Mapping[str, Key]:
+    """The same by the field of `Flags`."""
+    return {key.field: key for key in keys().values()}
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
+    """The type of one value of a flag, and whether there may be several."""
+    if get_origin(hint) is list:
+        return get_args(hint)[0], True
+    if get_origin(hint) is not None and type(None) in get_args(hint):  # `X | None`
+        return _kind(next(one for one in get_args(hint) if one is not type(None)))
+    return hint, False
+
+
+def settings(configuration: Configuration, app: str | None) -> dict[str, Setting]:
+    """What the file says for `app`, or for no app in particular, by the flag's field.
+
+    What it says of other apps is checked as well. Raises UsageError naming file, table, key.
+    """
+    known = keys()
+    tables = {
+        name: _read(configuration, name, table, known) for name, table in configuration.apps.items()
+    }
+    said = _read(configuration, None, configuration.defaults, known)
+    pairs = {key.field for key in known.values() if key.is_pairs}
+    for field, setting in tables.get(app or "", {}).items():
+        below = said.get(field)
+        if below and field in pairs:
+            place = f"{below.place}, {configuration.title(app)}"
+            setting = Setting(value=merge_pairs(below.value, setting.value), place=place)
+        said[field] = setting
+    return said
+
+
+def merge_pairs(below: Iterable[str], above: Iterable[str]) -> list[str]:
+    """NAME=VALUE texts of both; a name that `above` has is not taken from `below`."""
+    above = list(above)
+    named = {text.partition("=")[0] for text in above}
+    return [text for text in below if text.partition("=")[0] not in named] + above
+
+
+def _read(
+    configuration: Configuration,
+    app: str | None,
+    table: Mapping[str, Any],
+    known: Mapping[str, Key],
+) -> dict[str, Setting]:
+    place = configuration.place(app)
+    of_apps = _OF_APPS if app is not None else (VERSION,)
+    found: dict[str, Setting] = {}
+    for name, said in table.items():
+        if name in of_apps:
+            found[name] = Setting(value=_of_app(configuration, place, name, said), place=place)
+            continue
+        if name not in known:
+            raise UsageError(f"{place}: {_unknown(name, (*known, *of_apps), app)}")
+        key = known[name]
+        if key.field in found:
+            raise UsageError(f"{place}: {key.name} and {name} are the same: keep one")
+        try:
+            value = key.value(said, configuration.directory)
+        except ValueError as error:
+            raise UsageError(f"{place}: {name} is {_shown(said)}, wanted is {error}") from error
+        found[key.field] = Setting(value=value, place=place)
+    return found
+
+
+def _of_app(configuration: Configuration, place: str, name: str, said: Any) -> Any:
+    """The version, a string; or the targets, a list of at least one."""
+    several = said if isinstance(said, list) and said and name == TARGET else [said]
+    if not all(isinstance(one, str) and one for one in several):
+        wanted = "a string or a list of strings" if name == TARGET else "a string"
+        raise UsageError(f"{place}: {name} is {_shown(said)}, wanted is {wanted}")
+    if name == VERSION:
+        return said
+    return [from_here_target(configuration.directory, one) for one in several]
+
+
+def _unknown(name: str, known: tuple[str, ...], app: str | None) -> str:
+    if _LIKE_CREDENTIALS.search(name.replace("_", "-")):
+        return (
+            f"{printable(name)}: credentials do not belong into a file that others read; "
+            "use regpush login, REGPUSH_AUTH, or --username with --password-stdin"
+        )
+    if name == TARGET and app is None:
+        return "a target is of an app: put it into [apps.NAME]"
+    hint = did_you_mean(name.replace("_", "-"), known) or "; regpush push --help lists the flags"
+    return f"unknown key '{printable(name)}'{hint}"
+
+
+def _shown(said: Any) -> str:
+    """A value on one line, short enough for a message."""
+    text = printable(json.dumps(said, default=str))
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def from_here(directory: str, path: str) -> str:
+    """The path that `path` in a file of `directory` means, from the working directory."""
+    return os.path.normpath(os.path.join(directory, path))
+
+
+def from_here_target(directory: str, target: str) -> str:
+    """Likewise a target: without a prefix it is a path."""
+    prefix, colon, rest = target.partition(":")
+    if colon and prefix in _OTHER_PREFIXES:
+        return target
+    if colon and prefix in _INSTALLABLES:
+        path, mark, attribute = rest.partition("#")
+        located = from_here(directory, path) if path.startswith(".") else path
+        if path.startswith(".") and not located.startswith((".", "/")):
+            located = f"./{located}"
+        return f"{prefix}:{located}{mark}{attribute}"
+    if colon and prefix in _PATH_PREFIXES:
+        return f"{prefix}:{from_here(directory, rest)}"
+    return from_here(directory, target)

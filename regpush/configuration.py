@@ -1,0 +1,185 @@
+"""The configuration file: where it is found, and what its tables are called.
+
+`regpush.toml`, or `[tool.regpush]` of `pyproject.toml`: `[defaults]` for all apps, and an
+`[apps.NAME]` for each. What may stand in a table is the command line's business
+(`cli/keys.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from regpush.errors import UsageError, printable
+
+FILE = "regpush.toml"
+PROJECT_FILE = "pyproject.toml"
+DEFAULTS = "defaults"
+APPS = "apps"
+TARGET = "target"
+VERSION = "version"
+
+# Never a path, never a prefix of targets, and no quoting in TOML or on a command line.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A configuration file, read.
+
+    `path` is the file as the user would name it from here. The values of the tables are as
+    TOML has them, unchecked.
+    """
+
+    path: str
+    prefix: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    apps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> str:
+        """The directory that relative paths in the file start from."""
+        return os.path.dirname(self.path) or "."
+
+    def title(self, app: str | None) -> str:
+        """The heading of the table of `app`, or of the defaults: `[apps.web]`."""
+        return f"[{self.prefix}{DEFAULTS if app is None else f'{APPS}.{app}'}]"
+
+    def place(self, app: str | None) -> str:
+        """The same table with its file, for messages."""
+        return f"{self.path} {self.title(app)}"
+
+    def app(self, name: str) -> Mapping[str, Any]:
+        """The table of an app. Raises UsageError naming those there are."""
+        if name in self.apps:
+            return self.apps[name]
+        known = ", ".join(self.apps) or "none"
+        raise UsageError(
+            f"no app '{printable(name)}' in {self.path} (apps: {known})"
+            f"{did_you_mean(name, self.apps)}"
+        )
+
+
+def find(directory: str) -> Configuration | None:
+    """The configuration of `directory`, or of the nearest one above it that has one.
+
+    The search ends with the repository (a directory with `.git`), at a mount point, and
+    below a directory that everybody may write to, such as `/tmp`: whose file would that be?
+    Raises UsageError for a file that is wrong.
+    """
+    for folder, above in _upwards(directory):
+        path = os.path.join(above, FILE) if above else FILE
+        if os.path.isfile(os.path.join(folder, FILE)):
+            return read(path)
+        path = os.path.join(above, PROJECT_FILE) if above else PROJECT_FILE
+        if os.path.isfile(os.path.join(folder, PROJECT_FILE)) and _mentions_us(path):
+            found = read(path)
+            if found.prefix:
+                return found
+    return None
+
+
+def read(path: str) -> Configuration:
+    """The configuration in `path`. Raises UsageError, with line and column where it can tell."""
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"cannot read the configuration {printable(path)}: {reason}") from error
+    try:
+        document = tomllib.loads(text.replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(_malformed(path, text, str(error))) from error
+    return parse(printable(path), document)
+
+
+def parse(path: str, document: Mapping[str, Any]) -> Configuration:
+    """The configuration that the TOML `document` of the file `path` says.
+
+    A `pyproject.toml` has it in `[tool.regpush]`; without that table it is an empty one.
+    Raises UsageError where the tables are others than those there may be.
+    """
+    prefix = ""
+    if os.path.basename(path) == PROJECT_FILE:
+        own = _table(document.get("tool", {}), path, "[tool]").get("regpush")
+        if own is None:
+            return Configuration(path=path)
+        document, prefix = _table(own, path, "[tool.regpush]"), "tool.regpush."
+    for key in document:
+        if key not in (DEFAULTS, APPS):
+            raise UsageError(
+                f"{path}: unknown {'table' if isinstance(document[key], dict) else 'key'} "
+                f"'{printable(key)}': settings belong into [{prefix}{DEFAULTS}] or "
+                f"[{prefix}{APPS}.NAME]{did_you_mean(key, (DEFAULTS, APPS))}"
+            )
+    apps = _table(document.get(APPS, {}), path, f"[{prefix}{APPS}]")
+    for name, table in apps.items():
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{path}: bad name of an app, '{printable(name)}': letters, digits, '.', '_', '-'"
+            )
+        _table(table, path, f"[{prefix}{APPS}.{name}]")
+    defaults = _table(document.get(DEFAULTS, {}), path, f"[{prefix}{DEFAULTS}]")
+    return Configuration(path=path, prefix=prefix, defaults=defaults, apps=apps)
+
+
+def did_you_mean(word: str, words: Mapping[str, Any] | tuple[str, ...]) -> str:
+    """`; did you mean '…'?` where something is close, else nothing."""
+    close = get_close_matches(word, words, 1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _table(value: Any, path: str, title: str) -> Mapping[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise UsageError(f"{path}: {title} must be a table")
+
+
+def _upwards(directory: str) -> Iterator[tuple[str, str]]:
+    """`directory` and those above it as far as the search goes, absolute and from here."""
+    folder, above = os.path.abspath(directory), "" if directory == "." else directory
+    device = None
+    while True:
+        try:
+            seen = os.stat(folder)
+        except OSError:
+            return
+        if device is not None and (seen.st_dev != device or seen.st_mode & stat.S_IWOTH):
+            return
+        device = seen.st_dev
+        yield folder, above
+        parent = os.path.dirname(folder)
+        if parent == folder or os.path.lexists(os.path.join(folder, ".git")):
+            return
+        folder, above = parent, os.path.join(above, "..") if above else ".."
+
+
+def _mentions_us(path: str) -> bool:
+    """Whether it is worth while to parse the file: most projects do without us."""
+    try:
+        with open(path, "rb") as file:
+            return b"regpush" in file.read()
+    except OSError:
+        return False
+
+
+def _malformed(path: str, text: str, reason: str) -> str:
+    """The message of tomllib as `file:line:column: what`, and its way to say "twice" in ours."""
+    where = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason)
+    what = reason[: where.start()] if where else reason
+    if twice := re.fullmatch(r"Cannot declare \((.*)\) twice", what):
+        title = ".".join(re.findall(r"'([^']*)'", twice[1]))
+        what = f"[{title}] stands there twice"
+    if what == "Cannot overwrite a value":
+        what = "a key stands there twice"
+    lines = text.splitlines() or [""]
+    line, column = (where[1], where[2]) if where and where[1] else (len(lines), len(lines[-1]) + 1)
+    return f"{printable(path)}:{line}:{column}: {printable(what)}"

@@ -1,0 +1,126 @@
+"""What a directory says about the app in it: name, version, and what could be pushed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from regpush.errors import UsageError, printable
+
+_MOST = 4 << 20  # no description of a project is larger; lock files may be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A description of the app in a directory: `file` is where it stands.
+
+    `start` are the words that start the app, where the file says so.
+    """
+
+    file: str
+    language: str
+    name: str | None = None
+    version: str | None = None
+    start: tuple[str, ...] = ()
+
+
+def version(directory: str) -> str | None:
+    """The version that the first description with one says. Raises UsageError."""
+    return next((one.version for one in describe(directory) if one.version), None)
+
+
+def describe(directory: str) -> Iterator[Project]:
+    """The descriptions in `directory`. Raises UsageError for one that cannot be read."""
+    for file, understand in _FILES.items():
+        path = os.path.join(directory, file)
+        if os.path.isfile(path):
+            yield understand(path)
+
+
+def _python(path: str) -> Project:
+    document = _toml(path)
+    project = _at(document, "project")
+    poetry = _at(document, "tool", "poetry")
+    return Project(
+        file=path,
+        language="Python",
+        name=_text(project.get("name")) or _text(poetry.get("name")),
+        version=_text(project.get("version")) or _text(poetry.get("version")),
+    )
+
+
+def _node(path: str) -> Project:
+    try:
+        document = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{printable(path)}: {error}") from error
+    package = document if isinstance(document, dict) else {}
+    start = _text(_at(package, "scripts").get("start")) or ""
+    main = _text(package.get("main"))
+    # A script that is more than words needs a shell, and npm around it.
+    simple = start.startswith("node ") and not set(start) & set("&|;<>$`\"'\\")
+    return Project(
+        file=path,
+        language="Node.js",
+        name=_text(package.get("name")),
+        version=_text(package.get("version")),
+        start=tuple(start.split()) if simple else (("node", main) if main else ()),
+    )
+
+
+def _rust(path: str) -> Project:
+    document = _toml(path)
+    package = _at(document, "package")
+    said = package.get("version")
+    if isinstance(said, dict):  # `version.workspace = true`
+        said = _at(document, "workspace", "package").get("version")
+    return Project(file=path, language="Rust", name=_text(package.get("name")), version=_text(said))
+
+
+def _go(path: str) -> Project:
+    words = next(
+        (line.split() for line in _read(path).splitlines() if line.startswith("module ")), []
+    )
+    module = words[1] if len(words) > 1 else ""
+    return Project(file=path, language="Go", name=module.rpartition("/")[2] or None)
+
+
+_FILES = {
+    "pyproject.toml": _python,
+    "package.json": _node,
+    "Cargo.toml": _rust,
+    "go.mod": _go,
+}
+
+
+def _toml(path: str) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(_read(path).replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{printable(path)}: {error}") from error
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MOST).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"cannot read {printable(path)}: {reason}") from error
+
+
+def _at(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """The table at `keys`, empty where there is none."""
+    table: Any = document
+    for key in keys:
+        table = table.get(key) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
