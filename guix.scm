@@ -59,6 +59,7 @@ that are kept in container registries.")
          python-isal
          python-oras
          python-pathspec
+         python-pyyaml
          python-requests
          python-rich
          python-starlette
