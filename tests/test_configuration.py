@@ -292,7 +292,7 @@ def test_an_app_is_pushed_planned_and_explained(app, here, docker_registry, repo
     write(
         here / "regpush.toml",
         f"[apps.web]\ntarget = 'myapp'\nto = '{to}'\ntags = ['v1', 'stable']\n"
-        "root-dir = '/srv'\nlayers = 'app-deps'\n",
+        "root-dir = '/srv'\nlayers = 'app-deps'\nplatforms = ['linux/amd64']\n",
     )
     below = here / "myapp" / "static"
     planned = regpush("plan", "web", "--format", "json", cwd=below).ok()
@@ -308,6 +308,10 @@ def test_an_app_is_pushed_planned_and_explained(app, here, docker_registry, repo
     write(here / "myapp" / "main.py", "print('changed')\n")
     told = regpush("why", f"{to}:v1", "web", cwd=below).ok()
     assert "1 layers of 2" in told.stdout
+    # It was pushed with the app's flags, and is made again with them.
+    assert regpush("verify", f"{to}:v1", "web", cwd=below).code == 8
+    regpush("push", "web", cwd=below).ok()
+    regpush("verify", f"{to}:v1", "web", cwd=below).ok()
     (here / "web").mkdir()  # the app is meant, not a directory that is called like it
     assert regpush("plan", "web", "--format", "json", cwd=here).ok().report["ref"] is None
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _PACKAGES = {"manifest", "expression", "file"}
 """Flags that name packages of Guix, so that no target need be."""
 
+_ARGUMENTS = (TARGET, "targets", "new")
+"""Arguments that may name an app."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
@@ -86,10 +89,16 @@ class ConfiguredCommand(Command):
             return super().parse_args(ctx, args)
         environ = ctx.default_map or {}
         said = self._said(ctx, given, environ, tuple(args))
-        own = {one.name for one in self.params}
+        own = {one.name: one for one in self.params}
         # A command that makes no layers is told how to reach registries, and no more.
-        heard = own - {TARGET} if "layers" in own else own & set(AccessFlags.__dataclass_fields__)
-        file = {field: one.value for field, one in said.settings.items() if field in heard}
+        heard = own if "root_dir" in own else AccessFlags.__dataclass_fields__
+        file = {
+            field: value
+            for field, setting in said.settings.items()
+            if field in own
+            and field in heard
+            and (value := _fitting(setting.value, own[field])) is not None
+        }
         ctx.default_map = {**file, **environ}
         ctx.obj = said
         if self._pushes and "to" not in ctx.default_map and "to" not in given:
@@ -115,7 +124,7 @@ class ConfiguredCommand(Command):
     @property
     def _argument(self) -> str | None:
         """The name of the argument that may be an app."""
-        return next((one.name for one in self.params if one.name in (TARGET, "new")), None)
+        return next((one.name for one in self.params if one.name in _ARGUMENTS), None)
 
     @property
     def _pushes(self) -> bool:
@@ -123,7 +132,7 @@ class ConfiguredCommand(Command):
         return {TARGET, "to"} <= {one.name for one in self.params}
 
     def _targets_of(self, said: Said) -> str | list[str]:
-        if self._argument == TARGET:
+        if self._argument != "new":
             return said.targets
         if len(said.targets) != 1:
             raise UsageError(f"{said.place} has {len(said.targets)} targets; name one of them")
@@ -228,6 +237,13 @@ def _merge(
         if key.is_pairs and field in params:
             below = merge_pairs(file.get(field, ()), environ.get(field, ()))
             params[field] = merge_pairs(below, given.get(field, ()))
+
+
+def _fitting(value: Any, parameter: Any) -> Any:
+    """`value` for a parameter that may take one where `push` takes several, or None."""
+    if isinstance(value, list) and not getattr(parameter, "multiple", False):
+        return value[0] if len(value) == 1 and parameter.nargs == 1 else None
+    return value
 
 
 def _texts(params: Mapping[str, Any]) -> Iterator[str]:
