@@ -86,19 +86,24 @@ def find(directory: str) -> Configuration | None:
 
 def read(path: str) -> Configuration:
     """The configuration in `path`. Raises UsageError, with line and column where it can tell."""
-    import tomllib
-
     try:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UsageError(f"cannot read the configuration {printable(path)}: {reason}") from error
+    return loads(printable(path), text)
+
+
+def loads(path: str, text: str) -> Configuration:
+    """Likewise of `text`, which `path` names in messages."""
+    import tomllib
+
     try:
         document = tomllib.loads(text.replace("\r\n", "\n"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(_malformed(path, text, str(error))) from error
-    return parse(printable(path), document)
+    return parse(path, document)
 
 
 def parse(path: str, document: Mapping[str, Any]) -> Configuration:
@@ -182,4 +187,4 @@ def _malformed(path: str, text: str, reason: str) -> str:
         what = "a key stands there twice"
     lines = text.splitlines() or [""]
     line, column = (where[1], where[2]) if where and where[1] else (len(lines), len(lines[-1]) + 1)
-    return f"{printable(path)}:{line}:{column}: {printable(what)}"
+    return f"{path}:{line}:{column}: {printable(what)}"

@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
 
+import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from regpush.cli.app import app
@@ -60,6 +61,8 @@ def commands() -> Iterator[Command]:
 def _command(name: str, run: Callable[..., Any]) -> Command:
     flags, arguments = [], []
     for one in inspect.signature(run, eval_str=True).parameters.values():
+        if one.annotation is typer.Context:
+            continue
         hint, *said = get_args(one.annotation)
         (info,) = (more for more in said if isinstance(more, OptionInfo | ArgumentInfo))
         if isinstance(info, ArgumentInfo):

@@ -28,6 +28,8 @@ ORDER = [
     "templates",
     "checkout",
     "project",
+    "survey",
+    "starter",
     "manifests",
     "strategies",
     "sources",

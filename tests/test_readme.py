@@ -76,3 +76,25 @@ def test_the_library_example(tmp_path, docker_registry, repository, monkeypatch,
 
 def test_the_reference_of_flags_is_that_of_the_command_line():
     assert flags.written() == flags.reference(), f"the flags have changed: run {flags.COMMAND}"
+
+
+def test_the_configuration_and_the_manifest(tmp_path, docker_registry):
+    """Blocks marked `localhost-config`, beside the file and the manifest that the README shows."""
+    (configuration,) = re.findall(r"```toml\n(\[defaults\].*?)```", README, re.DOTALL)
+    (manifest,) = re.findall(r"```yaml\n(containers:.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"<!-- localhost-config -->\n```console\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 1
+    (tmp_path / "myapp").mkdir()
+    (tmp_path / "myapp" / "main.js").write_text("console.log('hello')\n")
+    host = docker_registry.host
+    (tmp_path / "regpush.toml").write_text(configuration.replace("localhost:5000", host))
+    for line in blocks[0].splitlines():
+        assert line.startswith("$ regpush ")
+        words = line.removeprefix("$ regpush ").replace("localhost:5000", host).split()
+        regpush(*words, cwd=tmp_path).ok()
+    done = regpush("resolve", "-f", "-", "--to", f"{host}/x", cwd=tmp_path, stdin=manifest).ok()
+    expected = manifest
+    for name, image in (("shop", f"{host}/shop"), ("./myapp", f"{host}/x/myapp")):
+        (digest,) = re.findall(rf"{image}@(sha256:[0-9a-f]{{64}})", done.stdout)
+        expected = expected.replace(f"regpush://{name}", f"{image}@{digest}")
+    assert done.stdout == expected

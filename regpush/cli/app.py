@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import typer
 
-from regpush.cli import colour, copying, doctor, images, login, study
-from regpush.cli.access import AccessFlags, FileFlags, RouteFlags, Voice
+from regpush.cli import copying, doctor, images, login, pushing, resolve, setup, study
+from regpush.cli.access import AccessFlags, ConfigFlags, FileFlags, RouteFlags
 from regpush.cli.commands import App, explained
 from regpush.cli.configured import ConfiguredCommand
 from regpush.cli.console import (
@@ -21,19 +18,12 @@ from regpush.cli.console import (
     give_up_stdout,
     note,
     print_line,
-    read_password,
     stoppable,
-    tell,
     width,
-    write_file,
 )
-from regpush.cli.flags import Flags, Format, SendingFlags, from_environ, with_flags
+from regpush.cli.flags import Flags, SendingFlags, from_environ
 from regpush.cli.guix import wrapped
 from regpush.errors import CancelledError, RegpushError, UsageError
-from regpush.quantities import parse_size
-
-if TYPE_CHECKING:
-    from regpush.report import PushResult
 
 app = App(
     name="regpush",
@@ -43,16 +33,6 @@ app = App(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Targets = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TARGET...",
-        help="A directory, a store path or a link to one (./result), a closure file, nix:.#app, "
-        "or packages of Guix.",
-        show_default=False,
-    ),
-]
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -72,6 +52,8 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             default_map={
                 "push": defaults,
                 "plan": defaults | own,
+                "resolve": defaults,
+                "config": from_environ(environ, ConfigFlags),
                 "copy": from_environ(environ, SendingFlags),
                 **dict.fromkeys(("why", "inspect", "history", "sbom", "doctor"), access),
                 "verify": from_environ(environ, images.VerifyFlags),
@@ -118,70 +100,14 @@ def _see(error: Exception) -> str:
     return f"; see {path} --help"
 
 
-@app.command(cls=ConfiguredCommand)
-@with_flags
-def push(flags: Flags, target: Targets = None) -> None:
-    """Push TARGET to a registry. The default command: `regpush TARGET --to REF`."""
-    from regpush import pipeline
-    from regpush.cli import table
-
-    result = _flow(pipeline.push, target, flags)
-    if flags.sums_up:
-        shown = table.layers if flags.voice > Voice.USUAL else table.changes
-        rows = table.painted(shown(result, width()), colour.on_stderr())
-        tell("\n".join([*rows, table.summary(result)]))
-    as_json = flags.format is Format.JSON
-    print_line(json.dumps(result.to_json()) if as_json else result.ref)
-    _save(result, flags)
-
-
-@app.command(cls=ConfiguredCommand)
-@with_flags
-def plan(
-    flags: Flags,
-    target: Targets = None,
-    exact: Annotated[
-        bool,
-        typer.Option("--exact", help="Pack what would be sent, to know its size and digest."),
-    ] = False,
-    link: Annotated[
-        str | None,
-        typer.Option("--link", help="Say how long it takes on a link, such as 100mbit."),
-    ] = None,
-) -> None:
-    """Say what a push would send and why, and send nothing."""
-    from regpush import pipeline
-    from regpush.budget import check_plan
-    from regpush.cli import table
-    from regpush.quantities import Link
-
-    over = Link.parse(link) if link else None
-    result = _flow(partial(pipeline.plan, exact=exact), target, flags)
-    if flags.format is Format.JSON:
-        print_line(json.dumps({**result.to_json(), **table.on_link(result, over)}))
-    else:
-        rows = table.painted(table.layers(result, width()), colour.on_stdout())
-        lines = [*rows, table.summary(result)]
-        print_line("\n".join([*lines, *([table.duration(result, over)] if over else [])]))
-    _save(result, flags)
-    if flags.max_upload is not None:
-        check_plan(result, parse_size(flags.max_upload))
-
-
-def _flow(work: Callable[..., PushResult], targets: list[str] | None, flags: Flags) -> PushResult:
-    """Run `push` or `plan` as the flags say, stoppable and shown."""
-    from regpush.cli.progress import showing
-
-    options = flags.options(read_password(flags.username, flags.password_stdin))
-    for path in filter(None, (flags.metadata_file, flags.digest_file)):
-        write_file(path, "a", "")  # better refused before the push than after it
-    with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
-        return work(targets or [], to=flags.to, options=options, notify=notify, cancel=cancel)
-
-
+app.command(cls=ConfiguredCommand)(pushing.push)
+app.command(cls=ConfiguredCommand)(pushing.plan)
 app.command(cls=ConfiguredCommand)(images.inspect)
 app.command(cls=ConfiguredCommand)(images.verify)
 app.command(cls=ConfiguredCommand)(copying.copy)
+app.command(cls=ConfiguredCommand)(resolve.resolve)
+app.command()(setup.init)
+app.command()(setup.config)
 app.command(cls=ConfiguredCommand)(study.why)
 app.command(cls=ConfiguredCommand)(study.history)
 app.command()(study.simulate)
@@ -221,10 +147,3 @@ def _root(
         from regpush import __version__
 
         print_line(f"regpush {__version__}")
-
-
-def _save(result: PushResult, flags: Flags) -> None:
-    if flags.metadata_file:
-        write_file(flags.metadata_file, "w", json.dumps(result.to_json(), indent=1) + "\n")
-    if flags.digest_file and result.digest:
-        write_file(flags.digest_file, "w", f"{result.digest}\n")

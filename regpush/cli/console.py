@@ -109,9 +109,22 @@ class OutputError(Exception):
 
 def print_line(text: str) -> None:
     """Write to stdout now. Raises OutputError, or BrokenPipeError where nobody reads on."""
-    try:
+    with _writing():
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
+
+
+def print_bytes(data: bytes) -> None:
+    """Write to stdout now, whatever the terminal's encoding. Raises as `print_line` does."""
+    with _writing():
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -1,0 +1,105 @@
+"""The commands that push a target, or say what a push would do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regpush.cli import colour
+from regpush.cli.access import Voice
+from regpush.cli.console import print_line, read_password, stoppable, tell, width, write_file
+from regpush.cli.flags import Flags, Format, with_flags
+from regpush.quantities import parse_size
+
+if TYPE_CHECKING:
+    from regpush.report import PushResult
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TARGET...",
+        help="A directory, a store path or a link to one (./result), a closure file, nix:.#app, "
+        "or packages of Guix.",
+        show_default=False,
+    ),
+]
+
+
+@with_flags
+def push(flags: Flags, target: Targets = None) -> None:
+    """Push TARGET to a registry. The default command: `regpush TARGET --to REF`."""
+    password = read_password(flags.username, flags.password_stdin)
+    result = push_and_tell(target or [], flags, password)
+    print_line(json.dumps(result.to_json()) if flags.format is Format.JSON else result.ref)
+
+
+@with_flags
+def plan(
+    flags: Flags,
+    target: Targets = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Pack what would be sent, to know its size and digest."),
+    ] = False,
+    link: Annotated[
+        str | None,
+        typer.Option("--link", help="Say how long it takes on a link, such as 100mbit."),
+    ] = None,
+) -> None:
+    """Say what a push would send and why, and send nothing."""
+    from regpush import pipeline
+    from regpush.budget import check_plan
+    from regpush.cli import table
+    from regpush.quantities import Link
+
+    over = Link.parse(link) if link else None
+    password = read_password(flags.username, flags.password_stdin)
+    result = _flow(partial(pipeline.plan, exact=exact), target or [], flags, password)
+    if flags.format is Format.JSON:
+        print_line(json.dumps({**result.to_json(), **table.on_link(result, over)}))
+    else:
+        rows = table.painted(table.layers(result, width()), colour.on_stdout())
+        lines = [*rows, table.summary(result)]
+        print_line("\n".join([*lines, *([table.duration(result, over)] if over else [])]))
+    _save(result, flags)
+    if flags.max_upload is not None:
+        check_plan(result, parse_size(flags.max_upload))
+
+
+def push_and_tell(targets: list[str], flags: Flags, password: str | None) -> PushResult:
+    """Push, and say how it went on stderr and in the files that were asked for."""
+    from regpush import pipeline
+    from regpush.cli import table
+
+    result = _flow(pipeline.push, targets, flags, password)
+    if flags.sums_up:
+        shown = table.layers if flags.voice > Voice.USUAL else table.changes
+        rows = table.painted(shown(result, width()), colour.on_stderr())
+        tell("\n".join([*rows, table.summary(result)]))
+    _save(result, flags)
+    return result
+
+
+def _flow(
+    work: Callable[..., PushResult], targets: list[str], flags: Flags, password: str | None
+) -> PushResult:
+    """Run `push` or `plan` as the flags say, stoppable and shown."""
+    from regpush.cli.progress import showing
+
+    options = flags.options(password)
+    for path in filter(None, (flags.metadata_file, flags.digest_file)):
+        write_file(path, "a", "")  # better refused before the push than after it
+    with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
+        return work(targets, to=flags.to, options=options, notify=notify, cancel=cancel)
+
+
+def _save(result: PushResult, flags: Flags) -> None:
+    if flags.metadata_file:
+        write_file(flags.metadata_file, "w", json.dumps(result.to_json(), indent=1) + "\n")
+    if flags.digest_file and result.digest:
+        write_file(flags.digest_file, "w", f"{result.digest}\n")

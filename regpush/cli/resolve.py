@@ -1,0 +1,179 @@
+"""`regpush resolve`: manifests for Kubernetes with the images that were pushed for them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from regpush.cli.access import option
+from regpush.cli.configured import Said, flags_of
+from regpush.cli.console import print_bytes, read_password, tell
+from regpush.cli.flags import Flags, Format, with_flags
+from regpush.cli.pushing import push_and_tell
+from regpush.configuration import Configuration
+from regpush.errors import UsageError, printable
+from regpush.manifests import SCHEME, Mention, find, replace
+
+_ENDINGS = (".yaml", ".yml", ".json")
+_STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveFlags(Flags):
+    """The flags of all pushes; each has a destination of its own."""
+
+    to: Annotated[
+        str,
+        option("The registry", "Where to push what has no `to` in the configuration: the name "
+               "is added to it.", "--to", metavar="PREFIX"),
+    ] = ""  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A file, or stdin: its `name` for people, what it says, and where it has references."""
+
+    name: str
+    text: str
+    mentions: tuple[Mention, ...]
+
+
+@with_flags
+def resolve(
+    ctx: typer.Context,
+    flags: ResolveFlags,
+    filename: Annotated[
+        list[str],
+        typer.Option("-f", "--filename", metavar="FILE", show_default=False,
+                     help="A manifest, a directory of them, or - for stdin; repeatable."),
+    ],
+    recursive: Annotated[
+        bool, typer.Option("-R", "--recursive", help="Directories with all below them.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Push what manifests call regpush://NAME, and print them with its digests instead.
+
+    NAME is an app of the configuration, or a path that begins with ./, ../ or /. Nothing is
+    printed unless everything was pushed.
+    """
+    if flags.format is Format.JSON:
+        raise UsageError("resolve prints manifests; --format json is of a push")
+    if flags.password_stdin and _STDIN in filename:
+        raise UsageError("stdin cannot be both the manifest and the password")
+    manifests = [_read(path) for path in _files(filename, recursive)]
+    pushes = _pushes(ctx, flags.to, manifests)
+    if len(pushes) > 1 and (flags.metadata_file or flags.digest_file):
+        raise UsageError(
+            "--metadata-file and --digest-file are of one image, and several are wanted"
+        )
+    password = read_password(flags.username, flags.password_stdin)
+    images = {
+        name: push_and_tell(targets, own, password).ref for name, (targets, own) in pushes.items()
+    }
+    if not pushes and flags.sums_up:
+        tell("note: no regpush:// reference; the manifests are as they were")
+    print_bytes(_joined(manifests, images).encode())
+
+
+def _files(paths: Sequence[str], recursive: bool) -> Iterator[str]:
+    """The files that are meant, in order. Raises UsageError."""
+    for path in paths:
+        if path == _STDIN or not os.path.isdir(path):
+            yield path
+            continue
+        found = False
+        for folder, folders, names in os.walk(path):
+            folders.sort()
+            for name in sorted(names):
+                if name.endswith(_ENDINGS):
+                    found = True
+                    yield os.path.join(folder, name)
+            if not recursive:
+                break
+        if not found:
+            deeper = "" if recursive else "; -R looks below it, too"
+            raise UsageError(f"{printable(path)}: no .yaml, .yml or .json in it{deeper}")
+
+
+def _read(path: str) -> Manifest:
+    name = "stdin" if path == _STDIN else printable(path)
+    try:
+        if path == _STDIN:
+            text = sys.stdin.buffer.read().decode("utf-8-sig")
+        else:
+            with open(path, "rb") as file:
+                text = file.read().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"cannot read {name}: {reason}") from error
+    return Manifest(name=name, text=text, mentions=find(text, name))
+
+
+def _pushes(
+    ctx: typer.Context, prefix: str, manifests: Sequence[Manifest]
+) -> dict[str, tuple[list[str], Flags]]:
+    """What is to be pushed, once each, by what the references name. Raises UsageError."""
+    said: Said = ctx.obj
+    pushes: dict[str, tuple[list[str], Flags]] = {}
+    places: dict[str, str] = {}
+    for manifest in manifests:
+        for mention in manifest.mentions:
+            for name in map(_plain, mention.names):
+                if name in pushes:
+                    continue
+                try:
+                    to = _destination(name, prefix, said.configuration)
+                    if places.setdefault(to, name) != name and _is_path(name):
+                        raise UsageError(f"{places[to]} would go to {to} as well")
+                    pushes[name] = flags_of(ctx, name, to)
+                except UsageError as error:
+                    raise UsageError(
+                        f"{manifest.name}:{mention.line}: {SCHEME}{printable(name)}: {error}"
+                    ) from error
+    return pushes
+
+
+def _plain(name: str) -> str:
+    """One way to write a path."""
+    if not _is_path(name):
+        return name
+    path = os.path.normpath(name)
+    return path if _is_path(path) else f"./{path}"
+
+
+def _is_path(name: str) -> bool:
+    return name in (".", "..") or name.startswith(("./", "../", "/"))
+
+
+def _destination(name: str, prefix: str, configuration: Configuration | None) -> str:
+    """Where an app says that it goes, else below `prefix` by its own name."""
+    from regpush.cli.keys import settings
+
+    if not _is_path(name):
+        if configuration is None:
+            raise UsageError("there is no regpush.toml with apps; a path begins with ./")
+        configuration.app(name)
+        own = settings(configuration, name).get("to")
+        if own:
+            return str(own.value)
+    if not prefix:
+        raise UsageError("where should it go? say --to registry/prefix")
+    return f"{prefix.rstrip('/')}/{os.path.basename(os.path.abspath(name))}"
+
+
+def _joined(manifests: Sequence[Manifest], images: Mapping[str, str]) -> str:
+    """All manifests as one stream of YAML documents; a single one as it stands."""
+    stream = ""
+    for manifest in manifests:
+        if stream and not stream.endswith("\n"):
+            stream += "\n"
+        if stream and not manifest.text.startswith("---"):
+            stream += "---\n"
+        named = {name: images[_plain(name)] for one in manifest.mentions for name in one.names}
+        stream += replace(manifest.text, manifest.mentions, named)
+    return stream

@@ -1,0 +1,150 @@
+"""The commands that write a configuration, and show what it comes to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+from regpush.cli.access import ConfigFlags
+from regpush.cli.configured import load
+from regpush.cli.console import OnStdout, print_line, tell, write_file
+from regpush.cli.flags import Flags, Format, default, from_environ, with_flags
+from regpush.configuration import FILE, TARGET, VERSION, Configuration, find, loads
+from regpush.errors import UsageError, printable
+
+_HIDDEN = "(hidden)"
+_SECRET_FLAGS = frozenset({"registry_token"})
+_SECRET_NAMES = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
+
+
+def init(
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a regpush.toml with comments, guessed from what lies in this directory."""
+    from regpush.cli.keys import settings
+    from regpush.starter import starter
+    from regpush.survey import look
+
+    if os.path.lexists(FILE) and not force:
+        raise UsageError(f"{FILE} is there already; --force writes another over it")
+    if not force and (there := find(".")) and there.path == "pyproject.toml":
+        raise UsageError("pyproject.toml has a [tool.regpush], which regpush.toml would hide")
+    found = look(".")
+    text = starter(found)
+    settings(loads(FILE, text), found.name)  # never write what we would not read
+    write_file(FILE, "w", text)
+    for finding in found.findings:
+        tell(f"found {printable(finding.what)} ({printable(finding.where)})")
+    tell(f"wrote {FILE}: look it over, then regpush plan {found.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """A value as a push would take it, and where it comes from: None if it is built in."""
+
+    value: Any
+    source: str | None
+
+
+@with_flags
+def config(
+    flags: ConfigFlags,
+    app: Annotated[
+        str | None, typer.Argument(metavar="[APP]", help="Default: the only one.")
+    ] = None,
+    format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
+) -> None:
+    """Show what a push of APP would be told, and by whom."""
+    found = load(flags.config)
+    if app is not None and found is None:
+        raise UsageError(f"no {FILE} is found from here upwards; regpush init writes one")
+    if found and app is not None:
+        found.app(app)
+    if found and app is None and len(found.apps) == 1:
+        app = next(iter(found.apps))
+    values = effective(found, app, os.environ)
+    if format is Format.JSON:
+        print_line(json.dumps({
+            "schema": 1,
+            "file": found.path if found else None,
+            "apps": list(found.apps) if found else [],
+            "app": app,
+            "values": {
+                name: {"value": one.value, "from": one.source or "default"}
+                for name, one in values.items()
+            },
+        }))  # fmt: skip
+        return
+    if not flags.quiet:
+        tell(f"note: {_title(found, app)}")
+    print_line("\n".join(_lines(values)))
+
+
+def effective(
+    configuration: Configuration | None, app: str | None, environ: Mapping[str, str]
+) -> dict[str, Effective]:
+    """Every value by its key, those that somebody set first. Raises UsageError."""
+    from regpush.cli.keys import by_field, merge_pairs, settings
+
+    said = settings(configuration, app) if configuration else {}
+    variables = from_environ(environ, Flags)
+    pairs = {field for field, key in by_field().items() if key.is_pairs}
+    found = {name: Effective(said[name].value, said[name].place) for name in (TARGET, VERSION)
+             if name in said}  # fmt: skip
+    for one in fields(Flags):
+        value, source = default(one), None
+        if one.name in said:
+            value, source = said[one.name].value, said[one.name].place
+        if one.name in variables:
+            below, value = value, variables[one.name]
+            variable = f"REGPUSH_{one.name.upper()}"
+            both = one.name in pairs and source is not None
+            value = merge_pairs(below, value) if both else value
+            source = f"{source}, {variable}" if both else variable
+        if one.name != "config":
+            found[one.name.replace("_", "-")] = Effective(_shown(one.name, value), source)
+    return dict(sorted(found.items(), key=lambda item: item[1].source is None))
+
+
+def _shown(field: str, value: Any) -> Any:
+    """A value as JSON may have it, without secrets; None where somebody has to set it."""
+    if field in _SECRET_FLAGS and value:
+        return _HIDDEN
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, list):
+        return [_without_secret(one) for one in value]
+    return value if isinstance(value, (str, int, float)) else None
+
+
+def _without_secret(text: str) -> str:
+    name, equals, value = text.partition("=")
+    secret = equals and value and _SECRET_NAMES.search(name)
+    return f"{name}={_HIDDEN}" if secret else text
+
+
+def _title(configuration: Configuration | None, app: str | None) -> str:
+    if configuration is None:
+        return f"no {FILE} from here upwards: variables, and what is built in"
+    if app is not None:
+        return f"{app}: {configuration.place(app)}"
+    apps = ", ".join(configuration.apps) or "none"
+    return f"{configuration.path}, for no app in particular (apps: {apps})"
+
+
+def _lines(values: Mapping[str, Effective]) -> list[str]:
+    rows = [
+        (name, printable(json.dumps(one.value, ensure_ascii=False)), one.source or "default")
+        for name, one in values.items()
+        if one.value not in (None, "", []) or one.source
+    ]
+    names = max(len(name) for name, _, _ in rows)
+    texts = min(40, max(len(text) for _, text, _ in rows))
+    return [f"{name:{names}}  {text:{texts}}  {source}" for name, text, source in rows]
