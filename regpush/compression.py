@@ -132,7 +132,7 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     import zstandard
 
-    source: Any = _Pulled(chunks)  # of a file only `read` is called
+    source: Any = Pulled(chunks)  # of a file only `read` is called
     frames = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
     try:
         while piece := frames.read(_GZIP_BLOCK):
@@ -141,13 +141,16 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise VerificationError(f"it is not zstd: {error}") from error
 
 
-class _Pulled:
-    """Chunks behind the `read` of a file, for a library that pulls."""
+class Pulled:
+    """Pieces of bytes behind the `read` of a file, for libraries that pull."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
 
     def read(self, size: int) -> bytes:
-        """The next chunk, whatever `size` says; empty at the end."""
-        del size
-        return next(self._chunks, b"")
+        """The next bytes: `size` of them, or what there is."""
+        while len(self._left) < size and (piece := next(self._pieces, b"")):
+            self._left += piece
+        data, self._left = self._left[:size], self._left[size:]
+        return data

@@ -51,6 +51,7 @@ ENTRIES = {
     "inspect": _Entry(_LOOK, (
         "regpush inspect registry.example.com/app:v2",
         "regpush inspect registry.example.com/app --platform linux/arm64 --format json",
+        "regpush inspect registry.example.com/app:v1 registry.example.com/app:v2 --html map.html",
     )),
     "why": _Entry(_LOOK, (
         "regpush why registry.example.com/app:v1 registry.example.com/app:v2",

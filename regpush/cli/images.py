@@ -5,27 +5,29 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.console import OnStdout, print_line, read_password, stoppable, width
+from regpush.cli.console import OnStdout, print_line, read_password, stoppable, width, write_file
 from regpush.cli.flags import Format, Progress, with_flags
 from regpush.cli.target import TargetFlags
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError
 
 if TYPE_CHECKING:
     from regpush.cancel import Cancellation
     from regpush.events import Listener
+    from regpush.inspect import Inspection
     from regpush.options import RegistryOptions
     from regpush.platform import Platform
     from regpush.registry.client import Client
     from regpush.settings import Settings
+    from regpush.weights import Weights
 
 Reference = Annotated[str, typer.Argument(metavar="REF", show_default=False)]
 PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which image of several.")]
@@ -49,36 +51,76 @@ def _client(
 @with_flags
 def inspect(
     flags: AccessFlags,
-    reference: Reference,
+    references: Annotated[list[str], typer.Argument(metavar="REF...", show_default=False)],
     platform: PlatformFlag = None,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", help="Write a page with a picture here as well.", metavar="FILE"),
+    ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Read every layer, to know how much of it each item takes."),
+    ] = False,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """Show what an image in a registry holds, layer by layer."""
+    """Show what an image in a registry holds, layer by layer, or what several of them share."""
     from regpush import inspect as inspecting
     from regpush.cli import table
     from regpush.cli.progress import showing
     from regpush.reference import Reference
     from regpush.registry.client import Access
     from regpush.settings import Settings
+    from regpush.weights import weigh_image
 
     options = flags.access(read_password(flags.username, flags.password_stdin))
-    parsed, wanted = Reference.parse(reference), _platform(platform)
+    wanted = _platform(platform)
+    parsed = [Reference.parse(text) for text in references]
+    if html:
+        write_file(html, "a", "")  # better refused before than after
+    weights: Weights = {}
     with (
         showing(Progress.NONE, flags.voice, sys.stderr) as notify,
-        _client(options, Settings.from_environ(os.environ), notify) as (client, _),
+        _client(options, Settings.from_environ(os.environ), notify) as (client, cancel),
     ):
-        repository = client.repository(parsed, Access.PULL)
-        found = inspecting.with_referrers(
-            inspecting.inspect(parsed, repository, wanted), repository
-        )
-    report = found.to_json()
+        found = []
+        for one in parsed:
+            repository = client.repository(one, Access.PULL)
+            image = inspecting.inspect(one, repository, wanted)
+            found.append(inspecting.with_referrers(image, repository))
+            if deep:
+                more = weigh_image(image.image, repository, options.jobs, weights, cancel)
+                weights = {**weights, **more}
+    if html:
+        from regpush.cli.page import page
+
+        write_file(html, "w", page(found, weights))
     if format is Format.JSON:
-        print_line(json.dumps(report))
-        return
-    head = [report["ref"], f"{report['platform']}, created {report['created']}"]
-    head += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
-    layers = table.inspection(found, width())
-    print_line("\n".join([*map(printable, head), *table.attached(found), "", *layers]))
+        print_line(json.dumps(_report(found, weights)))
+    elif len(found) > 1:
+        print_line("\n".join(table.sharing(found, width())))
+    else:
+        layers = table.inspection(found[0], weights, width())
+        about = [*table.about(found[0]), *table.attached(found[0])]
+        print_line("\n".join([*about, "", *layers]))
+
+
+def _report(found: Sequence[Inspection], weights: Weights) -> Mapping[str, Any]:
+    """The JSON of one image, or of several and what they share."""
+    from regpush.sharing import Sharing
+
+    reports = []
+    for one in found:
+        report = dict(one.to_json())
+        if weights:
+            report["layers"] = [
+                {**told, "item_sizes": dict(weights[layer.descriptor.digest])}
+                for told, layer in zip(report["layers"], one.image.layers, strict=True)
+            ]
+        reports.append(report)
+    if len(reports) == 1:
+        return reports[0]
+    shared = Sharing.of([one.image for one in found]).to_json()
+    return {"schema": 1, "images": reports, "shared": shared}
 
 
 @with_flags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, islice
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from regpush.quantities import Link
     from regpush.simulate import Score
     from regpush.verify import Verification
+    from regpush.weights import Weights
 
 _CONTENTS = 40
+_ITEMS = 10
+"""Items of a layer that are listed, the largest."""
 _FEW = 3
 """Rows that are not worth being made one."""
 
@@ -251,8 +255,16 @@ def verification(found: Verification, width: int) -> list[str]:
     return [*lines, f"{len(checks)} layers, {size(read)} read{made_again}: {verdict}."]
 
 
-def inspection(found: Inspection, width: int) -> list[str]:
-    """An image's layers, bottom first."""
+def about(found: Inspection) -> list[str]:
+    """An image's name, its platform and date, and its configuration."""
+    report = found.to_json()
+    lines = [report["ref"], f"{report['platform']}, created {report['created']}"]
+    lines += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
+    return [printable(line) for line in lines]
+
+
+def inspection(found: Inspection, weights: Weights, width: int) -> list[str]:
+    """An image's layers, bottom first, and where those were read, their largest items."""
     rows = [("layer", "contents", "size", "unpacked", "digest")]
     for number, layer in enumerate(found.image.layers, 1):
         unpacked = layer.uncompressed_size
@@ -265,7 +277,52 @@ def inspection(found: Inspection, width: int) -> list[str]:
                 f"{layer.descriptor.digest.algorithm}:{layer.descriptor.digest.short}",
             )
         )
+        weighed = list(weights.get(layer.descriptor.digest, {}).items())
+        for path, count in weighed[:_ITEMS]:
+            rows.append(("", f"  {cut_label(path, _contents(width))}", "", size(count), ""))
+        if rest := weighed[_ITEMS:]:
+            count = sum(count for _, count in rest)
+            rows.append(("", f"  and {len(rest)} more", "", size(count), ""))
     return _aligned(rows, "rlrrl", width)
+
+
+def sharing(found: Sequence[Inspection], width: int) -> list[str]:
+    """What several images have in common: each, every two, and layer by layer."""
+    from regpush.sharing import Sharing
+
+    shared = Sharing.of([one.image for one in found])
+    images = [("", "image", "platform", "size", "shared", "only here")]
+    for number, one in enumerate(found):
+        whole, own = shared.size(number), shared.own(number)
+        where = str(one.image.platform)
+        row = (str(one.reference), where, size(whole), size(whole - own), size(own))
+        images.append((str(number + 1), *row))
+    pairs = [("images", "in both", "only in the first", "only in the second")]
+    for pair in shared.pairs():
+        named = f"{pair.first + 1} and {pair.second + 1}"
+        only = size(pair.only_first), size(pair.only_second)
+        pairs.append((named, size(pair.shared), *only))
+    layers = [("contents", "size", "in", "digest")]
+    for held in shared.layers:
+        digest = held.layer.descriptor.digest
+        layers.append(
+            (
+                _held(held.layer, width),
+                size(held.layer.descriptor.size),
+                ", ".join(str(number + 1) for number in held.holders),
+                f"{digest.algorithm}:{digest.short}",
+            )
+        )
+    each = sum(shared.size(number) for number in range(len(found)))
+    return [
+        *_aligned(images, "rllrrr", width),
+        "",
+        *_aligned(pairs, "lrrr", width),
+        "",
+        *_aligned(layers, "lrll", width),
+        "",
+        f"Together {size(shared.total)}; each by itself {size(each)}.",
+    ]
 
 
 def _held(layer: Layer, width: int) -> str:

@@ -1,0 +1,80 @@
+"""Squarified treemaps: areas in proportion, as near to squares as they can be. Pure.
+
+Bruls, Huizing, van Wijk, "Squarified Treemaps" (2000): rows are laid along the shorter side,
+and one more is taken into a row while that makes its worst proportion better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle; x to the right, y down, in any unit."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def inset(self, edge: float, top: float = 0.0) -> Box:
+        """What is left inside a border of `edge`, and `top` more above; empty at the least."""
+        return Box(
+            self.x + edge,
+            self.y + edge + top,
+            max(self.width - 2 * edge, 0.0),
+            max(self.height - 2 * edge - top, 0.0),
+        )
+
+
+def squarify(weights: Sequence[float], box: Box) -> list[Box]:
+    """A box in `box` for each weight, in the order of `weights`: not negative, largest first.
+
+    What is too small to be told from nothing has no extent.
+    """
+    total = sum(weights)
+    scale = box.width * box.height / total if total else 0.0
+    areas = [weight * scale for weight in weights if weight * scale]
+    boxes: list[Box] = []
+    while len(boxes) < len(areas) and box.width > 0 and box.height > 0:
+        row = _row(areas[len(boxes) :], min(box.width, box.height))
+        placed, box = _lay(row, box)
+        boxes += placed
+    nothing = Box(box.x, box.y, 0.0, 0.0)
+    return [*boxes, *[nothing] * (len(weights) - len(boxes))]
+
+
+def _row(areas: Sequence[float], side: float) -> list[float]:
+    """As many of `areas` as look best in one row along `side`."""
+    row = [areas[0]]
+    for area in areas[1:]:
+        if _worst([*row, area], side) > _worst(row, side):
+            break
+        row.append(area)
+    return row
+
+
+def _worst(row: Sequence[float], side: float) -> float:
+    """The proportion, 1 or more, of the least square box in a row."""
+    thickness = sum(row) / side
+    return max(max(area / thickness**2, thickness**2 / area) for area in row)
+
+
+def _lay(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
+    """The boxes of a row along the shorter side of `box`, and what is left of that."""
+    placed = []
+    if box.width >= box.height:
+        thickness, at = sum(row) / box.height, box.y
+        for area in row:
+            placed.append(Box(box.x, at, thickness, area / thickness))
+            at += area / thickness
+        rest = Box(box.x + thickness, box.y, max(box.width - thickness, 0.0), box.height)
+    else:
+        thickness, at = sum(row) / box.width, box.x
+        for area in row:
+            placed.append(Box(at, box.y, area / thickness, thickness))
+            at += area / thickness
+        rest = Box(box.x, box.y + thickness, box.width, max(box.height - thickness, 0.0))
+    return placed, rest
