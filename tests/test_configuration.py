@@ -331,6 +331,15 @@ def test_access_flags_of_the_file_are_for_other_commands_too(
     regpush("inspect", to, cwd=here).failed(4, "--ca-file")
 
 
+def test_commands_without_targets_have_errors_of_their_own(here, capsys):
+    """What is said of apps does not reach them, nor does it explain what they refuse."""
+    write(here / "regpush.toml", "[defaults]\ntags = ['a']\nenv = ['no value']\n")
+    line = refusal(capsys, "copy", "localhost:1/Bad", "localhost:1/x")
+    assert line.endswith("lower case: bad")
+    write(here / "regpush.toml", "[defaults]\nenvs = 1\n")
+    assert "did you mean 'env'?" in refusal(capsys, "inspect", "localhost:1/x")
+
+
 def test_apps_may_not_hide_what_a_command_needs(here, capsys):
     """A word with a prefix is never an app, and the help never needs a file that is right."""
     write(here / "regpush.toml", "[apps.x]\nqqq = 1\n")

@@ -270,7 +270,7 @@ def _explanation(ctx: Any) -> str:
     if said.word and not said.app and not os.path.lexists(said.word):
         close = did_you_mean(said.word, said.configuration.apps)
         return f"{close[:-1]} of {said.configuration.path}?" if close else ""
-    if "to" not in ctx.params:
+    if not Flags.__dataclass_fields__.keys() <= ctx.params.keys():
         return ""
     flags = _flags(ctx.params)
     if _is_right(flags):

@@ -138,7 +138,7 @@ def keys() -> Mapping[str, Key]:
         if field in _CREDENTIALS or field == "config":
             continue
         kind, repeatable = _kind(get_args(hint)[0])
-        name = field.replace("_", "-")
+        name = spelled(field)
         found[name] = Key(
             name=name,
             field=field,
@@ -150,6 +150,11 @@ def keys() -> Mapping[str, Key]:
         )
     plurals = {many: found[one] for many, one in _PLURALS.items() if one in found}
     return found | plurals
+
+
+def spelled(field: str) -> str:
+    """A flag without its dashes; keywords of Python have an underscore more as fields."""
+    return field.rstrip("_").replace("_", "-")
 
 
 def by_field() -> Mapping[str, Key]:

@@ -24,7 +24,7 @@ Targets = Annotated[
     typer.Argument(
         metavar="TARGET...",
         help="A directory, a store path or a link to one (./result), a closure file, nix:.#app, "
-        "or packages of Guix.",
+        "packages of Guix, or an app of regpush.toml.",
         show_default=False,
     ),
 ]

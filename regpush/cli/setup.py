@@ -91,7 +91,7 @@ def effective(
     configuration: Configuration | None, app: str | None, environ: Mapping[str, str]
 ) -> dict[str, Effective]:
     """Every value by its key, those that somebody set first. Raises UsageError."""
-    from regpush.cli.keys import by_field, merge_pairs, settings
+    from regpush.cli.keys import by_field, merge_pairs, settings, spelled
 
     said = settings(configuration, app) if configuration else {}
     variables = from_environ(environ, Flags)
@@ -104,12 +104,12 @@ def effective(
             value, source = said[one.name].value, said[one.name].place
         if one.name in variables:
             below, value = value, variables[one.name]
-            variable = f"REGPUSH_{one.name.upper()}"
+            variable = f"REGPUSH_{one.name.rstrip('_').upper()}"
             both = one.name in pairs and source is not None
             value = merge_pairs(below, value) if both else value
             source = f"{source}, {variable}" if both else variable
         if one.name != "config":
-            found[one.name.replace("_", "-")] = Effective(_shown(one.name, value), source)
+            found[spelled(one.name)] = Effective(_shown(one.name, value), source)
     return dict(sorted(found.items(), key=lambda item: item[1].source is None))
 
 
