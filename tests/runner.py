@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from tests.program import ROOT
 
-ACTION: Mapping[str, Any] = YAML(typ="safe").load((ROOT / "action.yml").read_text())
+ACTION: Mapping[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
 STEPS: Mapping[str, Mapping[str, Any]] = {step["name"]: step for step in ACTION["runs"]["steps"]}
 
 _EXPRESSION = re.compile(r"\$\{\{ *inputs\.([a-z-]+) *\}\}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from tests.program import ROOT, environment, program_on_path, regpush
-from tests.runner import ACTION
+from tests.programs import builds
+from tests.runner import ACTION, Runner
 from tests.test_push_directory import app
 
 __all__ = ["app"]
@@ -36,7 +38,7 @@ def check(schema: str, *files: Path) -> None:
 
 
 def steps(text: str) -> Iterator[Mapping[str, Any]]:
-    for job in YAML(typ="safe").load(text)["jobs"].values():
+    for job in yaml.safe_load(text)["jobs"].values():
         yield from job["steps"]
 
 
@@ -89,11 +91,31 @@ def test_examples_use_inputs_and_outputs_that_exist():
             assert output in ACTION["outputs"]
 
 
+def test_the_job_that_pushes_what_a_matrix_built_runs(tmp_path, docker_registry, repository):
+    """Its steps but those of others: what the runners built lies there as tar archives."""
+    (job,) = (jobs["image"] for text in blocks("github-workflow")
+              if "build" in (jobs := yaml.safe_load(text)["jobs"]))  # fmt: skip
+    builds(tmp_path / "built", "amd64", "arm64")
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    for arch in ("amd64", "arm64"):
+        made = ["tar", "-cf", workspace / f"{arch}.tar", "-C", tmp_path / "built" / arch, "."]
+        subprocess.run(made, check=True)
+    (script,) = (step["run"] for step in job["steps"] if "run" in step)
+    subprocess.run(["bash", "-e", "-c", script], cwd=workspace, check=True)
+    runner = Runner(tmp_path / "runner", workspace)
+    runner.install_this_python()
+    to = f"{docker_registry.host}/{repository}:V1"
+    step = runner.run("Push", {**job["steps"][-1]["with"], "to": to}).ok()
+    images = json.loads(step.outputs["metadata"])["images"]
+    assert [image["platform"] for image in images] == ["linux/amd64", "linux/arm64"]
+
+
 def test_the_gitlab_pipeline_runs(tmp_path, app, docker_registry_htpasswd, repository):
     """Its script as GitLab's runner runs it; installing excepted."""
     registry = docker_registry_htpasswd
     (text,) = blocks("gitlab-ci")
-    job = YAML(typ="safe").load(text)["push-image"]
+    job = yaml.safe_load(text)["push-image"]
     script = [line for line in job["script"] if not line.startswith("pip install")]
     known = {
         "CI_REGISTRY": registry.host,
