@@ -8,11 +8,18 @@ from dataclasses import replace
 from regpush.assembly import build_image
 from regpush.digest import OCI_INDEX, OCI_MANIFEST, Digest
 from regpush.events import Action, Note
-from regpush.image import Image
+from regpush.image import Base, Image
 from regpush.prepare import Prepared
 from regpush.registry.client import Manifest
 from regpush.release import Held, Released, whole_of
-from regpush.report import DestinationReport, ImageReport, LayerReport, PushResult, Tense
+from regpush.report import (
+    BaseReport,
+    DestinationReport,
+    ImageReport,
+    LayerReport,
+    PushResult,
+    Tense,
+)
 from regpush.reuse import Placed
 from regpush.run import Run
 from regpush.transfer import Wanted
@@ -33,7 +40,7 @@ def of_push(released: Released, run: Run) -> PushResult:
             )
             for one in run.destinations
         ),
-        images=tuple(_image(one.prepared, one.placed, one.image) for one in images),
+        images=tuple(_image(one.prepared, one.placed, one.base, one.image) for one in images),
         media_type=whole.media_type,
         changed=moved if run.main.tags else new,
         uploaded_bytes=run.client.bytes_uploaded,
@@ -43,15 +50,21 @@ def of_push(released: Released, run: Run) -> PushResult:
 
 
 def of_plan(
-    prepared: Sequence[Prepared], foreseen: Sequence[Sequence[Placed | None]], run: Run
+    prepared: Sequence[Prepared],
+    foreseen: Sequence[Sequence[Placed | None]],
+    bases: Sequence[Sequence[Placed]],
+    run: Run,
 ) -> PushResult:
-    """What a push would do; None is a layer that is not packed yet, and will be uploaded."""
+    """What a push would do; None is a layer that is not packed yet, and will be uploaded.
+
+    `bases`: what would become of the layers below.
+    """
     images = [_built(*pair) for pair in zip(prepared, foreseen, strict=True)]
     known = [image for image in images if image]
     whole = whole_of(known, run) if len(known) == len(images) else None
     reports = [
-        _image(one, placed, image)
-        for one, placed, image in zip(prepared, foreseen, images, strict=True)
+        _image(one, placed, base, image)
+        for one, placed, base, image in zip(prepared, foreseen, bases, images, strict=True)
     ]
     return PushResult(
         destinations=tuple(
@@ -108,7 +121,12 @@ def _would_change(
     return False
 
 
-def _image(prepared: Prepared, placed: Sequence[Placed | None], image: Image | None) -> ImageReport:
+def _image(
+    prepared: Prepared,
+    placed: Sequence[Placed | None],
+    base: Sequence[Placed],
+    image: Image | None,
+) -> ImageReport:
     pairs = zip(prepared.wanted, placed, strict=True)
     return ImageReport(
         platform=str(prepared.platform),
@@ -116,6 +134,17 @@ def _image(prepared: Prepared, placed: Sequence[Placed | None], image: Image | N
         layers=tuple(_known(wanted, one) if one else _unknown(wanted) for wanted, one in pairs),
         steps=prepared.planned.plan.steps,
         layout_from=prepared.planned.read,
+        base=_base(prepared.origin.base, base),
+    )
+
+
+def _base(base: Base | None, placed: Sequence[Placed]) -> BaseReport | None:
+    if base is None:
+        return None
+    return BaseReport(
+        name=base.name,
+        digest=base.image.descriptor.digest,
+        layers=tuple(_layer(base.name, one) for one in placed),
     )
 
 
@@ -141,9 +170,13 @@ def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
 
 
 def _known(wanted: Wanted, placed: Placed) -> LayerReport:
+    return _layer(wanted.source.planned.label, placed)
+
+
+def _layer(label: str, placed: Placed) -> LayerReport:
     layer = placed.layer
     return LayerReport(
-        label=wanted.source.planned.label,
+        label=label,
         items=layer.items,
         media_type=layer.descriptor.media_type,
         size=layer.descriptor.size,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from regpush.archive import RECIPE_VERSION
+from regpush.base import Haul
 from regpush.closure import Identity
-from regpush.errors import SourceError
+from regpush.errors import CancelledError, SourceError
 from regpush.events import Action, Warned
 from regpush.image import Image, Layer, build
 from regpush.layers import Spool
@@ -18,7 +20,7 @@ from regpush.options import Compression, Reuse
 from regpush.packer import Packer
 from regpush.prepare import Prepared
 from regpush.publish import push_config, send_config
-from regpush.registry.client import MissingBlobsError
+from regpush.registry.client import MissingBlobsError, Repository
 from regpush.reuse import BlobStore, Candidate, DryRun, Placed, lacks_recipes
 from regpush.run import Destination, Run
 from regpush.sources import forget, remember
@@ -30,6 +32,7 @@ from regpush.transfer import (
     place_layers,
     send_again,
 )
+from regpush.workers import workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Assembled:
     """An image, every blob of which stands at every destination.
 
     `standing`: names of the destinations that were seen to hold its manifest, too.
-    `identities`: by path, what packing found items to be.
+    `identities`: by path, what packing found items to be. `base`: the layers of the base.
     """
 
     prepared: Prepared
@@ -45,6 +48,7 @@ class Assembled:
     image: Image
     standing: frozenset[str]
     identities: dict[str, Identity] = field(default_factory=dict)
+    base: Sequence[Placed] = ()
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -67,6 +71,7 @@ def assemble(prepared: Prepared, run: Run) -> Assembled:
     with (
         _transfer(prepared, run, run.main.repository, identities) as transfer,
         _learning(prepared, run, transfer),
+        _bringing_base(haul(prepared, run, transfer.slots), run) as base,
     ):
         placed, (image, standing) = place_layers(
             prepared.wanted,
@@ -74,8 +79,46 @@ def assemble(prepared: Prepared, run: Run) -> Assembled:
             lambda layers: _with_config(layers, prepared.packed(identities, run), run),
         )
     return Assembled(
-        prepared=prepared, placed=placed, image=image, standing=standing, identities=identities
+        prepared=prepared,
+        placed=placed,
+        image=image,
+        standing=standing,
+        identities=identities,
+        base=base.result(),
     )
+
+
+def haul(
+    prepared: Prepared,
+    run: Run,
+    slots: threading.Semaphore | None = None,
+    targets: Sequence[Repository] = (),
+) -> Haul | None:
+    """How the layers of the base come to `targets`, by default all, if there is a base."""
+    if prepared.origin.base is None or run.foundation is None:
+        return None
+    return Haul(
+        base=prepared.origin.base,
+        source=run.foundation.repository,
+        targets=targets or [one.repository for one in run.destinations],
+        first=prepared.first_of_base,
+        slots=slots or threading.Semaphore(run.options.registry.jobs),
+        notify=run.notify,
+        cancel=run.cancel,
+    )
+
+
+@contextmanager
+def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Future[Sequence[Placed]]]:
+    """Bring the layers of the base while ours are placed; either's failure ends both."""
+    with workers(1, run.cancel) as pool:
+        bringing: Future[Sequence[Placed]] = pool.submit(haul.bring if haul else tuple)
+        bringing.add_done_callback(lambda done: run.cancel.cancel() if done.exception() else None)
+        try:
+            yield bringing
+        except CancelledError:
+            bringing.result()  # raises what ours were cancelled for, if that was it
+            raise
 
 
 def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
@@ -95,7 +138,14 @@ def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
         image = build_image([one.layer for one in placed], prepared)
         standing = frozenset(one.name for one in run.destinations if prepared.holds(image, one))
         if len(standing) == len(run.destinations):
-            return Assembled(prepared=prepared, placed=placed, image=image, standing=standing)
+            way = haul(prepared, run)
+            return Assembled(
+                prepared=prepared,
+                placed=placed,
+                image=image,
+                standing=standing,
+                base=way.standing() if way else (),
+            )
     return None
 
 
@@ -114,6 +164,7 @@ def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
         prepared.origin.image_options,
         prepared.platform,
         recipe_version=RECIPE_VERSION,
+        base=prepared.origin.base,
         learned=prepared.learned,
     )
 
@@ -143,7 +194,8 @@ def heal(
 ) -> Assembled:
     """Send again what `destination` says it lacks, or if it names nothing, what it has not got."""
     prepared, image, repository = assembled.prepared, assembled.image, destination.repository
-    blobs = [one.layer.descriptor for one in assembled.placed] + [image.config_descriptor]
+    placed_before = [*assembled.base, *assembled.placed]
+    blobs = [one.layer.descriptor for one in placed_before] + [image.config_descriptor]
     lost = {blob.digest for blob in blobs} & set(error.digests)
     if not lost:
         lost = {blob.digest for blob in blobs if not repository.has_blob(blob)}
@@ -152,6 +204,9 @@ def heal(
     identities = dict(assembled.identities)
     with _transfer(prepared, run, repository, identities) as transfer:
         placed = send_again(prepared.wanted, assembled.placed, lost, transfer)
+        way = haul(prepared, run, transfer.slots, [repository])
+        if way and lost & {one.layer.descriptor.digest for one in assembled.base}:
+            way.bring(lost)
     image = build_image([one.layer for one in placed], prepared.packed(identities, run))
     send_config(image, repository)
     return replace(
@@ -164,6 +219,14 @@ def foresee(prepared: Prepared, run: Run) -> list[Placed | None]:
     if found := unchanged(prepared, run):
         return list(found.placed)
     return find_layers(prepared.wanted, DryRun(run.main.repository, run.beside), run.cancel)
+
+
+def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
+    """What will become of each layer of the base; sends nothing."""
+    if found := unchanged(prepared, run):
+        return found.base
+    way = haul(prepared, run)
+    return way.foresee() if way else ()
 
 
 def foresee_exactly(prepared: Prepared, run: Run) -> list[Placed]:

@@ -35,17 +35,24 @@ class Customisation:
     skipped: tuple[str, ...] = ()
 
 
-def customise(closure: Closure, options: ImageOptions, rules: Sequence[Rule] = ()) -> Customisation:
+def customise(
+    closure: Closure,
+    options: ImageOptions,
+    rules: Sequence[Rule] = (),
+    *,
+    base: str | None = None,
+) -> Customisation:
     """`closure` with the user's links, with essentials, and with owners and modes by `rules`.
 
     A relative link's target is under the directory or profile that was asked for. `/tmp` is
     written unless the closure is a whole root file system, or lands there; the rest of
-    `essentials` is for what comes out of a store. Raises UsageError for a link that lies in
-    the way of an item or of another link, and for a user whom nothing in the image knows.
+    `essentials` is for what comes out of a store; and a `base` has its own of all that. Raises
+    UsageError for a link that lies in the way of an item or of another link, and for a user
+    whom nothing in the image knows.
     """
     links = _links(options.symlinks, closure.roots[0])
     _check_room(links, closure)
-    wanted = _essentials(closure, options)
+    wanted = Essentials(entries=()) if base else _essentials(closure, options)
     fitting = [entry for entry in wanted.entries if not _is_taken(entry, closure)]
     added = {entry.path: entry for entry in fitting if not _gives_way(entry, links)}
     skipped = tuple(_shown(entry.path) for entry in fitting if entry.path not in added)

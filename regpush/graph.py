@@ -79,19 +79,26 @@ def _read(child: Descriptor, source: Repository) -> Manifest | Descriptor:
     return child
 
 
+def check_schema(document: Manifest, repository: str) -> None:
+    """Raise UsageError for a format of long ago, VerificationError for no document at all."""
+    _content(document, repository)
+
+
 def _content(document: Manifest, repository: str) -> Mapping[str, Any]:
     name = f"{repository}@{document.digest}"
     try:
         content = json.loads(document.data)
     except (ValueError, RecursionError) as error:
         raise VerificationError(f"{name} is not JSON") from error
-    version = content.get("schemaVersion") if isinstance(content, Mapping) else None
+    if not isinstance(content, Mapping):
+        raise VerificationError(f"{name} is not a JSON object")
+    version = content.get("schemaVersion")
     if version == 1:
         raise UsageError(
             f"{name} is an image of schema 1, which registries have given up: it must be "
             "converted first, by docker pull and docker push"
         )
-    if not isinstance(content, Mapping) or version != 2:
+    if version != 2:
         kind = printable(document.media_type)[:100] or "no type is said"
         raise UsageError(f"{name} is neither an image nor an index: {kind}")
     return content

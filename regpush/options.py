@@ -121,7 +121,8 @@ class SourceOptions:
     wanted all the same. `rules`: owners and modes of what is in the image. `system`: what Nix and
     Guix build for (`aarch64-linux`), None for the platform that was asked for. `nix_caches`:
     binary caches to ask before those that Nix is configured with. `link_roots`: paths whose
-    trees appear in the image's root, as links; relative to the target.
+    trees appear in the image's root, as links; relative to the target. `base`: the reference of
+    an image that this one is to stand on.
     """
 
     root_dir: str = "/app"
@@ -133,6 +134,7 @@ class SourceOptions:
     nix_caches: tuple[str, ...] = ()
     guix: GuixOptions = GuixOptions()
     link_roots: tuple[str, ...] = ()
+    base: str | None = None
 
     @property
     def profile(self) -> Profile:

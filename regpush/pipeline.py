@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from regpush import account
-from regpush.assembly import Assembled, assemble, foresee, foresee_exactly
+from regpush.assembly import Assembled, assemble, foresee, foresee_base, foresee_exactly
 from regpush.attachments import Attachments
 from regpush.budget import check_budget
 from regpush.cancel import Cancellation
@@ -57,7 +57,7 @@ def push(
         if all(run.rule.skips(tags) for tags in held.values()):
             return account.of_nothing(prepared, held, run)
         if (limit := options.registry.max_upload) is not None:
-            foreseen = [foresee_exactly(one, run) for one in prepared]
+            foreseen = [[*foresee_base(one, run), *foresee_exactly(one, run)] for one in prepared]
             check_budget([placed for layers in foreseen for placed in layers], limit)
         images: list[Assembled] = []
         for one in prepared:
@@ -99,7 +99,8 @@ def plan(
         look = foresee_exactly if exact else foresee
         foreseen = [look(one, run) for one in prepared]
         tell_unused(prepared, run)
-        return account.of_plan(prepared, foreseen, run)
+        bases = [foresee_base(one, run) for one in prepared]
+        return account.of_plan(prepared, foreseen, bases, run)
 
 
 def explain(

@@ -61,6 +61,7 @@ def plan_layers(
     closure: Closure,
     strategy: Strategy,
     options: LayerOptions,
+    archive: ArchiveOptions,
     images: Sequence[PreviousImage],
     store: BlobStore,
     notify: Listener,
@@ -72,7 +73,6 @@ def plan_layers(
     context = PlanContext(max_layers=options.max_layers)
     if strategy is not auto:
         return Planned(plan=strategies.carry_out(strategy, closure, context))
-    archive = ArchiveOptions(profile=closure.profile)
     looked_at = _replayed(images, options.layout_from, store.name)
     recalled = recall(looked_at, store.name, closure, archive, notify)
     context = replace(
@@ -126,13 +126,12 @@ def _lost(recalled: Recalled, closure: Closure, store: BlobStore) -> list[Descri
 
 
 def reasons(
-    closure: Closure, images: Sequence[PreviousImage], reuse: Reuse
+    closure: Closure, archive: ArchiveOptions, images: Sequence[PreviousImage], reuse: Reuse
 ) -> Callable[[Sequence[Item], bool], str]:
     """Why a layer must go, if it must, for people: called with its items.
 
     And with whether an earlier image has it, so that only the registry can have lost it.
     """
-    archive = ArchiveOptions(profile=closure.profile)
     found = causes(closure, [before.image for before in images], archive) if images else None
 
     def why(items: Sequence[Item], known: bool) -> str:

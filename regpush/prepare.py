@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeVar
 
 from regpush import sources, strategies
-from regpush.archive import ArchiveOptions
+from regpush.archive import ArchiveOptions, Parents
 from regpush.cancel import Cancellation
 from regpush.closure import Closure, Identity
 from regpush.digest import INDEXES
@@ -22,9 +23,16 @@ from regpush.errors import (
 )
 from regpush.events import LayersPlanned, Note, Warned
 from regpush.generated import Customisation, customise
-from regpush.image import Image, Learned, children
+from regpush.image import Base, Image, Learned, children
 from regpush.layers import LayerSource
-from regpush.options import Compression, ImageOptions, Reuse, SourceOptions
+from regpush.options import (
+    MAX_LAYERS,
+    Compression,
+    ImageOptions,
+    LayerOptions,
+    Reuse,
+    SourceOptions,
+)
 from regpush.ownership import Rules
 from regpush.planning import Planned, layout_places, plan_layers, reasons
 from regpush.platform import Platform, has_placeholders, parse_platforms
@@ -35,6 +43,8 @@ from regpush.run import Destination, Run
 from regpush.sources import resolve
 from regpush.strategies.plan import Strategy
 from regpush.transfer import Wanted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,7 @@ class Aim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What was read for one platform: the source, and `pasts` by destinations' names.
+    """What was read for one platform: the source, `pasts` by destinations' names, and the base.
 
     `rules` are those that made owners and modes in `closure` what they are.
     """
@@ -61,6 +71,13 @@ class Origin:
     closure: Closure
     rules: Rules
     pasts: Mapping[str, Past]
+    base: Base | None = None
+
+    @property
+    def archive(self) -> ArchiveOptions:
+        """How the layers are written; over a base, nothing above them."""
+        parents = Parents.OMITTED if self.base else Parents.WRITTEN
+        return ArchiveOptions(profile=self.closure.profile, parents=parents)
 
     @property
     def images(self) -> tuple[PreviousImage, ...]:
@@ -70,11 +87,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What will be pushed for one platform, and all that is known about it so far."""
+    """What will be pushed for one platform, and all that is known about it so far.
+
+    `first_of_base`: the number, in events, of the lowest layer of the base.
+    """
 
     origin: Origin
     planned: Planned
     wanted: tuple[Wanted, ...]
+    first_of_base: int = 0
 
     @property
     def platform(self) -> Platform:
@@ -143,7 +164,17 @@ def prepare(targets: Sequence[str], run: Run, identify: Identify) -> list[Prepar
         before = sum(len(one.wanted) for one in prepared)
         prepared.append(_plan(origin, strategy, run, before))
     _tell(prepared, run)
-    return prepared
+    return _numbered(prepared)
+
+
+def _numbered(prepared: Sequence[Prepared]) -> list[Prepared]:
+    """The same where layers of bases are numbered after all others."""
+    number = sum(len(one.wanted) for one in prepared)
+    numbered = []
+    for one in prepared:
+        numbered.append(replace(one, first_of_base=number))
+        number += len(one.origin.base.image.layers) if one.origin.base else 0
+    return numbered
 
 
 def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
@@ -196,22 +227,27 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             return made
         return replace(made, closure=closure)
 
-    def look() -> dict[str, Past]:
+    def look() -> tuple[dict[str, Past], Base | None]:
         for destination in run.destinations:
             run.client.open_ahead(destination.reference)
-        pasts = _look_back(run, others, platform.result)
+        with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+            found = run.foundation
+            reading = pool.submit(lambda: found.read(platform.result())) if found else None
+            pasts = _look_back(run, others, platform.result)
+            base = reading.result() if reading else None
         found_nothing = not (known_here or any(past.images for past in pasts.values()))
         if identify is Identify.WHERE_USEFUL and found_nothing:
             useless.cancel()
-        return pasts
+        return pasts, base
 
-    made, pasts = _both(read, look, platform, run.cancel)
+    made, (pasts, base) = _both(read, look, platform, run.cancel)
     return Origin(
         image_options=made.options,
         platform=platform.result(),
         closure=made.closure,
         rules=made.rules,
         pasts=pasts,
+        base=base,
     )
 
 
@@ -233,10 +269,10 @@ def _look_back(
 
 def _both(
     read: Callable[[], Customisation],
-    look: Callable[[], dict[str, Past]],
+    look: Callable[[], T],
     platform: Future[Platform],
     cancel: Cancellation,
-) -> tuple[Customisation, dict[str, Past]]:
+) -> tuple[Customisation, T]:
     """Look back in a thread while the source is read in this one; either's failure ends both."""
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
         looking = pool.submit(look)
@@ -282,7 +318,7 @@ def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> 
     Raises UsageError and SourceError as `customise` and `link_roots` do.
     """
     said = _said_by_source(_absolute(image, closure), closure, source.link_roots)
-    return customise(closure, said, source.rules)
+    return customise(closure, said, source.rules, base=source.base)
 
 
 def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:
@@ -350,10 +386,11 @@ def _platforms_of(manifest: Manifest | None) -> list[Platform]:
 def _plan(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared:
     """Plan the layers, which are numbered from `first` on."""
     layers, closure, images = run.options.layers, origin.closure, origin.images
-    made = plan_layers(closure, strategy, layers, images, run.main.repository, run.notify)
-    archive = ArchiveOptions(profile=closure.profile)
+    archive, store = origin.archive, run.main.repository
+    layers = _beside(origin.base, layers, run)
+    made = plan_layers(closure, strategy, layers, archive, images, store, run.notify)
     compression = layers.compression or Compression()
-    why = reasons(closure, images, layers.reuse)
+    why = reasons(closure, archive, images, layers.reuse)
 
     def wanted(source: LayerSource) -> Wanted:
         candidates = _candidates(source, made.earlier, images, run)
@@ -365,6 +402,19 @@ def _plan(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared:
         for index, one in enumerate(made.plan.layers, first)
     )
     return Prepared(origin=origin, planned=made, wanted=tuple(map(wanted, sources_of)))
+
+
+def _beside(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
+    """`options` with as many layers at most as a base leaves."""
+    left = MAX_LAYERS - len(base.image.layers) if base else MAX_LAYERS
+    if base and left < options.max_layers:
+        run.notify(
+            Note(
+                message=f"{base.name} has {len(base.image.layers)} layers, and an image "
+                f"{MAX_LAYERS} at most: --max-layers is {left}"
+            )
+        )
+    return replace(options, max_layers=min(options.max_layers, left))
 
 
 def _candidates(
@@ -384,15 +434,24 @@ def _candidates(
 
 
 def _tell(prepared: Sequence[Prepared], run: Run) -> None:
-    """All layers, of one platform after the other, as they are numbered."""
-    sources_of = [(one.platform, wanted.source) for one in prepared for wanted in one.wanted]
+    """All layers, of one platform after the other, as they are numbered; those of bases last."""
+    labelled = [
+        (one.platform, wanted.source.planned.label, wanted.source.size)
+        for one in prepared
+        for wanted in one.wanted
+    ]
+    labelled += [
+        (one.platform, f"{base.name} ({layer.descriptor.digest.short})", layer.descriptor.size)
+        for one in prepared
+        if (base := one.origin.base)
+        for layer in base.image.layers
+    ]
     several = len(prepared) > 1
     run.notify(
         LayersPlanned(
             labels=tuple(
-                f"{source.planned.label} ({platform})" if several else source.planned.label
-                for platform, source in sources_of
+                f"{label} ({platform})" if several else label for platform, label, _ in labelled
             ),
-            sizes=tuple(source.size for _, source in sources_of),
+            sizes=tuple(size for _, _, size in labelled),
         )
     )

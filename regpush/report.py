@@ -64,8 +64,25 @@ class LayerReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaseReport:
+    """What an image stands on: `name` is a reference, `digest` what that was found to name."""
+
+    name: str
+    digest: Digest
+    layers: tuple[LayerReport, ...]
+
+    def to_json(self, tense: Tense) -> dict[str, Any]:
+        """The `base` object of the JSON report."""
+        return {
+            "name": self.name,
+            "digest": str(self.digest),
+            "layers": [layer.to_json(tense) for layer in self.layers],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReport:
-    """One platform's image, its layers bottom first.
+    """One platform's image, its layers bottom first; those below, of `base`, not among them.
 
     `digest` is None for a plan that packed nothing. `steps` say what its plan rests on, and
     `layout_from` are the manifests that this was made from.
@@ -76,6 +93,7 @@ class ImageReport:
     layers: tuple[LayerReport, ...]
     steps: tuple[str, ...] = ()
     layout_from: tuple[Digest, ...] = ()
+    base: BaseReport | None = None
 
     def to_json(self, tense: Tense) -> dict[str, Any]:
         """The `images` object of the JSON report."""
@@ -83,6 +101,7 @@ class ImageReport:
             "platform": self.platform,
             "digest": _text(self.digest),
             "layers": [layer.to_json(tense) for layer in self.layers],
+            **({"base": self.base.to_json(tense)} if self.base else {}),
         }
 
 
@@ -161,12 +180,18 @@ class PushResult:
 
     @property
     def layers(self) -> tuple[LayerReport, ...]:
-        """The layers of all images, one image after the other."""
+        """The layers of all images, one image after the other, without those of bases."""
         return tuple(layer for image in self.images for layer in image.layers)
 
+    @property
+    def layers_of_bases(self) -> tuple[LayerReport, ...]:
+        """Those of bases, likewise."""
+        return tuple(layer for image in self.images if image.base for layer in image.base.layers)
+
     def bytes_of(self, action: Action) -> int:
-        """Bytes of the layers that `action` befell."""
-        return sum(layer.size for layer in self.layers if layer.action is action)
+        """Bytes of the layers that `action` befell, those of bases included."""
+        every = (*self.layers, *self.layers_of_bases)
+        return sum(layer.size for layer in every if layer.action is action)
 
     def to_json(self) -> Mapping[str, Any]:
         """The JSON report, schema 1."""

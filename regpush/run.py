@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from regpush.base import Foundation
 from regpush.cancel import Cancellation
 from regpush.errors import UsageError
 from regpush.events import Listener, Note
@@ -43,11 +44,12 @@ class Destination:
 class Run:
     """Everything the stations of one push share.
 
-    `destinations`: the main one first. `started` is of `time.monotonic`, `started_ns` of
-    `time.time_ns`.
+    `destinations`: the main one first. `foundation`: where the base is, if there is one.
+    `started` is of `time.monotonic`, `started_ns` of `time.time_ns`.
     """
 
     destinations: tuple[Destination, ...]
+    foundation: Foundation | None
     rule: TagRule
     options: PushOptions
     settings: Settings
@@ -118,6 +120,7 @@ def running(
         )
         yield Run(
             destinations=(main,),
+            foundation=_foundation(options.source.base, client),
             rule=rule,
             options=options,
             settings=settings,
@@ -128,6 +131,14 @@ def running(
             notify=notify,
             cancel=stop,
         )
+
+
+def _foundation(base: str | None, client: Client) -> Foundation | None:
+    if base is None:
+        return None
+    reference = Reference.parse(base)
+    repository = client.repository(reference, Access.PULL)
+    return Foundation(reference=reference, repository=repository, ask=Seen(repository).get_manifest)
 
 
 def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ ORDER = [
     "copying",
     "choice",
     "graph",
+    "base",
     "previous",
     "transfer",
     "publish",

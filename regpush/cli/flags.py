@@ -339,7 +339,8 @@ def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
     hints = get_type_hints(record)
     values: dict[str, Any] = {}
     for name, hint in hints.items():
-        text = environ.get(f"REGPUSH_{name.upper()}")
+        # A flag that is a keyword of Python has an underscore more as a field.
+        text = environ.get(f"REGPUSH_{name.rstrip('_').upper()}")
         if text:
             lines = [line for line in text.split("\n") if line]
             values[name] = lines if hint == list[str] else text

@@ -22,8 +22,9 @@ from regpush.errors import UsageError
 if TYPE_CHECKING:
     from regpush.cancel import Cancellation
     from regpush.events import Listener
+    from regpush.image import Image
     from regpush.inspect import Inspection
-    from regpush.options import RegistryOptions
+    from regpush.options import RegistryOptions, SourceOptions
     from regpush.platform import Platform
     from regpush.registry.client import Client
     from regpush.settings import Settings
@@ -184,7 +185,7 @@ def verify(
                 Workshop(notify, cancel) as workshop,
                 rederive.from_targets(
                     targets,
-                    flags.source(),
+                    _as_pushed(flags.source(), found[0].image),
                     flags.additions(),
                     settings.stores,
                     found[0].image.platform,
@@ -199,6 +200,12 @@ def verify(
     else:
         print_line("\n".join(table.verification(done, width())))
     done.raise_failures()
+
+
+def _as_pushed(source: SourceOptions, image: Image) -> SourceOptions:
+    """What goes on a base is not what stands alone; the image says whether it has one."""
+    base = image.ancestor.name if image.ancestor and image.base_layers else None
+    return replace(source, base=base)
 
 
 def _platform(text: str | None) -> Platform | None:

@@ -14,7 +14,7 @@ from regpush.errors import printable
 from regpush.events import Action
 from regpush.image import Layer
 from regpush.inspect import Inspection
-from regpush.report import ImageReport, LayerReport, PushResult, Tense
+from regpush.report import BaseReport, ImageReport, LayerReport, PushResult, Tense
 
 if TYPE_CHECKING:
     from regpush.comparison import Comparison
@@ -69,7 +69,9 @@ def _of_images(
     counts = []
     for image in result.images:
         number, groups = 1, group(image)
-        counts.append(len(groups))
+        counts.append(len(groups) + (image.base is not None))
+        if image.base:
+            rows.append(_base(image.base, result.tense, width))
         for several in groups:
             rows.append(_row(number, several, result, width))
             number += len(several)
@@ -131,10 +133,23 @@ def _painted(row: str, paint: Paint) -> str:
 _WORD = re.compile(r"(?<=  )(uploaded|upload|reused|reuse|mounted|mount)(?=  )")
 
 
+def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
+    """One row for all layers of a base."""
+    count = len(base.layers)
+    return (
+        "base",
+        cut_label(f"{count} layer{'s' * (count != 1)} of {base.name}", _contents(width)),
+        size(sum(layer.size for layer in base.layers)),
+        _counts([layer.action for layer in base.layers], tense),
+        f"{base.digest.algorithm}:{base.digest.short}",
+    )
+
+
 def summary(result: PushResult) -> str:
     """What crossed the network, in a sentence."""
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
-    counts = _counts([layer.action for layer in result.layers], result.tense)
+    every = (*result.layers_of_bases, *result.layers)
+    counts = _counts([layer.action for layer in every], result.tense)
     if result.tense is Tense.PLANNED:
         about = "about " if result.digest is None else ""
         upload = result.bytes_of(Action.UPLOADED)

@@ -17,7 +17,7 @@ from regpush.errors import UsageError, printable
 from regpush.events import Listener, Note
 from regpush.listing import NOTHING, ROOT, ByFolder, Row, by_folder, join, merged, scan
 from regpush.options import SourceOptions
-from regpush.sources import dependencies
+from regpush.sources import dependencies, hierarchy
 from regpush.sources.dependencies import DependencyFolder
 from regpush.sources.ignore import LeaveOut, parse_patterns, read_ignore_file
 from regpush.sources.part import Part
@@ -51,7 +51,8 @@ def resolve(
         return leave_out(folder, found)
 
     listing = scan(root, leave_out=watched, xattrs=options.preserve_xattrs)
-    tree = Tree(listing=listing, at=at, profile=options.profile)
+    kept = hierarchy.DIRECTORIES if options.base else ()
+    tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
     watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
     name = os.path.basename(os.path.abspath(path)) or "root"
     folders = dependencies.find(tree)
@@ -85,6 +86,7 @@ def _key(root: bytes, options: SourceOptions) -> bytes:
         options.preserve_xattrs,
         options.allow_secrets,
         [str(rule) for rule in options.rules],
+        bool(options.base),
     ]
     return hashlib.sha256(json.dumps(said).encode()).digest()
 

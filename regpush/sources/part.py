@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from regpush.closure import Item, Role, Stamp
-from regpush.entry import Entry, TreeHash
+from regpush.entry import Entry, Kind, TreeHash
 from regpush.listing import ByFolder, Names, newest_ns, size
 from regpush.sources.tree import Tree
 
@@ -54,7 +54,11 @@ class Part:
     def entries(self) -> Iterator[Entry]:
         """What it holds, in archive order."""
         tree = self.tree
-        return tree.listing.entries(tree.at, tree.profile, self.tops, self.stop_at)
+        entries = tree.listing.entries(tree.at, tree.profile, self.tops, self.stop_at)
+        return filter(self._is_written, entries) if tree.kept else entries
+
+    def _is_written(self, entry: Entry) -> bool:
+        return entry.kind is not Kind.DIRECTORY or entry.path not in self.tree.kept
 
 
 def _fingerprint(parents: Iterable[Entry], selected: Iterable[Names]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from regpush.entry import Entry, Profile
@@ -13,11 +13,15 @@ from regpush.listing import ByFolder, Listing, join
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """What was listed lands at `at` in the image. All paths taken are relative to it."""
+    """What was listed lands at `at` in the image. All paths taken are relative to it.
+
+    `kept`: directories, by their paths in the image, that stay as they are below.
+    """
 
     listing: Listing
     at: bytes
     profile: Profile
+    kept: Collection[bytes] = ()
 
     @property
     def keeps_links(self) -> bool:

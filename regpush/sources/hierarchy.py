@@ -1,0 +1,22 @@
+"""Directories that every system has: over a base image they stay as they are there.
+
+Filesystem Hierarchy Standard 3.0, chapters 3 to 5. In a base `/bin` may be a link, and `/tmp`
+is open to all: a layer with a directory of that name would make it something else.
+"""
+
+from __future__ import annotations
+
+_BELOW = {
+    "": (
+        "bin boot dev etc home lib lib32 lib64 libx32 media mnt opt proc root run sbin srv sys "
+        "tmp usr var"
+    ),
+    "usr/": "bin games include lib lib32 lib64 libexec libx32 local sbin share src",
+    "usr/local/": "bin etc games include lib lib64 libexec man sbin share src",
+    "var/": "cache lib local lock log mail opt run spool tmp",
+}
+
+DIRECTORIES = frozenset(
+    f"{folder}{name}".encode() for folder, names in _BELOW.items() for name in names.split()
+)
+"""Paths in an image, without a leading slash."""
