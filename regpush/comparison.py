@@ -113,6 +113,15 @@ def of_images(old: Image, new: Image) -> Comparison:
 
     def forced(number: int, layer: Layer) -> Forced:
         paths = layer.contents
+        if number <= new.base_layers:
+            return Forced(
+                number=number,
+                label=_label(paths),
+                size=layer.descriptor.size,
+                causes=("the base changed",),
+                changed=0,
+                unchanged=0,
+            )
         # Of a directory's items a path does not say what is in them.
         changed = [path for path in paths if path not in before or not is_path(path)]
         told = [_told_of(path, before, names) for path in changed]

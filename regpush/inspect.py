@@ -59,8 +59,9 @@ class Inspection:
                     "uncompressed_size": layer.uncompressed_size,
                     "recipe": str(layer.recipe) if layer.recipe else None,
                     "items": list(layer.items),
+                    **({"base": True} if number < image.base_layers else {}),
                 }
-                for layer in image.layers
+                for number, layer in enumerate(image.layers)
             ],
             "referrers": [referrer.to_json() for referrer in self.referrers],
         }

@@ -57,3 +57,36 @@ def test_debian_runs(docker_registry, repository, debian, tmp_path):
     assert "Debian" in run_in(rootfs.parent, "cat", "/etc/os-release")
     again = push(debian, to, "--root-dir", "/", "--cmd", "cat /etc/os-release").ok()
     assert not again.report["changed"]
+
+
+def test_an_app_on_debian_leaves_links_and_modes_alone(
+    docker_registry, repository, debian, tmp_path
+):
+    """`/bin` is a link there and `/tmp` open to all; neither is touched by what goes into it."""
+    base, to = f"{docker_registry.host}/{repository}-base", f"{docker_registry.host}/{repository}"
+    push(debian, base, "--root-dir", "/", "--cmd", "cat /etc/os-release").ok()
+    assert (debian / "bin").is_symlink()
+    real = {path: node for path, node in tree(debian).items() if not path.startswith(b"dev/")}
+    top = tmp_path / "top"
+    for path in ("bin", "tmp", "usr/local/bin", "srv/app"):
+        (top / path).mkdir(parents=True)
+    (top / "bin/hello").write_text("#!/bin/sh\necho hello from $0\n")
+    (top / "bin/hello").chmod(0o755)
+    (top / "tmp/note").write_text("x")
+    (top / "srv/app/data").write_text("z")
+    names = []
+    for root, path, name in (
+        ("/", top, "bin/hello"),
+        ("/bin/tools", top / "bin", "bin/tools/hello"),
+        ("/tmp/cache", top / "tmp", "tmp/cache/note"),
+    ):
+        names.append(name)
+        done = push(path, f"{to}:{len(names)}", "--from", base, "--root-dir", root).ok()
+        below = {one["action"] for one in done.report["images"][0]["base"]["layers"]}
+        assert below <= {"mounted", "reused"}
+        base = f"{to}:{len(names)}"
+    rootfs = unpack(base, tmp_path / "out")
+    assert all((rootfs / name).exists() for name in names)
+    assert {path: node for path, node in tree(rootfs).items() if path in real} == real
+    assert (rootfs / "srv/app/data").read_text() == "z"
+    assert run_in(rootfs.parent, "hello") == "hello from /usr/bin/hello\n"

@@ -67,6 +67,10 @@ def why(
     layers: Layers = None,
     max_layers: MaxLayers = 64,
     root_dir: RootDir = "/app",
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="REF", help="A target's base. Default: OLD's, if any."),
+    ] = None,
     platform: PlatformFlag = None,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
@@ -83,8 +87,9 @@ def why(
         if _is_target(new):
             learns = LAYOUT in json.loads(before.config)
             strategy = layers or ("auto" if learns else "stable")
+            below = before.ancestor.name if before.ancestor and before.base_layers else None
             options = PushOptions(
-                source=SourceOptions(root_dir=root_dir),
+                source=SourceOptions(root_dir=root_dir, base=from_ or below),
                 layers=LayerOptions(strategy=strategy, max_layers=max_layers),
                 image=ImageOptions(platforms=(platform,) if platform else ()),
                 registry=registry,

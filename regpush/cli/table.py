@@ -136,11 +136,12 @@ _WORD = re.compile(r"(?<=  )(uploaded|upload|reused|reuse|mounted|mount)(?=  )")
 def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
     """One row for all layers of a base."""
     count = len(base.layers)
+    actions = [layer.action for layer in base.layers]
     return (
         "base",
         cut_label(f"{count} layer{'s' * (count != 1)} of {base.name}", _contents(width)),
         size(sum(layer.size for layer in base.layers)),
-        _counts([layer.action for layer in base.layers], tense),
+        tense.word(actions[0]) if len(set(actions)) == 1 else _counts(actions, tense),
         f"{base.digest.algorithm}:{base.digest.short}",
     )
 
@@ -279,13 +280,17 @@ def about(found: Inspection) -> list[str]:
 
 
 def inspection(found: Inspection, weights: Weights, width: int) -> list[str]:
-    """An image's layers, bottom first, and where those were read, their largest items."""
+    """An image's layers, bottom first, and where those were read, their largest items.
+
+    Those of a base say so.
+    """
+    below = found.image.base_layers
     rows = [("layer", "contents", "size", "unpacked", "digest")]
     for number, layer in enumerate(found.image.layers, 1):
         unpacked = layer.uncompressed_size
         rows.append(
             (
-                str(number),
+                f"base {number}" if number <= below else str(number),
                 _held(layer, width),
                 size(layer.descriptor.size),
                 "" if unpacked is None else size(unpacked),
