@@ -134,17 +134,16 @@ def _image(
         layers=tuple(_known(wanted, one) if one else _unknown(wanted) for wanted, one in pairs),
         steps=prepared.planned.plan.steps,
         layout_from=prepared.planned.read,
-        base=_base(prepared.origin.base, base),
+        base=of_base(prepared.origin.base, base) if prepared.origin.base else None,
     )
 
 
-def _base(base: Base | None, placed: Sequence[Placed]) -> BaseReport | None:
-    if base is None:
-        return None
+def of_base(base: Base, placed: Sequence[Placed]) -> BaseReport:
+    """What became of the layers of a base."""
     return BaseReport(
         name=base.name,
         digest=base.image.descriptor.digest,
-        layers=tuple(_layer(base.name, one) for one in placed),
+        layers=tuple(of_layer(base.name, one) for one in placed),
     )
 
 
@@ -170,10 +169,11 @@ def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
 
 
 def _known(wanted: Wanted, placed: Placed) -> LayerReport:
-    return _layer(wanted.source.planned.label, placed)
+    return of_layer(wanted.source.planned.label, placed)
 
 
-def _layer(label: str, placed: Placed) -> LayerReport:
+def of_layer(label: str, placed: Placed) -> LayerReport:
+    """What became of a layer that is known; `label` is for people."""
     layer = placed.layer
     return LayerReport(
         label=label,

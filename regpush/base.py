@@ -27,11 +27,15 @@ _DEAREST = (Action.UPLOADED, Action.MOUNTED, Action.REUSED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """Where a base image is; `ask` gives its manifests, each read once."""
+    """Where a base image is; `ask` gives its manifests, each read once.
+
+    `called`: the flag that names it, for messages.
+    """
 
     reference: Reference
     repository: Repository
     ask: Ask
+    called: str = "--from"
 
     def read(self, platform: Platform) -> Base:
         """The base for `platform`.
@@ -47,10 +51,10 @@ class Foundation:
             check_platform(image, reference, platform)
             check_distributable([layer.descriptor for layer in image.layers], "it")
         except (RefusedError, UsageError, VerificationError) as error:
-            raise type(error)(f"--from {reference}: {error}") from error
+            raise type(error)(f"{self.called} {reference}: {error}") from error
         if len(image.layers) >= MAX_LAYERS:
             raise UsageError(
-                f"--from {reference}: it has {len(image.layers)} layers, and an image "
+                f"{self.called} {reference}: it has {len(image.layers)} layers, and an image "
                 f"{MAX_LAYERS} at most: none is left"
             )
         return Base(name=_name(reference), image=image)

@@ -116,7 +116,7 @@ def of_images(old: Image, new: Image) -> Comparison:
         if number <= new.base_layers:
             return Forced(
                 number=number,
-                label=_label(paths),
+                label=label(paths),
                 size=layer.descriptor.size,
                 causes=("the base changed",),
                 changed=0,
@@ -129,7 +129,7 @@ def of_images(old: Image, new: Image) -> Comparison:
         reasons = versions or ((_ANEW,) if changed else (_REGROUPED,))
         return Forced(
             number=number,
-            label=_label(paths),
+            label=label(paths),
             size=layer.descriptor.size,
             causes=reasons if paths else ("not said: regpush did not make this image",),
             changed=len(changed),
@@ -159,8 +159,9 @@ def _told_of(path: str, before: set[str], names: Mapping[str, str]) -> str | Non
     return f"{name} {old or '(no version)'} -> {new or '(no version)'} changed"
 
 
-def _label(paths: Sequence[str]) -> str:
-    names = [path.rpartition("/")[2] for path in paths]
+def label(paths: Sequence[str]) -> str:
+    """What people call a layer that holds `paths`."""
+    names = [path.rpartition("/")[2] or path for path in paths]
     first = [name[33:] if is_path(path) else name for name, path in zip(names, paths, strict=True)]
     more = f" and {len(first) - 1} more" if len(first) > 1 else ""
     return first[0] + more if first else "(not said)"

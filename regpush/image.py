@@ -239,7 +239,7 @@ def build_index(children: Sequence[tuple[Platform, Descriptor]], options: ImageO
     OCI image-spec, image-index.md. It has the annotations of the images.
     """
     annotations = _annotations(options)
-    return _canonical(
+    return canonical(
         {
             "schemaVersion": 2,
             "mediaType": OCI_INDEX,
@@ -372,8 +372,8 @@ def put_together(
     Equal arguments give equal bytes.
     """
     diff_ids = [str(layer.diff_id) for layer in layers]
-    data = _canonical({**config, "rootfs": {"type": "layers", "diff_ids": diff_ids}})
-    manifest = _canonical(
+    data = canonical({**config, "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    manifest = canonical(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -396,7 +396,8 @@ def _timestamp(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _canonical(value: Mapping[str, Any]) -> bytes:
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """The JSON of a document of ours: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 

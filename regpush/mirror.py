@@ -16,8 +16,7 @@ from typing import Any
 from regpush.cancel import Cancellation
 from regpush.choice import check_platform, choose, find, read_image
 from regpush.copying import Passage, bring, send
-from regpush.digest import INDEXES, Descriptor, Digest
-from regpush.errors import TagConflictError, UsageError
+from regpush.digest import Descriptor, Digest
 from regpush.events import (
     Action,
     LayerDone,
@@ -31,11 +30,11 @@ from regpush.events import (
 from regpush.graph import Graph, follow
 from regpush.options import RegistryOptions
 from regpush.platform import Platform
-from regpush.publish import digests_of_tags, move_tags, push_manifest
+from regpush.publish import digests_of_tags, move_tags, push_manifest, refuse_indexes
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Manifest, MissingBlobsError, Repository
 from regpush.report import DestinationReport
-from regpush.run import tags_to_move
+from regpush.run import tags_to_keep
 from regpush.settings import Settings
 from regpush.tags import TagRule
 from regpush.workers import parallel
@@ -153,7 +152,7 @@ def copy(
     options = options or RegistryOptions()
     origin, destination = Reference.parse(source), Reference.parse(to)
     wanted = Platform.parse(platform) if platform else None
-    tags, rule = _tags(origin, destination, options), TagRule.of(options)
+    tags, rule = tags_to_keep(origin, destination, options), TagRule.of(options)
     stop = Cancellation(cancel)
     with Client(options, settings, notify=notify, cancel=stop) as client:
         # The destination first: it is the registry that `options` are for.
@@ -186,7 +185,8 @@ def copy(
                 DestinationReport(image=target.name, tags=same, digest=held[tags[0]]),
             )
         rule.judge(target.name, top.digest, held)
-        _refuse_indexes(work, top, held)
+        if not options.replace_index:
+            refuse_indexes(top, target, held)
         graph, actions = _deliver(work, top, held)
         stop.check()
         now = digests_of_tags(target, tags) if rule.conditional else held
@@ -202,18 +202,6 @@ def copy(
         )
 
 
-def _tags(origin: Reference, destination: Reference, options: RegistryOptions) -> tuple[str, ...]:
-    """The tags to move. Raises UsageError where nobody named one."""
-    if not (destination.tag or destination.digest or options.tags or options.by_digest):
-        if origin.tag is None and origin.digest:
-            raise UsageError(
-                f"under which tag? {origin} has none to be kept: name one, as in "
-                f"{destination}:latest, or say --by-digest"
-            )
-        destination = destination.with_tag(origin.tag or "latest")
-    return tags_to_move(destination, options)
-
-
 def _top(work: _Copy, platform: Platform | None) -> Manifest:
     """What is to be copied. Raises as `find`, `choose` and `check_platform`."""
     found = find(work.origin, work.source.get_manifest)
@@ -222,21 +210,6 @@ def _top(work: _Copy, platform: Platform | None) -> Manifest:
     chosen = choose(found, work.origin, platform, work.source.get_manifest)
     check_platform(read_image(chosen, work.source), work.origin, platform)
     return chosen
-
-
-def _refuse_indexes(work: _Copy, top: Manifest, held: Mapping[str, Digest | None]) -> None:
-    """One image does not take the place of several, unless it was said that it may."""
-    if work.options.replace_index or top.media_type in INDEXES:
-        return
-    for tag, digest in held.items():
-        if digest in (None, top.digest):
-            continue
-        there = work.target.get_manifest(str(digest))
-        if there and there.media_type in INDEXES:
-            raise TagConflictError(
-                f"{work.target.name}:{tag} is an image for several platforms; "
-                "--replace-index lets this one take its place"
-            )
 
 
 def _deliver(

@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from regpush.digest import Digest
+from regpush.digest import INDEXES, Digest
 from regpush.errors import (
     AuthError,
     CancelledError,
     RefusedError,
     RegpushError,
+    TagConflictError,
     TransientError,
     VerificationError,
 )
@@ -73,6 +74,23 @@ def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Di
         return {}
     with ThreadPoolExecutor(min(len(tags), _LOOKERS), thread_name_prefix="regpush") as pool:
         return dict(zip(tags, pool.map(repository.head_manifest, tags), strict=True))
+
+
+def refuse_indexes(
+    manifest: Manifest, repository: Repository, held: Mapping[str, Digest | None]
+) -> None:
+    """Raise TagConflictError where a tag would go from several images to the one of `manifest`."""
+    if manifest.media_type in INDEXES:
+        return
+    for tag, digest in held.items():
+        if digest in (None, manifest.digest):
+            continue
+        there = repository.get_manifest(str(digest))
+        if there and there.media_type in INDEXES:
+            raise TagConflictError(
+                f"{repository.name}:{tag} is an image for several platforms; "
+                "--replace-index lets this one take its place"
+            )
 
 
 def move_tags(

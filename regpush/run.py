@@ -120,7 +120,7 @@ def running(
         )
         yield Run(
             destinations=(main,),
-            foundation=_foundation(options.source.base, client),
+            foundation=foundation(options.source.base, client) if options.source.base else None,
             rule=rule,
             options=options,
             settings=settings,
@@ -133,12 +133,16 @@ def running(
         )
 
 
-def _foundation(base: str | None, client: Client) -> Foundation | None:
-    if base is None:
-        return None
+def foundation(base: str, client: Client, *, called: str = "--from") -> Foundation:
+    """Where the image `base` is, which the flag `called` names. Raises UsageError."""
     reference = Reference.parse(base)
     repository = client.repository(reference, Access.PULL)
-    return Foundation(reference=reference, repository=repository, ask=Seen(repository).get_manifest)
+    return Foundation(
+        reference=reference,
+        repository=repository,
+        ask=Seen(repository).get_manifest,
+        called=called,
+    )
 
 
 def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, ...]:
@@ -154,3 +158,20 @@ def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, .
     for tag in tags:
         reference.with_tag(tag)
     return tags
+
+
+def tags_to_keep(
+    origin: Reference, destination: Reference, options: RegistryOptions
+) -> tuple[str, ...]:
+    """The tags to move to what `origin` names, which has its tag where nobody names one.
+
+    Raises UsageError.
+    """
+    if not (destination.tag or destination.digest or options.tags or options.by_digest):
+        if origin.tag is None and origin.digest:
+            raise UsageError(
+                f"under which tag? {origin} has none to be kept: name one with -t, or say "
+                "--by-digest"
+            )
+        destination = destination.with_tag(origin.tag or "latest")
+    return tags_to_move(destination, options)

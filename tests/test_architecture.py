@@ -69,6 +69,7 @@ ORDER = [
     "report",
     "account",
     "mirror",
+    "rebase",
     "pipeline",
     "inspect",
     "rederive",
@@ -112,7 +113,7 @@ ONLY_IN = {
 
 # The clock, the environment and the terminal belong to the command line; `pipeline` and
 # `run` read them for library users, the others measure time-outs.
-CLOCKS = {"cli", "doctor", "mirror", "run", "cancel", "registry", "embedded"}
+CLOCKS = {"cli", "doctor", "mirror", "rebase", "run", "cancel", "registry", "embedded"}
 
 
 def modules():

@@ -54,7 +54,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
                 "plan": defaults | own,
                 "resolve": defaults,
                 "config": from_environ(environ, ConfigFlags),
-                "copy": from_environ(environ, SendingFlags),
+                **dict.fromkeys(("copy", "rebase"), from_environ(environ, SendingFlags)),
                 **dict.fromkeys(("why", "inspect", "history", "sbom", "doctor"), access),
                 "verify": from_environ(environ, images.VerifyFlags),
                 "login": from_environ(environ, RouteFlags),
@@ -105,6 +105,7 @@ app.command(cls=ConfiguredCommand)(pushing.plan)
 app.command(cls=ConfiguredCommand)(images.inspect)
 app.command(cls=ConfiguredCommand)(images.verify)
 app.command(cls=ConfiguredCommand)(copying.copy)
+app.command(cls=ConfiguredCommand)(copying.rebase)
 app.command(cls=ConfiguredCommand)(resolve.resolve)
 app.command()(setup.init)
 app.command()(setup.config)

@@ -1,4 +1,4 @@
-"""The command that brings images from one repository to another."""
+"""The commands that make images of images: of the same layers elsewhere, or on another base."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from regpush.cli.console import print_line, read_password, stoppable, tell, write_file
+from regpush.cli import colour
+from regpush.cli.console import print_line, read_password, stoppable, tell, width, write_file
 from regpush.cli.flags import Format, SendingFlags, with_flags
 
 
@@ -52,6 +53,50 @@ def copy(
             cancel=cancel,
         )
     show(result.to_json(), result.ref, table.copied(result), flags)
+
+
+@with_flags
+def rebase(
+    flags: SendingFlags,
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="An image or an index.", show_default=False)
+    ],
+    base: Annotated[str, typer.Option("--from", metavar="NEWBASE", help="What to put it on.")],
+    old_base: Annotated[
+        str | None,
+        typer.Option(
+            "--old-base", metavar="REF", help="What it stands on, where it does not say so."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes.")] = False,
+) -> None:
+    """Put an image on another base, without its sources: its own layers stay as they are.
+
+    Of an index, each of its images. What of the configuration the image had from its old base
+    it gets from the new one. Flags of access are for REF; bases are read with stored logins.
+    """
+    from regpush import rebase as rebasing
+    from regpush.cli import table
+    from regpush.cli.progress import showing
+    from regpush.report import Tense
+    from regpush.settings import Settings
+
+    options = flags.sending(read_password(flags.username, flags.password_stdin))
+    settings = Settings.from_environ(os.environ)
+    check_files(flags)
+    with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
+        result = rebasing.rebase(
+            reference,
+            onto=base,
+            old=old_base,
+            tense=Tense.PLANNED if dry_run else Tense.DONE,
+            settings=settings,
+            options=options,
+            notify=notify,
+            cancel=cancel,
+        )
+    rows = table.painted(table.changes(result, width()), colour.on_stderr())
+    show(result.to_json(), result.ref, "\n".join([*rows, table.summary(result)]), flags)
 
 
 def check_files(flags: SendingFlags) -> None:
