@@ -11,12 +11,14 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from regpush.cancel import Cancellation
 from regpush.choice import check_platform, choose, find, read_image
 from regpush.copying import Passage, bring, send
 from regpush.digest import Descriptor, Digest
+from regpush.errors import VerificationError
 from regpush.events import (
     Action,
     LayerDone,
@@ -33,6 +35,7 @@ from regpush.platform import Platform
 from regpush.publish import digests_of_tags, move_tags, push_manifest, refuse_indexes
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Manifest, MissingBlobsError, Repository
+from regpush.registry.referrers import enlist, list_referrers
 from regpush.report import DestinationReport
 from regpush.run import tags_to_keep
 from regpush.settings import Settings
@@ -43,6 +46,7 @@ HEALS = 2
 """Times that is sent again what the target said it had and then missed."""
 
 _AT_ONCE = 12
+_CHAIN = 4  # what refers to what refers to what refers to an image: more is nobody's signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,13 @@ class CopyResult:
         }
 
 
+class Along(Enum):
+    """What comes along with an image: nothing, or what refers to it (signatures, SBOMs)."""
+
+    NOTHING = "nothing"
+    REFERRERS = "referrers"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Copy:
     """What stays the same from the beginning of a copy to its end."""
@@ -126,6 +137,7 @@ class _Copy:
     tags: tuple[str, ...]
     rule: TagRule
     options: RegistryOptions
+    along: Along
     client: Client
     notify: Listener
     cancel: Cancellation
@@ -137,6 +149,7 @@ def copy(
     *,
     to: str,
     platform: str | None = None,
+    along: Along = Along.NOTHING,
     settings: Settings,
     options: RegistryOptions | None = None,
     notify: Listener = ignore,
@@ -144,6 +157,7 @@ def copy(
 ) -> CopyResult:
     """Copy the image or index `source` to `to`; of an index, with `platform`, that one image.
 
+    With Along.REFERRERS, what refers to it, and to its images, comes along before tags move.
     Without any tag named, the copy has the source's. What of `options` is for the destination
     alone is so here as well: the source is reached with stored credentials. Raises a
     RegpushError; no tag was moved then, unless the error is about the tags themselves.
@@ -164,6 +178,7 @@ def copy(
             tags=tags,
             rule=rule,
             options=options,
+            along=along,
             client=client,
             notify=notify,
             cancel=stop,
@@ -188,6 +203,8 @@ def copy(
         if not options.replace_index:
             refuse_indexes(top, target, held)
         graph, actions = _deliver(work, top, held)
+        if along is Along.REFERRERS:
+            graph, actions = _with_referrers(graph, actions, top, work)
         stop.check()
         now = digests_of_tags(target, tags) if rule.conditional else held
         tagged = move_tags(top, target, now, rule, notify)
@@ -240,6 +257,43 @@ def _deliver(
             graph = follow(top, work.source, _never, work.cancel)
             lost = error.digests or [blob.digest for blob in graph.blobs]
     raise AssertionError  # the last turn of the loop returns or raises
+
+
+def _with_referrers(
+    graph: Graph, actions: Mapping[Digest, Action], top: Manifest, work: _Copy
+) -> tuple[Graph, Mapping[Digest, Action]]:
+    """The same with what refers to the documents of `top`, and to that in turn."""
+    subjects = [one.digest for one in follow(top, work.source, _never, work.cancel).documents]
+    seen = set(subjects)
+    for _ in range(_CHAIN):
+        if not subjects:
+            break
+        listed = parallel(
+            _AT_ONCE, subjects, lambda subject: list_referrers(work.source, subject), work.cancel
+        )
+        following: list[Digest] = []
+        for subject, referrers in zip(subjects, listed, strict=True):
+            for digest in (one.descriptor.digest for one in referrers):
+                if digest not in seen:
+                    seen.add(digest)
+                    following.append(digest)
+                    more, done = _deliver(work, _referrer(digest, work), {})
+                    actions = {**done, **actions}
+                    graph = graph.and_more(more)
+            if referrers:
+                enlist(work.target, subject, referrers, cancel=work.cancel)
+        subjects = following
+    return graph, actions
+
+
+def _referrer(digest: Digest, work: _Copy) -> Manifest:
+    found = work.source.get_manifest(str(digest))
+    if found is None:
+        raise VerificationError(
+            f"{work.source.name} lists {digest} as what refers to the image, and lacks it; "
+            "without --referrers the image is copied alone"
+        )
+    return found
 
 
 def _never(digest: Digest) -> bool:  # noqa: ARG001  stands in for a look at the target

@@ -256,3 +256,35 @@ def test_no_tag_without_all_that_it_names(
     with fault_server(embedded_registry.host, gone) as faults:
         copy(f"{faults.host}/{repository}", to).failed(8, faults.host, "is not there")
     assert Api(docker_registry.host, repository).manifest("latest").status == 404
+
+
+@pytest.mark.parametrize("lists", [True, False], ids=["lists", "tags"])
+def test_what_refers_to_an_image_comes_along(
+    docker_registry: Registry,
+    embedded_registry: Registry,
+    repository: str,
+    tmp_path: Path,
+    lists: bool,
+) -> None:
+    """From a registry with lists of referrers to one without, and the other way round."""
+    here, there = embedded_registry.host, docker_registry.host
+    if not lists:
+        here, there = there, here
+    source, to = f"{here}/{repository}", f"{there}/{repository}"
+    dist = builds(tmp_path / "dist", "amd64", "arm64")
+    both = ("--platform", "linux/amd64,linux/arm64", "--sbom", "spdx")
+    pushed = push(dist, source, *both).ok().report
+    copy(source, f"{to}-alone").ok()
+    alone = regpush("sbom", f"{to}-alone", "--platform", "linux/arm64")
+    assert alone.code != 0
+    done = copy(source, to, "--referrers").ok().report
+    assert done["digest"] == pushed["digest"]
+    for one in pushed["images"]:
+        bill = regpush("sbom", f"{to}@{one['digest']}").ok().stdout
+        assert bill == regpush("sbom", f"{source}@{one['digest']}").ok().stdout
+        assert json.loads(bill)["spdxVersion"]
+    again = copy(source, to, "--referrers").ok().report
+    assert again["bytes"]["uploaded"] == 0
+    # A copy of the copy, whatever way the lists are kept.
+    copy(to, f"{source}-back", "--referrers").ok()
+    regpush("sbom", f"{source}-back", "--platform", "linux/amd64").ok()

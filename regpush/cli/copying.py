@@ -28,6 +28,10 @@ def copy(
     platform: Annotated[
         str | None, typer.Option("--platform", help="Of an index, this image alone.")
     ] = None,
+    referrers: Annotated[
+        bool,
+        typer.Option("--referrers", help="With signatures, SBOMs and what else refers to it."),
+    ] = False,
 ) -> None:
     """Copy an image, or an index with all its images, to another repository, byte for byte.
 
@@ -47,6 +51,7 @@ def copy(
             source,
             to=to,
             platform=platform,
+            along=mirror.Along.REFERRERS if referrers else mirror.Along.NOTHING,
             settings=settings,
             options=options,
             notify=notify,

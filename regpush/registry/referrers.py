@@ -158,6 +158,19 @@ def attach(
     return tuple(referrers)
 
 
+def enlist(
+    repository: Repository, subject: Digest, referrers: Sequence[Referrer], *, cancel: Cancellation
+) -> None:
+    """See to it that `referrers`, whose manifests stand in `repository`, are listed there.
+
+    Raises as `attach`.
+    """
+    listed = _listed(repository, subject, None)
+    if listed is None or not _digests(referrers) <= _digests(listed):
+        entries = [referrer.to_json() for referrer in referrers]
+        referrers_tag.keep(repository, subject, entries, cancel=cancel)
+
+
 @dataclass(frozen=True, slots=True)
 class _Made:
     """An artifact with the manifest that makes it one, and how a list will have that."""
