@@ -146,7 +146,8 @@ def _table(flags: Sequence[Flag], head: Sequence[str]) -> Iterator[str]:
     yield _row(head)
     yield "|---" * len(head) + "|"
     for flag in flags:
-        cells = {"flag": flag.shown, "variable": f"`REGPUSH_{flag.name.upper()}`",
+        variable = flag.name.rstrip("_").upper()
+        cells = {"flag": flag.shown, "variable": f"`REGPUSH_{variable}`",
                  "default": flag.default, "meaning": flag.meaning}  # fmt: skip
         yield _row([cells[column] for column in head])
 

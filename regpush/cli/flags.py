@@ -140,6 +140,11 @@ class Flags(TargetFlags, SendingFlags):
         str,
         _option(_REGISTRY, "Where to: registry/repository[:tag].", "--to", metavar="REF"),
     ]
+    from_: Annotated[
+        str | None,
+        _option(_SOURCE, "An image to stand on: its layers go below, its configuration is "
+                "inherited.", "--from", metavar="REF"),
+    ] = None  # fmt: skip
     allow_secret: Annotated[
         list[str],
         _option(_SOURCE, "Push files of this pattern though they look secret; repeatable.",
@@ -249,7 +254,7 @@ class Flags(TargetFlags, SendingFlags):
     def options(self, password: str | None) -> PushOptions:
         """The record these flags spell. Raises UsageError naming the flag."""
         return PushOptions(
-            source=replace(self.source(), allow_secrets=tuple(self.allow_secret)),
+            source=replace(self.source(), allow_secrets=tuple(self.allow_secret), base=self.from_),
             layers=LayerOptions(
                 strategy=self.layers,
                 max_layers=self.max_layers,

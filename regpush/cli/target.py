@@ -29,11 +29,6 @@ class TargetFlags:
     preserve_xattrs: Annotated[
         bool, _option(SOURCE, "Keep extended attributes too.", "--preserve-xattrs")
     ] = False
-    from_: Annotated[
-        str | None,
-        _option(SOURCE, "An image to stand on: its layers go below, its configuration is "
-                "inherited.", "--from", metavar="REF"),
-    ] = None  # fmt: skip
     chown: Annotated[
         list[str],
         _option(SOURCE, "Owner, by numbers, of what a pattern of paths in the image matches, or "
@@ -115,7 +110,6 @@ class TargetFlags:
                 save_provenance=self.save_provenance,
             ),
             link_roots=tuple(self.link_root),
-            base=self.from_,
             rules=(*map(Rule.chown, self.chown), *map(Rule.chmod, self.chmod)),
         )
 
