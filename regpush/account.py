@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from regpush.assembly import build_image
 from regpush.digest import OCI_INDEX, OCI_MANIFEST, Digest
 from regpush.events import Action, Note
+from regpush.fanout import FanOut
 from regpush.image import Base, Image
 from regpush.prepare import Prepared
 from regpush.registry.client import Manifest
@@ -40,7 +42,9 @@ def of_push(released: Released, run: Run) -> PushResult:
             )
             for one in run.destinations
         ),
-        images=tuple(_image(one.prepared, one.placed, one.base, one.image) for one in images),
+        images=tuple(
+            _image(one.prepared, one.placed, one.base, one.image, run.fan) for one in images
+        ),
         media_type=whole.media_type,
         changed=moved if run.main.tags else new,
         uploaded_bytes=run.client.bytes_uploaded,
@@ -63,7 +67,7 @@ def of_plan(
     known = [image for image in images if image]
     whole = whole_of(known, run) if len(known) == len(images) else None
     reports = [
-        _image(one, placed, base, image)
+        _image(one, placed, base, image, run.fan)
         for one, placed, base, image in zip(prepared, foreseen, bases, images, strict=True)
     ]
     return PushResult(
@@ -126,24 +130,35 @@ def _image(
     placed: Sequence[Placed | None],
     base: Sequence[Placed],
     image: Image | None,
+    fan: FanOut,
 ) -> ImageReport:
     pairs = zip(prepared.wanted, placed, strict=True)
+    copies = partial(_copies, fan=fan)
     return ImageReport(
         platform=str(prepared.platform),
         digest=image.descriptor.digest if image else None,
-        layers=tuple(_known(wanted, one) if one else _unknown(wanted) for wanted, one in pairs),
+        layers=tuple(
+            _known(wanted, one, fan) if one else _unknown(wanted, fan) for wanted, one in pairs
+        ),
         steps=prepared.planned.plan.steps,
         layout_from=prepared.planned.read,
-        base=of_base(prepared.origin.base, base) if prepared.origin.base else None,
+        base=of_base(prepared.origin.base, base, copies) if prepared.origin.base else None,
     )
 
 
-def of_base(base: Base, placed: Sequence[Placed]) -> BaseReport:
-    """What became of the layers of a base."""
+def once(placed: Placed) -> int:  # noqa: ARG001  whatever it is
+    """How often a layer is sent, or not sent, to a single destination."""
+    return 1
+
+
+def of_base(
+    base: Base, placed: Sequence[Placed], copies: Callable[[Placed], int] = once
+) -> BaseReport:
+    """What became of the layers of a base; `copies` as in the report of each."""
     return BaseReport(
         name=base.name,
         digest=base.image.descriptor.digest,
-        layers=tuple(of_layer(base.name, one) for one in placed),
+        layers=tuple(of_layer(base.name, one, copies(one)) for one in placed),
     )
 
 
@@ -168,11 +183,16 @@ def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
     return shared
 
 
-def _known(wanted: Wanted, placed: Placed) -> LayerReport:
-    return of_layer(wanted.source.planned.label, placed)
+def _known(wanted: Wanted, placed: Placed, fan: FanOut) -> LayerReport:
+    return of_layer(wanted.source.planned.label, placed, _copies(placed, fan))
 
 
-def of_layer(label: str, placed: Placed) -> LayerReport:
+def _copies(placed: Placed, fan: FanOut) -> int:
+    sent = placed.action is Action.UPLOADED
+    return fan.copies([placed.layer.descriptor]) if sent else len(fan.shelves)
+
+
+def of_layer(label: str, placed: Placed, copies: int = 1) -> LayerReport:
     """What became of a layer that is known; `label` is for people."""
     layer = placed.layer
     return LayerReport(
@@ -186,10 +206,11 @@ def of_layer(label: str, placed: Placed) -> LayerReport:
         recipe=layer.recipe,
         action=placed.action,
         why=placed.why,
+        copies=copies,
     )
 
 
-def _unknown(wanted: Wanted) -> LayerReport:
+def _unknown(wanted: Wanted, fan: FanOut) -> LayerReport:
     source = wanted.source
     return LayerReport(
         label=source.planned.label,
@@ -202,4 +223,5 @@ def _unknown(wanted: Wanted) -> LayerReport:
         recipe=source.recipe,
         action=Action.UPLOADED,
         why=wanted.why,
+        copies=fan.copies([one.layer.descriptor for one in wanted.candidates]),
     )

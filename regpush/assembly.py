@@ -12,8 +12,11 @@ from dataclasses import dataclass, field, replace
 from regpush.archive import RECIPE_VERSION
 from regpush.base import Haul
 from regpush.closure import Identity
+from regpush.copying import Passage, bring
+from regpush.digest import Descriptor
 from regpush.errors import CancelledError, SourceError
 from regpush.events import Action, Warned
+from regpush.fanout import FanOut, Shelf
 from regpush.image import Image, Layer, build
 from regpush.layers import Spool
 from regpush.options import Compression, Reuse
@@ -21,7 +24,7 @@ from regpush.packer import Packer
 from regpush.prepare import Prepared
 from regpush.publish import push_config, send_config
 from regpush.registry.client import MissingBlobsError, Repository
-from regpush.reuse import BlobStore, Candidate, DryRun, Placed, lacks_recipes
+from regpush.reuse import BlobStore, Candidate, Placed, lacks_recipes
 from regpush.run import Destination, Run
 from regpush.sources import forget, remember
 from regpush.transfer import (
@@ -69,7 +72,7 @@ def assemble(prepared: Prepared, run: Run) -> Assembled:
         return found
     identities: dict[str, Identity] = {}
     with (
-        _transfer(prepared, run, run.main.repository, identities) as transfer,
+        _transfer(prepared, run, run.fan, run.fan.shelves, identities) as transfer,
         _learning(prepared, run, transfer),
         _bringing_base(haul(prepared, run, transfer.slots), run) as base,
     ):
@@ -202,23 +205,41 @@ def heal(
     lost = lost or {blob.digest for blob in blobs}
     run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
     identities = dict(assembled.identities)
-    with _transfer(prepared, run, repository, identities) as transfer:
+    fan = FanOut([Shelf(repository)], run.cancel)
+    with _transfer(prepared, run, fan, fan.shelves, identities) as transfer:
         placed = send_again(prepared.wanted, assembled.placed, lost, transfer)
         way = haul(prepared, run, transfer.slots, [repository])
         if way and lost & {one.layer.descriptor.digest for one in assembled.base}:
             way.bring(lost)
     image = build_image([one.layer for one in placed], prepared.packed(identities, run))
     send_config(image, repository)
+    now = [*(one.layer.descriptor for one in placed), image.config_descriptor]
+    _pass_on([blob for blob in now if blob not in blobs], destination, run)
     return replace(
         assembled, placed=placed, image=image, standing=frozenset(), identities=identities
     )
+
+
+def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None:
+    """Bring what was made anew for `source` alone to all other destinations."""
+    for one in run.destinations:
+        if one is not source:
+            passage = Passage(
+                source=source.repository,
+                target=one.repository,
+                slots=threading.Semaphore(),
+                cancel=run.cancel,
+                progress=lambda blob, passed: None,  # noqa: ARG005  too rare to be shown
+            )
+            for blob in blobs:
+                bring(blob, passage)
 
 
 def foresee(prepared: Prepared, run: Run) -> list[Placed | None]:
     """What will become of each layer, as far as asking tells; sends nothing."""
     if found := unchanged(prepared, run):
         return list(found.placed)
-    return find_layers(prepared.wanted, DryRun(run.main.repository, run.beside), run.cancel)
+    return find_layers(prepared.wanted, run.dry_stores, run.cancel)
 
 
 def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
@@ -226,14 +247,17 @@ def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
     if found := unchanged(prepared, run):
         return found.base
     way = haul(prepared, run)
-    return way.foresee() if way else ()
+    placed = way.foresee() if way else ()
+    for one in placed:
+        if one.action is Action.UPLOADED:
+            run.fan.has_blob(one.layer.descriptor)  # so that it is known how often it must go
+    return placed
 
 
 def foresee_exactly(prepared: Prepared, run: Run) -> list[Placed]:
     """The same for all layers: packs and hashes what would be sent, and throws it away."""
-    store = DryRun(run.main.repository, run.beside)
     pairs = zip(foresee(prepared, run), prepared.wanted, strict=True)
-    with _transfer(prepared, run, store, {}) as transfer:
+    with _transfer(prepared, run, run.fan, run.dry_stores, {}) as transfer:
         return [one or _packed(wanted, transfer) for one, wanted in pairs]
 
 
@@ -245,14 +269,18 @@ def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
     for _ in stream:
         pass
     layer = stream.layer()
-    if transfer.store.has_blob(layer.descriptor):
+    if transfer.fan.has_blob(layer.descriptor):
         return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
     return Placed(layer=layer, action=Action.UPLOADED, why=wanted.why)
 
 
 @contextmanager
 def _transfer(
-    prepared: Prepared, run: Run, store: BlobStore, identities: dict[str, Identity]
+    prepared: Prepared,
+    run: Run,
+    fan: FanOut,
+    stores: Sequence[BlobStore],
+    identities: dict[str, Identity],
 ) -> Iterator[Transfer]:
     layers, images = run.options.layers, prepared.origin.images
     derived = layers.reuse is Reuse.CONTENT or (
@@ -260,8 +288,8 @@ def _transfer(
     )
     with Packer(layers.compression or Compression(), os.cpu_count() or 1) as packer:
         yield Transfer(
-            repository=run.main.repository,
-            store=store,
+            fan=fan,
+            stores=stores,
             content=images if derived else (),
             compression=layers.compression,
             jobs=run.options.registry.jobs,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from regpush.errors import BudgetExceededError
 from regpush.events import Action
+from regpush.fanout import FanOut
 from regpush.reuse import Placed
 
 
@@ -17,10 +18,13 @@ class Foreseen(Protocol):
         """Bytes of the layers that `action` will befall."""
 
 
-def check_budget(placed: Sequence[Placed], limit: int) -> None:
-    """Raises BudgetExceededError where the layers to be uploaded have over `limit` bytes."""
+def check_budget(placed: Sequence[Placed], fan: FanOut, limit: int) -> None:
+    """Raises BudgetExceededError where the layers to be uploaded have over `limit` bytes.
+
+    Each counts as often as it must be sent, whatever the number of platforms.
+    """
     sent = {one.layer.descriptor for one in placed if one.action is Action.UPLOADED}
-    _check(sum(descriptor.size for descriptor in sent), limit)
+    _check(sum(blob.size * fan.copies([blob]) for blob in sent), limit)
 
 
 def check_plan(plan: Foreseen, limit: int) -> None:

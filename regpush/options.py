@@ -192,6 +192,7 @@ class ImageOptions:
 class RegistryOptions:
     """How to talk to registries, and which tags to move.
 
+    `also_to`: references of further destinations, which get the same image at the same time.
     `tags`: empty means the reference's own, or `latest`. `retry_times`: further attempts
     after the first. `check`: HEAD every blob even where the image is known to be there.
     `stall_s`: seconds without progress after which a request has failed. `if_exists` and
@@ -202,6 +203,7 @@ class RegistryOptions:
     is for the destination alone; `ca_file` and `authfile` are for every registry.
     """
 
+    also_to: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     by_digest: bool = False
     replace_index: bool = False

@@ -23,7 +23,6 @@ from regpush.prepare import Identify, prepare, tell_unused
 from regpush.reference import Reference
 from regpush.release import held_by_tags, release
 from regpush.report import PushResult
-from regpush.reuse import DryRun
 from regpush.run import running
 from regpush.settings import Settings
 from regpush.transfer import find_layers
@@ -58,7 +57,7 @@ def push(
             return account.of_nothing(prepared, held, run)
         if (limit := options.registry.max_upload) is not None:
             foreseen = [[*foresee_base(one, run), *foresee_exactly(one, run)] for one in prepared]
-            check_budget([placed for layers in foreseen for placed in layers], limit)
+            check_budget([placed for layers in foreseen for placed in layers], run.fan, limit)
         images: list[Assembled] = []
         for one in prepared:
             placed = [candidate for image in images for candidate in image.candidates]
@@ -129,8 +128,7 @@ def explain(
         images = [one.image for one in prepared.origin.images if one.name == named]
         if not images:
             raise UsageError(f"no such image: {old}")
-        store = DryRun(run.main.repository, run.beside)
-        placed = find_layers(prepared.wanted, store, run.cancel)
+        placed = find_layers(prepared.wanted, run.dry_stores, run.cancel)
         return with_target(
             [wanted.source.planned for wanted in prepared.wanted],
             [number for number, one in enumerate(placed) if one is None],

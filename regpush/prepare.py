@@ -386,8 +386,10 @@ def _platforms_of(manifest: Manifest | None) -> list[Platform]:
 def _plan(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared:
     """Plan the layers, which are numbered from `first` on."""
     layers, closure, images = run.options.layers, origin.closure, origin.images
-    archive, store = origin.archive, run.main.repository
-    layers = _beside(origin.base, layers, run)
+    archive, layers = origin.archive, _beside(origin.base, layers, run)
+    # What is new at one place is planned as at another that has a past.
+    pasts = (one for one in run.destinations if origin.pasts[one.name].images)
+    store = next(pasts, run.main).shelf
     made = plan_layers(closure, strategy, layers, archive, images, store, run.notify)
     compression = layers.compression or Compression()
     why = reasons(closure, archive, images, layers.reuse)

@@ -30,7 +30,7 @@ class LayerReport:
     """One layer, bottom first in its image.
 
     `size` is bytes as transferred, an estimate where `digest` is None: then the layer was
-    not packed.
+    not packed. `copies`: how many times `action` befell it, for several destinations.
     """
 
     label: str
@@ -43,6 +43,7 @@ class LayerReport:
     recipe: Digest | None
     action: Action
     why: str
+    copies: int = 1
 
     def to_json(self, tense: Tense) -> dict[str, Any]:
         """The `layers` object of the JSON report."""
@@ -189,9 +190,9 @@ class PushResult:
         return tuple(layer for image in self.images if image.base for layer in image.base.layers)
 
     def bytes_of(self, action: Action) -> int:
-        """Bytes of the layers that `action` befell, those of bases included."""
+        """Bytes of the layers that `action` befell, at every destination; bases included."""
         every = (*self.layers, *self.layers_of_bases)
-        return sum(layer.size for layer in every if layer.action is action)
+        return sum(layer.size * layer.copies for layer in every if layer.action is action)
 
     def to_json(self) -> Mapping[str, Any]:
         """The JSON report, schema 1."""

@@ -143,6 +143,7 @@ class DryRun:
 
     store: BlobStore
     source_of: Callable[[str], BlobStore]
+    """Opens a repository of the same registry by its path."""
 
     @property
     def name(self) -> str:
@@ -158,23 +159,28 @@ class DryRun:
         return self.source_of(source).has_blob(descriptor)
 
 
-def place(candidates: Sequence[Candidate], store: BlobStore) -> Placed | None:
-    """Find, or mount, the first candidate that `store` can have; None if it can have none."""
-    asked: set[Descriptor] = set()
+def place(candidates: Sequence[Candidate], stores: Sequence[BlobStore]) -> Placed | None:
+    """Find, or mount, the first candidate that all `stores` can have; None if there is none."""
+    lacking: dict[Descriptor, list[BlobStore]] = {}
     for candidate in candidates:
-        if candidate.layer.descriptor not in asked:
-            asked.add(candidate.layer.descriptor)
-            if store.has_blob(candidate.layer.descriptor):
+        descriptor = candidate.layer.descriptor
+        if descriptor not in lacking:
+            lacking[descriptor] = [store for store in stores if not store.has_blob(descriptor)]
+            if not lacking[descriptor]:
                 return Placed(
                     layer=candidate.layer, action=Action.REUSED, why=f"as in {candidate.source}"
                 )
-    registry = store.name.partition("/")[0]
     for candidate in candidates[:MOUNTS]:
-        host, _, repository = candidate.repository.partition("/")
-        if (
-            host == registry
-            and candidate.repository != store.name
-            and store.mount_blob(candidate.layer.descriptor, repository)
-        ):
-            return Placed(layer=candidate.layer, action=Action.MOUNTED, why=f"from {repository}")
+        if all(_mount(candidate, store) for store in lacking[candidate.layer.descriptor]):
+            path = candidate.repository.partition("/")[2]
+            return Placed(layer=candidate.layer, action=Action.MOUNTED, why=f"from {path}")
     return None
+
+
+def _mount(candidate: Candidate, store: BlobStore) -> bool:
+    host, _, path = candidate.repository.partition("/")
+    return (
+        host == store.name.partition("/")[0]
+        and candidate.repository != store.name
+        and store.mount_blob(candidate.layer.descriptor, path)
+    )

@@ -6,17 +6,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from regpush.base import Foundation
 from regpush.cancel import Cancellation
-from regpush.errors import UsageError
+from regpush.errors import UsageError, printable
 from regpush.events import Listener, Note
+from regpush.fanout import FanOut, Shelf
 from regpush.image import check_options
 from regpush.index import Index
 from regpush.options import PushOptions, RegistryOptions, Reuse
 from regpush.previous import Seen
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Repository
+from regpush.reuse import DryRun
 from regpush.settings import Settings
 from regpush.sources import Stats, Workshop
 from regpush.tags import TagRule
@@ -26,12 +29,12 @@ from regpush.tags import TagRule
 class Destination:
     """A repository that is pushed to; `tags` are those to move, none for a push by digest.
 
-    `seen`: the same repository, to look back at what it held before.
+    `shelf`: the blobs in it; `seen`: what it held before.
     """
 
     reference: Reference
     tags: tuple[str, ...]
-    repository: Repository
+    shelf: Shelf
     seen: Seen
 
     @property
@@ -39,16 +42,22 @@ class Destination:
         """`registry/repository`."""
         return self.reference.name
 
+    @property
+    def repository(self) -> Repository:
+        """The repository itself."""
+        return self.shelf.repository
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """Everything the stations of one push share.
 
-    `destinations`: the main one first. `foundation`: where the base is, if there is one.
-    `started` is of `time.monotonic`, `started_ns` of `time.time_ns`.
+    `destinations`: the main one first; `fan`: all of them, as one to send blobs to.
+    `foundation`: where the base is, if there is one. `started` is of `time.monotonic`, `started_ns` of `time.time_ns`.
     """
 
     destinations: tuple[Destination, ...]
+    fan: FanOut
     foundation: Foundation | None
     rule: TagRule
     options: PushOptions
@@ -72,10 +81,17 @@ class Run:
         """How long it has been going on."""
         return time.monotonic() - self.started
 
-    def beside(self, path: str) -> Repository:
-        """The repository `path` of the main destination's registry, to read from."""
-        reference = Reference(registry=self.main.reference.registry, repository=path)
-        return self.client.repository(reference, Access.PULL)
+    @property
+    def dry_stores(self) -> list[DryRun]:
+        """All destinations, where nothing must be sent."""
+
+        def beside(registry: str, path: str) -> Repository:
+            reference = Reference(registry=registry, repository=path)
+            return self.client.repository(reference, Access.PULL)
+
+        return [
+            DryRun(one.shelf, partial(beside, one.reference.registry)) for one in self.destinations
+        ]
 
     def other(self, text: str) -> tuple[Seen, str]:
         """A repository to look back at, and the tag or digest in it. Raises UsageError."""
@@ -93,8 +109,7 @@ def running(
     cancel: Cancellation | None,
 ) -> Iterator[Run]:
     """A run to the reference `to`. Raises UsageError for what no push can be told."""
-    reference = Reference.parse(to)
-    tags = tags_to_move(reference, options.registry)
+    places = places_of(to, options.registry)
     rule = TagRule.of(options.registry)
     if options.image.created is None:
         image = replace(options.image, created=settings.source_date_epoch)
@@ -114,12 +129,18 @@ def running(
         Index(settings.cache_dir if options.cache else None) as index,
         Workshop(notify, stop) as workshop,
     ):
-        repository = client.repository(reference, Access.PUSH)
-        main = Destination(
-            reference=reference, tags=tags, repository=repository, seen=Seen(repository)
-        )
+
+        def destination(reference: Reference, tags: tuple[str, ...]) -> Destination:
+            repository = client.repository(reference, Access.PUSH)
+            return Destination(
+                reference=reference, tags=tags, shelf=Shelf(repository), seen=Seen(repository)
+            )
+
+        # The main one first: it is its registry that most of the options are for.
+        destinations = tuple(destination(*place) for place in places)
         yield Run(
-            destinations=(main,),
+            destinations=destinations,
+            fan=FanOut([one.shelf for one in destinations], stop),
             foundation=foundation(options.source.base, client) if options.source.base else None,
             rule=rule,
             options=options,
@@ -143,6 +164,26 @@ def foundation(base: str, client: Client, *, called: str = "--from") -> Foundati
         ask=Seen(repository).get_manifest,
         called=called,
     )
+
+
+def places_of(to: str, options: RegistryOptions) -> list[tuple[Reference, tuple[str, ...]]]:
+    """Where an image goes, `to` first, and which tags are to be moved there.
+
+    Those of `to`, where another place names none of its own. Raises UsageError.
+    """
+    main = Reference.parse(to)
+    tags = tags_to_move(main, options)
+    places = {main.name: (main, tags)}
+    for text in options.also_to:
+        reference = Reference.parse(text)
+        if reference.name in places:
+            raise UsageError(
+                f"--also-to {printable(text)}: {reference.name} is pushed to already; "
+                "further tags are named with -t"
+            )
+        own = tags_to_move(reference, replace(options, tags=()))
+        places[reference.name] = (reference, own if reference.tag else tags)
+    return list(places.values())
 
 
 def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, ...]:

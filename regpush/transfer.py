@@ -10,13 +10,14 @@ from typing import Generic, TypeVar
 
 from regpush.cancel import Cancellation
 from regpush.closure import Identity
-from regpush.digest import Digest
+from regpush.digest import Descriptor, Digest
 from regpush.events import Action, LayerDone, LayerProgress, LayerSent, Listener
+from regpush.fanout import FanOut, FanUpload
 from regpush.image import Layer
 from regpush.layers import LayerSource, LayerStream, Progress, Spool, Spooled
 from regpush.options import Compression
 from regpush.packer import Packer
-from regpush.registry.client import BlobStream, Repository, Told, Upload
+from regpush.registry.client import BlobStream, Told
 from regpush.reuse import (
     BlobStore,
     Candidate,
@@ -49,14 +50,14 @@ class Wanted:
 class Transfer:
     """What the workers of one push share.
 
-    `store`: where layers are looked for, `repository` or a dry run over it. `content`: the
-    images to look for a layer's diff ID in, empty where recipes do.
+    `stores`: where layers are looked for, the shelves of `fan` or dry runs over them.
+    `content`: the images to look for a layer's diff ID in, empty where recipes do.
     `compression`: what the user asked for, None where any will do. `slots`: one for each
     layer that is sent at a time. `identities`: by path, what packing found items to be.
     """
 
-    repository: Repository
-    store: BlobStore
+    fan: FanOut
+    stores: Sequence[BlobStore]
     content: Sequence[PreviousImage]
     compression: Compression | None
     jobs: int
@@ -71,7 +72,7 @@ class Transfer:
 def place_layers(
     wanted: Sequence[Wanted], transfer: Transfer, then: Callable[[Sequence[Layer]], T]
 ) -> tuple[list[Placed], T]:
-    """Bring every layer into the repository: by asking, by mounting, by sending.
+    """Bring every layer to all repositories: by asking, by mounting, by sending.
 
     What nobody can know is packed and sent at once, the largest first, while the registry is
     asked for all the others. `then` is called, in another thread, as soon as it can be told
@@ -85,7 +86,7 @@ def place_layers(
         roll = _Roll(len(wanted), lambda layers: senders.submit(then, layers))
 
         def find_or_send(one: Wanted) -> Placed:
-            if there := _find(one, transfer.repository):
+            if there := _find(one, transfer.stores):
                 _tell(one, there, transfer)
                 return there
             return senders.submit(_send, one, transfer, roll).result()
@@ -124,7 +125,7 @@ def send_again(
 
 
 def _afresh(one: Wanted, transfer: Transfer) -> Placed:
-    with transfer.repository.upload(_sent(one.source, transfer)) as upload:
+    with transfer.fan.upload(_sent(one.source, transfer)) as upload:
         layer = _stream(one, upload, transfer)
     return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost it")
 
@@ -156,14 +157,14 @@ class _Roll(Generic[T]):
 
 
 def find_layers(
-    wanted: Sequence[Wanted], store: BlobStore, cancel: Cancellation
+    wanted: Sequence[Wanted], stores: Sequence[BlobStore], cancel: Cancellation
 ) -> list[Placed | None]:
-    """Ask `store` for every layer's candidates, many at a time."""
-    return parallel(HEADS, wanted, lambda one: _find(one, store), cancel)
+    """Ask `stores` for every layer's candidates, many at a time."""
+    return parallel(HEADS, wanted, lambda one: _find(one, stores), cancel)
 
 
-def _find(one: Wanted, store: BlobStore) -> Placed | None:
-    placed = place(one.candidates, store)
+def _find(one: Wanted, stores: Sequence[BlobStore]) -> Placed | None:
+    placed = place(one.candidates, stores)
     return placed and replace(placed, layer=one.source.described(placed.layer))
 
 
@@ -179,7 +180,7 @@ def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
     stream = one.source.open(transfer.packer, _progress(one.source, transfer))
     stream.read()
     candidates = by_diff_id(stream.diff_id, transfer.content, transfer.compression)
-    placed = place(candidates, transfer.store)
+    placed = place(candidates, transfer.stores)
     if not placed:
         return None
     why = f"same content as in {candidates[0].source}"
@@ -187,41 +188,52 @@ def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
 
 
 def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Placed:
-    """Pack, compress and hash the layer, and send what the registry turns out not to hold.
+    """Pack, compress and hash the layer, and send it where it turns out to be lacking.
 
     `known` is told what the layer is before it is sent, if that is known by then.
     """
-    source, repository = one.source, transfer.repository
+    source, fan = one.source, transfer.fan
     progress = _progress(source, transfer)
+    likely = [candidate.layer.descriptor for candidate in one.candidates]
 
     def again() -> LayerStream:
         return source.open(transfer.packer, progress)
 
     with (
-        repository.upload(_sent(source, transfer)) as upload,
+        fan.upload(_sent(source, transfer), likely) as upload,
         Spooled(again(), transfer.spool) as spooled,
     ):
         if not spooled.whole:
             if not transfer.content:
+                why = _why(one, likely, fan)
                 with transfer.slots:
                     layer = _stream(one, upload, transfer, begun=spooled)
-                return Placed(layer=layer, action=Action.UPLOADED, why=one.why)
+                return Placed(layer=layer, action=Action.UPLOADED, why=why)
             # Likely there under another name: reading it again is cheaper than sending it.
             for _ in spooled:
                 pass
         layer = spooled.stream.layer()
         transfer.identities.update(spooled.stream.identities)
         known(layer)
-        if repository.has_blob(layer.descriptor):
+        if fan.has_blob(layer.descriptor):
             return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
+        why = _why(one, [layer.descriptor], fan)
         with transfer.slots:
             chunks = spooled.chunks if spooled.whole else None
             upload.put(layer.descriptor, lambda: iter(again() if chunks is None else chunks))
-    return Placed(layer=layer, action=Action.UPLOADED, why=one.why)
+    return Placed(layer=layer, action=Action.UPLOADED, why=why)
+
+
+def _why(one: Wanted, likely: Sequence[Descriptor], fan: FanOut) -> str:
+    """Why the layer went: where only some of several lacked it, which."""
+    lacking = fan.lacking(likely)
+    if len(lacking) == len(fan.shelves):
+        return one.why
+    return f"{', '.join(shelf.name for shelf in lacking)} had it not"
 
 
 def _stream(
-    one: Wanted, upload: Upload, transfer: Transfer, *, begun: Spooled | None = None
+    one: Wanted, upload: FanUpload, transfer: Transfer, *, begun: Spooled | None = None
 ) -> Layer:
     """Send a layer whose digest is known when it has gone. `begun` is the first attempt at it."""
     progress = _progress(one.source, transfer)
@@ -234,9 +246,11 @@ def _stream(
         attempts.append(one.source.open(transfer.packer, progress))
         return attempts[-1]
 
-    upload.stream(one.source.media_type, open_stream)
-    transfer.identities.update(attempts[-1].identities)
-    return attempts[-1].layer()
+    sent = upload.stream(one.source.media_type, open_stream)
+    # The latest is not always the one that succeeded: one of several registries may be slow.
+    whole = next(stream for stream in reversed(attempts) if stream.digest == sent.digest)
+    transfer.identities.update(whole.identities)
+    return whole.layer()
 
 
 def _tell(one: Wanted, placed: Placed, transfer: Transfer) -> None:

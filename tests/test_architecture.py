@@ -58,6 +58,8 @@ ORDER = [
     "graph",
     "base",
     "previous",
+    "relay",
+    "fanout",
     "transfer",
     "publish",
     "run",

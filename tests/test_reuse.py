@@ -132,14 +132,14 @@ def test_a_layer_is_looked_for_here_then_mounted_then_given_up():
         Candidate(layer=two, repository="elsewhere/b", source="elsewhere/b:1"),
         Candidate(layer=one, repository="h/a", source="h/a:1"),
     ]
-    here = place(candidates, Blobs("h/a", {two.descriptor}))
+    here = place(candidates, [Blobs("h/a", {two.descriptor})])
     assert (here.action, here.layer) == (Action.REUSED, two)
     blobs = Blobs("h/a", set(), {(one.descriptor, "other/b")})
-    mounted = place(candidates, blobs)
+    mounted = place(candidates, [blobs])
     assert (mounted.action, mounted.layer) == (Action.MOUNTED, one)
     assert [what for what, _ in blobs.log] == ["head", "head", "mount"]
     nothing = Blobs("h/a", set())
-    assert place(candidates, nothing) is None
+    assert place(candidates, [nothing]) is None
     assert ("mount", "b") not in nothing.log
 
 

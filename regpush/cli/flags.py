@@ -140,6 +140,11 @@ class Flags(TargetFlags, SendingFlags):
         str,
         _option(_REGISTRY, "Where to: registry/repository[:tag].", "--to", metavar="REF"),
     ]
+    also_to: Annotated[
+        list[str],
+        _option(_REGISTRY, "Another place for the same image; repeatable. Its own tag, or those "
+                "of --to.", "--also-to", metavar="REF"),
+    ] = field(default_factory=list)  # fmt: skip
     from_: Annotated[
         str | None,
         _option(_SOURCE, "An image to stand on: its layers go below, its configuration is "
@@ -280,6 +285,7 @@ class Flags(TargetFlags, SendingFlags):
             ),
             registry=replace(
                 self.sending(password),
+                also_to=tuple(self.also_to),
                 max_upload=None if self.max_upload is None else parse_size(self.max_upload),
             ),
             attach=AttachOptions(

@@ -145,8 +145,9 @@ class Client:
         self._routes = routes = Routes(settings.proxies)
         self._redactor.add(routes.secrets)
         # No request ever waits for another's connection: askers, packers, sessions ahead.
-        connections = _CONNECTIONS + 4 * options.jobs
-        self._ahead = ThreadPoolExecutor(options.jobs, thread_name_prefix="regpush-ahead")
+        places = 1 + len(options.also_to)
+        connections = places * (_CONNECTIONS + 4 * options.jobs)
+        self._ahead = ThreadPoolExecutor(places * options.jobs, thread_name_prefix="regpush-ahead")
         self._exchange = Exchange(
             connections=connections,
             contexts=contexts,
