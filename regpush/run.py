@@ -53,7 +53,8 @@ class Run:
     """Everything the stations of one push share.
 
     `destinations`: the main one first; `fan`: all of them, as one to send blobs to.
-    `foundation`: where the base is, if there is one. `started` is of `time.monotonic`, `started_ns` of `time.time_ns`.
+    `foundation`: where the base is, if there is one. `started` is of `time.monotonic`,
+    `started_ns` of `time.time_ns`.
     """
 
     destinations: tuple[Destination, ...]
