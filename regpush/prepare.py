@@ -18,12 +18,11 @@ from regpush.errors import (
     CancelledError,
     TagConflictError,
     UsageError,
-    VerificationError,
     printable,
 )
 from regpush.events import LayersPlanned, Note, Warned
 from regpush.generated import Customisation, customise
-from regpush.image import Base, Image, Learned, children
+from regpush.image import Base, Image, Learned
 from regpush.layers import LayerSource
 from regpush.options import (
     MAX_LAYERS,
@@ -37,7 +36,7 @@ from regpush.ownership import Rules
 from regpush.planning import Planned, layout_places, plan_layers, reasons
 from regpush.platform import Platform, has_placeholders, parse_platforms
 from regpush.previous import Past, Seen, look_at_tags, look_back
-from regpush.registry.client import Manifest
+from regpush.publish import warn_of_lost_platforms
 from regpush.reuse import Candidate, PreviousImage, by_recipe, remembered
 from regpush.run import Destination, Run
 from regpush.sources import resolve
@@ -160,7 +159,7 @@ def prepare(targets: Sequence[str], run: Run, identify: Identify) -> list[Prepar
         if len(found) == 1:
             _refuse_indexes(origin.pasts, run)
         elif not prepared:
-            _tell_what_goes(origin.pasts, [one.platform for one in found], run)
+            _warn_of_what_goes(origin.pasts, [one.platform for one in found], run)
         before = sum(len(one.wanted) for one in prepared)
         prepared.append(_plan(origin, strategy, run, before))
     _tell(prepared, run)
@@ -356,31 +355,13 @@ def _refuse_indexes(pasts: Mapping[str, Past], run: Run) -> None:
                 )
 
 
-def _tell_what_goes(pasts: Mapping[str, Past], coming: Sequence[Platform | None], run: Run) -> None:
-    """Warn of platforms that tags lose to an index without them."""
+def _warn_of_what_goes(
+    pasts: Mapping[str, Past], coming: Sequence[Platform | None], run: Run
+) -> None:
     for destination in run.destinations:
         for tag in destination.tags:
-            lost = [
-                str(platform)
-                for platform in _platforms_of(pasts[destination.name].manifests.get(tag))
-                if platform not in coming
-            ]
-            if lost:
-                run.notify(
-                    Warned(
-                        message=f"{destination.name}:{tag} is for {', '.join(lost)} as well, "
-                        "and will not be"
-                    )
-                )
-
-
-def _platforms_of(manifest: Manifest | None) -> list[Platform]:
-    if manifest is None or manifest.media_type not in INDEXES:
-        return []
-    try:
-        return [platform for platform, _ in children(manifest.data)]
-    except VerificationError:
-        return []  # a damaged one has nothing to lose
+            there = pasts[destination.name].manifests.get(tag)
+            warn_of_lost_platforms(f"{destination.name}:{tag}", there, coming, run.notify)
 
 
 def _plan(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from regpush.digest import INDEXES, Digest
@@ -21,7 +21,8 @@ from regpush.errors import (
     VerificationError,
 )
 from regpush.events import Listener, Note, TagMoved, Warned
-from regpush.image import Image
+from regpush.image import Image, children
+from regpush.platform import Platform
 from regpush.registry.client import Manifest, MissingBlobsError, Repository
 from regpush.tags import TagRule, Verdict
 
@@ -91,6 +92,18 @@ def refuse_indexes(
                 f"{repository.name}:{tag} is an image for several platforms; "
                 "--replace-index lets this one take its place"
             )
+
+
+def warn_of_lost_platforms(
+    tag: str, there: Manifest | None, coming: Sequence[Platform | None], notify: Listener
+) -> None:
+    """Warn where `tag` names an index `there` with platforms that are not `coming`."""
+    if there is None or there.media_type not in INDEXES:
+        return
+    with suppress(VerificationError):  # a damaged one has nothing to lose
+        lost = [str(platform) for platform, _ in children(there.data) if platform not in coming]
+        if lost:
+            notify(Warned(message=f"{tag} is for {', '.join(lost)} as well, and will not be"))
 
 
 def move_tags(

@@ -72,6 +72,7 @@ ORDER = [
     "account",
     "mirror",
     "rebase",
+    "union",
     "pipeline",
     "inspect",
     "rederive",

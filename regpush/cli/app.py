@@ -56,6 +56,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
                 "config": from_environ(environ, ConfigFlags),
                 **dict.fromkeys(("copy", "rebase"), from_environ(environ, SendingFlags)),
                 **dict.fromkeys(("why", "inspect", "history", "sbom", "doctor"), access),
+                "index": from_environ(environ, copying.IndexFlags),
                 "verify": from_environ(environ, images.VerifyFlags),
                 "login": from_environ(environ, RouteFlags),
                 "logout": from_environ(environ, FileFlags),
@@ -106,6 +107,7 @@ app.command(cls=ConfiguredCommand)(images.inspect)
 app.command(cls=ConfiguredCommand)(images.verify)
 app.command(cls=ConfiguredCommand)(copying.copy)
 app.command(cls=ConfiguredCommand)(copying.rebase)
+app.command(cls=ConfiguredCommand)(copying.index)
 app.command(cls=ConfiguredCommand)(resolve.resolve)
 app.command()(setup.init)
 app.command()(setup.config)

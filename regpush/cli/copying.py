@@ -6,13 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
 from regpush.cli import colour
+from regpush.cli.access import option
 from regpush.cli.console import print_line, read_password, stoppable, tell, width, write_file
 from regpush.cli.flags import Format, SendingFlags, with_flags
+from regpush.cli.target import pairs
 
 
 @with_flags
@@ -102,6 +105,59 @@ def rebase(
         )
     rows = table.painted(table.changes(result, width()), colour.on_stderr())
     show(result.to_json(), result.ref, "\n".join([*rows, table.summary(result)]), flags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFlags(SendingFlags):
+    """What is said of an index as well."""
+
+    annotation: Annotated[
+        list[str],
+        option("The index", "Of the index; repeatable.", "-a", "--annotation",
+               metavar="KEY=VALUE"),
+    ] = field(default_factory=list)  # fmt: skip
+
+
+@with_flags
+def index(
+    flags: IndexFlags,
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="Where the index goes.", show_default=False)
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="What it is of: REPOSITORY@DIGEST, or a digest or tag in REF's repository.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Join images for several platforms, which runners pushed by digest, under one index.
+
+    Platforms are read from the images; an index stands for those in it. Images of other
+    repositories are copied. Tags move when all are there.
+    """
+    from regpush import union
+    from regpush.cli import table
+    from regpush.cli.progress import showing
+    from regpush.settings import Settings
+
+    options = flags.sending(read_password(flags.username, flags.password_stdin))
+    annotations = pairs("--annotation", flags.annotation)
+    settings = Settings.from_environ(os.environ)
+    check_files(flags)
+    with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
+        result = union.unite(
+            reference,
+            images,
+            annotations=annotations,
+            settings=settings,
+            options=options,
+            notify=notify,
+            cancel=cancel,
+        )
+    show(result.to_json(), result.ref, table.united(result), flags)
 
 
 def check_files(flags: SendingFlags) -> None:

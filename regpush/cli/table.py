@@ -165,6 +165,17 @@ def copied(result: CopyResult) -> str:
     return _sent(result, saved, _counts(actions, Tense.DONE) or "all was there")
 
 
+def united(result: PushResult) -> str:
+    """The images of an index, a line each, and what crossed the network."""
+    lines = [f"{image.platform}  {image.digest}" for image in result.images]
+    unchanged = "" if result.changed else "Unchanged. "
+    lines.append(
+        f"{unchanged}Sent {size(result.uploaded_bytes)}; {result.requests} requests, "
+        f"{result.seconds:.1f} s."
+    )
+    return "\n".join(lines)
+
+
 def _sent(result: PushResult | CopyResult, saved: int, counts: str) -> str:
     unchanged = "" if result.changed else "Unchanged. "
     return (
