@@ -116,7 +116,7 @@ ONLY_IN = {
 
 # The clock, the environment and the terminal belong to the command line; `pipeline` and
 # `run` read them for library users, the others measure time-outs.
-CLOCKS = {"cli", "doctor", "mirror", "rebase", "run", "cancel", "registry", "embedded"}
+CLOCKS = {"cli", "doctor", "mirror", "rebase", "union", "run", "cancel", "registry", "embedded"}
 
 
 def modules():
