@@ -11,14 +11,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regpush.cancel import Cancellation
+    from regpush.errors import RegpushError
     from regpush.options import PushOptions
     from regpush.pipeline import plan, push
     from regpush.report import PushResult
 
 __version__ = "0.1.0"
-__all__ = ["PushOptions", "PushResult", "__version__", "plan", "push"]
+__all__ = [
+    "Cancellation", "PushOptions", "PushResult", "RegpushError", "__version__", "plan", "push",
+]  # fmt: skip
 
 _HOME = {
+    "Cancellation": "regpush.cancel",
+    "RegpushError": "regpush.errors",
     "PushOptions": "regpush.options",
     "PushResult": "regpush.report",
     "plan": "regpush.pipeline",

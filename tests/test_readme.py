@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import regpush as regpush_package
 from tests import flags
 from tests.program import environment, program_on_path, regpush
 
@@ -71,7 +72,14 @@ def test_the_library_example(tmp_path, docker_registry, repository, monkeypatch,
         monkeypatch.delenv(name, raising=False)
     to = f"{docker_registry.host}/{repository}"
     exec(compile(example.replace("localhost:5000/app", to), "README.md", "exec"), {})
-    assert capsys.readouterr().out.startswith(f"{to}@sha256:")
+    first, ref, own = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"layer 1 uploaded \d+ no previous image", first)
+    assert re.fullmatch(rf"{to}@sha256:[0-9a-f]{{64}} True \d+", ref)
+    assert re.fullmatch(r"myapp uploaded \d+ sha256:[0-9a-f]{64} no previous image", own)
+
+
+def test_everything_the_package_names_is_there():
+    assert [name for name in regpush_package.__all__ if not hasattr(regpush_package, name)] == []
 
 
 def test_the_reference_of_flags_is_that_of_the_command_line():
