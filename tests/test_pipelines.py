@@ -15,6 +15,7 @@ import yaml
 
 from tests.program import ROOT, environment, program_on_path, regpush
 from tests.programs import builds
+from tests.registry.parts import real_part
 from tests.runner import ACTION, Runner
 from tests.test_push_directory import app
 
@@ -22,6 +23,7 @@ __all__ = ["app"]
 
 README = (ROOT / "README.md").read_text()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+_MATRIX = ("amd64", "arm64")
 _USES = re.compile(r"uses: (\S+)(?: # (\S.*))?$", re.MULTILINE)
 
 
@@ -91,24 +93,39 @@ def test_examples_use_inputs_and_outputs_that_exist():
             assert output in ACTION["outputs"]
 
 
-def test_the_job_that_pushes_what_a_matrix_built_runs(tmp_path, docker_registry, repository):
-    """Its steps but those of others: what the runners built lies there as tar archives."""
-    (job,) = (jobs["image"] for text in blocks("github-workflow")
-              if "build" in (jobs := yaml.safe_load(text)["jobs"]))  # fmt: skip
-    builds(tmp_path / "built", "amd64", "arm64")
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    for arch in ("amd64", "arm64"):
-        made = ["tar", "-cf", workspace / f"{arch}.tar", "-C", tmp_path / "built" / arch, "."]
-        subprocess.run(made, check=True)
-    (script,) = (step["run"] for step in job["steps"] if "run" in step)
-    subprocess.run(["bash", "-e", "-c", script], cwd=workspace, check=True)
-    runner = Runner(tmp_path / "runner", workspace)
-    runner.install_this_python()
-    to = f"{docker_registry.host}/{repository}:V1"
-    step = runner.run("Push", {**job["steps"][-1]["with"], "to": to}).ok()
-    images = json.loads(step.outputs["metadata"])["images"]
-    assert [image["platform"] for image in images] == ["linux/amd64", "linux/arm64"]
+def test_the_matrix_pushes_and_its_images_are_joined(tmp_path, docker_registry, repository):
+    """The steps of both jobs but those of others; `pipx run` is ours."""
+    (jobs,) = (jobs for text in blocks("github-workflow")
+               if "build" in (jobs := yaml.safe_load(text)["jobs"]))  # fmt: skip
+    push, note = jobs["build"]["steps"][2:4]
+    assert [one["arch"] for one in jobs["build"]["strategy"]["matrix"]["include"]] == [*_MATRIX]
+    joined = tmp_path / "joined"
+    joined.mkdir()
+    for arch in _MATRIX:
+        workspace = tmp_path / arch / "workspace"
+        builds(workspace, arch)
+        runner = Runner(tmp_path / arch / "runner", workspace)
+        runner.install_this_python()
+        inputs = {name: value.replace("${{ matrix.arch }}", arch)
+                  for name, value in push["with"].items()}  # fmt: skip
+        inputs |= {"target": arch, "to": f"{docker_registry.host}/{repository}"}
+        ref = runner.run("Push", inputs).ok().outputs["ref"]
+        script = ["bash", "-e", "-c", note["run"]]
+        subprocess.run(script, cwd=joined, env={"ARCH": arch, "REF": ref}, check=True)
+    env = environment(
+        HOME=str(tmp_path), GITHUB_REPOSITORY=repository.title(), GITHUB_REF_NAME="V1"
+    )
+    env["PATH"] = program_on_path(tmp_path / "bin", env["PATH"])
+    script = jobs["image"]["steps"][-1]["run"].replace("pipx run ", "")
+    script = script.replace("ghcr.io", docker_registry.host)
+    subprocess.run(["bash", "-e", "-c", script], cwd=joined, env=env, check=True)
+    raw = subprocess.run(
+        [real_part("skopeo"), "inspect", "--raw", "--tls-verify=false",
+         f"docker://{docker_registry.host}/{repository}:V1"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    platforms = [one["platform"]["architecture"] for one in json.loads(raw)["manifests"]]
+    assert platforms == [*_MATRIX]
 
 
 def test_the_gitlab_pipeline_runs(tmp_path, app, docker_registry_htpasswd, repository):
