@@ -14,6 +14,7 @@ from types import MappingProxyType
 from regpush.digest import Digest
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError, printable
+from regpush.platform import Platform
 
 
 class Scheme(Enum):
@@ -139,6 +140,19 @@ class SearchPath:
         return self.separator.join(filter(None, parts[self.side]))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """Files of a directory that may be programs, as listed: equal stamps, equal files.
+
+    `stamp`: a digest of their paths and of what lstat says of them; `newest_ns` as in `Stamp`.
+    `read`: looks at how they begin, and gives what they run on, each with the path of one.
+    """
+
+    stamp: bytes
+    newest_ns: int
+    read: Callable[[], Mapping[Platform, str]]
+
+
 def no_search_paths() -> tuple[SearchPath, ...]:
     """Those of a source that says nothing of any."""
     return ()
@@ -151,8 +165,9 @@ class Closure:
     `profile` is how the entries of all items are normalised. `system` is the platform as
     the source says it (`x86_64-linux`), or None. `search_paths` reads, when it is called, the
     environment that the source wants for its programs; raises SourceError. `provenance`: names
-    and texts that say what the source was made from. Built by `Closure.build`, which orders
-    and checks.
+    and texts that say what the source was made from. `programs`: of a directory, those that
+    tell what it runs on; each but the first counts where those before it tell nothing. Built by
+    `Closure.build`, which orders and checks.
     """
 
     roots: tuple[str, ...]
@@ -163,6 +178,7 @@ class Closure:
         default=no_search_paths, compare=False, repr=False
     )
     provenance: tuple[tuple[str, str], ...] = ()
+    programs: tuple[Callable[[], Programs], ...] = field(default=(), compare=False, repr=False)
     _by_path: Mapping[str, Item] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

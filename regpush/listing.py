@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import struct
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +24,8 @@ from regpush.errors import SourceError, printable
 from regpush.filesystem import unreadable
 
 _ROW = struct.Struct("=QqqqQIIII")
+_PERMISSIONS = 40 if sys.byteorder == "little" else 43  # the last byte of a row's mode
+_EXECUTABLE = bytes(1 if byte & 0o111 else 0 for byte in range(256))
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 _FORMAT = stat.S_IFMT(0xFFFF)
 _NO_LINKS: Mapping[bytes, bytes] = {}
@@ -87,9 +90,21 @@ class Names(NamedTuple):
     rows: bytes
     links: Mapping[bytes, bytes]
 
-    def sizes(self) -> Iterable[int]:
+    def sizes(self) -> Sequence[int]:
         """`Row.size` of each name."""
         return _column(self.rows, 1)
+
+    def executable(self) -> Iterator[int]:
+        """Indexes of the names that somebody may execute, or search. Next to free if none are."""
+        flags = self.rows[_PERMISSIONS :: _ROW.size].translate(_EXECUTABLE)
+        index = flags.find(1)
+        while index >= 0:
+            yield index
+            index = flags.find(1, index + 1)
+
+    def row(self, index: int) -> bytes:
+        """The packed row of one name."""
+        return self.rows[index * _ROW.size : (index + 1) * _ROW.size]
 
 
 class _Step(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform as machine
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -20,7 +20,7 @@ from regpush.errors import (
     UsageError,
     printable,
 )
-from regpush.events import LayersPlanned, Note, Warned
+from regpush.events import LayersPlanned, Listener, Note, Warned
 from regpush.generated import Customisation, customise
 from regpush.image import Base, Image, Learned
 from regpush.layers import LayerSource
@@ -214,7 +214,8 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             platform=aim.platform,
             workshop=run.workshop,
         )
-        platform.set_result(_platform(aim, closure))
+        found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
+        platform.set_result(_platform(aim, closure, found, run.notify))
         made = customised(closure, options.source, options.image)
         if made.skipped:
             paths = printable(" ".join(made.skipped))
@@ -287,22 +288,56 @@ def _both(
             raise
 
 
-def _platform(aim: Aim, closure: Closure) -> Platform:
-    """What the image of `closure` is for. Raises UsageError where that cannot be told."""
+def _platform(
+    aim: Aim, closure: Closure, programs: Mapping[Platform, str], notify: Listener
+) -> Platform:
+    """What the image of `closure` is for; `programs` are those found in a directory.
+
+    Raises UsageError where that cannot be told, or is not what was asked for.
+    """
     said = Platform.of_system(closure.system) if closure.system else None
     if aim.platform is None:
-        return said or _of_host(closure.system)
-    if aim.shared and said and not said.runs(aim.platform):
-        raise UsageError(
-            f"{printable(' '.join(aim.targets))} is for {said}, not for {aim.platform}: name a "
-            "target for each platform, such as result-{arch}"
-        )
+        return said or (_of_programs(programs, notify) if programs else _of_host(closure.system))
+    known = [said] if said else programs
+    if known and not any(one.runs(aim.platform) for one in known):
+        what = f"{printable(' '.join(aim.targets))} is for {_listed(known, programs)}"
+        if aim.shared:
+            raise UsageError(
+                f"{what}, not for {aim.platform}: name a target for each platform, such as "
+                "result-{arch}"
+            )
+        notify(Warned(message=f"{what}, and becomes an image for {aim.platform}"))
     return aim.platform
+
+
+def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform:
+    """What all run on, or where they are of several, this machine, if it is among them."""
+    host = Platform.of_system(_system())
+    first = max(programs)  # of variants the highest runs all
+    if all(one.runs(first) for one in programs):
+        if host and not first.runs(host):
+            notify(Note(message=f"the image is for {first}, as {printable(programs[first])} is"))
+        return first
+    if host and any(one.runs(host) for one in programs):
+        notify(Note(message=f"of {_listed(programs, programs)} the image is for {host}, as here"))
+        return host
+    raise UsageError(
+        f"what should the image run on? There are programs for {_listed(programs, programs)}: "
+        f"say --platform {min(programs)}"
+    )
+
+
+def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> str:
+    """`linux/amd64 (bin/app), linux/arm64 (lib/x.so)`."""
+    return ", ".join(
+        f"{one} ({printable(programs[one])})" if one in programs else str(one)
+        for one in sorted(platforms)
+    )
 
 
 def _of_host(system: str | None = None) -> Platform:
     """What this machine is, or `system` where that is known. Raises UsageError if it is odd."""
-    system = system or f"{machine.machine()}-{machine.system().lower()}"
+    system = system or _system()
     said = Platform.of_system(system)
     if said is None:
         raise UsageError(
@@ -331,6 +366,10 @@ def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str
         annotations=(*closure.provenance, *options.annotations),
         symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
     )
+
+
+def _system() -> str:
+    return f"{machine.machine()}-{machine.system().lower()}"
 
 
 def _absolute(options: ImageOptions, closure: Closure) -> ImageOptions:

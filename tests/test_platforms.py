@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from regpush.platform import Platform
 from tests import images
 from tests.program import Outcome, push, regpush
-from tests.programs import builds
+from tests.programs import builds, program
 from tests.registry.api import Api
 from tests.registry.faults import FOREVER, Rule, error, fault_server
 from tests.registry.parts import real_part
@@ -227,3 +231,64 @@ def test_platforms_that_make_no_sense(
         Api(embedded_registry.host, repository).send("GET", f"/v2/{repository}/tags/list").status
         == 404
     )
+
+
+# What a target is for where nobody says.
+
+
+@pytest.fixture
+def to(embedded_registry: Registry, repository: str) -> str:
+    return f"{embedded_registry.host}/{repository}"
+
+
+def test_a_directory_is_for_what_its_programs_run_on(to: str, tmp_path: Path) -> None:
+    target = builds(tmp_path, "riscv64").replace("{arch}", "riscv64")
+    outcome = push(target, to).ok()
+    assert outcome.report["images"][0]["platform"] == "linux/riscv64"
+    assert "the image is for linux/riscv64, as bin/app is" in outcome.stderr
+    said = push(target, to, "--platform", "linux/riscv64").ok()
+    assert (said.report["changed"], "warning" in said.stderr) == (False, False)
+    other = push(target, to, "--platform", "linux/s390x").ok()
+    assert other.report["images"][0]["platform"] == "linux/s390x"
+    assert "is for linux/riscv64 (bin/app), and becomes an image for linux/s390x" in other.stderr
+
+
+def test_programs_of_several_platforms_are_for_this_one_if_it_is_among_them(
+    to: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    for architecture in ("riscv64", "s390x"):
+        program(app / "lib" / f"{architecture}.so", architecture)
+    push(app, to).failed(
+        2, "linux/riscv64 (lib/riscv64.so), linux/s390x (lib/s390x.so)", "say --platform"
+    )
+    push(app, to, "--platform", "linux/s390x").ok()
+    shutil.copy(sys.executable, app / "python")
+    outcome = push(app, to, "--replace-index").ok()
+    host = outcome.report["images"][0]["platform"]
+    assert host == str(Platform.of_system(f"{os.uname().machine}-linux"))
+    assert f"the image is for {host}, as here" in outcome.stderr
+
+
+def test_one_directory_for_several_platforms_holds_no_program_of_one_alone(
+    to: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "main.py").write_text("print('the same everywhere')\n" * 3)
+    outcome = push(app, to, "--platform", BOTH).ok()
+    assert actions(outcome) == [["uploaded"], ["reused"]]
+    assert [one["platform"]["architecture"] for one in raw(to)["manifests"]] == ["amd64", "arm64"]
+    program(app / "bin/app", "amd64")
+    push(app, to, "--platform", BOTH).failed(
+        2, "is for linux/amd64 (bin/app), not for linux/arm64", "{arch}"
+    )
+    program(app / "bin/other", "arm64")
+    push(app, to, "--platform", BOTH).ok()
+
+
+def test_placeholders_without_a_platform_stand_for_this_machine(to: str, tmp_path: Path) -> None:
+    host = Platform.of_system(f"{os.uname().machine}-linux")
+    assert host
+    push(builds(tmp_path, host.architecture), to).ok()
+    assert raw(to)["mediaType"] != INDEX

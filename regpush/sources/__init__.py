@@ -28,11 +28,12 @@ from regpush.sources.identity import forget, identify, remember
 from regpush.sources.link_root import link_roots
 from regpush.sources.nix import installables
 from regpush.sources.nix.cache import Caches
+from regpush.sources.programs import run_on
 from regpush.sources.stats import Stats
 from regpush.sources.store import NotValidError, Part, StoreItem
 from regpush.sources.workshop import Workshop
 
-__all__ = ["Stats", "Workshop", "forget", "identify", "link_roots", "remember", "resolve"]
+__all__ = ["Stats", "Workshop", "forget", "identify", "link_roots", "remember", "resolve", "run_on"]
 
 _Found: TypeAlias = tuple[str, Closure]
 """What kind of thing a target is, for people, and its closure."""

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from regpush import __version__
 from regpush.cancel import Cancellation
@@ -21,6 +22,7 @@ from regpush.sources import dependencies, hierarchy
 from regpush.sources.dependencies import DependencyFolder
 from regpush.sources.ignore import LeaveOut, parse_patterns, read_ignore_file
 from regpush.sources.part import Part
+from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
 from regpush.sources.split import Grain, split
 from regpush.sources.tree import Tree
@@ -64,7 +66,15 @@ def resolve(
         notify(Note(message=message))
     code = [part.item(Role.OWN, watch.look) for part in own]
     rest = [part.item(Role.ORDINARY) for part in packages]
-    return Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
+    closure = Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
+    theirs = by_folder(folder.path for folder in folders)
+    return replace(
+        closure,
+        programs=(
+            partial(programs, tree, ROOT, theirs),
+            partial(programs, tree, theirs, NOTHING),
+        ),
+    )
 
 
 def _image_root(root_dir: str) -> bytes:

@@ -13,24 +13,28 @@ of its own on which mtime was set back. `--no-cache` is for those.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
-from regpush.closure import Identity, Scheme, Stamp
+from regpush.closure import Identity, Programs, Scheme, Stamp
 from regpush.digest import Digest
-from regpush.errors import VerificationError
+from regpush.errors import UsageError, VerificationError
+from regpush.platform import Platform
 
 _FILE = "stats-1.sqlite"
 _WAIT_S = 1.0
 _KEEP = 100_000
+_KEEP_PROGRAMS = 1000
 _SLACK_NS = 2_000_000_000
 """The coarsest clock of a file system is FAT's: even seconds."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (
     tree BLOB NOT NULL, path BLOB NOT NULL, fingerprint BLOB NOT NULL, digest TEXT NOT NULL,
-    PRIMARY KEY (tree, path))
+    PRIMARY KEY (tree, path));
+CREATE TABLE IF NOT EXISTS programs (stamp BLOB PRIMARY KEY, found TEXT NOT NULL);
 """
 _RECALL = "SELECT path, fingerprint, digest FROM items WHERE tree = ?"
 
@@ -81,6 +85,37 @@ class Stats:
         except (OSError, sqlite3.Error):
             return
 
+    def recall_programs(self, programs: Programs) -> dict[Platform, str] | None:
+        """What `programs` run on, with the path of one each, if that was noted of these."""
+        try:
+            with self._open() as database:
+                row = database.execute(
+                    "SELECT found FROM programs WHERE stamp = ?", (programs.stamp,)
+                ).fetchone()
+                found = json.loads(row[0]) if row else None
+                return found and {Platform.parse(text): path for text, path in found.items()}
+        except (OSError, sqlite3.Error, ValueError, AttributeError, UsageError):
+            return None
+
+    def remember_programs(
+        self, programs: Programs, found: Mapping[Platform, str], *, read_ns: int
+    ) -> None:
+        """Note what `programs` run on, that were read at `read_ns` or later; as `remember`."""
+        if programs.newest_ns + _SLACK_NS > read_ns:
+            return
+        text = json.dumps({str(platform): path for platform, path in found.items()})
+        try:
+            with self._open() as database, database:
+                database.execute(
+                    "INSERT OR REPLACE INTO programs VALUES (?, ?)", (programs.stamp, text)
+                )
+                database.execute(
+                    "DELETE FROM programs WHERE rowid <= (SELECT max(rowid) FROM programs) - ?",
+                    (_KEEP_PROGRAMS,),
+                )
+        except (OSError, sqlite3.Error):
+            return
+
     def forget(self, stamps: Mapping[str, Stamp]) -> None:
         """Drop all that is known of the trees of `stamps`: it led somebody astray."""
         try:
@@ -97,7 +132,7 @@ class Stats:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         path = os.path.join(self._directory, _FILE)
         with closing(sqlite3.connect(path, timeout=_WAIT_S)) as database:
-            database.execute(_SCHEMA)
+            database.executescript(_SCHEMA)
             yield database
 
 

@@ -1,0 +1,89 @@
+"""What the programs in a directory run on: its own, or if it has none, those it depends on.
+
+A few of the largest files that may be programs are looked at, `elf.HEADER` bytes of each, and
+none where they are as they were when last looked at: it costs nothing, whatever the tree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from regpush.closure import Closure, Programs
+from regpush.filesystem import read_start
+from regpush.listing import ByFolder, Names, Row, join
+from regpush.platform import Platform
+from regpush.sources.elf import HEADER, platform_of
+from regpush.sources.stats import Stats
+from regpush.sources.tree import Tree
+
+_LIBRARY = re.compile(rb"\.so(?:\.[0-9.]+)?$|\.node$")
+
+LOOKED_AT = 32
+"""Files at most: programs are larger than the scripts that start them."""
+
+
+def programs(tree: Tree, tops: ByFolder, stop_at: ByFolder) -> Programs:
+    """The likeliest programs below `tops` and not below `stop_at`, as they were listed."""
+    chosen = sorted(_largest(tree.listing.below(tops, stop_at)), key=lambda one: one.path)
+    stamp, newest_ns = hashlib.sha256(), 0
+    for one in chosen:
+        stamp.update(b"%d:%b%b" % (len(one.path), one.path, one.row))
+        (row,) = Row.unpack(one.row)
+        newest_ns = max(newest_ns, row.mtime_ns, row.ctime_ns)
+
+    def read() -> dict[Platform, str]:
+        found: dict[Platform, str] = {}
+        for one in chosen:
+            if platform := platform_of(read_start(tree.on_disk(one.path), HEADER)):
+                found.setdefault(platform, os.fsdecode(one.path))
+        return found
+
+    return Programs(stamp=stamp.digest(), newest_ns=newest_ns, read=read)
+
+
+class _Likely(NamedTuple):
+    size: int
+    path: bytes
+    row: bytes
+
+
+def _largest(selected: Iterable[Names]) -> list[_Likely]:
+    """The largest of what may be executed, or is a library by its name."""
+    heap: list[_Likely] = []
+    smallest = HEADER
+    for names in selected:
+        likely = set(names.executable())
+        joined = b"\0".join(names.names)
+        if b".so" in joined or b".node" in joined:
+            likely.update(i for i, name in enumerate(names.names) if _LIBRARY.search(name))
+        sizes = names.sizes() if likely else ()
+        for index in likely:
+            if sizes[index] < smallest:
+                continue
+            path = join(names.folder, names.names[index])
+            heapq.heappush(heap, _Likely(sizes[index], path, names.row(index)))
+            if len(heap) > LOOKED_AT:
+                heapq.heappop(heap)
+                smallest = heap[0].size
+    return heap
+
+
+def run_on(closure: Closure, stats: Stats, *, now_ns: int) -> Mapping[Platform, str]:
+    """What programs in a directory run on, each with the path of one in it; of a store nothing.
+
+    `now_ns` as for `identify`.
+    """
+    for some in closure.programs:
+        listed = some()
+        known = stats.recall_programs(listed)
+        found = listed.read() if known is None else known
+        if known is None:
+            stats.remember_programs(listed, found, read_ns=now_ns)
+        if found:
+            return found
+    return {}
