@@ -98,7 +98,9 @@ def test_each_has_its_tags_and_its_report(
     assert digests == {report["digest"]} == {at["digest"] for at in report["destinations"]}
     for registry, tag in zip(two, ("v1", "own"), strict=True):
         assert verify_image(registry.host, repository, tag) == report["digest"]
-    report = push(app, f"{one}:v1", "-t", "latest", "--also-to", other).ok().report
+    again = push(app, f"{one}:v1", "-t", "latest", "--also-to", other).ok()
+    assert f"\n{one}: v1, latest\n{other}: v1, latest\n" in again.stderr
+    report = again.report
     assert report["destinations"][1]["tags"] == ["v1", "latest"]
 
 
@@ -211,6 +213,30 @@ def test_one_broken_registry_moves_no_tag_anywhere(
     assert places[broken] in str(caught.value) or server.host in str(caught.value)
     for registry in two:
         assert tags(registry.host, repository) == []
+
+
+@pytest.mark.usefixtures("hurried")
+def test_what_one_has_lost_is_sent_again_to_that_one(
+    two: tuple[Registry, Registry], repository: str, app: Path, wire: StartProxy
+) -> None:
+    first = push_here(app, *(f"{registry.host}/{repository}" for registry in two))
+    lost = max(first.layers, key=lambda layer: layer.size)
+    api = Api(two[0].host, repository)
+    size = api.blob(str(lost.digest), "HEAD").headers["Content-Length"]
+    assert api.send("DELETE", f"{api.base}/blobs/{lost.digest}").status == 202
+    stale = Rule(
+        answers(200, Content_Length=size), "HEAD", "blob", times=FOREVER,
+        only=lambda asked: str(lost.digest) in asked.target,
+    )  # fmt: skip
+    (app / "main.py").write_text("changed\n")
+    healthy = wire(two[1])
+    with fault_server(two[0].host, stale) as server:
+        result = push_here(app, f"{healthy.host}/{repository}", f"{server.host}/{repository}")
+    assert healthy.stats().bytes_up < lost.size / 2
+    for registry in two:
+        assert verify_image(registry.host, repository, "latest") == str(result.digest)
+    (again,) = [layer for layer in result.layers if layer.digest == lost.digest]
+    assert again.why == "the registry had lost it"
 
 
 def test_conditions_hold_at_every_place(

@@ -16,7 +16,16 @@ from tests import images
 from tests.program import Outcome, push, regpush
 from tests.programs import builds, program
 from tests.registry.api import Api
-from tests.registry.faults import FOREVER, Rule, error, fault_server
+from tests.registry.faults import (
+    FOREVER,
+    Answer,
+    Asked,
+    Rule,
+    Upstream,
+    error,
+    fault_server,
+)
+from tests.registry.outcomes import verify_image
 from tests.registry.parts import real_part
 from tests.registry.servers import Registry
 
@@ -184,6 +193,30 @@ def test_no_tag_moves_where_one_image_fails(
                        "--retry-times", "0")  # fmt: skip
     outcome.failed(4 if status == 403 else 5)
     assert tags(registry, repository) == []
+
+
+def test_an_image_that_the_registry_lost_is_sent_again(
+    registry: Registry, repository: str, dist: str
+) -> None:
+    to = f"{registry.host}/{repository}"
+    report = push(dist, f"{to}:v1", "--platform", BOTH).ok().report
+    api = Api(registry.host, repository)
+    lost = report["images"][1]
+    for blob in (layer["digest"] for layer in lost["layers"][1:]):
+        assert api.send("DELETE", f"{api.base}/blobs/{blob}").status == 202
+
+    def forget(asked: Asked, upstream: Upstream) -> Answer:
+        # After the push has looked, and before the tag is moved.
+        assert api.send("DELETE", f"{api.base}/manifests/{lost['digest']}").status == 202
+        return upstream.forward(asked)
+
+    with fault_server(registry.host, Rule(forget, "PUT", "tag")) as server:
+        outcome = push(dist, f"{server.host}/{repository}:v2", "--platform", BOTH).ok()
+    assert "again" in outcome.stderr
+    assert outcome.report["digest"] == report["digest"]
+    for image in outcome.report["images"]:
+        assert verify_image(registry.host, repository, image["digest"]) == image["digest"]
+    assert raw(f"{to}:v2") == raw(f"{to}@{report['digest']}")
 
 
 def test_a_tag_with_a_condition_is_judged_as_the_index(

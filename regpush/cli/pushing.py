@@ -80,7 +80,7 @@ def push_and_tell(targets: list[str], flags: Flags, password: str | None) -> Pus
     if flags.sums_up:
         shown = table.layers if flags.voice > Voice.USUAL else table.changes
         rows = table.painted(shown(result, width()), colour.on_stderr())
-        tell("\n".join([*rows, table.summary(result)]))
+        tell("\n".join([*rows, *table.destinations(result), table.summary(result)]))
     _save(result, flags)
     return result
 

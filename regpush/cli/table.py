@@ -158,6 +158,13 @@ def summary(result: PushResult) -> str:
     return _sent(result, saved, counts)
 
 
+def destinations(result: PushResult) -> list[str]:
+    """A line each where there are several: which tags name the image there now."""
+    if len(result.destinations) == 1:
+        return []
+    return [f"{one.image}: {', '.join(one.tags) or one.digest}" for one in result.destinations]
+
+
 def copied(result: CopyResult) -> str:
     """The same of a copy; nothing is counted where the destination had it all."""
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
