@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
 from regpush.cancel import Cancellation
+from regpush.errors import CancelledError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,8 +37,17 @@ def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
 
 
 def results(futures: Sequence[Future[R]]) -> list[R]:
-    """All results, or the first failure."""
+    """All results, or the first failure; a cancellation only where it is not for another's."""
     done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in done:
-        future.result()
+    failures = _failures(done)
+    if failures and all(isinstance(failure, CancelledError) for failure in failures):
+        # What all was cancelled for may still be on its way: workers within workers end first.
+        failures = _failures(wait(futures).done)
+        failures.sort(key=lambda failure: isinstance(failure, CancelledError))
+    if failures:
+        raise failures[0]
     return [future.result() for future in futures]
+
+
+def _failures(done: Iterable[Future[R]]) -> list[BaseException]:
+    return [failure for future in done if (failure := future.exception())]
