@@ -37,17 +37,15 @@ def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
 
 
 def results(futures: Sequence[Future[R]]) -> list[R]:
-    """All results, or the first failure; a cancellation only where it is not for another's."""
-    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-    failures = _failures(done)
-    if failures and all(isinstance(failure, CancelledError) for failure in failures):
-        # What all was cancelled for may still be on its way: workers within workers end first.
-        failures = _failures(wait(futures).done)
-        failures.sort(key=lambda failure: isinstance(failure, CancelledError))
-    if failures:
-        raise failures[0]
+    """All results, or the first failure; the cancellation it brought about is not one."""
+    failed = _failed(wait(futures, return_when=FIRST_EXCEPTION).done)
+    if failed and all(isinstance(error, CancelledError) for error in failed):
+        # What fails in a pool inside one of them cancels the others before it gets here.
+        failed = _failed(wait(futures).done)
+    if failed:
+        raise next((one for one in failed if not isinstance(one, CancelledError)), failed[0])
     return [future.result() for future in futures]
 
 
-def _failures(done: Iterable[Future[R]]) -> list[BaseException]:
-    return [failure for future in done if (failure := future.exception())]
+def _failed(futures: Iterable[Future[R]]) -> list[BaseException]:
+    return [error for future in futures if (error := future.exception())]
