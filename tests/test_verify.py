@@ -211,7 +211,7 @@ def test_a_recipe_of_something_else(docker_registry, repository, pushed, app):
 def test_a_planted_layer_under_a_right_recipe(docker_registry, repository, pushed, app):
     """What whoever may push can do, and only packing the sources shows."""
     api = Api(docker_registry.host, repository)
-    planted = gzip.compress(b"\0" * 10240)
+    planted = gzip.compress(b"\0" * 10240, mtime=0)
     digest = api.put_blob(planted)
 
     def plant(manifest, config):
@@ -358,7 +358,7 @@ def frames(data):
 @pytest.mark.parametrize("length", [1, 1000, 1 << 20])
 def test_blobs_of_several_members_and_frames(length):
     data = (os.urandom(4000) + bytes(9000)) if length < 1000 else os.urandom(99) + bytes(9 << 20)
-    members = gzip.compress(data[:999]) + gzip.compress(data[999:])
+    members = gzip.compress(data[:999], mtime=0) + gzip.compress(data[999:])
     for media_type, blob in (
         (OCI_LAYER_GZIP, members),
         (OCI_LAYER_ZSTD, frames(data)),
@@ -374,8 +374,8 @@ def test_blobs_of_several_members_and_frames(length):
     [
         (OCI_LAYER_GZIP, b""),
         (OCI_LAYER_GZIP, b"not gzip at all"),
-        (OCI_LAYER_GZIP, gzip.compress(b"x" * 999)[:-4]),
-        (OCI_LAYER_GZIP, gzip.compress(b"x") + bytes(99)),
+        (OCI_LAYER_GZIP, gzip.compress(b"x" * 999, mtime=0)[:-4]),
+        (OCI_LAYER_GZIP, gzip.compress(b"x", mtime=0) + bytes(99)),
         (OCI_LAYER_ZSTD, b"not zstd at all"),
     ],
 )
