@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import platform as machine
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
 from regpush import sources, strategies
+from regpush.aim import Aim, aims, platform_of
 from regpush.archive import ArchiveOptions, Parents
 from regpush.cancel import Cancellation
 from regpush.closure import Closure, Identity
@@ -17,10 +17,9 @@ from regpush.digest import INDEXES
 from regpush.errors import (
     CancelledError,
     TagConflictError,
-    UsageError,
     printable,
 )
-from regpush.events import LayersPlanned, Listener, Note, Warned
+from regpush.events import LayersPlanned, Note, Warned
 from regpush.generated import Customisation, customise
 from regpush.image import Base, Image, Learned
 from regpush.layers import LayerSource
@@ -34,7 +33,7 @@ from regpush.options import (
 )
 from regpush.ownership import Rules
 from regpush.planning import Planned, layout_places, plan_layers, reasons
-from regpush.platform import Platform, has_placeholders, parse_platforms
+from regpush.platform import Platform
 from regpush.previous import Past, Seen, look_at_tags, look_back
 from regpush.publish import warn_of_lost_platforms
 from regpush.reuse import Candidate, PreviousImage, by_recipe, remembered
@@ -44,18 +43,6 @@ from regpush.strategies.plan import Strategy
 from regpush.transfer import Wanted
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """Targets as they are named for one platform; None where the source is to say which.
-
-    `shared`: other platforms are to be made of the very same targets.
-    """
-
-    targets: tuple[str, ...]
-    platform: Platform | None
-    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,22 +171,6 @@ def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
             run.notify(Warned(message=f"{printable(rule)} matched nothing in the image"))
 
 
-def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
-    """What to push for each platform asked for, in order, placeholders filled in.
-
-    Raises UsageError.
-    """
-    platforms = parse_platforms(options.platforms)
-    if not platforms and any(map(has_placeholders, targets)):
-        platforms = (_of_host(),)
-    filled = [tuple(map(one.fill, targets)) for one in platforms]
-    found = [
-        Aim(texts, one, shared=filled.count(texts) > 1)
-        for texts, one in zip(filled, platforms, strict=True)
-    ]
-    return found or [Aim(tuple(targets), None)]
-
-
 def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Origin:
     options = run.options
     platform: Future[Platform] = Future()
@@ -215,7 +186,7 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             workshop=run.workshop,
         )
         found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
-        platform.set_result(_platform(aim, closure, found, run.notify))
+        platform.set_result(platform_of(aim, closure, found, run.notify))
         made = customised(closure, options.source, options.image)
         if made.skipped:
             paths = printable(" ".join(made.skipped))
@@ -288,64 +259,6 @@ def _both(
             raise
 
 
-def _platform(
-    aim: Aim, closure: Closure, programs: Mapping[Platform, str], notify: Listener
-) -> Platform:
-    """What the image of `closure` is for; `programs` are those found in a directory.
-
-    Raises UsageError where that cannot be told, or is not what was asked for.
-    """
-    said = Platform.of_system(closure.system) if closure.system else None
-    if aim.platform is None:
-        return said or (_of_programs(programs, notify) if programs else _of_host(closure.system))
-    known = [said] if said else programs
-    if known and not any(one.runs(aim.platform) for one in known):
-        what = f"{printable(' '.join(aim.targets))} is for {_listed(known, programs)}"
-        if aim.shared:
-            raise UsageError(
-                f"{what}, not for {aim.platform}: name a target for each platform, such as "
-                "result-{arch}"
-            )
-        notify(Warned(message=f"{what}, and becomes an image for {aim.platform}"))
-    return aim.platform
-
-
-def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform:
-    """What all run on, or where they are of several, this machine, if it is among them."""
-    host = Platform.of_system(_system())
-    first = max(programs)  # of variants the highest runs all
-    if all(one.runs(first) for one in programs):
-        if host and not first.runs(host):
-            notify(Note(message=f"the image is for {first}, as {printable(programs[first])} is"))
-        return first
-    if host and any(one.runs(host) for one in programs):
-        notify(Note(message=f"of {_listed(programs, programs)} the image is for {host}, as here"))
-        return host
-    raise UsageError(
-        f"what should the image run on? There are programs for {_listed(programs, programs)}: "
-        f"say --platform {min(programs)}"
-    )
-
-
-def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> str:
-    """`linux/amd64 (bin/app), linux/arm64 (lib/x.so)`."""
-    return ", ".join(
-        f"{one} ({printable(programs[one])})" if one in programs else str(one)
-        for one in sorted(platforms)
-    )
-
-
-def _of_host(system: str | None = None) -> Platform:
-    """What this machine is, or `system` where that is known. Raises UsageError if it is odd."""
-    system = system or _system()
-    said = Platform.of_system(system)
-    if said is None:
-        raise UsageError(
-            f"what should the image run on? not {printable(system)}: say --platform linux/amd64"
-        )
-    return said
-
-
 def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> Customisation:
     """`closure`, which `source` led to, as it goes into an image.
 
@@ -366,10 +279,6 @@ def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str
         annotations=(*closure.provenance, *options.annotations),
         symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
     )
-
-
-def _system() -> str:
-    return f"{machine.machine()}-{machine.system().lower()}"
 
 
 def _absolute(options: ImageOptions, closure: Closure) -> ImageOptions:

@@ -24,6 +24,7 @@ ORDER = [
     "ownership",
     "options",
     "settings",
+    "aim",
     "configuration",
     "templates",
     "checkout",

@@ -1,0 +1,103 @@
+"""What is pushed for which platform: as somebody said, or as the source tells."""
+
+from __future__ import annotations
+
+import platform as machine
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from regpush.closure import Closure
+from regpush.errors import UsageError, printable
+from regpush.events import Listener, Note, Warned
+from regpush.options import ImageOptions
+from regpush.platform import Platform, has_placeholders, parse_platforms
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Targets as they are named for one platform; None where the source is to say which.
+
+    `shared`: other platforms are to be made of the very same targets.
+    """
+
+    targets: tuple[str, ...]
+    platform: Platform | None
+    shared: bool = False
+
+
+def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
+    """What to push for each platform asked for, in order, placeholders filled in.
+
+    Raises UsageError.
+    """
+    platforms = parse_platforms(options.platforms)
+    if not platforms and any(map(has_placeholders, targets)):
+        platforms = (_of_host(),)
+    filled = [tuple(map(one.fill, targets)) for one in platforms]
+    found = [
+        Aim(texts, one, shared=filled.count(texts) > 1)
+        for texts, one in zip(filled, platforms, strict=True)
+    ]
+    return found or [Aim(tuple(targets), None)]
+
+
+def platform_of(
+    aim: Aim, closure: Closure, programs: Mapping[Platform, str], notify: Listener
+) -> Platform:
+    """What the image of `closure` is for; `programs` are those found in a directory.
+
+    Raises UsageError where that cannot be told, or is not what was asked for.
+    """
+    said = Platform.of_system(closure.system) if closure.system else None
+    if aim.platform is None:
+        return said or (_of_programs(programs, notify) if programs else _of_host(closure.system))
+    known = [said] if said else programs
+    if known and not any(one.runs(aim.platform) for one in known):
+        what = f"{printable(' '.join(aim.targets))} is for {_listed(known, programs)}"
+        if aim.shared:
+            raise UsageError(
+                f"{what}, not for {aim.platform}: name a target for each platform, such as "
+                "result-{arch}"
+            )
+        notify(Warned(message=f"{what}, and becomes an image for {aim.platform}"))
+    return aim.platform
+
+
+def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform:
+    """What all run on, or where they are of several, this machine, if it is among them."""
+    host = Platform.of_system(_system())
+    first = max(programs)  # of variants the highest runs all
+    if all(one.runs(first) for one in programs):
+        if host and not first.runs(host):
+            notify(Note(message=f"the image is for {first}, as {printable(programs[first])} is"))
+        return first
+    if host and any(one.runs(host) for one in programs):
+        notify(Note(message=f"of {_listed(programs, programs)} the image is for {host}, as here"))
+        return host
+    raise UsageError(
+        f"what should the image run on? There are programs for {_listed(programs, programs)}: "
+        f"say --platform {min(programs)}"
+    )
+
+
+def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> str:
+    """`linux/amd64 (bin/app), linux/arm64 (lib/x.so)`."""
+    return ", ".join(
+        f"{one} ({printable(programs[one])})" if one in programs else str(one)
+        for one in sorted(platforms)
+    )
+
+
+def _of_host(system: str | None = None) -> Platform:
+    """What this machine is, or `system` where that is known. Raises UsageError if it is odd."""
+    system = system or _system()
+    said = Platform.of_system(system)
+    if said is None:
+        raise UsageError(
+            f"what should the image run on? not {printable(system)}: say --platform linux/amd64"
+        )
+    return said
+
+
+def _system() -> str:
+    return f"{machine.machine()}-{machine.system().lower()}"
