@@ -14,10 +14,10 @@ from regpush.digest import Descriptor
 from regpush.events import Note
 from regpush.options import Sbom
 from regpush.registry.client import Manifest
-from regpush.registry.referrers import Artifact, attach
 from regpush.run import Destination, Run
 
 if TYPE_CHECKING:
+    from regpush.registry.referrers import Artifact
     from regpush.sbom import Bill
     from regpush.signing import Signer
 
@@ -91,6 +91,8 @@ class Attachments:
 
 
 def _attach(documents: Sequence[Artifact], subject: Descriptor, to: Destination, run: Run) -> None:
+    from regpush.registry.referrers import attach
+
     for one in attach(to.repository, subject, documents, cancel=run.cancel):
         digest = one.descriptor.digest
         message = f"attached {one.artifact_type} {digest} to {to.name}@{subject.digest}"

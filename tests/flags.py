@@ -18,7 +18,7 @@ from typing import Any, get_args
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from regpush.cli.app import app
+from regpush.cli.app import COMMANDS, command_line
 
 README = Path(__file__).parent.parent / "README.md"
 COMMAND = "python -m tests.flags"
@@ -53,7 +53,7 @@ class Command:
 
 def commands() -> Iterator[Command]:
     """The commands of regpush as they are registered, hidden ones left out."""
-    for info in app.registered_commands:
+    for info in command_line(COMMANDS).registered_commands:
         if info.callback is not None and not info.hidden:
             yield _command(info.name or info.callback.__name__, info.callback)
 

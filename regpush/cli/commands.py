@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import typer
 from typer.core import TyperCommand, TyperGroup
 
 DEFAULT = "push"
@@ -179,17 +178,6 @@ class Group(TyperGroup):
             known = {item.value for item in found}
             more = push.shell_complete(inner, incomplete)
         return [*found, *(item for item in more if item.value not in known)]
-
-
-class App(typer.Typer):
-    """Typer with our commands."""
-
-    def __init__(self, **more: Any) -> None:
-        super().__init__(cls=Group, **more)
-
-    def command(self, name: str | None = None, **more: Any) -> Callable[..., Any]:
-        """Register a command, by a class of ours unless another is given."""
-        return super().command(name, **{"cls": Command, **more})
 
 
 def explained(error: Exception, words: Sequence[str]) -> str:

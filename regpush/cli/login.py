@@ -24,7 +24,7 @@ Registry = Annotated[
 
 
 @with_flags
-def log_in(
+def login(
     flags: RouteFlags,
     registry: Registry,
     username: Annotated[
@@ -35,18 +35,18 @@ def log_in(
     ] = False,
 ) -> None:
     """Check a password with REGISTRY and keep it, where other tools find it as well."""
+    from regpush import login as logins
     from regpush.cli import password
     from regpush.cli.progress import showing
-    from regpush.login import login, parse
     from regpush.settings import Settings
 
-    name = parse(registry).registry  # before anybody types a password
+    name = logins.parse(registry).registry  # before anybody types a password
     if password_stdin:
         user, secret = username, read_password(username, password_stdin)
     else:
         user, secret = password.ask(name, username)
     with stoppable() as cancel, showing(Progress.NONE, flags.voice, sys.stderr) as notify:
-        place = login(
+        place = logins.login(
             name,
             username=user or "",
             password=secret or "",
@@ -59,16 +59,16 @@ def log_in(
 
 
 @with_flags
-def log_out(flags: FileFlags, registry: Registry) -> None:
+def logout(flags: FileFlags, registry: Registry) -> None:
     """Forget the login for REGISTRY."""
+    from regpush import login as logins
     from regpush.cli.progress import showing
-    from regpush.login import logout, parse
     from regpush.options import RegistryOptions
     from regpush.settings import Settings
 
-    name = parse(registry).registry
+    name = logins.parse(registry).registry
     with stoppable() as cancel, showing(Progress.NONE, flags.voice, sys.stderr) as notify:
-        places = logout(
+        places = logins.logout(
             name,
             options=RegistryOptions(authfile=flags.authfile),
             settings=Settings.from_environ(os.environ),

@@ -26,7 +26,6 @@ from regpush.settings import StoreLocation
 from regpush.sources import closure_file, directory, guix, store
 from regpush.sources.identity import forget, identify, remember
 from regpush.sources.link_root import link_roots
-from regpush.sources.nix import installables
 from regpush.sources.nix.cache import Caches
 from regpush.sources.programs import run_on
 from regpush.sources.stats import Stats
@@ -218,6 +217,8 @@ def _of_nix(
     text: str, system: str | None, locate: Callable[[str], Part], workshop: Workshop
 ) -> list[Part]:
     """What `text` after `nix:` names; it is built only if neither store nor caches have it all."""
+    from regpush.sources.nix import installables
+
     wanted = installables.parse(text, workshop)
     evaluated = installables.evaluate(wanted, system, workshop)
     paths = list(dict.fromkeys(path for one in evaluated for path in one.paths))
