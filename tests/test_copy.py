@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +13,17 @@ from tests.program import Outcome, push, regpush
 from tests.programs import builds
 from tests.registry.api import INDEX_TYPE, Api, descriptor, image_manifest, sha256
 from tests.registry.faults import FOREVER, Rule, answers, error, fault_server
-from tests.registry.parts import real_part
 from tests.registry.servers import Registry
+from tests.test_from import app, raw_bytes
+
+__all__ = ["app"]
 
 CONFIG = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
 UNKNOWN = "application/vnd.example.thing.v1+json"
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    app = tmp_path / "app"
-    (app / "node_modules/left-pad").mkdir(parents=True)
-    (app / "node_modules/left-pad/index.js").write_text("module.exports = 1\n" * 1000)
-    (app / "node_modules/left-pad/package.json").write_text('{"name":"left-pad","version":"1.0.0"}')
-    (app / "main.js").write_text("console.log(1)\n")
-    return app
-
-
 def copy(source: str, to: str, *flags: str, **more: Any) -> Outcome:
     return regpush("copy", source, to, "--format", "json", *flags, **more)
-
-
-def raw(reference: str) -> bytes:
-    """The very bytes that a reference names, as skopeo reads them."""
-    command = [real_part("skopeo"), "inspect", "--raw", "--tls-verify=false"]
-    done = subprocess.run([*command, f"docker://{reference}"], capture_output=True, check=True)
-    return done.stdout
 
 
 def blobs(outcome: Outcome) -> set[str]:
@@ -60,7 +44,7 @@ def test_an_image_goes_to_another_registry_as_it_is(
     assert done.report["source"] == f"{docker_registry.host}/{repository}@{pushed['digest']}"
     assert done.report["destinations"][0]["moved"] == ["v1"]
     assert blobs(done) == {"uploaded"}
-    assert raw(f"{to}:v1") == raw(source)
+    assert raw_bytes(f"{to}:v1") == raw_bytes(source)
     rootfs = images.unpack(f"{to}:v1", tmp_path / "out")
     images.assert_same_tree(images.tree(rootfs / "app"), images.as_store(images.tree(app)))
     again = copy(source, to).ok().report
@@ -79,7 +63,7 @@ def test_within_a_registry_blobs_are_mounted(
     done = copy(f"{source}@{digest}", to, "-t", "one", "-t", "two").ok()
     assert blobs(done) == {"mounted"}
     assert done.report["destinations"][0]["tags"] == ["one", "two"]
-    assert raw(f"{to}:one") == raw(f"{to}:two") == raw(f"{source}:latest")
+    assert raw_bytes(f"{to}:one") == raw_bytes(f"{to}:two") == raw_bytes(f"{source}:latest")
 
 
 def test_an_index_goes_with_all_its_images(
@@ -92,9 +76,9 @@ def test_an_index_goes_with_all_its_images(
     assert done["digest"] == pushed["digest"]
     assert done["manifests"][-1] == pushed["digest"]
     assert set(done["manifests"][:-1]) == {one["digest"] for one in pushed["images"]}
-    assert raw(to) == raw(source)
+    assert raw_bytes(to) == raw_bytes(source)
     for one in pushed["images"]:
-        assert raw(f"{to}@{one['digest']}") == raw(f"{source}@{one['digest']}")
+        assert raw_bytes(f"{to}@{one['digest']}") == raw_bytes(f"{source}@{one['digest']}")
     # Of several, one: it may not take the place of all under the same tag unless told so.
     arm = pushed["images"][1]["digest"]
     alone = ("--platform", "linux/arm64", "-t", "latest")
@@ -244,7 +228,7 @@ def test_what_the_destination_has_lost_is_sent_again(
     assert "sending again what it lacks" in done.stderr
     actions = {blob["digest"]: blob["action"] for blob in done.report["blobs"]}
     assert actions[lost["digest"]] == "uploaded"
-    assert raw(f"{docker_registry.host}/{repository}") == raw(source)
+    assert raw_bytes(f"{docker_registry.host}/{repository}") == raw_bytes(source)
 
 
 def test_no_tag_without_all_that_it_names(

@@ -81,10 +81,15 @@ def put_base(
     return f"{registry.host}/{repository}:{tag}"
 
 
-def raw(reference: str) -> dict[str, Any]:
+def raw_bytes(reference: str) -> bytes:
+    """The very bytes that a reference names, as skopeo reads them."""
     command = [real_part("skopeo"), "inspect", "--raw", "--tls-verify=false"]
     done = subprocess.run([*command, f"docker://{reference}"], capture_output=True, check=True)
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def raw(reference: str) -> dict[str, Any]:
+    return json.loads(raw_bytes(reference))
 
 
 def config(reference: str) -> dict[str, Any]:

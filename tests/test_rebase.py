@@ -20,17 +20,9 @@ from tests.programs import builds
 from tests.registry.api import INDEX_TYPE, Api, sha256
 from tests.registry.faults import FOREVER, Rule, answers, changed, error, fault_server
 from tests.registry.servers import Registry
-from tests.test_from import config, layer, put_base, raw
+from tests.test_from import app, config, layer, put_base, raw
 
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    app = tmp_path / "app"
-    (app / "node_modules/left-pad").mkdir(parents=True)
-    (app / "node_modules/left-pad/index.js").write_text("module.exports = 1\n" * 1000)
-    (app / "node_modules/left-pad/package.json").write_text('{"name":"left-pad","version":"1.0.0"}')
-    (app / "main.js").write_text("console.log(1)\n")
-    return app
+__all__ = ["app"]
 
 
 def rebase(reference: str, base: str, *flags: str, **more: Any) -> Outcome:

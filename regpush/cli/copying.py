@@ -13,8 +13,9 @@ import typer
 
 from regpush.cli import colour
 from regpush.cli.access import option
-from regpush.cli.console import print_line, read_password, stoppable, tell, width, write_file
+from regpush.cli.console import print_line, read_password, stoppable, tell, width
 from regpush.cli.flags import Format, SendingFlags, with_flags
+from regpush.cli.outcome import check_files, save
 from regpush.cli.target import pairs
 
 
@@ -160,18 +161,9 @@ def index(
     show(result.to_json(), result.ref, table.united(result), flags)
 
 
-def check_files(flags: SendingFlags) -> None:
-    """Raise UsageError for files that cannot be written: better before than after."""
-    for path in filter(None, (flags.metadata_file, flags.digest_file)):
-        write_file(path, "a", "")
-
-
 def show(report: Mapping[str, Any], ref: str, summary: str, flags: SendingFlags) -> None:
     """The outcome, on stdout, on stderr and in the files that were asked for."""
     if flags.sums_up:
         tell(summary)
     print_line(json.dumps(report) if flags.format is Format.JSON else ref)
-    if flags.metadata_file:
-        write_file(flags.metadata_file, "w", json.dumps(report, indent=1) + "\n")
-    if flags.digest_file and report["digest"]:
-        write_file(flags.digest_file, "w", f"{report['digest']}\n")
+    save(report, flags)

@@ -12,8 +12,9 @@ import typer
 
 from regpush.cli import colour
 from regpush.cli.access import Voice
-from regpush.cli.console import print_line, read_password, stoppable, tell, width, write_file
+from regpush.cli.console import print_line, read_password, stoppable, tell, width
 from regpush.cli.flags import Flags, Format, with_flags
+from regpush.cli.outcome import check_files, save
 from regpush.quantities import parse_size
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def plan(
         rows = table.painted(table.layers(result, width()), colour.on_stdout())
         lines = [*rows, table.summary(result)]
         print_line("\n".join([*lines, *([table.duration(result, over)] if over else [])]))
-    _save(result, flags)
+    save(result.to_json(), flags)
     if flags.max_upload is not None:
         check_plan(result, parse_size(flags.max_upload))
 
@@ -81,7 +82,7 @@ def push_and_tell(targets: list[str], flags: Flags, password: str | None) -> Pus
         shown = table.layers if flags.voice > Voice.USUAL else table.changes
         rows = table.painted(shown(result, width()), colour.on_stderr())
         tell("\n".join([*rows, *table.destinations(result), table.summary(result)]))
-    _save(result, flags)
+    save(result.to_json(), flags)
     return result
 
 
@@ -92,14 +93,6 @@ def _flow(
     from regpush.cli.progress import showing
 
     options = flags.options(password)
-    for path in filter(None, (flags.metadata_file, flags.digest_file)):
-        write_file(path, "a", "")  # better refused before the push than after it
+    check_files(flags)
     with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
         return work(targets, to=flags.to, options=options, notify=notify, cancel=cancel)
-
-
-def _save(result: PushResult, flags: Flags) -> None:
-    if flags.metadata_file:
-        write_file(flags.metadata_file, "w", json.dumps(result.to_json(), indent=1) + "\n")
-    if flags.digest_file and result.digest:
-        write_file(flags.digest_file, "w", f"{result.digest}\n")
