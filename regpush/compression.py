@@ -28,11 +28,16 @@ LAYERS = {*MEDIA_TYPE.values(), DOCKER_LAYER_GZIP}
 """Media types of layers that any registry and runtime takes."""
 
 _GZIP_BLOCK = 1 << 20
-# A frame cannot look back before its beginning: at level 3, frames of 1, 2 and 4 MiB are 5,
-# 2.5 and 1 % larger than one stream; at 19, those of 4 and 16 MiB 9 and 2 %.
+# A frame cannot look back before its beginning: at level 3, frames of 4 and 8 MiB are 5 and 3 %
+# larger than one stream of the same window; at 19, those of 4 and 16 MiB 9 and 2 %.
 _ZSTD_BLOCK = 4 << 20
 _ZSTD_SLOW_BLOCK = 16 << 20
 _ZSTD_SLOW = 10
+# How far back a frame looks: all of it, or as far as any decoder must follow, 8 MiB (RFC 8878,
+# section 3.1.1.1.2). Level 3 would look back 2 MiB; and it gets level 4's table of long matches,
+# a megabyte. Together that is 4 % smaller, for no more than a tenth of the time.
+_ZSTD_WINDOW_LOG = 23
+_ZSTD_LEVEL_3_HASH_LOG = 18
 _GZIP_WRAPPER = 31  # zlib's wbits for a gzip header (its mtime is 0) and the largest window
 
 
@@ -84,7 +89,11 @@ def _libdeflate() -> Callable[[memoryview], bytes]:
 def _zstd(level: int) -> Callable[[memoryview], bytes]:
     import zstandard
 
-    return lambda block: zstandard.ZstdCompressor(level=level).compress(block)
+    tables = {"hash_log": _ZSTD_LEVEL_3_HASH_LOG} if level == 3 else {}
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level, window_log=_ZSTD_WINDOW_LOG, **tables
+    )
+    return lambda block: zstandard.ZstdCompressor(compression_params=parameters).compress(block)
 
 
 def matches(media_type: str, wanted: Compression | None) -> bool:

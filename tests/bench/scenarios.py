@@ -129,6 +129,7 @@ def _rates(settings: Settings) -> Iterator[Case]:
                 REGPUSH,
                 by.regpush("--compression", "gzip:best"),
                 by.regpush("--compression", "zstd"),
+                by.regpush("--compression", "zstd:9"),
                 by.skopeo("gzip"),
                 by.skopeo("zstd"),
                 by.buildah(),
