@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from regpush.entry import Entry, Kind, OnDisk, Profile
@@ -245,8 +246,16 @@ def _steps(selected: Names) -> Iterator[_Step]:
         yield _Step(prefix + name, row, selected.links.get(name, b""))
 
 
-def scan(root: bytes, *, leave_out: LeaveOut | None = None, xattrs: bool = False) -> Listing:
+def scan(
+    root: bytes,
+    *,
+    leave_out: LeaveOut | None = None,
+    xattrs: bool = False,
+    known: Mapping[bytes, Folder] = MappingProxyType({}),
+) -> Listing:
     """List `root` and all below it but what `leave_out` says.
+
+    Folders that are `known`, as just such a scan had them, are not listed again.
 
     Raises SourceError, naming the path, for what cannot be read, for sockets, FIFOs and
     devices, and for names that layers reserve.
@@ -261,7 +270,10 @@ def scan(root: bytes, *, leave_out: LeaveOut | None = None, xattrs: bool = False
     pending = [(b"", row)] if kind is Kind.DIRECTORY else []
     while pending:
         path, own_row = pending.pop()
-        folders[path] = folder = _scan(root, path, own_row, leave_out, xattrs)
+        folder = known.get(path)
+        if folder is None or folder.row != own_row:
+            folder = _scan(root, path, own_row, leave_out, xattrs)
+        folders[path] = folder
         pending += [(join(path, name), folder.row_of(name)) for name in folder.folders]
     link = _readlink(root) if kind is Kind.SYMLINK else b""
     return Listing(root=root, row=row, link=link, folders=folders, xattrs=xattrs)

@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from regpush import __version__
+from regpush import __version__, scan_ahead
 from regpush.cancel import Cancellation
 from regpush.closure import Closure, Role
 from regpush.errors import UsageError, printable
 from regpush.events import Listener, Note
-from regpush.listing import NOTHING, ROOT, ByFolder, Row, by_folder, join, merged, scan
+from regpush.ignore import LeaveOut, parse_patterns, read_ignore_file
+from regpush.listing import NOTHING, ROOT, ByFolder, Listing, Row, by_folder, join, merged, scan
 from regpush.options import SourceOptions
 from regpush.sources import dependencies, hierarchy
 from regpush.sources.dependencies import DependencyFolder
-from regpush.sources.ignore import LeaveOut, parse_patterns, read_ignore_file
 from regpush.sources.part import Part
 from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
@@ -47,12 +47,7 @@ def resolve(
     at = _image_root(options.root_dir)
     root = os.fsencode(os.path.realpath(path))
     leave_out = LeaveOut(read_ignore_file(root), in_image=at)
-
-    def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
-        cancel.check()
-        return leave_out(folder, found)
-
-    listing = scan(root, leave_out=watched, xattrs=options.preserve_xattrs)
+    listing = _listed(root, leave_out, options, cancel)
     kept = hierarchy.DIRECTORIES if options.base else ()
     tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
     watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
@@ -75,6 +70,20 @@ def resolve(
             partial(programs, tree, theirs, NOTHING),
         ),
     )
+
+
+def _listed(
+    root: bytes, leave_out: LeaveOut, options: SourceOptions, cancel: Cancellation
+) -> Listing:
+    def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
+        cancel.check()
+        return leave_out(folder, found)
+
+    seen = scan_ahead.NOTHING_SEEN
+    if leave_out.is_plain and not options.preserve_xattrs and (ahead := scan_ahead.take(root)):
+        seen = ahead.result(cancel.check)
+        leave_out.git = seen.git
+    return scan(root, leave_out=watched, xattrs=options.preserve_xattrs, known=seen.folders)
 
 
 def _image_root(root_dir: str) -> bytes:

@@ -27,6 +27,11 @@ class LeaveOut:
         self.git = b""
         self.device = b""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it says the same wherever below the image's root the directory lands."""
+        return not self._is_root
+
     def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
         """Which of the names `found` in `folder` stay out of the image, with all below them."""
         prefix = folder + b"/" if folder else b""
