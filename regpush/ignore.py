@@ -17,7 +17,7 @@ IGNORE_FILE = b".regpushignore"
 class LeaveOut:
     """Called with each folder, relative to the directory; remembers what users should be told of.
 
-    `git` and `device` are the first path of their kind that was left out, or empty.
+    `git` and `device` are the least path of their kind that was left out, or empty.
     """
 
     def __init__(self, patterns: GitIgnoreSpec | None, *, in_image: bytes) -> None:
@@ -32,12 +32,16 @@ class LeaveOut:
         """Whether it says the same wherever below the image's root the directory lands."""
         return not self._is_root
 
+    def saw_git(self, path: bytes) -> None:
+        """Remember that `path` was left out, unless it is empty."""
+        self.git = min(filter(None, (self.git, path)), default=b"")
+
     def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
         """Which of the names `found` in `folder` stay out of the image, with all below them."""
         prefix = folder + b"/" if folder else b""
         out = set()
         if b".git" in found:
-            self.git = self.git or prefix + b".git"
+            self.saw_git(prefix + b".git")
             out.add(b".git")
         if not folder and IGNORE_FILE in found:
             out.add(IGNORE_FILE)

@@ -17,8 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
-from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from regpush.entry import Entry, Kind, OnDisk, Profile
 from regpush.errors import SourceError, printable
@@ -246,37 +245,52 @@ def _steps(selected: Names) -> Iterator[_Step]:
         yield _Step(prefix + name, row, selected.links.get(name, b""))
 
 
+class Known(Protocol):
+    """Folders that were listed before, by path; as `list_folder` has them."""
+
+    def get(self, path: bytes, /) -> Folder | None:
+        """The folder, if it is known."""
+
+
 def scan(
     root: bytes,
     *,
     leave_out: LeaveOut | None = None,
     xattrs: bool = False,
-    known: Mapping[bytes, Folder] = MappingProxyType({}),
+    known: Known | None = None,
 ) -> Listing:
-    """List `root` and all below it but what `leave_out` says.
+    """List `root` and all below it but what `leave_out` says, from the first to the last.
 
-    Folders that are `known`, as just such a scan had them, are not listed again.
-
-    Raises SourceError, naming the path, for what cannot be read, for sockets, FIFOs and
-    devices, and for names that layers reserve.
+    What is `known` of such a scan is taken from there. Raises SourceError, naming the path, for
+    what cannot be read, for sockets, FIFOs and devices, and for names that layers reserve.
     """
-    try:
-        status = os.lstat(root)
-    except OSError as error:
-        raise unreadable(root, error) from error
-    kind = _kind(root, status.st_mode)
-    row = _pack(status, xattrs)
+    row = row_of_root(root, xattrs=xattrs)
+    mode = next(Row.unpack(row)).mode
+    kind = _kind(root, mode)
     folders: dict[bytes, Folder] = {}
     pending = [(b"", row)] if kind is Kind.DIRECTORY else []
     while pending:
         path, own_row = pending.pop()
-        folder = known.get(path)
+        folder = known.get(path) if known else None
         if folder is None or folder.row != own_row:
-            folder = _scan(root, path, own_row, leave_out, xattrs)
+            folder = list_folder(root, path, own_row, leave_out, xattrs=xattrs)
         folders[path] = folder
-        pending += [(join(path, name), folder.row_of(name)) for name in folder.folders]
+        pending += reversed(folders_in(path, folder))
     link = _readlink(root) if kind is Kind.SYMLINK else b""
     return Listing(root=root, row=row, link=link, folders=folders, xattrs=xattrs)
+
+
+def row_of_root(root: bytes, *, xattrs: bool = False) -> bytes:
+    """`Listing.row`. Raises SourceError."""
+    try:
+        return _pack(os.lstat(root), xattrs)
+    except OSError as error:
+        raise unreadable(root, error) from error
+
+
+def folders_in(path: bytes, folder: Folder) -> list[tuple[bytes, bytes]]:
+    """The folders in `folder`, which is at `path`: path and packed row of each."""
+    return [(join(path, name), folder.row_of(name)) for name in folder.folders]
 
 
 def walk(root: bytes, at: bytes, profile: Profile) -> list[Entry]:
@@ -327,9 +341,15 @@ def join(*parts: bytes) -> bytes:
     return b"/".join(part for part in parts if part)
 
 
-def _scan(
-    root: bytes, path: bytes, own_row: bytes, leave_out: LeaveOut | None, xattrs: bool
+def list_folder(
+    root: bytes,
+    path: bytes,
+    own_row: bytes,
+    leave_out: LeaveOut | None,
+    *,
+    xattrs: bool = False,
 ) -> Folder:
+    """List the folder `path` of the tree at `root`. Raises as `scan` does."""
     directory = root + b"/" + path if path else root
     folders: list[bytes] = []
     links: dict[bytes, bytes] = {}

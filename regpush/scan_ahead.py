@@ -1,94 +1,103 @@
 """A directory listed by a second process, while the program itself is still starting.
 
 To import what a push needs takes as long as listing 30,000 files, and one interpreter does one
-thing at a time. What the other process saw are hints: whatever it did not list, or lists no
-longer, is listed by whoever asked.
+thing at a time. Later the two meet: the other process goes from the last folder to the first,
+and whoever asked from the first to the last. Nobody ever waits for it, and where it fails,
+nothing is missing.
 """
 
 from __future__ import annotations
 
 import marshal
 import os
-import select
 import signal
+import struct
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from regpush.ignore import LeaveOut, read_ignore_file
-from regpush.listing import Folder, scan
+from regpush.listing import Folder, folders_in, list_folder, row_of_root
 
-_LOOK_S = 0.1
-_PIECE = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """Folders as `listing.scan` has them, and `LeaveOut.git`."""
-
-    folders: Mapping[bytes, Folder]
-    git: bytes
-
-
-NOTHING_SEEN = Seen(folders={}, git=b"")
+_LENGTH = struct.Struct("=Q")
+_BATCH = 2048  # names listed from one report to the next
 
 
 class ScanAhead:
-    """The listing of `root`, a physical path, on its way from another process.
+    """What another process has listed so far of `root`, a physical path; by folder.
 
     Less what `.regpushignore` says; for a directory that comes to lie below the root of an
-    image, without extended attributes.
+    image, without extended attributes. `git` is `LeaveOut.git`, as far as was seen.
     """
 
     def __init__(self, root: bytes) -> None:
         """Fork. Only while this process has a single thread. Raises OSError."""
         self.root = root
-        self._pipe, theirs = os.pipe()
+        self.git = b""
+        self._found: dict[bytes, Folder] = {}
+        self._file = os.memfd_create("regpush-scan-ahead")
+        self._read = 0
         self._pid = os.fork()
         if self._pid == 0:
-            _work(root, theirs)
-        os.close(theirs)
+            _work(root, self._file)
 
-    def result(self, check: Callable[[], None]) -> Seen:
-        """What was seen, nothing if the other process failed. Once; raises what `check` does."""
-        pieces = []
-        try:
-            while True:
-                check()
-                if select.select([self._pipe], [], [], _LOOK_S)[0]:
-                    if not (piece := os.read(self._pipe, _PIECE)):
-                        break
-                    pieces.append(piece)
-        finally:
-            self.stop()
-        with suppress(EOFError, ValueError, TypeError):
-            git, folders = marshal.loads(b"".join(pieces))  # noqa: S302  from our own fork
-            return Seen(folders={path: Folder(*one) for path, one in folders}, git=git)
-        return NOTHING_SEEN
+    def get(self, path: bytes) -> Folder | None:
+        """The folder `path`, relative to the root, if it is listed by now."""
+        if path not in self._found:
+            self._catch_up()
+        return self._found.get(path)
 
     def stop(self) -> None:
-        """End the other process, whether it was done or not."""
-        os.close(self._pipe)
+        """End the other process, whether it was done or not. `get` must not be called again."""
+        os.close(self._file)
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
+    def _catch_up(self) -> None:
+        size = os.fstat(self._file).st_size
+        if size == self._read:
+            return
+        data = os.pread(self._file, size - self._read, self._read)
+        at = 0
+        while len(data) - at > _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(data, at)
+            report = data[at + _LENGTH.size : at + _LENGTH.size + length]
+            if len(report) < length:
+                break  # it is being written
+            git, folders = marshal.loads(report)  # noqa: S302  from our own fork
+            self.git = git
+            self._found.update((path, Folder(*folder)) for path, folder in folders)
+            at += _LENGTH.size + length
+        self._read += at
 
-def _work(root: bytes, pipe: int) -> None:
+
+def _work(root: bytes, file: int) -> None:
     """What the other process does, all its life."""
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+    for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_DFL)
-    # Whatever goes wrong, its parent will meet as well, and say so.
+    # Whatever goes wrong, the other meets it as well, and says so.
     with suppress(BaseException):
         leave_out = LeaveOut(read_ignore_file(root), in_image=b"below")
-        listing = scan(root, leave_out=leave_out)
-        folders = [(path, tuple(one)) for path, one in listing.folders.items()]
-        data = memoryview(marshal.dumps((leave_out.git, folders)))
-        while data:
-            data = data[os.write(pipe, data) :]
+        listed: list[tuple[bytes, tuple[object, ...]]] = []
+        names = 0
+        pending = [(b"", row_of_root(root))]
+        while pending:
+            path, row = pending.pop()
+            folder = list_folder(root, path, row, leave_out)
+            pending += folders_in(path, folder)
+            listed.append((path, tuple(folder)))
+            names += len(folder.names)
+            if names >= _BATCH or not pending:
+                _report(file, marshal.dumps((leave_out.git, listed)))
+                listed, names = [], 0
     os._exit(0)
+
+
+def _report(file: int, report: bytes) -> None:
+    data = memoryview(_LENGTH.pack(len(report)) + report)
+    while data:
+        data = data[os.write(file, data) :]
 
 
 _begun: list[ScanAhead] = []
@@ -106,7 +115,7 @@ def begin(path: str) -> None:
 
 
 def take(root: bytes) -> ScanAhead | None:
-    """What was begun about `root`, if it was, and nobody took it before."""
+    """What was begun about `root`, if it was, and nobody took it before; to be stopped."""
     if _begun and _begun[0].root == root:
         return _begun.pop()
     return None

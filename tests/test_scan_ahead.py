@@ -7,19 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from regpush.listing import scan
+from regpush.listing import Folder, scan
 from tests.program import environment, regpush
 
 # In a process of its own: one with threads, as a test's may be, must not fork.
 SEE = """
-import os, sys
+import os, sys, time
 from regpush import scan_ahead
 scan_ahead.begin(sys.argv[1])
 assert scan_ahead.take(b"/elsewhere") is None
-ahead = scan_ahead.take(os.fsencode(os.path.realpath(sys.argv[1])))
-assert scan_ahead.take(ahead.root) is None
-seen = ahead.result(lambda: None)
-print(repr((dict(seen.folders), seen.git)))
+root = os.fsencode(os.path.realpath(sys.argv[1]))
+ahead = scan_ahead.take(root)
+assert scan_ahead.take(root) is None
+found = None
+for _ in range(int(sys.argv[2])):
+    found = found or ahead.get(b"")
+    time.sleep(0.01)
+found = {path: ahead.get(path) for path in (b"", b"a", b"a/b", b"a-b", b"logs", b"vendor/lib")}
+print(repr((found, ahead.git)))
+ahead.stop()
 """
 ON_LINUX = pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="nothing is listed ahead"
@@ -38,12 +44,14 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def see(tree: Path) -> str:
+def see(tree: Path, patience: int) -> tuple[dict, bytes]:
+    """What was found within some hundredths of a second."""
     done = subprocess.run(
-        [sys.executable, "-c", SEE, str(tree)],
+        [sys.executable, "-c", SEE, str(tree), str(patience)],
         env=environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return done.stdout.strip()
+    found: tuple[dict, bytes] = eval(done.stdout, {"Folder": Folder})
+    return found
 
 
 @ON_LINUX
@@ -51,14 +59,19 @@ def test_it_sees_what_a_scan_does(tree):
     def leave_out(folder, found):
         return {name for name in found if name in (b".git", b".regpushignore", b"logs")}
 
-    folders = dict(scan(os.fsencode(tree), leave_out=leave_out).folders)
-    assert see(tree) == repr((folders, b".git"))
+    found, git = see(tree, 100)
+    folders = scan(os.fsencode(tree), leave_out=leave_out).folders
+    assert found == {path: folders.get(path) for path in found}
+    assert found[b"logs"] is None
+    assert git == b".git"
 
 
 @ON_LINUX
 def test_it_sees_nothing_where_listing_fails(tree):
     os.mkfifo(tree / "a" / "pipe")
-    assert see(tree) == repr(({}, b""))
+    found, git = see(tree, 30)
+    assert set(found.values()) == {None}
+    assert git == b""
 
 
 def test_what_was_seen_is_not_listed_again(tree):

@@ -79,11 +79,16 @@ def _listed(
         cancel.check()
         return leave_out(folder, found)
 
-    seen = scan_ahead.NOTHING_SEEN
-    if leave_out.is_plain and not options.preserve_xattrs and (ahead := scan_ahead.take(root)):
-        seen = ahead.result(cancel.check)
-        leave_out.git = seen.git
-    return scan(root, leave_out=watched, xattrs=options.preserve_xattrs, known=seen.folders)
+    ahead = None
+    if leave_out.is_plain and not options.preserve_xattrs:
+        ahead = scan_ahead.take(root)
+    if ahead is None:
+        return scan(root, leave_out=watched, xattrs=options.preserve_xattrs)
+    try:
+        return scan(root, leave_out=watched, known=ahead)
+    finally:
+        leave_out.saw_git(ahead.git)
+        ahead.stop()
 
 
 def _image_root(root_dir: str) -> bytes:
