@@ -65,8 +65,9 @@ def split(
     remains: dict[bytes, int] = {}
     while folders:  # what is in a folder comes before it
         found, files = folders.pop(), packed.pop()
+        prefix = found.folder + b"/" if found.folder else b""
         within = {
-            name: remains.pop(join(found.folder, name))
+            name: remains.pop(prefix + name)
             for name in listing.folders[found.folder].folders
             if name not in stop_at.get(found.folder, ())
         }
