@@ -14,6 +14,8 @@ from typing import Any, get_args
 
 from typer.core import TyperCommand, TyperGroup
 
+from regpush.cli.coercion import spare
+
 DEFAULT = "push"
 
 _PUSH, _LOOK = "Push", "Look"
@@ -126,6 +128,7 @@ class Command(TyperCommand):
             more["rich_help_panel"] = self._entry.panel
         super().__init__(name, **more)
         _show_values(self.params)
+        spare(self.params)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The help, and the examples."""
@@ -137,6 +140,7 @@ class Command(TyperCommand):
         """The flag `--help`, which takes no value and shows none."""
         option = super().get_help_option(ctx)
         _show_values([option] if option else [])
+        spare([option] if option else [])
         return option
 
 
@@ -158,6 +162,7 @@ class Group(TyperGroup):
         """As of a command."""
         option = super().get_help_option(ctx)
         _show_values([option, *self.params] if option else self.params)
+        spare([option, *self.params] if option else self.params)
         return option
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
