@@ -295,7 +295,8 @@ def _transfer(
             jobs=run.options.registry.jobs,
             packer=packer,
             slots=threading.Semaphore(run.options.registry.jobs),
-            spool=Spool(),
+            # What is likely there under another name is worth waiting for its name.
+            spool=Spool(rush=None) if derived else Spool(),
             identities=identities,
             notify=run.notify,
             cancel=run.cancel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -153,11 +153,33 @@ class LayerStream:
 
 
 class Spool:
-    """The memory that all workers together may fill with blobs not yet named."""
+    """The memory that all workers together may fill with blobs not yet named.
 
-    def __init__(self, budget: int = 32 << 20) -> None:
+    Of a blob that is named before it goes, the registry can be asked whether it has it. But a
+    link that lies idle till then is lost time: where nothing else is going, a blob goes as soon
+    as `rush` bytes of it are there; with None, no blob does.
+    """
+
+    def __init__(self, budget: int = 32 << 20, rush: int | None = 8 << 20) -> None:
         self._left = budget
+        self._rush = rush
+        self._going = 0
         self._lock = threading.Lock()
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """While a blob is being sent."""
+        with self._lock:
+            self._going += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._going -= 1
+
+    def rushes(self, size: int) -> bool:
+        """Whether a blob of which `size` bytes are there should not wait any longer."""
+        return self._rush is not None and size >= self._rush and not self._going
 
     def suits(self, size: int) -> bool:
         """Whether a blob of `size` bytes, uncompressed, might find room; else let it go at once.
@@ -181,7 +203,7 @@ class Spool:
 
 
 class Spooled:
-    """The beginning of a stream in memory, as much as the spool has room for.
+    """The beginning of a stream in memory, as much as the spool has room for, or time.
 
     A context manager that gives its memory back. With `whole`, all of the blob is in
     `chunks`; else iterating gives the blob's bytes once, freeing them as they go, and then
@@ -199,11 +221,15 @@ class Spooled:
     def __enter__(self) -> Self:
         if not self._spool.suits(self.stream.expected):
             return self
+        size = 0
         for chunk in self._rest:
             if not self._spool.take(len(chunk)):
                 self._next = chunk
                 return self
             self.chunks.append(chunk)
+            size += len(chunk)
+            if self._spool.rushes(size):
+                return self
         self.whole = True
         return self
 

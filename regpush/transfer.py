@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -67,6 +68,12 @@ class Transfer:
     identities: dict[str, Identity]
     notify: Listener
     cancel: Cancellation
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A slot to send a layer in."""
+        with self.slots, self.spool.going():
+            yield
 
 
 def place_layers(
@@ -206,7 +213,7 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
         if not spooled.whole:
             if not transfer.content:
                 why = _why(one, likely, fan)
-                with transfer.slots:
+                with transfer.turn():
                     layer = _stream(one, upload, transfer, begun=spooled)
                 return Placed(layer=layer, action=Action.UPLOADED, why=why)
             # Likely there under another name: reading it again is cheaper than sending it.
@@ -218,7 +225,7 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
         if fan.has_blob(layer.descriptor):
             return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
         why = _why(one, [layer.descriptor], fan)
-        with transfer.slots:
+        with transfer.turn():
             chunks = spooled.chunks if spooled.whole else None
             upload.put(layer.descriptor, lambda: iter(again() if chunks is None else chunks))
     return Placed(layer=layer, action=Action.UPLOADED, why=why)

@@ -55,9 +55,9 @@ class Outcome:
         return "\n".join(getattr(event, "message", "") for event in self.events)
 
 
-def small_spool() -> Spool:
+def small_spool(rush: int | None = None) -> Spool:
     """What the pipeline makes its spool with in these tests."""
-    return Spool(SPOOL)
+    return Spool(SPOOL, rush)
 
 
 def push(
