@@ -191,11 +191,10 @@ class Listing:
 
     def _opened(self, tops: ByFolder) -> list[bytes]:
         """Those of `tops` that are folders, always in the same order."""
-        opened: list[bytes] = []
-        for folder, names in sorted(tops.items()) if self.folders else ():
-            folders = {b"", *self.folders[folder].folders}
-            opened += [join(folder, name) for name in sorted(names) if name in folders]
-        return opened
+        paths = (
+            join(folder, name) for folder, names in sorted(tops.items()) for name in sorted(names)
+        )
+        return [path for path in paths if path in self.folders]
 
     def _row(self, folder: bytes, name: bytes) -> bytes:
         return self.folders[folder].row_of(name) if name else self.row
