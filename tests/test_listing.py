@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,24 @@ def test_names_that_layers_reserve_are_refused_wherever_they_are(tmp_path):
     with pytest.raises(SourceError, match=r"a/b/\.wh\.c: names beginning"):
         scan(os.fsencode(tmp_path))
     scan(os.fsencode(tmp_path), leave_out=lambda folder, found: set(found) - {b"a"})
+
+
+class Unlooked(tuple):
+    """Names that nobody may go through: of packages in a folder there may be thousands."""
+
+    def __iter__(self):
+        raise AssertionError("all names of a folder were looked at for one of them")
+
+
+def test_a_part_of_a_folder_is_opened_without_looking_at_the_others(tmp_path):
+    make(tmp_path, {"vendor/a/x": 1, "vendor/b/y": 1, "vendor/b/c/z": 1})
+    listing = scan(os.fsencode(tmp_path))
+    vendor = listing.folders[b"vendor"]
+    crowded = vendor._replace(folders=Unlooked(vendor.folders))
+    watched = replace(listing, folders={**listing.folders, b"vendor": crowded})
+    tops = by_folder([b"vendor/b"])
+    selected = [(names.folder, tuple(names.names)) for names in watched.select(tops)]
+    assert selected == [(b"vendor", (b"b",)), (b"vendor/b", (b"c", b"y")), (b"vendor/b/c", (b"z",))]
+    entries = watched.entries(b"", Profile.STORE, tops)
+    paths = [b"vendor/b", b"vendor/b/c", b"vendor/b/c/z", b"vendor/b/y"]
+    assert [entry.path for entry in entries] == paths
