@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import ModuleType
 
 
 def main() -> None:
@@ -21,7 +20,7 @@ def main() -> None:
     # Imports and file lists make many objects and no garbage: looking for it takes a tenth of
     # the time that an unchanged push does.
     gc.set_threshold(100_000)
-    begun = _list_ahead(sys.argv[1:])
+    stop_listing = _list_ahead(sys.argv[1:])
     from regpush.cli.app import run
 
     for name in ("stdout", "stderr"):
@@ -32,8 +31,7 @@ def main() -> None:
             # Names on disk, and the table's own signs, may be more than the terminal can say.
             stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:], os.environ)
-    if begun:
-        begun.end()
+    stop_listing()
     with suppress(OSError):  # said before, if it mattered
         sys.stdout.flush()
     with suppress(OSError):
@@ -43,13 +41,13 @@ def main() -> None:
     os._exit(code)
 
 
-def _list_ahead(words: Sequence[str]) -> ModuleType | None:
-    """Have the directory listed that will be pushed, if it is the first word; what knows of it."""
-    word = next((word for word in words if word not in ("push", "plan")), "-")
+def _list_ahead(words: Sequence[str]) -> Callable[[], None]:
+    """Have the directory listed that will be pushed, if it is the first word; how to end that."""
+    word = next((word for word in words if word not in ("push", "plan")), "")
     # A link most likely leads into a store, where nothing is listed before it is packed.
     if not os.path.isdir(word) or os.path.islink(word):
-        return None
+        return lambda: None
     from regpush import scan_ahead
 
     scan_ahead.begin(word)
-    return scan_ahead
+    return scan_ahead.end
