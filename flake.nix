@@ -53,7 +53,7 @@
             ++ project.optional-dependencies.registry
             ++ project.optional-dependencies.sbom);
           doCheck = false; # the tests want registries, and other programs
-          pythonImportsCheck = [ "regpush.cli.app" "regpush.pipeline" ];
+          pythonImportsCheck = [ "regpush.cli.app" "regpush.flow.pipeline" ];
           meta = {
             inherit (project) description;
             license = lib.licenses.asl20;

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regpush.cancel import Cancellation
+    from regpush.concurrency import Cancellation
     from regpush.errors import RegpushError
+    from regpush.flow.pipeline import plan, push
     from regpush.options import PushOptions
-    from regpush.pipeline import plan, push
     from regpush.report import PushResult
 
 __version__ = "0.1.0"
@@ -23,12 +23,12 @@ __all__ = [
 ]  # fmt: skip
 
 _HOME = {
-    "Cancellation": "regpush.cancel",
+    "Cancellation": "regpush.concurrency",
     "RegpushError": "regpush.errors",
     "PushOptions": "regpush.options",
     "PushResult": "regpush.report",
-    "plan": "regpush.pipeline",
-    "push": "regpush.pipeline",
+    "plan": "regpush.flow.pipeline",
+    "push": "regpush.flow.pipeline",
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from regpush.closure import Closure, Item
-from regpush.history import History, Push, Version
+from regpush.commands.history import History, Push, Version
 from regpush.sources.store_path import is_path
 
 

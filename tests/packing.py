@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from regpush.archive import Archive, ArchiveOptions
 from regpush.closure import Item
+from regpush.pack.tar import Archive, ArchiveOptions
 
 BLOCK = 1 << 20
 

@@ -16,22 +16,20 @@ from regpush.digest import Digest
 from regpush.embedded.answers import ApiError
 from regpush.embedded.manifests import read_references
 from regpush.errors import RegpushError
-from regpush.image import Image, child_for, parse_manifest
+from regpush.http.address import Origin, redirect_location, upload_location
+from regpush.http.headers import content_length, next_link, retry_after_s
+from regpush.image.image import Image, child_for, parse_manifest
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.challenges import challenged_scopes, choose, parse_challenges, parse_token
-from regpush.registry.lessons import LARGEST, Limits
-from regpush.registry.protocol import (
-    Origin,
-    content_length,
-    digests_in,
-    next_link,
-    parse_problem,
-    redirect_location,
-    retry_after_s,
-    upload_location,
+from regpush.registry.auth.challenges import (
+    challenged_scopes,
+    choose,
+    parse_challenges,
+    parse_token,
 )
-from regpush.registry.resume import acknowledged, resume_at
+from regpush.registry.protocol import digests_in, parse_problem
+from regpush.registry.uploads.lessons import LARGEST, Limits
+from regpush.registry.uploads.resume import acknowledged, resume_at
 from tests.registry.api import INDEX_TYPE, MANIFEST_TYPE, image_manifest
 
 DIGEST = f"sha256:{'ab' * 32}"

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.flow.test_push_directory import app
 from tests.program import ROOT, environment, program_on_path, regpush
 from tests.programs import builds
 from tests.registry.parts import real_part
 from tests.runner import ACTION, Runner
-from tests.test_push_directory import app
 
 __all__ = ["app"]
 

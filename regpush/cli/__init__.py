@@ -47,7 +47,7 @@ def _list_ahead(words: Sequence[str]) -> Callable[[], None]:
     # A link most likely leads into a store, where nothing is listed before it is packed.
     if not os.path.isdir(word) or os.path.islink(word):
         return lambda: None
-    from regpush import scan_ahead
+    from regpush.files import scan_ahead
 
     scan_ahead.begin(word)
     return scan_ahead.end

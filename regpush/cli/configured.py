@@ -15,8 +15,8 @@ from regpush.cli.access import AccessFlags
 from regpush.cli.commands import Command
 from regpush.cli.console import tell
 from regpush.cli.flags import Flags, Progress, default
-from regpush.configuration import TARGET, VERSION, Configuration, did_you_mean, find, read
 from regpush.errors import UsageError, printable
+from regpush.project.configuration import TARGET, VERSION, Configuration, did_you_mean, find, read
 
 if TYPE_CHECKING:
     from regpush.cli.keys import Setting

@@ -14,9 +14,9 @@ from typing import Annotated
 
 import typer
 
-from regpush.cancel import Cancellation
 from regpush.cli.colour import Style, on_stderr
 from regpush.cli.flags import Format
+from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError, UsageError, printable
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)

@@ -42,20 +42,20 @@ def copy(
     Blobs are mounted within a registry, and passed from one to the other between two: nothing
     is unpacked or kept here. Flags of access are for REF2; REF is read with stored logins.
     """
-    from regpush import mirror
     from regpush.cli import table
     from regpush.cli.progress import showing
+    from regpush.commands import copy
     from regpush.settings import Settings
 
     options = flags.sending(read_password(flags.username, flags.password_stdin))
     settings = Settings.from_environ(os.environ)
     check_files(flags)
     with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
-        result = mirror.copy(
+        result = copy.copy(
             source,
             to=to,
             platform=platform,
-            along=mirror.Along.REFERRERS if referrers else mirror.Along.NOTHING,
+            along=copy.Along.REFERRERS if referrers else copy.Along.NOTHING,
             settings=settings,
             options=options,
             notify=notify,
@@ -84,9 +84,9 @@ def rebase(
     Of an index, each of its images. What of the configuration the image had from its old base
     it gets from the new one. Flags of access are for REF; bases are read with stored logins.
     """
-    from regpush import rebase as rebasing
     from regpush.cli import table
     from regpush.cli.progress import showing
+    from regpush.commands import rebase as rebasing
     from regpush.report import Tense
     from regpush.settings import Settings
 
@@ -139,9 +139,9 @@ def index(
     Platforms are read from the images; an index stands for those in it. Images of other
     repositories are copied. Tags move when all are there.
     """
-    from regpush import union
     from regpush.cli import table
     from regpush.cli.progress import showing
+    from regpush.commands import join as union
     from regpush.settings import Settings
 
     options = flags.sending(read_password(flags.username, flags.password_stdin))

@@ -18,7 +18,7 @@ from regpush.cli.flags import Format, Progress, with_flags
 from regpush.errors import printable
 
 if TYPE_CHECKING:
-    from regpush.doctor import Step, Verdict
+    from regpush.commands.doctor import Step, Verdict
 
 _NAME = 11
 _WORD = 7
@@ -41,7 +41,7 @@ def doctor(
     exit code is that of the first step that failed: 3 credentials, 4 refused, 5 network.
     """
     from regpush.cli.progress import showing
-    from regpush.doctor import Verdict, examine
+    from regpush.commands.doctor import Verdict, examine
     from regpush.reference import Reference
     from regpush.settings import Settings
 

@@ -33,7 +33,7 @@ _REGISTRY, _LAYERS, _ATTACHED = "The registry", "Layers and reuse", "What is att
 
 def _strategies(incomplete: str) -> list[str]:
     """What a shell offers for `--layers`."""
-    from regpush.strategies import STRATEGIES
+    from regpush.layering.strategies import STRATEGIES
 
     return [name for name in (*STRATEGIES, "file=") if name.startswith(incomplete)]
 

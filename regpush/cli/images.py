@@ -20,15 +20,15 @@ from regpush.cli.target import TargetFlags
 from regpush.errors import UsageError
 
 if TYPE_CHECKING:
-    from regpush.cancel import Cancellation
+    from regpush.commands.inspect import Inspection
+    from regpush.commands.weights import Weights
+    from regpush.concurrency import Cancellation
     from regpush.events import Listener
-    from regpush.image import Image
-    from regpush.inspect import Inspection
+    from regpush.image.image import Image
     from regpush.options import RegistryOptions, SourceOptions
     from regpush.platform import Platform
     from regpush.registry.client import Client
     from regpush.settings import Settings
-    from regpush.weights import Weights
 
 Reference = Annotated[str, typer.Argument(metavar="REF", show_default=False)]
 PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which image of several.")]
@@ -65,13 +65,13 @@ def inspect(
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
     """Show what an image in a registry holds, layer by layer, or what several of them share."""
-    from regpush import inspect as inspecting
     from regpush.cli import table
     from regpush.cli.progress import showing
+    from regpush.commands import inspect as inspecting
+    from regpush.commands.weights import weigh_image
     from regpush.reference import Reference
     from regpush.registry.client import Access
     from regpush.settings import Settings
-    from regpush.weights import weigh_image
 
     options = flags.access(read_password(flags.username, flags.password_stdin))
     wanted = _platform(platform)
@@ -107,7 +107,7 @@ def inspect(
 
 def _report(found: Sequence[Inspection], weights: Weights) -> Mapping[str, Any]:
     """The JSON of one image, or of several and what they share."""
-    from regpush.sharing import Sharing
+    from regpush.commands.sharing import Sharing
 
     reports = []
     for one in found:
@@ -152,15 +152,15 @@ def verify(
     Every blob is read and hashed, packed and unpacked; nothing is stored. Exit code 8 and the
     layer, where something is wrong.
     """
-    from regpush import rederive
-    from regpush import verify as verifying
     from regpush.cli import table
     from regpush.cli.progress import showing
-    from regpush.inspect import inspect_each
+    from regpush.commands import rederive
+    from regpush.commands import verify as verifying
+    from regpush.commands.inspect import inspect_each
     from regpush.reference import Reference
     from regpush.registry.client import Access
     from regpush.settings import Settings
-    from regpush.sources import Workshop
+    from regpush.sources.tools import Workshop
 
     chosen = verifying.Sample.parse(sample, seed)
     options = replace(flags.access(read_password(flags.username, flags.password_stdin)), jobs=jobs)

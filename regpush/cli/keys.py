@@ -17,8 +17,8 @@ from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from regpush.cli.flags import Flags
-from regpush.configuration import TARGET, VERSION, Configuration, did_you_mean
 from regpush.errors import UsageError, printable
+from regpush.project.configuration import TARGET, VERSION, Configuration, did_you_mean
 
 _OF_APPS = (TARGET, VERSION)
 """Keys that are no flags: what to push, and what `{version}` stands for."""

@@ -23,7 +23,7 @@ def serve(
 
 def demo() -> None:
     """Push a sample app twice to a registry of its own, and show what crossed the network."""
-    from regpush import demo as demonstration
+    from regpush.cli import demo as demonstration
 
     with stoppable() as cancel:
         demonstration.run(print_line, width(), cancel)

@@ -35,9 +35,9 @@ def login(
     ] = False,
 ) -> None:
     """Check a password with REGISTRY and keep it, where other tools find it as well."""
-    from regpush import login as logins
     from regpush.cli import password
     from regpush.cli.progress import showing
+    from regpush.commands import login as logins
     from regpush.settings import Settings
 
     name = logins.parse(registry).registry  # before anybody types a password
@@ -61,8 +61,8 @@ def login(
 @with_flags
 def logout(flags: FileFlags, registry: Registry) -> None:
     """Forget the login for REGISTRY."""
-    from regpush import login as logins
     from regpush.cli.progress import showing
+    from regpush.commands import login as logins
     from regpush.options import RegistryOptions
     from regpush.settings import Settings
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from regpush.cli.fitting import cut
 from regpush.cli.table import size
+from regpush.commands.inspect import Inspection
+from regpush.commands.sharing import SharedLayer, Sharing
+from regpush.commands.treemap import Box, squarify
+from regpush.commands.weights import Weights
 from regpush.errors import printable
-from regpush.image import Layer
-from regpush.inspect import Inspection
-from regpush.sharing import SharedLayer, Sharing
+from regpush.image.image import Layer
 from regpush.sources.store_path import full_name, is_path
-from regpush.treemap import Box, squarify
-from regpush.weights import Weights
 
 _PICTURE = Box(0, 0, 1200, 640)
 _HUES = 8

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from regpush.checkout import Checkout, NotInGitError
 from regpush.cli.keys import Key, by_field
 from regpush.errors import UsageError, printable
+from regpush.project.checkout import Checkout, NotInGitError
+from regpush.project.templates import Values, render_reference, render_tag, render_text
 from regpush.settings import Settings
-from regpush.templates import Values, render_reference, render_tag, render_text
 
 # A pull request's name here is `12/merge`. Not GITHUB_HEAD_REF: whoever forks can call a
 # branch `main`, and would get its tag.
@@ -107,7 +107,7 @@ def _ask(
 
 
 def _version(checkout: Checkout, directories: Sequence[str]) -> str:
-    from regpush.project import version
+    from regpush.project.project import version
 
     for directory in directories:
         if found := version(directory):

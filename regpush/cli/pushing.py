@@ -53,9 +53,9 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a push would send and why, and send nothing."""
-    from regpush import pipeline
-    from regpush.budget import check_plan
     from regpush.cli import table
+    from regpush.flow import pipeline
+    from regpush.flow.budget import check_plan
     from regpush.quantities import Link
 
     over = Link.parse(link) if link else None
@@ -74,8 +74,8 @@ def plan(
 
 def push_and_tell(targets: list[str], flags: Flags, password: str | None) -> PushResult:
     """Push, and say how it went on stderr and in the files that were asked for."""
-    from regpush import pipeline
     from regpush.cli import table
+    from regpush.flow import pipeline
 
     result = _flow(pipeline.push, targets, flags, password)
     if flags.sums_up:

@@ -15,9 +15,9 @@ from regpush.cli.configured import Said, flags_of
 from regpush.cli.console import print_bytes, read_password, tell
 from regpush.cli.flags import Flags, Format, with_flags
 from regpush.cli.pushing import push_and_tell
-from regpush.configuration import Configuration
 from regpush.errors import UsageError, printable
-from regpush.manifests import SCHEME, Mention, find, replace
+from regpush.project.configuration import Configuration
+from regpush.project.kubernetes import SCHEME, Mention, find, replace
 
 _ENDINGS = (".yaml", ".yml", ".json")
 _STDIN = "-"

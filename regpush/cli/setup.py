@@ -16,8 +16,8 @@ from regpush.cli.access import ConfigFlags
 from regpush.cli.configured import load
 from regpush.cli.console import OnStdout, print_line, tell, write_file
 from regpush.cli.flags import Flags, Format, default, from_environ, with_flags
-from regpush.configuration import FILE, TARGET, VERSION, Configuration, find, loads
 from regpush.errors import UsageError, printable
+from regpush.project.configuration import FILE, TARGET, VERSION, Configuration, find, loads
 
 _HIDDEN = "(hidden)"
 _SECRET_FLAGS = frozenset({"registry_token"})
@@ -29,8 +29,8 @@ def init(
 ) -> None:
     """Write a regpush.toml with comments, guessed from what lies in this directory."""
     from regpush.cli.keys import settings
-    from regpush.starter import starter
-    from regpush.survey import look
+    from regpush.project.init import starter
+    from regpush.project.survey import look
 
     if os.path.lexists(FILE) and not force:
         raise UsageError(f"{FILE} is there already; --force writes another over it")

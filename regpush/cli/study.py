@@ -26,9 +26,9 @@ from regpush.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from regpush.closure import Closure
-    from regpush.comparison import Comparison
     from regpush.events import Listener
-    from regpush.image import Image
+    from regpush.history.comparison import Comparison
+    from regpush.image.image import Image
     from regpush.options import RegistryOptions
     from regpush.platform import Platform
     from regpush.reference import Reference
@@ -75,10 +75,11 @@ def why(
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
     """Say which item made which bytes go: between two images, or an image and a target."""
-    from regpush import comparison, pipeline
     from regpush.cli import table
     from regpush.cli.progress import showing
-    from regpush.image import LAYOUT
+    from regpush.flow import pipeline
+    from regpush.history import comparison
+    from regpush.image.image import LAYOUT
     from regpush.options import ImageOptions, LayerOptions, PushOptions, SourceOptions
 
     registry = flags.access(read_password(flags.username, flags.password_stdin))
@@ -111,8 +112,8 @@ def history(
 ) -> None:
     """Write what was pushed to a repository as a history file, for `regpush simulate`."""
     from regpush.cli.progress import showing
-    from regpush.inspect import inspect_all
-    from regpush.recount import Found, recount
+    from regpush.commands.inspect import inspect_all
+    from regpush.commands.recount import Found, recount
 
     registry = flags.access(read_password(flags.username, flags.password_stdin))
     with (
@@ -145,9 +146,9 @@ def sbom(
     ] = None,
 ) -> None:
     """Print the SBOM that is attached to an image (`regpush TARGET --sbom`)."""
-    from regpush import sbom as sboms
+    from regpush.attach import sbom as sboms
     from regpush.cli.progress import showing
-    from regpush.inspect import inspect
+    from regpush.commands.inspect import inspect
     from regpush.options import Sbom
 
     registry = flags.access(read_password(flags.username, flags.password_stdin))
@@ -179,10 +180,10 @@ def simulate(
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
     """Score layer strategies on a history of versions: bytes sent, to the least possible."""
-    from regpush import simulate as simulating
     from regpush.cli import table
-    from regpush.history import History
-    from regpush.strategies import STRATEGIES
+    from regpush.commands import simulate as simulating
+    from regpush.commands.history import History
+    from regpush.layering.strategies import STRATEGIES
 
     names = layers or list(STRATEGIES)
     if plans_out and len(names) != 1:
@@ -228,7 +229,7 @@ def _opened(
 
 
 def _image(text: str, registry: RegistryOptions, platform: str | None, notify: Listener) -> Image:
-    from regpush.inspect import inspect
+    from regpush.commands.inspect import inspect
 
     with _opened(text, registry, notify) as (parsed, repository):
         return inspect(parsed, repository, _platform(platform)).image

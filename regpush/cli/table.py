@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from regpush.cli.colour import Paint, Style
 from regpush.cli.fitting import columns, cut, cut_label
+from regpush.commands.inspect import Inspection
 from regpush.errors import printable
 from regpush.events import Action
-from regpush.image import Layer
-from regpush.inspect import Inspection
+from regpush.image.image import Layer
 from regpush.report import BaseReport, ImageReport, LayerReport, PushResult, Tense
 
 if TYPE_CHECKING:
-    from regpush.comparison import Comparison
-    from regpush.mirror import CopyResult
+    from regpush.commands.copy import CopyResult
+    from regpush.commands.simulate import Score
+    from regpush.commands.verify import Verification
+    from regpush.commands.weights import Weights
+    from regpush.history.comparison import Comparison
     from regpush.quantities import Link
-    from regpush.simulate import Score
-    from regpush.verify import Verification
-    from regpush.weights import Weights
 
 _CONTENTS = 40
 _ITEMS = 10
@@ -326,7 +326,7 @@ def inspection(found: Inspection, weights: Weights, width: int) -> list[str]:
 
 def sharing(found: Sequence[Inspection], width: int) -> list[str]:
     """What several images have in common: each, every two, and layer by layer."""
-    from regpush.sharing import Sharing
+    from regpush.commands.sharing import Sharing
 
     shared = Sharing.of([one.image for one in found])
     images = [("", "image", "platform", "size", "shared", "only here")]

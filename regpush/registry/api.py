@@ -17,26 +17,19 @@ from regpush.errors import (
     TransientError,
     VerificationError,
 )
-from regpush.registry.auth import Authorizer
-from regpush.registry.challenges import Scope
-from regpush.registry.credentials import Credentials
-from regpush.registry.exchange import Exchange, Reply, Request
+from regpush.http.address import Origin, redirect_location
+from regpush.http.exchange import ERROR_LIMIT, Exchange, Reply, Request
+from regpush.http.headers import retry_after_s
+from regpush.http.pace import Pace
+from regpush.http.redaction import Redactor
+from regpush.http.retry import RetryableError
+from regpush.http.wire import NoConnectionError, UnansweredError
+from regpush.registry.auth.authorizer import Authorizer
+from regpush.registry.auth.challenges import Scope
+from regpush.registry.auth.record import Credentials
 from regpush.registry.hints import Trouble, hint, unreachable
 from regpush.registry.host import Host
-from regpush.registry.pace import Pace
-from regpush.registry.protocol import (
-    ERROR_LIMIT,
-    Origin,
-    Outcome,
-    classify,
-    digests_in,
-    parse_problem,
-    redirect_location,
-    retry_after_s,
-)
-from regpush.registry.redaction import Redactor
-from regpush.registry.retry import RetryableError
-from regpush.registry.wire import NoConnectionError, UnansweredError
+from regpush.registry.protocol import Outcome, classify, digests_in, parse_problem
 
 _HOPS = 10
 

@@ -15,35 +15,30 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import AuthError, RefusedError, TagConflictError, VerificationError
 from regpush.events import Decided, Exchanged, Listener, Warned
+from regpush.http.address import Origin, redirect_location
+from regpush.http.exchange import Exchange, Reply
+from regpush.http.headers import content_length, next_link
+from regpush.http.pace import Pace
+from regpush.http.proxy import Routes
+from regpush.http.redaction import Redactor, shown_url
+from regpush.http.retry import Policy, RetryableError
+from regpush.http.trust import Contexts
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.api import Api, Call, MissingBlobsError
-from regpush.registry.challenges import Scope
-from regpush.registry.credentials import Credentials, Sources, described, from_options
+from regpush.registry.auth.challenges import Scope
+from regpush.registry.auth.record import Credentials, described
+from regpush.registry.auth.sources import Sources, from_options
 from regpush.registry.download import blocks
-from regpush.registry.exchange import Exchange, Reply
 from regpush.registry.hints import MAY_NOT_MOVE
 from regpush.registry.host import Host
-from regpush.registry.lessons import Memory
-from regpush.registry.pace import Pace
-from regpush.registry.protocol import (
-    Origin,
-    content_length,
-    is_tag_conflict,
-    next_link,
-    parse_json,
-    parse_problem,
-    redirect_location,
-)
-from regpush.registry.proxy import Routes
-from regpush.registry.redaction import Redactor, shown_url
-from regpush.registry.retry import Policy, RetryableError
-from regpush.registry.trust import Contexts
-from regpush.registry.uploads import BlobStream, Told, Upload, Uploads, untold
+from regpush.registry.protocol import is_tag_conflict, parse_json, parse_problem
+from regpush.registry.uploads.ladder import BlobStream, Told, Upload, Uploads, untold
+from regpush.registry.uploads.lessons import Memory
 from regpush.settings import Settings
 
 if TYPE_CHECKING:

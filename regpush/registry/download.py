@@ -14,11 +14,11 @@ from typing import Self
 
 from regpush.digest import Descriptor
 from regpush.errors import TransientError, VerificationError
+from regpush.http.exchange import Reply, Rest
+from regpush.http.headers import content_length
+from regpush.http.retry import Policy, RetryableError
+from regpush.http.wire import UnansweredError
 from regpush.registry.api import Api, Call
-from regpush.registry.exchange import Reply, Rest
-from regpush.registry.protocol import content_length
-from regpush.registry.retry import Policy, RetryableError
-from regpush.registry.wire import UnansweredError
 
 BLOCK = 1 << 20
 """Bytes that are read before they are passed on; each block has all attempts of its own."""

@@ -126,19 +126,6 @@ def unreachable(failure: str) -> str:
     return "is the registry running?"
 
 
-def untrusted(code: int) -> str:
-    """What to do about a certificate, by OpenSSL's verification code (`x509_vfy.h`)."""
-    match code:
-        case 9:
-            return "it is not valid yet: is the clock of this machine right?"
-        case 10:
-            return "whoever runs the registry must renew it, unless this machine's clock is wrong"
-        case 62 | 64:
-            return "it is for another name: is the registry meant by another?"
-        case _:
-            return "--ca-file names the authority to trust as well"
-
-
 def too_large(smallest: int) -> str:
     """What was tried where bodies are refused for their size, and what is left to do."""
     return (

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation
+from regpush.http.address import Origin, request_target
+from regpush.http.exchange import CONNECT_S, Exchange, Reply, Request
+from regpush.http.trust import Trust
+from regpush.http.wire import NoConnectionError, UnansweredError, speaks_tls
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
-from regpush.registry.exchange import CONNECT_S, Exchange, Reply, Request
-from regpush.registry.protocol import Origin, request_target
-from regpush.registry.trust import Trust
-from regpush.registry.wire import NoConnectionError, UnansweredError, speaks_tls
 
 
 class Host:

@@ -11,18 +11,19 @@ from typing import Any, TypeVar
 
 import httpcore
 
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation
 from regpush.errors import RefusedError, TransientError, printable
+from regpush.http.address import Origin, upload_location
+from regpush.http.exchange import CONNECT_S, Reply, Request
+from regpush.http.headers import http_date
+from regpush.http.proxy import Proxy, Routes
+from regpush.http.retry import RetryableError
+from regpush.http.trust import Contexts
+from regpush.http.wire import UnansweredError, connect, shake_hands, speaks_tls
 from regpush.registry.api import Api, Call
-from regpush.registry.challenges import choose, parse_challenges
-from regpush.registry.exchange import CONNECT_S, Reply, Request
+from regpush.registry.auth.challenges import choose, parse_challenges
 from regpush.registry.hints import unreachable
 from regpush.registry.host import Host
-from regpush.registry.protocol import Origin, http_date, upload_location
-from regpush.registry.proxy import Proxy, Routes
-from regpush.registry.retry import RetryableError
-from regpush.registry.trust import Contexts
-from regpush.registry.wire import UnansweredError, connect, shake_hands, speaks_tls
 
 T = TypeVar("T")
 

@@ -1,162 +1,26 @@
-"""Reading what registries send: Locations, statuses, errors, links. Pure, no I/O.
+"""Reading what registries send: statuses, error bodies, digests. Pure, no I/O.
 
-OCI distribution-spec, "Endpoints" and "Error Codes"; RFC 9110 for the header values.
+OCI distribution-spec, "Endpoints" and "Error Codes".
 Everything here takes hostile input: it answers, or raises RefusedError, and nothing else.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from itertools import islice
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 from regpush.digest import Digest
-from regpush.errors import RefusedError, printable
-
-ERROR_LIMIT = 64 * 1024
-"""Bytes of an error body that are read at most."""
+from regpush.errors import printable
+from regpush.http.exchange import ERROR_LIMIT
 
 _WORDS_LIMIT = 300
-_LONGEST_WAIT_S = 3600.0
-_URL = re.compile(r"[\x21-\x7e]{1,16384}", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-_NUMERIC = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 _MARKUP = re.compile(r"(?is)<(script|style|title)\b.*?</\1\s*>|<[^>]*>")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])|sha512:[0-9a-f]{128}(?![0-9a-f])")
-_LINK = re.compile(r"<([^<>]*)>([^<]*)")
-_NEXT = re.compile(r';\s*rel\s*=\s*(?:"next"|next(?:[\s;,]|$))', re.IGNORECASE)
-_DEFAULT_PORT = {"http": 80, "https": 443}
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Scheme, host and effective port: what decides whether credentials may go along."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: str) -> Origin:
-        """The origin of an absolute http or https URL. Raises RefusedError for anything else."""
-        try:
-            if not _URL.fullmatch(url):
-                raise ValueError(url)
-            parts = urlsplit(url)
-            port = parts.port
-            host = _host(parts.hostname or "")
-        except ValueError:
-            raise RefusedError("the registry sent an address that is not a URL") from None
-        if parts.scheme not in _DEFAULT_PORT:
-            raise RefusedError(f"the registry sent an address of scheme '{parts.scheme[:20]}'")
-        if "@" in parts.netloc:
-            raise RefusedError(f"the registry sent an address with a user name in it, at {host}")
-        if port == 0:
-            raise RefusedError("the registry sent an address that is not a URL")
-        return cls(parts.scheme, host, port or _DEFAULT_PORT[parts.scheme])
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _DEFAULT_PORT[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{host}{port}"
-
-    @property
-    def is_private(self) -> bool:
-        """Whether the host is an address, or a name, that means something only around here."""
-        host = self.host.removesuffix(".")
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            # Resolvers also read 127.1, 0x7f000001 and the like as addresses; nobody else does.
-            return _NUMERIC.fullmatch(host.rpartition(".")[2]) is not None
-        mapped = getattr(address, "ipv4_mapped", None)
-        return not (mapped or address).is_global
-
-
-def _host(host: str) -> str:
-    if ":" in host:
-        return str(ipaddress.IPv6Address(host))
-    if not _HOST.fullmatch(host):
-        raise ValueError(host)
-    return host.lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where to go on; `upgraded` where http was made https."""
-
-    url: str
-    upgraded: bool
-
-
-def upload_location(request: str, location: str, registry: Origin) -> Location:
-    """Resolve an upload's Location against the URL of the `request` it answers.
-
-    The query stays as it came. Raises RefusedError where the bytes must not go: to a user
-    name, in the clear, or into a network that only the sender of the reply can name.
-    """
-    url = _resolve(request, location)
-    origin = Origin.of(url)
-    if origin.scheme == "http" and registry.scheme == "https" and origin.host == registry.host:
-        # The port of http is no port of https; any other may well be the right one.
-        there = Origin("https", origin.host, registry.port if origin.port == 80 else origin.port)
-        return Location(_rebase(url, there), upgraded=True)
-    _check_elsewhere(origin, registry)
-    return Location(url, upgraded=False)
-
-
-def redirect_location(request: str, location: str, registry: Origin) -> str:
-    """Resolve the Location of a redirected GET or HEAD. Raises RefusedError as above."""
-    url = _resolve(request, location)
-    origin = Origin.of(url)
-    if origin.scheme == "http" and Origin.of(request).scheme == "https":
-        raise RefusedError(f"refusing to be redirected from https to plain http at {origin.host}")
-    _check_elsewhere(origin, registry)
-    return url
-
-
-def _resolve(request: str, location: str) -> str:
-    if not _URL.fullmatch(location):
-        raise RefusedError("the registry sent an address that is not a URL")
-    try:
-        return urljoin(request, location).partition("#")[0]
-    except ValueError:
-        raise RefusedError("the registry sent an address that is not a URL") from None
-
-
-def _rebase(url: str, origin: Origin) -> str:
-    return f"{origin}{request_target(url)}"
-
-
-def request_target(url: str) -> str:
-    """Path and query of an absolute `url`, byte for byte."""
-    rest = url.partition("://")[2]
-    cut = re.search(r"[/?]", rest)
-    target = rest[cut.start() :] if cut else ""
-    return target if target.startswith("/") else f"/{target}"
-
-
-def authority(url: str) -> str:
-    """The Host header for `url`: the port stays wherever it was written."""
-    return re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
-
-
-def _check_elsewhere(origin: Origin, registry: Origin) -> None:
-    if origin == registry:
-        return
-    if origin.scheme == "http" and registry.scheme == "https":
-        raise RefusedError(f"refusing to follow {registry} to plain http at {origin.host}")
-    if origin.is_private and not registry.is_private:
-        raise RefusedError(f"refusing to follow {registry} to the private address {origin.host}")
 
 
 def with_digest(url: str, digest: Digest) -> str:
@@ -282,42 +146,3 @@ def parse_json(body: bytes) -> object:
     except (ValueError, RecursionError):
         return None
     return value
-
-
-def next_link(values: Iterable[str]) -> str | None:
-    """The address of the next page in `Link` headers (RFC 8288), unresolved."""
-    for value in values:
-        for match in _LINK.finditer(value):
-            if _NEXT.search(match[2]):
-                return match[1]
-    return None
-
-
-def http_date(text: str) -> datetime | None:
-    """Read a date of RFC 9110; None where it is none."""
-    try:
-        date = parsedate_to_datetime(text)
-        return date if date.utcoffset() == timedelta(0) else None
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def retry_after_s(value: str, date: str) -> float | None:
-    """Seconds to wait by `Retry-After`, an hour at most; None where it says nothing usable.
-
-    A date is taken relative to `date`, the reply's own Date header: our clock may differ.
-    """
-    if re.fullmatch(r"[0-9]{1,12}", value.strip(), re.ASCII):
-        return min(float(value), _LONGEST_WAIT_S)
-    then, now = http_date(value), http_date(date)
-    if then is None or now is None:
-        return None
-    return min(max((then - now).total_seconds(), 0.0), _LONGEST_WAIT_S)
-
-
-def content_length(status: int, headers: Mapping[str, str]) -> int | None:
-    """The size of the whole resource that a HEAD, or a GET of its first byte, was told."""
-    text = headers.get("content-length", "")
-    if status == 206:
-        text = headers.get("content-range", "").rpartition("/")[2]
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else None

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation, parallel
 from regpush.digest import OCI_INDEX, Descriptor, Digest
 from regpush.errors import RefusedError, VerificationError
 from regpush.registry import referrers_tag
 from regpush.registry.api import Call, MissingBlobsError
 from regpush.registry.client import MANIFEST_LIMIT, Repository
 from regpush.registry.protocol import parse_json
-from regpush.workers import parallel
 
 if TYPE_CHECKING:
     from regpush.registry.artifact import Provider

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation
 from regpush.digest import OCI_INDEX, Digest
 from regpush.errors import RefusedError, TagConflictError, TransientError
 from regpush.registry.client import Repository

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from regpush.closure import Closure
 from regpush.errors import SourceError, UsageError, printable
-from regpush.filesystem import unreadable
+from regpush.files.filesystem import unreadable
 from regpush.settings import StoreLocation
 from regpush.sources import hashes, path_info_json
 from regpush.sources.database import Database

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
-from regpush.cancel import Cancellation
 from regpush.closure import Item
+from regpush.concurrency import Cancellation
 from regpush.entry import HEAD, ContentHash, Entry, OnDisk
-from regpush.filesystem import GuardedFile, read_listed
+from regpush.files.filesystem import GuardedFile, read_listed
 
 _BLOCK = 1 << 20
 # What a thread takes at a time: enough files that taking costs nothing, few enough bytes that

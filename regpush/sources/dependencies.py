@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from regpush.listing import join
+from regpush.files.listing import join
 from regpush.sources.tree import Tree, lines
 
 

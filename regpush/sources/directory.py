@@ -11,13 +11,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from regpush import __version__, scan_ahead
-from regpush.cancel import Cancellation
+from regpush import __version__
 from regpush.closure import Closure, Role
+from regpush.concurrency import Cancellation
 from regpush.errors import UsageError, printable
 from regpush.events import Listener, Note
-from regpush.ignore import LeaveOut, parse_patterns, read_ignore_file
-from regpush.listing import NOTHING, ROOT, ByFolder, Listing, Row, by_folder, join, merged, scan
+from regpush.files import scan_ahead
+from regpush.files.ignore import LeaveOut, parse_patterns, read_ignore_file
+from regpush.files.listing import (
+    NOTHING,
+    ROOT,
+    ByFolder,
+    Listing,
+    Row,
+    by_folder,
+    join,
+    merged,
+    scan,
+)
 from regpush.options import SourceOptions
 from regpush.sources import dependencies, hierarchy
 from regpush.sources.dependencies import DependencyFolder

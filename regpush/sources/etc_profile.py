@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from regpush.closure import Item, SearchPath, Side
 from regpush.entry import Entry, Kind
-from regpush.filesystem import blocks
+from regpush.files.filesystem import blocks
 
 _EXPORT = re.compile(r'export ([A-Za-z_][A-Za-z0-9_]*)="(.*)"')
 _PROFILE = re.compile(r"\$\{GUIX_PROFILE:-([^}]*)\}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from regpush.sources.database import Database
 from regpush.sources.path_info import PathInfo
-from regpush.sources.workshop import ToolError, Workshop, find_program
+from regpush.sources.tools import ToolError, Workshop, find_program
 
 
 def keep(infos: Iterable[PathInfo], database: Database, workshop: Workshop) -> None:

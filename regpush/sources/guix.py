@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from regpush.errors import UsageError, printable
 from regpush.options import GuixOptions
-from regpush.sources.workshop import ToolError, Workshop, find_program
+from regpush.sources.tools import ToolError, Workshop, find_program
 
 _SPECIFICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*(@[A-Za-z0-9+._~-]+)?(:[a-z0-9-]+)?")
 

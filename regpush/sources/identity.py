@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from regpush.cancel import Cancellation
 from regpush.closure import Closure, Identity, Item, Scheme, Stamp
+from regpush.concurrency import Cancellation
 from regpush.entry import Entry, TreeHash
 from regpush.sources.contents import digests
 from regpush.sources.secrets import Secret, SecretError

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, Profile
-from regpush.filesystem import blocks
-from regpush.listing import scan
+from regpush.files.filesystem import blocks
+from regpush.files.listing import scan
 
 _ROOT = b"nar"
 

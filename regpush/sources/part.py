@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regpush.closure import Item, Role, Stamp
 from regpush.entry import Entry, Kind, TreeHash
-from regpush.listing import ByFolder, Names, newest_ns, size
+from regpush.files.listing import ByFolder, Names, newest_ns, size
 from regpush.sources.tree import Tree
 
 

@@ -10,7 +10,7 @@ from regpush.closure import Identity, Item, Scheme
 from regpush.digest import Digest
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError, printable
-from regpush.listing import scan
+from regpush.files.listing import scan
 from regpush.sources.store_path import item_name
 
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from regpush.closure import Closure, Programs
-from regpush.filesystem import read_start
-from regpush.listing import ByFolder, Names, Row, join
+from regpush.files.filesystem import read_start
+from regpush.files.listing import ByFolder, Names, Row, join
 from regpush.platform import Platform
 from regpush.sources.elf import HEADER, platform_of
 from regpush.sources.stats import Stats

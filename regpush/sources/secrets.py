@@ -16,7 +16,7 @@ from pathspec import GitIgnoreSpec
 
 from regpush.entry import Entry
 from regpush.errors import UsageError, printable
-from regpush.listing import Names, join
+from regpush.files.listing import Names, join
 from regpush.sources.tree import Tree
 
 # PEM (RFC 7468, RFC 4880 armor), also inside JSON or source text, where line ends are "\n":

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from regpush.listing import NOTHING, ByFolder, Listing, join
+from regpush.files.listing import NOTHING, ByFolder, Listing, join
 
 _HEADER = 512
 

@@ -23,7 +23,7 @@ from regpush.sources.gc_root import keep
 from regpush.sources.nix.cache import Cached, Caches, Downloads
 from regpush.sources.path_info import PathInfo, to_item
 from regpush.sources.store_path import is_base, item_name
-from regpush.sources.workshop import Workshop
+from regpush.sources.tools import Workshop
 
 _MAX_LINKS = 40
 """Links followed before giving up, as Linux does (path_resolution(7))."""

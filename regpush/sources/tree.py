@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError
-from regpush.filesystem import read_small
-from regpush.listing import ByFolder, Listing, join
+from regpush.files.filesystem import read_small
+from regpush.files.listing import ByFolder, Listing, join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

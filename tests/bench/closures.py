@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from regpush.layering.plan import PlanContext
+from regpush.layering.strategies import plan
 from regpush.sources import closure_file
 from regpush.sources.nar import nar_hash
-from regpush.strategies import plan
-from regpush.strategies.plan import PlanContext
 from tests.bench import debian
 from tests.bench.debian import Package
 from tests.bench.inputs import rank, regular_files

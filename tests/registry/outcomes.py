@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import regpush
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation
 from regpush.errors import RegpushError
 from regpush.events import Event, Warned
-from regpush.layers import Spool
 from regpush.options import LayerOptions, PushOptions, RegistryOptions, Reuse
+from regpush.pack.stream import Spool
 from regpush.report import PushResult
 from regpush.settings import Settings
 from tests.registry.api import Api

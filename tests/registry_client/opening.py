@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation
 from regpush.digest import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
 from regpush.events import Event
 from regpush.options import RegistryOptions

@@ -9,10 +9,10 @@ import pytest
 from regpush.errors import AuthError, RefusedError, RegpushError
 from regpush.registry import hints
 from regpush.registry.hints import Trouble, hint
+from tests.flow.test_push_directory import app
 from tests.program import regpush
 from tests.registry_client.front import Answer, Asked, front
 from tests.registry_client.opening import opened, put
-from tests.test_push_directory import app
 
 __all__ = ["app"]
 

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from regpush.cancel import Cancellation
 from regpush.closure import Closure
+from regpush.concurrency import Cancellation
 from regpush.events import Event
 from regpush.options import SourceOptions
 from regpush.settings import Settings, StoreLocation
-from regpush.sources import Stats, Workshop, identify, resolve
+from regpush.sources.identity import identify
+from regpush.sources.stats import Stats
+from regpush.sources.targets import resolve
+from regpush.sources.tools import Workshop
 from tests.registry.parts import real_part
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -64,8 +67,10 @@ def as_nobody(target: str) -> str:
     """How many items another user finds for `target`, or the class of the error and the error."""
     # The interpreter itself may be root's, so the process changes its user once it runs.
     program = (
-        "import os, sys; from regpush.sources import Stats, Workshop, identify, resolve\n"
-        "from regpush.cancel import Cancellation; from regpush.options import SourceOptions\n"
+        "import os, sys; from regpush.sources.identity import identify\n"
+        "from regpush.sources.stats import Stats; from regpush.sources.targets import resolve\n"
+        "from regpush.sources.tools import Workshop\n"
+        "from regpush.concurrency import Cancellation; from regpush.options import SourceOptions\n"
         "from regpush.errors import RegpushError; from regpush.events import ignore\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try:\n"

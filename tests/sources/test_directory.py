@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from regpush.archive import ArchiveOptions
-from regpush.cancel import Cancellation
 from regpush.closure import Closure, Role, Scheme
+from regpush.concurrency import Cancellation
 from regpush.entry import Entry, Kind, Profile, TreeHash
 from regpush.errors import CancelledError, SourceError, UsageError
 from regpush.events import Note, TargetResolved, ignore
 from regpush.options import SourceOptions
-from regpush.sources import Stats, Workshop, identify, resolve
+from regpush.pack.tar import ArchiveOptions
+from regpush.sources.identity import identify
+from regpush.sources.stats import Stats
+from regpush.sources.targets import resolve
+from regpush.sources.tools import Workshop
 from tests.packing import pack
 from tests.sources.conftest import Resolved, Write, take
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 import regpush
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation
 from regpush.errors import SourceError
 from regpush.events import Event, LayersPlanned, ignore
 from regpush.options import SourceOptions
 from regpush.settings import Settings
-from regpush.sources import Workshop, resolve
+from regpush.sources.targets import resolve
+from regpush.sources.tools import Workshop
 from tests.registry.parts import real_part
 from tests.registry.servers import Registry
 from tests.stores import NixStore

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regpush.cancel import Cancellation
 from regpush.closure import Closure
+from regpush.concurrency import Cancellation
 from regpush.options import SourceOptions
 from regpush.platform import Platform
-from regpush.sources import Stats, directory, run_on
+from regpush.sources import directory
 from regpush.sources.elf import HEADER, platform_of
-from regpush.sources.programs import LOOKED_AT
+from regpush.sources.programs import LOOKED_AT, run_on
+from regpush.sources.stats import Stats
 from tests.programs import elf, program
 
 NEVER = 0

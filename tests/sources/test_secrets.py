@@ -8,12 +8,15 @@ import json
 
 import pytest
 
-from regpush.cancel import Cancellation
 from regpush.closure import Closure
+from regpush.concurrency import Cancellation
 from regpush.errors import UsageError
 from regpush.events import ignore
 from regpush.options import SourceOptions
-from regpush.sources import Stats, Workshop, identify, resolve
+from regpush.sources.identity import identify
+from regpush.sources.stats import Stats
+from regpush.sources.targets import resolve
+from regpush.sources.tools import Workshop
 from tests.sources.conftest import Write, take
 
 _TEXT = base64.b64encode(hashlib.shake_256(b"no key at all").digest(300)).decode()

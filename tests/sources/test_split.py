@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from regpush.closure import Closure, Role
 from regpush.entry import Kind, Profile
-from regpush.listing import ROOT, Listing, join, merged, scan
+from regpush.files.listing import ROOT, Listing, join, merged, scan
 from regpush.sources.split import Grain, Piece, split
 from tests.sources.conftest import Write, take
 

@@ -16,12 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from regpush.cancel import Cancellation
 from regpush.closure import Closure
+from regpush.concurrency import Cancellation
 from regpush.errors import UsageError
 from regpush.events import ignore
 from regpush.options import SourceOptions
-from regpush.sources import Stats, Workshop, forget, identify, remember, resolve
+from regpush.sources.identity import forget, identify, remember
+from regpush.sources.stats import Stats
+from regpush.sources.targets import resolve
+from regpush.sources.tools import Workshop
 from tests.sources.conftest import REPOSITORY, Write
 
 LATER_NS = 3_000_000_000
@@ -231,10 +234,10 @@ def test_packing_may_leave_what_it_read(machine: Machine) -> None:
 
 _PRINT_STAMPS = """
 import sys
-from regpush.cancel import Cancellation
+from regpush.concurrency import Cancellation
 from regpush.events import ignore
 from regpush.options import SourceOptions
-from regpush.sources import Workshop, resolve
+from regpush.sources.targets import Workshop, resolve
 source = SourceOptions(preserve=True)
 closure = resolve(sys.argv[1:], source, (), workshop=Workshop(ignore, Cancellation()))
 print([(item.path, item.stamp.tree.hex(), item.stamp.fingerprint.hex()) for item in closure.items])

@@ -20,12 +20,12 @@ from threading import Lock
 from regpush.entry import Entry, Kind, Profile
 from regpush.errors import SourceError, printable
 from regpush.events import ItemFetched, Warned
-from regpush.listing import scan
+from regpush.files.listing import scan
 from regpush.sources import path_info_json
 from regpush.sources.nix.command import command, config, has_nix
 from regpush.sources.path_info import PathInfo
 from regpush.sources.path_info_json import Listed
-from regpush.sources.workshop import ToolError, Workshop
+from regpush.sources.tools import ToolError, Workshop
 
 _AT_A_TIME = 6
 """Paths fetched at once: of a remote cache each takes a connection and some round trips."""

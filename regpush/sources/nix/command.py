@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regpush.sources.workshop import ToolError, Workshop, find_program
+from regpush.sources.tools import ToolError, Workshop, find_program
 
 _FEATURES = "nix-command flakes"
 """Who names a flake, or a path in a binary cache, wants these, whatever is configured."""

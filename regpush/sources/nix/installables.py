@@ -16,7 +16,7 @@ from typing import Any
 from regpush.errors import SourceError, UsageError, printable
 from regpush.sources.nix.command import command, config, has_nix
 from regpush.sources.store_path import is_base
-from regpush.sources.workshop import ToolError, Workshop
+from regpush.sources.tools import ToolError, Workshop
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What refers to an image: SBOMs, provenance, signatures."""

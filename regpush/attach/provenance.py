@@ -1,0 +1,133 @@
+"""Where an image came from, as a statement that others can check: SLSA provenance.
+
+in-toto Attestation Framework, Statement v1; SLSA specification 1.0, "Provenance". Pure. The
+same push says the same: no run is named in it, and no time but the image's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from regpush import __version__
+from regpush.closure import Closure, Role, Scheme
+from regpush.errors import printable
+from regpush.image.image import Ancestor, Image
+from regpush.layering.plan import base_name
+from regpush.options import PushOptions
+from regpush.registry.referrers import Artifact
+from regpush.settings import Checkout
+
+MEDIA_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://regpush.dev/push/v1"
+"""What `externalParameters` mean: the target's kind and name, its platform, and the options of
+the push by the names of their records, where they differ from the defaults."""
+
+LOCAL = "https://regpush.dev/builder/unknown"
+"""The builder where no pipeline says who it is: nobody vouches for it."""
+
+_ALGORITHMS = {Scheme.NAR: "narSha256", Scheme.TREE: "regpushTreeSha256"}
+"""No digest of a tree is among those that in-toto names."""
+
+
+def provenance(
+    closure: Closure, image: Image, name: str, options: PushOptions, checkout: Checkout | None
+) -> Artifact:
+    """The statement that `image`, in the repository `name`, was made of `closure`.
+
+    `checkout`: what the pipeline has checked out, and who runs it, where it says so.
+    """
+    digest = image.descriptor.digest
+    stored = closure[closure.roots[0]].scheme is Scheme.NAR
+    builder = checkout.builder if checkout else ""
+    statement = {
+        "_type": STATEMENT,
+        "subject": [{"name": name, "digest": {digest.algorithm: digest.hex}}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "target": {
+                        "kind": "store" if stored else "directory",
+                        "name": printable(base_name(closure[closure.roots[0]])),
+                    },
+                    "platform": str(image.platform),
+                    "options": _options(options),
+                },
+                # What the source itself says it was made from, such as channels.
+                "internalParameters": dict(closure.provenance),
+                "resolvedDependencies": [
+                    *_materials(closure),
+                    *_bases(image.ancestor),
+                    *_sources(checkout),
+                ],
+            },
+            "runDetails": {
+                "builder": {"id": builder or LOCAL, "version": {"regpush": __version__}},
+            },
+        },
+    }
+    return Artifact(
+        media_type=MEDIA_TYPE,
+        data=json.dumps(statement, separators=(",", ":"), sort_keys=True).encode(),
+        title="provenance.json",
+        annotations=(("in-toto.io/predicate-type", PREDICATE),),
+    )
+
+
+def _options(options: PushOptions) -> dict[str, Any]:
+    """What was said of the source, the layers and the image, and is not the default."""
+    records = {"source": options.source, "layers": options.layers, "image": options.image}
+    said = {name: _said(record) for name, record in records.items()}
+    return {name: record for name, record in said.items() if record}
+
+
+def _said(record: Any) -> dict[str, Any]:
+    default = type(record)()
+    values = {one.name: getattr(record, one.name) for one in fields(record)}
+    return {
+        name: _plain(value) for name, value in values.items() if value != getattr(default, name)
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, (str, int, bool)) or value is None else str(value)
+
+
+def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
+    """The items that were asked for, and all of an app's own code."""
+    for item in closure.items:
+        asked = item.path in closure.roots or item.role is Role.OWN
+        if asked and item.role is not Role.GENERATED and item.identity:
+            algorithm = _ALGORITHMS[item.identity.scheme]
+            yield {
+                "name": printable(item.path),
+                "digest": {algorithm: item.identity.digest.hex},
+            }
+
+
+def _bases(base: Ancestor | None) -> Iterator[Mapping[str, Any]]:
+    if base:
+        digest = {base.digest.algorithm: base.digest.hex}
+        yield {"name": base.name, "uri": f"docker://{base.name}", "digest": digest}
+
+
+def _sources(checkout: Checkout | None) -> Iterator[Mapping[str, Any]]:
+    if checkout and checkout.commit:
+        at = f"@{checkout.ref}" if checkout.ref else ""
+        yield {
+            "uri": f"git+{checkout.repository}{at}",
+            "digest": {"gitCommit": checkout.commit},
+        }

@@ -1,0 +1,72 @@
+"""SBOMs: what an image is made of, known from its closure at no cost, in two formats.
+
+The libraries that write them are an extra (`regpush[sbom]`) and imported when one is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+from regpush.attach.sbom.bill import Bill
+from regpush.digest import Digest
+from regpush.errors import RefusedError, UsageError
+from regpush.options import Sbom
+from regpush.registry.client import Repository
+from regpush.registry.referrers import Artifact, fetch, list_referrers
+
+__all__ = ["FORMATS", "Bill", "Format", "attached", "writer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A format: its media type, a file name, and the function of `module` that writes it."""
+
+    media_type: str
+    title: str
+    module: str
+
+
+FORMATS = {
+    Sbom.SPDX: Format(media_type="application/spdx+json", title="sbom.spdx.json", module="spdx"),
+    Sbom.CYCLONEDX: Format(
+        media_type="application/vnd.cyclonedx+json", title="sbom.cdx.json", module="cyclonedx"
+    ),
+}
+
+
+def writer(sbom: Sbom) -> Callable[[Bill], Artifact]:
+    """What writes a bill in the format `sbom`.
+
+    Raises UsageError where its library is not installed: ask before anything is sent.
+    """
+    form = FORMATS[sbom]
+    try:
+        module = import_module(f"regpush.attach.sbom.{form.module}")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"--sbom {sbom.value} needs the library '{error.name}': "
+            "pip install 'regpush[sbom]' brings it"
+        ) from error
+    write = cast("Callable[[Bill], bytes]", getattr(module, form.module))
+
+    def written(bill: Bill) -> Artifact:
+        return Artifact(media_type=form.media_type, data=write(bill), title=form.title)
+
+    return written
+
+
+def attached(repository: Repository, subject: Digest, wanted: Sbom | None) -> Artifact:
+    """The SBOM that refers to the manifest `subject`, whoever made it: `wanted`, or any format.
+
+    The last of several, as lists grow at their ends. Raises RefusedError where there is none.
+    """
+    forms = [FORMATS[wanted]] if wanted else list(FORMATS.values())
+    types = [form.media_type for form in forms]
+    found = [one for one in list_referrers(repository, subject) if one.artifact_type in types]
+    if not found:
+        kind = f"{wanted.value} SBOM" if wanted else "SBOM"
+        raise RefusedError(f"{repository.name}@{subject} has no {kind} attached")
+    return fetch(repository, found[-1])

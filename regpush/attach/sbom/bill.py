@@ -1,0 +1,254 @@
+"""What an image is made of, before anyone writes it down in some format.
+
+A component for each store item, and for each package in a directory; one for the app's own
+code, and for what else lies in dependency folders. What regpush itself adds is no component.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from regpush.attach.sbom.packages import Package, packages_in
+from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.digest import Digest
+from regpush.errors import printable
+from regpush.history.causes import version
+from regpush.image.image import Ancestor, Image
+from regpush.layering.plan import base_name
+
+_OUTPUT = re.compile(r"(.*)-(bin|data|debug|dev|devdoc|doc|info|lib|man|out|static)", re.ASCII)
+"""A version with the name of one of several outputs behind it, as nixpkgs calls them."""
+
+_NPM_FOLDER = re.compile(r".*/node_modules/((?:@[^/]+/)?[^/@.][^/]*)", re.DOTALL)
+
+
+class Purpose(Enum):
+    """What a component is for."""
+
+    APPLICATION = "application"
+    LIBRARY = "library"
+    FILES = "files"
+    """Of a dependency folder, what belongs to no package."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purl:
+    """The parts of a package URL (ECMA-427), not yet encoded."""
+
+    kind: str
+    namespace: str = ""
+    name: str
+    version: str = ""
+    qualifiers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """A part of an image.
+
+    `ref` names it in its bill: letters, digits, dots and dashes, the same for the same part in
+    every image. `version` is empty where nobody says. `path` is where it lies in the image, for
+    people. `identities`: of its items. `depends_on`: refs of others, sorted.
+    """
+
+    ref: str
+    purpose: Purpose
+    name: str
+    version: str
+    purl: Purl | None
+    path: str
+    identities: tuple[Identity, ...]
+    depends_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """The parts of the image `name` (`registry/repository`) with the manifest `digest`.
+
+    `created`: with a time zone, as the image says. `components` are sorted by ref;
+    `roots` are the refs of those that are there for their own sake. `ancestor`: the base, of
+    which only that is known here; what is in it has a bill of its own, or none.
+    """
+
+    name: str
+    digest: Digest
+    platform: str
+    created: datetime
+    components: tuple[Component, ...]
+    roots: tuple[str, ...]
+    ancestor: Ancestor | None = None
+
+    @property
+    def uuid(self) -> UUID:
+        """The same for the same image of the same name, and no other."""
+        return uuid5(NAMESPACE_URL, f"https://{self.name}@{self.digest}")
+
+    @property
+    def purl(self) -> Purl:
+        """The image itself."""
+        return image_purl(self.name, self.digest)
+
+    @classmethod
+    def of(cls, closure: Closure, image: Image, name: str) -> Bill:
+        """The parts of `closure`, of which `image` in the repository `name` was made.
+
+        Reads descriptions of packages, where it is a directory's. Raises SourceError where
+        these cannot be read.
+        """
+        items = [item for item in closure.items if item.role is not Role.GENERATED]
+        stored = [_of_store(item) for item in items if item.scheme is Scheme.NAR]
+        listed = _of_directory([item for item in items if item.scheme is not Scheme.NAR])
+        components = sorted([*stored, *listed], key=lambda one: one.ref)
+        asked_for = {_ref(path) for path in closure.roots}
+        referred = {ref for one in components for ref in one.depends_on}
+        roots = [one.ref for one in components if one.ref in asked_for or one.ref not in referred]
+        return cls(
+            name=name,
+            digest=image.descriptor.digest,
+            platform=str(image.platform),
+            created=datetime.fromisoformat(json.loads(image.config)["created"]),
+            components=tuple(components),
+            roots=tuple(roots),
+            ancestor=image.ancestor,
+        )
+
+
+def image_purl(name: str, digest: Digest) -> Purl:
+    """The image in a repository (purl type `oci`); `name` may have a tag."""
+    repository = name.partition("@")[0]
+    if ":" in repository.rpartition("/")[2]:
+        repository = repository.rpartition(":")[0]
+    return Purl(
+        kind="oci",
+        name=repository.rpartition("/")[2],
+        version=str(digest),
+        qualifiers=(("repository_url", repository),),
+    )
+
+
+def _of_store(item: Item) -> Component:
+    said = version(item.name, base_name(item))
+    # No type of purl is registered for Nix or Guix; the one proposed for Nix names an attribute
+    # of nixpkgs, which no store path tells.
+    qualifiers = [("store_path", item.path)]
+    if output := _OUTPUT.fullmatch(said):
+        said = output[1]
+        qualifiers.insert(0, ("output", output[2]))
+    return Component(
+        ref=_ref(item.path),
+        purpose=Purpose.LIBRARY,
+        name=item.name,
+        version=said,
+        purl=Purl(kind="generic", name=item.name, version=said, qualifiers=tuple(qualifiers)),
+        path=item.path,
+        identities=(item.identity,) if item.identity else (),
+        depends_on=tuple(sorted(map(_ref, item.references))),
+    )
+
+
+def _of_directory(items: Sequence[Item]) -> Iterator[Component]:
+    """The app, which needs all packages but those that only others hold; and the packages."""
+    inside = {item.path: tuple(packages_in(item)) for item in items}
+    homes = _homes(items, inside)
+    found = dict.fromkeys([*homes.values(), *(one for some in inside.values() for one in some)])
+    owned: dict[Package, list[Item]] = {package: [] for package in found}
+    held: dict[Package, set[str]] = {package: set() for package in found}
+    for item in items:
+        if home := homes.get(item.path):
+            owned[home].append(item)
+            held[home] |= {_ref_of(one) for one in inside[item.path] if one != home}
+    for package in found:
+        yield _of_package(package, owned[package], held[package])
+    own = [item for item in items if item.role is Role.OWN and item.path not in homes]
+    rest = [item for item in items if item.role is not Role.OWN and item.path not in homes]
+    for item in rest:
+        yield _of_files(item, Purpose.FILES, [item], ())
+    if own:
+        below = {ref for refs in held.values() for ref in refs}
+        needed = {_ref_of(package) for package in found} - below
+        yield _of_files(own[0], Purpose.APPLICATION, own, sorted(needed))
+
+
+def _homes(items: Sequence[Item], inside: Mapping[str, Sequence[Package]]) -> dict[str, Package]:
+    """The package that each item is, or is a piece of."""
+    by_folder = {_path(one): one for packages in inside.values() for one in packages}
+    homes: dict[str, Package] = {}
+    for item in items:
+        if item.role is not Role.OWN:
+            distributions = [one for one in inside[item.path] if one.kind == "pypi"]
+            said = by_folder.get(item.path) or _undescribed(item)
+            if home := said or next(iter(distributions), None):
+                homes[item.path] = home
+    for item in items:
+        if item.role is not Role.OWN and item.path not in homes:
+            above = item.path
+            while above := above.rpartition("/")[0]:
+                if above in homes:
+                    homes[item.path] = homes[above]
+                    break
+    return homes
+
+
+def _undescribed(item: Item) -> Package | None:
+    """A package that only its place tells, without a version."""
+    if match := _NPM_FOLDER.fullmatch(item.path):
+        namespace, _, name = match[1].rpartition("/")
+        folder = item.path[1:].encode("utf-8", "surrogateescape")
+        return Package(kind="npm", namespace=namespace, name=name, version="", folder=folder)
+    return None
+
+
+def _of_package(package: Package, items: Sequence[Item], held: Collection[str]) -> Component:
+    return Component(
+        ref=_ref_of(package),
+        purpose=Purpose.LIBRARY,
+        name=printable(package.full_name),
+        version=printable(package.version),
+        purl=Purl(
+            kind=package.kind,
+            namespace=package.namespace,
+            name=package.name,
+            version=package.version,
+            qualifiers=package.qualifiers,
+        ),
+        path=printable(_path(package)),
+        identities=tuple(item.identity for item in items if item.identity),
+        depends_on=tuple(sorted(held)),
+    )
+
+
+def _of_files(
+    first: Item, purpose: Purpose, items: Sequence[Item], needed: Iterable[str]
+) -> Component:
+    return Component(
+        ref=_ref(first.path),
+        purpose=purpose,
+        name=printable(first.name),
+        version="",
+        purl=None,
+        path=printable(first.path),
+        identities=tuple(item.identity for item in items if item.identity),
+        depends_on=tuple(needed),
+    )
+
+
+def _path(package: Package) -> str:
+    return "/" + package.folder.decode("utf-8", "surrogateescape")
+
+
+def _ref_of(package: Package) -> str:
+    return _ref(_path(package))
+
+
+def _ref(path: str) -> str:
+    """Readable by its last part, unique by the digest."""
+    last = re.sub(r"[^A-Za-z0-9.]+", "-", path.rpartition("/")[2]).strip("-") or "root"
+    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{last}-{digest[:12]}"

@@ -1,0 +1,212 @@
+"""The packages in a directory, by what package managers write down beside their files.
+
+A dependency folder's items say where packages lie; their versions, and packages that lie
+inside others, stand in these files alone, so they are read when somebody wants to know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from regpush.closure import Item
+from regpush.entry import Entry, OnDisk
+from regpush.files.filesystem import read_listed
+
+_LARGEST = 16 << 20
+"""Bytes of a file that is read, at most: the status of a large Debian has a few million."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A package as its package manager knows it; `kind` is the type of its purl.
+
+    `folder` is where it lies in the image, without a slash at either end. What has no folder of
+    its own, a distribution of Python or a package of Debian, is where it is described.
+    `qualifiers` as in a purl.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    version: str
+    folder: bytes
+    qualifiers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """What people call it: with the namespace, where that is not just a distribution."""
+        scoped = self.namespace and self.kind not in ("deb", "apk")
+        return f"{self.namespace}/{self.name}" if scoped else self.name
+
+
+_Reader: TypeAlias = Callable[[Entry, re.Match[bytes]], Iterator[Package]]
+
+
+def packages_in(item: Item) -> Iterator[Package]:
+    """The packages that the files of `item` describe, in archive order.
+
+    A description that makes no sense describes nothing. Raises SourceError where the item
+    cannot be opened, or changed.
+    """
+    for entry in item.entries():
+        if entry.path.endswith(_ENDINGS):
+            for pattern, reader in _DESCRIPTIONS:
+                if match := pattern.fullmatch(entry.path):
+                    yield from reader(entry, match)
+
+
+def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`package.json` (npm documentation, "package.json")."""
+    value = _json(entry)
+    folder = entry.path.rpartition(b"/")[0]
+    if isinstance(value, dict) and isinstance(value.get("version"), str):
+        # The folder has another name where the package was installed under an alias.
+        name = value.get("name")
+        name = name if isinstance(name, str) and name else _text(match[1])
+        namespace, _, name = name.rpartition("/")
+        yield Package(
+            kind="npm", namespace=namespace, name=name, version=value["version"], folder=folder
+        )
+
+
+def _distribution(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`name-version.dist-info` (PyPA, "Recording installed projects"), or `.egg-info`."""
+    yield Package(
+        kind="pypi",
+        namespace="",
+        name=re.sub(r"[-_.]+", "-", _text(match[1])).lower(),
+        version=_text(match[2]),
+        folder=entry.path.rpartition(b"/")[0],
+    )
+
+
+def _gem(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`specifications/rack-3.0.8.gemspec` beside `gems` (RubyGems, "Gem::Specification")."""
+    folder = entry.path.rpartition(b"/")[2].removesuffix(b".gemspec")
+    yield Package(
+        kind="gem",
+        namespace="",
+        name=_text(match[2]),
+        version=_text(match[3]),
+        folder=match[1] + b"gems/" + folder,
+    )
+
+
+def _go(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`# path version` lines of `vendor/modules.txt` (Go Modules Reference, "Vendoring")."""
+    for line in _read(entry).decode("utf-8", "replace").splitlines():
+        words = line.split(" ")
+        if len(words) > 2 and words[0] == "#":
+            namespace, _, name = words[1].rpartition("/")
+            yield Package(
+                kind="golang",
+                namespace=namespace,
+                name=name,
+                version=words[2],
+                folder=match[1] + words[1].encode(),
+            )
+
+
+def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`vendor/composer/installed.json` (Composer documentation, "The vendor directory")."""
+    value = _json(entry)
+    listed = value.get("packages") if isinstance(value, dict) else value
+    for one in listed if isinstance(listed, list) else ():
+        whole, version = (one.get("name"), one.get("version")) if isinstance(one, dict) else (0, 0)
+        if isinstance(whole, str) and isinstance(version, str):
+            namespace, _, name = whole.rpartition("/")
+            yield Package(
+                kind="composer",
+                namespace=namespace,
+                name=name,
+                version=version,
+                folder=match[1] + whole.encode("utf-8", "surrogateescape"),
+            )
+
+
+def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`var/lib/dpkg/status` (dpkg-query(1), "Package status"; deb822(5))."""
+    listed = [one for one in _paragraphs(entry) if one.get("Status") == "install ok installed"]
+    # Packages that were not changed for Ubuntu have Debian's versions, but never all of them.
+    vendor = "ubuntu" if any("ubuntu" in one.get("Version", "") for one in listed) else "debian"
+    for one in listed:
+        yield from _of_system("deb", vendor, one, ("Package", "Version", "Architecture"), match)
+
+
+def _apk(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+    """`lib/apk/db/installed` (Alpine's wiki, "Apk spec")."""
+    for one in _paragraphs(entry):
+        yield from _of_system("apk", "alpine", one, ("P", "V", "A"), match)
+
+
+def _of_system(
+    kind: str, vendor: str, said: Mapping[str, str], fields: Sequence[str], match: re.Match[bytes]
+) -> Iterator[Package]:
+    name, version, architecture = (said.get(field, "") for field in fields)
+    if name and version:
+        qualifiers = (("arch", architecture),) if architecture else ()
+        yield Package(
+            kind=kind,
+            namespace=vendor,
+            name=name,
+            version=version,
+            folder=match[1] + f"/{name}:{architecture}".encode(),
+            qualifiers=qualifiers,
+        )
+
+
+def _paragraphs(entry: Entry) -> list[dict[str, str]]:
+    """Blocks of `Field: value` lines; what goes on in further lines is left out."""
+    text = _read(entry).decode("utf-8", "replace")
+    return [
+        {
+            field: value.strip()
+            for field, colon, value in (line.partition(":") for line in block.splitlines())
+            if colon and not field.startswith((" ", "\t"))
+        }
+        for block in re.split(r"\n\s*\n", text)
+    ]
+
+
+def _json(entry: Entry) -> object:
+    try:
+        value: object = json.loads(_read(entry))
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _read(entry: Entry) -> bytes:
+    content = entry.content
+    if entry.size > _LARGEST:
+        return b""
+    return read_listed(entry, content) if isinstance(content, OnDisk) else content
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
+
+
+_ENDINGS = (
+    *(b"/package.json", b"/METADATA", b"/PKG-INFO", b".gemspec", b"/modules.txt"),
+    *(b"/composer/installed.json", b"/dpkg/status", b"/apk/db/installed"),
+)
+_DESCRIPTIONS: tuple[tuple[re.Pattern[bytes], _Reader], ...] = (
+    (re.compile(rb"(?:.*/)?node_modules/((?:@[^/]+/)?[^/@.][^/]*)/package\.json", re.DOTALL), _npm),
+    (
+        re.compile(rb"(?:.*/)?([^/-]+)-([^/-]+)(?:-[^/]*)?\.(?:dist|egg)-info/[A-Z-]+", re.DOTALL),
+        _distribution,
+    ),
+    (
+        re.compile(rb"(.*/)specifications/([^/]+?)-([0-9][^/-]*)(?:-[^/]*)?\.gemspec", re.DOTALL),
+        _gem,
+    ),
+    (re.compile(rb"((?:.*/)?vendor/)modules\.txt", re.DOTALL), _go),
+    (re.compile(rb"((?:.*/)?vendor/)composer/installed\.json", re.DOTALL), _composer),
+    (re.compile(rb"((?:.*/)?var/lib/dpkg)/status", re.DOTALL), _dpkg),
+    (re.compile(rb"((?:.*/)?lib/apk/db)/installed", re.DOTALL), _apk),
+)

@@ -1,0 +1,121 @@
+"""`regpush demo`: a real app with real dependencies, pushed twice from an empty machine.
+
+The dependencies are the packages of the virtual environment that regpush itself runs in, so
+nothing is downloaded. The registry is the embedded one, in a folder that is removed again.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from regpush import embedded
+from regpush.cli import colour, table
+from regpush.concurrency import Cancellation
+from regpush.errors import UsageError
+from regpush.flow.pipeline import push
+from regpush.options import ImageOptions, PushOptions
+from regpush.report import PushResult
+from regpush.settings import Settings
+
+_APP = '''\
+"""A small web service."""
+
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+
+async def hello(request):
+    return PlainTextResponse("Hello from version 1\\n")
+
+
+app = Starlette(routes=[Route("/", hello)])
+'''
+
+
+def run(say: Callable[[str], None], width: int, cancel: Cancellation) -> None:
+    """Push, change one line, push again; `say` gets what a user would see.
+
+    Raises UsageError where the environment lacks the packages, and what `push` raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="regpush-demo-") as name:
+        folder = Path(name)
+        app = make_app(folder / "myapp")
+        with embedded.running(folder / "registry") as registry:
+            to = f"{registry.host}/myapp"
+            say(f"A registry of our own listens on {registry.url}.\n")
+            say(f"$ regpush ./myapp --to {to}")
+            first = _push(app, to, cancel)
+            _show(first, width, say)
+            code = app / "app.py"
+            code.write_text(code.read_text().replace("version 1", "version 2"))
+            say("\nOne line of app.py changes. No cache is kept: a fresh CI runner.\n")
+            say(f"$ regpush ./myapp --to {to}")
+            second = _push(app, to, cancel)
+            _show(second, width, say)
+            say(
+                f"\nFirst push: {table.size(first.uploaded_bytes)}. "
+                f"Second push: {table.size(second.uploaded_bytes)}. "
+                "Only what changed crossed the network."
+            )
+
+
+def make_app(folder: Path) -> Path:
+    """Write the sample app into `folder`, with the packages regpush itself needs beside it."""
+    packages = folder / "site-packages"
+    packages.mkdir(parents=True)
+    (folder / "app.py").write_text(_APP)
+    for distribution in _needed("regpush", "registry"):
+        for file in distribution.files or []:
+            source = Path(str(distribution.locate_file(file)))
+            if ".." not in file.parts and "__pycache__" not in file.parts and source.is_file():
+                target = packages / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+    return folder
+
+
+def _needed(name: str, extra: str) -> list[metadata.Distribution]:
+    """The installed distributions that `name[extra]` requires, without itself."""
+    found: dict[str, metadata.Distribution] = {}
+    pending = [name]
+    while pending:
+        requirements = metadata.distribution(pending.pop()).requires or []
+        for requirement in requirements:
+            wanted, _, marker = requirement.partition(";")
+            key = re.split(r"[^A-Za-z0-9._-]", wanted.strip(), maxsplit=1)[0].lower()
+            if ("extra" in marker and f'"{extra}"' not in marker.replace("'", '"')) or (
+                key in found or key == name
+            ):
+                continue
+            try:
+                found[key] = metadata.distribution(key)
+            except metadata.PackageNotFoundError:
+                continue  # for another system or Python, as its marker says
+            pending.append(key)
+    if "starlette" not in found:
+        raise UsageError("the demo needs the registry extra: pip install 'regpush[registry]'")
+    return list(found.values())
+
+
+def _push(app: Path, to: str, cancel: Cancellation) -> PushResult:
+    options = PushOptions(
+        image=ImageOptions(
+            entrypoint=("python3", "-m", "uvicorn", "app:app"),
+            env=(("PYTHONPATH", "/app/site-packages"),),
+            workdir="/app",
+        )
+    )
+    return push(str(app), to=to, options=options, settings=Settings(), cancel=cancel)
+
+
+def _show(result: PushResult, width: int, say: Callable[[str], None]) -> None:
+    for line in table.painted(table.changes(result, width), colour.on_stdout()):
+        say(line)
+    say(table.summary(result))
+    say(result.ref)

@@ -1,0 +1,1 @@
+"""The other verbs: each reads or writes images that exist."""

@@ -1,0 +1,432 @@
+"""`regpush doctor`: what stands between this machine and a push to a repository, step by step.
+
+Facts only. No blob stays at the registry, and no tag is moved: uploads that are opened are
+deleted, and what is mounted is there already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from regpush.concurrency import Cancellation
+from regpush.digest import INDEXES, OCI_INDEX, Descriptor, Digest
+from regpush.errors import AuthError, RefusedError, RegpushError, VerificationError
+from regpush.events import Listener
+from regpush.http.exchange import Reply
+from regpush.options import RegistryOptions
+from regpush.reference import Reference
+from regpush.registry.api import Call
+from regpush.registry.client import Access, Client, Manifest, Repository
+from regpush.registry.hints import without_doctor
+from regpush.registry.probe import Probe, Root
+from regpush.registry.protocol import parse_json
+from regpush.registry.uploads.lessons import Limits
+from regpush.settings import Settings
+
+CHUNK = 1024
+"""Bytes of each of the two chunks that are tried, where the registry asks for no larger ones."""
+
+_LARGEST_CHUNK = 1 << 20
+_SKEW_S = 60.0
+_SOON = timedelta(days=14)
+_NO_MOUNTS = "layers of other repositories are sent"
+_NO_CHUNKS = "blobs are sent whole"
+_NO_LISTS = "they are kept at tags"
+
+
+class Verdict(Enum):
+    """How a step ended. SKIPPED: not there, not known, or not tried; nothing is wrong."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One look: what it was for, how it ended, and one line about it.
+
+    `exit_code` is that of the error where it failed, else 0.
+    """
+
+    name: str
+    verdict: Verdict
+    detail: str
+    seconds: float = 0.0
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The `steps` object of the JSON report."""
+        return {
+            "name": self.name,
+            "result": self.verdict.value,
+            "detail": self.detail,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """All steps, in order."""
+
+    reference: Reference
+    steps: tuple[Step, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first step that failed; 0 where none did."""
+        return next((step.exit_code for step in self.steps if step.exit_code), 0)
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The JSON report, schema 1."""
+        return {
+            "schema": 1,
+            "ref": str(self.reference),
+            "exit_code": self.exit_code,
+            "steps": [step.to_json() for step in self.steps],
+        }
+
+
+def examine(
+    reference: Reference,
+    *,
+    options: RegistryOptions,
+    settings: Settings,
+    notify: Listener,
+    cancel: Cancellation,
+    found: Callable[[Step], None],
+) -> Diagnosis:
+    """Look at the registry and the repository of `reference`; `found` is told of each step.
+
+    What fails is a step, not an exception. Raises CancelledError, and UsageError for options
+    that make no sense.
+    """
+    options = replace(options, retry_times=0)
+    with Client(options, settings, notify=notify, cancel=cancel) as client:
+        patient = _Patient(
+            reference=reference,
+            probe=client.probe(reference),
+            pulling=client.repository(reference, Access.PULL),
+        )
+        steps = []
+        for name, needs, look in _STEPS:
+            step = _take(patient, name, needs, look)
+            steps.append(step)
+            found(step)
+    return Diagnosis(reference=reference, steps=tuple(steps))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Patient:
+    """What is looked at, and what earlier steps found: `ailing` are the names of failed ones."""
+
+    reference: Reference
+    probe: Probe
+    pulling: Repository
+    ailing: tuple[str, ...] = ()
+    root: Root | None = None
+    answered_at: datetime | None = None
+    manifest: Manifest | None = None
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    detail: str
+    verdict: Verdict = Verdict.OK
+
+
+_Look = Callable[[_Patient], _Finding]
+
+
+def _spared(instead: str) -> Callable[[_Look], _Look]:
+    """A look at what no push depends on: a refusal is no failure, `instead` says what is done."""
+
+    def made(look: _Look) -> _Look:
+        def looked(patient: _Patient) -> _Finding:
+            try:
+                return look(patient)
+            except (AuthError, RefusedError) as error:
+                detail = f"{without_doctor(str(error))}; {instead}"
+                return _Finding(detail, Verdict.SKIPPED)
+
+        return looked
+
+    return made
+
+
+def _take(patient: _Patient, name: str, needs: tuple[str, ...], look: _Look) -> Step:
+    if missing := [need for need in needs if need in patient.ailing]:
+        detail = f"not tried without {missing[0]}"
+        return Step(name=name, verdict=Verdict.SKIPPED, detail=detail)
+    begun = time.monotonic()
+    try:
+        finding = look(patient)
+    except RegpushError as error:
+        if error.exit_code >= 128:
+            raise
+        patient.ailing += (name,)
+        return Step(
+            name=name,
+            verdict=Verdict.FAILED,
+            detail=without_doctor(str(error)),
+            seconds=time.monotonic() - begun,
+            exit_code=error.exit_code,
+        )
+    return Step(
+        name=name,
+        verdict=finding.verdict,
+        detail=finding.detail,
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _look_up_name(patient: _Patient) -> _Finding:
+    host = patient.probe.origin.host
+    if proxy := patient.probe.proxy:
+        return _Finding(f"{host} is left to the proxy {proxy}", Verdict.SKIPPED)
+    addresses = patient.probe.addresses()
+    if addresses == (host,):
+        return _Finding(f"{host} is an address")
+    return _Finding(f"{host} is {', '.join(addresses)}")
+
+
+def _connect(patient: _Patient) -> _Finding:
+    if proxy := patient.probe.proxy:
+        return _Finding(f"left to the proxy {proxy}", Verdict.SKIPPED)
+    made = patient.probe.connect()
+    if not made.protocol:
+        return _Finding(f"plain http to {made.address}, not encrypted")
+    if made.expires is None:
+        return _Finding(f"{made.protocol}, the certificate is not verified", Verdict.WARNING)
+    left = made.expires - datetime.now(UTC)
+    text = f"{made.protocol}, certificate of {made.issuer}, until {made.expires:%Y-%m-%d}"
+    if left < _SOON:
+        return _Finding(f"{text}: in {left.days} days", Verdict.WARNING)
+    return _Finding(text)
+
+
+def _ask_root(patient: _Patient) -> _Finding:
+    root = patient.root = patient.probe.root()
+    patient.answered_at = datetime.now(UTC)
+    says = f", {root.says}" if root.says else ""
+    wants = {"": "asks nobody who they are", "basic": "wants a user and a password"}.get(
+        root.scheme, f"wants a token{' of ' if root.tokens else ''}{root.tokens}"
+    )
+    return _Finding(f"{patient.probe.origin}/v2/ answers {root.status}{says}: {wants}")
+
+
+def _log_in(patient: _Patient) -> _Finding:
+    account = patient.probe.authenticate()
+    if not account:
+        return _Finding("none are asked for", Verdict.SKIPPED)
+    return _Finding(account)
+
+
+def _ask_for_scopes(patient: _Patient) -> _Finding:
+    if not patient.root or patient.root.scheme != "bearer":
+        return _Finding("there are none without tokens", Verdict.SKIPPED)
+    granted = patient.probe.scopes()
+    if granted is None:
+        return _Finding("a token was given that does not say what it allows", Verdict.SKIPPED)
+    missing = [action for action in Access.PUSH.value if action not in granted]
+    text = f"the token allows {', '.join(sorted(granted)) or 'nothing'}"
+    if missing:
+        return _Finding(f"{text}; it lacks {', '.join(missing)}", Verdict.WARNING)
+    return _Finding(text)
+
+
+def _pull(patient: _Patient) -> _Finding:
+    reference, pulling = patient.reference, patient.pulling
+    version = str(reference.digest) if reference.digest else reference.tag or "latest"
+    patient.manifest = pulling.get_manifest(version)
+    if patient.manifest:
+        return _Finding(f"{version} is {patient.manifest.digest}")
+    tags = pulling.list_tags()
+    if not tags:
+        return _Finding(f"nothing is at {version}, and there is no tag")
+    patient.manifest = pulling.get_manifest(tags[-1])
+    return _Finding(f"nothing is at {version}, but {len(tags)} tags, of which one is {tags[-1]}")
+
+
+def _push(patient: _Patient) -> _Finding:
+    opened, place = _open(patient)
+    patient.limits = Limits.stated(
+        opened.header("oci-chunk-min-length"), opened.header("oci-chunk-max-length")
+    )
+    return _Finding(f"an upload was opened, and {_forget(patient, place)}")
+
+
+def _open(patient: _Patient) -> tuple[Reply, str]:
+    call = Call(doing="opening an upload", method="POST", path="/blobs/uploads/")
+    reply = patient.probe.send(call)
+    if not 200 <= reply.status < 300:
+        raise patient.probe.failure(reply, call.doing)
+    place = patient.probe.next_place(reply)
+    if not place:
+        raise VerificationError("the registry opened an upload and did not say where")
+    return reply, place
+
+
+def _forget(patient: _Patient, place: str) -> str:
+    """Delete an upload; what became of it, in words that follow on 'and'.
+
+    Distribution wants the right to delete for it, which no push asks for.
+    """
+    try:
+        reply = patient.probe.send(Call(doing="deleting an upload", method="DELETE", url=place))
+    except (AuthError, RefusedError):
+        return "left to the registry to forget (deleting it takes more rights than a push has)"
+    if 200 <= reply.status < 300 or reply.status == 404:
+        return "deleted again"
+    return f"left to the registry to forget (deleting it answered {reply.status})"
+
+
+@_spared(_NO_MOUNTS)
+def _mount(patient: _Patient) -> _Finding:
+    blob = _known_blob(patient)
+    if blob is None:
+        return _Finding("not known: there is no image here to try it with", Verdict.SKIPPED)
+    path = f"/blobs/uploads/?mount={blob.digest}&from={patient.reference.repository}"
+    reply = patient.probe.send(Call(doing="mounting", method="POST", path=path))
+    if reply.status == 201:
+        return _Finding("a blob was taken over without being sent")
+    if 200 <= reply.status < 300 and (place := patient.probe.next_place(reply)):
+        _forget(patient, place)
+    said = f"not done (answered {reply.status}): {_NO_MOUNTS}"
+    return _Finding(said, Verdict.SKIPPED)
+
+
+def _known_blob(patient: _Patient) -> Descriptor | None:
+    """The config of the image that was seen, or of one of its platforms."""
+    manifest = patient.manifest
+    if manifest and manifest.media_type in INDEXES:
+        listed = _content(manifest).get("manifests")
+        first = listed[0] if isinstance(listed, list) and listed else None
+        digest = first.get("digest") if isinstance(first, dict) else None
+        manifest = patient.pulling.get_manifest(digest) if isinstance(digest, str) else None
+    config = _content(manifest).get("config") if manifest else None
+    try:
+        return Descriptor.from_json(config) if isinstance(config, dict) else None
+    except VerificationError:
+        return None
+
+
+def _content(manifest: Manifest) -> dict[str, Any]:
+    value = parse_json(manifest.data)
+    return value if isinstance(value, dict) else {}
+
+
+@_spared(_NO_CHUNKS)
+def _send_chunks(patient: _Patient) -> _Finding:
+    least = patient.limits.least if patient.limits else 1
+    if least > _LARGEST_CHUNK:
+        said = f"not tried: the registry wants at least {least} bytes in each"
+        return _Finding(said, Verdict.SKIPPED)
+    size = max(CHUNK, least)
+    _, place = _open(patient)
+    ranges = []
+    for number in (0, 1):
+        try:
+            reply = patient.probe.send(_chunk(place, number, size))
+        except RegpushError:
+            with suppress(RegpushError):
+                _forget(patient, place)
+            raise
+        if not 200 <= reply.status < 300:
+            end = _forget(patient, place)
+            which = "the second chunk" if number else "chunks"
+            said = f"{which} not taken (answered {reply.status}): {_NO_CHUNKS}"
+            return _Finding(f"{said}; the upload was {end}", Verdict.SKIPPED)
+        place = patient.probe.next_place(reply) or place
+        ranges.append(reply.header("range").rpartition("=")[2])
+    told = ranges[1] == f"0-{2 * size - 1}"
+    ends = "its replies tell how far it is" if told else "its replies do not tell how far it is"
+    return _Finding(f"two were taken, {ends}, and {_forget(patient, place)}")
+
+
+def _chunk(place: str, number: int, size: int) -> Call:
+    at = number * size
+    return Call(
+        doing="sending a chunk",
+        method="PATCH",
+        url=place,
+        headers={
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"{at}-{at + size - 1}",
+        },
+        body=bytes(size),
+    )
+
+
+@_spared(_NO_LISTS)
+def _ask_for_referrers(patient: _Patient) -> _Finding:
+    subject = patient.manifest.digest if patient.manifest else Digest("sha256", "0" * 64)
+    call = Call(
+        doing="asking for referrers",
+        method="GET",
+        path=f"/referrers/{subject}",
+        headers={"Accept": OCI_INDEX},
+        limit=4 << 20,
+    )
+    reply = patient.probe.send(call)
+    content = parse_json(reply.body) if reply.status == 200 else None
+    listed = content.get("manifests") if isinstance(content, dict) else None
+    if isinstance(listed, list):
+        return _Finding(f"the registry lists them, {len(listed)} for this image")
+    said = f"no lists of its own (answered {reply.status}): {_NO_LISTS}"
+    return _Finding(said, Verdict.SKIPPED)
+
+
+def _compare_clocks(patient: _Patient) -> _Finding:
+    if not patient.root or not patient.root.date or not patient.answered_at:
+        return _Finding("the registry does not say what time it is", Verdict.SKIPPED)
+    ahead_s = (patient.answered_at - patient.root.date).total_seconds()
+    if abs(ahead_s) > _SKEW_S:
+        which = "ahead of" if ahead_s > 0 else "behind"
+        said = f"this machine is {abs(ahead_s):.0f} s {which} the registry: tokens may not be valid"
+        return _Finding(said, Verdict.WARNING)
+    return _Finding("at most a minute apart")
+
+
+def _name_proxy(patient: _Patient) -> _Finding:
+    if proxy := patient.probe.proxy:
+        return _Finding(f"requests go through {proxy}")
+    return _Finding("none", Verdict.SKIPPED)
+
+
+def _name_form(patient: _Patient) -> _Finding:
+    limits = patient.limits
+    if limits is None:
+        return _Finding("not known", Verdict.SKIPPED)
+    if limits.most is not None:
+        return _Finding(f"the registry asks for chunks of {limits.least} to {limits.most} bytes")
+    least = f", of at least {limits.least} bytes" if limits.least > 1 else ""
+    return _Finding(f"whole blobs in one request; in chunks{least} where that is refused")
+
+
+_REACHED = ("name", "connection", "API")
+_ADMITTED = (*_REACHED, "credentials")
+_STEPS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
+    ("name", (), _look_up_name),
+    ("connection", ("name",), _connect),
+    ("API", ("name", "connection"), _ask_root),
+    ("credentials", _REACHED, _log_in),
+    ("scopes", _ADMITTED, _ask_for_scopes),
+    ("pull", _ADMITTED, _pull),
+    ("push", _ADMITTED, _push),
+    ("mount", (*_ADMITTED, "push"), _mount),
+    ("chunks", (*_ADMITTED, "push"), _send_chunks),
+    ("referrers", (*_ADMITTED, "pull"), _ask_for_referrers),
+    ("clock", _REACHED, _compare_clocks),
+    ("proxy", (), _name_proxy),
+    ("uploads", (*_ADMITTED, "push"), _name_form),
+)
+"""Name, the steps without which it makes no sense, and the look itself."""

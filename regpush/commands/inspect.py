@@ -1,0 +1,147 @@
+"""Reading an image back from a registry: what it holds, as far as it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from regpush.digest import INDEXES, Descriptor, Digest
+from regpush.errors import RefusedError, UsageError, VerificationError
+from regpush.events import Listener, Note
+from regpush.history import layout
+from regpush.history.previous import natural
+from regpush.image.image import Image, children
+from regpush.platform import Platform
+from regpush.reference import Reference
+from regpush.registry.client import Manifest, Repository
+from regpush.registry.referrers import Referrer, list_referrers
+from regpush.transfer.choice import choose, find, read_image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """An image as the registry has it, under the name it was asked for by.
+
+    `referrers`: what is attached to it, where somebody looked.
+    """
+
+    reference: Reference
+    image: Image
+    referrers: tuple[Referrer, ...] = ()
+
+    @property
+    def created(self) -> str:
+        """The date in the config, as it stands there; empty where there is none."""
+        return str(json.loads(self.image.config).get("created") or "")
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Digest, platform, run configuration and layers, bottom first."""
+        image = self.image
+        config = json.loads(image.config)
+        manifest = json.loads(image.manifest)
+        return {
+            "schema": 1,
+            "ref": str(self.reference.with_digest(image.descriptor.digest)),
+            "digest": str(image.descriptor.digest),
+            "media_type": image.descriptor.media_type,
+            "platform": str(image.platform),
+            "created": config.get("created"),
+            "annotations": manifest.get("annotations") or {},
+            "config": config.get("config") or {},
+            "layers": [
+                {
+                    "digest": str(layer.descriptor.digest),
+                    "media_type": layer.descriptor.media_type,
+                    "size": layer.descriptor.size,
+                    "diff_id": str(layer.diff_id),
+                    "uncompressed_size": layer.uncompressed_size,
+                    "recipe": str(layer.recipe) if layer.recipe else None,
+                    "items": list(layer.items),
+                    **({"base": True} if number < image.base_layers else {}),
+                }
+                for number, layer in enumerate(image.layers)
+            ],
+            "referrers": [referrer.to_json() for referrer in self.referrers],
+        }
+
+
+def inspect(reference: Reference, repository: Repository, platform: Platform | None) -> Inspection:
+    """Read the image `reference` names; of an index the one for `platform`.
+
+    Raises RefusedError where there is none, UsageError where an index needs a platform,
+    VerificationError for what is no image.
+    """
+    found = find(reference, repository.get_manifest)
+    manifest = choose(found, reference, platform, repository.get_manifest)
+    return Inspection(reference=reference, image=read_image(manifest, repository))
+
+
+def inspect_each(
+    reference: Reference, repository: Repository, platform: Platform | None
+) -> list[Inspection]:
+    """As `inspect`, but of an index all images where no `platform` is said.
+
+    Raises VerificationError for an index without any, or of which the registry lacks one.
+    """
+    found = find(reference, repository.get_manifest)
+    if platform or found.media_type not in INDEXES:
+        manifests = [choose(found, reference, platform, repository.get_manifest)]
+    else:
+        manifests = [_child(child, reference, repository) for _, child in children(found.data)]
+    if not manifests:
+        raise VerificationError(f"{reference} is an index without images")
+    return [_named(one, reference, repository) for one in manifests]
+
+
+def _child(child: Descriptor, reference: Reference, repository: Repository) -> Manifest:
+    manifest = repository.get_manifest(str(child.digest))
+    if manifest is None:
+        raise VerificationError(
+            f"{reference}: the registry lacks {child.digest}, which the index names"
+        )
+    return manifest
+
+
+def _named(found: Manifest, reference: Reference, repository: Repository) -> Inspection:
+    """The image of a manifest; errors tell whose."""
+    try:
+        image = read_image(found, repository)
+    except VerificationError as error:
+        whole = str(error)
+        named = whole if whole.startswith(reference.name) else f"{reference}: {whole}"
+        raise VerificationError(named) from error
+    return Inspection(reference=reference, image=image)
+
+
+def with_referrers(found: Inspection, repository: Repository) -> Inspection:
+    """The same with what is attached to the image, where the registry lets us see that."""
+    try:
+        referrers = list_referrers(repository, found.image.descriptor.digest)
+    except (RefusedError, VerificationError):
+        return found
+    return replace(found, referrers=referrers)
+
+
+def inspect_all(
+    reference: Reference, repository: Repository, platform: Platform | None, notify: Listener
+) -> list[Inspection]:
+    """The images of all tags of a repository, none twice, by date; what is none is a note.
+
+    Of images of one date, as reproducible ones are, the order is that of their history,
+    where they carry one, then that of their tags, in which 1.10 comes after 1.9.
+    """
+    found: dict[Digest, tuple[tuple[str, int, list[tuple[int, int, str]]], Inspection]] = {}
+    for tag in sorted(repository.list_tags(), key=natural):
+        if tag.startswith(("sha256-", "sha512-")):
+            continue  # referrers and signatures
+        try:
+            one = inspect(reference.with_tag(tag), repository, platform)
+            carried = layout.read(one.image)
+        except (RefusedError, UsageError, VerificationError) as error:
+            notify(Note(message=f"{tag} is left out: {error}"))
+            continue
+        serial = carried.memory.own.serial if carried else 0
+        found.setdefault(one.image.descriptor.digest, ((one.created, serial, natural(tag)), one))
+    return [one for _, one in sorted(found.values(), key=lambda pair: pair[0])]

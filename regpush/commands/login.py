@@ -1,0 +1,87 @@
+"""`regpush login` and `regpush logout`: credentials checked, and kept where all tools look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from regpush.concurrency import Cancellation
+from regpush.errors import UsageError, printable
+from regpush.events import Listener, Warned
+from regpush.options import RegistryOptions
+from regpush.reference import DOCKER_HUB, Reference
+from regpush.registry.auth.keys import normalise
+from regpush.registry.auth.sources import Sources
+from regpush.registry.auth.store import Kind, Place, Store
+from regpush.registry.client import Client
+from regpush.settings import Settings
+
+
+def login(
+    registry: str,
+    *,
+    username: str,
+    password: str,
+    options: RegistryOptions,
+    settings: Settings,
+    notify: Listener,
+    cancel: Cancellation,
+) -> Place:
+    """Keep a login for `registry` once it has taken it; where it is kept now.
+
+    Raises AuthError where the registry does not take it, UsageError where it cannot be kept;
+    nothing was changed then.
+    """
+    reference = parse(registry)
+    given = replace(options, username=username, password=password)
+    with Client(given, settings, notify=notify, cancel=cancel) as client:
+        if not client.log_in(reference):
+            name = reference.registry
+            notify(Warned(message=f"{name} asks nobody for credentials: they were not checked"))
+    place = _store(options, settings, cancel).put(reference.registry, username, password)
+    if place.kind is Kind.PLAIN_TEXT:
+        notify(
+            Warned(
+                message=f"the password is kept unencrypted in {printable(place.name)}; "
+                "a credential helper (credsStore) would keep it better"
+            )
+        )
+    return place
+
+
+def logout(
+    registry: str,
+    *,
+    options: RegistryOptions,
+    settings: Settings,
+    notify: Listener,
+    cancel: Cancellation,
+) -> list[Place]:
+    """Forget every login for `registry`, in all files that are read; where there was one.
+
+    With `options.authfile` that file alone. Raises UsageError.
+    """
+    reference = parse(registry)
+    removed = _store(options, settings, cancel).remove(reference.registry)
+    left = Sources(RegistryOptions(), settings, cancel.check).find(reference.registry)
+    if left:
+        message = f"credentials for {reference.registry} still come from {left.source}"
+        notify(Warned(message=message))
+    return removed
+
+
+def parse(registry: str) -> Reference:
+    """The registry that `registry` names: a host, or a URL of one. Raises UsageError."""
+    host = normalise(registry)
+    bad = f"bad registry '{printable(registry)}'"
+    if "/" in host:
+        raise UsageError(f"{bad}: a login is for a whole registry, a host with or without a port")
+    reference = Reference.parse(f"{host}/any")
+    if reference.registry == DOCKER_HUB and host != DOCKER_HUB:
+        raise UsageError(f"{bad}: it is no host, which has a '.' or a ':', or is localhost")
+    return Reference(registry=reference.registry, repository="")
+
+
+def _store(options: RegistryOptions, settings: Settings, cancel: Cancellation) -> Store:
+    if options.authfile is not None:
+        return Store((options.authfile,), default=options.authfile, check=cancel.check)
+    return Store(settings.auth_files, default=settings.login_file, check=cancel.check)

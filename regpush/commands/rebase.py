@@ -1,0 +1,346 @@
+"""The flow of `regpush rebase`: the layers of an image on another base, without its sources.
+
+Only manifest and config are made anew. What the image itself said of its configuration
+stands in it, if a push of ours put it on a base; for the images of others it is what their
+config has beyond the old base's.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from regpush.concurrency import Cancellation
+from regpush.digest import INDEXES, OCI_INDEX, OCI_LAYERS, Digest
+from regpush.errors import RefusedError, UsageError, VerificationError
+from regpush.events import Action, LayersPlanned, Listener, Warned, ignore
+from regpush.flow.context import foundation, tags_to_keep
+from regpush.flow.reports import of_base, of_layer
+from regpush.history.comparison import label
+from regpush.image.image import OWN, Base, Image, Layer, canonical, children, put_together
+from regpush.image.inheritance import apart, over
+from regpush.options import MAX_LAYERS, RegistryOptions
+from regpush.pack.recipe import Placed
+from regpush.reference import Reference
+from regpush.registry.client import Access, Client, Manifest, MissingBlobsError, Repository
+from regpush.report import DestinationReport, ImageReport, PushResult, Tense
+from regpush.settings import Settings
+from regpush.transfer.base import Foundation, Haul
+from regpush.transfer.choice import find, read_image
+from regpush.transfer.publish import (
+    Tagged,
+    digests_of_tags,
+    manifest_of,
+    move_tags,
+    push_config,
+    push_manifest,
+    refuse_indexes,
+)
+from regpush.transfer.tags import TagRule
+
+HEALS = 2
+"""Times that layers of the base are sent again which the registry said it had."""
+
+
+def rebased(image: Image, new: Base, old: Base | None) -> Image:
+    """`image` on `new`, in place of what is below it now. Pure.
+
+    That is `old`, or without it, as many layers as the image says. Raises UsageError where
+    the layers of `old` are not there, or all would be too many.
+    """
+    count = len(old.image.layers) if old else image.base_layers
+    if old and [one.diff_id for one in image.layers[:count]] != _diff_ids(old.image):
+        raise UsageError(f"it does not stand on {old.name}: its lowest layers are others")
+    kept, below = image.layers[count:], new.to_inherit()
+    if len(below.layers) + len(kept) > MAX_LAYERS:
+        raise UsageError(
+            f"on {new.name} it would have {len(below.layers) + len(kept)} layers, and an image "
+            f"has {MAX_LAYERS} at most"
+        )
+    config = json.loads(image.config)
+    run = config.get("config") or {}
+    under = json.loads(old.image.config).get("config") or {} if old else {}
+    own = apart(run, under) if old else config[OWN]
+    annotations = json.loads(image.manifest).get("annotations") or {}
+    return put_together(
+        (*below.layers, *map(_as_kept, kept)),
+        {
+            **config,
+            "config": over(own, below.config),
+            "history": [*below.history, *_own_history(config, len(kept), old)],
+            OWN: own,
+        },
+        {**annotations, **below.annotations},
+    )
+
+
+def _diff_ids(image: Image) -> list[Digest]:
+    return [layer.diff_id for layer in image.layers]
+
+
+def _as_kept(layer: Layer) -> Layer:
+    descriptor = layer.descriptor
+    media_type = OCI_LAYERS.get(descriptor.media_type, descriptor.media_type)
+    return replace(layer, descriptor=replace(descriptor, media_type=media_type))
+
+
+def _own_history(config: Mapping[str, Any], kept: int, old: Base | None) -> Sequence[Any]:
+    """The entries of the `kept` topmost layers, and of the steps without one among them."""
+    entries = [one for one in config.get("history") or [] if isinstance(one, Mapping)]
+    before = (json.loads(old.image.config).get("history") or []) if old else []
+    if before and entries[: len(before)] == before:
+        return entries[len(before) :]
+    left, start = kept, len(entries)
+    while left and start:
+        start -= 1
+        left -= not entries[start].get("empty_layer")
+    return entries[start:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rebased:
+    """One image before and after; `haul` brings the layers of its new base."""
+
+    before: Image
+    after: Image
+    haul: Haul
+
+    @property
+    def is_new(self) -> bool:
+        """Whether anything changes at all."""
+        return self.before.manifest != self.after.manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rebase:
+    """What stays the same from the beginning of a rebase to its end."""
+
+    reference: Reference
+    target: Repository
+    new: Foundation
+    old: Foundation | None
+    client: Client
+    options: RegistryOptions
+    slots: threading.Semaphore
+    notify: Listener
+    cancel: Cancellation
+
+
+def rebase(
+    reference: str,
+    *,
+    onto: str,
+    old: str | None = None,
+    tense: Tense = Tense.DONE,
+    settings: Settings,
+    options: RegistryOptions | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+) -> PushResult:
+    """Put the image `reference` on the base `onto`, and let its tags name the result.
+
+    Of an index every image. `old` is what it stands on, where it does not say so itself. With
+    Tense.PLANNED nothing is sent. Raises a RegpushError; no tag was moved then, unless the
+    error is about the tags themselves.
+    """
+    started = time.monotonic()
+    options = options or RegistryOptions()
+    parsed, rule = Reference.parse(reference), TagRule.of(options)
+    tags = tags_to_keep(parsed, replace(parsed, tag=None, digest=None), options)
+    stop = Cancellation(cancel)
+    with Client(options, settings, notify=notify, cancel=stop) as client:
+        # The image's own registry first: it is the one that `options` are for.
+        target = client.repository(parsed, Access.PUSH)
+        work = _Rebase(
+            reference=parsed,
+            target=target,
+            new=foundation(onto, client),
+            old=foundation(old, client, called="--old-base") if old else None,
+            client=client,
+            options=options,
+            slots=threading.Semaphore(options.jobs),
+            notify=notify,
+            cancel=stop,
+        )
+        with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+            asking = pool.submit(digests_of_tags, target, tags)
+            found = find(parsed, target.get_manifest)
+            images = _images(found, work)
+            held = asking.result()
+        whole = _whole(found, images)
+        rule.judge(target.name, whole.digest, held)
+        if not options.replace_index:
+            refuse_indexes(whole, target, held)
+        placed = _place(images, whole, held, tense, work)
+        stop.check()
+        if tense is Tense.DONE:
+            now = digests_of_tags(target, tags) if rule.conditional else held
+            tagged = move_tags(whole, target, now, rule, notify)
+        else:
+            tagged = _would_tag(whole, held)
+        return PushResult(
+            destinations=(
+                DestinationReport(
+                    image=target.name,
+                    tags=tagged.naming,
+                    moved=tagged.moved if tense is Tense.DONE else (),
+                    digest=whole.digest,
+                ),
+            ),
+            images=tuple(map(_report, images, placed)),
+            media_type=whole.media_type,
+            changed=bool(tagged.moved) if tags else any(one.is_new for one in images),
+            uploaded_bytes=client.bytes_uploaded,
+            requests=client.requests,
+            seconds=time.monotonic() - started,
+            tense=tense,
+        )
+
+
+def _place(
+    images: Sequence[_Rebased],
+    whole: Manifest,
+    held: Mapping[str, Digest | None],
+    tense: Tense,
+    work: _Rebase,
+) -> Sequence[Sequence[Placed]]:
+    """Everything but the tags, or what it would take; what becomes of the layers of each base."""
+    if whole.digest in held.values() and not work.options.check:
+        return [one.haul.standing() for one in images]
+    if tense is Tense.PLANNED:
+        return [one.haul.foresee() for one in images]
+    return _deliver(images, whole, work)
+
+
+def _would_tag(whole: Manifest, held: Mapping[str, Digest | None]) -> Tagged:
+    moved = (tag for tag, digest in held.items() if digest != whole.digest)
+    return Tagged(naming=tuple(held), moved=tuple(moved))
+
+
+def _images(found: Manifest, work: _Rebase) -> list[_Rebased]:
+    """The images of what was found, each on its new base."""
+    manifests = [found]
+    if found.media_type in INDEXES:
+        described = [child for _, child in children(found.data)]
+        read = [work.target.get_manifest(str(child.digest)) for child in described]
+        manifests = [one for one in read if one]
+        if len(manifests) < len(described) or not manifests:
+            raise VerificationError(f"{work.reference} is an index that lacks images it names")
+    rebased_ones: list[_Rebased] = []
+    first = 0
+    for manifest in manifests:
+        one = _one(manifest, first, work)
+        rebased_ones.append(one)
+        first += len(one.haul.base.image.layers)
+    return rebased_ones
+
+
+def _one(manifest: Manifest, first: int, work: _Rebase) -> _Rebased:
+    image = read_image(manifest, work.target)
+    new = work.new.read(image.platform)
+    try:
+        after = rebased(image, new, _old(image, work))
+    except UsageError as error:
+        raise UsageError(f"{work.reference}: {error}") from error
+    haul = Haul(
+        base=new,
+        source=work.new.repository,
+        targets=[work.target],
+        first=first,
+        slots=work.slots,
+        notify=work.notify,
+        cancel=work.cancel,
+    )
+    return _Rebased(before=image, after=after, haul=haul)
+
+
+def _old(image: Image, work: _Rebase) -> Base | None:
+    """What `image` stands on, where it takes that to tell its own configuration."""
+    if work.old:
+        return work.old.read(image.platform)
+    if image.base_layers and isinstance(json.loads(image.config).get(OWN), Mapping):
+        return None
+    ancestor = image.ancestor
+    if ancestor is None:
+        raise UsageError("it does not say what it stands on: name that image by --old-base")
+    name = Reference.parse(ancestor.name).with_digest(ancestor.digest)
+    try:
+        return foundation(str(name), work.client).read(image.platform)
+    except RefusedError as error:
+        raise RefusedError(
+            f"{work.reference} stands on {ancestor.name}, of which {ancestor.digest} is gone: "
+            "name an image with the same layers by --old-base"
+        ) from error
+
+
+def _whole(found: Manifest, images: Sequence[_Rebased]) -> Manifest:
+    """What tags will name: the image, or the index `found` with its images in their new form.
+
+    Attestations and whatever else names no platform are about the old ones, and left out.
+    """
+    if found.media_type not in INDEXES:
+        return manifest_of(images[0].after)
+    content = json.loads(found.data)
+    after = {str(one.before.descriptor.digest): one.after.descriptor for one in images}
+    entries = [
+        {**entry, **after[entry["digest"]].to_json()}
+        for entry in content["manifests"]
+        if entry["digest"] in after
+    ]
+    data = canonical({**content, "mediaType": OCI_INDEX, "manifests": entries})
+    return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
+
+
+def _deliver(images: Sequence[_Rebased], whole: Manifest, work: _Rebase) -> list[Sequence[Placed]]:
+    """Send it, again where the registry lacks what it said it had."""
+    blobs = [layer.descriptor for one in images for layer in one.haul.base.image.layers]
+    work.notify(
+        LayersPlanned(
+            labels=tuple(blob.digest.short for blob in blobs),
+            sizes=tuple(blob.size for blob in blobs),
+        )
+    )
+    lost: set[Digest] = set()
+    for heals_left in range(HEALS, -1, -1):
+        try:
+            return _send(images, whole, lost, work)
+        except MissingBlobsError as error:
+            lost = {blob.digest for blob in blobs} & set(error.digests)
+            if not lost or not heals_left:
+                raise
+            work.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
+    raise AssertionError  # the last turn of the loop returns or raises
+
+
+def _send(
+    images: Sequence[_Rebased], whole: Manifest, lost: set[Digest], work: _Rebase
+) -> list[Sequence[Placed]]:
+    placed: list[Sequence[Placed]] = []
+    for one in images:
+        if not one.is_new and not work.options.check:
+            placed.append(one.haul.standing())
+            continue
+        placed.append(one.haul.bring(lost))
+        push_config(one.after, work.target)
+        push_manifest(manifest_of(one.after), work.target)
+    if whole.media_type in INDEXES:
+        push_manifest(whole, work.target)
+    return placed
+
+
+def _report(one: _Rebased, placed: Sequence[Placed]) -> ImageReport:
+    after = one.after
+    return ImageReport(
+        platform=str(after.platform),
+        digest=after.descriptor.digest,
+        layers=tuple(
+            of_layer(label(layer.contents), Placed(layer=layer, action=Action.REUSED, why="kept"))
+            for layer in after.own_layers
+        ),
+        base=of_base(one.haul.base, placed),
+    )

@@ -1,0 +1,138 @@
+"""Layers made again from their sources: what should be in a registry, whatever it says.
+
+The recipe of a layer is derived from what its items are now, read anew: NAR hashes from a
+store's files, identities from a directory's. That a layer holds what its recipe says is
+shown by packing it: the archive must have the diff ID that the image names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from regpush.closure import Closure, Item, Role
+from regpush.concurrency import Cancellation
+from regpush.errors import printable
+from regpush.flow.prepare import customised
+from regpush.image.image import Layer
+from regpush.layering.plan import PlannedLayer
+from regpush.options import Compression, ImageOptions, SourceOptions
+from regpush.pack.packer import Packer
+from regpush.pack.recipe import recipe
+from regpush.pack.stream import LayerSource, LayerStream
+from regpush.pack.tar import ArchiveOptions, Parents
+from regpush.platform import Platform
+from regpush.settings import StoreLocation
+from regpush.sources.nar import hash_entries
+from regpush.sources.targets import resolve
+from regpush.sources.tools import Workshop
+
+
+@contextmanager
+def from_targets(
+    targets: Sequence[str],
+    source: SourceOptions,
+    image: ImageOptions,
+    stores: tuple[StoreLocation, ...],
+    platform: Platform,
+    workshop: Workshop,
+) -> Iterator[Sources]:
+    """What `targets` are on this machine, pushed with such options.
+
+    Raises as `sources.resolve` and `customised` do, but looks for no secrets: nothing is sent.
+    """
+    everything = replace(source, allow_secrets=("*",))
+    closure = resolve(targets, everything, stores, platform=platform, workshop=workshop)
+    made = customised(closure, source, image)
+    with Packer(Compression(), os.cpu_count() or 1) as packer:
+        yield Sources(made.closure, closure, packer, workshop.cancel)
+
+
+class Sources:
+    """A closure to compare layers with. Thread-safe.
+
+    `closure` is as it was to be pushed, `stored` the same as it lies in its store.
+    """
+
+    def __init__(
+        self, closure: Closure, stored: Closure, packer: Packer, cancel: Cancellation
+    ) -> None:
+        self._closure = closure
+        self._stored = stored
+        self._packer = packer
+        self._cancel = cancel
+
+    def missing(self, layers: Sequence[Layer]) -> list[str]:
+        """Paths of items that no layer holds."""
+        held = {path for layer in layers for path in layer.items}
+        return [item.path for item in self._closure.items if item.path not in held]
+
+    def compare(self, layer: Layer) -> Iterator[str]:
+        """What of `layer` is not as its items would make it, for people.
+
+        Raises SourceError for an item that cannot be read, CancelledError.
+        """
+        if layer.recipe is None or not layer.items:
+            yield "nothing says what is in it: regpush did not make it"
+            return
+        unknown = [path for path in layer.items if path not in self._closure]
+        if unknown:
+            yield f"it holds {_named(unknown)}, which the target does not"
+            return
+        items = [self._closure[path] for path in layer.items]
+        wrong = [item.path for item in items if item.in_store and not self._is_itself(item)]
+        if wrong:
+            yield (
+                f"the files of {_named(wrong)} are not what the store says they are; "
+                "repair the store"
+            )
+        yield from self._packed(layer, items)
+
+    def agrees(self, layer: Layer) -> bool:
+        """Whether `layer` has the recipe of these items by the word of their store alone."""
+        items = [self._closure[path] for path in layer.items if path in self._closure]
+        known = [(item.path, item.identity) for item in items if item.identity]
+        if len(known) < len(layer.items):
+            return False
+        return any(recipe(known, options) == layer.recipe for options in self._options())
+
+    def _options(self) -> list[ArchiveOptions]:
+        """How an image of the closure may be packed: on a base, parents are left out."""
+        profile = self._closure.profile
+        return [ArchiveOptions(profile=profile, parents=parents) for parents in Parents]
+
+    def _is_itself(self, item: Item) -> bool:
+        stored = self._stored[item.path]
+        root = item.path.strip("/").encode("utf-8", "surrogateescape")
+        digest, _ = hash_entries(stored.entries(), root, self._cancel.check)
+        return stored.identity is not None and stored.identity.digest == digest
+
+    def _packed(self, layer: Layer, items: Sequence[Item]) -> Iterator[str]:
+        """What packing `items` shows of the recipe and the diff ID."""
+        for options in self._options():
+            stream = self._stream(items, options)
+            if recipe(stream.identities, options) == layer.recipe:
+                if stream.diff_id != layer.diff_id:
+                    yield (
+                        "it does not hold what its recipe says: packed anew, its diff ID is "
+                        f"{stream.diff_id}"
+                    )
+                return
+        hint = any(item.role is Role.GENERATED for item in items)
+        yield (
+            f"its recipe is not that of {_named(layer.contents)} as they are now"
+            f"{'; were -S, --chown and the like given as for the push?' if hint else ''}"
+        )
+
+    def _stream(self, items: Sequence[Item], options: ArchiveOptions) -> LayerStream:
+        source = LayerSource.of(0, PlannedLayer.of(items), options, Compression())
+        stream = source.open(self._packer, lambda _read, _sent: self._cancel.check())
+        stream.read()
+        return stream
+
+
+def _named(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{printable(paths[0])}{more}"

@@ -1,0 +1,120 @@
+"""What several images have in common, layer by layer. Pure.
+
+A registry keeps, and a machine pulls, a blob once for all images that have it: what is
+shared is what has the same digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Self
+
+from regpush.digest import Digest
+from regpush.image.image import Image, Layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedLayer:
+    """A blob and the images that have it, by their numbers from 0."""
+
+    layer: Layer
+    holders: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two images, by their numbers from 0: bytes of blobs that both have, or one alone."""
+
+    first: int
+    second: int
+    shared: int
+    only_first: int
+    only_second: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """The distinct layers of several images, what most images have first, large before small."""
+
+    count: int
+    layers: tuple[SharedLayer, ...]
+
+    @classmethod
+    def of(cls, images: Sequence[Image]) -> Self:
+        """Compare `images`."""
+        found: dict[Digest, Layer] = {}
+        holders: dict[Digest, set[int]] = {}
+        for number, image in enumerate(images):
+            for layer in image.layers:
+                digest = layer.descriptor.digest
+                # Of equal blobs the description that tells most is kept.
+                if not found.get(digest, layer).items:
+                    found[digest] = layer
+                found.setdefault(digest, layer)
+                holders.setdefault(digest, set()).add(number)
+        layers = [
+            SharedLayer(layer=layer, holders=tuple(sorted(holders[digest])))
+            for digest, layer in found.items()
+        ]
+        layers.sort(key=lambda one: (-len(one.holders), one.holders, -one.layer.descriptor.size))
+        return cls(count=len(images), layers=tuple(layers))
+
+    def size(self, number: int) -> int:
+        """Bytes of the blobs of an image, each once."""
+        return sum(_size(one) for one in self.layers if number in one.holders)
+
+    def own(self, number: int) -> int:
+        """Bytes of the blobs that no other image has."""
+        return sum(_size(one) for one in self.layers if one.holders == (number,))
+
+    @property
+    def total(self) -> int:
+        """Bytes that all images take together, each blob once."""
+        return sum(map(_size, self.layers))
+
+    def pairs(self) -> list[Pair]:
+        """Every two images."""
+        return [self._pair(first, second) for first, second in combinations(range(self.count), 2)]
+
+    def _pair(self, first: int, second: int) -> Pair:
+        both = [one for one in self.layers if first in one.holders and second in one.holders]
+        shared = sum(map(_size, both))
+        return Pair(
+            first=first,
+            second=second,
+            shared=shared,
+            only_first=self.size(first) - shared,
+            only_second=self.size(second) - shared,
+        )
+
+    def to_json(self) -> Mapping[str, Any]:
+        """`shared` in the report; images are numbered from 0, as they were named."""
+        return {
+            "size": self.total,
+            "images": [
+                {"size": self.size(number), "only_here": self.own(number)}
+                for number in range(self.count)
+            ],
+            "pairs": [
+                {
+                    "images": [pair.first, pair.second],
+                    "shared": pair.shared,
+                    "only": [pair.only_first, pair.only_second],
+                }
+                for pair in self.pairs()
+            ],
+            "layers": [
+                {
+                    "digest": str(one.layer.descriptor.digest),
+                    "size": _size(one),
+                    "images": list(one.holders),
+                }
+                for one in self.layers
+            ],
+        }
+
+
+def _size(one: SharedLayer) -> int:
+    return one.layer.descriptor.size

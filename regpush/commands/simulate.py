@@ -1,0 +1,112 @@
+"""What a strategy would have sent, had it planned a history: ratios to the least possible.
+
+Sizes are of items, uncompressed. A layer costs its size where the registry has not got
+exactly its items. Pure but for the time that planning took, which the caller measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, TypeAlias
+
+from regpush.closure import Closure
+from regpush.commands.history import History, hash_of
+from regpush.layering import strategies
+from regpush.layering.memory import Memory
+from regpush.layering.plan import PlanContext
+
+HashPlan: TypeAlias = tuple[tuple[str, ...], ...]
+"""The hashes of the items of each layer, sorted; layers bottom first."""
+
+Hashes: TypeAlias = Collection[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How a strategy did. All ratios are of bytes, 1 is the least possible.
+
+    `push`: of layers that the registry lacked, to the items new to it. `pull`: of layers
+    that a node with the app's previous image lacks, to the items new to the app. `chain`:
+    of all layers from the first that differs on, which runtimes unpack anew, to the same.
+    A ratio is None where nothing ever was new.
+    """
+
+    push: float | None
+    pull: float | None
+    chain: float | None
+    mean_layers: float
+    most_layers: int
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Rounded, ratios to four digits."""
+        return {
+            "push_ratio": _rounded(self.push, 4),
+            "pull_ratio": _rounded(self.pull, 4),
+            "chain_ratio": _rounded(self.chain, 4),
+            "mean_layers": _rounded(self.mean_layers, 1),
+            "max_layers": self.most_layers,
+        }
+
+
+def plans(history: History, strategy: str, max_layers: int) -> Iterator[HashPlan]:
+    """The plan of every push; one that learns knows the earlier images of the same app.
+
+    Raises UsageError for a strategy or a history that cannot be.
+    """
+    chosen = strategies.named(strategy, max_layers)
+    memories: dict[str, Memory] = {}
+    for app, closure in history.closures():
+        past = (memories[app],) if app in memories else ()
+        context = PlanContext(max_layers=max_layers, past=past)
+        plan = strategies.carry_out(chosen, closure, context)
+        if plan.memory:
+            memories[app] = plan.memory
+        yield tuple(tuple(sorted(map(hash_of, layer.items))) for layer in plan.layers)
+
+
+def score(history: History, planned: Sequence[HashPlan]) -> Score:
+    """Score `planned`, a plan for every push of `history`."""
+    size = {version.hash: version.size for version in history.items}
+    registry: set[tuple[str, ...]] = set()
+    known: set[str] = set()
+    images: dict[str, tuple[HashPlan, frozenset[str]]] = {}
+    pushed = least = pulled = least_pulled = unpacked = 0
+
+    def weigh(hashes: Hashes) -> int:
+        return sum(size[one] for one in hashes)
+
+    for (app, closure), layers in zip(history.closures(), planned, strict=True):
+        needed = _hashes(closure)
+        pushed += sum(weigh(layer) for layer in set(layers) - registry)
+        least += weigh(needed - known)
+        if app in images:
+            before, had = images[app]
+            pulled += sum(weigh(layer) for layer in set(layers) - set(before))
+            least_pulled += weigh(needed - had)
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(layers, before, strict=False))
+            unpacked += sum(map(weigh, layers[len(list(same)) :]))
+        registry.update(layers)
+        known |= needed
+        images[app] = layers, needed
+    counts = [len(layers) for layers in planned]
+    return Score(
+        push=_ratio(pushed, least),
+        pull=_ratio(pulled, least_pulled),
+        chain=_ratio(unpacked, least_pulled),
+        mean_layers=sum(counts) / len(counts) if counts else 0.0,
+        most_layers=max(counts, default=0),
+    )
+
+
+def _hashes(closure: Closure) -> frozenset[str]:
+    return frozenset(map(hash_of, closure.items))
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

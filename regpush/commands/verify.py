@@ -1,0 +1,310 @@
+"""Whether a registry still holds what was pushed: blobs, diff IDs, recipes, and what names them.
+
+Blobs are read once, block by block, and kept nowhere. Nothing here is believed because the
+registry says it, but for the digest that the image is asked for by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from regpush.commands.inspect import Inspection
+from regpush.commands.rederive import Sources
+from regpush.concurrency import Cancellation, parallel
+from regpush.digest import Digest
+from regpush.errors import SourceError, UsageError, VerificationError, printable
+from regpush.image.image import SIZE, Image, Layer
+from regpush.pack.compression import LAYERS, decompressed
+from regpush.registry.client import Repository
+
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Which part of all layers is read: `share` of them, above 0 and at most 1, one at least.
+
+    The choice depends on `seed` and the layers' digests alone, so that a run can be repeated.
+    """
+
+    share: float = 1.0
+    seed: str = ""
+
+    @classmethod
+    def parse(cls, text: str, seed: str) -> Self:
+        """Read `5%`. Raises UsageError."""
+        match = _PERCENT.fullmatch(text)
+        if match is None or not 0 < float(match[1]) <= 100:
+            raise UsageError(f"bad --sample '{printable(text)}': such as 5%, at most 100%")
+        return cls(float(match[1]) / 100, seed)
+
+    def choose(self, digests: Sequence[Digest]) -> frozenset[Digest]:
+        """Those to be read."""
+
+        def lot(digest: Digest) -> bytes:
+            return hashlib.sha256(f"{self.seed}\n{digest}".encode()).digest()
+
+        distinct = sorted(set(digests), key=lot)
+        return frozenset(distinct[: math.ceil(len(distinct) * self.share)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCheck:
+    """What became of a layer, `number` from 1 at the bottom.
+
+    `read`: bytes of the blob that were read, 0 where it was only asked for. `compared`:
+    whether it was made again from its sources. `problems` and `remarks` are for people.
+    """
+
+    number: int
+    layer: Layer
+    read: int = 0
+    compared: bool = False
+    problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def to_json(self) -> Mapping[str, Any]:
+        """One member of `layers` in the report."""
+        descriptor = self.layer.descriptor
+        return {
+            "number": self.number,
+            "digest": str(descriptor.digest),
+            "size": descriptor.size,
+            "diff_id": str(self.layer.diff_id),
+            "items": list(self.layer.items),
+            "bytes_read": self.read,
+            "compared": self.compared,
+            "problems": list(self.problems),
+            "remarks": list(self.remarks),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCheck:
+    """What became of an image: `problems` of its own, and its layers, bottom first."""
+
+    ref: str
+    image: Image
+    problems: tuple[str, ...]
+    layers: tuple[LayerCheck, ...] = field(repr=False)
+
+    def failures(self) -> Iterator[str]:
+        """Each problem with the layer that has it, for people."""
+        for problem in self.problems:
+            yield f"{self.ref}: {problem}"
+        for check in self.layers:
+            for problem in check.problems:
+                yield (
+                    f"{self.ref}: layer {check.number} of {len(self.layers)} "
+                    f"({check.layer.descriptor.digest}; {_contents(check.layer)}): {problem}"
+                )
+
+    def to_json(self) -> Mapping[str, Any]:
+        """One member of `images` in the report."""
+        return {
+            "ref": self.ref,
+            "digest": str(self.image.descriptor.digest),
+            "platform": str(self.image.platform),
+            "problems": list(self.problems),
+            "layers": [check.to_json() for check in self.layers],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The report of `regpush verify`."""
+
+    images: tuple[ImageCheck, ...]
+    sample: Sample
+
+    def raise_failures(self) -> None:
+        """Raise VerificationError for the first problem, if there are any."""
+        failures = [text for image in self.images for text in image.failures()]
+        if failures:
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+            raise VerificationError(f"{failures[0]}{more}")
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The JSON report."""
+        return {
+            "schema": 1,
+            "ok": not any(True for image in self.images for _ in image.failures()),
+            "sample": {"share": self.sample.share, "seed": self.sample.seed},
+            "images": [image.to_json() for image in self.images],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A layer of a repository to be checked; the same one of several images is, once."""
+
+    layer: Layer
+    whole: bool
+    compare: bool
+
+
+def verify(
+    found: Sequence[Inspection],
+    repository: Repository,
+    sources: Sources | None,
+    *,
+    sample: Sample,
+    jobs: int,
+    cancel: Cancellation,
+) -> Verification:
+    """Check images of `repository`, whose manifests and configs have the digests they should.
+
+    Of every layer the blob is asked for, and of those in `sample` it is read, its diff ID
+    derived, and with `sources` the layer made again. What is wrong is reported, not raised.
+    Raises SourceError for a source that cannot be read, what the registry's failures are
+    otherwise, CancelledError.
+    """
+    layers = [layer for one in found for layer in one.image.layers]
+    chosen = sample.choose([layer.descriptor.digest for layer in layers])
+    based = {_key(layer) for one in found for layer in one.image.layers[: one.image.base_layers]}
+    tasks = {
+        _key(layer): _Task(
+            layer=layer,
+            whole=layer.descriptor.digest in chosen,
+            compare=sources is not None and _key(layer) not in based,
+        )
+        for layer in layers
+    }
+
+    def work(task: _Task) -> LayerCheck:
+        return _check(task, repository, sources, cancel)
+
+    order = sorted(tasks.values(), key=lambda task: -task.layer.descriptor.size)
+    done = dict(
+        zip((_key(task.layer) for task in order), parallel(jobs, order, work, cancel), strict=True)
+    )
+    images = []
+    for one in found:
+        checks = tuple(
+            replace(done[_key(layer)], number=number)
+            for number, layer in enumerate(one.image.layers, 1)
+        )
+        problems = [*_inconsistencies(one.image), *_missing(one.image, sources)]
+        ref = str(one.reference.with_digest(one.image.descriptor.digest))
+        images.append(ImageCheck(ref=ref, image=one.image, problems=tuple(problems), layers=checks))
+    return Verification(images=tuple(images), sample=sample)
+
+
+def _key(layer: Layer) -> tuple[object, ...]:
+    return layer.descriptor, layer.diff_id, layer.items
+
+
+def _check(
+    task: _Task, repository: Repository, sources: Sources | None, cancel: Cancellation
+) -> LayerCheck:
+    layer, problems, remarks = task.layer, [], []
+    read = 0
+    if not task.whole:
+        if not repository.has_blob(layer.descriptor):
+            problems.append("the registry does not have the blob, or one of another size")
+    else:
+        try:
+            problems += _read(layer, repository, cancel)
+            read = layer.descriptor.size
+        except VerificationError as error:
+            problems.append(str(error))
+        if layer.descriptor.media_type not in LAYERS:
+            remarks.append(
+                f"its diff ID is not checked: {printable(layer.descriptor.media_type)} is no "
+                "archive that can be unpacked here"
+            )
+    compared = False
+    if sources and task.compare and task.whole:
+        try:
+            problems += sources.compare(layer)
+            compared = True
+        except SourceError as error:
+            if not sources.agrees(layer):
+                raise
+            remarks.append(f"its recipe is right by the word of the store alone: {error}")
+    elif sources and not task.compare:
+        remarks.append("of the base image: not compared")
+    return LayerCheck(
+        number=0,
+        layer=layer,
+        read=read,
+        compared=compared,
+        problems=tuple(one.removeprefix(f"{repository.name}: ") for one in problems),
+        remarks=tuple(remarks),
+    )
+
+
+def _read(layer: Layer, repository: Repository, cancel: Cancellation) -> Iterator[str]:
+    """What is wrong with the blob of `layer`. Raises VerificationError where it is another."""
+    descriptor = layer.descriptor
+    with closing(repository.read_blob(descriptor)) as blocks:
+        if descriptor.media_type not in LAYERS:
+            _drain(blocks, cancel)
+            return
+        unpacked, size = hashlib.new(layer.diff_id.algorithm), 0
+        try:
+            for piece in decompressed(descriptor.media_type, blocks):
+                cancel.check()
+                unpacked.update(piece)
+                size += len(piece)
+        except VerificationError as error:
+            # A blob that is not the right one is that before it is anything else.
+            _drain(blocks, cancel)
+            yield str(error)
+            return
+        _drain(blocks, cancel)
+    if unpacked.hexdigest() != layer.diff_id.hex:
+        found = Digest(layer.diff_id.algorithm, unpacked.hexdigest())
+        yield f"it unpacks to {found}, not to its diff ID {layer.diff_id}"
+    if layer.uncompressed_size not in (None, size):
+        yield f"it unpacks to {size} bytes, not to {layer.uncompressed_size} as annotated"
+
+
+def _drain(blocks: Iterator[bytes], cancel: Cancellation) -> None:
+    for _ in blocks:
+        cancel.check()
+
+
+def _inconsistencies(image: Image) -> Iterator[str]:
+    """Where manifest and config do not fit each other or our own annotations are wrong."""
+    config = json.loads(image.config)
+    history = config.get("history")
+    if isinstance(history, list):
+        filled = [one for one in history if not (isinstance(one, dict) and one.get("empty_layer"))]
+        if len(filled) != len(image.layers):
+            yield f"its history tells of {len(filled)} layers, and it has {len(image.layers)}"
+    recipes = [layer for layer in image.layers if layer.recipe]
+    if recipes and image.recipe_version is None:
+        yield "its layers have recipes, and it does not say of which version"
+    for number, layer in enumerate(image.layers, 1):
+        if layer.recipe and not layer.items:
+            yield f"layer {number} has a recipe, and the history does not say of what"
+        size = layer.descriptor.annotation(SIZE)
+        if size is not None and layer.uncompressed_size is None:
+            yield f"layer {number}: {SIZE} is '{printable(size[:80])}', not a number"
+    places: dict[str, int] = {}
+    for number, layer in enumerate(image.layers, 1):
+        for path in layer.items if layer.recipe else ():
+            if (before := places.setdefault(path, number)) != number:
+                yield f"{printable(path)} is in layers {before} and {number}"
+
+
+def _missing(image: Image, sources: Sources | None) -> Iterator[str]:
+    missing = sources.missing(image.layers) if sources else []
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        yield f"no layer holds {printable(missing[0])}{more} of the target"
+
+
+def _contents(layer: Layer) -> str:
+    if not layer.items:
+        return "items not said"
+    names = [printable(path.rpartition("/")[2] or path) for path in layer.contents]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

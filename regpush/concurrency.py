@@ -1,0 +1,86 @@
+"""Threads that work at the same time and end together, and the flag that stops them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+from regpush.errors import CancelledError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LOOK_S = 0.1
+
+
+class Cancellation:
+    """A flag set once, by a signal handler or by a library user in another thread.
+
+    A flag with a `parent` is set as well when its parent is, but not the other way round.
+    No lock is behind it: a signal handler may interrupt anyone who looks at it.
+    """
+
+    def __init__(self, parent: Cancellation | None = None) -> None:
+        self._set = False
+        self._parent = parent
+
+    def cancel(self) -> None:
+        """Ask everything that works under this flag to stop. Safe to call at any time."""
+        self._set = True
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called here or on a parent."""
+        return self._set or (self._parent is not None and self._parent.cancelled)
+
+    def check(self) -> None:
+        """Raise CancelledError if `cancelled`."""
+        if self.cancelled:
+            raise CancelledError("cancelled: no tag was moved; running again continues")
+
+    def wait(self, seconds: float) -> None:
+        """Sleep `seconds`; raise CancelledError soon after `cancel` is called."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.cancelled:
+            time.sleep(min(left, _LOOK_S))
+        self.check()
+
+
+def parallel(
+    count: int, things: Sequence[T], work: Callable[[T], R], cancel: Cancellation
+) -> list[R]:
+    """`work` on every thing, in order of results; the first error ends it all and is raised."""
+    with workers(count, cancel) as pool:
+        return results([pool.submit(work, thing) for thing in things])
+
+
+@contextmanager
+def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose work ends before the block does, early if the block fails."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="regpush")
+    try:
+        yield pool
+    except BaseException:
+        # The others must not go on sending; `cancel` reaches them between two blocks.
+        cancel.cancel()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def results(futures: Sequence[Future[R]]) -> list[R]:
+    """All results, or the first failure; the cancellation it brought about is not one."""
+    failed = _failed(wait(futures, return_when=FIRST_EXCEPTION).done)
+    if failed and all(isinstance(error, CancelledError) for error in failed):
+        # What fails in a pool inside one of them cancels the others before it gets here.
+        failed = _failed(wait(futures).done)
+    if failed:
+        raise next((one for one in failed if not isinstance(one, CancelledError)), failed[0])
+    return [future.result() for future in futures]
+
+
+def _failed(futures: Iterable[Future[R]]) -> list[BaseException]:
+    return [error for future in futures if (error := future.exception())]

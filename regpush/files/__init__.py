@@ -1,0 +1,1 @@
+"""Reading a disk: listing, file systems, what is ignored."""

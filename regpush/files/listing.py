@@ -1,0 +1,495 @@
+"""A tree as one scan of the disk found it: what it holds, without the contents of files.
+
+A listing is held compactly, some 150 bytes a file, and opened as entries as often as wanted,
+so that no directory is read twice. Everything is bytes: names on disk have no encoding.
+Nothing follows a symbolic link.
+"""
+
+from __future__ import annotations
+
+import bisect
+import errno
+import os
+import stat
+import struct
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+from typing import NamedTuple, Protocol, TypeAlias
+
+from regpush.entry import Entry, Kind, OnDisk, Profile
+from regpush.errors import SourceError, printable
+from regpush.files.filesystem import unreadable
+
+_ROW = struct.Struct("=QqqqQIIII")
+_PERMISSIONS = 40 if sys.byteorder == "little" else 43  # the last byte of a row's mode
+_EXECUTABLE = bytes(1 if byte & 0o111 else 0 for byte in range(256))
+_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
+_FORMAT = stat.S_IFMT(0xFFFF)
+_NO_LINKS: Mapping[bytes, bytes] = {}
+
+ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
+"""Paths, as names by the folder they are in; the root of a tree has no name."""
+
+NOTHING: ByFolder = {}
+ROOT: ByFolder = {b"": (b"",)}
+
+LeaveOut: TypeAlias = Callable[[bytes, Mapping[bytes, "os.DirEntry[bytes]"]], Collection[bytes]]
+"""Given a folder's path and what is in it by name: the names that stay out, and all below."""
+
+
+class Row(NamedTuple):
+    """What lstat says of one name, as far as anything here depends on it; in `_ROW`'s order.
+
+    `size` is 0 for all but files. A directory's row is all 0 but for mode and owner, and
+    ctime where attributes are kept: the rest changes with what is in it, which the listing
+    says itself.
+    """
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    device: int
+    mode: int
+    uid: int
+    gid: int
+    names: int
+
+    @classmethod
+    def unpack(cls, rows: bytes) -> Iterator[Row]:
+        """Each row in `rows`."""
+        return map(cls._make, _ROW.iter_unpack(rows))
+
+
+class Folder(NamedTuple):
+    """One directory: its own packed row, and the names in it, sorted, with theirs.
+
+    `folders`: those of the names that are directories. `links`: targets by name.
+    """
+
+    row: bytes
+    names: tuple[bytes, ...]
+    rows: bytes
+    folders: tuple[bytes, ...]
+    links: Mapping[bytes, bytes]
+
+    def row_of(self, name: bytes) -> bytes:
+        """The packed row of one of `names`."""
+        index = bisect.bisect_left(self.names, name) * _ROW.size
+        return self.rows[index : index + _ROW.size]
+
+
+class Names(NamedTuple):
+    """Some of the names in one folder of a listing, sorted: packed rows, targets of links."""
+
+    folder: bytes
+    names: Sequence[bytes]
+    rows: bytes
+    links: Mapping[bytes, bytes]
+
+    def sizes(self) -> Sequence[int]:
+        """`Row.size` of each name."""
+        return _column(self.rows, 1)
+
+    def executable(self) -> Iterator[int]:
+        """Indexes of the names that somebody may execute, or search. Next to free if none are."""
+        flags = self.rows[_PERMISSIONS :: _ROW.size].translate(_EXECUTABLE)
+        index = flags.find(1)
+        while index >= 0:
+            yield index
+            index = flags.find(1, index + 1)
+
+    def row(self, index: int) -> bytes:
+        """The packed row of one name."""
+        return self.rows[index * _ROW.size : (index + 1) * _ROW.size]
+
+
+class _Step(NamedTuple):
+    path: bytes
+    row: Row
+    link: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The tree at `root`, a physical path. Paths taken and given are relative to it.
+
+    `row` and `link` are those of `root` itself; `folders` is empty where that is no
+    directory. `xattrs`: whether entries have extended attributes, read when they are made.
+    """
+
+    root: bytes
+    row: bytes
+    link: bytes
+    folders: Mapping[bytes, Folder]
+    xattrs: bool
+
+    def on_disk(self, path: bytes) -> bytes:
+        """Where `path` is on this machine."""
+        return self.root + b"/" + path if path else self.root
+
+    def select(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
+        """`tops` and all below but `stop_at` and what is below that, a folder at a time."""
+        yield from self._tops(tops)
+        yield from self.below(tops, stop_at)
+
+    def below(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
+        """The same without `tops` themselves; a folder comes before those in it."""
+        pending = self._opened(tops)
+        while pending:
+            path = pending.pop()
+            if path in stop_at:
+                yield self._kept(path, stop_at)
+                pending += self._folders(path, stop_at)
+                continue
+            # As nearly all are: the same without the two calls, each folder twice in a push.
+            _, names, rows, folders, links = self.folders[path]
+            yield Names(path, names, rows, links)
+            if folders:
+                prefix = path + b"/" if path else b""
+                pending += [prefix + name for name in folders]
+
+    def entries(
+        self, at: bytes, profile: Profile, tops: ByFolder = ROOT, stop_at: ByFolder = NOTHING
+    ) -> Iterator[Entry]:
+        """What `select` selects, as entries under the image path `at`, in archive order.
+
+        With `at` empty the root itself gives no entry: it is the image's root. Raises
+        SourceError where extended attributes cannot be read.
+        """
+        above = (step for selected in self._tops(tops) for step in _steps(selected))
+        opened = self._opened(tops)
+        below = (step for top in opened for step in self._ordered(top, stop_at))
+        steps: Iterable[_Step] = chain(above, below)
+        if sum(map(len, tops.values())) > 1:
+            steps = sorted(steps, key=itemgetter(0))
+        make = _Maker(at, profile, self.xattrs)
+        for path, row, link in steps:
+            if path or at:
+                yield make.entry(self.on_disk(path), make.in_image(path), row, link)
+
+    def mode(self, path: bytes) -> int:
+        """The st_mode of `path`, which is not the root."""
+        folder, _, name = path.rpartition(b"/")
+        return next(Row.unpack(self._row(folder, name))).mode
+
+    def directory(self, path: bytes, at: bytes, profile: Profile) -> Entry:
+        """The entry of the directory `path` alone, at the image path `at`."""
+        (row,) = Row.unpack(self.folders[path].row)
+        return _Maker(at, profile, self.xattrs).entry(self.on_disk(path), at, row, b"")
+
+    def _tops(self, tops: ByFolder) -> Iterator[Names]:
+        for folder, unsorted in sorted(tops.items()):
+            names = sorted(unsorted)
+            rows = b"".join([self._row(folder, name) for name in names])
+            links = self.folders[folder].links if self.folders else {b"": self.link}
+            chosen = {name: links[name] for name in names if name in links} if links else links
+            yield Names(folder, names, rows, chosen)
+
+    def _opened(self, tops: ByFolder) -> list[bytes]:
+        """Those of `tops` that are folders, always in the same order."""
+        paths = (
+            join(folder, name) for folder, names in sorted(tops.items()) for name in sorted(names)
+        )
+        return [path for path in paths if path in self.folders]
+
+    def _row(self, folder: bytes, name: bytes) -> bytes:
+        return self.folders[folder].row_of(name) if name else self.row
+
+    def _kept(self, path: bytes, stop_at: ByFolder) -> Names:
+        folder = self.folders[path]
+        if path not in stop_at:
+            return Names(path, folder.names, folder.rows, folder.links)
+        stop = stop_at[path]
+        rows = zip(folder.names, _cut(folder.rows), strict=True)
+        return Names(
+            path,
+            [name for name in folder.names if name not in stop],
+            b"".join(row for name, row in rows if name not in stop),
+            {name: link for name, link in folder.links.items() if name not in stop},
+        )
+
+    def _folders(self, path: bytes, stop_at: ByFolder) -> list[bytes]:
+        prefix = path + b"/" if path else b""
+        folders = self.folders[path].folders
+        if path in stop_at:
+            folders = tuple(name for name in folders if name not in stop_at[path])
+        return [prefix + name for name in folders]
+
+    def _ordered(self, top: bytes, stop_at: ByFolder) -> Iterator[_Step]:
+        """What is below the folder `top`, in archive order."""
+        open_folders = [self._mixed(top, stop_at)]
+        while open_folders:
+            for step in open_folders[-1]:
+                if isinstance(step, bytes):
+                    open_folders.append(self._mixed(step, stop_at))
+                    break
+                yield step
+            else:
+                open_folders.pop()
+
+    def _mixed(self, path: bytes, stop_at: ByFolder) -> Iterator[_Step | bytes]:
+        """What is in the folder `path`, in archive order; a bare path is a folder to open.
+
+        A folder's content comes where its name with a slash does: after `a-b`, say, for `a`.
+        """
+        steps = _steps(self._kept(path, stop_at))
+        folders = self._folders(path, stop_at)
+        if not folders:
+            return steps
+        keyed: list[tuple[bytes, _Step | bytes]] = [(step.path, step) for step in steps]
+        keyed += [(folder + b"/", folder) for folder in folders]
+        return (step for _, step in sorted(keyed, key=itemgetter(0)))
+
+
+def _steps(selected: Names) -> Iterator[_Step]:
+    prefix = selected.folder + b"/" if selected.folder else b""
+    rows = Row.unpack(selected.rows)
+    for name, row in zip(selected.names, rows, strict=True):
+        yield _Step(prefix + name, row, selected.links.get(name, b""))
+
+
+class Known(Protocol):
+    """Folders that were listed before, by path; as `list_folder` has them."""
+
+    def get(self, path: bytes, /) -> Folder | None:
+        """The folder, if it is known."""
+
+
+def scan(
+    root: bytes,
+    *,
+    leave_out: LeaveOut | None = None,
+    xattrs: bool = False,
+    known: Known | None = None,
+) -> Listing:
+    """List `root` and all below it but what `leave_out` says, from the first to the last.
+
+    What is `known` of such a scan is taken from there. Raises SourceError, naming the path, for
+    what cannot be read, for sockets, FIFOs and devices, and for names that layers reserve.
+    """
+    row = row_of_root(root, xattrs=xattrs)
+    mode = next(Row.unpack(row)).mode
+    kind = _kind(root, mode)
+    folders: dict[bytes, Folder] = {}
+    pending = [(b"", row)] if kind is Kind.DIRECTORY else []
+    while pending:
+        path, own_row = pending.pop()
+        folder = known.get(path) if known else None
+        if folder is None or folder.row != own_row:
+            folder = list_folder(root, path, own_row, leave_out, xattrs=xattrs)
+        folders[path] = folder
+        pending += reversed(folders_in(path, folder))
+    link = _readlink(root) if kind is Kind.SYMLINK else b""
+    return Listing(root=root, row=row, link=link, folders=folders, xattrs=xattrs)
+
+
+def row_of_root(root: bytes, *, xattrs: bool = False) -> bytes:
+    """`Listing.row`. Raises SourceError."""
+    try:
+        return _pack(os.lstat(root), xattrs)
+    except OSError as error:
+        raise unreadable(root, error) from error
+
+
+def folders_in(path: bytes, folder: Folder) -> list[tuple[bytes, bytes]]:
+    """The folders in `folder`, which is at `path`: path and packed row of each."""
+    return [(join(path, name), folder.row_of(name)) for name in folder.folders]
+
+
+def walk(root: bytes, at: bytes, profile: Profile) -> list[Entry]:
+    """`root` and all below it as entries under the image path `at`. Raises as `scan` does."""
+    return list(scan(root).entries(at, profile))
+
+
+def size(selected: Iterable[Names], profile: Profile) -> int:
+    """Bytes in the files of `selected`; a file with several names counts once where it is kept."""
+    rows = b"".join(names.rows for names in selected)
+    total = sum(_column(rows, 1))
+    if profile is not Profile.TREE:
+        return total
+    linked: dict[tuple[int, int], int] = {}
+    for row in Row.unpack(rows):
+        if row.names > 1 and row.size:
+            total -= row.size
+            linked[row.device, row.inode] = row.size
+    return total + sum(linked.values())
+
+
+def newest_ns(selected: Iterable[Names]) -> int:
+    """The latest mtime or ctime, in nanoseconds since the epoch; 0 without names."""
+    rows = b"".join(names.rows for names in selected)
+    return max(max(_column(rows, field), default=0) for field in (2, 3))
+
+
+def by_folder(paths: Iterable[bytes]) -> ByFolder:
+    """`paths` as the names in each folder."""
+    found: dict[bytes, set[bytes]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition(b"/")
+        found.setdefault(folder, set()).add(name)
+    return found
+
+
+def merged(several: Iterable[ByFolder]) -> ByFolder:
+    """All paths of `several`."""
+    found: dict[bytes, set[bytes]] = {}
+    for paths in several:
+        for folder, names in paths.items():
+            found.setdefault(folder, set()).update(names)
+    return found
+
+
+def join(*parts: bytes) -> bytes:
+    """Relative paths put together; empty ones vanish."""
+    return b"/".join(part for part in parts if part)
+
+
+def list_folder(
+    root: bytes,
+    path: bytes,
+    own_row: bytes,
+    leave_out: LeaveOut | None,
+    *,
+    xattrs: bool = False,
+) -> Folder:
+    """List the folder `path` of the tree at `root`. Raises as `scan` does."""
+    directory = root + b"/" + path if path else root
+    folders: list[bytes] = []
+    links: dict[bytes, bytes] = {}
+    rows: list[bytes] = []
+    pack = _ROW.pack
+    try:
+        with os.scandir(directory) as children:
+            found = {child.name: child for child in children}
+        for name in leave_out(path, found) if leave_out else ():
+            del found[name]
+        names = sorted(found)
+        for name in names:
+            status = found[name].stat(follow_symlinks=False)
+            # Unpacked here: this is done for every file of a tree, before anything else begins.
+            mode, inode, device, count, uid, gid, size = status[:7]
+            if mode & _FORMAT == stat.S_IFREG:
+                mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+                rows.append(pack(inode, size, mtime_ns, ctime_ns, device, mode, uid, gid, count))
+                continue
+            rows.append(_pack(status, xattrs))
+            if _kind(found[name].path, mode) is Kind.DIRECTORY:
+                folders.append(name)
+            else:
+                links[name] = os.readlink(found[name].path)
+    except OSError as error:
+        raise unreadable(error.filename or directory, error) from error
+    # All that begin so are beside each other.
+    at = bisect.bisect_left(names, b".wh.")
+    if at < len(names) and names[at].startswith(b".wh."):
+        raise SourceError(
+            f"{printable(join(directory, names[at]))}: names beginning '.wh.' mark deletions in "
+            "layers; rename it"
+        )
+    return Folder(own_row, tuple(names), b"".join(rows), tuple(folders), links or _NO_LINKS)
+
+
+def _kind(path: bytes, mode: int) -> Kind:
+    kind = _KINDS.get(stat.S_IFMT(mode))
+    if kind is None:
+        raise SourceError(f"{printable(path)}: {_special(mode)} cannot be packed into a layer")
+    return kind
+
+
+def _special(mode: int) -> str:
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    if stat.S_ISFIFO(mode):
+        return "a FIFO"
+    return "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "a special file"
+
+
+def _pack(status: os.stat_result, xattrs: bool) -> bytes:
+    if stat.S_ISDIR(status.st_mode):
+        ctime_ns = status.st_ctime_ns if xattrs else 0
+        return _ROW.pack(0, 0, 0, ctime_ns, 0, status.st_mode, status.st_uid, status.st_gid, 0)
+    return _ROW.pack(
+        status.st_ino,
+        status.st_size if stat.S_ISREG(status.st_mode) else 0,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_dev,
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_nlink,
+    )
+
+
+def _column(rows: bytes, field: int) -> memoryview[int]:
+    """One of the first four fields of all `rows`."""
+    return memoryview(rows).cast("q")[field :: _ROW.size // 8]
+
+
+def _cut(rows: bytes) -> Iterator[bytes]:
+    return (rows[start : start + _ROW.size] for start in range(0, len(rows), _ROW.size))
+
+
+class _Maker:
+    """Makes entries of rows, in archive order, for one profile and one place in the image."""
+
+    def __init__(self, at: bytes, profile: Profile, xattrs: bool) -> None:
+        self._at = at
+        self._prefix = at + b"/" if at else b""
+        self._keeps = profile is Profile.TREE
+        self._xattrs = xattrs
+        self._first: dict[tuple[int, int], bytes] = {}
+
+    def in_image(self, path: bytes) -> bytes:
+        """Where `path`, relative to the tree, lies in the image."""
+        return self._prefix + path if path else self._at
+
+    def entry(self, on_disk: bytes, at: bytes, row: Row, link: bytes) -> Entry:
+        """The entry at the image path `at`: every name of a file but the first is a link to it."""
+        inode, size, mtime_ns, ctime_ns, device, mode, uid, gid, names = row
+        kind = _KINDS[stat.S_IFMT(mode)]
+        if self._keeps:
+            mode &= 0o7777
+        else:
+            uid = gid = 0
+            user = mode >> 6 & 7
+            mode = user << 6 | (user & 5) * 0o11
+        if kind is Kind.FILE:
+            if names > 1 and self._keeps:
+                first = self._first.setdefault((device, inode), at)
+                if first != at:
+                    return Entry(at, Kind.HARDLINK, mode, uid, gid, link=first)
+            xattrs = _xattrs(on_disk) if self._xattrs else ()
+            content = OnDisk(on_disk, inode, mtime_ns, ctime_ns)
+            return Entry(at, kind, mode, uid, gid, size, b"", xattrs, content)
+        xattrs = _xattrs(on_disk) if self._xattrs else ()
+        return Entry(at, kind, 0o777 if kind is Kind.SYMLINK else mode, uid, gid, 0, link, xattrs)
+
+
+def _readlink(path: bytes) -> bytes:
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    # Linux only, as the images are; elsewhere there are none to keep.
+    if not hasattr(os, "listxattr"):
+        return ()
+    try:
+        names = sorted(os.listxattr(path, follow_symlinks=False))
+        found = [(os.fsencode(n), os.getxattr(path, n, follow_symlinks=False)) for n in names]
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return ()  # a file system without any
+        raise unreadable(path, error) from error
+    if odd := [name for name in names if "=" in name]:
+        raise SourceError(
+            f"{printable(path)}: an archive cannot hold the attribute '{printable(odd[0])}'"
+        )
+    return tuple(found)

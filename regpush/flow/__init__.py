@@ -1,0 +1,1 @@
+"""One push, from its target to its tags."""

@@ -1,0 +1,317 @@
+"""One platform's image on its way: its layers placed, its config sent, its bytes known."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from regpush.closure import Identity
+from regpush.concurrency import workers
+from regpush.digest import Descriptor
+from regpush.errors import CancelledError, SourceError
+from regpush.events import Action, Warned
+from regpush.flow.context import Destination, Run
+from regpush.flow.prepare import Prepared
+from regpush.image.image import Image, Layer, build
+from regpush.options import Compression, Reuse
+from regpush.pack.packer import Packer
+from regpush.pack.recipe import BlobStore, Candidate, Placed, lacks_recipes
+from regpush.pack.stream import Spool
+from regpush.pack.tar import RECIPE_VERSION
+from regpush.registry.client import MissingBlobsError, Repository
+from regpush.sources.identity import forget, remember
+from regpush.transfer.base import Haul
+from regpush.transfer.blobs import Passage, bring
+from regpush.transfer.fanout import FanOut, Shelf
+from regpush.transfer.publish import push_config, send_config
+from regpush.transfer.schedule import (
+    Transfer,
+    Wanted,
+    by_content,
+    find_layers,
+    place_layers,
+    send_again,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """An image, every blob of which stands at every destination.
+
+    `standing`: names of the destinations that were seen to hold its manifest, too.
+    `identities`: by path, what packing found items to be. `base`: the layers of the base.
+    """
+
+    prepared: Prepared
+    placed: Sequence[Placed]
+    image: Image
+    standing: frozenset[str]
+    identities: dict[str, Identity] = field(default_factory=dict)
+    base: Sequence[Placed] = ()
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """Its layers, for platforms that follow."""
+        return [
+            Candidate(
+                layer=one.layer,
+                repository=next(iter(self.prepared.origin.pasts)),
+                source=str(self.prepared.platform),
+            )
+            for one in self.placed
+        ]
+
+
+def assemble(prepared: Prepared, run: Run) -> Assembled:
+    """Bring every blob of the image to the registry. Raises a RegpushError."""
+    if found := unchanged(prepared, run):
+        return found
+    identities: dict[str, Identity] = {}
+    with (
+        _transfer(prepared, run, run.fan, run.fan.shelves, identities) as transfer,
+        _learning(prepared, run, transfer),
+        _bringing_base(haul(prepared, run, transfer.slots), run) as base,
+    ):
+        placed, (image, standing) = place_layers(
+            prepared.wanted,
+            transfer,
+            lambda layers: _with_config(layers, prepared.packed(identities, run), run),
+        )
+    return Assembled(
+        prepared=prepared,
+        placed=placed,
+        image=image,
+        standing=standing,
+        identities=identities,
+        base=base.result(),
+    )
+
+
+def haul(
+    prepared: Prepared,
+    run: Run,
+    slots: threading.Semaphore | None = None,
+    targets: Sequence[Repository] = (),
+) -> Haul | None:
+    """How the layers of the base come to `targets`, by default all, if there is a base."""
+    if prepared.origin.base is None or run.foundation is None:
+        return None
+    return Haul(
+        base=prepared.origin.base,
+        source=run.foundation.repository,
+        targets=targets or [one.repository for one in run.destinations],
+        first=prepared.first_of_base,
+        slots=slots or threading.Semaphore(run.options.registry.jobs),
+        notify=run.notify,
+        cancel=run.cancel,
+    )
+
+
+@contextmanager
+def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Future[Sequence[Placed]]]:
+    """Bring the layers of the base while ours are placed; either's failure ends both."""
+    with workers(1, run.cancel) as pool:
+        bringing: Future[Sequence[Placed]] = pool.submit(haul.bring if haul else tuple)
+        bringing.add_done_callback(lambda done: run.cancel.cancel() if done.exception() else None)
+        try:
+            yield bringing
+        except CancelledError:
+            bringing.result()  # raises what ours were cancelled for, if that was it
+            raise
+
+
+def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
+    """The image, where every destination has exactly it.
+
+    Nothing needs asking then: a registry holds the blobs of the manifests it serves.
+    """
+    if run.options.registry.check:
+        return None
+    for before in prepared.origin.images:
+        if before.repository != run.main.name:
+            continue
+        found = [_of_image(before.name, wanted) for wanted in prepared.wanted]
+        placed = [one for one in found if one]
+        if len(placed) < len(found):
+            continue
+        image = build_image([one.layer for one in placed], prepared)
+        standing = frozenset(one.name for one in run.destinations if prepared.holds(image, one))
+        if len(standing) == len(run.destinations):
+            way = haul(prepared, run)
+            return Assembled(
+                prepared=prepared,
+                placed=placed,
+                image=image,
+                standing=standing,
+                base=way.standing() if way else (),
+            )
+    return None
+
+
+def _of_image(name: str, wanted: Wanted) -> Placed | None:
+    for candidate in wanted.candidates:
+        if candidate.source == name:
+            layer = wanted.source.described(candidate.layer)
+            return Placed(layer=layer, action=Action.REUSED, why=f"as in {name}")
+    return None
+
+
+def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
+    """The image of `layers`. Pure."""
+    return build(
+        layers,
+        prepared.origin.image_options,
+        prepared.platform,
+        recipe_version=RECIPE_VERSION,
+        base=prepared.origin.base,
+        learned=prepared.learned,
+    )
+
+
+def _with_config(
+    layers: Sequence[Layer], prepared: Prepared, run: Run
+) -> tuple[Image, frozenset[str]]:
+    """The image of `layers`, its config sent, and the destinations that hold it already.
+
+    An image that was seen in a repository stands there, config and all, if that is believed.
+    """
+    image = build_image(layers, prepared)
+    standing: set[str] = set()
+    for one in run.destinations:
+        doubted = run.options.registry.check and not one.repository.has_blob(
+            image.config_descriptor
+        )
+        if prepared.holds(image, one) and not doubted:
+            standing.add(one.name)
+        else:
+            push_config(image, one.repository)
+    return image, frozenset(standing)
+
+
+def heal(
+    assembled: Assembled, error: MissingBlobsError, destination: Destination, run: Run
+) -> Assembled:
+    """Send again what `destination` says it lacks, or if it names nothing, what it has not got."""
+    prepared, image, repository = assembled.prepared, assembled.image, destination.repository
+    placed_before = [*assembled.base, *assembled.placed]
+    blobs = [one.layer.descriptor for one in placed_before] + [image.config_descriptor]
+    lost = {blob.digest for blob in blobs} & set(error.digests)
+    if not lost:
+        lost = {blob.digest for blob in blobs if not repository.has_blob(blob)}
+    lost = lost or {blob.digest for blob in blobs}
+    run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
+    identities = dict(assembled.identities)
+    fan = FanOut([Shelf(repository)], run.cancel)
+    with _transfer(prepared, run, fan, fan.shelves, identities) as transfer:
+        placed = send_again(prepared.wanted, assembled.placed, lost, transfer)
+        way = haul(prepared, run, transfer.slots, [repository])
+        if way and lost & {one.layer.descriptor.digest for one in assembled.base}:
+            way.bring(lost)
+    image = build_image([one.layer for one in placed], prepared.packed(identities, run))
+    send_config(image, repository)
+    now = [*(one.layer.descriptor for one in placed), image.config_descriptor]
+    _pass_on([blob for blob in now if blob not in blobs], destination, run)
+    return replace(
+        assembled, placed=placed, image=image, standing=frozenset(), identities=identities
+    )
+
+
+def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None:
+    """Bring what was made anew for `source` alone to all other destinations."""
+    for one in run.destinations:
+        if one is not source:
+            passage = Passage(
+                source=source.repository,
+                target=one.repository,
+                slots=threading.Semaphore(),
+                cancel=run.cancel,
+                progress=lambda blob, passed: None,  # noqa: ARG005  too rare to be shown
+            )
+            for blob in blobs:
+                bring(blob, passage)
+
+
+def foresee(prepared: Prepared, run: Run) -> list[Placed | None]:
+    """What will become of each layer, as far as asking tells; sends nothing."""
+    if found := unchanged(prepared, run):
+        return list(found.placed)
+    return find_layers(prepared.wanted, run.dry_stores, run.cancel)
+
+
+def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
+    """What will become of each layer of the base; sends nothing."""
+    if found := unchanged(prepared, run):
+        return found.base
+    way = haul(prepared, run)
+    placed = way.foresee() if way else ()
+    for one in placed:
+        if one.action is Action.UPLOADED:
+            run.fan.has_blob(one.layer.descriptor)  # so that it is known how often it must go
+    return placed
+
+
+def foresee_exactly(prepared: Prepared, run: Run) -> list[Placed]:
+    """The same for all layers: packs and hashes what would be sent, and throws it away."""
+    pairs = zip(foresee(prepared, run), prepared.wanted, strict=True)
+    with _transfer(prepared, run, run.fan, run.dry_stores, {}) as transfer:
+        return [one or _packed(wanted, transfer) for one, wanted in pairs]
+
+
+def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
+    """The layer as a push would make it; and whether the registry has it."""
+    if transfer.content and (placed := by_content(wanted, transfer)):
+        return placed
+    stream = wanted.source.open(transfer.packer, lambda *_: transfer.cancel.check())
+    for _ in stream:
+        pass
+    layer = stream.layer()
+    if transfer.fan.has_blob(layer.descriptor):
+        return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
+    return Placed(layer=layer, action=Action.UPLOADED, why=wanted.why)
+
+
+@contextmanager
+def _transfer(
+    prepared: Prepared,
+    run: Run,
+    fan: FanOut,
+    stores: Sequence[BlobStore],
+    identities: dict[str, Identity],
+) -> Iterator[Transfer]:
+    layers, images = run.options.layers, prepared.origin.images
+    derived = layers.reuse is Reuse.CONTENT or (
+        layers.reuse is Reuse.RECIPE and lacks_recipes(images)
+    )
+    with Packer(layers.compression or Compression(), os.cpu_count() or 1) as packer:
+        yield Transfer(
+            fan=fan,
+            stores=stores,
+            content=images if derived else (),
+            compression=layers.compression,
+            jobs=run.options.registry.jobs,
+            packer=packer,
+            slots=threading.Semaphore(run.options.registry.jobs),
+            # What is likely there under another name is worth waiting for its name.
+            spool=Spool(rush=None) if derived else Spool(),
+            identities=identities,
+            notify=run.notify,
+            cancel=run.cancel,
+        )
+
+
+@contextmanager
+def _learning(prepared: Prepared, run: Run, transfer: Transfer) -> Iterator[None]:
+    """What packing shows of a directory's items goes into the stat index, or out of it."""
+    closure = prepared.origin.closure
+    try:
+        yield
+    except SourceError:
+        forget(closure, run.stats)
+        raise
+    packed = closure.identified(transfer.identities)
+    if packed != closure:
+        remember(packed, run.stats, read_ns=run.started_ns)

@@ -1,0 +1,99 @@
+"""What is attached to images between their manifests and their tags: SBOM, provenance, signature.
+
+Nothing here turns an image into an index: what refers to a manifest leaves it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regpush.digest import Descriptor
+from regpush.events import Note
+from regpush.flow.assemble import Assembled
+from regpush.flow.context import Destination, Run
+from regpush.options import Sbom
+from regpush.registry.client import Manifest
+
+if TYPE_CHECKING:
+    from regpush.attach.sbom import Bill
+    from regpush.attach.signing import Signer
+    from regpush.registry.referrers import Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachments:
+    """What a push is to attach, and with what.
+
+    `write`: writes an SBOM, `signer` signs; None where that was not asked for.
+    """
+
+    write: Callable[[Bill], Artifact] | None
+    signer: Signer | None
+
+    @classmethod
+    def of(cls, run: Run) -> Attachments:
+        """What was asked for. Raises UsageError where what it takes is not installed."""
+        asked = run.options.attach
+        signer = write = None
+        # Most pushes attach nothing, and import none of it.
+        if asked.sign:
+            from regpush.attach.signing import Signer
+
+            signer = Signer.find(asked.sign_key)
+        if asked.sbom is not Sbom.NONE:
+            from regpush.attach.sbom import writer
+
+            write = writer(asked.sbom)
+        return cls(write=write, signer=signer)
+
+    def attach(self, images: Sequence[Assembled], whole: Manifest, run: Run) -> None:
+        """Attach to each of `images`, and sign what tags will name; at every destination.
+
+        All manifests stand there. What is attached already is not sent again, but signed
+        again. Raises a RegpushError.
+        """
+        for image in images:
+            if documents := self._documents(image, run):
+                for to in run.destinations:
+                    _attach(documents, image.image.descriptor, to, run)
+        if self.signer:
+            options = run.options.registry
+            for to in run.destinations:
+                main = to.reference.registry == run.main.reference.registry
+                self.signer.sign(
+                    to.reference,
+                    whole.digest,
+                    options=options if main else options.elsewhere,
+                    client=run.client,
+                    notify=run.notify,
+                    cancel=run.cancel,
+                )
+
+    def _documents(self, image: Assembled, run: Run) -> list[Artifact]:
+        """They name the main destination, wherever they are attached: the bytes are the same."""
+        asked, name = run.options.attach, run.main.name
+        if self.write is None and not asked.provenance:
+            return []
+        closure = image.prepared.origin.closure.identified(image.identities)
+        made: list[Artifact] = []
+        if self.write:
+            from regpush.attach.sbom import Bill
+
+            made.append(self.write(Bill.of(closure, image.image, name)))
+        if asked.provenance:
+            from regpush.attach.provenance import provenance
+
+            checkout = run.settings.checkout
+            made.append(provenance(closure, image.image, name, run.options, checkout))
+        return made
+
+
+def _attach(documents: Sequence[Artifact], subject: Descriptor, to: Destination, run: Run) -> None:
+    from regpush.registry.referrers import attach
+
+    for one in attach(to.repository, subject, documents, cancel=run.cancel):
+        digest = one.descriptor.digest
+        message = f"attached {one.artifact_type} {digest} to {to.name}@{subject.digest}"
+        run.notify(Note(message=message))

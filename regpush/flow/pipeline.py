@@ -1,0 +1,141 @@
+"""The whole flow on one screen: target, closure, plan, layers, image, registry.
+
+`push` and `plan` are what the command line and library users call. Both may run in any
+thread, report by events, and stop within moments of `Cancellation.cancel`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from regpush.concurrency import Cancellation
+from regpush.errors import UsageError
+from regpush.events import Action, Listener, ignore
+from regpush.flow import reports
+from regpush.flow.assemble import Assembled, assemble, foresee, foresee_base, foresee_exactly
+from regpush.flow.attachments import Attachments
+from regpush.flow.budget import check_budget
+from regpush.flow.context import running
+from regpush.flow.prepare import Identify, prepare, tell_unused
+from regpush.flow.release import held_by_tags, release
+from regpush.history.comparison import Comparison, with_target
+from regpush.options import PushOptions
+from regpush.reference import Reference
+from regpush.report import PushResult
+from regpush.settings import Settings
+from regpush.transfer.schedule import find_layers
+
+
+def push(
+    target: str | Sequence[str],
+    *,
+    to: str,
+    options: PushOptions | None = None,
+    settings: Settings | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+) -> PushResult:
+    """Put `target` into the registry as the image `to` and let its tags name it.
+
+    Several targets, all in stores, make one image; none, where the options name its packages.
+
+    `settings` are by default what the environment says. Raises a RegpushError; no tag was
+    moved then, unless the error is about the tags themselves, which are moved last. With
+    `max_upload` a push packs and hashes what it would send first, and raises
+    BudgetExceededError before it has sent anything.
+    """
+    options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
+    with running(to, options, settings, notify, cancel) as run:
+        attachments = Attachments.of(run)
+        prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL)
+        held = held_by_tags(prepared[0].origin.pasts, run)
+        for name, tags in held.items():
+            run.rule.admit(name, tags)
+        if all(run.rule.skips(tags) for tags in held.values()):
+            return reports.of_nothing(prepared, held, run)
+        if (limit := options.registry.max_upload) is not None:
+            foreseen = [[*foresee_base(one, run), *foresee_exactly(one, run)] for one in prepared]
+            check_budget([placed for layers in foreseen for placed in layers], run.fan, limit)
+        images: list[Assembled] = []
+        for one in prepared:
+            placed = [candidate for image in images for candidate in image.candidates]
+            images.append(assemble(one.following(placed), run))
+        released = release(images, held, attachments, run)
+        # Only what this run made itself: what it reused is the word of others, and stays there.
+        made = [
+            placed.layer
+            for image in released.images
+            for placed in image.placed
+            if placed.action is Action.UPLOADED
+        ]
+        for destination in run.destinations:
+            run.index.remember(made, destination.name)
+        tell_unused(prepared, run)
+        return reports.of_push(released, run)
+
+
+def plan(
+    target: str | Sequence[str],
+    *,
+    to: str,
+    options: PushOptions | None = None,
+    settings: Settings | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+    exact: bool = False,
+) -> PushResult:
+    """What `push` would do, without sending anything.
+
+    Layers that would be uploaded have estimated sizes and no digests; with `exact` they are
+    packed to find out. Raises as `push` does, but leaves it to the caller to compare what
+    would be sent with `max_upload`.
+    """
+    options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
+    with running(to, options, settings, notify, cancel) as run:
+        prepared = prepare(_targets(target), run, Identify.ALWAYS)
+        look = foresee_exactly if exact else foresee
+        foreseen = [look(one, run) for one in prepared]
+        tell_unused(prepared, run)
+        bases = [foresee_base(one, run) for one in prepared]
+        return reports.of_plan(prepared, foreseen, bases, run)
+
+
+def explain(
+    target: str | Sequence[str],
+    *,
+    old: str,
+    options: PushOptions | None = None,
+    settings: Settings | None = None,
+    notify: Listener = ignore,
+    cancel: Cancellation | None = None,
+) -> Comparison:
+    """What a push of `target` beside the image `old` would send, and which items make it.
+
+    For one platform. Sends nothing. Raises as `plan` does, and UsageError where there is no
+    image `old`.
+    """
+    options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
+    reference = Reference.parse(old)
+    layers = replace(options.layers, reuse_from=(old, *options.layers.reuse_from))
+    registry = replace(options.registry, replace_index=True)
+    options = replace(options, layers=layers, registry=registry)
+    to = str(reference.with_tag(reference.tag or "latest"))
+    with running(to, options, settings, notify, cancel) as run:
+        prepared = prepare(_targets(target), run, Identify.ALWAYS)[0]
+        named = f"{reference.name}@{reference.digest}" if reference.digest else to
+        images = [one.image for one in prepared.origin.images if one.name == named]
+        if not images:
+            raise UsageError(f"no such image: {old}")
+        placed = find_layers(prepared.wanted, run.dry_stores, run.cancel)
+        return with_target(
+            [wanted.source.planned for wanted in prepared.wanted],
+            [number for number, one in enumerate(placed) if one is None],
+            images[0],
+            prepared.wanted[0].source.archive,
+        )
+
+
+def _targets(target: str | Sequence[str]) -> Sequence[str]:
+    return [target] if isinstance(target, str) else target

@@ -1,0 +1,389 @@
+"""Everything that is known before the first layer is looked for: source, past, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TypeVar
+
+from regpush.closure import Closure, Identity
+from regpush.concurrency import Cancellation
+from regpush.digest import INDEXES
+from regpush.errors import (
+    CancelledError,
+    TagConflictError,
+    printable,
+)
+from regpush.events import LayersPlanned, Note, Warned
+from regpush.flow.context import Destination, Run
+from regpush.history.planning import Planned, layout_places, plan_layers, reasons
+from regpush.history.previous import Past, Seen, look_at_tags, look_back
+from regpush.image.image import Base, Image, Learned
+from regpush.layering import strategies
+from regpush.layering.plan import Strategy
+from regpush.options import (
+    MAX_LAYERS,
+    Compression,
+    ImageOptions,
+    LayerOptions,
+    Reuse,
+    SourceOptions,
+)
+from regpush.ownership import Rules
+from regpush.pack.recipe import Candidate, PreviousImage, by_recipe, remembered
+from regpush.pack.stream import LayerSource
+from regpush.pack.tar import ArchiveOptions, Parents
+from regpush.platform import Platform
+from regpush.sources import targets as sources
+from regpush.sources.links import Customisation, customise
+from regpush.sources.platforms import Aim, aims, platform_of
+from regpush.sources.targets import resolve
+from regpush.transfer.publish import warn_of_lost_platforms
+from regpush.transfer.schedule import Wanted
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What was read for one platform: the source, `pasts` by destinations' names, and the base.
+
+    `rules` are those that made owners and modes in `closure` what they are.
+    """
+
+    image_options: ImageOptions
+    platform: Platform
+    closure: Closure
+    rules: Rules
+    pasts: Mapping[str, Past]
+    base: Base | None = None
+
+    @property
+    def archive(self) -> ArchiveOptions:
+        """How the layers are written; over a base, nothing above them."""
+        parents = Parents.OMITTED if self.base else Parents.WRITTEN
+        return ArchiveOptions(profile=self.closure.profile, parents=parents)
+
+    @property
+    def images(self) -> tuple[PreviousImage, ...]:
+        """The images of the past, those of the main destination first."""
+        return tuple(image for past in self.pasts.values() for image in past.images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What will be pushed for one platform, and all that is known about it so far.
+
+    `first_of_base`: the number, in events, of the lowest layer of the base.
+    """
+
+    origin: Origin
+    planned: Planned
+    wanted: tuple[Wanted, ...]
+    first_of_base: int = 0
+
+    @property
+    def platform(self) -> Platform:
+        """What the image will run on."""
+        return self.origin.platform
+
+    @property
+    def learned(self) -> Learned | None:
+        """What the image will carry for the plan of the next one."""
+        return self.planned.learned
+
+    def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:
+        """The same when all layers were packed or found: what the items are is known."""
+        return replace(self, planned=self.planned.once_known(identities, run.notify))
+
+    def following(self, placed: Sequence[Candidate]) -> Prepared:
+        """The same where layers are `placed` already: those of platforms before this one."""
+
+        def knowing(one: Wanted) -> Wanted:
+            there = remembered(one.source.recipe, placed, None) if one.source.recipe else []
+            return replace(one, candidates=(*there, *one.candidates))
+
+        return replace(self, wanted=tuple(map(knowing, self.wanted)))
+
+    def holds(self, image: Image, destination: Destination) -> bool:
+        """Whether `image`, config and all, was seen there, under whatever tag."""
+        return any(
+            before.repository == destination.name and before.image.manifest == image.manifest
+            for before in self.origin.images
+        )
+
+
+class Identify(Enum):
+    """Whether the files of a directory are read before anything is planned.
+
+    WHERE_USEFUL: not where nothing was pushed before that they could be like: then packing
+    them, which reads them anyway, tells what they are.
+    """
+
+    ALWAYS = "always"
+    WHERE_USEFUL = "where useful"
+
+
+def prepare(targets: Sequence[str], run: Run, identify: Identify) -> list[Prepared]:
+    """Read the source and, at the same time, the images that were pushed before.
+
+    One for each platform, in the order asked for. Raises what `resolve` and `look_back`
+    raise, the source's errors first, UsageError, and TagConflictError where a tag holds an
+    image for several platforms and this is one for a single one.
+    """
+    layers = run.options.layers
+    strategy = strategies.named(layers.strategy, layers.max_layers)
+    others = [run.other(text) for text in layers.reuse_from]
+    others += [(run.main.seen, digest) for digest in layout_places(layers)]
+    found = aims(targets, run.options.image)
+    if len(found) > 1:
+        # What platforms have in common goes once: so it must be known before it is packed.
+        identify = Identify.ALWAYS
+    prepared: list[Prepared] = []
+    for aim in found:
+        origin = _read(aim, run, identify, others)
+        if len(found) == 1:
+            _refuse_indexes(origin.pasts, run)
+        elif not prepared:
+            _warn_of_what_goes(origin.pasts, [one.platform for one in found], run)
+        before = sum(len(one.wanted) for one in prepared)
+        prepared.append(_plan(origin, strategy, run, before))
+    _tell(prepared, run)
+    return _numbered(prepared)
+
+
+def _numbered(prepared: Sequence[Prepared]) -> list[Prepared]:
+    """The same where layers of bases are numbered after all others."""
+    number = sum(len(one.wanted) for one in prepared)
+    numbered = []
+    for one in prepared:
+        numbered.append(replace(one, first_of_base=number))
+        number += len(one.origin.base.image.layers) if one.origin.base else 0
+    return numbered
+
+
+def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
+    """Warn of rules for owners and modes that are known to have matched nothing, anywhere."""
+    unused = [one.origin.rules.unused() for one in prepared]
+    for rule in unused[0]:
+        if all(rule in others for others in unused):
+            run.notify(Warned(message=f"{printable(rule)} matched nothing in the image"))
+
+
+def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Origin:
+    options = run.options
+    platform: Future[Platform] = Future()
+    known_here = any(run.index.knows(one.reference.registry) for one in run.destinations)
+    useless = Cancellation(run.cancel)
+
+    def read() -> Customisation:
+        closure = resolve(
+            aim.targets,
+            options.source,
+            run.settings.stores,
+            platform=aim.platform,
+            workshop=run.workshop,
+        )
+        found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
+        platform.set_result(platform_of(aim, closure, found, run.notify))
+        made = customised(closure, options.source, options.image)
+        if made.skipped:
+            paths = printable(" ".join(made.skipped))
+            run.notify(Note(message=f"links that were asked for take the place of {paths}"))
+        try:
+            closure = sources.identify(made.closure, run.stats, useless, now_ns=run.started_ns)
+        except CancelledError:
+            run.cancel.check()
+            return made
+        return replace(made, closure=closure)
+
+    def look() -> tuple[dict[str, Past], Base | None]:
+        for destination in run.destinations:
+            run.client.open_ahead(destination.reference)
+        with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+            found = run.foundation
+            reading = pool.submit(lambda: found.read(platform.result())) if found else None
+            pasts = _look_back(run, others, platform.result)
+            base = reading.result() if reading else None
+        found_nothing = not (known_here or any(past.images for past in pasts.values()))
+        if identify is Identify.WHERE_USEFUL and found_nothing:
+            useless.cancel()
+        return pasts, base
+
+    made, (pasts, base) = _both(read, look, platform, run.cancel)
+    return Origin(
+        image_options=made.options,
+        platform=platform.result(),
+        closure=made.closure,
+        rules=made.rules,
+        pasts=pasts,
+        base=base,
+    )
+
+
+def _look_back(
+    run: Run, others: Sequence[tuple[Seen, str]], platform: Callable[[], Platform]
+) -> dict[str, Past]:
+    def look(destination: Destination) -> Past:
+        if run.options.layers.reuse is Reuse.NONE:
+            return look_at_tags(destination.seen, destination.tags)
+        named = others if destination is run.main else ()
+        return look_back(destination.seen, destination.tags, named, platform, run.notify)
+
+    if len(run.destinations) == 1:
+        return {run.main.name: look(run.main)}
+    with ThreadPoolExecutor(len(run.destinations), thread_name_prefix="regpush") as pool:
+        found = pool.map(look, run.destinations)
+        return {one.name: past for one, past in zip(run.destinations, found, strict=True)}
+
+
+def _both(
+    read: Callable[[], Customisation],
+    look: Callable[[], T],
+    platform: Future[Platform],
+    cancel: Cancellation,
+) -> tuple[Customisation, T]:
+    """Look back in a thread while the source is read in this one; either's failure ends both."""
+    with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+        looking = pool.submit(look)
+        looking.add_done_callback(lambda done: cancel.cancel() if done.exception() else None)
+        try:
+            return read(), looking.result()
+        except BaseException as error:
+            cancel.cancel()
+            if not platform.done():
+                platform.set_exception(error)
+            if isinstance(error, CancelledError):
+                looking.result()  # raises what the reading was cancelled for, if it was
+            raise
+
+
+def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> Customisation:
+    """`closure`, which `source` led to, as it goes into an image.
+
+    Raises UsageError and SourceError as `customise` and `link_roots` do.
+    """
+    said = _said_by_source(_absolute(image, closure), closure, source.link_roots)
+    return customise(closure, said, source.rules, base=source.base)
+
+
+def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:
+    """With what is only known from the source: environment, provenance, links to its trees."""
+    own = {path for path, _ in options.symlinks}
+    trees = sources.link_roots(closure, roots)
+    return replace(
+        options,
+        search_paths=closure.search_paths(),
+        labels=(*closure.provenance, *options.labels),
+        annotations=(*closure.provenance, *options.annotations),
+        symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
+    )
+
+
+def _absolute(options: ImageOptions, closure: Closure) -> ImageOptions:
+    """An entry point such as `bin/app` is one of the directory or profile that was asked for."""
+    program = options.entrypoint[0] if options.entrypoint else "/"
+    if program.startswith("/") or "/" not in program:
+        return options
+    path = f"{closure.roots[0].rstrip('/')}/{program.removeprefix('./')}"
+    return replace(options, entrypoint=(path, *options.entrypoint[1:]))
+
+
+def _refuse_indexes(pasts: Mapping[str, Past], run: Run) -> None:
+    if run.options.registry.replace_index:
+        return
+    for destination in run.destinations:
+        manifests = pasts[destination.name].manifests
+        for tag in destination.tags:
+            if tag in manifests and manifests[tag].media_type in INDEXES:
+                raise TagConflictError(
+                    f"{destination.name}:{tag} is an image for several platforms; "
+                    "--replace-index lets this one take its place"
+                )
+
+
+def _warn_of_what_goes(
+    pasts: Mapping[str, Past], coming: Sequence[Platform | None], run: Run
+) -> None:
+    for destination in run.destinations:
+        for tag in destination.tags:
+            there = pasts[destination.name].manifests.get(tag)
+            warn_of_lost_platforms(f"{destination.name}:{tag}", there, coming, run.notify)
+
+
+def _plan(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared:
+    """Plan the layers, which are numbered from `first` on."""
+    layers, closure, images = run.options.layers, origin.closure, origin.images
+    archive, layers = origin.archive, _beside(origin.base, layers, run)
+    # What is new at one place is planned as at another that has a past.
+    pasts = (one for one in run.destinations if origin.pasts[one.name].images)
+    store = next(pasts, run.main).shelf
+    made = plan_layers(closure, strategy, layers, archive, images, store, run.notify)
+    compression = layers.compression or Compression()
+    why = reasons(closure, archive, images, layers.reuse)
+
+    def wanted(source: LayerSource) -> Wanted:
+        candidates = _candidates(source, made.earlier, images, run)
+        known = any(candidate.layer.recipe == source.recipe for candidate in candidates)
+        return Wanted(source=source, candidates=candidates, why=why(source.planned.items, known))
+
+    sources_of = (
+        LayerSource.of(index, one, archive, compression)
+        for index, one in enumerate(made.plan.layers, first)
+    )
+    return Prepared(origin=origin, planned=made, wanted=tuple(map(wanted, sources_of)))
+
+
+def _beside(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
+    """`options` with as many layers at most as a base leaves."""
+    left = MAX_LAYERS - len(base.image.layers) if base else MAX_LAYERS
+    if base and left < options.max_layers:
+        run.notify(
+            Note(
+                message=f"{base.name} has {len(base.image.layers)} layers, and an image "
+                f"{MAX_LAYERS} at most: --max-layers is {left}"
+            )
+        )
+    return replace(options, max_layers=min(options.max_layers, left))
+
+
+def _candidates(
+    source: LayerSource,
+    earlier: Sequence[Candidate],
+    images: Sequence[PreviousImage],
+    run: Run,
+) -> list[Candidate]:
+    layers = run.options.layers
+    if layers.reuse is not Reuse.RECIPE or source.recipe is None:
+        return []
+    return [
+        *by_recipe(source.recipe, images, layers.compression),
+        *remembered(source.recipe, earlier, layers.compression),
+        *run.index.recall(source.recipe, run.main.name, layers.compression),
+    ]
+
+
+def _tell(prepared: Sequence[Prepared], run: Run) -> None:
+    """All layers, of one platform after the other, as they are numbered; those of bases last."""
+    labelled = [
+        (one.platform, wanted.source.planned.label, wanted.source.size)
+        for one in prepared
+        for wanted in one.wanted
+    ]
+    labelled += [
+        (one.platform, f"{base.name} ({layer.descriptor.digest.short})", layer.descriptor.size)
+        for one in prepared
+        if (base := one.origin.base)
+        for layer in base.image.layers
+    ]
+    several = len(prepared) > 1
+    run.notify(
+        LayersPlanned(
+            labels=tuple(
+                f"{label} ({platform})" if several else label for platform, label, _ in labelled
+            ),
+            sizes=tuple(size for _, _, size in labelled),
+        )
+    )

@@ -1,0 +1,227 @@
+"""From what a run did, or would do, to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from regpush.digest import OCI_INDEX, OCI_MANIFEST, Digest
+from regpush.events import Action, Note
+from regpush.flow.assemble import build_image
+from regpush.flow.context import Run
+from regpush.flow.prepare import Prepared
+from regpush.flow.release import Held, Released, whole_of
+from regpush.image.image import Base, Image
+from regpush.pack.recipe import Placed
+from regpush.registry.client import Manifest
+from regpush.report import (
+    BaseReport,
+    DestinationReport,
+    ImageReport,
+    LayerReport,
+    PushResult,
+    Tense,
+)
+from regpush.transfer.fanout import FanOut
+from regpush.transfer.schedule import Wanted
+
+
+def of_push(released: Released, run: Run) -> PushResult:
+    """What a push did."""
+    images, whole, tagged = released.images, released.whole, released.tagged
+    moved = any(one.moved for one in tagged.values())
+    new = any(one.name not in image.standing for image in images for one in run.destinations)
+    return PushResult(
+        destinations=tuple(
+            DestinationReport(
+                image=one.name,
+                tags=tagged[one.name].naming,
+                moved=tagged[one.name].moved,
+                digest=whole.digest,
+            )
+            for one in run.destinations
+        ),
+        images=tuple(
+            _image(one.prepared, one.placed, one.base, one.image, run.fan) for one in images
+        ),
+        media_type=whole.media_type,
+        changed=moved if run.main.tags else new,
+        uploaded_bytes=run.client.bytes_uploaded,
+        requests=run.client.requests,
+        seconds=run.seconds,
+    )
+
+
+def of_plan(
+    prepared: Sequence[Prepared],
+    foreseen: Sequence[Sequence[Placed | None]],
+    bases: Sequence[Sequence[Placed]],
+    run: Run,
+) -> PushResult:
+    """What a push would do; None is a layer that is not packed yet, and will be uploaded.
+
+    `bases`: what would become of the layers below.
+    """
+    images = [_built(*pair) for pair in zip(prepared, foreseen, strict=True)]
+    known = [image for image in images if image]
+    whole = whole_of(known, run) if len(known) == len(images) else None
+    reports = [
+        _image(one, placed, base, image, run.fan)
+        for one, placed, base, image in zip(prepared, foreseen, bases, images, strict=True)
+    ]
+    return PushResult(
+        destinations=tuple(
+            DestinationReport(image=one.name, tags=one.tags, digest=whole.digest if whole else None)
+            for one in run.destinations
+        ),
+        images=tuple(_sharing(reports)),
+        media_type=OCI_MANIFEST if len(images) == 1 else OCI_INDEX,
+        changed=whole is None or _would_change(prepared, known, whole, run),
+        uploaded_bytes=run.client.bytes_uploaded,
+        requests=run.client.requests,
+        seconds=run.seconds,
+        tense=Tense.PLANNED,
+    )
+
+
+def of_nothing(prepared: Sequence[Prepared], held: Held, run: Run) -> PushResult:
+    """All tags are there and stay as they are: the report is of what the first one names."""
+    destinations = []
+    for one in run.destinations:
+        tags, names = one.tags, held[one.name]
+        run.notify(Note(message=f"{one.name}:{tags[0]} is there and is left alone"))
+        same = tuple(tag for tag in tags if names[tag] == names[tags[0]])
+        destinations.append(DestinationReport(image=one.name, tags=same, digest=names[tags[0]]))
+    seen = prepared[0].origin.pasts[run.main.name].manifests
+    first = seen.get(run.main.tags[0])
+    return PushResult(
+        destinations=tuple(destinations),
+        images=(),
+        media_type=first.media_type if first else OCI_MANIFEST,
+        changed=False,
+        uploaded_bytes=0,
+        requests=run.client.requests,
+        seconds=run.seconds,
+    )
+
+
+def _built(prepared: Prepared, placed: Sequence[Placed | None]) -> Image | None:
+    known = [one.layer for one in placed if one]
+    return build_image(known, prepared) if len(known) == len(placed) else None
+
+
+def _would_change(
+    prepared: Sequence[Prepared], images: Sequence[Image], whole: Manifest, run: Run
+) -> bool:
+    """Whether a tag would move, or without tags, whether a repository lacks an image."""
+    for one in run.destinations:
+        seen = prepared[0].origin.pasts[one.name].manifests
+        if any(tag not in seen or seen[tag].data != whole.data for tag in one.tags):
+            return True
+        pairs = zip(prepared, images, strict=True)
+        if not one.tags and not all(of.holds(image, one) for of, image in pairs):
+            return True
+    return False
+
+
+def _image(
+    prepared: Prepared,
+    placed: Sequence[Placed | None],
+    base: Sequence[Placed],
+    image: Image | None,
+    fan: FanOut,
+) -> ImageReport:
+    pairs = zip(prepared.wanted, placed, strict=True)
+    copies = partial(_copies, fan=fan)
+    return ImageReport(
+        platform=str(prepared.platform),
+        digest=image.descriptor.digest if image else None,
+        layers=tuple(
+            _known(wanted, one, fan) if one else _unknown(wanted, fan) for wanted, one in pairs
+        ),
+        steps=prepared.planned.plan.steps,
+        layout_from=prepared.planned.read,
+        base=of_base(prepared.origin.base, base, copies) if prepared.origin.base else None,
+    )
+
+
+def once(placed: Placed) -> int:  # noqa: ARG001  whatever it is
+    """How often a layer is sent, or not sent, to a single destination."""
+    return 1
+
+
+def of_base(
+    base: Base, placed: Sequence[Placed], copies: Callable[[Placed], int] = once
+) -> BaseReport:
+    """What became of the layers of a base; `copies` as in the report of each."""
+    return BaseReport(
+        name=base.name,
+        digest=base.image.descriptor.digest,
+        layers=tuple(of_layer(base.name, one, copies(one)) for one in placed),
+    )
+
+
+def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
+    """The same where a layer that one platform brings is there for those that follow."""
+    brought: dict[Digest, str] = {}
+
+    def following(layer: LayerReport) -> LayerReport:
+        key = layer.recipe or layer.digest
+        if layer.action is Action.UPLOADED and key in brought:
+            return replace(layer, action=Action.REUSED, why=f"as in {brought[key]}")
+        return layer
+
+    shared = []
+    for image in images:
+        shared.append(replace(image, layers=tuple(map(following, image.layers))))
+        brought |= {
+            key: image.platform
+            for layer in image.layers
+            if (key := layer.recipe or layer.digest) and key not in brought
+        }
+    return shared
+
+
+def _known(wanted: Wanted, placed: Placed, fan: FanOut) -> LayerReport:
+    return of_layer(wanted.source.planned.label, placed, _copies(placed, fan))
+
+
+def _copies(placed: Placed, fan: FanOut) -> int:
+    sent = placed.action is Action.UPLOADED
+    return fan.copies([placed.layer.descriptor]) if sent else len(fan.shelves)
+
+
+def of_layer(label: str, placed: Placed, copies: int = 1) -> LayerReport:
+    """What became of a layer that is known; `label` is for people."""
+    layer = placed.layer
+    return LayerReport(
+        label=label,
+        items=layer.items,
+        media_type=layer.descriptor.media_type,
+        size=layer.descriptor.size,
+        digest=layer.descriptor.digest,
+        diff_id=layer.diff_id,
+        uncompressed_size=layer.uncompressed_size,
+        recipe=layer.recipe,
+        action=placed.action,
+        why=placed.why,
+        copies=copies,
+    )
+
+
+def _unknown(wanted: Wanted, fan: FanOut) -> LayerReport:
+    source = wanted.source
+    return LayerReport(
+        label=source.planned.label,
+        items=tuple(item.path for item in source.planned.items),
+        media_type=source.media_type,
+        size=source.size,
+        digest=None,
+        diff_id=None,
+        uncompressed_size=None,
+        recipe=source.recipe,
+        action=Action.UPLOADED,
+        why=wanted.why,
+        copies=fan.copies([one.layer.descriptor for one in wanted.candidates]),
+    )

@@ -1,0 +1,1 @@
+"""What was pushed before, and what it says about the layers of this push."""

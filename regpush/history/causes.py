@@ -1,0 +1,164 @@
+"""Which items changed since earlier images, and which of them made others change. Pure.
+
+With Nix and Guix an item is new whenever anything below it is: of a hundred new items one
+may be the cause. An item is its own cause where nothing that it refers to changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+
+from regpush.closure import Closure, Item, Role, Scheme
+from regpush.errors import VerificationError
+from regpush.history import layout
+from regpush.image.image import Image
+from regpush.layering.memory import Key, keys_of
+from regpush.layering.plan import base_name
+from regpush.pack.recipe import recipe
+from regpush.pack.tar import ArchiveOptions
+from regpush.sources.store_path import full_name, is_path, item_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """An item that changed though nothing below it did.
+
+    `before`: the name and version that it replaces, None for one that is new altogether.
+    `dependents`: the other changed items that stand on it.
+    """
+
+    item: Item
+    before: str | None
+    dependents: int
+
+    @property
+    def change(self) -> str:
+        """`openssl 3.0.15 -> 3.0.16 changed`, for people."""
+        name, now = self.item.name, version(self.item.name, base_name(self.item))
+        if self.before is None:
+            return f"{base_name(self.item)} is new"
+        was = version(name, self.before)
+        return f"{name} {was} -> {now} changed" if was and now and was != now else f"{name} changed"
+
+    def __str__(self) -> str:
+        if not self.dependents:
+            return self.change
+        plural, verb = ("", "s") if self.dependents == 1 else ("s", "")
+        return f"{self.change}; {self.dependents} item{plural} depend{verb} on it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Causes:
+    """`of`: for the path of each changed item the cause of its change, the gravest if several."""
+
+    of: Mapping[str, Cause]
+
+    def among(self, items: Iterable[Item]) -> list[Cause]:
+        """The causes of what changed among `items`, those first that have most of it."""
+        changed = [item for item in items if item.path in self.of]
+        # Links and the like are what went along, unless they are all there is.
+        told = [item for item in changed if item.role is not Role.GENERATED] or changed
+        found = [self.of[item.path] for item in told]
+        counts = Counter(cause.item.path for cause in found)
+        by_path = {cause.item.path: cause for cause in found}
+        return sorted(by_path.values(), key=lambda one: (-counts[one.item.path], one.item.path))
+
+    def why(self, items: Iterable[Item]) -> str:
+        """Why a layer of `items` must go, for people."""
+        causes = self.among(items)
+        if not causes:
+            return "grouped anew; nothing in it changed"
+        more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
+        return f"{causes[0]}{more}"
+
+
+def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> Causes:
+    """Compare `closure` with earlier `images`, nearest first.
+
+    An item of a directory whose layer differs counts as changed where nothing tells it from
+    those that share the layer.
+    """
+    there = unchanged(closure, images, archive)
+    before = _names(path for image in images for layer in image.own_layers for path in layer.items)
+    numbers: dict[str, int] = {}
+    roots: list[Item] = []
+    for item in closure.items:
+        if item.path in there:
+            continue
+        below = reduce(or_, (numbers.get(path, 0) for path in item.references), 0)
+        if not below:
+            below = 1 << len(roots)
+            roots.append(item)
+        numbers[item.path] = below
+    # Many items have the same causes: each set is looked at once.
+    indexes = {bits: _indexes(bits) for bits in set(numbers.values())}
+    dependents = Counter(index for bits in numbers.values() for index in indexes[bits])
+    known = [
+        Cause(item=item, before=_replaced(item, before), dependents=dependents[index] - 1)
+        for index, item in enumerate(roots)
+    ]
+
+    def gravest(bits: int) -> Cause:
+        of_it = (known[index] for index in indexes[bits])
+        return min(of_it, key=lambda cause: (-cause.dependents, cause.item.path))
+
+    first = {bits: gravest(bits) for bits in indexes}
+    return Causes(of={path: first[bits] for path, bits in numbers.items()})
+
+
+def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> frozenset[str]:
+    """The paths of items that an earlier image certainly had as they are.
+
+    A store's path says what is in it; of a directory's items the recipe of their layer does,
+    or the history that the image carries.
+    """
+    keys = keys_of(closure.items) or {}
+    found: set[str] = set()
+    for image in images:
+        remembered = _remembered(image)
+        found.update(path for path, key in keys.items() if key in remembered)
+        for layer in image.own_layers:
+            items = [closure[path] for path in layer.items if path in closure]
+            found.update(item.path for item in items if item.scheme is Scheme.NAR)
+            known = [(item.path, item.identity) for item in items if item.identity]
+            if items and len(known) == len(layer.items) and recipe(known, archive) == layer.recipe:
+                found.update(path for path, _ in known)
+    return frozenset(found)
+
+
+def _remembered(image: Image) -> frozenset[Key]:
+    try:
+        carried = layout.read(image)
+    except VerificationError:
+        return frozenset()  # whoever plans from it has said so
+    return frozenset(carried.memory.own.keys()) if carried else frozenset()
+
+
+def _names(paths: Iterable[str]) -> dict[str, str]:
+    """What earlier items were called, by name without version, or by path; nearest image wins."""
+    names: dict[str, str] = {}
+    for path in paths:
+        if is_path(path):
+            names.setdefault(item_name(path), full_name(path))
+        names.setdefault(path, path.rpartition("/")[2])
+    return names
+
+
+def _replaced(item: Item, before: Mapping[str, str]) -> str | None:
+    if item.in_store:
+        return before.get(item.name)
+    return before.get(item.path)
+
+
+def version(name: str, whole: str) -> str:
+    """The version in `whole`, which begins with `name`; empty where there is none."""
+    rest = whole.removeprefix(name)
+    return rest.removeprefix("-") if rest != whole else ""
+
+
+def _indexes(bits: int) -> list[int]:
+    return [index for index, digit in enumerate(reversed(f"{bits:b}")) if digit == "1"]

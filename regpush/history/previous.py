@@ -1,0 +1,214 @@
+"""Finding the images that were pushed before: what a push from nothing knows about the past.
+
+Anything wrong with a previous image is a miss that the report mentions, never an error: it
+may be another artifact, damaged, or for another platform.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TypeVar
+
+from regpush.digest import INDEXES, Descriptor
+from regpush.errors import RefusedError, TransientError, VerificationError
+from regpush.events import Listener, Note
+from regpush.history.layout import read_of
+from regpush.image.image import Image, child_for, parse_manifest
+from regpush.pack.recipe import PreviousImage
+from regpush.platform import Platform
+from regpush.registry.client import Manifest, Repository
+
+LISTED = 8
+"""Tags looked at where the tags asked for, and `latest`, give nothing."""
+
+_CONNECTIONS = 8
+
+T = TypeVar("T")
+
+
+class Seen:
+    """A repository that is read from: each manifest once, for however many platforms.
+
+    Thread-safe.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._lock = threading.Lock()
+        self._manifests: dict[str, Future[Manifest | None]] = {}
+        self._tags: dict[str, Future[tuple[str, ...]]] = {}
+        self.name = repository.name
+        self.get_blob = repository.get_blob
+
+    def get_manifest(self, reference: str) -> Manifest | None:
+        """As `Repository.get_manifest`."""
+        return self._once(
+            self._manifests, reference, lambda: self._repository.get_manifest(reference)
+        )
+
+    def list_tags(self) -> tuple[str, ...]:
+        """As `Repository.list_tags`."""
+        return self._once(self._tags, self.name, self._repository.list_tags)
+
+    def _once(self, asked: dict[str, Future[T]], key: str, ask: Callable[[], T]) -> T:
+        with self._lock:
+            if first := key not in asked:
+                asked[key] = Future()
+            answer = asked[key]
+        if first:
+            try:
+                answer.set_result(ask())
+            except BaseException as error:
+                answer.set_exception(error)
+        return answer.result()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What was found: manifests by tag asked for, and the images they lead to, nearest first."""
+
+    manifests: dict[str, Manifest]
+    images: tuple[PreviousImage, ...]
+
+
+def look_back(
+    repository: Seen,
+    tags: Sequence[str],
+    others: Sequence[tuple[Seen, str]],
+    platform: Callable[[], Platform],
+    notify: Listener,
+) -> Past:
+    """Read the images that `tags`, `latest` and `others` name, and some that are listed.
+
+    Tags are listed where no image gives anything, and where all `tags` are new: then
+    `latest`, which is not moved with them, may be long out of date.
+    `tags` are those about to be moved; `others` are (repository, tag or digest) pairs that
+    the user named. `platform` may wait: it is called when all else is at hand. Raises only
+    what would stop the push itself: AuthError and TransientError.
+    """
+    asked = list(dict.fromkeys([*tags, "latest"]))
+    places = [*others, *((repository, tag) for tag in asked)]
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
+
+        def read(place: tuple[Seen, str]) -> tuple[Manifest | None, PreviousImage | None]:
+            try:
+                return _read(*place, platform, notify)
+            except TransientError as error:
+                if place[0] is repository and place[1] in tags:
+                    raise
+                notify(Note(message=f"{place[0].name} gives nothing to reuse: {error}"))
+                return None, None
+
+        # A tag that is not `latest` is likely new, one of a commit: then this is needed.
+        listing = pool.submit(_listed, repository, notify) if set(asked) - {"latest"} else None
+        results = list(pool.map(read, places))
+        images = [image for _, image in results if image]
+        own = results[len(others) :]
+        moved = [image for _, image in own[: len(tags)] if image]
+        if not images or (tags and not moved):
+            names = listing.result() if listing else _listed(repository, notify)
+            listed = nearest([tag for tag in names if tag not in asked], tags)
+            found = pool.map(read, ((repository, tag) for tag in listed))
+            images += [image for _, image in found if image]
+        if not any(image.repository == repository.name for image in images):
+            # The manifest is there and its config is not: what it was planned from may be.
+            damaged = [manifest for manifest, image in own if manifest and not image]
+            digests = [str(one) for manifest in damaged for one in read_of(manifest.data)]
+            found = pool.map(read, ((repository, digest) for digest in dict.fromkeys(digests)))
+            images += [image for _, image in found if image]
+    manifests = {tag: got for tag, (got, _) in zip(asked, own, strict=True) if got}
+    fitting = [image for image in images if _fits(image, platform, notify)]
+    return Past(manifests=manifests, images=_distinct(fitting))
+
+
+def look_at_tags(repository: Seen, tags: Sequence[str]) -> Past:
+    """Read only what `tags` name: for a push that wants no history."""
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
+        manifests = dict(zip(tags, pool.map(repository.get_manifest, tags), strict=True))
+    return Past(manifests={tag: got for tag, got in manifests.items() if got}, images=())
+
+
+def _listed(repository: Seen, notify: Listener) -> tuple[str, ...]:
+    """All tags, or none where the registry cannot tell: listing is only an optimisation."""
+    try:
+        return repository.list_tags()
+    except TransientError as error:
+        notify(Note(message=f"the tags of {repository.name} cannot be listed: {error}"))
+        return ()
+
+
+def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """The few of `listed` most likely to be recent: like `tags` first, then the highest.
+
+    Lists carry no times. Tags of referrers and signatures are passed over.
+    """
+    images = [tag for tag in listed if not tag.startswith(("sha256-", "sha512-"))]
+
+    def likeness(tag: str) -> int:
+        return max((_common(tag, other) for other in tags), default=0)
+
+    return sorted(images, key=lambda tag: (likeness(tag), natural(tag)), reverse=True)[:LISTED]
+
+
+def _common(one: str, other: str) -> int:
+    """The length of the prefix that two tags share."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def natural(tag: str) -> list[tuple[int, int, str]]:
+    """A sort key in which 1.10 comes after 1.9."""
+    key: list[tuple[int, int, str]] = []
+    while tag:
+        digits = "".join(takewhile(lambda c: "0" <= c <= "9", tag))
+        letters = "" if digits else "".join(takewhile(lambda c: not "0" <= c <= "9", tag))
+        key.append((1, int(digits), "") if digits else (0, 0, letters))
+        tag = tag[len(digits or letters) :]
+    return key
+
+
+def _read(
+    repository: Seen, reference: str, platform: Callable[[], Platform], notify: Listener
+) -> tuple[Manifest | None, PreviousImage | None]:
+    separator = "@" if ":" in reference else ":"
+    name = f"{repository.name}{separator}{reference}"
+    manifest = None
+    try:
+        manifest = repository.get_manifest(reference)
+        if manifest is None:
+            return None, None
+        image = _image(repository, manifest, platform)
+    except (VerificationError, RefusedError) as error:
+        notify(Note(message=f"{name} gives nothing to reuse: {error}"))
+        return manifest, None
+    if image is None:
+        notify(Note(message=f"{name} has no image for {platform()}; nothing to reuse there"))
+        return manifest, None
+    return manifest, PreviousImage(name=name, repository=repository.name, image=image)
+
+
+def _image(repository: Seen, manifest: Manifest, platform: Callable[[], Platform]) -> Image | None:
+    if manifest.media_type in INDEXES:
+        child = child_for(manifest.data, platform())
+        found = repository.get_manifest(str(child.digest)) if child else None
+        return _image(repository, found, platform) if found else None
+    config = Descriptor.from_json(parse_manifest(manifest.data)["config"])
+    return Image.parse(manifest.data, repository.get_blob(config))
+
+
+def _fits(before: PreviousImage, platform: Callable[[], Platform], notify: Listener) -> bool:
+    got, wanted = before.image.platform, platform()
+    if got.runs(wanted):
+        return True
+    notify(Note(message=f"{before.name} is for {got}, not {wanted}; nothing to reuse there"))
+    return False
+
+
+def _distinct(images: Sequence[PreviousImage]) -> tuple[PreviousImage, ...]:
+    by_digest = {
+        (before.repository, before.image.descriptor.digest): before for before in reversed(images)
+    }
+    return tuple(reversed(by_digest.values()))

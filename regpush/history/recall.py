@@ -1,0 +1,157 @@
+"""What the images that were found remember, made ready for a plan. Pure.
+
+Layers of an image that carries no history, because another strategy planned it or because
+it is damaged, are known by their recipes: those of items that are in the closure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from regpush.closure import Closure
+from regpush.digest import Descriptor, Digest
+from regpush.errors import VerificationError
+from regpush.events import Listener, Note
+from regpush.history import layout
+from regpush.history.layout import Carried
+from regpush.image.image import Image, Layer, Learned
+from regpush.layering.memory import Laid, Layout, Memory, keys_of
+from regpush.layering.plan import Plan
+from regpush.pack.recipe import Candidate, PreviousImage, recipe
+from regpush.pack.tar import ArchiveOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """The past as a plan sees it.
+
+    `memories`: of the repository's own images, nearest first. `others`: layouts of images
+    elsewhere. `earlier`: layers that only memories know, which the registry may have lost,
+    as candidates. `learned`: what each image carries, by its manifest's digest. `blobs`: of
+    all layers in the layouts, by their digests.
+    """
+
+    memories: tuple[Memory, ...] = ()
+    others: tuple[Layout, ...] = ()
+    earlier: tuple[Candidate, ...] = ()
+    learned: Mapping[Digest, Learned | None] = field(default_factory=dict)
+    blobs: Mapping[Digest, Layer] = field(default_factory=dict)
+
+    def doubtful(self, closure: Closure) -> list[Descriptor]:
+        """Blobs that a plan of `closure` may count on though no manifest that was read does.
+
+        Not those whose items lie in layers that manifests do vouch for: they save nothing.
+        """
+        here = frozenset((keys_of(closure.items) or {}).values())
+        own = [layer.keys for memory in self.memories for layer in memory.own.layers]
+        vouched = frozenset(chain.from_iterable(keys for keys in own if keys <= here))
+        wanted = {
+            layer.blob
+            for memory in self.memories
+            for one in memory.layouts
+            for layer in one.layers
+            if layer.keys <= here and not layer.keys <= vouched
+        }
+        return [
+            candidate.layer.descriptor
+            for candidate in self.earlier
+            if candidate.layer.descriptor.digest in wanted
+        ]
+
+    def without(self, lost: Sequence[Descriptor]) -> frozenset[Digest]:
+        """The blobs that are counted on, but those that are `lost`."""
+        return frozenset(self.blobs) - {descriptor.digest for descriptor in lost}
+
+    def to_write(self, plan: Plan, notify: Listener) -> Learned | None:
+        """What the image of `plan` will carry: of an unchanged one exactly what is there."""
+        memory = plan.memory
+        if memory is None:
+            return None
+        if memory.manifest is not None:
+            return self.learned.get(memory.manifest)
+        written = layout.write(memory, self.blobs)
+        for told in _left_out(written):
+            notify(Note(message=told))
+        return written.learned
+
+
+def recall(
+    images: Sequence[PreviousImage],
+    repository: str,
+    closure: Closure,
+    archive: ArchiveOptions,
+    notify: Listener,
+) -> Recalled:
+    """Read what `images` remember; `repository` is where the next one goes.
+
+    What is damaged or of an unknown version is a note, and the layers of that image are
+    known by their recipes alone.
+    """
+    own: list[tuple[PreviousImage, Carried]] = []
+    elsewhere: list[Carried] = []
+    for before in images:
+        try:
+            carried = layout.read(before.image)
+        except VerificationError as error:
+            notify(Note(message=f"{before.name}: {error}; its layers are known by recipe alone"))
+            carried = None
+        carried = carried or _by_recipes(before.image, closure, archive)
+        if before.repository == repository:
+            own.append((before, carried))
+        elif _registry(before.repository) == _registry(repository):
+            elsewhere.append(carried)  # of another registry nothing can be mounted
+    every = [*(carried for _, carried in own), *elsewhere]
+    return Recalled(
+        memories=tuple(carried.memory for _, carried in own),
+        others=tuple(carried.memory.own for carried in elsewhere),
+        earlier=tuple(_earlier(images, own)),
+        learned={before.image.descriptor.digest: carried.learned for before, carried in own},
+        blobs={digest: layer for one in every for digest, layer in one.blobs.items()},
+    )
+
+
+def _registry(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _by_recipes(image: Image, closure: Closure, archive: ArchiveOptions) -> Carried:
+    keys = keys_of(closure.items) or {}
+    laid: list[Laid] = []
+    blobs: dict[Digest, Layer] = {}
+    for layer in image.own_layers:
+        items = [closure[path] for path in layer.items if path in closure]
+        known = [(item.path, item.identity) for item in items if item.identity]
+        whole = layer.items and len(known) == len(layer.items)
+        if whole and recipe(known, archive) == layer.recipe:
+            members = frozenset(keys[path] for path in layer.items if path in keys)
+            laid.append(Laid(members, layer.descriptor.digest))
+            blobs[layer.descriptor.digest] = layer
+    memory = Memory(
+        layouts=(Layout(serial=0, layers=tuple(laid)),), manifest=image.descriptor.digest
+    )
+    return Carried(memory=memory, blobs=blobs, learned=None)
+
+
+def _earlier(
+    images: Sequence[PreviousImage], own: Sequence[tuple[PreviousImage, Carried]]
+) -> Iterator[Candidate]:
+    seen = {layer.descriptor.digest for before in images for layer in before.image.layers}
+    for before, carried in own:
+        for digest, layer in carried.blobs.items():
+            if digest not in seen:
+                seen.add(digest)
+                source = f"an image before {before.name}"
+                yield Candidate(layer=layer, repository=before.repository, source=source)
+
+
+def _left_out(written: layout.Written) -> Iterator[str]:
+    limit = f"{layout.LIMIT >> 10} KiB"
+    if written.learned is None:
+        yield f"the layout takes more than {limit}: the image will carry no history"
+        return
+    if written.forgotten:
+        yield f"the history takes more than {limit}: {written.forgotten} of its layouts left out"
+    if not written.habits:
+        yield f"the history takes more than {limit}: how often items changed is left out"

@@ -1,0 +1,1 @@
+"""HTTP for registries and fetched artifacts: connections, TLS, proxies, retries, redaction."""

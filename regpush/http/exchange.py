@@ -1,0 +1,254 @@
+"""One request, one reply, read to the end within bounds, and counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from regpush import __version__
+from regpush.concurrency import Cancellation
+from regpush.errors import RefusedError
+from regpush.events import Exchanged
+from regpush.http.address import Origin, authority, request_target
+from regpush.http.proxy import WANTS_CREDENTIALS, Routes
+from regpush.http.trust import Contexts, Trust
+from regpush.http.wire import Transport, UnansweredError
+
+ERROR_LIMIT = 64 * 1024
+"""Bytes of an error body that are read at most."""
+
+CONNECT_S = 10.0
+STALL_S = 60.0
+"""Without progress for so long, a request has failed; `wire` says what progress is."""
+
+COMMIT_PATIENCE = 5.0
+"""Registries hash and move a large blob before they answer its last request: so many times
+the usual wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One HTTP request; `url` is sent byte for byte.
+
+    `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the
+    latter, or None to send it chunked. `limit` is the bytes of a successful reply read at
+    most, None to leave them to the caller; `patience` how many times longer than usual to wait
+    for it. `trust` is for https.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | Iterator[bytes] = b""
+    body_size: int | None = None
+    limit: int | None = ERROR_LIMIT
+    patience: float = 1.0
+    trust: Trust = field(default_factory=Trust)
+
+
+class Rest:
+    """The body of a reply while it comes; held in memory by nobody."""
+
+    def __init__(self, reply: httpx.Response) -> None:
+        self._reply = reply
+        self._parts = reply.iter_raw()
+
+    def next(self) -> bytes:
+        """The next bytes, as many as came at once; none at the end. Raises UnansweredError."""
+        return next(self._parts, b"")
+
+    def close(self) -> None:
+        """Let go of the connection, which is used again if all was read."""
+        self._reply.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A reply; `url` is the one that gave it, `whole` whether `body` is all of it.
+
+    `headers` has any case of its names; use `values` where one may come several times. `rest`
+    is what the caller must read or close: that of a success without a limit.
+    """
+
+    method: str
+    url: str
+    status: int
+    headers: httpx.Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    whole: bool
+    rest: Rest | None = None
+
+    def header(self, name: str) -> str:
+        """The header `name`, or the empty string."""
+        value: str = self.headers.get(name, "")
+        return value
+
+    def values(self, name: str) -> list[str]:
+        """All headers called `name`."""
+        return self.headers.get_list(name)
+
+
+class Exchange:
+    """Sends requests over shared connections and counts them. Thread-safe; a context manager.
+
+    `seen` is told of each request when it has ended, its URL as it was sent.
+    Cookies are neither kept nor sent, redirects not followed, the environment not read.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int,
+        contexts: Contexts,
+        routes: Routes,
+        cancel: Cancellation,
+        seen: Callable[[Exchanged], None],
+        connect_s: float = CONNECT_S,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._cancel = cancel
+        self._seen = seen
+        self._connect_s = connect_s
+        self._stall_s = stall_s
+        self._lock = threading.Lock()
+        self.requests = 0
+        self._routes = routes
+        self._transport = Transport(connections=connections, tls=contexts.context, cancel=cancel)
+        self._client = httpx.Client(
+            transport=self._transport,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            trust_env=False,
+            follow_redirects=False,
+        )
+        self._client.headers = httpx.Headers(
+            # Bytes as they are stored: digests are over those.
+            {"User-Agent": f"regpush/{__version__}", "Accept-Encoding": "identity"}
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def open_ahead(self, origin: Origin, count: int) -> None:
+        """Begin `count` connections, to be used by the first requests to `origin`."""
+        there = self._routes.proxy(origin) or origin
+        self._transport.open_ahead(there.host, there.port, count)
+
+    def send(self, request: Request) -> Reply:
+        """Send once, by way of a proxy where there is one for it.
+
+        Raises UnansweredError, CancelledError, AuthError and RefusedError where it is the
+        proxy that will not, UsageError for a proxy or certificate that makes no sense, and
+        what reading the body raises.
+        """
+        self._cancel.check()
+        with self._lock:
+            self.requests += 1
+        outgoing = _Body(request.body)
+        begun = time.monotonic()
+
+        def seen(status: int | None, received: int, failure: str = "") -> None:
+            self._seen(
+                Exchanged(
+                    method=request.method,
+                    url=request.url,
+                    status=status,
+                    sent=outgoing.sent,
+                    received=received,
+                    seconds=time.monotonic() - begun,
+                    failure=failure,
+                )
+            )
+
+        try:
+            reply = self._answer(request, outgoing)
+        except Exception as error:
+            seen(None, 0, str(error) if isinstance(error, UnansweredError) else "given up")
+            raise
+        seen(reply.status, len(reply.body))
+        return reply
+
+    def _answer(self, request: Request, outgoing: _Body) -> Reply:
+        headers = {**request.headers, "Host": authority(request.url)}
+        if request.body_size is not None:
+            headers["Content-Length"] = str(request.body_size)
+        elif isinstance(request.body, bytes) and request.method in ("POST", "PUT", "PATCH"):
+            headers["Content-Length"] = str(len(request.body))
+        origin = Origin.of(request.url)
+        proxy = self._routes.proxy(origin)
+        read_s = self._stall_s * request.patience
+        timeout = httpx.Timeout(self._stall_s, connect=self._connect_s, read=read_s, pool=None)
+        try:
+            made = self._client.build_request(
+                request.method,
+                # httpx logs the URL, and queries hold what opens an upload to anyone; besides,
+                # it would not send them byte for byte.
+                request.url.partition("?")[0],
+                headers=headers,
+                content=outgoing if request.body else None,
+                timeout=timeout,
+                extensions={
+                    "target": request_target(request.url).encode("ascii"),
+                    "trust": request.trust,
+                    "proxy": proxy,
+                    "bounded": request.limit is not None,
+                },
+            )
+        except httpx.InvalidURL as error:
+            raise RefusedError("the registry sent an address that is not a URL") from error
+        reply = self._client.send(made, stream=True)
+        limit = request.limit if reply.is_success else ERROR_LIMIT
+        rest, body, whole = Rest(reply), b"", False
+        if limit is not None:
+            try:
+                body, whole = _read(rest, limit)
+            finally:
+                rest.close()
+        if proxy and origin.scheme == "http" and reply.status_code == WANTS_CREDENTIALS:
+            raise proxy.denied()
+        return Reply(
+            method=request.method,
+            url=request.url,
+            status=reply.status_code,
+            headers=reply.headers,
+            body=body,
+            whole=whole,
+            rest=rest if limit is None else None,
+        )
+
+
+class _Body:
+    """The body of a request, and how much of it was taken so far."""
+
+    def __init__(self, content: bytes | Iterator[bytes]) -> None:
+        self._content = content
+        self.sent = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in (self._content,) if isinstance(self._content, bytes) else self._content:
+            yield part
+            self.sent += len(part)
+
+
+def _read(rest: Rest, limit: int) -> tuple[bytes, bool]:
+    # Not a list of the parts: a hostile server makes them of a byte each.
+    body = bytearray()
+    while part := rest.next():
+        body += part
+        if len(body) > limit:
+            return bytes(body[:limit]), False
+    return bytes(body), True

@@ -1,0 +1,51 @@
+"""Values of response headers: links, dates, waits, lengths (RFC 8288, RFC 9110). Pure, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+_LONGEST_WAIT_S = 3600.0
+_LINK = re.compile(r"<([^<>]*)>([^<]*)")
+_NEXT = re.compile(r';\s*rel\s*=\s*(?:"next"|next(?:[\s;,]|$))', re.IGNORECASE)
+
+
+def next_link(values: Iterable[str]) -> str | None:
+    """The address of the next page in `Link` headers (RFC 8288), unresolved."""
+    for value in values:
+        for match in _LINK.finditer(value):
+            if _NEXT.search(match[2]):
+                return match[1]
+    return None
+
+
+def http_date(text: str) -> datetime | None:
+    """Read a date of RFC 9110; None where it is none."""
+    try:
+        date = parsedate_to_datetime(text)
+        return date if date.utcoffset() == timedelta(0) else None
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def retry_after_s(value: str, date: str) -> float | None:
+    """Seconds to wait by `Retry-After`, an hour at most; None where it says nothing usable.
+
+    A date is taken relative to `date`, the reply's own Date header: our clock may differ.
+    """
+    if re.fullmatch(r"[0-9]{1,12}", value.strip(), re.ASCII):
+        return min(float(value), _LONGEST_WAIT_S)
+    then, now = http_date(value), http_date(date)
+    if then is None or now is None:
+        return None
+    return min(max((then - now).total_seconds(), 0.0), _LONGEST_WAIT_S)
+
+
+def content_length(status: int, headers: Mapping[str, str]) -> int | None:
+    """The size of the whole resource that a HEAD, or a GET of its first byte, was told."""
+    text = headers.get("content-length", "")
+    if status == 206:
+        text = headers.get("content-range", "").rpartition("/")[2]
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else None

@@ -1,0 +1,80 @@
+"""How fast one registry is asked: a pause that all workers share, and fewer of them at a time.
+
+A registry that says 429 to one worker means all of them (RFC 6585, RFC 9110 "Retry-After").
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from regpush.concurrency import Cancellation
+
+LONGEST_PAUSE_S = 180.0
+_LOOK_S = 0.1
+_CALM = 8
+"""Good replies in a row that earn one more request at a time."""
+
+
+class Pace:
+    """The pauses of one registry. Thread-safe; nobody waits while it has no complaints."""
+
+    def __init__(self, cancel: Cancellation) -> None:
+        self._cancel = cancel
+        self._changed = threading.Condition()
+        self._until = 0.0
+        self._running = 0
+        self._allowed: int | None = None
+        self._calm = 0
+
+    @property
+    def allowed(self) -> int | None:
+        """Requests at a time, None for any number."""
+        return self._allowed
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until a request may go, and hold its place while it does.
+
+        Raises CancelledError.
+        """
+        with self._changed:
+            while (wait_s := self._wait_s()) > 0:
+                self._cancel.check()
+                self._changed.wait(min(wait_s, _LOOK_S))
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify()
+
+    def _wait_s(self) -> float:
+        if self._allowed is not None and self._running >= self._allowed:
+            return _LOOK_S
+        return self._until - time.monotonic()
+
+    def slower(self, after_s: float | None) -> None:
+        """The registry complained: half as many at a time, none for `after_s` seconds.
+
+        A longer wait than anyone has patience for is left to whoever was told of it.
+        """
+        with self._changed:
+            self._calm = 0
+            self._allowed = max((self._allowed or self._running) // 2, 1)
+            if after_s is not None and after_s <= LONGEST_PAUSE_S:
+                self._until = max(self._until, time.monotonic() + after_s)
+
+    def well(self) -> None:
+        """The registry answered as it should."""
+        if self._allowed is None:
+            return
+        with self._changed:
+            self._calm += 1
+            if self._calm >= _CALM and self._allowed is not None:
+                self._calm = 0
+                self._allowed += 1
+                self._changed.notify()

@@ -1,0 +1,130 @@
+"""The one policy of trying again: what may be tried, how long between, when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from regpush.concurrency import Cancellation
+from regpush.errors import RegpushError
+from regpush.events import Listener, Note
+
+FIRST_WAIT_S = 0.3
+LONGEST_WAIT_S = 20.0
+BUDGET_S = 180.0
+"""Waiting between the attempts of one operation, in all; the attempts themselves not counted."""
+
+LESSONS = 16
+"""Attempts of one operation that only taught how the host wants to be asked."""
+
+STEP = 4 << 20
+"""Bytes that must have become safe for a failure to count as the first."""
+
+T = TypeVar("T")
+
+
+class RetryableError(Exception):
+    """An attempt failed, and another may not: `error` is what to raise if it does.
+
+    `after_s`: seconds the registry asked to wait. With `once`, this is tried again however
+    few attempts are allowed, but a second one with an `error` of the same class ends it. With
+    `learned`, the next attempt will go another way: at once, and not counted.
+    """
+
+    def __init__(
+        self,
+        error: RegpushError,
+        *,
+        after_s: float | None = None,
+        once: bool = False,
+        learned: bool = False,
+    ) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.after_s = after_s
+        self.once = once
+        self.learned = learned
+
+
+class Policy:
+    """Up to `times` further attempts after the first. Thread-safe."""
+
+    def __init__(self, times: int, *, notify: Listener, cancel: Cancellation) -> None:
+        self._times = times
+        self._notify = notify
+        self._cancel = cancel
+
+    def run(self, work: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+        """Call `work` until it returns, or raises anything but RetryableError.
+
+        `progress` says how many bytes are safe by now: each `STEP` more gives all attempts,
+        and the time to wait, anew. Raises the error inside the last RetryableError, or
+        CancelledError from the wait.
+        """
+        tally = _Tally(self._times, progress)
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(RetryableError),
+            wait=_wait,
+            stop=tally.ends,
+            sleep=self._cancel.wait,
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        try:
+            return attempts(work)
+        except RetryableError as failure:
+            raise failure.error from failure.__cause__
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        failure = _failure(state)
+        self._notify(Note(message=f"{failure.error} (again in {state.upcoming_sleep:.1f} s)"))
+
+
+class _Tally:
+    """The failures of one operation so far, and whether one more is the last."""
+
+    def __init__(self, times: int, progress: Callable[[], int]) -> None:
+        self._times = times
+        self._progress = progress
+        self._seen: set[type[RegpushError]] = set()
+        self._lessons = 0
+        self._failures = 0
+        self._waited_s = 0.0
+        self._safe = 0
+
+    def ends(self, state: tenacity.RetryCallState) -> bool:
+        """Count the failure of `state`; whether to give up."""
+        failure = _failure(state)
+        if failure.learned:
+            self._lessons += 1
+            return self._lessons > LESSONS
+        if (safe := self._progress()) >= self._safe + STEP:
+            self._safe, self._failures, self._waited_s = safe, 0, 0.0
+        self._waited_s += state.upcoming_sleep
+        if self._waited_s > BUDGET_S:
+            return True
+        if failure.once:
+            again = type(failure.error) in self._seen
+            self._seen.add(type(failure.error))
+            return again
+        self._failures += 1
+        return self._failures > self._times
+
+
+def _failure(state: tenacity.RetryCallState) -> RetryableError:
+    failure = state.outcome.exception() if state.outcome else None
+    if not isinstance(failure, RetryableError):
+        raise TypeError(f"retrying after {failure!r}")
+    return failure
+
+
+_exponential = tenacity.wait_exponential(
+    multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S
+) + tenacity.wait_random(0, FIRST_WAIT_S)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    failure = _failure(state)
+    return 0.0 if failure.learned else max(_exponential(state), failure.after_s or 0.0)

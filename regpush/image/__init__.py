@@ -1,0 +1,1 @@
+"""The records of a layer and of an image, and their JSON."""

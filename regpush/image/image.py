@@ -1,0 +1,471 @@
+"""The two records a push is about, the layer and the image, and their JSON.
+
+Pure: nothing here reads or sends. OCI image-spec, config.md and manifest.md. Bytes are
+serialised once, when an image is built, and never again: a digest is of those bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from regpush.digest import (
+    CONFIGS,
+    MANIFESTS,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYERS,
+    OCI_MANIFEST,
+    Descriptor,
+    Digest,
+)
+from regpush.errors import UsageError, VerificationError, printable
+from regpush.image.inheritance import over, own_config, ports
+from regpush.options import ImageOptions
+from regpush.platform import Platform, parse_platforms
+
+RECIPE = "dev.regpush.recipe"
+"""Layer annotation: what is in the layer (design.md, What travels in an image)."""
+SIZE = "dev.regpush.size"
+"""Layer annotation: uncompressed bytes."""
+RECIPE_VERSION = "dev.regpush.recipe-version"
+"""Manifest annotation: the version that all recipes of the image were computed by."""
+LAYOUT = "dev.regpush.layout"
+"""Config field: what the image remembers for the plan of the next (`layout`)."""
+BASE_LAYERS = "dev.regpush.base-layers"
+"""Manifest annotation: how many layers, from the bottom, are those of the base."""
+BASE_NAME = "org.opencontainers.image.base.name"
+BASE_DIGEST = "org.opencontainers.image.base.digest"
+OWN = "dev.regpush.own"
+"""Config field of an image with a base: the run configuration without what was inherited."""
+LAYOUT_FROM = "dev.regpush.layout-from"
+"""Manifest annotation: digests of the manifests that the plan of the image looked at."""
+
+_LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer that stands in a registry, or will.
+
+    `uncompressed_size` in bytes, None where a foreign image does not say. `items`: paths of
+    what is in it, empty where nobody said. `recipe`: None for a layer of another tool.
+    """
+
+    descriptor: Descriptor
+    diff_id: Digest
+    uncompressed_size: int | None = None
+    items: tuple[str, ...] = ()
+    recipe: Digest | None = None
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """What people are told of `items`: a generated one has no path, and counts if alone."""
+        return tuple(path for path in self.items if path.startswith("/")) or self.items
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What a strategy that learns leaves in an image: see `LAYOUT` and `LAYOUT_FROM`."""
+
+    layout: Mapping[str, Any]
+    read: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestor:
+    """The image that another says it stands on; `name` is a reference to it."""
+
+    name: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image: its layers, bottom first, and the very bytes of its config and manifest.
+
+    `base_layers`: how many of the layers are those of a base, as far as the image says.
+    """
+
+    layers: tuple[Layer, ...]
+    config: bytes
+    manifest: bytes
+    descriptor: Descriptor
+    recipe_version: int | None = None
+    base_layers: int = 0
+
+    @property
+    def own_layers(self) -> tuple[Layer, ...]:
+        """The layers above the base, or all where there is none."""
+        return self.layers[self.base_layers :]
+
+    @property
+    def ancestor(self) -> Ancestor | None:
+        """The base, as the annotations have it; None where they name none, or not by its digest."""
+        said = json.loads(self.manifest).get("annotations") or {}
+        name, digest = said.get(BASE_NAME), said.get(BASE_DIGEST)
+        if not isinstance(name, str):
+            return None
+        try:
+            return Ancestor(name=name, digest=Digest.parse(digest))
+        except VerificationError:
+            return None
+
+    @property
+    def config_descriptor(self) -> Descriptor:
+        """The descriptor of the config blob."""
+        return Descriptor.of(self.config, json.loads(self.manifest)["config"]["mediaType"])
+
+    @property
+    def platform(self) -> Platform:
+        """What the config says it runs on."""
+        config = json.loads(self.config)
+        return Platform(config["os"], config["architecture"], config.get("variant", ""))
+
+    @classmethod
+    def parse(cls, manifest: bytes, config: bytes) -> Image:
+        """Read an image from its bytes.
+
+        Raises VerificationError where these are not the manifest and config of one image.
+        """
+        head = parse_manifest(manifest)
+        body = _object(config, "image config")
+        layers = [Descriptor.from_json(value) for value in _list(head, "layers")]
+        rootfs = body.get("rootfs")
+        diff_ids = _list(rootfs, "diff_ids") if isinstance(rootfs, Mapping) else []
+        if len(layers) != len(diff_ids):
+            raise VerificationError(
+                f"the manifest has {len(layers)} layers but its config {len(diff_ids)} diff IDs"
+            )
+        where = [body.get("os"), body.get("architecture"), body.get("variant", "")]
+        if not all(isinstance(part, str) for part in where):
+            raise VerificationError("the image config names no platform")
+        if not isinstance(body.get("config") or {}, Mapping):
+            raise VerificationError("the image config has no valid 'config'")
+        annotations = head.get("annotations") or {}
+        said = annotations if isinstance(annotations, Mapping) else {}
+        below = _base_layers(said, len(layers))
+        items = _items_of(body.get("history"), len(layers), len(layers) - below)
+        return cls(
+            layers=tuple(
+                _parse_layer(number, descriptor, Digest.parse(diff_id), paths)
+                for number, (descriptor, diff_id, paths) in enumerate(
+                    zip(layers, diff_ids, items, strict=True), start=1
+                )
+            ),
+            config=config,
+            manifest=manifest,
+            descriptor=Descriptor.of(manifest, head.get("mediaType") or OCI_MANIFEST),
+            recipe_version=_integer(said.get(RECIPE_VERSION)),
+            base_layers=below,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What goes from a base into the images above it: nothing, where there is none.
+
+    `layers`: as our manifests describe them. `history`: an entry for each of them, and those
+    of steps without one.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Mapping[str, Any], ...] = ()
+    variant: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """An image that another stands on; `name` is a reference to it, for people and tools."""
+
+    name: str
+    image: Image
+
+    def to_inherit(self) -> Inherited:
+        """What it gives to the images above it."""
+        image, config = self.image, json.loads(self.image.config)
+        history = [entry for entry in config.get("history") or [] if isinstance(entry, Mapping)]
+        told = sum(not entry.get("empty_layer") for entry in history)
+        # Tools pair entries and layers: where a base says nothing, something must stand.
+        unsaid = [{"created_by": "unknown"}] * (len(image.layers) - told)
+        return Inherited(
+            layers=tuple(map(_as_base, image.layers)),
+            config=config.get("config") or {},
+            history=(*unsaid, *history),
+            variant=image.platform.variant,
+            annotations={
+                BASE_NAME: self.name,
+                BASE_DIGEST: str(image.descriptor.digest),
+                BASE_LAYERS: str(len(image.layers)),
+            },
+        )
+
+
+def _as_base(layer: Layer) -> Layer:
+    """The layer as manifests of ours describe one that is not ours.
+
+    Recipes are the word of those who may push to a repository, which its base's maker may not.
+    """
+    descriptor = layer.descriptor
+    kept = tuple(pair for pair in descriptor.annotations if pair[0] != RECIPE)
+    media_type = OCI_LAYERS.get(descriptor.media_type, descriptor.media_type)
+    return replace(
+        layer,
+        descriptor=replace(descriptor, media_type=media_type, annotations=kept),
+        recipe=None,
+    )
+
+
+def parse_manifest(manifest: bytes) -> dict[str, Any]:
+    """Read the manifest of an image. Raises VerificationError for any other document."""
+    head = _object(manifest, "manifest")
+    media_type = head.get("mediaType", OCI_MANIFEST)
+    if media_type not in MANIFESTS or head.get("schemaVersion") != 2:
+        raise VerificationError(f"not an image manifest: {printable(str(media_type))[:100]}")
+    if Descriptor.from_json(head.get("config")).media_type not in CONFIGS:
+        raise VerificationError("not an image but another artifact, by the type of its config")
+    return head
+
+
+def build_index(children: Sequence[tuple[Platform, Descriptor]], options: ImageOptions) -> bytes:
+    """An index of `children`, in their order. Equal arguments give equal bytes.
+
+    OCI image-spec, image-index.md. It has the annotations of the images.
+    """
+    annotations = _annotations(options)
+    return canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [
+                {**replace(child, annotations=()).to_json(), "platform": _platform(where)}
+                for where, child in children
+            ],
+            **({"annotations": annotations} if annotations else {}),
+        }
+    )
+
+
+def _annotations(options: ImageOptions) -> dict[str, str]:
+    """Those the user asked for, and when it was made if somebody said so."""
+    annotations = dict(options.annotations)
+    if options.created is not None:
+        created = _timestamp(options.created)
+        annotations.setdefault("org.opencontainers.image.created", created)
+    return annotations
+
+
+def _platform(platform: Platform) -> dict[str, str]:
+    variant = {"variant": platform.variant} if platform.variant else {}
+    return {"os": platform.os, "architecture": platform.architecture, **variant}
+
+
+def children(index: bytes) -> list[tuple[Platform, Descriptor]]:
+    """The images of an index and what each runs on. Raises VerificationError.
+
+    Attestations and whatever else names no platform are passed over.
+    """
+    found = []
+    for value in _list(_object(index, "index"), "manifests"):
+        child = Descriptor.from_json(value)
+        where = value.get("platform")
+        if child.media_type not in MANIFESTS or not isinstance(where, Mapping):
+            continue
+        parts = [where.get("os"), where.get("architecture"), where.get("variant", "")]
+        said = [part for part in parts if isinstance(part, str)]
+        if len(said) == len(parts) and said[0] != "unknown":
+            found.append((Platform(*said), child))
+    return found
+
+
+def child_for(index: bytes, platform: Platform) -> Descriptor | None:
+    """The manifest for `platform` in an index; an exact variant first, then any."""
+    fitting = [
+        (where.variant != platform.variant, child)
+        for where, child in children(index)
+        if where.runs(platform)
+    ]
+    return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
+
+
+def check_options(options: ImageOptions) -> None:
+    """Raise UsageError for what no image can say; before anything is read or sent."""
+    for port in options.expose:
+        ports(port)
+    for volume in options.volumes:
+        if not volume.startswith("/"):
+            raise UsageError(f"bad volume '{printable(volume)}': it must be an absolute path")
+    if options.workdir and not options.workdir.startswith("/"):
+        raise UsageError(
+            f"bad working directory '{printable(options.workdir)}': it must be an absolute path"
+        )
+    if options.stop_signal and not re.fullmatch(
+        r"(SIG)?[A-Z]+[0-9+-]*|[0-9]{1,2}", options.stop_signal
+    ):
+        raise UsageError(f"bad stop signal '{printable(options.stop_signal)}': such as SIGTERM")
+    parse_platforms(options.platforms)
+    if options.created is not None and not 0 <= options.created <= _LAST_SECOND:
+        raise UsageError(f"bad creation time {options.created}: seconds from 1970 to 9999")
+    texts = (*options.entrypoint, *options.cmd, *options.volumes, options.user, options.workdir)
+    pairs = (*options.env, *options.labels, *options.annotations)
+    for text in (*texts, *(part for pair in pairs for part in pair)):
+        if not _is_unicode(text):
+            raise UsageError(f"'{printable(text)}' is not UTF-8, which an image's JSON must be")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def build(
+    layers: Sequence[Layer],
+    options: ImageOptions,
+    platform: Platform,
+    *,
+    recipe_version: int,
+    base: Base | None = None,
+    learned: Learned | None = None,
+) -> Image:
+    """Put an image together: `layers`, bottom first, on those of `base`.
+
+    Configuration is inherited from `base` as `docker build` does, ours winning: variables and
+    labels one by one, ports and volumes joined; an entry point of ours drops the base's
+    command, and what it wanted to be done on a build is not. Equal arguments give equal bytes.
+    """
+    created = _timestamp(1 if options.created is None else options.created)
+    history = [
+        {"created": created, "created_by": "regpush", "comment": json.dumps(list(layer.items))}
+        for layer in layers
+    ]
+    below = base.to_inherit() if base else Inherited()
+    own = own_config(options, below.config)
+    config = {
+        "created": created,
+        **_platform(replace(platform, variant=platform.variant or below.variant)),
+        "config": over(own, below.config),
+        "history": [*below.history, *history],
+        **({OWN: own} if base else {}),
+        **({LAYOUT: learned.layout} if learned else {}),
+    }
+    annotations = {RECIPE_VERSION: str(recipe_version)}
+    if learned and learned.read:
+        annotations[LAYOUT_FROM] = " ".join(map(str, learned.read))
+    annotations |= {**_annotations(options), **below.annotations}
+    return put_together((*below.layers, *layers), config, annotations)
+
+
+def put_together(
+    layers: Sequence[Layer], config: Mapping[str, Any], annotations: Mapping[str, str]
+) -> Image:
+    """The image of `layers`, bottom first, whose config is that of `config` and their diff IDs.
+
+    Equal arguments give equal bytes.
+    """
+    diff_ids = [str(layer.diff_id) for layer in layers]
+    data = canonical({**config, "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    manifest = canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": Descriptor.of(data, OCI_CONFIG).to_json(),
+            "layers": [layer.descriptor.to_json() for layer in layers],
+            "annotations": dict(annotations),
+        }
+    )
+    return Image(
+        layers=tuple(layers),
+        config=data,
+        manifest=manifest,
+        descriptor=Descriptor.of(manifest, OCI_MANIFEST),
+        recipe_version=_integer(annotations.get(RECIPE_VERSION)),
+        base_layers=_base_layers(annotations, len(layers)),
+    )
+
+
+def _timestamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """The JSON of a document of ours: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"the {what} is not JSON") from error
+    if not isinstance(value, dict):
+        raise VerificationError(f"the {what} is not a JSON object")
+    return value
+
+
+def _list(value: Mapping[str, Any], key: str) -> list[Any]:
+    found = value.get(key)
+    if not isinstance(found, list):
+        raise VerificationError(f"'{key}' is not a JSON list")
+    return found
+
+
+def _integer(text: object) -> int | None:
+    matched = isinstance(text, str) and re.fullmatch(r"[0-9]{1,18}", text, re.ASCII)
+    return int(str(text)) if matched else None
+
+
+def _base_layers(annotations: Mapping[str, Any], layers: int) -> int:
+    return min(_integer(annotations.get(BASE_LAYERS)) or 0, layers)
+
+
+def _parse_layer(
+    number: int, descriptor: Descriptor, diff_id: Digest, items: tuple[str, ...]
+) -> Layer:
+    recipe = descriptor.annotation(RECIPE)
+    try:
+        parsed = Digest.parse(recipe) if recipe else None
+    except VerificationError as error:
+        raise VerificationError(
+            f"layer {number} ({descriptor.digest}): its recipe is {error}"
+        ) from error
+    return Layer(
+        descriptor=descriptor,
+        diff_id=diff_id,
+        uncompressed_size=_integer(descriptor.annotation(SIZE)),
+        items=items,
+        recipe=parsed,
+    )
+
+
+def _items_of(history: object, layers: int, own: int) -> list[tuple[str, ...]]:
+    """Item paths of each layer by the comments of the history, where these are ours.
+
+    Those of the `own` topmost layers are known even if the base's history is not in order.
+    """
+    entries = [
+        entry
+        for entry in (history if isinstance(history, list) else [])
+        if isinstance(entry, Mapping) and not entry.get("empty_layer")
+    ]
+    told = layers if len(entries) == layers else own
+    if told == layers != len(entries) or len(entries) < told:
+        return [()] * layers
+    comments = [entry.get("comment") for entry in entries[len(entries) - told :]]
+    return [*[()] * (layers - told), *map(_items_in, comments)]
+
+
+def _items_in(comment: object) -> tuple[str, ...]:
+    try:
+        paths = json.loads(comment) if isinstance(comment, str) else []
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(p for p in paths if isinstance(p, str)) if isinstance(paths, list) else ()

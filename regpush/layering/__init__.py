@@ -1,0 +1,1 @@
+"""Layering: a closure becomes a plan of layers."""

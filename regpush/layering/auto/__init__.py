@@ -1,0 +1,105 @@
+"""`auto`: plans from the images that are there, and learns from them what changes.
+
+What the registry holds stays as it is where it can; what is new joins the group that it
+will cost least with in the pushes to come. How often each item changed travels in the
+image. Where there is no past, the plan is that of `stable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from regpush.closure import Closure, Item
+from regpush.layering.auto.groups import Groups
+from regpush.layering.auto.history import Held, again, base_of, habits_after, held, remember
+from regpush.layering.auto.merging import merge
+from regpush.layering.auto.odds import Odds
+from regpush.layering.auto.order import stacked
+from regpush.layering.auto.subject import Subject
+from regpush.layering.memory import LAYOUTS, Habit, Layout, Name, first, joined
+from regpush.layering.plan import Plan, PlanContext
+from regpush.layering.reach import closures, origins, package
+from regpush.layering.stable import stable, user_roots
+
+
+def auto(closure: Closure, context: PlanContext) -> Plan:
+    """At most `context.max_layers` layers; `Plan.memory` is what the image should remember."""
+    subject = Subject.of(closure)
+    if subject is None:
+        return _afresh(closure, context, "what the items are is not known before they are packed")
+    if unchanged := again(subject, context):
+        return unchanged
+    past = joined(context.past) if context.past else None
+    layouts = past.layouts[:LAYOUTS] if past else ()
+    base = base_of(subject, layouts)
+    staying = list(held(subject, base, (*context.others, *layouts), context.available))
+    if past is None and not staying:
+        return _afresh(closure, context, "there is no earlier image to learn from")
+    habits = habits_after(subject, past.habits if past else {}, base)
+    if context.max_layers == 1:
+        plan = Plan.of([closure.items])
+    else:
+        plan = Plan.of(_grouped(subject, staying, habits, base, context.max_layers))
+    memory = remember(plan, subject, habits, past)
+    return replace(plan, memory=memory, steps=_steps(subject, layouts, context))
+
+
+def _afresh(closure: Closure, context: PlanContext, why: str) -> Plan:
+    plan = stable(closure, context)
+    memory = first([layer.items for layer in plan.layers])
+    return replace(plan, memory=memory, steps=(f"planned as stable: {why}",))
+
+
+def _grouped(
+    subject: Subject,
+    staying: Sequence[Held],
+    habits: Mapping[Name, Habit],
+    base: Layout | None,
+    limit: int,
+) -> list[tuple[Item, ...]]:
+    closure = subject.closure
+    using = Groups(
+        habits=habits,
+        names=subject.names,
+        origins=origins(closure),
+        odds=Odds(len(set(map(package, closure.items)))),
+    )
+    placed = {item.path for items in staying for item in items}
+    free = [item for item in closure.items if item.path not in placed]
+    groups = [
+        *(using.of(items, subject.kind(items[0]), held=True) for items in staying),
+        *(using.of(items, subject.kind(items[0]), held=False) for items in _seeds(subject, free)),
+    ]
+    groups.sort(key=lambda group: (group.first, group.items[0].path))
+    return [group.items for group in stacked(merge(groups, limit, using), subject, base)]
+
+
+def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:
+    """Each free item alone, but for what lies on top; in a store that is the user's roots too."""
+    top = {item.path for item in free if subject.keys[item.path] in subject.top}
+    if top and not subject.has_own:
+        roots = user_roots(subject.closure, closures(subject.closure))
+        top |= {item.path for item in free if item.path in roots}
+    seeds: list[tuple[Item, ...]] = [(item,) for item in free if item.path not in top]
+    if top:
+        seeds.append(tuple(item for item in free if item.path in top))
+    return seeds
+
+
+def _steps(subject: Subject, layouts: Sequence[Layout], context: PlanContext) -> tuple[str, ...]:
+    """What the plan rests on, and what of it was missing, for people."""
+    count = len(layouts)
+    plural = "s" if count > 1 else ""
+    rests = f"planned from {count} earlier layout{plural}" if count else "planned from other images"
+    steps = [rests]
+    usable = [
+        layer for one in (*layouts, *context.others) for layer in one.layers if subject.holds(layer)
+    ]
+    gone = {layer.keys for layer in usable if not layer.is_among(context.available)}
+    if gone:
+        steps.append(f"layers that the registry lost were planned anew: {len(gone)}")
+    most = max((len(layout.layers) for layout in layouts), default=0)
+    if most > context.max_layers:
+        steps.append(f"it had {most} layers and {context.max_layers} are allowed: some were joined")
+    return tuple(steps)

@@ -1,0 +1,116 @@
+"""Groups of items on their way to be layers, and what joining two of them would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from regpush.closure import Item
+from regpush.layering.auto.odds import UNIT, Odds
+from regpush.layering.memory import Habit, Name
+
+_LAYER_COST = 16 << 10  # lambda: bytes that one layer less is worth in every push
+_HORIZON = 10  # H: pushes that a decision is made for
+
+
+class Kind(IntEnum):
+    """What never shares a layer with another kind."""
+
+    ORDINARY = 0
+    OWN = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Items that will share a layer. `size` in bytes, `odds` in units of `odds.UNIT`.
+
+    `held`: the registry holds exactly this layer. `changes`, `pushes` and `origins` as
+    `Odds.of` has them. `first`: its least name and path, which order groups that nothing
+    else tells apart.
+    """
+
+    items: tuple[Item, ...]
+    kind: Kind
+    held: bool
+    size: int
+    changes: int
+    pushes: int
+    origins: int
+    odds: int
+    first: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Makes groups of the items of one closure.
+
+    `habits`: by name. `names` and `origins`: by path.
+    """
+
+    habits: Mapping[Name, Habit]
+    names: Mapping[str, Name]
+    origins: Mapping[str, int]
+    odds: Odds
+
+    def of(self, items: Collection[Item], kind: Kind, *, held: bool) -> Group:
+        """The group of `items`, at least one."""
+        changes = pushes = origins = 0
+        for item in items:
+            habit = self.habits[self.names[item.path]]
+            changes |= habit.changes
+            pushes = max(pushes, habit.pushes)
+            origins |= self.origins[item.path]
+        return Group(
+            items=tuple(items),
+            kind=kind,
+            held=held,
+            size=sum(item.size for item in items),
+            changes=changes,
+            pushes=pushes,
+            origins=origins,
+            odds=self.odds.of(changes, pushes, origins),
+            first=min((item.name, item.path) for item in items),
+        )
+
+    def join(self, one: Group, other: Group) -> Group:
+        """Both as one, which the registry does not hold."""
+        changes = one.changes | other.changes
+        pushes = max(one.pushes, other.pushes)
+        origins = one.origins | other.origins
+        return Group(
+            items=one.items + other.items,
+            kind=one.kind,
+            held=False,
+            size=one.size + other.size,
+            changes=changes,
+            pushes=pushes,
+            origins=origins,
+            odds=self.odds.of(changes, pushes, origins),
+            first=min(one.first, other.first),
+        )
+
+    def cost(self, one: Group) -> Callable[[Group], int]:
+        """What joining `one` with another costs, in bytes times `odds.UNIT`; below 0 it pays.
+
+        Over the next pushes, what both cost more together than apart; and now, what the
+        registry holds and would be sent again. That two changed in the same pushes so far
+        is no promise: the odds lean towards those of groups that know nothing of each other.
+        """
+        together_of = self.odds.together
+        size, changes, pushes, origins = one.size, one.changes, one.pushes, one.origins
+        own, apart = one.odds, one.size * one.odds + _LAYER_COST * UNIT
+        again = size * UNIT if one.held else 0
+
+        def with_other(other: Group) -> int:
+            seen = max(pushes, other.pushes)
+            union = origins | other.origins
+            if origins == other.origins:
+                together = self.odds.of(changes | other.changes, seen, union)
+            else:
+                together = together_of(changes | other.changes, seen, union, own, other.odds)
+            more = (size + other.size) * together - apart - other.size * other.odds
+            sent = again + other.size * UNIT if other.held else again
+            return _HORIZON * more + sent
+
+        return with_other

@@ -1,0 +1,127 @@
+"""What of earlier layouts can stay, what they teach, and what the next plan should know."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from regpush.closure import Item
+from regpush.digest import Digest
+from regpush.layering.auto.subject import Subject
+from regpush.layering.memory import LAYOUTS, Habit, Laid, Layout, Memory, Name, joined
+from regpush.layering.plan import Plan, PlanContext
+
+Held: TypeAlias = tuple[Item, ...]
+"""The items of a layer that can stay."""
+
+
+def again(subject: Subject, context: PlanContext) -> Plan | None:
+    """The plan of an image of exactly these items, where there was one.
+
+    With its memory as it stands, so that nothing is new; of an image before the last, with
+    its layout moved to the front and no habit advanced: there was no change to learn from.
+    """
+
+    def planned(layout: Layout, memory: Memory, step: str) -> Plan | None:
+        if not _is_of(layout, subject, context):
+            return None
+        plan = Plan.of([subject.items[key] for key in layer.keys] for layer in layout.layers)
+        return replace(plan, memory=memory, steps=(step,))
+
+    for memory in context.past:
+        if plan := planned(memory.own, memory, "the items are those of an earlier image"):
+            return plan
+    if not context.past:
+        return None
+    past = joined(context.past)
+    for layout in past.layouts:
+        others = tuple(one for one in past.layouts if one is not layout)
+        front = replace(layout, serial=past.own.serial + 1)
+        memory = Memory(
+            layouts=(front, *others)[:LAYOUTS],
+            habits={name: past.habits.get(name, Habit()) for name in subject.names.values()},
+            read=past.read,
+        )
+        if plan := planned(layout, memory, "the items are those of an image before the last"):
+            return plan
+    return None
+
+
+def _is_of(layout: Layout, subject: Subject, context: PlanContext) -> bool:
+    return (
+        0 < len(layout.layers) <= context.max_layers
+        and frozenset(layout.keys()) == subject.items.keys()
+        and all(layer.is_among(context.available) for layer in layout.layers)
+        # Of what was someone else's dependency then, or asked for in another way.
+        and (len(layout.layers) == 1 or all(map(subject.is_pure, layout.layers)))
+        and subject.top <= layout.layers[-1].keys
+    )
+
+
+def base_of(subject: Subject, layouts: Sequence[Layout]) -> Layout | None:
+    """The layout of which most bytes can stay; of equals the newest."""
+
+    def staying(layout: Layout) -> int:
+        return sum(subject.size(layer.keys) for layer in layout.layers if subject.holds(layer))
+
+    return max(layouts, key=staying, default=None)
+
+
+def held(
+    subject: Subject,
+    base: Layout | None,
+    layouts: Sequence[Layout],
+    available: frozenset[Digest] | None,
+) -> Iterator[Held]:
+    """The layers that can stay, each item in one at most: those of `base`, then the largest.
+
+    A layer of a single one, which mixes what must not be mixed, does not stay; nor does one
+    with a part of what lies on top together.
+    """
+    free = set(subject.items)
+    by_keys = {
+        layer.keys: layer
+        for layout in layouts
+        for layer in layout.layers
+        if subject.holds(layer) and layer.is_among(available)
+    }
+    by_size = sorted(
+        by_keys.values(), key=lambda layer: (-subject.size(layer.keys), sorted(layer.keys))
+    )
+    for layer in (*(base.layers if base else ()), *by_size):
+        if layer.keys and layer.keys <= free and layer.is_among(available):
+            items = tuple(subject.items[key] for key in sorted(layer.keys))
+            torn = 0 < len(subject.top & layer.keys) < len(subject.top)
+            if not torn and subject.is_pure(layer):
+                free -= layer.keys
+                yield items
+
+
+def habits_after(
+    subject: Subject, before: Mapping[Name, Habit], base: Layout | None
+) -> dict[Name, Habit]:
+    """The habits after this push: what `base` does not hold has changed."""
+    there = frozenset(base.keys()) if base else frozenset()
+    habits: dict[Name, Habit] = {}
+    for path, name in subject.names.items():
+        known = before.get(name)
+        habits[name] = known.after(subject.keys[path] not in there) if known else Habit()
+    return habits
+
+
+def remember(
+    plan: Plan, subject: Subject, habits: Mapping[Name, Habit], past: Memory | None
+) -> Memory:
+    """What the image of `plan` should know: its own layout before those of `past`."""
+    own = Layout(
+        serial=past.own.serial + 1 if past else 0,
+        layers=tuple(
+            Laid(frozenset(subject.keys[item.path] for item in layer.items))
+            for layer in plan.layers
+        ),
+    )
+    earlier: Collection[Layout] = past.layouts if past else ()
+    kept = [layout for layout in earlier if not layout.alike(own)]
+    read = past.read if past else ()
+    return Memory(layouts=(own, *kept)[:LAYOUTS], habits=habits, read=read)

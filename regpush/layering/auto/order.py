@@ -1,0 +1,40 @@
+"""The order of the layers: runtimes keep what lies below the first that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from regpush.layering.auto.groups import Group, Kind
+from regpush.layering.auto.odds import hazard
+from regpush.layering.auto.subject import Subject
+from regpush.layering.memory import Layout
+
+_Rank = tuple[Kind, bool]
+
+
+def stacked(groups: Sequence[Group], subject: Subject, base: Layout | None) -> list[Group]:
+    """Bottom first: what `base` has there, unbroken; then by the odds of a change per byte.
+
+    Own code lies above all else, and above it what is generated and what was asked for.
+    """
+
+    def rank(group: Group) -> _Rank:
+        on_top = any(subject.keys[item.path] in subject.top for item in group.items)
+        return group.kind, on_top
+
+    of_keys = {
+        frozenset(subject.keys[item.path] for item in group.items): group for group in groups
+    }
+    below: list[Group] = []
+    for layer in base.layers if base else ():
+        group = of_keys.get(layer.keys)
+        if group is None or rank(group) != (Kind.ORDINARY, False):
+            break
+        below.append(group)
+    placed = {group.items for group in below}
+
+    def volatility(group: Group) -> tuple[_Rank, int, tuple[str, str]]:
+        return rank(group), (hazard(group.odds) << 64) // max(group.size, 1), group.first
+
+    rest = (group for group in groups if group.items not in placed)
+    return [*below, *sorted(rest, key=volatility)]

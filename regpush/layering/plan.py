@@ -1,0 +1,102 @@
+"""Plans: which items share a layer, and in which order the layers lie."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from regpush.closure import Closure, Item, Role
+from regpush.digest import Digest
+from regpush.errors import RegpushError, printable
+from regpush.layering.memory import Layout, Memory
+
+LABEL_LENGTH = 100
+
+# Nix and Guix: 32 digits of base 32, a dash, the name.
+_STORE_NAME = re.compile(r"[0-9a-z]{32}-(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLayer:
+    """Items that will share a layer, sorted by path, and what a person calls them.
+
+    `label` is one printable line of at most `LABEL_LENGTH` characters. Built by
+    `PlannedLayer.of`.
+    """
+
+    items: tuple[Item, ...]
+    label: str
+
+    @classmethod
+    def of(cls, items: Collection[Item]) -> PlannedLayer:
+        """The layer of `items`, at least one; named after the largest, ties by path."""
+        ordered = tuple(sorted(items, key=lambda item: item.path))
+        return cls(items=ordered, label=_label(ordered))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The layers of an image, bottom first; every item of the closure in exactly one.
+
+    `memory`: what the image should remember for the next plan, from a strategy that learns.
+    `steps`: what such a plan rests on, and what it had to do without, for people.
+    """
+
+    layers: tuple[PlannedLayer, ...]
+    memory: Memory | None = None
+    steps: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, groups: Iterable[Collection[Item]]) -> Plan:
+        """A layer for each group, bottom first; none for a group without items."""
+        return cls(layers=tuple(PlannedLayer.of(group) for group in groups if group))
+
+    def check(self, closure: Closure) -> None:
+        """Raises RegpushError, a bug of a strategy, unless each item of `closure` is here once."""
+        placed = Counter(item.path for layer in self.layers for item in layer.items)
+        if wrong := sorted(placed.keys() ^ {item.path for item in closure.items}):
+            where = "is in a layer but not in the closure" if wrong[0] in placed else "has no layer"
+            raise RegpushError(f"{printable(wrong[0])} {where}: report this bug")
+        if twice := sorted(path for path, count in placed.items() if count > 1):
+            raise RegpushError(f"{printable(twice[0])} is in two layers: report this bug")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanContext:
+    """What a strategy may look at besides the closure.
+
+    `max_layers`: the most layers the plan may have, 1 to 127. `past`: what earlier images
+    of the same repository remember, nearest first. `others`: layouts of images elsewhere
+    whose layers may be taken over. `available`: digests of the blobs the registry is known
+    to hold, None where nobody asked. A strategy without history ignores the last three.
+    """
+
+    max_layers: int = 64
+    past: tuple[Memory, ...] = ()
+    others: tuple[Layout, ...] = ()
+    available: frozenset[Digest] | None = None
+
+
+Strategy: TypeAlias = Callable[[Closure, PlanContext], Plan]
+"""Pure: the same closure and context give the same plan, on every machine."""
+
+
+def base_name(item: Item) -> str:
+    """What a person calls the item: a store's name and version (`hello-2.12.1`), else its name."""
+    match = _STORE_NAME.fullmatch(item.path.rpartition("/")[2])
+    return match[1] if match else item.name
+
+
+def _label(items: tuple[Item, ...]) -> str:
+    # What regpush adds to every top layer is no news.
+    items = tuple(item for item in items if item.role is not Role.GENERATED) or items
+    named = max(items, key=lambda item: item.size)
+    rest = f" and {len(items) - 1} more" if len(items) > 1 else ""
+    name, room = printable(base_name(named)), LABEL_LENGTH - len(rest)
+    if len(name) > room:
+        # Paths differ at their ends.
+        name = "…" + name[1 - room :] if "/" in name else name[: room - 1] + "…"
+    return name + rest

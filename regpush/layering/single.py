@@ -1,0 +1,11 @@
+"""`single`: everything in one layer, as `guix pack` does by default."""
+
+from __future__ import annotations
+
+from regpush.closure import Closure
+from regpush.layering.plan import Plan, PlanContext
+
+
+def single(closure: Closure, _context: PlanContext) -> Plan:
+    """One layer."""
+    return Plan.of([closure.items])

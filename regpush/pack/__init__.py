@@ -1,0 +1,1 @@
+"""Packing: items become a compressed tar stream."""

@@ -1,0 +1,236 @@
+"""Archives read and compressed ahead of whoever sends them, in bounded memory.
+
+One thread a layer reads, all cores compress, and the one who iterates hashes and sends: so
+these overlap within a single large layer, and small layers fill each other's gaps.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Self
+
+from regpush.options import Compression
+from regpush.pack.compression import codec
+from regpush.pack.tar import Archive
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A block of an archive, valid until the next piece is asked for, and what becomes of it.
+
+    `chunk` gives the compressed block, when it is ready.
+    """
+
+    block: memoryview
+    chunk: Callable[[], bytes]
+
+
+class Packer:
+    """The threads and the memory that all layers of a push share. A context manager.
+
+    `cores` compress at a time. A layer always has one block of memory to itself, so that it
+    never waits for another, and takes what it can get of the `spare` ones: `SPARE` bytes of
+    them, or one for each core if that is more.
+    """
+
+    SPARE = 24 << 20
+
+    def __init__(self, compression: Compression, cores: int) -> None:
+        self.codec = codec(compression)
+        self.spare = threading.Semaphore(max(self.SPARE // self.codec.block, cores))
+        self._cores = ThreadPoolExecutor(cores, thread_name_prefix="regpush-core")
+        # Reading many small files is the interpreter's work, of which it does one thread's at
+        # a time; several only take it from each other at every system call. So they take
+        # turns, of a block each: no layer waits for another's network. Reading large files
+        # and hashing them leaves the interpreter alone, and fills half the cores at most.
+        self._turns = _Turns(max(cores // 2, 1))
+        self._ranks = itertools.count()
+        self._idle: SimpleQueue[memoryview] = SimpleQueue()
+        self._readers: set[_ReadAhead] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for reader in tuple(self._readers):
+            reader.stop()
+        self._cores.shutdown(cancel_futures=True)
+
+    def pieces(self, archive: Archive) -> Generator[Piece, None, None]:
+        """All of `archive`. Raises what reading it raises.
+
+        To stop early, close the iterator: it ends what it began in other threads.
+        """
+        rank = next(self._ranks)
+        block = self.borrow()
+        first = self.read(archive, block, rank)
+        if len(first) == len(block):
+            reader = _ReadAhead(self, archive, first, rank)
+            self._readers.add(reader)
+            try:
+                yield from reader
+            finally:
+                self._readers.discard(reader)
+            return
+        # Most layers are no longer than one block: not worth a word to another thread.
+        if first:
+            yield Piece(first, partial(self.codec.compress, first))
+        self.give_back(block)
+
+    def blocks(self, archive: Archive) -> Iterator[memoryview]:
+        """All of `archive` uncompressed, each block until the next. Raises as `pieces` does."""
+        rank = next(self._ranks)
+        block = self.borrow()
+        while read := self.read(archive, block, rank):
+            yield read
+        self.give_back(block)
+
+    def borrow(self) -> memoryview:
+        """A block of memory to read into."""
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            return memoryview(bytearray(self.codec.block))
+
+    def give_back(self, block: memoryview) -> None:
+        """Let another use `block`."""
+        self._idle.put(block)
+
+    def read(self, archive: Archive, block: memoryview, rank: int) -> memoryview:
+        """The next of `archive` in `block`: all of it, or its beginning at the archive's end.
+
+        Of archives that are read at the same time, those of a low `rank` go first.
+        """
+        with self._turns.of(rank):
+            return block[: archive.readinto(block)]
+
+    def submit(self, block: memoryview) -> Future[bytes]:
+        """Have `block` compressed."""
+        return self._cores.submit(self.codec.compress, block)
+
+
+class _Turns:
+    """So many at a time; of those who wait, the lowest rank goes first.
+
+    Layers of equal rank would all be packed at the same pace, and a slow link would lie idle
+    until, much later, all of them were ready to be sent at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._free = count
+        self._waiting: list[tuple[int, int, threading.Lock]] = []
+        self._came = itertools.count()
+
+    @contextmanager
+    def of(self, rank: int) -> Iterator[None]:
+        """A turn, as soon as there is one; it ends with the block."""
+        with self._lock:
+            gate = None if self._free else threading.Lock()
+            if gate:
+                gate.acquire()
+                heapq.heappush(self._waiting, (rank, next(self._came), gate))
+            else:
+                self._free -= 1
+        if gate:
+            gate.acquire()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._waiting:
+                    heapq.heappop(self._waiting)[2].release()
+                else:
+                    self._free += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A block that was read, its compressed form in the making, and what memory it is of."""
+
+    block: memoryview
+    compressed: Future[bytes]
+    room: threading.Semaphore
+
+
+class _ReadAhead:
+    """A thread that reads one archive and has its blocks compressed, as memory allows."""
+
+    def __init__(self, packer: Packer, archive: Archive, first: memoryview, rank: int) -> None:
+        self._packer = packer
+        self._archive = archive
+        self._rank = rank
+        self._own = threading.Semaphore(0)
+        self._ready: SimpleQueue[_Ready | BaseException | None] = SimpleQueue()
+        self._ready.put(_Ready(first, packer.submit(first), self._own))
+        self._stopped = False
+
+    def __iter__(self) -> Iterator[Piece]:
+        thread = threading.Thread(target=self._read, name="regpush-read", daemon=True)
+        thread.start()
+        try:
+            while (ready := self._ready.get()) is not None:
+                if isinstance(ready, BaseException):
+                    raise ready
+                try:
+                    yield Piece(ready.block, ready.compressed.result)
+                    self._packer.give_back(memoryview(ready.block.obj))
+                finally:
+                    ready.room.release()
+        finally:
+            self.stop()
+            thread.join()
+            self._let_go()
+
+    def stop(self) -> None:
+        """Have the thread end soon; it may have ended already."""
+        self._stopped = True
+        self._own.release()
+
+    def _read(self) -> None:
+        packer = self._packer
+        try:
+            whole = True
+            while whole:
+                room = self._room()
+                if self._stopped:
+                    room.release()
+                    return
+                block = packer.borrow()
+                read = packer.read(self._archive, block, self._rank)
+                if read:
+                    self._ready.put(_Ready(read, packer.submit(read), room))
+                whole = len(read) == len(block)
+            self._ready.put(None)
+        except BaseException as error:  # whatever it is, the one who iterates raises it
+            self._ready.put(error)
+
+    def _let_go(self) -> None:
+        """Let others have the memory of what was read in vain."""
+        with suppress(Empty):
+            while True:
+                if isinstance(ready := self._ready.get_nowait(), _Ready):
+                    ready.compressed.cancel()
+                    ready.room.release()
+
+    def _room(self) -> threading.Semaphore:
+        """Memory for a block: our own, else a spare one, else our own when it is free."""
+        for room in (self._own, self._packer.spare):
+            if room.acquire(blocking=False):
+                return room
+        self._own.acquire()
+        return self._own

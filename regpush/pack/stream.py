@@ -1,0 +1,259 @@
+"""A planned layer becomes a stream of compressed bytes that knows its digests at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from regpush.closure import Identity
+from regpush.digest import Descriptor, Digest
+from regpush.errors import RegpushError
+from regpush.image.image import Layer
+from regpush.layering.plan import PlannedLayer
+from regpush.options import Algorithm, Compression
+from regpush.pack.compression import MEDIA_TYPE
+from regpush.pack.packer import Packer
+from regpush.pack.recipe import annotate, recipe
+from regpush.pack.tar import Archive, ArchiveOptions
+
+Progress = Callable[[int, int], None]
+"""Called with bytes read and bytes compressed so far in this attempt; may raise to stop it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSource:
+    """A planned layer and everything that decides its bytes. Opened any number of times.
+
+    `recipe` is None where it takes reading the items to know.
+    """
+
+    index: int
+    planned: PlannedLayer
+    recipe: Digest | None
+    archive: ArchiveOptions
+    compression: Compression
+
+    @classmethod
+    def of(
+        cls, index: int, planned: PlannedLayer, archive: ArchiveOptions, compression: Compression
+    ) -> LayerSource:
+        """The source of a planned layer, the `index`th of all that a push is about."""
+        known = [(item.path, item.identity) for item in planned.items if item.identity]
+        return cls(
+            index=index,
+            planned=planned,
+            recipe=recipe(known, archive) if len(known) == len(planned.items) else None,
+            archive=archive,
+            compression=compression,
+        )
+
+    @property
+    def size(self) -> int:
+        """Uncompressed bytes, an estimate: the sizes of the items."""
+        return sum(item.size for item in self.planned.items)
+
+    @property
+    def media_type(self) -> str:
+        """What a layer made anew will be."""
+        return MEDIA_TYPE[self.compression.algorithm]
+
+    def open(self, packer: Packer, progress: Progress) -> LayerStream:
+        """Start packing from the beginning."""
+        for item in self.planned.items:
+            if item.ahead:
+                item.ahead()
+        return LayerStream(self, packer, progress)
+
+    def described(self, layer: Layer) -> Layer:
+        """`layer`, which holds just these items, as a manifest of ours describes it.
+
+        Only where the recipe is known before anything is read.
+        """
+        if self.recipe is None:
+            raise RegpushError(f"layer {self.index} is taken for a known one: report this bug")
+        return annotate(layer, self.planned.items, self.recipe, layer.uncompressed_size)
+
+
+class LayerStream:
+    """One pass over a layer: packed, compressed, and hashed on both sides.
+
+    Iterating gives the blob's bytes, once. After the last, `digest` and `size` are those of
+    the blob, `diff_id` and `uncompressed_size` those of the archive in it.
+    """
+
+    def __init__(self, source: LayerSource, packer: Packer, progress: Progress) -> None:
+        self._source = source
+        self._packer = packer
+        self._progress = progress
+        self._items = Archive(source.planned.items, source.archive)
+        self._archive = hashlib.sha256()
+        stored = source.compression.algorithm is Algorithm.NONE
+        self._blob = self._archive if stored else hashlib.sha256()
+        self.size = 0
+        self.uncompressed_size = 0
+
+    def __iter__(self) -> Generator[bytes, None, None]:
+        with closing(self._packer.pieces(self._items)) as pieces:
+            for piece in pieces:
+                self._archive.update(piece.block)
+                self.uncompressed_size += len(piece.block)
+                self._progress(self.uncompressed_size, self.size)
+                chunk = piece.chunk()
+                self.size += len(chunk)
+                if self._blob is not self._archive:
+                    self._blob.update(chunk)
+                yield chunk
+
+    def read(self) -> None:
+        """Read everything, compressing nothing: for the diff ID alone."""
+        for block in self._packer.blocks(self._items):
+            self._archive.update(block)
+            self.uncompressed_size += len(block)
+            self._progress(self.uncompressed_size, 0)
+
+    @property
+    def expected(self) -> int:
+        """Uncompressed bytes, an estimate."""
+        return self._source.size
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the blob."""
+        return Digest("sha256", self._blob.hexdigest())
+
+    @property
+    def diff_id(self) -> Digest:
+        """The digest of the uncompressed archive."""
+        return Digest("sha256", self._archive.hexdigest())
+
+    @property
+    def identities(self) -> tuple[tuple[str, Identity], ...]:
+        """Path and identity of each item; after the last byte."""
+        return self._items.identities
+
+    def layer(self) -> Layer:
+        """The record of what was packed; only after the last byte."""
+        media_type = self._source.media_type
+        return self.as_read(
+            Layer(
+                descriptor=Descriptor(media_type=media_type, digest=self.digest, size=self.size),
+                diff_id=self.diff_id,
+            )
+        )
+
+    def as_read(self, layer: Layer) -> Layer:
+        """`layer`, of the same diff ID, as a manifest of ours describes it; after the last byte."""
+        source = self._source
+        found = recipe(self.identities, source.archive)
+        return annotate(layer, source.planned.items, found, self.uncompressed_size)
+
+
+class Spool:
+    """The memory that all workers together may fill with blobs not yet named.
+
+    Of a blob that is named before it goes, the registry can be asked whether it has it. But a
+    link that lies idle till then is lost time: where nothing else is going, a blob goes as soon
+    as `rush` bytes of it are there; with None, no blob does.
+    """
+
+    def __init__(self, budget: int = 32 << 20, rush: int | None = 8 << 20) -> None:
+        self._left = budget
+        self._rush = rush
+        self._going = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """While a blob is being sent."""
+        with self._lock:
+            self._going += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._going -= 1
+
+    def rushes(self, size: int) -> bool:
+        """Whether a blob of which `size` bytes are there should not wait any longer."""
+        return self._rush is not None and size >= self._rush and not self._going
+
+    def suits(self, size: int) -> bool:
+        """Whether a blob of `size` bytes, uncompressed, might find room; else let it go at once.
+
+        Few archives shrink to less than a third.
+        """
+        return size <= 3 * self._left
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes if they are left; never waits."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Return `size` bytes taken before."""
+        with self._lock:
+            self._left += size
+
+
+class Spooled:
+    """The beginning of a stream in memory, as much as the spool has room for, or time.
+
+    A context manager that gives its memory back. With `whole`, all of the blob is in
+    `chunks`; else iterating gives the blob's bytes once, freeing them as they go, and then
+    the rest of the stream: a `BlobStream`.
+    """
+
+    def __init__(self, stream: LayerStream, spool: Spool) -> None:
+        self.stream = stream
+        self.chunks: list[bytes] = []
+        self.whole = False
+        self._spool = spool
+        self._rest = iter(stream)
+        self._next = b""
+
+    def __enter__(self) -> Self:
+        if not self._spool.suits(self.stream.expected):
+            return self
+        size = 0
+        for chunk in self._rest:
+            if not self._spool.take(len(chunk)):
+                self._next = chunk
+                return self
+            self.chunks.append(chunk)
+            size += len(chunk)
+            if self._spool.rushes(size):
+                return self
+        self.whole = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rest.close()
+        self._spool.give_back(sum(map(len, self.chunks)))
+        # Emptied, not dropped: whoever still holds the list must not hold its megabytes.
+        self.chunks.clear()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.chunks:
+            chunk = self.chunks.pop(0)
+            self._spool.give_back(len(chunk))
+            yield chunk
+        if self._next:
+            yield self._next
+        yield from self._rest
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the blob, after the last byte."""
+        return self.stream.digest
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blob, after the last."""
+        return self.stream.size

@@ -1,0 +1,439 @@
+"""Items to the bytes of a layer: a deterministic tar stream.
+
+POSIX.1-1988 ustar, with PAX records (POSIX.1-2001) only for what ustar cannot say. Members
+are sorted bytewise by path, every mtime is 1, names of owners are empty, and the archive ends
+with two zero blocks. The same entries give the same bytes on every machine; a change in
+these bytes needs a new `RECIPE_VERSION`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import struct
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from regpush.closure import Identity, Item, Role, Scheme
+from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, TreeHash
+from regpush.errors import SourceError, printable
+from regpush.files.filesystem import GuardedFile, open_ahead, read_whole
+
+RECIPE_VERSION = 1
+"""Stands in every recipe; raised whenever the same items would give other bytes."""
+
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+_USTAR = b"ustar\x0000"
+_ROOM = 512
+_MTIME = 1
+_MTIME_FIELD = b"%011o\0" % _MTIME
+_MAGIC_AND_OWNERS = _USTAR + bytes(32 + 32 + 8 + 8)
+_LAST = bytes(12)
+_TYPE = {Kind.FILE: b"0", Kind.HARDLINK: b"1", Kind.SYMLINK: b"2", Kind.DIRECTORY: b"5"}
+_AHEAD = 16  # files opened before it is their turn
+_ZEROS = bytes(_ROOM)
+_END = bytes(2 * _ROOM)
+
+
+class Parents(Enum):
+    """Whether a layer says what the directories above its items are.
+
+    OMITTED is for images with a base, whose own directories, or links, must stay.
+    """
+
+    WRITTEN = "written"
+    OMITTED = "omitted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveOptions:
+    """What, besides the items, decides the bytes of an archive; part of every recipe."""
+
+    profile: Profile = Profile.STORE
+    parents: Parents = Parents.WRITTEN
+
+    def to_json(self) -> dict[str, Any]:
+        """For the canonical JSON of a recipe."""
+        return {"profile": self.profile.value, "parents": self.parents.value}
+
+
+class Archive:
+    """The archive of some items, read once from beginning to end. Not for several threads.
+
+    After the last byte `identities` says what every item is, on this reading's word where
+    the item did not say itself.
+    """
+
+    def __init__(self, items: Sequence[Item], options: ArchiveOptions) -> None:
+        self._items = items
+        self._trees: list[tuple[Item, TreeHash]] = []
+        self._writing = _written(items, options, self._trees)
+        self._done = False
+        next(self._writing)
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill `block` to its end, or to the archive's; give the count of bytes, 0 for no more.
+
+        Raises SourceError, always before the last bytes, where an item cannot be read, is no
+        longer what its identity says, or shares a path with another; and what `Item.look`
+        raises.
+        """
+        if self._done:
+            return 0
+        count = self._writing.send(block)
+        self._done = count < len(block)
+        return count
+
+    @property
+    def identities(self) -> tuple[tuple[str, Identity], ...]:
+        """Path and identity of each item; only after the last byte."""
+        found = {item.path: tree.digest() for item, tree in self._trees}
+        return tuple(
+            (item.path, item.identity or Identity(Scheme.TREE, found[item.path]))
+            for item in self._items
+        )
+
+
+def _written(
+    items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
+) -> Generator[int, memoryview, None]:
+    """Is sent block after block, and gives for each how much of it was filled.
+
+    Whether a block is the last one shows when the next is asked for: what fills it exactly
+    is followed by an empty one.
+    """
+    block = yield 0
+    page = _Page(block)
+    last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
+    opened = _opened_ahead(_members(items, options, trees))
+    for (entry, tree, look), fd in opened:
+        if entry.path == last.path:
+            # A parent that an item of this layer holds itself; any other twin is a conflict.
+            if tree or entry.kind is not Kind.DIRECTORY or last.kind is not Kind.DIRECTORY:
+                if fd >= 0:
+                    os.close(fd)
+                raise SourceError(f"two items own the same path: /{printable(entry.path)}")
+            continue
+        last = entry
+        head = header(entry)
+        if entry.kind is not Kind.FILE:
+            yield from page.put(head)
+            if tree:
+                tree.add(entry)
+        elif isinstance(content := entry.content, bytes):
+            yield from page.put(head + content + _padding(len(content)))
+            if tree:
+                tree.add(entry, ContentHash(content).digest())
+        elif page.has_room(len(head) + entry.size + _ROOM):
+            view = page.member(head, entry.size)
+            read_whole(entry, content, fd, view)
+            if look:
+                look(entry, bytes(view[:HEAD]))
+            if tree:
+                tree.add(entry, ContentHash(view).digest())
+        else:
+            digest = ContentHash() if tree else None
+            with GuardedFile(entry, content, fd) as file:
+                yield from page.put(head)
+                if look:
+                    look(entry, file.head())
+                while True:
+                    if page.is_full:
+                        yield from page.turn()
+                    count = file.readinto(page.free)
+                    if not count:
+                        break
+                    view = page.take(count)
+                    if digest:
+                        digest.update(view)
+                file.finish()
+            yield from page.put(_padding(entry.size))
+            if tree and digest:
+                tree.add(entry, digest.digest())
+    for item, found in trees:
+        if item.identity and found.digest() != item.identity.digest:
+            raise SourceError(
+                f"{printable(item.path)} changed while it was being pushed; "
+                "push from a copy that holds still"
+            )
+    yield from page.put(_END)
+    if page.is_full:
+        yield from page.turn()
+    yield page.used
+
+
+class _Page:
+    """The block that is being filled; full ones are handed out when room is needed."""
+
+    def __init__(self, block: memoryview) -> None:
+        self._block = block
+        self.used = 0
+
+    @property
+    def free(self) -> memoryview:
+        """What is left of the block."""
+        return self._block[self.used :]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is."""
+        return self.used == len(self._block)
+
+    def has_room(self, count: int) -> bool:
+        """Whether `count` bytes fit into this block."""
+        return self.used + count <= len(self._block)
+
+    def take(self, count: int) -> memoryview:
+        """The next `count` bytes, counted as filled; there must be room."""
+        start, self.used = self.used, self.used + count
+        return self._block[start : self.used]
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, for which there must be room."""
+        self.take(len(data))[:] = data
+
+    def member(self, head: bytes, size: int) -> memoryview:
+        """Write a member but for its content; the room for that. There must be room for all."""
+        block = self._block
+        start = self.used + len(head)
+        end = start + size
+        block[self.used : start] = head
+        self.used = end + -size % _ROOM
+        block[end : self.used] = _ZEROS[: self.used - end]
+        return block[start:end]
+
+    def turn(self) -> Generator[int, memoryview, None]:
+        """Hand the block out and go on with the next."""
+        self._block = yield self.used
+        self.used = 0
+
+    def put(self, data: bytes) -> Generator[int, memoryview, None]:
+        """Write `data`, over several blocks if need be."""
+        while not self.has_room(len(data)):
+            fitting, data = data[: len(self.free)], data[len(self.free) :]
+            self.write(fitting)
+            yield from self.turn()
+        self.write(data)
+
+
+def _padding(size: int) -> bytes:
+    """Zeros up to the next record of 512 bytes after `size` bytes of content."""
+    return _ZEROS[: -size % _ROOM]
+
+
+_Look = Callable[[Entry, bytes], None] | None
+_Member = tuple[Entry, TreeHash | None, _Look]
+
+
+def _members(
+    items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
+) -> Iterator[_Member]:
+    """Everything the archive holds, sorted; of equal paths the item's own comes first."""
+    parents = _parents(items) if options.parents is Parents.WRITTEN else []
+    trees.extend((item, _hash_of_parents(item)) for item in items if not item.in_store)
+    opened = [_opened(item, tree) for item, tree in trees]
+    above: Iterator[_Member] = ((parent, None, None) for parent in parents)
+    return _merged([_store_items(items), *opened, above])
+
+
+def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
+    """All members by path; of equal paths that of the earlier stream comes first.
+
+    As `heapq.merge`, for streams of which few overlap: a layer may hold hundreds of items, but
+    nearly always the next member is the same item's.
+    """
+    heads = [
+        (first[0].path, number, first, stream)
+        for number, stream in enumerate(streams)
+        if (first := next(stream, None))
+    ]
+    heads.sort(reverse=True)  # numbers differ, so nothing beyond them is compared
+    begun: list[tuple[bytes, int, _Member, Iterator[_Member]]] = []
+    while heads or begun:
+        if heads and (not begun or heads[-1] < begun[0]):
+            heapq.heappush(begun, heads.pop())
+            continue
+        _, number, member, stream = heapq.heappop(begun)
+        yield member
+        limits = [*begun[:1], *heads[-1:]]
+        limit = min(limits)[:2] if limits else None
+        for member in stream:
+            path = member[0].path
+            if limit is not None and (path, number) > limit:
+                heapq.heappush(begun, (path, number, member, stream))
+                break
+            yield member
+
+
+def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
+    """Each member and the descriptor of its file, -1 where it has none; the taker closes it.
+
+    The next files are opened, and asked of the disk, a little before it is their turn: from a
+    cold disk small files come twice as fast.
+    """
+    waiting: deque[tuple[_Member, int]] = deque()
+    try:
+        for member in members:
+            content = member[0].content
+            fd = open_ahead(content) if isinstance(content, OnDisk) else -1
+            waiting.append((member, fd))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for _, fd in waiting:
+            if fd >= 0:
+                os.close(fd)
+
+
+def _hash_of_parents(item: Item) -> TreeHash:
+    tree = TreeHash()
+    for parent in item.parents:
+        tree.add(parent)
+    return tree
+
+
+def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
+    """The members of all store items, opened one at a time: theirs never interleave.
+
+    Items of a directory may: a Python package lies in several places.
+    """
+    stored = (item for item in items if item.in_store)
+    for item in sorted(stored, key=lambda item: _image_path(item.path)):
+        yield from _opened(item, None)
+
+
+def _opened(item: Item, tree: TreeHash | None) -> Iterator[_Member]:
+    look = item.look
+    return ((entry, tree, look) for entry in item.entries())
+
+
+def _parents(items: Sequence[Item]) -> list[Entry]:
+    """The directories above `items`: as the source has them, else 0755 and root's."""
+    known: dict[bytes, Entry] = {}
+    for item in sorted(items, key=lambda item: item.role is Role.GENERATED):
+        for parent in item.parents:
+            known.setdefault(parent.path, parent)
+    for item in items:
+        path = _image_path(item.path)
+        while path := path.rpartition(b"/")[0]:
+            known.setdefault(path, Entry(path=path, kind=Kind.DIRECTORY, mode=0o755))
+    return sorted(known.values(), key=lambda entry: entry.path)
+
+
+def _image_path(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape").strip(b"/")
+
+
+def header(entry: Entry) -> bytes:
+    """The header block of `entry`, preceded by a PAX header where ustar cannot hold it."""
+    name = entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path
+    prefix = b""
+    plain = (
+        name.isascii()
+        and entry.link.isascii()
+        and len(entry.link) <= 100
+        and entry.uid < 8**7
+        and entry.gid < 8**7
+        and entry.size < 8**11
+        and not entry.xattrs
+    )
+    if plain and len(name) > 100:
+        prefix, name = _split(name)
+        plain = bool(prefix)
+    if not plain:
+        return _pax(entry, entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path)
+    return _ustar(entry, name, prefix, entry.link, uid=entry.uid, gid=entry.gid, size=entry.size)
+
+
+def _split(name: bytes) -> tuple[bytes, bytes]:
+    """Cut a long name at the first slash that leaves at most 155 and 100 bytes, or not at all."""
+    cut = name.find(b"/", max(len(name) - 101, 1))
+    if 0 < cut <= 155 and cut + 1 < len(name):
+        return name[:cut], name[cut + 1 :]
+    return b"", name
+
+
+def _ustar(
+    entry: Entry, name: bytes, prefix: bytes, link: bytes, *, uid: int, gid: int, size: int
+) -> bytes:
+    """A header block: what nearly all have in common, and the rest put in."""
+    kind = _TYPE[entry.kind]
+    owned, total = _frame(kind, entry.mode, uid, gid)
+    size_field = b"%011o" % size
+    total += sum(name) + sum(size_field) + sum(link) + sum(prefix)
+    return b"%b%b%b\0%b%06o\0 %b%b%b%b%b" % (
+        name.ljust(100, b"\0"), owned, size_field, _MTIME_FIELD, total, kind,
+        link.ljust(100, b"\0"), _MAGIC_AND_OWNERS, prefix.ljust(155, b"\0"), _LAST,
+    )  # fmt: skip
+
+
+@cache
+def _frame(kind: bytes, mode: int, uid: int, gid: int) -> tuple[bytes, int]:
+    """The fields of mode and owner; and the checksum of a header with nothing else in it."""
+    block = _block(
+        name=b"", mode=mode, uid=uid, gid=gid, size=0, mtime=_MTIME, kind=kind, link=b"",
+        prefix=b"",
+    )  # fmt: skip
+    without_checksum = block[:148] + b" " * 8 + block[156:]
+    return block[100:124], sum(without_checksum) - sum(b"%011o" % 0)
+
+
+def _block(
+    *, name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, kind: bytes,
+    link: bytes, prefix: bytes,
+) -> bytes:  # fmt: skip
+    block = _HEADER.pack(
+        name, b"%07o" % mode, b"%07o" % uid, b"%07o" % gid, b"%011o" % size, b"%011o" % mtime,
+        b"        ", kind, link, _USTAR, b"", b"", b"", b"", prefix,
+    )  # fmt: skip
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def _pax(entry: Entry, name: bytes) -> bytes:
+    """POSIX.1-2001 pax, "pax Extended Header": records, then a ustar header as far as it goes."""
+    fields = {b"SCHILY.xattr." + key: value for key, value in entry.xattrs}
+    texts = {b"path": name, b"linkpath": entry.link}
+    fields |= {k: text for k, text in texts.items() if len(text) > 100 or not text.isascii()}
+    uid, gid, size = entry.uid, entry.gid, entry.size
+    if uid >= 8**7:
+        fields[b"uid"], uid = b"%d" % uid, 0
+    if gid >= 8**7:
+        fields[b"gid"], gid = b"%d" % gid, 0
+    if size >= 8**11:
+        fields[b"size"], size = b"%d" % size, 0
+    records = b"".join(_record(key, value) for key, value in fields.items())
+    if not all(_is_utf8(text) for text in texts.values()):
+        records = _record(b"hdrcharset", b"BINARY") + records
+    extended = _block(
+        name=b"././@PaxHeader", mode=0, uid=0, gid=0, size=len(records), mtime=0, kind=b"x",
+        link=b"", prefix=b"",
+    )  # fmt: skip
+    padding = _ZEROS[: -len(records) % _ROOM]
+    main = _ustar(entry, _ascii(name), b"", _ascii(entry.link), uid=uid, gid=gid, size=size)
+    return extended + records + padding + main
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """`length key=value` and a line feed, where the length counts its own digits."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    length = rest + len(str(length))
+    return b"%d %b=%b\n" % (length, key, value)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _ascii(text: bytes) -> bytes:
+    return text.decode("utf-8", "surrogateescape").encode("ascii", "replace")[:100]

@@ -1,0 +1,1 @@
+"""The configuration file and what a project says of itself."""

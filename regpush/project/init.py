@@ -1,0 +1,70 @@
+"""A first `regpush.toml`, made of what a survey found: pure."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from regpush.project.survey import Survey
+
+_HEAD = """\
+# What regpush pushes from here, and where to. `regpush plan` shows what a push would send,
+# `regpush push` sends it, and `regpush config` shows where every value comes from.
+# A key is a flag of `regpush push` without its dashes; flags and REGPUSH_* variables win.
+# Credentials do not belong here: `regpush login` keeps them elsewhere.
+"""
+
+_MORE = """\
+# layers = "auto"                  # learn from the images before what changes
+# platforms = ["linux/amd64", "linux/arm64"]
+# max-upload = "50MB"              # end with exit code 7 where more would be sent
+# sbom = "spdx"                    # attach a list of what is in the image
+
+# [apps.{name}.env]
+# PORT = "8080"
+"""
+
+
+def starter(survey: Survey) -> str:
+    """The file's text, with comments; it says nothing that nobody can know."""
+    return "\n".join([_HEAD, *_defaults(survey), *_app(survey), _MORE.format(name=survey.name)])
+
+
+def _defaults(survey: Survey) -> list[str]:
+    if survey.remote is None:
+        return []
+    label = f'"org.opencontainers.image.source" = {_quoted(survey.remote.web)}'
+    return ["# For all apps.", "[defaults]", f"labels = {{ {label} }}", ""]
+
+
+def _app(survey: Survey) -> list[str]:
+    lines = [f"[apps.{survey.name}]", f"{survey.key} = {_quoted(survey.target)}"]
+    lines[1] += f"  # {survey.reason.where}"
+    known = survey.remote.registry if survey.remote else None
+    if known:
+        lines.append(f"to = {_quoted(_repository(known))}  # by the git remote")
+    else:
+        lines.append(f"to = {_quoted(f'registry.example.com/{survey.name}')}  # change this")
+    lines += [
+        'tags = ["latest"]',
+        '# tags = ["{git_branch}", "{git_sha}", "{version}", "{date}"]  # filled in by every push',
+    ]
+    if survey.start:
+        start = ", ".join(map(_quoted, survey.start))
+        lines += [f"entrypoint = [{start}]", 'workdir = "/app"']
+    else:
+        lines.append('# entrypoint = ["bin/app"]         # relative to the target')
+    if not survey.ignores and survey.key == "target" and ":" not in survey.target:
+        lines.append("# What .regpushignore lists, as .gitignore does, is left out.")
+    return lines
+
+
+def _repository(path: str) -> str:
+    """`path` as registries want it: lower case, and nothing but what names may have."""
+    parts = ["-".join(re.findall(r"[a-z0-9._]+", part)) for part in path.lower().split("/")]
+    return "/".join(filter(None, parts))
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML: JSON's escapes are its own."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

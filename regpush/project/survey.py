@@ -1,0 +1,136 @@
+"""What lies in a directory that a first configuration can be guessed from."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from regpush.project.checkout import Checkout, NotInGitError
+from regpush.project.project import Project, describe
+
+# Where other languages' compilers put what is to be pushed, by habit.
+_OUTPUTS = ("dist", "build", "bin")
+_COMPILED = ("Go", "Rust")
+
+# `git@host:owner/name.git`, `https://user:token@host/owner/name`: what is before the @ is
+# nobody's business.
+_REMOTE = re.compile(
+    r"(?:[a-z+]+://)?(?:[^@/]*@)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::[0-9]+(?=/))?[:/]/?"
+    r"(?P<path>[^:?#]+?)(?:\.git)?/?"
+)
+_REGISTRIES = {"github.com": "ghcr.io", "gitlab.com": "registry.gitlab.com"}
+_FORGEJO = ("codeberg.org",)  # the registry has the forge's own name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that was found, `what` it says and `where` it stands, for people."""
+
+    what: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """The repository that a checkout came from: `web` is its page."""
+
+    web: str
+    path: str
+    registry: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a directory says: `name` can be that of an app.
+
+    `key` is what names the target (`target`, or a flag of Guix), `target` its value, and
+    `reason` where that is from. `start` are words that start the app.
+    """
+
+    name: str
+    key: str
+    target: str
+    reason: Finding
+    start: tuple[str, ...]
+    project: Project | None
+    remote: Remote | None
+    ignores: bool
+
+    @property
+    def findings(self) -> Iterator[Finding]:
+        """All that was found, for people."""
+        yield self.reason
+        if self.project:
+            version = f", version {self.project.version}" if self.project.version else ""
+            yield Finding(
+                what=f"{self.project.language}{version}", where=os.path.normpath(self.project.file)
+            )
+        if self.remote:
+            yield Finding(what=self.remote.web, where="git remote origin")
+        if self.ignores:
+            yield Finding(what="files to leave out", where=".regpushignore")
+
+
+def look(directory: str) -> Survey:
+    """Look at a directory. Raises UsageError where a description in it cannot be read."""
+    project = next(describe(directory), None)
+    remote = _remote(Checkout(directory))
+    key, target, where = _target(directory, project)
+    names = (
+        project.name if project else None,
+        remote.path if remote else None,
+        os.path.basename(os.path.abspath(directory)),
+    )
+    return Survey(
+        name=next(filter(None, map(_app_name, names)), "app"),
+        key=key,
+        target=target,
+        reason=Finding(what=f"{key} = {target}", where=where),
+        start=project.start if project and key == "target" and target == "." else (),
+        project=project,
+        remote=remote,
+        ignores=os.path.isfile(os.path.join(directory, ".regpushignore")),
+    )
+
+
+def _target(directory: str, project: Project | None) -> tuple[str, str, str]:
+    """The key, its value, and what it was seen by."""
+
+    def has(name: str) -> bool:
+        return os.path.lexists(os.path.join(directory, name))
+
+    if has("flake.nix"):
+        return "target", "nix:.#default", "flake.nix"
+    if has("manifest.scm"):
+        return "manifest", "manifest.scm", "manifest.scm"
+    if has("guix.scm"):
+        return "file", "guix.scm", "guix.scm"
+    if has("default.nix"):
+        return "target", "nix:./default.nix", "default.nix"
+    for name in _OUTPUTS:
+        if project and project.language in _COMPILED and has(name):
+            return "target", name, f"{name}/"
+    return "target", ".", "this directory"
+
+
+def _remote(checkout: Checkout) -> Remote | None:
+    try:
+        found = _REMOTE.fullmatch(checkout.remote())
+    except NotInGitError:
+        return None
+    if not found:
+        return None
+    host, path = found["host"].lower(), found["path"].strip("/")
+    registry = _REGISTRIES.get(host) or (host if host in _FORGEJO else None)
+    return Remote(
+        web=f"https://{host}/{path}", path=path, registry=f"{registry}/{path}" if registry else None
+    )
+
+
+def _app_name(text: str | None) -> str | None:
+    """The last part of a name, as an app and a repository may be called."""
+    last = (text or "").rpartition("/")[2].lower()
+    parts = re.findall(r"[a-z0-9]+", last)
+    return "-".join(parts) or None

@@ -1,0 +1,204 @@
+"""What a registry asks for before it answers: challenges, scopes and tokens. Pure, no I/O.
+
+RFC 9110 section 11 for `WWW-Authenticate`; distribution's token specification for scopes
+and the token server's reply.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from regpush.errors import AuthError
+from regpush.http.headers import http_date
+from regpush.registry.protocol import parse_json
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|$)', re.DOTALL)
+_UNQUOTED = re.compile(r'[^\s,"]+')
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
+_BLANK = re.compile(r"[ \t]*")
+_SEPARATOR = re.compile(r"[ \t,]*")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+SENDABLE = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
+"""What can stand in a header as a token."""
+
+_ACTIONS = ("pull", "push")
+
+_SHORTEST_LIFETIME_S = 60.0
+_BRIEFEST_LIFETIME_S = 0.5
+_LONGEST_LIFETIME_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge: `scheme` in lower case, parameters with lower-case names."""
+
+    scheme: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    def get(self, name: str) -> str:
+        """The parameter `name`, or the empty string."""
+        return dict(self.parameters).get(name, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a token allows on one repository; `str()` gives `repository:NAME:pull,push`."""
+
+    repository: str
+    actions: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Scope | None:
+        """Read one scope. None for another resource, or where nothing we ever ask for is left.
+
+        Deleting and `*` are never asked for, whatever a challenge says.
+        """
+        kind, _, rest = text.partition(":")
+        name, _, actions = rest.rpartition(":")
+        asked = actions.split(",")
+        wanted = tuple(action for action in _ACTIONS if action in asked)
+        return cls(name, wanted) if kind == "repository" and name and wanted else None
+
+    def __str__(self) -> str:
+        return f"repository:{self.repository}:{','.join(self.actions)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A Bearer token and the seconds it may be used for.
+
+    `lifetime_s` is a minute at least, as the specification wants; `stated_s` may be less.
+    """
+
+    value: str = field(repr=False)
+    lifetime_s: float
+    stated_s: float
+
+
+def parse_challenges(values: Iterable[str]) -> list[Challenge]:
+    """The challenges of all `WWW-Authenticate` headers of a reply; garbage is passed over."""
+    return [challenge for value in values for challenge in _parse(value)]
+
+
+def _parse(value: str) -> list[Challenge]:
+    found: list[tuple[str, list[tuple[str, str]]]] = []
+    at = 0
+    while (at := _end(_SEPARATOR, value, at)) < len(value):
+        name = _TOKEN.match(value, at)
+        if name is None:
+            comma = value.find(",", at)
+            at = len(value) if comma < 0 else comma
+            continue
+        after = _end(_BLANK, value, name.end())
+        if found and value.startswith("=", after):
+            text, at = _value(value, _end(_BLANK, value, after + 1))
+            found[-1][1].append((name[0].lower(), text))
+            continue
+        found.append((name[0].lower(), []))
+        at = name.end()
+        opaque = _TOKEN68.match(value, after) if after > name.end() else None
+        if opaque:
+            at = opaque.end()
+    return [Challenge(scheme, tuple(parameters)) for scheme, parameters in found]
+
+
+def _end(pattern: re.Pattern[str], value: str, at: int) -> int:
+    match = pattern.match(value, at)
+    return match.end() if match else at
+
+
+def _value(value: str, at: int) -> tuple[str, int]:
+    if quoted := _QUOTED.match(value, at):
+        return _ESCAPED.sub(r"\1", quoted[1]), quoted.end()
+    # Not every server quotes a realm, though a URL is no token.
+    plain = _UNQUOTED.match(value, at)
+    return (plain[0], plain.end()) if plain else ("", at)
+
+
+def choose(challenges: Sequence[Challenge]) -> Challenge | None:
+    """The challenge to answer: Bearer where it says who gives tokens, else Basic."""
+    for challenge in challenges:
+        if challenge.scheme == "bearer" and challenge.get("realm"):
+            return challenge
+    return next((c for c in challenges if c.scheme == "basic"), None)
+
+
+def merge(wanted: Sequence[Scope], more: Iterable[Scope]) -> tuple[Scope, ...]:
+    """`wanted` widened by `more`: the order stays, as some servers read only the first."""
+    actions = {scope.repository: set(scope.actions) for scope in wanted}
+    for scope in more:
+        actions.setdefault(scope.repository, set()).update(scope.actions)
+    return tuple(
+        Scope(repository, tuple(action for action in _ACTIONS if action in allowed))
+        for repository, allowed in actions.items()
+    )
+
+
+def challenged_scopes(challenge: Challenge) -> tuple[Scope, ...]:
+    """The scopes a challenge names, as far as regpush would ever ask for them."""
+    scopes = map(Scope.parse, challenge.get("scope").split())
+    return tuple(scope for scope in scopes if scope)
+
+
+def parse_token(body: bytes, date: str) -> Token:
+    """Read a token server's reply; `date` is its Date header. Raises AuthError.
+
+    A lifetime that is missing or under a minute is a minute. `issued_at` is compared with
+    the server's own clock, and ignored where it lies in the future.
+    """
+    reply = parse_json(body)
+    if not isinstance(reply, dict):
+        raise AuthError("the token server's reply is not a JSON object")
+    value = reply.get("token") or reply.get("access_token")
+    if not isinstance(value, str) or not SENDABLE.fullmatch(value):
+        raise AuthError("the token server's reply holds no token")
+    lifetime = reply.get("expires_in")
+    if not isinstance(lifetime, (int, float)) or not math.isfinite(lifetime):
+        lifetime = _SHORTEST_LIFETIME_S
+    left = min(lifetime, _LONGEST_LIFETIME_S) - _age_s(reply.get("issued_at"), date)
+    return Token(value, max(left, _SHORTEST_LIFETIME_S), max(left, _BRIEFEST_LIFETIME_S))
+
+
+def _age_s(issued_at: object, date: str) -> float:
+    now = http_date(date)
+    if now is None or not isinstance(issued_at, str):
+        return 0.0
+    try:
+        issued = datetime.fromisoformat(issued_at)
+        return max((now - issued).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):  # TypeError: a time without a zone
+        return 0.0
+
+
+def granted_actions(token: str, repository: str) -> frozenset[str] | None:
+    """The actions on `repository` that a token says it allows; None for one that says nothing.
+
+    A JSON web token as distribution's specification has it. Its signature is for the registry
+    to check: this is for people alone.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = parse_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    access = claims.get("access") if isinstance(claims, dict) else None
+    if not isinstance(access, list):
+        return None
+    allowed: set[str] = set()
+    for one in access:
+        if isinstance(one, dict) and (one.get("type"), one.get("name")) == (
+            "repository",
+            repository,
+        ):
+            actions = one.get("actions")
+            listed = actions if isinstance(actions, list) else []
+            allowed.update(action for action in listed if isinstance(action, str))
+    return frozenset(allowed)

@@ -1,0 +1,165 @@
+"""Files of logins: Docker's `config.json` and containers' `auth.json`.
+
+Both are one format (containers-auth.json(5)); what else they hold is kept as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from regpush.errors import UsageError, printable
+from regpush.reference import DOCKER_HUB
+from regpush.registry.auth.keys import docker_key, normalise
+from regpush.registry.auth.record import Credentials
+
+_DOCKER_FILE = "config.json"
+_SIZE_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthFile:
+    """What a file said when it was read; `path` is also what messages call it.
+
+    Every method raises UsageError, naming the file and quoting nothing of it, where it is
+    not what it should be.
+    """
+
+    path: str
+    content: Mapping[str, object] = field(repr=False)
+
+    @classmethod
+    def load(cls, path: str) -> AuthFile:
+        """Read `path`; a file that is missing or empty is one without logins."""
+        try:
+            with open(path, "rb") as file:
+                data = file.read(_SIZE_LIMIT)
+        except (FileNotFoundError, NotADirectoryError):
+            data = b""
+        except (OSError, ValueError) as error:
+            why = (getattr(error, "strerror", None) or str(error)).lower()
+            raise _malformed(path, why) from error
+        return cls.parse(data, path)
+
+    @classmethod
+    def parse(cls, data: bytes, path: str) -> AuthFile:
+        """Read the bytes of a file."""
+        if not data.strip():
+            return cls(path=path, content={})
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+            # The decoder's own exception holds the whole file: it must not be chained.
+            raise _malformed(path, f"it is not valid JSON{where}") from None
+        if not isinstance(content, dict):
+            raise _malformed(path, "it is not a JSON object")
+        return cls(path=path, content=content)
+
+    def helper(self, registry: str) -> str | None:
+        """The name of the credential helper for `registry`, if it has one."""
+        own = {normalise(key): value for key, value in self._section("credHelpers").items()}
+        # An empty name says that the file itself is the place, whatever the store for others.
+        helper = own.get(registry.lower(), self.content.get("credsStore"))
+        if not helper:
+            return None
+        if not isinstance(helper, str) or "/" in helper:
+            raise _malformed(self.path, f"the credential helper for {registry} is not a name")
+        return helper
+
+    def login(self, key: str) -> Credentials | None:
+        """The login that stands in the file itself under the normal key `key`."""
+        for own, entry in self._section("auths").items():
+            if normalise(own) == key and (found := self._inline(own, entry)):
+                return found
+        return None
+
+    def knows(self, registry: str) -> bool:
+        """Whether there is an entry for the whole of `registry`, a helper's mark included."""
+        own = registry.lower()
+        sections = (self._section("auths"), self._section("credHelpers"))
+        return any(normalise(key) == own for section in sections for key in section)
+
+    def with_login(self, registry: str, username: str, password: str) -> AuthFile:
+        """The file with a login for `registry`, in place of any that it had."""
+        pair = base64.b64encode(f"{username}:{password}".encode()).decode()
+        return self._with_entry(registry, {"auth": pair})
+
+    def with_mark(self, registry: str) -> AuthFile:
+        """The file as Docker leaves it where a helper has the login: an entry without any."""
+        return self._with_entry(registry, {})
+
+    def without_login(self, registry: str) -> AuthFile:
+        """The file without an entry for `registry`; those of its namespaces stay."""
+        entries = self._section("auths")
+        kept = {k: v for k, v in entries.items() if normalise(k) != registry.lower()}
+        return replace(self, content={**self.content, "auths": kept}) if kept != entries else self
+
+    def dump(self) -> bytes:
+        """The bytes of the file, indented as Docker does."""
+        return (json.dumps(self.content, indent="\t", ensure_ascii=False) + "\n").encode()
+
+    def _with_entry(self, registry: str, entry: Mapping[str, str]) -> AuthFile:
+        entries = self._section("auths")
+        same = [key for key in entries if normalise(key) == registry.lower()]
+        key = self._key(registry)
+        key = key if key in same or not same else same[0]
+        # A second spelling of the same registry might be the one that is read.
+        kept = {k: v for k, v in entries.items() if k == key or k not in same}
+        return replace(self, content={**self.content, "auths": {**kept, key: entry}})
+
+    def _key(self, registry: str) -> str:
+        if os.path.basename(self.path) == _DOCKER_FILE:
+            return docker_key(registry)
+        return DOCKER_HUB if registry == DOCKER_HUB else registry
+
+    def _section(self, name: str) -> Mapping[str, object]:
+        section = self.content.get(name)
+        if section is None:
+            return {}
+        if not isinstance(section, dict):
+            raise _malformed(self.path, f"'{name}' is not a JSON object")
+        return section
+
+    def _inline(self, key: str, entry: object) -> Credentials | None:
+        if not isinstance(entry, dict):
+            raise _malformed(self.path, f"the entry '{printable(key)}' is not a JSON object")
+        texts = {}
+        for name in ("auth", "username", "password", "identitytoken", "registrytoken"):
+            value = entry.get(name) or ""
+            if not isinstance(value, str):
+                raise _malformed(self.path, f"'{name}' of '{printable(key)}' is not a string")
+            texts[name] = value
+        username, password = texts["username"], texts["password"]
+        if texts["auth"]:
+            username, password = self._decode(texts["auth"], key)
+        tokens = texts["identitytoken"], texts["registrytoken"]
+        if not any(tokens) and not (username and password):
+            return None
+        return Credentials(
+            source=printable(self.path),
+            username=username,
+            password=password,
+            identity_token=tokens[0],
+            registry_token=tokens[1],
+        )
+
+    def _decode(self, auth: str, key: str) -> tuple[str, str]:
+        try:
+            text = base64.b64decode(auth, validate=True).decode().rstrip("\0")
+        except (binascii.Error, ValueError):
+            text = ""
+        username, colon, password = text.partition(":")
+        if not colon:
+            # Not chained: the exception would quote what it could not decode.
+            what = f"'auth' of '{printable(key)}' is not base64 of user:password"
+            raise _malformed(self.path, what)
+        return username, password
+
+
+def _malformed(path: str, why: str) -> UsageError:
+    return UsageError(f"cannot read the credentials in {printable(path)}: {why}")

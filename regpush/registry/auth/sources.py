@@ -1,0 +1,109 @@
+"""The order in which credentials are looked for."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+from regpush.errors import UsageError, printable
+from regpush.options import RegistryOptions
+from regpush.registry.auth.challenges import SENDABLE
+from regpush.registry.auth.files import AuthFile
+from regpush.registry.auth.keys import candidates, docker_key
+from regpush.registry.auth.record import Credentials
+from regpush.settings import Settings
+
+_GITHUB_REGISTRY = "ghcr.io"
+
+
+class Sources:
+    """Everything but the user name, password and token of the flags, in order. Thread-safe.
+
+    `--authfile`, `REGPUSH_AUTH`, the files of `settings` with their helpers, GitHub's token,
+    netrc. A source that does not know a registry leaves it to the next. `check` is called
+    while a helper runs, and ends it by what it raises.
+    """
+
+    def __init__(
+        self, options: RegistryOptions, settings: Settings, check: Callable[[], None]
+    ) -> None:
+        self._authfile = options.authfile
+        self._settings = settings
+        self._check = check
+        self._lock = threading.Lock()
+        self._asked: dict[tuple[str, str], Credentials | UsageError | None] = {}
+
+    def find(self, registry: str, repository: str = "") -> Credentials | None:
+        """The login for `repository` of `registry`; None is anonymous.
+
+        Raises UsageError naming the file that cannot be read, or the helper that fails.
+        """
+        for file in self._files():
+            if found := self._look_up(file, registry, repository):
+                return found
+        token = self._settings.github_token
+        if registry.lower() == _GITHUB_REGISTRY and token:
+            user = self._settings.github_actor or "token"
+            return Credentials(source="GITHUB_TOKEN", username=user, password=token)
+        if self._settings.netrc_file:
+            from regpush.registry.auth import netrc
+
+            return netrc.find(self._settings.netrc_file, registry)
+        return None
+
+    def _files(self) -> Iterator[AuthFile]:
+        """Each is read when it is its turn: what follows the one that knows may be broken."""
+        if self._authfile is not None:
+            if not os.path.exists(self._authfile):
+                raise UsageError(f"--authfile {printable(self._authfile)}: there is no such file")
+            yield AuthFile.load(self._authfile)
+        if self._settings.auth:
+            yield AuthFile.parse(self._settings.auth.encode("utf-8", "replace"), "REGPUSH_AUTH")
+        yield from map(AuthFile.load, self._settings.auth_files)
+
+    def _look_up(self, file: AuthFile, registry: str, repository: str) -> Credentials | None:
+        *scoped, host = candidates(registry, repository) if repository else [registry.lower()]
+        for key in scoped:
+            if found := file.login(key):
+                return found
+        if (helper := file.helper(registry)) and (
+            found := self._ask(helper, docker_key(registry), file)
+        ):
+            return found
+        return file.login(host)
+
+    def _ask(self, helper: str, server: str, file: AuthFile) -> Credentials | None:
+        """What a helper says, who is asked once: each time it may want to be unlocked."""
+        from regpush.registry.auth.helpers import Helper
+
+        with self._lock:
+            if (helper, server) not in self._asked:
+                program = Helper(name=helper, named_in=printable(file.path), check=self._check)
+                try:
+                    self._asked[helper, server] = program.get(server)
+                except UsageError as error:
+                    self._asked[helper, server] = error
+            said = self._asked[helper, server]
+        if isinstance(said, UsageError):
+            raise said
+        return said
+
+
+def from_options(options: RegistryOptions) -> Credentials | None:
+    """What the flags say of the destination. Raises UsageError where they say half, or two."""
+    if options.registry_token is not None:
+        if options.username is not None or options.password is not None:
+            raise UsageError("--registry-token stands in place of --username and --password-stdin")
+        if not SENDABLE.fullmatch(options.registry_token):
+            raise UsageError("--registry-token is not a token: printable ASCII without blanks")
+        return Credentials(source="the command line", registry_token=options.registry_token)
+    if options.username is None and options.password is None:
+        return None
+    if not options.username or options.password is None:
+        raise UsageError("--username and --password-stdin are only of use together")
+    if ":" in options.username:
+        raise UsageError("a user name cannot have a colon in it (RFC 7617)")
+    return Credentials(
+        source="the command line", username=options.username, password=options.password
+    )

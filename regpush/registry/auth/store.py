@@ -1,0 +1,135 @@
+"""Login and logout: where credentials go, so that other tools find them, and we do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from regpush.errors import UsageError, printable
+from regpush.registry.auth.files import AuthFile
+from regpush.registry.auth.helpers import Helper
+from regpush.registry.auth.keys import docker_key
+
+
+class Kind(Enum):
+    """What keeps a login."""
+
+    HELPER = auto()
+    PLAIN_TEXT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a login is kept: the name of a helper's program, or the path of a file."""
+
+    kind: Kind
+    name: str
+
+
+class Store:
+    """The places for logins. `files` are candidates, in the order in which they are read.
+
+    `default` is the one of them for new logins; None where there is no home.
+    `check` is called while a helper runs. Every method raises UsageError.
+    """
+
+    def __init__(
+        self, files: Sequence[str], *, default: str | None, check: Callable[[], None]
+    ) -> None:
+        self._files = files
+        self._default = default
+        self._check = check
+
+    def put(self, registry: str, username: str, password: str) -> Place:
+        """Keep a login for `registry`: in the default, where no file before it has an entry."""
+        path = self._path(registry)
+        with _locked(path):
+            file = AuthFile.load(path)
+            if name := file.helper(registry):
+                helper = Helper(name=name, named_in=printable(path), check=self._check)
+                helper.store(docker_key(registry), username, password)
+                _write(file, file.with_mark(registry))
+                return Place(Kind.HELPER, helper.program)
+            _write(file, file.with_login(registry, username, password))
+            return Place(Kind.PLAIN_TEXT, path)
+
+    def _path(self, registry: str) -> str:
+        if self._default is None:
+            raise UsageError("there is no place for a login: name a file with --authfile")
+        for path in self._files:
+            if path == self._default or AuthFile.load(path).knows(registry):
+                return path
+        return self._default
+
+    def remove(self, registry: str) -> list[Place]:
+        """Forget every login for the whole of `registry`; where there was one."""
+        removed = []
+        for path in self._files:
+            if not os.path.exists(path):
+                continue
+            with _locked(path):
+                file = AuthFile.load(path)
+                if name := file.helper(registry):
+                    helper = Helper(name=name, named_in=printable(path), check=self._check)
+                    if helper.get(docker_key(registry)):
+                        helper.erase(docker_key(registry))
+                        removed.append(Place(Kind.HELPER, helper.program))
+                if file.login(registry.lower()):
+                    removed.append(Place(Kind.PLAIN_TEXT, path))
+                _write(file, file.without_login(registry))
+        return removed
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Keep other logins of ours from changing the folder's files at the same time.
+
+    The lock is the folder's, so that it leaves nothing behind; the folder is made, for its
+    user alone. Raises UsageError.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(before: AuthFile, after: AuthFile) -> None:
+    """Replace the file in one step, readable by its user alone; nothing where it is the same.
+
+    A link stays one: what it names is replaced.
+    """
+    if after == before:
+        return
+    target = os.path.realpath(after.path)
+    temporary = None
+    try:
+        # Made with mode 0600.
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".regpush-")
+        with open(descriptor, "wb") as file:
+            file.write(after.dump())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)
+        raise _unwritable(after.path, error) from error
+
+
+def _unwritable(path: str, error: OSError) -> UsageError:
+    why = (error.strerror or str(error)).lower()
+    return UsageError(f"cannot keep a login in {printable(path)}: {why}")

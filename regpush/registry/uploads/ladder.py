@@ -1,0 +1,361 @@
+"""A blob's way into a repository: which form it takes, and how it goes on after a failure.
+
+OCI distribution-spec, "Pushing blobs"; registry.md sections 1 and 2. The forms are those of
+`lessons`, the positions those of `resume`. After a failure that leaves open whether the
+registry has the blob, it is asked before anything is sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias
+
+from regpush.digest import Descriptor, Digest
+from regpush.errors import RefusedError, RegpushError, SourceError, TransientError
+from regpush.events import Listener
+from regpush.http.exchange import Reply
+from regpush.http.retry import Policy, RetryableError
+from regpush.http.wire import NoConnectionError, UnansweredError
+from regpush.registry.api import Api, Call
+from regpush.registry.hints import missing_repository
+from regpush.registry.uploads.body import Body
+from regpush.registry.uploads.lessons import Form, Memory
+from regpush.registry.uploads.session import Part, Session
+
+
+class BlobStream(Protocol):
+    """A blob whose digest is known when all of it has been read."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The bytes, once. What this raises comes out of the upload as it is."""
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the bytes; after the last."""
+
+    @property
+    def size(self) -> int:
+        """How many they were; after the last."""
+
+
+Opened: TypeAlias = Callable[[], Session | None]
+"""Gives a session that was opened ahead, once; for further attempts nothing."""
+
+Told: TypeAlias = Callable[[int, int | None], None]
+"""Hears, about once a megabyte, how many bytes of a blob have gone out, and how many it has
+in all if that is known yet. Where it begins anew, the first are fewer again."""
+
+
+def untold(sent: int, size: int | None) -> None:
+    """The `Told` of a blob that nobody watches."""
+
+
+def _not_opened() -> None:
+    return None
+
+
+class Upload:
+    """One blob's way into a repository, the first session of which is asked for at once.
+
+    A context manager that gives the session up if it was not used.
+    """
+
+    def __init__(self, uploads: Uploads, ahead: Executor, told: Told) -> None:
+        self._uploads = uploads
+        self._ahead = ahead
+        self._told = told
+        self._opening: Future[Session] | None = ahead.submit(uploads.open)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        opening, self._opening = self._opening, None
+        if opening and not opening.cancel():
+            self._ahead.submit(_give_up, opening)
+
+    def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
+        """As `Repository.put_blob`."""
+        self._uploads.put(descriptor, open_body, self._opened, self._told)
+
+    def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
+        """As `Repository.stream_blob`."""
+        return self._uploads.stream(media_type, open_stream, self._opened, self._told)
+
+    def _opened(self) -> Session | None:
+        opening, self._opening = self._opening, None
+        return opening.result() if opening else None
+
+
+def _give_up(opening: Future[Session]) -> None:
+    # One that could not be opened has nothing to give up.
+    with suppress(RetryableError, RegpushError), opening.result():
+        pass
+
+
+class Uploads:
+    """Uploads to one repository. Thread-safe.
+
+    `exists` asks for a blob, once; `count` is told of body bytes as they are sent; `memory`
+    is of the repository's host.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        retry: Policy,
+        *,
+        exists: Callable[[Descriptor], bool],
+        count: Callable[[int], None],
+        memory: Memory,
+        notify: Listener,
+    ) -> None:
+        self._api = api
+        self._retry = retry
+        self._exists = exists
+        self._count = count
+        self._notify = notify
+        self._spare: deque[Session] = deque()
+        self.memory = memory
+
+    def put(
+        self,
+        descriptor: Descriptor,
+        open_body: Callable[[], Iterator[bytes]],
+        opened: Opened = _not_opened,
+        told: Told = untold,
+    ) -> None:
+        """Send a blob whose digest is known."""
+        passes = 0
+
+        def checked() -> Iterator[bytes]:
+            nonlocal passes
+            passes += 1
+            # Hashing costs half a second a gigabyte: only once something went wrong.
+            return _checked(open_body(), descriptor, rehash=passes > 1)
+
+        doing = f"uploading blob {descriptor.digest.short} ({descriptor.size} bytes)"
+        self._carry(_Passage(self, opened, Body(checked), lambda: descriptor, doing, told))
+
+    def stream(
+        self,
+        media_type: str,
+        open_stream: Callable[[], BlobStream],
+        opened: Opened = _not_opened,
+        told: Told = untold,
+    ) -> Descriptor:
+        """Send a blob whose digest is not known yet; once it was read, it must not change."""
+        described: Descriptor | None = None
+
+        def reading() -> Iterator[bytes]:
+            nonlocal described
+            stream = open_stream()
+            if described is not None:
+                yield from _checked(iter(stream), described, rehash=True)
+                return
+            yield from stream
+            described = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
+
+        return self._carry(
+            _Passage(self, opened, Body(reading), lambda: described, "uploading a layer", told)
+        )
+
+    def _carry(self, passage: _Passage) -> Descriptor:
+        with passage:
+            return self._retry.run(passage.attempt, progress=lambda: passage.safe)
+
+    def keep(self, opened: Reply) -> None:
+        """Take a session that was opened in place of something else for the next blob."""
+        self._spare.append(self._session(opened, "uploading a layer"))
+
+    def close(self) -> None:
+        """Give up the sessions that nobody took."""
+        while self._spare:
+            self._spare.pop().give_up()
+
+    def open(self, doing: str = "uploading a layer") -> Session:
+        """Open an upload session, once, or take one that is open. Raises RetryableError too."""
+        with suppress(IndexError):
+            return self._spare.popleft()
+        try:
+            reply = self._api.send(Call(doing=doing, method="POST", path="/blobs/uploads/"))
+        except RetryableError as error:
+            raise _hung_up(error, self._api.name) from error.__cause__
+        if reply.status == 404:
+            raise RefusedError(str(self._api.failure(reply, doing)))
+        if not 200 <= reply.status < 300:
+            raise self._api.failure(reply, doing)
+        return self._session(reply, doing)
+
+    def _session(self, opened: Reply, doing: str) -> Session:
+        return Session(
+            self._api,
+            opened,
+            doing,
+            there=self.there,
+            count=self._count,
+            memory=self.memory,
+            notify=self._notify,
+        )
+
+    def there(self, descriptor: Descriptor) -> bool:
+        """Whether the registry has the blob after all; not knowing is no."""
+        try:
+            return self._exists(descriptor)
+        except (RetryableError, RefusedError):
+            return False
+
+
+def _hung_up(error: RetryableError, name: str) -> RetryableError:
+    """ECR ends the connection where others would say that there is no such repository."""
+    cause = error.__cause__
+    if not isinstance(cause, UnansweredError) or isinstance(cause, NoConnectionError):
+        return error
+    return RetryableError(
+        TransientError(f"{error}; {missing_repository(name)}"), after_s=error.after_s
+    )
+
+
+class _Passage:
+    """The attempts at one blob, and what is kept from one to the next: the open session.
+
+    `describe` gives the descriptor, None until it is known. `safe` are the most bytes that
+    the registry ever acknowledged. A context manager: in the end nothing stays open.
+    """
+
+    def __init__(
+        self,
+        uploads: Uploads,
+        opened: Opened,
+        body: Body,
+        describe: Callable[[], Descriptor | None],
+        doing: str,
+        told: Told,
+    ) -> None:
+        self._uploads = uploads
+        self._opened = opened
+        self._told = told
+        self._body = body
+        self._describe = describe
+        self._doing = doing
+        self._tried = False
+        self._session: Session | None = None
+        self.safe = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._drop()
+        self._body.close()
+
+    def attempt(self) -> Descriptor:
+        """Go on, or begin anew. Raises RetryableError where another attempt makes sense."""
+        known = self._describe()
+        if self._tried and known and self._uploads.there(known):
+            return known
+        session = self._resumed() or self._new()
+        self._tried = True
+        try:
+            return self._send(session)
+        except RetryableError:
+            if not session.resumable:
+                self._drop()
+            raise
+
+    def _resumed(self) -> Session | None:
+        if self._session is None:
+            return None
+        at = self._session.resume()
+        if at is None:
+            self._drop()
+            return None
+        self._note(at)
+        self._body.seek(at)
+        return self._session
+
+    def _new(self) -> Session:
+        self._session = self._opened() or self._uploads.open(self._doing)
+        self._body.seek(0)
+        return self._session
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session:
+            session.give_up()
+
+    def _note(self, safe: int) -> None:
+        self.safe = max(self.safe, safe)
+
+    def _going(self, sent: int) -> None:
+        known = self._describe()
+        self._told(sent, known.size if known else None)
+
+    def _send(self, session: Session) -> Descriptor:
+        known, at = self._describe(), self._body.position
+        form = self._uploads.memory.lessons.form(known.size if known else None, session.limits)
+        if form is Form.WHOLE and known:
+            rest = self._body.rest()
+            size = known.size - at
+            part = Part(form=form, at=at, pieces=rest, size=size, told=self._going, ranged=at > 0)
+            session.commit(known, part)
+            return known
+        # A position is only checked where it is stated, and a stream has no end to state.
+        if form is Form.STREAMED and at == 0:
+            pieces = self._body.rest()
+            session.append(Part(form=form, at=0, pieces=pieces, size=None, told=self._going))
+            self._body.seek(session.acked)
+            self._note(session.acked)
+        return self._send_chunks(session)
+
+    def _send_chunks(self, session: Session) -> Descriptor:
+        """The rest, and the end: chunks, the last in the PUT; where none is left, just that."""
+        memory = self._uploads.memory
+        while True:
+            chunk = self._body.take(memory.lessons.chunk_size(session.limits))
+            part = Part(
+                form=Form.CHUNKED,
+                at=chunk.start,
+                pieces=chunk.pieces,
+                size=chunk.size,
+                told=self._going,
+                ranged=True,
+            )
+            known = self._describe()
+            if known and chunk.last and (memory.lessons.closing_chunk or not chunk.size):
+                session.commit(known, part)
+                return known
+            session.append(part)
+            self._note(session.acked)
+            self._body.seek(session.acked)
+
+
+def _checked(chunks: Iterator[bytes], descriptor: Descriptor, *, rehash: bool) -> Iterator[bytes]:
+    changed = f"blob {descriptor.digest} changed while it was sent"
+    sha, sent = hashlib.new(descriptor.digest.algorithm), 0
+    for chunk in chunks:
+        sent += len(chunk)
+        if rehash:
+            sha.update(chunk)
+        if sent > descriptor.size:
+            raise SourceError(f"{changed}: it has more than {descriptor.size} bytes")
+        if sent == descriptor.size and rehash and sha.hexdigest() != descriptor.digest.hex:
+            raise SourceError(f"{changed}: it has another digest now")
+        yield chunk
+    if sent != descriptor.size:
+        raise SourceError(f"{changed}: {sent} bytes instead of {descriptor.size}")

@@ -1,0 +1,281 @@
+"""One upload session: what was sent to it, what it acknowledged, and how it ends.
+
+OCI distribution-spec, "Pushing blobs"; registry.md section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from regpush.digest import Descriptor
+from regpush.errors import RefusedError, RegpushError, TransientError, VerificationError
+from regpush.events import Listener, Warned
+from regpush.http.address import upload_location
+from regpush.http.exchange import COMMIT_PATIENCE, Reply
+from regpush.http.retry import RetryableError
+from regpush.registry.api import Api, Call
+from regpush.registry.hints import too_large
+from regpush.registry.protocol import Outcome, parse_problem, with_digest
+from regpush.registry.uploads.body import Piece
+from regpush.registry.uploads.lessons import Form, Limits, Memory, Refusal
+from regpush.registry.uploads.resume import acknowledged, resume_at
+
+_OCTETS = {"Content-Type": "application/octet-stream"}
+_MAY_BE_THERE = (Outcome.ABSENT, Outcome.BUSY, Outcome.FAILED, Outcome.UPLOAD_LOST, Outcome.REFUSED)
+_MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Bytes of a blob from position `at`: `size` of them, None where only their end will tell.
+
+    With `ranged`, the registry is told where they belong. `told` hears after each piece how
+    far the blob has gone out.
+    """
+
+    form: Form
+    at: int
+    pieces: Iterable[Piece]
+    size: int | None
+    told: Callable[[int], None]
+    ranged: bool = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those of a request with these bytes. Content-Range is `a-b`, without a unit."""
+        if not self.ranged or not self.size:
+            return _OCTETS
+        return {**_OCTETS, "Content-Range": f"{self.at}-{self.at + self.size - 1}"}
+
+
+class Session:
+    """An upload session. A context manager that gives it up unless it was committed.
+
+    `acked` are the bytes that the registry said it has, `sent` those that it may have.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        opened: Reply,
+        doing: str,
+        *,
+        there: Callable[[Descriptor], bool],
+        count: Callable[[int], None],
+        memory: Memory,
+        notify: Listener,
+    ) -> None:
+        self._api = api
+        self._doing = doing
+        self._there = there
+        self._count = count
+        self._memory = memory
+        self._notify = notify
+        self.limits = Limits.stated(
+            opened.header("oci-chunk-min-length"), opened.header("oci-chunk-max-length")
+        )
+        self.acked = 0
+        self.sent = 0
+        self._committed = False
+        self._broken = False
+        self._in_doubt = False
+        self._resumed_at: int | None = None
+        self._warned = False
+        if not opened.header("location"):
+            raise RefusedError(
+                f"{api.name}: {doing} failed: the registry opened an upload and did not say where"
+            )
+        self._url = ""
+        self._move(opened)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Let the registry forget it, unless it was committed."""
+        if not self._committed:
+            self._api.abandon(self._url)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a failure left it open how much the registry has, which it may tell."""
+        return self._broken and self._memory.lessons.ranges
+
+    def resume(self) -> int | None:
+        """Ask where a broken session goes on; None where it does not, or not any further.
+
+        Raises RetryableError where the registry cannot be asked now.
+        """
+        reply = self._api.send(Call(doing=self._doing, method="GET", url=self._url))
+        if self._api.outcome(reply) is Outcome.BUSY:
+            raise self._api.failure(reply, self._doing)
+        if reply.status not in (200, 204):
+            return None
+        at = resume_at(self.acked, self.sent, reply.header("range"))
+        if at is None or at == self._resumed_at:
+            return None
+        self._move(reply)
+        self._broken, self._in_doubt = False, True
+        self.acked = self.sent = self._resumed_at = at
+        return at
+
+    def append(self, part: Part) -> None:
+        """Send `part` by PATCH. Afterwards `acked` says how much of it is there.
+
+        Where its pieces raise, the request ends in order, so that the session can be deleted.
+        """
+        broken: list[Exception] = []
+        body = _until_broken(self._going(part), broken)
+        call = Call(
+            doing=self._doing,
+            method="PATCH",
+            url=self._url,
+            headers=part.headers,
+            body=body,
+            body_size=part.size,
+        )
+        try:
+            reply = self._send(call)
+        except (RetryableError, RegpushError):
+            if broken:
+                raise broken[0] from broken[0].__cause__
+            raise
+        if broken:
+            if 200 <= reply.status < 300:
+                self._move(reply)
+            raise broken[0] from broken[0].__cause__
+        if not 200 <= reply.status < 300:
+            raise self._failure(reply, part, closing=False)
+        if next(body, None) is not None:
+            raise RetryableError(
+                VerificationError(
+                    f"{self._api.name}: {self._doing} failed: the registry answered "
+                    f"{reply.status} before it had everything"
+                ),
+                once=True,
+            )
+        self._move(reply)
+        self._acknowledge(part.at, reply)
+
+    def _acknowledge(self, before: int, reply: Reply) -> None:
+        if not self._memory.lessons.ranges:
+            self.acked = self.sent
+            return
+        receipt = acknowledged(before, self.sent, reply.header("range"))
+        self.acked = receipt.stored
+        if not receipt.credible:
+            self._memory.distrust_ranges()
+        if not receipt.credible or self.acked < self.sent:
+            self._in_doubt = True
+
+    def commit(self, descriptor: Descriptor, part: Part) -> None:
+        """Send the last of the bytes and name the whole. Returns when the registry has it."""
+        body = self._going(part)
+        call = Call(
+            doing=self._doing,
+            method="PUT",
+            url=with_digest(self._url, descriptor.digest),
+            headers=part.headers,
+            body=body if part.size else b"",
+            body_size=part.size,
+            patience=COMMIT_PATIENCE,
+        )
+        try:
+            reply = self._send(call)
+        except RetryableError:
+            self._committed = self._there(descriptor)
+            if self._committed:
+                return
+            raise
+        # What was resumed or miscounted is looked at: not every registry checks digests.
+        created = reply.status == 201 and next(body, None) is None
+        self._committed = created and not self._in_doubt
+        if self._committed:
+            return
+        outcome = self._api.outcome(reply)
+        if outcome is Outcome.OK or outcome in _MAY_BE_THERE:
+            self._committed = self._there(descriptor)
+        if self._committed:
+            return
+        if outcome is Outcome.OK:
+            raise RetryableError(
+                VerificationError(
+                    f"{self._api.name}: {self._doing} failed: the registry answered "
+                    f"{reply.status}, but does not have the blob"
+                ),
+                once=True,
+            )
+        if outcome is Outcome.BAD_DIGEST and self._in_doubt:
+            self._memory.distrust_ranges()
+        raise self._failure(reply, part, closing=True)
+
+    def _going(self, part: Part) -> Iterator[bytes]:
+        """The bytes of `part` on their way: counted here, and by whoever counts."""
+        self.sent = part.at
+        for piece in part.pieces:
+            self.sent += len(piece)
+            yield bytes(piece)
+            self._count(len(piece))
+            part.told(self.sent)
+
+    def _send(self, call: Call) -> Reply:
+        try:
+            reply = self._api.send(call)
+        except RetryableError:
+            self._broken = True
+            raise
+        self._broken = self._api.outcome(reply) in _MAY_GO_ON
+        return reply
+
+    def _failure(self, reply: Reply, part: Part, *, closing: bool) -> RegpushError | RetryableError:
+        failure = self._api.failure(reply, self._doing)
+        refusal = Refusal(
+            form=part.form,
+            status=reply.status,
+            code=parse_problem(reply.body).code,
+            length=part.size,
+            closing=closing,
+        )
+        if self._memory.take(refusal):
+            error = failure.error if isinstance(failure, RetryableError) else failure
+            return RetryableError(error, learned=True)
+        if self._api.outcome(reply) is Outcome.TOO_LARGE and part.size:
+            return RefusedError(f"{failure}; {too_large(part.size)}")
+        if self._api.outcome(reply) is Outcome.ABSENT:
+            # Inside a session, that means that the session is gone.
+            return RetryableError(TransientError(str(failure)))
+        return failure
+
+    def _move(self, reply: Reply) -> None:
+        location = reply.header("location")
+        if not location:
+            return
+        moved = upload_location(reply.url, location, self._api.origin)
+        self._url = moved.url
+        if moved.upgraded and not self._warned:
+            self._warned = True
+            self._notify(
+                Warned(
+                    message=f"{self._api.name}: the registry sends uploads to plain http; "
+                    "https is used instead (a proxy before it hides that it has TLS)"
+                )
+            )
+
+
+def _until_broken(body: Iterator[bytes], broken: list[Exception]) -> Iterator[bytes]:
+    """`body` up to where it raises; what it raised goes into `broken`."""
+    try:
+        yield from body
+    except Exception as error:  # whatever it is, it is raised again by the caller
+        broken.append(error)

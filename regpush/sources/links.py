@@ -1,0 +1,200 @@
+"""The one item regpush writes itself: links into the image's root, and essentials.
+
+It shares the top layer with the app. Links that the user asked for win over essentials.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.entry import ContentHash, Entry, Kind, TreeHash
+from regpush.errors import UsageError, printable
+from regpush.options import ImageOptions
+from regpush.ownership import Rule, Rules
+from regpush.sources import essentials
+from regpush.sources.essentials import Essentials
+
+PATH = "(links)"
+"""In place of a path: the item lies in several places."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customisation:
+    """A closure with what regpush adds to it and changes, and the options of its image likewise.
+
+    `rules`: what was changed, and remembers whether it was. `skipped`: paths of essentials
+    for which the user's own links left no room.
+    """
+
+    closure: Closure
+    options: ImageOptions
+    rules: Rules
+    skipped: tuple[str, ...] = ()
+
+
+def customise(
+    closure: Closure,
+    options: ImageOptions,
+    rules: Sequence[Rule] = (),
+    *,
+    base: str | None = None,
+) -> Customisation:
+    """`closure` with the user's links, with essentials, and with owners and modes by `rules`.
+
+    A relative link's target is under the directory or profile that was asked for. `/tmp` is
+    written unless the closure is a whole root file system, or lands there; the rest of
+    `essentials` is for what comes out of a store; and a `base` has its own of all that. Raises
+    UsageError for a link that lies in the way of an item or of another link, and for a user
+    whom nothing in the image knows.
+    """
+    links = _links(options.symlinks, closure.roots[0])
+    _check_room(links, closure)
+    wanted = Essentials(entries=()) if base else _essentials(closure, options)
+    fitting = [entry for entry in wanted.entries if not _is_taken(entry, closure)]
+    added = {entry.path: entry for entry in fitting if not _gives_way(entry, links)}
+    skipped = tuple(_shown(entry.path) for entry in fitting if entry.path not in added)
+    if b"etc/passwd" in added:
+        essentials.check_user(options.user)
+    placed = Rules(rules, closure)
+    item = _item((*added.values(), *links.values()), placed)
+    return Customisation(
+        closure=placed.apply(closure.with_items((item,)) if item else closure),
+        options=_with_certificates(options, wanted.bundle, added),
+        rules=placed,
+        skipped=skipped,
+    )
+
+
+def _essentials(closure: Closure, options: ImageOptions) -> Essentials:
+    from_store = all(closure[path].in_store for path in closure.roots)
+    if from_store and options.essentials:
+        return essentials.of_store(closure)
+    return essentials.of_any()
+
+
+def _with_certificates(
+    options: ImageOptions, bundle: str, added: Collection[bytes]
+) -> ImageOptions:
+    """`options` whose SSL_CERT_FILE is the bundle: by its usual path where it has that.
+
+    What is mounted there in place of it is then what programs take.
+    """
+    if not bundle or essentials.CERTIFICATES in dict(options.env):
+        return options
+    usual = [_shown(path) for path in essentials.BUNDLE_PATHS if path in added]
+    variable = (essentials.CERTIFICATES, usual[0] if usual else bundle)
+    return replace(options, env=(*options.env, variable))
+
+
+def _item(entries: Collection[Entry], rules: Rules) -> Item | None:
+    if not entries:
+        return None
+    ordered = tuple(map(rules.adjust, sorted(entries, key=lambda entry: entry.path)))
+    parents = tuple(map(rules.adjust, _parents(ordered)))
+    tree = TreeHash()
+    for entry in (*parents, *ordered):
+        content = entry.content if isinstance(entry.content, bytes) else b""
+        is_file = entry.kind is Kind.FILE
+        tree.add(entry, ContentHash(content).digest() if is_file else b"")
+
+    def opened() -> Iterator[Entry]:
+        return iter(ordered)
+
+    return Item(
+        path=PATH,
+        name="links",
+        origin="links",
+        identity=Identity(Scheme.TREE, tree.digest()),
+        size=sum(entry.size for entry in ordered),
+        entries=opened,
+        parents=parents,
+        role=Role.GENERATED,
+    )
+
+
+def _links(symlinks: Iterable[tuple[str, str]], root: str) -> dict[bytes, Entry]:
+    """`symlinks`, (path in the image, target) pairs as the user gave them, by path."""
+    entries: dict[bytes, Entry] = {}
+    for path, target in symlinks:
+        entry = _link(path, target, root)
+        if entries.setdefault(entry.path, entry) != entry:
+            raise UsageError(f"two different links were asked for at {printable(path)}")
+    return entries
+
+
+def _link(path: str, target: str, root: str) -> Entry:
+    normal = posixpath.normpath("/" + path.strip("/"))
+    parts = normal.split("/")
+    reserved = ".." in path.split("/") or any(part.startswith(".wh.") for part in parts)
+    if normal == "/" or reserved or "\0" in path + target or not target:
+        raise UsageError(f"bad link '{printable(path)}={printable(target)}': such as /bin=bin")
+    if not target.startswith("/"):
+        target = posixpath.normpath(posixpath.join(root, target))
+    image_path = normal.lstrip("/").encode("utf-8", "surrogateescape")
+    link = target.encode("utf-8", "surrogateescape")
+    return Entry(path=image_path, kind=Kind.SYMLINK, mode=0o777, link=link)
+
+
+def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
+    paths = set()
+    for entry in entries:
+        path = entry.path
+        while path := path.rpartition(b"/")[0]:
+            paths.add(path)
+    paths -= {entry.path for entry in entries}
+    return tuple(Entry(path=path, kind=Kind.DIRECTORY, mode=0o755) for path in sorted(paths))
+
+
+def _is_taken(entry: Entry, closure: Closure) -> bool:
+    """Whether an item lies where the essential `entry` would, or makes it impossible."""
+    own = (item.path.strip("/").encode("utf-8", "surrogateescape") for item in closure.items)
+    if entry.kind is Kind.DIRECTORY:
+        return any(path in (b"", entry.path) for path in own)
+    return any(_within(path, entry.path) or _within(entry.path, path) for path in own)
+
+
+def _gives_way(entry: Entry, links: Collection[bytes]) -> bool:
+    """Whether one of the user's `links` is where `entry` would be, or leads away from it."""
+    if entry.kind is Kind.DIRECTORY:
+        return any(_within(entry.path, link) for link in links)
+    return any(_within(entry.path, link) or _within(link, entry.path) for link in links)
+
+
+def _check_room(links: dict[bytes, Entry], closure: Closure) -> None:
+    """Every link must be free: no item's, above none, below no file and no link."""
+    top = closure.roots[0].strip("/").encode("utf-8", "surrogateescape") if closure.roots else b""
+    for path in links:
+        for other in links:
+            if other != path and _within(other, path):
+                raise _in_the_way(other, "another link")
+        for item in closure.items:
+            own = item.path.strip("/").encode("utf-8", "surrogateescape")
+            if _within(own, path):
+                raise _in_the_way(path, item.path)
+            # A part of a directory's own code may lie anywhere in it.
+            home = top if item.role is Role.OWN else own
+            if _within(path, home) or not home:
+                _check_inside(path, item)
+
+
+def _check_inside(path: bytes, item: Item) -> None:
+    if item.role is not Role.OWN:
+        raise _in_the_way(path, item.path)
+    for entry in item.entries():
+        if entry.path == path or (entry.kind is not Kind.DIRECTORY and _within(path, entry.path)):
+            raise _in_the_way(path, _shown(entry.path))
+
+
+def _within(path: bytes, ancestor: bytes) -> bool:
+    return path == ancestor or path.startswith(ancestor + b"/")
+
+
+def _shown(path: bytes) -> str:
+    return "/" + path.decode("utf-8", "surrogateescape")
+
+
+def _in_the_way(path: bytes, what: str) -> UsageError:
+    return UsageError(f"a link cannot be at /{printable(path)}: {printable(what)} is in the way")

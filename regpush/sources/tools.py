@@ -1,0 +1,224 @@
+"""Where programs of others (nix, guix) work for one push: how they are run, and stopped.
+
+They inherit this program's environment, since it is theirs as much: which store, which
+daemon, which configuration. What they say to people becomes events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import selectors
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import IO, Self
+
+from regpush.concurrency import Cancellation
+from regpush.digest import Digest
+from regpush.errors import SourceError, printable
+from regpush.events import Listener, ToolSaid
+
+_LOOK_S = 0.1
+_GRACE_S = 0.5
+"""How long a program may take to end when it is asked to, before it is made to."""
+_READ = 1 << 16
+_TAIL = 10_000
+"""Lines of what a program said that are kept for the error."""
+
+_ERROR = "error: "
+_NOTHING, _PIPE = subprocess.DEVNULL, subprocess.PIPE
+
+
+class ToolError(SourceError):
+    """A program of others failed; the message tells which, and why in its own words.
+
+    `said` are the lines it wrote for people, the last ones if there were very many.
+    """
+
+    def __init__(self, message: str, said: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.said = tuple(said)
+
+
+class Workshop:
+    """A scratch directory and the programs at work for one push; nothing outlives the block."""
+
+    def __init__(self, notify: Listener, cancel: Cancellation) -> None:
+        self.notify = notify
+        self.cancel = cancel
+        self._lock = threading.Lock()
+        self._directory: str | None = None
+        self._count = itertools.count(1)
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._undo.close()
+        finally:
+            if self._directory is not None:
+                shutil.rmtree(self._directory, ignore_errors=True)
+
+    def path(self, name: str) -> str:
+        """Where `name` is, or may be put, in the scratch directory."""
+        with self._lock:
+            if self._directory is None:
+                # Resolved: links into it are compared with what others make of its name.
+                self._directory = os.path.realpath(tempfile.mkdtemp(prefix="regpush-"))
+            return os.path.join(self._directory, name)
+
+    def new_path(self, name: str) -> str:
+        """A path in the scratch directory that begins with `name` and is nobody else's."""
+        return self.path(f"{name}-{next(self._count)}")
+
+    def at_end(self, undo: Callable[[], object]) -> None:
+        """Call `undo` when the push ends, however it does; the last one said comes first."""
+        self._undo.callback(undo)
+
+    def run(self, *command: str) -> str:
+        """What `command` prints on stdout; its other lines become events.
+
+        Raises ToolError where it fails, CancelledError.
+        """
+        return self._run(command, lambda line: self.show(command[0], [line]))
+
+    def ask(self, *command: str) -> str:
+        """As `run`, for what nobody need hear of: an error has what it said."""
+        return self._run(command, _unheard)
+
+    def show(self, program: str, said: Iterable[str]) -> None:
+        """Let people see what `program` said."""
+        for line in said:
+            self.notify(ToolSaid(program=program, line=line))
+
+    def start(self, *command: str) -> None:
+        """Run `command` beside the push, which does not wait for it, and ends it."""
+        with contextlib.suppress(ToolError):
+            self._undo.enter_context(_started(command, _NOTHING, _NOTHING, _NOTHING))
+
+    def convey(self, giver: Sequence[str], taker: Sequence[str]) -> Digest:
+        """Feed what `giver` prints to `taker`; the sha256 of what went across.
+
+        Raises ToolError where either fails, CancelledError.
+        """
+        digest = hashlib.sha256()
+        said: deque[str] = deque(maxlen=_TAIL)
+        with (
+            _started(giver, _NOTHING, _PIPE, _PIPE) as source,
+            _started(taker, _PIPE, _NOTHING, _PIPE) as sink,
+        ):
+            assert sink.stdin is not None  # noqa: S101  a pipe was asked for
+            # One that breaks is of a taker that has failed, and says why below.
+            with contextlib.suppress(BrokenPipeError):
+                for stream, data in self._output(source):
+                    if stream is source.stderr:
+                        said += _lines(data)
+                    else:
+                        digest.update(data)
+                        sink.stdin.write(data)
+                self._check(giver, source, said)
+                sink.stdin.close()
+            for _, data in self._output(sink):
+                said += _lines(data)
+            self._check(taker, sink, said)
+        return Digest("sha256", digest.hexdigest())
+
+    def _run(self, command: Sequence[str], tell: Callable[[str], None]) -> str:
+        printed: list[bytes] = []
+        said: deque[str] = deque(maxlen=_TAIL)
+        with _started(command, _NOTHING, _PIPE, _PIPE) as process:
+            for stream, data in self._output(process):
+                if stream is process.stdout:
+                    printed.append(data)
+                    continue
+                for line in _lines(data):
+                    said.append(line)
+                    tell(line)
+            self._check(command, process, said)
+        return b"".join(printed).decode("utf-8", "surrogateescape")
+
+    def _output(self, process: subprocess.Popen[bytes]) -> Iterator[tuple[IO[bytes], bytes]]:
+        """What the process writes, on stderr in whole lines, until it has closed both."""
+        begun = b""
+        with selectors.DefaultSelector() as selector:
+            for stream in filter(None, (process.stdout, process.stderr)):
+                selector.register(stream, selectors.EVENT_READ, stream)
+            while selector.get_map():
+                for key, _ in selector.select(_LOOK_S):
+                    data = os.read(key.fd, _READ)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    if key.data is process.stderr:
+                        whole, newline, rest = (begun + data).rpartition(b"\n")
+                        data, begun = (whole + newline, rest) if data else (begun, b"")
+                    if data:
+                        yield key.data, data
+                self.cancel.check()
+
+    def _check(
+        self, command: Sequence[str], process: subprocess.Popen[bytes], said: Iterable[str]
+    ) -> None:
+        """Wait for the end of a process that has closed its output. Raises ToolError."""
+        code = process.wait()
+        if code:
+            self.cancel.check()  # Ctrl-C on a terminal ends both of us
+            why = _reason(said) or f"exit code {code}"
+            raise ToolError(f"{_spelled(command)} failed: {why}", said)
+
+
+def _unheard(line: str) -> None:
+    """The listener of lines that nobody need hear of."""
+
+
+def find_program(name: str) -> str | None:
+    """Where program `name` is on the PATH, if it is."""
+    return shutil.which(name)
+
+
+@contextmanager
+def _started(
+    command: Sequence[str], stdin: int, stdout: int, stderr: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    try:
+        process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr)
+    except OSError as error:
+        raise ToolError(f"cannot run {printable(command[0])}: {error.strerror}") from error
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def _lines(data: bytes) -> list[str]:
+    return data.decode("utf-8", "replace").splitlines()
+
+
+def _spelled(command: Sequence[str]) -> str:
+    """The program and what comes before its first option, for an error."""
+    words = itertools.takewhile(lambda word: not word.startswith("-"), command[1:])
+    return printable(" ".join([os.path.basename(command[0]), *words]))
+
+
+def _reason(said: Iterable[str]) -> str:
+    """What the last line says that calls itself an error, else the last one."""
+    lines = [line.strip() for line in said if line.strip()]
+    errors = [line for line in lines if _ERROR in line]
+    return printable((errors or lines or [""])[-1].rpartition(_ERROR)[2].rstrip(";:"))[:500]

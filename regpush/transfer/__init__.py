@@ -1,0 +1,1 @@
+"""Blobs into repositories, manifests and tags after them."""

@@ -1,0 +1,148 @@
+"""The image that another stands on: read for its platform, and its layers brought along."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from regpush.concurrency import Cancellation, parallel
+from regpush.digest import Descriptor, Digest
+from regpush.errors import RefusedError, UsageError, VerificationError
+from regpush.events import Action, LayerDone, LayerSent, Listener
+from regpush.image.image import Base
+from regpush.options import MAX_LAYERS
+from regpush.pack.recipe import Placed
+from regpush.platform import Platform
+from regpush.reference import Reference
+from regpush.registry.client import Repository
+from regpush.transfer.blobs import Passage, bring, check_distributable, send
+from regpush.transfer.choice import Ask, check_platform, choose, find, read_image
+from regpush.transfer.graph import check_schema
+
+_AT_ONCE = 12
+_DEAREST = (Action.UPLOADED, Action.MOUNTED, Action.REUSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """Where a base image is; `ask` gives its manifests, each read once.
+
+    `called`: the flag that names it, for messages.
+    """
+
+    reference: Reference
+    repository: Repository
+    ask: Ask
+    called: str = "--from"
+
+    def read(self, platform: Platform) -> Base:
+        """The base for `platform`.
+
+        Raises RefusedError where there is none, UsageError where it is for others, or can be
+        no base, VerificationError for what is no image.
+        """
+        reference = self.reference
+        try:
+            found = choose(find(reference, self.ask), reference, platform, self.ask)
+            check_schema(found, self.repository.name)
+            image = read_image(found, self.repository)
+            check_platform(image, reference, platform)
+            check_distributable([layer.descriptor for layer in image.layers], "it")
+        except (RefusedError, UsageError, VerificationError) as error:
+            raise type(error)(f"{self.called} {reference}: {error}") from error
+        if len(image.layers) >= MAX_LAYERS:
+            raise UsageError(
+                f"{self.called} {reference}: it has {len(image.layers)} layers, and an image "
+                f"{MAX_LAYERS} at most: none is left"
+            )
+        return Base(name=_name(reference), image=image)
+
+
+def _name(reference: Reference) -> str:
+    """What tools pull: by tag where there is one, since the digest is said beside it."""
+    return f"{reference.name}:{reference.tag}" if reference.tag else str(reference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Haul:
+    """How the layers of a base come to where the image goes.
+
+    `targets`: every repository that it goes to. `first`: the number of the lowest layer in
+    events; those above follow.
+    """
+
+    base: Base
+    source: Repository
+    targets: Sequence[Repository]
+    first: int
+    slots: threading.Semaphore
+    notify: Listener
+    cancel: Cancellation
+
+    def bring(self, lost: Collection[Digest] = ()) -> tuple[Placed, ...]:
+        """Every layer to every target: asked for, mounted, or passed through.
+
+        Those that are `lost` are sent whatever a target says it has. Raises as
+        `copying.bring`; the first failure stops all.
+        """
+        layers = self.base.to_inherit().layers
+        numbers = {layer.descriptor.digest: self.first + n for n, layer in enumerate(layers)}
+
+        def progress(blob: Descriptor, passed: int) -> None:
+            number = numbers[blob.digest]
+            self.notify(LayerSent(index=number, sent=passed, size=blob.size))
+
+        passages = [
+            Passage(
+                source=self.source,
+                target=target,
+                slots=self.slots,
+                cancel=self.cancel,
+                progress=progress,
+            )
+            for target in self.targets
+        ]
+
+        def place(blob: Descriptor) -> Action:
+            way = send if blob.digest in lost else bring
+            action = min((way(blob, one) for one in passages), key=_DEAREST.index)
+            self.notify(
+                LayerDone(
+                    index=numbers[blob.digest],
+                    action=action,
+                    size=blob.size,
+                    why=f"of {self.base.name}",
+                )
+            )
+            return action
+
+        blobs = {layer.descriptor.digest: layer.descriptor for layer in layers}
+        actions = parallel(_AT_ONCE, list(blobs.values()), place, self.cancel) if blobs else []
+        return self._placed(dict(zip(blobs, actions, strict=True)))
+
+    def foresee(self) -> tuple[Placed, ...]:
+        """What `bring` would do, as far as asking tells; sends nothing."""
+        registry = self.source.name.partition("/")[0]
+
+        def look(blob: Descriptor) -> Action:
+            lacking = [one for one in self.targets if not one.has_blob(blob)]
+            if not lacking:
+                return Action.REUSED
+            here = all(one.name.partition("/")[0] == registry for one in lacking)
+            return Action.MOUNTED if here else Action.UPLOADED
+
+        blobs = {layer.descriptor.digest: layer.descriptor for layer in self.base.image.layers}
+        actions = parallel(_AT_ONCE, list(blobs.values()), look, self.cancel) if blobs else []
+        return self._placed(dict(zip(blobs, actions, strict=True)))
+
+    def standing(self) -> tuple[Placed, ...]:
+        """All of them, where it is known that every target has the image."""
+        layers = self.base.image.layers
+        return self._placed({layer.descriptor.digest: Action.REUSED for layer in layers})
+
+    def _placed(self, actions: dict[Digest, Action]) -> tuple[Placed, ...]:
+        return tuple(
+            Placed(layer=layer, action=actions[layer.descriptor.digest], why=f"of {self.base.name}")
+            for layer in self.base.to_inherit().layers
+        )

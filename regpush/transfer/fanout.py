@@ -1,0 +1,228 @@
+"""Several repositories that are pushed to together: packed once, sent to all that lack it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeAlias, TypeVar
+
+from regpush.concurrency import Cancellation, results, workers
+from regpush.digest import Descriptor, Digest
+from regpush.errors import SourceError
+from regpush.registry.client import BlobStream, Repository, Told, Upload
+from regpush.transfer.relay import Relay
+
+Opener: TypeAlias = Callable[[], BlobStream]
+
+R = TypeVar("R")
+
+
+class Shelf:
+    """A repository that is pushed to, and what it was seen to have; a `reuse.BlobStore`."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self._seen: set[Digest] = set()
+
+    @property
+    def name(self) -> str:
+        """`registry/repository`."""
+        return self.repository.name
+
+    @property
+    def registry(self) -> str:
+        """The registry alone, without the repository's path."""
+        return self.name.partition("/")[0]
+
+    @property
+    def path(self) -> str:
+        """The repository's path in its registry."""
+        return self.name.partition("/")[2]
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """As `Repository.has_blob`, asked until the answer is yes."""
+        if descriptor.digest not in self._seen and self.repository.has_blob(descriptor):
+            self._seen.add(descriptor.digest)
+        return descriptor.digest in self._seen
+
+    def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
+        """As `Repository.mount_blob`."""
+        if self.repository.mount_blob(descriptor, source):
+            self._seen.add(descriptor.digest)
+        return descriptor.digest in self._seen
+
+    def showed(self, descriptors: Sequence[Descriptor]) -> bool:
+        """Whether it was seen to have one of `descriptors`. Asks nothing."""
+        return any(descriptor.digest in self._seen for descriptor in descriptors)
+
+
+class FanOut:
+    """Shelves that are filled together. Thread-safe; with one it is no more than that one."""
+
+    def __init__(self, shelves: Sequence[Shelf], cancel: Cancellation) -> None:
+        self.shelves = tuple(shelves)
+        self.cancel = cancel
+        self._mounts_failed: set[str] = set()
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether all have it; every one is asked, so that it is known which do not."""
+        answers = [shelf.has_blob(descriptor) for shelf in self.shelves]
+        return all(answers)
+
+    def lacking(self, likely: Sequence[Descriptor]) -> list[Shelf]:
+        """Those that were not seen to have one of `likely`: all, if that would be none."""
+        return [one for one in self.shelves if not one.showed(likely)] or list(self.shelves)
+
+    def first_of(self, shelves: Sequence[Shelf]) -> list[Shelf]:
+        """One of each registry, from which the others of it can mount; all where they cannot."""
+        first = {shelf.registry: shelf for shelf in reversed(shelves)}
+        return [
+            shelf
+            for shelf in shelves
+            if shelf is first[shelf.registry] or shelf.registry in self._mounts_failed
+        ]
+
+    def copies(self, likely: Sequence[Descriptor]) -> int:
+        """How many times a blob must be sent that may be one of `likely`."""
+        return len(self.first_of(self.lacking(likely)))
+
+    def upload(self, told: Told, likely: Sequence[Descriptor] = ()) -> FanUpload:
+        """The upload of a blob, begun before its bytes are there.
+
+        `told` hears how it goes where it goes slowest. `likely`: what the blob may turn out
+        to be. Shelves that were seen to have one of these are not sent it before that is known.
+        """
+        return FanUpload(self, self.first_of(self.lacking(likely)), told)
+
+    def mount(self, descriptor: Descriptor, shelf: Shelf, holders: Sequence[Shelf]) -> bool:
+        """Have `shelf` take the blob over from one of `holders` of its registry, if it can."""
+        for holder in holders:
+            if holder is shelf or holder.registry != shelf.registry:
+                continue
+            if shelf.mount_blob(descriptor, holder.path):
+                return True
+            self._mounts_failed.add(shelf.registry)
+        return False
+
+
+class FanUpload:
+    """One blob's way into all shelves that lack it, the first sessions asked for at once.
+
+    A context manager that gives up the sessions that were not used.
+    """
+
+    def __init__(self, fan: FanOut, shelves: Sequence[Shelf], told: Told) -> None:
+        self._fan = fan
+        tellers = _slowest(told, len(shelves))
+        self._uploads = {
+            shelf: shelf.repository.upload(teller)
+            for shelf, teller in zip(shelves, tellers, strict=True)
+        }
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        for upload in self._uploads.values():
+            self._open.enter_context(upload)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
+        """Send a blob to all that were not seen to have it. Raises as `Repository.put_blob`."""
+
+        def way(shelf: Shelf) -> Callable[[Opener], None]:
+            put = self._uploads[shelf].put if shelf in self._uploads else shelf.repository.put_blob
+            return lambda opener: put(descriptor, lambda: iter(opener()))
+
+        lacking = self._fan.lacking([descriptor])
+        first = self._fan.first_of(lacking)
+        self._send([way(shelf) for shelf in first], lambda: _Known(descriptor, open_body))
+        for shelf in lacking:
+            if shelf not in first and not self._fan.mount(descriptor, shelf, first):
+                shelf.repository.put_blob(descriptor, open_body)
+
+    def stream(self, media_type: str, open_stream: Opener) -> Descriptor:
+        """Send a blob whose digest only its last byte tells.
+
+        Raises as `Repository.stream_blob`, and SourceError where it was made anew for one
+        shelf and became another.
+        """
+
+        def way(upload: Upload) -> Callable[[Opener], Descriptor]:
+            return lambda opener: upload.stream(media_type, opener)
+
+        sent = self._send([way(upload) for upload in self._uploads.values()], open_stream)
+        if len(set(sent)) > 1:
+            raise SourceError(f"a layer changed while it was sent: {sent[0].digest} at first")
+        first = list(self._uploads)
+        for shelf in self._fan.shelves:
+            if (
+                shelf not in first
+                and not shelf.has_blob(sent[0])
+                and not self._fan.mount(sent[0], shelf, first)
+            ):
+                shelf.repository.put_blob(sent[0], lambda: iter(open_stream()))
+        return sent[0]
+
+    def _send(self, ways: Sequence[Callable[[Opener], R]], open_stream: Opener) -> list[R]:
+        """Go all `ways` with one pass over the blob; what fails on one is made for it again."""
+        if len(ways) == 1:
+            return [ways[0](open_stream)]
+        relay = Relay(len(ways), open_stream)
+
+        def go(index: int) -> R:
+            try:
+                return ways[index](relay.opener(index))
+            except BaseException as error:
+                relay.stop(error)  # nobody waits for bytes that nobody will make
+                raise
+            finally:
+                relay.let_go(index)
+
+        with workers(len(ways) + 1, self._fan.cancel) as pool:
+            sent = [pool.submit(go, index) for index in range(len(ways))]
+            made = pool.submit(relay.run)
+            done = results(sent)
+            made.result()
+            return done
+
+
+def _slowest(told: Told, count: int) -> list[Told]:
+    """One listener for each of `count` uploads; `told` hears of the one that has sent least."""
+    if count == 1:
+        return [told]
+    sent: dict[int, int] = {}
+
+    def tell(index: int, so_far: int, size: int | None) -> None:
+        sent[index] = so_far
+        told(min(tuple(sent.values())), size)
+
+    return [partial(tell, index) for index in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A blob that was described before; a `BlobStream`."""
+
+    descriptor: Descriptor
+    open_body: Callable[[], Iterator[bytes]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.open_body()
+
+    @property
+    def digest(self) -> Digest:
+        return self.descriptor.digest
+
+    @property
+    def size(self) -> int:
+        return self.descriptor.size

@@ -1,0 +1,124 @@
+"""What an image, or an index, names: the documents and blobs that it takes to have all of it.
+
+Documents are read by what they refer to, not by what they are called, so that artifacts of
+types that are unknown here are whole as well (image-spec, manifest.md and image-index.md).
+What refers to them by `subject` is not among it: those are other documents.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regpush.concurrency import Cancellation, parallel
+from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
+from regpush.errors import UsageError, VerificationError, printable
+from regpush.registry.client import Manifest, Repository
+from regpush.transfer.blobs import check_distributable
+
+_DEEPEST = 4  # indexes within indexes: what is deeper is nobody's image
+_MOST = 1000
+_ASKERS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """`documents`, in the order in which a registry takes them, and `blobs`; nothing twice."""
+
+    documents: tuple[Manifest, ...] = ()
+    blobs: tuple[Descriptor, ...] = ()
+
+    def and_more(self, other: Graph) -> Graph:
+        """What either has."""
+        documents = {one.digest: one for one in (*self.documents, *other.documents)}
+        blobs = {blob.digest: blob for blob in (*self.blobs, *other.blobs)}
+        return Graph(documents=tuple(documents.values()), blobs=tuple(blobs.values()))
+
+
+def follow(
+    top: Manifest, source: Repository, held: Callable[[Digest], bool], cancel: Cancellation
+) -> Graph:
+    """All that `top`, of `source`, refers to, without documents that are `held` elsewhere.
+
+    With those goes what is below them: a registry has what is named by what it has. Raises
+    UsageError for what cannot be handed on, VerificationError where `source` lacks a part.
+    """
+    levels: list[list[Manifest]] = []
+    blobs: dict[Digest, Descriptor] = {}
+    seen = {top.digest}
+    level = [top]
+    while level:
+        levels.append(level)
+        named: dict[Digest, Descriptor] = {}
+        for document in level:
+            content = _content(document, source.name)
+            blobs |= {blob.digest: blob for blob in _blobs(content, source.name)}
+            named |= {child.digest: child for child in _descriptors(content, "manifests")}
+        children = [child for digest, child in named.items() if digest not in seen]
+        seen |= named.keys()
+        if len(levels) > _DEEPEST or len(seen) > _MOST:
+            raise UsageError(f"{source.name}@{top.digest} names too many other indexes and images")
+
+        def read(child: Descriptor) -> Manifest | Descriptor | None:
+            return None if held(child.digest) else _read(child, source)
+
+        found = parallel(_ASKERS, children, read, cancel) if children else []
+        blobs |= {one.digest: one for one in found if isinstance(one, Descriptor)}
+        level = [one for one in found if isinstance(one, Manifest)]
+    documents = [document for level in reversed(levels) for document in level]
+    return Graph(documents=tuple(documents), blobs=tuple(blobs.values()))
+
+
+def _read(child: Descriptor, source: Repository) -> Manifest | Descriptor:
+    """The document, or where it has a type of its own and is none, the blob it must be."""
+    found = source.get_manifest(str(child.digest))
+    if found:
+        return found
+    if child.media_type in MANIFESTS + INDEXES:
+        raise VerificationError(
+            f"{source.name} lacks {child.digest}, which an index there names; to leave it out, "
+            "take one image of several: --platform"
+        )
+    return child
+
+
+def check_schema(document: Manifest, repository: str) -> None:
+    """Raise UsageError for a format of long ago, VerificationError for no document at all."""
+    _content(document, repository)
+
+
+def _content(document: Manifest, repository: str) -> Mapping[str, Any]:
+    name = f"{repository}@{document.digest}"
+    try:
+        content = json.loads(document.data)
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"{name} is not JSON") from error
+    if not isinstance(content, Mapping):
+        raise VerificationError(f"{name} is not a JSON object")
+    version = content.get("schemaVersion")
+    if version == 1:
+        raise UsageError(
+            f"{name} is an image of schema 1, which registries have given up: it must be "
+            "converted first, by docker pull and docker push"
+        )
+    if version != 2:
+        kind = printable(document.media_type)[:100] or "no type is said"
+        raise UsageError(f"{name} is neither an image nor an index: {kind}")
+    return content
+
+
+def _blobs(content: Mapping[str, Any], repository: str) -> Sequence[Descriptor]:
+    layers = _descriptors(content, "layers")
+    check_distributable(layers, repository)
+    config = content.get("config")
+    first = [Descriptor.from_json(config)] if config is not None else []
+    return [*first, *layers, *_descriptors(content, "blobs")]
+
+
+def _descriptors(content: Mapping[str, Any], key: str) -> list[Descriptor]:
+    listed = content.get(key) or []
+    if not isinstance(listed, list):
+        raise VerificationError(f"'{key}' is not a JSON list")
+    return [Descriptor.from_json(value) for value in listed]

@@ -1,0 +1,195 @@
+"""The end of a push: config, manifest by digest, and tags when all else stands.
+
+Nothing is tagged before every blob is in the registry and the manifest was confirmed by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from regpush.digest import INDEXES, Digest
+from regpush.errors import (
+    AuthError,
+    CancelledError,
+    RefusedError,
+    RegpushError,
+    TagConflictError,
+    TransientError,
+    VerificationError,
+)
+from regpush.events import Listener, Note, TagMoved, Warned
+from regpush.image.image import Image, children
+from regpush.platform import Platform
+from regpush.registry.client import Manifest, MissingBlobsError, Repository
+from regpush.transfer.tags import TagRule, Verdict
+
+_LOOKERS = 8
+_MOVES = 3
+"""Times a tag is put that then still reads back as before."""
+
+
+def push_config(image: Image, repository: Repository) -> None:
+    """Send the config of `image` unless it is there."""
+    config = image.config_descriptor
+    with repository.upload() as upload:
+        if not repository.has_blob(config):
+            upload.put(config, lambda: iter((image.config,)))
+
+
+def send_config(image: Image, repository: Repository) -> None:
+    """Send the config of `image`, whatever the registry says it has."""
+    repository.put_blob(image.config_descriptor, lambda: iter((image.config,)))
+
+
+def manifest_of(image: Image) -> Manifest:
+    """The manifest of `image`, as a registry will hold it."""
+    descriptor = image.descriptor
+    return Manifest(media_type=descriptor.media_type, data=image.manifest, digest=descriptor.digest)
+
+
+def push_manifest(manifest: Manifest, repository: Repository) -> None:
+    """Send a manifest or index by its digest, which the registry confirms, or else is asked for.
+
+    Raises VerificationError where it then holds anything else.
+    """
+    digest = manifest.digest
+    told = repository.put_manifest(manifest.data, manifest.media_type, str(digest))
+    if told != digest:
+        verify(repository, str(digest), digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What became of the tags: `naming` the image now, of which `moved` did not before."""
+
+    naming: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+
+
+def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Digest | None]:
+    """What `tags` name, all asked for at once."""
+    if not tags:
+        return {}
+    with ThreadPoolExecutor(min(len(tags), _LOOKERS), thread_name_prefix="regpush") as pool:
+        return dict(zip(tags, pool.map(repository.head_manifest, tags), strict=True))
+
+
+def refuse_indexes(
+    manifest: Manifest, repository: Repository, held: Mapping[str, Digest | None]
+) -> None:
+    """Raise TagConflictError where a tag would go from several images to the one of `manifest`."""
+    if manifest.media_type in INDEXES:
+        return
+    for tag, digest in held.items():
+        if digest in (None, manifest.digest):
+            continue
+        there = repository.get_manifest(str(digest))
+        if there and there.media_type in INDEXES:
+            raise TagConflictError(
+                f"{repository.name}:{tag} is an image for several platforms; "
+                "--replace-index lets this one take its place"
+            )
+
+
+def warn_of_lost_platforms(
+    tag: str, there: Manifest | None, coming: Sequence[Platform | None], notify: Listener
+) -> None:
+    """Warn where `tag` names an index `there` with platforms that are not `coming`."""
+    if there is None or there.media_type not in INDEXES:
+        return
+    with suppress(VerificationError):  # a damaged one has nothing to lose
+        lost = [str(platform) for platform, _ in children(there.data) if platform not in coming]
+        if lost:
+            notify(Warned(message=f"{tag} is for {', '.join(lost)} as well, and will not be"))
+
+
+def move_tags(
+    manifest: Manifest,
+    repository: Repository,
+    held: Mapping[str, Digest | None],
+    rule: TagRule,
+    notify: Listener,
+) -> Tagged:
+    """Let the tags that `held` tells of name `manifest`, as far as `rule` allows; read each back.
+
+    Raises TagConflictError before any is moved. Whatever is raised later says which were;
+    CancelledError, which may have been.
+    """
+    digest = manifest.digest
+    verdicts = rule.judge(repository.name, digest, held)
+    moved: list[str] = []
+    for tag, verdict in verdicts.items():
+        if verdict is Verdict.LEAVE:
+            notify(Note(message=f"{repository.name}:{tag} names {held[tag]} and is left alone"))
+            continue
+        if verdict is Verdict.MOVE:
+            with _telling(tag, moved, digest):
+                _move(manifest, repository, tag, held[tag], notify)
+            moved.append(tag)
+        changed = verdict is Verdict.MOVE
+        notify(TagMoved(image=repository.name, tag=tag, digest=str(digest), changed=changed))
+    naming = [tag for tag, verdict in verdicts.items() if verdict is not Verdict.LEAVE]
+    return Tagged(tuple(naming), tuple(moved))
+
+
+def _move(
+    manifest: Manifest, repository: Repository, tag: str, before: Digest | None, notify: Listener
+) -> None:
+    digest = manifest.digest
+    for _ in range(_MOVES):
+        repository.put_manifest(manifest.data, manifest.media_type, tag)
+        now = _read_back(repository, tag)
+        if now == digest:
+            return
+        if now and now != before:
+            # It was moved, and moved on: both pushes succeeded, the other one later.
+            notify(
+                Warned(
+                    message=f"{repository.name}:{tag} names {now} now: another push moved it "
+                    f"after this one had moved it to {digest}"
+                )
+            )
+            return
+    raise VerificationError(
+        f"{repository.name}: {tag} reads back as {now or 'nothing'} after {digest} was pushed"
+    )
+
+
+def _read_back(repository: Repository, tag: str) -> Digest | None:
+    try:
+        return repository.head_manifest(tag)
+    except (AuthError, RefusedError) as error:
+        raise VerificationError(f"{tag} was put, and cannot be read back: {error}") from error
+
+
+@contextmanager
+def _telling(tag: str, moved: Sequence[str], digest: Digest) -> Iterator[None]:
+    """Add to an error which tags were, or may have been, moved before it."""
+    names = ", ".join([*moved, tag])
+    try:
+        yield
+    except MissingBlobsError:  # a refusal, for a rerun that heals it
+        raise
+    except CancelledError as error:
+        raise CancelledError(
+            f"cancelled while tags were moved: {names} may name {digest}"
+        ) from error
+    except (TransientError, VerificationError) as error:
+        raise type(error)(f"{error}; {names} may name {digest}") from error
+    except RegpushError as error:
+        if not moved:
+            raise
+        raise type(error)(f"{error}; moved before that: {', '.join(moved)}") from error
+
+
+def verify(repository: Repository, reference: str, digest: Digest) -> None:
+    """Raise VerificationError unless `reference` is `digest` in the registry."""
+    got = repository.head_manifest(reference)
+    if got != digest:
+        raise VerificationError(
+            f"{repository.name}: {reference} reads back as {got or 'nothing'} after {digest} "
+            "was pushed"
+        )

@@ -1,0 +1,289 @@
+"""The schedule of a push's layers: who asks, who packs, who sends, and when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from regpush.closure import Identity
+from regpush.concurrency import Cancellation, parallel, results, workers
+from regpush.digest import Descriptor, Digest
+from regpush.events import Action, LayerDone, LayerProgress, LayerSent, Listener
+from regpush.image.image import Layer
+from regpush.options import Compression
+from regpush.pack.packer import Packer
+from regpush.pack.recipe import (
+    BlobStore,
+    Candidate,
+    Placed,
+    PreviousImage,
+    by_diff_id,
+    place,
+)
+from regpush.pack.stream import LayerSource, LayerStream, Progress, Spool, Spooled
+from regpush.registry.client import BlobStream, Told
+from regpush.transfer.fanout import FanOut, FanUpload
+
+HEADS = 12
+"""Blobs asked for at a time: an answer costs the registry little and a link its round trip."""
+
+PACKERS_PER_JOB = 2
+"""Layers in hand for each one that is sent: the next is packed while a round trip lasts."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A layer of the plan, what may already be it, and why it goes if nothing is."""
+
+    source: LayerSource
+    candidates: Sequence[Candidate]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """What the workers of one push share.
+
+    `stores`: where layers are looked for, the shelves of `fan` or dry runs over them.
+    `content`: the images to look for a layer's diff ID in, empty where recipes do.
+    `compression`: what the user asked for, None where any will do. `slots`: one for each
+    layer that is sent at a time. `identities`: by path, what packing found items to be.
+    """
+
+    fan: FanOut
+    stores: Sequence[BlobStore]
+    content: Sequence[PreviousImage]
+    compression: Compression | None
+    jobs: int
+    slots: threading.Semaphore
+    packer: Packer
+    spool: Spool
+    identities: dict[str, Identity]
+    notify: Listener
+    cancel: Cancellation
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A slot to send a layer in."""
+        with self.slots, self.spool.going():
+            yield
+
+
+def place_layers(
+    wanted: Sequence[Wanted], transfer: Transfer, then: Callable[[Sequence[Layer]], T]
+) -> tuple[list[Placed], T]:
+    """Bring every layer to all repositories: by asking, by mounting, by sending.
+
+    What nobody can know is packed and sent at once, the largest first, while the registry is
+    asked for all the others. `then` is called, in another thread, as soon as it can be told
+    what all layers will be, bottom first, and once more if it turned out otherwise; what it
+    returned last is given too. The first failure stops everything and is raised.
+    """
+    with (
+        workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
+        workers(HEADS, transfer.cancel) as askers,
+    ):
+        roll = _Roll(len(wanted), lambda layers: senders.submit(then, layers))
+
+        def find_or_send(one: Wanted) -> Placed:
+            if there := _find(one, transfer.stores):
+                _tell(one, there, transfer)
+                return there
+            return senders.submit(_send, one, transfer, roll).result()
+
+        placing: dict[int, Future[Placed]] = {}
+        largest_first = sorted(wanted, key=lambda one: -one.source.size)
+        for one in largest_first:
+            if not one.candidates:
+                placing[one.source.index] = senders.submit(_send, one, transfer, roll)
+        for one in largest_first:
+            if one.candidates:
+                roll.note(one.source.index, one.source.described(one.candidates[0].layer))
+                placing[one.source.index] = askers.submit(find_or_send, one)
+        placed = results([placing[one.source.index] for one in wanted])
+        return placed, roll.settle([one.layer for one in placed]).result()
+
+
+def send_again(
+    wanted: Sequence[Wanted], placed: Sequence[Placed], lost: Collection[Digest], transfer: Transfer
+) -> list[Placed]:
+    """Make the layers whose blobs are `lost` anew and send them, whatever the registry says.
+
+    A layer that was another's may become a blob of another digest that unpacks to the same.
+    """
+
+    def place_again(pair: tuple[Wanted, Placed]) -> Placed:
+        one, before = pair
+        if before.layer.descriptor.digest not in lost:
+            return before
+        sent = _afresh(one, transfer)
+        _tell(one, sent, transfer)
+        return sent
+
+    pairs = list(zip(wanted, placed, strict=True))
+    return parallel(transfer.jobs, pairs, place_again, transfer.cancel)
+
+
+def _afresh(one: Wanted, transfer: Transfer) -> Placed:
+    with transfer.fan.upload(_sent(one.source, transfer)) as upload:
+        layer = _stream(one, upload, transfer)
+    return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost it")
+
+
+class _Roll(Generic[T]):
+    """What the layers will be, as it becomes known, and what is begun when all are."""
+
+    def __init__(self, count: int, then: Callable[[Sequence[Layer]], Future[T]]) -> None:
+        self._lock = threading.Lock()
+        self._count = count
+        self._then = then
+        self._layers: dict[int, Layer] = {}
+        self._begun: tuple[Sequence[Layer], Future[T]] | None = None
+
+    def note(self, index: int, layer: Layer) -> None:
+        """The layer numbered `index` will likely be `layer`."""
+        with self._lock:
+            self._layers[index] = layer
+            if len(self._layers) < self._count or self._begun:
+                return
+            layers = [self._layers[index] for index in sorted(self._layers)]
+            self._begun = layers, self._then(layers)
+
+    def settle(self, layers: Sequence[Layer]) -> Future[T]:
+        """What was begun with `layers`, or is now, if they were expected to be others."""
+        if self._begun and self._begun[0] == layers:
+            return self._begun[1]
+        return self._then(layers)
+
+
+def find_layers(
+    wanted: Sequence[Wanted], stores: Sequence[BlobStore], cancel: Cancellation
+) -> list[Placed | None]:
+    """Ask `stores` for every layer's candidates, many at a time."""
+    return parallel(HEADS, wanted, lambda one: _find(one, stores), cancel)
+
+
+def _find(one: Wanted, stores: Sequence[BlobStore]) -> Placed | None:
+    placed = place(one.candidates, stores)
+    return placed and replace(placed, layer=one.source.described(placed.layer))
+
+
+def _send(one: Wanted, transfer: Transfer, roll: _Roll[T]) -> Placed:
+    placed = by_content(one, transfer) if transfer.content else None
+    placed = placed or _anew(one, transfer, lambda layer: roll.note(one.source.index, layer))
+    _tell(one, placed, transfer)
+    return placed
+
+
+def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
+    """Read the layer once and look for an equal one: neither compressed nor sent."""
+    stream = one.source.open(transfer.packer, _progress(one.source, transfer))
+    stream.read()
+    candidates = by_diff_id(stream.diff_id, transfer.content, transfer.compression)
+    placed = place(candidates, transfer.stores)
+    if not placed:
+        return None
+    why = f"same content as in {candidates[0].source}"
+    return replace(placed, layer=stream.as_read(placed.layer), why=why)
+
+
+def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Placed:
+    """Pack, compress and hash the layer, and send it where it turns out to be lacking.
+
+    `known` is told what the layer is before it is sent, if that is known by then.
+    """
+    source, fan = one.source, transfer.fan
+    progress = _progress(source, transfer)
+    likely = [candidate.layer.descriptor for candidate in one.candidates]
+
+    def again() -> LayerStream:
+        return source.open(transfer.packer, progress)
+
+    with (
+        fan.upload(_sent(source, transfer), likely) as upload,
+        Spooled(again(), transfer.spool) as spooled,
+    ):
+        if not spooled.whole:
+            if not transfer.content:
+                why = _why(one, likely, fan)
+                with transfer.turn():
+                    layer = _stream(one, upload, transfer, begun=spooled)
+                return Placed(layer=layer, action=Action.UPLOADED, why=why)
+            # Likely there under another name: reading it again is cheaper than sending it.
+            for _ in spooled:
+                pass
+        layer = spooled.stream.layer()
+        transfer.identities.update(spooled.stream.identities)
+        known(layer)
+        if fan.has_blob(layer.descriptor):
+            return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
+        why = _why(one, [layer.descriptor], fan)
+        with transfer.turn():
+            chunks = spooled.chunks if spooled.whole else None
+            upload.put(layer.descriptor, lambda: iter(again() if chunks is None else chunks))
+    return Placed(layer=layer, action=Action.UPLOADED, why=why)
+
+
+def _why(one: Wanted, likely: Sequence[Descriptor], fan: FanOut) -> str:
+    """Why the layer went: where only some of several lacked it, which."""
+    lacking = fan.lacking(likely)
+    if len(lacking) == len(fan.shelves):
+        return one.why
+    return f"{', '.join(shelf.name for shelf in lacking)} had it not"
+
+
+def _stream(
+    one: Wanted, upload: FanUpload, transfer: Transfer, *, begun: Spooled | None = None
+) -> Layer:
+    """Send a layer whose digest is known when it has gone. `begun` is the first attempt at it."""
+    progress = _progress(one.source, transfer)
+    attempts: list[LayerStream] = []
+
+    def open_stream() -> BlobStream:
+        if begun and not attempts:
+            attempts.append(begun.stream)
+            return begun
+        attempts.append(one.source.open(transfer.packer, progress))
+        return attempts[-1]
+
+    sent = upload.stream(one.source.media_type, open_stream)
+    # The latest is not always the one that succeeded: one of several registries may be slow.
+    whole = next(stream for stream in reversed(attempts) if stream.digest == sent.digest)
+    transfer.identities.update(whole.identities)
+    return whole.layer()
+
+
+def _tell(one: Wanted, placed: Placed, transfer: Transfer) -> None:
+    transfer.notify(
+        LayerDone(
+            index=one.source.index,
+            action=placed.action,
+            size=placed.layer.descriptor.size,
+            why=placed.why,
+        )
+    )
+
+
+def _progress(source: LayerSource, transfer: Transfer) -> Progress:
+    total = source.size
+
+    def progress(read: int, packed: int) -> None:
+        transfer.cancel.check()
+        transfer.notify(
+            LayerProgress(index=source.index, read=read, total=max(total, read), packed=packed)
+        )
+
+    return progress
+
+
+def _sent(source: LayerSource, transfer: Transfer) -> Told:
+    def told(sent: int, size: int | None) -> None:
+        transfer.notify(LayerSent(index=source.index, sent=sent, size=size))
+
+    return told

@@ -1,0 +1,165 @@
+"""Packages of Guix: a faked `guix` (tests/guix.py) over a store that guix-daemon wrote."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.flow.test_push_directory import has_tag
+from tests.guix import CHANNELS, FakeGuix, fake_guix
+from tests.images import unpack
+from tests.program import regpush
+from tests.registry.parts import real_part
+from tests.stores import guix_store
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Machine:
+    """One with Guix: its store, its profile by the path it has there, its programs."""
+
+    def __init__(self, root: Path) -> None:
+        self.profile, database = guix_store(root / "guix")
+        self.path = f"/gnu/store/{self.profile.name}"
+        self.guix: FakeGuix = fake_guix(root / "bin", self.path)
+        self.without_guix = {"GUIX_STATE_DIRECTORY": str(database.parent)}
+        self.environment = {
+            **self.without_guix,
+            "PATH": f"{self.guix.directory}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def push(self, *words, to, **more):
+        arguments = [*words, "--to", to, "--format", "json", "--no-cache"]
+        return regpush(*arguments, env=self.environment, **more)
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    root = tmp_path / "machine"
+    root.mkdir()
+    return Machine(root)
+
+
+@pytest.fixture
+def to(docker_registry, repository) -> str:
+    return f"{docker_registry.host}/{repository}"
+
+
+def seen(to: str, *flags: str) -> dict:
+    command = [real_part("skopeo"), "inspect", "--tls-verify=false", *flags, f"docker://{to}"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def test_packages_become_a_profile_that_runs(machine, to, tmp_path):
+    entry = ["--entry-point", "bin/hello", "-A", "--greeting", "-A", "two words"]
+    done = machine.push("guile@2.2.6", "bash", "-S", "/bin=bin", *entry, to=to).ok()
+    assert machine.guix.calls == [["shell", "--search-paths", "guile@2.2.6", "bash"]]
+    assert "The following derivation will be built:" in done.stderr
+    assert "Guix profile" in done.stderr
+    config = seen(to, "--config")["config"]
+    assert config["Entrypoint"] == [f"{machine.path}/bin/hello", "--greeting", "two words"]
+    assert f"PATH={machine.path}/bin:{DEFAULT_PATH}" in config["Env"]
+    root = unpack(f"{to}:latest", tmp_path / "out")
+    if os.getuid() == 0:
+        hello = subprocess.run(["chroot", root, "/bin/hello"], capture_output=True, text=True)
+        assert hello.stdout == "hello from guix store\n"
+
+
+def test_a_profile_of_everything_guix_takes(machine, to, tmp_path):
+    """In the terms of `guix shell`; transformations as Guix's users write them."""
+    words = ["guix:git:send-email hello", "-m", "a.scm", "-m", "b.scm", "--file", "c.scm",
+             "--expression", "(@ (gnu packages base) hello)", "--system", "i686-linux",
+             "--with-input=openssl=libressl", "--with-latest", "gcc", "--tune",
+             "--guix-option=--no-grafts", "python"]  # fmt: skip
+    machine.push(*words, to=to).ok()
+    assert machine.guix.calls == [
+        ["shell", "--search-paths", "--system=i686-linux", "--with-input=openssl=libressl",
+         "--with-latest=gcc", "--tune", "--no-grafts", "--manifest=a.scm", "--manifest=b.scm",
+         "--expression=(@ (gnu packages base) hello)", "--file=c.scm",
+         "git:send-email", "hello", "python"]
+    ]  # fmt: skip
+
+
+def test_a_manifest_is_enough(machine, to):
+    done = machine.push("-m", "manifest.scm", to=to).ok()
+    assert machine.guix.calls == [["shell", "--search-paths", "--manifest=manifest.scm"]]
+    assert machine.path in str(done.report["images"])
+
+
+def test_the_platform_is_what_guix_builds_for(machine, to):
+    both = ["--platform", "linux/arm64", "--platform", "linux/arm/v7"]
+    done = machine.push("hello", *both, to=to).ok()
+    assert len(done.report["images"]) == 2
+    systems = [call[2] for call in machine.guix.calls]
+    assert systems == ["--system=aarch64-linux", "--system=armhf-linux"]
+
+
+def test_cross_building_takes_an_expression(machine, to, tmp_path):
+    words = ["hello", "guile@3.0", "-m", "/m.scm", "--file", "/f.scm", "--expression", "(e)"]
+    done = machine.push(*words, "--guix-target", "aarch64-linux-gnu", to=to).ok()
+    ((*options, expression),) = machine.guix.calls
+    assert options == ["build", "--target=aarch64-linux-gnu", "-e"]
+    assert done.report["images"][0]["platform"] == "linux/arm64"
+    assert expression == (
+        "(begin (use-modules (gnu) (gnu packages) (guix profiles)) (profile (content "
+        '(concatenate-manifests (list (load "/m.scm") '
+        '(specifications->manifest (list "hello" "guile@3.0")) '
+        '(packages->manifest (list (e) (load "/f.scm"))))))))'
+    )
+    refused = machine.push("hello", "--guix-target", "x", "--with-latest=hello", to=to)
+    refused.failed(2, "--with-latest=hello", "options->transformation")
+
+
+def test_provenance_is_in_annotations_and_labels(machine, to):
+    machine.push("hello", "--with-latest=hello", "--save-provenance", to=to).ok()
+    manifest = seen(to, "--raw")
+    labels = seen(to, "--config")["config"]["Labels"]
+    for said in (manifest["annotations"], labels):
+        assert said["dev.regpush.guix.channels"] == CHANNELS
+        assert json.loads(said["dev.regpush.guix.options"]) == ["--with-latest=hello", "hello"]
+    machine.push("hello", to=f"{to}:without").ok()
+    assert "dev.regpush.guix.channels" not in seen(f"{to}:without", "--raw")["annotations"]
+
+
+def test_what_guix_does_not_build(machine, to, docker_registry, repository):
+    done = machine.push("no-such-package", to=to)
+    done.failed(9, "guix shell failed: no-such-package: unknown package")
+    assert "guix shell: error: no-such-package: unknown package" in done.stderr
+    machine.push("guix:", to=to).failed(2, "names no package")
+    machine.push("guix:--fallback", to=to).failed(2, "bad package '--fallback'")
+    assert not has_tag(docker_registry, repository, "latest")
+
+
+def test_without_guix_a_name_is_no_package(machine, to, tmp_path):
+    bare = {**machine.without_guix, "PATH": str(tmp_path)}
+    regpush("hello", "--to", to, env=bare).failed(2, "'hello'", "'guix' must be on the PATH")
+    regpush("-m", "m.scm", "--to", to, env=bare).failed(2, "there is no 'guix' on the PATH")
+
+
+def test_what_lies_here_comes_before_a_package_of_that_name(machine, to, tmp_path):
+    (tmp_path / "hello").mkdir()
+    (tmp_path / "hello/main.py").write_text("")
+    machine.push("hello", to=to, cwd=tmp_path).ok()
+    assert machine.guix.calls == []
+
+
+def test_a_profile_that_is_there_says_its_environment_too(machine, to, tmp_path):
+    """As `~/.guix-profile` does; without any guix, and without running anything of it."""
+    (tmp_path / "link").symlink_to(machine.path)
+    env = {**machine.without_guix, "PATH": str(tmp_path)}
+    regpush(tmp_path / "link", "--to", to, env=env).ok()
+    assert f"PATH={machine.path}/bin:{DEFAULT_PATH}" in seen(to, "--config")["config"]["Env"]
+    mine = ["-e", "PATH=/mine", "-e", "LANG=C"]
+    regpush(tmp_path / "link", "--to", f"{to}:mine", *mine, env=env).ok()
+    assert seen(f"{to}:mine", "--config")["config"]["Env"][:2] == ["PATH=/mine", "LANG=C"]
+
+
+def test_a_profile_and_its_trees_in_the_root(machine, to, tmp_path):
+    machine.push("hello", "--link-root", ".", to=to).ok()
+    root = unpack(f"{to}:latest", tmp_path / "out")
+    assert (root / "bin").is_dir()
+    assert os.readlink(root / "bin/hello").startswith("/gnu/store/")
+    assert os.readlink(root / "bin/hello").endswith("-hello-2.12/bin/hello")
+    assert not (root / "manifest").exists()

@@ -1,0 +1,213 @@
+"""Which item made which others change, by closures worked by hand."""
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
+from regpush.history.causes import Cause, causes
+from regpush.history.comparison import of_images, with_target
+from regpush.image.image import Image, Layer, build
+from regpush.layering.plan import Plan
+from regpush.options import ImageOptions
+from regpush.pack.recipe import recipe
+from regpush.pack.tar import ArchiveOptions
+from regpush.platform import Platform
+from tests.layering.graphs import graph, item
+from tests.layering.pushes import with_new_versions
+
+ARCHIVE = ArchiveOptions()
+SSL = "openssl 3.0.15 -> 3.0.16 changed"
+
+
+def image(*groups, size=1000) -> Image:
+    """The image of these groups of items, whose blobs are made up from what is in them."""
+    layers = []
+    for group in groups:
+        said = " ".join(f"{one.path} {one.identity}" for one in group).encode()
+        layers.append(
+            Layer(
+                descriptor=Descriptor(media_type=OCI_LAYER_GZIP, digest=Digest.of(said), size=size),
+                diff_id=Digest.of(said),
+                items=tuple(one.path for one in group),
+                recipe=recipe(((one.path, one.identity) for one in group), ARCHIVE),
+            )
+        )
+    made = build(layers, ImageOptions(), Platform("linux", "amd64"), recipe_version=1)
+    return Image.parse(_annotated(made, layers), made.config)
+
+
+def _annotated(made: Image, layers) -> bytes:
+    manifest = json.loads(made.manifest)
+    for value, layer in zip(manifest["layers"], layers, strict=True):
+        value["annotations"] = {"dev.regpush.recipe": str(layer.recipe)}
+    return json.dumps(manifest).encode()
+
+
+def versioned(closure: Closure, versions: dict[str, str]) -> Closure:
+    """Names with versions in the paths: `openssl` at `…-openssl-3.0.15`, in digits of a store."""
+
+    def path(one: Item) -> str:
+        digits, _, name = one.path.rpartition("/")[2].partition("-")
+        version = f"-{versions[one.name]}" if one.name in versions else ""
+        return f"/gnu/store/{digits.replace('e', 'x')}-{name}{version}"
+
+    paths = {one.path: path(one) for one in closure.items}
+    items = tuple(
+        replace(
+            one,
+            path=paths[one.path],
+            references=tuple(paths[path] for path in one.references),
+            identity=Identity(Scheme.NAR, Digest.of(paths[one.path].encode())),
+        )
+        for one in closure.items
+    )
+    return Closure.build(tuple(paths[root] for root in closure.roots), items)
+
+
+#   app ─┬─ server ─┬─ openssl ── libc
+#        │          └─ zlib ───── libc
+#        └─ script
+STORE = "app: server script\nserver: openssl zlib\nopenssl: libc\nzlib: libc"
+
+
+def before_and_after():
+    closure = graph(STORE, roots="app")
+    old = versioned(closure, {"openssl": "3.0.15", "zlib": "1.3"})
+    newer = with_new_versions(closure, ["openssl"], "2")
+    return old, versioned(newer, {"openssl": "3.0.16", "zlib": "1.3"})
+
+
+def test_the_cause_is_what_nothing_below_changed_for():
+    old, new = before_and_after()
+    found = causes(new, [image(*([one] for one in old.items))], ARCHIVE)
+    by_name = {new[path].name: cause for path, cause in found.of.items()}
+    assert sorted(by_name) == ["app", "openssl", "server"]
+    assert len(set(map(id, by_name.values()))) == 1
+    assert str(by_name["app"]) == "openssl 3.0.15 -> 3.0.16 changed; 2 items depend on it"
+    app = next(one for one in new.items if one.name == "app")
+    zlib = next(one for one in new.items if one.name == "zlib")
+    assert found.why([app, zlib]) == str(by_name["openssl"])
+    assert found.why([zlib]) == "grouped anew; nothing in it changed"
+
+
+def test_several_causes_the_gravest_first():
+    closure = graph("app: a b c\nb: low\nc: low", roots="app")
+    newer = with_new_versions(closure, ["a", "low"], "2")
+    old, new = versioned(closure, {}), versioned(newer, {})
+    text = causes(new, [image(old.items)], ARCHIVE).why(new.items)
+    assert text == "low changed; 3 items depend on it (and 1 more)"
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "dependents", "said"),
+    [
+        ("openssl-3.0.16", "openssl-3.0.15", 44, f"{SSL}; 44 items depend on it"),
+        ("openssl-3.0.16", "openssl-3.0.15", 1, f"{SSL}; 1 item depends on it"),
+        ("openssl-3.0.16", "openssl-3.0.16", 0, "openssl changed"),
+        ("openssl-3.0.16", "openssl", 0, "openssl changed"),
+        ("openssl-3.0.16", None, 2, "openssl-3.0.16 is new; 2 items depend on it"),
+        ("openssl", "openssl", 0, "openssl changed"),
+    ],
+)  # fmt: skip
+def test_what_is_said(path, before, dependents, said):
+    one = replace(item("openssl"), path=f"/gnu/store/{'a' * 32}-{path}")
+    assert str(Cause(item=one, before=before, dependents=dependents)) == said
+
+
+def directory(*versions: str) -> Closure:
+    """An app of a directory with libraries, each of some version."""
+    items = [
+        replace(
+            item(name, role=role, size=100),
+            path=f"/app/{name}",
+            identity=Identity(Scheme.TREE, Digest.of(f"{name} {version}".encode())),
+        )
+        for name, role, version in zip(
+            ("lib", "tool", "main"),
+            (Role.ORDINARY, Role.ORDINARY, Role.OWN),
+            versions,
+            strict=True,
+        )
+    ]
+    return Closure.build(("/app/main",), tuple(items))
+
+
+def test_of_a_directory_only_recipes_tell():
+    old, new = directory("1", "1", "1"), directory("2", "1", "1")
+    lib, main, tool = old.items
+    alone = causes(new, [image([lib], [tool], [main])], ARCHIVE)
+    assert sorted(alone.of) == ["/app/lib"]
+    assert alone.why(new.items) == "lib changed"
+    together = causes(new, [image([lib, tool], [main])], ARCHIVE)
+    assert sorted(together.of) == ["/app/lib", "/app/tool"]
+
+
+def test_ten_thousand_items_are_explained_in_a_moment():
+    libs = [f"lib{number}" for number in range(2000)]
+    middle = [f"mid{number}: {' '.join(libs[number % 900 :][:9])}" for number in range(8000)]
+    closure = graph("\n".join(middle), roots="mid0")
+    old = image(closure.items)
+    newer = with_new_versions(closure, libs, "2")
+    start = time.process_time()
+    assert len(causes(newer, [old], ARCHIVE).of) == len(newer.items)
+    assert time.process_time() - start < 5
+
+
+def test_a_target_beside_an_image():
+    old, new = before_and_after()
+    plan = Plan.of([[one] for one in new.items])
+    missing = [
+        number
+        for number, layer in enumerate(plan.layers)
+        if layer.items[0].name in ("openssl", "server", "app")
+    ]
+    found = with_target(plan.layers, missing, image(*([one] for one in old.items)), ARCHIVE)
+    assert found.reused == 3
+    assert found.by_cause() == [
+        ("openssl 3.0.15 -> 3.0.16 changed; 2 items depend on it", 3 << 20, 3)
+    ]
+    assert {(layer.changed, layer.unchanged) for layer in found.layers} == {(1, 0)}
+
+
+def test_two_images_tell_versions_and_what_was_only_built_anew():
+    old, new = before_and_after()
+
+    def by_name(closure, *groups):
+        return [[one for one in closure.items if one.name in names.split()] for names in groups]
+
+    groups = ["libc", "openssl zlib", "server script", "app"]
+    found = of_images(image(*by_name(old, *groups)), image(*by_name(new, *groups)))
+    assert found.reused == 1
+    told = [(layer.number, layer.causes, layer.changed, layer.unchanged) for layer in found.layers]
+    anew = ("built anew, of the same version",)
+    assert told == [
+        (2, ("openssl 3.0.15 -> 3.0.16 changed",), 1, 1),
+        (3, anew, 1, 1),
+        (4, anew, 1, 0),
+    ]
+    assert found.by_cause() == [(anew[0], 2000, 2), ("openssl 3.0.15 -> 3.0.16 changed", 1000, 1)]
+    assert found.to_json()["causes"][0] == {"cause": anew[0], "size": 2000, "layers": 2}
+
+
+def test_two_images_grouped_otherwise():
+    closure = versioned(graph(STORE, roots="app"), {})
+    one, two = image(closure.items), image(*([each] for each in closure.items))
+    causes_of = {layer.causes for layer in of_images(one, two).layers}
+    assert causes_of == {("grouped anew; nothing in it changed",)}
+
+
+def test_an_image_of_another_tool_says_nothing():
+    closure = graph(STORE, roots="app")
+    new = image(closure.items)
+    silent = build(
+        [replace(new.layers[0], items=(), recipe=None)],
+        ImageOptions(),
+        Platform("linux", "amd64"),
+        recipe_version=1,
+    )
+    (layer,) = of_images(image([closure.items[0]]), silent).layers
+    assert layer.causes == ("not said: regpush did not make this image",)
