@@ -17,6 +17,19 @@ from tests.registry.servers import (
 )
 from tests.registry.wire import AfterCut, CountingProxy, StartProxy
 
+_STARTERS = ("tests.program", "tests.programs", "tests.runner", "tests.registry", "tests.stores")
+"""Test helpers that start servers or whole programs."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `fast` what starts no server and no program: it needs neither by its helpers."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not item.get_closest_marker("soak"):
+            homes = {getattr(one, "__module__", None) for one in vars(item.module).values()}
+            fixtures = set(item.fixturenames)
+            if not fixtures & _SERVERS and not any(str(one).startswith(_STARTERS) for one in homes):
+                item.add_marker("fast")
+
 
 @pytest.fixture(scope="session")
 def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
@@ -77,3 +90,7 @@ def wire() -> Iterator[StartProxy]:
             return stack.enter_context(proxy)
 
         yield start
+
+
+_SERVERS = {name for name in list(globals()) if "registry" in name or "proxy" in name}
+"""The fixtures of this file that start servers."""

@@ -1,8 +1,8 @@
-"""The README's reference of flags, made of what the command line itself knows.
+"""The reference of flags in docs/reference, made of what the command line itself knows.
 
     python -m tests.flags
 
-writes it between its two marks in the README; the tests only compare.
+writes it between its two marks; the tests only compare.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from regpush.cli.app import COMMANDS, command_line
 
-README = Path(__file__).parent.parent / "README.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "reference" / "flags.md"
 COMMAND = "python -m tests.flags"
 _REFERENCE = re.compile(r"(<!-- flags -->\n)(.*)(\n<!-- /flags -->)", re.DOTALL)
 
@@ -117,7 +117,7 @@ def reference() -> str:
     ]
     for panel, flags in panels.items():
         parts += [
-            f"### {panel}",
+            f"## {panel}",
             "\n".join(_table(flags, ("flag", "variable", "default", "meaning"))),
         ]
     for command in others:
@@ -126,7 +126,7 @@ def reference() -> str:
 
 
 def _section(command: Command, panels: Mapping[str, Sequence[Flag]]) -> Iterator[str]:
-    yield f"### `{' '.join(['regpush', command.name, *command.arguments])}`"
+    yield f"## `{' '.join(['regpush', command.name, *command.arguments])}`"
     known = {flag for flags in panels.values() for flag in flags}
     own = [flag for flag in command.flags if flag not in known]
     also = []
@@ -158,16 +158,16 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def written() -> str:
-    """The reference that stands in the README."""
-    found = _REFERENCE.search(README.read_text("utf-8"))
-    assert found, "the README has no <!-- flags -->"
+    """The reference that stands in the DOCUMENT."""
+    found = _REFERENCE.search(DOCUMENT.read_text("utf-8"))
+    assert found, f"{DOCUMENT} has no <!-- flags -->"
     return found[2]
 
 
 def write() -> None:
-    """Put the reference into the README."""
-    text, new = README.read_text("utf-8"), reference()
-    README.write_text(_REFERENCE.sub(lambda at: at[1] + new + at[3], text), "utf-8")
+    """Put the reference into the DOCUMENT."""
+    text, new = DOCUMENT.read_text("utf-8"), reference()
+    DOCUMENT.write_text(_REFERENCE.sub(lambda at: at[1] + new + at[3], text), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The workflows, and the pipelines that the README shows: valid, pinned, and run where one can."""
+"""The workflows, and the pipelines that the documents show: valid, pinned, and run if possible."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.documents import blocks
 from tests.flow.test_push_directory import app
 from tests.program import ROOT, environment, program_on_path, regpush
 from tests.programs import builds
@@ -21,16 +22,9 @@ from tests.runner import ACTION, Runner
 
 __all__ = ["app"]
 
-README = (ROOT / "README.md").read_text()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 _MATRIX = ("amd64", "arm64")
 _USES = re.compile(r"uses: (\S+)(?: # (\S.*))?$", re.MULTILINE)
-
-
-def blocks(marker: str) -> list[str]:
-    found = re.findall(rf"<!-- {marker} -->\n```(?:yaml|sh)\n(.*?)```", README, re.DOTALL)
-    assert found, marker
-    return found
 
 
 def check(schema: str, *files: Path) -> None:

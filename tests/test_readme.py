@@ -1,20 +1,21 @@
-"""The README's commands are run as they stand, the test command itself excepted."""
+"""The commands of README and docs are run as they stand, the test command itself excepted."""
 
 import re
 import subprocess
-from pathlib import Path
+
+import pytest
 
 import regpush as regpush_package
 from tests import flags
+from tests.documents import DOCUMENTS, ROOT, blocks, blocks_in, name_of
 from tests.program import environment, program_on_path, regpush
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+SESSIONS = [document for document in DOCUMENTS if blocks_in(document, "localhost")]
 
 
 def block(marker: str) -> str:
-    found = re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", README, re.DOTALL)
-    assert found, marker
-    return found[1]
+    (found,) = blocks(marker)
+    return found
 
 
 def test_the_demo_command_ends_in_the_demo():
@@ -38,17 +39,16 @@ def test_the_demo_command_ends_in_the_demo():
     assert second.endswith("kB")
 
 
-def test_every_command_against_localhost(tmp_path, docker_registry):
-    """Blocks marked `localhost` are shell sessions; what follows `$` is run, as it stands."""
-    session = re.findall(r"<!-- localhost -->\n```console\n(.*?)```", README, re.DOTALL)
-    assert session
+@pytest.mark.parametrize("document", SESSIONS, ids=name_of)
+def test_every_command_against_localhost(document, tmp_path, docker_registry):
+    """Blocks marked `localhost` are one shell session; what follows `$` is run, as it stands."""
     home = tmp_path / "home"
     (home / "myapp" / "node_modules" / "left-pad").mkdir(parents=True)
     (home / "myapp" / "main.py").write_text("print('hello')\n")
     (home / "myapp" / "node_modules" / "left-pad" / "index.js").write_text("x" * 100_000)
     env = environment(HOME=str(home))
     env["PATH"] = program_on_path(home / "bin", env["PATH"])
-    for text in session:
+    for text in blocks_in(document, "localhost"):
         for line in text.splitlines():
             if line.startswith("$ "):
                 command = line[2:].replace("localhost:5000", docker_registry.host)
@@ -64,14 +64,14 @@ def test_every_command_against_localhost(tmp_path, docker_registry):
 
 
 def test_the_library_example(tmp_path, docker_registry, repository, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = block("library")
     (tmp_path / "myapp").mkdir()
     (tmp_path / "myapp" / "main.py").write_text("print('hello')\n")
     monkeypatch.chdir(tmp_path)
     for name in ("HOME", "XDG_CACHE_HOME", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
     to = f"{docker_registry.host}/{repository}"
-    exec(compile(example.replace("localhost:5000/app", to), "README.md", "exec"), {})
+    exec(compile(example.replace("localhost:5000/app", to), "library.md", "exec"), {})
     first, ref, own = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"layer 1 uploaded \d+ no previous image", first)
     assert re.fullmatch(rf"{to}@sha256:[0-9a-f]{{64}} True \d+", ref)
@@ -87,16 +87,14 @@ def test_the_reference_of_flags_is_that_of_the_command_line():
 
 
 def test_the_configuration_and_the_manifest(tmp_path, docker_registry):
-    """Blocks marked `localhost-config`, beside the file and the manifest that the README shows."""
-    (configuration,) = re.findall(r"```toml\n(\[defaults\].*?)```", README, re.DOTALL)
-    (manifest,) = re.findall(r"```yaml\n(containers:.*?)```", README, re.DOTALL)
-    blocks = re.findall(r"<!-- localhost-config -->\n```console\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 1
+    """Blocks marked `localhost-config`, beside the file and the manifest that the guide shows."""
+    configuration = block("configuration")
+    manifest = block("kubernetes")
     (tmp_path / "myapp").mkdir()
     (tmp_path / "myapp" / "main.js").write_text("console.log('hello')\n")
     host = docker_registry.host
     (tmp_path / "regpush.toml").write_text(configuration.replace("localhost:5000", host))
-    for line in blocks[0].splitlines():
+    for line in block("localhost-config").splitlines():
         assert line.startswith("$ regpush ")
         words = line.removeprefix("$ regpush ").replace("localhost:5000", host).split()
         regpush(*words, cwd=tmp_path).ok()
@@ -106,3 +104,15 @@ def test_the_configuration_and_the_manifest(tmp_path, docker_registry):
         (digest,) = re.findall(rf"{image}@(sha256:[0-9a-f]{{64}})", done.stdout)
         expected = expected.replace(f"regpush://{name}", f"{image}@{digest}")
     assert done.stdout == expected
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_between_documents_lead_somewhere(document):
+    text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150

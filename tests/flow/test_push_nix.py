@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import blocks
 from tests.flow.test_push_directory import has_tag
 from tests.flow.test_push_store import same_closure
 from tests.images import unpack
@@ -52,7 +52,6 @@ FLAKE = """
 
 
 FLAKES = {"NIX_CONFIG": "substituters =\nexperimental-features = nix-command flakes"}
-README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def flakes(root: Path) -> NixStore:
@@ -280,8 +279,8 @@ def test_the_commands_of_the_readme(docker_registry, nix, tmp_path):
     (tmp_path / "default.nix").write_text(f'import {nix.root}/app.nix {{ version = "9"; }}')
     env = environment(**nix.environment | FLAKES)
     env["PATH"] = program_on_path(tmp_path / "bin", env["PATH"])
-    blocks = re.findall(r"<!-- localhost-nix -->\n```console\n(.*?)```", README, re.DOTALL)
-    commands = [line[2:] for block in blocks for line in block.splitlines()]
+    found = blocks("localhost-nix")
+    commands = [line[2:] for block in found for line in block.splitlines()]
     assert commands
     for command in commands:
         here = command.replace("localhost:5000", docker_registry.host)
