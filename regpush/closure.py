@@ -6,10 +6,12 @@ item, a package folder of a directory, a directory's own code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
+from typing import Self
 
 from regpush.digest import Digest
 from regpush.entry import Entry, Profile
@@ -33,10 +35,33 @@ class Scheme(Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
-    """What an item *is*, whatever machine it lies on; `str()` is `scheme:algorithm:hex`."""
+    """What an item *is*, whatever machine it lies on; `str()` is `scheme:algorithm:hex`.
+
+    `nar_hash`: the hash of the item's Nix archive, as `nix path-info` prints it; None where the
+    item is no store's. It stays what the store says where owners and modes are ruled.
+    """
 
     scheme: Scheme
     digest: Digest
+    nar_hash: Digest | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def nar(cls, nar_hash: Digest) -> Self:
+        """The identity of a store item as the store has it."""
+        return cls(Scheme.NAR, nar_hash, nar_hash)
+
+    @classmethod
+    def tree(cls, digest: Digest) -> Self:
+        """The identity of what `entry.TreeHash` was computed of."""
+        return cls(Scheme.TREE, digest)
+
+    def ruled(self, rules: Iterable[str]) -> Self:
+        """The identity of this store item under `rules` of owners and modes.
+
+        Its digest is sha256 over canonical JSON of this identity and the rules.
+        """
+        text = json.dumps([str(self), *rules], separators=(",", ":"))
+        return replace(self, scheme=Scheme.NAR_RULED, digest=Digest.of(text.encode()))
 
     def __str__(self) -> str:
         return f"{self.scheme.value}:{self.digest}"

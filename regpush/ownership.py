@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import json
 import posixpath
 import re
 from collections import deque
@@ -19,8 +18,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Self
 
-from regpush.closure import Closure, Identity, Item, Role, Scheme
-from regpush.digest import Digest
+from regpush.closure import Closure, Item, Role
 from regpush.entry import Entry, Kind
 from regpush.errors import UsageError, printable
 
@@ -130,7 +128,8 @@ class Rules:
             entries=self._watched(item.path, item.entries, reaching),
         )
         if item.identity and item.in_store:
-            return replace(made, identity=_identity(item.identity, reaching))
+            rules = [str(rule.rule) for rule in reaching]
+            return replace(made, identity=item.identity.ruled(rules))
         # Of a directory all is listed: that nothing matches need not wait for the packing.
         deque(made.entries(), maxlen=0)
         return made
@@ -215,13 +214,6 @@ class _Placed:
             if state in states and self._names[state] is None:
                 states.add(state + 1)
         return frozenset(states)
-
-
-def _identity(identity: Identity, rules: Sequence[_Placed]) -> Identity:
-    """What a store item is under `rules`: sha256 over canonical JSON, which stands in recipes."""
-    value = [str(identity), *(str(rule.rule) for rule in rules)]
-    text = json.dumps(value, separators=(",", ":"))
-    return Identity(Scheme.NAR_RULED, Digest.of(text.encode()))
 
 
 def _encoded(path: str) -> bytes:

@@ -131,3 +131,11 @@ def test_the_environment_is_read_at_the_edge(path):
                 assert within(path, ENVIRONMENT), f"reads {said}"
             if said in ("time.time", "time.monotonic", "time.sleep"):
                 assert within(path, CLOCKS), "reads the clock"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_schemes_of_identities_are_told_apart_in_one_place(path):
+    """A scheme that somebody forgot to compare with was a crash and four false statements."""
+    tree = ast.parse(path.read_text())
+    named = any(isinstance(node, ast.Name) and node.id == "Scheme" for node in ast.walk(tree))
+    assert not named or within(path, ["closure"])

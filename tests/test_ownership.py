@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind
 from regpush.errors import UsageError
@@ -31,7 +31,7 @@ def store_item(name, *entries, digit="1"):
         path=path,
         name=name,
         origin=name,
-        identity=Identity(Scheme.NAR, Digest.of(name.encode())),
+        identity=Identity.nar(Digest.of(name.encode())),
         size=1,
         entries=lambda: iter(inside),
     )

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from regpush import __version__
-from regpush.closure import Closure, Role, Scheme
+from regpush.closure import Closure, Identity, Role
 from regpush.errors import printable
 from regpush.image.image import Ancestor, Image
 from regpush.layering.plan import base_name
@@ -31,9 +31,6 @@ the push by the names of their records, where they differ from the defaults."""
 LOCAL = "https://regpush.dev/builder/unknown"
 """The builder where no pipeline says who it is: nobody vouches for it."""
 
-_ALGORITHMS = {Scheme.NAR: "narSha256", Scheme.TREE: "regpushTreeSha256"}
-"""No digest of a tree is among those that in-toto names."""
-
 
 def provenance(
     closure: Closure, image: Image, name: str, options: PushOptions, checkout: Checkout | None
@@ -43,7 +40,7 @@ def provenance(
     `checkout`: what the pipeline has checked out, and who runs it, where it says so.
     """
     digest = image.descriptor.digest
-    stored = closure[closure.roots[0]].scheme is Scheme.NAR
+    stored = closure[closure.roots[0]].in_store
     builder = checkout.builder if checkout else ""
     statement = {
         "_type": STATEMENT,
@@ -111,11 +108,17 @@ def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
     for item in closure.items:
         asked = item.path in closure.roots or item.role is Role.OWN
         if asked and item.role is not Role.GENERATED and item.identity:
-            algorithm = _ALGORITHMS[item.identity.scheme]
-            yield {
-                "name": printable(item.path),
-                "digest": {algorithm: item.identity.digest.hex},
-            }
+            yield {"name": printable(item.path), "digest": _digest_set(item.identity)}
+
+
+def _digest_set(identity: Identity) -> Mapping[str, str]:
+    """The digest of a material. What rules make of owners and modes stands in the options.
+
+    No digest of a tree is among the algorithms that in-toto names.
+    """
+    if identity.nar_hash:
+        return {"narSha256": identity.nar_hash.hex}
+    return {"regpushTreeSha256": identity.digest.hex}
 
 
 def _bases(base: Ancestor | None) -> Iterator[Mapping[str, Any]]:

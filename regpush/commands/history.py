@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
-from regpush.closure import Closure, Identity, Item, Scheme
+from regpush.closure import Closure, Identity, Item
 from regpush.digest import Digest
 from regpush.entry import Entry
 from regpush.errors import RegpushError, UsageError, VerificationError, printable
@@ -125,7 +125,7 @@ class History:
                 path=_path(version),
                 name=version.name,
                 origin=version.origin,
-                identity=Identity(Scheme.NAR, Digest("sha256", version.hash * 2)),
+                identity=Identity.nar(Digest("sha256", version.hash * 2)),
                 size=version.size,
                 references=tuple(path_of[name] for name in version.refs if name != version.name),
                 entries=_no_entries,

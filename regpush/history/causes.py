@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
-from regpush.closure import Closure, Item, Role, Scheme
+from regpush.closure import Closure, Item, Role
 from regpush.errors import VerificationError
 from regpush.history import layout
-from regpush.image.image import Image
+from regpush.image.image import Image, Layer
 from regpush.layering.memory import Key, keys_of
 from regpush.layering.plan import base_name
 from regpush.pack.recipe import recipe
-from regpush.pack.tar import ArchiveOptions
+from regpush.pack.tar import RECIPE_VERSION, ArchiveOptions
 from regpush.sources.store_path import full_name, is_path, item_name
 
 
@@ -28,17 +28,21 @@ class Cause:
     """An item that changed though nothing below it did.
 
     `before`: the name and version that it replaces, None for one that is new altogether.
-    `dependents`: the other changed items that stand on it.
+    `dependents`: the other changed items that stand on it. `same_path`: an earlier image has
+    this item of a store too, so that only owners and modes differ.
     """
 
     item: Item
     before: str | None
     dependents: int
+    same_path: bool = False
 
     @property
     def change(self) -> str:
         """`openssl 3.0.15 -> 3.0.16 changed`, for people."""
         name, now = self.item.name, version(self.item.name, base_name(self.item))
+        if self.same_path:
+            return f"{base_name(self.item)} has other owners or modes"
         if self.before is None:
             return f"{base_name(self.item)} is new"
         was = version(name, self.before)
@@ -98,7 +102,12 @@ def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -
     indexes = {bits: _indexes(bits) for bits in set(numbers.values())}
     dependents = Counter(index for bits in numbers.values() for index in indexes[bits])
     known = [
-        Cause(item=item, before=_replaced(item, before), dependents=dependents[index] - 1)
+        Cause(
+            item=item,
+            before=_replaced(item, before),
+            dependents=dependents[index] - 1,
+            same_path=item.in_store and item.path in before,
+        )
         for index, item in enumerate(roots)
     ]
 
@@ -113,8 +122,9 @@ def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -
 def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> frozenset[str]:
     """The paths of items that an earlier image certainly had as they are.
 
-    A store's path says what is in it; of a directory's items the recipe of their layer does,
-    or the history that the image carries.
+    A store's path says what is in it, but not its owners and modes: a recipe of store items
+    alone that differs for the same paths says that these differ. Of a directory's items the
+    recipe of their layer tells, or the history that the image carries.
     """
     keys = keys_of(closure.items) or {}
     found: set[str] = set()
@@ -123,11 +133,20 @@ def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions
         found.update(path for path, key in keys.items() if key in remembered)
         for layer in image.own_layers:
             items = [closure[path] for path in layer.items if path in closure]
-            found.update(item.path for item in items if item.scheme is Scheme.NAR)
+            stored = [item.path for item in items if item.in_store]
             known = [(item.path, item.identity) for item in items if item.identity]
-            if items and len(known) == len(layer.items) and recipe(known, archive) == layer.recipe:
+            if not known or len(known) < len(layer.items):
+                found.update(stored)
+            elif recipe(known, archive) == layer.recipe:
                 found.update(path for path, _ in known)
+            elif len(stored) < len(items) or not _comparable(layer, image):
+                found.update(stored)
     return frozenset(found)
+
+
+def _comparable(layer: Layer, image: Image) -> bool:
+    """Whether the recipe of `layer` is computed as those of this version are."""
+    return layer.recipe is not None and image.recipe_version == RECIPE_VERSION
 
 
 def _remembered(image: Image) -> frozenset[Key]:

@@ -18,7 +18,7 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from regpush.closure import Identity, Item, Role, Scheme
+from regpush.closure import Identity, Item, Role
 from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import GuardedFile, open_ahead, read_whole
@@ -93,8 +93,7 @@ class Archive:
         """Path and identity of each item; only after the last byte."""
         found = {item.path: tree.digest() for item, tree in self._trees}
         return tuple(
-            (item.path, item.identity or Identity(Scheme.TREE, found[item.path]))
-            for item in self._items
+            (item.path, item.identity or Identity.tree(found[item.path])) for item in self._items
         )
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from regpush.closure import Closure, Identity, Item, Scheme
+from regpush.closure import Closure, Identity, Item
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind
 from regpush.errors import UsageError, printable
@@ -67,8 +67,7 @@ _PACKAGE = re.compile(
     re.ASCII,
 )
 
-_EMPTY = Identity(
-    Scheme.NAR,
+_EMPTY = Identity.nar(
     # nix-hash --type sha256 of an empty directory
     Digest("sha256", "a50a5ab6d992f5598edd92105059fae9acfc192981e08bd88534c2167e92526a"),
 )

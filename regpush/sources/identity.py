@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from regpush.closure import Closure, Identity, Item, Scheme, Stamp
+from regpush.closure import Closure, Identity, Item, Stamp
 from regpush.concurrency import Cancellation
 from regpush.entry import Entry, TreeHash
 from regpush.sources.contents import digests
@@ -68,4 +68,4 @@ def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:
         trees[item.path].add(entry, content)
     if found:
         raise SecretError(found)
-    return {path: Identity(Scheme.TREE, tree.digest()) for path, tree in trees.items()}
+    return {path: Identity.tree(tree.digest()) for path, tree in trees.items()}

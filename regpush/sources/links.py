@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.closure import Closure, Identity, Item, Role
 from regpush.entry import ContentHash, Entry, Kind, TreeHash
 from regpush.errors import UsageError, printable
 from regpush.options import ImageOptions
@@ -107,7 +107,7 @@ def _item(entries: Collection[Entry], rules: Rules) -> Item | None:
         path=PATH,
         name="links",
         origin="links",
-        identity=Identity(Scheme.TREE, tree.digest()),
+        identity=Identity.tree(tree.digest()),
         size=sum(entry.size for entry in ordered),
         entries=opened,
         parents=parents,

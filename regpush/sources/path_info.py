@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from regpush.closure import Identity, Item, Scheme
+from regpush.closure import Identity, Item
 from regpush.digest import Digest
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError, printable
@@ -45,7 +45,7 @@ def to_item(info: PathInfo, physical: str) -> Item:
         path=info.path,
         name=item_name(info.path),
         origin=item_name(info.deriver or info.path),
-        identity=Identity(Scheme.NAR, info.nar_hash),
+        identity=Identity.nar(info.nar_hash),
         size=info.nar_size,
         references=info.references,
         entries=entries,

@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
-from regpush.closure import Identity, Programs, Scheme, Stamp
+from regpush.closure import Identity, Programs, Stamp
 from regpush.digest import Digest
 from regpush.errors import UsageError, VerificationError
 from regpush.platform import Platform
@@ -56,7 +56,7 @@ class Stats:
                     for row, fingerprint, digest in database.execute(_RECALL, (tree,)):
                         path = paths.get(row)
                         if path is not None and stamps[path].fingerprint == fingerprint:
-                            found[path] = Identity(Scheme.TREE, Digest.parse(digest))
+                            found[path] = Identity.tree(Digest.parse(digest))
         except (OSError, sqlite3.Error, VerificationError):
             return {}
         return found

@@ -23,6 +23,7 @@ from regpush.closure import Closure
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.image.image import Base, Image, Layer, build
 from regpush.options import ImageOptions, PushOptions, Sbom
+from regpush.ownership import Rule, Rules
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
 from regpush.sources.links import customise
@@ -154,6 +155,41 @@ def test_packages_of_a_directory(directory: Bill) -> None:
     }
     inside = {"debug", "libc6", "musl", "busybox"}
     assert all(one.identities for one in directory.components if one.name not in inside)
+
+
+def test_ruled_owners_and_modes_change_neither_names_nor_checksums(
+    store: tuple[NixStore, Path, Bill],
+) -> None:
+    """With --chown an SBOM and a provenance name the same store items by the same NAR hashes."""
+    nix, app, made = store
+    where = StoreLocation(str(nix.store), str(nix.state / "db/db.sqlite"))
+    plain = closure_of(app, (where,))
+    closure = Rules([Rule.chown("1000:1000")], plain).apply(plain)
+    assert {str(one.identity).partition(":")[0] for one in closure.items} == {
+        "nar-ruled",
+        "tree-blake3",  # what regpush itself adds
+    }
+    ruled = bill(closure)
+    assert {one.path: one.purl for one in ruled.components} == {
+        one.path: one.purl for one in made.components
+    }
+    spdx, cyclonedx = (
+        [json.loads(writer(kind)(one).data) for one in (made, ruled)]
+        for kind in (Sbom.SPDX, Sbom.CYCLONEDX)
+    )
+    checksums = [{one["name"]: one["checksums"] for one in two["packages"]} for two in spdx]
+    assert checksums[0] == checksums[1]
+    hashes = [{one["name"]: one["hashes"] for one in two["components"]} for two in cyclonedx]
+    assert hashes[0] == hashes[1]
+    statement = json.loads(provenance(closure, BASE, "h/app", PushOptions(), None).data)
+    definition = statement["predicate"]["buildDefinition"]
+    assert definition["externalParameters"]["target"]["kind"] == "store"
+    sri = json.loads(nix.run("nix", "path-info", "--json", str(app)))
+    told = sri[str(app)] if isinstance(sri, dict) else sri[0]
+    hexed = nix.run("nix", "hash", "to-base16", "--type", "sha256", told["narHash"])
+    assert definition["resolvedDependencies"] == [
+        {"name": str(app), "digest": {"narSha256": hexed.strip()}}
+    ]
 
 
 def test_items_of_a_store(store: tuple[NixStore, Path, Bill]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.history.causes import Cause, causes
 from regpush.history.comparison import of_images, with_target
@@ -61,7 +61,7 @@ def versioned(closure: Closure, versions: dict[str, str]) -> Closure:
             one,
             path=paths[one.path],
             references=tuple(paths[path] for path in one.references),
-            identity=Identity(Scheme.NAR, Digest.of(paths[one.path].encode())),
+            identity=Identity.nar(Digest.of(paths[one.path].encode())),
         )
         for one in closure.items
     )
@@ -124,7 +124,7 @@ def directory(*versions: str) -> Closure:
         replace(
             item(name, role=role, size=100),
             path=f"/app/{name}",
-            identity=Identity(Scheme.TREE, Digest.of(f"{name} {version}".encode())),
+            identity=Identity.tree(Digest.of(f"{name} {version}".encode())),
         )
         for name, role, version in zip(
             ("lib", "tool", "main"),
@@ -144,6 +144,32 @@ def test_of_a_directory_only_recipes_tell():
     assert alone.why(new.items) == "lib changed"
     together = causes(new, [image([lib, tool], [main])], ARCHIVE)
     assert sorted(together.of) == ["/app/lib", "/app/tool"]
+
+
+def ruled(closure: Closure, rule: str) -> Closure:
+    """`closure` with another owner for all its items."""
+    items = tuple(replace(one, identity=one.identity.ruled([rule])) for one in closure.items)
+    return replace(closure, items=items)
+
+
+def test_of_ruled_items_of_a_store_only_what_changed_is_a_cause():
+    old, new = (ruled(one, "/**=1:1") for one in before_and_after())
+    found = causes(new, [image(*([one] for one in old.items))], ARCHIVE)
+    assert found.why(new.items) == "openssl 3.0.15 -> 3.0.16 changed; 2 items depend on it"
+    unlike = causes(new, [image(old.items)], ARCHIVE)
+    assert unlike.of == found.of
+    alone = causes(old, [image(old.items)], ARCHIVE)
+    assert not alone.of
+
+
+def test_other_owners_are_a_cause():
+    plain, _ = before_and_after()
+    one, two = ruled(plain, "/**=1:1"), ruled(plain, "/**=2:2")
+    for before, after in ((plain, one), (one, two), (two, plain)):
+        found = causes(after, [image(*([each] for each in before.items))], ARCHIVE)
+        assert sorted(found.of) == sorted(item.path for item in after.items)
+        openssl = next(each for each in after.items if each.name == "openssl")
+        assert found.why([openssl]) == "libc has other owners or modes; 4 items depend on it"
 
 
 def test_ten_thousand_items_are_explained_in_a_moment():

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import Digest
 from regpush.entry import Entry
 from regpush.layering.plan import Plan
@@ -30,7 +30,7 @@ def item(
         path=path,
         name=name,
         origin=origin or name,
-        identity=Identity(Scheme.NAR, Digest.of(path.encode())),
+        identity=Identity.nar(Digest.of(path.encode())),
         size=size,
         references=references,
         role=role,

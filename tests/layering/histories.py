@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from regpush.closure import Closure, Identity, Item, Scheme
+from regpush.closure import Closure, Identity, Item
 from regpush.digest import Digest
 from regpush.layering.plan import Plan
 
@@ -38,7 +38,7 @@ def _closure(versions: list[dict[str, Any]], history: History, push: dict[str, A
             path=_path(version),
             name=version["name"],
             origin=version["origin"],
-            identity=Identity(Scheme.NAR, Digest("sha256", version["hash"] * 2)),
+            identity=Identity.nar(Digest("sha256", version["hash"] * 2)),
             size=version["size"],
             references=tuple(path_of[name] for name in version["refs"]),
             entries=lambda: iter(()),

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from regpush.closure import Closure, Identity, Item, Scheme
+from regpush.closure import Closure, Identity, Item
 from regpush.digest import Digest
 from regpush.layering import strategies
 from regpush.layering.memory import Memory
@@ -61,7 +61,7 @@ def with_new_versions(closure: Closure, names: Iterable[str], tag: str) -> Closu
             digest = hashlib.sha256(f"{tag} {one.path}".encode()).hexdigest()[:32]
             path = f"/gnu/store/{digest}-{one.name}"
             paths[one.path] = path
-            identity = Identity(Scheme.NAR, Digest.of(path.encode()))
+            identity = Identity.nar(Digest.of(path.encode()))
             one = replace(one, path=path, identity=identity)
         items.append(replace(one, references=references))
     roots = tuple(paths.get(root, root) for root in closure.roots)

@@ -10,7 +10,7 @@ import threading
 import pytest
 import zstandard
 
-from regpush.closure import Identity, Item, Scheme
+from regpush.closure import Identity, Item
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind
 from regpush.errors import SourceError
@@ -43,7 +43,7 @@ def item(*sizes, broken_at=None):
         path="/x",
         name="x",
         origin="x",
-        identity=Identity(Scheme.NAR, Digest.of(b"")),
+        identity=Identity.nar(Digest.of(b"")),
         size=sum(sizes),
         entries=lambda: iter(held) if held is not None else entries(),
     )

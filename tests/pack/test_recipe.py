@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from regpush.closure import Identity, Item, Scheme
+from regpush.closure import Identity, Item
 from regpush.digest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Digest
 from regpush.entry import Profile
 from regpush.events import Action
@@ -34,7 +34,7 @@ def item(path, text="x"):
         path=path,
         name="n",
         origin="n",
-        identity=Identity(Scheme.NAR, Digest.of(text.encode())),
+        identity=Identity.nar(Digest.of(text.encode())),
         size=1,
         entries=lambda: iter(()),
     )

@@ -15,7 +15,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regpush.closure import Identity, Item, Role, Scheme
+from regpush.closure import Identity, Item, Role
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
 from regpush.errors import SourceError
@@ -116,7 +116,7 @@ def stored(root: Path, at: str, profile=Profile.STORE, **more) -> Item:
         path=at,
         name="tree",
         origin="tree",
-        identity=Identity(Scheme.TREE, tree.digest()),
+        identity=Identity.tree(tree.digest()),
         size=0,
         entries=lambda: iter(walk(os.fsencode(root), image_path, profile)),
         **more,
@@ -188,7 +188,7 @@ def test_parents_come_from_the_source_or_are_roots(tree):
         path="/srv/x/y",
         name="y",
         origin="y",
-        identity=Identity(Scheme.NAR, Digest.of(b"")),
+        identity=Identity.nar(Digest.of(b"")),
         size=0,
         entries=lambda: iter(walk(os.fsencode(tree), b"srv/x/y", Profile.STORE)),
         parents=(known,),
@@ -224,7 +224,7 @@ def test_an_item_may_lie_in_several_places(tmp_path):
         tree = TreeHash()
         for entry in found:
             tree.add(entry, blake3().digest())
-        identity = Identity(Scheme.TREE, tree.digest())
+        identity = Identity.tree(tree.digest())
         return Item(path=path, name="x", origin="x", identity=identity, size=0,
                     entries=lambda: iter(found))  # fmt: skip
 
@@ -272,7 +272,7 @@ def test_a_file_that_changes_after_it_was_listed_is_an_error(tmp_path, how):
         path="/app",
         name="app",
         origin="app",
-        identity=Identity(Scheme.NAR, Digest.of(b"")),
+        identity=Identity.nar(Digest.of(b"")),
         size=0,
         entries=lambda: iter(walk(os.fsencode(tmp_path), b"app", Profile.STORE)),
     )
@@ -309,7 +309,7 @@ def test_generated_content_in_memory():
         path="(made)",
         name="made",
         origin="made",
-        identity=Identity(Scheme.NAR, Digest.of(b"")),
+        identity=Identity.nar(Digest.of(b"")),
         size=3,
         entries=lambda: iter([file]),
         parents=(Entry(path=b"etc", kind=Kind.DIRECTORY, mode=0o755),),
@@ -332,7 +332,7 @@ def test_golden_vector():
         path="/app",
         name="app",
         origin="app",
-        identity=Identity(Scheme.NAR, Digest.of(b"")),
+        identity=Identity.nar(Digest.of(b"")),
         size=5,
         entries=lambda: iter(entries),
     )

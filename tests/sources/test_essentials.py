@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import Digest
 from regpush.entry import Kind
 from regpush.errors import UsageError
@@ -29,7 +29,7 @@ def item(name, *references, digit="0", identity=None):
         path=path,
         name=name,
         origin=name,
-        identity=identity or Identity(Scheme.NAR, Digest.of(name.encode())),
+        identity=identity or Identity.nar(Digest.of(name.encode())),
         size=1,
         references=tuple(one.path for one in references),
         entries=lambda: pytest.fail(f"{name} was opened"),
@@ -110,7 +110,7 @@ def test_an_empty_bundle_is_none(tmp_path):
     (tmp_path / "empty").mkdir()
     hashed = [real_part("nix-hash"), "--type", "sha256", str(tmp_path / "empty")]
     digest = subprocess.run(hashed, check=True, capture_output=True, text=True).stdout.strip()
-    identity = Identity(Scheme.NAR, Digest("sha256", digest))
+    identity = Identity.nar(Digest("sha256", digest))
     bundle = item("ca-certificate-bundle", identity=identity)
     made = customised(item("profile", bundle, digit="1"), bundle)
     assert links(made) == {}

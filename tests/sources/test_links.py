@@ -2,7 +2,7 @@
 
 import pytest
 
-from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind
 from regpush.errors import UsageError
@@ -15,7 +15,7 @@ def item(path, role=Role.ORDINARY, entries=()):
         path=path,
         name=path,
         origin=path,
-        identity=Identity(Scheme.NAR, Digest.of(path.encode())),
+        identity=Identity.nar(Digest.of(path.encode())),
         size=1,
         entries=lambda: iter(entries),
         role=role,

@@ -16,7 +16,7 @@ from enum import Enum
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from regpush.attach.sbom.packages import Package, packages_in
-from regpush.closure import Closure, Identity, Item, Role, Scheme
+from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import Digest
 from regpush.errors import printable
 from regpush.history.causes import version
@@ -103,8 +103,8 @@ class Bill:
         these cannot be read.
         """
         items = [item for item in closure.items if item.role is not Role.GENERATED]
-        stored = [_of_store(item) for item in items if item.scheme is Scheme.NAR]
-        listed = _of_directory([item for item in items if item.scheme is not Scheme.NAR])
+        stored = [_of_store(item) for item in items if item.in_store]
+        listed = _of_directory([item for item in items if not item.in_store])
         components = sorted([*stored, *listed], key=lambda one: one.ref)
         asked_for = {_ref(path) for path in closure.roots}
         referred = {ref for one in components for ref in one.depends_on}

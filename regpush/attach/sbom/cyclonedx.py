@@ -17,7 +17,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from regpush import __version__
 from regpush.attach.sbom.bill import Bill, Component, Purpose, image_purl
 from regpush.attach.sbom.purl import parse
-from regpush.closure import Identity, Scheme
+from regpush.closure import Identity
 from regpush.digest import Digest
 from regpush.image.image import Ancestor
 
@@ -81,7 +81,7 @@ def _pedigree(base: Ancestor) -> Pedigree:
 
 
 def _described(component: Component, ref: BomRef) -> Described:
-    nar = [one.digest for one in component.identities if one.scheme is Scheme.NAR]
+    nar = [one.nar_hash for one in component.identities if one.nar_hash]
     return Described(
         type=_TYPES[component.purpose],
         bom_ref=ref,

@@ -29,7 +29,6 @@ from spdx_tools.spdx.model import (
 from regpush import __version__
 from regpush.attach.sbom.bill import Bill, Component, Purl, Purpose, image_purl
 from regpush.attach.sbom.purl import parse
-from regpush.closure import Scheme
 from regpush.digest import Digest
 
 _DOCUMENT = "SPDXRef-DOCUMENT"
@@ -84,8 +83,9 @@ def _image(spdx_id: str, name: str, digest: Digest, comment: str) -> Package:
 
 
 def _package(component: Component) -> Package:
-    nar = [one.digest for one in component.identities if one.scheme is Scheme.NAR]
-    tree = [str(one) for one in component.identities if one.scheme is not Scheme.NAR]
+    nar = [one.nar_hash for one in component.identities if one.nar_hash]
+    # Not the checksum of anything that others could compute.
+    own = [str(one) for one in component.identities if one.digest != one.nar_hash]
     return Package(
         spdx_id=_id(component.ref),
         name=component.name,
@@ -99,8 +99,7 @@ def _package(component: Component) -> Package:
         copyright_text=SpdxNoAssertion(),
         external_references=[_reference(component.purl)] if component.purl else [],
         primary_package_purpose=_PURPOSES[component.purpose],
-        # Not the checksum of anything that others could compute.
-        comment=f"identity: {' '.join(tree)}" if tree else None,
+        comment=f"identity: {' '.join(own)}" if own else None,
     )
 
 
