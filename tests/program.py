@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import schema
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -71,6 +73,7 @@ def regpush(*arguments, env=None, cwd=None, stdin="", timeout=120, **process) ->
         timeout=timeout,
         **process,
     )
+    schema.validate(arguments, done.stdout)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

@@ -35,12 +35,13 @@ COMMANDS = {
     "doctor": "doctor",
     "login": "login",
     "logout": "login",
+    "schema": "schema",
     "serve": "local",
     "demo": "local",
 }
 """The module of each command."""
 
-_UNCONFIGURED = {"init", "config", "simulate", "serve", "demo"}
+_UNCONFIGURED = {"init", "config", "simulate", "schema", "serve", "demo"}
 """Those that no configuration speaks to."""
 
 _OWN_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")

@@ -81,6 +81,7 @@ ENTRIES = {
     "init": _Entry(_PIPELINE, ("regpush init",)),
     "config": _Entry(_PIPELINE, ("regpush config",)),
     "resolve": _Entry(_PIPELINE, ("regpush resolve -f k8s.yaml | kubectl apply -f -",)),
+    "schema": _Entry(_PIPELINE, ("regpush schema push > push.schema.json",)),
 }  # fmt: skip
 """In the order in which they are listed; a name without a command is not."""
 
