@@ -15,12 +15,19 @@ from enum import Enum
 from typing import Any
 
 from regpush.concurrency import Cancellation
-from regpush.digest import INDEXES, OCI_INDEX, Descriptor, Digest
-from regpush.errors import AuthError, RefusedError, RegpushError, VerificationError
+from regpush.digest import INDEXES, Descriptor, Digest
+from regpush.errors import (
+    AuthError,
+    RefusedError,
+    RegpushError,
+    TransientError,
+    VerificationError,
+)
 from regpush.events import Listener
 from regpush.http.exchange import Reply
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
+from regpush.registry import referrers_list
 from regpush.registry.api import Call
 from regpush.registry.client import Access, Client, Manifest, Repository
 from regpush.registry.hints import without_doctor
@@ -38,6 +45,7 @@ _SOON = timedelta(days=14)
 _NO_MOUNTS = "layers of other repositories are sent"
 _NO_CHUNKS = "blobs are sent whole"
 _NO_LISTS = "they are kept at tags"
+_ANY = (AuthError, RefusedError, TransientError, VerificationError)
 
 
 class Verdict(Enum):
@@ -146,16 +154,17 @@ class _Finding:
 _Look = Callable[[_Patient], _Finding]
 
 
-def _spared(instead: str) -> Callable[[_Look], _Look]:
-    """A look at what no push depends on: a refusal is no failure, `instead` says what is done."""
+def _spared(instead: str, *errors: type[RegpushError]) -> Callable[[_Look], _Look]:
+    """A look at what no push depends on: `errors` are no failure, `instead` says what is done."""
 
     def made(look: _Look) -> _Look:
         def looked(patient: _Patient) -> _Finding:
             try:
                 return look(patient)
-            except (AuthError, RefusedError) as error:
+            except errors as error:
                 detail = f"{without_doctor(str(error))}; {instead}"
-                return _Finding(detail, Verdict.SKIPPED)
+                transient = isinstance(error, TransientError)
+                return _Finding(detail, Verdict.WARNING if transient else Verdict.SKIPPED)
 
         return looked
 
@@ -249,7 +258,10 @@ def _pull(patient: _Patient) -> _Finding:
     patient.manifest = pulling.get_manifest(version)
     if patient.manifest:
         return _Finding(f"{version} is {patient.manifest.digest}")
-    tags = pulling.list_tags()
+    try:
+        tags = pulling.list_tags()
+    except TransientError as error:
+        return _Finding(f"nothing is at {version}; {without_doctor(str(error))}", Verdict.WARNING)
     if not tags:
         return _Finding(f"nothing is at {version}, and there is no tag")
     patient.manifest = pulling.get_manifest(tags[-1])
@@ -289,7 +301,7 @@ def _forget(patient: _Patient, place: str) -> str:
     return f"left to the registry to forget (deleting it answered {reply.status})"
 
 
-@_spared(_NO_MOUNTS)
+@_spared(_NO_MOUNTS, *_ANY)
 def _mount(patient: _Patient) -> _Finding:
     blob = _known_blob(patient)
     if blob is None:
@@ -324,7 +336,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-@_spared(_NO_CHUNKS)
+@_spared(_NO_CHUNKS, AuthError, RefusedError)
 def _send_chunks(patient: _Patient) -> _Finding:
     least = patient.limits.least if patient.limits else 1
     if least > _LARGEST_CHUNK:
@@ -366,23 +378,13 @@ def _chunk(place: str, number: int, size: int) -> Call:
     )
 
 
-@_spared(_NO_LISTS)
+@_spared(_NO_LISTS, *_ANY)
 def _ask_for_referrers(patient: _Patient) -> _Finding:
     subject = patient.manifest.digest if patient.manifest else Digest("sha256", "0" * 64)
-    call = Call(
-        doing="asking for referrers",
-        method="GET",
-        path=f"/referrers/{subject}",
-        headers={"Accept": OCI_INDEX},
-        limit=4 << 20,
-    )
-    reply = patient.probe.send(call)
-    content = parse_json(reply.body) if reply.status == 200 else None
-    listed = content.get("manifests") if isinstance(content, dict) else None
-    if isinstance(listed, list):
-        return _Finding(f"the registry lists them, {len(listed)} for this image")
-    said = f"no lists of its own (answered {reply.status}): {_NO_LISTS}"
-    return _Finding(said, Verdict.SKIPPED)
+    listing = referrers_list.ask(patient.pulling, subject)
+    if listing.entries is not None:
+        return _Finding(f"the registry lists them, {len(listing.entries)} for this image")
+    return _Finding(f"no lists of its own ({listing.said}): {_NO_LISTS}", Verdict.SKIPPED)
 
 
 def _compare_clocks(patient: _Patient) -> _Finding:

@@ -31,7 +31,8 @@ from regpush.registry.hints import Trouble, hint, unreachable
 from regpush.registry.host import Host
 from regpush.registry.protocol import Outcome, classify, digests_in, parse_problem
 
-_HOPS = 10
+HOPS = 10
+"""Redirects in a row that are followed at most."""
 
 
 class MissingBlobsError(TransientError):
@@ -50,7 +51,8 @@ class Call:
     """One request to a repository. `doing` completes "… failed" in messages.
 
     `path` is below `/v2/NAME`; `url` stands in its place where the registry gave one. `more`
-    are scopes beyond the repository's own. The rest as in `exchange.Request`.
+    are scopes beyond the repository's own. A redirect of a GET or HEAD is followed `hops` times
+    at most; with 0 the redirect itself is the reply. The rest as in `exchange.Request`.
     """
 
     doing: str
@@ -63,6 +65,7 @@ class Call:
     limit: int | None = ERROR_LIMIT
     patience: float = 1.0
     more: Sequence[Scope] = ()
+    hops: int = HOPS
 
 
 class Api:
@@ -140,7 +143,7 @@ class Api:
                 limit=call.limit,
                 patience=call.patience,
             )
-            reply = self._follow(request, call.doing)
+            reply = self._follow(request, call.doing, hops=call.hops)
             if reply.status != 401 or Origin.of(reply.url) != self.origin:
                 return reply
             if refreshed:
@@ -227,12 +230,14 @@ class Api:
     def _fetch(self, request: Request) -> Reply:
         return self._follow(request, "asking for a token", home=Origin.of(request.url))
 
-    def _follow(self, request: Request, doing: str, *, home: Origin | None = None) -> Reply:
+    def _follow(
+        self, request: Request, doing: str, *, home: Origin | None = None, hops: int = HOPS
+    ) -> Reply:
         """Send, and follow redirects of GET and HEAD.
 
         Authorization goes to `home` alone, which is the registry unless given.
         """
-        for _ in range(_HOPS + 1):
+        for _ in range(hops + 1):
             away = Origin.of(request.url) != (home or self.origin)
             allowed = _unauthorised(request) if away else request
             try:
@@ -241,11 +246,11 @@ class Api:
                 raise RetryableError(self._unreachable(error, request.url, doing)) from error
             location = reply.header("location")
             moved = classify(reply.status, "") is Outcome.MOVED
-            if not (moved and location and request.method in ("GET", "HEAD")):
+            if not (hops and moved and location and request.method in ("GET", "HEAD")):
                 return reply
             target = redirect_location(reply.url, location, home or self.origin)
             request = replace(request, url=target)
-        raise RefusedError(f"{self.name}: {doing} failed: more than {_HOPS} redirects")
+        raise RefusedError(f"{self.name}: {doing} failed: more than {hops} redirects")
 
     def _paced(self, request: Request) -> Reply:
         with self._pace.turn():

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import TracebackType
@@ -17,7 +18,13 @@ from typing import TYPE_CHECKING, Self
 
 from regpush.concurrency import Cancellation
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
-from regpush.errors import AuthError, RefusedError, TagConflictError, VerificationError
+from regpush.errors import (
+    AuthError,
+    RefusedError,
+    TagConflictError,
+    TransientError,
+    VerificationError,
+)
 from regpush.events import Decided, Exchanged, Listener, Warned
 from regpush.http.address import Origin, redirect_location
 from regpush.http.exchange import Exchange, Reply
@@ -329,12 +336,33 @@ class Repository:
         """
         return self._retry.run(lambda: self._api.expect(call, *statuses))
 
+    def ask_once(self, call: Call) -> Reply:
+        """One request that is never sent again; the reply, whatever its status.
+
+        Raises TransientError where there was none.
+        """
+        try:
+            return self._api.send(call)
+        except RetryableError as failure:
+            raise failure.error from failure.__cause__
+
+    def is_home(self, url: str) -> bool:
+        """Whether `url` is of the registry itself, which alone is shown credentials."""
+        return Origin.of(url) == self._api.origin
+
+    def redirect_of(self, reply: Reply) -> str:
+        """The URL that the redirect `reply` leads to. Raises RefusedError."""
+        return redirect_location(reply.url, reply.header("location"), self._api.origin)
+
     def next_page(self, reply: Reply) -> str:
-        """The URL of the page of a list that follows `reply`, or the empty string."""
+        """The URL of the page of a list that follows `reply`, or the empty string.
+
+        It is of the registry, or of the host that gave `reply`.
+        """
         link = next_link(reply.values("link"))
         following = redirect_location(reply.url, link, self._api.origin) if link else ""
-        at_home = following and Origin.of(following) == self._api.origin
-        return following if at_home else ""
+        allowed = (self._api.origin, Origin.of(reply.url))
+        return following if following and Origin.of(following) in allowed else ""
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository holds the blob, with the size the descriptor says.
@@ -431,14 +459,13 @@ class Repository:
     def head_manifest(self, reference: str) -> Digest | None:
         """The digest of the manifest at a tag or digest; None where there is none.
 
-        Raises VerificationError as `get_manifest`.
+        Where HEAD names none, whatever it answers, GET decides. Raises VerificationError as
+        `get_manifest`.
         """
-        call = self._manifest("HEAD", reference)
-        reply = self._retry.run(lambda: self._api.expect(call, 403, 404, 405))
-        if reply.status == 404:
-            return None
-        if reply.status == 200 and (digest := reply.header("docker-content-digest")):
-            return Digest.parse(digest)
+        with suppress(AuthError, RefusedError, TransientError):
+            reply = self.ask_once(self._manifest("HEAD", reference))
+            if reply.status == 200 and (digest := reply.header("docker-content-digest")):
+                return Digest.parse(digest)
         manifest = self.get_manifest(reference)
         return manifest.digest if manifest else None
 

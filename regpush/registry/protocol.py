@@ -18,6 +18,7 @@ from regpush.digest import Digest
 from regpush.errors import printable
 from regpush.http.exchange import ERROR_LIMIT
 
+REDIRECTS = (301, 302, 303, 307, 308)
 _WORDS_LIMIT = 300
 _MARKUP = re.compile(r"(?is)<(script|style|title)\b.*?</\1\s*>|<[^>]*>")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])|sha512:[0-9a-f]{128}(?![0-9a-f])")
@@ -64,7 +65,7 @@ def classify(status: int, code: str) -> Outcome:
     """Decide on the status first, then on the error code of the body, if any."""
     if 200 <= status < 300:
         return Outcome.OK
-    if status in (301, 302, 303, 307, 308):
+    if status in REDIRECTS:
         return Outcome.MOVED
     if status in _BUSY:
         return Outcome.BUSY

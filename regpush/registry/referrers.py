@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from regpush.concurrency import Cancellation, parallel
-from regpush.digest import OCI_INDEX, Descriptor, Digest
-from regpush.errors import RefusedError, VerificationError
-from regpush.registry import referrers_tag
-from regpush.registry.api import Call, MissingBlobsError
-from regpush.registry.client import MANIFEST_LIMIT, Repository
+from regpush.digest import Descriptor, Digest
+from regpush.errors import AuthError, RefusedError, TransientError, VerificationError
+from regpush.registry import referrers_list, referrers_tag
+from regpush.registry.api import MissingBlobsError
+from regpush.registry.client import Repository
 from regpush.registry.protocol import parse_json
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ EMPTY = Descriptor.of(b"{}", "application/vnd.oci.empty.v1+json")
 """The config of an artifact that needs none (image-spec, manifest.md)."""
 
 _TITLE = "org.opencontainers.image.title"
-_PAGES = 100
 _AT_ONCE = 4
-_NO_LISTS = (400, 403, 404, 405, 406, 501)
-"""What registries that know nothing of referrers say when they are asked for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +85,14 @@ def list_referrers(
     One request, and a second where the registry has no lists of its own. Raises
     VerificationError for a list that cannot be read.
     """
-    listed = _listed(repository, subject, artifact_type)
-    if listed is None:
-        try:
-            listed = _parsed(referrers_tag.read(repository, subject))
-        except referrers_tag.NoListError:
-            return ()
-        listed = [one for one in listed if artifact_type in (None, one.artifact_type)]
-    return tuple(listed)
+    entries = referrers_list.ask(repository, subject, artifact_type).entries
+    if entries is not None:
+        return tuple(_parsed(entries))
+    try:
+        kept = _parsed(referrers_tag.read(repository, subject))
+    except referrers_tag.NoListError:
+        return ()
+    return tuple(one for one in kept if artifact_type in (None, one.artifact_type))
 
 
 def fetch(repository: Repository, referrer: Referrer) -> Artifact:
@@ -139,19 +136,18 @@ def attach(
 
     provider = Provider(repository)
     made = [_Made(artifact, *provider.describe(artifact, subject)) for artifact in artifacts]
-    listed = _listed(repository, subject.digest, None)
-    before = _parsed(referrers_tag.read(repository, subject.digest)) if listed is None else listed
-    there = _digests(before)
+    asked = _ask(repository, subject.digest)
+    before = _kept(repository, subject.digest) if asked is _Lists.NONE else asked
+    there = set() if isinstance(before, _Lists) else _digests(before)
     new = [one for one in made if one.referrer.descriptor.digest not in there]
     if not new:
         return ()
     referrers = [one.referrer for one in new]
     known = all(parallel(_AT_ONCE, new, lambda one: _send(one, provider, repository), cancel))
-    if listed is not None and not known:
+    if not known and not isinstance(asked, _Lists):
         # It has lists, and does not say that it takes these in. Does it?
-        listed = _listed(repository, subject.digest, None)
-        known = _digests(referrers) <= _digests(listed or ())
-    if listed is None or not known:
+        known = _lists(repository, subject.digest, referrers)
+    if asked is _Lists.NONE or not known:
         entries = [referrer.to_json() for referrer in referrers]
         referrers_tag.keep(repository, subject.digest, entries, cancel=cancel)
     return tuple(referrers)
@@ -164,8 +160,7 @@ def enlist(
 
     Raises as `attach`.
     """
-    listed = _listed(repository, subject, None)
-    if listed is None or not _digests(referrers) <= _digests(listed):
+    if not _lists(repository, subject, referrers):
         entries = [referrer.to_json() for referrer in referrers]
         referrers_tag.keep(repository, subject, entries, cancel=cancel)
 
@@ -198,37 +193,33 @@ def _put(repository: Repository, blob: Descriptor, data: bytes) -> None:
     repository.put_blob(blob, lambda: iter((data,)))
 
 
-def _listed(
-    repository: Repository, subject: Digest, artifact_type: str | None
-) -> list[Referrer] | None:
-    """The registry's own list, all pages of it; None where it has no such lists."""
-    query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
-    found: list[Referrer] = []
-    url = ""
-    for _ in range(_PAGES):
-        call = Call(
-            doing=f"listing what refers to {subject.short}",
-            method="GET",
-            path=f"/referrers/{subject}{query}",
-            url=url,
-            headers={"Accept": OCI_INDEX},
-            limit=MANIFEST_LIMIT,
-        )
-        reply = repository.ask(call, *(() if url else _NO_LISTS))
-        entries = referrers_tag.entries_in(reply.body) if reply.status == 200 else None
-        if entries is None and not url and reply.whole:
-            return None
-        if entries is None:
-            raise VerificationError(f"{repository.name}: {call.doing} failed: a page is no list")
-        page = _parsed(entries)
-        applied = [one.strip() for one in reply.header("oci-filters-applied").split(",")]
-        if artifact_type and "artifactType" not in applied:
-            page = [one for one in page if one.artifact_type == artifact_type]
-        found += page
-        url = repository.next_page(reply)
-        if not url:
-            break
-    return found
+class _Lists(Enum):
+    """What a registry that gave no list of referrers is known to have."""
+
+    NONE = "it keeps no lists"
+    UNKNOWN = "it could not be asked"
+
+
+def _ask(repository: Repository, subject: Digest) -> list[Referrer] | _Lists:
+    """The registry's own list for a push: no push fails because it cannot be read.
+
+    The reply to each artifact says whether the registry lists it (`OCI-Subject`).
+    """
+    try:
+        entries = referrers_list.ask(repository, subject).entries
+        return _Lists.NONE if entries is None else _parsed(entries)
+    except (AuthError, RefusedError, TransientError, VerificationError):
+        return _Lists.UNKNOWN
+
+
+def _lists(repository: Repository, subject: Digest, referrers: Sequence[Referrer]) -> bool:
+    """Whether the registry's own list has all of `referrers`."""
+    listed = _ask(repository, subject)
+    return not isinstance(listed, _Lists) and _digests(referrers) <= _digests(listed)
+
+
+def _kept(repository: Repository, subject: Digest) -> list[Referrer]:
+    return _parsed(referrers_tag.read(repository, subject))
 
 
 def _digests(referrers: Iterable[Referrer]) -> set[Digest]:

@@ -276,10 +276,25 @@ def ecr_referrers() -> list[Rule]:
     ]
 
 
+def referrers_elsewhere() -> list[Rule]:
+    """GHCR sends who asks for referrers to another host by 303, which answers 429
+    (artifacthub/hub, issue 4785). The other host is the server itself by its other name."""
+
+    def act(asked: Asked, upstream: Upstream) -> Answer:
+        host = asked.headers["host"]
+        if host.startswith("127.0.0.1"):
+            elsewhere = host.replace("127.0.0.1", "localhost")
+            return Answer(303, {"Location": f"http://{elsewhere}{asked.target}"})
+        return Answer(429, {"Retry-After": "60"}, b"<html>Too many requests</html>")
+
+    return [always(act, "GET", "referrers")]
+
+
 PERSONAS = [
     Persona(make.__name__, make)
     for make in (
         docker_hub, ghcr, ecr, gar, acr, quay, harbor, gitea, artifactory, nexus, zot,
         cloudflare, nginx, no_chunked_bodies, no_digest_checks, gitlab_referrers, ecr_referrers,
+        referrers_elsewhere,
     )
 ]  # fmt: skip

@@ -1,0 +1,106 @@
+"""The list of referrers that a registry keeps itself.
+
+OCI distribution-spec 1.1, "Listing Referrers". A registry may send the question to another
+host: GHCR has answered 303 to one that limits rates (artifacthub/hub, issue 4785).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+from regpush.digest import OCI_INDEX, Digest
+from regpush.errors import AuthError, RefusedError, TransientError, VerificationError
+from regpush.http.address import Origin
+from regpush.http.exchange import Reply
+from regpush.registry.api import HOPS, Call
+from regpush.registry.client import MANIFEST_LIMIT, Repository
+from regpush.registry.protocol import REDIRECTS
+from regpush.registry.referrers_tag import entries_in
+
+_PAGES = 100
+_NO_LISTS = (*(status for status in range(400, 500) if status not in (401, 408, 429, 499)), 501)
+"""Statuses of registries without the endpoint: every lasting refusal but that of credentials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The answer of a registry that was asked for its list.
+
+    `entries` stand as they came, None where the registry gives no list; `said` is the status,
+    and the host that it was sent to, for people.
+    """
+
+    entries: list[Any] | None
+    said: str
+
+
+def ask(repository: Repository, subject: Digest, artifact_type: str | None = None) -> Listing:
+    """Every page of the registry's list for `subject`, or only the entries of `artifact_type`.
+
+    A redirect to another host is followed once, without credentials: where that host gives no
+    list, the registry has none. Raises VerificationError for a list of the registry itself that
+    cannot be read, and what `Repository.ask` raises.
+    """
+    query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
+    call = Call(
+        doing=f"listing what refers to {subject.short}",
+        method="GET",
+        path=f"/referrers/{subject}{query}",
+        headers={"Accept": OCI_INDEX},
+        limit=MANIFEST_LIMIT,
+        hops=0,
+    )
+    first = repository.ask(call, *_NO_LISTS, *REDIRECTS)
+    said = f"answered {first.status}"
+    if first.status not in REDIRECTS:
+        return Listing(entries=_pages(repository, first, call, artifact_type), said=said)
+    try:
+        url = repository.redirect_of(first)
+        said += f" to {Origin.of(url).host}"
+        reply = _ask_at(url, repository, call)
+        said += f", which answered {reply.status}"
+        return Listing(entries=_pages(repository, reply, call, artifact_type), said=said)
+    except (AuthError, RefusedError, TransientError) as error:
+        return Listing(entries=None, said=f"{said}: {error}")
+
+
+def _ask_at(url: str, repository: Repository, call: Call) -> Reply:
+    call = replace(call, url=url, hops=HOPS)
+    if repository.is_home(url):
+        return repository.ask(call, *_NO_LISTS)
+    return repository.ask_once(call)
+
+
+def _pages(
+    repository: Repository, reply: Reply, call: Call, artifact_type: str | None
+) -> list[Any] | None:
+    """The entries of the page `reply` and of all that follow; None where it is no list."""
+    if reply.status != 200:
+        return None
+    found: list[Any] = []
+    for page in range(_PAGES):
+        entries = entries_in(reply.body) if reply.status == 200 and reply.whole else None
+        if entries is None and (not repository.is_home(reply.url) or (reply.whole and not page)):
+            return None
+        if entries is None:
+            raise VerificationError(f"{repository.name}: {call.doing} failed: a page is no list")
+        applied = [one.strip() for one in reply.header("oci-filters-applied").split(",")]
+        unfiltered = artifact_type if "artifactType" not in applied else None
+        found += _of_type(entries, unfiltered)
+        if not (url := repository.next_page(reply)):
+            break
+        reply = _ask_at(url, repository, call)
+    return found
+
+
+def _of_type(entries: Iterable[Any], artifact_type: str | None) -> list[Any]:
+    if artifact_type is None:
+        return list(entries)
+    return [
+        one
+        for one in entries
+        if not isinstance(one, Mapping) or one.get("artifactType") == artifact_type
+    ]
