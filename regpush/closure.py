@@ -184,6 +184,21 @@ def no_search_paths() -> tuple[SearchPath, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a source wants of its image where the user says nothing else.
+
+    `base`: the reference of the image to stand on, empty for none. `workdir`: the working
+    directory. `entrypoint`: program and arguments; where it is empty, `unsaid` tells the user
+    what to say, if anything.
+    """
+
+    base: str = ""
+    workdir: str = ""
+    entrypoint: tuple[str, ...] = ()
+    unsaid: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Closure:
     """Items, dependencies first, and the paths of those that were asked for.
 
@@ -191,8 +206,8 @@ class Closure:
     the source says it (`x86_64-linux`), or None. `search_paths` reads, when it is called, the
     environment that the source wants for its programs; raises SourceError. `provenance`: names
     and texts that say what the source was made from. `programs`: of a directory, those that
-    tell what it runs on; each but the first counts where those before it tell nothing. Built by
-    `Closure.build`, which orders and checks.
+    tell what it runs on; each but the first counts where those before it tell nothing. `wishes`:
+    for the image. Built by `Closure.build`, which orders and checks.
     """
 
     roots: tuple[str, ...]
@@ -204,6 +219,7 @@ class Closure:
     )
     provenance: tuple[tuple[str, str], ...] = ()
     programs: tuple[Callable[[], Programs], ...] = field(default=(), compare=False, repr=False)
+    wishes: Wishes = Wishes()
     _by_path: Mapping[str, Item] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -279,6 +279,8 @@ def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str
         labels=(*closure.provenance, *options.labels),
         annotations=(*closure.provenance, *options.annotations),
         symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
+        workdir=options.workdir or closure.wishes.workdir,
+        entrypoint=options.entrypoint or (() if options.cmd else closure.wishes.entrypoint),
     )
 
 
