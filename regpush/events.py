@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from regpush.errors import UsageError
+
 
 class Action(Enum):
     """What became of a layer. The values are those of the JSON report."""
@@ -38,6 +40,17 @@ class Warned:
     """Something the user should look at; the push goes on."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputWarned(Warned):
+    """A warning about what the user gave or asked for, which `--strict` makes a UsageError.
+
+    It is for input that is probably a mistake: a pattern that matches nothing, a user that no
+    passwd names. Emit it with `notify(InputWarned(message=...))`; a listener that handles
+    `Warned` handles it too. Emit it before any tag moves: under `strictly` the call raises.
+    What a registry, a cache or a network did is a plain `Warned`, for no input could mend it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +167,21 @@ Event: TypeAlias = (
     | Exchanged
 )
 Listener: TypeAlias = Callable[[Event], None]
+
+
+def strictly(notify: Listener) -> Listener:
+    """A listener that passes events on to `notify`, but raises UsageError at an `InputWarned`.
+
+    This is all that `--strict` and `PushOptions.strict` do. The one who emitted the event gets
+    the exception, in whichever thread that is.
+    """
+
+    def hear(event: Event) -> None:
+        if isinstance(event, InputWarned):
+            raise UsageError(f"{event.message} (--strict refuses what is otherwise a warning)")
+        notify(event)
+
+    return hear
 
 
 def ignore(event: Event) -> None:

@@ -260,7 +260,11 @@ class AttachOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
-    """Everything a push can be told. `cache` False leaves the local index alone."""
+    """Everything a push can be told.
+
+    `cache` False leaves the local index alone. `strict`: each `events.InputWarned` is a
+    UsageError instead, before any tag moves.
+    """
 
     source: SourceOptions = SourceOptions()
     layers: LayerOptions = LayerOptions()
@@ -268,3 +272,4 @@ class PushOptions:
     registry: RegistryOptions = RegistryOptions()
     attach: AttachOptions = AttachOptions()
     cache: bool = True
+    strict: bool = False

@@ -58,7 +58,7 @@ def copy(
             along=copy.Along.REFERRERS if referrers else copy.Along.NOTHING,
             settings=settings,
             options=options,
-            notify=notify,
+            notify=flags.heard(notify),
             cancel=cancel,
         )
     show(result.to_json(), result.ref, table.copied(result), flags)
@@ -101,7 +101,7 @@ def rebase(
             tense=Tense.PLANNED if dry_run else Tense.DONE,
             settings=settings,
             options=options,
-            notify=notify,
+            notify=flags.heard(notify),
             cancel=cancel,
         )
     rows = table.painted(table.changes(result, width()), colour.on_stderr())
@@ -155,7 +155,7 @@ def index(
             annotations=annotations,
             settings=settings,
             options=options,
-            notify=notify,
+            notify=flags.heard(notify),
             cancel=cancel,
         )
     show(result.to_json(), result.ref, table.united(result), flags)

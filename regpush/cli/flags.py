@@ -16,6 +16,7 @@ from regpush.cli.target import IMAGE as _IMAGE
 from regpush.cli.target import SOURCE as _SOURCE
 from regpush.cli.target import TargetFlags, pairs
 from regpush.errors import UsageError, printable
+from regpush.events import Listener, strictly
 from regpush.options import (
     AttachOptions,
     Compression,
@@ -107,6 +108,11 @@ class SendingFlags(AccessFlags):
         str | None,
         _option(OUTPUT, "Write the digest here as well.", "--digest-file", metavar="FILE"),
     ] = None
+    strict: Annotated[
+        bool,
+        _option(OUTPUT, "Refuse (exit 2) what is otherwise a warning about the input, before any "
+                "tag moves.", "--strict"),
+    ] = False  # fmt: skip
     progress: Annotated[
         Progress, _option(OUTPUT, "auto (default), plain or none.", "--progress")
     ] = Progress.AUTO
@@ -115,6 +121,10 @@ class SendingFlags(AccessFlags):
     def sums_up(self) -> bool:
         """Whether the outcome is told on stderr as well."""
         return self.progress is not Progress.NONE and self.voice is not Voice.QUIET
+
+    def heard(self, notify: Listener) -> Listener:
+        """What a command of these flags reports to where `notify` shows it."""
+        return strictly(notify) if self.strict else notify
 
     def sending(self, password: str | None) -> RegistryOptions:
         """The record these flags spell, with the password that was read."""
@@ -295,6 +305,7 @@ class Flags(TargetFlags, SendingFlags):
                 sign_key=self.sign_key,
             ),
             cache=not self.no_cache,
+            strict=self.strict,
         )
 
     def _entrypoint(self) -> tuple[str, ...]:

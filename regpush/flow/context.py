@@ -10,7 +10,7 @@ from functools import partial
 
 from regpush.concurrency import Cancellation
 from regpush.errors import UsageError, printable
-from regpush.events import Listener, Note
+from regpush.events import Listener, Note, strictly
 from regpush.history.cache import Index
 from regpush.history.previous import Seen
 from regpush.image.image import check_options
@@ -111,6 +111,8 @@ def running(
     cancel: Cancellation | None,
 ) -> Iterator[Run]:
     """A run to the reference `to`. Raises UsageError for what no push can be told."""
+    if options.strict:
+        notify = strictly(notify)
     places = places_of(to, options.registry)
     rule = TagRule.of(options.registry)
     if options.image.created is None:

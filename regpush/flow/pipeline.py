@@ -62,6 +62,7 @@ def push(
         for one in prepared:
             placed = [candidate for image in images for candidate in image.candidates]
             images.append(assemble(one.following(placed), run))
+        tell_unused(prepared, run)
         released = release(images, held, attachments, run)
         # Only what this run made itself: what it reused is the word of others, and stays there.
         made = [
@@ -72,7 +73,6 @@ def push(
         ]
         for destination in run.destinations:
             run.index.remember(made, destination.name)
-        tell_unused(prepared, run)
         return reports.of_push(released, run)
 
 

@@ -16,7 +16,7 @@ from regpush.errors import (
     TagConflictError,
     printable,
 )
-from regpush.events import LayersPlanned, Note, Warned
+from regpush.events import InputWarned, LayersPlanned, Note
 from regpush.flow.context import Destination, Run
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
 from regpush.history.previous import Past, Seen, look_at_tags, look_back
@@ -169,7 +169,7 @@ def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
     unused = [one.origin.rules.unused() for one in prepared]
     for rule in unused[0]:
         if all(rule in others for others in unused):
-            run.notify(Warned(message=f"{printable(rule)} matched nothing in the image"))
+            run.notify(InputWarned(message=f"{printable(rule)} matched nothing in the image"))
 
 
 def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Origin:

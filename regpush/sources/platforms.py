@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regpush.closure import Closure
 from regpush.errors import UsageError, printable
-from regpush.events import Listener, Note, Warned
+from regpush.events import InputWarned, Listener, Note
 from regpush.options import ImageOptions
 from regpush.platform import Platform, has_placeholders, parse_platforms
 
@@ -59,7 +59,7 @@ def platform_of(
                 f"{what}, not for {aim.platform}: name a target for each platform, such as "
                 "result-{arch}"
             )
-        notify(Warned(message=f"{what}, and becomes an image for {aim.platform}"))
+        notify(InputWarned(message=f"{what}, and becomes an image for {aim.platform}"))
     return aim.platform
 
 

@@ -20,7 +20,7 @@ from regpush.errors import (
     TransientError,
     VerificationError,
 )
-from regpush.events import Listener, Note, TagMoved, Warned
+from regpush.events import InputWarned, Listener, Note, TagMoved, Warned
 from regpush.image.image import Image, children
 from regpush.platform import Platform
 from regpush.registry.client import Manifest, MissingBlobsError, Repository
@@ -103,7 +103,7 @@ def warn_of_lost_platforms(
     with suppress(VerificationError):  # a damaged one has nothing to lose
         lost = [str(platform) for platform, _ in children(there.data) if platform not in coming]
         if lost:
-            notify(Warned(message=f"{tag} is for {', '.join(lost)} as well, and will not be"))
+            notify(InputWarned(message=f"{tag} is for {', '.join(lost)} as well, and will not be"))
 
 
 def move_tags(
