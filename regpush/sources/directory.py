@@ -27,7 +27,8 @@ from regpush.files.listing import (
     by_folder,
     join,
     merged,
-    scan,
+    open_root,
+    scan_root,
 )
 from regpush.options import SourceOptions
 from regpush.sources import dependencies, hierarchy
@@ -56,16 +57,15 @@ def resolve(
     what cannot be listed or packed.
     """
     at = _image_root(options.root_dir)
-    root = os.fsencode(os.path.realpath(path))
-    leave_out = LeaveOut(read_ignore_file(root), in_image=at)
-    listing = _listed(root, leave_out, options, cancel)
+    physical = os.fsencode(os.path.realpath(path))
+    listing, leave_out = _listed(physical, at, options, cancel)
     kept = hierarchy.DIRECTORIES if options.base else ()
     tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
     watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
     name = os.path.basename(os.path.abspath(path)) or "root"
     folders = dependencies.find(tree)
     watch.check_names(listing.below(ROOT, by_folder(folder.path for folder in folders)))
-    key = _key(root, options)
+    key = _key(physical, options)
     own = _own_code(tree, name, key, folders)
     packages = [part for folder in folders for part in _packages(tree, folder, key)]
     for message in _remarks(tree, leave_out, [*own, *packages]):
@@ -84,22 +84,27 @@ def resolve(
 
 
 def _listed(
-    root: bytes, leave_out: LeaveOut, options: SourceOptions, cancel: Cancellation
-) -> Listing:
-    def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
-        cancel.check()
-        return leave_out(folder, found)
-
-    ahead = None
-    if leave_out.is_plain and not options.preserve_xattrs:
-        ahead = scan_ahead.take(root)
-    if ahead is None:
-        return scan(root, leave_out=watched, xattrs=options.preserve_xattrs)
+    physical: bytes, at: bytes, options: SourceOptions, cancel: Cancellation
+) -> tuple[Listing, LeaveOut]:
+    """What is to lie at `at` in the image, and what knows the rest."""
+    # The second process lists what is to lie below the image's root, without attributes.
+    ahead = scan_ahead.take(physical) if at and not options.preserve_xattrs else None
     try:
-        return scan(root, leave_out=watched, known=ahead)
+        root = ahead.root if ahead else open_root(physical)
+        leave_out = LeaveOut(read_ignore_file(root), in_image=at)
+
+        def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
+            cancel.check()
+            return leave_out(folder, found)
+
+        xattrs = options.preserve_xattrs
+        listing = scan_root(root, leave_out=watched, xattrs=xattrs, known=ahead)
     finally:
+        if ahead:
+            ahead.stop()
+    if ahead:
         leave_out.saw_git(ahead.git)
-        ahead.stop()
+    return listing, leave_out
 
 
 def _image_root(root_dir: str) -> bytes:
