@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from regpush.closure import SearchPath, Side
 from regpush.digest import OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import UsageError, VerificationError
-from regpush.image.image import Base, Image, Layer, build, check_options
+from regpush.image.image import Base, Image, Layer, build, check_options, put_together
 from regpush.options import ImageOptions
 from regpush.platform import Platform
 
@@ -45,6 +45,37 @@ def test_the_spec_s_required_fields():
     assert len(config["rootfs"]["diff_ids"]) == len(manifest["layers"]) == 2
     assert len(config["history"]) == 2
     assert config["created"] == "1970-01-01T00:00:01Z"
+
+
+@pytest.mark.parametrize(
+    ("said", "home", "base", "expected"),
+    [
+        ("", "/srv/my app", None, "/srv/my app"),
+        ("/w", "/app", None, "/w"),
+        ("/", "/app", None, "/"),
+        ("", "/app", "", "/app"),
+        ("", "/app", "/", "/app"),  # as BuildKit writes it for alpine
+        ("", "/app", "/base", "/base"),
+        ("/w", "/app", "/base", "/w"),
+        ("", "/", "/base", "/base"),
+        ("", "/", None, None),
+        ("", "/caf\udce9", None, None),  # which no JSON can say
+        ("", "", None, None),
+    ],
+)
+def test_a_directory_is_the_working_directory_unless_somebody_says_another(
+    said, home, base, expected
+):
+    below = None
+    if base is not None:
+        below = Base(name="r/base@sha256:0", image=made(ImageOptions(workdir=base or "/")))
+        if not base:
+            config = json.loads(below.image.config)
+            config["config"]["WorkingDir"] = ""
+            image = put_together(below.image.layers, config, {})
+            below = Base(name=below.name, image=image)
+    image = made(ImageOptions(workdir=said, home=home), base=below)
+    assert config_of(image).get("WorkingDir") == expected
 
 
 def test_what_is_built_is_read_back():
