@@ -63,16 +63,18 @@ class Algorithm(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """An algorithm and its level: gzip 1 (fast) or 9 (best), zstd 1 to 19, none 0."""
+    """An algorithm and its level: gzip 1 (fast), 6 or 9 (best), zstd 1 to 19, none 0."""
 
     algorithm: Algorithm = Algorithm.GZIP
-    level: int = 1
+    level: int = 6
 
     @classmethod
     def parse(cls, text: str) -> Compression:
         """Read `gzip[:fast|best]`, `zstd[:1-19]` or `none`. Raises UsageError."""
         match text.partition(":"):
-            case ("gzip", _, "" | "fast") if not text.endswith(":"):
+            case ("gzip", "", ""):
+                return cls(Algorithm.GZIP, 6)
+            case ("gzip", _, "fast"):
                 return cls(Algorithm.GZIP, 1)
             case ("gzip", _, "best"):
                 return cls(Algorithm.GZIP, 9)
@@ -181,7 +183,6 @@ class ImageOptions:
     cmd: tuple[str, ...] = ()
     user: str = ""
     workdir: str = ""
-    home: str = ""
     expose: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""

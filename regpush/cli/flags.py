@@ -177,7 +177,9 @@ class Flags(TargetFlags, SendingFlags):
     compression: Annotated[
         str | None,
         _option(_LAYERS, "gzip[:fast|best], zstd[:1-19] or none. Default: gzip, and whatever a "
-                "reused layer has.", "--compression", autocompletion=_compressions),
+                "reused layer has. The same files give the same digest on every machine, "
+                "with zstd by the same libzstd; gzip:fast, twice as fast and a tenth larger, "
+                "promises only the same files.", "--compression", autocompletion=_compressions),
     ] = None  # fmt: skip
     reuse: Annotated[
         Reuse,

@@ -15,16 +15,13 @@ import typer
 from regpush.cli.access import AccessFlags
 from regpush.cli.console import (
     OnStdout,
-    print_document,
-    print_json,
-    print_lines,
+    print_line,
     read_password,
     stoppable,
     width,
     write_file,
 )
 from regpush.cli.flags import Format, Progress, with_flags
-from regpush.cli.rendering import json_text
 from regpush.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -131,10 +128,11 @@ def history(
         told = recount(parsed.repository.rpartition("/")[2], images, _known_here)
     if not told.pushes:
         raise UsageError(f"{printable(reference)}: no image says what its layers hold")
+    text = json.dumps(told.to_json(), indent=0)
     if output:
-        write_file(output, "w", f"{json_text(told.to_json(), indent=0)}\n")
+        write_file(output, "w", f"{text}\n")
     else:
-        print_json(told.to_json(), indent=0)
+        print_line(text)
 
 
 @with_flags
@@ -162,7 +160,7 @@ def sbom(
         image = inspect(parsed, repository, _platform(platform)).image
         wanted = Sbom(format.value) if format else None
         found = sboms.attached(repository, image.descriptor.digest, wanted)
-    print_document(found.data)
+    print_line(found.data.decode("utf-8", "replace").rstrip("\n"))
 
 
 def simulate(
@@ -207,16 +205,13 @@ def simulate(
             "max_layers": max_layers,
             "strategies": {name: score.to_json() for name, score in scores.items()},
         }
-        print_json({"schema": 1, **value})
+        print_line(json.dumps({"schema": 1, **value}))
     else:
-        print_lines(*table.scores(scores))
+        print_line("\n".join(table.scores(scores)))
 
 
 def _show(found: Comparison, format: Format, lines: Sequence[str]) -> None:  # noqa: A002  as above
-    if format is Format.JSON:
-        print_json(found.to_json())
-    else:
-        print_lines(*lines)
+    print_line(json.dumps(found.to_json()) if format is Format.JSON else "\n".join(lines))
 
 
 @contextmanager

@@ -16,9 +16,8 @@ from regpush.pack.recipe import Placed
 from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.client import Repository
-from regpush.registry.images import Holder, read_image
 from regpush.transfer.blobs import Passage, bring, check_distributable, send
-from regpush.transfer.choice import check_platform, choose, find
+from regpush.transfer.choice import Ask, check_platform, choose, find, read_image
 from regpush.transfer.graph import check_schema
 
 _AT_ONCE = 12
@@ -27,14 +26,14 @@ _DEAREST = (Action.UPLOADED, Action.MOUNTED, Action.REUSED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """Where a base image is; `seen` gives its manifests, each read once.
+    """Where a base image is; `ask` gives its manifests, each read once.
 
     `called`: the flag that names it, for messages.
     """
 
     reference: Reference
     repository: Repository
-    seen: Holder
+    ask: Ask
     called: str = "--from"
 
     def read(self, platform: Platform) -> Base:
@@ -45,9 +44,9 @@ class Foundation:
         """
         reference = self.reference
         try:
-            found = choose(find(reference, self.seen), reference, platform, self.seen)
+            found = choose(find(reference, self.ask), reference, platform, self.ask)
             check_schema(found, self.repository.name)
-            image = read_image(found, self.seen)
+            image = read_image(found, self.repository)
             check_platform(image, reference, platform)
             check_distributable([layer.descriptor for layer in image.layers], "it")
         except (RefusedError, UsageError, VerificationError) as error:

@@ -110,7 +110,16 @@ def _levels(settings: Settings) -> Iterator[Case]:
         contenders=(
             *(
                 by.regpush("--compression", one)
-                for one in ("gzip", "gzip:best", "zstd", "zstd:1", "zstd:6", "zstd:9", "none")
+                for one in (
+                    "gzip",
+                    "gzip:fast",
+                    "gzip:best",
+                    "zstd",
+                    "zstd:1",
+                    "zstd:6",
+                    "zstd:9",
+                    "none",
+                )
             ),
             by.skopeo("gzip"),
             by.skopeo("zstd"),

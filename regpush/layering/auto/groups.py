@@ -15,12 +15,10 @@ _HORIZON = 10  # H: pushes that a decision is made for
 
 
 class Kind(IntEnum):
-    """What never shares a layer with another kind; in the order in which they lie."""
+    """What never shares a layer with another kind."""
 
     ORDINARY = 0
-    RECORD = 1
-    ASSET = 2
-    OWN = 3
+    OWN = 1
 
 
 @dataclass(frozen=True, slots=True)
