@@ -7,19 +7,26 @@ Nothing is stored.
 from __future__ import annotations
 
 import posixpath
-import tarfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, TypeAlias
 
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Digest
-from regpush.errors import VerificationError, printable
+from regpush.errors import VerificationError
 from regpush.image.image import Image, Layer
-from regpush.pack.compression import LAYERS, Pulled, decompressed
+from regpush.pack.compression import LAYERS, decompressed
+from regpush.pack.untar import members
 from regpush.registry.client import Repository
 
 _RECORD = 512
+_LONGEST = 4096
+"""Characters of a name that are kept: PATH_MAX."""
+_NAMED = 16 << 20
+"""Characters of all names of a layer that are kept. What else is in it is one item together."""
+_REST = "(more)"
+_ITEM = "/"
+"""The key of an item in the folders, where no name has a slash."""
 _NAMES = 2
 """Names of a path that say what something is, where the layer does not say."""
 
@@ -54,20 +61,24 @@ def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping
         return {}
     owner = _Owners(layer.items)
     found: dict[str, int] = {}
+    room = _NAMED
     with closing(repository.read_blob(layer.descriptor)) as blocks:
-        source: Any = Pulled(decompressed(layer.descriptor.media_type, blocks))
         try:
-            with tarfile.open(fileobj=source, mode="r|", bufsize=1 << 20) as archive:
-                for member in archive:
-                    cancel.check()
-                    whose = owner.of(_normal(member.name), is_folder=member.isdir())
-                    if whose:
-                        size = _RECORD + member.size + -member.size % _RECORD
-                        found[whose] = found.get(whose, 0) + size
-        except tarfile.TarError as error:
+            for member in members(decompressed(layer.descriptor.media_type, blocks), cancel):
+                whose = owner.of(_normal(member.name), is_folder=member.is_folder)[:_LONGEST]
+                if whose not in found:
+                    room -= len(whose)
+                    whose = whose if room >= 0 else _REST
+                if whose:
+                    size = _RECORD + member.size + -member.size % _RECORD
+                    found[whose] = found.get(whose, 0) + size
+        except VerificationError as error:
+            # A digest mismatch takes precedence over what is wrong with the archive.
+            for _ in blocks:
+                cancel.check()
             raise VerificationError(
-                f"{repository.name}: blob {layer.descriptor.digest} is no tar archive: "
-                f"{printable(str(error))}"
+                f"{repository.name}: layer {layer.descriptor.digest} is no archive that can be "
+                f"read: {error}"
             ) from error
     return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
@@ -85,11 +96,16 @@ class _Owners:
     """
 
     def __init__(self, items: Sequence[str]) -> None:
-        self._items = {path.strip("/"): path for path in items if path.startswith("/")}
-        self._only = next(iter(self._items.values())) if len(self._items) == 1 else ""
+        placed = {path.strip("/"): path for path in items if path.startswith("/")}
+        self._folders: dict[str, Any] = {}
+        for path, item in placed.items():
+            folder = self._folders
+            for name in path.split("/"):
+                folder = folder.setdefault(name, {})
+            folder[_ITEM] = item
+        self._only = next(iter(placed.values())) if len(placed) == 1 else ""
         self._generated = next((path for path in items if not path.startswith("/")), "")
-        self._tops = {path.partition("/")[0] for path in self._items}
-        depths = [path.count("/") + 1 for path in self._items]
+        depths = [path.count("/") + 1 for path in placed]
         self._depth = min(depths, default=_NAMES)
 
     def of(self, path: str, *, is_folder: bool) -> str:
@@ -97,13 +113,14 @@ class _Owners:
 
         Empty for a folder above items.
         """
-        above = path
-        while above:
-            if above in self._items:
-                return self._items[above]
-            above = above.rpartition("/")[0]
-        if self._items and is_folder:
+        names, folder, item = path.split("/"), self._folders, ""
+        for name in names:
+            folder = folder.get(name, {})
+            item = folder.get(_ITEM, item)
+        if item:
+            return item
+        if self._folders and is_folder:
             return ""
-        if self._generated and path.partition("/")[0] not in self._tops:
+        if self._generated and names[0] not in self._folders:
             return self._generated
-        return self._only or "/" + "/".join(path.split("/")[: self._depth])
+        return self._only or "/" + "/".join(names[: self._depth])

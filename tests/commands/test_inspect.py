@@ -105,8 +105,13 @@ def put_layer(api, tag, *members):
             info = tarfile.TarInfo(name)
             info.size = size
             archive.addfile(info, io.BytesIO(bytes(size)))
-    blob = gzip.compress(raw.getvalue())
-    diff_id = f"sha256:{hashlib.sha256(raw.getvalue()).hexdigest()}"
+    put_archive(api, tag, raw.getvalue())
+
+
+def put_archive(api, tag, archive):
+    """An image whose only layer unpacks to these bytes; gives the digest of the layer."""
+    blob = gzip.compress(archive)
+    diff_id = f"sha256:{hashlib.sha256(archive).hexdigest()}"
     config = json.dumps(
         {"os": "linux", "architecture": "amd64",
          "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
@@ -120,6 +125,44 @@ def put_layer(api, tag, *members):
         ],
     }
     assert api.put_manifest(tag, json.dumps(manifest).encode()).status == 201
+    return manifest["layers"][0]["digest"]
+
+
+def extended(records):
+    """A pax header of these bytes, and the file that it is for."""
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(records)
+    return header.tobuf() + records + bytes(-len(records) % 512) + tarfile.TarInfo("x").tobuf()
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        extended(b"0" * (8 << 20)),
+        extended(b"409 size=" + b"9" * 399 + b"\n"),
+        extended(b"6 a=b\n")[:1024] * 3000,
+        b"no archive at all" * 100,
+    ],
+    ids=["long", "number", "deep", "none"],
+)
+def test_a_hostile_layer_is_refused_by_its_digest(docker_registry, repository, archive):
+    digest = put_archive(Api(docker_registry.host, repository), "x", archive)
+    done = regpush("inspect", "--deep", f"{docker_registry.host}/{repository}:x", timeout=20)
+    done.failed(8, digest)
+
+
+def test_a_layer_of_many_long_names_takes_bounded_memory(docker_registry, repository):
+    """Each name is half a megabyte of folders, in an archive that compresses well."""
+    name = b"y/" * 250_000
+    records = [b"%d path=%d/%s\n" % (500_017, number, name) for number in range(100, 140)]
+    assert all(len(one) == 500_017 for one in records)
+    digest = put_archive(
+        Api(docker_registry.host, repository), "x", b"".join(map(extended, records)) + bytes(1024)
+    )
+    to = f"{docker_registry.host}/{repository}:x"
+    done = regpush("inspect", "--deep", to, "--format", "json", timeout=20).ok()
+    assert digest in done.stdout
+    assert len(regpush("inspect", "--deep", to).ok().stdout) < 10_000
 
 
 def test_an_image_of_another_tool(docker_registry, repository):
