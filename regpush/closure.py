@@ -71,13 +71,22 @@ class Role(Enum):
     """How an item may share layers.
 
     ORDINARY: with other ordinary items, as the strategy likes. OWN: the app's own code of a
-    directory, only with OWN and GENERATED items, unless the plan has a single layer.
-    GENERATED: written by regpush itself (links, /tmp); always in the top layer.
+    directory, only with OWN and GENERATED items, where the plan has layers enough. ASSET: large
+    files of that code, likewise only with each other. RECORD: what an installer writes anew each
+    time, though nothing changed, likewise. GENERATED: written by regpush itself (links, /tmp);
+    always in the top layer.
     """
 
     ORDINARY = "ordinary"
     OWN = "own"
+    ASSET = "asset"
+    RECORD = "record"
     GENERATED = "generated"
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it is the app's own code, source or asset."""
+        return self in (Role.OWN, Role.ASSET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from blake3 import blake3
 
@@ -40,13 +40,24 @@ class Kind(Enum):
 _LETTERS = {kind: kind.value.encode() for kind in Kind}
 
 
+class Root(Protocol):
+    """A tree on this machine in which files are opened by paths relative to its root, in bytes."""
+
+    def open(self, path: bytes, /) -> int:
+        """A descriptor to read `path`; it follows no symbolic link. Raises OSError."""
+
+    def on_disk(self, path: bytes, /) -> bytes:
+        """The whole path of `path`, for messages."""
+
+
 class OnDisk(NamedTuple):
     """A file's content on this machine, and what lstat said when it was listed.
 
-    `path` is physical, in bytes. The rest must still hold when the content is read:
+    `path` is relative to `root`, in bytes. The rest must still hold when the content is read:
     `inode`, `mtime_ns` and `ctime_ns` as st_ino, st_mtime_ns and st_ctime_ns.
     """
 
+    root: Root
     path: bytes
     inode: int
     mtime_ns: int

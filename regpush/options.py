@@ -183,6 +183,7 @@ class ImageOptions:
     cmd: tuple[str, ...] = ()
     user: str = ""
     workdir: str = ""
+    home: str = ""
     expose: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""

@@ -1,18 +1,20 @@
 """What an image runs on: operating system, architecture and variant, as Go names them.
 
-OCI image-spec, config.md and image-index.md.
+OCI image-spec, config.md and image-index.md. Spellings, and what runs on what, are those of
+containerd's package `platforms` (database.go, compare.go, platform_windows_compat.go).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Self
 
 from regpush.errors import UsageError, printable
 
-_ARCHITECTURE = {
+_MACHINES = {
     "x86_64": "amd64",
     "i686": "386",
     "i386": "386",
@@ -21,54 +23,247 @@ _ARCHITECTURE = {
     "armv7l": "arm/v7",
     "armhf": "arm/v7",
     "armv6l": "arm/v6",
+    "armv5tel": "arm/v5",
     "riscv64": "riscv64",
     "ppc64le": "ppc64le",
     "powerpc64le": "ppc64le",
     "s390x": "s390x",
     "loongarch64": "loong64",
 }
+"""Names of machines by Nix, Guix and `uname`."""
+
+# fmt: off
+_SYSTEMS = frozenset({
+    "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux",
+    "nacl", "netbsd", "openbsd", "plan9", "solaris", "wasip1", "windows", "zos",
+})
+_ARCHITECTURES = frozenset({
+    "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "loong64", "mips", "mipsle",
+    "mips64", "mips64le", "mips64p32", "mips64p32le", "ppc", "ppc64", "ppc64le", "riscv",
+    "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm",
+})
+# fmt: on
+_SPELLINGS = {
+    "i386": ("386", ""),
+    "x86_64": ("amd64", None),
+    "x86-64": ("amd64", None),
+    "aarch64": ("arm64", None),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+"""Other names of architectures, and the variant that each stands for; None: as it is said."""
+
+_VARIANTS = {
+    ("amd64", "v1"): "",
+    ("arm64", "8"): "",
+    ("arm64", "v8"): "",
+    ("arm64", "v8.0"): "",
+    ("arm64", "9"): "v9",
+    ("arm64", "9.0"): "v9",
+    ("arm64", "v9.0"): "v9",
+    ("arm", ""): "v7",
+    ("arm", "5"): "v5",
+    ("arm", "6"): "v6",
+    ("arm", "7"): "v7",
+    ("arm", "8"): "v8",
+}
+"""Variants that mean another, which is the normal one."""
+
+_BELOW_V9 = {"v9": 5, "v9.1": 6, "v9.2": 7, "v9.3": 8}
+"""The last minor version of ARMv8 that a version of ARMv9 contains; 9 for later ones."""
+
+_LEVELS = {
+    "amd64": tuple(f"v{level}" for level in (4, 3, 2)),
+    "arm": tuple(f"v{level}" for level in (8, 7, 6, 5)),
+    "arm64": (
+        *(f"v9.{minor}" for minor in range(7, 0, -1)),
+        "v9",
+        *(f"v8.{minor}" for minor in range(9, 0, -1)),
+    ),
+}
+"""Normal variants, the most demanding first; below all of them runs one without a variant."""
+
+_LOWEST = {"amd64": "v1", "arm64": "v8"}
+"""Variants that are the same as none."""
+
+_MEANT = {
+    "x64": "amd64",
+    "x86": "386",
+    "i486": "386",
+    "i586": "386",
+    "i686": "386",
+    "amd64v2": "amd64/v2",
+    "amd64v3": "amd64/v3",
+    "arm64v8": "arm64",
+    "armv8": "arm64",
+    "armv8l": "arm64",
+    "arm32v5": "arm/v5",
+    "arm32v6": "arm/v6",
+    "arm32v7": "arm/v7",
+    "armv5": "arm/v5",
+    "armv5tel": "arm/v5",
+    "armv6": "arm/v6",
+    "armv6l": "arm/v6",
+    "armv7": "arm/v7",
+    "armv7l": "arm/v7",
+    "powerpc64le": "ppc64le",
+    "loongarch64": "loong64",
+}
+"""Names that no registry knows, and what people mean by them."""
+
+_PART = r"[A-Za-z0-9_.-]+"
+_WRITTEN = re.compile(
+    rf"(?P<os>[A-Za-z0-9_-]+)(?:\((?P<version>[A-Za-z0-9_.-]*)(?P<features>(?:\+{_PART})*)\))?"
+    rf"/(?P<architecture>{_PART})(?:/(?P<variant>{_PART}))?",
+    re.ASCII,
+)
+_BUILD = re.compile(r"(?P<release>[0-9]{1,3}\.[0-9]{1,3})\.(?P<build>[0-9]{1,5})(?:\.|$)", re.ASCII)
+_STABLE_BUILDS = (20348, 26100)
+"""Windows Server 2022 and 2025: each runs images of the one before it, and those between."""
+
 _PLACEHOLDER = re.compile(r"\{(platform|os|arch|variant)\}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """Operating system, architecture and variant in Go's terms, as image configs have them."""
+    """Operating system, architecture and variant in Go's terms, as image configs have them.
+
+    `os_version` and `os_features` are `os.version` and `os.features` of the image-spec. What
+    a document of others says is kept as it is spelt there; compare by `normal`, `rank` or
+    `akin`.
+    """
 
     os: str
     architecture: str
     variant: str = ""
+    os_version: str = ""
+    os_features: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `os/architecture[/variant]`. Raises UsageError."""
-        parts = text.split("/")
-        if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9_.]+", p) for p in parts):
-            raise UsageError(f"bad platform '{printable(text)}': write it as linux/amd64")
-        return cls(*parts)
+        """Read `os[(version[+feature…])]/architecture[/variant]` in the spellings of containerd.
+
+        `linux/x86_64` is linux/amd64, and `linux/arm64/v8` keeps its variant. Raises UsageError
+        for what no registry knows, saying what may be meant.
+        """
+        match = _WRITTEN.fullmatch(text)
+        if match is None:
+            example = _architecture_meant(text.lower()) or "amd64"
+            raise UsageError(f"bad platform '{printable(text)}': write it as linux/{example}")
+        system = "darwin" if match["os"].lower() == "macos" else match["os"].lower()
+        said = match["architecture"].lower(), (match["variant"] or "").lower()
+        architecture, variant = _normal(*said)
+        if system not in _SYSTEMS or architecture not in _ARCHITECTURES:
+            raise _unknown(text, system, architecture, variant)
+        levels = _LEVELS.get(architecture)
+        if levels and variant and variant not in levels:
+            known = filter(None, (_LOWEST.get(architecture), *reversed(levels)))
+            raise UsageError(
+                f"bad platform '{printable(text)}': {architecture} has no variant '{said[1]}', "
+                f"but {', '.join(known)}"
+            )
+        if architecture == "arm" and variant == "v7" and not said[1]:
+            variant = ""
+        if architecture == "arm64" and said[1] and not variant:
+            variant = "v8"
+        features = tuple(filter(None, (match["features"] or "").split("+")))
+        return cls(system, architecture, variant, match["version"] or "", features)
+
+    @classmethod
+    def of_json(cls, value: Mapping[str, Any]) -> Self | None:
+        """What an image config, or the `platform` of an index entry, says, spelt as there.
+
+        None where operating system or architecture is missing, or `unknown` as BuildKit writes
+        for attestations, or where a value is not what the image-spec wants.
+        """
+        texts = [value.get("os"), value.get("architecture")]
+        texts += [value.get(key) or "" for key in ("variant", "os.version")]
+        features = value.get("os.features") or []
+        if not isinstance(features, list):
+            return None
+        if not all(isinstance(text, str) for text in (*texts, *features)):
+            return None
+        system, architecture, variant, version = map(str, texts)
+        if not system or not architecture or "unknown" in (system, architecture):
+            return None
+        return cls(system, architecture, variant, version, tuple(map(str, features)))
 
     @classmethod
     def of_system(cls, system: str) -> Self | None:
         """Read `x86_64-linux`, as Nix, Guix and `uname` name machines; None if unknown."""
         machine, _, kernel = system.partition("-")
-        if kernel != "linux" or machine not in _ARCHITECTURE:
+        if kernel != "linux" or machine not in _MACHINES:
             return None
-        return cls("linux", *_ARCHITECTURE[machine].split("/"))
+        architecture, _, variant = _MACHINES[machine].partition("/")
+        return cls("linux", architecture, variant)
 
     @property
     def system(self) -> str | None:
-        """The other way round, as Nix names it; None if it has no name for it."""
-        said = "/".join(filter(None, (self.architecture, self.variant)))
-        machines = [machine for machine, known in _ARCHITECTURE.items() if known == said]
-        return f"{machines[0]}-linux" if machines and self.os == "linux" else None
+        """The machine as Nix names it, whatever its level; None if it has no name for it."""
+        if self.os.lower() != "linux":
+            return None
+        normal = self.normal
+        said = f"arm/{normal.variant}" if normal.architecture == "arm" else normal.architecture
+        machines = [machine for machine, known in _MACHINES.items() if known == said]
+        return f"{machines[0]}-linux" if machines else None
 
-    def runs(self, other: Platform) -> bool:
-        """Whether it is the same but for the variant."""
-        return (self.os, self.architecture) == (other.os, other.architecture)
+    @property
+    def normal(self) -> Self:
+        """The one spelling of this platform: equal platforms have equal ones."""
+        system = self.os.lower()
+        architecture, variant = _normal(self.architecture.lower(), self.variant.lower())
+        return replace(
+            self,
+            os="darwin" if system == "macos" else system,
+            architecture=architecture,
+            variant=variant,
+            os_features=tuple(sorted(set(self.os_features))),
+        )
+
+    def rank(self, wanted: Platform) -> int | None:
+        """How well an image for this platform does for `wanted`: 0 best; None: not at all.
+
+        A machine runs what is for its own variant, and for lesser ones of its architecture.
+        What it also runs of another architecture, 386 on amd64, is not what was asked for.
+        """
+        mine, other = self.normal, wanted.normal
+        if (mine.os, mine.architecture) != (other.os, other.architecture):
+            return None
+        if not set(mine.os_features) - {"win32k"} <= set(other.os_features):
+            return None
+        if mine.os == "windows" and not _windows_runs(mine.os_version, other.os_version):
+            return None
+        runs = _run_by(other.architecture, other.variant)
+        return runs.index(mine.variant) if mine.variant in runs else None
+
+    def akin(self, other: Platform) -> bool:
+        """Whether operating system and architecture are the same, whatever the variants."""
+        mine, its = self.normal, other.normal
+        return (mine.os, mine.architecture) == (its.os, its.architecture)
+
+    def over(self, below: Platform) -> Self:
+        """The platform, with the details that only `below`, of an image under it, says."""
+        return replace(
+            self,
+            variant=self.variant or below.variant,
+            os_version=self.os_version or below.os_version,
+            os_features=self.os_features or below.os_features,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The members of an image config, or of `platform` in an index entry."""
+        more = {
+            "variant": self.variant,
+            "os.version": self.os_version,
+            "os.features": list(self.os_features),
+        }
+        said = {key: value for key, value in more.items() if value}
+        return {"os": self.os, "architecture": self.architecture, **said}
 
     def fill(self, text: str) -> str:
         """`text` with `{platform}` (linux-arm-v7), `{os}`, `{arch}` and `{variant}` filled in."""
         values = {
-            "platform": str(self).replace("/", "-"),
+            "platform": "-".join(filter(None, (self.os, self.architecture, self.variant))),
             "os": self.os,
             "arch": self.architecture,
             "variant": self.variant,
@@ -76,20 +271,84 @@ class Platform:
         return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
 
     def __str__(self) -> str:
-        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+        details = "+".join((self.os_version, *self.os_features))
+        system = f"{self.os}({details})" if details else self.os
+        return printable("/".join(filter(None, (system, self.architecture, self.variant))))
 
 
 def parse_platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
     """Read platforms, in their order. Raises UsageError, also for one that comes twice."""
-    found: list[Platform] = []
+    found: dict[Platform, Platform] = {}
     for text in texts:
         platform = Platform.parse(text)
-        if platform in found:
-            raise UsageError(f"--platform {platform} is there twice")
-        found.append(platform)
-    return tuple(found)
+        other = found.setdefault(platform.normal, platform)
+        if other is not platform:
+            same = f", which is {other}," if other != platform else ""
+            raise UsageError(f"--platform {platform}{same} is there twice")
+    return tuple(found.values())
 
 
 def has_placeholders(target: str) -> bool:
     """Whether `Platform.fill` would fill in anything."""
     return _PLACEHOLDER.search(target) is not None
+
+
+def _normal(architecture: str, variant: str) -> tuple[str, str]:
+    """Both in lower case, as containerd spells them."""
+    architecture, fixed = _SPELLINGS.get(architecture, (architecture, None))
+    variant = variant if fixed is None else fixed
+    return architecture, _VARIANTS.get((architecture, variant), variant)
+
+
+def _run_by(architecture: str, variant: str) -> tuple[str, ...]:
+    """The normal variants that a machine of the normal `variant` runs, the best first."""
+    levels = _LEVELS.get(architecture, ())
+    if variant and variant not in levels:
+        return (variant,)
+    lowest = () if architecture == "arm" else ("",)
+    below = (*levels[levels.index(variant) :], *lowest) if variant else ("",)
+    if architecture == "arm64" and variant.startswith("v9"):
+        newest = _BELOW_V9.get(variant, 9)
+        return tuple(v for v in below if not v.startswith("v8.") or int(v[3:]) <= newest)
+    return below
+
+
+def _windows_runs(image: str, host: str) -> bool:
+    """Whether Windows of version `host` runs an image of version `image`; empty: any."""
+    if not host or not image:
+        return True
+    mine, its = _BUILD.match(host), _BUILD.match(image)
+    if mine is None or its is None:
+        return mine is None
+    if mine["release"] != its["release"]:
+        return False
+    build, wanted = int(mine["build"]), int(its["build"])
+    if build < _STABLE_BUILDS[0]:
+        return build == wanted
+    oldest = max((b for b in _STABLE_BUILDS if b < build), default=_STABLE_BUILDS[0])
+    return oldest <= wanted <= build
+
+
+def _architecture_meant(said: str) -> str:
+    """The normal name, with its variant if it has one, of what `said` may mean; or none."""
+    if said in _MEANT or said in _ARCHITECTURES:
+        return _MEANT.get(said, said)
+    near = get_close_matches(said, sorted(_ARCHITECTURES | _SPELLINGS.keys()), 1)
+    return _normal(near[0], "")[0] if near else ""
+
+
+def _unknown(text: str, system: str, architecture: str, variant: str) -> UsageError:
+    """The error for a name that is none, with the platform that is closest to it."""
+    bad = f"bad platform '{printable(text)}'"
+    if system in _ARCHITECTURES and architecture in _SYSTEMS:
+        return UsageError(f"{bad}: the operating system comes first: {architecture}/{system}")
+    wrong = architecture if system in _SYSTEMS else system
+    architecture = _architecture_meant(architecture)
+    if system not in _SYSTEMS:
+        system = (get_close_matches(system, sorted(_SYSTEMS), 1) or [""])[0]
+    meant = [system, architecture, variant if "/" not in architecture else ""]
+    example = "/".join(filter(None, meant)) if system and architecture else ""
+    return UsageError(
+        f"{bad}: no registry knows '{printable(wrong)}'; "
+        + (f"is {example} meant?" if example else "write it as linux/amd64")
+    )

@@ -18,8 +18,8 @@ from regpush.embedded.manifests import read_references
 from regpush.errors import RegpushError
 from regpush.http.address import Origin, redirect_location, upload_location
 from regpush.http.headers import content_length, next_link, retry_after_s
-from regpush.image.image import Image, child_for, parse_manifest
-from regpush.platform import Platform
+from regpush.image.image import Image, parse_manifest
+from regpush.image.index import entries
 from regpush.reference import Reference
 from regpush.registry.auth.challenges import (
     challenged_scopes,
@@ -109,7 +109,7 @@ def manifest(text: str) -> None:
 
 
 def index(text: str) -> None:
-    child_for(text.encode("utf-8", "surrogatepass"), Platform("linux", "amd64"))
+    entries(text.encode("utf-8", "surrogatepass"))
 
 
 def wait(text: str) -> None:

@@ -106,7 +106,7 @@ def _plain(value: object) -> object:
 def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
     """The items that were asked for, and all of an app's own code."""
     for item in closure.items:
-        asked = item.path in closure.roots or item.role is Role.OWN
+        asked = item.path in closure.roots or item.role.is_code
         if asked and item.role is not Role.GENERATED and item.identity:
             yield {"name": printable(item.path), "digest": _digest_set(item.identity)}
 

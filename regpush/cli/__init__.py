@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 
 def main() -> None:
@@ -15,13 +15,15 @@ def main() -> None:
         # Answered before anything is imported: scripts ask this often.
         from regpush import __version__
 
-        sys.stdout.write(f"regpush {__version__}\n")
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        print(f"regpush {__version__}")  # noqa: T201  which bears a closed stdout
         return
     # Imports and file lists make many objects and no garbage: looking for it takes a tenth of
     # the time that an unchanged push does.
     gc.set_threshold(100_000)
     stop_listing = _list_ahead(sys.argv[1:])
     from regpush.cli.app import run
+    from regpush.cli.console import end
 
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -32,13 +34,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:], os.environ)
     stop_listing()
-    with suppress(OSError):  # said before, if it mattered
-        sys.stdout.flush()
-    with suppress(OSError):
-        sys.stderr.flush()
     # The kernel takes a process apart in no time; the interpreter takes a sixth of an
     # unchanged push. Nothing is left to be done: threads have ended, files are closed.
-    os._exit(code)
+    end(code)
 
 
 def _list_ahead(words: Sequence[str]) -> Callable[[], None]:

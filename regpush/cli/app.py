@@ -12,7 +12,7 @@ import typer
 from regpush.cli.access import AccessFlags, ConfigFlags, FileFlags, RouteFlags
 from regpush.cli.commands import DEFAULT, Command, Group, explained
 from regpush.cli.configured import ConfiguredCommand
-from regpush.cli.console import OutputError, fail, give_up_stdout, print_line
+from regpush.cli.console import NOBODY_READS, OutputError, fail, give_up_stdout, print_lines
 from regpush.cli.flags import Flags, SendingFlags, from_environ
 from regpush.cli.guix import wrapped
 from regpush.errors import CancelledError, RegpushError, UsageError
@@ -89,12 +89,15 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return fail(f"{error}{meant}", error.exit_code)
     except KeyboardInterrupt:
         return fail("cancelled", CancelledError.exit_code)
-    except BrokenPipeError:
+    except SystemExit as ended:
+        # click and rich make one of a pipe that nobody reads on.
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
         give_up_stdout()
-        return 1
+        return NOBODY_READS
     except OutputError as error:
         give_up_stdout()
-        return fail(str(error), RegpushError.exit_code)
+        return fail(str(error), UsageError.exit_code)
     except Exception as error:
         if message := _usage(error):
             advice = explained(error, words) or _see(error)
@@ -161,4 +164,4 @@ def _root(
     if version:
         from regpush import __version__
 
-        print_line(f"regpush {__version__}")
+        print_lines(f"regpush {__version__}")

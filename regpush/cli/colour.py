@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from enum import Enum
 from typing import TextIO
@@ -38,24 +36,3 @@ def _unless_off(environ: Mapping[str, str]) -> bool:
 def moves(environ: Mapping[str, str], stream: TextIO) -> bool:
     """Whether `stream` is a terminal on which lines can be drawn over, coloured or not."""
     return stream.isatty() and environ.get("TERM", "") not in ("", "dumb")
-
-
-class Paint:
-    """Colours for one stream, or none."""
-
-    def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
-        self.coloured = wanted(environ, terminal=stream.isatty())
-
-    def __call__(self, text: str, style: Style) -> str:
-        """`text` in `style`, where there are colours."""
-        return f"\x1b[{style.value}m{text}\x1b[0m" if self.coloured and text else text
-
-
-def on_stderr() -> Paint:
-    """The colours of stderr."""
-    return Paint(sys.stderr, os.environ)
-
-
-def on_stdout() -> Paint:
-    """The colours of stdout."""
-    return Paint(sys.stdout, os.environ)

@@ -7,17 +7,21 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from regpush.cli.colour import Style, on_stderr
+from regpush.cli.colour import Style
 from regpush.cli.flags import Format
+from regpush.cli.rendering import LONGEST_RESULT, Line, Renderer, Span, document, json_text
 from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError, UsageError, printable
+
+NOBODY_READS = 128 + signal.SIGPIPE
+"""What a shell tells of a program that wrote to a pipe which nobody reads on."""
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,14 +30,15 @@ OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or j
 
 def fail(message: str, code: int) -> int:
     """Say on stderr what was wrong; gives `code` back."""
-    tell(f"{on_stderr()('regpush:', Style.BAD)} {printable(message)}")
+    tell((Span("regpush:", Style.BAD), f" {message}"))
     return code
 
 
-def tell(text: str) -> None:
+def tell(*lines: Line) -> None:
     """Write lines to stderr now. That nobody hears them undoes nothing and ends nothing."""
+    render = Renderer.of(sys.stderr, os.environ)
     with suppress(OSError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write("".join(f"{render(line)}\n" for line in lines))
         sys.stderr.flush()
 
 
@@ -107,17 +112,32 @@ class OutputError(Exception):
     """stdout cannot be written to."""
 
 
-def print_line(text: str) -> None:
+def print_lines(*lines: Line) -> None:
     """Write to stdout now. Raises OutputError, or BrokenPipeError where nobody reads on."""
-    with _writing():
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+    render = Renderer.of(sys.stdout, os.environ, longest=LONGEST_RESULT)
+    _print("".join(f"{render(line)}\n" for line in lines))
+
+
+def print_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
+    """Write a report to stdout now. Raises as `print_lines` does."""
+    _print(f"{json_text(value, indent=indent)}\n")
+
+
+def print_document(data: bytes) -> None:
+    """Write to stdout now what others wrote, made printable. Raises as `print_lines` does."""
+    _print(document(data))
 
 
 def print_bytes(data: bytes) -> None:
-    """Write to stdout now, whatever the terminal's encoding. Raises as `print_line` does."""
+    """Write to stdout now, whatever the terminal's encoding. Raises as `print_lines` does."""
     with _writing():
         sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
+def _print(text: str) -> None:
+    with _writing():
+        sys.stdout.write(text)
         sys.stdout.flush()
 
 
@@ -135,6 +155,21 @@ def _writing() -> Iterator[None]:
 def give_up_stdout() -> None:
     """Nobody hears us: leave nothing to be flushed, and complained about, at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def end(code: int) -> NoReturn:
+    """End this process at once with `code`, after all has been written that can be.
+
+    A reader of stdout that closed it, as `head` does, ends this as it ends other programs: by
+    SIGPIPE, of which Python makes an exception. By then the work is done, and files are written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # said before, if it mattered
+            stream.flush()
+    if code == NOBODY_READS:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    os._exit(code)
 
 
 def write_file(path: str, mode: str, text: str) -> None:

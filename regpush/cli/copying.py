@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 
-from regpush.cli import colour
 from regpush.cli.access import option
-from regpush.cli.console import print_line, read_password, stoppable, tell, width
+from regpush.cli.console import print_json, print_lines, read_password, stoppable, tell, width
 from regpush.cli.flags import Format, SendingFlags, with_flags
 from regpush.cli.outcome import check_files, save
+from regpush.cli.rendering import Line
 from regpush.cli.target import pairs
 
 
@@ -61,7 +60,7 @@ def copy(
             notify=flags.heard(notify),
             cancel=cancel,
         )
-    show(result.to_json(), result.ref, table.copied(result), flags)
+    show(result.to_json(), result.ref, [table.copied(result)], flags)
 
 
 @with_flags
@@ -104,8 +103,8 @@ def rebase(
             notify=flags.heard(notify),
             cancel=cancel,
         )
-    rows = table.painted(table.changes(result, width()), colour.on_stderr())
-    show(result.to_json(), result.ref, "\n".join([*rows, table.summary(result)]), flags)
+    rows = table.styled(table.changes(result, width()))
+    show(result.to_json(), result.ref, [*rows, table.summary(result)], flags)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,9 +160,12 @@ def index(
     show(result.to_json(), result.ref, table.united(result), flags)
 
 
-def show(report: Mapping[str, Any], ref: str, summary: str, flags: SendingFlags) -> None:
-    """The outcome, on stdout, on stderr and in the files that were asked for."""
-    if flags.sums_up:
-        tell(summary)
-    print_line(json.dumps(report) if flags.format is Format.JSON else ref)
+def show(report: Mapping[str, Any], ref: str, summary: Sequence[Line], flags: SendingFlags) -> None:
+    """The outcome, in the files that were asked for, on stderr and on stdout."""
     save(report, flags)
+    if flags.sums_up:
+        tell(*summary)
+    if flags.format is Format.JSON:
+        print_json(report)
+    else:
+        print_lines(ref)

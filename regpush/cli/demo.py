@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from regpush import embedded
-from regpush.cli import colour, table
+from regpush.cli import table
 from regpush.concurrency import Cancellation
 from regpush.errors import UsageError
 from regpush.flow.pipeline import push
@@ -38,7 +38,7 @@ app = Starlette(routes=[Route("/", hello)])
 '''
 
 
-def run(say: Callable[[str], None], width: int, cancel: Cancellation) -> None:
+def run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
     """Push, change one line, push again; `say` gets what a user would see.
 
     Raises UsageError where the environment lacks the packages, and what `push` raises.
@@ -48,20 +48,21 @@ def run(say: Callable[[str], None], width: int, cancel: Cancellation) -> None:
         app = make_app(folder / "myapp")
         with embedded.running(folder / "registry") as registry:
             to = f"{registry.host}/myapp"
-            say(f"A registry of our own listens on {registry.url}.\n")
+            say(f"A registry of our own listens on {registry.url}.", "")
             say(f"$ regpush ./myapp --to {to}")
             first = _push(app, to, cancel)
             _show(first, width, say)
             code = app / "app.py"
             code.write_text(code.read_text().replace("version 1", "version 2"))
-            say("\nOne line of app.py changes. No cache is kept: a fresh CI runner.\n")
+            say("", "One line of app.py changes. No cache is kept: a fresh CI runner.", "")
             say(f"$ regpush ./myapp --to {to}")
             second = _push(app, to, cancel)
             _show(second, width, say)
             say(
-                f"\nFirst push: {table.size(first.uploaded_bytes)}. "
+                "",
+                f"First push: {table.size(first.uploaded_bytes)}. "
                 f"Second push: {table.size(second.uploaded_bytes)}. "
-                "Only what changed crossed the network."
+                "Only what changed crossed the network.",
             )
 
 
@@ -114,8 +115,5 @@ def _push(app: Path, to: str, cancel: Cancellation) -> PushResult:
     return push(str(app), to=to, options=options, settings=Settings(), cancel=cancel)
 
 
-def _show(result: PushResult, width: int, say: Callable[[str], None]) -> None:
-    for line in table.painted(table.changes(result, width), colour.on_stdout()):
-        say(line)
-    say(table.summary(result))
-    say(result.ref)
+def _show(result: PushResult, width: int, say: Callable[..., None]) -> None:
+    say(*table.styled(table.changes(result, width)), table.summary(result), result.ref)

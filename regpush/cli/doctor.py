@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import textwrap
@@ -10,11 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regpush.cli import colour
 from regpush.cli.access import AccessFlags, Voice
-from regpush.cli.colour import Paint, Style
-from regpush.cli.console import OnStdout, fail, print_line, read_password, stoppable, width
+from regpush.cli.colour import Style
+from regpush.cli.console import (
+    OnStdout,
+    fail,
+    print_json,
+    print_lines,
+    read_password,
+    stoppable,
+    width,
+)
 from regpush.cli.flags import Format, Progress, with_flags
+from regpush.cli.rendering import Line, Span
 from regpush.errors import printable
 
 if TYPE_CHECKING:
@@ -47,12 +54,11 @@ def doctor(
 
     options = flags.access(read_password(flags.username, flags.password_stdin))
     parsed = Reference.parse(reference)
-    paint = colour.on_stdout()
 
     def found(step: Step) -> None:
         loud = step.verdict in (Verdict.FAILED, Verdict.WARNING)
         if format is Format.TEXT and (loud or flags.voice is not Voice.QUIET):
-            print_line(_row(step, paint))
+            print_lines(*_rows(step))
 
     with (
         stoppable() as cancel,
@@ -67,12 +73,12 @@ def doctor(
             found=found,
         )
     if format is Format.JSON:
-        print_line(json.dumps(diagnosis.to_json()))
+        print_json(diagnosis.to_json())
     if failed := [step.name for step in diagnosis.steps if step.exit_code]:
         raise typer.Exit(fail(f"{reference}: failed at {', '.join(failed)}", diagnosis.exit_code))
 
 
-def _row(step: Step, paint: Paint) -> str:
+def _rows(step: Step) -> list[Line]:
     """The line of a step, broken to hang below its own beginning on a terminal."""
     sign, style = _sign(step.verdict)
     # A blank that no line is broken at.
@@ -82,8 +88,8 @@ def _row(step: Step, paint: Paint) -> str:
     text = printable(step.detail) + spent
     lines = textwrap.wrap(text, max(columns - indent - 1, 20), break_on_hyphens=False) or [""]
     first, *rest = (line.replace("\u00a0", " ") for line in lines)
-    head = f"{paint(sign, style)} {step.name:<{_NAME}}  {first}"
-    return "\n".join([head, *(" " * indent + line for line in rest)])
+    head = (Span(sign, style), f" {step.name:<{_NAME}}  {first}")
+    return [head, *(" " * indent + line for line in rest)]
 
 
 def _sign(verdict: Verdict) -> tuple[str, Style]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import accumulate, takewhile
 
 from regpush.errors import printable
 
@@ -15,23 +16,31 @@ _LABEL = re.compile(r"(\S+)((?: and [0-9]+ more)?(?: \([^()]*\))?)")
 _ENDING = 7
 """Characters of a file's name that tell what it is: `….min.js`, `…gnu.so`."""
 
+_LOOKED_AT = 4096
+"""Characters of a text that are looked at: PATH_MAX, and more than any terminal shows."""
+
 
 def columns(text: str) -> int:
     """Columns of a terminal that `text` takes: East Asian characters have two."""
     if text.isascii():
         return len(text)
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+    return sum(map(_columns_of, text))
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def cut(text: str, width: int) -> str:
     """The beginning of `text` in at most `width` columns, on one line."""
-    text = printable(text)
-    if columns(text) <= width:
-        return text
-    while text and columns(text) > width - 1:
-        text = text[:-1]
-    return f"{text}…"
+    beginning = printable(text[:_LOOKED_AT])
+    if len(text) <= _LOOKED_AT and columns(beginning) <= width:
+        return beginning
+    ends = accumulate(map(_columns_of, beginning))
+    kept = sum(1 for _ in takewhile(lambda end: end < width, ends))
+    return f"{beginning[:kept]}…"
 
 
 def cut_label(text: str, width: int) -> str:
@@ -39,7 +48,9 @@ def cut_label(text: str, width: int) -> str:
 
     That is the package, and the beginning and the ending of the file's name.
     """
-    text = printable(text)
+    if len(text) > _LOOKED_AT and "/" in text:
+        text = f"…{text[-_LOOKED_AT + 1 :]}"  # of a path the end tells most
+    text = printable(text[:_LOOKED_AT])
     if columns(text) <= width:
         return text
     found = _LABEL.fullmatch(text)
@@ -55,9 +66,10 @@ def _cut_path(text: str, width: int) -> str:
     parts = text.split("/")
     if columns(text) <= width:
         return text
-    shorter = [*(f"…/{'/'.join(parts[at:])}" for at in range(1, len(parts) - 1))]
-    fitting = [one for one in shorter if columns(one) <= width]
-    if fitting:
-        return fitting[0]
+    # A name has a column at least, so that more of them than columns never fit.
+    for at in range(max(1, len(parts) - width), len(parts) - 1):
+        shorter = f"…/{'/'.join(parts[at:])}"
+        if columns(shorter) <= width:
+            return shorter
     last = "/".join(parts[-2:])
     return cut(last, width - _ENDING) + last[-_ENDING:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.console import OnStdout, print_line, read_password, stoppable, width, write_file
+from regpush.cli.console import (
+    OnStdout,
+    print_json,
+    print_lines,
+    read_password,
+    stoppable,
+    width,
+    write_file,
+)
 from regpush.cli.flags import Format, Progress, with_flags
 from regpush.cli.target import TargetFlags
 from regpush.errors import UsageError
@@ -96,13 +103,13 @@ def inspect(
 
         write_file(html, "w", page(found, weights))
     if format is Format.JSON:
-        print_line(json.dumps(_report(found, weights)))
+        print_json(_report(found, weights))
     elif len(found) > 1:
-        print_line("\n".join(table.sharing(found, width())))
+        print_lines(*table.sharing(found, width()))
     else:
         layers = table.inspection(found[0], weights, width())
         about = [*table.about(found[0]), *table.attached(found[0])]
-        print_line("\n".join([*about, "", *layers]))
+        print_lines(*about, "", *layers)
 
 
 def _report(found: Sequence[Inspection], weights: Weights) -> Mapping[str, Any]:
@@ -196,9 +203,9 @@ def verify(
         else:
             done = check(None)
     if format is Format.JSON:
-        print_line(json.dumps(done.to_json()))
+        print_json(done.to_json())
     else:
-        print_line("\n".join(table.verification(done, width())))
+        print_lines(*table.verification(done, width()))
     done.raise_failures()
 
 

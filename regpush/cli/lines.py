@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from regpush.cli.access import Voice
 from regpush.cli.board import Board, Flight
-from regpush.cli.colour import Paint, Style
+from regpush.cli.colour import Style
+from regpush.cli.rendering import Line, Span
 from regpush.cli.table import size
-from regpush.errors import printable
 from regpush.events import (
     Action,
     Decided,
@@ -23,37 +23,37 @@ from regpush.events import (
 )
 
 
-def line(event: Event, board: Board, voice: Voice, paint: Paint) -> str | None:
+def line(event: Event, board: Board, voice: Voice) -> Line | None:
     """What is said of `event` at the level of `voice`, if anything. `board` has taken it."""
     if voice is Voice.QUIET:
         return None
     match event:
         case Warned(message=message):
-            return f"{paint('warning:', Style.WARNING)} {message}"
+            return Span("warning:", Style.WARNING), f" {message}"
         case Note(message=message):
             return f"note: {message}"
         case ToolSaid(line=said):
-            return printable(said)
+            return said
     if voice >= Voice.DECISIONS and (decision := _decision(event, board)):
         return decision
     if voice >= Voice.REQUESTS and isinstance(event, Exchanged):
-        return paint(request(event), Style.FAINT)
+        return (Span(request(event), Style.FAINT),)
     return None
 
 
-def log_line(event: Event, board: Board, paint: Paint) -> str | None:
+def log_line(event: Event, board: Board) -> Line | None:
     """What a log says besides `line`: the target, and layers as they arrive.
 
     Layers that are reused stand in the table at the end.
     """
     match event:
         case TargetResolved(target=target, kind=kind, items=items, size=count):
-            return f"{printable(target)}: {kind}, {items} items, {size(count)}"
+            return f"{target}: {kind}, {items} items, {size(count)}"
         case ItemFetched(path=path, source=source, size=count):
-            return f"{printable(path)}: {size(count)} from {source}"
+            return f"{path}: {size(count)} from {source}"
         case LayerDone(index=index, action=action, size=count) if action is not Action.REUSED:
-            word = paint(action.value, Style.GOOD)
-            return f"{printable(board.name(index))}: {word} {size(count)}"
+            word = Span(action.value, Style.GOOD)
+            return f"{board.name(index)}: ", word, f" {size(count)}"
     return None
 
 
@@ -62,12 +62,11 @@ def _decision(event: Event, board: Board) -> str | None:
         case Decided(message=message):
             return message
         case TargetResolved(target=target, kind=kind, items=items, size=count):
-            return f"{printable(target)} is a {kind}: {items} items, {size(count)}"
+            return f"{target} is a {kind}: {items} items, {size(count)}"
         case LayersPlanned(labels=labels, sizes=sizes):
             return f"plan: {len(labels)} layers, {size(sum(sizes))} before compression"
         case LayerDone(index=index, action=action, size=count, why=why):
-            name = printable(board.name(index))
-            return f"{name}: {action.value} {size(count)}, because: {printable(why)}"
+            return f"{board.name(index)}: {action.value} {size(count)}, because: {why}"
         case TagMoved(image=image, tag=tag, digest=digest, changed=changed):
             word = "now names" if changed else "already named"
             return f"{image}:{tag} {word} {digest}"
@@ -79,7 +78,7 @@ def request(event: Exchanged) -> str:
     came = event.failure if event.status is None else str(event.status)
     counts = [f"{size(event.sent)} sent"] if event.sent else []
     counts += [f"{size(event.received)} received"] if event.received else []
-    parts = ", ".join([printable(came), *counts, f"{event.seconds * 1000:.0f} ms"])
+    parts = ", ".join([came, *counts, f"{event.seconds * 1000:.0f} ms"])
     return f"{event.method} {event.url}: {parts}"
 
 
@@ -95,7 +94,7 @@ def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
     more = f", and {len(flights) - 1} more" if len(flights) > 1 else ""
     speed = f"; {size(int(rate))}/s" if rate else ""
     left = f", about {size(board.left)} left in all" if board.left else ""
-    return f"{printable(board.name(first.index))}: {state(first)}{more}{speed}{left}"
+    return f"{board.name(first.index)}: {state(first)}{more}{speed}{left}"
 
 
 def state(flight: Flight) -> str:

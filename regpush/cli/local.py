@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regpush.cli.console import note, print_line, stoppable, width
+from regpush.cli.console import note, print_lines, stoppable, width
 
 
 def serve(
@@ -26,4 +26,4 @@ def demo() -> None:
     from regpush.cli import demo as demonstration
 
     with stoppable() as cancel:
-        demonstration.run(print_line, width(), cancel)
+        demonstration.run(print_lines, width(), cancel)

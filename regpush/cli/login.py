@@ -11,7 +11,6 @@ import typer
 from regpush.cli.access import FileFlags, RouteFlags
 from regpush.cli.console import note, read_password, stoppable
 from regpush.cli.flags import Progress, with_flags
-from regpush.errors import printable
 
 Registry = Annotated[
     str,
@@ -55,7 +54,7 @@ def login(
             notify=notify,
             cancel=cancel,
         )
-    note(f"logged in to {name}; kept in {printable(place.name)}")
+    note(f"logged in to {name}; kept in {place.name}")
 
 
 @with_flags
@@ -76,6 +75,6 @@ def logout(flags: FileFlags, registry: Registry) -> None:
             cancel=cancel,
         )
     for place in places:
-        note(f"logged out of {name}; removed from {printable(place.name)}")
+        note(f"logged out of {name}; removed from {place.name}")
     if not places:
         note(f"there was no login for {name}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from regpush.cli.console import write_file
 from regpush.cli.flags import SendingFlags
+from regpush.cli.rendering import json_text
 
 
 def check_files(flags: SendingFlags) -> None:
@@ -19,6 +19,6 @@ def check_files(flags: SendingFlags) -> None:
 def save(report: Mapping[str, Any], flags: SendingFlags) -> None:
     """Write `report`, and its digest if there is one, where that was asked for."""
     if flags.metadata_file:
-        write_file(flags.metadata_file, "w", json.dumps(report, indent=1) + "\n")
+        write_file(flags.metadata_file, "w", json_text(report, indent=1) + "\n")
     if flags.digest_file and report["digest"]:
         write_file(flags.digest_file, "w", f"{report['digest']}\n")

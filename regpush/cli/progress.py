@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TextIO
 from regpush.cli import colour, lines
 from regpush.cli.access import Voice
 from regpush.cli.board import Board, Meter
-from regpush.cli.colour import Style
 from regpush.cli.flags import Progress
+from regpush.cli.rendering import Line, Renderer, pieces
 from regpush.events import Event, Listener, Warned
 
 if TYPE_CHECKING:
@@ -34,16 +34,16 @@ _BEFORE_BARS_S = 0.4
 @contextmanager
 def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
     """A listener that writes to `stream` as `how` and `voice` say."""
-    paint = colour.Paint(stream, os.environ)
+    render = Renderer.of(stream, os.environ)
     if voice is Voice.QUIET:
         yield lambda _: None
     elif how is Progress.NONE:
-        yield _Few(voice, stream, paint)
+        yield _Few(voice, stream, render)
     elif how is Progress.AUTO and colour.moves(os.environ, stream):
-        with _ticking(_Live(voice, stream, paint), _FRAME_S) as listener:
+        with _ticking(_Live(voice, stream, render), _FRAME_S) as listener:
             yield listener
     else:
-        with _ticking(_Log(voice, stream, paint), 1.0) as listener:
+        with _ticking(_Log(voice, stream, render), 1.0) as listener:
             yield listener
 
 
@@ -74,30 +74,29 @@ def _write(stream: TextIO, line: str) -> None:
 class _Few:
     """No progress: warnings, and what was asked for by -v."""
 
-    def __init__(self, voice: Voice, stream: TextIO, paint: colour.Paint) -> None:
-        self._voice, self._stream, self._paint = voice, stream, paint
+    def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
+        self._voice, self._stream, self._render = voice, stream, render
         self._board = Board()
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         with self._lock:
             self._board.take(event)
-            if isinstance(event, Warned):
-                _write(
-                    self._stream,
-                    f"regpush: {self._paint('warning:', Style.WARNING)} {event.message}",
-                )
-            elif self._voice > Voice.USUAL and (
-                line := lines.line(event, self._board, self._voice, self._paint)
-            ):
-                _write(self._stream, line)
+            line = lines.line(event, self._board, self._voice)
+            if line and isinstance(event, Warned):
+                self._say(("regpush: ", *pieces(line)))
+            elif line and self._voice > Voice.USUAL:
+                self._say(line)
+
+    def _say(self, line: Line) -> None:
+        _write(self._stream, self._render(line))
 
 
 class _Log:
     """A line for each thing worth knowing, and one now and then where there is nothing new."""
 
-    def __init__(self, voice: Voice, stream: TextIO, paint: colour.Paint) -> None:
-        self._voice, self._stream, self._paint = voice, stream, paint
+    def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
+        self._voice, self._stream, self._render = voice, stream, render
         self._board, self._meter = Board(), Meter()
         self._lock = threading.Lock()
         self._began = self._said = time.monotonic()
@@ -105,8 +104,8 @@ class _Log:
     def hear(self, event: Event) -> None:
         with self._lock:
             self._board.take(event)
-            line = lines.line(event, self._board, self._voice, self._paint)
-            if line or (line := lines.log_line(event, self._board, self._paint)):
+            line = lines.line(event, self._board, self._voice)
+            if line or (line := lines.log_line(event, self._board)):
                 self._say(line)
 
     def tick(self, now: float) -> None:
@@ -115,9 +114,9 @@ class _Log:
             if now - self._said >= HEARTBEAT_S:
                 self._say(lines.heartbeat(self._board, self._meter.rate, now - self._began))
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: Line) -> None:
         self._said = time.monotonic()
-        _write(self._stream, line)
+        _write(self._stream, self._render(line))
 
     def end(self) -> None:
         """Nothing is left on the screen that should not be."""
@@ -126,8 +125,8 @@ class _Log:
 class _Live:
     """Bars, which are drawn by the ticker alone; lines go above them."""
 
-    def __init__(self, voice: Voice, stream: TextIO, paint: colour.Paint) -> None:
-        self._voice, self._stream, self._paint = voice, stream, paint
+    def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
+        self._voice, self._stream, self._render = voice, stream, render
         self._board, self._meter = Board(), Meter()
         self._lock = threading.Lock()
         self._began = time.monotonic()
@@ -136,12 +135,13 @@ class _Live:
     def hear(self, event: Event) -> None:
         with self._lock:
             self._board.take(event)
-            if line := lines.line(event, self._board, self._voice, self._paint):
+            if line := lines.line(event, self._board, self._voice):
+                text = self._render(line)
                 if self._bars is None:
-                    _write(self._stream, line)
+                    _write(self._stream, text)
                     return
                 with suppress(OSError):
-                    self._bars.say(line)
+                    self._bars.say(text)
 
     def tick(self, now: float) -> None:
         elapsed_s = now - self._began
@@ -151,7 +151,7 @@ class _Live:
 
         with self._lock, suppress(OSError):
             self._meter.note(now, self._board.moved)
-            self._bars = self._bars or Bars(self._stream, coloured=self._paint.coloured)
+            self._bars = self._bars or Bars(self._stream, coloured=self._render.coloured)
             self._bars.draw(self._board, self._meter.rate, elapsed_s)
 
     def end(self) -> None:

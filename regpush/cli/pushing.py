@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regpush.cli import colour
 from regpush.cli.access import Voice
-from regpush.cli.console import print_line, read_password, stoppable, tell, width
+from regpush.cli.console import print_json, print_lines, read_password, stoppable, tell, width
 from regpush.cli.flags import Flags, Format, with_flags
 from regpush.cli.outcome import check_files, save
 from regpush.quantities import parse_size
@@ -36,7 +34,10 @@ def push(flags: Flags, target: Targets = None) -> None:
     """Push TARGET to a registry. The default command: `regpush TARGET --to REF`."""
     password = read_password(flags.username, flags.password_stdin)
     result = push_and_tell(target or [], flags, password)
-    print_line(json.dumps(result.to_json()) if flags.format is Format.JSON else result.ref)
+    if flags.format is Format.JSON:
+        print_json(result.to_json())
+    else:
+        print_lines(result.ref)
 
 
 @with_flags
@@ -61,13 +62,12 @@ def plan(
     over = Link.parse(link) if link else None
     password = read_password(flags.username, flags.password_stdin)
     result = _flow(partial(pipeline.plan, exact=exact), target or [], flags, password)
-    if flags.format is Format.JSON:
-        print_line(json.dumps({**result.to_json(), **table.on_link(result, over)}))
-    else:
-        rows = table.painted(table.layers(result, width()), colour.on_stdout())
-        lines = [*rows, table.summary(result)]
-        print_line("\n".join([*lines, *([table.duration(result, over)] if over else [])]))
     save(result.to_json(), flags)
+    if flags.format is Format.JSON:
+        print_json({**result.to_json(), **table.on_link(result, over)})
+    else:
+        lines = [*table.styled(table.layers(result, width())), table.summary(result)]
+        print_lines(*lines, *([table.duration(result, over)] if over else []))
     if flags.max_upload is not None:
         check_plan(result, parse_size(flags.max_upload))
 
@@ -80,8 +80,8 @@ def push_and_tell(targets: list[str], flags: Flags, password: str | None) -> Pus
     result = _flow(pipeline.push, targets, flags, password)
     if flags.sums_up:
         shown = table.layers if flags.voice > Voice.USUAL else table.changes
-        rows = table.painted(shown(result, width()), colour.on_stderr())
-        tell("\n".join([*rows, *table.destinations(result), table.summary(result)]))
+        rows = table.styled(shown(result, width()))
+        tell(*rows, *table.destinations(result), table.summary(result))
     save(result.to_json(), flags)
     return result
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regpush.cli.console import print_line
+from regpush.cli.console import print_json
 from regpush.errors import UsageError, printable
 
 
@@ -18,7 +18,7 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema of what `--format json` prints (draft 2020-12)."""
-    print_line(json.dumps(of(command), indent=1))
+    print_json(of(command), indent=1)
 
 
 def of(command: str | None) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import typer
 
 from regpush.cli.access import ConfigFlags
 from regpush.cli.configured import load
-from regpush.cli.console import OnStdout, print_line, tell, write_file
+from regpush.cli.console import OnStdout, print_json, print_lines, tell, write_file
 from regpush.cli.flags import Flags, Format, default, from_environ, with_flags
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError
 from regpush.project.configuration import FILE, TARGET, VERSION, Configuration, find, loads
 
 _HIDDEN = "(hidden)"
@@ -41,7 +41,7 @@ def init(
     settings(loads(FILE, text), found.name)  # never write what we would not read
     write_file(FILE, "w", text)
     for finding in found.findings:
-        tell(f"found {printable(finding.what)} ({printable(finding.where)})")
+        tell(f"found {finding.what} ({finding.where})")
     tell(f"wrote {FILE}: look it over, then regpush plan {found.name}")
 
 
@@ -71,7 +71,7 @@ def config(
         app = next(iter(found.apps))
     values = effective(found, app, os.environ)
     if format is Format.JSON:
-        print_line(json.dumps({
+        print_json({
             "schema": 1,
             "file": found.path if found else None,
             "apps": list(found.apps) if found else [],
@@ -80,11 +80,11 @@ def config(
                 name: {"value": one.value, "from": one.source or "default"}
                 for name, one in values.items()
             },
-        }))  # fmt: skip
+        })  # fmt: skip
         return
     if not flags.quiet:
         tell(f"note: {_title(found, app)}")
-    print_line("\n".join(_lines(values)))
+    print_lines(*_lines(values))
 
 
 def effective(
@@ -141,7 +141,7 @@ def _title(configuration: Configuration | None, app: str | None) -> str:
 
 def _lines(values: Mapping[str, Effective]) -> list[str]:
     rows = [
-        (name, printable(json.dumps(one.value, ensure_ascii=False)), one.source or "default")
+        (name, json.dumps(one.value, ensure_ascii=False), one.source or "default")
         for name, one in values.items()
         if one.value not in (None, "", []) or one.source
     ]

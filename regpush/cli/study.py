@@ -15,13 +15,16 @@ import typer
 from regpush.cli.access import AccessFlags
 from regpush.cli.console import (
     OnStdout,
-    print_line,
+    print_document,
+    print_json,
+    print_lines,
     read_password,
     stoppable,
     width,
     write_file,
 )
 from regpush.cli.flags import Format, Progress, with_flags
+from regpush.cli.rendering import json_text
 from regpush.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -128,11 +131,10 @@ def history(
         told = recount(parsed.repository.rpartition("/")[2], images, _known_here)
     if not told.pushes:
         raise UsageError(f"{printable(reference)}: no image says what its layers hold")
-    text = json.dumps(told.to_json(), indent=0)
     if output:
-        write_file(output, "w", f"{text}\n")
+        write_file(output, "w", f"{json_text(told.to_json(), indent=0)}\n")
     else:
-        print_line(text)
+        print_json(told.to_json(), indent=0)
 
 
 @with_flags
@@ -160,7 +162,7 @@ def sbom(
         image = inspect(parsed, repository, _platform(platform)).image
         wanted = Sbom(format.value) if format else None
         found = sboms.attached(repository, image.descriptor.digest, wanted)
-    print_line(found.data.decode("utf-8", "replace").rstrip("\n"))
+    print_document(found.data)
 
 
 def simulate(
@@ -205,13 +207,16 @@ def simulate(
             "max_layers": max_layers,
             "strategies": {name: score.to_json() for name, score in scores.items()},
         }
-        print_line(json.dumps({"schema": 1, **value}))
+        print_json({"schema": 1, **value})
     else:
-        print_line("\n".join(table.scores(scores)))
+        print_lines(*table.scores(scores))
 
 
 def _show(found: Comparison, format: Format, lines: Sequence[str]) -> None:  # noqa: A002  as above
-    print_line(json.dumps(found.to_json()) if format is Format.JSON else "\n".join(lines))
+    if format is Format.JSON:
+        print_json(found.to_json())
+    else:
+        print_lines(*lines)
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from regpush.cli.colour import Paint, Style
+from regpush.cli.colour import Style
 from regpush.cli.fitting import columns, cut, cut_label
+from regpush.cli.rendering import Line, Span
 from regpush.commands.inspect import Inspection
-from regpush.errors import printable
 from regpush.events import Action
 from regpush.image.image import Layer
 from regpush.report import BaseReport, ImageReport, LayerReport, PushResult, Tense
@@ -113,21 +113,21 @@ def _contents(width: int) -> int:
     return max(min(_CONTENTS, width - 50), 16)
 
 
-def painted(lines: Sequence[str], paint: Paint) -> list[str]:
-    """`lines` of a table of layers in colours: what was reused is faint."""
-    if not paint.coloured or not lines:
-        return list(lines)
+def styled(lines: Sequence[str]) -> list[Line]:
+    """`lines` of a table of layers with styles: what was reused is faint."""
+    if not lines:
+        return []
     head, *rows = lines
-    return [paint(head, Style.STRONG), *(_painted(row, paint) for row in rows)]
+    return [(Span(head, Style.STRONG),), *map(_styled, rows)]
 
 
-def _painted(row: str, paint: Paint) -> str:
+def _styled(row: str) -> Line:
     found = _WORD.search(row)
     if not found:
         return row
     if found[1].startswith("reuse"):
-        return paint(row, Style.FAINT)
-    return row[: found.start(1)] + paint(found[1], Style.GOOD) + row[found.end(1) :]
+        return (Span(row, Style.FAINT),)
+    return row[: found.start(1)], Span(found[1], Style.GOOD), row[found.end(1) :]
 
 
 _WORD = re.compile(r"(?<=  )(uploaded|upload|reused|reuse|mounted|mount)(?=  )")
@@ -172,7 +172,7 @@ def copied(result: CopyResult) -> str:
     return _sent(result, saved, _counts(actions, Tense.DONE) or "all was there")
 
 
-def united(result: PushResult) -> str:
+def united(result: PushResult) -> list[str]:
     """The images of an index, a line each, and what crossed the network."""
     lines = [f"{image.platform}  {image.digest}" for image in result.images]
     unchanged = "" if result.changed else "Unchanged. "
@@ -180,7 +180,7 @@ def united(result: PushResult) -> str:
         f"{unchanged}Sent {size(result.uploaded_bytes)}; {result.requests} requests, "
         f"{result.seconds:.1f} s."
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _sent(result: PushResult | CopyResult, saved: int, counts: str) -> str:
@@ -233,8 +233,7 @@ def comparison(found: Comparison, width: int) -> list[str]:
         return [head]
     causes = [("bytes", "layers", "for")]
     causes += [
-        (about + size(count), str(layers), printable(cause))
-        for cause, count, layers in found.by_cause()
+        (about + size(count), str(layers), cause) for cause, count, layers in found.by_cause()
     ]
     rows = [("layer", "contents", "size", "changed", "unchanged", "why")]
     for layer in found.layers:
@@ -246,7 +245,7 @@ def comparison(found: Comparison, width: int) -> list[str]:
                 about + size(layer.size),
                 str(layer.changed),
                 str(layer.unchanged),
-                printable(layer.causes[0]) + more,
+                layer.causes[0] + more,
             )
         )
     return [head, "", *_aligned(causes, "rrl", width), "", *_aligned(rows, "rlrrrl", width)]
@@ -257,7 +256,7 @@ def scores(found: Mapping[str, Score]) -> list[str]:
     rows: list[tuple[str, ...]] = [("strategy", "push", "pull", "chain", "layers", "most")]
     for name, score in found.items():
         ratios = ("-" if r is None else f"{r:.3f}" for r in (score.push, score.pull, score.chain))
-        rows.append((printable(name), *ratios, f"{score.mean_layers:.1f}", str(score.most_layers)))
+        rows.append((name, *ratios, f"{score.mean_layers:.1f}", str(score.most_layers)))
     return _aligned(rows, "lrrrrr", 200)
 
 
@@ -275,7 +274,7 @@ def verification(found: Verification, width: int) -> list[str]:
                     _held(check.layer, width),
                     size(check.layer.descriptor.size),
                     ", ".join(words),
-                    printable(result),
+                    result,
                 )
             )
         lines += [f"{image.ref}, {image.image.platform}", *_aligned(rows, "rlrll", width)]
@@ -294,7 +293,7 @@ def about(found: Inspection) -> list[str]:
     report = found.to_json()
     lines = [report["ref"], f"{report['platform']}, created {report['created']}"]
     lines += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
-    return [printable(line) for line in lines]
+    return lines
 
 
 def inspection(found: Inspection, weights: Weights, width: int) -> list[str]:
@@ -373,12 +372,15 @@ def _held(layer: Layer, width: int) -> str:
 def attached(found: Inspection) -> list[str]:
     """What refers to an image, a line each."""
     return [
-        printable(f"attached: {one.artifact_type or 'an artifact'} {one.descriptor.digest}")
+        f"attached: {one.artifact_type or 'an artifact'} {one.descriptor.digest}"
         for one in found.referrers
     ]
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[str]:
+    """`rows` as lines of at most `width` columns, and no less than 40."""
+    width = max(width, 40)
+    rows = [tuple(cut(cell, width) for cell in row) for row in rows]
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -386,5 +388,5 @@ def _aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[st
         for cell, wide, side in zip(row, widths, sides, strict=True):
             space = " " * (wide - columns(cell))
             cells.append(space + cell if side == "r" else cell + space)
-        lines.append(cut("  ".join(cells).rstrip(), max(width, 40)))
+        lines.append(cut("  ".join(cells).rstrip(), width))
     return lines

@@ -32,11 +32,12 @@ from regpush.options import RegistryOptions
 from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Manifest, MissingBlobsError, Repository
+from regpush.registry.images import read_image
 from regpush.registry.referrers import enlist, list_referrers
 from regpush.report import DestinationReport
 from regpush.settings import Settings
 from regpush.transfer.blobs import Passage, bring, send
-from regpush.transfer.choice import check_platform, choose, find, read_image
+from regpush.transfer.choice import check_platform, choose, find
 from regpush.transfer.graph import Graph, follow
 from regpush.transfer.publish import digests_of_tags, move_tags, push_manifest, refuse_indexes
 from regpush.transfer.tags import TagRule
@@ -220,10 +221,10 @@ def copy(
 
 def _top(work: _Copy, platform: Platform | None) -> Manifest:
     """What is to be copied. Raises as `find`, `choose` and `check_platform`."""
-    found = find(work.origin, work.source.get_manifest)
+    found = find(work.origin, work.source)
     if platform is None:
         return found
-    chosen = choose(found, work.origin, platform, work.source.get_manifest)
+    chosen = choose(found, work.origin, platform, work.source)
     check_platform(read_image(chosen, work.source), work.origin, platform)
     return chosen
 

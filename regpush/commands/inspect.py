@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regpush.digest import INDEXES, Descriptor, Digest
+from regpush.digest import INDEXES, Digest
 from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Listener, Note
 from regpush.history import layout
 from regpush.history.previous import natural
-from regpush.image.image import Image, children
+from regpush.image.image import Image
 from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.client import Manifest, Repository
+from regpush.registry.images import listed, read_image
 from regpush.registry.referrers import Referrer, list_referrers
-from regpush.transfer.choice import choose, find, read_image
+from regpush.transfer.choice import choose, find
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +74,8 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
     Raises RefusedError where there is none, UsageError where an index needs a platform,
     VerificationError for what is no image.
     """
-    found = find(reference, repository.get_manifest)
-    manifest = choose(found, reference, platform, repository.get_manifest)
+    found = find(reference, repository)
+    manifest = choose(found, reference, platform, repository)
     return Inspection(reference=reference, image=read_image(manifest, repository))
 
 
@@ -85,23 +86,14 @@ def inspect_each(
 
     Raises VerificationError for an index without any, or of which the registry lacks one.
     """
-    found = find(reference, repository.get_manifest)
+    found = find(reference, repository)
     if platform or found.media_type not in INDEXES:
-        manifests = [choose(found, reference, platform, repository.get_manifest)]
+        manifests = [choose(found, reference, platform, repository)]
     else:
-        manifests = [_child(child, reference, repository) for _, child in children(found.data)]
+        manifests = [one.manifest for one in listed(found, repository) if one.manifest]
     if not manifests:
         raise VerificationError(f"{reference} is an index without images")
     return [_named(one, reference, repository) for one in manifests]
-
-
-def _child(child: Descriptor, reference: Reference, repository: Repository) -> Manifest:
-    manifest = repository.get_manifest(str(child.digest))
-    if manifest is None:
-        raise VerificationError(
-            f"{reference}: the registry lacks {child.digest}, which the index names"
-        )
-    return manifest
 
 
 def _named(found: Manifest, reference: Reference, repository: Repository) -> Inspection:

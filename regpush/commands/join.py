@@ -16,19 +16,21 @@ from regpush.commands.copy import CopyResult
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import INDEXES, OCI_INDEX, Digest
 from regpush.errors import UsageError, VerificationError
-from regpush.events import Action, Listener, Note, ignore
+from regpush.events import Action, Listener, Note, Warned, ignore
 from regpush.flow.context import tags_to_move
 from regpush.flow.reports import of_layer
 from regpush.history.comparison import label
-from regpush.image.image import Image, build_index, children
+from regpush.image.image import Image
+from regpush.image.index import Entry, build_index
 from regpush.options import IfExists, ImageOptions, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Manifest, Repository
+from regpush.registry.images import Listed, listed, read_image
 from regpush.report import DestinationReport, ImageReport, PushResult
 from regpush.settings import Settings
-from regpush.transfer.choice import find, read_image
+from regpush.transfer.choice import find
 from regpush.transfer.publish import (
     Tagged,
     digests_of_tags,
@@ -45,10 +47,15 @@ _BARE = re.compile(r"@?(?P<digest>(?:sha256|sha512):.*)|:?(?P<tag>[^/:@]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """An image of the index: where it was found, under the name it was asked for by."""
+    """An image of the index: where it was found, under the name it was asked for by.
+
+    `entry`: how it is listed. `attestations`: the entries beside it that are about it.
+    """
 
     reference: Reference
     image: Image
+    entry: Entry
+    attestations: tuple[Entry, ...] = ()
 
     @property
     def platform(self) -> Platform:
@@ -162,12 +169,14 @@ def _find_all(named: Sequence[Reference], work: _Union) -> list[Member]:
     groups = parallel(_AT_ONCE, named, lambda one: _find(one, work), work.cancel)
     members: dict[Platform, Member] = {}
     for one in (member for group in groups for member in group):
-        other = members.setdefault(one.platform, one)
+        other = members.setdefault(one.platform.normal, one)
         if other.image.descriptor.digest != one.image.descriptor.digest:
             raise UsageError(
                 f"two images are for {one.platform}: {other.place} and {one.place}; "
                 "leave one of them out"
             )
+        if one.attestations and not other.attestations:
+            members[one.platform.normal] = one
     return list(members.values())
 
 
@@ -175,24 +184,53 @@ def _find(reference: Reference, work: _Union) -> list[Member]:
     repository = work.client.repository(reference, Access.PULL)
     if repository.name == work.target.name:
         repository = work.target  # one token for all that is done there
-    top = find(reference, repository.get_manifest)
-    manifests = [top]
-    if top.media_type in INDEXES:
-        images = [reference.with_digest(child.digest) for _, child in children(top.data)]
-        if not images:
-            raise UsageError(f"{reference} is an index without an image for any platform")
-        manifests = [find(image, repository.get_manifest) for image in images]
+    top = find(reference, repository)
     try:
-        return [Member(reference=reference, image=read_image(one, repository)) for one in manifests]
+        if top.media_type not in INDEXES:
+            image = read_image(top, repository)
+            entry = Entry.of(image.descriptor, image.platform)
+            return [Member(reference=reference, image=image, entry=entry)]
+        return _members_of(listed(top, repository), reference, repository, work)
     except VerificationError as error:
         raise VerificationError(f"{reference}: {error}") from error
+
+
+def _members_of(
+    contents: Sequence[Listed], reference: Reference, repository: Repository, work: _Union
+) -> list[Member]:
+    """The images of an index, each with its attestations; says what else is left out."""
+    members = []
+    for one in contents:
+        if one.manifest is None:
+            continue
+        image = read_image(one.manifest, repository)
+        digest = image.descriptor.digest
+        members.append(
+            Member(
+                reference=reference,
+                image=image,
+                entry=one.entry.saying(image.platform),
+                attestations=tuple(x.entry for x in contents if x.entry.attested == digest),
+            )
+        )
+    if not members:
+        raise UsageError(f"{reference} is an index without an image for any platform")
+    kept = sum(1 + len(member.attestations) for member in members)
+    if dropped := len(contents) - kept:
+        message = (
+            f"left out of the new index: {dropped} entries that are neither an image of "
+            f"{reference} nor about one"
+        )
+        work.notify(Warned(message=message))
+    return members
 
 
 def _whole(
     found: Sequence[Member], annotations: Sequence[tuple[str, str]], settings: Settings
 ) -> Manifest:
     said = ImageOptions(annotations=tuple(annotations), created=settings.source_date_epoch)
-    data = build_index([(one.platform, one.image.descriptor) for one in found], said)
+    attestations = [entry for one in found for entry in one.attestations]
+    data = build_index([*(one.entry for one in found), *attestations], said)
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 
 
@@ -207,14 +245,14 @@ def _warn(
 
 
 def _copy(found: Sequence[Member], work: _Union) -> dict[Digest, CopyResult]:
-    """Bring the members of other repositories; what that took, by their digests."""
+    """Bring members of other repositories, and attestations; what that took, by their digests."""
     # Whatever tags there may be, none is moved.
     options = replace(
         work.options, tags=(), by_digest=True, if_exists=IfExists.REPLACE, if_current=None
     )
     return {
-        one.image.descriptor.digest: copy.copy(
-            str(one.place),
+        digest: copy.copy(
+            str(one.reference.with_digest(digest)),
             to=work.target.name,
             settings=work.settings,
             options=options,
@@ -223,6 +261,10 @@ def _copy(found: Sequence[Member], work: _Union) -> dict[Digest, CopyResult]:
         )
         for one in found
         if one.reference.name != work.target.name
+        for digest in (
+            one.image.descriptor.digest,
+            *(entry.descriptor.digest for entry in one.attestations),
+        )
     }
 
 

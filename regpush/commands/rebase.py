@@ -22,16 +22,17 @@ from regpush.events import Action, LayersPlanned, Listener, Warned, ignore
 from regpush.flow.context import foundation, tags_to_keep
 from regpush.flow.reports import of_base, of_layer
 from regpush.history.comparison import label
-from regpush.image.image import OWN, Base, Image, Layer, canonical, children, put_together
+from regpush.image.image import OWN, Base, Image, Layer, canonical, put_together
 from regpush.image.inheritance import apart, over
 from regpush.options import MAX_LAYERS, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.reference import Reference
 from regpush.registry.client import Access, Client, Manifest, MissingBlobsError, Repository
+from regpush.registry.images import Listed, listed, read_image
 from regpush.report import DestinationReport, ImageReport, PushResult, Tense
 from regpush.settings import Settings
 from regpush.transfer.base import Foundation, Haul
-from regpush.transfer.choice import find, read_image
+from regpush.transfer.choice import find
 from regpush.transfer.publish import (
     Tagged,
     digests_of_tags,
@@ -169,10 +170,12 @@ def rebase(
         )
         with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
             asking = pool.submit(digests_of_tags, target, tags)
-            found = find(parsed, target.get_manifest)
-            images = _images(found, work)
+            found = find(parsed, target)
+            contents = _contents(found, work)
+            manifests = [one.manifest for one in contents if one.manifest]
+            images = _images(manifests or [found], work)
             held = asking.result()
-        whole = _whole(found, images)
+        whole = _whole(found, contents, images, notify)
         rule.judge(target.name, whole.digest, held)
         if not options.replace_index:
             refuse_indexes(whole, target, held)
@@ -222,15 +225,18 @@ def _would_tag(whole: Manifest, held: Mapping[str, Digest | None]) -> Tagged:
     return Tagged(naming=tuple(held), moved=tuple(moved))
 
 
-def _images(found: Manifest, work: _Rebase) -> list[_Rebased]:
-    """The images of what was found, each on its new base."""
-    manifests = [found]
-    if found.media_type in INDEXES:
-        described = [child for _, child in children(found.data)]
-        read = [work.target.get_manifest(str(child.digest)) for child in described]
-        manifests = [one for one in read if one]
-        if len(manifests) < len(described) or not manifests:
-            raise VerificationError(f"{work.reference} is an index that lacks images it names")
+def _contents(found: Manifest, work: _Rebase) -> list[Listed]:
+    """What an index has, which must be an image at least; nothing for an image alone."""
+    if found.media_type not in INDEXES:
+        return []
+    contents = listed(found, work.target)
+    if not any(one.manifest for one in contents):
+        raise VerificationError(f"{work.reference} is an index without images")
+    return contents
+
+
+def _images(manifests: Sequence[Manifest], work: _Rebase) -> list[_Rebased]:
+    """Each image on its new base."""
     rebased_ones: list[_Rebased] = []
     first = 0
     for manifest in manifests:
@@ -278,21 +284,32 @@ def _old(image: Image, work: _Rebase) -> Base | None:
         ) from error
 
 
-def _whole(found: Manifest, images: Sequence[_Rebased]) -> Manifest:
+def _whole(
+    found: Manifest, contents: Sequence[Listed], images: Sequence[_Rebased], notify: Listener
+) -> Manifest:
     """What tags will name: the image, or the index `found` with its images in their new form.
 
-    Attestations and whatever else names no platform are about the old ones, and left out.
+    Inner indexes become part of it. Attestations and other artifacts are about the images as
+    they were: they are left out, with a warning, unless no image changes at all.
     """
     if found.media_type not in INDEXES:
         return manifest_of(images[0].after)
-    content = json.loads(found.data)
-    after = {str(one.before.descriptor.digest): one.after.descriptor for one in images}
+    if not any(one.is_new for one in images):
+        return found
+    kept = [one.entry for one in contents if one.manifest]
+    if dropped := len(contents) - len(kept):
+        notify(
+            Warned(
+                message=f"{dropped} attestations or other artifacts of the index are about the "
+                "images before the rebase and are left out"
+            )
+        )
     entries = [
-        {**entry, **after[entry["digest"]].to_json()}
-        for entry in content["manifests"]
-        if entry["digest"] in after
+        {**entry.content, **one.after.descriptor.to_json()}
+        for entry, one in zip(kept, images, strict=True)
     ]
-    data = canonical({**content, "mediaType": OCI_INDEX, "manifests": entries})
+    content = {**json.loads(found.data), "mediaType": OCI_INDEX, "manifests": entries}
+    data = canonical(content)
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 
 

@@ -1,6 +1,6 @@
 """Reading files off the disk, under guard: what was listed is what is read.
 
-Everything is bytes: names on disk have no encoding. Nothing follows a symbolic link.
+Everything is bytes: names on disk have no encoding. No symbolic link is followed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from regpush.entry import HEAD, Entry, OnDisk
+from regpush.entry import HEAD, Entry, OnDisk, Root
 from regpush.errors import SourceError, printable
 
-# NONBLOCK: a file that became a FIFO meanwhile must not hold us up.
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 _AHEAD = 4 << 20  # bytes of a file that the disk is asked for ahead
 
 
@@ -25,9 +23,9 @@ def open_ahead(content: OnDisk) -> int:
     Raises SourceError.
     """
     try:
-        fd = os.open(content.path, _OPEN)
+        fd = content.root.open(content.path)
     except OSError as error:
-        raise unreadable(content.path, error) from error
+        raise _unreadable(content, error) from error
     try:  # noqa: SIM105  suppress() would cost as much as the call
         os.posix_fadvise(fd, 0, _AHEAD, os.POSIX_FADV_WILLNEED)
     except (OSError, AttributeError):  # a FIFO came in the file's place, or this is macOS
@@ -65,7 +63,7 @@ class GuardedFile:
         try:
             return os.pread(self._fd, min(self._entry.size, HEAD), 0)
         except OSError as error:
-            raise unreadable(self._content.path, error) from error
+            raise _unreadable(self._content, error) from error
 
     def readinto(self, view: memoryview) -> int:
         """Fill `view`, or less at the end; the count of bytes, 0 once all were read."""
@@ -75,16 +73,16 @@ class GuardedFile:
         try:
             count = os.readv(self._fd, [view[:want]])
         except OSError as error:
-            raise unreadable(self._content.path, error) from error
+            raise _unreadable(self._content, error) from error
         if not count:
-            raise _changed(self._content.path)
+            raise _changed(self._content)
         self._left -= count
         return count
 
     def finish(self) -> None:
         """Check that everything was read and nothing changed meanwhile."""
         if self._left or not _is_listed(os.fstat(self._fd), self._entry, self._content):
-            raise _changed(self._content.path)
+            raise _changed(self._content)
 
 
 def read_whole(entry: Entry, content: OnDisk, fd: int, view: memoryview) -> None:
@@ -96,11 +94,11 @@ def read_whole(entry: Entry, content: OnDisk, fd: int, view: memoryview) -> None
         count = os.readv(fd, [view])
         status = os.fstat(fd)
     except OSError as error:
-        raise unreadable(content.path, error) from error
+        raise _unreadable(content, error) from error
     finally:
         os.close(fd)
     if count != entry.size or not _is_listed(status, entry, content):
-        raise _changed(content.path)
+        raise _changed(content)
 
 
 def read_listed(entry: Entry, content: OnDisk) -> bytes:
@@ -109,7 +107,7 @@ def read_listed(entry: Entry, content: OnDisk) -> bytes:
     Raises SourceError as that does.
     """
     try:
-        fd = os.open(content.path, _OPEN)
+        fd = content.root.open(content.path)
         try:
             # One byte more than there should be: a single call tells whether the file grew.
             data = os.read(fd, entry.size + 1)
@@ -117,9 +115,9 @@ def read_listed(entry: Entry, content: OnDisk) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise unreadable(content.path, error) from error
+        raise _unreadable(content, error) from error
     if len(data) != entry.size or not _is_listed(status, entry, content):
-        raise _changed(content.path)
+        raise _changed(content)
     return data
 
 
@@ -149,13 +147,13 @@ def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
         file.finish()
 
 
-def read_start(path: bytes, count: int) -> bytes:
-    """The first `count` bytes of a file, or what there is; none where it cannot be read.
+def read_start(root: Root, path: bytes, count: int) -> bytes:
+    """The first `count` bytes of the file `path` in `root`, or fewer; none if it cannot be read.
 
     For a look at what it is: whoever reads all of it says what is wrong.
     """
     try:
-        fd = os.open(path, _OPEN)
+        fd = root.open(path)
     except OSError:
         return b""
     try:
@@ -170,31 +168,36 @@ SMALL = 16 << 20
 """Bytes that a file which steers a push, a list or an index, has at most."""
 
 
-def read_small(path: bytes) -> bytes:
-    """A regular file of at most `SMALL` bytes, whole.
+def read_small(root: Root, path: bytes) -> bytes:
+    """The regular file `path` in `root`, of at most `SMALL` bytes, whole.
 
     Follows no link and waits for no FIFO. Raises FileNotFoundError where there is none,
     SourceError for what is no such file or cannot be read.
     """
     try:
-        fd = os.open(path, _OPEN)
+        fd = root.open(path)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(root.on_disk(path), error) from error
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL:
             raise SourceError(
-                f"cannot read {printable(path)}: not a regular file of 16 MiB or less"
+                f"cannot read {printable(root.on_disk(path))}: not a regular file of 16 MiB or less"
             )
         return file.read(SMALL)
 
 
-def _changed(path: bytes) -> SourceError:
+def _changed(content: OnDisk) -> SourceError:
+    path = content.root.on_disk(content.path)
     return SourceError(
         f"{printable(path)}: changed while it was being read; push from a copy that holds still"
     )
+
+
+def _unreadable(content: OnDisk, error: OSError) -> SourceError:
+    return unreadable(content.root.on_disk(content.path), error)
 
 
 def unreadable(path: str | bytes, error: OSError) -> SourceError:

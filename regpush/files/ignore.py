@@ -10,6 +10,7 @@ from pathspec import GitIgnoreSpec
 
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import read_small
+from regpush.files.open_root import OpenRoot
 
 IGNORE_FILE = b".regpushignore"
 
@@ -27,16 +28,11 @@ class LeaveOut:
         self.git = b""
         self.device = b""
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it says the same wherever below the image's root the directory lands."""
-        return not self._is_root
-
     def saw_git(self, path: bytes) -> None:
         """Remember that `path` was left out, unless it is empty."""
         self.git = min(filter(None, (self.git, path)), default=b"")
 
-    def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
+    def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
         """Which of the names `found` in `folder` stay out of the image, with all below them."""
         prefix = folder + b"/" if folder else b""
         out = set()
@@ -57,14 +53,14 @@ class LeaveOut:
         return out
 
 
-def read_ignore_file(directory: bytes) -> GitIgnoreSpec | None:
+def read_ignore_file(directory: OpenRoot) -> GitIgnoreSpec | None:
     """The patterns of the `.regpushignore` in `directory`, or None without one.
 
     Raises UsageError where it is malformed, SourceError where it cannot be read.
     """
-    path = directory + b"/" + IGNORE_FILE
+    path = directory.on_disk(IGNORE_FILE)
     try:
-        data = read_small(path)
+        data = read_small(directory, IGNORE_FILE)
     except FileNotFoundError:
         return None
     try:

@@ -2,7 +2,7 @@
 
 A listing is held compactly, some 150 bytes a file, and opened as entries as often as wanted,
 so that no directory is read twice. Everything is bytes: names on disk have no encoding.
-Nothing follows a symbolic link.
+No symbolic link is followed, whatever takes a folder's place meanwhile: see `open_root`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from typing import NamedTuple, Protocol, TypeAlias
 from regpush.entry import Entry, Kind, OnDisk, Profile
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import unreadable
+from regpush.files.open_root import OpenRoot
 
 _ROW = struct.Struct("=QqqqQIIII")
 _PERMISSIONS = 40 if sys.byteorder == "little" else 43  # the last byte of a row's mode
 _EXECUTABLE = bytes(1 if byte & 0o111 else 0 for byte in range(256))
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 _FORMAT = stat.S_IFMT(0xFFFF)
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NO_LINKS: Mapping[bytes, bytes] = {}
 
 ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
@@ -36,7 +38,7 @@ ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
 NOTHING: ByFolder = {}
 ROOT: ByFolder = {b"": (b"",)}
 
-LeaveOut: TypeAlias = Callable[[bytes, Mapping[bytes, "os.DirEntry[bytes]"]], Collection[bytes]]
+LeaveOut: TypeAlias = Callable[[bytes, Mapping[bytes, "os.DirEntry[str]"]], Collection[bytes]]
 """Given a folder's path and what is in it by name: the names that stay out, and all below."""
 
 
@@ -115,21 +117,21 @@ class _Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The tree at `root`, a physical path. Paths taken and given are relative to it.
+    """The tree at `root`. Paths taken and given are relative to it.
 
     `row` and `link` are those of `root` itself; `folders` is empty where that is no
     directory. `xattrs`: whether entries have extended attributes, read when they are made.
     """
 
-    root: bytes
+    root: OpenRoot
     row: bytes
     link: bytes
     folders: Mapping[bytes, Folder]
     xattrs: bool
 
     def on_disk(self, path: bytes) -> bytes:
-        """Where `path` is on this machine."""
-        return self.root + b"/" + path if path else self.root
+        """Where `path` is on this machine, for messages."""
+        return self.root.on_disk(path)
 
     def select(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
         """`tops` and all below but `stop_at` and what is below that, a folder at a time."""
@@ -166,10 +168,10 @@ class Listing:
         steps: Iterable[_Step] = chain(above, below)
         if sum(map(len, tops.values())) > 1:
             steps = sorted(steps, key=itemgetter(0))
-        make = _Maker(at, profile, self.xattrs)
+        make = _Maker(self.root, at, profile, self.xattrs)
         for path, row, link in steps:
             if path or at:
-                yield make.entry(self.on_disk(path), make.in_image(path), row, link)
+                yield make.entry(path, make.in_image(path), row, link)
 
     def mode(self, path: bytes) -> int:
         """The st_mode of `path`, which is not the root."""
@@ -179,7 +181,7 @@ class Listing:
     def directory(self, path: bytes, at: bytes, profile: Profile) -> Entry:
         """The entry of the directory `path` alone, at the image path `at`."""
         (row,) = Row.unpack(self.folders[path].row)
-        return _Maker(at, profile, self.xattrs).entry(self.on_disk(path), at, row, b"")
+        return _Maker(self.root, at, profile, self.xattrs).entry(path, at, row, b"")
 
     def _tops(self, tops: ByFolder) -> Iterator[Names]:
         for folder, unsorted in sorted(tops.items()):
@@ -259,8 +261,27 @@ class Known(Protocol):
         """The folder, if it is known."""
 
 
+def open_root(path: bytes) -> OpenRoot:
+    """Open the tree at `path`, a physical path. Raises SourceError."""
+    try:
+        return OpenRoot(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
 def scan(
-    root: bytes,
+    path: bytes,
+    *,
+    leave_out: LeaveOut | None = None,
+    xattrs: bool = False,
+    known: Known | None = None,
+) -> Listing:
+    """List the tree at `path`, a physical path. Arguments and errors are those of `scan_root`."""
+    return scan_root(open_root(path), leave_out=leave_out, xattrs=xattrs, known=known)
+
+
+def scan_root(
+    root: OpenRoot,
     *,
     leave_out: LeaveOut | None = None,
     xattrs: bool = False,
@@ -273,7 +294,7 @@ def scan(
     """
     row = row_of_root(root, xattrs=xattrs)
     mode = next(Row.unpack(row)).mode
-    kind = _kind(root, mode)
+    kind = _kind(root.path, mode)
     folders: dict[bytes, Folder] = {}
     pending = [(b"", row)] if kind is Kind.DIRECTORY else []
     while pending:
@@ -283,16 +304,16 @@ def scan(
             folder = list_folder(root, path, own_row, leave_out, xattrs=xattrs)
         folders[path] = folder
         pending += reversed(folders_in(path, folder))
-    link = _readlink(root) if kind is Kind.SYMLINK else b""
+    link = _readlink(root.path) if kind is Kind.SYMLINK else b""
     return Listing(root=root, row=row, link=link, folders=folders, xattrs=xattrs)
 
 
-def row_of_root(root: bytes, *, xattrs: bool = False) -> bytes:
+def row_of_root(root: OpenRoot, *, xattrs: bool = False) -> bytes:
     """`Listing.row`. Raises SourceError."""
     try:
-        return _pack(os.lstat(root), xattrs)
+        return _pack(root.status(), xattrs)
     except OSError as error:
-        raise unreadable(root, error) from error
+        raise unreadable(root.path, error) from error
 
 
 def folders_in(path: bytes, folder: Folder) -> list[tuple[bytes, bytes]]:
@@ -301,7 +322,10 @@ def folders_in(path: bytes, folder: Folder) -> list[tuple[bytes, bytes]]:
 
 
 def walk(root: bytes, at: bytes, profile: Profile) -> list[Entry]:
-    """`root` and all below it as entries under the image path `at`. Raises as `scan` does."""
+    """`root`, a physical path, and all below it as entries under the image path `at`.
+
+    Raises as `scan` does.
+    """
     return list(scan(root).entries(at, profile))
 
 
@@ -349,7 +373,7 @@ def join(*parts: bytes) -> bytes:
 
 
 def list_folder(
-    root: bytes,
+    root: OpenRoot,
     path: bytes,
     own_row: bytes,
     leave_out: LeaveOut | None,
@@ -357,14 +381,16 @@ def list_folder(
     xattrs: bool = False,
 ) -> Folder:
     """List the folder `path` of the tree at `root`. Raises as `scan` does."""
-    directory = root + b"/" + path if path else root
     folders: list[bytes] = []
     links: dict[bytes, bytes] = {}
     rows: list[bytes] = []
     pack = _ROW.pack
+    name = b""
     try:
-        with os.scandir(directory) as children:
-            found = {child.name: child for child in children}
+        # Each name is looked up in this very folder, whatever takes its place meanwhile.
+        opened = root.folder(path)
+        with os.scandir(opened.fd) as children:
+            found = {child.name.encode(_ENCODING, _ERRORS): child for child in children}
         for name in leave_out(path, found) if leave_out else ():
             del found[name]
         names = sorted(found)
@@ -377,18 +403,18 @@ def list_folder(
                 rows.append(pack(inode, size, mtime_ns, ctime_ns, device, mode, uid, gid, count))
                 continue
             rows.append(_pack(status, xattrs))
-            if _kind(found[name].path, mode) is Kind.DIRECTORY:
+            if _kind(root.on_disk(join(path, name)), mode) is Kind.DIRECTORY:
                 folders.append(name)
             else:
-                links[name] = os.readlink(found[name].path)
+                links[name] = os.readlink(name, dir_fd=opened.fd)
     except OSError as error:
-        raise unreadable(error.filename or directory, error) from error
+        raise unreadable(root.on_disk(join(path, name)), error) from error
     # All that begin so are beside each other.
     at = bisect.bisect_left(names, b".wh.")
     if at < len(names) and names[at].startswith(b".wh."):
         raise SourceError(
-            f"{printable(join(directory, names[at]))}: names beginning '.wh.' mark deletions in "
-            "layers; rename it"
+            f"{printable(root.on_disk(join(path, names[at])))}: names beginning '.wh.' mark "
+            "deletions in layers; rename it"
         )
     return Folder(own_row, tuple(names), b"".join(rows), tuple(folders), links or _NO_LINKS)
 
@@ -437,7 +463,8 @@ def _cut(rows: bytes) -> Iterator[bytes]:
 class _Maker:
     """Makes entries of rows, in archive order, for one profile and one place in the image."""
 
-    def __init__(self, at: bytes, profile: Profile, xattrs: bool) -> None:
+    def __init__(self, root: OpenRoot, at: bytes, profile: Profile, xattrs: bool) -> None:
+        self._root = root
         self._at = at
         self._prefix = at + b"/" if at else b""
         self._keeps = profile is Profile.TREE
@@ -448,8 +475,11 @@ class _Maker:
         """Where `path`, relative to the tree, lies in the image."""
         return self._prefix + path if path else self._at
 
-    def entry(self, on_disk: bytes, at: bytes, row: Row, link: bytes) -> Entry:
-        """The entry at the image path `at`: every name of a file but the first is a link to it."""
+    def entry(self, path: bytes, at: bytes, row: Row, link: bytes) -> Entry:
+        """The entry of `path` at the image path `at`.
+
+        Every name of a file but the first is a link to the first.
+        """
         inode, size, mtime_ns, ctime_ns, device, mode, uid, gid, names = row
         kind = _KINDS[stat.S_IFMT(mode)]
         if self._keeps:
@@ -463,10 +493,10 @@ class _Maker:
                 first = self._first.setdefault((device, inode), at)
                 if first != at:
                     return Entry(at, Kind.HARDLINK, mode, uid, gid, link=first)
-            xattrs = _xattrs(on_disk) if self._xattrs else ()
-            content = OnDisk(on_disk, inode, mtime_ns, ctime_ns)
+            xattrs = _xattrs(self._root, path, kind) if self._xattrs else ()
+            content = OnDisk(self._root, path, inode, mtime_ns, ctime_ns)
             return Entry(at, kind, mode, uid, gid, size, b"", xattrs, content)
-        xattrs = _xattrs(on_disk) if self._xattrs else ()
+        xattrs = _xattrs(self._root, path, kind) if self._xattrs else ()
         return Entry(at, kind, 0o777 if kind is Kind.SYMLINK else mode, uid, gid, 0, link, xattrs)
 
 
@@ -477,19 +507,28 @@ def _readlink(path: bytes) -> bytes:
         raise unreadable(path, error) from error
 
 
-def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+def _xattrs(root: OpenRoot, path: bytes, kind: Kind) -> tuple[tuple[bytes, bytes], ...]:
     # Linux only, as the images are; elsewhere there are none to keep.
     if not hasattr(os, "listxattr"):
         return ()
+    above, _, name = path.rpartition(b"/")
     try:
-        names = sorted(os.listxattr(path, follow_symlinks=False))
-        found = [(os.fsencode(n), os.getxattr(path, n, follow_symlinks=False)) for n in names]
+        # No system call asks for attributes relative to a descriptor and leaves links alone, but
+        # lookup through the folder's own entry in /proc does (proc_pid_fd(5)).
+        opened = root.folder(path if kind is Kind.DIRECTORY else above)
+        at: int | bytes = opened.fd
+        if kind is not Kind.DIRECTORY:
+            at = b"/proc/self/fd/%d/%b" % (opened.fd, name)
+        follow = isinstance(at, int)
+        names = sorted(os.listxattr(at, follow_symlinks=follow))
+        found = [(os.fsencode(n), os.getxattr(at, n, follow_symlinks=follow)) for n in names]
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return ()  # a file system without any
-        raise unreadable(path, error) from error
+        raise unreadable(root.on_disk(path), error) from error
     if odd := [name for name in names if "=" in name]:
         raise SourceError(
-            f"{printable(path)}: an archive cannot hold the attribute '{printable(odd[0])}'"
+            f"{printable(root.on_disk(path))}: an archive cannot hold the attribute "
+            f"'{printable(odd[0])}'"
         )
     return tuple(found)

@@ -17,19 +17,20 @@ from contextlib import suppress
 
 from regpush.files.ignore import LeaveOut, read_ignore_file
 from regpush.files.listing import Folder, folders_in, list_folder, row_of_root
+from regpush.files.open_root import OpenRoot
 
 _LENGTH = struct.Struct("=Q")
 _BATCH = 2048  # names listed from one report to the next
 
 
 class ScanAhead:
-    """What another process has listed so far of `root`, a physical path; by folder.
+    """What another process has listed so far of `root`, by folder.
 
     Less what `.regpushignore` says; for a directory that comes to lie below the root of an
     image, without extended attributes. `git` is `LeaveOut.git`, as far as was seen.
     """
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: OpenRoot) -> None:
         """Fork. Only while this process has a single thread. Raises OSError."""
         self.root = root
         self.git = b""
@@ -72,7 +73,7 @@ class ScanAhead:
         self._read += at
 
 
-def _work(root: bytes, file: int) -> None:
+def _work(root: OpenRoot, file: int) -> None:
     """What the other process does, all its life."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_DFL)
@@ -111,12 +112,12 @@ def begin(path: str) -> None:
     """
     if sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1:
         with suppress(OSError):
-            _begun.append(ScanAhead(os.fsencode(os.path.realpath(path))))
+            _begun.append(ScanAhead(OpenRoot(os.fsencode(os.path.realpath(path)))))
 
 
 def take(root: bytes) -> ScanAhead | None:
     """What was begun about `root`, if it was, and nobody took it before; to be stopped."""
-    if _begun and _begun[0].root == root:
+    if _begun and _begun[0].root.path == root:
         return _begun.pop()
     return None
 

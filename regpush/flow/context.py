@@ -165,7 +165,7 @@ def foundation(base: str, client: Client, *, called: str = "--from") -> Foundati
     return Foundation(
         reference=reference,
         repository=repository,
-        ask=Seen(repository).get_manifest,
+        seen=Seen(repository),
         called=called,
     )
 

@@ -276,6 +276,7 @@ def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str
     return replace(
         options,
         search_paths=closure.search_paths(),
+        home="" if closure[closure.roots[0]].in_store else closure.roots[0],
         labels=(*closure.provenance, *options.labels),
         annotations=(*closure.provenance, *options.annotations),
         symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),

@@ -13,7 +13,8 @@ from regpush.flow.assemble import Assembled, heal
 from regpush.flow.attachments import Attachments
 from regpush.flow.context import Destination, Run
 from regpush.history.previous import Past
-from regpush.image.image import Image, build_index
+from regpush.image.image import Image
+from regpush.image.index import Entry, build_index
 from regpush.registry.client import Manifest, MissingBlobsError
 from regpush.transfer.publish import (
     Tagged,
@@ -57,7 +58,7 @@ def whole_of(images: Sequence[Image], run: Run) -> Manifest:
     """What tags will name: the image, or the index of several in the order asked for."""
     if len(images) == 1:
         return manifest_of(images[0])
-    children = [(image.platform, image.descriptor) for image in images]
+    children = [Entry.of(image.descriptor, image.platform) for image in images]
     data = build_index(children, run.options.image)
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 

@@ -10,22 +10,26 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import TypeVar
 
-from regpush.digest import INDEXES, Descriptor
+from regpush.digest import INDEXES
 from regpush.errors import RefusedError, TransientError, VerificationError
 from regpush.events import Listener, Note
 from regpush.history.layout import read_of
-from regpush.image.image import Image, child_for, parse_manifest
+from regpush.image.image import Image
 from regpush.pack.recipe import PreviousImage
 from regpush.platform import Platform
 from regpush.registry.client import Manifest, Repository
+from regpush.registry.images import best, read_image
 
 LISTED = 8
 """Tags looked at where the tags asked for, and `latest`, give nothing."""
 
 _CONNECTIONS = 8
+
+_ANY_VARIANT = 100
 
 T = TypeVar("T")
 
@@ -192,16 +196,21 @@ def _read(
 
 def _image(repository: Seen, manifest: Manifest, platform: Callable[[], Platform]) -> Image | None:
     if manifest.media_type in INDEXES:
-        child = child_for(manifest.data, platform())
-        found = repository.get_manifest(str(child.digest)) if child else None
-        return _image(repository, found, platform) if found else None
-    config = Descriptor.from_json(parse_manifest(manifest.data)["config"])
-    return Image.parse(manifest.data, repository.get_blob(config))
+        found = best(manifest, partial(_nearness, platform()), repository)
+        return read_image(found, repository) if found else None
+    return read_image(manifest, repository)
+
+
+def _nearness(wanted: Platform, one: Platform) -> int | None:
+    """Layers are the same bytes for all variants: any will do, the one for `wanted` first."""
+    if (rank := one.rank(wanted)) is not None:
+        return rank
+    return _ANY_VARIANT if one.akin(wanted) else None
 
 
 def _fits(before: PreviousImage, platform: Callable[[], Platform], notify: Listener) -> bool:
     got, wanted = before.image.platform, platform()
-    if got.runs(wanted):
+    if got.akin(wanted):
         return True
     notify(Note(message=f"{before.name} is for {got}, not {wanted}; nothing to reuse there"))
     return False

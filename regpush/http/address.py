@@ -51,6 +51,12 @@ class Origin:
         return f"{self.scheme}://{host}{port}"
 
     @property
+    def with_port(self) -> str:
+        """The origin with its port, also where that is the default of the scheme."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
     def is_private(self) -> bool:
         """Whether the host is an address, or a name, that means something only around here."""
         host = self.host.removesuffix(".")
@@ -98,7 +104,7 @@ def upload_location(request: str, location: str, registry: Origin) -> Location:
 
 
 def redirect_location(request: str, location: str, registry: Origin) -> str:
-    """Resolve the Location of a redirected GET or HEAD. Raises RefusedError as above."""
+    """Resolve the Location of a redirected request. Raises RefusedError as above."""
     url = _resolve(request, location)
     origin = Origin.of(url)
     if origin.scheme == "http" and Origin.of(request).scheme == "https":

@@ -17,7 +17,6 @@ from regpush.digest import (
     CONFIGS,
     MANIFESTS,
     OCI_CONFIG,
-    OCI_INDEX,
     OCI_LAYERS,
     OCI_MANIFEST,
     Descriptor,
@@ -123,8 +122,10 @@ class Image:
     @property
     def platform(self) -> Platform:
         """What the config says it runs on."""
-        config = json.loads(self.config)
-        return Platform(config["os"], config["architecture"], config.get("variant", ""))
+        platform = Platform.of_json(json.loads(self.config))
+        if platform is None:
+            raise VerificationError("the image config names no platform")
+        return platform
 
     @classmethod
     def parse(cls, manifest: bytes, config: bytes) -> Image:
@@ -133,16 +134,15 @@ class Image:
         Raises VerificationError where these are not the manifest and config of one image.
         """
         head = parse_manifest(manifest)
-        body = _object(config, "image config")
-        layers = [Descriptor.from_json(value) for value in _list(head, "layers")]
+        body = json_object(config, "image config")
+        layers = [Descriptor.from_json(value) for value in json_list(head, "layers")]
         rootfs = body.get("rootfs")
-        diff_ids = _list(rootfs, "diff_ids") if isinstance(rootfs, Mapping) else []
+        diff_ids = json_list(rootfs, "diff_ids") if isinstance(rootfs, Mapping) else []
         if len(layers) != len(diff_ids):
             raise VerificationError(
                 f"the manifest has {len(layers)} layers but its config {len(diff_ids)} diff IDs"
             )
-        where = [body.get("os"), body.get("architecture"), body.get("variant", "")]
-        if not all(isinstance(part, str) for part in where):
+        if Platform.of_json(body) is None:
             raise VerificationError("the image config names no platform")
         if not isinstance(body.get("config") or {}, Mapping):
             raise VerificationError("the image config has no valid 'config'")
@@ -176,7 +176,7 @@ class Inherited:
     layers: tuple[Layer, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
-    variant: str = ""
+    platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -198,7 +198,7 @@ class Base:
             layers=tuple(map(_as_base, image.layers)),
             config=config.get("config") or {},
             history=(*unsaid, *history),
-            variant=image.platform.variant,
+            platform=image.platform,
             annotations={
                 BASE_NAME: self.name,
                 BASE_DIGEST: str(image.descriptor.digest),
@@ -224,7 +224,7 @@ def _as_base(layer: Layer) -> Layer:
 
 def parse_manifest(manifest: bytes) -> dict[str, Any]:
     """Read the manifest of an image. Raises VerificationError for any other document."""
-    head = _object(manifest, "manifest")
+    head = json_object(manifest, "manifest")
     media_type = head.get("mediaType", OCI_MANIFEST)
     if media_type not in MANIFESTS or head.get("schemaVersion") != 2:
         raise VerificationError(f"not an image manifest: {printable(str(media_type))[:100]}")
@@ -233,65 +233,23 @@ def parse_manifest(manifest: bytes) -> dict[str, Any]:
     return head
 
 
-def build_index(children: Sequence[tuple[Platform, Descriptor]], options: ImageOptions) -> bytes:
-    """An index of `children`, in their order. Equal arguments give equal bytes.
+def is_artifact(manifest: bytes) -> bool:
+    """Whether a manifest is that of something other than an image, by the type of its config.
 
-    OCI image-spec, image-index.md. It has the annotations of the images.
+    Raises VerificationError for what is no JSON object.
     """
-    annotations = _annotations(options)
-    return canonical(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_INDEX,
-            "manifests": [
-                {**replace(child, annotations=()).to_json(), "platform": _platform(where)}
-                for where, child in children
-            ],
-            **({"annotations": annotations} if annotations else {}),
-        }
-    )
+    config = json_object(manifest, "manifest").get("config")
+    kind = config.get("mediaType") if isinstance(config, Mapping) else None
+    return isinstance(kind, str) and kind not in CONFIGS
 
 
-def _annotations(options: ImageOptions) -> dict[str, str]:
-    """Those the user asked for, and when it was made if somebody said so."""
+def annotations_of(options: ImageOptions) -> dict[str, str]:
+    """The annotations the user asked for, and the creation time if one was given."""
     annotations = dict(options.annotations)
     if options.created is not None:
         created = _timestamp(options.created)
         annotations.setdefault("org.opencontainers.image.created", created)
     return annotations
-
-
-def _platform(platform: Platform) -> dict[str, str]:
-    variant = {"variant": platform.variant} if platform.variant else {}
-    return {"os": platform.os, "architecture": platform.architecture, **variant}
-
-
-def children(index: bytes) -> list[tuple[Platform, Descriptor]]:
-    """The images of an index and what each runs on. Raises VerificationError.
-
-    Attestations and whatever else names no platform are passed over.
-    """
-    found = []
-    for value in _list(_object(index, "index"), "manifests"):
-        child = Descriptor.from_json(value)
-        where = value.get("platform")
-        if child.media_type not in MANIFESTS or not isinstance(where, Mapping):
-            continue
-        parts = [where.get("os"), where.get("architecture"), where.get("variant", "")]
-        said = [part for part in parts if isinstance(part, str)]
-        if len(said) == len(parts) and said[0] != "unknown":
-            found.append((Platform(*said), child))
-    return found
-
-
-def child_for(index: bytes, platform: Platform) -> Descriptor | None:
-    """The manifest for `platform` in an index; an exact variant first, then any."""
-    fitting = [
-        (where.variant != platform.variant, child)
-        for where, child in children(index)
-        if where.runs(platform)
-    ]
-    return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
 def check_options(options: ImageOptions) -> None:
@@ -351,7 +309,7 @@ def build(
     own = own_config(options, below.config)
     config = {
         "created": created,
-        **_platform(replace(platform, variant=platform.variant or below.variant)),
+        **(platform.over(below.platform) if below.platform else platform).to_json(),
         "config": over(own, below.config),
         "history": [*below.history, *history],
         **({OWN: own} if base else {}),
@@ -360,7 +318,7 @@ def build(
     annotations = {RECIPE_VERSION: str(recipe_version)}
     if learned and learned.read:
         annotations[LAYOUT_FROM] = " ".join(map(str, learned.read))
-    annotations |= {**_annotations(options), **below.annotations}
+    annotations |= {**annotations_of(options), **below.annotations}
     return put_together((*below.layers, *layers), config, annotations)
 
 
@@ -401,7 +359,8 @@ def canonical(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _object(data: bytes, what: str) -> dict[str, Any]:
+def json_object(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in `data`. Raises VerificationError, calling it `what`."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -411,7 +370,8 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _list(value: Mapping[str, Any], key: str) -> list[Any]:
+def json_list(value: Mapping[str, Any], key: str) -> list[Any]:
+    """The list under `key`. Raises VerificationError."""
     found = value.get(key)
     if not isinstance(found, list):
         raise VerificationError(f"'{key}' is not a JSON list")

@@ -38,10 +38,19 @@ def own_config(options: ImageOptions, inherited: Config) -> dict[str, Any]:
         "Entrypoint": list(options.entrypoint),
         "Cmd": list(options.cmd),
         "User": options.user,
-        "WorkingDir": options.workdir,
+        "WorkingDir": options.workdir or _home(options, inherited),
         "StopSignal": options.stop_signal,
     }
     return {key: value for key, value in said.items() if value}
+
+
+def _home(options: ImageOptions, inherited: Config) -> str:
+    """Where the directory lands, unless a base names a working directory.
+
+    BuildKit writes `/` where a Dockerfile says nothing, so that counts as none.
+    """
+    said = inherited.get("WorkingDir") or "/"
+    return options.home if said == "/" != options.home and options.home.isprintable() else ""
 
 
 def over(own: Config, inherited: Config) -> dict[str, Any]:

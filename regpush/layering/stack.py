@@ -1,15 +1,16 @@
 """The rules all strategies share: what lies on top, and what never shares a layer.
 
 A directory's own code (Role.OWN) makes the upper layers: one, or more where a strategy says
-how its parts are grouped. With the part that was asked for, in the top layer, lie generated
-items (Role.GENERATED). Where nothing is OWN, as in a store's closure, the strategy says which
-ordinary items lie beside the generated ones. It groups the items below. A single layer holds
-everything.
+how its parts are grouped; its large files (Role.ASSET) and what installers write anew each time
+(Role.RECORD) then lie apart. With the part that was asked for, in the top layer, lie generated
+items (Role.GENERATED) and nothing else. Where nothing is OWN, as in a store's closure, the
+strategy says which ordinary items lie beside the generated ones. It groups the items below. A
+single layer holds everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from regpush.closure import Closure, Item, Role
@@ -37,31 +38,74 @@ def stack(
     """
     if max_layers == 1:
         return Plan.of([closure.items])
-    code = tuple(item for item in closure.items if item.role is Role.OWN)
-    lifted = frozenset() if code else frozenset(top)
-    above: list[Item] = []
-    below: list[Item] = []
-    for item in closure.items:
-        if item.role is Role.GENERATED or item.path in lifted:
-            above.append(item)
-        elif item.role is Role.ORDINARY:
-            below.append(item)
+    roles = _by_role(closure)
+    code, below = roles[Role.OWN], roles[Role.ORDINARY]
     if not code:
+        lifted = [item for item in below if item.path in top]
+        above = [*lifted, *roles[Role.GENERATED]]
         room = max_layers - 1 if above else max_layers
-        return Plan.of([*grouping(tuple(below), room), above])
-    if own is None or len(code) == 1:
-        groups: list[Collection[Item]] = [*together(code, max_layers - 1 if below else max_layers)]
-        room = max_layers - len(groups)
+        return Plan.of(
+            [*grouping(tuple(item for item in below if item.path not in top), room), above]
+        )
+    upper = _together(closure, max_layers) if own is None else _upper(closure, max_layers, own)
+    *lower, highest = upper
+    groups = grouping(tuple(below), max_layers - len(upper)) if below else ()
+    return Plan.of([*groups, *lower, [*highest, *roles[Role.GENERATED]]])
+
+
+def _by_role(closure: Closure) -> dict[Role, list[Item]]:
+    roles: dict[Role, list[Item]] = {role: [] for role in Role}
+    for item in closure.items:
+        roles[item.role].append(item)
+    return roles
+
+
+def _together(closure: Closure, max_layers: int) -> list[Collection[Item]]:
+    """What is not ordinary in as few layers as can be; in the last what was asked for."""
+    roles = _by_role(closure)
+    room = max_layers - 1 if roles[Role.ORDINARY] else max_layers
+    parts = [*roles[Role.RECORD], *roles[Role.ASSET], *roles[Role.OWN]]
+    groups: list[Collection[Item]] = [*together(parts, room)]
+    return sorted(groups, key=lambda group: any(item.path in closure.roots for item in group))
+
+
+def _upper(closure: Closure, max_layers: int, own: Grouping) -> list[Collection[Item]]:
+    """The layers above the ordinary ones, bottom first; in the highest what was asked for.
+
+    Source, assets and records share none, as far as there are layers.
+    """
+    roles = _by_role(closure)
+    highest = [item for item in roles[Role.OWN] if item.path in closure.roots]
+    source = [item for item in roles[Role.OWN] if item.path not in closure.roots]
+    assets, records = roles[Role.ASSET], roles[Role.RECORD]
+    room = _room(source or assets, closure, max_layers) - 1
+    apart = [lot for lot in (assets, source, records) if lot]
+    for lot in apart[room:]:
+        highest += lot
+    groups: list[Collection[Item]] = []
+    if records in (placed := apart[:room]):
+        groups.append(records)
+        room -= 1
+    if assets in placed and source in placed:
+        for_source = share(_size(source), _size(assets), room)
+        groups += [*own(tuple(assets), room - for_source), *own(tuple(source), for_source)]
     else:
-        room = _left(code, below, max_layers)
-        groups = [*own(code, max_layers - room)]
-    groups.sort(key=lambda group: any(item.path in closure.roots for item in group))
-    return Plan.of([*grouping(tuple(below), room), *groups[:-1], [*groups[-1], *above]])
+        for lot in (assets, source):
+            groups += own(tuple(lot), room) if lot in placed else ()
+    return [*groups, highest]
 
 
-def _left(code: Collection[Item], below: Collection[Item], max_layers: int) -> int:
-    """The layers left for the items `below`."""
+def _room(parts: Sequence[Item], closure: Closure, max_layers: int) -> int:
+    """The layers for what is not ordinary; it has `parts` beside what was asked for, or none."""
+    roles = _by_role(closure)
+    below = roles.pop(Role.ORDINARY)
     if not below:
-        return 0
-    own, others = (sum(item.size for item in items) for items in (code, below))
-    return max_layers - share(own, others, max_layers)
+        return max_layers
+    if not parts:
+        return max_layers - 1
+    above = sum(_size(items) for items in roles.values())
+    return share(above, _size(below), max_layers)
+
+
+def _size(items: Iterable[Item]) -> int:
+    return sum(item.size for item in items)

@@ -27,9 +27,15 @@ from regpush.http.wire import NoConnectionError, UnansweredError
 from regpush.registry.auth.authorizer import Authorizer
 from regpush.registry.auth.challenges import Scope
 from regpush.registry.auth.record import Credentials
-from regpush.registry.hints import Trouble, hint, unreachable
+from regpush.registry.hints import Trouble, hint, led_astray, unreachable
 from regpush.registry.host import Host
-from regpush.registry.protocol import Outcome, classify, digests_in, parse_problem
+from regpush.registry.protocol import (
+    REDIRECTS,
+    Outcome,
+    classify,
+    digests_in,
+    parse_problem,
+)
 
 HOPS = 10
 """Redirects in a row that are followed at most."""
@@ -182,7 +188,10 @@ class Api:
             anonymous=self._authorizer.anonymous,
         )
         next_step = hint(trouble)
-        says = f"{Origin.of(reply.url).host} answered {reply.status}{': ' if words else ''}{words}"
+        at = Origin.of(reply.url)
+        says = f"{at.host} answered {reply.status}{': ' if words else ''}{words}"
+        if at != self.origin:
+            says += f" ({led_astray(self.origin.with_port, at.with_port)})"
         if reply.status == 403 and self.account:
             says += f" (credentials: {self.account})"
         what = f"{self.name}: {doing} failed: {says}{'; ' if next_step else ''}{next_step}"
@@ -201,7 +210,7 @@ class Api:
             case Outcome.UNAUTHORIZED:
                 return self._denied(reply)
             case Outcome.MOVED:
-                return RefusedError(f"{what}, a redirect that only reading may follow")
+                return RefusedError(f"{what}, a redirect that this request may not follow")
             case _:
                 return RefusedError(what)
 
@@ -233,9 +242,11 @@ class Api:
     def _follow(
         self, request: Request, doing: str, *, home: Origin | None = None, hops: int = HOPS
     ) -> Reply:
-        """Send, and follow redirects of GET and HEAD.
+        """Send, and follow redirects: those of GET and HEAD, and 307 and 308 of all else.
 
-        Authorization goes to `home` alone, which is the registry unless given.
+        A body that is consumed is not sent again here, nor is what goes to `home`: a token
+        server is sent secrets in bodies. Authorization goes to `home` alone, which is the
+        registry unless given.
         """
         for _ in range(hops + 1):
             away = Origin.of(request.url) != (home or self.origin)
@@ -243,10 +254,16 @@ class Api:
             try:
                 reply = self._host.send(allowed) if away or home else self._paced(allowed)
             except UnansweredError as error:
-                raise RetryableError(self._unreachable(error, request.url, doing)) from error
+                raise RetryableError(self._unreachable(error, request.url, doing, home)) from error
+            except RefusedError as error:
+                if not away:
+                    raise
+                raise RefusedError(f"{error}; {self._led_to(request.url)}") from error
             location = reply.header("location")
-            moved = classify(reply.status, "") is Outcome.MOVED
-            if not (hops and moved and location and request.method in ("GET", "HEAD")):
+            reading = request.method in ("GET", "HEAD")
+            again = reply.status in (307, 308) and isinstance(request.body, bytes) and not home
+            moved = reply.status in REDIRECTS and (reading or again)
+            if not (hops and moved and location):
                 return reply
             target = redirect_location(reply.url, location, home or self.origin)
             request = replace(request, url=target)
@@ -262,11 +279,19 @@ class Api:
             self._pace.well()
         return reply
 
-    def _unreachable(self, error: UnansweredError, url: str, doing: str) -> TransientError:
-        host = str(Origin.of(url)).partition("://")[2]
+    def _unreachable(
+        self, error: UnansweredError, url: str, doing: str, home: Origin | None
+    ) -> TransientError:
+        where = Origin.of(url)
+        led = where not in (self.origin, home)
         if isinstance(error, NoConnectionError):
-            return TransientError(f"cannot reach {host}: {error}; {unreachable(str(error))}")
-        return TransientError(f"{self.name}: {doing} failed at {host}: {error}")
+            step = self._led_to(url) if led else unreachable(str(error))
+            return TransientError(f"cannot reach {where.with_port}: {error}; {step}")
+        step = f"; {self._led_to(url)}" if led else ""
+        return TransientError(f"{self.name}: {doing} failed at {where.with_port}: {error}{step}")
+
+    def _led_to(self, url: str) -> str:
+        return led_astray(self.origin.with_port, Origin.of(url).with_port)
 
 
 def _unauthorised(request: Request) -> Request:

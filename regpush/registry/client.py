@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import (
     AuthError,
     RefusedError,
+    RegpushError,
     TagConflictError,
     TransientError,
     VerificationError,
@@ -41,7 +42,7 @@ from regpush.registry.auth.challenges import Scope
 from regpush.registry.auth.record import Credentials, described
 from regpush.registry.auth.sources import Sources, from_options
 from regpush.registry.download import blocks
-from regpush.registry.hints import MAY_NOT_MOVE
+from regpush.registry.hints import HELD_OR_DENIED, MAY_NOT_MOVE
 from regpush.registry.host import Host
 from regpush.registry.protocol import is_tag_conflict, parse_json, parse_problem
 from regpush.registry.uploads.ladder import BlobStream, Told, Upload, Uploads, untold
@@ -70,6 +71,7 @@ TAGS_LIMIT = 1000
 _TAG_PAGES = 10
 _FAREWELL_S = 0.5
 _CONNECTIONS = 16
+_LOOKERS = 8
 _UNVERIFIED = (
     "the registry's certificate is not verified (--insecure-skip-tls-verify): whoever stands "
     "between can read the credentials and change what is sent"
@@ -316,6 +318,7 @@ class Repository:
         self._memory = memory
         self._count = count
         self._ahead = ahead
+        self._took_manifests = False  # by their digests, in this run
         self._uploads = Uploads(
             api, retry, exists=self._head_blob, count=count, memory=memory, notify=notify
         )
@@ -496,6 +499,7 @@ class Repository:
             if not 200 <= reply.status < 300:
                 return self._kept_tag(reply, call, reference, data)
             self._count(len(data))
+            self._took_manifests = self._took_manifests or ":" in reference
             return reply
 
         said = self._retry.run(put).header("docker-content-digest")
@@ -513,14 +517,46 @@ class Repository:
         Raises what else the refusal means.
         """
         failure = self._api.failure(refusal, call.doing)
-        if ":" in reference or not isinstance(failure, RefusedError):
+        if not isinstance(failure, RefusedError):
+            raise failure
+        problem = parse_problem(refusal.body)
+        told = is_tag_conflict(refusal.status, problem)
+        # zot answers 400 MANIFEST_INVALID, others 404, where blobs are gone.
+        unsaid = refusal.status in (400, 404, 422) and not told
+        if unsaid and (missing := self._missing(data)):
+            raise MissingBlobsError(str(failure), missing)
+        if ":" in reference:
             raise failure
         there = self._api.send(self._manifest("GET", reference))
         if there.status == 200 and there.body == data:
             return there
-        if there.status == 200 and is_tag_conflict(refusal.status, parse_problem(refusal.body)):
+        denied = refusal.status == 403
+        if there.status == 200 and (told or (denied and self._took_manifests)):
             raise TagConflictError(f"{failure}; {MAY_NOT_MOVE}") from failure
+        if denied and (told or there.status == 200 or self._took_manifests):
+            raise RefusedError(f"{failure}; {HELD_OR_DENIED}") from failure
         raise failure
+
+    def _missing(self, data: bytes) -> tuple[Digest, ...]:
+        """What the manifest `data` names and the repository lacks, as far as it can tell."""
+        content = parse_json(data)
+        if not isinstance(content, dict):
+            return ()
+
+        def lacks(named: Descriptor) -> bool:
+            if named.media_type in MANIFESTS + INDEXES:
+                return self.head_manifest(str(named.digest)) is None
+            return not self.has_blob(named)
+
+        listed = [content.get("config"), *_list(content, "layers"), *_list(content, "manifests")]
+        with (
+            suppress(RegpushError),
+            ThreadPoolExecutor(_LOOKERS, thread_name_prefix="regpush") as pool,
+        ):
+            named = [Descriptor.from_json(value) for value in listed if value is not None]
+            lacking = pool.map(lacks, named)
+            return tuple(one.digest for one, gone in zip(named, lacking, strict=True) if gone)
+        return ()
 
     def list_tags(self) -> tuple[str, ...]:
         """Up to 1000 tags, in the registry's order; none where it does not tell."""
@@ -594,6 +630,11 @@ class Repository:
             own = content.get("mediaType") if isinstance(content, dict) else None
             media_type = own if isinstance(own, str) else media_type
         return Manifest(media_type=media_type, data=reply.body, digest=digest)
+
+
+def _list(content: Mapping[str, object], key: str) -> list[object]:
+    value = content.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _matches(digest: Digest, data: bytes) -> bool:

@@ -140,6 +140,31 @@ MAY_NOT_MOVE = (
 )
 
 
+HELD_OR_DENIED = (
+    "either the tag may not be moved (an immutable or protected tag: push under a new one), or "
+    "these credentials may not write tags there"
+)
+
+
+def led_astray(registry: str, led_to: str) -> str:
+    """What to say of a request that failed at `led_to`, where the registry had sent it.
+
+    Both are origins with their ports. A proxy that hands on the host without its port makes a
+    registry write addresses with the default one.
+    """
+    said = f"the registry {registry} sent us to {led_to}"
+    here, there = registry.rpartition(":"), led_to.rpartition(":")
+    if here[0].partition("://")[2] == there[0].partition("://")[2] and there[2] in ("80", "443"):
+        said += "; its proxy drops the port (nginx: proxy_set_header Host $http_host)"
+    return said
+
+
+def _takes_no_pushes(it: Trouble) -> bool:
+    words = it.words.lower().replace("-", " ")
+    read_only = it.status in (403, 503) and ("read only" in words or "readonly" in words)
+    return it.writes and (it.status == 405 or read_only)
+
+
 def _is(outcome: Outcome) -> Callable[[Trouble], bool]:
     return lambda it: classify(it.status, it.code) is outcome
 
@@ -204,6 +229,7 @@ def _held_tag(it: Trouble) -> bool:
 _TABLE: Sequence[tuple[Callable[[Trouble], bool], str | Callable[[Trouble], str]]] = (
     # Whoever asks whether the tag names the image already says what to do.
     (_held_tag, ""),
+    (_takes_no_pushes, "it takes no pushes: it is a mirror, or read-only"),
     (_no_repository, lambda it: missing_repository(it.name)),
     (_over_quota, "delete images there, or have the quota raised"),
     (lambda it: _forbidden(it) and it.anonymous, lambda it: without_credentials(it.host)),

@@ -105,8 +105,7 @@ class Probe:
         try:
             sock = connect(origin.host, origin.port, CONNECT_S, self._cancel)
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-            where = f"{origin.host}:{origin.port}"
-            said = f"cannot reach {where}: {error}"
+            said = f"cannot reach {origin.with_port}: {error}"
             raise TransientError(f"{said}; {unreachable(str(error))}") from error
         address = str(sock.getpeername()[0])
         guessed = not self._host.settled and speaks_tls(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from regpush.files.listing import join
-from regpush.sources.tree import Tree, lines
+from regpush.sources.tree import Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,13 +149,13 @@ def _recorded(tree: Tree, info: bytes) -> set[bytes]:
     """What the distribution described in `info` has in the folder beside it."""
     tops = set()
     try:
-        for row in csv.reader(lines(tree.on_disk(join(info, b"RECORD")))):
+        for row in csv.reader(tree.lines(join(info, b"RECORD"))):
             if row:
                 tops.add(row[0].partition("/")[0])
     except csv.Error:
         tops.clear()
     if not tops:
-        for module in lines(tree.on_disk(join(info, b"top_level.txt"))):
+        for module in tree.lines(join(info, b"top_level.txt")):
             tops |= {module, module + ".py"}
     return {top.encode("utf-8", "surrogateescape") for top in tops}
 
@@ -184,7 +184,7 @@ def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
     """
     modules = {
         line.split(" ")[1].encode("utf-8", "surrogateescape")
-        for line in lines(tree.on_disk(join(folder, b"modules.txt")))
+        for line in tree.lines(join(folder, b"modules.txt"))
         if line.startswith("# ") and line.count(" ") > 1
     }
     pending = [b""]

@@ -27,7 +27,8 @@ from regpush.files.listing import (
     by_folder,
     join,
     merged,
-    scan,
+    open_root,
+    scan_root,
 )
 from regpush.options import SourceOptions
 from regpush.sources import dependencies, hierarchy
@@ -35,12 +36,21 @@ from regpush.sources.dependencies import DependencyFolder
 from regpush.sources.part import Part
 from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
-from regpush.sources.split import Grain, split
+from regpush.sources.split import Grain, Grains, Piece, large_files, split
 from regpush.sources.tree import Tree
 
-# Fine enough that equal shares of own code can be made of its parts; a package changes as a
-# whole, but for a developer who patches it, and its parts had better lie alone.
-_CODE = Grain(whole=8 << 20, piece=512 << 10, most=2 << 20)
+# Fine enough that equal shares of own code can be made of its parts: of a few megabytes, layers
+# that gzip takes below 100 kB. A package changes as a whole, but for a developer who patches it,
+# and its parts had better lie alone.
+_COARSE = Grain(whole=8 << 20, piece=512 << 10, most=2 << 20)
+_SOURCE = Grains(
+    fine=Grain(whole=128 << 10, piece=64 << 10, most=256 << 10), coarse=_COARSE, limit=16 << 20
+)
+_ASSETS = Grains(
+    fine=Grain(whole=0, piece=256 << 10, most=512 << 10), coarse=_COARSE, limit=16 << 20
+)
+_LARGE = 64 << 10
+"""Bytes from which on a file of an app's own code is an asset: hardly any source is as long."""
 _PACKAGE = Grain(whole=8 << 20, piece=4 << 20, most=8 << 20)
 
 _ROOT_DIR = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[^/\0]+)+")
@@ -56,21 +66,20 @@ def resolve(
     what cannot be listed or packed.
     """
     at = _image_root(options.root_dir)
-    root = os.fsencode(os.path.realpath(path))
-    leave_out = LeaveOut(read_ignore_file(root), in_image=at)
-    listing = _listed(root, leave_out, options, cancel)
+    physical = os.fsencode(os.path.realpath(path))
+    listing, leave_out = _listed(physical, at, options, cancel)
     kept = hierarchy.DIRECTORIES if options.base else ()
     tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
     watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
-    name = os.path.basename(os.path.abspath(path)) or "root"
     folders = dependencies.find(tree)
     watch.check_names(listing.below(ROOT, by_folder(folder.path for folder in folders)))
-    key = _key(root, options)
-    own = _own_code(tree, name, key, folders)
+    key = _key(physical, options)
+    own, assets = _own_code(tree, key, folders)
     packages = [part for folder in folders for part in _packages(tree, folder, key)]
-    for message in _remarks(tree, leave_out, [*own, *packages]):
+    for message in _remarks(tree, leave_out, [*own, *assets, *packages]):
         notify(Note(message=message))
     code = [part.item(Role.OWN, watch.look) for part in own]
+    code += [part.item(Role.ASSET, watch.look) for part in assets]
     rest = [part.item(Role.ORDINARY) for part in packages]
     closure = Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
     theirs = by_folder(folder.path for folder in folders)
@@ -84,22 +93,27 @@ def resolve(
 
 
 def _listed(
-    root: bytes, leave_out: LeaveOut, options: SourceOptions, cancel: Cancellation
-) -> Listing:
-    def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[bytes]]) -> set[bytes]:
-        cancel.check()
-        return leave_out(folder, found)
-
-    ahead = None
-    if leave_out.is_plain and not options.preserve_xattrs:
-        ahead = scan_ahead.take(root)
-    if ahead is None:
-        return scan(root, leave_out=watched, xattrs=options.preserve_xattrs)
+    physical: bytes, at: bytes, options: SourceOptions, cancel: Cancellation
+) -> tuple[Listing, LeaveOut]:
+    """What is to lie at `at` in the image, and what knows the rest."""
+    # The second process lists what is to lie below the image's root, without attributes.
+    ahead = scan_ahead.take(physical) if at and not options.preserve_xattrs else None
     try:
-        return scan(root, leave_out=watched, known=ahead)
+        root = ahead.root if ahead else open_root(physical)
+        leave_out = LeaveOut(read_ignore_file(root), in_image=at)
+
+        def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
+            cancel.check()
+            return leave_out(folder, found)
+
+        xattrs = options.preserve_xattrs
+        listing = scan_root(root, leave_out=watched, xattrs=xattrs, known=ahead)
     finally:
+        if ahead:
+            ahead.stop()
+    if ahead:
         leave_out.saw_git(ahead.git)
-        ahead.stop()
+    return listing, leave_out
 
 
 def _image_root(root_dir: str) -> bytes:
@@ -126,18 +140,42 @@ def _key(root: bytes, options: SourceOptions) -> bytes:
     return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
-def _own_code(tree: Tree, name: str, key: bytes, folders: Sequence[DependencyFolder]) -> list[Part]:
-    """The parts of all that is in no dependency folder, the one with the root first."""
+def _own_code(
+    tree: Tree, key: bytes, folders: Sequence[DependencyFolder]
+) -> tuple[list[Part], list[Part]]:
+    """The parts of all that is in no dependency folder, the one with the root first; and assets.
+
+    Their names are those of places in the image: how the directory itself is called must not
+    decide which of them share a layer.
+    """
     stop_at = by_folder(folder.path for folder in folders)
     linked = _linked(tree, stop_at)
-    pieces = split(tree.listing, ROOT, stop_at, _CODE, leave=linked)
-    if not pieces:
+    large: list[Piece] = []
+    if not _is_small(tree.listing, stop_at):
+        grain = _ASSETS.of(tree.listing, stop_at)
+        large = large_files(tree.listing, stop_at, grain, least=_LARGE, leave=linked)
+    apart = merged((stop_at, *(piece.tops for piece in large)))
+    pieces = split(tree.listing, ROOT, apart, _SOURCE.of(tree.listing, apart), leave=linked)
+    if not (pieces or large):
         linked = NOTHING
-    apart = merged((stop_at, linked, *(piece.tops for piece in pieces)))
+    apart = merged((apart, linked, *(piece.tops for piece in pieces)))
     tops = merged((ROOT, linked))
+    name = os.fsdecode(tree.at.rpartition(b"/")[2]) or "root"
     root = Part(tree=tree, key=key, path=b"", name=name, tops=tops, stop_at=apart)
-    parts = (replace(root, path=one.path, name=one.name, tops=one.tops) for one in pieces)
-    return [root, *parts]
+
+    def parts(several: Sequence[Piece], below: ByFolder) -> list[Part]:
+        return [
+            replace(root, path=one.path, name=one.name, tops=one.tops, stop_at=below)
+            for one in several
+        ]
+
+    return [root, *parts(pieces, apart)], parts(large, NOTHING)
+
+
+def _is_small(listing: Listing, stop_at: ByFolder) -> bool:
+    """Whether own code is so little that it had better be one part."""
+    size = sum(sum(found.sizes()) for found in listing.below(ROOT, stop_at))
+    return size < _SOURCE.fine.whole
 
 
 def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part]:

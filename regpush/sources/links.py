@@ -175,13 +175,13 @@ def _check_room(links: dict[bytes, Entry], closure: Closure) -> None:
             if _within(own, path):
                 raise _in_the_way(path, item.path)
             # A part of a directory's own code may lie anywhere in it.
-            home = top if item.role is Role.OWN else own
+            home = top if item.role.is_code else own
             if _within(path, home) or not home:
                 _check_inside(path, item)
 
 
 def _check_inside(path: bytes, item: Item) -> None:
-    if item.role is not Role.OWN:
+    if not item.role.is_code:
         raise _in_the_way(path, item.path)
     for entry in item.entries():
         if entry.path == path or (entry.kind is not Kind.DIRECTORY and _within(path, entry.path)):

@@ -52,7 +52,8 @@ def platform_of(
     if aim.platform is None:
         return said or (_of_programs(programs, notify) if programs else _of_host(closure.system))
     known = [said] if said else programs
-    if known and not any(one.runs(aim.platform) for one in known):
+    fits = said.rank(aim.platform) is not None if said else any(map(aim.platform.akin, programs))
+    if known and not fits:
         what = f"{printable(' '.join(aim.targets))} is for {_listed(known, programs)}"
         if aim.shared:
             raise UsageError(
@@ -67,11 +68,11 @@ def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform
     """What all run on, or where they are of several, this machine, if it is among them."""
     host = Platform.of_system(_system())
     first = max(programs)  # of variants the highest runs all
-    if all(one.runs(first) for one in programs):
-        if host and not first.runs(host):
+    if all(map(first.akin, programs)):
+        if host and not first.akin(host):
             notify(Note(message=f"the image is for {first}, as {printable(programs[first])} is"))
         return first
-    if host and any(one.runs(host) for one in programs):
+    if host and any(map(host.akin, programs)):
         notify(Note(message=f"of {_listed(programs, programs)} the image is for {host}, as here"))
         return host
     raise UsageError(

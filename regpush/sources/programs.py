@@ -39,7 +39,7 @@ def programs(tree: Tree, tops: ByFolder, stop_at: ByFolder) -> Programs:
     def read() -> dict[Platform, str]:
         found: dict[Platform, str] = {}
         for one in chosen:
-            if platform := platform_of(read_start(tree.on_disk(one.path), HEADER)):
+            if platform := platform_of(read_start(tree.listing.root, one.path, HEADER)):
                 found.setdefault(platform, os.fsdecode(one.path))
         return found
 

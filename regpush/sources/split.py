@@ -5,17 +5,19 @@ size remains is a piece of its own; what is smaller stays with the folder it is 
 too much of that comes together, the hashes of names divide it. No limit depends on anything
 else in the tree, so a change moves only what is beside it: a file that grows past the size
 leaves its piece, a piece that grows past the most becomes two.
+
+Large files of an app's own code (`large_files`) are cut apart first: pictures and models hardly
+ever change with the source beside them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from regpush.files.listing import NOTHING, ByFolder, Listing, join
+from regpush.files.listing import NOTHING, ROOT, ByFolder, Listing, join, merged
 
 _HEADER = 512
 
@@ -31,6 +33,23 @@ class Grain:
     whole: int
     piece: int
     most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grains:
+    """How an app's own code is cut: `fine` below `limit` bytes of it, `coarse` from there on.
+
+    Fine pieces of a large tree would be thousands, and share layers of megabytes anyway.
+    """
+
+    fine: Grain
+    coarse: Grain
+    limit: int
+
+    def of(self, listing: Listing, stop_at: ByFolder) -> Grain:
+        """The grain for all of `listing` but `stop_at`."""
+        size = sum(sum(found.sizes()) for found in listing.below(ROOT, stop_at))
+        return self.fine if size < self.limit else self.coarse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,26 +103,96 @@ def split(
             del sizes[name]
         size = sum(sizes.values())
         if size > grain.most:
-            hashed = [(hashlib.sha256(name).digest(), name, size) for name, size in sizes.items()]
-            pieces += _divided(found.folder, hashed, grain.most)
+            places: dict[bytes, ByFolder] = {name: {found.folder: (name,)} for name in sizes}
+            pieces += _divided(found.folder, _hashed(sizes, places), grain.most)
             size = 0
         remains[found.folder] = _HEADER + size
     return sorted(pieces, key=lambda piece: piece.path)
 
 
-_Hashed: TypeAlias = tuple[bytes, bytes, int]
-"""The digest of a name, the name, and the size of what it names."""
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """Large files of a folder and of those in it, which are no piece yet; `size` of all."""
+
+    size: int
+    tops: ByFolder
 
 
-def _divided(folder: bytes, small: Sequence[_Hashed], most: int, bits: str = "") -> Iterator[Piece]:
+def large_files(
+    listing: Listing,
+    stop_at: ByFolder,
+    grain: Grain,
+    *,
+    least: int,
+    leave: ByFolder = NOTHING,
+) -> list[Piece]:
+    """The files of at least `least` bytes outside `stop_at`, in pieces of nothing else; sorted.
+
+    A file as large as a piece is one; the others of a folder are one together, or where they
+    are too few for that, with those of the folder above. Files in `leave` are in no piece.
+    """
+    pieces: list[Piece] = []
+    carried: dict[bytes, _Carried] = {}
+    for found in reversed(list(listing.below(ROOT, stop_at))):  # what is in a folder first
+        folder, sizes = found.folder, found.sizes()
+        here: dict[bytes, _Carried] = {}
+        for name in listing.folders[folder].folders if carried else ():
+            if below := carried.pop(join(folder, name), None):
+                here[name] = below
+        stay = leave.get(folder, ())
+        if sizes and max(sizes) >= least:
+            for name, size in zip(found.names, sizes, strict=True):
+                if size >= least and name not in stay:
+                    here[name] = _Carried(_HEADER + size + -size % _HEADER, {folder: (name,)})
+        if not here:
+            continue
+        for name in [name for name, one in here.items() if one.size >= grain.piece]:
+            # What was carried up is smaller: this is a file.
+            path = join(folder, name)
+            pieces.append(Piece(path=path, name=os.fsdecode(path), tops=here.pop(name).tops))
+        size = sum(one.size for one in here.values())
+        tops = {name: one.tops for name, one in here.items()}
+        if size > grain.most:
+            hashed = _hashed({name: one.size for name, one in here.items()}, tops)
+            pieces += _divided(folder, hashed, grain.most, what="large files")
+        elif size >= grain.piece or (size and not folder):
+            pieces.append(_piece(folder, "large files", list(tops.values())))
+        elif size:
+            carried[folder] = _Carried(size, merged(tops.values()))
+    return sorted(pieces, key=lambda piece: piece.path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashed:
+    """A file or a folder by the digest of its name; `size` and `tops` of what is to be placed."""
+
+    digest: bytes
+    size: int
+    tops: ByFolder
+
+
+def _hashed(sizes: Mapping[bytes, int], tops: Mapping[bytes, ByFolder]) -> list[_Hashed]:
+    return [
+        _Hashed(hashlib.sha256(name).digest(), size, tops[name]) for name, size in sizes.items()
+    ]
+
+
+def _divided(
+    folder: bytes, small: Sequence[_Hashed], most: int, bits: str = "", *, what: str = ""
+) -> Iterator[Piece]:
     """`small` as pieces of at most `most`: halves, and halves of those that are too large."""
-    if sum(size for _, _, size in small) > most:
+    if sum(one.size for one in small) > most and len(small) > 1:
         halves: tuple[list[_Hashed], list[_Hashed]] = ([], [])
         for one in small:
-            halves[one[0][len(bits) // 8] >> len(bits) % 8 & 1].append(one)
+            halves[one.digest[len(bits) // 8] >> len(bits) % 8 & 1].append(one)
         for half, bit in zip(halves, "01", strict=True):
-            yield from _divided(folder, half, most, bits + bit)
+            yield from _divided(folder, half, most, bits + bit, what=what)
     elif small:
-        names = tuple(name for _, name, _ in small)
-        where = f"{os.fsdecode(folder)} ({bits})".lstrip()
-        yield Piece(path=join(folder, names[0]), name=where, tops={folder: names})
+        words = " ".join(filter(None, (what, bits)))
+        yield _piece(folder, words, [one.tops for one in small])
+
+
+def _piece(folder: bytes, words: str, several: Sequence[ByFolder]) -> Piece:
+    tops = merged(several)
+    path = min(join(where, name) for where, names in tops.items() for name in names)
+    return Piece(path=path, name=f"{os.fsdecode(folder)} ({words})".lstrip(), tops=tops)

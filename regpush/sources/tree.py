@@ -37,7 +37,7 @@ class Tree:
         return image_path.removeprefix(self.at).lstrip(b"/")
 
     def on_disk(self, path: bytes) -> bytes:
-        """Where `path` is on this machine."""
+        """Where `path` is on this machine, for messages."""
         return self.listing.on_disk(path)
 
     def names(self, path: bytes) -> tuple[bytes, ...]:
@@ -63,11 +63,10 @@ class Tree:
             if (image_path := self.in_image(path))
         )
 
-
-def lines(path: bytes) -> Iterator[str]:
-    """The lines of a text file, without their ends; none if it cannot be read."""
-    try:
-        text = read_small(path).decode("utf-8", "surrogateescape")
-    except (OSError, SourceError):
-        return
-    yield from text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    def lines(self, path: bytes) -> Iterator[str]:
+        """The lines of the text file `path`, without their ends; none if it cannot be read."""
+        try:
+            text = read_small(self.listing.root, path).decode("utf-8", "surrogateescape")
+        except (OSError, SourceError):
+            return
+        yield from text.replace("\r\n", "\n").removesuffix("\n").split("\n")

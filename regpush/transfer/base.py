@@ -16,8 +16,9 @@ from regpush.pack.recipe import Placed
 from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.client import Repository
+from regpush.registry.images import Holder, read_image
 from regpush.transfer.blobs import Passage, bring, check_distributable, send
-from regpush.transfer.choice import Ask, check_platform, choose, find, read_image
+from regpush.transfer.choice import check_platform, choose, find
 from regpush.transfer.graph import check_schema
 
 _AT_ONCE = 12
@@ -26,14 +27,14 @@ _DEAREST = (Action.UPLOADED, Action.MOUNTED, Action.REUSED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """Where a base image is; `ask` gives its manifests, each read once.
+    """Where a base image is; `seen` gives its manifests, each read once.
 
     `called`: the flag that names it, for messages.
     """
 
     reference: Reference
     repository: Repository
-    ask: Ask
+    seen: Holder
     called: str = "--from"
 
     def read(self, platform: Platform) -> Base:
@@ -44,9 +45,9 @@ class Foundation:
         """
         reference = self.reference
         try:
-            found = choose(find(reference, self.ask), reference, platform, self.ask)
+            found = choose(find(reference, self.seen), reference, platform, self.seen)
             check_schema(found, self.repository.name)
-            image = read_image(found, self.repository)
+            image = read_image(found, self.seen)
             check_platform(image, reference, platform)
             check_distributable([layer.descriptor for layer in image.layers], "it")
         except (RefusedError, UsageError, VerificationError) as error:

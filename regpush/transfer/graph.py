@@ -16,10 +16,9 @@ from regpush.concurrency import Cancellation, parallel
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import UsageError, VerificationError, printable
 from regpush.registry.client import Manifest, Repository
+from regpush.registry.images import DEEPEST, MOST
 from regpush.transfer.blobs import check_distributable
 
-_DEEPEST = 4  # indexes within indexes: what is deeper is nobody's image
-_MOST = 1000
 _ASKERS = 12
 
 
@@ -58,7 +57,7 @@ def follow(
             named |= {child.digest: child for child in _descriptors(content, "manifests")}
         children = [child for digest, child in named.items() if digest not in seen]
         seen |= named.keys()
-        if len(levels) > _DEEPEST or len(seen) > _MOST:
+        if len(levels) > DEEPEST or len(seen) > MOST:
             raise UsageError(f"{source.name}@{top.digest} names too many other indexes and images")
 
         def read(child: Descriptor) -> Manifest | Descriptor | None:

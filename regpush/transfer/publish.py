@@ -21,7 +21,8 @@ from regpush.errors import (
     VerificationError,
 )
 from regpush.events import InputWarned, Listener, Note, TagMoved, Warned
-from regpush.image.image import Image, children
+from regpush.image.image import Image
+from regpush.image.index import platforms_said
 from regpush.platform import Platform
 from regpush.registry.client import Manifest, MissingBlobsError, Repository
 from regpush.transfer.tags import TagRule, Verdict
@@ -101,7 +102,8 @@ def warn_of_lost_platforms(
     if there is None or there.media_type not in INDEXES:
         return
     with suppress(VerificationError):  # a damaged one has nothing to lose
-        lost = [str(platform) for platform, _ in children(there.data) if platform not in coming]
+        kept = {platform.normal for platform in coming if platform}
+        lost = [str(one) for one in platforms_said(there.data) if one.normal not in kept]
         if lost:
             notify(InputWarned(message=f"{tag} is for {', '.join(lost)} as well, and will not be"))
 

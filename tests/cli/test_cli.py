@@ -175,7 +175,7 @@ def test_outputs_that_are_full_or_closed(docker_registry, repository, app, where
     command = f"exec '{sys.executable}' -m regpush '{app}' --to {to} --no-cache {where}"
     done = subprocess.run(["sh", "-c", command], env=environment(), capture_output=True, text=True)
     assert "bug of regpush" not in done.stderr
-    assert done.returncode == (1 if where == ">/dev/full" else 0)
+    assert done.returncode == (2 if where == ">/dev/full" else 0)
     assert has_tag(docker_registry, repository, "latest")
     if where.startswith("2"):
         assert done.stdout.startswith(f"{to}@sha256:")
@@ -343,3 +343,53 @@ def test_a_connection_that_is_cut_once_is_made_again(docker_registry, repository
     proxy = wire(docker_registry, cut_after_up=50_000_000)
     push(large, f"{proxy.host}/{repository}").ok()
     assert has_tag(docker_registry, repository, "latest")
+
+
+def into_a_closed_pipe(*arguments) -> subprocess.CompletedProcess:
+    """Run regpush with a stdout that nobody reads on, as after the first line of `| head -1`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "regpush", *map(str, arguments)],
+            stdout=writes,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+            timeout=120,
+        )
+    finally:
+        os.close(writes)
+
+
+@pytest.mark.parametrize("flags", [[], ["--format", "json"]])
+def test_a_push_into_a_closed_pipe_is_whole(docker_registry, repository, app, tmp_path, flags):
+    to, report = f"{docker_registry.host}/{repository}", tmp_path / "report.json"
+    done = into_a_closed_pipe(
+        app, "--to", to, "--no-cache", "--progress", "none", "--metadata-file", report, *flags
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+    assert has_tag(docker_registry, repository, "latest")
+    assert json.loads(report.read_text())["changed"] is True
+    copied = into_a_closed_pipe(
+        "copy", to, f"{to}:copy", "--progress", "none", "--digest-file", tmp_path / "digest"
+    )
+    assert (copied.returncode, copied.stderr) == (-signal.SIGPIPE, "")
+    assert (tmp_path / "digest").read_text() == json.loads(report.read_text())["digest"] + "\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["push", "--help"], ["schema"], ["config", "-q"]]
+)
+def test_a_closed_pipe_ends_commands_as_it_ends_others(arguments):
+    done = into_a_closed_pipe(*arguments)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
+def test_the_first_line_alone(docker_registry, repository, app):
+    """With `pipefail` a good push whose only line is read is a good push."""
+    to = f"{docker_registry.host}/{repository}"
+    line = f"set -o pipefail; '{sys.executable}' -m regpush '{app}' --to {to} --no-cache | head -1"
+    done = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"{to}@sha256:")

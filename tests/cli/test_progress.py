@@ -19,6 +19,7 @@ from regpush.cli.access import Voice
 from regpush.cli.board import Board, Meter
 from regpush.cli.flags import Progress
 from regpush.cli.live import whole
+from regpush.cli.rendering import Renderer
 from regpush.events import (
     Action,
     Event,
@@ -206,7 +207,7 @@ PLANNED = LayersPlanned(labels=("base", "app"), sizes=(1_000_000_000, 10_000))
 
 def test_a_silent_log_hears_that_the_push_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    log = progress._Log(Voice.USUAL, stream, colour.Paint(stream, {}))
+    log = progress._Log(Voice.USUAL, stream, Renderer())
     now = time.monotonic()
     log.tick(now + 5)
     assert stream.getvalue() == ""

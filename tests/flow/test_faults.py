@@ -254,9 +254,15 @@ ROWS = [
     ),
     Row(
         "redirected-put",
-        one(answers(307, Location="/v2/"), "PUT", "manifest", times=FOREVER),
+        one(answers(302, Location="/v2/"), "PUT", "manifest", times=FOREVER),
         RefusedError,
-        "a redirect that only reading may follow",
+        "a redirect that this request may not follow",
+    ),
+    Row(
+        "redirected-put-to-another-page",
+        one(answers(307, Location="/v2/"), "PUT", "manifest", times=FOREVER),
+        VerificationError,
+        "reads back as nothing",
     ),
     # Manifests.
     Row(

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regpush.closure import SearchPath, Side
-from regpush.digest import OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Digest
+from regpush.digest import OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import UsageError, VerificationError
-from regpush.image.image import Base, Image, Layer, build, check_options, child_for
+from regpush.image.image import Base, Image, Layer, build, check_options, put_together
 from regpush.options import ImageOptions
 from regpush.platform import Platform
 
@@ -45,6 +45,37 @@ def test_the_spec_s_required_fields():
     assert len(config["rootfs"]["diff_ids"]) == len(manifest["layers"]) == 2
     assert len(config["history"]) == 2
     assert config["created"] == "1970-01-01T00:00:01Z"
+
+
+@pytest.mark.parametrize(
+    ("said", "home", "base", "expected"),
+    [
+        ("", "/srv/my app", None, "/srv/my app"),
+        ("/w", "/app", None, "/w"),
+        ("/", "/app", None, "/"),
+        ("", "/app", "", "/app"),
+        ("", "/app", "/", "/app"),  # as BuildKit writes it for alpine
+        ("", "/app", "/base", "/base"),
+        ("/w", "/app", "/base", "/w"),
+        ("", "/", "/base", "/base"),
+        ("", "/", None, None),
+        ("", "/caf\udce9", None, None),  # which no JSON can say
+        ("", "", None, None),
+    ],
+)
+def test_a_directory_is_the_working_directory_unless_somebody_says_another(
+    said, home, base, expected
+):
+    below = None
+    if base is not None:
+        below = Base(name="r/base@sha256:0", image=made(ImageOptions(workdir=base or "/")))
+        if not base:
+            config = json.loads(below.image.config)
+            config["config"]["WorkingDir"] = ""
+            image = put_together(below.image.layers, config, {})
+            below = Base(name=below.name, image=image)
+    image = made(ImageOptions(workdir=said, home=home), base=below)
+    assert config_of(image).get("WorkingDir") == expected
 
 
 def test_what_is_built_is_read_back():
@@ -215,38 +246,3 @@ def test_unequal_layers_and_diff_ids():
     config["rootfs"]["diff_ids"].pop()
     with pytest.raises(VerificationError, match="2 layers but its config 1"):
         Image.parse(image.manifest, json.dumps(config).encode())
-
-
-@pytest.mark.parametrize(
-    "platform",
-    ["x", {"os": 1}, {"os": "linux"}, {"os": "linux", "architecture": "amd64", "variant": 7}],
-)
-def test_children_whose_platform_makes_no_sense_are_passed_over(platform):
-    child = {**Descriptor.of(b"x", OCI_MANIFEST).to_json(), "platform": platform}
-    assert child_for(json.dumps({"manifests": [child]}).encode(), AMD64) is None
-    with pytest.raises(VerificationError):
-        child_for(b'{"manifests": ["x"]}', AMD64)
-
-
-def test_the_child_of_a_platform():
-    def entry(name, architecture, variant=None):
-        where = {"os": "linux", "architecture": architecture}
-        if variant:
-            where["variant"] = variant
-        return {**Descriptor.of(name.encode(), OCI_MANIFEST).to_json(), "platform": where}
-
-    index = json.dumps(
-        {
-            "mediaType": OCI_INDEX,
-            "manifests": [
-                entry("v6", "arm", "v6"),
-                entry("v7", "arm", "v7"),
-                entry("amd64", "amd64"),
-                Descriptor.of(b"attestation", OCI_MANIFEST).to_json(),
-            ],
-        }
-    ).encode()
-    assert child_for(index, Platform("linux", "arm", "v7")).digest == Digest.of(b"v7")
-    assert child_for(index, Platform("linux", "arm")).digest == Digest.of(b"v6")
-    assert child_for(index, AMD64).digest == Digest.of(b"amd64")
-    assert child_for(index, Platform("linux", "s390x")) is None

@@ -51,7 +51,7 @@ def test_a_registry_that_is_not_there() -> None:
         with pytest.raises(TransientError) as caught:
             put(at.repository, b"content")
         assert str(caught.value) == (
-            f"cannot reach {host}: connection refused; is the registry running?"
+            f"cannot reach http://{host}: connection refused; is the registry running?"
         )
         assert at.client.requests == 2
         assert "again in" in at.messages
@@ -60,7 +60,7 @@ def test_a_registry_that_is_not_there() -> None:
 def test_a_name_that_does_not_resolve() -> None:
     with (
         opened("registry.invalid", retry_times=0) as at,
-        pytest.raises(TransientError, match=r"registry.invalid: .*does not resolve"),
+        pytest.raises(TransientError, match=r"https://registry.invalid:443: .*does not resolve"),
     ):
         at.repository.get_manifest("latest")
 
@@ -303,7 +303,7 @@ def error(status: int, code: str, message: str) -> Answer:
         (error(404, "NAME_UNKNOWN", "no such project"), RefusedError, "wants it created first"),
         (error(405, "UNSUPPORTED", "read-only mirror"), RefusedError, "read-only mirror"),
         (Answer(501), TransientError, "answered 501"),
-        (Answer(307, {"Location": "https://elsewhere.example/"}), RefusedError, "redirect"),
+        (Answer(302, {"Location": "https://elsewhere.example/"}), RefusedError, "redirect"),
         (error(403, "DENIED", "\x1b[2J\x07 you\u202e"), RefusedError, r"\\x1b\[2J\\x07 you\\u202e"),
         (Answer(202), RefusedError, "did not say where"),
         (

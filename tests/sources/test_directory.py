@@ -17,6 +17,8 @@ from regpush.concurrency import Cancellation
 from regpush.entry import Entry, Kind, Profile, TreeHash
 from regpush.errors import CancelledError, SourceError, UsageError
 from regpush.events import Note, TargetResolved, ignore
+from regpush.layering import strategies
+from regpush.layering.plan import PlanContext
 from regpush.options import SourceOptions
 from regpush.pack.tar import ArchiveOptions
 from regpush.sources.identity import identify
@@ -37,6 +39,9 @@ APP = {
     "node_modules/@babel/types/index.js": "types",
     "web/node_modules/vue/vue.js": "vue",
 }
+
+
+CONTEXT = PlanContext(max_layers=64)
 
 
 def paths(closure: Closure) -> dict[str, list[str]]:
@@ -178,6 +183,21 @@ def test_identities_do_not_depend_on_place_time_user_or_umask(write: Write, tmp_
     assert take(first).closure != take(second).closure
 
 
+def test_what_the_directory_is_called_decides_nothing(write: Write, tmp_path: Path) -> None:
+    large = {f"static/{number}.jpg": os.urandom(300_000) for number in range(9)}
+    large |= {f"src/{number}.py": "x = 1\n" * 9000 for number in range(9)}
+    root = write(APP | large)
+    plans = []
+    for name in ("app", "build-1234", "shop-api", "é", "x" * 200):
+        root = root.rename(tmp_path / name)
+        closure = take(root).closure
+        plans.append([layer.items for layer in strategies.plan(closure, "stable", CONTEXT).layers])
+    assert all(plan == plans[0] for plan in plans)
+    top = plans[0][-1]
+    assert {item.path for item in top} == {"/app"}
+    assert len(plans[0]) > 9
+
+
 def test_the_place_in_the_image(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write(APP)
     monkeypatch.chdir(root)
@@ -185,7 +205,7 @@ def test_the_place_in_the_image(write: Write, monkeypatch: pytest.MonkeyPatch) -
     assert closure.roots == ("/srv/my app",)
     assert closure.profile is Profile.STORE
     own, vue = closure["/srv/my app"], closure["/srv/my app/web/node_modules/vue"]
-    assert own.name == "app"
+    assert own.name == "my app"
     assert own.parents == ()
     assert [parent.path for parent in vue.parents] == [
         b"srv/my app", b"srv/my app/web", b"srv/my app/web/node_modules",

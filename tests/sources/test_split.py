@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from regpush.closure import Closure, Role
 from regpush.entry import Kind, Profile
 from regpush.files.listing import ROOT, Listing, join, merged, scan
-from regpush.sources.split import Grain, Piece, split
+from regpush.sources.split import Grain, Piece, large_files, split
 from tests.sources.conftest import Write, take
 
 # Small enough that a few files show everything: a file's header is 512 bytes.
@@ -137,17 +137,56 @@ def of(closure: Closure, role: Role) -> dict[str, int]:
     return {item.path: item.size for item in closure.items if item.role is role}
 
 
-def test_small_code_stays_whole_and_large_code_does_not(write: Write) -> None:
-    small = {f"d{number}/f": bytes(MIB - 2048) for number in range(7)}
-    root = write(small)
-    assert list(of(take(root).closure, Role.OWN)) == ["/app"]
-    closure = take(write({"more/f": bytes(2 * MIB)})).closure
-    assert closure.roots == ("/app",)
-    assert list(of(closure, Role.OWN)) == [
-        "/app", *(f"/app/d{number}/f" for number in range(7)), "/app/more/f"
-    ]  # fmt: skip
-    assert [parent.path for parent in closure["/app/d3/f"].parents] == [b"app", b"app/d3"]
-    assert closure["/app/d3/f"].look
+def test_a_few_kilobytes_of_code_stay_whole(write: Write) -> None:
+    closure = take(write({f"d{number}/f": bytes(20_000) for number in range(6)})).closure
+    assert [item.path for item in closure.items] == ["/app"]
+
+
+def test_large_files_leave_the_source_beside_them(write: Write) -> None:
+    """64 KiB make a file large; 256 KiB of those a piece of a small app."""
+    files = {f"src/{name}.py": bytes(9_000) for name in "abc"}
+    files |= {f"src/{name}.png": bytes(100_000) for name in "abc"}
+    files |= {"logo.png": bytes(65_536), "below.png": bytes(65_535), "film": bytes(MIB)}
+    closure = take(write(files)).closure
+    assert of(closure, Role.OWN) == {"/app": 27_000 + 65_535}
+    assert of(closure, Role.ASSET) == {
+        "/app/film": MIB, "/app/logo.png": 65_536, "/app/src/a.png": 300_000
+    }  # fmt: skip
+    assert closure["/app/src/a.png"].name == "src (large files)"
+    assert [parent.path for parent in closure["/app/src/a.png"].parents] == [b"app", b"app/src"]
+    assert closure["/app/src/a.png"].look
+
+
+def test_source_of_a_small_app_is_cut_finer_than_that_of_a_large_one(write: Write) -> None:
+    """Fine: 64 KiB are a piece. From 16 MiB on 512 KiB are."""
+    root = write({f"d{folder}/{n}.py": bytes(9_500) for folder in range(5) for n in range(10)})
+    small = of(take(root).closure, Role.OWN)
+    assert small == {"/app": 0, **{f"/app/d{folder}": 95_000 for folder in range(5)}}
+    write({f"e{folder}/{n}": bytes(60_000) for folder in range(3) for n in range(100)})
+    large = of(take(root).closure, Role.OWN)
+    assert large["/app"] == 5 * 95_000
+    assert {path[:7] for path in large} == {"/app", "/app/e0", "/app/e1", "/app/e2"}
+
+
+@settings(deadline=None, max_examples=100)
+@given(files=TREES)
+def test_every_large_file_is_in_one_piece(files: dict[str, int]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        make(Path(name), files)
+        listing = scan(os.fsencode(name))
+        found = large_files(listing, {}, GRAIN, least=3000)
+        placed = sorted(path for piece in found for path in paths(piece))
+        assert placed == sorted(
+            entry.path
+            for entry in listing.entries(b"", Profile.STORE)
+            if entry.kind is Kind.FILE and entry.size >= 3000
+        )
+        assert len({piece.name for piece in found}) == len(found)
+        for piece in found:
+            sizes = [512 + (os.path.getsize(os.fsencode(name) + b"/" + p) + 511) // 512 * 512
+                     for p in paths(piece)]  # fmt: skip
+            assert len(sizes) == 1 or sum(sizes) <= GRAIN.most
+        assert found == large_files(listing, {}, GRAIN, least=3000)
 
 
 def test_a_large_package_is_divided_and_its_pieces_are_named_by_place(write: Write) -> None:

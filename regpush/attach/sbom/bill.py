@@ -166,8 +166,8 @@ def _of_directory(items: Sequence[Item]) -> Iterator[Component]:
             held[home] |= {_ref_of(one) for one in inside[item.path] if one != home}
     for package in found:
         yield _of_package(package, owned[package], held[package])
-    own = [item for item in items if item.role is Role.OWN and item.path not in homes]
-    rest = [item for item in items if item.role is not Role.OWN and item.path not in homes]
+    own = [item for item in items if item.role.is_code and item.path not in homes]
+    rest = [item for item in items if not item.role.is_code and item.path not in homes]
     for item in rest:
         yield _of_files(item, Purpose.FILES, [item], ())
     if own:
@@ -181,13 +181,13 @@ def _homes(items: Sequence[Item], inside: Mapping[str, Sequence[Package]]) -> di
     by_folder = {_path(one): one for packages in inside.values() for one in packages}
     homes: dict[str, Package] = {}
     for item in items:
-        if item.role is not Role.OWN:
+        if not item.role.is_code:
             distributions = [one for one in inside[item.path] if one.kind == "pypi"]
             said = by_folder.get(item.path) or _undescribed(item)
             if home := said or next(iter(distributions), None):
                 homes[item.path] = home
     for item in items:
-        if item.role is not Role.OWN and item.path not in homes:
+        if not item.role.is_code and item.path not in homes:
             above = item.path
             while above := above.rpartition("/")[0]:
                 if above in homes:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from regpush.cli.rendering import json_text
 from regpush.cli.table import size
 from regpush.events import Action
 from regpush.report import Tense
@@ -23,7 +24,7 @@ def outputs(report: Report, tense: Tense) -> dict[str, str]:
         "image": destination["image"],
         "ref": report["ref"] or "",
         "tags": "\n".join(destination["tags"]),
-        "metadata": json.dumps(report),
+        "metadata": json_text(report),
         "uploaded-bytes": str(report["bytes"]["uploaded"]),
         "reused-layers": str(_actions(report).count(tense.word(Action.REUSED))),
         "changed": json.dumps(report["changed"]),

@@ -25,7 +25,7 @@ from regpush.layering.stable import stable, user_roots
 
 def auto(closure: Closure, context: PlanContext) -> Plan:
     """At most `context.max_layers` layers; `Plan.memory` is what the image should remember."""
-    subject = Subject.of(closure)
+    subject = Subject.of(closure, context.max_layers)
     if subject is None:
         return _afresh(closure, context, "what the items are is not known before they are packed")
     if unchanged := again(subject, context):

@@ -15,10 +15,12 @@ _HORIZON = 10  # H: pushes that a decision is made for
 
 
 class Kind(IntEnum):
-    """What never shares a layer with another kind."""
+    """What never shares a layer with another kind; in the order in which they lie."""
 
     ORDINARY = 0
-    OWN = 1
+    RECORD = 1
+    ASSET = 2
+    OWN = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class Subject:
     """A closure all of whose items are known. `keys` and `names` are by path.
 
     `top`: the keys of what lies on top together: what regpush writes itself, and the own
-    code that was asked for.
+    code that was asked for. `kinds`: by role, what does not share layers.
     """
 
     closure: Closure
@@ -24,11 +24,14 @@ class Subject:
     names: Mapping[str, Name]
     items: Mapping[Key, Item]
     top: frozenset[Key]
-    has_own: bool
+    kinds: Mapping[Role, Kind]
 
     @classmethod
-    def of(cls, closure: Closure) -> Self | None:
-        """The subject `closure`; None where an identity is still open."""
+    def of(cls, closure: Closure, max_layers: int) -> Self | None:
+        """The subject `closure`; None where an identity is still open.
+
+        Where `max_layers` are fewer than there are kinds, what is not ordinary is of one kind.
+        """
         keys = keys_of(closure.items)
         if keys is None:
             return None
@@ -38,8 +41,13 @@ class Subject:
             names=names_of(closure.items),
             items={keys[item.path]: item for item in closure.items},
             top=frozenset(keys[item.path] for item in closure.items if _is_top(item, closure)),
-            has_own=any(item.role is Role.OWN for item in closure.items),
+            kinds=_kinds({item.role for item in closure.items}, max_layers),
         )
+
+    @property
+    def has_own(self) -> bool:
+        """Whether there is own code of a directory."""
+        return Role.OWN in self.kinds
 
     def holds(self, layer: Laid) -> bool:
         """Whether all that was in the layer is in the closure."""
@@ -55,7 +63,21 @@ class Subject:
 
     def kind(self, item: Item) -> Kind:
         """Own code lies apart; what is generated with it, or else where the strategy likes."""
-        return Kind(self.has_own and item.role is not Role.ORDINARY)
+        return self.kinds.get(item.role, Kind.ORDINARY)
+
+
+def _kinds(roles: Collection[Role], max_layers: int) -> dict[Role, Kind]:
+    if Role.OWN not in roles:
+        return {}
+    kinds = {
+        Role.RECORD: Kind.RECORD,
+        Role.ASSET: Kind.ASSET,
+        Role.OWN: Kind.OWN,
+        Role.GENERATED: Kind.OWN,
+    }
+    if len(set(map(kinds.get, roles))) > max_layers:
+        kinds = dict.fromkeys(kinds, Kind.OWN)
+    return {role: kind for role, kind in kinds.items() if role in roles}
 
 
 def _is_top(item: Item, closure: Closure) -> bool:

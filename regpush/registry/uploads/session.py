@@ -83,6 +83,8 @@ class Session:
         self._broken = False
         self._in_doubt = False
         self._resumed_at: int | None = None
+        self._redirected: dict[str, str] = {}
+        self._going_elsewhere = False
         self._warned = False
         if not opened.header("location"):
             raise RefusedError(
@@ -110,13 +112,17 @@ class Session:
     @property
     def resumable(self) -> bool:
         """Whether a failure left it open how much the registry has, which it may tell."""
-        return self._broken and self._memory.lessons.ranges
+        return self._going_elsewhere or (self._broken and self._memory.lessons.ranges)
 
     def resume(self) -> int | None:
         """Ask where a broken session goes on; None where it does not, or not any further.
 
-        Raises RetryableError where the registry cannot be asked now.
+        After a redirect it goes on where the redirected request began. Raises RetryableError
+        where the registry cannot be asked now.
         """
+        if self._going_elsewhere:
+            self._going_elsewhere = False
+            return self.acked
         reply = self._api.send(Call(doing=self._doing, method="GET", url=self._url))
         if self._api.outcome(reply) is Outcome.BUSY:
             raise self._api.failure(reply, self._doing)
@@ -140,7 +146,7 @@ class Session:
         call = Call(
             doing=self._doing,
             method="PATCH",
-            url=self._url,
+            url=self._redirected.get("PATCH", self._url),
             headers=part.headers,
             body=body,
             body_size=part.size,
@@ -155,6 +161,7 @@ class Session:
             if 200 <= reply.status < 300:
                 self._move(reply)
             raise broken[0] from broken[0].__cause__
+        self._follow(reply)
         if not 200 <= reply.status < 300:
             raise self._failure(reply, part, closing=False)
         if next(body, None) is not None:
@@ -185,7 +192,7 @@ class Session:
         call = Call(
             doing=self._doing,
             method="PUT",
-            url=with_digest(self._url, descriptor.digest),
+            url=self._redirected.get("PUT") or with_digest(self._url, descriptor.digest),
             headers=part.headers,
             body=body if part.size else b"",
             body_size=part.size,
@@ -198,6 +205,7 @@ class Session:
             if self._committed:
                 return
             raise
+        self._follow(reply)
         # What was resumed or miscounted is looked at: not every registry checks digests.
         created = reply.status == 201 and next(body, None) is None
         self._committed = created and not self._in_doubt
@@ -238,6 +246,22 @@ class Session:
         self._broken = self._api.outcome(reply) in _MAY_GO_ON
         return reply
 
+    def _follow(self, reply: Reply) -> None:
+        """Where `reply` is a redirect of a request with a body, have that sent again, there.
+
+        Raises RetryableError for the first redirect of a method (RFC 9110, 15.4.8 and 15.4.9),
+        and RefusedError where the bytes must not go there.
+        """
+        location = reply.header("location")
+        if reply.status not in (307, 308) or not location or reply.method in self._redirected:
+            return
+        moved = upload_location(reply.url, location, self._api.origin)
+        self._redirected[reply.method] = moved.url
+        self._going_elsewhere = True
+        failure = self._api.failure(reply, self._doing)
+        error = failure.error if isinstance(failure, RetryableError) else failure
+        raise RetryableError(error, learned=True)
+
     def _failure(self, reply: Reply, part: Part, *, closing: bool) -> RegpushError | RetryableError:
         failure = self._api.failure(reply, self._doing)
         refusal = Refusal(
@@ -258,6 +282,7 @@ class Session:
         return failure
 
     def _move(self, reply: Reply) -> None:
+        self._redirected.clear()
         location = reply.header("location")
         if not location:
             return

@@ -1,0 +1,113 @@
+"""The root of a tree, opened once; all below it is opened relative to descriptors.
+
+Between listing a folder and opening what is in it, another process may put a symbolic link in
+the folder's place. A path that is resolved from the start would follow that link and read files
+from outside the tree. Here each folder is opened by its bare name, relative to the descriptor of
+the folder above it, with O_NOFOLLOW: a link in its place is an error. This works on every kernel
+and under every seccomp filter, unlike openat2(2), and is not bound by PATH_MAX.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+OPEN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
+"""Flags to open a file with. O_NONBLOCK: a FIFO that took its place must not block the open."""
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+_HELD = 8
+"""Folders of one tree that are kept open at most.
+
+`ulimit -n` is 256 on macOS and in some CI; eight layers are packed at a time by default, each
+with 17 files open ahead, and with a store item of its own.
+"""
+
+
+class OpenFolder:
+    """The descriptor of an open folder; closed when nobody refers to this object any more."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class OpenRoot:
+    """The tree at `path`, a physical path. Any thread may use it.
+
+    Paths given are relative to the root, in bytes; the empty path is the root itself.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        """Open the root if it is a directory. Raises OSError."""
+        self.path = path
+        self._top: OpenFolder | None = None
+        # Read without the lock: whoever has found a folder here refers to it, so it stays open
+        # although another thread removes it.
+        self._held: dict[bytes, OpenFolder] = {}
+        self._lock = threading.Lock()
+        try:
+            self._top = OpenFolder(os.open(path, _OPEN_FOLDER))
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):  # a file; a symbolic link
+                raise
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OpenRoot) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def on_disk(self, path: bytes) -> bytes:
+        """The whole path of `path`, for messages. To open it would follow links."""
+        return self.path + b"/" + path if path else self.path
+
+    def status(self) -> os.stat_result:
+        """What lstat says of the root. Raises OSError."""
+        return os.fstat(self._top.fd) if self._top else os.lstat(self.path)
+
+    def open(self, path: bytes) -> int:
+        """Open the file at `path` for reading; the caller closes the descriptor. Raises OSError.
+
+        ELOOP where a symbolic link is in the file's place, ENOTDIR where one is in a folder's.
+        """
+        above, _, name = path.rpartition(b"/")
+        if not name:
+            return os.open(self.path, OPEN_FILE)
+        return os.open(name, OPEN_FILE, dir_fd=(self._held.get(above) or self.folder(above)).fd)
+
+    def folder(self, path: bytes) -> OpenFolder:
+        """The open folder at `path`. Raises OSError as `open` does."""
+        below: list[bytes] = []
+        found = self._nearest(path)
+        while found is None:
+            below.append(path)
+            path = path.rpartition(b"/")[0]
+            found = self._nearest(path)
+        if below and path:
+            self._hold(path, found)
+        for path in reversed(below):
+            name = path.rpartition(b"/")[2]
+            found = OpenFolder(os.open(name, _OPEN_FOLDER, dir_fd=found.fd))
+            self._hold(path, found)
+        return found
+
+    def _nearest(self, path: bytes) -> OpenFolder | None:
+        if path:
+            return self._held.get(path)
+        if self._top is None:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return self._top
+
+    def _hold(self, path: bytes, folder: OpenFolder) -> None:
+        """Keep `folder` open, as the last to be closed."""
+        with self._lock:
+            self._held.pop(path, None)
+            self._held[path] = folder
+            if len(self._held) > _HELD:
+                del self._held[next(iter(self._held))]

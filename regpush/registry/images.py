@@ -1,0 +1,140 @@
+"""Images as registries hold them: read whole, and found in indexes however deep they lie.
+
+An index may name indexes, images whose platform only their config tells, attestations and
+other artifacts (image-spec, image-index.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from regpush.digest import INDEXES, Descriptor, Digest
+from regpush.errors import RefusedError, VerificationError
+from regpush.image.image import Image, is_artifact, parse_manifest
+from regpush.image.index import Entry, entries
+from regpush.platform import Platform
+from regpush.registry.client import Manifest
+
+DEEPEST = 4
+"""Levels of indexes within indexes that are read at most."""
+
+MOST = 1000
+"""Documents of one image or index that are read at most."""
+
+Rank = Callable[[Platform], int | None]
+"""How well a platform suits: 0 best, None not at all."""
+
+
+class Holder(Protocol):
+    """What gives manifests and small blobs: a `Repository`, or a memory of one."""
+
+    @property
+    def name(self) -> str:
+        """`registry/repository`."""
+        ...
+
+    def get_manifest(self, reference: str, /) -> Manifest | None:
+        """The manifest or index at a tag or digest; None where there is none."""
+        ...
+
+    @property
+    def get_blob(self) -> Callable[[Descriptor], bytes]:
+        """Reads a small blob."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An entry of an index, and for an image its `manifest`; None for whatever else it is."""
+
+    entry: Entry
+    manifest: Manifest | None
+
+
+def read_image(found: Manifest, holder: Holder) -> Image:
+    """The image whose manifest `found` is. Raises VerificationError for what is no image."""
+    config = Descriptor.from_json(parse_manifest(found.data)["config"])
+    return Image.parse(found.data, holder.get_blob(config))
+
+
+def best(index: Manifest, rank: Rank, holder: Holder) -> Manifest | None:
+    """The manifest of the image of `index` that `rank` likes best, the first of equals.
+
+    Entries that say what they run on come first, and only where none of them fits are the
+    others asked. Raises RefusedError where `holder` lacks one of those that are read,
+    VerificationError for indexes that are too deep.
+    """
+    return _best(index, rank, holder, DEEPEST)
+
+
+def _best(index: Manifest, rank: Rank, holder: Holder, levels: int) -> Manifest | None:
+    if not levels:
+        raise _too_deep(index, holder)
+    ranked: list[tuple[int, Entry]] = []
+    silent: list[Entry] = []
+    for entry in filter(lambda one: one.is_image, entries(index.data)):
+        if entry.platform is None:
+            silent.append(entry)
+        elif (place := rank(entry.platform)) is not None:
+            ranked.append((place, entry))
+    ranked.sort(key=lambda pair: pair[0])
+    for entry in (*(entry for _, entry in ranked), *silent):
+        digest = entry.descriptor.digest
+        found = holder.get_manifest(str(digest))
+        if found is None:
+            raise RefusedError(f"{holder.name}: the registry lacks {digest}, which an index names")
+        if found.media_type in INDEXES:
+            found = _best(found, rank, holder, levels - 1)
+        elif is_artifact(found.data) or (
+            entry.platform is None and rank(read_image(found, holder).platform) is None
+        ):
+            continue
+        if found:
+            return found
+    return None
+
+
+def listed(index: Manifest, holder: Holder) -> list[Listed]:
+    """All that is in `index` and in the indexes below it, in order, nothing twice.
+
+    An image of an inner index that says no platform has that of the entry of this index.
+    Raises VerificationError where `holder` lacks an image, and for indexes that are too deep.
+    """
+    found: dict[Digest, Listed] = {}
+    for one in _listed(index, None, holder, DEEPEST):
+        found.setdefault(one.entry.descriptor.digest, one)
+        if len(found) > MOST:
+            raise _too_deep(index, holder)
+    return list(found.values())
+
+
+def _listed(
+    index: Manifest, said: Platform | None, holder: Holder, levels: int
+) -> Iterator[Listed]:
+    if not levels:
+        raise _too_deep(index, holder)
+    for entry in entries(index.data):
+        if not entry.is_image:
+            yield Listed(entry=entry, manifest=None)
+            continue
+        digest = entry.descriptor.digest
+        manifest = holder.get_manifest(str(digest))
+        if manifest is None:
+            raise VerificationError(
+                f"{holder.name}: the registry lacks {digest}, which an index names"
+            )
+        known = entry.platform or said
+        if manifest.media_type in INDEXES:
+            yield from _listed(manifest, known, holder, levels - 1)
+        elif is_artifact(manifest.data):
+            yield Listed(entry=entry, manifest=None)
+        else:
+            yield Listed(entry=entry.saying(known) if known else entry, manifest=manifest)
+
+
+def _too_deep(index: Manifest, holder: Holder) -> VerificationError:
+    return VerificationError(
+        f"{holder.name}@{index.digest} names too many other indexes and images"
+    )
