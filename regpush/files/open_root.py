@@ -79,7 +79,9 @@ class OpenRoot:
         above, _, name = path.rpartition(b"/")
         if not name:
             return os.open(self.path, OPEN_FILE)
-        return os.open(name, OPEN_FILE, dir_fd=(self._held.get(above) or self.folder(above)).fd)
+        # Referred to until the file is open: another thread may remove it from `_held`.
+        folder = self._held.get(above) or self.folder(above)
+        return os.open(name, OPEN_FILE, dir_fd=folder.fd)
 
     def folder(self, path: bytes) -> OpenFolder:
         """The open folder at `path`. Raises OSError as `open` does."""
