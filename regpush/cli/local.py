@@ -14,11 +14,30 @@ def serve(
     directory: Annotated[
         str, typer.Option("--dir", help="Where blobs and manifests are kept.")
     ] = "./registry",
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Answer to NAME too, such as host.docker.internal. Default: addresses and "
+            "localhost alone, so that no web page can write here.",
+        ),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Keep at most SIZE, such as 10GB."),
+    ] = None,
 ) -> None:
     """Run a registry for development on this machine, until Ctrl-C."""
     from regpush import embedded
+    from regpush.quantities import parse_size
 
-    embedded.serve(directory, port=port, ready=lambda host: note(f"serving on http://{host}"))
+    embedded.serve(
+        directory,
+        port=port,
+        hosts=host or (),
+        max_size=None if max_size is None else parse_size(max_size),
+        ready=lambda where: note(f"serving on http://{where}"),
+    )
 
 
 def demo() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from regpush.embedded.server import serve
 from regpush.errors import RegpushError
+from regpush.quantities import parse_size
 
 
 def main() -> int:
@@ -18,6 +19,8 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, required=True, help="where blobs and tags are kept")
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5000, help="0 takes a free one")
+    parser.add_argument("--host", action="append", default=[], help="a name to answer to")
+    parser.add_argument("--max-size", type=parse_size, help="of all blobs, such as 10GB")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -25,6 +28,8 @@ def main() -> int:
             arguments.dir,
             address=arguments.address,
             port=arguments.port,
+            hosts=arguments.host,
+            max_size=arguments.max_size,
             ready=lambda host: logging.info("listening on http://%s", host),
         )
     except RegpushError as error:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 _STATUS = {
     "BLOB_UNKNOWN": 404,
     "BLOB_UPLOAD_UNKNOWN": 404,
+    "DENIED": 403,
     "DIGEST_INVALID": 400,
     "MANIFEST_BLOB_UNKNOWN": 400,  # distribution's; the specification would allow 404 as well
     "MANIFEST_INVALID": 400,

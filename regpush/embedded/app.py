@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
+from collections.abc import Collection
 from contextlib import suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from regpush.embedded.answers import ApiError
 from regpush.embedded.blob_api import BlobApi
+from regpush.embedded.guard import Guard
 from regpush.embedded.manifest_api import ManifestApi
 from regpush.embedded.store import Store
 
@@ -19,10 +25,14 @@ from regpush.embedded.store import Store
 # before it listens finds the answer and not a reset connection.
 _DRAIN_LIMIT = 64 * 1024 * 1024
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_log = logging.getLogger("regpush.embedded")
 
-def application(store: Store) -> Starlette:
-    """The ASGI application that serves `store`."""
+
+def application(store: Store, hosts: Collection[str] = ()) -> Starlette:
+    """The ASGI application that serves `store`, and answers to `hosts` beside addresses."""
     app = Starlette(
+        middleware=[Middleware(Guard, hosts=hosts)],
         routes=[
             Route("/v2/", _base, methods=["GET"]),
             *ManifestApi(store).routes(),
@@ -31,6 +41,7 @@ def application(store: Store) -> Starlette:
         exception_handlers={
             ApiError: _refuse,
             HTTPException: _not_offered,
+            OSError: _Disk(store.directory).failed,
             ClientDisconnect: _gone,
         },
     )
@@ -63,6 +74,26 @@ async def _not_offered(request: Request, error: Exception) -> Response:
         headers=error.headers,
     )
     return await _refuse(request, answer)
+
+
+class _Disk:
+    """Answers for a disk that fails: 507 where it is full, else 500; each reason logged once."""
+
+    def __init__(self, directory: os.PathLike[str]) -> None:
+        self._directory = directory
+        self._logged: set[int | None] = set()
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Tell the client the reason, in the error body of the specification."""
+        if not isinstance(error, OSError):
+            raise error
+        reason = error.strerror or "input or output failed"
+        said = f"the registry cannot keep this: {reason.lower()} ({self._directory})"
+        if error.errno not in self._logged:
+            self._logged.add(error.errno)
+            _log.error("%s", said)
+        status = 507 if error.errno in _FULL else 500
+        return await _refuse(request, ApiError("DENIED", said, status=status))
 
 
 async def _drain(request: Request) -> None:

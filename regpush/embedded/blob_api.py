@@ -21,6 +21,7 @@ from regpush.errors import VerificationError
 
 # What is gathered before a thread is asked to write it; a hop costs some 100 microseconds.
 _BLOCK = 1024 * 1024
+_RANGE = re.compile(r"\s*([0-9]{1,18})\s*-\s*([0-9]{0,18})\s*|\s*-[0-9]{1,18}\s*", re.ASCII)
 _CONTENT_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
 
 
@@ -58,6 +59,7 @@ class BlobApi:
         file = self._store.blob(repository, digest)
         if file is None:
             raise ApiError("BLOB_UNKNOWN", "the repository has no such blob")
+        _ignore_invalid_range(request)
         return _BlobResponse(
             file,
             media_type="application/octet-stream",
@@ -128,7 +130,12 @@ class BlobApi:
     async def _turn(self, request: Request) -> AsyncIterator[Upload]:
         """The upload, once no other request adds to it; it may have ended meanwhile."""
         async with self._upload_of(request).turn:
-            yield self._upload_of(request)
+            upload = self._upload_of(request)
+            try:
+                yield upload
+            except OSError:
+                self._uploads.end(upload)  # what a full disk holds of it is of no use
+                raise
 
     async def _keep(self, upload: Upload, digest: Digest) -> None:
         try:
@@ -180,6 +187,20 @@ def _check_range(request: Request, upload: Upload) -> None:
     length = int(match[2]) - int(match[1]) + 1
     if request.headers.get("Content-Length") != str(length):
         raise ApiError("SIZE_INVALID", f"Content-Range is of {length} bytes, Content-Length not")
+
+
+def _ignore_invalid_range(request: Request) -> None:
+    """Take away a Range that is none, so that the whole blob is the answer.
+
+    RFC 9110, 14.2: a range whose end is before its beginning is invalid, and an invalid Range,
+    or one of an unknown unit, may be ignored. Starlette answers 400.
+    """
+    unit, _, ranges = request.headers.get("Range", "").partition("=")
+    found = [_RANGE.fullmatch(one) for one in ranges.split(",")]
+    valid = all(one and (not one[1] or not one[2] or int(one[1]) <= int(one[2])) for one in found)
+    if not valid or unit.strip().lower() != "bytes":
+        headers = request.scope["headers"]
+        request.scope["headers"] = [pair for pair in headers if pair[0] != b"range"]
 
 
 def _blob_of(request: Request) -> tuple[RepositoryName, Digest]:

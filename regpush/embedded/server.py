@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +38,21 @@ class Running:
 
 @contextmanager
 def running(
-    directory: str | Path, *, address: str = "127.0.0.1", port: int = 0
+    directory: str | Path,
+    *,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    hosts: Collection[str] = (),
+    max_size: int | None = None,
 ) -> Iterator[Running]:
     """A registry over `directory` in a thread of this process; port 0 takes a free one.
 
+    It answers to addresses, localhost and `hosts`, and keeps `max_size` bytes at most.
     Raises UsageError where the extra is not installed, the directory is not writable or in
     use, or the address cannot be had.
     """
-    with _listening(Path(directory), address, port) as (server, listener, registry):
+    offer = _Offer(hosts=tuple(hosts), max_size=max_size)
+    with _listening(Path(directory), address, port, offer) as (server, listener, registry):
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="embedded registry"
         )
@@ -63,20 +70,31 @@ def serve(
     port: int,
     ready: Callable[[str], None],
     address: str = "127.0.0.1",
+    hosts: Collection[str] = (),
+    max_size: int | None = None,
 ) -> None:
     """Serve `directory` until SIGINT or SIGTERM, which then takes its usual effect.
 
     `ready` is called with `address:port` once connections are accepted. Requests are logged
-    to the logger `uvicorn.access`. Raises UsageError as `running` does.
+    to the logger `uvicorn.access`. The rest, and what it raises, as in `running`.
     """
-    with _listening(Path(directory), address, port) as (server, listener, registry):
+    offer = _Offer(hosts=tuple(hosts), max_size=max_size)
+    with _listening(Path(directory), address, port, offer) as (server, listener, registry):
         ready(registry.host)
         server.run(sockets=[listener])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Offer:
+    """The names that the registry answers to, and the bytes that it keeps at most."""
+
+    hosts: tuple[str, ...]
+    max_size: int | None
+
+
 @contextmanager
 def _listening(
-    directory: Path, address: str, port: int
+    directory: Path, address: str, port: int, offer: _Offer
 ) -> Iterator[tuple[uvicorn.Server, socket.socket, Running]]:
     try:
         import uvicorn
@@ -86,9 +104,9 @@ def _listening(
         raise UsageError(
             f"the embedded registry needs {error.name}: pip install 'regpush[registry]'"
         ) from error
-    with closing(Store(directory)) as store, _listener(address, port) as listener:
+    with closing(Store(directory, offer.max_size)) as store, _listener(address, port) as listener:
         config = uvicorn.Config(
-            application(store),
+            application(store, offer.hosts),
             log_config=None,
             log_level=None,
             lifespan="off",

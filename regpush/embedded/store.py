@@ -15,6 +15,7 @@ need not outlive a power failure.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -46,8 +47,12 @@ class StoredManifest:
 class Store:
     """One directory's registry content. Methods may be called from any thread."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open `directory`, creating it. Raises UsageError where it is in use or not writable."""
+    def __init__(self, directory: Path, max_size: int | None = None) -> None:
+        """Open `directory`, creating it, for contents of `max_size` bytes at most.
+
+        Raises UsageError where it is in use or not writable.
+        """
+        self.directory = directory
         self._contents = directory / "blobs"
         self._repositories = directory / "repositories"
         self._scratch = directory / "scratch"
@@ -70,10 +75,26 @@ class Store:
             ) from error
         shutil.rmtree(self._scratch)
         self._scratch.mkdir()
+        self._max_size = max_size
+        self._counting = threading.Lock()
+        self._size = _size_of(self._contents) if max_size is not None else 0
 
     def close(self) -> None:
         """Let another server have the directory."""
         self._lock_file.close()
+
+    def grow(self, size: int) -> None:
+        """Count `size` bytes that will be written. Raises OSError where that is too much."""
+        with self._counting:
+            if self._max_size is not None and self._size + size > self._max_size:
+                reason = f"it holds {self._size} bytes, and at most {self._max_size} (--max-size)"
+                raise OSError(errno.ENOSPC, reason)
+            self._size += size
+
+    def shrink(self, size: int) -> None:
+        """Count `size` bytes that are gone."""
+        with self._counting:
+            self._size -= size
 
     def new_file(self) -> Path:
         """A path for an unfinished file, not yet there."""
@@ -96,7 +117,9 @@ class Store:
         with self._changing:
             content = self._content(digest)
             content.parent.mkdir(parents=True, exist_ok=True)
+            before = _size(content)
             os.replace(file, content)
+            self.shrink(before)  # the same bytes, now once
             self._write(self._marker(repository, _BLOBS, digest), b"")
 
     def blob(self, repository: RepositoryName, digest: Digest) -> Path | None:
@@ -139,6 +162,8 @@ class Store:
             )
             if missing:
                 return missing
+            if not self._content(manifest.digest).exists():
+                self.grow(len(manifest.content))
             self._write(self._content(manifest.digest), manifest.content)
             self._write(
                 self._marker(repository, _MANIFESTS, manifest.digest), manifest.media_type.encode()
@@ -234,6 +259,7 @@ class Store:
             for other in (_BLOBS, _MANIFESTS)
         )
         if not in_use:
+            self.shrink(_size(self._content(digest)))
             self._content(digest).unlink()
         return True
 
@@ -242,3 +268,15 @@ class Store:
         unfinished = self.new_file()
         unfinished.write_bytes(content)
         os.replace(unfinished, path)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -24,15 +24,21 @@ class Upload:
     identifier: str
     repository: RepositoryName
     file: Path
+    store: Store
     size: int = 0
     sha256: _Hash = field(default_factory=hashlib.sha256)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def append(self, block: bytes | bytearray) -> None:
         """Write `block` behind what is there. A failed write changes nothing that counts."""
-        with self.file.open("r+b") as stream:
-            stream.seek(self.size)
-            stream.write(block)
+        self.store.grow(len(block))
+        try:
+            with self.file.open("r+b") as stream:
+                stream.seek(self.size)
+                stream.write(block)
+        except BaseException:
+            self.store.shrink(len(block))
+            raise
         self.sha256.update(block)
         self.size += len(block)
 
@@ -47,7 +53,10 @@ class Uploads:
     def start(self, repository: RepositoryName) -> Upload:
         """A new, empty session."""
         upload = Upload(
-            identifier=uuid.uuid4().hex, repository=repository, file=self._store.new_file()
+            identifier=uuid.uuid4().hex,
+            repository=repository,
+            file=self._store.new_file(),
+            store=self._store,
         )
         upload.file.touch()
         self._open[upload.identifier] = upload
@@ -63,4 +72,8 @@ class Uploads:
     def end(self, upload: Upload) -> None:
         """Forget the session and what of it was not moved into the store."""
         self._open.pop(upload.identifier, None)
-        upload.file.unlink(missing_ok=True)
+        try:
+            upload.file.unlink()
+        except FileNotFoundError:
+            return  # it was moved into the store
+        self._store.shrink(upload.size)
