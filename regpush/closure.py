@@ -192,19 +192,28 @@ def no_search_paths() -> tuple[SearchPath, ...]:
     return ()
 
 
+def no_entrypoint() -> tuple[str, ...]:
+    """For a source that knows no entry point of its own."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """What a source wants of its image where the user says nothing else.
 
     `base`: the reference of the image to stand on, empty for none. `workdir`: the working
     directory. `entrypoint`: program and arguments; where it is empty, `unsaid` tells the user
-    what to say, if anything.
+    what to say, if anything. `find_entrypoint` finds one that takes a while to find, and is
+    called only where nobody names another.
     """
 
     base: str = ""
     workdir: str = ""
     entrypoint: tuple[str, ...] = ()
     unsaid: str = ""
+    find_entrypoint: Callable[[], tuple[str, ...]] = field(
+        default=no_entrypoint, compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

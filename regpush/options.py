@@ -97,7 +97,7 @@ class GuixOptions:
     `manifests` and `files`: paths of Scheme files; `expressions`: Scheme, each a package.
     `target`: a GNU triplet to cross-build for. `options`: transformation and build options,
     passed on verbatim. `save_provenance`: which channels and options it was made with goes
-    into the image's annotations and labels.
+    into the image's annotations and labels. `channels`: a file of channels whose Guix builds.
     """
 
     manifests: tuple[str, ...] = ()
@@ -105,12 +105,29 @@ class GuixOptions:
     files: tuple[str, ...] = ()
     target: str | None = None
     options: tuple[str, ...] = ()
+    channels: str | None = None
     save_provenance: bool = False
 
     @property
     def names_packages(self) -> bool:
         """Whether there is something to make a profile of, without any target."""
         return bool(self.manifests or self.expressions or self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NixOptions:
+    """How Nix evaluates and builds `nix:` targets, in the terms of its command line.
+
+    `store`: the store that Nix works in (Nix manual, "Store URL format"), None for its own.
+    `evaluation`: words for what evaluates (`--impure`, `--arg NAME EXPRESSION`, `-I PATH`, …);
+    `settings`: (name, value) pairs of nix.conf. `caches`: binary caches to ask before those
+    that Nix is configured with.
+    """
+
+    store: str | None = None
+    evaluation: tuple[tuple[str, ...], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    caches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +138,9 @@ class SourceOptions:
     links below `root_dir` too, as always with `/`. `preserve_xattrs`: extended attributes
     as well. `allow_secrets`: gitignore patterns of files that look like secrets and are
     wanted all the same. `rules`: owners and modes of what is in the image. `system`: what Nix and
-    Guix build for (`aarch64-linux`), None for the platform that was asked for. `nix_caches`:
-    binary caches to ask before those that Nix is configured with. `link_roots`: paths whose
-    trees appear in the image's root, as links; relative to the target. `base`: the reference of
-    an image that this one is to stand on.
+    Guix build for (`aarch64-linux`), None for the platform that was asked for. `link_roots`:
+    paths whose trees appear in the image's root, as links; relative to the target. `base`: the
+    reference of an image that this one is to stand on.
     """
 
     root_dir: str = "/app"
@@ -133,7 +149,7 @@ class SourceOptions:
     allow_secrets: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
     system: str | None = None
-    nix_caches: tuple[str, ...] = ()
+    nix: NixOptions = NixOptions()
     guix: GuixOptions = GuixOptions()
     link_roots: tuple[str, ...] = ()
     base: str | None = None

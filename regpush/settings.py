@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs
 
 from regpush.errors import UsageError, printable
 
@@ -157,10 +158,32 @@ def _stores(environ: Mapping[str, str]) -> tuple[StoreLocation, ...]:
     guix_state = environ.get("GUIX_STATE_DIRECTORY") or "/var/guix"
     guix_database = environ.get("GUIX_DATABASE_DIRECTORY") or os.path.join(guix_state, "db")
     nix = StoreLocation(store or NIX_STORE, os.path.join(nix_state, "db", "db.sqlite"))
+    remote = chroot_stores(environ.get("NIX_REMOTE", ""))
     # Guix reads NIX_STORE_DIR too.
     guix = StoreLocation(store or GUIX_STORE, os.path.join(guix_database, "db.sqlite"))
     named_guix = environ.get("GUIX_STATE_DIRECTORY") or environ.get("GUIX_DATABASE_DIRECTORY")
-    return (guix, nix) if named_guix and not environ.get("NIX_STATE_DIR") else (nix, guix)
+    own = (guix, nix) if named_guix and not environ.get("NIX_STATE_DIR") else (nix, guix)
+    return (*remote, *own, *_rootless(environ))
+
+
+def chroot_stores(url: str) -> tuple[StoreLocation, ...]:
+    """The store that the URL of a local store with another root names; none for any other URL.
+
+    Nix manual, "Store URL format": a path, or `local` with the parameter `root`.
+    """
+    address, _, query = url.partition("?")
+    root = parse_qs(query).get("root", [""])[-1] if address in ("local", "local://") else ""
+    root = address if address.startswith("/") else root
+    if not root:
+        return ()
+    return (StoreLocation(NIX_STORE, os.path.join(root, "nix/var/nix/db/db.sqlite")),)
+
+
+def _rootless(environ: Mapping[str, str]) -> tuple[StoreLocation, ...]:
+    """The store that Nix makes for a user who may not write to /nix (Nix manual, "Local Store")."""
+    home = environ.get("HOME")
+    data = environ.get("XDG_DATA_HOME") or (os.path.join(home, ".local", "share") if home else "")
+    return chroot_stores(os.path.join(data, "nix", "root")) if data else ()
 
 
 def _epoch(text: str) -> int | None:

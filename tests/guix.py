@@ -8,6 +8,7 @@ one profile in the store that a real guix-daemon wrote (tests/data). What it fak
   profile's search paths (guix/scripts/environment.scm), and what it builds on stderr;
 - `guix build --root=FILE … -e EXPRESSION` likewise, and prints the store path;
 - `guix describe --format=channels` prints a `channels.scm`;
+- `guix time-machine --channels=FILE -- COMMAND …` does what `guix COMMAND …` does;
 - a package it does not know is `guix COMMAND: error: NAME: unknown package`, exit status 1.
 
 Each call is noted, so that tests see the words that Guix would get. Whether a real Guix
@@ -29,21 +30,47 @@ CHANNELS = """(list (channel
           "e0fa68c7718fffd33d81af415279d6ddb518f727")))
 """
 
+DEBIAN_CHANNELS = """(list (channel
+       (name 'guix)
+       (url #f)
+       (branch #f)
+       (introduction
+        (make-channel-introduction
+         "9edb3f66fd807b096b48283debdcddccfea34bad"
+         (openpgp-fingerprint
+          "BBB0 2DDF 2CEA F6A8 0D1D  E643 A2A0 6DF2 A33A 54FA")))))
+
+;; warning: GUIX_PACKAGE_PATH="/opt/modules"
+"""
+"""What `guix describe --format=channels` of Debian's guix 1.5.0 prints."""
+
 _PROGRAM = """#!{python}
 import json, os, sys
 words = sys.argv[1:]
 with open({log!r}, "a") as log:
     log.write(json.dumps(words) + "\\n")
+with open({answers!r}) as file:
+    answers = json.load(file)
+profile = answers.get("profile", {profile!r})
+if words[0] == "time-machine":
+    words = words[words.index("--") + 1:]
+if answers.get("bars"):
+    sys.stderr.write("\\r\\x1b[Kregistering 8 items  \u2595\u2588\u2588   \u258f")
+    sys.stderr.write("\\r\\x1b[Kregistering 8 items  \u2595\u2588\u2588\u2588\u2588\u2588\u258f\\n")
+    sys.stderr.write("building profile with 1 package...\\n")
+if answers.get("cached_profile_fails") and words[0] == "shell" and "--rebuild-cache" not in words:
+    sys.stderr.write("Backtrace:\\nIn procedure add-indirect-root: Wrong type: #f\\n")
+    sys.exit(1)
 if words[:2] == ["describe", "--format=channels"]:
-    sys.stdout.write({channels!r})
+    sys.stdout.write(answers.get("channels", {channels!r}))
 elif words[0] in ("shell", "build"):
     if "no-such-package" in words:
         sys.exit(f"guix {{words[0]}}: error: no-such-package: unknown package")
     (root,) = [word.partition("=")[2] for word in words if word.startswith("--root=")]
     sys.stderr.write("The following derivation will be built:\\n  {profile}.drv\\n")
-    os.symlink({profile!r}, root)
+    os.symlink(profile, root)
     if words[0] == "build":
-        print({profile!r})
+        print(profile)
     else:
         print('export PATH="{profile}/bin${{PATH:+:}}$PATH"')
 else:
@@ -66,12 +93,24 @@ class FakeGuix:
             [word for word in json.loads(line) if not word.startswith("--root=")] for line in lines
         ]
 
+    def answer(self, **how: object) -> None:
+        """Let it answer otherwise from now on: see the program."""
+        (self.directory / "answers").write_text(json.dumps(how))
+
 
 def fake_guix(directory: Path, profile: str) -> FakeGuix:
     """Put a `guix` into `directory` that builds `profile`, a store path, out of anything."""
     directory.mkdir()
     program, log = directory / "guix", directory / "log"
-    text = _PROGRAM.format(python=sys.executable, log=str(log), channels=CHANNELS, profile=profile)
+    answers = directory / "answers"
+    answers.write_text("{}")
+    text = _PROGRAM.format(
+        python=sys.executable,
+        log=str(log),
+        answers=str(answers),
+        channels=CHANNELS,
+        profile=profile,
+    )
     program.write_text(text)
     program.chmod(0o755)
     return FakeGuix(directory, log)

@@ -14,7 +14,7 @@ from regpush.cli.commands import DEFAULT, Command, Group, explained
 from regpush.cli.configured import ConfiguredCommand
 from regpush.cli.console import NOBODY_READS, OutputError, fail, give_up_stdout, print_lines
 from regpush.cli.flags import Flags, SendingFlags, from_environ
-from regpush.cli.guix import wrapped
+from regpush.cli.words import wrapped
 from regpush.errors import CancelledError, RegpushError, UsageError
 
 COMMANDS = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from regpush.cli.access import option as _option
+from regpush.cli.words import NIX_WORDS
 from regpush.errors import UsageError, printable
-from regpush.options import GuixOptions, ImageOptions, SourceOptions
+from regpush.options import GuixOptions, ImageOptions, NixOptions, SourceOptions
 from regpush.ownership import Rule
 
 SOURCE, IMAGE = "The target", "The image"
@@ -53,6 +55,22 @@ class TargetFlags:
         _option(SOURCE, "A binary cache to ask before those Nix is configured with; repeatable.",
                 "--nix-cache", metavar="URL"),
     ] = field(default_factory=list)  # fmt: skip
+    store: Annotated[
+        str | None,
+        _option(SOURCE, "The store that Nix works in, such as local?root=/mnt; NIX_REMOTE says "
+                "it too.", "--store", metavar="URL"),
+    ] = None  # fmt: skip
+    nix_option: Annotated[
+        list[str],
+        _option(SOURCE, "Passed on to Nix: --nix-option NAME VALUE is a setting of nix.conf; "
+                "--impure, --arg, --argstr, --override-input and -I need not be wrapped in it. "
+                "Repeatable.", "--nix-option", metavar="NAME VALUE"),
+    ] = field(default_factory=list)  # fmt: skip
+    channels: Annotated[
+        str | None,
+        _option(SOURCE, "Have the Guix of these channels build, as `guix time-machine -C FILE`.",
+                "--channels", metavar="FILE"),
+    ] = None  # fmt: skip
     manifest: Annotated[
         list[str],
         _option(SOURCE, "Packages of this manifest go into the Guix profile; repeatable.",
@@ -100,13 +118,14 @@ class TargetFlags:
             preserve=self.preserve,
             preserve_xattrs=self.preserve_xattrs,
             system=self.system,
-            nix_caches=tuple(self.nix_cache),
+            nix=_nix(self.store, self.nix_option, self.nix_cache),
             guix=GuixOptions(
                 manifests=tuple(self.manifest),
                 expressions=tuple(self.expression),
                 files=tuple(self.file),
                 target=self.guix_target,
                 options=tuple(self.guix_option),
+                channels=self.channels,
                 save_provenance=self.save_provenance,
             ),
             link_roots=tuple(self.link_root),
@@ -118,6 +137,35 @@ class TargetFlags:
         return ImageOptions(
             symlinks=pairs("--symlink", self.symlink), essentials=not self.no_essentials
         )
+
+
+def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions:
+    """How Nix is called. Raises UsageError for words that are none of its own."""
+    evaluation: list[tuple[str, ...]] = []
+    settings: list[tuple[str, str]] = []
+    for text in options:
+        try:
+            name, *values = shlex.split(text)
+        except ValueError:
+            raise UsageError(f"bad --nix-option '{printable(text)}': write NAME VALUE") from None
+        if len(values) != NIX_WORDS.get(name, 1):
+            raise UsageError(
+                f"bad --nix-option '{printable(text)}': {printable(name)} takes "
+                f"{NIX_WORDS.get(name, 1)} words"
+            )
+        if name in NIX_WORDS:
+            evaluation.append((name, *values))
+        elif name.startswith("-"):
+            known = ", ".join(NIX_WORDS)
+            raise UsageError(f"--nix-option knows {known} and settings, not {printable(name)}")
+        else:
+            settings.append((name, values[0]))
+    return NixOptions(
+        store=store,
+        evaluation=tuple(evaluation),
+        settings=tuple(settings),
+        caches=tuple(caches),
+    )
 
 
 def pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:

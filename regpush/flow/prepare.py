@@ -18,6 +18,7 @@ from regpush.errors import (
 )
 from regpush.events import InputWarned, LayersPlanned, Note
 from regpush.flow.context import Destination, Run
+from regpush.flow.entrypoint import with_entrypoint
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
 from regpush.history.previous import Past, Seen, look_at_tags, look_back
 from regpush.image.image import Base, Image, Learned
@@ -265,7 +266,7 @@ def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> 
 
     Raises UsageError and SourceError as `customise` and `link_roots` do.
     """
-    said = _said_by_source(_absolute(image, closure), closure, source.link_roots)
+    said = _said_by_source(with_entrypoint(image, closure), closure, source.link_roots)
     return customise(closure, said, source.rules, base=source.base)
 
 
@@ -281,17 +282,7 @@ def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str
         annotations=(*closure.provenance, *options.annotations),
         symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
         workdir=options.workdir or closure.wishes.workdir,
-        entrypoint=options.entrypoint or (() if options.cmd else closure.wishes.entrypoint),
     )
-
-
-def _absolute(options: ImageOptions, closure: Closure) -> ImageOptions:
-    """An entry point such as `bin/app` is one of the directory or profile that was asked for."""
-    program = options.entrypoint[0] if options.entrypoint else "/"
-    if program.startswith("/") or "/" not in program:
-        return options
-    path = f"{closure.roots[0].rstrip('/')}/{program.removeprefix('./')}"
-    return replace(options, entrypoint=(path, *options.entrypoint[1:]))
 
 
 def _refuse_indexes(pasts: Mapping[str, Past], run: Run) -> None:

@@ -13,7 +13,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from regpush.errors import UsageError, printable
+from regpush.errors import SourceError, UsageError, printable
+from regpush.events import Warned
 from regpush.options import GuixOptions
 from regpush.sources.tools import ToolError, Workshop, find_program
 
@@ -83,13 +84,65 @@ def build(
         _check_cross(options)
         expression = ["-e", _profile(packages, options)]
         target = f"--target={options.target}"
-        workshop.run("guix", "build", f"--root={root}", target, *chosen, *expression)
+        workshop.run(*_guix(options), "build", f"--root={root}", target, *chosen, *expression)
     else:
-        chosen += _content(options)
-        workshop.run("guix", "shell", f"--root={root}", "--search-paths", *chosen, *packages)
+        # `guix shell` puts the packages into the profile in reverse order, `guix pack` does not.
+        chosen += [*_content(options), *reversed(packages)]
+        _shell([*_guix(options), "shell", f"--root={root}", "--search-paths"], chosen, workshop)
+        _check_collisions(os.readlink(root))
     return Built(
         profile=os.readlink(root), provenance=_provenance(packages, options, system, workshop)
     )
+
+
+def _guix(options: GuixOptions) -> tuple[str, ...]:
+    """The command `guix`, of the channels that were asked for (Guix manual, "time-machine")."""
+    if options.channels:
+        return ("guix", "time-machine", f"--channels={options.channels}", "--")
+    return ("guix",)
+
+
+def _shell(command: Sequence[str], chosen: Sequence[str], workshop: Workshop) -> None:
+    """Run `guix shell`, again without its cache of profiles where that makes it fail.
+
+    Guix 1.5 registers a root for a profile out of its cache before it has connected to the
+    daemon (`add-indirect-root #f`, guix/scripts/environment.scm).
+    """
+    try:
+        workshop.run(*command, *chosen)
+    except ToolError as error:
+        if not any(_UNCONNECTED in line for line in error.said):
+            raise
+        workshop.run(*command, "--rebuild-cache", *chosen)
+
+
+_UNCONNECTED = "add-indirect-root"
+
+
+def _check_collisions(profile: str) -> None:
+    """Raise SourceError where two versions of one package are in the profile, as `guix pack` does.
+
+    `guix shell` allows it, and one of the two then hides the other (`check-for-collisions`,
+    guix/profiles.scm). The file `manifest` of a profile lists name, version, output and item.
+    """
+    try:
+        with open(os.path.join(profile, "manifest"), encoding="utf-8") as file:
+            entries = _ENTRY.findall(file.read(_MANIFEST_LIMIT))
+    except (OSError, ValueError):
+        return  # it says nothing of its packages
+    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, version, output, path in entries:
+        first_version, first = seen.setdefault((name, output), (version, path))
+        if first != path:
+            raise SourceError(
+                f"the profile would hold two versions of {printable(name)}: "
+                f"{printable(first_version)} ({printable(first)}) and {printable(version)} "
+                f"({printable(path)}); name one of them"
+            )
+
+
+_ENTRY = re.compile(r'\(\s*"([^"]+)"\s+"([^"]+)"\s+"([^"]+)"\s+"(/[^"]+)"')
+_MANIFEST_LIMIT = 64 << 20
 
 
 def _content(options: GuixOptions) -> list[str]:
@@ -137,10 +190,30 @@ def _provenance(
     if not options.save_provenance:
         return ()
     try:
-        channels = workshop.ask("guix", "describe", "--format=channels")
+        channels = workshop.ask(*_guix(options), "describe", "--format=channels")
     except ToolError as error:
         raise ToolError(f"--save-provenance: {error}", error.said) from error
     words = [*_content(options), *options.options, *packages]
     words += [f"--system={system}"] if system else []
     words += [f"--target={options.target}"] if options.target else []
-    return ((CHANNELS, channels), (OPTIONS, json.dumps(words)))
+    made = ((OPTIONS, json.dumps(words)),)
+    if lacks := _lacking(channels):
+        message = f"--save-provenance: a channel of this Guix has no {lacks}; channels not noted"
+        workshop.notify(Warned(message=message))
+        return made
+    return ((CHANNELS, channels), *made)
+
+
+def _lacking(channels: str) -> str:
+    """What a channel in a `channels.scm` lacks to be fetched again; empty where none lacks it."""
+    listed = _COMMENT.sub("", channels).split(
+        "(channel\n" if "(channel\n" in channels else "(channel "
+    )
+    for one in listed[1:]:
+        for part in ("url", "commit"):
+            if not re.search(rf'\({part}\s+"[^"]+"\s*\)', one):
+                return part
+    return "" if listed[1:] else "channels"
+
+
+_COMMENT = re.compile(r"^\s*;.*$", re.MULTILINE)

@@ -124,6 +124,34 @@ class Part:
     kind: str
     system: str | None
     is_profile: bool = False
+    deriver: str | None = None
+
+
+def main_first(parts: Sequence[Part]) -> list[Part]:
+    """`parts`, of the outputs of one derivation the main one before the others.
+
+    `nix build` and `guix build` print the outputs of a package sorted by path. The main output
+    has the package's name alone, the others have it with `-NAME` after it (Nix manual,
+    "Derivations"; Guix's `derivation->output-path` likewise).
+    """
+
+    def is_output(part: Part) -> bool:
+        name = _full_name(part.root)
+        return any(
+            other.deriver == part.deriver and name.startswith(f"{_full_name(other.root)}-")
+            for other in parts
+            if part.deriver and other is not part
+        )
+
+    first = {part.deriver: number for number, part in reversed(list(enumerate(parts)))}
+    places = [first[part.deriver] if part.deriver else at for at, part in enumerate(parts)]
+    order = sorted(range(len(parts)), key=lambda at: (places[at], is_output(parts[at]), at))
+    return [parts[at] for at in order]
+
+
+def _full_name(path: str) -> str:
+    """The name and version in a store path, without its hash."""
+    return posixpath.basename(path).partition("-")[2]
 
 
 def no_caches() -> None:
@@ -206,6 +234,7 @@ def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Dat
         kind=f"{'Nix' if is_nix else 'Guix'} {'profile' if is_profile else 'store item'}",
         system=_system(physical(deriver)) if deriver else None,
         is_profile=is_profile and not is_nix,
+        deriver=deriver,
     )
 
 
@@ -241,6 +270,7 @@ def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> Part 
         database=database,
         kind=f"Nix store item, {len(infos)} of {len(items)} paths in binary caches",
         system=_system(posixpath.join(place, posixpath.basename(deriver))) if deriver else None,
+        deriver=deriver,
     )
 
 

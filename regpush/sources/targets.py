@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from regpush.closure import Closure
+from regpush.closure import Closure, Wishes
 from regpush.errors import UsageError, printable
 from regpush.events import Note, TargetResolved
 from regpush.files.filesystem import unreadable
-from regpush.options import GuixOptions, SourceOptions
+from regpush.options import GuixOptions, NixOptions, SourceOptions
 from regpush.platform import Platform
-from regpush.settings import StoreLocation
+from regpush.settings import StoreLocation, chroot_stores
 from regpush.sources import closure_file, directory, guix, store
 from regpush.sources.identity import forget, identify, remember
 from regpush.sources.link_root import link_roots
@@ -177,19 +177,23 @@ def _from_stores(
     workshop: Workshop,
 ) -> _Found:
     """One closure of store items, and of what Nix and Guix make of the others."""
-    caches = functools.cache(lambda: Caches.of(options.nix_caches, workshop))
+    stores = (*_named_store(options.nix), *stores)
+    caches = functools.cache(lambda: Caches.of(options.nix.caches, workshop))
 
     def locate(path: str) -> Part:
         return store.locate(StoreItem(*posixpath.split(path)), stores, caches)
 
     parts: list[Part] = []
+    wishes = Wishes()
     provenance: tuple[tuple[str, str], ...] = ()
     for one in meant:
         match one:
             case StoreItem():
                 parts.append(store.locate(one, stores, caches))
             case _Installables(text=text):
-                parts += _of_nix(text, options.system, locate, workshop)
+                found, program = _of_nix(text, options, locate, workshop)
+                wishes = wishes if parts else Wishes(find_entrypoint=program)
+                parts += found
             case _Packages(names=names):
                 built = guix.build(names, options.guix, options.system, workshop)
                 parts.append(locate(built.profile))
@@ -199,9 +203,15 @@ def _from_stores(
                     f"{printable(path)} cannot be pushed together with others: several targets "
                     "are store paths, packages, nix: or guix: ones"
                 )
-    kind, closure = store.closure_of(parts, workshop)
+    kind, closure = store.closure_of(store.main_first(parts), workshop)
     built_for = _built_for(meant, options)
-    return kind, replace(closure, provenance=provenance, system=built_for or closure.system)
+    system = built_for or closure.system
+    return kind, replace(closure, provenance=provenance, system=system, wishes=wishes)
+
+
+def _named_store(options: NixOptions) -> tuple[StoreLocation, ...]:
+    """Where the database of the store `--store` is, if that tells."""
+    return chroot_stores(options.store) if options.store else ()
 
 
 def _built_for(meant: Sequence[_Meaning], options: SourceOptions) -> str | None:
@@ -214,18 +224,33 @@ def _built_for(meant: Sequence[_Meaning], options: SourceOptions) -> str | None:
 
 
 def _of_nix(
-    text: str, system: str | None, locate: Callable[[str], Part], workshop: Workshop
-) -> list[Part]:
-    """What `text` after `nix:` names; it is built only if neither store nor caches have it all."""
+    text: str, options: SourceOptions, locate: Callable[[str], Part], workshop: Workshop
+) -> tuple[list[Part], Callable[[], tuple[str, ...]]]:
+    """What `text` after `nix:` names, and what finds the entry point of the first of it.
+
+    It is built only if neither the store nor the binary caches have all of it.
+    """
     from regpush.sources.nix import installables
 
     wanted = installables.parse(text, workshop)
-    evaluated = installables.evaluate(wanted, system, workshop)
+    evaluated = installables.evaluate(wanted, options.nix, options.system, workshop)
     paths = list(dict.fromkeys(path for one in evaluated for path in one.paths))
+    parts: list[Part] = []
     if all(paths):
         with contextlib.suppress(NotValidError):
-            return [locate(path) for path in paths]
-    return [locate(path) for path in installables.build(evaluated, workshop)]
+            parts = [locate(path) for path in paths]
+    if not parts:
+        built = installables.build(evaluated, options.nix, workshop)
+        order = {path: at for at, path in enumerate(paths)}
+        parts = [locate(path) for path in sorted(built, key=lambda one: order.get(one, len(order)))]
+
+    def program() -> tuple[str, ...]:
+        meta = installables.meta_of(wanted[0], options.nix, options.system, workshop)
+        outputs = dict(zip(evaluated[0].outputs, (part.root for part in parts), strict=False))
+        place = outputs.get(meta.program_output) or parts[0].root
+        return (f"{place}/bin/{meta.program}",) if meta.program else ()
+
+    return parts, program
 
 
 def _near(path: str) -> str:

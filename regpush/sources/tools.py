@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import selectors
 import shutil
 import subprocess
@@ -208,7 +209,23 @@ def _started(
 
 
 def _lines(data: bytes) -> list[str]:
-    return data.decode("utf-8", "replace").splitlines()
+    """The lines in `data` for people, without what a terminal shows for a moment.
+
+    Guix draws progress bars and spinners into pipes too: a carriage return takes back what
+    stands before it, and what remains of a bar says nothing in a log.
+    """
+    found = []
+    for line in data.decode("utf-8", "replace").split("\n"):
+        last = line.rstrip("\r").rpartition("\r")[2]
+        seen = _ESCAPE.sub("", last).strip()
+        if seen and not _BAR.fullmatch(seen):
+            found.append(last)
+    return found
+
+
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_BAR = re.compile(r".*(\[[#= >]{10,}\]|▕.*▏).*|\s*[-\\|/]\s*")
+"""A progress bar or a spinner (guix/progress.scm, guix/status.scm)."""
 
 
 def _spelled(command: Sequence[str]) -> str:
@@ -218,7 +235,20 @@ def _spelled(command: Sequence[str]) -> str:
 
 
 def _reason(said: Iterable[str]) -> str:
-    """What the last line says that calls itself an error, else the last one."""
+    """What the last line says that calls itself an error, and the reason after it; else the last.
+
+    From Nix 2.29 on, "Cannot build" is followed by a line with its reason, and the end of the
+    builder's log, each line of it after `>`. A line that Guix ends with `(failed to evaluate …)`
+    stands below its cause.
+    """
     lines = [line.strip() for line in said if line.strip()]
-    errors = [line for line in lines if _ERROR in line]
-    return printable((errors or lines or [""])[-1].rpartition(_ERROR)[2].rstrip(";:"))[:500]
+    at = max((n for n, line in enumerate(lines) if _ERROR in line), default=len(lines) - 1)
+    if at > 0 and lines[at].startswith("(failed to evaluate"):
+        at -= 1
+    if at < 0:
+        return ""
+    reason = lines[at].rpartition(_ERROR)[2].rstrip(";:")
+    after = [line for line in lines[at + 1 :] if line.startswith("Reason: ")]
+    log = [line.removeprefix("> ") for line in lines[at + 1 :] if line.startswith("> ")]
+    parts = [reason.rstrip("."), *(one.rstrip(".") for one in after[:1]), *log[-1:]]
+    return printable("; ".join(parts))[:500]

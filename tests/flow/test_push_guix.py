@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.test_push_directory import has_tag
-from tests.guix import CHANNELS, FakeGuix, fake_guix
+from tests.guix import CHANNELS, DEBIAN_CHANNELS, FakeGuix, fake_guix
 from tests.images import unpack
 from tests.program import regpush
 from tests.registry.parts import real_part
@@ -55,7 +55,7 @@ def seen(to: str, *flags: str) -> dict:
 def test_packages_become_a_profile_that_runs(machine, to, tmp_path):
     entry = ["--entry-point", "bin/hello", "-A", "--greeting", "-A", "two words"]
     done = machine.push("guile@2.2.6", "bash", "-S", "/bin=bin", *entry, to=to).ok()
-    assert machine.guix.calls == [["shell", "--search-paths", "guile@2.2.6", "bash"]]
+    assert machine.guix.calls == [["shell", "--search-paths", "bash", "guile@2.2.6"]]
     assert "The following derivation will be built:" in done.stderr
     assert "Guix profile" in done.stderr
     config = seen(to, "--config")["config"]
@@ -78,7 +78,7 @@ def test_a_profile_of_everything_guix_takes(machine, to, tmp_path):
         ["shell", "--search-paths", "--system=i686-linux", "--with-input=openssl=libressl",
          "--with-latest=gcc", "--tune", "--no-grafts", "--manifest=a.scm", "--manifest=b.scm",
          "--expression=(@ (gnu packages base) hello)", "--file=c.scm",
-         "git:send-email", "hello", "python"]
+         "python", "hello", "git:send-email"]
     ]  # fmt: skip
 
 
@@ -163,3 +163,51 @@ def test_a_profile_and_its_trees_in_the_root(machine, to, tmp_path):
     assert os.readlink(root / "bin/hello").startswith("/gnu/store/")
     assert os.readlink(root / "bin/hello").endswith("-hello-2.12/bin/hello")
     assert not (root / "manifest").exists()
+
+
+def test_a_profile_out_of_guix_s_cache(machine, to):
+    """Guix 1.5.0 fails to register a root for it: asked again without its cache."""
+    machine.guix.answer(cached_profile_fails=True)
+    machine.push("hello", to=to).ok()
+    assert machine.guix.calls == [
+        ["shell", "--search-paths", "hello"],
+        ["shell", "--search-paths", "--rebuild-cache", "hello"],
+    ]
+
+
+def test_channels_without_an_address_are_a_warning(machine, to):
+    """As Debian's guix describes itself."""
+    machine.guix.answer(channels=DEBIAN_CHANNELS)
+    done = machine.push("hello", "--save-provenance", to=to).ok()
+    assert "a channel of this Guix has no url" in done.stderr
+    annotations = seen(to, "--raw")["annotations"]
+    assert "dev.regpush.guix.channels" not in annotations
+    assert json.loads(annotations["dev.regpush.guix.options"]) == ["hello"]
+
+
+def test_the_guix_of_other_channels(machine, to):
+    machine.push("hello", "--channels", "channels.scm", "--save-provenance", to=to).ok()
+    before = ["time-machine", "--channels=channels.scm", "--"]
+    assert [call[:4] for call in machine.guix.calls] == [[*before, "shell"], [*before, "describe"]]
+
+
+def test_two_versions_of_a_package(machine, to, docker_registry, repository):
+    """`guix pack` refuses such a profile; `guix shell` lets one hide the other."""
+    manifest = machine.profile / "manifest"
+    manifest.chmod(0o644)
+    one, two = (f"/gnu/store/{letter * 32}-guile-2.2.{letter}" for letter in "67")
+    manifest.write_text(
+        f'(manifest (version 4) (packages (("guile" "2.2.6" "out" "{one}") '
+        f'("guile" "2.2.7" "out" "{two}") ("guile" "2.2.7" "debug" "{two}-debug"))))'
+    )
+    machine.guix.answer(profile=str(machine.profile))
+    done = machine.push("guile@2.2.6", "guile@2.2.7", to=to)
+    done.failed(9, "two versions of guile: 2.2.6", one, "and 2.2.7", two)
+    assert not has_tag(docker_registry, repository, "latest")
+
+
+def test_bars_of_guix_stay_out_of_logs(machine, to):
+    machine.guix.answer(bars=True)
+    done = machine.push("hello", to=to).ok()
+    assert "registering" not in done.stderr
+    assert "building profile with 1 package..." in done.stderr

@@ -37,8 +37,25 @@ FLAKE = """
       name = "several-1.0"; outputs = [ "out" "dev" ]; system = "x86_64-linux";
       builder = "/bin/sh"; args = [ "-ec" "echo out > $out; echo dev > $dev" ];
     };
+    # Their outputs are sorted by name where Nix prints them: man comes before out.
+    outputs = names: meta: derivation {
+      name = "prog-1.0"; outputs = names; system = "x86_64-linux"; PATH = "/usr/bin:/bin";
+      builder = "/bin/sh"; args = [ "-ec" ''
+        for one in $outputs; do
+          eval "path=\\$$one"; mkdir -p $path/bin; echo $one > $path/bin/prog
+        done
+      '' ];
+    } // { inherit meta; };
     in { packages.x86_64-linux = {
       inherit app tool several;
+      manual = outputs [ "out" "man" ] {
+        outputsToInstall = [ "out" "man" ]; mainProgram = "prog";
+      };
+      split = outputs [ "bin" "dev" "man" ] {
+        outputsToInstall = [ "man" "bin" ]; mainProgram = "prog";
+      };
+      mark = builtins.getEnv "REGPUSH_MARK";
+      marked = mk "marked-${builtins.getEnv "REGPUSH_MARK"}" [] "mkdir $out";
       default = app;
       broken = mk "broken-1.0" [] "echo this is why >&2; exit 3";
       clash = mk "clash-1.0" [] "mkdir -p $out/bin; echo other > $out/bin/app";
@@ -294,3 +311,89 @@ def test_images_of_nix_have_no_path_of_their_own(docker_registry, repository, ni
     to = f"{docker_registry.host}/{repository}"
     pushed(nix, "nix:.#app", to=to).ok()
     assert "Env" not in config_of(f"{to}:latest")
+
+
+@pytest.mark.parametrize("attribute", ["manual", "split"])
+def test_the_main_output_is_the_target(docker_registry, repository, nix, attribute):
+    """`out`, else the first of `meta.outputsToInstall`, of those that this Nix installs."""
+    to = f"{docker_registry.host}/{repository}"
+    printed = nix.run("nix", "build", "--no-link", "--json", f"{nix.root}/work/flake#{attribute}",
+                      "--extra-experimental-features", "flakes")  # fmt: skip
+    outputs = json.loads(printed)[0]["outputs"]
+    name = next(one for one in ("out", "man", "bin") if one in outputs)
+    main = Path(outputs[name]).name[33:]
+    done = pushed(nix, f"nix:.#{attribute}", to=to, flags=["--entrypoint", "bin/prog"]).ok()
+    (program,) = config_of(f"{to}:latest")["Entrypoint"]
+    assert program.endswith(f"-{main}/bin/prog"), program
+    assert program.removesuffix("/bin/prog") in items_of(done)
+
+
+def test_outputs_as_nix_build_prints_them(docker_registry, repository, nix):
+    to = f"{docker_registry.host}/{repository}"
+    out = path_of(pushed(nix, "nix:.#manual", to=to).ok(), "prog-1.0")
+    deriver = nix.run("nix-store", "--query", "--deriver", out).strip()
+    paths = sorted(nix.run("nix-store", "--realise", deriver).split(), reverse=True)
+    manual = next(path for path in paths if path.endswith("-man"))
+    pushed(nix, manual, out, to=to, flags=["--entrypoint", "bin/prog"]).ok()
+    assert config_of(f"{to}:latest")["Entrypoint"] == [f"{out}/bin/prog"]
+
+
+def test_the_main_program_is_the_entry_point(docker_registry, repository, nix):
+    to = f"{docker_registry.host}/{repository}"
+    done = pushed(nix, "nix:.#manual", to=to).ok()
+    (out,) = [path for path in items_of(done) if path.endswith("-prog-1.0")]
+    assert config_of(f"{to}:latest")["Entrypoint"] == [f"{out}/bin/prog"]
+    pushed(nix, "nix:.#manual", to=to, flags=["--cmd", "sh"]).ok()
+    assert "Entrypoint" not in config_of(f"{to}:latest")
+    split = pushed(nix, "nix:.#split", to=to).ok()
+    (program,) = config_of(f"{to}:latest")["Entrypoint"]
+    assert program.endswith("-prog-1.0-bin/bin/prog")
+    assert split.report["images"]
+
+
+def test_an_entry_point_that_does_not_exist(docker_registry, repository, nix):
+    to = f"{docker_registry.host}/{repository}"
+    done = pushed(nix, "nix:.#app", to=to, flags=["--entrypoint", "bin/nothing"])
+    done.failed(2, "bin/nothing does not exist in the target", "its bin/ has app")
+    done = pushed(nix, "nix:.#marked", to=to, flags=["--impure", "--entrypoint", "bin/x"])
+    done.failed(2, "it has no bin/")
+    assert not has_tag(docker_registry, repository, "latest")
+
+
+def test_words_for_nix_are_passed_on(docker_registry, repository, nix, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    mark = {"REGPUSH_MARK": "seen"}
+    done = pushed(nix, "nix:.#marked", to=to, flags=["--impure"], env=mark).ok()
+    assert names_of(done) == ["marked-seen"]
+    (tmp_path / "default.nix").write_text(
+        "{ version }: import <appdir/app.nix> { inherit version; }"
+    )
+    words = ["--argstr", "version", "3", "-I", f"appdir={nix.root}"]
+    done = pushed(nix, "nix:.", to=to, cwd=tmp_path, flags=words).ok()
+    assert "app-3" in names_of(done)
+    words = [*words, "--nix-option", "restrict-eval", "true"]
+    pushed(nix, "nix:.", to=to, cwd=tmp_path, flags=words).failed(9, "restricted mode")
+    wrong = pushed(nix, "nix:.#tool", to=to, flags=["--nix-option", "--fallback", "x"])
+    wrong.failed(2, "--nix-option knows --impure", "--fallback")
+
+
+def test_a_store_with_another_root(docker_registry, repository, nix, tmp_path):
+    """`nix build --store local?root=…`: paths begin with /nix/store and lie below the root."""
+    root = tmp_path / "root"
+    env = {"HOME": str(tmp_path), "NIX_CONFIG": FLAKES["NIX_CONFIG"], "PATH": os.environ["PATH"]}
+    (tmp_path / "file").write_text("hello\n")
+    add = ["nix", "store", "add-path", "--store", f"local?root={root}", tmp_path / "file"]
+    done = subprocess.run(add, env=env, check=True, capture_output=True, text=True)
+    path = done.stdout.strip()
+    assert path.startswith("/nix/store/")
+    assert not os.path.exists(path)
+    to = f"{docker_registry.host}/{repository}"
+    flags = ["--to", to, "--format", "json"]
+    for how in ({"NIX_REMOTE": f"local?root={root}"}, {"NIX_REMOTE": str(root)}):
+        pushed = regpush(path, *flags, env={"HOME": str(tmp_path), **how}).ok()
+        assert items_of(pushed) == [path]
+    named = regpush(path, *flags, "--store", f"local?root={root}").ok()
+    assert named.report["digest"] == pushed.report["digest"]
+    (tmp_path / ".local/share/nix").mkdir(parents=True)
+    (tmp_path / ".local/share/nix/root").symlink_to(root)
+    regpush(path, *flags, env={"HOME": str(tmp_path)}).ok()

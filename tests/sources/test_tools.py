@@ -33,6 +33,16 @@ def test_stdout_is_the_answer_and_the_rest_is_for_people() -> None:
         ("echo 'x: error: a;' >&2; echo 'guix shell: error: b' >&2; exit 1", "sh failed: b"),
         ("echo 'nothing of the kind' >&2; exit 4", "sh failed: nothing of the kind"),
         ("exit 4", "sh failed: exit code 4"),
+        (
+            "echo \"error: Cannot build 'x.drv'.\" >&2; echo '  Reason: builder failed with exit "
+            "code 3.' >&2; echo '  Last 1 log lines:' >&2; echo '  > this is why' >&2; exit 1",
+            "sh failed: Cannot build 'x.drv'; Reason: builder failed with exit code 3; this is why",
+        ),
+        (
+            "echo 'guix shell: error: no such file' >&2; echo '(failed to evaluate m.scm)' >&2; "
+            "exit 1",
+            "sh failed: no such file",
+        ),
         ("printf 'error: \\033[31mred\\n' >&2; exit 1", r"sh failed: \\x1b\[31mred"),
     ],
 )

@@ -34,12 +34,20 @@ _NOT_VALID = "is not valid"
 _UNTRUSTED = re.compile(r"path '([^']+)' is untrusted")
 
 
+_SOON = ("--option", "connect-timeout", "2", "--option", "download-attempts", "1")
+"""A cache that does not answer is one of several: Nix itself would try five times, 10 s in all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cached:
-    """A store path that the binary cache `url` offers, signed by somebody this machine trusts."""
+    """A store path that the binary cache `url` offers, signed by somebody this machine trusts.
+
+    `others`: caches that may be asked for its files where that one has lost them.
+    """
 
     info: PathInfo
     url: str
+    others: tuple[str, ...] = ()
 
 
 class Downloads:
@@ -75,11 +83,23 @@ class Downloads:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fetch(self, one: Cached) -> str:
+        """Fetch a path, from any cache that has its files: the hash that was signed tells."""
+        first: ToolError | None = None
+        for url in (one.url, *one.others):
+            try:
+                return self._fetch_from(url, one.info)
+            except ToolError as error:
+                first = first or error
+        assert first is not None  # noqa: S101  there is at least one cache
+        raise first
+
+    def _fetch_from(self, url: str, info: PathInfo) -> str:
         self._workshop.cancel.check()  # many may wait in line
-        info, url = one.info, one.url
         folder = self._workshop.path("fetched")
         os.makedirs(folder, exist_ok=True)
         files = os.path.join(folder, posixpath.basename(info.path))
+        if os.path.lexists(files):
+            files = self._workshop.new_path("fetched-again")
         dump = command("store", "dump-path", "--store", url, info.path)
         came = self._workshop.convey(dump, ("nix-store", "--restore", files))
         if came != info.nar_hash:
@@ -132,27 +152,35 @@ class Caches:
         CancelledError.
         """
         found: dict[str, Cached] = {}
+        silent: set[str] = set()
         pending = {path for path in paths if not known(path)}
         progress = True
         while pending and progress:
             progress = False
             for url in self.urls:
-                for info in self._ask(url, sorted(pending)):
+                if url in silent:
+                    continue
+                others = tuple(other for other in self.urls if other != url)
+                for info in self._ask(url, sorted(pending), silent):
                     if not known(info.path):
                         progress |= info.path in pending
-                        found.setdefault(info.path, Cached(info=info, url=url))
+                        found.setdefault(info.path, Cached(info=info, url=url, others=others))
                 referred = {ref for one in found.values() for ref in one.info.references}
                 pending |= {path for path in referred if not known(path)}
                 pending -= found.keys()
         return list(found.values()), sorted(pending)
 
-    def _ask(self, url: str, paths: Sequence[str]) -> list[PathInfo]:
-        """What may be taken from the cache of `paths`, and of what these refer to; in few steps."""
+    def _ask(self, url: str, paths: Sequence[str], silent: set[str]) -> list[PathInfo]:
+        """What may be taken from the cache of `paths`, and of what these refer to; in few steps.
+
+        A cache that does not answer is a warning, and one of `silent` from then on.
+        """
         if not paths:
             return []
-        if not url.startswith("file:"):
-            self._ask_ahead(url, paths)
         try:
+            if not url.startswith("file:"):
+                self.workshop.ask(*command("store", "ping", "--store", url, *_SOON))
+                self._ask_ahead(url, paths)
             if (whole := self._closures(url, paths)) is not None:
                 return whole
             have = self._path_infos(url, *paths)
@@ -164,6 +192,7 @@ class Caches:
         except (ToolError, ValueError) as error:
             message = f"the binary cache {_shown(url)} does not answer: {error}"
             self.workshop.notify(Warned(message=message))
+            silent.add(url)
             return []
 
     def _closures(self, url: str, paths: Sequence[str]) -> list[PathInfo] | None:
@@ -178,7 +207,7 @@ class Caches:
         return [info for info in infos if info.path not in untrusted]
 
     def _path_infos(self, url: str, *words: str) -> list[PathInfo]:
-        asked = command("path-info", "--json", "--store", url, *words)
+        asked = command("path-info", "--json", "--store", url, *_SOON, *words)
         try:
             said = self.workshop.ask(*asked)
         except ToolError as error:

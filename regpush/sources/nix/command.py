@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from regpush.options import NixOptions
 from regpush.sources.tools import ToolError, Workshop, find_program
 
 _FEATURES = "nix-command flakes"
@@ -27,6 +28,12 @@ def has_nix() -> bool:
 def command(*words: str) -> tuple[str, ...]:
     """The command line `nix WORDS`."""
     return ("nix", *words, "--extra-experimental-features", _FEATURES)
+
+
+def settings_of(options: NixOptions) -> list[str]:
+    """The store and the settings of `options`, as words that all of Nix's programs take."""
+    store = ["--store", options.store] if options.store else []
+    return store + [word for pair in options.settings for word in ("--option", *pair)]
 
 
 def config(workshop: Workshop) -> NixConfig:

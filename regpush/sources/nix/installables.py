@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from regpush.errors import SourceError, UsageError, printable
-from regpush.sources.nix.command import command, config, has_nix
+from regpush.options import NixOptions
+from regpush.sources.nix.command import command, config, has_nix, settings_of
 from regpush.sources.store_path import is_base
 from regpush.sources.tools import ToolError, Workshop
 
@@ -80,8 +81,14 @@ class Evaluated:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The out paths, "" for each that is not known."""
+        """The out paths, the main output first, "" for each that is not known."""
         return tuple(self.outputs.values())
+
+    def with_main(self, first: Sequence[str]) -> Evaluated:
+        """The outputs in another order: `out` first, else those of `first`, else as they are."""
+        order = [name for name in ("out", *first) if name in self.outputs]
+        named = dict.fromkeys([*order[:1], *self.outputs])
+        return replace(self, outputs={name: self.outputs[name] for name in named})
 
     @property
     def to_build(self) -> str:
@@ -89,27 +96,98 @@ class Evaluated:
         return f"{self.drv}!{','.join(self.outputs)}" if self.drv else self.paths[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """What a package's `meta` says (Nixpkgs manual, "Standard meta-attributes").
+
+    `outputs`: the names of `outputsToInstall`. `program`: `mainProgram`, empty where it names
+    none. `program_output`: the output that holds it, as `lib.getBin` finds it.
+    """
+
+    outputs: tuple[str, ...] = ()
+    program: str = ""
+    program_output: str = ""
+
+
+_META = """d: {
+  outputs = d.meta.outputsToInstall or [ ];
+  program = d.meta.mainProgram or "";
+  output = if d.outputSpecified or false then d.outputName or "" else
+    if d ? bin then "bin" else if d ? out then "out" else d.outputName or "";
+}"""
+"""An expression of Nix: a derivation becomes what `Meta` has, and nothing is built."""
+
+
+def meta_of(wanted: Wanted, options: NixOptions, system: str | None, workshop: Workshop) -> Meta:
+    """The `meta` of an installable; an empty one of a store path, and of what has none.
+
+    Raises CancelledError.
+    """
+    words = list(settings_of(options))
+    if isinstance(wanted, Expression):
+        where: tuple[str, ...] = ("--file", wanted.file, wanted.attribute)
+        evaluation = _evaluation(options, of_flakes=False)
+    else:
+        if wanted.text.startswith("/") and "#" not in wanted.text:
+            return Meta()
+        where = (wanted.text.partition("^")[0],)
+        evaluation = _evaluation(options, of_flakes=True)
+    words += ["--option", "system", system] if system else []
+    try:
+        said = workshop.ask(
+            *command("eval", "--json", *where, "--apply", _META, *words, *evaluation)
+        )
+        found = json.loads(said)
+        outputs = tuple(name for name in found["outputs"] if isinstance(name, str))
+        return Meta(
+            outputs=outputs, program=str(found["program"]), program_output=str(found["output"])
+        )
+    except (ToolError, ValueError, TypeError, KeyError):
+        return Meta()  # a list of derivations, or none at all: building tells
+
+
+def _evaluation(options: NixOptions, *, of_flakes: bool) -> list[str]:
+    """The words for what evaluates; two of them mean something to flakes alone."""
+    chosen = [one for one in options.evaluation if of_flakes or one[0] not in _OF_FLAKES]
+    return [word for one in chosen for word in one]
+
+
+_OF_FLAKES = ("--impure", "--override-input")
+"""Expressions are always evaluated impurely, and have no inputs."""
+
+
 def evaluate(
-    wanted: Sequence[Wanted], system: str | None, workshop: Workshop
+    wanted: Sequence[Wanted], options: NixOptions, system: str | None, workshop: Workshop
 ) -> tuple[Evaluated, ...]:
     """What `wanted` are; nothing is built, but derivations are written to the store.
+
+    Each has its main output first: `out`, else the first that its `outputsToInstall` names.
 
     Raises SourceError for what does not evaluate, CancelledError.
     """
     found: list[Evaluated] = []
     # For the evaluation alone: a build would take this machine for one of that system.
-    options = ("--option", "system", system) if system else ()
+    chosen = [*settings_of(options), *(("--option", "system", system) if system else ())]
     for group in _groups(wanted):
         if isinstance(group, Expression):
-            drvs = _loudly(workshop, "nix-instantiate", *group.words, *options).split()
-            found += [_of_derivation(drv, workshop) for drv in drvs]
+            words = (*group.words, *chosen, *_evaluation(options, of_flakes=False))
+            drvs = _loudly(workshop, "nix-instantiate", *words).split()
+            found += [_of_derivation(drv, options, workshop) for drv in drvs]
         else:
             dry = ("build", "--dry-run", "--no-link", "--json")
-            found += _of_json(_loudly(workshop, *command(*dry, *options, *group)))
+            words = (*chosen, *_evaluation(options, of_flakes=True), *group)
+            built = list(_of_json(_loudly(workshop, *command(*dry, *words))))
+            for at, one in enumerate(built):
+                if len(one.outputs) > 1 and "out" not in one.outputs and len(built) == len(group):
+                    names = meta_of(Installable(group[at]), options, system, workshop).outputs
+                    built[at] = one.with_main(names)
+                else:
+                    built[at] = one.with_main(())
+            found += built
     return tuple(found)
 
 
-def build(evaluated: Sequence[Evaluated], workshop: Workshop) -> list[str]:
+def build(evaluated: Sequence[Evaluated], options: NixOptions, workshop: Workshop) -> list[str]:
     """Build, or substitute, what was evaluated, and return the out paths, which are valid then.
 
     They are roots of the store's garbage collector until the push ends. What Nix says becomes
@@ -118,7 +196,8 @@ def build(evaluated: Sequence[Evaluated], workshop: Workshop) -> list[str]:
     # Of what builders say the end alone is shown, and only of one that fails.
     root = ("--no-build-output", "--add-root", workshop.new_path("result"))
     wanted = [one.to_build for one in evaluated]
-    links = workshop.run("nix-store", "--realise", *root, *wanted).split()
+    words = ("nix-store", "--realise", *settings_of(options), *root, *wanted)
+    links = workshop.run(*words).split()
     return list(dict.fromkeys(map(os.readlink, links)))
 
 
@@ -146,11 +225,12 @@ def _loudly(workshop: Workshop, *asked: str) -> str:
         raise
 
 
-def _of_derivation(printed: str, workshop: Workshop) -> Evaluated:
+def _of_derivation(printed: str, options: NixOptions, workshop: Workshop) -> Evaluated:
     """What `nix-instantiate` printed: a derivation, and if it is not `out` its output after `!`."""
     drv, _, output = printed.partition("!")
     name = output or "out"
-    path = workshop.ask("nix-store", "--query", "--binding", name, drv).strip()
+    words = ("--query", *settings_of(options), "--binding", name, drv)
+    path = workshop.ask("nix-store", *words).strip()
     return Evaluated(drv, {name: path})
 
 

@@ -1,0 +1,55 @@
+"""Which program an image starts: the one that was named, or the one that the source wishes for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from regpush.closure import Closure, Item
+from regpush.entry import Kind
+from regpush.errors import SourceError, UsageError, printable
+from regpush.options import ImageOptions
+
+
+def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
+    """`options` with the entry point as an absolute path, or the one that the source wishes for.
+
+    An entry point such as `bin/app` is relative to the directory or profile that was asked for.
+    Raises UsageError where a store item on this machine has no such file.
+    """
+    if not options.entrypoint:
+        wishes = closure.wishes
+        wished = () if options.cmd else wishes.entrypoint or wishes.find_entrypoint()
+        return replace(options, entrypoint=wished)
+    program = options.entrypoint[0]
+    if program.startswith("/") or "/" not in program:
+        return options
+    path = f"{closure.roots[0].rstrip('/')}/{program.removeprefix('./')}"
+    _check_program(path, closure[closure.roots[0]])
+    return replace(options, entrypoint=(path, *options.entrypoint[1:]))
+
+
+def _check_program(path: str, item: Item) -> None:
+    """Raise UsageError if `path` is not in the store item that it should be in.
+
+    An item of a binary cache is not fetched to look into it, and what lies behind a link in
+    the item is not looked at.
+    """
+    if not item.in_store or item.ahead is not None:
+        return
+    kinds: dict[str, Kind] = {}
+    try:
+        for entry in item.entries():
+            kinds["/" + os.fsdecode(entry.path)] = entry.kind
+    except SourceError:
+        return  # it is not on this machine
+    folders = [path[:at] for at, letter in enumerate(path) if letter == "/" and at]
+    if path in kinds or any(kinds.get(one) is Kind.SYMLINK for one in folders):
+        return
+    programs = f"{item.path}/bin/"
+    names = sorted(one.removeprefix(programs) for one in kinds if one.startswith(programs))
+    has = f"its bin/ has {', '.join(names[:10])}" if names else "it has no bin/"
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    raise UsageError(
+        f"--entrypoint: {printable(path)} does not exist in the target; {printable(has + more)}"
+    )
