@@ -69,7 +69,8 @@ class Row(NamedTuple):
 class Folder(NamedTuple):
     """One directory: its own packed row, and the names in it, sorted, with theirs.
 
-    `folders`: those of the names that are directories. `links`: targets by name.
+    `folders`: those of the names that are directories. `links`: targets by name. `special`:
+    sockets and FIFOs in it, which are not among `names`, as no layer holds them.
     """
 
     row: bytes
@@ -77,6 +78,12 @@ class Folder(NamedTuple):
     rows: bytes
     folders: tuple[bytes, ...]
     links: Mapping[bytes, bytes]
+    special: tuple[bytes, ...] = ()
+
+    def has(self, name: bytes) -> bool:
+        """Whether `name` is one of `names`."""
+        index = bisect.bisect_left(self.names, name)
+        return index < len(self.names) and self.names[index] == name
 
     def row_of(self, name: bytes) -> bytes:
         """The packed row of one of `names`."""
@@ -148,7 +155,7 @@ class Listing:
                 pending += self._folders(path, stop_at)
                 continue
             # As nearly all are: the same without the two calls, each folder twice in a push.
-            _, names, rows, folders, links = self.folders[path]
+            _, names, rows, folders, links, _ = self.folders[path]
             yield Names(path, names, rows, links)
             if folders:
                 prefix = path + b"/" if path else b""
@@ -290,7 +297,8 @@ def scan_root(
     """List `root` and all below it but what `leave_out` says, from the first to the last.
 
     What is `known` of such a scan is taken from there. Raises SourceError, naming the path, for
-    what cannot be read, for sockets, FIFOs and devices, and for names that layers reserve.
+    what cannot be read, for devices, and for names that layers reserve; without `leave_out`,
+    which means that all must be packed, for sockets and FIFOs as well.
     """
     row = row_of_root(root, xattrs=xattrs)
     mode = next(Row.unpack(row)).mode
@@ -384,6 +392,7 @@ def list_folder(
     folders: list[bytes] = []
     links: dict[bytes, bytes] = {}
     rows: list[bytes] = []
+    special: list[bytes] = []
     pack = _ROW.pack
     name = b""
     try:
@@ -402,6 +411,9 @@ def list_folder(
                 mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
                 rows.append(pack(inode, size, mtime_ns, ctime_ns, device, mode, uid, gid, count))
                 continue
+            if leave_out and (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)):
+                special.append(name)
+                continue
             rows.append(_pack(status, xattrs))
             if _kind(root.on_disk(join(path, name)), mode) is Kind.DIRECTORY:
                 folders.append(name)
@@ -409,6 +421,8 @@ def list_folder(
                 links[name] = os.readlink(name, dir_fd=opened.fd)
     except OSError as error:
         raise unreadable(root.on_disk(join(path, name)), error) from error
+    if special:
+        names = [name for name in names if name not in special]
     # All that begin so are beside each other.
     at = bisect.bisect_left(names, b".wh.")
     if at < len(names) and names[at].startswith(b".wh."):
@@ -416,13 +430,17 @@ def list_folder(
             f"{printable(root.on_disk(join(path, names[at])))}: names beginning '.wh.' mark "
             "deletions in layers; rename it"
         )
-    return Folder(own_row, tuple(names), b"".join(rows), tuple(folders), links or _NO_LINKS)
+    packed = b"".join(rows)
+    return Folder(own_row, tuple(names), packed, tuple(folders), links or _NO_LINKS, tuple(special))
 
 
 def _kind(path: bytes, mode: int) -> Kind:
     kind = _KINDS.get(stat.S_IFMT(mode))
     if kind is None:
-        raise SourceError(f"{printable(path)}: {_special(mode)} cannot be packed into a layer")
+        raise SourceError(
+            f"{printable(path)}: {_special(mode)} cannot be packed into a layer; list it in "
+            ".regpushignore to leave it out"
+        )
     return kind
 
 

@@ -15,7 +15,7 @@ from regpush import __version__
 from regpush.closure import Closure, Role
 from regpush.concurrency import Cancellation
 from regpush.errors import UsageError, printable
-from regpush.events import Listener, Note
+from regpush.events import InputWarned, Listener, Note
 from regpush.files import scan_ahead
 from regpush.files.ignore import LeaveOut, parse_patterns, read_ignore_file
 from regpush.files.listing import (
@@ -32,6 +32,7 @@ from regpush.files.listing import (
 )
 from regpush.options import SourceOptions
 from regpush.sources import dependencies, hierarchy
+from regpush.sources.dangling import Base, dangling, first_of, warning
 from regpush.sources.dependencies import DependencyFolder
 from regpush.sources.part import Part
 from regpush.sources.programs import programs
@@ -78,6 +79,8 @@ def resolve(
     packages = [part for folder in folders for part in _packages(tree, folder, key)]
     for message in _remarks(tree, leave_out, [*own, *assets, *packages]):
         notify(Note(message=message))
+    if broken := dangling(tree, Base.SOME if options.base else Base.NONE):
+        notify(InputWarned(message=warning(broken, path)))
     code = [part.item(Role.OWN, watch.look) for part in own]
     code += [part.item(Role.ASSET, watch.look) for part in assets]
     rest = [part.item(Role.ORDINARY) for part in packages]
@@ -221,11 +224,19 @@ def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator
         yield f"{printable(leave_out.git)} is left out"
     if leave_out.device:
         yield "what lies in /dev is left out"
+    if special := _special(tree):
+        yield f"sockets and FIFOs are left out: {first_of(special)}"
     if b".dockerignore" in tree.names(b""):
         yield ".dockerignore is not read; list what is to be left out in .regpushignore"
     if tree.keeps_links and (shared := _shared_file(parts)):
         first, second = (printable(tree.in_image(path)) for path in shared)
         yield f"hard links between items are stored as separate files: /{first} and /{second}"
+
+
+def _special(tree: Tree) -> list[bytes]:
+    """The sockets and FIFOs in the tree."""
+    folders = tree.listing.folders.items()
+    return sorted(join(path, name) for path, folder in folders for name in folder.special)
 
 
 def _shared_file(parts: Sequence[Part]) -> tuple[bytes, bytes] | None:

@@ -59,8 +59,10 @@ def test_it_sees_what_a_scan_does(tree):
     def leave_out(folder, found):
         return {name for name in found if name in (b".git", b".regpushignore", b"logs")}
 
+    os.mkfifo(tree / "a-b/fifo")
     found, git = see(tree, 100)
     folders = scan(os.fsencode(tree), leave_out=leave_out).folders
+    assert folders[b"a-b"].special == (b"fifo",)
     assert found == {path: folders.get(path) for path in found}
     assert found[b"logs"] is None
     assert git == b".git"
@@ -68,7 +70,7 @@ def test_it_sees_what_a_scan_does(tree):
 
 @ON_LINUX
 def test_it_sees_nothing_where_listing_fails(tree):
-    os.mkfifo(tree / "a" / "pipe")
+    (tree / "a" / ".wh.reserved").write_text("")
     found, git = see(tree, 30)
     assert set(found.values()) == {None}
     assert git == b""

@@ -542,25 +542,22 @@ def test_names_that_are_not_utf8(docker_registry, repository, tmp_path):
     assert below(out) == below(root)
 
 
-def make_socket(path):
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
-
-
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
-        (make_socket, "socket"),
-        (os.mkfifo, "FIFO"),
-        (lambda path: write(path.with_name(".wh.bad")), ".wh."),
-    ],
-    ids=["socket", "fifo", "whiteout"],
-)
-def test_what_cannot_be_packed_is_named(docker_registry, repository, app, make, word):
-    make(app / "bad")
-    done = push(app, f"{docker_registry.host}/{repository}").failed(9, "bad", word)
+def test_what_cannot_be_packed_is_named(docker_registry, repository, app):
+    write(app / ".wh.bad")
+    done = push(app, f"{docker_registry.host}/{repository}").failed(9, "bad", ".wh.")
     assert done.stdout == ""
     assert not has_tag(docker_registry, repository, "latest")
+
+
+def test_sockets_and_fifos_stay_out(docker_registry, repository, app, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    before = below(app)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(app / "dev.sock"))
+    os.mkfifo(app / "fifo")
+    done = push(app, to).ok()
+    assert "sockets and FIFOs are left out: dev.sock, fifo" in done.stderr
+    assert below(unpack(f"{to}:latest", tmp_path / "out") / "app") == before
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import stat
 import tarfile
 import threading
 from pathlib import Path
@@ -26,7 +27,7 @@ from regpush.sources.stats import Stats
 from regpush.sources.targets import resolve
 from regpush.sources.tools import Workshop
 from tests.packing import pack
-from tests.sources.conftest import Resolved, Write, take
+from tests.sources.conftest import Resolved, Write, needs_root, take
 
 APP = {
     "main.py": "print('hello')\n",
@@ -461,7 +462,17 @@ def test_devices_of_a_root_are_left_out(write: Write) -> None:
     found = take(root, root_dir="/")
     assert paths(found.closure) == {"/": ["dev", "etc", "etc/os-release"]}
     assert notes(found) == ["what lies in /dev is left out"]
-    with pytest.raises(SourceError, match="dev/initctl: a FIFO"):
+    assert notes(take(root)) == ["sockets and FIFOs are left out: dev/initctl"]
+
+
+def test_devices_are_refused_by_name(write: Write) -> None:
+    needs_root()
+    root = write({"x": ""})
+    try:
+        os.mknod(root / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except OSError:
+        pytest.skip("no devices can be made here")
+    with pytest.raises(SourceError, match=r"app/null: a device cannot .*; list it in \.regpushig"):
         take(root)
 
 
@@ -496,12 +507,21 @@ def test_odd_names_and_links_survive(write: Write) -> None:
     assert entries == sorted(entries, key=lambda entry: entry.path)
 
 
-def test_sockets_are_refused_by_name(write: Write) -> None:
-    root = write({"x": ""})
+def test_sockets_and_fifos_are_left_out_with_a_note(write: Write) -> None:
+    root = write({"x": "", "node_modules/left-pad/index.js": ""})
+    before = take(root).closure
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "s"))
-        with pytest.raises(SourceError, match=r"app/s: a socket cannot be packed"):
-            take(root)
+        for path in ("node_modules/left-pad/fifo", "a", "z"):
+            os.mkfifo(root / path)
+        found = take(root)
+        at_root = take(root, root_dir="/")
+    assert found.closure == before
+    for one in (found, at_root):
+        assert notes(one) == [
+            "sockets and FIFOs are left out: a, node_modules/left-pad/fifo, s and 1 more"
+        ]
+    assert paths(at_root.closure)["/"] == ["x"]
 
 
 def test_cancelling_stops_between_files(write: Write) -> None:

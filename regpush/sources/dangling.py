@@ -1,0 +1,143 @@
+"""Symbolic links of a directory that lead out of it, or to nothing: in the image they are broken.
+
+A workspace's `node_modules/lib -> ../../lib` works on the machine that pushes, and so does a
+link into a Nix or Guix store; what they lead to is not in the image. Links are packed as they
+are, so all there is to do is to say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from regpush.errors import printable
+from regpush.files.listing import join
+from regpush.settings import GUIX_STORE, NIX_STORE
+from regpush.sources.tree import Tree
+
+_MAX_LINKS = 40
+"""Links followed before giving up, as Linux does (path_resolution(7))."""
+_SHOWN = 3
+_STORES = tuple(store.encode().strip(b"/").split(b"/") for store in (NIX_STORE, GUIX_STORE))
+
+# What a runtime mounts: OCI runtime-spec, config-linux.md, "Default Filesystems"; Docker and
+# Kubernetes mount the three files, and secrets below /run.
+_MOUNTED: tuple[list[bytes], ...] = (
+    [b"dev"],
+    [b"proc"],
+    [b"run"],
+    [b"sys"],
+    [b"etc", b"hostname"],
+    [b"etc", b"hosts"],
+    [b"etc", b"resolv.conf"],
+)
+# What a base image is likely to have (Filesystem Hierarchy Standard 3.0, chapters 3 and 4).
+_OF_A_BASE = frozenset(
+    (b"bin", b"etc", b"lib", b"lib32", b"lib64", b"libx32", b"opt", b"sbin", b"srv", b"usr", b"var")
+)
+
+
+class Base(Enum):
+    """Whether the image has one, whose files absolute links may lead to."""
+
+    NONE = "none"
+    SOME = "some"
+
+
+class Dangling(NamedTuple):
+    """A link at `path`, relative to the tree, with its target; and where in the image it leads."""
+
+    path: bytes
+    target: bytes
+    place: list[bytes]
+
+    @property
+    def store(self) -> bytes:
+        """The store that it leads into, or nothing."""
+        store = next((one for one in _STORES if self.place[: len(one)] == one), [])
+        return b"/" + b"/".join(store) if store else b""
+
+
+def dangling(tree: Tree, base: Base) -> list[Dangling]:
+    """The links of `tree` that lead out of it or to nothing, sorted by path.
+
+    Where a link leads astray only because another link of the tree does, that one is named.
+    """
+    found = (
+        Dangling(path, target, place)
+        for path, target in _links(tree)
+        if (place := _astray(tree, path, target)) is not None
+    )
+    return sorted(one for one in found if not _is_provided(one, base))
+
+
+def warning(broken: Sequence[Dangling], directory: str) -> str:
+    """The line that tells of `broken`, at least one link in `directory`."""
+    count = len(broken)
+    what = "1 symbolic link leads" if count == 1 else f"{count} symbolic links lead"
+    text = (
+        f"{what} out of {printable(directory)} or to nothing, and will be broken in the image: "
+        f"{first_of(b'%b -> %b' % one[:2] for one in broken)}"
+    )
+    into = [one for one in broken if one.store]
+    if not into:
+        return text
+    example = join(directory.encode("utf-8", "surrogateescape"), into[0].path)
+    return (
+        f"{text}; to push items of {printable(into[0].store)} with all they need, name them as "
+        f"targets (store:{printable(example)}); --link-root . shows their files in /"
+    )
+
+
+def first_of(names: Iterable[bytes]) -> str:
+    """The first three of `names`, for people, and how many more there are."""
+    several = list(names)
+    shown = ", ".join(map(printable, several[:_SHOWN]))
+    more = len(several) - _SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _links(tree: Tree) -> Iterator[tuple[bytes, bytes]]:
+    for folder, listed in tree.listing.folders.items():
+        for name, target in listed.links.items():
+            yield join(folder, name), target
+
+
+def _is_provided(link: Dangling, base: Base) -> bool:
+    """Whether something else than the tree is likely to be where `link` leads."""
+    if link.place == [b"tmp"] or any(link.place[: len(one)] == one for one in _MOUNTED):
+        return True
+    return base is Base.SOME and link.target.startswith(b"/") and link.place[0] in _OF_A_BASE
+
+
+def _astray(tree: Tree, path: bytes, target: bytes) -> list[bytes] | None:
+    """The image path, as names, to which the link `path` leads astray; None if it does not."""
+    root = _names(tree.at)
+    at = [] if target.startswith(b"/") else _names(tree.in_image(path))[:-1]
+    pending = [(name, True) for name in reversed(_names(target))]
+    followed = 0
+    while pending:
+        name, is_own = pending.pop()
+        if name == b"..":
+            at = at[:-1]
+            continue
+        at = [*at, name]
+        if at == root[: len(at)]:
+            continue
+        above = b"/".join(at[len(root) : -1])
+        folder = tree.listing.folders.get(above) if at[: len(root)] == root else None
+        link = folder.links.get(name, b"") if folder else b""
+        if folder is None or not folder.has(name):
+            return [*at, *(name for name, _ in reversed(pending))] if is_own else None
+        if link:
+            followed += 1
+            if followed > _MAX_LINKS:  # a circle
+                return at
+            at = [] if link.startswith(b"/") else at[:-1]
+            pending += [(name, False) for name in reversed(_names(link))]
+    return None
+
+
+def _names(path: bytes) -> list[bytes]:
+    return [name for name in path.split(b"/") if name not in (b"", b".")]
