@@ -219,7 +219,8 @@ class RegistryOptions:
     `max_upload`: bytes of layers that may be sent, None for any number.
     What lets in (a user name with its password, a token), and what makes a connection less
     or more than the usual (`plain_http`, a client certificate, not verifying the registry's)
-    is for the destination alone; `ca_file` and `authfile` are for every registry.
+    is for the destination alone; `from_plain_http` is for all other registries, `ca_file` and
+    `authfile` are for every one.
     """
 
     also_to: tuple[str, ...] = ()
@@ -228,6 +229,7 @@ class RegistryOptions:
     replace_index: bool = False
     check: bool = False
     plain_http: bool = False
+    from_plain_http: bool = False
     insecure_skip_tls_verify: bool = False
     ca_file: str | None = None
     cert_file: str | None = None
@@ -248,7 +250,7 @@ class RegistryOptions:
         """The same for a registry that is not the destination."""
         return replace(
             self,
-            plain_http=False,
+            plain_http=self.from_plain_http,
             insecure_skip_tls_verify=False,
             cert_file=None,
             key_file=None,

@@ -11,7 +11,7 @@ import typer
 from regpush.errors import UsageError
 from regpush.options import RegistryOptions
 
-_ACCESS, OUTPUT = "Access to the registry", "Output"
+ACCESS, OUTPUT = "Access to the registry", "Output"
 
 
 class Voice(IntEnum):
@@ -67,7 +67,7 @@ class FileFlags(ConfigFlags):
 
     authfile: Annotated[
         str | None,
-        option(_ACCESS, "File of logins, before any other.", "--authfile", metavar="FILE"),
+        option(ACCESS, "File of logins, before any other.", "--authfile", metavar="FILE"),
     ] = None
 
 
@@ -76,22 +76,22 @@ class RouteFlags(FileFlags):
     """How to reach a registry as well."""
 
     plain_http: Annotated[
-        bool, option(_ACCESS, "Use http; loopback registries need no flag.", "--plain-http")
+        bool, option(ACCESS, "Use http; loopback registries need no flag.", "--plain-http")
     ] = False
     ca_file: Annotated[
         str | None,
-        option(_ACCESS, "Certificates to trust besides the system's.", "--ca-file", metavar="FILE"),
+        option(ACCESS, "Certificates to trust besides the system's.", "--ca-file", metavar="FILE"),
     ] = None
     cert_file: Annotated[
-        str | None, option(_ACCESS, "Client certificate to show.", "--cert-file", metavar="FILE")
+        str | None, option(ACCESS, "Client certificate to show.", "--cert-file", metavar="FILE")
     ] = None
     key_file: Annotated[
         str | None,
-        option(_ACCESS, "Its key. Default: in the same file.", "--key-file", metavar="FILE"),
+        option(ACCESS, "Its key. Default: in the same file.", "--key-file", metavar="FILE"),
     ] = None
     insecure_skip_tls_verify: Annotated[
         bool,
-        option(_ACCESS, "Trust whatever certificate the registry shows.",
+        option(ACCESS, "Trust whatever certificate the registry shows.",
                "--insecure-skip-tls-verify"),
     ] = False  # fmt: skip
 
@@ -112,14 +112,14 @@ class AccessFlags(RouteFlags):
     """Who we are to the registry as well."""
 
     username: Annotated[
-        str | None, option(_ACCESS, "User name, with --password-stdin.", "--username")
+        str | None, option(ACCESS, "User name, with --password-stdin.", "--username")
     ] = None
     password_stdin: Annotated[
-        bool, option(_ACCESS, "Read the password from stdin.", "--password-stdin")
+        bool, option(ACCESS, "Read the password from stdin.", "--password-stdin")
     ] = False
     registry_token: Annotated[
         str | None,
-        option(_ACCESS, "Bearer token to send as it is; better in REGPUSH_REGISTRY_TOKEN.",
+        option(ACCESS, "Bearer token to send as it is; better in REGPUSH_REGISTRY_TOKEN.",
                "--registry-token", metavar="TOKEN"),
     ] = None  # fmt: skip
 

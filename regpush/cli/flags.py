@@ -10,6 +10,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
 
+from regpush.cli.access import ACCESS as _ACCESS
 from regpush.cli.access import OUTPUT, AccessFlags, Voice
 from regpush.cli.access import option as _option
 from regpush.cli.target import IMAGE as _IMAGE
@@ -83,6 +84,11 @@ class SendingFlags(AccessFlags):
         _option(_REGISTRY, "Move only tags that are new or name this digest.", "--if-current",
                 metavar="DIGEST"),
     ] = None  # fmt: skip
+    from_plain_http: Annotated[
+        bool,
+        _option(_ACCESS, "Use http for bases and sources; loopback needs no flag.",
+                "--from-plain-http"),
+    ] = False  # fmt: skip
     check: Annotated[
         bool, _option(_REGISTRY, "Ask for every blob, even of an unchanged image.", "--check")
     ] = False
@@ -130,6 +136,7 @@ class SendingFlags(AccessFlags):
         """The record these flags spell, with the password that was read."""
         return replace(
             self.access(password),
+            from_plain_http=self.from_plain_http,
             tags=tuple(self.tag),
             by_digest=self.by_digest,
             replace_index=self.replace_index,

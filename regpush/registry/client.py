@@ -43,7 +43,7 @@ from regpush.registry.auth.record import Credentials, described
 from regpush.registry.auth.sources import Sources, from_options
 from regpush.registry.download import blocks
 from regpush.registry.hints import HELD_OR_DENIED, MAY_NOT_MOVE
-from regpush.registry.host import Host
+from regpush.registry.host import Host, Side
 from regpush.registry.protocol import is_tag_conflict, parse_json, parse_problem
 from regpush.registry.uploads.ladder import BlobStream, Told, Upload, Uploads, untold
 from regpush.registry.uploads.lessons import Memory
@@ -213,6 +213,7 @@ class Client:
             host = Host(
                 reference,
                 self._options if there else self._options.elsewhere,
+                Side.DESTINATION if there else Side.SOURCE,
                 self._folders,
                 self._exchange,
                 self._cancel,

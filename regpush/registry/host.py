@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum
 
 from regpush.concurrency import Cancellation
+from regpush.errors import RefusedError
 from regpush.http.address import Origin, request_target
 from regpush.http.exchange import CONNECT_S, Exchange, Reply, Request
 from regpush.http.trust import Trust
@@ -15,19 +17,28 @@ from regpush.options import RegistryOptions
 from regpush.reference import Reference
 
 
+class Side(Enum):
+    """Which registry of a run one is; the value is the flag by which it is spoken to by http."""
+
+    DESTINATION = "--plain-http"
+    SOURCE = "--from-plain-http"
+
+
 class Host:
     """How one registry is reached in this run. Thread-safe.
 
-    https, always, but for two cases: with `plain_http` it is http; and a registry on
+    https, always, but for two cases: with `options.plain_http` it is http; and a registry on
     loopback of whose certificates nothing was said is asked by http first, and by https from
     then on if that showed, and a handshake confirmed, that it speaks TLS. Nothing ever falls
-    back from https to http. `folders` are those of certs.d.
+    back from https to http. `folders` are those of certs.d. `side`: whether `options` are
+    meant for this registry, or it is another of the run.
     """
 
     def __init__(
         self,
         reference: Reference,
         options: RegistryOptions,
+        side: Side,
         folders: Sequence[str],
         exchange: Exchange,
         cancel: Cancellation,
@@ -37,9 +48,14 @@ class Host:
         self._cancel = cancel
         self._lock = threading.Lock()
         self._trust = Trust.of(reference.registry, options, folders)
-        guess = reference.is_loopback and not options.plain_http and not self._trust.means_tls
-        self._settled = not guess
-        self._scheme = "http" if guess or options.plain_http else "https"
+        self._plain_flag = side.value if options.plain_http else ""
+        # One --ca-file is for all registries of a run: it does not say of another than the
+        # destination that it speaks TLS.
+        told = options if side is Side.DESTINATION else replace(options, ca_file=None)
+        means_tls = Trust.of(reference.registry, told, folders).means_tls
+        plain = options.plain_http or (reference.is_loopback and not means_tls)
+        self._settled = not plain
+        self._scheme = "http" if plain else "https"
 
     @property
     def base(self) -> str:
@@ -67,7 +83,11 @@ class Host:
         return replace(request, trust=self._trust if here else self._trust.anonymous)
 
     def send(self, request: Request) -> Reply:
-        """Send `request`, to this registry or elsewhere. Raises as `Exchange.send`."""
+        """Send `request`, to this registry or elsewhere.
+
+        Raises as `Exchange.send`, and RefusedError where the registry is to be spoken to by
+        http and speaks TLS.
+        """
         if self._settled or Origin.of(request.url) != self.origin:
             return self._exchange.send(self.trusting(request))
         with self._lock:
@@ -84,11 +104,12 @@ class Host:
             if not self._speaks_tls():
                 raise
         else:
-            # Servers say so in words: "client sent an HTTP request to an HTTPS server".
-            hint = reply.status == 400 and b"https" in reply.body.lower()
-            if not (hint and self._speaks_tls()):
+            # So servers answer http at a port for https. Their words say it, but not to a HEAD.
+            if reply.status != 400 or not self._speaks_tls():
                 self._settled = True
                 return reply
+        if self._plain_flag:
+            raise RefusedError(f"{self._authority} speaks https; drop {self._plain_flag}")
         self._scheme = "https"
         self._settled = True
         return self._exchange.send(self._rebased(request))

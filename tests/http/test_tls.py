@@ -192,6 +192,78 @@ def test_not_verifying_is_no_plain_http(docker_registry: Registry, app: Path) ->
     assert "--plain-http" in done.stderr
 
 
+# A registry on this machine is asked which of both it speaks, wherever it is named.
+
+
+@pytest.fixture
+def source(docker_registry_tls: Registry, repository: str, app: Path) -> str:
+    """An image in a registry that speaks TLS, on loopback."""
+    at = f"{docker_registry_tls.host}/{repository}:v1"
+    push(app, at, "--ca-file", str(docker_registry_tls.ca_file)).ok()
+    return at
+
+
+@pytest.mark.parametrize("trusted", ["--ca-file", "SSL_CERT_FILE"])
+def test_what_a_registry_of_this_machine_speaks_is_found_out(
+    docker_registry: Registry,
+    docker_registry_tls: Registry,
+    repository: str,
+    app: Path,
+    source: str,
+    trusted: str,
+) -> None:
+    """A source by TLS, found by a HEAD or a GET that is answered 400, and a plain destination."""
+    ca_file = str(docker_registry_tls.ca_file)
+    flags = ["--ca-file", ca_file, "--plain-http"] if trusted == "--ca-file" else []
+    env = {"SSL_CERT_FILE": ca_file} if trusted == "SSL_CERT_FILE" else None
+    to = f"{docker_registry.host}/{repository}"
+    regpush("copy", source, f"{to}:copy", *flags, env=env).ok()
+    regpush("index", f"{to}:index", source, *flags, env=env).ok()
+    push(app, f"{to}:based", "--from", source, *flags, env=env).ok()
+    regpush("rebase", f"{to}:based", "--from", source, *flags, env=env).ok()
+
+
+def test_a_plain_source_beside_an_authority_for_the_destination(
+    docker_registry: Registry, docker_registry_tls: Registry, repository: str, app: Path
+) -> None:
+    source, to = f"{docker_registry.host}/{repository}", f"{docker_registry_tls.host}/{repository}"
+    flags = ("--ca-file", str(docker_registry_tls.ca_file))
+    push(app, source).ok()
+    regpush("copy", source, f"{to}:copy", *flags).ok()
+    regpush("index", f"{to}:index", source, *flags).ok()
+    push(app, f"{to}:based", "--from", source, *flags).ok()
+
+
+def test_https_where_http_was_said_is_said(
+    docker_registry: Registry,
+    docker_registry_tls: Registry,
+    repository: str,
+    app: Path,
+    source: str,
+) -> None:
+    host, to = docker_registry_tls.host, f"{docker_registry.host}/{repository}:v1"
+    push(app, f"{host}/{repository}", "--plain-http").failed(
+        4, f"{host} speaks https; drop --plain-http"
+    )
+    regpush("copy", source, to, "--from-plain-http").failed(
+        4, f"{host} speaks https; drop --from-plain-http"
+    )
+
+
+def test_a_plain_source_of_another_machine(embedded_registry: Registry, repository: str) -> None:
+    """Its name resolves to nothing here: what is asked shows by a proxy."""
+
+    def behaviour(asked: Asked) -> Answer:
+        return Answer(404 if asked.target.startswith("http://r.example/v2/") else 500)
+
+    with front(behaviour) as proxy:
+        env = {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url}
+        flags = ("--from-plain-http", "--retry-times", "0")
+        to = f"{embedded_registry.host}/{repository}"
+        done = regpush("copy", "r.example/app:v1", to, *flags, env=env)
+        done.failed(4, "no such image: r.example/app:v1")
+
+
 # Who regpush is.
 
 

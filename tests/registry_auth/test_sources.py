@@ -126,6 +126,7 @@ def test_flags_of_the_destination_are_for_nobody_else() -> None:
         key_file="k", insecure_skip_tls_verify=True, ca_file="ca", authfile="f", jobs=7,
     )  # fmt: skip
     assert options.elsewhere == RegistryOptions(ca_file="ca", authfile="f", jobs=7)
+    assert RegistryOptions(from_plain_http=True).elsewhere.plain_http
 
 
 # REGPUSH_AUTH and GITHUB_TOKEN.

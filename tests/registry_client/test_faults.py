@@ -120,10 +120,14 @@ def test_https_is_never_given_up_for_http(docker_registry: Registry, tmp_path: P
         at.repository.get_manifest("latest")
 
 
-def test_plain_http_is_http_even_where_tls_is_spoken(docker_registry_tls: Registry) -> None:
+def test_plain_http_where_tls_is_spoken_is_an_error_that_says_so(
+    docker_registry_tls: Registry,
+) -> None:
     with (
         opened(docker_registry_tls.host, plain_http=True) as at,
-        pytest.raises(RefusedError, match="400"),
+        pytest.raises(
+            RefusedError, match=rf"{at.repository.name.partition('/')[0]} speaks https; drop"
+        ),
     ):
         at.repository.get_manifest("latest")
 
