@@ -25,12 +25,14 @@ class Scheme(Enum):
     NAR: the hash of the Nix archive, on the store's word. NAR_RULED: of one whose owners and
     modes are not the store's (`ownership`), a digest of its NAR hash and of the rules. TREE:
     `entry.TreeHash` over the item's parents and entries, computed by this program and
-    computed again while packing.
+    computed again while packing. ARTIFACT: a digest of the hash that a lock file gives of a
+    package's file, and of all that decides how its contents are laid out.
     """
 
     NAR = "nar"
     NAR_RULED = "nar-ruled"
     TREE = "tree-blake3"
+    ARTIFACT = "artifact"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,13 +57,19 @@ class Identity:
         """The identity of what `entry.TreeHash` was computed of."""
         return cls(Scheme.TREE, digest)
 
+    @classmethod
+    def artifact(cls, digest: Digest) -> Self:
+        """The identity of a locked package, as its lock and its layout have it."""
+        return cls(Scheme.ARTIFACT, digest)
+
     def ruled(self, rules: Iterable[str]) -> Self:
-        """The identity of this store item under `rules` of owners and modes.
+        """The identity of this item under `rules` of owners and modes.
 
         Its digest is sha256 over canonical JSON of this identity and the rules.
         """
         text = json.dumps([str(self), *rules], separators=(",", ":"))
-        return replace(self, scheme=Scheme.NAR_RULED, digest=Digest.of(text.encode()))
+        scheme = Scheme.NAR_RULED if self.nar_hash else self.scheme
+        return replace(self, scheme=scheme, digest=Digest.of(text.encode()))
 
     def __str__(self) -> str:
         return f"{self.scheme.value}:{self.digest}"
@@ -87,6 +95,19 @@ class Role(Enum):
     def is_code(self) -> bool:
         """Whether it is the app's own code, source or asset."""
         return self in (Role.OWN, Role.ASSET)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedPackage:
+    """A package as a lock file names it; `kind` is the type of its purl (`pypi`, `npm`).
+
+    `hashes`: (algorithm, hex digits) pairs of the file that holds it, as the lock has them.
+    """
+
+    kind: str
+    name: str
+    version: str
+    hashes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +137,9 @@ class Item:
     called any number of times and from any thread, gives the same sorted entries each
     time, and raises SourceError when that cannot be. `look`: called, from any thread, with
     each file that is read and its first bytes, before they go anywhere; may raise. `stamp`:
-    what listing it said, where it was listed. Nothing else touches the item, and it
-    need not exist on this machine until it is opened.
+    what listing it said, where it was listed. `locked`: the package that it is, where a lock
+    file says so. `folder`: where all of it lies, if that is not below `path`. Nothing else
+    touches the item, and it need not exist on this machine until it is opened.
     """
 
     path: str
@@ -132,6 +154,13 @@ class Item:
     look: Callable[[Entry, bytes], None] | None = field(default=None, compare=False, repr=False)
     stamp: Stamp | None = field(default=None, compare=False, repr=False)
     ahead: Callable[[], object] | None = field(default=None, compare=False, repr=False)
+    locked: LockedPackage | None = None
+    folder: str = ""
+
+    @property
+    def home(self) -> str:
+        """The folder, or the file, that everything in the item is, or lies in."""
+        return self.folder or self.path
 
     @property
     def scheme(self) -> Scheme:
@@ -141,7 +170,12 @@ class Item:
     @property
     def in_store(self) -> bool:
         """Whether it is a store's: packages by name, and never listed before it is packed."""
-        return self.scheme is not Scheme.TREE
+        return self.identity is not None and self.identity.nar_hash is not None
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its entries are at hand without opening anything: a directory's, or our own."""
+        return self.scheme is Scheme.TREE
 
 
 class Side(Enum):

@@ -9,6 +9,7 @@ three times faster than a frozen dataclass.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -64,7 +65,17 @@ class OnDisk(NamedTuple):
     ctime_ns: int
 
 
-Content: TypeAlias = OnDisk | bytes
+class Streamed(NamedTuple):
+    """A file's content that takes making: unpacked, for instance, out of another file.
+
+    `open`: begins anew each time; gives `Entry.size` bytes in all, the same each time, in
+    pieces of bounded size, and raises SourceError where it cannot.
+    """
+
+    open: Callable[[], Iterator[bytes]]
+
+
+Content: TypeAlias = OnDisk | Streamed | bytes
 
 HEAD = 1 << 16
 """The first bytes of a file, at most, by which its kind is told."""

@@ -131,6 +131,30 @@ class NixOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockOptions:
+    """How the packages of a lock file are chosen and fetched.
+
+    `extras` and `groups`: names of optional dependencies and dependency groups that are wanted
+    too. `package`: the member of a workspace to push, None for the one at the target. `python`:
+    its version, as X.Y or X.Y.Z, None to find out. `python_path`: where the interpreter is in
+    the base, empty for the usual place. `libc`: such as `glibc-2.36` or `musl-1.2`, None to find
+    out. `find_links`: folders of wheels, for packages that the lock has none of.
+    `project_wheels`: wheels to install as they are, such as the project's own. `index_url`: its
+    origin takes the place of that of URLs in the lock.
+    """
+
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    package: str | None = None
+    python: str | None = None
+    python_path: str = ""
+    libc: str | None = None
+    find_links: tuple[str, ...] = ()
+    project_wheels: tuple[str, ...] = ()
+    index_url: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
     """How a target becomes items.
 
@@ -140,7 +164,8 @@ class SourceOptions:
     wanted all the same. `rules`: owners and modes of what is in the image. `system`: what Nix and
     Guix build for (`aarch64-linux`), None for the platform that was asked for. `link_roots`:
     paths whose trees appear in the image's root, as links; relative to the target. `base`: the
-    reference of an image that this one is to stand on.
+    reference of an image that this one is to stand on; with None it stands on the one that the
+    source wants, if that wants any, unless `bare`. `lock`: for targets with a lock file.
     """
 
     root_dir: str = "/app"
@@ -153,6 +178,8 @@ class SourceOptions:
     guix: GuixOptions = GuixOptions()
     link_roots: tuple[str, ...] = ()
     base: str | None = None
+    bare: bool = False
+    lock: LockOptions = LockOptions()
 
     @property
     def profile(self) -> Profile:

@@ -119,7 +119,7 @@ class Rules:
 
     def _ruled(self, item: Item) -> Item:
         """`item`, if any rule can reach it, as those have it."""
-        reaching = [rule for rule in self._rules if not item.in_store or rule.reaches(item.path)]
+        reaching = [rule for rule in self._rules if item.is_listed or rule.reaches(item.home)]
         if not reaching:
             return item
         made = replace(
@@ -127,7 +127,7 @@ class Rules:
             parents=self.parents(item.parents, _encoded(item.path)),
             entries=self._watched(item.path, item.entries, reaching),
         )
-        if item.identity and item.in_store:
+        if item.identity and not item.is_listed:
             rules = [str(rule.rule) for rule in reaching]
             return replace(made, identity=item.identity.ruled(rules))
         # Of a directory all is listed: that nothing matches need not wait for the packing.

@@ -35,6 +35,19 @@ class ProxySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSettings:
+    """How package indexes are reached, as the variables of their clients have it.
+
+    `logins`: by the name of an index, as uv spells it in variables, its user name and its
+    password. `urls`: of indexes, with credentials in them. `pip_cache`: pip's cache folder.
+    """
+
+    logins: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    pip_cache: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
     """What a pipeline has checked out, and who runs it.
 
@@ -58,7 +71,7 @@ class Settings:
     GitHub was given, `github_actor` whose. `ca_file` and `ca_dir` stand in place of the
     system's certificates, as for OpenSSL; `certificate_dirs` have a folder for each registry
     (containers-certs.d(5)), first match wins. `stores` are candidates as well. `checkout` is
-    None outside of a pipeline.
+    None outside of a pipeline. `indexes`: of packages.
     """
 
     cache_dir: str | None = None
@@ -75,6 +88,7 @@ class Settings:
     stores: tuple[StoreLocation, ...] = ()
     source_date_epoch: int | None = None
     checkout: Checkout | None = None
+    indexes: IndexSettings = IndexSettings()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -95,6 +109,7 @@ class Settings:
             stores=_stores(environ),
             source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
             checkout=_checkout(environ),
+            indexes=_indexes(environ, home),
         )
 
 
@@ -102,6 +117,28 @@ def _cache_dir(environ: Mapping[str, str], home: str | None) -> str | None:
     if xdg := environ.get("XDG_CACHE_HOME"):
         return os.path.join(xdg, "regpush")
     return os.path.join(home, ".cache", "regpush") if home else None
+
+
+_INDEX_LOGIN = re.compile(r"UV_INDEX_([A-Z0-9_]+)_(?:USERNAME|PASSWORD)", re.ASCII)
+
+
+def _indexes(environ: Mapping[str, str], home: str | None) -> IndexSettings:
+    """Uv reference, "Environment variables"; pip documentation, "Configuration" and "Caching"."""
+    names = dict.fromkeys(found[1] for name in environ if (found := _INDEX_LOGIN.fullmatch(name)))
+    urls = [environ.get("PIP_INDEX_URL", ""), *environ.get("PIP_EXTRA_INDEX_URL", "").split()]
+    cache = environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
+    return IndexSettings(
+        logins=tuple(
+            (
+                name,
+                environ.get(f"UV_INDEX_{name}_USERNAME", ""),
+                environ.get(f"UV_INDEX_{name}_PASSWORD", ""),
+            )
+            for name in names
+        ),
+        urls=tuple(filter(None, urls)),
+        pip_cache=environ.get("PIP_CACHE_DIR") or (os.path.join(cache, "pip") if cache else None),
+    )
 
 
 def _auth_files(environ: Mapping[str, str], home: str | None) -> tuple[str, ...]:

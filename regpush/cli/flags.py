@@ -33,6 +33,10 @@ from regpush.quantities import parse_size
 _REGISTRY, _LAYERS, _ATTACHED = "The registry", "Layers and reuse", "What is attached"
 
 
+NO_BASE = "none"
+"""In place of a reference: the image stands on none."""
+
+
 def _strategies(incomplete: str) -> list[str]:
     """What a shell offers for `--layers`."""
     from regpush.layering.strategies import STRATEGIES
@@ -165,7 +169,8 @@ class Flags(TargetFlags, SendingFlags):
     from_: Annotated[
         str | None,
         _option(_SOURCE, "An image to stand on: its layers go below, its configuration is "
-                "inherited.", "--from", metavar="REF"),
+                "inherited. Default: none, or what the kind of target wants; none says none.",
+                "--from", metavar="REF"),
     ] = None  # fmt: skip
     allow_secret: Annotated[
         list[str],
@@ -278,7 +283,12 @@ class Flags(TargetFlags, SendingFlags):
     def options(self, password: str | None) -> PushOptions:
         """The record these flags spell. Raises UsageError naming the flag."""
         return PushOptions(
-            source=replace(self.source(), allow_secrets=tuple(self.allow_secret), base=self.from_),
+            source=replace(
+                self.source(),
+                allow_secrets=tuple(self.allow_secret),
+                base=None if self.from_ == NO_BASE else self.from_,
+                bare=self.from_ == NO_BASE,
+            ),
             layers=LayerOptions(
                 strategy=self.layers,
                 max_layers=self.max_layers,

@@ -164,9 +164,11 @@ def verify(
     from regpush.commands import rederive
     from regpush.commands import verify as verifying
     from regpush.commands.inspect import inspect_each
+    from regpush.flow.bases import Bases
     from regpush.reference import Reference
     from regpush.registry.client import Access
     from regpush.settings import Settings
+    from regpush.sources.surroundings import Surroundings
     from regpush.sources.tools import Workshop
 
     chosen = verifying.Sample.parse(sample, seed)
@@ -188,15 +190,22 @@ def verify(
             verifying.verify, found, repository, sample=chosen, jobs=jobs, cancel=cancel
         )
         if targets:
+            source = _as_pushed(flags.source(), found[0].image)
             with (
                 Workshop(notify, cancel) as workshop,
                 rederive.from_targets(
                     targets,
-                    _as_pushed(flags.source(), found[0].image),
+                    source,
                     flags.additions(),
                     settings.stores,
                     found[0].image.platform,
                     workshop,
+                    Surroundings(
+                        settings=settings,
+                        registry=options,
+                        cache=True,
+                        base=Bases(client, source.base).facts,
+                    ),
                 ) as sources,
             ):
                 done = check(sources)
@@ -212,7 +221,7 @@ def verify(
 def _as_pushed(source: SourceOptions, image: Image) -> SourceOptions:
     """What goes on a base is not what stands alone; the image says whether it has one."""
     base = image.ancestor.name if image.ancestor and image.base_layers else None
-    return replace(source, base=base)
+    return replace(source, base=base, bare=base is None)
 
 
 def _platform(text: str | None) -> Platform | None:

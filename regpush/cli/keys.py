@@ -37,7 +37,7 @@ _CREDENTIALS = frozenset({"username", "password_stdin", "registry_token"})
 _LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$")
 
 # Prefixes of targets, by whether a relative path may follow.
-_PATH_PREFIXES = ("dir", "store", "closure")
+_PATH_PREFIXES = ("dir", "store", "closure", "python")
 _INSTALLABLES = ("nix",)
 _OTHER_PREFIXES = ("guix",)
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +24,9 @@ from regpush.cli.console import (
     width,
     write_file,
 )
-from regpush.cli.flags import Format, Progress, with_flags
+from regpush.cli.flags import NO_BASE, Format, Progress, with_flags
 from regpush.cli.rendering import json_text
+from regpush.cli.target import TargetFlags
 from regpush.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from regpush.reference import Reference
     from regpush.registry.client import Repository
 
-_PREFIXES = ("dir", "store", "closure", "nix", "guix")
+_PREFIXES = ("dir", "store", "closure", "nix", "guix", "python")
 
 
 class SbomFormat(StrEnum):
@@ -57,19 +59,22 @@ Layers = Annotated[
     ),
 ]
 MaxLayers = Annotated[int, typer.Option("--max-layers", help="Layers at most, 1 to 127.")]
-RootDir = Annotated[str, typer.Option("--root-dir", help="Where a directory lands in the image.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhyFlags(TargetFlags, AccessFlags):
+    """How registries are reached, and what a target that is compared becomes."""
 
 
 @with_flags
 def why(
-    flags: AccessFlags,
+    flags: WhyFlags,
     old: Annotated[str, typer.Argument(metavar="OLD", help="An image.", show_default=False)],
     new: Annotated[
         str, typer.Argument(metavar="NEW", help="An image or a target.", show_default=False)
     ],
     layers: Layers = None,
     max_layers: MaxLayers = 64,
-    root_dir: RootDir = "/app",
     from_: Annotated[
         str | None,
         typer.Option("--from", metavar="REF", help="A target's base. Default: OLD's, if any."),
@@ -83,7 +88,7 @@ def why(
     from regpush.flow import pipeline
     from regpush.history import comparison
     from regpush.image.image import LAYOUT
-    from regpush.options import ImageOptions, LayerOptions, PushOptions, SourceOptions
+    from regpush.options import LayerOptions, PushOptions
 
     registry = flags.access(read_password(flags.username, flags.password_stdin))
     with stoppable() as cancel, showing(Progress.AUTO, flags.voice, sys.stderr) as notify:
@@ -92,10 +97,11 @@ def why(
             learns = LAYOUT in json.loads(before.config)
             strategy = layers or ("auto" if learns else "stable")
             below = before.ancestor.name if before.ancestor and before.base_layers else None
+            base = None if from_ == NO_BASE else from_ or below
             options = PushOptions(
-                source=SourceOptions(root_dir=root_dir, base=from_ or below),
+                source=replace(flags.source(), base=base, bare=base is None),
                 layers=LayerOptions(strategy=strategy, max_layers=max_layers),
-                image=ImageOptions(platforms=(platform,) if platform else ()),
+                image=replace(flags.additions(), platforms=(platform,) if platform else ()),
                 registry=registry,
             )
             found = pipeline.explain(new, old=old, options=options, notify=notify, cancel=cancel)

@@ -9,10 +9,16 @@ from typing import Annotated
 from regpush.cli.access import option as _option
 from regpush.cli.words import NIX_WORDS
 from regpush.errors import UsageError, printable
-from regpush.options import GuixOptions, ImageOptions, NixOptions, SourceOptions
+from regpush.options import (
+    GuixOptions,
+    ImageOptions,
+    LockOptions,
+    NixOptions,
+    SourceOptions,
+)
 from regpush.ownership import Rule
 
-SOURCE, IMAGE = "The target", "The image"
+SOURCE, LOCKED, IMAGE = "The target", "Targets with a lock file (python:)", "The image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,50 @@ class TargetFlags:
         bool,
         _option(SOURCE, "Note Guix's channels and options in the image.", "--save-provenance"),
     ] = False  # fmt: skip
+    extra: Annotated[
+        list[str],
+        _option(LOCKED, "Optional dependencies to add, by their name; repeatable.", "--extra",
+                metavar="NAME"),
+    ] = field(default_factory=list)  # fmt: skip
+    group: Annotated[
+        list[str],
+        _option(LOCKED, "A dependency group to add; repeatable.", "--group", metavar="NAME"),
+    ] = field(default_factory=list)  # fmt: skip
+    package: Annotated[
+        str | None,
+        _option(LOCKED, "The member of the workspace to push. Default: the one at the target.",
+                "--package", metavar="NAME"),
+    ] = None  # fmt: skip
+    python: Annotated[
+        str | None,
+        _option(LOCKED, "Python's version, such as 3.13. Default: .python-version, else that of "
+                "the base.", "--python", metavar="VERSION"),
+    ] = None  # fmt: skip
+    python_path: Annotated[
+        str,
+        _option(LOCKED, "The interpreter in the base (/usr/local/bin/python3).", "--python-path",
+                metavar="PATH"),
+    ] = ""  # fmt: skip
+    libc: Annotated[
+        str | None,
+        _option(LOCKED, "Of the base: such as glibc-2.36 or musl-1.2. Default: found out.",
+                "--libc"),
+    ] = None  # fmt: skip
+    find_links: Annotated[
+        list[str],
+        _option(LOCKED, "A folder of wheels, for packages that the lock has no fitting wheel of; "
+                "repeatable.", "--find-links", metavar="DIR"),
+    ] = field(default_factory=list)  # fmt: skip
+    project_wheel: Annotated[
+        list[str],
+        _option(LOCKED, "A wheel to add, such as that of a project which must be built; "
+                "repeatable.", "--project-wheel", metavar="FILE"),
+    ] = field(default_factory=list)  # fmt: skip
+    index_url: Annotated[
+        str | None,
+        _option(LOCKED, "A mirror: its origin takes the place of the one in the lock's URLs.",
+                "--index-url", metavar="URL"),
+    ] = None  # fmt: skip
     symlink: Annotated[
         list[str],
         _option(IMAGE, "A link in the image: /bin=bin makes /bin point to the target's bin; "
@@ -127,6 +177,17 @@ class TargetFlags:
                 options=tuple(self.guix_option),
                 channels=self.channels,
                 save_provenance=self.save_provenance,
+            ),
+            lock=LockOptions(
+                extras=tuple(self.extra),
+                groups=tuple(self.group),
+                package=self.package,
+                python=self.python,
+                python_path=self.python_path,
+                libc=self.libc,
+                find_links=tuple(self.find_links),
+                project_wheels=tuple(self.project_wheel),
+                index_url=self.index_url,
             ),
             link_roots=tuple(self.link_root),
             rules=(*map(Rule.chown, self.chown), *map(Rule.chmod, self.chmod)),

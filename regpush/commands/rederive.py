@@ -26,6 +26,7 @@ from regpush.pack.tar import ArchiveOptions, Parents
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
 from regpush.sources.nar import hash_entries
+from regpush.sources.surroundings import Surroundings
 from regpush.sources.targets import resolve
 from regpush.sources.tools import Workshop
 
@@ -38,13 +39,21 @@ def from_targets(
     stores: tuple[StoreLocation, ...],
     platform: Platform,
     workshop: Workshop,
+    surroundings: Surroundings | None = None,
 ) -> Iterator[Sources]:
     """What `targets` are on this machine, pushed with such options.
 
     Raises as `sources.resolve` and `customised` do, but looks for no secrets: nothing is sent.
     """
     everything = replace(source, allow_secrets=("*",))
-    closure = resolve(targets, everything, stores, platform=platform, workshop=workshop)
+    closure = resolve(
+        targets,
+        everything,
+        stores,
+        platform=platform,
+        workshop=workshop,
+        surroundings=surroundings,
+    )
     made = customised(closure, source, image)
     with Packer(Compression(), os.cpu_count() or 1) as packer:
         yield Sources(made.closure, closure, packer, workshop.cancel)

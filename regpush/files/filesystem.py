@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from regpush.entry import HEAD, Entry, OnDisk, Root
+from regpush.entry import HEAD, Entry, OnDisk, Root, Streamed
 from regpush.errors import SourceError, printable
 
 _AHEAD = 4 << 20  # bytes of a file that the disk is asked for ahead
@@ -139,6 +139,9 @@ def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
     if isinstance(content, bytes):
         if content:
             yield content
+        return
+    if isinstance(content, Streamed):
+        yield from content.open()
         return
     with GuardedFile(entry, content) as file:
         view = memoryview(bytearray(min(size, entry.size)))

@@ -21,9 +21,19 @@ class LeaveOut:
     `git` and `device` are the least path of their kind that was left out, or empty.
     """
 
-    def __init__(self, patterns: GitIgnoreSpec | None, *, in_image: bytes) -> None:
-        """`in_image` is where the directory lands in the image, without slashes around it."""
+    def __init__(
+        self,
+        patterns: GitIgnoreSpec | None,
+        *,
+        in_image: bytes,
+        names: frozenset[bytes] = frozenset(),
+    ) -> None:
+        """`in_image` is where the directory lands in the image, without slashes around it.
+
+        `names`: what is left out besides, in whatever folder.
+        """
         self._patterns = patterns
+        self._names = names
         self._is_root = not in_image
         self.git = b""
         self.device = b""
@@ -35,7 +45,7 @@ class LeaveOut:
     def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
         """Which of the names `found` in `folder` stay out of the image, with all below them."""
         prefix = folder + b"/" if folder else b""
-        out = set()
+        out = set(self._names & found.keys())
         if b".git" in found:
             self.saw_git(prefix + b".git")
             out.add(b".git")

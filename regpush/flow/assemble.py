@@ -98,11 +98,12 @@ def haul(
     targets: Sequence[Repository] = (),
 ) -> Haul | None:
     """How the layers of the base come to `targets`, by default all, if there is a base."""
-    if prepared.origin.base is None or run.foundation is None:
+    origin = prepared.origin
+    if origin.base is None or origin.foundation is None:
         return None
     return Haul(
-        base=prepared.origin.base,
-        source=run.foundation.repository,
+        base=origin.base,
+        source=origin.foundation.repository,
         targets=targets or [one.repository for one in run.destinations],
         first=prepared.first_of_base,
         slots=slots or threading.Semaphore(run.options.registry.jobs),

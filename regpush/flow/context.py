@@ -53,14 +53,12 @@ class Destination:
 class Run:
     """Everything the stations of one push share.
 
-    `destinations`: the main one first; `fan`: all of them, as one to send blobs to.
-    `foundation`: where the base is, if there is one. `started` is of `time.monotonic`,
-    `started_ns` of `time.time_ns`.
+    `destinations`: the main one first; `fan`: all of them, as one to send blobs to. `started` is
+    of `time.monotonic`, `started_ns` of `time.time_ns`.
     """
 
     destinations: tuple[Destination, ...]
     fan: FanOut
-    foundation: Foundation | None
     rule: TagRule
     options: PushOptions
     settings: Settings
@@ -145,7 +143,6 @@ def running(
         yield Run(
             destinations=destinations,
             fan=FanOut([one.shelf for one in destinations], stop),
-            foundation=foundation(options.source.base, client) if options.source.base else None,
             rule=rule,
             options=options,
             settings=settings,

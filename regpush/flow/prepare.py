@@ -17,6 +17,7 @@ from regpush.errors import (
     printable,
 )
 from regpush.events import InputWarned, LayersPlanned, Note
+from regpush.flow.bases import Bases
 from regpush.flow.context import Destination, Run
 from regpush.flow.entrypoint import with_entrypoint
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
@@ -40,7 +41,9 @@ from regpush.platform import Platform
 from regpush.sources import targets as sources
 from regpush.sources.links import Customisation, customise
 from regpush.sources.platforms import Aim, aims, platform_of
+from regpush.sources.surroundings import Surroundings
 from regpush.sources.targets import resolve
+from regpush.transfer.base import Foundation
 from regpush.transfer.publish import warn_of_lost_platforms
 from regpush.transfer.schedule import Wanted
 
@@ -51,7 +54,8 @@ T = TypeVar("T")
 class Origin:
     """What was read for one platform: the source, `pasts` by destinations' names, and the base.
 
-    `rules` are those that made owners and modes in `closure` what they are.
+    `rules` are those that made owners and modes in `closure` what they are. `foundation`: where
+    the base is.
     """
 
     image_options: ImageOptions
@@ -60,6 +64,7 @@ class Origin:
     rules: Rules
     pasts: Mapping[str, Past]
     base: Base | None = None
+    foundation: Foundation | None = None
 
     @property
     def archive(self) -> ArchiveOptions:
@@ -173,9 +178,17 @@ def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
             run.notify(InputWarned(message=f"{printable(rule)} matched nothing in the image"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sight:
+    """What the source tells first: the platform, and where the base is, if there is to be one."""
+
+    platform: Platform
+    foundation: Foundation | None
+
+
 def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Origin:
-    options = run.options
-    platform: Future[Platform] = Future()
+    options, bases = run.options, Bases(run.client, run.options.source.base)
+    sight: Future[_Sight] = Future()
     known_here = any(run.index.knows(one.reference.registry) for one in run.destinations)
     useless = Cancellation(run.cancel)
 
@@ -186,9 +199,20 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             run.settings.stores,
             platform=aim.platform,
             workshop=run.workshop,
+            surroundings=Surroundings(
+                settings=run.settings,
+                registry=options.registry,
+                cache=options.cache,
+                base=bases.facts,
+            ),
         )
         found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
-        platform.set_result(platform_of(aim, closure, found, run.notify))
+        platform = platform_of(aim, closure, found, run.notify)
+        base = base_of(closure, options.source)
+        foundation = bases.foundation(base) if base else None
+        sight.set_result(_Sight(platform=platform, foundation=foundation))
+        if closure.wishes.unsaid and not (options.image.entrypoint or options.image.cmd):
+            run.notify(InputWarned(message=closure.wishes.unsaid))
         made = customised(closure, options.source, options.image)
         if made.skipped:
             paths = printable(" ".join(made.skipped))
@@ -204,24 +228,28 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
         for destination in run.destinations:
             run.client.open_ahead(destination.reference)
         with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
-            found = run.foundation
-            reading = pool.submit(lambda: found.read(platform.result())) if found else None
-            pasts = _look_back(run, others, platform.result)
-            base = reading.result() if reading else None
+            reading = pool.submit(lambda: _base(sight.result(), bases))
+            pasts = _look_back(run, others, lambda: sight.result().platform)
+            base = reading.result()
         found_nothing = not (known_here or any(past.images for past in pasts.values()))
         if identify is Identify.WHERE_USEFUL and found_nothing:
             useless.cancel()
         return pasts, base
 
-    made, (pasts, base) = _both(read, look, platform, run.cancel)
+    made, (pasts, base) = _both(read, look, sight, run.cancel)
     return Origin(
         image_options=made.options,
-        platform=platform.result(),
+        platform=sight.result().platform,
         closure=made.closure,
         rules=made.rules,
         pasts=pasts,
         base=base,
+        foundation=sight.result().foundation,
     )
+
+
+def _base(sight: _Sight, bases: Bases) -> Base | None:
+    return bases.read(sight.foundation, sight.platform) if sight.foundation else None
 
 
 def _look_back(
@@ -243,7 +271,7 @@ def _look_back(
 def _both(
     read: Callable[[], Customisation],
     look: Callable[[], T],
-    platform: Future[Platform],
+    sight: Future[_Sight],
     cancel: Cancellation,
 ) -> tuple[Customisation, T]:
     """Look back in a thread while the source is read in this one; either's failure ends both."""
@@ -254,8 +282,8 @@ def _both(
             return read(), looking.result()
         except BaseException as error:
             cancel.cancel()
-            if not platform.done():
-                platform.set_exception(error)
+            if not sight.done():
+                sight.set_exception(error)
             if isinstance(error, CancelledError):
                 looking.result()  # raises what the reading was cancelled for, if it was
             raise
@@ -267,7 +295,12 @@ def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> 
     Raises UsageError and SourceError as `customise` and `link_roots` do.
     """
     said = _said_by_source(with_entrypoint(image, closure), closure, source.link_roots)
-    return customise(closure, said, source.rules, base=source.base)
+    return customise(closure, said, source.rules, base=base_of(closure, source))
+
+
+def base_of(closure: Closure, options: SourceOptions) -> str | None:
+    """The reference of the image that `closure` is to stand on, if any."""
+    return options.base or (None if options.bare else closure.wishes.base or None)
 
 
 def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:

@@ -17,7 +17,7 @@ from regpush.errors import VerificationError
 from regpush.history import layout
 from regpush.image.image import Image, Layer
 from regpush.layering.memory import Key, keys_of
-from regpush.layering.plan import base_name
+from regpush.layering.plan import LOCKED, base_name
 from regpush.pack.recipe import recipe
 from regpush.pack.tar import RECIPE_VERSION, ArchiveOptions
 from regpush.sources.store_path import full_name, is_path, item_name
@@ -93,7 +93,9 @@ def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -
     for item in closure.items:
         if item.path in there:
             continue
-        below = reduce(or_, (numbers.get(path, 0) for path in item.references), 0)
+        # A locked package is what its own file is, whatever becomes of those it needs.
+        inherits = () if item.locked else item.references
+        below = reduce(or_, (numbers.get(path, 0) for path in inherits), 0)
         if not below:
             below = 1 << len(roots)
             roots.append(item)
@@ -123,8 +125,9 @@ def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions
     """The paths of items that an earlier image certainly had as they are.
 
     A store's path says what is in it, but not its owners and modes: a recipe of store items
-    alone that differs for the same paths says that these differ. Of a directory's items the
-    recipe of their layer tells, or the history that the image carries.
+    alone that differs for the same paths says that these differ. The path of a locked package
+    has its version. Of a directory's items the recipe of their layer tells, or the history that
+    the image carries.
     """
     keys = keys_of(closure.items) or {}
     found: set[str] = set()
@@ -134,6 +137,7 @@ def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions
         for layer in image.own_layers:
             items = [closure[path] for path in layer.items if path in closure]
             stored = [item.path for item in items if item.in_store]
+            found.update(item.path for item in items if item.locked)
             known = [(item.path, item.identity) for item in items if item.identity]
             if not known or len(known) < len(layer.items):
                 found.update(stored)
@@ -163,6 +167,8 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
     for path in paths:
         if is_path(path):
             names.setdefault(item_name(path), full_name(path))
+        if match := LOCKED.fullmatch(path):
+            names.setdefault(f"{match[1]}/{match[2]}", f"{match[2]}-{match[3]}")
         names.setdefault(path, path.rpartition("/")[2])
     return names
 
@@ -170,6 +176,8 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
 def _replaced(item: Item, before: Mapping[str, str]) -> str | None:
     if item.in_store:
         return before.get(item.name)
+    if item.locked:
+        return before.get(f"{item.path.rpartition('/')[0]}/{item.name}")
     return before.get(item.path)
 
 

@@ -18,6 +18,9 @@ LABEL_LENGTH = 100
 # Nix and Guix: 32 digits of base 32, a dash, the name.
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-(.+)", re.DOTALL)
 
+LOCKED = re.compile(r"(.*)/([^/]+?)-([0-9][^/-]*)\.dist-info", re.DOTALL)
+"""The path of the item of a locked package of Python: folder, name and version."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLayer:
@@ -85,7 +88,9 @@ Strategy: TypeAlias = Callable[[Closure, PlanContext], Plan]
 
 
 def base_name(item: Item) -> str:
-    """What a person calls the item: a store's name and version (`hello-2.12.1`), else its name."""
+    """What a person calls the item: name and version where they are known, else the name."""
+    if item.locked and item.locked.version:
+        return f"{item.name}-{item.locked.version}"
     match = _STORE_NAME.fullmatch(item.path.rpartition("/")[2])
     return match[1] if match else item.name
 

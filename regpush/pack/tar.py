@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any
 
 from regpush.closure import Identity, Item, Role
-from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, TreeHash
+from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, Streamed, TreeHash
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import GuardedFile, open_ahead, read_whole
 
@@ -109,10 +109,10 @@ def _written(
     page = _Page(block)
     last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
     opened = _opened_ahead(_members(items, options, trees))
-    for (entry, tree, look), fd in opened:
+    for (entry, tree, look, twins), fd in opened:
         if entry.path == last.path:
-            # A parent that an item of this layer holds itself; any other twin is a conflict.
-            if tree or entry.kind is not Kind.DIRECTORY or last.kind is not Kind.DIRECTORY:
+            both_folders = entry.kind is last.kind is Kind.DIRECTORY
+            if twins is _Twins.REFUSED or (twins is _Twins.FOLDERS and not both_folders):
                 if fd >= 0:
                     os.close(fd)
                 raise SourceError(f"two items own the same path: /{printable(entry.path)}")
@@ -127,6 +127,17 @@ def _written(
             yield from page.put(head + content + _padding(len(content)))
             if tree:
                 tree.add(entry, ContentHash(content).digest())
+        elif isinstance(content, Streamed):
+            yield from page.put(head)
+            left = entry.size
+            for piece in content.open():
+                left -= len(piece)
+                yield from page.put(piece)
+            if left:
+                raise SourceError(
+                    f"/{printable(entry.path)} has {entry.size - left} bytes, not {entry.size}"
+                )
+            yield from page.put(_padding(entry.size))
         elif page.has_room(len(head) + entry.size + _ROOM):
             view = page.member(head, entry.size)
             read_whole(entry, content, fd, view)
@@ -224,18 +235,37 @@ def _padding(size: int) -> bytes:
     return _ZEROS[: -size % _ROOM]
 
 
+class _Twins(Enum):
+    """What becomes of a member whose path another one had already.
+
+    REFUSED: it is an error. FOLDERS: a folder is written once, and anything else is an error.
+    DROPPED: it is not written, for packages may hold files of each other.
+    """
+
+    REFUSED = "refused"
+    FOLDERS = "folders"
+    DROPPED = "dropped"
+
+
 _Look = Callable[[Entry, bytes], None] | None
-_Member = tuple[Entry, TreeHash | None, _Look]
+_Member = tuple[Entry, TreeHash | None, _Look, _Twins]
 
 
 def _members(
     items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
 ) -> Iterator[_Member]:
-    """Everything the archive holds, sorted; of equal paths the item's own comes first."""
+    """Everything the archive holds, sorted; of equal paths the one that is written comes first.
+
+    That is a listed item's own, else that of the package whose item has the greatest path: the
+    order, like the archive, must follow from the items alone.
+    """
     parents = _parents(items) if options.parents is Parents.WRITTEN else []
-    trees.extend((item, _hash_of_parents(item)) for item in items if not item.in_store)
-    opened = [_opened(item, tree) for item, tree in trees]
-    above: Iterator[_Member] = ((parent, None, None) for parent in parents)
+    trees.extend((item, _hash_of_parents(item)) for item in items if item.is_listed)
+    opened = [_opened(item, tree, _Twins.REFUSED) for item, tree in trees]
+    packages = [item for item in items if not item.is_listed and not item.in_store]
+    packages.sort(key=lambda item: _image_path(item.path), reverse=True)
+    opened += [_opened(item, None, _Twins.DROPPED) for item in packages]
+    above: Iterator[_Member] = ((parent, None, None, _Twins.FOLDERS) for parent in parents)
     return _merged([_store_items(items), *opened, above])
 
 
@@ -304,12 +334,12 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
     """
     stored = (item for item in items if item.in_store)
     for item in sorted(stored, key=lambda item: _image_path(item.path)):
-        yield from _opened(item, None)
+        yield from _opened(item, None, _Twins.FOLDERS)
 
 
-def _opened(item: Item, tree: TreeHash | None) -> Iterator[_Member]:
+def _opened(item: Item, tree: TreeHash | None, twins: _Twins) -> Iterator[_Member]:
     look = item.look
-    return ((entry, tree, look) for entry in item.entries())
+    return ((entry, tree, look, twins) for entry in item.entries())
 
 
 def _parents(items: Sequence[Item]) -> list[Entry]:

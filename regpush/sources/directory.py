@@ -58,23 +58,28 @@ _ROOT_DIR = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[^/\0]+)+")
 
 
 def resolve(
-    path: str, options: SourceOptions, *, notify: Listener, cancel: Cancellation
+    path: str,
+    options: SourceOptions,
+    *,
+    notify: Listener,
+    cancel: Cancellation,
+    without: frozenset[bytes] = frozenset(),
 ) -> Closure:
     """The closure of the directory `path`, listed but not read; its root is the app's own code.
 
-    No item has an identity yet. Raises UsageError for a bad `root_dir`, a malformed
-    `.regpushignore` and a secret, by its name, among the app's own code; SourceError for
-    what cannot be listed or packed.
+    No item has an identity yet. Names of `without` are left out in whatever folder. Raises
+    UsageError for a bad `root_dir`, a malformed `.regpushignore` and a secret, by its name,
+    among the app's own code; SourceError for what cannot be listed or packed.
     """
     at = _image_root(options.root_dir)
     physical = os.fsencode(os.path.realpath(path))
-    listing, leave_out = _listed(physical, at, options, cancel)
+    listing, leave_out = _listed(physical, at, options, without, cancel)
     kept = hierarchy.DIRECTORIES if options.base else ()
     tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
     watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
     folders = dependencies.find(tree)
     watch.check_names(listing.below(ROOT, by_folder(folder.path for folder in folders)))
-    key = _key(physical, options)
+    key = _key(physical, options, without)
     own, assets = _own_code(tree, key, folders)
     packages = [part for folder in folders for part in _packages(tree, folder, key)]
     for message in _remarks(tree, leave_out, [*own, *assets, *packages]):
@@ -96,14 +101,19 @@ def resolve(
 
 
 def _listed(
-    physical: bytes, at: bytes, options: SourceOptions, cancel: Cancellation
+    physical: bytes,
+    at: bytes,
+    options: SourceOptions,
+    without: frozenset[bytes],
+    cancel: Cancellation,
 ) -> tuple[Listing, LeaveOut]:
     """What is to lie at `at` in the image, and what knows the rest."""
     # The second process lists what is to lie below the image's root, without attributes.
-    ahead = scan_ahead.take(physical) if at and not options.preserve_xattrs else None
+    plain = at and not without and not options.preserve_xattrs
+    ahead = scan_ahead.take(physical) if plain else None
     try:
         root = ahead.root if ahead else open_root(physical)
-        leave_out = LeaveOut(read_ignore_file(root), in_image=at)
+        leave_out = LeaveOut(read_ignore_file(root), in_image=at, names=without)
 
         def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
             cancel.check()
@@ -128,7 +138,7 @@ def _image_root(root_dir: str) -> bytes:
     return root_dir.encode("utf-8", "surrogateescape").strip(b"/")
 
 
-def _key(root: bytes, options: SourceOptions) -> bytes:
+def _key(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> bytes:
     """A digest of all but the files that decides what an item is, and whether it may be sent."""
     said = [
         __version__,  # which secrets are found, and how items are cut, changes with it
@@ -139,6 +149,7 @@ def _key(root: bytes, options: SourceOptions) -> bytes:
         options.allow_secrets,
         [str(rule) for rule in options.rules],
         bool(options.base),
+        *sorted(map(os.fsdecode, without)),
     ]
     return hashlib.sha256(json.dumps(said).encode()).digest()
 

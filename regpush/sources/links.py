@@ -150,7 +150,7 @@ def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
 
 def _is_taken(entry: Entry, closure: Closure) -> bool:
     """Whether an item lies where the essential `entry` would, or makes it impossible."""
-    own = (item.path.strip("/").encode("utf-8", "surrogateescape") for item in closure.items)
+    own = (item.home.strip("/").encode("utf-8", "surrogateescape") for item in closure.items)
     if entry.kind is Kind.DIRECTORY:
         return any(path in (b"", entry.path) for path in own)
     return any(_within(path, entry.path) or _within(entry.path, path) for path in own)
@@ -171,7 +171,7 @@ def _check_room(links: dict[bytes, Entry], closure: Closure) -> None:
             if other != path and _within(other, path):
                 raise _in_the_way(other, "another link")
         for item in closure.items:
-            own = item.path.strip("/").encode("utf-8", "surrogateescape")
+            own = item.home.strip("/").encode("utf-8", "surrogateescape")
             if _within(own, path):
                 raise _in_the_way(path, item.path)
             # A part of a directory's own code may lie anywhere in it.

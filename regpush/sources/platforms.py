@@ -32,7 +32,7 @@ def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
     """
     platforms = parse_platforms(options.platforms)
     if not platforms and any(map(has_placeholders, targets)):
-        platforms = (_of_host(),)
+        platforms = (of_host(),)
     filled = [tuple(map(one.fill, targets)) for one in platforms]
     found = [
         Aim(texts, one, shared=filled.count(texts) > 1)
@@ -50,7 +50,7 @@ def platform_of(
     """
     said = Platform.of_system(closure.system) if closure.system else None
     if aim.platform is None:
-        return said or (_of_programs(programs, notify) if programs else _of_host(closure.system))
+        return said or (_of_programs(programs, notify) if programs else of_host(closure.system))
     known = [said] if said else programs
     fits = said.rank(aim.platform) is not None if said else any(map(aim.platform.akin, programs))
     if known and not fits:
@@ -89,7 +89,7 @@ def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> 
     )
 
 
-def _of_host(system: str | None = None) -> Platform:
+def of_host(system: str | None = None) -> Platform:
     """What this machine is, or `system` where that is known. Raises UsageError if it is odd."""
     system = system or _system()
     said = Platform.of_system(system)

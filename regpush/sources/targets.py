@@ -30,6 +30,7 @@ from regpush.sources.nix.cache import Caches
 from regpush.sources.programs import run_on
 from regpush.sources.stats import Stats
 from regpush.sources.store import NotValidError, Part, StoreItem
+from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 __all__ = ["Stats", "Workshop", "forget", "identify", "link_roots", "remember", "resolve", "run_on"]
@@ -45,13 +46,14 @@ def resolve(
     *,
     platform: Platform | None = None,
     workshop: Workshop,
+    surroundings: Surroundings | None = None,
 ) -> Closure:
     """The closure that `targets` name; who listens to the workshop learns what it was taken for.
 
     Several targets, all in stores, make one closure; packages of Guix, one profile. Without any,
     the options name its packages. `stores` are where stores may be described, likeliest first.
     `platform` is what it is wanted for, None if nobody said: what is built on demand is built for
-    it, and what is there already is taken as it is.
+    it, and what is there already is taken as it is. `surroundings`: for targets with a lock file.
     A directory is listed, and `identify` finds out what is in it; of a store only the database is
     read. Raises UsageError for a target that is nothing known, and for a file of an app's own
     code whose name says that it is a secret; SourceError for what cannot be built, read, or is
@@ -67,6 +69,8 @@ def resolve(
             kind, closure = _from_directory(path, options, workshop)
         case [_ClosureFile(path=path)]:
             kind, closure = _from_closure_file(path, stores, workshop)
+        case [_Locked(ecosystem="python", path=path)] if surroundings:
+            kind, closure = _of_python(path, options, platform, workshop, surroundings)
         case several:
             kind, closure = _from_stores(several, options, stores, workshop)
     size = sum(item.size for item in closure.items)
@@ -87,6 +91,14 @@ class _ClosureFile:
 
 
 @dataclass(frozen=True, slots=True)
+class _Locked:
+    """A project with a lock file, or the lock file."""
+
+    ecosystem: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Packages:
     """Packages of Guix, as specifications."""
 
@@ -100,7 +112,7 @@ class _Installables:
     text: str
 
 
-_Meaning: TypeAlias = _Directory | _ClosureFile | _Packages | _Installables | StoreItem
+_Meaning: TypeAlias = _Directory | _ClosureFile | _Locked | _Packages | _Installables | StoreItem
 
 
 def _meaning(target: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> _Meaning:
@@ -116,6 +128,8 @@ def _meaning(target: str, stores: tuple[StoreLocation, ...], workshop: Workshop)
             return item
         case "closure":
             return _ClosureFile(rest)
+        case "python":
+            return _Locked("python", rest or ".")
         case "nix":
             return _Installables(rest)
         case "guix":
@@ -159,6 +173,19 @@ def _from_closure_file(path: str, stores: tuple[StoreLocation, ...], workshop: W
     return "closure file", closure_file.resolve(path, stores, workshop.cancel.check)
 
 
+def _of_python(
+    path: str,
+    options: SourceOptions,
+    platform: Platform | None,
+    workshop: Workshop,
+    surroundings: Surroundings,
+) -> _Found:
+    # Its libraries are an extra, and few pushes are of it.
+    from regpush.sources import python
+
+    return python.resolve(path, options, platform, workshop, surroundings)
+
+
 def _with_one_profile(meant: Sequence[_Meaning], options: GuixOptions) -> list[_Meaning]:
     """The same with all packages in the place of the first, as they make one profile."""
     names = tuple(name for one in meant if isinstance(one, _Packages) for name in one.names)
@@ -198,7 +225,7 @@ def _from_stores(
                 built = guix.build(names, options.guix, options.system, workshop)
                 parts.append(locate(built.profile))
                 provenance = built.provenance
-            case _Directory(path=path) | _ClosureFile(path=path):
+            case _Directory(path=path) | _ClosureFile(path=path) | _Locked(path=path):
                 raise UsageError(
                     f"{printable(path)} cannot be pushed together with others: several targets "
                     "are store paths, packages, nix: or guix: ones"

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Self
 
@@ -92,9 +92,12 @@ class Workshop:
         """
         return self._run(command, lambda line: self.show(command[0], [line]))
 
-    def ask(self, *command: str) -> str:
-        """As `run`, for what nobody need hear of: an error has what it said."""
-        return self._run(command, _unheard)
+    def ask(self, *command: str, environment: Mapping[str, str] | None = None) -> str:
+        """Like `run`, for what nobody need hear of: an error has what it said.
+
+        `environment`: all variables of the program, in place of this one's.
+        """
+        return self._run(command, _unheard, environment)
 
     def show(self, program: str, said: Iterable[str]) -> None:
         """Let people see what `program` said."""
@@ -133,10 +136,15 @@ class Workshop:
             self._check(taker, sink, said)
         return Digest("sha256", digest.hexdigest())
 
-    def _run(self, command: Sequence[str], tell: Callable[[str], None]) -> str:
+    def _run(
+        self,
+        command: Sequence[str],
+        tell: Callable[[str], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
         printed: list[bytes] = []
         said: deque[str] = deque(maxlen=_TAIL)
-        with _started(command, _NOTHING, _PIPE, _PIPE) as process:
+        with _started(command, _NOTHING, _PIPE, _PIPE, environment) as process:
             for stream, data in self._output(process):
                 if stream is process.stdout:
                     printed.append(data)
@@ -187,10 +195,16 @@ def find_program(name: str) -> str | None:
 
 @contextmanager
 def _started(
-    command: Sequence[str], stdin: int, stdout: int, stderr: int
+    command: Sequence[str],
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     try:
-        process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr)
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment
+        )
     except OSError as error:
         raise ToolError(f"cannot run {printable(command[0])}: {error.strerror}") from error
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from regpush.closure import Item
-from regpush.entry import Entry, OnDisk
+from regpush.entry import Entry, OnDisk, Streamed
 from regpush.files.filesystem import read_listed
 
 _LARGEST = 16 << 20
@@ -184,6 +184,8 @@ def _read(entry: Entry) -> bytes:
     content = entry.content
     if entry.size > _LARGEST:
         return b""
+    if isinstance(content, Streamed):
+        return b"".join(content.open())
     return read_listed(entry, content) if isinstance(content, OnDisk) else content
 
 

@@ -1,0 +1,69 @@
+"""The images that a push may stand on, each read once, whoever asks for it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+
+from regpush.flow.context import foundation
+from regpush.image.image import Base
+from regpush.platform import Platform
+from regpush.registry.client import Client
+from regpush.sources.surroundings import BaseFacts
+from regpush.transfer.base import Foundation
+
+
+class Bases:
+    """The bases of one run. Thread-safe. `asked`: the one that the user names, if any."""
+
+    def __init__(self, client: Client, asked: str | None) -> None:
+        self._client = client
+        self._asked = asked
+        self._lock = threading.Lock()
+        self._read: dict[tuple[str, Platform], Base] = {}
+        self._foundations: dict[str, Foundation] = {}
+
+    def foundation(self, reference: str) -> Foundation:
+        """Where the image `reference` is. Raises UsageError."""
+        with self._lock:
+            if reference not in self._foundations:
+                called = "--from" if self._asked == reference else "the base image"
+                found = foundation(reference, self._client, called=called)
+                self._foundations[reference] = found
+            return self._foundations[reference]
+
+    def read(self, at: Foundation, platform: Platform) -> Base:
+        """The base for `platform`. Raises as `Foundation.read`."""
+        with self._lock:
+            key = str(at.reference), platform
+            if key not in self._read:
+                self._read[key] = at.read(platform)
+            return self._read[key]
+
+    def facts(self, reference: str, platform: Platform) -> BaseFacts:
+        """What the configuration of the image `reference` says. Raises as `read`."""
+        config = json.loads(self.read(self.foundation(reference), platform).image.config)
+        run = config.get("config")
+        listed = run.get("Env") if isinstance(run, Mapping) else None
+        labels = run.get("Labels") if isinstance(run, Mapping) else None
+        history = config.get("history")
+        return BaseFacts(
+            reference=reference,
+            env={
+                name: value
+                for text in (listed if isinstance(listed, list) else ())
+                if isinstance(text, str)
+                for name, _, value in (text.partition("="),)
+            },
+            labels={
+                key: value
+                for key, value in (labels if isinstance(labels, Mapping) else {}).items()
+                if isinstance(value, str)
+            },
+            history=tuple(
+                one["created_by"]
+                for one in (history if isinstance(history, list) else ())
+                if isinstance(one, Mapping) and isinstance(one.get("created_by"), str)
+            ),
+        )

@@ -1,0 +1,32 @@
+"""`~/.netrc`, where curl, git and pip look as well."""
+
+from __future__ import annotations
+
+import netrc
+from collections.abc import Iterable
+
+from regpush.errors import UsageError, printable
+
+
+def login(path: str, machines: Iterable[str]) -> tuple[str, str] | None:
+    """User name and password of the first of `machines` that the file at `path` has, or None.
+
+    None also where there is no file. The `default` entry is passed over: it would send one
+    password to whoever asks for it. Raises UsageError naming the file.
+    """
+    try:
+        hosts = netrc.netrc(path).hosts
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise UsageError(f"cannot read {printable(path)}: {why.lower()}") from None
+    except netrc.NetrcParseError as error:
+        # Not its message, nor the exception: they quote what stands there.
+        raise UsageError(f"cannot read {printable(path)}: line {error.lineno} is wrong") from None
+    for name in machines:
+        if name != "default" and name in hosts:
+            user, account, password = hosts[name]
+            if (user := user or account or "") and password:
+                return user, password
+    return None

@@ -1,0 +1,109 @@
+"""Files that a lock names by their hashes, and the items of an image that they become. Pure."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regpush.closure import Identity, Item, LockedPackage
+from regpush.digest import Digest
+from regpush.entry import Entry
+from regpush.errors import UsageError, printable
+
+# The first that a lock has decides the identity: so two locks that have it agree.
+_SECURE = ("sha256", "sha512", "sha384", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2s")
+
+_UNSAID = 256 << 10
+"""Bytes of a package's file where the lock does not say: about the median of an index."""
+_UNPACKED = 3
+"""How many times larger a package is than its file: 2.9 in the median of 150 large wheels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """The file `filename` that holds `package`, at `url` (http or https) or at `path`, here.
+
+    The other of both is empty. `size`: its bytes, where the lock says.
+    """
+
+    package: LockedPackage
+    filename: str
+    url: str = field(default="", repr=False)
+    path: str = ""
+    size: int | None = None
+
+    @property
+    def named(self) -> str:
+        """`numpy 2.1.0`, for people."""
+        return printable(f"{self.package.name} {self.package.version}".strip())
+
+
+def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str], ...]:
+    """Those of `hashes`, hex digits by algorithm, that prove something, the decisive one first.
+
+    Raises UsageError where there is none, or one that is none; `what` names the file.
+    """
+    lowered = {name.lower().replace("-", "_"): text.lower() for name, text in hashes.items()}
+    found = tuple((name, lowered[name]) for name in _SECURE if name in lowered)
+    if not found:
+        raise UsageError(
+            f"the lock has no secure hash of {printable(what)}: lock it again, with a tool that "
+            "writes sha256"
+        )
+    for name, text in found:
+        if len(text) != 2 * hashlib.new(name).digest_size or set(text) - set("0123456789abcdef"):
+            raise UsageError(f"the lock's {name} of {printable(what)} is none")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the contents of a package's file lie in the image.
+
+    `path` names the item: it ends in the package's name and version. `folder`: the folder of
+    the image that all of it lies in. `rules`: what else decides the entries; stands in recipes.
+    `entries`: reads the file that is given by its path, and gives sorted entries.
+    """
+
+    path: str
+    folder: str
+    rules: Mapping[str, Any]
+    entries: Callable[[str], Iterator[Entry]]
+
+
+def item_of(
+    artifact: Artifact,
+    layout: Layout,
+    *,
+    opened: Callable[[Artifact, Layout], Iterator[Entry]],
+    begin: Callable[[Artifact], object],
+    references: tuple[str, ...] = (),
+) -> Item:
+    """The item that `artifact` becomes, known from the lock alone.
+
+    `opened` gives its entries, and `begin` has its file fetched, when its layer must be sent.
+    """
+    package = artifact.package
+    return Item(
+        path=layout.path,
+        name=package.name,
+        origin=package.name,
+        identity=_identity(package, layout),
+        size=_UNPACKED * (_UNSAID if artifact.size is None else artifact.size),
+        references=references,
+        entries=functools.partial(opened, artifact, layout),
+        ahead=functools.partial(begin, artifact),
+        locked=package,
+        folder=layout.folder,
+    )
+
+
+def _identity(package: LockedPackage, layout: Layout) -> Identity:
+    """sha256 over canonical JSON, which stands in recipes: never change it for the same bytes."""
+    value = {"hash": list(package.hashes[0]), "layout": dict(layout.rules)}
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return Identity.artifact(Digest.of(text.encode("utf-8", "surrogatepass")))

@@ -1,0 +1,302 @@
+"""Artifacts brought to this machine, each once, and none before its layer must be sent.
+
+From what earlier pushes and pip have kept, else from where the lock says; several at a time.
+Nothing is used before all the hashes that the lock has of it were found to be right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import IO, Any
+
+from regpush.errors import AuthError, RefusedError, SourceError, TransientError, printable
+from regpush.events import Exchanged, ItemFetched
+from regpush.http.address import Origin, redirect_location, request_target
+from regpush.http.exchange import Exchange, Reply, Request
+from regpush.http.headers import content_length, retry_after_s
+from regpush.http.pace import Pace
+from regpush.http.proxy import Routes
+from regpush.http.redaction import Redactor, shown_url
+from regpush.http.retry import Policy, RetryableError
+from regpush.http.trust import Contexts, Trust
+from regpush.http.wire import UnansweredError
+from regpush.sources.lock.artifact import Artifact
+from regpush.sources.lock.keep import Kept
+from regpush.sources.lock.logins import Logins, described, without_login
+from regpush.sources.surroundings import Surroundings
+from regpush.sources.tools import Workshop
+
+_AT_A_TIME = 6
+"""Artifacts fetched at once: small ones take a round trip each, and indexes serve that many."""
+_HOPS = 5
+_BLOCK = 1 << 20
+_LARGEST = 20 << 30
+"""Bytes of an artifact whose size the lock does not say, at most."""
+_TOO_MANY = (408, 425, 429)
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.ASCII)
+
+
+class Fetcher:
+    """The artifacts of one push. Thread-safe; what it began ends with the workshop.
+
+    `mirror`: a URL whose origin takes the place of that of artifacts, or empty.
+    """
+
+    def __init__(
+        self, workshop: Workshop, surroundings: Surroundings, logins: Logins, mirror: str = ""
+    ) -> None:
+        self._workshop = workshop
+        self._surroundings = surroundings
+        self._logins = logins
+        self._mirror = str(Origin.of(without_login(mirror)[0])) if mirror else ""
+        self._lock = Lock()
+        self._begun: dict[tuple[str, str], Future[str]] = {}
+        self._paces: dict[Origin, Pace] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._exchange: Exchange | None = None
+        self._redactor = Redactor()
+        settings = surroundings.settings
+        self._kept = Kept(
+            settings.cache_dir if surroundings.cache else None, settings.indexes.pip_cache
+        )
+        self._retry = Policy(
+            surroundings.registry.retry_times, notify=workshop.notify, cancel=workshop.cancel
+        )
+        self._trust = Trust(
+            ca_files=(surroundings.registry.ca_file,) if surroundings.registry.ca_file else ()
+        )
+
+    def begin(self, artifact: Artifact) -> Future[str]:
+        """Fetch `artifact`, if that was not begun before; the result is where it is then.
+
+        It raises SourceError where it cannot be had or is another than the lock says, AuthError,
+        TransientError after retries, CancelledError.
+        """
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="regpush-fetch")
+                self._workshop.at_end(self._stop)
+            key = artifact.package.hashes[0]
+            if key not in self._begun:
+                self._begun[key] = self._pool.submit(self._find, artifact)
+            return self._begun[key]
+
+    def path(self, artifact: Artifact) -> str:
+        """Where `artifact` is on this machine, once it is. Raises as `begin` says."""
+        return self.begin(artifact).result()
+
+    def _stop(self) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._exchange:
+            self._exchange.__exit__(None, None, None)
+        self._kept.prune()
+
+    def _find(self, artifact: Artifact) -> str:
+        self._workshop.cancel.check()  # many may wait in line
+        if artifact.path:
+            _check_here(artifact)
+            return artifact.path
+        url, user, password = without_login(artifact.url)
+        self._logins.add(url, user, password)
+        if kept := self._kept.find(artifact, url):
+            return kept
+        if self._mirror:
+            url = self._mirror + request_target(url)
+        path = self._fetch(artifact, url)
+        size = os.path.getsize(path)
+        source = described(url)
+        self._workshop.notify(ItemFetched(path=artifact.named, source=source, size=size))
+        return self._kept.keep(artifact, path)
+
+    def _fetch(self, artifact: Artifact, url: str) -> str:
+        """The path of a new file with the verified bytes of `url`."""
+        folder = self._kept.folder or self._workshop.path("artifacts")
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
+            self._workshop.at_end(lambda: _remove(file.name))
+            download = _Download(artifact, url, file, self._send)
+            self._retry.run(download.attempt, lambda: download.size)
+            download.check()
+        return file.name
+
+    def _send(self, url: str, headers: dict[str, str]) -> Reply:
+        """One request, by its turn, with the login that is for its origin alone."""
+        exchange = self._open()
+        authorization, secrets = self._logins.authorization(url)
+        self._redactor.add(secrets)
+        if authorization:
+            headers = {**headers, "Authorization": authorization}
+        pace = self._pace(Origin.of(url))
+        with pace.turn():
+            reply = exchange.send(
+                Request(method="GET", url=url, headers=headers, limit=None, trust=self._trust)
+            )
+        if reply.status in _TOO_MANY:
+            pace.slower(_wait_s(reply))
+        else:
+            pace.well()
+        return reply
+
+    def _pace(self, origin: Origin) -> Pace:
+        with self._lock:
+            return self._paces.setdefault(origin, Pace(self._workshop.cancel))
+
+    def _open(self) -> Exchange:
+        with self._lock:
+            if self._exchange is None:
+                settings = self._surroundings.settings
+                routes = Routes(settings.proxies)
+                self._redactor.add(routes.secrets)
+                self._exchange = Exchange(
+                    connections=2 * _AT_A_TIME,
+                    contexts=Contexts(settings.ca_file, settings.ca_dir),
+                    routes=routes,
+                    cancel=self._workshop.cancel,
+                    seen=self._seen,
+                    stall_s=self._surroundings.registry.stall_s,
+                )
+            return self._exchange
+
+    def _seen(self, event: Exchanged) -> None:
+        self._workshop.notify(replace(event, url=shown_url(event.url, self._redactor)))
+
+
+@dataclass(slots=True)
+class _Download:
+    """An artifact on its way into `file`, over as many replies as it takes."""
+
+    artifact: Artifact
+    url: str
+    file: IO[bytes]
+    send: Callable[[str, dict[str, str]], Reply]
+    size: int = 0
+    hashes: list[Any] | None = None
+
+    def attempt(self) -> None:
+        """Get what is still lacking. Raises RetryableError where another attempt may do."""
+        try:
+            reply = self._answer()
+            try:
+                self._take(reply)
+            finally:
+                if reply.rest:
+                    reply.rest.close()
+        except UnansweredError as error:
+            raise RetryableError(TransientError(f"{self._what}: {error}")) from error
+
+    def check(self) -> None:
+        """Raises SourceError where the bytes are not those of the lock."""
+        self.file.flush()
+        for (name, wanted), found in zip(
+            self.artifact.package.hashes, self.hashes or (), strict=True
+        ):
+            if found.hexdigest() != wanted:
+                raise _another(self.artifact, f"from {described(self.url)}", name, wanted, found)
+
+    @property
+    def _what(self) -> str:
+        return f"fetching {self.artifact.named} from {described(self.url)}"
+
+    def _answer(self) -> Reply:
+        """The reply with the bytes, after redirects. Raises for any other than that."""
+        url, first = self.url, Origin.of(self.url)
+        for _ in range(_HOPS):
+            reply = self.send(url, {"Range": f"bytes={self.size}-"} if self.size else {})
+            location = reply.header("location")
+            if reply.status not in (301, 302, 303, 307, 308) or not location:
+                return self._judged(reply)
+            if reply.rest:
+                reply.rest.close()
+            try:
+                url = redirect_location(url, location, first)
+            except RefusedError as error:
+                said = str(error).replace("the registry", described(self.url))
+                raise SourceError(f"{self._what}: {said}") from error
+        raise SourceError(f"{self._what}: it redirects more than {_HOPS} times")
+
+    def _judged(self, reply: Reply) -> Reply:
+        match reply.status:
+            case 200 | 206:
+                return reply
+            case 416:
+                self._begin_again()
+                raise RetryableError(TransientError(f"{self._what}: it has no such part"))
+            case 401 | 403:
+                raise AuthError(
+                    f"{self._what}: it answered {reply.status}; its login may stand in "
+                    "UV_INDEX_<NAME>_USERNAME and _PASSWORD, PIP_INDEX_URL or .netrc"
+                )
+            case 404 | 410:
+                raise SourceError(
+                    f"{self._what}: {printable(self.artifact.filename)} is not there "
+                    f"({reply.status}); it was deleted, or --index-url names no mirror that has it"
+                )
+            case status if status in _TOO_MANY or status >= 500:
+                error = TransientError(f"{self._what}: it answered {status}")
+                raise RetryableError(error, after_s=_wait_s(reply))
+        raise SourceError(f"{self._what}: it answered {reply.status}")
+
+    def _take(self, reply: Reply) -> None:
+        """Write the body of `reply` where it belongs, hashing it."""
+        rest = reply.rest
+        match = _RANGE.fullmatch(reply.header("content-range").strip())
+        if reply.status == 206 and (match is None or int(match[1]) != self.size):
+            self._begin_again()
+            raise RetryableError(TransientError(f"{self._what}: another part than asked for came"))
+        if reply.status == 200 or self.hashes is None:
+            self._begin_again()
+        limit = _LARGEST if self.artifact.size is None else self.artifact.size
+        while part := rest.next() if rest else b"":
+            if self.size + len(part) > limit:
+                raise SourceError(f"{self._what}: it has more than {limit} bytes, as the lock says")
+            self.file.write(part)
+            for one in self.hashes or ():
+                one.update(part)
+            self.size += len(part)
+        whole = content_length(reply.status, reply.headers) or self.artifact.size
+        if whole is not None and self.size < whole:
+            raise RetryableError(TransientError(f"{self._what}: it ended after {self.size} bytes"))
+
+    def _begin_again(self) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+        self.size = 0
+        self.hashes = [hashlib.new(name) for name, _ in self.artifact.package.hashes]
+
+
+def _check_here(artifact: Artifact) -> None:
+    """Raises SourceError where a file of this machine is not what the lock says."""
+    try:
+        with open(artifact.path, "rb") as file:
+            for name, wanted in artifact.package.hashes:
+                file.seek(0)
+                found = hashlib.file_digest(file, name)
+                if found.hexdigest() != wanted:
+                    raise _another(artifact, f"at {printable(artifact.path)}", name, wanted, found)
+    except OSError as error:
+        raise SourceError(f"cannot read {printable(artifact.path)}: {error.strerror}") from error
+
+
+def _another(artifact: Artifact, where: str, name: str, wanted: str, found: Any) -> SourceError:
+    return SourceError(
+        f"{artifact.named} {where} has the {name} {found.hexdigest()[:12]}…, not {wanted[:12]}… as "
+        "the lock says: it was changed, or the lock was"
+    )
+
+
+def _wait_s(reply: Reply) -> float | None:
+    return retry_after_s(reply.header("retry-after"), reply.header("date"))
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)

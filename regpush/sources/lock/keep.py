@@ -1,0 +1,89 @@
+"""Artifacts that this machine has already: of earlier pushes, by hash, and of pip, by URL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+
+from regpush.sources.lock.artifact import Artifact
+
+_ROOM = 4 << 30
+"""Bytes of artifacts that are kept; the ones longest unused are removed first."""
+
+
+class Kept:
+    """What is kept in a folder of `cache_dir`, and in pip's cache; either may be None.
+
+    A cache that cannot be read or written is none.
+    """
+
+    def __init__(self, cache_dir: str | None, pip_cache: str | None) -> None:
+        self.folder = os.path.join(cache_dir, "artifacts") if cache_dir else None
+        self._pip_cache = pip_cache
+        if self.folder:
+            try:
+                os.makedirs(self.folder, exist_ok=True)
+            except OSError:
+                self.folder = None
+            else:
+                self.folder = self.folder if os.access(self.folder, os.W_OK) else None
+
+    def find(self, artifact: Artifact, url: str) -> str | None:
+        """Where a file with all hashes of `artifact` is, if there is one."""
+        for path in (self._own(artifact), self._of_pip(url)):
+            if path and _is(path, artifact):
+                with suppress(OSError):
+                    os.utime(path)
+                return path
+        return None
+
+    def keep(self, artifact: Artifact, path: str) -> str:
+        """Keep the verified file at `path`, which lies in `folder` if there is one."""
+        own = self._own(artifact)
+        if own is None:
+            return path
+        try:
+            os.replace(path, own)
+        except OSError:
+            return path
+        return own
+
+    def prune(self) -> None:
+        """Make room: remove what was not used for longest."""
+        if not self.folder:
+            return
+        with suppress(OSError), os.scandir(self.folder) as found:
+            files = [(one.stat().st_mtime, one.stat().st_size, one.path) for one in found]
+            left = sum(size for _, size, _ in files) - _ROOM
+            for _, size, path in sorted(files):
+                if left <= 0:
+                    break
+                os.unlink(path)
+                left -= size
+
+    def _own(self, artifact: Artifact) -> str | None:
+        return (
+            os.path.join(self.folder, "-".join(artifact.package.hashes[0])) if self.folder else None
+        )
+
+    def _of_pip(self, url: str) -> str | None:
+        """Pip's `SafeFileCache`: the sha224 of the URL, in folders by its first five digits."""
+        if not self._pip_cache:
+            return None
+        name = hashlib.sha224(url.encode()).hexdigest()
+        return os.path.join(self._pip_cache, "http-v2", *name[:5], f"{name}.body")
+
+
+def _is(path: str, artifact: Artifact) -> bool:
+    try:
+        if artifact.size is not None and os.path.getsize(path) != artifact.size:
+            return False
+        with open(path, "rb") as file:
+            for name, wanted in artifact.package.hashes:
+                file.seek(0)
+                if hashlib.file_digest(file, name).hexdigest() != wanted:
+                    return False
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""Who we are to package indexes; each login is for one origin (RFC 6454) and no other."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote, urlsplit
+
+from regpush.errors import RefusedError, UsageError, printable
+from regpush.http.address import Origin
+from regpush.http.netrc import login
+from regpush.settings import Settings
+
+
+def without_login(url: str) -> tuple[str, str, str]:
+    """`url` without user information, and the user name and password that stood in it.
+
+    Raises UsageError, which does not quote it, where it is no URL.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        plain = parts._replace(netloc=host).geturl()
+        Origin.of(plain)
+    except (ValueError, RefusedError):
+        raise UsageError("an index, or a file of the lock, has no http or https address") from None
+    return plain, unquote(parts.username or ""), unquote(parts.password or "")
+
+
+class Logins:
+    """The logins of a run, by origin; what is in `.netrc` is looked up when it is needed."""
+
+    def __init__(self, netrc_file: str | None) -> None:
+        self._netrc_file = netrc_file
+        self._by_origin: dict[Origin, tuple[str, str]] = {}
+
+    @classmethod
+    def of(cls, settings: Settings, urls: Iterable[str], names: Mapping[str, str]) -> Logins:
+        """Those in `urls`, in the environment, and of the indexes `names` (their URLs by name).
+
+        The first for an origin counts. Raises UsageError for what is no URL.
+        """
+        logins = cls(settings.netrc_file)
+        for url in (*urls, *settings.indexes.urls):
+            logins.add(*without_login(url))
+        # uv reference, "Environment variables": the name in capitals, all else as underscores.
+        spelled = {
+            "".join(c if c.isalnum() else "_" for c in name.upper()): url
+            for name, url in names.items()
+        }
+        for name, user, password in settings.indexes.logins:
+            if name in spelled:
+                logins.add(without_login(spelled[name])[0], user, password)
+        for url in names.values():
+            logins.add(*without_login(url))
+        return logins
+
+    def add(self, url: str, user: str, password: str) -> None:
+        """Remember a login for the origin of `url`, if there is one and none before it."""
+        if user or password:
+            self._by_origin.setdefault(Origin.of(url), (user, password))
+
+    def authorization(self, url: str) -> tuple[str, tuple[str, ...]]:
+        """The value of the Authorization header for `url`, or empty; and what of it is secret."""
+        origin = Origin.of(url)
+        if origin not in self._by_origin:
+            found = login(self._netrc_file, [origin.host]) if self._netrc_file else None
+            self._by_origin[origin] = found or ("", "")
+        user, password = self._by_origin[origin]
+        if not (user or password):
+            return "", ()
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        return f"Basic {pair}", tuple(filter(None, (pair, password)))
+
+
+def described(url: str) -> str:
+    """The host of `url`, for people."""
+    return printable(urlsplit(url).netloc.rpartition("@")[2])

@@ -1,0 +1,146 @@
+"""Files in a zip archive, in any order and in bounded memory; what is odd is refused by name.
+
+PKWARE APPNOTE.TXT, sections 4.3 and 4.4. The standard library reads the central directory, so
+zip64 and data descriptors need nothing here.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from regpush.errors import SourceError, printable
+
+_LOCAL = struct.Struct("<4s22xHH")
+_BLOCK = 1 << 18
+_MOST = 1032
+"""How much larger than itself deflate can make anything (RFC 1951: 258 bytes of 2 bits)."""
+_ALL = 64 << 30
+"""Bytes that an archive unpacks to at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive; `mode` are the permission bits that were stored, 0 for none."""
+
+    name: str
+    size: int
+    crc: int
+    mode: int
+    packed: int
+    offset: int
+    deflated: bool
+
+
+def members(path: str, what: str) -> dict[str, Member]:
+    """The files of the archive at `path` by name; `what` names it in errors.
+
+    Raises SourceError for what is no archive, and for one with encrypted files, names that are
+    absolute, lead out of it, or come twice, unknown methods, and sizes that cannot be.
+    """
+    found: dict[str, Member] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.is_dir():
+                    continue
+                member = _member(info, what)
+                if found.setdefault(member.name, member) is not member:
+                    raise SourceError(f"{what} holds {printable(member.name)} twice")
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise SourceError(f"{what} is no zip archive: {printable(str(error))}") from error
+    if sum(member.size for member in found.values()) > _ALL:
+        raise SourceError(f"{what} would unpack to more than 64 GiB")
+    return found
+
+
+def _member(info: zipfile.ZipInfo, what: str) -> Member:
+    name, shown = info.filename, printable(info.filename)
+    if info.flag_bits & 0x1:
+        raise SourceError(f"{what} holds {shown} encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise SourceError(f"{what} holds {shown} in a compression that wheels do not use")
+    parts = info.orig_filename.split("/")
+    if not all(parts) or {".", ".."} & set(parts) or "\\" in name or "\0" in info.orig_filename:
+        raise SourceError(f"{what} holds a file of the name '{shown}', which no package may have")
+    if any(part.startswith(".wh.") for part in parts):
+        raise SourceError(f"{what} holds {shown}, a name that means something else in layers")
+    deflated = info.compress_type == zipfile.ZIP_DEFLATED
+    packed, size = info.compress_size, info.file_size
+    if (size > packed * _MOST) if deflated else (size != packed):
+        raise SourceError(f"{what} lies about the size of {shown}")
+    return Member(
+        name=name,
+        size=size,
+        crc=info.CRC,
+        mode=info.external_attr >> 16 & 0o7777,
+        packed=packed,
+        offset=info.header_offset,
+        deflated=deflated,
+    )
+
+
+def read(path: str, member: Member, what: str) -> bytes:
+    """A small file of the archive at `path`, whole. Raises as `blocks`."""
+    return b"".join(blocks(path, member, what))
+
+
+def blocks(path: str, member: Member, what: str) -> Iterator[bytes]:
+    """The content of a file of the archive at `path`, in pieces of bounded size.
+
+    Raises SourceError where it is not of the size, or has not the CRC-32, that it should.
+    """
+    crc, left = 0, member.size
+    try:
+        for piece in _unpacked(path, member):
+            crc = zlib.crc32(piece, crc)
+            left -= len(piece)
+            if left < 0:
+                break
+            yield piece
+    except (OSError, zlib.error, struct.error) as error:
+        raise _damaged(what, member) from error
+    if left or crc != member.crc:
+        raise _damaged(what, member)
+
+
+def _damaged(what: str, member: Member) -> SourceError:
+    return SourceError(f"{what}: {printable(member.name)} in it is damaged")
+
+
+def _unpacked(path: str, member: Member) -> Iterator[bytes]:
+    if not member.deflated:
+        yield from _stored(path, member)
+        return
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    for part in _stored(path, member):
+        while part:
+            if piece := inflate.decompress(part, _BLOCK):
+                yield piece
+            part = inflate.unconsumed_tail
+    if piece := inflate.flush():
+        yield piece
+    if not inflate.eof or inflate.unused_data:
+        raise zlib.error("not a whole stream")
+
+
+def _stored(path: str, member: Member) -> Iterator[bytes]:
+    """What of the archive is the file, compressed as it is."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        signature, name, extra = _LOCAL.unpack(os.pread(fd, _LOCAL.size, member.offset))
+        if signature != b"PK\3\4":
+            raise struct.error
+        at, left = member.offset + _LOCAL.size + name + extra, member.packed
+        while left:
+            part = os.pread(fd, min(left, _BLOCK), at)
+            if not part:
+                raise struct.error
+            at, left = at + len(part), left - len(part)
+            yield part
+    finally:
+        os.close(fd)

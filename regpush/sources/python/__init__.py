@@ -1,0 +1,38 @@
+"""A Python project with a lock file becomes a closure: `python:./app`.
+
+Each locked package is an item, known by the hash in the lock. Planning reads the lock alone;
+the wheels of layers that must be sent are fetched and laid out as installing them would.
+"""
+
+from __future__ import annotations
+
+from regpush.closure import Closure
+from regpush.errors import UsageError
+from regpush.options import SourceOptions
+from regpush.platform import Platform
+from regpush.sources.surroundings import Surroundings
+from regpush.sources.tools import Workshop
+
+
+def resolve(
+    path: str,
+    options: SourceOptions,
+    platform: Platform | None,
+    workshop: Workshop,
+    surroundings: Surroundings,
+) -> tuple[str, Closure]:
+    """What kind of thing the project at `path` is, for people, and its closure.
+
+    Raises UsageError where a library of the extra `python` is not installed, and for what
+    cannot be pushed, SourceError, CancelledError.
+    """
+    try:
+        from regpush.sources.python import source
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("packaging", "installer"):
+            raise
+        raise UsageError(
+            f"python: needs the library '{error.name.split('.')[0]}': "
+            "pip install 'regpush[python]' brings it"
+        ) from error
+    return source.resolve(path, options, platform, workshop, surroundings)

@@ -1,0 +1,259 @@
+"""Which file of each locked package is for the target; what cannot be installed is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from packaging.pylock import (
+    Package,
+    PackageArchive,
+    PackageDirectory,
+    PackageSdist,
+    PackageWheel,
+    Pylock,
+    PylockSelectError,
+)
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
+
+from regpush.closure import LockedPackage
+from regpush.errors import SourceError, UsageError, printable
+from regpush.options import LockOptions
+from regpush.sources.lock.artifact import Artifact, secure_hashes
+from regpush.sources.python.target import PythonVersion, Target
+
+_UNTOLD = ("platform_release", "platform_version")
+"""Variables of markers that only a running machine answers."""
+
+_FIRST, _LAST = 0, 99
+"""Patch versions that stand for all, where the one of the base is not known."""
+
+_KNOWN = range(9, 16)
+"""Minor versions of Python 3 that are tried, to tell which would do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A package's wheel; `direct_url` is the URL of one that is not of an index."""
+
+    artifact: Artifact
+    direct_url: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is looked for in a lock, and where else: `root` is the lock's own folder."""
+
+    pylock: Pylock
+    shown: str
+    root: str
+    options: LockOptions
+    is_uv: bool
+
+
+def choose(wanted: Wanted, target: Target) -> list[Chosen]:
+    """A wheel for each package that `target` needs, in the lock's order; no local packages.
+
+    Raises UsageError for a package that has none, naming it and the way out.
+    """
+    _refuse_untold(wanted)
+    tags = target.tags()
+    ranks = {tag: rank for rank, tag in enumerate(tags)}
+    found = []
+    for package, one in _selected(wanted, target, tags):
+        if chosen := _chosen(package, one, wanted, target, ranks):
+            found.append(chosen)
+    return found
+
+
+def versions_with_wheels(wanted: Wanted, at: Callable[[PythonVersion], Target]) -> list[str]:
+    """The versions of Python for which every package has a wheel."""
+    found = []
+    for minor in _KNOWN:
+        try:
+            choose(wanted, at(PythonVersion(minor)))
+        except UsageError:
+            continue
+        found.append(f"3.{minor}")
+    return found
+
+
+def _refuse_untold(wanted: Wanted) -> None:
+    for package in wanted.pylock.packages:
+        for variable in _UNTOLD:
+            if package.marker and variable in str(package.marker):
+                raise UsageError(
+                    f"{printable(package.name)} in {wanted.shown} depends on {variable}, which "
+                    "only a running machine tells: lock without that marker"
+                )
+
+
+_One = PackageArchive | PackageDirectory | PackageSdist | PackageWheel | object
+
+
+def _selected(wanted: Wanted, target: Target, tags: Sequence[Tag]) -> list[tuple[Package, _One]]:
+    """What the markers select, by the patch version of Python or, if unknown, whatever it is."""
+    patch = target.python.patch
+    if patch is not None:
+        return list(_select(wanted, target, tags, patch))
+    first = list(_select(wanted, target, tags, _FIRST))
+    last = list(_select(wanted, target, tags, _LAST))
+    differing = {(p.name, str(p.version)) for p, _ in first} ^ {
+        (p.name, str(p.version)) for p, _ in last
+    }
+    if differing:
+        name = printable(min(differing)[0])
+        raise UsageError(
+            f"whether {name} is needed depends on the patch version of Python: say it, as in "
+            f"--python {target.python.short}.4"
+        )
+    return last
+
+
+def _select(
+    wanted: Wanted, target: Target, tags: Sequence[Tag], patch: int
+) -> Iterator[tuple[Package, _One]]:
+    pylock, options = wanted.pylock, wanted.options
+    # What uv exports holds the packages of extras and groups, and no longer says of which.
+    extras = () if wanted.is_uv else options.extras
+    groups = (*(pylock.default_groups or ()), *(() if wanted.is_uv else options.groups))
+    try:
+        yield from pylock.select(
+            environment=target.markers(patch),
+            tags=tags,
+            extras=extras,
+            dependency_groups=groups,
+        )
+    except PylockSelectError as error:
+        said = str(error).partition(" at packages[")[0]
+        raise UsageError(f"{wanted.shown}: {printable(said)}{_hint(said, target)}") from error
+
+
+def _hint(said: str, target: Target) -> str:
+    if "No wheel" in said:
+        return f" ({_wanted_tag(target)}), nor an sdist; --find-links DIR names other wheels"
+    return ""
+
+
+def _chosen(
+    package: Package, one: _One, wanted: Wanted, target: Target, ranks: Mapping[Tag, int]
+) -> Chosen | None:
+    match one:
+        case PackageDirectory():
+            return None
+        case PackageWheel(url=url, path=path, size=size, hashes=hashes):
+            filename, direct_url = one.filename, ""
+        case PackageArchive(url=url, path=path, size=size, hashes=hashes) if _is_wheel(
+            url or path or ""
+        ):
+            filename, direct_url = (
+                os.path.basename((url or path or "").partition("#")[0]),
+                url or "",
+            )
+        case _:
+            return _linked(package, one, wanted, target, ranks)
+    version = str(package.version) if package.version else parse_wheel_filename(filename)[1]
+    return Chosen(
+        artifact=Artifact(
+            package=LockedPackage(
+                kind="pypi",
+                name=package.name,
+                version=str(version),
+                hashes=secure_hashes(hashes, filename),
+            ),
+            filename=filename,
+            url=url or "",
+            path="" if url else os.path.join(wanted.root, path or ""),
+            size=size,
+        ),
+        direct_url=direct_url,
+    )
+
+
+def _is_wheel(place: str) -> bool:
+    return place.partition("#")[0].partition("?")[0].endswith(".whl")
+
+
+def _linked(
+    package: Package, one: _One, wanted: Wanted, target: Target, ranks: Mapping[Tag, int]
+) -> Chosen:
+    """A wheel in a folder of `--find-links`, in place of what would have to be built."""
+    found: list[tuple[int, str]] = []
+    for folder in wanted.options.find_links:
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            raise UsageError(f"--find-links {printable(folder)}: {error.strerror}") from error
+        for file in names:
+            try:
+                name, version, _, tags = parse_wheel_filename(file)
+            except (InvalidWheelFilename, InvalidVersion):
+                continue
+            fits = [ranks[tag] for tag in tags if tag in ranks]
+            if name == package.name and version == package.version and fits:
+                found.append((min(fits), os.path.join(folder, file)))
+    if not found:
+        raise _no_wheel(package, one, target)
+    return of_file(min(found)[1])
+
+
+def of_file(path: str) -> Chosen:
+    """The wheel at `path`, whatever hash it has. Raises UsageError, SourceError."""
+    filename = os.path.basename(path)
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        raise UsageError(f"{printable(path)} is not named as a wheel is") from error
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise SourceError(f"cannot read {printable(path)}: {error.strerror}") from error
+    package = LockedPackage(
+        kind="pypi", name=name, version=str(version), hashes=(("sha256", digest),)
+    )
+    return Chosen(
+        artifact=Artifact(package=package, filename=filename, path=os.path.abspath(path), size=size)
+    )
+
+
+def check_fits(chosen: Chosen, target: Target) -> None:
+    """Raises UsageError where a wheel that was named is for other machines."""
+    tags = parse_wheel_filename(chosen.artifact.filename)[3]
+    if not tags & set(target.tags()):
+        raise UsageError(f"{printable(chosen.artifact.filename)} is not for {_wanted_tag(target)}")
+
+
+def _no_wheel(package: Package, one: _One, target: Target) -> UsageError:
+    named = printable(f"{package.name} {package.version or ''}".strip())
+    there = sorted(
+        {wheel.filename.removesuffix(".whl").split("-", 2)[-1] for wheel in package.wheels or ()}
+    )
+    shown = [printable(tag) for tag in there[:3]]
+    more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+    has = f"it has {', '.join(shown)}{more}" if there else "it has none at all"
+    match one:
+        case PackageSdist():
+            what = f"has no wheel for {_wanted_tag(target)}, only its source ({has})"
+        case PackageArchive():
+            what = "is the source in an archive"
+        case _:
+            what = "is a commit of a repository"
+    return UsageError(
+        f"{named} {what}, and nothing is built here: 'pip wheel' makes a wheel, and "
+        "--find-links DIR names the folder"
+    )
+
+
+def _wanted_tag(target: Target) -> str:
+    """The tag that says most, as people know it."""
+    version = f"cp3{target.python.minor}"
+    abi = f"{version}{'t' if target.python.threaded else ''}"
+    libc = target.libc
+    family = "musllinux" if libc.name == "musl" else "manylinux"
+    return f"{version}-{abi}-{family}_{libc.major}_{libc.minor}_{target.machine}"

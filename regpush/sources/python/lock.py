@@ -1,0 +1,356 @@
+"""A project's lock: found, read, and as PEP 751 has it; nothing is resolved, nothing fetched.
+
+`pylock.toml` (PyPA, "pylock.toml Specification") and `uv.lock`, which uv itself converts.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
+from packaging.utils import canonicalize_name
+
+from regpush.errors import SourceError, UsageError, printable
+from regpush.files.filesystem import read_small, unreadable
+from regpush.files.open_root import OpenRoot
+from regpush.options import LockOptions
+from regpush.sources.tools import ToolError, Workshop, find_program
+
+_UV_LOCK, _PYLOCK = "uv.lock", "pylock.toml"
+_OTHERS = {
+    "poetry.lock": "poetry export, then uv pip compile --format pylock.toml",
+    "pdm.lock": "pdm export --format pylock -o pylock.toml",
+    "Pipfile.lock": "pipenv requirements > requirements.txt, then uv pip compile "
+    "requirements.txt --generate-hashes --format pylock.toml -o pylock.toml",
+    "requirements.txt": "uv pip compile requirements.txt --format pylock.toml -o pylock.toml",
+    "pyproject.toml": "uv lock",
+}
+"""What makes a lock that can be read, of what a project has instead; the first match is said."""
+
+_UV_LOCK_VERSION = 1
+_LOCAL = ("editable", "virtual", "directory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalPackage:
+    """A package that is a folder: a member of the workspace, or a dependency by path.
+
+    `folder`: absolute. `is_installed`: False where it is only a list of dependencies.
+    """
+
+    name: str
+    folder: str
+    is_installed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A lock file at `path`, in the folder `root`, of the project in the folder `target`.
+
+    `text`: its bytes. `value`: as TOML has it. `is_uv`: whether it is a `uv.lock`.
+    """
+
+    path: str
+    root: str
+    target: str
+    text: bytes = field(repr=False)
+    value: Mapping[str, Any] = field(repr=False)
+    is_uv: bool
+
+    @property
+    def shown(self) -> str:
+        """Its path, for people."""
+        return printable(self.path)
+
+
+def find(path: str) -> Lock:
+    """The lock of the project at `path`, a folder, or a lock file itself.
+
+    `uv.lock` is looked for in the folders above as well: that of a workspace lies at its root.
+    Raises UsageError where there is none, SourceError where it cannot be read.
+    """
+    path = os.path.realpath(path)
+    if os.path.isdir(path):
+        return _read(_above(path), path)
+    name = os.path.basename(path)
+    if not os.path.isfile(path):
+        raise UsageError(f"python:{printable(path)} is not there; name a project or its lock file")
+    if name != _UV_LOCK and not (name.startswith("pylock.") and name.endswith(".toml")):
+        raise UsageError(f"{printable(path)} is not a lock that can be read{_instead_of(path)}")
+    return _read(path, os.path.dirname(path))
+
+
+def _above(folder: str) -> str:
+    for name in (_UV_LOCK, _PYLOCK):
+        if os.path.isfile(found := os.path.join(folder, name)):
+            return found
+    above = folder
+    while (parent := os.path.dirname(above)) != above:
+        above = parent
+        if os.path.isfile(found := os.path.join(above, _UV_LOCK)):
+            return found
+    raise UsageError(f"no uv.lock or pylock.toml in {printable(folder)}{_instead_in(folder)}")
+
+
+def _instead_in(folder: str) -> str:
+    for name in _OTHERS:
+        if os.path.isfile(os.path.join(folder, name)):
+            return _instead_of(name)
+    return "; a project with a pyproject.toml gets one by 'uv lock'"
+
+
+def _instead_of(path: str) -> str:
+    name = os.path.basename(path)
+    return f"; of {name} this makes one: {_OTHERS[name]}" if name in _OTHERS else ""
+
+
+def _read(path: str, target: str) -> Lock:
+    text, value = read_toml(path)
+    is_uv = os.path.basename(path) == _UV_LOCK
+    if is_uv and value.get("version") != _UV_LOCK_VERSION:
+        raise UsageError(f"{printable(path)} is of a version that is not known: push with newer")
+    return Lock(
+        path=path, root=os.path.dirname(path), target=target, text=text, value=value, is_uv=is_uv
+    )
+
+
+def read_toml(path: str) -> tuple[bytes, dict[str, Any]]:
+    """A TOML file: its bytes and what they mean. Raises UsageError, SourceError."""
+    try:
+        folder, name = os.path.split(os.fsencode(path))
+        text = read_small(OpenRoot(folder), name)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        return text, tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{printable(path)}: {printable(str(error))}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a lock holds for one project: `pylock`, its local packages, and who needs whom.
+
+    `project`: the package at the target, if it is one. `needs`: names by name, among all.
+    """
+
+    pylock: Pylock
+    project: str | None
+    local: tuple[LocalPackage, ...]
+    needs: Mapping[str, Sequence[str]]
+
+
+def contents(lock: Lock, options: LockOptions, workshop: Workshop) -> Contents:
+    """What `lock` holds for its target, with the extras and groups of `options`.
+
+    Raises UsageError for a lock or an option that makes no sense, SourceError where uv fails.
+    """
+    return _of_uv(lock, options, workshop) if lock.is_uv else _of_pylock(lock, options)
+
+
+def _of_pylock(lock: Lock, options: LockOptions) -> Contents:
+    if options.package:
+        raise UsageError(f"--package is for a uv.lock; {lock.shown} is of one project")
+    pylock = parse(lock.value, lock.shown)
+    local = tuple(
+        LocalPackage(
+            name=package.name,
+            folder=os.path.realpath(os.path.join(lock.root, package.directory.path)),
+            is_installed=True,
+        )
+        for package in pylock.packages
+        if package.directory
+    )
+    needs: dict[str, list[str]] = {
+        str(package.name): [
+            str(canonicalize_name(name))
+            for one in package.dependencies or ()
+            if isinstance(name := one.get("name"), str)
+        ]
+        for package in pylock.packages
+    }
+    return Contents(pylock=pylock, project=None, local=local, needs=needs)
+
+
+def parse(value: Mapping[str, Any], shown: str) -> Pylock:
+    """Read a PEP 751 lock. Raises UsageError; `shown` names the file."""
+    try:
+        return Pylock.from_dict(value)
+    except (PylockValidationError, PylockUnsupportedVersionError) as error:
+        raise UsageError(f"{shown}: {printable(str(error))}") from error
+
+
+def _of_uv(lock: Lock, options: LockOptions, workshop: Workshop) -> Contents:
+    graph = Graph.of(lock)
+    project = graph.project(lock, options.package)
+    graph.check_hashes(lock)
+    for extra in options.extras:
+        if canonicalize_name(extra) not in graph.extras(project):
+            raise UsageError(f"{project} has no extra '{printable(extra)}' in {lock.shown}")
+    for group in options.groups:
+        if group not in graph.groups(project):
+            raise UsageError(
+                f"{project} has no dependency group '{printable(group)}' in {lock.shown}"
+            )
+    exported = _export(lock, project, options, workshop)
+    pylock = parse(tomllib.loads(exported), f"what uv makes of {lock.shown}")
+    return Contents(
+        pylock=pylock,
+        project=project,
+        local=tuple(graph.local(lock, project, options)),
+        needs=graph.needs(),
+    )
+
+
+def _export(lock: Lock, project: str, options: LockOptions, workshop: Workshop) -> str:
+    command = [_uv(), "export", "--project", lock.root, "--package", project]
+    command += ["--frozen", "--offline", "--no-emit-local", "--no-default-groups"]
+    command += ["--format", "pylock.toml", "--no-header", "--no-progress"]
+    for extra in options.extras:
+        command += ["--extra", extra]
+    for group in options.groups:
+        command += ["--group", group]
+    home = workshop.path("uv")
+    # What a variable of the host says of uv must not change what is in an image.
+    environment = {"HOME": home, "UV_CACHE_DIR": home, "PATH": os.defpath}
+    try:
+        return workshop.ask(*command, environment=environment)
+    except ToolError as error:
+        raise SourceError(f"uv cannot read {lock.shown}: {error}") from error
+
+
+def _uv() -> str:
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        if found := find_program("uv"):
+            return found
+    raise UsageError("a uv.lock is read by uv: pip install 'regpush[python]' brings it")
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The packages of a `uv.lock`, as its tables have them."""
+
+    packages: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, lock: Lock) -> Graph:
+        """Raises UsageError where the lock is not of the form that uv writes."""
+        listed = lock.value.get("package", [])
+        if not isinstance(listed, list) or not all(
+            isinstance(one, dict)
+            and isinstance(one.get("name"), str)
+            and isinstance(one.get("source"), dict)
+            for one in listed
+        ):
+            raise UsageError(f"{lock.shown} is not as uv writes it: lock again")
+        return cls(tuple(listed))
+
+    def members(self, lock: Lock) -> dict[str, str]:
+        """The folder of each local package by its name."""
+        found = {}
+        for one in self.packages:
+            for kind in _LOCAL:
+                if isinstance(path := one["source"].get(kind), str):
+                    found[one["name"]] = os.path.realpath(os.path.join(lock.root, path))
+        return found
+
+    def project(self, lock: Lock, wanted: str | None) -> str:
+        """The name of the package that is pushed. Raises UsageError where there is none."""
+        members = self.members(lock)
+        listed = f"there are {', '.join(sorted(members))}" if members else "there are none"
+        if wanted:
+            name = str(canonicalize_name(wanted))
+            if name not in members:
+                raise UsageError(
+                    f"--package {printable(wanted)} is no member of the workspace of "
+                    f"{lock.shown}: {printable(listed)}"
+                )
+            return name
+        for name, folder in members.items():
+            if folder == lock.target:
+                return name
+        raise UsageError(
+            f"{printable(lock.target)} is no member of the workspace of {lock.shown}; name one "
+            f"by --package: {printable(listed)}"
+        )
+
+    def check_hashes(self, lock: Lock) -> None:
+        """Raises UsageError for a wheel without a hash: uv would fetch it to have one."""
+        for one in self.packages:
+            for wheel in one.get("wheels", ()):
+                if not wheel.get("hash"):
+                    raise UsageError(
+                        f"{lock.shown} has no hash of a wheel of {printable(one['name'])}: its "
+                        "index gives none; lock it from one that does"
+                    )
+
+    def named(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """The packages of that name: of several versions, for different markers."""
+        return (one for one in self.packages if one["name"] == name)
+
+    def extras(self, name: str) -> set[str]:
+        """The extras of a package."""
+        return {
+            extra
+            for one in self.named(name)
+            for extra in (
+                *one.get("optional-dependencies", {}),
+                *one.get("metadata", {}).get("provides-extras", []),
+            )
+        }
+
+    def groups(self, name: str) -> set[str]:
+        """The dependency groups of a package."""
+        return {
+            group
+            for one in self.named(name)
+            for group in (
+                *one.get("dev-dependencies", {}),
+                *one.get("metadata", {}).get("requires-dev", {}),
+            )
+        }
+
+    def needs(self) -> dict[str, list[str]]:
+        """Who needs whom, by name, in whatever extra."""
+        return {
+            one["name"]: [
+                needed["name"]
+                for needs in (
+                    one.get("dependencies", []),
+                    *one.get("optional-dependencies", {}).values(),
+                )
+                for needed in needs
+            ]
+            for one in self.packages
+        }
+
+    def local(self, lock: Lock, project: str, options: LockOptions) -> Iterator[LocalPackage]:
+        """The local packages that `project` needs, itself the first."""
+        folders = self.members(lock)
+        virtual = {one["name"] for one in self.packages if "virtual" in one["source"]}
+        pending: list[tuple[str, tuple[str, ...]]] = [(project, options.extras)]
+        done: set[tuple[str, str]] = set()
+        seen: dict[str, None] = {}
+        while pending:
+            name, extras = pending.pop(0)
+            new = [extra for extra in ("", *extras) if (name, extra) not in done]
+            done |= {(name, extra) for extra in new}
+            if name in folders:
+                seen.setdefault(name)
+            for one in self.named(name):
+                needs = list(one.get("dependencies", [])) if "" in new else []
+                for extra in filter(None, new):
+                    needs += one.get("optional-dependencies", {}).get(canonicalize_name(extra), [])
+                for group in options.groups if name == project and "" in new else ():
+                    needs += one.get("dev-dependencies", {}).get(group, [])
+                pending += [(n["name"], tuple(n.get("extra", ()))) for n in needs]
+        for name in seen:
+            yield LocalPackage(name=name, folder=folders[name], is_installed=name not in virtual)

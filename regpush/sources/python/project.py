@@ -1,0 +1,230 @@
+"""The project itself, and others that are folders: their code, and what installing them leaves.
+
+As an editable install leaves it: the code stays where it is, a `.pth` file has Python find it,
+and a `.dist-info` tells of it. Nothing of a project is executed.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from regpush.entry import Entry
+from regpush.errors import UsageError, printable
+from regpush.sources.python.lock import LocalPackage, read_toml
+from regpush.sources.python.venv import Environment, file, script
+from regpush.sources.python.wheel import INSTALLER, scripts
+
+_COMPILERS = {
+    "maturin": "maturin",
+    "mesonpy": "meson-python",
+    "scikit_build_core.build": "scikit-build-core",
+    "setuptools_rust": "setuptools-rust",
+    "sipbuild.api": "SIP",
+    "enscons.api": "enscons",
+}
+_WHEEL = b"Wheel-Version: 1.0\nGenerator: regpush\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+_WAY_OUT = "build it, and say --project-wheel dist/*.whl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A project in `folder`, an absolute path; `value` is its `pyproject.toml`, if it has one."""
+
+    name: str
+    folder: str
+    value: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, name: str, folder: str) -> Project:
+        """Raises UsageError for a `pyproject.toml` that makes no sense, SourceError."""
+        path = os.path.join(folder, "pyproject.toml")
+        value = read_toml(path)[1] if os.path.isfile(path) else {}
+        said = value.get("project", {})
+        if not isinstance(said, dict):
+            raise UsageError(f"{printable(path)}: project is no table")
+        return cls(name=canonicalize_name(name or str(said.get("name", ""))), folder=folder,
+                   value=value)  # fmt: skip
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """The table `project`."""
+        found: Mapping[str, Any] = self.value.get("project", {})
+        return found
+
+    @property
+    def is_package(self) -> bool:
+        """Whether installing it does more than installing what it needs (uv, "Build systems")."""
+        uv = self.value.get("tool", {}).get("uv", {})
+        return bool(uv.get("package", "build-system" in self.value)) and "name" in self.said
+
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """The names of its programs."""
+        return tuple(self.said.get("scripts", {}))
+
+    def installed(self, at: str, environment: Environment) -> Iterator[Entry]:
+        """What installing it leaves in `environment`, where its folder is `at` in the image.
+
+        Raises UsageError where that takes running it.
+        """
+        version = self._version()
+        code = f"{at}/src" if self._in_src() else at
+        info = f"{environment.site}/{self.name.replace('-', '_')}-{version}.dist-info"
+        link = f"{environment.site}/{self.name.replace('-', '_')}.pth"
+        files = [
+            file(link, f"{code}\n".encode("utf-8", "surrogateescape")),
+            file(f"{info}/METADATA", self._metadata(version)),
+            file(f"{info}/INSTALLER", INSTALLER),
+            file(f"{info}/WHEEL", _WHEEL),
+        ]
+        if points := self._entry_points():
+            files.append(file(f"{info}/entry_points.txt", points.encode()))
+            for name, module, attribute in scripts(points, f"project {printable(self.name)}"):
+                program = script(environment, module, attribute)
+                files.append(file(f"{environment.bin}/{name}", program, 0o755))
+        yield from files
+        yield file(f"{info}/RECORD", _record([*files], info, environment.site))
+
+    def _version(self) -> str:
+        if "version" in self.said.get("dynamic", []) or "version" not in self.said:
+            raise self._refused("has a version that its build finds out (dynamic)")
+        try:
+            return str(Version(str(self.said["version"])))
+        except InvalidVersion as error:
+            raise UsageError(
+                f"project {printable(self.name)}: '{printable(str(self.said['version']))}' is no "
+                "version"
+            ) from error
+
+    def _in_src(self) -> bool:
+        """Whether its import package lies in `src`. Raises UsageError where there is none."""
+        backend = str(self.value.get("build-system", {}).get("build-backend", ""))
+        for compiler, called in _COMPILERS.items():
+            if backend == compiler or backend.startswith(f"{compiler}."):
+                raise self._refused(f"is compiled by {called}")
+        if self._has_extensions():
+            raise self._refused("has extension modules, which are compiled")
+        module = self.name.replace("-", "_")
+        for folder, in_src in ((os.path.join(self.folder, "src"), True), (self.folder, False)):
+            for name in _modules(folder):
+                if name.lower() == module:
+                    return in_src
+        if any(_modules(os.path.join(self.folder, "src"))):
+            return True
+        if any(os.path.isfile(os.path.join(self.folder, name, "__init__.py"))
+               for name in _modules(self.folder)):  # fmt: skip
+            return False
+        raise self._refused(f"has no import package {module}, neither in src nor beside it")
+
+    def _has_extensions(self) -> bool:
+        if self.value.get("tool", {}).get("setuptools", {}).get("ext-modules"):
+            return True
+        try:
+            with open(os.path.join(self.folder, "setup.py"), encoding="utf-8") as setup:
+                return re.search(r"\b(ext_modules|cythonize|CFFI)\b", setup.read()) is not None
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def _refused(self, why: str) -> UsageError:
+        return UsageError(
+            f"project {printable(self.name)} in {printable(self.folder)} {why}, and nothing is "
+            f"run here: {_WAY_OUT}"
+        )
+
+    def _entry_points(self) -> str:
+        groups = {
+            "console_scripts": self.said.get("scripts", {}),
+            "gui_scripts": self.said.get("gui-scripts", {}),
+            **self.said.get("entry-points", {}),
+        }
+        return "".join(
+            f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items()) + "\n"
+            for group, points in groups.items()
+            if points
+        )
+
+    def _metadata(self, version: str) -> bytes:
+        """PyPA, "Core metadata specifications": what is said statically."""
+        said = self.said
+        lines = ["Metadata-Version: 2.1", f"Name: {said['name']}", f"Version: {version}"]
+        if isinstance(summary := said.get("description"), str):
+            lines.append(f"Summary: {' '.join(summary.split())}")
+        if isinstance(python := said.get("requires-python"), str):
+            lines.append(f"Requires-Python: {python}")
+        lines += [f"Requires-Dist: {one}" for one in self._needs(said.get("dependencies", []), "")]
+        for extra, needs in said.get("optional-dependencies", {}).items():
+            name = canonicalize_name(extra)
+            lines.append(f"Provides-Extra: {name}")
+            lines += [f"Requires-Dist: {one}" for one in self._needs(needs, name)]
+        return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+
+    def _needs(self, texts: Sequence[str], extra: str) -> Iterator[str]:
+        for text in texts:
+            try:
+                one = Requirement(text)
+            except InvalidRequirement as error:
+                raise UsageError(
+                    f"project {printable(self.name)}: '{printable(text)}' is no requirement"
+                ) from error
+            if not extra:
+                yield str(one)
+                continue
+            marker = f"({one.marker}) and " if one.marker else ""
+            one.marker = None
+            # A URL ends at a space, so that is what must stand before its marker.
+            yield f"{one}{' ' if one.url else ''}; {marker}extra == '{extra}'"
+
+
+def _modules(folder: str) -> Iterator[str]:
+    """Names of what can be imported from `folder`."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        if name.endswith(".py") and name != "setup.py":
+            yield name.removesuffix(".py")
+        elif name.isidentifier() and os.path.isdir(os.path.join(folder, name)):
+            yield name
+
+
+def _record(files: Sequence[Entry], info: str, site: str) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for entry in files:
+        path = "/" + entry.path.decode("utf-8", "surrogateescape")
+        content = entry.content if isinstance(entry.content, bytes) else b""
+        sha = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        writer.writerow((os.path.relpath(path, site), f"sha256={sha}", len(content)))
+    writer.writerow((os.path.relpath(f"{info}/RECORD", site), "", ""))
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def place(package: LocalPackage, target: str, root: str, root_dir: str) -> str:
+    """Where the folder of a local package lies in the image, whose `root_dir` is `target`.
+
+    Outside of the target: by its path from `root`, that of the workspace. Raises UsageError for
+    one outside of both.
+    """
+    for above in (target, root):
+        relative = os.path.relpath(package.folder, above)
+        if relative == ".":
+            return root_dir
+        if not relative.startswith("../") and relative != "..":
+            return f"{root_dir.rstrip('/')}/{relative}"
+    raise UsageError(
+        f"{printable(package.name)} lies in {printable(package.folder)}, outside of the workspace "
+        f"{printable(root)}: build a wheel of it, and say --project-wheel"
+    )

@@ -1,0 +1,319 @@
+"""The parts of a Python project's image, put together: packages, own code, environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from packaging.utils import canonicalize_name
+
+from regpush.closure import Closure, Item, LockedPackage, SearchPath, Side, Wishes
+from regpush.entry import Entry
+from regpush.errors import printable
+from regpush.options import LockOptions, SourceOptions
+from regpush.platform import Platform
+from regpush.sources import directory
+from regpush.sources.lock.artifact import Artifact, Layout, item_of
+from regpush.sources.lock.fetch import Fetcher
+from regpush.sources.lock.graph import acyclic
+from regpush.sources.lock.logins import Logins
+from regpush.sources.lock.overlaps import Overlaps
+from regpush.sources.platforms import of_host
+from regpush.sources.python import base, wheel
+from regpush.sources.python.choice import (
+    Chosen,
+    Wanted,
+    check_fits,
+    choose,
+    of_file,
+    versions_with_wheels,
+)
+from regpush.sources.python.lock import Contents, LocalPackage, Lock, contents, find, read_toml
+from regpush.sources.python.project import Project, place
+from regpush.sources.python.stale import check_fresh
+from regpush.sources.python.target import Target
+from regpush.sources.python.venv import Environment, own_item
+from regpush.sources.surroundings import Surroundings
+from regpush.sources.tools import Workshop
+
+_NOT_CODE = frozenset({b"__pycache__", b".venv", b".pytest_cache", b".mypy_cache", b".ruff_cache"})
+"""What tools leave in a project: it differs from machine to machine, and no program needs it."""
+
+
+def resolve(
+    path: str,
+    options: SourceOptions,
+    platform: Platform | None,
+    workshop: Workshop,
+    surroundings: Surroundings,
+) -> tuple[str, Closure]:
+    """What kind of thing the project at `path` is, for people, and its closure.
+
+    No wheel is fetched before its item is opened. Raises UsageError for what cannot be pushed,
+    SourceError, what reading the base raises, CancelledError.
+    """
+    asked = options.lock
+    lock = find(path)
+    if lock.is_uv:
+        check_fresh(lock)
+    held = contents(lock, asked, workshop)
+    wanted = Wanted(
+        pylock=held.pylock, shown=lock.shown, root=lock.root, options=asked, is_uv=lock.is_uv
+    )
+    platform = platform or of_host()
+    local = _local(lock, held)
+    folder = local[0].folder if lock.is_uv else lock.target
+    target, reference = _target(wanted, folder, options, platform, surroundings)
+    chosen = [*choose(wanted, target), *_named(asked, target)]
+    environment = Environment(
+        prefix=f"{options.root_dir.rstrip('/')}/.venv",
+        version=target.python.short,
+        threaded=target.python.threaded,
+    )
+    fetcher = Fetcher(workshop, surroundings, _logins(lock, asked, surroundings),
+                      asked.index_url or "")  # fmt: skip
+    overlaps = Overlaps(workshop.notify)
+    packages = _packages(chosen, held.needs, environment, fetcher, overlaps)
+    by_base = replace(options, base=reference)
+    installed = {item.name for item in packages}
+    projects = [
+        (Project.read(one.name, one.folder), place(one, folder, lock.root, options.root_dir))
+        for one in local
+        if one.name not in installed
+    ]
+    code = list(_code(lock, folder, projects, by_base, workshop))
+    own = own_item(
+        environment,
+        base.interpreter(asked),
+        [
+            entry
+            for one, (project, at) in zip(
+                [one for one in local if one.name not in installed], projects, strict=True
+            )
+            if one.is_installed and project.is_package
+            for entry in project.installed(at, environment)
+        ],
+    )
+    closure = Closure.build((code[0].path,), (*code, *packages, own), profile=options.profile)
+    return (
+        f"Python project, {len(packages)} packages by {os.path.basename(lock.path)}",
+        replace(
+            closure,
+            system=platform.system,
+            search_paths=partial(_search_paths, environment),
+            wishes=_wishes(options, environment, projects, base_of=reference),
+        ),
+    )
+
+
+def _local(lock: Lock, held: Contents) -> list[LocalPackage]:
+    """The project at the target, first, and the other folders that it needs."""
+    others = [one for one in held.local if one.folder != lock.target]
+    own = [one for one in held.local if one.folder == lock.target]
+    if lock.is_uv:
+        return list(held.local)
+    name = str(read_toml(path)[1].get("project", {}).get("name", "")) if os.path.isfile(
+        path := os.path.join(lock.target, "pyproject.toml")
+    ) else ""  # fmt: skip
+    project = LocalPackage(
+        name=canonicalize_name(name), folder=lock.target, is_installed=bool(name)
+    )
+    return [*(own or [project]), *others]
+
+
+def _target(
+    wanted: Wanted,
+    folder: str,
+    options: SourceOptions,
+    platform: Platform,
+    surroundings: Surroundings,
+) -> tuple[Target, str | None]:
+    """What packages are chosen for, and the reference of the base, if there is to be one."""
+    asked = options.lock
+    pinned = _pinned(folder, wanted.root)
+    reference = options.base
+    facts = surroundings.base(reference, platform) if reference else None
+
+    def choices() -> str:
+        found = versions_with_wheels(
+            wanted,
+            lambda version: Target(python=version, platform=platform, libc=base.libc(asked, facts)),
+        )
+        return f"; every package has a wheel for {', '.join(found)}" if found else ""
+
+    version = base.python_version(asked, pinned, facts, choices)
+    if reference is None and not options.bare:
+        reference = base.default_base(version)
+        facts = surroundings.base(reference, platform)
+        version = base.python_version(asked, pinned, facts, choices)
+    return Target(python=version, platform=platform, libc=base.libc(asked, facts)), reference
+
+
+def _pinned(folder: str, root: str) -> str:
+    """What `.python-version` says, here or in a folder above, up to that of the lock."""
+    while True:
+        try:
+            with open(os.path.join(folder, ".python-version"), encoding="utf-8") as file:
+                for line in file:
+                    if (text := line.strip()) and not text.startswith("#"):
+                        return text
+        except (OSError, UnicodeDecodeError):
+            pass
+        if folder == root or os.path.dirname(folder) == folder:
+            return ""
+        folder = os.path.dirname(folder)
+
+
+def _named(options: LockOptions, target: Target) -> Iterator[Chosen]:
+    """The wheels of `--project-wheel`."""
+    for path in options.project_wheels:
+        chosen = of_file(path)
+        check_fits(chosen, target)
+        yield chosen
+
+
+def _logins(lock: Lock, options: LockOptions, surroundings: Surroundings) -> Logins:
+    """Who we are to the indexes that the project, the user and the environment name."""
+    path = os.path.join(lock.root, "pyproject.toml")
+    value = read_toml(path)[1] if os.path.isfile(path) else {}
+    listed = value.get("tool", {}).get("uv", {}).get("index", [])
+    names = {
+        one["name"]: one["url"]
+        for one in listed
+        if isinstance(one, dict) and {"name", "url"} <= one.keys()
+    }
+    urls = [options.index_url] if options.index_url else []
+    return Logins.of(surroundings.settings, urls, names)
+
+
+def _packages(
+    chosen: Sequence[Chosen],
+    needs: Mapping[str, Sequence[str]],
+    environment: Environment,
+    fetcher: Fetcher,
+    overlaps: Overlaps,
+) -> list[Item]:
+    """An item for each wheel; the last of one name counts."""
+    by_name = {one.artifact.package.name: one for one in chosen}
+    edges = acyclic({name: needs.get(name, ()) for name in by_name})
+    paths = {name: _path(one.artifact, environment) for name, one in by_name.items()}
+    return [
+        item_of(
+            one.artifact,
+            _layout(one, environment, overlaps),
+            opened=partial(_opened, fetcher),
+            begin=fetcher.begin,
+            references=tuple(paths[needed] for needed in edges[name]),
+        )
+        for name, one in by_name.items()
+    ]
+
+
+def _path(artifact: Artifact, environment: Environment) -> str:
+    package = artifact.package
+    return f"{environment.site}/{package.name}-{package.version}.dist-info"
+
+
+def _layout(one: Chosen, environment: Environment, overlaps: Overlaps) -> Layout:
+    direct_url = _direct_url(one)
+    return Layout(
+        path=_path(one.artifact, environment),
+        folder=environment.prefix,
+        rules={
+            "wheel": wheel.LAYOUT,
+            **environment.rules(),
+            **({"direct_url": direct_url.decode()} if direct_url else {}),
+        },
+        entries=partial(_entries, one.artifact.package, environment, overlaps, direct_url),
+    )
+
+
+def _entries(
+    package: LockedPackage,
+    environment: Environment,
+    overlaps: Overlaps,
+    direct_url: bytes,
+    path: str,
+) -> Iterator[Entry]:
+    return wheel.entries(path, package, environment, overlaps, direct_url)
+
+
+def _opened(fetcher: Fetcher, artifact: Artifact, layout: Layout) -> Iterator[Entry]:
+    return layout.entries(fetcher.path(artifact))
+
+
+def _direct_url(one: Chosen) -> bytes:
+    """PyPA, "Recording the Direct URL Origin of installed distributions"."""
+    if not one.direct_url:
+        return b""
+    name, digits = one.artifact.package.hashes[0]
+    url = one.direct_url.partition("#")[0]
+    return json.dumps({"archive_info": {"hashes": {name: digits}}, "url": url}).encode()
+
+
+def _code(
+    lock: Lock,
+    folder: str,
+    projects: Sequence[tuple[Project, str]],
+    options: SourceOptions,
+    workshop: Workshop,
+) -> Iterator[Item]:
+    """The own code: that of the target first, and of folders that lie outside of it."""
+    places = {folder: options.root_dir}
+    places |= {project.folder: at for project, at in projects
+               if not project.folder.startswith(f"{folder}/")}  # fmt: skip
+    for path, at in places.items():
+        found = directory.resolve(
+            path,
+            replace(options, root_dir=at),
+            notify=workshop.notify,
+            cancel=workshop.cancel,
+            # A lock changes with each package, and nothing at run time reads it.
+            without=_NOT_CODE | _environments(path) | {os.fsencode(os.path.basename(lock.path))},
+        )
+        yield from found.items
+
+
+def _environments(folder: str) -> frozenset[bytes]:
+    """Names of virtual environments in `folder`, whatever they are called."""
+    return frozenset(
+        os.fsencode(name)
+        for name in os.listdir(folder)
+        if os.path.isfile(os.path.join(folder, name, "pyvenv.cfg"))
+    )
+
+
+def _search_paths(environment: Environment) -> tuple[SearchPath, ...]:
+    return (
+        SearchPath("PATH", environment.bin),
+        SearchPath("VIRTUAL_ENV", environment.prefix, Side.EXACT),
+    )
+
+
+def _wishes(
+    options: SourceOptions,
+    environment: Environment,
+    projects: Sequence[tuple[Project, str]],
+    *,
+    base_of: str | None,
+) -> Wishes:
+    project = projects[0][0] if projects else None
+    programs = project.scripts if project and project.is_package else ()
+    entrypoint = (f"{environment.bin}/{programs[0]}",) if len(programs) == 1 else ()
+    unsaid = ""
+    if not entrypoint:
+        has = f"{len(programs)} of them" if programs else "none"
+        example = programs[0] if programs else "python -m NAME"
+        unsaid = (
+            f"the image starts nothing of yours: the project has {has} in [project.scripts]; "
+            f"say --entrypoint '{printable(example)}'"
+        )
+    return Wishes(
+        base="" if options.base else base_of or "",
+        workdir=options.root_dir,
+        entrypoint=entrypoint,
+        unsaid=unsaid,
+    )

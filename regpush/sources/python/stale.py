@@ -1,0 +1,108 @@
+"""Whether a `uv.lock` is of the project as it is now: told from what the lock says of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from packaging.dependency_groups import DependencyGroupResolver
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+
+from regpush.errors import UsageError, printable
+from regpush.sources.python.lock import Graph, Lock, read_toml
+
+_Need = tuple[str, tuple[str, ...], str]
+"""The name of a package that is needed, the extras of it, and its versions."""
+
+
+def check_fresh(lock: Lock) -> None:
+    """Raises UsageError where a member's `pyproject.toml` wants other packages than `lock` has.
+
+    Compared are names, extras, versions and groups; markers are not, since uv rewrites them.
+    """
+    graph = Graph.of(lock)
+    for name, folder in graph.members(lock).items():
+        path = os.path.join(folder, "pyproject.toml")
+        if not os.path.isfile(path):
+            continue
+        project = read_toml(path)[1]
+        for locked in graph.named(name):
+            _compare(lock, name, path, locked.get("metadata", {}), project)
+
+
+def _compare(
+    lock: Lock, name: str, path: str, locked: Mapping[str, Any], project: Mapping[str, Any]
+) -> None:
+    said = project.get("project", {})
+    dynamic = said.get("dynamic", [])
+    now: set[_Need] = set()
+    before = {_locked(one) for one in locked.get("requires-dist", [])}
+    if "dependencies" not in dynamic:
+        now |= set(_needs(said.get("dependencies", []), path))
+        if "optional-dependencies" not in dynamic:
+            for needs in said.get("optional-dependencies", {}).values():
+                now |= set(_needs(needs, path))
+            _raise_difference(lock, name, before, now)
+    groups = {canonicalize_name(g): g for g in project.get("dependency-groups", {})}
+    wanted = {
+        group: set(_needs(_group(project["dependency-groups"], spelled, path), path))
+        for group, spelled in groups.items()
+    }
+    legacy = project.get("tool", {}).get("uv", {}).get("dev-dependencies")
+    if legacy is not None:
+        wanted.setdefault(canonicalize_name("dev"), set()).update(_needs(legacy, path))
+    for group, needs in locked.get("requires-dev", {}).items():
+        there = {_locked(one) for one in needs}
+        _raise_difference(lock, name, there, wanted.pop(canonicalize_name(group), set()))
+    for needs in wanted.values():
+        _raise_difference(lock, name, set(), needs)
+
+
+def _raise_difference(lock: Lock, name: str, before: set[_Need], now: set[_Need]) -> None:
+    # What the lock has from a place of its own, tool.uv.sources, may lack its versions.
+    bare = {(one, extras) for one, extras, versions in before if not versions}
+    changed = {n for n in now - before if n[:2] not in bare} or {
+        b for b in before - now if b[:2] not in {n[:2] for n in now}
+    }
+    if changed:
+        first = min(changed)
+        raise UsageError(
+            f"{lock.shown} is not of {printable(name)} as it is now: {printable(first[0])}"
+            f"{printable(first[2])} was {'added or changed' if first in now else 'removed'}; "
+            "run 'uv lock'"
+        )
+
+
+def _group(groups: Mapping[str, Any], name: str, path: str) -> Iterator[str]:
+    try:
+        resolved = DependencyGroupResolver(groups).resolve(name)
+    except (ValueError, TypeError, LookupError) as error:
+        raise UsageError(
+            f"{printable(path)}: group {printable(name)}: {printable(str(error))}"
+        ) from error
+    return map(str, resolved)
+
+
+def _needs(texts: Iterable[object], path: str) -> Iterator[_Need]:
+    for text in texts:
+        try:
+            one = Requirement(str(text))
+        except InvalidRequirement as error:
+            raise UsageError(
+                f"{printable(path)}: '{printable(str(text))}' is no requirement"
+            ) from error
+        yield _need(one.name, one.extras, str(one.specifier))
+
+
+def _locked(one: Mapping[str, Any]) -> _Need:
+    return _need(one["name"], one.get("extras", ()), one.get("specifier", ""))
+
+
+def _need(name: str, extras: Iterable[str], versions: str) -> _Need:
+    with suppress(InvalidSpecifier):  # compared as it is written
+        versions = ",".join(sorted(str(one) for one in SpecifierSet(versions)))
+    return canonicalize_name(name), tuple(sorted(map(canonicalize_name, extras))), versions

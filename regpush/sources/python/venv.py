@@ -1,0 +1,147 @@
+"""A virtual environment that nobody had to create: where things lie in it, and its own files.
+
+Python documentation, "venv" and "site"; PEP 405. Scripts are written by our own code: what a
+library writes changes with its version, and with it the bytes of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from regpush.closure import Identity, Item, Role
+from regpush.entry import ContentHash, Entry, Kind, TreeHash
+
+PATH = "(environment)"
+"""In place of a path: the item lies in several places of the environment."""
+
+_SHEBANG = 127
+"""Bytes of a first line that Linux reads at most (`BINPRM_BUF_SIZE` in `binfmts.h`, less one)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """An environment at `prefix`, an absolute path in the image, of Python `version` (X.Y).
+
+    `threaded`: whether it is a free-threaded build, which has a `t` in its folders' names.
+    """
+
+    prefix: str
+    version: str
+    threaded: bool = False
+
+    @property
+    def python(self) -> str:
+        """`python3.13`, or `python3.13t`."""
+        return f"python{self.version}{'t' if self.threaded else ''}"
+
+    @property
+    def bin(self) -> str:
+        """The folder of programs."""
+        return f"{self.prefix}/bin"
+
+    @property
+    def site(self) -> str:
+        """The folder of packages."""
+        return f"{self.prefix}/lib/{self.python}/site-packages"
+
+    def headers(self, name: str) -> str:
+        """The folder of the C headers of the package `name`."""
+        return f"{self.prefix}/include/site/{self.python}/{name}"
+
+    @property
+    def shebang(self) -> bytes:
+        """The first lines of a script, for the kernel or for sh, which may be longer."""
+        program = f"{self.bin}/python".encode("utf-8", "surrogateescape")
+        line = b"#!%b\n" % program
+        if len(line) <= _SHEBANG and b" " not in program:
+            return line
+        # A string to Python, and to sh the command that has Python read the rest.
+        return b"#!/bin/sh\n'''exec' '%b' \"$0\" \"$@\"\n' '''\n" % program.replace(b"'", b"'\\''")
+
+    def rules(self) -> Mapping[str, str]:
+        """What of it decides the bytes of packages in it; stands in recipes."""
+        return {"prefix": self.prefix, "python": self.python}
+
+
+def script(environment: Environment, module: str, attribute: str) -> bytes:
+    """A program that calls `attribute` of `module`, and ends with what that returns.
+
+    PyPA, "Entry points specification", "Use for scripts".
+    """
+    first = attribute.partition(".")[0]
+    # Guarded, since multiprocessing imports the main program anew in each process it spawns.
+    call = f'if __name__ == "__main__":\n    sys.exit({attribute}())\n'
+    text = f"import sys\n\nfrom {module} import {first}\n\n{call}"
+    return environment.shebang + text.encode()
+
+
+def file(path: str, content: bytes, mode: int = 0o644) -> Entry:
+    """A file at the absolute `path` of the image."""
+    return Entry(path=encoded(path), kind=Kind.FILE, mode=mode, size=len(content), content=content)
+
+
+def encoded(path: str) -> bytes:
+    """An absolute path of the image as entries have it."""
+    return path.strip("/").encode("utf-8", "surrogateescape")
+
+
+def folders(paths: Iterable[bytes], prefix: str) -> Iterator[Entry]:
+    """The folders that `paths` lie in, `prefix` and below."""
+    top, found = encoded(prefix), set()
+    for path in paths:
+        above = path
+        while (above := above.rpartition(b"/")[0]) not in found and len(above) >= len(top):
+            found.add(above)
+    return (Entry(path=path, kind=Kind.DIRECTORY, mode=0o755) for path in found)
+
+
+def own_item(environment: Environment, interpreter: str, files: Iterable[Entry]) -> Item:
+    """What makes a folder an environment, with `files` that belong to the project.
+
+    `interpreter`: the absolute path of Python in the base. Small, and of the project's own
+    version: so it lies in the top layer.
+    """
+    entries = tuple(sorted([*_own(environment, interpreter), *files], key=lambda e: e.path))
+    parents = tuple(
+        sorted(folders((e.path for e in entries), environment.prefix), key=lambda e: e.path)
+    )
+    tree = TreeHash()
+    for entry in (*parents, *entries):
+        content = entry.content if isinstance(entry.content, bytes) else b""
+        tree.add(entry, ContentHash(content).digest() if entry.kind is Kind.FILE else b"")
+    return Item(
+        path=PATH,
+        name="environment",
+        origin="environment",
+        identity=Identity.tree(tree.digest()),
+        size=sum(entry.size for entry in entries),
+        entries=partial(iter, entries),
+        parents=parents,
+        role=Role.GENERATED,
+    )
+
+
+def _own(environment: Environment, interpreter: str) -> Iterator[Entry]:
+    config = (
+        f"home = {interpreter.rpartition('/')[0]}\n"
+        "implementation = CPython\n"
+        f"version_info = {environment.version}\n"
+        "include-system-site-packages = false\n"
+        f"version = {environment.version}\n"
+    )
+    yield file(f"{environment.prefix}/pyvenv.cfg", config.encode("utf-8", "surrogateescape"))
+    names = {"python": interpreter, "python3": "python", environment.python: "python"}
+    for name, target in names.items():
+        yield _link(f"{environment.bin}/{name}", target)
+    yield _link(f"{environment.prefix}/lib64", "lib")
+
+
+def _link(path: str, target: str) -> Entry:
+    return Entry(
+        path=encoded(path),
+        kind=Kind.SYMLINK,
+        mode=0o777,
+        link=target.encode("utf-8", "surrogateescape"),
+    )

@@ -1,0 +1,252 @@
+"""A wheel becomes the entries that installing it would leave (PyPA, "Binary distribution format").
+
+Nothing of it is executed. Scripts, RECORD and INSTALLER are written as installers do.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Iterator
+from configparser import Error as ConfigParserError
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from functools import partial
+
+from installer.utils import parse_entrypoints
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from regpush.closure import LockedPackage
+from regpush.entry import Entry, Kind, Streamed
+from regpush.errors import SourceError, printable
+from regpush.sources.lock.overlaps import Overlaps
+from regpush.sources.lock.zipped import Member, blocks, members, read
+from regpush.sources.python.venv import Environment, encoded, file, folders, script
+
+LAYOUT = 1
+"""Stands in identities; raised whenever the same wheel would give other entries."""
+
+INSTALLER = b"regpush\n"
+
+_SMALL = 64 << 10
+"""Bytes of a file that is unpacked at once; a larger one is unpacked while it is written."""
+_SCRIPT_LIMIT = 16 << 20
+_SHEBANG = re.compile(rb"#!python(w?)(?=[ \t\r\n])", re.IGNORECASE)
+_NAME = re.compile(r"[^/\0\n\r]+")
+_REFERENCE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+
+
+def entries(
+    path: str,
+    package: LockedPackage,
+    environment: Environment,
+    overlaps: Overlaps,
+    direct_url: bytes = b"",
+) -> Iterator[Entry]:
+    """The sorted entries of the wheel at `path` in `environment`.
+
+    `direct_url`: the content of `direct_url.json` where it is not of an index (PEP 610). Raises
+    SourceError for what is no wheel of `package`, or holds what no wheel may.
+    """
+    named = printable(f"{package.name} {package.version}".strip())
+    wheel = _Wheel.open(path, package, f"the wheel of {named}")
+    found = {entry.path: (entry, key) for entry, key in wheel.entries(environment, direct_url)}
+    # RECORD, INSTALLER and the like are in a folder that has the package's name and version.
+    overlaps.add(named, ((at, key) for at, (_, key) in found.items()))
+    every = [*(entry for entry, _ in found.values()), *folders(found, environment.prefix)]
+    return iter(sorted(every, key=lambda entry: entry.path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wheel:
+    """An opened wheel; `what` names it in errors, `info` is its `.dist-info` folder."""
+
+    path: str
+    what: str
+    members: dict[str, Member]
+    info: str
+
+    @classmethod
+    def open(cls, path: str, package: LockedPackage, what: str) -> _Wheel:
+        """Raises SourceError for what is no wheel of `package`."""
+        found = members(path, what)
+        infos = {name.partition("/")[0] for name in found if ".dist-info/" in name}
+        infos = {info for info in infos if info.endswith(".dist-info")}
+        if len(infos) != 1:
+            raise SourceError(f"{what} has {len(infos)} .dist-info folders, and must have one")
+        wheel = cls(path=path, what=what, members=found, info=infos.pop())
+        wheel._check(package)
+        return wheel
+
+    def _check(self, package: LockedPackage) -> None:
+        name, _, version = self.info.removesuffix(".dist-info").partition("-")
+        try:
+            same = Version(version) == Version(package.version)
+        except InvalidVersion:
+            same = version == package.version
+        if canonicalize_name(name) != package.name or not (same or not package.version):
+            raise SourceError(f"{self.what} is one of {printable(name)} {printable(version)}")
+        said = HeaderParser().parsestr(self._text("WHEEL")).get("Wheel-Version", "")
+        if said.partition(".")[0] != "1":
+            raise SourceError(f"{self.what} is of version '{printable(said)}', not of 1.x")
+
+    def _text(self, name: str) -> str:
+        member = self.members.get(f"{self.info}/{name}")
+        if member is None:
+            return ""
+        return self._read(member).decode("utf-8", "replace")
+
+    def _read(self, member: Member) -> bytes:
+        if member.size > _SCRIPT_LIMIT:
+            raise SourceError(f"{self.what}: {printable(member.name)} is larger than 16 MiB")
+        return read(self.path, member, self.what)
+
+    def entries(
+        self, environment: Environment, direct_url: bytes
+    ) -> Iterator[tuple[Entry, object]]:
+        """Every file, and what tells it from another of the same path; unsorted."""
+        hashes = self._recorded()
+        rows: list[tuple[str, str, str]] = []
+        record = f"{environment.site}/{self.info}/RECORD"
+        seen: set[bytes] = set()
+        for member in self.members.values():
+            if member.name == f"{self.info}/RECORD":
+                continue
+            at, is_script = self._place(member.name, environment)
+            if encoded(at) in seen:
+                raise SourceError(f"{self.what} holds {printable(at)} twice")
+            seen.add(encoded(at))
+            if is_script:
+                entry = file(at, self._script(member, environment), 0o755)
+                rows.append((at, *_hashed(entry)))
+                yield entry, entry.content
+            else:
+                entry = self._file(at, member)
+                rows.append((at, *(hashes.get(member.name) or _hashed(entry))))
+                yield entry, (member.size, member.crc)
+        for entry in self._written(environment, direct_url):
+            if entry.path not in seen:
+                rows.append((_decoded(entry.path), *_hashed(entry)))
+                yield entry, entry.content
+        rows.append((record, "", ""))
+        yield file(record, _record(rows, environment.site)), None
+
+    def _place(self, name: str, environment: Environment) -> tuple[str, bool]:
+        """Where the file `name` of the wheel lies in the image, and whether it is a script."""
+        data = f"{self.info.removesuffix('.dist-info')}.data/"
+        if not name.startswith(data):
+            return f"{environment.site}/{name}", False
+        kind, _, rest = name.removeprefix(data).partition("/")
+        homes = {
+            "purelib": environment.site,
+            "platlib": environment.site,
+            "scripts": environment.bin,
+            "data": environment.prefix,
+            "headers": environment.headers(self.info.partition("-")[0]),
+        }
+        if kind not in homes or not rest:
+            raise SourceError(f"{self.what} holds {printable(name)}, which belongs nowhere")
+        return f"{homes[kind]}/{rest}", kind == "scripts"
+
+    def _file(self, at: str, member: Member) -> Entry:
+        content = (
+            read(self.path, member, self.what)
+            if member.size <= _SMALL
+            else Streamed(partial(blocks, self.path, member, self.what))
+        )
+        return Entry(
+            path=encoded(at),
+            kind=Kind.FILE,
+            mode=0o755 if member.mode & 0o111 else 0o644,
+            size=member.size,
+            content=content,
+        )
+
+    def _script(self, member: Member, environment: Environment) -> bytes:
+        """A script, whose first line is for the environment's Python if it is for any."""
+        content = self._read(member)
+        if match := _SHEBANG.match(content):
+            first, _, rest = content.partition(b"\n")
+            arguments = first[match.end() :].strip()
+            shebang = environment.shebang
+            if arguments and shebang.count(b"\n") == 1:
+                shebang = shebang[:-1] + b" " + arguments + b"\n"
+            return shebang + rest
+        return content
+
+    def _written(self, environment: Environment, direct_url: bytes) -> Iterator[Entry]:
+        """What installing adds to the files of the wheel."""
+        for name, module, attribute in scripts(self._text("entry_points.txt"), self.what):
+            program = script(environment, module, attribute)
+            yield file(f"{environment.bin}/{name}", program, 0o755)
+        info = f"{environment.site}/{self.info}"
+        yield file(f"{info}/INSTALLER", INSTALLER)
+        if direct_url:
+            yield file(f"{info}/direct_url.json", direct_url)
+
+    def _recorded(self) -> dict[str, tuple[str, str]]:
+        """Hash and size by name, as the wheel's own RECORD has them."""
+        found = {}
+        try:
+            for row in csv.reader(io.StringIO(self._text("RECORD"))):
+                if len(row) >= 3 and row[1] and row[2]:
+                    found[row[0]] = row[1], row[2]
+        except csv.Error as error:
+            raise SourceError(f"{self.what} has a RECORD that is no CSV") from error
+        return found
+
+
+def _hashed(entry: Entry) -> tuple[str, str]:
+    """Hash and size of an entry as RECORD has them."""
+    content, sha = entry.content, hashlib.sha256()
+    if isinstance(content, Streamed):
+        for piece in content.open():
+            sha.update(piece)
+    elif isinstance(content, bytes):
+        sha.update(content)
+    digest = base64.urlsafe_b64encode(sha.digest()).rstrip(b"=").decode()
+    return f"sha256={digest}", str(entry.size)
+
+
+def scripts(text: str, what: str) -> Iterator[tuple[str, str, str]]:
+    """Name, module and attribute of each program in an `entry_points.txt`.
+
+    Raises SourceError for one that is none, by name.
+    """
+    try:
+        found = list(parse_entrypoints(text)) if text.strip() else []
+    except (ConfigParserError, AssertionError, AttributeError) as error:
+        raise SourceError(f"{what} has entry points that cannot be read") from error
+    for name, module, attribute, _ in found:
+        attribute = attribute or ""
+        good = _NAME.fullmatch(name) and name not in (".", "..") and not name.startswith(".wh.")
+        if not good or not _REFERENCE.fullmatch(module) or not _REFERENCE.fullmatch(attribute):
+            raise SourceError(f"{what} has a program that is none: {printable(name)}")
+        yield name, module, attribute
+
+
+def _record(rows: Iterable[tuple[str, str, str]], site: str) -> bytes:
+    """RECORD: paths relative to the folder of packages (PyPA, "Recording installed projects")."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    up = len(site.split("/"))
+    for path, digest, size in sorted(rows):
+        if path.startswith(f"{site}/"):
+            relative = path[len(site) + 1 :]
+        else:
+            common = 0
+            for ours, theirs in zip(site.split("/"), path.split("/"), strict=False):
+                if ours != theirs:
+                    break
+                common += 1
+            relative = "../" * (up - common) + "/".join(path.split("/")[common:])
+        writer.writerow((relative, digest, size))
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _decoded(path: bytes) -> str:
+    return "/" + path.decode("utf-8", "surrogateescape")
