@@ -17,6 +17,7 @@ from regpush.concurrency import Cancellation
 from regpush.errors import RefusedError
 from regpush.events import Exchanged
 from regpush.http.address import Origin, authority, request_target
+from regpush.http.encoding import is_gzip, unpacked
 from regpush.http.proxy import WANTS_CREDENTIALS, Routes
 from regpush.http.trust import Contexts, Trust
 from regpush.http.wire import Transport, UnansweredError
@@ -27,6 +28,9 @@ ERROR_LIMIT = 64 * 1024
 CONNECT_S = 10.0
 STALL_S = 60.0
 """Without progress for so long, a request has failed; `wire` says what progress is."""
+
+PARTIAL = 206
+"""The status of a range, which is one of the bytes as they are encoded."""
 
 COMMIT_PATIENCE = 5.0
 """Registries hash and move a large blob before they answer its last request: so many times
@@ -39,7 +43,9 @@ class Request:
 
     `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the
     latter, or None to send it chunked. `limit` is the bytes of a successful reply read at
-    most, None to leave them to the caller; `patience` how many times longer than usual to wait
+    most, None to leave them to the caller; `expected` those that it has if it is what was asked
+    for, where that is known: then they are taken as they are, else a gzip nobody asked for is
+    unpacked; `patience` how many times longer than usual to wait
     for it. `trust` is for https.
     """
 
@@ -49,6 +55,7 @@ class Request:
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
     limit: int | None = ERROR_LIMIT
+    expected: int | None = None
     patience: float = 1.0
     trust: Trust = field(default_factory=Trust)
 
@@ -56,9 +63,12 @@ class Request:
 class Rest:
     """The body of a reply while it comes; held in memory by nobody."""
 
-    def __init__(self, reply: httpx.Response) -> None:
+    def __init__(self, reply: httpx.Response, expected: int | None) -> None:
         self._reply = reply
-        self._parts = reply.iter_raw()
+        length = reply.headers.get("content-length", "")
+        whole = reply.status_code != PARTIAL and length != str(expected)
+        self.unpacks = whole and is_gzip(reply.headers.get("content-encoding", ""))
+        self._parts = unpacked(reply.iter_raw()) if self.unpacks else reply.iter_raw()
 
     def next(self) -> bytes:
         """The next bytes, as many as came at once; none at the end. Raises UnansweredError."""
@@ -212,7 +222,7 @@ class Exchange:
             raise RefusedError("the registry sent an address that is not a URL") from error
         reply = self._client.send(made, stream=True)
         limit = request.limit if reply.is_success else ERROR_LIMIT
-        rest, body, whole = Rest(reply), b"", False
+        rest, body, whole = Rest(reply, request.expected), b"", False
         if limit is not None:
             try:
                 body, whole = _read(rest, limit)

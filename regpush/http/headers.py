@@ -44,7 +44,12 @@ def retry_after_s(value: str, date: str) -> float | None:
 
 
 def content_length(status: int, headers: Mapping[str, str]) -> int | None:
-    """The size of the whole resource that a HEAD, or a GET of its first byte, was told."""
+    """The size of the whole resource that a HEAD, or a GET of its first byte, was told.
+
+    None where it was not told: also for an encoded one, whose length is another.
+    """
+    if headers.get("content-encoding", "identity") != "identity":
+        return None
     text = headers.get("content-length", "")
     if status == 206:
         text = headers.get("content-range", "").rpartition("/")[2]

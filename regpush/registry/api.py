@@ -69,6 +69,7 @@ class Call:
     body: bytes | Iterator[bytes] = b""
     body_size: int | None = None
     limit: int | None = ERROR_LIMIT
+    expected: int | None = None
     patience: float = 1.0
     more: Sequence[Scope] = ()
     hops: int = HOPS
@@ -147,6 +148,7 @@ class Api:
                 body=call.body,
                 body_size=call.body_size,
                 limit=call.limit,
+                expected=call.expected,
                 patience=call.patience,
             )
             reply = self._follow(request, call.doing, hops=call.hops)

@@ -113,6 +113,7 @@ class _Reading:
             path=f"/blobs/{self._descriptor.digest}",
             headers={"Range": f"bytes={at}-"} if ranged else {},
             limit=None,
+            expected=self._descriptor.size,
         )
         reply = self._api.expect(call, 404, 416)
         if reply.status == 404:

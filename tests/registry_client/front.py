@@ -78,7 +78,7 @@ def front(
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            if "Content-Length" not in answer.headers:
+            if not {"Content-Length", "Transfer-Encoding"} & answer.headers.keys():
                 self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
             if self.command != "HEAD":

@@ -1,0 +1,46 @@
+"""`Content-Encoding: gzip`, which some proxies add though nobody asked for it (RFC 9110, 8.4.1)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from regpush.http.wire import UnansweredError
+
+_PIECE = 1 << 18
+"""Bytes that are unpacked at a time: a small reply may unpack to a thousand times its size."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def is_gzip(encoding: str) -> bool:
+    """Whether the header `Content-Encoding` names gzip and nothing else."""
+    return encoding.strip().lower() in ("gzip", "x-gzip")
+
+
+def unpacked(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The content of a body that is gzip, in pieces of bounded size; nothing of an empty one.
+
+    Raises UnansweredError where it is not gzip, or ends too early.
+    """
+    packer = zlib.decompressobj(_GZIP)
+    began = False
+    for part in parts:
+        left = part
+        while left:
+            if packer.eof:  # RFC 1952: members may follow each other
+                packer = zlib.decompressobj(_GZIP)
+            began = True
+            try:
+                piece = packer.decompress(left, _PIECE)
+            except zlib.error as error:
+                raise UnansweredError(
+                    "the reply is not gzip, as its Content-Encoding says"
+                ) from error
+            left = packer.unused_data if packer.eof else packer.unconsumed_tail
+            if piece:
+                yield piece
+    while began and not packer.eof and (piece := packer.decompress(b"", _PIECE)):
+        yield piece
+    if began and not packer.eof:
+        raise UnansweredError("the gzip of the reply ended too early")
