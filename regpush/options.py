@@ -293,12 +293,19 @@ class AttachOptions:
 
     `sbom`: a list of its parts. `provenance`: a statement of what it was made from. `sign`: a
     signature by cosign, with `sign_key`, whatever cosign takes for one, or by an identity.
+    `sign_identity` and `sign_issuer`: of the certificate by which an identity's signature is
+    known again. `sign_options`: words for `cosign sign`. `sign_recursive`: of an index, each
+    image is signed as well.
     """
 
     sbom: Sbom = Sbom.NONE
     provenance: bool = False
     sign: bool = False
     sign_key: str | None = None
+    sign_identity: str | None = None
+    sign_issuer: str | None = None
+    sign_options: tuple[str, ...] = ()
+    sign_recursive: bool = False
 
     @property
     def vouches(self) -> bool:

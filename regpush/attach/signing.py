@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
 
 from regpush.concurrency import Cancellation
 from regpush.digest import Digest
-from regpush.errors import RefusedError, UsageError, printable
+from regpush.errors import RefusedError, TransientError, UsageError, printable
 from regpush.events import Listener, Note
-from regpush.options import RegistryOptions
+from regpush.events import ignore as quiet
+from regpush.options import AttachOptions, RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.auth.keys import docker_key
 from regpush.registry.auth.record import Credentials
@@ -26,45 +28,145 @@ from regpush.registry.client import Client
 _LOOK_S = 0.05
 _GRACE_S = 5.0
 _WORDS_LIMIT = 300
+_LINES = 20
+_SHARED = (
+    "--annotations",
+    "--rekor-url",
+    "--registry-referrers-mode",
+    "--registry-server-name",
+    "--trusted-root",
+)
+_SWITCHES = ("--k8s-keychain", "--new-bundle-format")
+_NETWORK = re.compile(
+    r"connection re(?:fused|set)|no such host|time-?d?[ -]?out|server misbehaving|broken pipe"
+    r"|(?:network is|host is) unreachable|no route to host|deadline exceeded|\bEOF\b"
+    r"|too many requests|(?:status|code|unexpected)[^0-9]{0,12}(?:429|50[0234])\b",
+    re.IGNORECASE,
+)
+"""What Go programs say where the network, or a server, failed them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where signatures are made: the repository of `reference`, and how its registry is reached."""
+
+    reference: Reference
+    options: RegistryOptions
+    client: Client
+    notify: Listener
+    cancel: Cancellation
+
+    def named(self, digest: Digest) -> str:
+        """The manifest `digest` there, as cosign takes it."""
+        return f"{self.reference.name}@{digest}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """cosign at `program`, which signs with `key`, or by an identity where that is None."""
+    """cosign at `program`, which signs with `key`, or by an identity where that is None.
+
+    `identity` and `issuer`: the certificate that a signature made by an identity must have to
+    count; empty where nobody knows them. `words` are passed on to `cosign sign`.
+    """
 
     program: str
     key: str | None
+    identity: str = ""
+    issuer: str = ""
+    words: tuple[str, ...] = ()
 
     @classmethod
-    def find(cls, key: str | None) -> Signer:
+    def find(cls, options: AttachOptions) -> Signer:
         """The cosign on the PATH. Raises UsageError where there is none."""
         program = shutil.which("cosign")
         if program is None:
             raise UsageError("--sign needs the program cosign, which is not on the PATH")
-        return cls(program=program, key=key)
+        return cls(
+            program=program,
+            key=options.sign_key,
+            identity=options.sign_identity or "",
+            issuer=options.sign_issuer or "",
+            words=options.sign_options,
+        )
 
-    def sign(
-        self,
-        reference: Reference,
-        digest: Digest,
-        *,
-        options: RegistryOptions,
-        client: Client,
-        notify: Listener,
-        cancel: Cancellation,
-    ) -> None:
-        """Sign the manifest `digest` of the repository of `reference`, where it stands.
+    def is_signed(self, place: Place, digest: Digest) -> bool:
+        """Whether a signature of the manifest verifies, by cosign, with the same annotations.
 
-        `options`: how that registry is reached. What cosign says becomes notes. Raises
-        RefusedError where it fails, CancelledError when it has ended.
+        It must be of the key, or of the identity. Where neither can be known, a note says so,
+        and the answer is no.
         """
-        named = f"{reference.name}@{digest}"
-        key = [] if self.key is None else ["--key", self.key]
-        command = [self.program, "sign", "--yes", *key, *_flags(options), named]
-        with _login(client.credentials(reference), reference.registry) as login:
-            code, last = _run([*login, *command], notify, cancel)
+        with self._checked_by(place) as flags:
+            if not flags:
+                return False
+            asked = [*flags, *_kept(self.words), *_flags(place.options), place.named(digest)]
+            code, said = self._cosign(["verify", *asked], place, quiet)
         if code:
-            raise RefusedError(f"cosign did not sign {named} (exit {code}): {last}")
+            place.notify(
+                Note(message=f"no signature of {place.named(digest)} verifies: {said[-1]}")
+            )
+        return not code
+
+    def sign(self, place: Place, digest: Digest) -> None:
+        """Sign the manifest `digest`, where it stands.
+
+        What cosign says becomes notes. Raises TransientError where the network fails it,
+        RefusedError where it fails otherwise, CancelledError when it has ended.
+        """
+        key = [] if self.key is None else ["--key", self.key]
+        named = place.named(digest)
+        asked = ["sign", "--yes", *key, *_flags(place.options), *self.words, named]
+        code, said = self._cosign(asked, place, place.notify)
+        if code:
+            failure = f"cosign did not sign {named} (exit {code}): {said[-1]}"
+            if any(map(_NETWORK.search, said)):
+                raise TransientError(f"{failure}; running again is safe")
+            raise RefusedError(failure)
+
+    @contextmanager
+    def _checked_by(self, place: Place) -> Iterator[list[str]]:
+        """The flags of `cosign verify` that say whose signature counts; none where unknown."""
+        if self.key is None:
+            if not (self.identity and self.issuer):
+                unknown = (
+                    "whether it is signed already cannot be checked without --sign-identity and "
+                    "--sign-issuer: it is signed again"
+                )
+                place.notify(Note(message=unknown))
+                yield []
+                return
+            wanted = ("--certificate-identity", self.identity)
+            yield [*wanted, "--certificate-oidc-issuer", self.issuer]
+            return
+        # The key that signs may be in a file, which `verify` does not take, or in hardware.
+        with tempfile.TemporaryDirectory(prefix="regpush-") as folder:
+            public = os.path.join(folder, "key.pub")
+            asked = ["public-key", "--key", self.key, "--outfile", public]
+            code, said = self._cosign(asked, place, quiet)
+            if code or not os.path.exists(public):
+                unknown = f"the public key of {printable(self.key)} cannot be had: {said[-1]}"
+                place.notify(Note(message=f"{unknown}; it is signed again"))
+                yield []
+                return
+            yield ["--key", public]
+
+    def _cosign(
+        self, words: Sequence[str], place: Place, notify: Listener
+    ) -> tuple[int, Sequence[str]]:
+        registry = place.reference.registry
+        with _login(place.client.credentials(place.reference), registry) as login:
+            return _run([*login, self.program, *words], notify, place.cancel)
+
+
+def _kept(words: Sequence[str]) -> Iterator[str]:
+    """Of the words for `cosign sign` those that `verify` needs too: annotations, trust, logs."""
+    following = False
+    for word in words:
+        flag, _, value = word.partition("=")
+        if following or flag in (*_SHARED, *_SWITCHES) or (word[:2] == "-a"):
+            following = not following and word in (*_SHARED, "-a")
+            yield word
+        elif flag == "--tlog-upload" and value == "false":
+            yield "--insecure-ignore-tlog=true"
 
 
 def _flags(options: RegistryOptions) -> Iterator[str]:
@@ -104,9 +206,9 @@ def _login(credentials: Credentials | None, registry: str) -> Iterator[list[str]
         yield ["env", f"DOCKER_CONFIG={folder}"]
 
 
-def _run(command: list[str], notify: Listener, cancel: Cancellation) -> tuple[int, str]:
-    """Run `command`; its exit code and the last line it said, on stdout or stderr."""
-    last: deque[str] = deque(["it says nothing"], maxlen=1)
+def _run(command: list[str], notify: Listener, cancel: Cancellation) -> tuple[int, Sequence[str]]:
+    """Run `command`; its exit code and the last lines it said, on stdout or stderr."""
+    last: deque[str] = deque(["it says nothing"], maxlen=_LINES)
 
     def tell(lines: Iterable[str]) -> None:
         for line in lines:
@@ -139,4 +241,4 @@ def _run(command: list[str], notify: Listener, cancel: Cancellation) -> tuple[in
             raise
         finally:
             teller.join(_GRACE_S)
-    return process.returncode, last[0]
+    return process.returncode, tuple(last)

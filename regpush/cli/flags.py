@@ -279,6 +279,27 @@ class Flags(TargetFlags, SendingFlags):
         _option(_ATTACHED, "Sign with this key of cosign's. Default: its keyless way.",
                 "--sign-key", metavar="KEY"),
     ] = None  # fmt: skip
+    sign_identity: Annotated[
+        str | None,
+        _option(_ATTACHED, "Who signs without a key: an unchanged image with a signature of this "
+                "identity is not signed again. Needs --sign-issuer.", "--sign-identity"),
+    ] = None  # fmt: skip
+    sign_issuer: Annotated[
+        str | None,
+        _option(_ATTACHED, "Who vouches for --sign-identity, such as "
+                "https://token.actions.githubusercontent.com.", "--sign-issuer", metavar="URL"),
+    ] = None  # fmt: skip
+    sign_option: Annotated[
+        list[str],
+        _option(_ATTACHED, "One word for 'cosign sign', such as "
+                "--sign-option=--tlog-upload=false; repeatable.", "--sign-option",
+                metavar="WORD"),
+    ] = field(default_factory=list)  # fmt: skip
+    sign_recursive: Annotated[
+        bool,
+        _option(_ATTACHED, "With --sign, sign each image of an index as well.",
+                "--sign-recursive"),
+    ] = False  # fmt: skip
 
     def options(self, password: str | None) -> PushOptions:
         """The record these flags spell. Raises UsageError naming the flag."""
@@ -320,8 +341,12 @@ class Flags(TargetFlags, SendingFlags):
             attach=AttachOptions(
                 sbom=self.sbom,
                 provenance=self.provenance,
-                sign=self.sign or self.sign_key is not None,
+                sign=self.sign or self.sign_recursive or self.sign_key is not None,
                 sign_key=self.sign_key,
+                sign_identity=self.sign_identity,
+                sign_issuer=self.sign_issuer,
+                sign_options=tuple(self.sign_option),
+                sign_recursive=self.sign_recursive,
             ),
             cache=not self.no_cache,
             strict=self.strict,

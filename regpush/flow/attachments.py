@@ -41,7 +41,7 @@ class Attachments:
         if asked.sign:
             from regpush.attach.signing import Signer
 
-            signer = Signer.find(asked.sign_key)
+            signer = Signer.find(asked)
         if asked.sbom is not Sbom.NONE:
             from regpush.attach.sbom import writer
 
@@ -51,25 +51,16 @@ class Attachments:
     def attach(self, images: Sequence[Assembled], whole: Manifest, run: Run) -> None:
         """Attach to each of `images`, and sign what tags will name; at every destination.
 
-        All manifests stand there. What is attached already is not sent again, but signed
-        again. Raises a RegpushError.
+        All manifests stand there. What is attached already is not sent again, and what has a
+        signature that verifies is not signed again. Raises a RegpushError.
         """
         for image in images:
             if documents := self._documents(image, run):
                 for to in run.destinations:
                     _attach(documents, image.image.descriptor, to, run)
         if self.signer:
-            options = run.options.registry
             for to in run.destinations:
-                main = to.reference.registry == run.main.reference.registry
-                self.signer.sign(
-                    to.reference,
-                    whole.digest,
-                    options=options if main else options.elsewhere,
-                    client=run.client,
-                    notify=run.notify,
-                    cancel=run.cancel,
-                )
+                _sign(self.signer, images, whole, to, run)
 
     def _documents(self, image: Assembled, run: Run) -> list[Artifact]:
         """They name the main destination, wherever they are attached: the bytes are the same."""
@@ -88,6 +79,34 @@ class Attachments:
             checkout = run.settings.checkout
             made.append(provenance(closure, image.image, name, run.options, checkout))
         return made
+
+
+def _sign(
+    signer: Signer, images: Sequence[Assembled], whole: Manifest, to: Destination, run: Run
+) -> None:
+    from regpush.attach.signing import Place
+
+    options = run.options.registry
+    main = to.reference.registry == run.main.reference.registry
+    place = Place(
+        reference=to.reference,
+        options=options if main else options.elsewhere,
+        client=run.client,
+        notify=run.notify,
+        cancel=run.cancel,
+    )
+    old = {one.image.descriptor.digest: to.name in one.standing for one in images}
+    below = [digest for digest in old if digest != whole.digest]
+    if below and not run.options.attach.sign_recursive:
+        message = f"only the index is signed: --sign-recursive signs its {len(below)} images too"
+        run.notify(Note(message=message))
+        below = []
+    for digest in (*below, whole.digest):
+        # An index was not there before if one of its images was not.
+        if old.get(digest, all(old.values())) and signer.is_signed(place, digest):
+            run.notify(Note(message=f"{place.named(digest)} is signed already"))
+        else:
+            signer.sign(place, digest)
 
 
 def _attach(documents: Sequence[Artifact], subject: Descriptor, to: Destination, run: Run) -> None:

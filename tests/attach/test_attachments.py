@@ -38,6 +38,15 @@ from tests.registry.servers import Registry
 _COSIGN = """#!{python}
 # Not cosign: it notes how it was started, and what it found where it was to sign.
 import http.client, json, os, sys, time
+if sys.argv[1] == "public-key":
+    if os.environ.get("FAKE_SECRET"):
+        sys.exit("Error: the key is in a safe")
+    open(sys.argv[-1], "w").close()
+    sys.exit(0)
+if sys.argv[1] == "verify":
+    with open({log!r} + "-verify", "a") as log:
+        log.write(json.dumps(sys.argv[1:]) + "\\n")
+    sys.exit(0 if os.environ.get("FAKE_VERIFIES") else "Error: no matching signatures")
 reference = sys.argv[-1]
 host, _, rest = reference.partition("/")
 name, _, digest = rest.partition("@")
@@ -61,7 +70,8 @@ with open({log!r}, "a") as log:
 print("Pushing signature to: " + name, file=sys.stderr)
 time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
 if os.environ.get("FAKE_FAILS"):
-    print("Error: signing: no identity token", file=sys.stderr)
+    print("Error: signing: " + os.environ["FAKE_FAILS"], file=sys.stderr)
+    print("main.go:74: error during command execution", file=sys.stderr)
     sys.exit(1)
 """
 
@@ -79,8 +89,17 @@ class Cosign:
 
     @property
     def calls(self) -> list[dict]:
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
-        return [json.loads(line) for line in lines]
+        """How it was started to sign, and what it saw then."""
+        return _json_lines(self._log)
+
+    @property
+    def checks(self) -> list[list[str]]:
+        """The words it was started with to verify."""
+        return _json_lines(self._log.with_name("calls-verify"))
+
+
+def _json_lines(file: Path) -> list:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 @pytest.fixture
@@ -273,45 +292,197 @@ def test_the_signer_logs_in_as_we_do(
     assert registry.password not in " ".join(call["argv"])
 
 
-def test_cosign_itself_signs_and_verifies(
-    docker_registry_htpasswd: Registry, repository: str, app: Path, tmp_path: Path
-) -> None:
-    """Without the public log that its signatures go to: nothing here leaves this machine."""
+@pytest.fixture
+def real_cosign(tmp_path: Path) -> tuple[str, dict[str, str]]:
+    """cosign with a key pair in `tmp_path`, and the environment it runs in."""
     program = find_part("cosign")
     if program is None:
         pytest.skip("the program 'cosign' is not installed")  # Debian has no package of it
+    env = {"COSIGN_PASSWORD": "", "HOME": str(tmp_path)}
+    subprocess.run(
+        [program, "generate-key-pair"], cwd=tmp_path, env={**os.environ, **env}, check=True
+    )
+    return program, env
+
+
+def offline(program: str) -> list[str]:
+    """Flags for signing without the public log: nothing here leaves this machine."""
+    version = subprocess.run([program, "version"], capture_output=True, text=True).stdout
+    flags = ["--sign-option=--tlog-upload=false"]
+    # From version 3 on, a signing configuration names the log.
+    return [*flags, "--sign-option=--use-signing-config=false"] if "v3." in version else flags
+
+
+def verifies(program: str, folder: Path, named: str, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [program, "verify", "--key", folder / "cosign.pub", "--insecure-ignore-tlog", named],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_cosign_itself_signs_and_verifies(
+    docker_registry_htpasswd: Registry,
+    repository: str,
+    app: Path,
+    tmp_path: Path,
+    real_cosign: tuple[str, dict[str, str]],
+) -> None:
+    program, env = real_cosign
     registry = docker_registry_htpasswd
-    folder = tmp_path / "offline"
-    folder.mkdir()
-    offline = folder / "cosign"
-    offline.write_text(f'#!/bin/sh\nexec {program} "$@" --tlog-upload=false\n')
-    offline.chmod(0o755)
-    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "COSIGN_PASSWORD": ""}
-    made = {**os.environ, **env, "HOME": str(tmp_path)}
-    subprocess.run([program, "generate-key-pair"], cwd=tmp_path, env=made, check=True)
-    flags = ("--username", registry.username, "--password-stdin")
+    flags = ("--username", registry.username, "--password-stdin", *offline(program))
     key = str(tmp_path / "cosign.key")
     to = f"{registry.host}/{repository}"
     done = push(app, to, *flags, "--sign-key", key, env=env, stdin=registry.password).ok()
     login = {"username": registry.username, "password": registry.password}
     (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: login}}))
     named = f"{to}@{done.report['digest']}"
-    checked = subprocess.run(
-        [program, "verify", "--key", tmp_path / "cosign.pub", "--insecure-ignore-tlog", named],
-        env={**made, "DOCKER_CONFIG": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
+    checked = verifies(program, tmp_path, named, **env, DOCKER_CONFIG=str(tmp_path))
     assert checked.returncode == 0, checked.stderr
     assert done.report["digest"] in checked.stdout
+
+
+@pytest.mark.parametrize("where", ["docker_registry", "embedded_registry"])
+def test_an_unchanged_image_is_signed_once_and_beside_its_sbom(
+    request: pytest.FixtureRequest,
+    repository: str,
+    app: Path,
+    tmp_path: Path,
+    real_cosign: tuple[str, dict[str, str]],
+    where: str,
+) -> None:
+    """Signatures and SBOMs share the list of referrers: whichever comes first, both stay."""
+    program, env = real_cosign
+    registry: Registry = request.getfixturevalue(where)
+    to = f"{registry.host}/{repository}"
+    key = ("--sign-key", str(tmp_path / "cosign.key"), *offline(program))
+    first = push(app, to, "--sbom", "spdx", *key, env=env).ok()
+    assert "is signed already" not in first.stderr
+    before = signatures(to)
+    assert len(before) == 1
+    again = push(app, to, "--sbom", "cyclonedx", *key, env=env).ok()
+    assert "is signed already" in again.stderr
+    assert again.report["digest"] == first.report["digest"]
+    named = f"{to}@{first.report['digest']}"
+    checked = verifies(program, tmp_path, named, **env)
+    assert checked.returncode == 0, checked.stderr
+    assert signatures(to) == before
+    types = {one["artifactType"] for one in referrers(to)}
+    assert {FORMATS[Sbom.SPDX].media_type, FORMATS[Sbom.CYCLONEDX].media_type} <= types
+    # With an annotation that the signature lacks, it is no such signature.
+    noted = push(app, to, *key, "--sign-option=-a", "--sign-option=by=ci", env=env).ok()
+    assert "verifies" in noted.stderr
+    assert signatures(to) != before
+    assert {one["artifactType"] for one in referrers(to)} >= types
+    (tmp_path / "other").mkdir()
+    made = {**os.environ, **env}
+    subprocess.run([program, "generate-key-pair"], cwd=tmp_path / "other", env=made, check=True)
+    other = ("--sign-key", str(tmp_path / "other" / "cosign.key"), *offline(program))
+    assert "verifies" in push(app, to, *other, env=env).ok().stderr
+
+
+def signatures(to: str) -> list[str]:
+    """The digests of cosign's bundles, which version 3 lists among what refers to an image."""
+    return [one["digest"] for one in referrers(to) if "sigstore" in one["artifactType"]]
+
+
+KEY = ("--sign-key", "awskms:///alias/key")
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_an_image_is_signed_again_only_where_no_signature_verifies(
+    docker_registry: Registry, repository: str, app: Path, cosign: Cosign, verified: bool
+) -> None:
+    to = f"{docker_registry.host}/{repository}"
+    env = {**cosign.env, "FAKE_VERIFIES": "1" if verified else ""}
+    words = ("--sign-option=-a", "--sign-option=by=ci", "--sign-option=--tlog-upload=false")
+    done = [push(app, to, *KEY, *words, env=env).ok() for _ in range(3)]
+    assert len(cosign.calls) == (1 if verified else 3)
+    assert cosign.calls[0]["argv"][4:-1] == ["-a", "by=ci", "--tlog-upload=false"]
+    # What is new is not looked for.
+    assert len(cosign.checks) == 2
+    named = f"{to}@{done[0].report['digest']}"
+    for words_of_check in cosign.checks:
+        assert words_of_check[3:] == ["-a", "by=ci", "--insecure-ignore-tlog=true", named]
+    told = f"{named} is signed already" if verified else f"no signature of {named} verifies"
+    assert told in done[-1].stderr
+    (app / "main.py").write_text("print(2)\n")
+    push(app, to, *KEY, env=env).ok()
+    assert len(cosign.checks) == 2
+
+
+def test_who_signs_by_an_identity_is_known_again_by_it(
+    docker_registry: Registry, repository: str, app: Path, cosign: Cosign
+) -> None:
+    to = f"{docker_registry.host}/{repository}"
+    env = {**cosign.env, "FAKE_VERIFIES": "1"}
+    push(app, to, "--sign", env=env).ok()
+    again = push(app, to, "--sign", env=env).ok()
+    assert "--sign-identity and --sign-issuer: it is signed again" in again.stderr
+    assert (len(cosign.calls), cosign.checks) == (2, [])
+    who = ("--sign-identity", "me@example.com", "--sign-issuer", "https://issuer.example")
+    assert "is signed already" in push(app, to, "--sign", *who, env=env).ok().stderr
+    wanted = ["--certificate-identity", who[1], "--certificate-oidc-issuer", who[3]]
+    assert cosign.checks[0][1:5] == wanted
+    assert len(cosign.calls) == 2
+
+
+def test_a_key_that_cannot_be_looked_at_signs_again(
+    docker_registry: Registry, repository: str, app: Path, cosign: Cosign
+) -> None:
+    to = f"{docker_registry.host}/{repository}"
+    env = {**cosign.env, "FAKE_VERIFIES": "1", "FAKE_SECRET": "1"}
+    push(app, to, *KEY, env=env).ok()
+    assert "the key is in a safe; it is signed again" in push(app, to, *KEY, env=env).ok().stderr
+    assert len(cosign.calls) == 2
+
+
+def test_the_images_of_an_index_are_signed_where_that_is_asked_for(
+    docker_registry: Registry, repository: str, app: Path, cosign: Cosign
+) -> None:
+    to = f"{docker_registry.host}/{repository}"
+    platforms = ("--platform", "linux/amd64,linux/arm64")
+    env = {**cosign.env, "FAKE_VERIFIES": "1"}
+    done = push(app, to, *platforms, *KEY, env=env).ok()
+    assert "--sign-recursive signs its 2 images too" in done.stderr
+    done = push(app, f"{to}-all", *platforms, *KEY, "--sign-recursive", env=env).ok()
+    signed = [call["argv"][-1].partition("@")[2] for call in cosign.calls[1:]]
+    index = json.loads(Api(docker_registry.host, f"{repository}-all").manifest("latest").body)
+    children = [one["digest"] for one in index["manifests"]]
+    assert sorted(signed) == sorted([*children, done.report["digest"]])
+    assert signed[-1] == done.report["digest"]
+    push(app, f"{to}-all", *platforms, *KEY, "--sign-recursive", env=env).ok()
+    assert (len(cosign.calls), len(cosign.checks)) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'Post "https://rekor.example/api/v1/log/entries": dial tcp: connect: connection refused',
+        "dial tcp: lookup fulcio.example: no such host",
+        "net/http: TLS handshake timeout",
+        "Get https://r.example/v2/: unexpected EOF",
+        "POST https://r.example/v2/x: unexpected status code 503 Service Unavailable",
+        "context deadline exceeded",
+    ],
+)
+def test_a_network_that_fails_cosign_is_worth_another_run(
+    docker_registry: Registry, repository: str, app: Path, cosign: Cosign, words: str
+) -> None:
+    to = f"{docker_registry.host}/{repository}"
+    done = push(app, to, "--sign", env={**cosign.env, "FAKE_FAILS": words})
+    done.failed(5, "cosign did not sign", "running again is safe")
+    assert tagged(docker_registry.host, repository) is None
 
 
 def test_no_tag_moves_where_signing_fails(
     docker_registry: Registry, repository: str, app: Path, cosign: Cosign
 ) -> None:
     to = f"{docker_registry.host}/{repository}"
-    done = push(app, to, "--sign", env={**cosign.env, "FAKE_FAILS": "1"})
-    done.failed(4, "cosign did not sign", to, "(exit 1)", "no identity token")
+    done = push(app, to, "--sign", env={**cosign.env, "FAKE_FAILS": "no identity token"})
+    done.failed(4, "cosign did not sign", to, "(exit 1)", "error during command execution")
+    assert "cosign: Error: signing: no identity token" in done.stderr
     assert tagged(docker_registry.host, repository) is None
 
 
