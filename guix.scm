@@ -58,7 +58,6 @@ that are kept in container registries.")
          python-httpx
          python-isal
          python-oras
-         python-pathspec
          python-pyyaml
          python-requests
          python-rich

@@ -62,7 +62,6 @@ ONLY_IN = {
     "installer": ("sources.python",),
     "uv": ("sources.python",),
     "sqlite3": ("history.cache", "sources"),
-    "pathspec": ("files.ignore", "sources"),
     "spdx_tools": ("attach.sbom",),
     "cyclonedx": ("attach.sbom",),
     "packageurl": ("attach.sbom",),

@@ -183,13 +183,18 @@ def read_small(root: Root, path: bytes) -> bytes:
         raise
     except OSError as error:
         raise unreadable(root.on_disk(path), error) from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL:
             raise SourceError(
                 f"cannot read {printable(root.on_disk(path))}: not a regular file of 16 MiB or less"
             )
-        return file.read(SMALL)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read(SMALL)
+    except OSError as error:
+        raise unreadable(root.on_disk(path), error) from error
+    finally:
+        os.close(fd)
 
 
 def _changed(content: OnDisk) -> SourceError:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping
-
-from pathspec import GitIgnoreSpec
+from collections.abc import Callable, Mapping
 
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import read_small
+from regpush.files.gitignore import Patterns, Trail, parse
 from regpush.files.open_root import OpenRoot
 
 IGNORE_FILE = b".regpushignore"
+
+# 256 bits of memory for each byte of a pattern, and time for each name: both stay small so.
+_MOST = 1 << 20
 
 
 class LeaveOut:
@@ -23,20 +24,29 @@ class LeaveOut:
 
     def __init__(
         self,
-        patterns: GitIgnoreSpec | None,
+        patterns: Patterns | None,
         *,
         in_image: bytes,
         names: frozenset[bytes] = frozenset(),
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """`in_image` is where the directory lands in the image, without slashes around it.
 
-        `names`: what is left out besides, in whatever folder.
+        `names`: what is left out besides, in whatever folder. `check` is called for each name, to
+        stop by raising.
         """
-        self._patterns = patterns
         self._names = names
+        self._patterns = patterns
+        self._trail = Trail(patterns) if patterns else None
         self._is_root = not in_image
+        self._check = check
         self.git = b""
         self.device = b""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it says the same wherever below the image's root the directory lands."""
+        return not self._is_root
 
     def saw_git(self, path: bytes) -> None:
         """Remember that `path` was left out, unless it is empty."""
@@ -44,6 +54,7 @@ class LeaveOut:
 
     def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
         """Which of the names `found` in `folder` stay out of the image, with all below them."""
+        self._check()
         prefix = folder + b"/" if folder else b""
         out = set(self._names & found.keys())
         if b".git" in found:
@@ -54,48 +65,42 @@ class LeaveOut:
         if self._is_root and folder == b"dev" and found:
             self.device = prefix + min(found)
             out.update(found)
-        if self._patterns is not None:
+        if self._patterns is not None and self._trail is not None:
+            patterns, state = self._patterns, self._trail.state(folder)
             for name, child in found.items():
-                text = (prefix + name).decode("utf-8", "surrogateescape")
-                is_directory = child.is_dir(follow_symlinks=False)
-                if self._patterns.match_file(text + "/" if is_directory else text):
+                self._check()
+                there = patterns.below(state, name)
+                is_folder = child.is_dir(follow_symlinks=False)
+                if patterns.match_folder(there) if is_folder else patterns.match_file(there):
                     out.add(name)
         return out
 
 
-def read_ignore_file(directory: OpenRoot) -> GitIgnoreSpec | None:
+def read_ignore_file(
+    directory: OpenRoot, *, check: Callable[[], None] = lambda: None
+) -> Patterns | None:
     """The patterns of the `.regpushignore` in `directory`, or None without one.
 
-    Raises UsageError where it is malformed, SourceError where it cannot be read.
+    A link is followed to a file in `directory`. Raises UsageError where it is anything but that
+    or a file, SourceError where it cannot be read. `check`: see `gitignore.parse`.
     """
     path = directory.on_disk(IGNORE_FILE)
-    try:
-        data = read_small(directory, IGNORE_FILE)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
+    where = printable(path)
+    physical = os.path.realpath(path)
+    if os.path.islink(physical) or not os.path.lexists(physical):
+        raise UsageError(f"{where} is a link that leads to no file")
+    inside = directory.path.rstrip(b"/") + b"/"
+    if not physical.startswith(inside):
+        raise UsageError(f"{where} is a link that leads out of the directory; make it a file")
+    if os.path.isdir(physical):
+        raise UsageError(f"{where} is a directory, not a file of patterns; remove or rename it")
     try:
-        # As git reads its own: a byte order mark is skipped, only line feeds end a line.
-        lines = data.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{printable(path)}: byte {error.start} is not UTF-8") from error
-    return parse_patterns(lines, where=os.fsdecode(path))
-
-
-def parse_patterns(lines: Iterable[str], *, where: str) -> GitIgnoreSpec:
-    """Compile gitignore patterns. Raises UsageError naming `where` they stand and the bad one."""
-    patterns = list(lines)
-    try:
-        return GitIgnoreSpec.from_lines(patterns)
-    except (ValueError, re.error):
-        bad = next(pattern for pattern in patterns if not _is_valid(pattern))
-        raise UsageError(
-            f"{printable(where)}: not a gitignore pattern: '{printable(bad)}'"
-        ) from None
-
-
-def _is_valid(pattern: str) -> bool:
-    try:
-        GitIgnoreSpec.from_lines([pattern])
-    except (ValueError, re.error):
-        return False
-    return True
+        # Relative to descriptors: a link that takes a folder's place now is not followed.
+        data = read_small(directory, physical.removeprefix(inside))
+    except FileNotFoundError as error:
+        raise UsageError(f"{where} is a link that leads to no file") from error
+    if len(data) > _MOST:
+        raise UsageError(f"{where} is larger than 1 MiB; patterns with * can shorten it")
+    return parse(data, check=check)

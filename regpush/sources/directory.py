@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +17,8 @@ from regpush.concurrency import Cancellation
 from regpush.errors import UsageError, printable
 from regpush.events import InputWarned, Listener, Note
 from regpush.files import scan_ahead
-from regpush.files.ignore import LeaveOut, parse_patterns, read_ignore_file
+from regpush.files.gitignore import Patterns, parse
+from regpush.files.ignore import IGNORE_FILE, LeaveOut, read_ignore_file
 from regpush.files.listing import (
     NOTHING,
     ROOT,
@@ -73,10 +74,11 @@ def resolve(
     """
     at = _image_root(options.root_dir)
     physical = os.fsencode(os.path.realpath(path))
-    listing, leave_out = _listed(physical, at, options, without, cancel)
+    listing, leave_out, patterns = _listed(physical, at, options, without, cancel)
     kept = hierarchy.DIRECTORIES if options.base else ()
     tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
-    watch = Watch(tree, parse_patterns(options.allow_secrets, where="--allow-secret"))
+    allowed = parse("\n".join(options.allow_secrets).encode("utf-8", "surrogateescape"))
+    watch = Watch(tree, allowed)
     folders = dependencies.find(tree)
     watch.check_names(listing.below(ROOT, by_folder(folder.path for folder in folders)))
     key = _key(physical, options, without)
@@ -84,6 +86,8 @@ def resolve(
     packages = [part for folder in folders for part in _packages(tree, folder, key)]
     for message in _remarks(tree, leave_out, [*own, *assets, *packages]):
         notify(Note(message=message))
+    for message in _doubts(listing, patterns, allowed):
+        notify(InputWarned(message=message))
     if broken := dangling(tree, Base.SOME if options.base else Base.NONE):
         notify(InputWarned(message=warning(broken, path)))
     code = [part.item(Role.OWN, watch.look) for part in own]
@@ -106,27 +110,23 @@ def _listed(
     options: SourceOptions,
     without: frozenset[bytes],
     cancel: Cancellation,
-) -> tuple[Listing, LeaveOut]:
-    """What is to lie at `at` in the image, and what knows the rest."""
+) -> tuple[Listing, LeaveOut, Patterns | None]:
+    """What is to lie at `at` in the image, what knows the rest, and the patterns it has."""
     # The second process lists what is to lie below the image's root, without attributes.
     plain = at and not without and not options.preserve_xattrs
     ahead = scan_ahead.take(physical) if plain else None
     try:
         root = ahead.root if ahead else open_root(physical)
-        leave_out = LeaveOut(read_ignore_file(root), in_image=at, names=without)
-
-        def watched(folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
-            cancel.check()
-            return leave_out(folder, found)
-
+        patterns = read_ignore_file(root, check=cancel.check)
+        leave_out = LeaveOut(patterns, in_image=at, names=without, check=cancel.check)
         xattrs = options.preserve_xattrs
-        listing = scan_root(root, leave_out=watched, xattrs=xattrs, known=ahead)
+        listing = scan_root(root, leave_out=leave_out, xattrs=xattrs, known=ahead)
     finally:
         if ahead:
             ahead.stop()
     if ahead:
         leave_out.saw_git(ahead.git)
-    return listing, leave_out
+    return listing, leave_out, patterns
 
 
 def _image_root(root_dir: str) -> bytes:
@@ -242,6 +242,16 @@ def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator
     if tree.keeps_links and (shared := _shared_file(parts)):
         first, second = (printable(tree.in_image(path)) for path in shared)
         yield f"hard links between items are stored as separate files: /{first} and /{second}"
+
+
+def _doubts(listing: Listing, patterns: Patterns | None, allowed: Patterns) -> Iterator[str]:
+    """What in patterns is probably a mistake, for people."""
+    file = printable(listing.on_disk(IGNORE_FILE))
+    for where, one in ((file, patterns), ("--allow-secret", allowed)):
+        for useless in one.useless if one else ():
+            yield f"{where}: '{printable(useless.pattern)}' matches nothing: {useless.why}"
+    if patterns and all(found.names == found.folders for found in listing.folders.values()):
+        yield f"{file} leaves no file: the image holds nothing of the directory but folders"
 
 
 def _special(tree: Tree) -> list[bytes]:

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pathspec import GitIgnoreSpec
-
 from regpush.entry import Entry
 from regpush.errors import UsageError, printable
+from regpush.files.gitignore import Patterns
 from regpush.files.listing import Names, join
 from regpush.sources.tree import Tree
 
@@ -109,7 +108,7 @@ class Watch:
     """Looks at the app's own files, but for those that the patterns `allowed` name."""
 
     tree: Tree
-    allowed: GitIgnoreSpec
+    allowed: Patterns
 
     def check_names(self, selected: Iterable[Names]) -> None:
         """Raise SecretError for the files among `selected` that are secrets by their names."""
@@ -132,7 +131,7 @@ class Watch:
             raise SecretError([Secret(path, self.tree.on_disk(path), why)])
 
     def _allows(self, path: bytes) -> bool:
-        return self.allowed.match_file(path.decode("utf-8", "surrogateescape"))
+        return self.allowed.match(path)
 
 
 def _as_pattern(path: bytes) -> str:

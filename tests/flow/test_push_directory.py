@@ -345,8 +345,10 @@ def test_files_that_steer_the_push_are_no_traps(docker_registry, repository, app
     os.mkfifo(app / ".regpushignore")
     push(app, to, timeout=20).failed(9, ".regpushignore")
     (app / ".regpushignore").unlink()
-    write(app / ".regpushignore", "[z-a]\n")
-    push(app, to).failed(2, "[z-a]")
+    write(app / ".regpushignore", "[a-z\n")
+    assert "warning: " in (warned := push(app, to).ok().stderr)
+    assert "'[a-z' matches nothing: its bracket is not closed" in warned
+    regpush(app, "--to", to, "--strict").failed(2, "[a-z", "--strict")
     write(app / ".regpushignore", b"\xef\xbb\xbfmain.py\nrun\xe2\x80\xa8.sh\n")
     plain = push(app, to).ok().report
     assert plain["changed"]

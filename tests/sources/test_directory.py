@@ -8,6 +8,7 @@ import socket
 import stat
 import tarfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from regpush.closure import Closure, Role, Scheme
 from regpush.concurrency import Cancellation
 from regpush.entry import Entry, Kind, Profile, TreeHash
 from regpush.errors import CancelledError, SourceError, UsageError
-from regpush.events import Note, TargetResolved, ignore
+from regpush.events import InputWarned, Note, TargetResolved, ignore
 from regpush.layering import strategies
 from regpush.layering.plan import PlanContext
 from regpush.options import SourceOptions
@@ -449,10 +450,52 @@ def test_a_whole_dependency_folder_can_be_left_out(write: Write) -> None:
     assert list(paths(take(root).closure)) == ["/app"]
 
 
-@pytest.mark.parametrize("content", [b"ok\n!\n", b"\xff\xfe"])
-def test_a_malformed_ignore_file_is_a_usage_error(write: Write, content: bytes) -> None:
-    root = write({".regpushignore": content})
-    with pytest.raises(UsageError, match=r"\.regpushignore: (not a gitignore pattern: '!'|byte 0)"):
+def doubts(found: Resolved) -> list[str]:
+    return [event.message for event in found.events if isinstance(event, InputWarned)]
+
+
+def test_patterns_that_do_nothing_or_leave_nothing_are_doubted(write: Write) -> None:
+    root = write({".regpushignore": b"ok\n!\n[a\xff\n", "a": ""})
+    (file,) = (os.fspath(path) for path in root.glob(".regpushignore"))
+    assert doubts(take(root)) == [
+        f"{file}: '!' matches nothing: it names nothing",
+        f"{file}: '[a\\xff' matches nothing: its bracket is not closed",
+    ]
+    (root / ".regpushignore").write_text("*\n!*/\n")
+    (root / "d").mkdir()
+    assert doubts(take(root)) == [
+        f"{file} leaves no file: the image holds nothing of the directory but folders"
+    ]
+    (root / ".regpushignore").write_text("*\n!a\n")
+    assert doubts(take(root)) == []
+
+
+def test_an_ignore_file_may_be_a_link_within_the_directory(write: Write) -> None:
+    root = write({"conf/ignore": "*.log\n", "a.log": "", "main.py": ""})
+    (root / ".regpushignore").symlink_to("conf/ignore")
+    assert paths(take(root).closure) == {
+        "/app": ["app", "app/conf", "app/conf/ignore", "app/main.py"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "is a directory, not a file of patterns"),
+        (lambda path: path.symlink_to("."), "is a link that leads out of the directory"),
+        (lambda path: path.symlink_to("d"), "is a directory, not a file of patterns"),
+        (lambda path: path.symlink_to("/etc/hostname"), "is a link that leads out"),
+        (lambda path: path.symlink_to("nowhere"), "is a link that leads to no file"),
+        (lambda path: path.symlink_to(path.name), "is a link that leads to no file"),
+        (lambda path: path.write_bytes(b"#" * (1 << 20) + b"\n"), "is larger than 1 MiB"),
+    ],
+)
+def test_an_ignore_file_that_is_none(
+    write: Write, make: Callable[[Path], None], words: str
+) -> None:
+    root = write({"main.py": "", "d/x": ""})
+    make(root / ".regpushignore")
+    with pytest.raises(UsageError, match=rf"\.regpushignore {words}"):
         take(root)
 
 

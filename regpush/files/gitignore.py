@@ -1,0 +1,293 @@
+"""Which paths gitignore patterns leave out, as git decides it: level by level, last match wins.
+
+Two automata run side by side over all patterns at once, as bits of integers (Navarro and
+Raffinot, Flexible Pattern Matching in Strings, 4.5): one over the bytes of a name, whose outcome
+is which parts of patterns that name can be, and one over the names of a path. So the time is
+linear in the path for given patterns, whatever stars are in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from regpush.files.glob import Mark, NeverMatchesError, Token, literal, tokens
+
+_SPECIAL = b"*?[\\"
+_CACHED_BITS = 1 << 28  # 32 MiB, of what names can be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """A pattern as `names`, what each name of a path must be, with gaps between them.
+
+    `gaps` are the numbers of names after which any further names may come.
+    """
+
+    names: tuple[tuple[Token, ...], ...]
+    gaps: frozenset[int]
+    negated: bool
+    only_folders: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Useless:
+    """A `pattern` that is allowed but matches nothing; `why`, for people."""
+
+    pattern: bytes
+    why: str
+
+
+class Patterns:
+    """Patterns, compiled. A path is asked for by its state, which is that of its folder and a name.
+
+    `useless` are those that can match no path.
+    """
+
+    def __init__(self, rules: Sequence[_Rule], useless: Sequence[Useless]) -> None:
+        self.useless = tuple(useless)
+        self._parts = _Parts()
+        starts: list[int] = []
+        gaps: list[int] = []
+        ends: list[int] = []
+        folder_ends: list[int] = []
+        self._negated = set[int]()
+        bit = 0
+        for rule in rules:
+            starts.append(bit)
+            gaps += [bit + gap for gap in rule.gaps]
+            for number, name in enumerate(rule.names, 1):
+                self._parts.add(name, bit + number)
+            bit += len(rule.names)
+            (folder_ends if rule.only_folders else ends).append(bit)
+            if rule.negated:
+                self._negated.add(bit + 1)
+            bit += 1
+        self._parts.close(bit)
+        self.root = _bits(starts)
+        self._gaps = _bits(gaps)
+        self._ends = _bits(ends)
+        self._folder_ends = self._ends | _bits(folder_ends)
+
+    def below(self, folder: int, name: bytes) -> int:
+        """The state of what is called `name` in a folder of the state `folder`."""
+        return (folder << 1) & self._parts.of(name) | folder & self._gaps
+
+    def match_folder(self, state: int) -> bool:
+        """Whether the last pattern that matches the folder of this state leaves it out."""
+        return self._decided((state & self._folder_ends).bit_length())
+
+    def match_file(self, state: int) -> bool:
+        """Whether the last pattern that matches the file or link of this state leaves it out."""
+        return self._decided((state & self._ends).bit_length())
+
+    def match(self, path: bytes) -> bool:
+        """Whether the file at `path` is left out, by itself or with a folder that it is in."""
+        state = self.root
+        *folders, name = path.split(b"/")
+        for folder in folders:
+            state = self.below(state, folder)
+            if self.match_folder(state):
+                return True
+        return self.match_file(self.below(state, name))
+
+    def _decided(self, last: int) -> bool:
+        return last > 0 and last not in self._negated
+
+
+class Trail:
+    """The states of folders that are asked for in the order of a walk: each name costs once."""
+
+    def __init__(self, patterns: Patterns) -> None:
+        self._patterns = patterns
+        self._names: list[bytes] = []
+        self._states = [patterns.root]
+
+    def state(self, folder: bytes) -> int:
+        """The state of the folder at this path, which is empty for the root."""
+        names = folder.split(b"/") if folder else []
+        common = 0
+        for one, other in zip(names, self._names, strict=False):
+            if one != other:
+                break
+            common += 1
+        del self._states[common + 1 :]
+        for name in names[common:]:
+            self._states.append(self._patterns.below(self._states[-1], name))
+        self._names = names
+        return self._states[-1]
+
+
+def parse(data: bytes, *, check: Callable[[], None] = lambda: None) -> Patterns:
+    """The patterns of an ignore file, its lines read as git reads them.
+
+    Any bytes are patterns, as for git. `check` is called for each line, to stop by raising.
+    """
+    rules: list[_Rule] = []
+    useless: list[Useless] = []
+    for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        check()
+        if not line or line.startswith(b"#"):
+            continue
+        # git's lines are C strings: they end at a NUL.
+        text = line.removesuffix(b"\r").partition(b"\0")[0]
+        pattern = _without_trailing_spaces(text)
+        if not pattern:
+            continue
+        try:
+            rules += _rules(pattern)
+        except NeverMatchesError as error:
+            useless.append(Useless(pattern, str(error)))
+    return Patterns(rules, useless)
+
+
+def _without_trailing_spaces(line: bytes) -> bytes:
+    """`line` without the spaces at its end, but for one that a backslash precedes."""
+    kept = line.rstrip(b" ")
+    backslashes = len(kept) - len(kept.rstrip(b"\\"))
+    return line[: len(kept) + 1] if backslashes % 2 else kept
+
+
+def _rules(pattern: bytes) -> Iterator[_Rule]:
+    """The rules that one pattern stands for. Raises NeverMatchesError."""
+    negated = pattern.startswith(b"!")
+    text = pattern[negated:]
+    only_folders = text.endswith(b"/")
+    text = text.removesuffix(b"/")
+    if b"/" not in text:
+        found = tokens(text)
+        # Without a slash there are no names between which `**` could be.
+        name = tuple(Mark.STAR if token is Mark.REST else token for token in found)
+        if not name:
+            raise NeverMatchesError("it names nothing")
+        yield _Rule(names=(name,), gaps=frozenset({0}), negated=negated, only_folders=only_folders)
+        return
+    text = text.removeprefix(b"/")
+    fixed = next((at for at, byte in enumerate(text) if byte in _SPECIAL), len(text))
+    paths = [_names(path) for path in _spelled_out(literal(text[:fixed]), tokens(text[fixed:]))]
+    possible = [(names, gaps) for names, gaps in paths if all(names)]
+    if not possible:
+        raise NeverMatchesError("two of its slashes have no name between them")
+    for names, gaps in possible:
+        yield _Rule(names=names, gaps=gaps, negated=negated, only_folders=only_folders)
+
+
+def _spelled_out(fixed: list[Token], rest: list[Token]) -> Iterator[list[Token]]:
+    """The paths that a pattern with a slash means, of which `fixed` is what needs no matching.
+
+    git before 2.52 compares that with the path first, and matches `rest` as if it stood alone.
+    So in `foo**/bar` the stars count as between slashes: it is `foobar`, and `foo*/**/bar`. The
+    manual says that such stars are ordinary ones.
+    """
+    if fixed and fixed[-1] is not Mark.SLASH and rest[:1] == [Mark.ANY_FOLDERS]:
+        yield from _spelled_out(fixed, rest[1:])
+        yield [*fixed, Mark.REST, Mark.SLASH, *rest[1:]]
+    else:
+        yield [*fixed, *rest]
+
+
+def _names(path: Iterable[Token]) -> tuple[tuple[tuple[Token, ...], ...], frozenset[int]]:
+    """`_Rule.names` and `_Rule.gaps` of the tokens of a path."""
+    names: list[tuple[Token, ...]] = []
+    gaps: set[int] = set()
+    name: list[Token] = []
+    goes_on = False
+    for token in (*path, Mark.SLASH):
+        if token is Mark.ANY_FOLDERS:
+            gaps.add(len(names))
+        elif token is Mark.SLASH:
+            names.append(tuple(name))
+            if goes_on:
+                gaps.add(len(names))
+            name, goes_on = [], False
+        elif token is Mark.REST:
+            name.append(Mark.STAR)
+            goes_on = True
+        else:
+            name.append(token)
+    return tuple(names), frozenset(gaps)
+
+
+class _Parts:
+    """Parts of patterns that are one name each, by numbers that `Patterns` gives them."""
+
+    def __init__(self) -> None:
+        self._literal: dict[bytes, list[int]] = {}
+        self._globs: dict[tuple[Token, ...], list[int]] = {}
+        self._cache: dict[bytes, int] = {}
+
+    def add(self, name: tuple[Token, ...], number: int) -> None:
+        """Let `number` be among those of the names that these tokens match."""
+        if (text := _text(name)) is not None:
+            self._literal.setdefault(text, []).append(number)
+        else:
+            self._globs.setdefault(name, []).append(number)
+
+    def close(self, bits: int) -> None:
+        """Make the automaton of all parts, whose numbers are less than `bits`."""
+        self._bits = bits
+        self._cached = _CACHED_BITS // (bits + 512)
+        size = sum(len(name) + 1 for name in self._globs)
+        reach = [bytearray(size // 8 + 1) for _ in range(256)]
+        starts, loops, self._ends = [], [], {}
+        bit = 0
+        for name, numbers in self._globs.items():
+            starts.append(bit)
+            for token in name:
+                if isinstance(token, Mark):
+                    loops.append(bit)
+                    continue
+                bit += 1
+                for byte in token:
+                    reach[byte][bit >> 3] |= 1 << (bit & 7)
+            self._ends[bit] = numbers
+            bit += 1
+        self._reach = [int.from_bytes(row, "little") for row in reach]
+        self._start, self._loops = _bits(starts), _bits(loops)
+        self._end = _bits(self._ends)
+
+    def of(self, name: bytes) -> int:
+        """The numbers, as bits, of the parts that `name` can be."""
+        found = self._cache.get(name)
+        if found is None:
+            found = self._matched(name)
+            if len(self._cache) >= self._cached:
+                self._cache.clear()
+            self._cache[name] = found
+        return found
+
+    def _matched(self, name: bytes) -> int:
+        state, loops, reach = self._start, self._loops, self._reach
+        for byte in name:
+            if not state:
+                break
+            state = (state << 1) & reach[byte] | state & loops
+        numbers = list(self._literal.get(name, ()))
+        ended = state & self._end
+        if ended:
+            # As text: to take bits off a long integer one by one would be quadratic.
+            text = f"{ended:b}"[::-1]
+            bit = text.find("1")
+            while bit >= 0:
+                numbers += self._ends[bit]
+                bit = text.find("1", bit + 1)
+        return _bits(numbers)
+
+
+def _text(name: tuple[Token, ...]) -> bytes | None:
+    """The one text that the tokens match, or None where there may be others."""
+    text = bytearray()
+    for token in name:
+        if isinstance(token, Mark) or len(token) != 1:
+            return None
+        text += bytes(token)
+    return bytes(text)
+
+
+def _bits(numbers: Iterable[int]) -> int:
+    """An integer with these bits set, in linear time."""
+    numbers = list(numbers)
+    row = bytearray(max(numbers, default=0) // 8 + 1)
+    for number in numbers:
+        row[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(row, "little")
