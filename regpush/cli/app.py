@@ -102,6 +102,8 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         if message := _usage(error):
             advice = explained(error, words) or _see(error)
             return fail(f"{message}{advice}", UsageError.exit_code)
+        if isinstance(error, FileNotFoundError) and (lost := _lost_directory()):
+            return fail(str(lost), lost.exit_code)
         if environ.get("REGPUSH_DEBUG"):
             traceback.print_exc()
         return fail(
@@ -140,6 +142,17 @@ def _defaults(name: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
             return from_environ(environ, VerifyFlags)
     return {}
+
+
+def _lost_directory() -> UsageError | None:
+    """What is wrong with the current directory, to which relative paths of flags belong."""
+    from regpush.files.filesystem import working_directory
+
+    try:
+        working_directory()
+    except UsageError as error:
+        return error
+    return None
 
 
 def _usage(error: Exception) -> str | None:

@@ -6,15 +6,26 @@ Everything is bytes: names on disk have no encoding. No symbolic link is followe
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 from regpush.entry import HEAD, Entry, OnDisk, Root, Streamed
-from regpush.errors import SourceError, printable
+from regpush.errors import SourceError, UsageError, printable
 
 _AHEAD = 4 << 20  # bytes of a file that the disk is asked for ahead
+_FILES_AHEAD = 16
+
+
+def files_ahead() -> int:
+    """How many files of one archive may be open before it is their turn.
+
+    Fewer where the process may open few: with `ulimit -n 256`, four for each of 32 archives.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _FILES_AHEAD if limit < 0 else min(limit // 64, _FILES_AHEAD)
 
 
 def open_ahead(content: OnDisk) -> int:
@@ -206,6 +217,17 @@ def _changed(content: OnDisk) -> SourceError:
 
 def _unreadable(content: OnDisk, error: OSError) -> SourceError:
     return unreadable(content.root.on_disk(content.path), error)
+
+
+def working_directory() -> str:
+    """The current directory. Raises UsageError where it was deleted, as CI workspaces are."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the current directory was deleted; change to another, or name everything by "
+            "absolute paths"
+        ) from error
 
 
 def unreadable(path: str | bytes, error: OSError) -> SourceError:

@@ -20,8 +20,8 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _HELD = 8
 """Folders of one tree that are kept open at most.
 
-`ulimit -n` is 256 on macOS and in some CI; eight layers are packed at a time by default, each
-with 17 files open ahead, and with a store item of its own.
+`ulimit -n` is 256 on macOS and in some CI, and a push with `--jobs 16` packs 32 layers at a time,
+each of which may read a store item of its own.
 """
 
 

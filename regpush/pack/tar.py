@@ -21,7 +21,7 @@ from typing import Any
 from regpush.closure import Identity, Item, Role
 from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, Streamed, TreeHash
 from regpush.errors import SourceError, printable
-from regpush.files.filesystem import GuardedFile, open_ahead, read_whole
+from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_whole
 
 RECIPE_VERSION = 1
 """Stands in every recipe; raised whenever the same items would give other bytes."""
@@ -34,7 +34,6 @@ _MTIME_FIELD = b"%011o\0" % _MTIME
 _MAGIC_AND_OWNERS = _USTAR + bytes(32 + 32 + 8 + 8)
 _LAST = bytes(12)
 _TYPE = {Kind.FILE: b"0", Kind.HARDLINK: b"1", Kind.SYMLINK: b"2", Kind.DIRECTORY: b"5"}
-_AHEAD = 16  # files opened before it is their turn
 _ZEROS = bytes(_ROOM)
 _END = bytes(2 * _ROOM)
 
@@ -305,12 +304,13 @@ def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
     cold disk small files come twice as fast.
     """
     waiting: deque[tuple[_Member, int]] = deque()
+    most = files_ahead()
     try:
         for member in members:
             content = member[0].content
             fd = open_ahead(content) if isinstance(content, OnDisk) else -1
             waiting.append((member, fd))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > most:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()

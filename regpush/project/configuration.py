@@ -150,7 +150,10 @@ def _table(value: Any, path: str, title: str) -> Mapping[str, Any]:
 
 def _upwards(directory: str) -> Iterator[tuple[str, str]]:
     """`directory` and those above it as far as the search goes, absolute and from here."""
-    folder, above = os.path.abspath(directory), "" if directory == "." else directory
+    try:
+        folder, above = os.path.abspath(directory), "" if directory == "." else directory
+    except FileNotFoundError:  # the current directory was deleted
+        return
     device = None
     while True:
         try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from regpush.closure import Closure, Item, no_search_paths
 from regpush.errors import SourceError, UsageError, printable
 from regpush.events import Warned
+from regpush.files.filesystem import working_directory
 from regpush.settings import GUIX_STORE, NIX_STORE, StoreLocation
 from regpush.sources.database import Database
 from regpush.sources.etc_profile import search_paths
@@ -53,10 +54,12 @@ class StoreItem:
 def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
     """The store item that `target` is, lies in, or is a chain of links to; else None.
 
-    It need not be valid, nor exist on this machine.
+    It need not be valid, nor exist on this machine. Raises UsageError for a relative target in a
+    current directory that was deleted.
     """
     done = "/"
-    pending = os.path.join(os.getcwd(), target).split("/")[::-1]
+    start = "/" if os.path.isabs(target) else working_directory()
+    pending = os.path.join(start, target).split("/")[::-1]
     links = 0
     while pending:
         name = pending.pop()

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from regpush.closure import Closure, Wishes
 from regpush.errors import UsageError, printable
 from regpush.events import Note, TargetResolved
-from regpush.files.filesystem import unreadable
+from regpush.files.filesystem import unreadable, working_directory
 from regpush.options import GuixOptions, NixOptions, SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation, chroot_stores
@@ -293,6 +293,10 @@ def _near(path: str) -> str:
     return f"; did you mean {printable(os.path.join(folder, found[0]))}?" if found else ""
 
 
+def _from_here(path: str) -> str:
+    return "" if os.path.isabs(path) else f", from {printable(working_directory())}"
+
+
 def _mode(path: str) -> int:
     """The file mode of what `path` leads to. Raises UsageError if that is nothing."""
     try:
@@ -303,7 +307,7 @@ def _mode(path: str) -> int:
         no_guix = "; for it to be a package, 'guix' must be on the PATH" if maybe else ""
         raise UsageError(
             f"target '{printable(path)}' is {what}; looked for a directory, a store path, a "
-            f"link into a store or a closure file, from {printable(os.getcwd())}{no_guix}"
+            f"link into a store or a closure file{_from_here(path)}{no_guix}"
             f"{_near(path)}"
         ) from error
     except OSError as error:

@@ -1,7 +1,9 @@
 """Listings against what os.walk and lstat say of the same trees."""
 
+import io
 import os
 import stat
+import tarfile
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regpush.closure import Item
 from regpush.entry import Kind, Profile
 from regpush.errors import SourceError
+from regpush.files.filesystem import blocks
 from regpush.files.listing import ROOT, by_folder, scan, size, walk
+from regpush.pack.tar import ArchiveOptions
+from tests.packing import pack
+from tests.program import regpush
 
 # Characters about the slash, whose place in the order is what is easily wrong.
 NAMES = st.text("a-.0/é", min_size=1, max_size=12)
@@ -115,6 +122,68 @@ def test_names_that_layers_reserve_are_refused_wherever_they_are(tmp_path):
     with pytest.raises(SourceError, match=r"a/b/\.wh\.c: names beginning"):
         scan(os.fsencode(tmp_path))
     scan(os.fsencode(tmp_path), leave_out=lambda folder, found: set(found) - {b"a"})
+
+
+@pytest.fixture
+def deep(tmp_path) -> Path:
+    """A tree with a file at 40 folders of 200 characters: no path reaches that from the root."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    above = os.open(root, os.O_RDONLY)
+    for _ in range(40):
+        os.mkdir("d" * 200, dir_fd=above)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    with open(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=above), "w") as file:
+        file.write("far down")
+    os.symlink("file", "link", dir_fd=above)
+    os.close(above)
+    return root
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_paths_longer_than_the_kernel_takes_are_packed(deep, profile):
+    with pytest.raises(OSError, match="too long"):
+        os.stat(os.path.join(deep, *["d" * 200] * 40, "file"))
+    listing = scan(os.fsencode(deep), xattrs=profile is Profile.TREE)
+    item = Item(
+        path="/app", name="app", origin="app", identity=None, size=8,
+        entries=lambda: listing.entries(b"app", profile),
+    )  # fmt: skip
+    archive = b"".join(pack([item], ArchiveOptions(profile=profile)))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        names = tar.getnames()
+        assert len(names) == 43
+        content = tar.extractfile("/".join(["app", *["d" * 200] * 40, "file"]))
+        assert content is not None
+        assert content.read() == b"far down"
+        assert tar.getmember(names[-1]).linkname == "file"
+
+
+def test_an_error_far_down_fits_on_a_screen(deep):
+    above = os.open(deep, os.O_RDONLY)
+    for _ in range(40):
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    os.mkdir(".wh.odd", dir_fd=above)
+    os.close(above)
+    done = regpush(deep, "--to", "127.0.0.1:1/x").failed(9, str(deep), ".wh.odd", "rename it")
+    assert all(len(line) <= 80 * 24 for line in done.stderr.splitlines())
+
+
+def test_few_folders_stay_open(tmp_path):
+    for number in range(200):
+        (tmp_path / f"{number:03d}" / "x").mkdir(parents=True)
+        (tmp_path / f"{number:03d}" / "x" / "file").write_text("")
+    before = len(os.listdir("/dev/fd"))
+    listing = scan(os.fsencode(tmp_path))
+    for entry in listing.entries(b"", Profile.STORE):
+        assert b"".join(map(bytes, blocks(entry))) == b""
+    assert len(os.listdir("/dev/fd")) - before <= 10
+    del listing, entry
+    assert len(os.listdir("/dev/fd")) == before
 
 
 class Unlooked(tuple):

@@ -14,7 +14,7 @@ import oras.client
 import pytest
 
 from tests.images import tree, unpack
-from tests.program import environment, open_to_all, push, regpush, regpush_as_nobody
+from tests.program import Outcome, environment, open_to_all, push, regpush, regpush_as_nobody
 from tests.registry.parts import real_part
 
 
@@ -240,6 +240,32 @@ def test_by_digest_tags_nothing(docker_registry, repository, app, tmp_path):
     assert not has_tag(docker_registry, repository, "latest")
     same_app(done["ref"], app, tmp_path / "out")
     push(app, f"{to}:x", "--by-digest").failed(2, "--by-digest")
+
+
+def in_shell(script, *arguments):
+    """regpush with `arguments`, started by a shell that runs `script` first."""
+    command = [sys.executable, "-m", "regpush", *map(str, arguments)]
+    done = subprocess.run(
+        ["sh", "-c", f'{script}; exec "$@"', "sh", *command],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def test_few_open_files_are_enough(docker_registry, repository, large):
+    to = f"{docker_registry.host}/{repository}"
+    for jobs in ("4", "16"):
+        in_shell("ulimit -n 256", large, "--to", to, "--jobs", jobs, "--reuse", "none").ok()
+
+
+def test_a_current_directory_that_was_deleted(docker_registry, repository, app, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    script = f"mkdir '{tmp_path}/gone' && cd '{tmp_path}/gone' && rmdir '{tmp_path}/gone'"
+    in_shell(script, app, "--to", to).ok()
+    for target in (".", "dir:app", "store:x"):
+        done = in_shell(script, target, "--to", to).failed(2, "the current directory was deleted")
+        assert done.stdout == ""
+    in_shell(script, tmp_path / "none", "--to", to).failed(2, "is not there")
 
 
 def test_an_unchanged_layer_is_read_once_and_neither_compressed_nor_sent(
