@@ -91,6 +91,13 @@ class Patterns:
                 return True
         return self.match_file(self.below(state, name))
 
+    def brings_back(self, path: bytes) -> bool:
+        """Whether the last pattern that matches the file at `path` begins with `!`."""
+        state = self.root
+        for name in path.split(b"/"):
+            state = self.below(state, name)
+        return (state & self._ends).bit_length() in self._negated
+
     def _decided(self, last: int) -> bool:
         return last > 0 and last not in self._negated
 

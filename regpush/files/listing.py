@@ -90,6 +90,20 @@ class Folder(NamedTuple):
         index = bisect.bisect_left(self.names, name) * _ROW.size
         return self.rows[index : index + _ROW.size]
 
+    def without(self, leaving: Collection[bytes]) -> Folder:
+        """The folder without the names `leaving`, all of which it has."""
+        kept = [
+            (name, row)
+            for name, row in zip(self.names, _cut(self.rows), strict=True)
+            if name not in leaving
+        ]
+        return self._replace(
+            names=tuple(name for name, _ in kept),
+            rows=b"".join(row for _, row in kept),
+            folders=tuple(name for name in self.folders if name not in leaving),
+            links={name: link for name, link in self.links.items() if name not in leaving},
+        )
+
 
 class Names(NamedTuple):
     """Some of the names in one folder of a listing, sorted: packed rows, targets of links."""

@@ -1,227 +1,105 @@
 """Dependency folders in a directory, and the packages in each.
 
-A package keeps its identity from one version of the app to the next, so each is an item.
-What belongs to which package is what the package manager wrote down where it does, else
-one folder each. What no package claims is the rest of its dependency folder.
+A package keeps its identity from one version of the app to the next, so each is an item. A
+folder is one of dependencies by its name, or by what lies in it.
 """
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from enum import Enum
 
 from regpush.files.listing import join
+from regpush.sources.package_layouts import (
+    Layout,
+    Package,
+    folders,
+    gems,
+    jspm,
+    npm,
+    python,
+    vendor,
+    venv,
+)
+from regpush.sources.records import records_in
+from regpush.sources.telltales import layout_inside
 from regpush.sources.tree import Tree
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
-    """`tops` are its files and folders relative to the tree, sorted; `path` is one of them."""
+class Rest(Enum):
+    """What files are that lie in a dependency folder and belong to no package of it.
 
-    name: str
-    path: bytes
-    tops: tuple[bytes, ...]
+    DEPENDENCIES where the name of the folder tells that a package manager alone writes it.
+    CODE where only what lies in it tells of packages: code of the app may lie beside them.
+    """
+
+    DEPENDENCIES = "dependencies"
+    CODE = "code"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DependencyFolder:
-    """A folder that a package manager fills, relative to the tree."""
+    """A folder that a package manager fills, relative to the tree, and its packages.
+
+    `records`: files that are written anew each time, though no package changed. `rest`: what
+    becomes of the files that are neither.
+    """
 
     path: bytes
     packages: tuple[Package, ...]
+    records: tuple[bytes, ...] = ()
+    rest: Rest
 
-
-_Layout: TypeAlias = Callable[[Tree, bytes], Iterator[Package]]
+    def claims(self) -> tuple[bytes, ...]:
+        """The files and folders that are none of the app's own code."""
+        if self.rest is Rest.DEPENDENCIES:
+            return (self.path,)
+        return (*(top for package in self.packages for top in package.tops), *self.records)
 
 
 def find(tree: Tree) -> tuple[DependencyFolder, ...]:
     """All dependency folders of `tree` that are not inside another, sorted.
 
-    The tree's own root is never one: it was asked for as an app.
+    The tree's own root was asked for as an app, so what no package claims there is its code.
     """
     found = []
     pending = [b""]
     while pending:
         folder = pending.pop()
         if folder and (layout := _layout(tree, folder)):
-            found.append(DependencyFolder(path=folder, packages=tuple(layout(tree, folder))))
-        else:
-            pending += [join(folder, name) for name in tree.directories(folder)]
+            found.append(_found(tree, folder, layout, Rest.DEPENDENCIES))
+            continue
+        claimed: set[bytes] = set()
+        if inside := layout_inside(tree, folder):
+            found.append(_found(tree, folder, inside, Rest.CODE))
+            claimed.update(found[-1].claims())
+        paths = (join(folder, name) for name in tree.directories(folder))
+        pending += [path for path in paths if path not in claimed]
     return tuple(sorted(found, key=lambda folder: folder.path))
 
 
-def _layout(tree: Tree, folder: bytes) -> _Layout | None:
-    """How the packages in `folder` lie, or None where it is no dependency folder."""
+def _found(tree: Tree, folder: bytes, layout: Layout, rest: Rest) -> DependencyFolder:
+    packages = layout(tree, folder)
+    records = records_in(tree, folder)
+    return DependencyFolder(path=folder, packages=tuple(packages), records=records, rest=rest)
+
+
+def _layout(tree: Tree, folder: bytes) -> Layout | None:
+    """How the packages in `folder` lie, or None where its name is no dependency folder's."""
     if b"pyvenv.cfg" in tree.names(folder) and b"pyvenv.cfg" not in tree.directories(folder):
-        return _venv
+        return venv
     if folder.endswith(b".bundle/ruby"):
-        return _gems  # and not `.bundle` itself, whose `config` is the app's own
+        return gems  # and not `.bundle` itself, whose `config` is the app's own
     return _LAYOUTS.get(folder.rpartition(b"/")[2])
 
 
-def _folders(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """One package a folder, hidden ones excepted."""
-    for name in tree.directories(folder):
-        if not name.startswith(b"."):
-            yield _folder(join(folder, name), name)
-
-
-def _npm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Folders and scopes (npm documentation, "folders"), and pnpm's `.pnpm`."""
-    for name in tree.directories(folder):
-        path = join(folder, name)
-        if name.startswith(b"@"):
-            for scoped in tree.directories(path):
-                yield _folder(join(path, scoped), name + b"/" + scoped)
-        elif name == b".pnpm":
-            for versioned in tree.directories(path):
-                if versioned != b"node_modules":
-                    yield _folder(join(path, versioned), _unversioned(versioned))
-        elif not name.startswith(b"."):
-            yield _folder(path, name)
-
-
-def _unversioned(name: bytes) -> bytes:
-    """The package in `express@4.18.2`, `@babel+core@7.0.0` or `react-dom@18.2.0_react@18.2.0`."""
-    cut = name.find(b"@", 1)
-    return (name if cut < 0 else name[:cut]).replace(b"+", b"/")
-
-
-def _jspm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`npm/jquery@3.1.0`: a registry each, then packages."""
-    for registry in tree.directories(folder):
-        for name in tree.directories(join(folder, registry)):
-            yield _folder(join(folder, registry, name), _unversioned(name))
-
-
-def _venv(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`lib/python3.11/site-packages` (Python documentation, "site")."""
-    for lib in (b"lib", b"lib64"):
-        if lib not in tree.directories(folder):
-            continue
-        for python in tree.directories(join(folder, lib)):
-            site = join(folder, lib, python, b"site-packages")
-            if b"site-packages" in tree.directories(join(folder, lib, python)):
-                yield from _python(tree, site)
-
-
-def _python(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Distributions, by what their RECORD lists (PyPA, "Recording installed projects").
-
-    A folder that several distributions share, a namespace package, is a package of its own,
-    and so is one that none claims.
-    """
-    children, directories = tree.names(folder), frozenset(tree.directories(folder))
-    claims: dict[bytes, list[bytes]] = {}
-    for info in children:
-        if info.endswith((b".dist-info", b".egg-info")):
-            for top in {info} | _recorded(tree, join(folder, info)):
-                # All single-file modules share __pycache__, so it is nobody's.
-                if top in children and top != b"__pycache__":
-                    claims.setdefault(top, []).append(info)
-    owned: dict[bytes, list[bytes]] = {}
-    for name in children:
-        owners = claims.get(name, [])
-        if len(owners) == 1:
-            owned.setdefault(owners[0], []).append(name)
-        elif name in directories and name != b"__pycache__":
-            yield _folder(join(folder, name), name)
-    for info, tops in sorted(owned.items()):
-        name = re.sub(rb"[-_.]+", b"-", info.partition(b"-")[0]).lower()
-        code = [top for top in tops if top != info]
-        # A path that no version stands in, and the import name if it is the project's.
-        path = min(code, key=lambda top: (_import_name(top) != name, top), default=info)
-        yield Package(
-            name=_text(name),
-            path=join(folder, path),
-            tops=tuple(join(folder, top) for top in tops),
-        )
-
-
-def _import_name(top: bytes) -> bytes:
-    return top.removesuffix(b".py").replace(b"_", b"-").lower()
-
-
-def _recorded(tree: Tree, info: bytes) -> set[bytes]:
-    """What the distribution described in `info` has in the folder beside it."""
-    tops = set()
-    try:
-        for row in csv.reader(tree.lines(join(info, b"RECORD"))):
-            if row:
-                tops.add(row[0].partition("/")[0])
-    except csv.Error:
-        tops.clear()
-    if not tops:
-        for module in tree.lines(join(info, b"top_level.txt")):
-            tops |= {module, module + ".py"}
-    return {top.encode("utf-8", "surrogateescape") for top in tops}
-
-
-def _vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """The `vendor` of Go (`modules.txt`), Composer (`autoload.php`), Bundler, or anybody."""
-    names = tree.names(folder)
-    if b"modules.txt" in names:
-        yield from _go(tree, folder)
-    elif b"autoload.php" in names:
-        for vendor in tree.directories(folder):
-            for name in tree.directories(join(folder, vendor)):
-                yield _folder(join(folder, vendor, name), vendor + b"/" + name)
-    else:
-        for name in tree.directories(folder):
-            if name == b"bundle" and b"ruby" in tree.directories(join(folder, name)):
-                yield from _gems(tree, join(folder, name, b"ruby"))
-            elif not name.startswith(b"."):
-                yield _folder(join(folder, name), name)
-
-
-def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Modules as `# path version` lines tell them (Go Modules Reference, "Vendoring").
-
-    A module inside another's folder stays with it.
-    """
-    modules = {
-        line.split(" ")[1].encode("utf-8", "surrogateescape")
-        for line in tree.lines(join(folder, b"modules.txt"))
-        if line.startswith("# ") and line.count(" ") > 1
-    }
-    pending = [b""]
-    while pending:
-        above = pending.pop()
-        for name in tree.directories(join(folder, above)):
-            path = join(above, name)
-            if path in modules:
-                yield _folder(join(folder, path), path)
-            elif any(module.startswith(path + b"/") for module in modules):
-                pending.append(path)
-
-
-def _gems(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`3.2.0/gems/rack-3.0.8` in a folder `ruby` (Bundler documentation, "bundle config path")."""
-    for version in tree.directories(folder):
-        gems = join(folder, version, b"gems")
-        if b"gems" in tree.directories(join(folder, version)):
-            for gem in tree.directories(gems):
-                yield _folder(join(gems, gem), re.split(rb"-(?=\d)", gem, maxsplit=1)[0])
-
-
-def _folder(path: bytes, name: bytes) -> Package:
-    return Package(name=_text(name), path=path, tops=(path,))
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
-
-
-_LAYOUTS: dict[bytes, _Layout] = {
-    b"node_modules": _npm,
-    b"bower_components": _folders,
-    b"jspm_packages": _jspm,
-    b".venv": _venv,
-    b"site-packages": _python,
-    b"dist-packages": _python,
-    b"vendor": _vendor,
+_LAYOUTS: dict[bytes, Layout] = {
+    b"node_modules": npm,
+    b"bower_components": folders,
+    b"jspm_packages": jspm,
+    b".venv": venv,
+    b"site-packages": python,
+    b"dist-packages": python,
+    b"vendor": vendor,
 }
 """Folders by name; a virtual environment of another name is known by its `pyvenv.cfg`."""

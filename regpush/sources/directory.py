@@ -33,8 +33,9 @@ from regpush.files.listing import (
 )
 from regpush.options import SourceOptions
 from regpush.sources import dependencies, hierarchy
+from regpush.sources.bytecode import Cleaned, without_stale
 from regpush.sources.dangling import Base, dangling, first_of, warning
-from regpush.sources.dependencies import DependencyFolder
+from regpush.sources.dependencies import DependencyFolder, Rest
 from regpush.sources.part import Part
 from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
@@ -75,14 +76,20 @@ def resolve(
     at = _image_root(options.root_dir)
     physical = os.fsencode(os.path.realpath(path))
     listing, leave_out, patterns = _listed(physical, at, options, without, cancel)
+    if at:
+        cleaned = without_stale(listing, patterns.brings_back if patterns else lambda _: False)
+        listing = cleaned.listing
+        for message in _of_bytecode(cleaned):
+            notify(Note(message=message))
     kept = hierarchy.DIRECTORIES if options.base else ()
     tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
     allowed = parse("\n".join(options.allow_secrets).encode("utf-8", "surrogateescape"))
     watch = Watch(tree, allowed)
     folders = dependencies.find(tree)
-    watch.check_names(listing.below(ROOT, by_folder(folder.path for folder in folders)))
+    theirs = by_folder(path for folder in folders for path in folder.claims())
+    watch.check_names(listing.below(ROOT, theirs))
     key = _key(physical, options, without)
-    own, assets = _own_code(tree, key, folders)
+    own, assets = _own_code(tree, key, theirs)
     packages = [part for folder in folders for part in _packages(tree, folder, key)]
     for message in _remarks(tree, leave_out, [*own, *assets, *packages]):
         notify(Note(message=message))
@@ -93,8 +100,8 @@ def resolve(
     code = [part.item(Role.OWN, watch.look) for part in own]
     code += [part.item(Role.ASSET, watch.look) for part in assets]
     rest = [part.item(Role.ORDINARY) for part in packages]
+    rest += [part.item(Role.RECORD) for part in _records(tree, folders, key)]
     closure = Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
-    theirs = by_folder(folder.path for folder in folders)
     return replace(
         closure,
         programs=(
@@ -154,15 +161,12 @@ def _key(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> byte
     return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
-def _own_code(
-    tree: Tree, key: bytes, folders: Sequence[DependencyFolder]
-) -> tuple[list[Part], list[Part]]:
-    """The parts of all that is in no dependency folder, the one with the root first; and assets.
+def _own_code(tree: Tree, key: bytes, stop_at: ByFolder) -> tuple[list[Part], list[Part]]:
+    """The parts of all but `stop_at`, the one with the root first; and those of assets.
 
     Their names are those of places in the image: how the directory itself is called must not
     decide which of them share a layer.
     """
-    stop_at = by_folder(folder.path for folder in folders)
     linked = _linked(tree, stop_at)
     large: list[Piece] = []
     if not _is_small(tree.listing, stop_at):
@@ -195,23 +199,50 @@ def _is_small(listing: Listing, stop_at: ByFolder) -> bool:
 def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part]:
     """What no package claims, and the packages; those of many megabytes in several parts."""
     path, name = folder.path, os.fsdecode(os.path.basename(folder.path))
-    stop_at = by_folder(top for package in folder.packages for top in package.tops)
-    yield Part(tree=tree, key=key, path=path, name=name, tops=by_folder((path,)), stop_at=stop_at)
+    records = by_folder(folder.records)
+    if folder.rest is Rest.DEPENDENCIES:
+        claimed = by_folder(top for package in folder.packages for top in package.tops)
+        yield Part(
+            tree=tree,
+            key=key,
+            path=path,
+            name=name,
+            tops=by_folder((path,)),
+            stop_at=merged((claimed, records)),
+        )
     for one in folder.packages:
         tops = by_folder(one.tops)
-        pieces = [] if tree.keeps_links else split(tree.listing, tops, NOTHING, _PACKAGE)
+        pieces = [] if tree.keeps_links else split(tree.listing, tops, records, _PACKAGE)
         home = Part(
             tree=tree,
             key=key,
             path=one.path,
             name=one.name,
             tops=tops,
-            stop_at=merged(piece.tops for piece in pieces),
+            stop_at=merged((records, *(piece.tops for piece in pieces))),
         )
         yield home
         for piece in pieces:
             # Named by where it lies: of one name, strategies would put them together again.
-            yield replace(home, path=piece.path, name=piece.name, tops=piece.tops)
+            yield replace(home, path=piece.path, name=piece.name, tops=piece.tops, stop_at=records)
+
+
+def _records(tree: Tree, folders: Sequence[DependencyFolder], key: bytes) -> Iterator[Part]:
+    """What installers write anew each time, all of it together."""
+    paths = [path for folder in folders for path in folder.records]
+    if paths:
+        tops = by_folder(paths)
+        yield Part(tree=tree, key=key, path=min(paths), name="records", tops=tops, stop_at=NOTHING)
+
+
+def _of_bytecode(cleaned: Cleaned) -> Iterator[str]:
+    if cleaned.count:
+        plural = "files" if cleaned.count > 1 else "file"
+        yield (
+            f"{cleaned.count} compiled Python {plural} left out, such as "
+            f"{printable(cleaned.first)}: made at every installation, and out of date in an "
+            "image; '!*.pyc' in .regpushignore keeps them"
+        )
 
 
 def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:

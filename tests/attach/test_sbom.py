@@ -143,7 +143,7 @@ def test_packages_of_a_directory(directory: Bill) -> None:
         "pkg:apk/alpine/busybox@1.36",
     }
     names = by_name(directory)
-    app = names["myapp"]
+    app = names["app"]
     assert (app.purpose, app.path) == (Purpose.APPLICATION, "/app")
     assert names["express"].depends_on == (names["debug"].ref,)
     direct = {names[name].ref for name in ("express", "@babel/core", "pyyaml", "rack", "bare")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
 import stat
@@ -68,10 +69,10 @@ def test_own_code_and_every_package_are_items(write: Write) -> None:
             "app/node_modules",
             "app/node_modules/.bin",
             "app/node_modules/.bin/tool",
-            "app/node_modules/.package-lock.json",
             "app/node_modules/@babel",
             "app/node_modules/linked",
         ],
+        "/app/node_modules/.package-lock.json": ["app/node_modules/.package-lock.json"],
         "/app/node_modules/@babel/core": [
             "app/node_modules/@babel/core",
             "app/node_modules/@babel/core/index.js",
@@ -103,7 +104,7 @@ def test_own_code_and_every_package_are_items(write: Write) -> None:
     rest = found.closure["/app/node_modules"]
     assert (rest.name, [parent.path for parent in rest.parents]) == ("node_modules", [b"app"])
     size = sum(map(len, APP.values()))
-    assert found.events == [TargetResolved(target=str(root), kind="directory", items=7, size=size)]
+    assert found.events == [TargetResolved(target=str(root), kind="directory", items=8, size=size)]
 
 
 def test_resolving_lists_but_reads_nothing(write: Write) -> None:
@@ -275,7 +276,11 @@ def test_python_packages_are_what_their_record_lists(write: Write) -> None:
         }
     )
     closure = take(root).closure
-    items = {item.path.removeprefix(f"/app/{site}/"): item for item in closure.items}
+    items = {
+        item.path.removeprefix(f"/app/{site}/"): item
+        for item in closure.items
+        if item.role is not Role.RECORD
+    }
     assert {path: item.name for path, item in items.items()} == {
         "/app": "app",
         "/app/env": "env",
@@ -293,8 +298,17 @@ def test_python_packages_are_what_their_record_lists(write: Write) -> None:
     at = f"app/{site}"
     assert {f"{at}/PyYAML-6.0.dist-info", f"{at}/_yaml", f"{at}/yaml"} <= held["_yaml"]
     assert {f"{at}/numpy", f"{at}/numpy.libs/libblas.so"} <= held["numpy"]
-    assert {f"{at}/six.py", f"{at}/six-1.16.0.dist-info/RECORD"} <= held["six.py"]
+    assert {f"{at}/six.py", f"{at}/six-1.16.0.dist-info"} <= held["six.py"]
     assert {at, f"{at}/loose.pth", f"{at}/__pycache__/six.cpython-312.pyc"} <= held["/app/env"]
+    records = next(item for item in closure.items if item.role is Role.RECORD)
+    assert {os.fsdecode(entry.path) for entry in records.entries()} == {
+        "app/env/pyvenv.cfg",
+        *(f"app/{path}" for path in root_files(root) if path.endswith("/RECORD")),
+    }
+
+
+def root_files(root: Path) -> list[str]:
+    return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
 
 
 def test_a_real_virtual_environment_is_covered_once(tmp_path: Path) -> None:
@@ -306,6 +320,16 @@ def test_a_real_virtual_environment_is_covered_once(tmp_path: Path) -> None:
     expected = {b"lib"}
     for directory, directories, files in os.walk(os.fsencode(site.parent)):
         relative = os.path.relpath(directory, os.fsencode(site.parent))
+        compiled = os.path.basename(directory) == b"__pycache__"
+        if compiled:
+            # PEP 552: the second word of the header is 0 where the time of the source counts.
+            files = [
+                x
+                for x in files
+                if Path(os.fsdecode(directory), os.fsdecode(x)).read_bytes()[4:8] != bytes(4)
+            ]
+        if compiled and not files:
+            expected.discard(os.path.normpath(b"lib/" + relative))
         expected |= {os.path.normpath(b"lib/" + relative + b"/" + x) for x in directories + files}
     assert set(listed) == expected
     record = next(site.glob("pytest-*.dist-info/RECORD")).read_text().splitlines()
@@ -314,8 +338,8 @@ def test_a_real_virtual_environment_is_covered_once(tmp_path: Path) -> None:
     assert {
         f"lib/{site.name}/{path}"
         for path in recorded
-        if (site / path).exists() and ".." not in path
-    } <= ours | {path for path in map(os.fsdecode, listed) if "__pycache__" in path}
+        if (site / path).exists() and ".." not in path and "__pycache__" not in path
+    } <= ours | {f"lib/{site.name}/{path}" for path in recorded if path.endswith("/RECORD")}
 
 
 FOLDERS = {
@@ -379,6 +403,108 @@ FOLDERS = {
             "node_modules/.pnpm/express@4.18.2": "express",
             "node_modules/.pnpm/@babel+core@7.0.0": "@babel/core",
             "node_modules/.pnpm/react-dom@18.2.0_react@18.2.0": "react-dom",
+            "node_modules/.cache": "records",
+        },
+    ),
+    "pip --target": (
+        {
+            "deps/flask/__init__.py": "",
+            "deps/flask-3.0.dist-info/RECORD": "flask/__init__.py,,\n",
+            "deps/mine.py": "",
+            "deps/own/__init__.py": "",
+            "__pypackages__/3.12/lib/six.py": "",
+            "__pypackages__/3.12/lib/six-1.16.dist-info/METADATA": "",
+            "__pypackages__/3.12/lib/six-1.16.dist-info/top_level.txt": "six\n",
+        },
+        {
+            "deps/flask": "flask",
+            "__pypackages__/3.12/lib/six.py": "six",
+            "deps/flask-3.0.dist-info/RECORD": "records",
+        },
+    ),
+    "gems and composer of any name": (
+        {
+            "gem-home/gems/rack-3.0.8/x.rb": "",
+            "gem-home/specifications/rack-3.0.8.gemspec": "",
+            "lib/php/autoload.php": "",
+            "lib/php/composer/installed.php": "",
+            "lib/php/monolog/monolog/x.php": "",
+        },
+        {
+            "gem-home/gems/rack-3.0.8": "rack",
+            "lib/php/monolog/monolog": "monolog/monolog",
+            "lib/php/composer/installed.php": "records",
+        },
+    ),
+    "jars": (
+        {
+            "BOOT-INF/classes/a/B.class": "",
+            "BOOT-INF/lib/guava-33.0.0-jre.jar": "",
+            "BOOT-INF/lib/log4j-to-slf4j-2.21.1.jar": "",
+            "target/app.jar": "one alone is an app",
+            "target/app.pom": "",
+            "target/dependency/a-1.jar": "",
+            "target/dependency/b.jar": "",
+        },
+        {
+            "BOOT-INF/lib/guava-33.0.0-jre.jar": "guava",
+            "BOOT-INF/lib/log4j-to-slf4j-2.21.1.jar": "log4j-to-slf4j",
+            "target/dependency/a-1.jar": "a",
+            "target/dependency/b.jar": "b",
+        },
+    ),
+    "Erlang": (
+        {
+            "_build/prod/lib/cowboy/ebin/cowboy.app": "",
+            "_build/prod/rel/shop/bin/shop": "",
+            "_build/prod/rel/shop/lib/shop-0.1.0/ebin/shop.app": "",
+            "_build/prod/rel/shop/lib/stdlib-5.2/ebin/stdlib.app": "",
+        },
+        {
+            "_build/prod/lib/cowboy": "cowboy",
+            "_build/prod/rel/shop/lib/stdlib-5.2": "stdlib",
+        },
+    ),
+    ".NET": (
+        {
+            "App.dll": "",
+            "App": "",
+            "App.deps.json": json.dumps(
+                {
+                    "runtimeTarget": {"name": ".NETCoreApp,Version=v8.0/linux-x64"},
+                    "targets": {
+                        ".NETCoreApp,Version=v8.0/linux-x64": {
+                            "App/1.0.0": {"runtime": {"App.dll": {}}},
+                            "Npgsql/8.0.1": {
+                                "runtime": {"lib/net8.0/Npgsql.dll": {}},
+                                "resources": {"lib/net8.0/de/N.resources.dll": {"locale": "de"}},
+                            },
+                            "Sqlite.Native/2.1": {
+                                "runtimeTargets": {"runtimes/linux-x64/native/e.so": {}},
+                                "native": {"runtimes/linux-x64/native/gone.so": {}},
+                            },
+                            "runtimepack.App/8.0.0": {"runtime": {"System.Linq.dll": {}}},
+                        }
+                    },
+                    "libraries": {
+                        "App/1.0.0": {"type": "project"},
+                        "Npgsql/8.0.1": {"type": "package"},
+                        "Sqlite.Native/2.1": {"type": "package"},
+                        "runtimepack.App/8.0.0": {"type": "runtimepack"},
+                    },
+                }
+            ),
+            "Other.deps.json": "[not json",
+            "Npgsql.dll": "",
+            "de/N.resources.dll": "",
+            "de/App.resources.dll": "",
+            "runtimes/linux-x64/native/e.so": "",
+            "System.Linq.dll": "",
+        },
+        {
+            "Npgsql.dll": "Npgsql",
+            "runtimes/linux-x64/native/e.so": "Sqlite.Native",
+            "System.Linq.dll": "runtimepack.App",
         },
     ),
     "others": (
@@ -410,6 +536,50 @@ def test_the_folders_of_other_package_managers(write: Write, manager: str) -> No
     listed = [path for held in paths(closure).values() for path in held]
     assert len(listed) == len(set(listed))
     assert {f"app/{path}" for path in files} <= set(listed)
+
+
+def compiled(word: int) -> bytes:
+    """A `.pyc` file of that flags word (PEP 552)."""
+    return b"\xa7\r\r\n" + word.to_bytes(4, "little") + bytes(8) + b"code"
+
+
+def test_compiled_python_that_every_install_makes_anew_is_left_out(write: Write) -> None:
+    site = ".venv/lib/python3.11/site-packages"
+    files = {
+        f"{site}/a/__pycache__/x.cpython-311.pyc": compiled(0),
+        f"{site}/b/__pycache__/by_time.pyc": compiled(0),
+        f"{site}/b/__pycache__/by_hash.pyc": compiled(3),
+        f"{site}/b/__pycache__/unchecked.pyc": compiled(1),
+        f"{site}/b/__pycache__/short.pyc": b"\xa7\r\r\n",
+        f"{site}/c/sourceless.pyc": compiled(0),
+        "__pycache__/main.cpython-311.pyc": compiled(0),
+        "__pycache__.pyc": compiled(0),
+        "main.py": "",
+    }
+    found = take(write(files))
+    listed = {path.removeprefix("app/") for held in paths(found.closure).values() for path in held}
+    assert {path for path in listed if path.endswith(".pyc")} == {
+        f"{site}/b/__pycache__/by_hash.pyc",
+        f"{site}/b/__pycache__/unchecked.pyc",
+        f"{site}/b/__pycache__/short.pyc",
+        f"{site}/c/sourceless.pyc",
+        "__pycache__.pyc",
+    }
+    assert f"{site}/a" in listed
+    assert not listed & {f"{site}/a/__pycache__", "__pycache__"}
+    (note,) = notes(found)
+    assert note.startswith("3 compiled Python files left out")
+    assert "!*.pyc" in note
+
+
+def test_compiled_python_stays_where_the_user_wants_it(write: Write) -> None:
+    root = write({"__pycache__/main.cpython-311.pyc": compiled(0)})
+    whole = take(root, root_dir="/")
+    assert paths(whole.closure)["/"] == ["__pycache__", "__pycache__/main.cpython-311.pyc"]
+    assert notes(whole) == []
+    wanted = take(write({".regpushignore": "!*.pyc\n"}))
+    assert "app/__pycache__/main.cpython-311.pyc" in paths(wanted.closure)["/app"]
+    assert notes(wanted) == []
 
 
 def test_what_is_left_out(write: Write) -> None:

@@ -1,0 +1,199 @@
+"""How packages lie in the folders of package managers, each by its own rule.
+
+What belongs to which package is what the package manager wrote down where it does, else
+one folder each.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from regpush.files.listing import join
+from regpush.sources.tree import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """`tops` are its files and folders relative to the tree, sorted; `path` is one of them."""
+
+    name: str
+    path: bytes
+    tops: tuple[bytes, ...]
+
+
+Layout: TypeAlias = Callable[[Tree, bytes], Iterator[Package]]
+"""The packages in a folder, which is relative to the tree."""
+
+
+def folders(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """One package a folder, hidden ones excepted."""
+    for name in tree.directories(folder):
+        if not name.startswith(b"."):
+            yield _folder(join(folder, name), name)
+
+
+def npm(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """Folders and scopes (npm documentation, "folders"), and pnpm's `.pnpm`."""
+    for name in tree.directories(folder):
+        path = join(folder, name)
+        if name.startswith(b"@"):
+            for scoped in tree.directories(path):
+                yield _folder(join(path, scoped), name + b"/" + scoped)
+        elif name == b".pnpm":
+            for versioned in tree.directories(path):
+                if versioned != b"node_modules":
+                    yield _folder(join(path, versioned), _unversioned(versioned))
+        elif not name.startswith(b"."):
+            yield _folder(path, name)
+
+
+def _unversioned(name: bytes) -> bytes:
+    """The package in `express@4.18.2`, `@babel+core@7.0.0` or `react-dom@18.2.0_react@18.2.0`."""
+    cut = name.find(b"@", 1)
+    return (name if cut < 0 else name[:cut]).replace(b"+", b"/")
+
+
+def jspm(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """`npm/jquery@3.1.0`: a registry each, then packages."""
+    for registry in tree.directories(folder):
+        for name in tree.directories(join(folder, registry)):
+            yield _folder(join(folder, registry, name), _unversioned(name))
+
+
+def venv(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """`lib/python3.11/site-packages` (Python documentation, "site")."""
+    for lib in (b"lib", b"lib64"):
+        if lib not in tree.directories(folder):
+            continue
+        for version in tree.directories(join(folder, lib)):
+            if b"site-packages" in tree.directories(join(folder, lib, version)):
+                yield from python(tree, join(folder, lib, version, b"site-packages"))
+
+
+def python(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """The `distributions`, and each folder that none of them has to itself.
+
+    That is one that several share, a namespace package, or one that none claims.
+    """
+    found = list(distributions(tree, folder))
+    claimed = {top for package in found for top in package.tops}
+    for name in tree.directories(folder):
+        path = join(folder, name)
+        if path not in claimed and name != b"__pycache__":
+            yield _folder(path, name)
+    yield from found
+
+
+def distributions(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """Distributions, by what their RECORD lists (PyPA, "Recording installed projects")."""
+    children = tree.names(folder)
+    claims: dict[bytes, list[bytes]] = {}
+    for info in children:
+        if info.endswith((b".dist-info", b".egg-info")):
+            for top in {info} | _recorded(tree, join(folder, info)):
+                # All single-file modules share __pycache__, so it is nobody's.
+                if top in children and top != b"__pycache__":
+                    claims.setdefault(top, []).append(info)
+    owned: dict[bytes, list[bytes]] = {}
+    for name in children:
+        owners = claims.get(name, [])
+        if len(owners) == 1:
+            owned.setdefault(owners[0], []).append(name)
+    for info, tops in sorted(owned.items()):
+        name = re.sub(rb"[-_.]+", b"-", info.partition(b"-")[0]).lower()
+        code = [top for top in tops if top != info]
+        # A path that no version stands in, and the import name if it is the project's.
+        path = min(code, key=lambda top: (_import_name(top) != name, top), default=info)
+        yield Package(
+            name=_text(name),
+            path=join(folder, path),
+            tops=tuple(join(folder, top) for top in tops),
+        )
+
+
+def _import_name(top: bytes) -> bytes:
+    return top.removesuffix(b".py").replace(b"_", b"-").lower()
+
+
+def _recorded(tree: Tree, info: bytes) -> set[bytes]:
+    """What the distribution described in `info` has in the folder beside it."""
+    tops = set()
+    try:
+        for row in csv.reader(tree.lines(join(info, b"RECORD"))):
+            if row:
+                tops.add(row[0].partition("/")[0])
+    except csv.Error:
+        tops.clear()
+    if not tops:
+        for module in tree.lines(join(info, b"top_level.txt")):
+            tops |= {module, module + ".py"}
+    return {top.encode("utf-8", "surrogateescape") for top in tops}
+
+
+def vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """The `vendor` of Go (`modules.txt`), Composer (`autoload.php`), Bundler, or anybody."""
+    names = tree.names(folder)
+    if b"modules.txt" in names:
+        yield from _go(tree, folder)
+    elif b"autoload.php" in names:
+        yield from composer(tree, folder)
+    else:
+        for name in tree.directories(folder):
+            if name == b"bundle" and b"ruby" in tree.directories(join(folder, name)):
+                yield from gems(tree, join(folder, name, b"ruby"))
+            elif not name.startswith(b"."):
+                yield _folder(join(folder, name), name)
+
+
+def composer(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """`symfony/console`: a vendor each, then packages (Composer documentation, "vendor-dir")."""
+    for vendor in tree.directories(folder):
+        for name in tree.directories(join(folder, vendor)):
+            yield _folder(join(folder, vendor, name), vendor + b"/" + name)
+
+
+def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """Modules as `# path version` lines tell them (Go Modules Reference, "Vendoring").
+
+    A module inside another's folder stays with it.
+    """
+    modules = {
+        line.split(" ")[1].encode("utf-8", "surrogateescape")
+        for line in tree.lines(join(folder, b"modules.txt"))
+        if line.startswith("# ") and line.count(" ") > 1
+    }
+    pending = [b""]
+    while pending:
+        above = pending.pop()
+        for name in tree.directories(join(folder, above)):
+            path = join(above, name)
+            if path in modules:
+                yield _folder(join(folder, path), path)
+            elif any(module.startswith(path + b"/") for module in modules):
+                pending.append(path)
+
+
+def gems(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """`3.2.0/gems/rack-3.0.8` in a folder `ruby` (Bundler documentation, "bundle config path")."""
+    for version in tree.directories(folder):
+        yield from gem_home(tree, join(folder, version))
+
+
+def gem_home(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """`gems/rack-3.0.8` (RubyGems documentation, "GEM_HOME")."""
+    if b"gems" in tree.directories(folder):
+        for gem in tree.directories(join(folder, b"gems")):
+            path = join(folder, b"gems", gem)
+            yield _folder(path, re.split(rb"-(?=\d)", gem, maxsplit=1)[0])
+
+
+def _folder(path: bytes, name: bytes) -> Package:
+    return Package(name=_text(name), path=path, tops=(path,))
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

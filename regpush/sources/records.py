@@ -1,0 +1,71 @@
+"""Files that an installer writes anew each time, though the packages are the same.
+
+They say when, whence and where to something was installed. Tools need them (yarn refuses to
+start without its state file, scanners read RECORD), so they stay in the image, but in a layer of
+their own: beside packages they would have those sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from regpush.files.listing import Row, join
+from regpush.sources.tree import Tree
+
+_NPM = (
+    b".cache",  # of build tools: babel-loader, terser and others write it
+    b".modules.yaml",  # pnpm: the time of the last pruning, the place of its store
+    b".package-lock.json",  # npm: optional packages for other platforms, as resolved
+    b".pnpm-workspace-state.json",
+    b".pnpm-workspace-state-v1.json",  # pnpm: the time of the installation, paths of projects
+    b".yarn-integrity",
+    b".yarn-state.yml",
+)
+_PYTHON = (
+    b"RECORD",  # hashes of scripts, which begin with the path of their interpreter
+    b"direct_url.json",  # where a local project or a downloaded file lay
+    b"uv_cache.json",  # times of files of a local project
+)
+_COMPOSER = b"installed.php"
+"""In the folder `composer`: it names the commit of the project itself."""
+
+_SCRIPT = 64 << 10
+"""Bytes that scripts in a virtual environment have at most; larger files there are programs."""
+
+
+def records_in(tree: Tree, folder: bytes) -> tuple[bytes, ...]:
+    """Paths of the records in `folder`, one of dependencies; sorted."""
+    return tuple(sorted(_records(tree, folder)))
+
+
+def _records(tree: Tree, folder: bytes) -> Iterator[bytes]:
+    names = tree.names(folder)
+    yield from (join(folder, name) for name in _NPM if name in names)
+    composer = join(folder, b"composer")
+    if b"composer" in tree.directories(folder) and _COMPOSER in tree.names(composer):
+        yield join(composer, _COMPOSER)
+    if b"pyvenv.cfg" in names:
+        yield from _of_environment(tree, folder)
+    yield from _of_distributions(tree, folder)
+
+
+def _of_distributions(tree: Tree, folder: bytes) -> Iterator[bytes]:
+    for name in tree.directories(folder):
+        if name.endswith(b".dist-info"):
+            info = join(folder, name)
+            yield from (join(info, record) for record in _PYTHON if record in tree.names(info))
+
+
+def _of_environment(tree: Tree, folder: bytes) -> Iterator[bytes]:
+    """`pyvenv.cfg` and the scripts, which name the folder's place; and of `site-packages`."""
+    yield join(folder, b"pyvenv.cfg")
+    if b"bin" in tree.directories(folder):
+        scripts = tree.listing.folders[join(folder, b"bin")]
+        for name, row in zip(scripts.names, Row.unpack(scripts.rows), strict=True):
+            if row.size and row.size <= _SCRIPT:
+                yield join(folder, b"bin", name)
+    for lib in (b"lib", b"lib64"):
+        if lib in tree.directories(folder):
+            for python in tree.directories(join(folder, lib)):
+                if b"site-packages" in tree.directories(join(folder, lib, python)):
+                    yield from _of_distributions(tree, join(folder, lib, python, b"site-packages"))

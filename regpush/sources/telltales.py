@@ -1,0 +1,138 @@
+"""Packages that lie in a folder which nobody named after them, by what is in it.
+
+`pip install --target lib`, jars beside an unpacked Spring Boot application, what `dotnet publish`
+or a release of Erlang or Elixir copies together: the app's own code lies among them or beside
+them, so only what certainly is a package is taken for one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from regpush.errors import SourceError
+from regpush.files.filesystem import read_small
+from regpush.files.listing import join
+from regpush.sources.package_layouts import Layout, Package, composer, distributions, gem_home
+from regpush.sources.tree import Tree
+
+_DEPS = b".deps.json"
+
+
+def layout_inside(tree: Tree, folder: bytes) -> Layout | None:
+    """How packages lie in `folder`, or None where nothing in it tells of any."""
+    names, directories = tree.names(folder), tree.directories(folder)
+    if any(name.endswith(b".dist-info") for name in directories):
+        return distributions
+    if b"autoload.php" in names and b"composer" in directories:
+        return composer
+    if b"gems" in directories and b"specifications" in directories:
+        return gem_home
+    if any(name.endswith(_DEPS) for name in names):
+        return dotnet
+    if _jars(tree, folder):
+        return jars
+    if _applications(tree, folder):
+        return applications
+    return None
+
+
+def jars(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """`guava-33.0.0-jre.jar`: a file each, as in `BOOT-INF/lib` and `target/dependency`."""
+    for jar in _jars(tree, folder):
+        name = re.split(rb"-(?=\d)", jar.removesuffix(b".jar"), maxsplit=1)[0]
+        yield _package(join(folder, jar), name, (join(folder, jar),))
+
+
+def _jars(tree: Tree, folder: bytes) -> list[bytes]:
+    """The jars in a folder that holds little else; none where there is but one: that is an app."""
+    names = tree.names(folder)
+    found = [name for name in names if name.endswith(b".jar")]
+    return found if len(found) > 1 and 2 * len(found) > len(names) else []
+
+
+def applications(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """`cowboy-2.10.0` or `cowboy`, with its modules in `ebin` (OTP design principles, "Releases").
+
+    The one that the release is named after is the app: `rel/shop/lib/shop-0.1.0`.
+    """
+    above = folder.rpartition(b"/")[0]
+    started = tree.names(join(above, b"bin")) if b"bin" in tree.directories(above) else ()
+    for name, path in _applications(tree, folder):
+        if name not in started:
+            yield _package(path, name, (path,))
+
+
+def _applications(tree: Tree, folder: bytes) -> list[tuple[bytes, bytes]]:
+    """Name and path of each application of Erlang in `folder`."""
+    found = []
+    for name in tree.directories(folder):
+        path = join(folder, name)
+        if b"ebin" in tree.directories(path):
+            found.append((re.split(rb"-(?=\d)", name, maxsplit=1)[0], path))
+    return found
+
+
+def dotnet(tree: Tree, folder: bytes) -> Iterator[Package]:
+    """What each `*.deps.json` of a publish folder has of packages and of the runtime.
+
+    dotnet/sdk, documentation/specs/runtime-configuration-file.md: `libraries` tells what is a
+    package, `targets` the files of each. An assembly lies in the folder itself, a resource in
+    the folder of its language, files of `runtimeTargets` where their paths say.
+    """
+    taken: set[bytes] = set()
+    for name in tree.names(folder):
+        if not name.endswith(_DEPS):
+            continue
+        for library, files in _libraries(_json(tree, join(folder, name))):
+            paths = {join(folder, file) for file in files}
+            tops = tuple(sorted(path for path in paths - taken if _is_file(tree, path)))
+            taken.update(tops)
+            if tops:
+                yield _package(tops[0], library, tops)
+
+
+def _libraries(value: Mapping[str, Any]) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Each package in a `*.deps.json`, and its files, relative to the publish folder."""
+    kinds = _mapping(value, "libraries")
+    for target in _mapping(value, "targets").values():
+        for name, assets in target.items() if isinstance(target, dict) else ():
+            kind = _mapping(kinds, name).get("type")
+            if kind not in ("package", "runtimepack") or not isinstance(assets, dict):
+                continue
+            files = [path.rpartition("/")[2] for path in _mapping(assets, "runtime")]
+            files += [path.rpartition("/")[2] for path in _mapping(assets, "native")]
+            files += _mapping(assets, "runtimeTargets")
+            for path, said in _mapping(assets, "resources").items():
+                locale = said.get("locale") if isinstance(said, dict) else None
+                files.append(f"{locale}/{path.rpartition('/')[2]}")
+            yield _bytes(name.partition("/")[0]), [*map(_bytes, files)]
+
+
+def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _json(tree: Tree, path: bytes) -> Mapping[str, Any]:
+    try:
+        value = json.loads(read_small(tree.listing.root, path))
+    except (OSError, SourceError, ValueError, RecursionError):
+        return {}  # for one who means to run it to complain of
+    return value if isinstance(value, dict) else {}
+
+
+def _is_file(tree: Tree, path: bytes) -> bool:
+    folder, _, name = path.rpartition(b"/")
+    known = tree.listing.folders.get(folder)
+    return known is not None and name in known.names and name not in known.folders
+
+
+def _package(path: bytes, name: bytes, tops: tuple[bytes, ...]) -> Package:
+    return Package(name=name.decode("utf-8", "surrogateescape"), path=path, tops=tops)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
