@@ -153,7 +153,8 @@ def test_one_file_of_a_large_app_is_one_small_layer(
     first = push(large, to).ok()
     assert len(first.actions) > 8
     same_app(f"{docker_registry.host}/{repository}:latest", large, tmp_path / "first")
-    write(large / "data" / "d3" / "1" / "f10", "new")
+    changed = large / "data" / "d3" / "1" / "f10"
+    write(changed, "n" * changed.stat().st_size)
     write(large / "node_modules" / "big" / "p1" / "f1", "new")
     proxy.reset()
     second = push(large, to).ok()
