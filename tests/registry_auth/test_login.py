@@ -353,7 +353,7 @@ def test_a_helper_that_fails_to_keep_it(
     registry = docker_registry_htpasswd
     write(docker_file, {"credsStore": "test"})
     helper.breaks(code)
-    done = login(registry, home, PATH=helper.path).failed(2, "docker-credential-test", word)
+    done = login(registry, home, PATH=helper.path).failed(3, "docker-credential-test", word)
     assert registry.password not in done.stderr
     assert json.loads(docker_file.read_text()) == {"credsStore": "test"}
 

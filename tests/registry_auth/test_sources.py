@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regpush.errors import CancelledError, UsageError
+from regpush.errors import AuthError, CancelledError, UsageError
 from regpush.options import RegistryOptions
 from regpush.registry.auth import helpers as helpers_module
 from regpush.registry.auth.files import AuthFile
@@ -214,7 +214,7 @@ def test_a_helper_is_asked_once_a_run(helper: FakeHelper, tmp_path: Path) -> Non
         assert (found.username, found.password) == ("u", "p")
     helper.breaks("print('locked'); sys.exit(1)")
     for _ in range(2):
-        with pytest.raises(UsageError, match="locked"):
+        with pytest.raises(AuthError, match="locked"):
             sources.find("other.example", "a")
     assert helper.verbs == ["get"] * 2
 
@@ -235,7 +235,7 @@ def test_a_helper_that_never_answers(helper: FakeHelper, monkeypatch: pytest.Mon
     monkeypatch.setattr(helpers_module, "TIMEOUT_S", 0.3)
     helper.breaks("__import__('time').sleep(60)")
     started = time.monotonic()
-    with pytest.raises(UsageError, match=r"docker-credential-test.*no answer"):
+    with pytest.raises(AuthError, match=r"docker-credential-test.*no answer"):
         named().get("r.example")
     assert time.monotonic() - started < 5
 
@@ -277,14 +277,14 @@ def test_what_a_helper_says_is_not_repeated(
     helper: FakeHelper, capfd: pytest.CaptureFixture[str], code: str
 ) -> None:
     helper.breaks(f"{code}; sys.exit(0)")
-    with pytest.raises(UsageError, match="docker-credential-test") as caught:
+    with pytest.raises(AuthError, match="docker-credential-test") as caught:
         named().get("r.example")
     assert "s3cret" not in str(caught.value)
     assert "s3cret" not in "".join(capfd.readouterr())
 
 
 def test_too_much_for_a_helper(helper: FakeHelper) -> None:
-    with pytest.raises(UsageError, match="bytes at most"):
+    with pytest.raises(AuthError, match="bytes at most"):
         named().store("r.example", "u", "x" * 40_000)
     assert helper.verbs == []
 

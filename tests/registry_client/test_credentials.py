@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from regpush.errors import UsageError
+from regpush.errors import AuthError, UsageError
 from regpush.options import RegistryOptions
 from regpush.registry.auth.record import Credentials
 from regpush.registry.auth.sources import Sources, from_options
@@ -166,6 +167,49 @@ def test_helpers(helper: Path, config: object, registry: str, asked: str) -> Non
     assert (helper / "asked").read_text().strip() == asked
 
 
+@pytest.mark.parametrize(
+    ("helpers", "asked"),
+    [
+        ({"r.example/a/b": "test"}, ["r.example/a/b"]),
+        ({"r.example/a": "test"}, ["r.example/a"]),
+        ({"r.example/a": "test", "r.example": "none"}, ["r.example/a"]),
+        ({"r.example/a/b": "", "r.example": "test"}, ["r.example"]),
+        ({"r.example/ab": "none", "r.example/a/b/c": "none", "r.example": "test"}, ["r.example"]),
+    ],
+)
+def test_helpers_for_a_path_of_a_registry(
+    helper: Path, helpers: dict[str, str], asked: list[str]
+) -> None:
+    answers(helper, "u", SECRET)
+    found = look_up(helper, {"credHelpers": helpers}, repository="a/b")
+    assert found is not None
+    assert found.username == "u"
+    assert (helper / "asked").read_text().split() == asked
+
+
+def test_a_helper_for_a_path_that_knows_registries_alone(helper: Path) -> None:
+    (helper / "answer").write_text(
+        f"if tail -n 1 {helper}/asked | grep -q /; then echo credentials not found; exit 1; fi\n"
+        f"echo '{json.dumps({'Username': 'u', 'Secret': SECRET})}'\n"
+    )
+    found = look_up(helper, {"credHelpers": {"r.example/a": "test"}}, repository="a/b")
+    assert found is not None
+    assert found.username == "u"
+    assert (helper / "asked").read_text().split() == ["r.example/a", "r.example"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_auth_with_line_ends(tmp_path: Path, end: str) -> None:
+    """By GNU base64, which breaks lines at 76 columns, and ends with one."""
+    password = "x" * 100
+    made = subprocess.run(["base64"], input=f"u:{password}", capture_output=True, text=True)
+    auth = made.stdout.replace("\n", end)
+    assert auth.count(end) == 2
+    found = look_up(tmp_path, {"auths": {"r.example": {"auth": auth}}})
+    assert found is not None
+    assert (found.username, found.password) == ("u", password)
+
+
 def test_a_helper_may_hand_out_an_identity_token(helper: Path) -> None:
     answers(helper, "<token>", SECRET)
     found = look_up(helper, {"credsStore": "test"})
@@ -209,6 +253,21 @@ def test_a_helper_without_credentials(helper: Path) -> None:
     ("answer", "what"),
     [
         ("echo the keyring is locked; exit 1", "the keyring is locked"),
+        (
+            "echo session expired: run corp-login >&2; exit 1",
+            "failed: session expired: run corp-login",
+        ),
+        ("echo no luck; echo trace >&2; echo last words >&2; exit 1", "no luck; last words"),
+        ("echo the same; echo the same >&2; exit 1", "failed: the same$"),
+        ("echo The name org.freedesktop.secrets was not provided; exit 1", "freedesktop.secrets"),
+        ("seq 20000 >&2; echo the end >&2; exit 1", "failed: the end"),
+        ("echo out now; exec >&-; sleep 0.3; echo too late >&2; exit 1", "out now; too late"),
+        (
+            "echo token ghp_0123456789abcdefghijABCDEFGHIJ is bad >&2; exit 1",
+            r"token \*\*\* is bad",
+        ),
+        ("echo 'Secret: hunter2' >&2; exit 1", "no reason given"),
+        ('echo \'{"Secret": "hunter2"}\' >&2; exit 1', "no reason given"),
         ("exit 3", "no reason given"),
         ("echo secret", "something other"),
         ("echo '{\"Username\": 1}'", "something other"),
@@ -216,13 +275,14 @@ def test_a_helper_without_credentials(helper: Path) -> None:
 )
 def test_a_helper_that_fails(helper: Path, answer: str, what: str) -> None:
     (helper / "answer").write_text(f"{answer}\n")
-    with pytest.raises(UsageError, match=what) as caught:
+    with pytest.raises(AuthError, match=what) as caught:
         look_up(helper, {"credsStore": "test"})
     assert "docker-credential-test" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_helper_that_is_not_installed(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"docker-credential-nowhere.*no such file"):
+    with pytest.raises(AuthError, match=r"docker-credential-nowhere.*no such file"):
         look_up(tmp_path, {"credsStore": "nowhere"})
 
 

@@ -60,15 +60,19 @@ class AuthFile:
             raise _malformed(path, "it is not a JSON object")
         return cls(path=path, content=content)
 
-    def helper(self, registry: str) -> str | None:
-        """The name of the credential helper for `registry`, if it has one."""
+    def helper(self, key: str) -> str | None:
+        """The name of the credential helper for a registry, or for `registry/path` in it.
+
+        None where there is none; the one for all registries is for no path in one.
+        """
         own = {normalise(key): value for key, value in self._section("credHelpers").items()}
+        for_all = None if "/" in key else self.content.get("credsStore")
         # An empty name says that the file itself is the place, whatever the store for others.
-        helper = own.get(registry.lower(), self.content.get("credsStore"))
+        helper = own.get(key.lower(), for_all)
         if not helper:
             return None
         if not isinstance(helper, str) or "/" in helper:
-            raise _malformed(self.path, f"the credential helper for {registry} is not a name")
+            raise _malformed(self.path, f"the credential helper for {key} is not a name")
         return helper
 
     def login(self, key: str) -> Credentials | None:
@@ -150,7 +154,9 @@ class AuthFile:
 
     def _decode(self, auth: str, key: str) -> tuple[str, str]:
         try:
-            text = base64.b64decode(auth, validate=True).decode().rstrip("\0")
+            # GNU base64 breaks lines at 76 columns; Go's decoder, Docker's, passes over line ends.
+            joined = auth.replace("\r", "").replace("\n", "")
+            text = base64.b64decode(joined, validate=True).decode().rstrip("\0")
         except (binascii.Error, ValueError):
             text = ""
         username, colon, password = text.partition(":")

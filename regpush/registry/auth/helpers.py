@@ -1,13 +1,15 @@
 """Credential helpers: programs `docker-credential-NAME` that keep secrets for others.
 
 The protocol is docker-credential-helpers': a verb as the only argument, a server address or
-a JSON object on standard input, a JSON object or an error message on standard output.
+a JSON object on standard input, a JSON object or an error message on standard output. What a
+helper says on standard error Docker shows its user.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import subprocess
 import time
@@ -16,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from regpush.errors import UsageError, printable
+from regpush.errors import AuthError, printable
 from regpush.registry.auth.record import Credentials
 from regpush.registry.protocol import parse_json
 
@@ -29,7 +31,14 @@ INPUT_LIMIT = 32 * 1024
 _OUTPUT_LIMIT = 64 * 1024
 _LOOK_S = 0.1
 _WORDS_LIMIT = 200
+_TAIL = 4096  # bytes of standard error that are kept: the last line says why
 _NOT_FOUND = "credentials not found"
+_CONFESSION = re.compile(
+    r"[{}]|(secret[\"']?\s*([:=]|is\b))|((password|token)[\"']?\s*[:=])", re.IGNORECASE
+)
+"""What shows that a line is, or names, a secret."""
+_CODE_WORD = re.compile(r"(?=[A-Za-z_+=]*[0-9])[A-Za-z0-9_+=]{20,}", re.ASCII)
+"""A word that people do not write, and tokens are."""
 _TOKEN_USER = "<token>"  # noqa: S105  the protocol's own name for "the secret is a token"
 
 
@@ -37,7 +46,7 @@ _TOKEN_USER = "<token>"  # noqa: S105  the protocol's own name for "the secret i
 class Helper:
     """The helper `name`, as the file `named_in` calls it.
 
-    Every method raises UsageError, in one line that names the program, where it does not
+    Every method raises AuthError, in one line that names the program, where it does not
     run, fails, says too much or nothing in a minute; and what `check` raises, which is
     called ten times a second while it runs.
     """
@@ -53,11 +62,11 @@ class Helper:
 
     def get(self, server: str) -> Credentials | None:
         """The login for `server`, if the helper has one."""
-        code, said = self._run("get", f"{server}\n")
+        code, said, words = self._run("get", f"{server}\n")
         if code:
             if _NOT_FOUND in said.lower():
                 return None
-            raise self._failed("get", said)
+            raise self._failed("get", said, words)
         reply = parse_json(said.encode())
         username = reply.get("Username") if isinstance(reply, dict) else None
         secret = reply.get("Secret") if isinstance(reply, dict) else None
@@ -73,18 +82,19 @@ class Helper:
     def store(self, server: str, username: str, secret: str) -> None:
         """Hand over the login for `server`, in place of what there was."""
         entry = {"ServerURL": server, "Username": username, "Secret": secret}
-        code, said = self._run("store", json.dumps(entry))
+        code, said, words = self._run("store", json.dumps(entry))
         if code:
-            raise self._failed("store", said.replace(secret, "***"))
+            told = [text.replace(secret, "***") for text in (said, words)]
+            raise self._failed("store", *told)
 
     def erase(self, server: str) -> None:
         """Forget the login for `server`."""
-        code, said = self._run("erase", f"{server}\n")
+        code, said, words = self._run("erase", f"{server}\n")
         if code and _NOT_FOUND not in said.lower():
-            raise self._failed("erase", said)
+            raise self._failed("erase", said, words)
 
-    def _run(self, verb: str, text: str) -> tuple[int, str]:
-        """The exit code, and what was written on standard output."""
+    def _run(self, verb: str, text: str) -> tuple[int, str, str]:
+        """The exit code, and what was written on standard output and standard error."""
         data = text.encode()
         if len(data) > INPUT_LIMIT:
             raise self._error(f"takes {INPUT_LIMIT} bytes at most")
@@ -93,9 +103,7 @@ class Helper:
                 [self.program, verb],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                # By protocol the reason stands on standard output. What else a helper has to
-                # say nobody vouches for: it may well be the secret.
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
             )
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else None
@@ -106,50 +114,68 @@ class Helper:
                 _pipe(process.stdin).flush()
             with suppress(BrokenPipeError):
                 _pipe(process.stdin).close()
-            said = self._read(process)
+            said, words = self._read(process)
             code = process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise self._silent() from None
         finally:
-            # Its own children, which may hold the pipe open, are not waited for.
+            # Its own children, which may hold the pipes open, are not waited for.
             process.kill()
             _pipe(process.stdout).close()
+            _pipe(process.stderr).close()
             process.wait()
-        return code, said.decode("utf-8", "replace").strip()
+        return code, _text(said), _text(words)
 
-    def _read(self, process: subprocess.Popen[bytes]) -> bytes:
-        output = _pipe(process.stdout).fileno()
+    def _read(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+        """All of standard output, and the end of standard error."""
+        said, words = bytearray(), bytearray()
+        left = {_pipe(process.stdout).fileno(): said, _pipe(process.stderr).fileno(): words}
         poll = select.poll()
-        poll.register(output, select.POLLIN)
+        for descriptor in left:
+            poll.register(descriptor, select.POLLIN)
         end = time.monotonic() + TIMEOUT_S
-        said = b""
-        while len(said) <= _OUTPUT_LIMIT:
+        while left:
             self.check()
             ended = process.poll() is not None
-            if poll.poll(_LOOK_S * 1000):
-                part = os.read(output, 65536)
+            ready = poll.poll(_LOOK_S * 1000)
+            for descriptor, _ in ready:
+                part = os.read(descriptor, 65536)
+                left[descriptor] += part
                 if not part:
-                    return said
-                said += part
-            elif ended:
-                return said
-            elif time.monotonic() > end:
+                    poll.unregister(descriptor)
+                    del left[descriptor]
+            del words[:-_TAIL]
+            if len(said) > _OUTPUT_LIMIT:
+                raise self._error(f"answered more than {_OUTPUT_LIMIT} bytes")
+            if ended and not ready:
+                break
+            if time.monotonic() > end:
                 raise self._silent()
-        raise self._error(f"answered more than {_OUTPUT_LIMIT} bytes")
+        return bytes(said), bytes(words)
 
-    def _silent(self) -> UsageError:
+    def _silent(self) -> AuthError:
         return self._error(f"gave no answer in {TIMEOUT_S:g} s")
 
-    def _failed(self, verb: str, said: str) -> UsageError:
-        first = printable(said.splitlines()[0][:_WORDS_LIMIT]) if said else ""
-        if not first or "{" in first or "secret" in said.lower():
-            # An object, or what speaks of a secret, may be one: it is not shown.
-            first = f"no reason given; try '{printable(self.program)} {verb}' by hand"
-        return self._error(f"failed: {first}")
+    def _failed(self, verb: str, said: str, words: str) -> AuthError:
+        """The error for a helper that said why on standard output, or on standard error."""
+        # Of what is not of the protocol, a word alone is no reason, and may be the secret.
+        last = [line for line in words.splitlines()[-1:] if len(line.split()) > 1]
+        lines = [*said.splitlines()[:1], *last]
+        reasons = [
+            printable(_CODE_WORD.sub("***", line.strip())[:_WORDS_LIMIT])
+            for line in dict.fromkeys(lines)
+            if line.strip() and not _CONFESSION.search(line)
+        ]
+        advice = f"no reason given; try '{printable(self.program)} {verb}' by hand"
+        return self._error(f"failed: {'; '.join(reasons) or advice}")
 
-    def _error(self, what: str) -> UsageError:
+    def _error(self, what: str) -> AuthError:
         named = f"the credential helper {printable(self.program)}, named in {self.named_in},"
-        return UsageError(f"{named} {what}")
+        return AuthError(f"{named} {what}")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").strip()
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

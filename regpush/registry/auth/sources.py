@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-from regpush.errors import UsageError, printable
+from regpush.errors import AuthError, UsageError, printable
 from regpush.options import RegistryOptions
 from regpush.registry.auth.challenges import SENDABLE
 from regpush.registry.auth.files import AuthFile
@@ -32,12 +32,12 @@ class Sources:
         self._settings = settings
         self._check = check
         self._lock = threading.Lock()
-        self._asked: dict[tuple[str, str], Credentials | UsageError | None] = {}
+        self._asked: dict[tuple[str, str], Credentials | AuthError | None] = {}
 
     def find(self, registry: str, repository: str = "") -> Credentials | None:
         """The login for `repository` of `registry`; None is anonymous.
 
-        Raises UsageError naming the file that cannot be read, or the helper that fails.
+        Raises UsageError naming the file that cannot be read, AuthError the helper that fails.
         """
         for file in self._files():
             if found := self._look_up(file, registry, repository):
@@ -63,15 +63,19 @@ class Sources:
         yield from map(AuthFile.load, self._settings.auth_files)
 
     def _look_up(self, file: AuthFile, registry: str, repository: str) -> Credentials | None:
-        *scoped, host = candidates(registry, repository) if repository else [registry.lower()]
-        for key in scoped:
+        """The most specific entry counts: its helper, which knows a path or the registry alone."""
+        keys = candidates(registry, repository) if repository else [registry.lower()]
+        for key in keys:
+            if helper := file.helper(key):
+                servers = (
+                    (docker_key(registry),) if key == keys[-1] else (key, docker_key(registry))
+                )
+                for server in servers:
+                    if found := self._ask(helper, server, file):
+                        return found
             if found := file.login(key):
                 return found
-        if (helper := file.helper(registry)) and (
-            found := self._ask(helper, docker_key(registry), file)
-        ):
-            return found
-        return file.login(host)
+        return None
 
     def _ask(self, helper: str, server: str, file: AuthFile) -> Credentials | None:
         """What a helper says, who is asked once: each time it may want to be unlocked."""
@@ -82,10 +86,10 @@ class Sources:
                 program = Helper(name=helper, named_in=printable(file.path), check=self._check)
                 try:
                     self._asked[helper, server] = program.get(server)
-                except UsageError as error:
+                except AuthError as error:
                     self._asked[helper, server] = error
             said = self._asked[helper, server]
-        if isinstance(said, UsageError):
+        if isinstance(said, AuthError):
             raise said
         return said
 

@@ -35,7 +35,8 @@ class Store:
     """The places for logins. `files` are candidates, in the order in which they are read.
 
     `default` is the one of them for new logins; None where there is no home.
-    `check` is called while a helper runs. Every method raises UsageError.
+    `check` is called while a helper runs. Every method raises UsageError, or AuthError where a
+    helper fails.
     """
 
     def __init__(
