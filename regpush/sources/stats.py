@@ -6,9 +6,12 @@ a read-only home to a damaged file, only means that files are read again.
 Whoever changes a file changes its ctime, also one who sets mtime back, unless it is written
 within the same tick of the clock: what was touched too shortly before it was read is
 therefore not remembered (git calls such a file racy, Documentation/technical/racy-git). Times
-in the future, after a clock was set, are as suspect. What no stat tells goes unnoticed: a
-write to a shared mapping that the kernel has not seen yet, or a file system without a ctime
-of its own on which mtime was set back. `--no-cache` is for those.
+in the future, after a clock was set, are as suspect. What no stat tells goes unnoticed, as it
+does by git and ninja. One is a write through a shared mapping, mmap(2), to a page that is dirty
+already: the kernel sets mtime and ctime when a page becomes dirty, which on ext4 happens again
+only after the page was written back, and on tmpfs never. To write back each file that is read
+would cost every push, and would not help on tmpfs. The other is a file system without a ctime of
+its own on which mtime was set back. `--no-cache` is for those.
 """
 
 from __future__ import annotations
