@@ -23,7 +23,7 @@ from regpush.errors import CancelledError, UsageError, printable
 NOBODY_READS = 128 + signal.SIGPIPE
 """What a shell tells of a program that wrote to a pipe which nobody reads on."""
 
-_STOPS = (signal.SIGINT, signal.SIGTERM)
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or json.")]
 
@@ -44,7 +44,9 @@ def tell(*lines: Line) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[Cancellation]:
-    """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for it.
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop; a second one does not wait for it.
+
+    A signal that is ignored stays so: `nohup` starts programs that outlive their terminal.
 
     A thread of its own hears them. Python runs handlers in the main thread alone, between two
     steps of it: a signal that comes just before it falls asleep, waiting for workers, would
@@ -68,7 +70,11 @@ def stoppable() -> Iterator[Cancellation]:
     listener = threading.Thread(target=listen, name="regpush-signals", daemon=True)
     listener.start()
     told_before = signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, _nothing) for number in _STOPS}
+    before = {
+        number: signal.signal(number, _nothing)
+        for number in _STOPS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield cancel
     except CancelledError as error:

@@ -35,6 +35,13 @@ def copy(
         bool,
         typer.Option("--referrers", help="With signatures, SBOMs and what else refers to it."),
     ] = False,
+    cosign_tags: Annotated[
+        bool,
+        typer.Option(
+            "--cosign-tags",
+            help="As --referrers, and with the tags .sig, .att and .sbom of older cosign.",
+        ),
+    ] = False,
 ) -> None:
     """Copy an image, or an index with all its images, to another repository, byte for byte.
 
@@ -49,12 +56,14 @@ def copy(
     options = flags.sending(read_password(flags.username, flags.password_stdin))
     settings = Settings.from_environ(os.environ)
     check_files(flags)
+    along = copy.Along.REFERRERS if referrers else copy.Along.NOTHING
+    along = copy.Along.COSIGN_TAGS if cosign_tags else along
     with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
         result = copy.copy(
             source,
             to=to,
             platform=platform,
-            along=copy.Along.REFERRERS if referrers else copy.Along.NOTHING,
+            along=along,
             settings=settings,
             options=options,
             notify=flags.heard(notify),

@@ -71,7 +71,10 @@ def inspect(
     ] = False,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """Show what an image in a registry holds, layer by layer, or what several of them share."""
+    """Show what an image in a registry holds, layer by layer, or what several of them share.
+
+    Of an index without --platform, all its images.
+    """
     from regpush.cli import table
     from regpush.cli.progress import showing
     from regpush.commands import inspect as inspecting
@@ -93,11 +96,11 @@ def inspect(
         found = []
         for one in parsed:
             repository = client.repository(one, Access.PULL)
-            image = inspecting.inspect(one, repository, wanted)
-            found.append(inspecting.with_referrers(image, repository))
-            if deep:
-                more = weigh_image(image.image, repository, options.jobs, weights, cancel)
-                weights = {**weights, **more}
+            for image in inspecting.inspect_each(one, repository, wanted):
+                found.append(inspecting.with_referrers(image, repository))
+                if deep:
+                    more = weigh_image(image.image, repository, options.jobs, weights, cancel)
+                    weights = {**weights, **more}
     if html:
         from regpush.cli.page import page
 

@@ -46,6 +46,7 @@ HEALS = 2
 """Times that is sent again what the target said it had and then missed."""
 
 _AT_ONCE = 12
+_COSIGN_KINDS = ("sig", "att", "sbom")  # cosign, pkg/oci/remote: suffixes of its tags
 _CHAIN = 4  # what refers to what refers to what refers to an image: more is nobody's signature
 
 
@@ -121,10 +122,15 @@ class CopyResult:
 
 
 class Along(Enum):
-    """What comes along with an image: nothing, or what refers to it (signatures, SBOMs)."""
+    """What comes along with an image: nothing, or what refers to it (signatures, SBOMs).
+
+    Before its version 3, cosign kept signatures at tags beside the image, which are no
+    referrers: COSIGN_TAGS takes those too.
+    """
 
     NOTHING = "nothing"
     REFERRERS = "referrers"
+    COSIGN_TAGS = "referrers and cosign's tags"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +163,8 @@ def copy(
 ) -> CopyResult:
     """Copy the image or index `source` to `to`; of an index, with `platform`, that one image.
 
-    With Along.REFERRERS, what refers to it, and to its images, comes along before tags move.
+    With Along.REFERRERS, what refers to it, and to its images, comes along before tags move,
+    and a warning names tags of cosign that do not.
     Without any tag named, the copy has the source's. What of `options` is for the destination
     alone is so here as well: the source is reached with stored credentials. Raises a
     RegpushError; no tag was moved then, unless the error is about the tags themselves.
@@ -203,7 +210,7 @@ def copy(
         if not options.replace_index:
             refuse_indexes(top, target, held)
         graph, actions = _deliver(work, top, held)
-        if along is Along.REFERRERS:
+        if along is not Along.NOTHING:
             graph, actions = _with_referrers(graph, actions, top, work)
         stop.check()
         now = digests_of_tags(target, tags) if rule.conditional else held
@@ -264,6 +271,7 @@ def _with_referrers(
 ) -> tuple[Graph, Mapping[Digest, Action]]:
     """The same with what refers to the documents of `top`, and to that in turn."""
     subjects = [one.digest for one in follow(top, work.source, _never, work.cancel).documents]
+    graph, actions = _with_cosign_tags(graph, actions, subjects, work)
     seen = set(subjects)
     for _ in range(_CHAIN):
         if not subjects:
@@ -283,6 +291,32 @@ def _with_referrers(
             if referrers:
                 enlist(work.target, subject, referrers, cancel=work.cancel)
         subjects = following
+    return graph, actions
+
+
+def _with_cosign_tags(
+    graph: Graph, actions: Mapping[Digest, Action], subjects: Sequence[Digest], work: _Copy
+) -> tuple[Graph, Mapping[Digest, Action]]:
+    """What cosign's tags of `subjects` name, copied and tagged, or a warning of what stays."""
+    tags = [f"{one.algorithm}-{one.hex}.{kind}" for one in subjects for kind in _COSIGN_KINDS]
+    found = parallel(_AT_ONCE, tags, work.source.get_manifest, work.cancel)
+    held = {tag: manifest for tag, manifest in zip(tags, found, strict=True) if manifest}
+    if held and work.along is not Along.COSIGN_TAGS:
+        first, more = next(iter(held)), len(held) - 1
+        others = f" and {more} more" if more else ""
+        said = f"{work.source.name} has tags of cosign for this image ({first}{others})"
+        work.notify(Warned(message=f"{said}, which are not copied: --cosign-tags takes them"))
+        return graph, actions
+    for tag, manifest in held.items():
+        there = work.target.head_manifest(tag)
+        if there not in (None, manifest.digest):
+            said = f"{work.target.name}:{tag} holds other signatures, and is left alone"
+            work.notify(Warned(message=said))
+            continue
+        more_graph, done = _deliver(work, manifest, {})
+        actions = {**done, **actions}
+        graph = graph.and_more(more_graph)
+        work.target.put_manifest(manifest.data, manifest.media_type, tag)
     return graph, actions
 
 

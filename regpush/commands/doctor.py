@@ -30,7 +30,7 @@ from regpush.reference import Reference
 from regpush.registry import referrers_list
 from regpush.registry.api import Call
 from regpush.registry.client import Access, Client, Manifest, Repository
-from regpush.registry.hints import without_doctor
+from regpush.registry.hints import no_mounts, without_doctor
 from regpush.registry.probe import Probe, Root
 from regpush.registry.protocol import parse_json
 from regpush.registry.uploads.lessons import Limits
@@ -312,7 +312,8 @@ def _mount(patient: _Patient) -> _Finding:
         return _Finding("a blob was taken over without being sent")
     if 200 <= reply.status < 300 and (place := patient.probe.next_place(reply)):
         _forget(patient, place)
-    said = f"not done (answered {reply.status}): {_NO_MOUNTS}"
+    step = no_mounts(patient.reference.name)
+    said = f"not done (answered {reply.status}): {_NO_MOUNTS}{'; ' if step else ''}{step}"
     return _Finding(said, Verdict.SKIPPED)
 
 

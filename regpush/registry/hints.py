@@ -117,6 +117,19 @@ def missing_repository(name: str) -> str:
     return general
 
 
+def no_mounts(name: str) -> str:
+    """What to do where a registry did not mount a blob that it has; empty where nothing helps.
+
+    ECR mounts where the account asks for it (Amazon ECR user guide, "Blob mounting").
+    """
+    if _ECR.fullmatch(name.partition("/")[0].lower()):
+        return (
+            "ECR mounts only blobs that a manifest names, and only once that is switched on: "
+            "aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED"
+        )
+    return ""
+
+
 def unreachable(failure: str) -> str:
     """What to look at where no connection came about, by what was said of it."""
     if "does not resolve" in failure:

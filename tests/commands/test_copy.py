@@ -272,3 +272,25 @@ def test_what_refers_to_an_image_comes_along(
     # A copy of the copy, whatever way the lists are kept.
     copy(to, f"{source}-back", "--referrers").ok()
     regpush("sbom", f"{source}-back", "--platform", "linux/amd64").ok()
+
+
+def test_old_signatures_of_cosign_are_named_or_taken(
+    docker_registry: Registry, repository: str, tmp_path: Path
+) -> None:
+    """Before version 3, cosign kept signatures at tags, which refer to nothing."""
+    api = Api(docker_registry.host, repository)
+    digest = sha256(api.put_image("v1"))
+    tag = f"sha256-{digest.partition(':')[2]}.sig"
+    signature = api.put_image(tag, b"signature")
+    source, to = f"{docker_registry.host}/{repository}:v1", f"{docker_registry.host}/{repository}"
+    warned = regpush("copy", source, f"{to}-2", "--referrers").ok()
+    assert f"({tag}), which are not copied: --cosign-tags takes them" in warned.stderr
+    assert Api(docker_registry.host, f"{repository}-2").manifest(tag).status == 404
+    assert "cosign" not in regpush("copy", source, f"{to}-3").ok().stderr
+    taken = regpush("copy", source, f"{to}-2", "--cosign-tags").ok()
+    assert "warning" not in taken.stderr
+    assert Api(docker_registry.host, f"{repository}-2").manifest(tag).body == signature
+    # Signatures that somebody else made there are not written over.
+    Api(docker_registry.host, f"{repository}-3").put_image(tag, b"another")
+    again = regpush("copy", source, f"{to}-3", "--cosign-tags").ok()
+    assert "holds other signatures, and is left alone" in again.stderr

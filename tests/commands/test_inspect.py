@@ -323,3 +323,18 @@ def test_the_example_of_the_paper():
     assert squarify([], Box(0, 0, 1, 1)) == []
     assert squarify([9, 1e-300, 0.0], Box(0, 0, 1, 1))[0] == Box(0, 0, 1, 1)
     assert squarify([0.0], Box(0, 0, 1, 1)) == [Box(0, 0, 0, 0)]
+
+
+def test_an_index_is_shown_with_all_its_images(docker_registry, repository, tmp_path):
+    root = tmp_path / "app"
+    root.mkdir()
+    (root / "main.py").write_text("print(1)\n")
+    to = f"{docker_registry.host}/{repository}"
+    regpush(root, "--to", to, "--no-cache", "--platform", "linux/amd64,linux/arm64").ok()
+    told = regpush("inspect", to, "--format", "json").ok().report
+    assert [one["platform"] for one in told["images"]] == ["linux/amd64", "linux/arm64"]
+    shown = regpush("inspect", to).ok().stdout
+    assert "linux/amd64" in shown
+    assert "linux/arm64" in shown
+    one = regpush("inspect", to, "--platform", "linux/arm64", "--format", "json").ok().report
+    assert one["platform"] == "linux/arm64"

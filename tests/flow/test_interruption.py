@@ -61,6 +61,7 @@ def hold(released: threading.Event, reached: threading.Event) -> Act:
         ("POST", "open", signal.SIGINT, 130),
         ("PATCH", "upload", signal.SIGINT, 130),
         ("PATCH", "upload", signal.SIGTERM, 143),
+        ("PATCH", "upload", signal.SIGHUP, 129),
         ("PUT", "upload", signal.SIGINT, 130),
         ("PUT", "manifest", signal.SIGTERM, 143),
     ],

@@ -177,3 +177,8 @@ def test_who_was_forbidden_is_told() -> None:
 def test_nobody_is_told_to_log_in() -> None:
     trouble = Trouble(name="r.example.com/app", method="POST", status=403, anonymous=True)
     assert "'regpush login r.example.com'" in hint(trouble)
+
+
+def test_ecr_mounts_where_that_is_switched_on() -> None:
+    assert "put-account-setting --name BLOB_MOUNTING" in hints.no_mounts(f"{ECR}/team/app")
+    assert hints.no_mounts("registry.example.com/team/app") == ""
