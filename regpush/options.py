@@ -161,7 +161,8 @@ class SourceOptions:
     `root_dir`: where a directory lands in the image. `preserve`: keep modes, owners and hard
     links below `root_dir` too, as always with `/`. `preserve_xattrs`: extended attributes
     as well. `allow_secrets`: gitignore patterns of files that look like secrets and are
-    wanted all the same. `rules`: owners and modes of what is in the image. `system`: what Nix and
+    wanted all the same. `own_state`: paths on this machine that regpush writes to, which no image
+    of a directory holds. `rules`: owners and modes of what is in the image. `system`: what Nix and
     Guix build for (`aarch64-linux`), None for the platform that was asked for. `link_roots`:
     paths whose trees appear in the image's root, as links; relative to the target. `base`: the
     reference of an image that this one is to stand on; with None it stands on the one that the
@@ -172,6 +173,7 @@ class SourceOptions:
     preserve: bool = False
     preserve_xattrs: bool = False
     allow_secrets: tuple[str, ...] = ()
+    own_state: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
     system: str | None = None
     nix: NixOptions = NixOptions()

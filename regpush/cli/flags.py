@@ -307,6 +307,7 @@ class Flags(TargetFlags, SendingFlags):
             source=replace(
                 self.source(),
                 allow_secrets=tuple(self.allow_secret),
+                own_state=tuple(filter(None, (self.metadata_file, self.digest_file))),
                 base=None if self.from_ == NO_BASE else self.from_,
                 bare=self.from_ == NO_BASE,
             ),

@@ -12,6 +12,9 @@ from regpush.files.open_root import OpenRoot
 
 IGNORE_FILE = b".regpushignore"
 
+_REGISTRY = {b"blobs", b"lock", b"repositories", b"scratch"}
+"""What is in a folder that `regpush serve` keeps a registry in, and nothing else."""
+
 # 256 bits of memory for each byte of a pattern, and time for each name: both stay small so.
 _MOST = 1 << 20
 
@@ -28,20 +31,24 @@ class LeaveOut:
         *,
         in_image: bytes,
         names: frozenset[bytes] = frozenset(),
+        paths: frozenset[bytes] = frozenset(),
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """`in_image` is where the directory lands in the image, without slashes around it.
 
-        `names`: what is left out besides, in whatever folder. `check` is called for each name, to
+        `names`: what is left out besides, in whatever folder; `paths`: likewise where it lies;
+        `own` are those of them that were there. `check` is called for each name, to
         stop by raising.
         """
         self._names = names
+        self._paths = paths
         self._patterns = patterns
         self._trail = Trail(patterns) if patterns else None
         self._is_root = not in_image
         self._check = check
         self.git = b""
         self.device = b""
+        self.own = set[bytes]()
 
     @property
     def is_plain(self) -> bool:
@@ -57,6 +64,12 @@ class LeaveOut:
         self._check()
         prefix = folder + b"/" if folder else b""
         out = set(self._names & found.keys())
+        if self._paths and (own := {name for name in found if prefix + name in self._paths}):
+            self.own |= {prefix + name for name in own}
+            out |= own
+        if found.keys() == _REGISTRY:
+            self.own.add(folder)
+            return set(found)
         if b".git" in found:
             self.saw_git(prefix + b".git")
             out.add(b".git")

@@ -111,6 +111,9 @@ def running(
     """A run to the reference `to`. Raises UsageError for what no push can be told."""
     if options.strict:
         notify = strictly(notify)
+    if settings.cache_dir:
+        own = (*options.source.own_state, settings.cache_dir)
+        options = replace(options, source=replace(options.source, own_state=own))
     places = places_of(to, options.registry)
     rule = TagRule.of(options.registry)
     if options.image.created is None:

@@ -32,7 +32,7 @@ from regpush.files.listing import (
     scan_root,
 )
 from regpush.options import SourceOptions
-from regpush.sources import dependencies, hierarchy
+from regpush.sources import dependencies, hierarchy, own_state
 from regpush.sources.bytecode import Cleaned, without_stale
 from regpush.sources.dangling import Base, dangling, first_of, warning
 from regpush.sources.dependencies import DependencyFolder, Rest
@@ -120,12 +120,13 @@ def _listed(
 ) -> tuple[Listing, LeaveOut, Patterns | None]:
     """What is to lie at `at` in the image, what knows the rest, and the patterns it has."""
     # The second process lists what is to lie below the image's root, without attributes.
-    plain = at and not without and not options.preserve_xattrs
+    own = own_state.below(physical, options.own_state)
+    plain = at and not (without or own or options.preserve_xattrs)
     ahead = scan_ahead.take(physical) if plain else None
     try:
         root = ahead.root if ahead else open_root(physical)
         patterns = read_ignore_file(root, check=cancel.check)
-        leave_out = LeaveOut(patterns, in_image=at, names=without, check=cancel.check)
+        leave_out = LeaveOut(patterns, in_image=at, names=without, paths=own, check=cancel.check)
         xattrs = options.preserve_xattrs
         listing = scan_root(root, leave_out=leave_out, xattrs=xattrs, known=ahead)
     finally:
@@ -264,6 +265,8 @@ def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator
     """What the user should know about what was left out or changed on the way."""
     if leave_out.git:
         yield f"{printable(leave_out.git)} is left out"
+    for path in sorted(leave_out.own):
+        yield f"{printable(path)} is left out: regpush itself keeps it, and no app needs it"
     if leave_out.device:
         yield "what lies in /dev is left out"
     if special := _special(tree):
