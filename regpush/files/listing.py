@@ -330,6 +330,19 @@ def scan_root(
     return Listing(root=root, row=row, link=link, folders=folders, xattrs=xattrs)
 
 
+def list_program(root: OpenRoot, name: bytes) -> Listing:
+    """The file `name` in `root` alone, executable, in a folder that has nothing of `root` itself.
+
+    Artifacts of CI lose their modes, and who names a program wants it to run. Raises OSError.
+    """
+    status = os.stat(name, dir_fd=root.folder(b"").fd, follow_symlinks=False)
+    row = next(Row.unpack(_pack(status, False)))
+    own_row = _ROW.pack(*Row(0, 0, 0, 0, 0, stat.S_IFDIR | 0o755, 0, 0, 0))
+    file_row = _ROW.pack(*row._replace(mode=row.mode & ~0o777 | 0o755))
+    folder = Folder(own_row, (name,), file_row, (), _NO_LINKS)
+    return Listing(root=root, row=own_row, link=b"", folders={b"": folder}, xattrs=False)
+
+
 def row_of_root(root: OpenRoot, *, xattrs: bool = False) -> bytes:
     """`Listing.row`. Raises SourceError."""
     try:

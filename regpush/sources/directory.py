@@ -73,7 +73,7 @@ def resolve(
     UsageError for a bad `root_dir`, a malformed `.regpushignore` and a secret, by its name,
     among the app's own code; SourceError for what cannot be listed or packed.
     """
-    at = _image_root(options.root_dir)
+    at = image_root(options.root_dir)
     physical = os.fsencode(os.path.realpath(path))
     listing, leave_out, patterns = _listed(physical, at, options, without, cancel)
     if at:
@@ -88,7 +88,7 @@ def resolve(
     folders = dependencies.find(tree)
     theirs = by_folder(path for folder in folders for path in folder.claims())
     watch.check_names(listing.below(ROOT, theirs))
-    key = _key(physical, options, without)
+    key = key_of(physical, options, without)
     own, assets = _own_code(tree, key, theirs)
     packages = [part for folder in folders for part in _packages(tree, folder, key)]
     for message in _remarks(tree, leave_out, [*own, *assets, *packages]):
@@ -137,7 +137,8 @@ def _listed(
     return listing, leave_out, patterns
 
 
-def _image_root(root_dir: str) -> bytes:
+def image_root(root_dir: str) -> bytes:
+    """Where a directory lands in the image, without slashes around it. Raises UsageError."""
     if not _ROOT_DIR.fullmatch(root_dir) or "/.wh." in root_dir:
         raise UsageError(
             f"bad --root-dir '{printable(root_dir)}': an absolute path such as /srv/app, "
@@ -146,7 +147,7 @@ def _image_root(root_dir: str) -> bytes:
     return root_dir.encode("utf-8", "surrogateescape").strip(b"/")
 
 
-def _key(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> bytes:
+def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> bytes:
     """A digest of all but the files that decides what an item is, and whether it may be sent."""
     said = [
         __version__,  # which secrets are found, and how items are cut, changes with it

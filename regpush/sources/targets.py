@@ -23,7 +23,7 @@ from regpush.files.filesystem import unreadable, working_directory
 from regpush.options import GuixOptions, NixOptions, SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation, chroot_stores
-from regpush.sources import closure_file, directory, guix, store
+from regpush.sources import closure_file, directory, file, guix, store
 from regpush.sources.identity import forget, identify, remember
 from regpush.sources.link_root import link_roots
 from regpush.sources.nix.cache import Caches
@@ -69,6 +69,8 @@ def resolve(
             kind, closure = _from_directory(path, options, workshop)
         case [_ClosureFile(path=path)]:
             kind, closure = _from_closure_file(path, stores, workshop)
+        case [_File(path=path)]:
+            kind, closure = file.resolve(path, options)
         case [_Locked(ecosystem="python", path=path)] if surroundings:
             kind, closure = _of_python(path, options, platform, workshop, surroundings)
         case several:
@@ -87,6 +89,13 @@ class _Directory:
 
 @dataclass(frozen=True, slots=True)
 class _ClosureFile:
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A program, a script or a jar."""
+
     path: str
 
 
@@ -112,7 +121,9 @@ class _Installables:
     text: str
 
 
-_Meaning: TypeAlias = _Directory | _ClosureFile | _Locked | _Packages | _Installables | StoreItem
+_Meaning: TypeAlias = (
+    _Directory | _ClosureFile | _File | _Locked | _Packages | _Installables | StoreItem
+)
 
 
 def _meaning(target: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> _Meaning:
@@ -146,10 +157,7 @@ def _existing(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) 
     if stat.S_ISREG(mode) and closure_file.looks_like_one(path):
         return _ClosureFile(path)
     if not stat.S_ISDIR(mode):
-        raise UsageError(
-            f"{printable(path)} is a file, but none that lists a closure; name a directory, "
-            "a store path, a link into a store or a closure file"
-        )
+        return _File(path)
     if store.is_whole_store(path, stores):
         raise UsageError(f"{printable(path)} is a whole store; name an item in it")
     for name in ("flake.nix", "default.nix"):
@@ -225,7 +233,12 @@ def _from_stores(
                 built = guix.build(names, options.guix, options.system, workshop)
                 parts.append(locate(built.profile))
                 provenance = built.provenance
-            case _Directory(path=path) | _ClosureFile(path=path) | _Locked(path=path):
+            case (
+                _Directory(path=path)
+                | _ClosureFile(path=path)
+                | _File(path=path)
+                | _Locked(path=path)
+            ):
                 raise UsageError(
                     f"{printable(path)} cannot be pushed together with others: several targets "
                     "are store paths, packages, nix: or guix: ones"

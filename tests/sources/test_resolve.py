@@ -29,8 +29,7 @@ def test_a_bare_name_is_a_directory_here(
     (tmp_path / "link").symlink_to("app")
     for target in ("app", "./app", "app/", "link", "dir:app", str(tmp_path / "app")):
         assert kind(target) == "directory", target
-        name = take(target).closure.items[0].name
-        assert name == ("link" if target == "link" else "app"), target
+        assert take(target).closure.items[0].name == "app", target
 
 
 def test_a_prefix_decides(guix_store: Path) -> None:
@@ -53,8 +52,8 @@ def test_a_name_that_only_looks_like_an_item_is_a_directory(tmp_path: Path) -> N
         ("file/below", "target 'file/below' is not there"),
         ("", "target '' is not there"),
         ("nul\0", r"target 'nul\\x00' is not there"),
-        ("file", "file is a file, but none that lists a closure"),
-        ("fifo", "fifo is a file, but none that lists a closure"),
+        ("file", "file is no program: neither an ELF file nor a jar nor a script"),
+        ("fifo", "fifo is neither a file nor a directory"),
         ("dir:file", "file is not a directory"),
         ("dir:nothing", "target 'nothing' is not there"),
         ("store:app", "app neither lies in a store nor links to one"),

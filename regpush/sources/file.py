@@ -1,0 +1,135 @@
+"""A single file as a target: a program, a script or a jar, which is the whole app.
+
+What a file is, its first bytes say, never its name.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from dataclasses import dataclass, replace
+from functools import partial
+
+from regpush.closure import Closure, Role, Wishes
+from regpush.errors import UsageError, printable
+from regpush.files.filesystem import read_start, unreadable
+from regpush.files.gitignore import parse
+from regpush.files.listing import NOTHING, ROOT, list_program
+from regpush.files.open_root import OpenRoot
+from regpush.options import SourceOptions
+from regpush.sources.directory import image_root, key_of
+from regpush.sources.elf import HEADER, platform_of
+from regpush.sources.part import Part
+from regpush.sources.programs import programs
+from regpush.sources.secrets import Watch
+from regpush.sources.tree import Tree
+
+_START = 512
+"""Bytes that tell a tar archive too: POSIX pax, "ustar Interchange Format"."""
+_MANIFEST = "META-INF/MANIFEST.MF"
+_LARGEST_MANIFEST = 1 << 20
+
+# The first bytes of what is no program of Linux, and what to say of it.
+_OTHERS = (
+    (b"MZ", "a program for Windows; build it for Linux"),
+    (b"\xcf\xfa\xed\xfe", "a program for macOS; build it for Linux"),
+    (b"\xce\xfa\xed\xfe", "a program for macOS; build it for Linux"),
+    (b"\xca\xfe\xba\xbe", "a program for macOS or a class of Java; build it for Linux, or a jar"),
+    (b"\x1f\x8b", "a gzip archive; unpack it and push the directory (a root: --root-dir /)"),
+    (
+        b"\x28\xb5\x2f\xfd",
+        "a zstd archive; unpack it and push the directory (a root: --root-dir /)",
+    ),
+    (b"\x7fELF", "an object file or a program for an unknown processor"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Program:
+    """`kind` is for people; `wishes` say how it is started where it lies at `path`."""
+
+    kind: str
+    wishes: Wishes
+
+
+def resolve(path: str, options: SourceOptions) -> tuple[str, Closure]:
+    """What kind of program the file `path` is, and its closure: one item, in `root_dir`.
+
+    The entry point that it wishes for is the program itself, or java with the jar. Raises
+    UsageError for a file that is none of these, and SourceError for one that cannot be read.
+    """
+    at = image_root(options.root_dir)
+    folder, name = os.path.split(os.fsencode(os.path.realpath(path)))
+    try:
+        root = OpenRoot(folder)
+        tree = Tree(listing=list_program(root, name), at=at, profile=options.profile)
+        program = _program(root, name, "/" + os.fsdecode(tree.in_image(name)), path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    key = key_of(os.path.join(folder, name), options, frozenset())
+    title = os.fsdecode(at.rpartition(b"/")[2]) or "root"
+    part = Part(tree=tree, key=key, path=b"", name=title, tops=ROOT, stop_at=NOTHING)
+    allowed = parse("\n".join(options.allow_secrets).encode("utf-8", "surrogateescape"))
+    item = part.item(Role.OWN, Watch(tree, allowed).look)
+    closure = Closure.build((item.path,), (item,), profile=options.profile)
+    found = (partial(programs, tree, ROOT, NOTHING),)
+    return program.kind, replace(closure, wishes=program.wishes, programs=found)
+
+
+def _program(root: OpenRoot, name: bytes, in_image: str, path: str) -> _Program:
+    if not stat.S_ISREG(os.stat(name, dir_fd=root.folder(b"").fd, follow_symlinks=False).st_mode):
+        raise UsageError(f"{printable(path)} is neither a file nor a directory")
+    start = read_start(root, name, _START)
+    if platform_of(start[:HEADER]):
+        return _Program(kind="program", wishes=Wishes(entrypoint=(in_image,)))
+    if (manifest := _manifest(root, name)) is not None:
+        return _jar(manifest, in_image, path)
+    if start.startswith(b"#!"):
+        return _Program(kind="script", wishes=Wishes(entrypoint=(in_image,)))
+    what = next((said for magic, said in _OTHERS if start.startswith(magic)), "")
+    if start[257:262] == b"ustar":
+        what = "a tar archive; unpack it and push the directory (a root: --root-dir /)"
+    if not what:
+        what = "no program: neither an ELF file nor a jar nor a script with a '#!' line, nor a "
+        what += "list of a closure; push its directory, with --entrypoint"
+    raise UsageError(f"{printable(path)} is {what}")
+
+
+def _jar(manifest: str, in_image: str, path: str) -> _Program:
+    if _main_class(manifest):
+        return _Program(kind="jar", wishes=Wishes(entrypoint=("java", "-jar", in_image)))
+    unsaid = (
+        f"{printable(path)} names no Main-Class in its manifest, so that java -jar cannot start "
+        f"it: say --entrypoint 'java -cp {printable(in_image)} CLASS', or build a jar that can be "
+        "run (Maven: maven-shade-plugin; Gradle: the application or Spring Boot plugin)"
+    )
+    return _Program(kind="jar", wishes=Wishes(unsaid=unsaid))
+
+
+def _manifest(root: OpenRoot, name: bytes) -> str | None:
+    """The manifest in a jar; None for what is no archive of zip, or has none."""
+    try:
+        with (
+            os.fdopen(root.open(name), "rb") as file,
+            zipfile.ZipFile(file) as archive,
+            archive.open(_MANIFEST) as manifest,
+        ):
+            return manifest.read(_LARGEST_MANIFEST).decode("utf-8", "replace")
+    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, ValueError, EOFError):
+        return None
+
+
+def _main_class(manifest: str) -> str:
+    """The value of Main-Class in the main section (JAR File Specification, "JAR Manifest").
+
+    A line that begins with a blank goes on where the one before it ended.
+    """
+    text = manifest.replace("\r\n", "\n").replace("\r", "\n").replace("\n ", "")
+    for line in text.split("\n"):
+        if not line:
+            break  # the main section ends
+        key, _, value = line.partition(":")
+        if key.lower() == "main-class":
+            return value.strip()
+    return ""
