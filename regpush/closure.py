@@ -259,7 +259,8 @@ class Closure:
     environment that the source wants for its programs; raises SourceError. `provenance`: names
     and texts that say what the source was made from. `programs`: of a directory, those that
     tell what it runs on; each but the first counts where those before it tell nothing. `wishes`:
-    for the image. Built by `Closure.build`, which orders and checks.
+    for the image. `locks`: lock files that name its packages, and what they are. Built by
+    `Closure.build`, which orders and checks.
     """
 
     roots: tuple[str, ...]
@@ -272,6 +273,7 @@ class Closure:
     provenance: tuple[tuple[str, str], ...] = ()
     programs: tuple[Callable[[], Programs], ...] = field(default=(), compare=False, repr=False)
     wishes: Wishes = Wishes()
+    locks: tuple[tuple[str, Digest], ...] = ()
     _by_path: Mapping[str, Item] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 
 from regpush import __version__
 from regpush.closure import Closure, Identity, Role
@@ -97,15 +98,26 @@ def _plain(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        # What a record does not show of itself may be secret: an index's URL, for one.
+        shown = (one for one in fields(value) if one.repr)
+        return {one.name: _plain(getattr(value, one.name)) for one in shown}
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value if isinstance(value, (str, int, bool)) or value is None else str(value)
 
 
 def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
-    """The items that were asked for, and all of an app's own code."""
+    """The items that were asked for, all of an app's own code, locked packages and their lock."""
+    for name, digest in closure.locks:
+        yield {"name": printable(name), "digest": {digest.algorithm: digest.hex}}
     for item in closure.items:
+        if package := item.locked:
+            version = f"@{quote(package.version)}" if package.version else ""
+            yield {
+                "uri": f"pkg:{package.kind}/{quote(package.name)}{version}",
+                "digest": dict(package.hashes),
+            }
+            continue
         asked = item.path in closure.roots or item.role.is_code
         if asked and item.role is not Role.GENERATED and item.identity:
             yield {"name": printable(item.path), "digest": _digest_set(item.identity)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import subprocess
 import sys
@@ -286,3 +287,313 @@ def test_a_stale_lock_is_refused(project, to, old, new, words):
     (project / "pyproject.toml").write_text(PYPROJECT.replace(old, new))
     done = push(f"python:{project}", to, *BARE)
     done.failed(2, "uv.lock", "my-app", "run 'uv lock'", *words)
+
+
+def test_a_member_outside_of_the_target_goes_along(index, tmp_path, to):
+    wheels = [make_wheel(index.folder, "one")]
+    root = tmp_path / "work"
+    for name, needs in (("api", '"lib"'), ("lib", '"one"')):
+        folder = root / "packages" / name
+        (folder / "src" / name).mkdir(parents=True)
+        (folder / "src" / name / "__init__.py").write_text(f"NAME = '{name}'\n")
+        sources = "[tool.uv.sources]\nlib = { workspace = true }\n" if name == "api" else ""
+        (folder / "pyproject.toml").write_text(
+            f'[project]\nname = "{name}"\nversion = "1"\ndependencies = [{needs}]\n'
+            f'[build-system]\nrequires = ["x"]\nbuild-backend = "x"\n{sources}'
+        )
+    (root / "pyproject.toml").write_text('[tool.uv.workspace]\nmembers = ["packages/*"]\n')
+    member = (
+        '[[package]]\nname = "{0}"\nversion = "1"\nsource = {{ editable = "packages/{0}" }}\n'
+        'dependencies = [\n    {{ name = "{1}" }},\n]\n\n[package.metadata]\n'
+        'requires-dist = [{{ name = "{1}"{2} }}]\n'
+    )
+    members = [
+        member.format("api", "lib", ', editable = "packages/lib"'),
+        member.format("lib", "one", ""),
+    ]
+    write_uv_lock(root, wheels, index.url_of, members)
+    with (root / "uv.lock").open("a") as lock:
+        lock.write('\n[manifest]\nmembers = [\n    "api",\n    "lib",\n]\n')
+    done = push(f"python:{root}/packages/api", to, *BARE, "--cmd", "x").ok()
+    unpacked = unpack(to, tmp_path / "out")
+    assert (unpacked / "app/src/api/__init__.py").exists()
+    assert (unpacked / "app/packages/lib/src/lib/__init__.py").exists()
+    assert (unpacked / SITE / "api.pth").read_text() == "/app/src\n"
+    assert (unpacked / SITE / "lib.pth").read_text() == "/app/packages/lib/src\n"
+    assert index.gets == ["one-1.0-py3-none-any.whl"]
+    assert done.report["changed"]
+    push(f"python:{root}", to, *BARE).failed(2, "--package", "api, lib")
+    by_name = push(f"python:{root}", to, *BARE, "--package", "api", "--cmd", "x").ok()
+    assert by_name.report["digest"] == done.report["digest"]
+
+
+def test_files_of_two_wheels(index, app, to, tmp_path):
+    same = {"shared/__init__.py": "same\n"}
+    wheels = [
+        make_wheel(index.folder, "one", files={**same, "shared/a.py": "1\n"}),
+        make_wheel(index.folder, "two", files={**same, "shared/a.py": "2\n"}),
+    ]
+    write_pylock(app, wheels, index.url_of)
+    done = push(f"python:{app}", to, *BARE, "--cmd", "x").ok()
+    assert "one 1.0 and two 1.0 both hold" in done.stderr
+    assert "shared/a.py" in done.stderr
+    assert "__init__" not in done.stderr
+    root = unpack(to, tmp_path / "out")
+    assert (root / SITE / "shared/a.py").read_text() == "2\n"
+    single = push(f"python:{app}", to, *BARE, "--max-layers", "1", "--cmd", "x").ok()
+    assert single.actions == ["uploaded"]
+    root = unpack(to, tmp_path / "single")
+    assert (root / SITE / "shared/a.py").read_text() == "2\n"
+    refused = push(f"python:{app}", f"{to}-strict", *BARE, "--strict", "--cmd", "x",
+                   "--reuse", "none")  # fmt: skip
+    refused.failed(2, "shared/a.py")
+
+
+def gone(index: Index) -> None:
+    (index.folder / "one-1.0-py3-none-any.whl").unlink()
+
+
+def altered(index: Index) -> None:
+    path = index.folder / "one-1.0-py3-none-any.whl"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def longer(index: Index) -> None:
+    with (index.folder / "one-1.0-py3-none-any.whl").open("ab") as file:
+        file.write(b"more")
+
+
+def answering(status: int, times: int = 99, **headers: str):
+    def spoil(index: Index) -> None:
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
+        index.answers["one-1.0-py3-none-any.whl"] = [(status, said)] * times
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "words"),
+    [
+        (gone, 9, ["one 1.0", "is not there (404)"]),
+        (altered, 9, ["one 1.0", "sha256", "changed"]),
+        (longer, 9, ["one 1.0", "more than"]),
+        (answering(401), 3, ["one 1.0", "401", "UV_INDEX_"]),
+        (answering(403), 3, ["one 1.0", "403"]),
+        (answering(410), 9, ["one 1.0", "410"]),
+        (answering(418), 9, ["one 1.0", "418"]),
+        (answering(503), 5, ["one 1.0", "503"]),
+        (answering(302, Location="http://127.0.0.1:1/x"), 5, ["one 1.0"]),
+        (answering(302, Location="gopher://x/"), 9, ["one 1.0", "gopher"]),
+        (answering(302, Location="/one-1.0-py3-none-any.whl"), 9, ["more than 5 times"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_the_index_does_wrong(index, app, to, spoil, code, words):
+    write_pylock(app, [make_wheel(index.folder, "one")], index.url_of)
+    spoil(index)
+    done = push(f"python:{app}", to, *BARE, "--cmd", "x", "--retry-times", "1")
+    done.failed(code, *words)
+    has_no_tag(to)
+
+
+def has_no_tag(to: str) -> None:
+    regpush("inspect", to).failed(4, "tests/r")
+
+
+def test_an_index_that_recovers(index, app, to):
+    """A connection that breaks goes on where it broke; 429 and 503 are waited for."""
+    wheel = make_wheel(index.folder, "one", files={"one.bin": os.urandom(3 << 20)})
+    write_pylock(app, [wheel], index.url_of)
+    answering(429, 1, Retry_After="1")(index)
+    index.answers[wheel.path.name].append((503, {}))
+    index.cut_after = 1 << 20
+    push(f"python:{app}", to, *BARE, "--cmd", "x").ok()
+    assert index.gets == [wheel.path.name] * 4
+    assert index.bytes_sent == wheel.size
+
+
+def test_logins_are_for_their_origin_alone(index, app, to, tmp_path):
+    index.login = ("me", "s3cret")
+    wheel = make_wheel(index.folder, "one")
+    with_login = index.url.replace("http://", "http://me:s3cret@")
+    environments: list[dict[str, str]] = [
+        {"PIP_INDEX_URL": f"{with_login}/simple"},
+        {"UV_INDEX_OUR_INDEX_USERNAME": "me", "UV_INDEX_OUR_INDEX_PASSWORD": "s3cret"},
+        {"NETRC": str(tmp_path / "netrc")},
+    ]
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password s3cret\n")
+    (app / "pyproject.toml").write_text(
+        f'[[tool.uv.index]]\nname = "our-index"\nurl = "{index.url}/simple"\n'
+    )
+    write_pylock(app, [wheel], index.url_of)
+    for number, env in enumerate(environments):
+        done = push(f"python:{app}", f"{to}-{number}", *BARE, "--reuse", "none", "--cmd", "x",
+                    "-vv", env=env).ok()  # fmt: skip
+        assert "s3cret" not in done.stderr
+    write_pylock(app, [wheel], lambda one: index.url_of(one).replace(index.url, with_login))
+    done = push(f"python:{app}", f"{to}-4", *BARE, "--reuse", "none", "--cmd", "x", "-vv").ok()
+    assert "s3cret" not in done.stderr
+
+    # Another origin, by the lock or by a redirect, sees nothing of it.
+    (tmp_path / "other").mkdir()
+    with serve(tmp_path / "other") as other:
+        other_wheel = make_wheel(other.folder, "one", files={"one.py": "other\n"})
+        write_pylock(app, [other_wheel], other.url_of)
+        push(f"python:{app}", f"{to}-5", *BARE, "--cmd", "x", env=environments[0]).ok()
+        (index.folder / other_wheel.path.name).write_bytes(other_wheel.path.read_bytes())
+        write_pylock(app, [other_wheel], index.url_of)
+        index.answers[other_wheel.path.name] = [(302, {"Location": other.url_of(other_wheel)})]
+        index.login = None
+        push(f"python:{app}", f"{to}-6", *BARE, "--reuse", "none", "--cmd", "x",
+             env=environments[0]).ok()  # fmt: skip
+        assert other.gets == [other_wheel.path.name] * 2
+        assert set(other.logins_seen) == {""}
+
+
+def test_mirrors_and_caches(index, app, to, tmp_path):
+    wheel = make_wheel(index.folder, "one")
+    write_pylock(app, [wheel], lambda one: f"http://127.0.0.1:1/packages/{one.path.name}?x=1")
+    mirror = ("--index-url", f"{index.url}/simple")
+    home = {"HOME": str(tmp_path / "home")}
+    (tmp_path / "home").mkdir()
+    again = ("--reuse", "none", "--cmd", "x")
+    regpush(f"python:{app}", "--to", to, *BARE, *mirror, *again, env=home).ok()
+    assert index.gets == [wheel.path.name]
+    regpush(f"python:{app}", "--to", to, *BARE, *again, env=home).ok()
+    assert index.gets == [wheel.path.name]
+    # One that was spoiled on this machine is fetched again.
+    (kept,) = (tmp_path / "home/.cache/regpush/artifacts").iterdir()
+    kept.write_bytes(b"x" * wheel.size)
+    regpush(f"python:{app}", "--to", to, *BARE, *mirror, *again, env=home).ok()
+    assert index.gets == [wheel.path.name] * 2
+    # Without a cache nothing stays.
+    push(f"python:{app}", to, *BARE, *mirror, *again, env=home).ok()
+    assert len(index.gets) == 3
+
+
+def lock_with(app: Path, index: Index, entry: str, head: str = "") -> None:
+    write_pylock(app, [make_wheel(index.folder, "one")], index.url_of, more=entry, head=head)
+
+
+SHA = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ('[[packages]]\nname = "two"\nversion = "1"\n[packages.sdist]\nurl = "http://x/two-1.tar.gz"\n'
+         f'hashes = {{ sha256 = "{SHA}" }}', ["two 1", "only its source", "--find-links"]),
+        ('[[packages]]\nname = "two"\nversion = "1"\nvcs = { type = "git", url = "https://x/y", '
+         f'commit-id = "{SHA[:40]}" }}', ["two 1", "commit", "--find-links"]),
+        ('[[packages]]\nname = "two"\nversion = "1"\nwheels = [{ url = "http://x/two-1-cp39-cp39-'
+         f'win_amd64.whl", hashes = {{ sha256 = "{SHA}" }} }}]', ["two", "cp311-cp311-manylinux"]),
+        ('[[packages]]\nname = "two"\nversion = "1"\nmarker = "platform_release >= \'5\'"\nwheels '
+         f'= [{{ url = "http://x/two-1-py3-none-any.whl", hashes = {{ sha256 = "{SHA}" }} }}]',
+         ["two", "platform_release"]),
+        ('[[packages]]\nname = "two"\nversion = "1"\nwheels = [{ url = "http://x/two-1-py3-none-any'
+         '.whl", hashes = { md5 = "00" } }]', ["two-1", "no secure hash"]),
+        ('[[packages]]\nname = "two"', ["pylock.toml"]),
+        ("nonsense", ["pylock.toml"]),
+    ],
+    ids=["sdist", "git", "no wheel", "marker", "md5", "no source", "no toml"],
+)  # fmt: skip
+def test_what_cannot_be_installed(index, app, to, entry, words):
+    lock_with(app, index, entry)
+    push(f"python:{app}", to, *BARE, "--cmd", "x").failed(2, *words)
+    assert index.gets == []
+
+
+def test_a_wheel_of_a_folder_takes_the_place_of_a_source(index, app, to, tmp_path):
+    entry = (
+        '[[packages]]\nname = "two"\nversion = "1.0"\n[packages.sdist]\nurl = "http://x/two-1.0.tar.gz"'
+        f'\nhashes = {{ sha256 = "{SHA}" }}'
+    )
+    lock_with(app, index, entry)
+    make_wheel(tmp_path / "links", "two", tag="cp311-cp311-linux_x86_64")
+    make_wheel(tmp_path / "links", "two", tag="cp312-cp312-linux_x86_64")
+    own = make_wheel(tmp_path / "dist", "mine", tag="py3-none-any")
+    flags = ("--find-links", tmp_path / "links", "--project-wheel", own.path, "--cmd", "x")
+    push(f"python:{app}", to, *BARE, "--platform", "linux/amd64", *flags).ok()
+    root = unpack(to, tmp_path / "out")
+    assert {"one.py", "two.py", "mine.py"} <= {path.name for path in (root / SITE).iterdir()}
+    foreign = make_wheel(tmp_path / "dist", "mine", tag="cp311-cp311-win_amd64")
+    push(f"python:{app}", to, *BARE, *flags, "--project-wheel", foreign.path).failed(2, "win_amd64")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('version = "0.1"', 'dynamic = ["version"]', ["my-app", "dynamic", "--project-wheel"]),
+        ('"hatchling.build"', '"maturin"', ["my-app", "maturin", "--project-wheel"]),
+        ('name = "my-app"', 'name = "other-name"', ["other-name", "run 'uv lock'"]),
+    ],
+)
+def test_a_project_that_must_be_built(project, to, old, new, words):
+    (project / "pyproject.toml").write_text(PYPROJECT.replace(old, new, 1))
+    push(f"python:{project}", to, *BARE).failed(2, *words)
+
+
+def test_targets_that_are_none(app, to, tmp_path):
+    push(f"python:{app}", to, *BARE).failed(2, "no uv.lock or pylock.toml", "uv lock")
+    (app / "poetry.lock").write_text("")
+    push(f"python:{app}", to, *BARE).failed(2, "poetry.lock", "poetry export")
+    push(f"python:{app}/main.py", to, *BARE).failed(2, "not a lock")
+    push(f"python:{tmp_path}/none", to, *BARE).failed(2, "is not there")
+
+
+def test_python_must_be_known_and_agree(index, app, docker_registry, repository, to):
+    wheels = [make_wheel(index.folder, "one", tag=f"cp3{n}-cp3{n}-manylinux_2_17_x86_64")
+              for n in (12, 13)]  # fmt: skip
+    write_pylock(app, wheels, index.url_of)
+    amd64 = ("--platform", "linux/amd64", "--cmd", "x")
+    nowhere = push(f"python:{app}", to, "--from", "none", *amd64)
+    nowhere.failed(2, "--python", "3.12, 3.13")
+    base = put_base(docker_registry, f"{repository}/base", [base_layer("etc/os")],
+                    config={"Env": ["PYTHON_VERSION=3.12.7"]})  # fmt: skip
+    (app / ".python-version").write_text("# ours\n3.13\n")
+    push(f"python:{app}", to, "--from", base, *amd64).failed(2, ".python-version", "3.12.7")
+    push(f"python:{app}", to, "--from", base, "--python", "3.12.1", *amd64).failed(2, "3.12.7")
+    push(f"python:{app}", to, "--from", base, "--python", "3.12", *amd64).ok()
+    push(f"python:{app}", to, "--from", "none", *amd64).ok()
+    assert index.gets == [one.path.name for one in wheels]
+    for flag, bad in (("--python", "2.7"), ("--libc", "glibc"), ("--python-path", "python")):
+        push(f"python:{app}", to, "--from", "none", flag, bad, *amd64).failed(2, flag, bad)
+
+
+def test_the_patch_version_may_decide(index, app, to):
+    entry = (
+        '[[packages]]\nname = "two"\nversion = "1.0"\nmarker = "python_full_version < \'3.11.4\'"\n'
+        'wheels = [{ url = "http://127.0.0.1:1/two-1.0-py3-none-any.whl", '
+        f'hashes = {{ sha256 = "{SHA}" }} }}]'
+    )
+    lock_with(app, index, entry)
+    flags = ("--from", "none", "--cmd", "x")
+    push(f"python:{app}", to, *flags, "--python", "3.11").failed(2, "two", "patch version")
+    push(f"python:{app}", to, *flags, "--python", "3.11.4").ok()
+
+
+def test_the_bill_is_the_lock(index, app, to):
+    make = make_wheel(index.folder, "one"), make_wheel(index.folder, "two", needs=["one"])
+    write_pylock(app, make, index.url_of)
+    push(f"python:{app}", to, *BARE, "--cmd", "x", "--sbom", "cyclonedx").ok()
+    assert len(index.gets) == 2
+    bill = json.loads(regpush("sbom", to).ok().stdout)
+    found = {one["name"]: one for one in bill["components"]}
+    for wheel in make:
+        assert found[wheel.name]["purl"] == f"pkg:pypi/{wheel.name}@1.0"
+        assert found[wheel.name]["hashes"] == [{"alg": "SHA-256", "content": wheel.sha256}]
+    needs = {one["ref"]: one.get("dependsOn", []) for one in bill["dependencies"]}
+    assert needs[found["two"]["bom-ref"]] == [found["one"]["bom-ref"]]
+    assert needs[found["app"]["bom-ref"]] == [found["two"]["bom-ref"]]
+
+
+def test_several_platforms_from_one_lock(index, app, to):
+    tags = [f"cp311-cp311-manylinux_2_17_{machine}" for machine in ("x86_64", "aarch64")]
+    wheels = [make_wheel(index.folder, "one", tag=tag) for tag in tags]
+    pure = make_wheel(index.folder, "two")
+    write_pylock(app, [*wheels, pure], index.url_of)
+    done = push(f"python:{app}", to, *BARE, "--platform", "linux/amd64,linux/arm64", "--cmd", "x")
+    assert [one["platform"] for one in done.ok().report["images"]] == ["linux/amd64", "linux/arm64"]
+    assert sorted(index.gets) == sorted(one.path.name for one in [*wheels, pure])

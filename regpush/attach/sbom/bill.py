@@ -16,7 +16,7 @@ from enum import Enum
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from regpush.attach.sbom.packages import Package, packages_in
-from regpush.closure import Closure, Identity, Item, Role
+from regpush.closure import Closure, Identity, Item, LockedPackage, Role
 from regpush.digest import Digest
 from regpush.errors import printable
 from regpush.history.causes import version
@@ -55,7 +55,8 @@ class Component:
 
     `ref` names it in its bill: letters, digits, dots and dashes, the same for the same part in
     every image. `version` is empty where nobody says. `path` is where it lies in the image, for
-    people. `identities`: of its items. `depends_on`: refs of others, sorted.
+    people. `identities`: of its items. `depends_on`: refs of others, sorted. `hashes`: algorithm
+    and hex digits, of the file that it was unpacked from, as its lock has them.
     """
 
     ref: str
@@ -66,6 +67,7 @@ class Component:
     path: str
     identities: tuple[Identity, ...]
     depends_on: tuple[str, ...]
+    hashes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +101,17 @@ class Bill:
     def of(cls, closure: Closure, image: Image, name: str) -> Bill:
         """The parts of `closure`, of which `image` in the repository `name` was made.
 
-        Reads descriptions of packages, where it is a directory's. Raises SourceError where
-        these cannot be read.
+        Reads descriptions of packages, where it is a directory's; of locked ones nothing is
+        fetched. Raises SourceError where they cannot be read.
         """
         items = [item for item in closure.items if item.role is not Role.GENERATED]
         stored = [_of_store(item) for item in items if item.in_store]
-        listed = _of_directory([item for item in items if not item.in_store])
-        components = sorted([*stored, *listed], key=lambda one: one.ref)
+        locked = [
+            _of_lock(item, item.locked) for item in items if item.locked and not item.in_store
+        ]
+        others = [item for item in items if not item.in_store and not item.locked]
+        listed = _of_directory(others, locked)
+        components = sorted([*stored, *locked, *listed], key=lambda one: one.ref)
         asked_for = {_ref(path) for path in closure.roots}
         referred = {ref for one in components for ref in one.depends_on}
         roots = [one.ref for one in components if one.ref in asked_for or one.ref not in referred]
@@ -153,8 +159,26 @@ def _of_store(item: Item) -> Component:
     )
 
 
-def _of_directory(items: Sequence[Item]) -> Iterator[Component]:
-    """The app, which needs all packages but those that only others hold; and the packages."""
+def _of_lock(item: Item, package: LockedPackage) -> Component:
+    namespace, _, name = package.name.rpartition("/")
+    return Component(
+        ref=_ref(item.path),
+        purpose=Purpose.LIBRARY,
+        name=printable(package.name),
+        version=printable(package.version),
+        purl=Purl(kind=package.kind, namespace=namespace, name=name, version=package.version),
+        path=printable(item.path),
+        identities=(item.identity,) if item.identity else (),
+        depends_on=tuple(sorted(map(_ref, item.references))),
+        hashes=package.hashes,
+    )
+
+
+def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterator[Component]:
+    """The app, which needs all packages but those that only others need; and the packages.
+
+    `locked`: packages that are known by a lock.
+    """
     inside = {item.path: tuple(packages_in(item)) for item in items}
     homes = _homes(items, inside)
     found = dict.fromkeys([*homes.values(), *(one for some in inside.values() for one in some)])
@@ -172,7 +196,9 @@ def _of_directory(items: Sequence[Item]) -> Iterator[Component]:
         yield _of_files(item, Purpose.FILES, [item], ())
     if own:
         below = {ref for refs in held.values() for ref in refs}
-        needed = {_ref_of(package) for package in found} - below
+        below |= {ref for one in locked for ref in one.depends_on}
+        needed = {_ref_of(package) for package in found} | {one.ref for one in locked}
+        needed -= below
         yield _of_files(own[0], Purpose.APPLICATION, own, sorted(needed))
 
 

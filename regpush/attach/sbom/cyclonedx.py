@@ -88,7 +88,14 @@ def _described(component: Component, ref: BomRef) -> Described:
         name=component.name,
         version=component.version or None,
         purl=parse(component.purl) if component.purl else None,
-        hashes=map(_hash, nar),
+        hashes=[
+            *map(_hash, nar),
+            *(
+                HashType(alg=_ALGORITHMS[name], content=digits)
+                for name, digits in component.hashes
+                if name in _ALGORITHMS
+            ),
+        ],
         properties=[
             Property(name="regpush:path", value=component.path),
             *map(_identity, component.identities),

@@ -93,7 +93,14 @@ def _package(component: Component) -> Package:
         file_name=component.path,
         download_location=SpdxNoAssertion(),
         files_analyzed=False,
-        checksums=[Checksum(ChecksumAlgorithm[one.algorithm.upper()], one.hex) for one in nar],
+        checksums=[
+            *(Checksum(ChecksumAlgorithm[one.algorithm.upper()], one.hex) for one in nar),
+            *(
+                Checksum(ChecksumAlgorithm[name.upper()], digits)
+                for name, digits in component.hashes
+                if name.upper() in ChecksumAlgorithm.__members__
+            ),
+        ],
         license_concluded=SpdxNoAssertion(),
         license_declared=SpdxNoAssertion(),
         copyright_text=SpdxNoAssertion(),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from threading import Lock
 from typing import IO, Any
 
@@ -64,8 +65,9 @@ class Fetcher:
         self._exchange: Exchange | None = None
         self._redactor = Redactor()
         settings = surroundings.settings
-        self._kept = Kept(
-            settings.cache_dir if surroundings.cache else None, settings.indexes.pip_cache
+        cache_dir = settings.cache_dir if surroundings.cache else None
+        self._kept = cache(
+            lambda: Kept(cache_dir, settings.indexes.pip_cache, workshop.path("artifacts"))
         )
         self._retry = Policy(
             surroundings.registry.retry_times, notify=workshop.notify, cancel=workshop.cancel
@@ -98,7 +100,7 @@ class Fetcher:
             self._pool.shutdown(wait=True, cancel_futures=True)
         if self._exchange:
             self._exchange.__exit__(None, None, None)
-        self._kept.prune()
+        self._kept().prune()
 
     def _find(self, artifact: Artifact) -> str:
         self._workshop.cancel.check()  # many may wait in line
@@ -107,7 +109,7 @@ class Fetcher:
             return artifact.path
         url, user, password = without_login(artifact.url)
         self._logins.add(url, user, password)
-        if kept := self._kept.find(artifact, url):
+        if kept := self._kept().find(artifact, url):
             return kept
         if self._mirror:
             url = self._mirror + request_target(url)
@@ -115,12 +117,11 @@ class Fetcher:
         size = os.path.getsize(path)
         source = described(url)
         self._workshop.notify(ItemFetched(path=artifact.named, source=source, size=size))
-        return self._kept.keep(artifact, path)
+        return self._kept().keep(artifact, path)
 
     def _fetch(self, artifact: Artifact, url: str) -> str:
         """The path of a new file with the verified bytes of `url`."""
-        folder = self._kept.folder or self._workshop.path("artifacts")
-        os.makedirs(folder, exist_ok=True)
+        folder = self._kept().folder
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
             self._workshop.at_end(lambda: _remove(file.name))
             download = _Download(artifact, url, file, self._send)

@@ -15,19 +15,15 @@ _ROOM = 4 << 30
 class Kept:
     """What is kept in a folder of `cache_dir`, and in pip's cache; either may be None.
 
-    A cache that cannot be read or written is none.
+    Without a `cache_dir` that can be written, `scratch` takes its place, which ends with the
+    push: the images of several platforms still share what is in it.
     """
 
-    def __init__(self, cache_dir: str | None, pip_cache: str | None) -> None:
-        self.folder = os.path.join(cache_dir, "artifacts") if cache_dir else None
+    def __init__(self, cache_dir: str | None, pip_cache: str | None, scratch: str) -> None:
         self._pip_cache = pip_cache
-        if self.folder:
-            try:
-                os.makedirs(self.folder, exist_ok=True)
-            except OSError:
-                self.folder = None
-            else:
-                self.folder = self.folder if os.access(self.folder, os.W_OK) else None
+        self._lasts = cache_dir is not None and _is_writable(os.path.join(cache_dir, "artifacts"))
+        self.folder = os.path.join(cache_dir, "artifacts") if cache_dir and self._lasts else scratch
+        os.makedirs(self.folder, exist_ok=True)
 
     def find(self, artifact: Artifact, url: str) -> str | None:
         """Where a file with all hashes of `artifact` is, if there is one."""
@@ -39,19 +35,14 @@ class Kept:
         return None
 
     def keep(self, artifact: Artifact, path: str) -> str:
-        """Keep the verified file at `path`, which lies in `folder` if there is one."""
+        """Keep the verified file at `path`, which lies in `folder`; where it is then."""
         own = self._own(artifact)
-        if own is None:
-            return path
-        try:
-            os.replace(path, own)
-        except OSError:
-            return path
+        os.replace(path, own)
         return own
 
     def prune(self) -> None:
         """Make room: remove what was not used for longest."""
-        if not self.folder:
+        if not self._lasts:
             return
         with suppress(OSError), os.scandir(self.folder) as found:
             files = [(one.stat().st_mtime, one.stat().st_size, one.path) for one in found]
@@ -62,10 +53,8 @@ class Kept:
                 os.unlink(path)
                 left -= size
 
-    def _own(self, artifact: Artifact) -> str | None:
-        return (
-            os.path.join(self.folder, "-".join(artifact.package.hashes[0])) if self.folder else None
-        )
+    def _own(self, artifact: Artifact) -> str:
+        return os.path.join(self.folder, "-".join(artifact.package.hashes[0]))
 
     def _of_pip(self, url: str) -> str | None:
         """Pip's `SafeFileCache`: the sha224 of the URL, in folders by its first five digits."""
@@ -73,6 +62,14 @@ class Kept:
             return None
         name = hashlib.sha224(url.encode()).hexdigest()
         return os.path.join(self._pip_cache, "http-v2", *name[:5], f"{name}.body")
+
+
+def _is_writable(folder: str) -> bool:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _is(path: str, artifact: Artifact) -> bool:

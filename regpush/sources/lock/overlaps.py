@@ -50,7 +50,8 @@ class Overlaps:
                 "be installed together"
             )
 
-    def _tell(self, first: str, second: str, paths: list[bytes]) -> None:
+    def _tell(self, one: str, other: str, paths: list[bytes]) -> None:
+        first, second = sorted((one, other))
         more = f" and {len(paths) - 1} more files" if len(paths) > 1 else ""
         said = f"{first} and {second} both hold /{printable(paths[0])}{more}, and differ"
         self._notify(InputWarned(message=f"{said}: the one in the upper layer is used"))

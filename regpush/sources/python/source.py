@@ -11,6 +11,7 @@ from functools import partial
 from packaging.utils import canonicalize_name
 
 from regpush.closure import Closure, Item, LockedPackage, SearchPath, Side, Wishes
+from regpush.digest import Digest
 from regpush.entry import Entry
 from regpush.errors import printable
 from regpush.options import LockOptions, SourceOptions
@@ -19,7 +20,7 @@ from regpush.sources import directory
 from regpush.sources.lock.artifact import Artifact, Layout, item_of
 from regpush.sources.lock.fetch import Fetcher
 from regpush.sources.lock.graph import acyclic
-from regpush.sources.lock.logins import Logins
+from regpush.sources.lock.logins import Logins, without_login
 from regpush.sources.lock.overlaps import Overlaps
 from regpush.sources.platforms import of_host
 from regpush.sources.python import base, wheel
@@ -104,6 +105,7 @@ def resolve(
             closure,
             system=platform.system,
             search_paths=partial(_search_paths, environment),
+            locks=((os.path.basename(lock.path), Digest.of(lock.text)),),
             wishes=_wishes(options, environment, projects, base_of=reference),
         ),
     )
@@ -250,7 +252,7 @@ def _direct_url(one: Chosen) -> bytes:
     if not one.direct_url:
         return b""
     name, digits = one.artifact.package.hashes[0]
-    url = one.direct_url.partition("#")[0]
+    url = without_login(one.direct_url.partition("#")[0])[0]
     return json.dumps({"archive_info": {"hashes": {name: digits}}, "url": url}).encode()
 
 

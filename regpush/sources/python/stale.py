@@ -30,6 +30,12 @@ def check_fresh(lock: Lock) -> None:
         if not os.path.isfile(path):
             continue
         project = read_toml(path)[1]
+        called = project.get("project", {}).get("name", name)
+        if canonicalize_name(str(called)) != name:
+            raise UsageError(
+                f"{lock.shown} is not of {printable(str(called))}, but of {printable(name)}; run "
+                "'uv lock'"
+            )
         for locked in graph.named(name):
             _compare(lock, name, path, locked.get("metadata", {}), project)
 
