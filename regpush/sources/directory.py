@@ -14,7 +14,7 @@ from functools import partial
 from regpush import __version__
 from regpush.closure import Closure, Role
 from regpush.concurrency import Cancellation
-from regpush.errors import UsageError, printable
+from regpush.errors import SourceError, UsageError, printable
 from regpush.events import InputWarned, Listener, Note
 from regpush.files import scan_ahead
 from regpush.files.gitignore import Patterns, parse
@@ -132,6 +132,10 @@ def _listed(
     finally:
         if ahead:
             ahead.stop()
+    if not listing.folders:
+        raise SourceError(
+            f"{printable(physical)}: is no directory any more; push from a copy that holds still"
+        )
     if ahead:
         leave_out.saw_git(ahead.git)
     return listing, leave_out, patterns

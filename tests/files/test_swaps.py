@@ -21,6 +21,7 @@ from regpush.files.filesystem import blocks
 from regpush.files.listing import scan, walk
 from regpush.options import SourceOptions
 from regpush.pack.tar import ArchiveOptions
+from regpush.sources import directory
 from regpush.sources.identity import identify
 from regpush.sources.nar import nar_hash
 from regpush.sources.stats import Stats
@@ -168,6 +169,25 @@ def test_listing_and_packing_leak_nothing_while_links_flip(app: Path) -> None:
                 outcomes["packed"] += 1
                 assert STOLEN not in data
     assert outcomes["packed"] + outcomes["refused"] > 10
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_the_root_itself_becomes_something_else(
+    app: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was resolved, and is swapped before it is opened."""
+    other = app.parent / "other"
+    other.symlink_to("outside") if kind == "link" else other.write_bytes(STOLEN)
+    resolved = os.path.realpath(app)
+
+    def realpath(path: str) -> str:
+        if str(path) == str(app) and not app.is_symlink() and app.is_dir():
+            exchange(app, other)
+        return resolved
+
+    monkeypatch.setattr(directory.os.path, "realpath", realpath)
+    with pytest.raises(SourceError, match="app: is no directory any more"):
+        directory.resolve(str(app), SourceOptions(), notify=ignore, cancel=Cancellation())
 
 
 def layers(registry: Registry, repository: str, done: Outcome) -> bytes:
