@@ -160,10 +160,8 @@ def _usage(error: Exception) -> str | None:
     format_message = getattr(error, "format_message", None)
     if not callable(format_message):
         return None
-    # What it lists as possible is judged here too, and by how near it is; pydantic says twice
-    # that something is wrong.
-    message = str(format_message()).partition(" (Possible options:")[0].rstrip(".")
-    return message.replace("Value error, ", "", 1)
+    # The possible options that it lists are named by `explained`, the nearest first.
+    return str(format_message()).partition(" (Possible options:")[0].rstrip(".")
 
 
 def _see(error: Exception) -> str:

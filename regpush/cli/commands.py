@@ -14,8 +14,6 @@ from typing import Any, get_args
 
 from typer.core import TyperCommand, TyperGroup
 
-from regpush.cli.coercion import spare
-
 DEFAULT = "push"
 
 _PUSH, _LOOK = "Push", "Look"
@@ -56,7 +54,6 @@ ENTRIES = {
     )),
     "why": _Entry(_LOOK, (
         "regpush why registry.example.com/app:v1 registry.example.com/app:v2",
-        "regpush why registry.example.com/app ./myapp",
     )),
     "history": _Entry(_LOOK, ("regpush history registry.example.com/app -o history.json",)),
     "simulate": _Entry(_LOOK, (
@@ -129,7 +126,6 @@ class Command(TyperCommand):
             more["rich_help_panel"] = self._entry.panel
         super().__init__(name, **more)
         _show_values(self.params)
-        spare(self.params)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The help, and the examples."""
@@ -141,7 +137,6 @@ class Command(TyperCommand):
         """The flag `--help`, which takes no value and shows none."""
         option = super().get_help_option(ctx)
         _show_values([option] if option else [])
-        spare([option] if option else [])
         return option
 
 
@@ -163,7 +158,6 @@ class Group(TyperGroup):
         """As of a command."""
         option = super().get_help_option(ctx)
         _show_values([option, *self.params] if option else self.params)
-        spare([option, *self.params] if option else self.params)
         return option
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,9 +23,8 @@ from regpush.cli.console import (
     width,
     write_file,
 )
-from regpush.cli.flags import NO_BASE, Format, Progress, with_flags
+from regpush.cli.flags import Format, Progress, with_flags
 from regpush.cli.rendering import json_text
-from regpush.cli.target import TargetFlags
 from regpush.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -50,63 +48,31 @@ class SbomFormat(StrEnum):
 
 
 PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which image of several.")]
-Layers = Annotated[
-    str | None,
-    typer.Option(
-        "--layers",
-        help="The strategy of a target. Default: auto where OLD carries a history, else stable.",
-        show_default=False,
-    ),
-]
 MaxLayers = Annotated[int, typer.Option("--max-layers", help="Layers at most, 1 to 127.")]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WhyFlags(TargetFlags, AccessFlags):
-    """How registries are reached, and what a target that is compared becomes."""
 
 
 @with_flags
 def why(
-    flags: WhyFlags,
+    flags: AccessFlags,
     old: Annotated[str, typer.Argument(metavar="OLD", help="An image.", show_default=False)],
-    new: Annotated[
-        str, typer.Argument(metavar="NEW", help="An image or a target.", show_default=False)
-    ],
-    layers: Layers = None,
-    max_layers: MaxLayers = 64,
-    from_: Annotated[
-        str | None,
-        typer.Option("--from", metavar="REF", help="A target's base. Default: OLD's, if any."),
-    ] = None,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="A later image.", show_default=False)],
     platform: PlatformFlag = None,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """Say which item made which bytes go: between two images, or an image and a target."""
+    """Explain which package caused each upload between two images of a registry."""
     from regpush.cli import table
     from regpush.cli.progress import showing
-    from regpush.flow import pipeline
     from regpush.history import comparison
-    from regpush.image.image import LAYOUT
-    from regpush.options import LayerOptions, PushOptions
 
+    if _is_target(new):
+        raise UsageError(
+            f"why compares two images, and {printable(new)} is a target: "
+            f"regpush plan {printable(new)} --to {printable(old)} says what a push would send"
+        )
     registry = flags.access(read_password(flags.username, flags.password_stdin))
-    with stoppable() as cancel, showing(Progress.AUTO, flags.voice, sys.stderr) as notify:
+    with showing(Progress.AUTO, flags.voice, sys.stderr) as notify:
         before = _image(old, registry, platform, notify)
-        if _is_target(new):
-            learns = LAYOUT in json.loads(before.config)
-            strategy = layers or ("auto" if learns else "stable")
-            below = before.ancestor.name if before.ancestor and before.base_layers else None
-            base = None if from_ == NO_BASE else from_ or below
-            options = PushOptions(
-                source=replace(flags.source(), base=base, bare=base is None),
-                layers=LayerOptions(strategy=strategy, max_layers=max_layers),
-                image=replace(flags.additions(), platforms=(platform,) if platform else ()),
-                registry=registry,
-            )
-            found = pipeline.explain(new, old=old, options=options, notify=notify, cancel=cancel)
-        else:
-            found = comparison.of_images(before, _image(new, registry, platform, notify))
+        found = comparison.of_images(before, _image(new, registry, platform, notify))
     _show(found, format, table.comparison(found, width()))
 
 

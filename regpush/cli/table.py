@@ -223,18 +223,13 @@ def _span(seconds: float) -> str:
 
 def comparison(found: Comparison, width: int) -> list[str]:
     """Bytes by cause, then the layers that go, bottom first."""
-    about = "~" if found.estimated else ""
     total = sum(layer.size for layer in found.layers)
     gone = len(found.layers)
-    head = (
-        f"{about}{size(total)} in {gone} layers of {gone + found.reused} are not in the old image."
-    )
+    head = f"{size(total)} in {gone} layers of {gone + found.reused} are not in the old image."
     if not gone:
         return [head]
     causes = [("bytes", "layers", "for")]
-    causes += [
-        (about + size(count), str(layers), cause) for cause, count, layers in found.by_cause()
-    ]
+    causes += [(size(count), str(layers), cause) for cause, count, layers in found.by_cause()]
     rows = [("layer", "contents", "size", "changed", "unchanged", "why")]
     for layer in found.layers:
         more = f" (and {len(layer.causes) - 1} more)" if len(layer.causes) > 1 else ""
@@ -242,7 +237,7 @@ def comparison(found: Comparison, width: int) -> list[str]:
             (
                 str(layer.number),
                 cut_label(layer.label, _contents(width)),
-                about + size(layer.size),
+                size(layer.size),
                 str(layer.changed),
                 str(layer.unchanged),
                 layer.causes[0] + more,

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 from regpush.concurrency import Cancellation
-from regpush.errors import UsageError
 from regpush.events import Action, Listener, ignore
 from regpush.flow import reports
 from regpush.flow.assemble import Assembled, assemble, foresee, foresee_base, foresee_exactly
@@ -20,12 +18,9 @@ from regpush.flow.budget import check_budget
 from regpush.flow.context import running
 from regpush.flow.prepare import Identify, prepare, tell_unused
 from regpush.flow.release import held_by_tags, release
-from regpush.history.comparison import Comparison, with_target
 from regpush.options import PushOptions
-from regpush.reference import Reference
 from regpush.report import PushResult
 from regpush.settings import Settings
-from regpush.transfer.schedule import find_layers
 
 
 def push(
@@ -100,41 +95,6 @@ def plan(
         tell_unused(prepared, run)
         bases = [foresee_base(one, run) for one in prepared]
         return reports.of_plan(prepared, foreseen, bases, run)
-
-
-def explain(
-    target: str | Sequence[str],
-    *,
-    old: str,
-    options: PushOptions | None = None,
-    settings: Settings | None = None,
-    notify: Listener = ignore,
-    cancel: Cancellation | None = None,
-) -> Comparison:
-    """What a push of `target` beside the image `old` would send, and which items make it.
-
-    For one platform. Sends nothing. Raises as `plan` does, and UsageError where there is no
-    image `old`.
-    """
-    options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
-    reference = Reference.parse(old)
-    layers = replace(options.layers, reuse_from=(old, *options.layers.reuse_from))
-    registry = replace(options.registry, replace_index=True)
-    options = replace(options, layers=layers, registry=registry)
-    to = str(reference.with_tag(reference.tag or "latest"))
-    with running(to, options, settings, notify, cancel) as run:
-        prepared = prepare(_targets(target), run, Identify.ALWAYS)[0]
-        named = f"{reference.name}@{reference.digest}" if reference.digest else to
-        images = [one.image for one in prepared.origin.images if one.name == named]
-        if not images:
-            raise UsageError(f"no such image: {old}")
-        placed = find_layers(prepared.wanted, run.dry_stores, run.cancel)
-        return with_target(
-            [wanted.source.planned for wanted in prepared.wanted],
-            [number for number, one in enumerate(placed) if one is None],
-            images[0],
-            prepared.wanted[0].source.archive,
-        )
 
 
 def _targets(target: str | Sequence[str]) -> Sequence[str]:

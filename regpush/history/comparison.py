@@ -1,8 +1,7 @@
-"""What made layers go: an older image beside a newer one, or beside a target. Pure.
+"""Why an image has layers that an older image lacks, by the items that both list. Pure.
 
-With a target the references are known, and so is which item made others change. Between
-two images only names are: an item of another version is taken for a cause, one that has
-only another hash for something built anew.
+An item of another version counts as a cause. An item of the same version with another hash
+was built anew: which of its references caused that, two images alone do not tell.
 """
 
 from __future__ import annotations
@@ -11,11 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regpush.closure import Closure, Item, Role
-from regpush.history.causes import causes
 from regpush.image.image import Image, Layer
-from regpush.layering.plan import PlannedLayer
-from regpush.pack.tar import ArchiveOptions
 from regpush.sources.store_path import full_name, is_path, item_name
 
 _ANEW = "built anew, of the same version"
@@ -39,11 +34,10 @@ class Forced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """`layers`: those to be sent, bottom first. Sizes are estimates unless layers are packed."""
+    """`layers`: those that the older image lacks, bottom first; `reused` counts the others."""
 
     layers: tuple[Forced, ...]
     reused: int
-    estimated: bool
 
     def by_cause(self) -> list[tuple[str, int, int]]:
         """Each layer's first cause, the bytes and the layers that go for it; most bytes first."""
@@ -57,7 +51,7 @@ class Comparison:
         """The JSON report of `regpush why`."""
         return {
             "schema": 1,
-            "size_is_estimate": self.estimated,
+            "size_is_estimate": False,
             "reused_layers": self.reused,
             "causes": [
                 {"cause": cause, "size": size, "layers": layers}
@@ -75,34 +69,6 @@ class Comparison:
                 for layer in self.layers
             ],
         }
-
-
-def with_target(
-    planned: Sequence[PlannedLayer], sent: Sequence[int], old: Image, archive: ArchiveOptions
-) -> Comparison:
-    """`planned` layers of a target, of which those numbered `sent` (from 0) are not in `old`."""
-    items = tuple(item for layer in planned for item in layer.items)
-    found = causes(Closure.build((), items), [old], archive)
-
-    def forced(number: int) -> Forced:
-        layer = planned[number]
-        reasons = tuple(str(cause) for cause in found.among(layer.items)) or (_REGROUPED,)
-        changed = sum(item.path in found.of for item in layer.items)
-        return Forced(
-            number=number + 1,
-            label=layer.label,
-            size=sum(item.size for item in layer.items),
-            causes=reasons,
-            changed=changed,
-            unchanged=_told(layer.items) - changed,
-        )
-
-    layers = tuple(map(forced, sent))
-    return Comparison(layers=layers, reused=len(planned) - len(layers), estimated=True)
-
-
-def _told(items: Sequence[Item]) -> int:
-    return sum(item.role is not Role.GENERATED for item in items) or len(items)
 
 
 def of_images(old: Image, new: Image) -> Comparison:
@@ -141,7 +107,7 @@ def of_images(old: Image, new: Image) -> Comparison:
         for number, layer in enumerate(new.layers, 1)
         if layer.diff_id not in there
     )
-    return Comparison(layers=layers, reused=len(new.layers) - len(layers), estimated=False)
+    return Comparison(layers=layers, reused=len(new.layers) - len(layers))
 
 
 def _told_of(path: str, before: set[str], names: Mapping[str, str]) -> str | None:

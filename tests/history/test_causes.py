@@ -9,9 +9,8 @@ import pytest
 from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.history.causes import Cause, causes
-from regpush.history.comparison import of_images, with_target
+from regpush.history.comparison import of_images
 from regpush.image.image import Image, Layer, build
-from regpush.layering.plan import Plan
 from regpush.options import ImageOptions
 from regpush.pack.recipe import recipe
 from regpush.pack.tar import ArchiveOptions
@@ -181,22 +180,6 @@ def test_ten_thousand_items_are_explained_in_a_moment():
     start = time.process_time()
     assert len(causes(newer, [old], ARCHIVE).of) == len(newer.items)
     assert time.process_time() - start < 5
-
-
-def test_a_target_beside_an_image():
-    old, new = before_and_after()
-    plan = Plan.of([[one] for one in new.items])
-    missing = [
-        number
-        for number, layer in enumerate(plan.layers)
-        if layer.items[0].name in ("openssl", "server", "app")
-    ]
-    found = with_target(plan.layers, missing, image(*([one] for one in old.items)), ARCHIVE)
-    assert found.reused == 3
-    assert found.by_cause() == [
-        ("openssl 3.0.15 -> 3.0.16 changed; 2 items depend on it", 3 << 20, 3)
-    ]
-    assert {(layer.changed, layer.unchanged) for layer in found.layers} == {(1, 0)}
 
 
 def test_two_images_tell_versions_and_what_was_only_built_anew():
