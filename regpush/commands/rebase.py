@@ -92,7 +92,7 @@ def _as_kept(layer: Layer) -> Layer:
 
 def _own_history(config: Mapping[str, Any], kept: int, old: Base | None) -> Sequence[Any]:
     """The entries of the `kept` topmost layers, and of the steps without one among them."""
-    entries = [one for one in config.get("history") or [] if isinstance(one, Mapping)]
+    entries = config.get("history") or []
     before = (json.loads(old.image.config).get("history") or []) if old else []
     if before and entries[: len(before)] == before:
         return entries[len(before) :]

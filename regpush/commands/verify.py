@@ -277,7 +277,7 @@ def _inconsistencies(image: Image) -> Iterator[str]:
     config = json.loads(image.config)
     history = config.get("history")
     if isinstance(history, list):
-        filled = [one for one in history if not (isinstance(one, dict) and one.get("empty_layer"))]
+        filled = [one for one in history if not one.get("empty_layer")]
         if len(filled) != len(image.layers):
             yield f"its history tells of {len(filled)} layers, and it has {len(image.layers)}"
     recipes = [layer for layer in image.layers if layer.recipe]

@@ -146,10 +146,14 @@ class Image:
             raise VerificationError("the image config names no platform")
         if not isinstance(body.get("config") or {}, Mapping):
             raise VerificationError("the image config has no valid 'config'")
-        annotations = head.get("annotations") or {}
-        said = annotations if isinstance(annotations, Mapping) else {}
+        history = body.get("history") or []
+        if not isinstance(history, list) or not all(isinstance(one, Mapping) for one in history):
+            raise VerificationError("the image config's 'history' is no list of JSON objects")
+        said = head.get("annotations") or {}
+        if not isinstance(said, Mapping):
+            raise VerificationError("the manifest's 'annotations' are no JSON object")
         below = _base_layers(said, len(layers))
-        items = _items_of(body.get("history"), len(layers), len(layers) - below)
+        items = _items_of(history, len(layers), len(layers) - below)
         return cls(
             layers=tuple(
                 _parse_layer(number, descriptor, Digest.parse(diff_id), paths)
@@ -190,7 +194,7 @@ class Base:
     def to_inherit(self) -> Inherited:
         """What it gives to the images above it."""
         image, config = self.image, json.loads(self.image.config)
-        history = [entry for entry in config.get("history") or [] if isinstance(entry, Mapping)]
+        history = config.get("history") or []
         told = sum(not entry.get("empty_layer") for entry in history)
         # Tools pair entries and layers: where a base says nothing, something must stand.
         unsaid = [{"created_by": "unknown"}] * (len(image.layers) - told)
@@ -406,16 +410,12 @@ def _parse_layer(
     )
 
 
-def _items_of(history: object, layers: int, own: int) -> list[tuple[str, ...]]:
+def _items_of(history: Sequence[Mapping[str, Any]], layers: int, own: int) -> list[tuple[str, ...]]:
     """Item paths of each layer by the comments of the history, where these are ours.
 
     Those of the `own` topmost layers are known even if the base's history is not in order.
     """
-    entries = [
-        entry
-        for entry in (history if isinstance(history, list) else [])
-        if isinstance(entry, Mapping) and not entry.get("empty_layer")
-    ]
+    entries = [entry for entry in history if not entry.get("empty_layer")]
     told = layers if len(entries) == layers else own
     if told == layers != len(entries) or len(entries) < told:
         return [()] * layers

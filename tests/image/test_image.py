@@ -223,10 +223,12 @@ def test_a_manifest_with_one_field_replaced(field, value):
         return
     manifest[field] = value
     try:
-        Image.parse(json.dumps(manifest).encode(), image.config)
+        parsed = Image.parse(json.dumps(manifest).encode(), image.config)
     except VerificationError:
         return
-    assert field == "annotations"  # which nothing depends on
+    assert field == "annotations"
+    assert not value or isinstance(value, dict)
+    assert parsed.ancestor is None
 
 
 @given(st.sampled_from(["rootfs", "history", "os", "architecture", "config"]), JSON)
@@ -235,9 +237,12 @@ def test_a_config_with_one_field_replaced(field, value):
     config = json.loads(image.config)
     config[field] = value
     try:
-        Image.parse(image.manifest, json.dumps(config).encode())
+        parsed = Image.parse(image.manifest, json.dumps(config).encode())
     except VerificationError:
-        assert field in ("rootfs", "os", "architecture", "config")
+        return
+    Base(name="x", image=parsed).to_inherit()
+    if field == "history":
+        assert not value or all(isinstance(one, dict) for one in value)
 
 
 def test_unequal_layers_and_diff_ids():
