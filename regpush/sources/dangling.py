@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 from regpush.errors import printable
 from regpush.files.listing import Folder, join
-from regpush.settings import GUIX_STORE, NIX_STORE
+from regpush.sources.store_path import is_base
 from regpush.sources.tree import Tree
 
 _MAX_LINKS = 40
 """Links followed before giving up, as Linux does (path_resolution(7))."""
 _SHOWN = 3
-_STORES = tuple(store.encode().strip(b"/").split(b"/") for store in (NIX_STORE, GUIX_STORE))
 
 # What a runtime mounts: OCI runtime-spec, config-linux.md, "Default Filesystems"; Docker and
 # Kubernetes mount the three files, and secrets below /run.
@@ -54,9 +53,10 @@ class Dangling(NamedTuple):
 
     @property
     def store(self) -> bytes:
-        """The store that it leads into, or nothing."""
-        store = next((one for one in _STORES if self.place[: len(one)] == one), [])
-        return b"/" + b"/".join(store) if store else b""
+        """The store that it leads into: what is above the name of a store item; or nothing."""
+        names = [name.decode("utf-8", "surrogateescape") for name in self.place]
+        at = next((at for at, name in enumerate(names) if is_base(name)), 0)
+        return b"/" + b"/".join(self.place[:at]) if at else b""
 
 
 def dangling(tree: Tree, base: Base) -> list[Dangling]:
@@ -112,6 +112,8 @@ def _leads_straight(folders: Mapping[bytes, Folder], folder: bytes, target: byte
 
     Nearly all are: pnpm makes ten links for each package, and this takes a tenth of the time.
     """
+    if target.startswith(b"/"):
+        return False
     while folder and target.startswith(b"../"):
         folder, target = folder.rpartition(b"/")[0], target[3:]
     above, _, name = join(folder, target).rpartition(b"/")

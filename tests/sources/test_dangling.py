@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from regpush.entry import Profile
 from regpush.events import InputWarned
 from regpush.files.listing import scan
 from regpush.sources.dangling import Base, dangling
+from regpush.sources.link_root import link_roots
 from regpush.sources.tree import Tree
-from tests.sources.conftest import Write, needs_root, take
+from tests.sources.conftest import NixStore, Write, needs_root, take
 
 PARTS = st.sampled_from(["a", "b", "c", "app", "..", ".", "out", "link0", "link1", "link2"])
 TARGETS = st.builds(
@@ -48,6 +50,9 @@ def broken_in(image: Path, links: list[str]) -> set[str]:
 
 @settings(deadline=None, max_examples=60)
 @given(links=LINKS)
+@example(links=[("", "/a")])
+@example(links=[("", "../../app/a/c")])
+@example(links=[("a", "../a/c"), ("", "link0/c")])
 def test_the_kernel_agrees(links: list[tuple[str, str]]) -> None:
     needs_root()
     with tempfile.TemporaryDirectory() as name:
@@ -129,9 +134,15 @@ def test_at_the_root_of_an_image_nothing_leads_out(write: Write) -> None:
     assert len(warnings(root, root_dir="/")) == 1
 
 
-def test_links_into_a_store_say_how_to_push_its_items(write: Write) -> None:
+def test_links_into_a_store_say_how_to_push_its_items(write: Write, nix_store: NixStore) -> None:
     root = write({"x": ""})
-    (root / "hello").symlink_to("/gnu/store/0000-hello/bin/hello")
+    (root / "app").symlink_to(f"{nix_store.built['app']}/bin/app")
     (found,) = warnings(root)
-    assert f"store:{root}/hello" in found
-    assert "--link-root ." in found
+    store = os.path.dirname(nix_store.built["app"])
+    assert f"; to push items of {store} with all they need, name them" in found
+    advice = re.search(r"\((store:\S+)\); (--link-root \.) ", found)
+    assert advice
+    closure = take(advice[1], nix_store.stores).closure
+    assert closure.roots == (nix_store.built["app"],)
+    links = dict(link_roots(closure, [advice[2].split()[1]]))
+    assert links["/bin/app"] == f"{nix_store.built['app']}/bin/app"
