@@ -216,6 +216,8 @@ class ImageOptions:
     the epoch, or None for the fixed default. `platforms`: `os/architecture[/variant]` each,
     an image for every one of them; none to find out. `search_paths`: variables as the source
     wants them; those of `env` win.
+    `entrypoint`, `cmd`, `user` and `workdir` are None where nothing is said of them; empty, they
+    take away what a base says.
     """
 
     platforms: tuple[str, ...] = ()
@@ -224,10 +226,10 @@ class ImageOptions:
     search_paths: tuple[SearchPath, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
-    entrypoint: tuple[str, ...] = ()
-    cmd: tuple[str, ...] = ()
-    user: str = ""
-    workdir: str = ""
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+    user: str | None = None
+    workdir: str | None = None
     home: str = ""
     expose: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()

@@ -240,8 +240,13 @@ class Flags(TargetFlags, SendingFlags):
         list[str],
         _option(_IMAGE, "Default arguments, written likewise.", "--cmd", metavar="WORDS"),
     ] = field(default_factory=list)
-    user: Annotated[str, _option(_IMAGE, "User, or user:group.", "-u", "--user")] = ""
-    workdir: Annotated[str, _option(_IMAGE, "Working directory.", "-w", "--workdir")] = ""
+    user: Annotated[
+        str | None, _option(_IMAGE, "User, or user:group; '' takes away a base's.", "-u", "--user")
+    ] = None
+    workdir: Annotated[
+        str | None,
+        _option(_IMAGE, "Working directory; '' takes away a base's.", "-w", "--workdir"),
+    ] = None
     expose: Annotated[
         list[str], _option(_IMAGE, "Port, such as 8080 or 53/udp; repeatable.", "--expose")
     ] = field(default_factory=list)
@@ -327,7 +332,7 @@ class Flags(TargetFlags, SendingFlags):
                 labels=pairs("--label", self.label),
                 annotations=pairs("--annotation", self.annotation),
                 entrypoint=self._entrypoint(),
-                cmd=_words("--cmd", self.cmd),
+                cmd=_words("--cmd", self.cmd) if self.cmd else None,
                 user=self.user,
                 workdir=self.workdir,
                 expose=tuple(self.expose),
@@ -353,11 +358,11 @@ class Flags(TargetFlags, SendingFlags):
             strict=self.strict,
         )
 
-    def _entrypoint(self) -> tuple[str, ...]:
+    def _entrypoint(self) -> tuple[str, ...] | None:
         words = _words("--entrypoint", self.entrypoint)
         if self.entry_point_argument and not words:
             raise UsageError("--entry-point-argument goes with --entry-point")
-        return (*words, *self.entry_point_argument)
+        return (*words, *self.entry_point_argument) if self.entrypoint else None
 
 
 def with_flags(run: Callable[..., None]) -> Callable[..., None]:

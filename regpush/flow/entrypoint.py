@@ -17,11 +17,11 @@ def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
     An entry point such as `bin/app` is relative to the directory or profile that was asked for.
     Raises UsageError where a store item on this machine has no such file.
     """
-    if not options.entrypoint:
+    if options.entrypoint is None:
         wishes = closure.wishes
         wished = () if options.cmd else wishes.entrypoint or wishes.find_entrypoint()
-        return replace(options, entrypoint=wished)
-    program = options.entrypoint[0]
+        return replace(options, entrypoint=wished or None)
+    program = options.entrypoint[0] if options.entrypoint else "/"
     if program.startswith("/") or "/" not in program:
         return options
     path = f"{closure.roots[0].rstrip('/')}/{program.removeprefix('./')}"

@@ -211,12 +211,20 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
         base = base_of(closure, options.source)
         foundation = bases.foundation(base) if base else None
         sight.set_result(_Sight(platform=platform, foundation=foundation))
-        if closure.wishes.unsaid and not (options.image.entrypoint or options.image.cmd):
+        if closure.wishes.unsaid and options.image.entrypoint is None and not options.image.cmd:
             run.notify(InputWarned(message=closure.wishes.unsaid))
         made = customised(closure, options.source, options.image)
         if made.skipped:
             paths = printable(" ".join(made.skipped))
             run.notify(Note(message=f"links that were asked for take the place of {paths}"))
+        if made.unknown:
+            names = printable(" and ".join(made.unknown))
+            run.notify(
+                InputWarned(
+                    message=f"--user: no /etc/passwd or /etc/group in the image names {names}, so "
+                    "no runtime starts it; give numbers, such as 1000:1000"
+                )
+            )
         try:
             closure = sources.identify(made.closure, run.stats, useless, now_ns=run.started_ns)
         except CancelledError:
@@ -314,7 +322,7 @@ def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str
         labels=(*closure.provenance, *options.labels),
         annotations=(*closure.provenance, *options.annotations),
         symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
-        workdir=options.workdir or closure.wishes.workdir,
+        workdir=closure.wishes.workdir or None if options.workdir is None else options.workdir,
     )
 
 

@@ -274,7 +274,8 @@ def check_options(options: ImageOptions) -> None:
     parse_platforms(options.platforms)
     if options.created is not None and not 0 <= options.created <= _LAST_SECOND:
         raise UsageError(f"bad creation time {options.created}: seconds from 1970 to 9999")
-    texts = (*options.entrypoint, *options.cmd, *options.volumes, options.user, options.workdir)
+    texts = (*(options.entrypoint or ()), *(options.cmd or ()), *options.volumes)
+    texts = (*texts, options.user or "", options.workdir or "")
     pairs = (*options.env, *options.labels, *options.annotations)
     for text in (*texts, *(part for pair in pairs for part in pair)):
         if not _is_unicode(text):

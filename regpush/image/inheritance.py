@@ -18,6 +18,7 @@ Config = Mapping[str, Any]
 _DEFAULTS = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 """What container runtimes give programs where the image says nothing."""
 _JOINED = ("Labels", "ExposedPorts", "Volumes")
+_TAKEN_AWAY = ("Entrypoint", "Cmd", "User", "WorkingDir")
 _NOT_INHERITED = ("OnBuild", "Image")
 """What is to be done when an image is built on this one, once and not by us; and its parent."""
 
@@ -35,13 +36,22 @@ def own_config(options: ImageOptions, inherited: Config) -> dict[str, Any]:
         "Labels": dict(options.labels),
         "ExposedPorts": {port: {} for text in options.expose for port in ports(text)},
         "Volumes": {volume: {} for volume in options.volumes},
-        "Entrypoint": list(options.entrypoint),
-        "Cmd": list(options.cmd),
-        "User": options.user,
-        "WorkingDir": options.workdir or _home(options, inherited),
         "StopSignal": options.stop_signal,
+        "WorkingDir": _home(options, inherited),
     }
-    return {key: value for key, value in said.items() if value}
+    # Also where they are empty: then they take away what is below.
+    decided = {
+        "Entrypoint": _list(options.entrypoint),
+        "Cmd": _list(options.cmd),
+        "User": options.user,
+        "WorkingDir": options.workdir,
+    }
+    config: dict[str, Any] = {key: value for key, value in said.items() if value}
+    return config | {key: value for key, value in decided.items() if value is not None}
+
+
+def _list(words: tuple[str, ...] | None) -> list[str] | None:
+    return None if words is None else list(words)
 
 
 def _home(options: ImageOptions, inherited: Config) -> str:
@@ -57,12 +67,15 @@ def over(own: Config, inherited: Config) -> dict[str, Any]:
     """`own` on top of `inherited`, winning.
 
     Variables and labels are taken one by one, ports and volumes together; an entry point
-    drops the command below it, which was for another.
+    drops the command below it, which was for another. What is empty in `own` is in neither then.
     """
     config = {key: value for key, value in inherited.items() if key not in _NOT_INHERITED}
-    if own.get("Entrypoint"):
+    if "Entrypoint" in own:
         config.pop("Cmd", None)
     config |= own
+    for key in _TAKEN_AWAY:
+        if key in own and not own[key]:
+            del config[key]
     if env := _variables(inherited) | _variables(own):
         config["Env"] = [f"{name}={value}" for name, value in env.items()]
     for key in _JOINED:

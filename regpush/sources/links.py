@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from regpush.closure import Closure, Identity, Item, Role
 from regpush.entry import ContentHash, Entry, Kind, TreeHash
 from regpush.errors import UsageError, printable
+from regpush.files.filesystem import blocks
 from regpush.options import ImageOptions
 from regpush.ownership import Rule, Rules
 from regpush.sources import essentials
@@ -26,13 +27,15 @@ class Customisation:
     """A closure with what regpush adds to it and changes, and the options of its image likewise.
 
     `rules`: what was changed, and remembers whether it was. `skipped`: paths of essentials
-    for which the user's own links left no room.
+    for which the user's own links left no room. `unknown`: names of the image's user and group
+    that no passwd or group of the image has, as far as that is known here.
     """
 
     closure: Closure
     options: ImageOptions
     rules: Rules
     skipped: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def customise(
@@ -57,7 +60,7 @@ def customise(
     added = {entry.path: entry for entry in fitting if not _gives_way(entry, links)}
     skipped = tuple(_shown(entry.path) for entry in fitting if entry.path not in added)
     if b"etc/passwd" in added:
-        essentials.check_user(options.user)
+        essentials.check_user(options.user or "")
     placed = Rules(rules, closure)
     item = _item((*added.values(), *links.values()), placed)
     return Customisation(
@@ -65,6 +68,33 @@ def customise(
         options=_with_certificates(options, wanted.bundle, added),
         rules=placed,
         skipped=skipped,
+        unknown=() if base or b"etc/passwd" in added else _unknown(options.user, closure, links),
+    )
+
+
+def _unknown(user: str | None, closure: Closure, links: Collection[bytes]) -> tuple[str, ...]:
+    """The names in `user` that the image's files lack; a file behind a link has any name.
+
+    No runtime starts a container as such a user. A number needs no entry.
+    """
+    names = dict(zip((b"etc/passwd", b"etc/group"), (user or "").partition(":")[::2], strict=True))
+    wanted = {path: name for path, name in names.items() if name and not name.isdigit()}
+    if not wanted or any(path in links for path in (*wanted, b"etc")):
+        return ()
+    found: dict[bytes, bytes] = {}
+    for item in closure.items:
+        if closure.roots[0] == "/" and not item.in_store:
+            for entry in item.entries():
+                if entry.path in (*wanted, b"etc") and entry.kind is Kind.SYMLINK:
+                    return ()
+                if entry.path in wanted and entry.kind is Kind.FILE:
+                    found[entry.path] = b"".join(map(bytes, blocks(entry)))
+    known = {path: {line.partition(b":")[0] for line in found.get(path, b"").split(b"\n")}
+             for path in wanted}  # fmt: skip
+    return tuple(
+        name
+        for path, name in wanted.items()
+        if name.encode("utf-8", "surrogateescape") not in known[path]
     )
 
 

@@ -74,7 +74,7 @@ def test_a_directory_is_the_working_directory_unless_somebody_says_another(
             config["config"]["WorkingDir"] = ""
             image = put_together(below.image.layers, config, {})
             below = Base(name=below.name, image=image)
-    image = made(ImageOptions(workdir=said, home=home), base=below)
+    image = made(ImageOptions(workdir=said or None, home=home), base=below)
     assert config_of(image).get("WorkingDir") == expected
 
 
