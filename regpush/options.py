@@ -17,7 +17,8 @@ from regpush.errors import UsageError, printable
 from regpush.ownership import Rule
 
 MAX_LAYERS = 127
-"""Layers an image may have at most: overlayfs and Docker set it (registry.md, Manifests)."""
+"""Layers an image may have at most: overlayfs and Docker set this limit
+(docs/internals/registries.md, section 2, Manifests)."""
 
 
 class Reuse(Enum):

@@ -1,4 +1,4 @@
-"""What a push did, or a plan would do: the typed result and its JSON (design.md, Interfaces)."""
+"""What a push did, or a plan would do: the typed result and its JSON (docs/reference/report.md)."""
 
 from __future__ import annotations
 

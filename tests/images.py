@@ -86,8 +86,8 @@ def tree(root: Path | str | bytes) -> Tree:
 
 
 def as_store(source: Tree) -> Tree:
-    """`source` as the store profile of design.md §6 has it: owned by root, set-id bits gone,
-    group and others as the user but never writing, hard links as files of their own."""
+    """`source` as the store profile (docs/internals/recipes.md) has it: owned by root, set-id bits
+    gone, group and others as the user but never writing, hard links as files of their own."""
 
     def normalised(node: Node) -> Node:
         user = (node.mode >> 6) & 7

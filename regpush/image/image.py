@@ -28,7 +28,7 @@ from regpush.options import ImageOptions
 from regpush.platform import Platform, parse_platforms
 
 RECIPE = "dev.regpush.recipe"
-"""Layer annotation: what is in the layer (design.md, What travels in an image)."""
+"""Layer annotation: what is in the layer (docs/internals/recipes.md, What travels in an image)."""
 SIZE = "dev.regpush.size"
 """Layer annotation: uncompressed bytes."""
 RECIPE_VERSION = "dev.regpush.recipe-version"

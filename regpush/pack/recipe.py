@@ -1,7 +1,7 @@
 """Which planned layers are known already, and where. Pure, over what was read elsewhere.
 
 A layer found by its recipe is never opened; one found by its diff ID was read, but is
-neither compressed nor sent (design.md, How a layer avoids being sent).
+neither compressed nor sent (docs/internals/recipes.md, How a layer avoids being sent).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One repository's API: requests authorised, redirected and judged.
 
-OCI distribution-spec; registry.md sections 2 and 5.
+OCI distribution-spec; docs/internals/registries.md sections 2 and 5.
 """
 
 from __future__ import annotations

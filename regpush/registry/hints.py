@@ -1,5 +1,6 @@
-"""What to do next, by what a registry said: one line, pure. The facts are registry.md's.
+"""What to do next, by what a registry said: one line, pure.
 
+The facts stand in docs/internals/registries.md.
 Hosts are told apart by their names: vendors whose refusals have a known remedy get that one,
 all others the general one. No hint is better than one that may be wrong.
 """

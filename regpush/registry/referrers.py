@@ -1,7 +1,7 @@
 """What refers to an image: SBOMs, provenance, signatures. Attached here, listed and fetched.
 
 OCI distribution-spec 1.1, "Pushing Manifests with Subject" and "Listing Referrers";
-registry.md section 2. A registry without lists of its own gets them kept at tags.
+docs/internals/registries.md section 2. A registry without lists of its own gets them kept at tags.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Targets, as the user named them, become a closure.
 
-The order in which a name is understood is that of design.md, "Interfaces": a prefix, then
+The order in which a name is understood is that of docs/guide/targets.md: a prefix, then
 an existing path (a store path or a link into a store, a closure file, a directory), then a
 package, where Guix is on the PATH.
 """

@@ -1,7 +1,8 @@
 """Which tags a push may move: a pure decision over what they hold.
 
 A registry has no transaction over several tags, and none that compares before it writes. So
-all are judged before the first is moved, and each is read back (registry.md section 2).
+all are judged before the first is moved, and each is read back (docs/internals/registries.md,
+section 2).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every fault of registry.md section 6, one row each, in front of real registries."""
+"""Every fault of docs/internals/registries.md section 6, one row each, with real registries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushes to the registries of others, as registry.md section 4 describes them."""
+"""Pushes to the registries of others, as docs/internals/registries.md section 4 describes them."""
 
 from __future__ import annotations
 

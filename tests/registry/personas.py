@@ -1,4 +1,4 @@
-"""Registries of others, as registry.md section 4 knows them: a real one, taught their manners.
+"""Registries of others (docs/internals/registries.md section 4): a real one, taught their manners.
 
 Each persona is rules for a `FaultServer`. What the registry behind would do by itself stays.
 """

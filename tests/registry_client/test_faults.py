@@ -1,4 +1,4 @@
-"""What goes wrong between here and a registry, and what must then be true (registry.md, 6)."""
+"""Faults between here and a registry, and what must then be true: docs/internals, registries, 6."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_replies_without_a_token(body: bytes) -> None:
         parse_token(body, NOW)
 
 
-# Request URL, Location, registry, where to go; registry.md section 5.
+# Request URL, Location, registry, where to go; docs/internals/registries.md section 5.
 @pytest.mark.parametrize(
     ("location", "expected"),
     [

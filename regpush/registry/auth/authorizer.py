@@ -1,7 +1,7 @@
 """Authorization for one repository: anonymous, Basic, or Bearer with tokens that expire.
 
-Distribution's token specification and registry.md section 2. What goes over the network is
-asked of a function; where headers may be sent is decided in `api`.
+Distribution's token specification; docs/internals/registries.md section 2. A function that the
+caller gives sends the requests for tokens; `api` decides where headers may be sent.
 """
 
 from __future__ import annotations

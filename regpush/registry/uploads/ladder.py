@@ -1,8 +1,8 @@
 """A blob's way into a repository: which form it takes, and how it goes on after a failure.
 
-OCI distribution-spec, "Pushing blobs"; registry.md sections 1 and 2. The forms are those of
-`lessons`, the positions those of `resume`. After a failure that leaves open whether the
-registry has the blob, it is asked before anything is sent again.
+OCI distribution-spec, "Pushing blobs"; docs/internals/registries.md sections 1 and 2. `lessons`
+has the forms of an upload, `resume` the positions where one goes on. After a failure that leaves
+open whether the registry has the blob, HEAD asks for it before anything is sent again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a host wants its uploads, learned from its refusals: the ladder. Pure but for `Memory`.
 
-One PUT, then one streamed PATCH, then chunks (registry.md section 1). A refusal that says
-something about the form of a request leads to the next form for every later upload too.
+One PUT, then one streamed PATCH, then chunks (docs/internals/registries.md section 1). A refusal
+that says something about the form of a request leads to the next form for every later upload too.
 """
 
 from __future__ import annotations

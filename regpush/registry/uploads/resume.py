@@ -1,6 +1,7 @@
 """Where an upload goes on after it broke: what a server's Range says, and whether to believe it.
 
-Pure. OCI distribution-spec, "Pushing a blob in chunks"; registry.md section 2, "Range replies".
+Pure. OCI distribution-spec, "Pushing a blob in chunks"; docs/internals/registries.md section 2,
+"Range replies".
 Positions are counts of bytes from the blob's beginning.
 """
 

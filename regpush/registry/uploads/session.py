@@ -1,6 +1,6 @@
 """One upload session: what was sent to it, what it acknowledged, and how it ends.
 
-OCI distribution-spec, "Pushing blobs"; registry.md section 2.
+OCI distribution-spec, "Pushing blobs"; docs/internals/registries.md section 2.
 """
 
 from __future__ import annotations
