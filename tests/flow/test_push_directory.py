@@ -303,7 +303,7 @@ def test_reuse_content_trusts_nothing_it_did_not_derive(registry, repository, ap
 def test_a_planted_recipe_is_believed_by_default_and_not_with_content(
     docker_registry, repository, app, tmp_path
 ):
-    """Who may push any tag can put a layer under a trusted recipe (docs/internals/registries.md)."""
+    """Someone who may push a tag can plant a layer under a trusted recipe (SECURITY.md)."""
     to = f"{docker_registry.host}/{repository}"
     honest = push(app, f"{to}:a").ok().report["images"][0]["layers"]
     evil = shutil.copytree(app, tmp_path / "evil" / "myapp", symlinks=True)

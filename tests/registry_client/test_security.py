@@ -1,4 +1,4 @@
-"""Who gets to see what: docs/internals/registries.md section 5, rule by rule, where two servers show it.
+"""Who gets to see what: docs/internals/registries.md section 5, rule by rule, with two servers.
 
 What a single Location or challenge may say stands in test_registry_protocol; realms and
 tokens in test_registry_auth; what is packed in tests/sources.
