@@ -125,6 +125,19 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a store wrote down of an item when it was built: packing compares the files with it.
+
+    `nar_hash`: of the item's Nix archive. `entries`: opens the item as the store has it, which
+    `Item.entries` may change by rules. `repair`: a command that mends the item.
+    """
+
+    nar_hash: Digest
+    entries: Callable[[], Iterator[Entry]]
+    repair: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """The smallest thing that moves between layers.
 
@@ -137,9 +150,10 @@ class Item:
     called any number of times and from any thread, gives the same sorted entries each
     time, and raises SourceError when that cannot be. `look`: called, from any thread, with
     each file that is read and its first bytes, before they go anywhere; may raise. `stamp`:
-    what listing it said, where it was listed. `locked`: the package that it is, where a lock
-    file says so. `folder`: where all of it lies, if that is not below `path`. Nothing else
-    touches the item, and it need not exist on this machine until it is opened.
+    what listing it said, where it was listed. `recorded`: what its store says of its files,
+    where those are read from a store that may be damaged. `locked`: the package that it is,
+    where a lock file says so. `folder`: where all of it lies, if that is not below `path`.
+    Nothing else touches the item, and it need not exist on this machine until it is opened.
     """
 
     path: str
@@ -154,6 +168,7 @@ class Item:
     look: Callable[[Entry, bytes], None] | None = field(default=None, compare=False, repr=False)
     stamp: Stamp | None = field(default=None, compare=False, repr=False)
     ahead: Callable[[], object] | None = field(default=None, compare=False, repr=False)
+    recorded: Recorded | None = field(default=None, compare=False, repr=False)
     locked: LockedPackage | None = None
     folder: str = ""
 

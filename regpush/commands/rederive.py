@@ -97,7 +97,8 @@ class Sources:
                 f"the files of {_named(wrong)} are not what the store says they are; "
                 "repair the store"
             )
-        yield from self._packed(layer, items)
+        # Compared just now, and told: a damaged item is a finding here, not the end.
+        yield from self._packed(layer, [replace(item, recorded=None) for item in items])
 
     def agrees(self, layer: Layer) -> bool:
         """Whether `layer` has the recipe of these items by the word of their store alone."""

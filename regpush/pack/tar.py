@@ -18,10 +18,12 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from regpush.closure import Identity, Item, Role
+from regpush.closure import Identity, Item, Recorded, Role
+from regpush.digest import Digest
 from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, Streamed, TreeHash
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_whole
+from regpush.sources.nar import NarHash
 
 RECIPE_VERSION = 1
 """Stands in every recipe; raised whenever the same items would give other bytes."""
@@ -77,8 +79,8 @@ class Archive:
     def readinto(self, block: memoryview) -> int:
         """Fill `block` to its end, or to the archive's; give the count of bytes, 0 for no more.
 
-        Raises SourceError, always before the last bytes, where an item cannot be read, is no
-        longer what its identity says, or shares a path with another; and what `Item.look`
+        Raises SourceError, always before the last bytes, where an item cannot be read, is not
+        what its identity or its store says, or shares a path with another; and what `Item.look`
         raises.
         """
         if self._done:
@@ -108,7 +110,7 @@ def _written(
     page = _Page(block)
     last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
     opened = _opened_ahead(_members(items, options, trees))
-    for (entry, tree, look, twins), fd in opened:
+    for (entry, tree, nar, look, twins), fd in opened:
         if entry.path == last.path:
             both_folders = entry.kind is last.kind is Kind.DIRECTORY
             if twins is _Twins.REFUSED or (twins is _Twins.FOLDERS and not both_folders):
@@ -122,10 +124,14 @@ def _written(
             yield from page.put(head)
             if tree:
                 tree.add(entry)
+            if nar:
+                nar.add(entry.path)
         elif isinstance(content := entry.content, bytes):
             yield from page.put(head + content + _padding(len(content)))
             if tree:
                 tree.add(entry, ContentHash(content).digest())
+            if nar:
+                nar.add(entry.path, content)
         elif isinstance(content, Streamed):
             yield from page.put(head)
             left = entry.size
@@ -144,8 +150,11 @@ def _written(
                 look(entry, bytes(view[:HEAD]))
             if tree:
                 tree.add(entry, ContentHash(view).digest())
+            if nar:
+                nar.add(entry.path, view)
         else:
             digest = ContentHash() if tree else None
+            archived = nar if nar and nar.begin(entry.path) else None
             with GuardedFile(entry, content, fd) as file:
                 yield from page.put(head)
                 if look:
@@ -159,7 +168,11 @@ def _written(
                     view = page.take(count)
                     if digest:
                         digest.update(view)
+                    if archived:
+                        archived.update(view)
                 file.finish()
+            if archived:
+                archived.end()
             yield from page.put(_padding(entry.size))
             if tree and digest:
                 tree.add(entry, digest.digest())
@@ -247,7 +260,7 @@ class _Twins(Enum):
 
 
 _Look = Callable[[Entry, bytes], None] | None
-_Member = tuple[Entry, TreeHash | None, _Look, _Twins]
+_Member = tuple[Entry, TreeHash | None, NarHash | None, _Look, _Twins]
 
 
 def _members(
@@ -264,7 +277,7 @@ def _members(
     packages = [item for item in items if not item.is_listed and not item.in_store]
     packages.sort(key=lambda item: _image_path(item.path), reverse=True)
     opened += [_opened(item, None, _Twins.DROPPED) for item in packages]
-    above: Iterator[_Member] = ((parent, None, None, _Twins.FOLDERS) for parent in parents)
+    above: Iterator[_Member] = ((parent, None, None, None, _Twins.FOLDERS) for parent in parents)
     return _merged([_store_items(items), *opened, above])
 
 
@@ -334,12 +347,36 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
     """
     stored = (item for item in items if item.in_store)
     for item in sorted(stored, key=lambda item: _image_path(item.path)):
-        yield from _opened(item, None, _Twins.FOLDERS)
+        if item.recorded:
+            yield from _compared(item, item.recorded)
+        else:
+            yield from _opened(item, None, _Twins.FOLDERS)
 
 
 def _opened(item: Item, tree: TreeHash | None, twins: _Twins) -> Iterator[_Member]:
     look = item.look
-    return ((entry, tree, look, twins) for entry in item.entries())
+    return ((entry, tree, None, look, twins) for entry in item.entries())
+
+
+def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
+    """The members of an item whose files must be what its store recorded.
+
+    Taking the last one's content raises SourceError where they are not.
+    """
+    entries = list(item.entries())
+    as_stored = entries if recorded.entries is item.entries else list(recorded.entries())
+    if [entry.path for entry in as_stored] != [entry.path for entry in entries]:
+        raise SourceError(f"{printable(item.path)} changed while it was being pushed")
+
+    def compare(found: Digest) -> None:
+        if found != recorded.nar_hash:
+            raise SourceError(
+                f"{printable(item.path)} is damaged: the hash of its files is {found}, its store "
+                f"recorded {recorded.nar_hash}; repair it: {printable(recorded.repair)}"
+            )
+
+    nar = NarHash(as_stored, _image_path(item.path), compare)
+    return ((entry, None, nar, item.look, _Twins.FOLDERS) for entry in entries)
 
 
 def _parents(items: Sequence[Item]) -> list[Entry]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from regpush.closure import Closure
+from regpush.digest import Digest
 from regpush.errors import SourceError, UsageError, printable
+from regpush.events import Warned
 from regpush.files.filesystem import unreadable
 from regpush.settings import StoreLocation
 from regpush.sources import hashes, path_info_json
@@ -21,6 +24,7 @@ from regpush.sources.path_info import PathInfo, to_item
 from regpush.sources.path_info_json import Listed, NotValid, listed
 from regpush.sources.store import databases, physical_store
 from regpush.sources.store_path import is_path
+from regpush.sources.tools import Workshop
 
 _HEAD = 4096
 
@@ -37,13 +41,14 @@ def looks_like_one(path: str) -> bool:
     return is_path(head.partition(b"\n")[0].decode("ascii", "replace"))
 
 
-def resolve(path: str, stores: tuple[StoreLocation, ...], check: Callable[[], None]) -> Closure:
+def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> Closure:
     """The closure that the file at `path` lists; its roots are what nobody else refers to.
 
     A path whose NAR hash the file does not tell has it looked up in the store's database,
-    else computed from its files. `check` is called meanwhile and may raise. Raises
-    UsageError, naming the file and the place in it, for what is malformed or incomplete,
-    SourceError for what cannot be read or is not valid.
+    else computed from its files, and a warning says so: packing cannot compare it with what a
+    store recorded. Raises UsageError, naming the file and the place in it, for what is
+    malformed or incomplete, SourceError for what cannot be read or is not valid,
+    CancelledError.
     """
     try:
         with open(path, "rb") as file:
@@ -58,14 +63,29 @@ def resolve(path: str, stores: tuple[StoreLocation, ...], check: Callable[[], No
     referred = {reference for item in found.values() for reference in item.references}
     database_of = functools.cache(functools.partial(_database, stores))
     items = []
+    unrecorded = []
     for item in found.values():
-        check()
+        workshop.cancel.check()
         store, base = posixpath.split(item.path)
         database = database_of(store)
         if database:
             store = physical_store(store, store, base, database)
         physical = posixpath.join(store, base)
-        items.append(to_item(_complete(item, database, physical, check), physical))
+        info = _recorded(item, database)
+        if info is None:
+            unrecorded.append(item.path)
+            info = _info(item, *nar_hash(physical, workshop.cancel.check))
+            items.append(replace(to_item(info, physical), recorded=None))
+        else:
+            items.append(to_item(info, physical))
+    if unrecorded:
+        workshop.notify(
+            Warned(
+                message=f"{printable(path)}: no hash is recorded of {len(unrecorded)} of "
+                f"{len(found)} store paths, such as {printable(unrecorded[0])}; they are taken "
+                "as their files are now, undamaged or not"
+            )
+        )
     return Closure.build(tuple(sorted(set(found) - referred)), tuple(items))
 
 
@@ -75,18 +95,19 @@ def _database(stores: tuple[StoreLocation, ...], store: str) -> Database | None:
     return next(found, None)
 
 
-def _complete(
-    item: Listed, database: Database | None, physical: str, check: Callable[[], None]
-) -> PathInfo:
-    """`item` with the hash and size of its NAR."""
-    digest, size = item.nar_hash, item.nar_size
-    if digest is None:
-        known = database.path_info(item.path) if database else None
-        digest, size = (known.nar_hash, known.nar_size) if known else nar_hash(physical, check)
+def _recorded(item: Listed, database: Database | None) -> PathInfo | None:
+    """`item` with the hash and size of its NAR, as the file or the store's database has them."""
+    if item.nar_hash:
+        return _info(item, item.nar_hash, item.nar_size or 0)
+    known = database.path_info(item.path) if database else None
+    return _info(item, known.nar_hash, known.nar_size) if known else None
+
+
+def _info(item: Listed, nar_hash: Digest, nar_size: int) -> PathInfo:
     return PathInfo(
         path=item.path,
-        nar_hash=digest,
-        nar_size=size or 0,
+        nar_hash=nar_hash,
+        nar_size=nar_size,
         deriver=item.deriver,
         references=item.references,
     )

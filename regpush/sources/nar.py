@@ -1,4 +1,4 @@
-"""The hash of a Nix archive, for items whose store does not tell it, or is not believed.
+"""The hash of a Nix archive, while a layer is packed or by itself.
 
 Nix manual, "Nix Archive (NAR) Format".
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, Profile
 from regpush.files.filesystem import blocks
 from regpush.files.listing import scan
+from regpush.sources.case_hack import undone
 
 _ROOT = b"nar"
 
@@ -22,56 +23,24 @@ def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Diges
 
     `check` is called for each file and may raise. Raises SourceError for what cannot be read.
     """
-    return hash_entries(scan(os.fsencode(path)).entries(_ROOT, Profile.STORE), _ROOT, check)
+    entries = undone(scan(os.fsencode(path)).entries(_ROOT, Profile.STORE))
+    return hash_entries(entries, _ROOT, check)
 
 
 def hash_entries(
     entries: Iterable[Entry], root: bytes, check: Callable[[], None]
 ) -> tuple[Digest, int]:
     """As `nar_hash`, of `entries` of the store profile that lie at `root` and below."""
-    digest, size = hashlib.sha256(), 0
-    for part in _archive(entries, root, check):
-        digest.update(part)
-        size += len(part)
-    return Digest("sha256", digest.hexdigest()), size
-
-
-def _archive(
-    entries: Iterable[Entry], root: bytes, check: Callable[[], None]
-) -> Iterator[bytes | memoryview]:
-    # Siblings are sorted by their names, not as whole paths, where a "-" precedes the "/".
-    ordered = sorted(entries, key=lambda entry: entry.path.split(b"/"))
-    yield _strings(b"nix-archive-1")
-    depth = 0
-    for entry in ordered:
+    found: list[Digest] = []
+    nar = NarHash(entries, root, found.append)
+    for entry in nar.order:
         check()
-        above = entry.path[len(root) :].split(b"/")[1:]
-        yield _strings(b")", b")") * (depth - len(above))
-        depth = len(above)
-        if above:
-            yield _strings(b"entry", b"(", b"name", above[-1], b"node")
-        yield from _node(entry)
-        if entry.kind is Kind.DIRECTORY:
-            depth += 1
-        elif above:
-            yield _strings(b")")
-    if depth:
-        yield _strings(b")", b")") * (depth - 1) + _strings(b")")
-
-
-def _node(entry: Entry) -> Iterator[bytes | memoryview]:
-    """One file-system object; that of a directory stays open."""
-    if entry.kind is Kind.DIRECTORY:
-        yield _strings(b"(", b"type", b"directory")
-    elif entry.kind is Kind.SYMLINK:
-        yield _strings(b"(", b"type", b"symlink", b"target", entry.link, b")")
-    else:
-        yield _strings(b"(", b"type", b"regular")
-        if entry.mode & 0o100:
-            yield _strings(b"executable", b"")
-        yield _strings(b"contents") + entry.size.to_bytes(8, "little")
-        yield from blocks(entry)
-        yield bytes(-entry.size % 8) + _strings(b")")
+        nar.begin(entry.path)
+        if entry.kind is Kind.FILE:
+            for block in blocks(entry):
+                nar.update(block)
+        nar.end()
+    return found[0], nar.size
 
 
 def _strings(*values: bytes) -> bytes:
@@ -79,3 +48,103 @@ def _strings(*values: bytes) -> bytes:
     return b"".join(
         len(value).to_bytes(8, "little") + value + bytes(-len(value) % 8) for value in values
     )
+
+
+_MAGIC = _strings(b"nix-archive-1")
+_ENTRY, _NODE = _strings(b"entry", b"(", b"name"), _strings(b"node")
+_DIRECTORY = _strings(b"(", b"type", b"directory")
+_SYMLINK = _strings(b"(", b"type", b"symlink", b"target")
+_REGULAR = _strings(b"(", b"type", b"regular", b"contents")
+_EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
+_CLOSE = _strings(b")")
+_PADDING = bytes(7)
+
+
+class NarHash:
+    """The hash of an archive of `entries`, given one after the other, in whatever order.
+
+    Siblings are sorted by their names in a Nix archive, and whole paths in a layer: there
+    `lib-a` precedes `lib/b`. A file that is given before its turn is read again when that
+    comes; it was read a moment ago, so it costs no disk.
+
+    `entries` are all that lie at `root` and below, of the store profile. `order` is theirs in
+    the archive, `size` the archive's in bytes so far. `done` is called with the hash when the
+    last entry has been given; what it raises passes through. Not for several threads.
+    """
+
+    def __init__(
+        self, entries: Iterable[Entry], root: bytes, done: Callable[[Digest], None]
+    ) -> None:
+        self.order = sorted(entries, key=lambda entry: entry.path.split(b"/"))
+        self.size = len(_MAGIC)
+        self._done = done
+        self._hash = hashlib.sha256(_MAGIC)
+        self.update = self._hash.update
+        """Takes the next of the content of the file that `begin` was told of."""
+        self._above_root = root.count(b"/")
+        self._at = 0
+        self._early: set[bytes] = set()
+        self._closing = b""  # what ends the entry before, and belongs before the next one
+        self._depth = 0  # folders that are open
+
+    def begin(self, path: bytes) -> bool:
+        """Take the entry at `path`. False where its turn comes later: give no content then.
+
+        Else its content is to be given to `update`, and after that `end` called.
+        """
+        entry = self.order[self._at]
+        if entry.path != path:
+            self._early.add(path)
+            return False
+        self._open(entry)
+        return True
+
+    def end(self) -> None:
+        """The entry of `begin` is complete. Raises SourceError, and what `done` raises."""
+        self._at += 1
+        while self._early and self.order[self._at].path in self._early:
+            entry = self.order[self._at]
+            self._early.remove(entry.path)
+            self._open(entry)
+            if entry.kind is Kind.FILE:
+                for block in blocks(entry):
+                    self.update(block)
+            self._at += 1
+        if self._at == len(self.order):
+            self._put(self._closing + _CLOSE * (2 * self._depth - 1))
+            self._done(Digest("sha256", self._hash.hexdigest()))
+
+    def add(self, path: bytes, content: bytes | memoryview = b"") -> None:
+        """The entry at `path` and all of its content, at once. Raises as `end` does."""
+        if self.begin(path):
+            self.update(content)
+            self.end()
+
+    def _open(self, entry: Entry) -> None:
+        """Write what precedes the content of `entry`."""
+        path, kind, mode, _, _, size, link, _, _ = entry
+        depth = path.count(b"/") - self._above_root
+        head = self._closing + _CLOSE * (2 * (self._depth - depth))
+        if depth:
+            head += _ENTRY + _strings(path[path.rindex(b"/") + 1 :]) + _NODE
+        if kind is Kind.FILE:
+            head += _EXECUTABLE if mode & 0o100 else _REGULAR
+            head += size.to_bytes(8, "little")
+            self._closing = _PADDING[: -size % 8] + _CLOSE
+        elif kind is Kind.SYMLINK:
+            head += _SYMLINK + _strings(link)
+            self._closing = _CLOSE
+        else:
+            head += _DIRECTORY
+            self._closing = b""
+        self.size += size
+        self._put(head)
+        self._depth = depth
+        if kind is Kind.DIRECTORY:
+            self._depth += 1
+        elif depth:
+            self._closing += _CLOSE
+
+    def _put(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.size += len(data)

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from regpush.closure import Identity, Item
+from regpush.closure import Identity, Item, Recorded
 from regpush.digest import Digest
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError, printable
 from regpush.files.listing import scan
+from regpush.settings import GUIX_STORE
+from regpush.sources.case_hack import undone
 from regpush.sources.store_path import item_name
 
 
@@ -39,7 +41,7 @@ def to_item(info: PathInfo, physical: str) -> Item:
                 f"{printable(info.path)}: valid in its store, but missing on disk; "
                 "it was collected meanwhile or the store is damaged: build the item again"
             )
-        return scan(os.fsencode(physical)).entries(at, Profile.STORE)
+        return undone(scan(os.fsencode(physical)).entries(at, Profile.STORE))
 
     return Item(
         path=info.path,
@@ -49,4 +51,12 @@ def to_item(info: PathInfo, physical: str) -> Item:
         size=info.nar_size,
         references=info.references,
         entries=entries,
+        recorded=Recorded(nar_hash=info.nar_hash, entries=entries, repair=_repair(info.path)),
     )
+
+
+def _repair(path: str) -> str:
+    """Guix manual, "Invoking guix gc"; Nix manual, "nix-store --repair-path"."""
+    if path.startswith(GUIX_STORE + "/"):
+        return "guix gc --verify=contents,repair"
+    return f"nix-store --repair-path {path}"

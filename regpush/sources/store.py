@@ -278,10 +278,12 @@ def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> Part 
 
 
 def _to_fetch(one: Cached, downloads: Downloads) -> Item:
+    # Its hash is compared when it has come, so there is nothing left to compare in packing.
     return replace(
         to_item(one.info, one.info.path),
         entries=functools.partial(downloads.entries, one),
         ahead=functools.partial(downloads.begin, one),
+        recorded=None,
     )
 
 

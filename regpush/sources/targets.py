@@ -178,7 +178,7 @@ def _from_directory(path: str, options: SourceOptions, workshop: Workshop) -> _F
 def _from_closure_file(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> _Found:
     if not stat.S_ISREG(_mode(path)):
         raise UsageError(f"{printable(path)} is not a file")
-    return "closure file", closure_file.resolve(path, stores, workshop.cancel.check)
+    return "closure file", closure_file.resolve(path, stores, workshop)
 
 
 def _of_python(

@@ -17,10 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from regpush.concurrency import Cancellation
 from regpush.layering.plan import PlanContext
 from regpush.layering.strategies import plan
 from regpush.sources import closure_file
 from regpush.sources.nar import nar_hash
+from regpush.sources.tools import Workshop
 from tests.bench import debian
 from tests.bench.debian import Package
 from tests.bench.inputs import rank, regular_files
@@ -65,7 +67,8 @@ def found(folder: Path, layers: int) -> Versions:
 
 def _source(folder: Path, version: str, layers: int, environment: Mapping[str, str]) -> Source:
     graph = folder / f"{version}.graph.json"
-    closure = closure_file.resolve(str(graph), (), lambda: None)
+    with Workshop(lambda _: None, Cancellation()) as workshop:
+        closure = closure_file.resolve(str(graph), (), workshop)
     planned = plan(closure, "popularity", PlanContext(max_layers=layers))
     parts = [tuple(item.path.lstrip("/") for item in layer.items) for layer in planned.layers]
     files = [path for item in closure.items for path in regular_files(Path(item.path))]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,91 @@ def test_two_users_and_umasks(docker_registry, repository, nix):
         out, "--to", f"{to}:b", "--reuse", "none", "--format", "json", env=nix.environment
     )
     assert done.ok().report["digest"] == first.report["digest"]
+
+
+@pytest.fixture
+def hurt(nix):
+    """An item of its own whose file can be changed as a failing disk, or root, would."""
+
+    @contextmanager
+    def changed(version, change):
+        out = nix.build(version)
+        (library,) = (path for path in nix.closure(out) if path.endswith("-libfoo-1.2"))
+        file = Path(library, "share/foo")
+        before, mode = file.read_bytes(), file.stat().st_mode
+        os.chmod(file, 0o644)
+        change(file)
+        try:
+            yield out, library
+        finally:
+            file.write_bytes(before)
+            os.chmod(file, mode)
+
+    return changed
+
+
+def append(file):
+    file.write_bytes(file.read_bytes() + b"one line more\n")
+    os.chmod(file, 0o444)
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    os.chmod(file, 0o444)
+
+
+def make_executable(file):
+    os.chmod(file, 0o555)
+
+
+@pytest.mark.parametrize(
+    ("change", "flags"),
+    [
+        (append, []),
+        (flip, ["--reuse", "content"]),
+        (flip, ["--chown", "1:1"]),
+        (make_executable, []),
+        (make_executable, ["--chmod", "/**/share/foo=0700"]),
+    ],
+    ids=str,
+)
+def test_a_damaged_item_is_not_pushed(docker_registry, repository, nix, hurt, change, flags):
+    """Else its layer would be there under a recipe that says it is whole, and be reused."""
+    to = f"{docker_registry.host}/{repository}"
+    with hurt("damaged", change) as (out, library):
+        done = push(out, to, *flags, env=nix.environment)
+        done.failed(9, library, "damaged", f"nix-store --repair-path {library}")
+        assert not has_tag(docker_registry, repository, "latest")
+    push(out, to, *flags, env=nix.environment).ok()
+
+
+def test_a_repaired_item_is_pushed_whole(docker_registry, repository, nix, hurt, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    with hurt("repaired", append) as (out, _):
+        push(out, to, env=nix.environment).failed(9, "damaged")
+    push(out, to, env=nix.environment).ok()
+    same_closure(f"{to}:latest", nix.closure(out), tmp_path / "out")
+
+
+def test_what_has_no_recorded_hash_is_said(docker_registry, repository, nix, tmp_path):
+    """`exportReferencesGraph` tells none, and a build has no database to look one up in."""
+    out = nix.build("1")
+    graph = tmp_path / "graph"
+    lines = []
+    for path in nix.closure(out):
+        references = nix.run("nix-store", "--query", "--references", path).split()
+        lines += [path, "", str(len(references)), *references]
+    graph.write_text("\n".join(lines) + "\n")
+    to = f"{docker_registry.host}/{repository}"
+    count = len(nix.closure(out))
+    away = nix.root / "database"
+    nix.state.rename(away)
+    try:
+        done = push(f"closure:{graph}", to, "--platform", "linux/amd64").ok()
+    finally:
+        away.rename(nix.state)
+    assert f"no hash is recorded of {count} of {count} store paths" in done.stderr
+    known = push(f"closure:{graph}", to, "--platform", "linux/amd64", env=nix.environment).ok()
+    assert "no hash is recorded" not in known.stderr

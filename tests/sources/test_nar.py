@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from regpush.digest import Digest
+from regpush.entry import OnDisk, Profile
+from regpush.files.listing import scan
 from regpush.sources import hashes
-from regpush.sources.nar import nar_hash
+from regpush.sources.case_hack import undone
+from regpush.sources.nar import NarHash, nar_hash
 from regpush.sources.store_path import is_path, item_name
 from tests.registry.parts import real_part
 from tests.sources.conftest import NixStore, run
@@ -120,3 +129,57 @@ def test_names_are_split_as_nix_does() -> None:
 )
 def test_store_paths_are_told_from_others(path: str, valid: bool) -> None:
     assert is_path(path) is valid
+
+
+def in_order_of_an_archive(path: Path) -> list[Digest]:
+    """The hash that `NarHash` finds of files that are given as a layer has them."""
+    found: list[Digest] = []
+    entries = list(scan(os.fsencode(path)).entries(b"nar", Profile.STORE))
+    nar = NarHash(entries, b"nar", found.append)
+    for entry in entries:
+        at = entry.content.path if isinstance(entry.content, OnDisk) else None
+        nar.add(entry.path, Path(os.fsdecode(at)).read_bytes() if at else b"")
+    return found
+
+
+PATHS = st.text(alphabet="aA.-/ ~\u00fc", min_size=1, max_size=6).filter(lambda n: n.strip("./ "))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(PATHS, st.binary(max_size=30), min_size=1, max_size=12))
+def test_files_may_come_in_another_order(files: dict[str, bytes]) -> None:
+    """`a-b` comes before `a/b` in a layer, and after it in a Nix archive."""
+    real_part("nix-hash")
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory, "root")
+        for name, data in files.items():
+            path = root / "/".join(part for part in name.split("/") if part.strip(". "))
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+        root.mkdir(exist_ok=True)
+        expected = run("nix-hash", "--type", "sha256", str(root)).strip()
+        assert [digest.hex for digest in in_order_of_an_archive(root)] == [expected]
+
+
+def test_names_of_a_file_system_without_case_are_undone(tmp_path: Path) -> None:
+    """Nix itself writes the names here, as it does on macOS, and reads them again."""
+    real_part("nix-store")
+    tree = tmp_path / "tree"
+    for name in ("Foo/x", "foo/X", "foo/x", "README", "readme", "ReadMe", "z"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    lone = "lone~nix~case~hack~1"  # without a sibling, this is a name like any other
+    (tree / lone).write_text("lone")
+    expected = run("nix-hash", "--type", "sha256", str(tree)).strip()
+    archive = tmp_path / "nar"
+    with archive.open("wb") as file:
+        subprocess.run(["nix-store", "--dump", str(tree)], stdout=file, check=True)
+    hacked = tmp_path / "hacked"
+    with archive.open("rb") as file:
+        command = ["nix-store", "--restore", str(hacked), "--option", "use-case-hack", "true"]
+        subprocess.run(command, stdin=file, check=True)
+    assert len(list(hacked.rglob("*~nix~case~hack~*"))) == 5
+    assert nar_hash(str(hacked))[0].hex == expected
+    names = [e.path for e in undone(scan(os.fsencode(hacked)).entries(b"t", Profile.STORE))]
+    assert names == [e.path for e in scan(os.fsencode(tree)).entries(b"t", Profile.STORE)]
