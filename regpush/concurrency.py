@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
-from regpush.errors import CancelledError
+from regpush.errors import CancelledError, UsageError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,6 +49,16 @@ class Cancellation:
         self.check()
 
 
+def exhausted(error: BaseException) -> UsageError | None:
+    """What to tell where `error` says that the system gives no more threads or memory."""
+    if isinstance(error, MemoryError) or str(error) == "can't start new thread":
+        return UsageError(
+            "the system gives this process no more threads or memory: lower --jobs, or raise "
+            "the limit (ulimit -u, ulimit -v, or that of the container)"
+        )
+    return None
+
+
 def parallel(
     count: int, things: Sequence[T], work: Callable[[T], R], cancel: Cancellation
 ) -> list[R]:
@@ -59,13 +69,18 @@ def parallel(
 
 @contextmanager
 def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose work ends before the block does, early if the block fails."""
+    """A pool whose work ends before the block does, early if the block fails.
+
+    Raises UsageError where the system gives no more threads or memory.
+    """
     pool = ThreadPoolExecutor(count, thread_name_prefix="regpush")
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         # The others must not go on sending; `cancel` reaches them between two blocks.
         cancel.cancel()
+        if told := exhausted(error):
+            raise told from error
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

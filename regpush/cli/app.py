@@ -15,6 +15,7 @@ from regpush.cli.configured import ConfiguredCommand
 from regpush.cli.console import NOBODY_READS, OutputError, fail, give_up_stdout, print_lines
 from regpush.cli.flags import Flags, SendingFlags, from_environ
 from regpush.cli.words import wrapped
+from regpush.concurrency import exhausted
 from regpush.errors import CancelledError, RegpushError, UsageError
 
 COMMANDS = {
@@ -99,6 +100,8 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         give_up_stdout()
         return fail(str(error), UsageError.exit_code)
     except Exception as error:
+        if lacking := exhausted(error):
+            return fail(str(lacking), lacking.exit_code)
         if message := _usage(error):
             advice = explained(error, words) or _see(error)
             return fail(f"{message}{advice}", UsageError.exit_code)

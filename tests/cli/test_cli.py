@@ -393,3 +393,19 @@ def test_the_first_line_alone(docker_registry, repository, app):
     done = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.startswith(f"{to}@sha256:")
+
+
+@pytest.mark.parametrize("kilobytes", [250_000, 400_000])
+def test_a_machine_that_gives_no_more_threads(docker_registry, repository, tmp_path, kilobytes):
+    for number in range(20):
+        write(tmp_path / "app" / f"file{number}", os.urandom(600_000))
+    to = f"{docker_registry.host}/{repository}"
+    line = (
+        f"ulimit -v {kilobytes}; exec '{sys.executable}' -m regpush '{tmp_path / 'app'}' --to {to} "
+        "-j 16 --no-cache --layers size"
+    )
+    done = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "no more threads or memory: lower --jobs" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not has_tag(docker_registry, repository, "latest")
