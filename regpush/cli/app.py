@@ -30,6 +30,8 @@ COMMANDS = {
     "init": "setup",
     "config": "setup",
     "why": "study",
+    "tags": "tags",
+    "tag": "tag",
     "history": "study",
     "simulate": "study",
     "sbom": "study",
@@ -39,10 +41,11 @@ COMMANDS = {
     "schema": "schema",
     "serve": "local",
     "demo": "local",
+    "help": "help",
 }
 """The module of each command."""
 
-_UNCONFIGURED = {"init", "config", "simulate", "schema", "serve", "demo"}
+_UNCONFIGURED = {"help", "init", "config", "simulate", "schema", "serve", "demo"}
 """Those that no configuration speaks to."""
 
 _OWN_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
@@ -83,7 +86,8 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             words,
             prog_name="regpush",
             standalone_mode=False,
-            default_map={name: _defaults(name, environ)},
+            # Not where it is empty: for `help` it would be the value of the flag --help.
+            default_map={name: said} if (said := _defaults(name, environ)) else {},
         )
     except RegpushError as error:
         meant = explained(error, words) if isinstance(error, UsageError) else ""
@@ -126,9 +130,9 @@ def _defaults(name: str, environ: Mapping[str, str]) -> dict[str, Any]:
             own = {flag: environ.get(f"REGPUSH_{flag.upper()}") for flag in ("exact", "link")}
             said = {flag: text for flag, text in own.items() if text is not None}
             return from_environ(environ, Flags) | said
-        case "copy" | "rebase":
+        case "copy" | "rebase" | "tag":
             return from_environ(environ, SendingFlags)
-        case "why" | "inspect" | "history" | "sbom" | "doctor":
+        case "why" | "inspect" | "tags" | "history" | "sbom" | "doctor":
             return from_environ(environ, AccessFlags)
         case "config":
             return from_environ(environ, ConfigFlags)

@@ -42,9 +42,16 @@ ENTRIES = {
         "regpush copy registry.example.com/app:v2 ghcr.io/me/app",
         "regpush copy docker.io/library/debian:12 localhost:5000/debian --platform linux/arm64",
     )),
-    "rebase": _Entry(_PUSH, ("regpush rebase registry.example.com/app --from debian:12",)),
+    "rebase": _Entry(_PUSH, (
+        "regpush rebase registry.example.com/app",
+        "regpush rebase registry.example.com/app --from debian:12",
+    )),
     "index": _Entry(_PUSH, (
         "regpush index registry.example.com/app:v2 sha256:$AMD64 sha256:$ARM64",
+    )),
+    "tag": _Entry(_PUSH, (
+        "regpush tag registry.example.com/app:v2 latest stable",
+        "regpush tag registry.example.com/app@sha256:$DIGEST v2 --if-exists fail",
     )),
     "demo": _Entry(_PUSH, ("regpush demo",)),
     "inspect": _Entry(_LOOK, (
@@ -52,6 +59,7 @@ ENTRIES = {
         "regpush inspect registry.example.com/app --platform linux/arm64 --format json",
         "regpush inspect registry.example.com/app:v1 registry.example.com/app:v2 --html map.html",
     )),
+    "tags": _Entry(_LOOK, ("regpush tags registry.example.com/app",)),
     "why": _Entry(_LOOK, (
         "regpush why registry.example.com/app:v1 registry.example.com/app:v2",
     )),
@@ -78,9 +86,23 @@ ENTRIES = {
     "init": _Entry(_PIPELINE, ("regpush init",)),
     "config": _Entry(_PIPELINE, ("regpush config",)),
     "resolve": _Entry(_PIPELINE, ("regpush resolve -f k8s.yaml | kubectl apply -f -",)),
+    "help": _Entry(_PIPELINE, ("regpush help push",)),
     "schema": _Entry(_PIPELINE, ("regpush schema push > push.schema.json",)),
 }  # fmt: skip
 """In the order in which they are listed; a name without a command is not."""
+
+_ELSEWHERE = {
+    "ls": "tags",
+    "list": "tags",
+    "list-tags": "tags",
+    "retag": "tag",
+    "cp": "copy",
+    "mirror": "copy",
+    "show": "inspect",
+    "manifest": "index",
+    "validate": "verify",
+}
+"""What other tools (crane, skopeo, regctl, docker) call what our commands do."""
 
 _OF_ALL = (
     "regpush ./myapp --to registry.example.com/app",
@@ -192,5 +214,15 @@ def explained(error: Exception, words: Sequence[str]) -> str:
     first = words[0] if words else ""
     if first in ENTRIES or first.startswith("-") or os.path.lexists(first):
         return ""
-    near = difflib.get_close_matches(first, ENTRIES, n=1, cutoff=0.7)
-    return f"; did you mean 'regpush {near[0]}'?" if near else ""
+    near_command = meant(first)
+    return f"; did you mean 'regpush {near_command}'?" if near_command else ""
+
+
+def meant(word: str) -> str:
+    """The command that `word` means in other tools, or that is spelt almost so; or nothing."""
+    import difflib
+
+    if word in _ELSEWHERE:
+        return _ELSEWHERE[word]
+    near = difflib.get_close_matches(word, ENTRIES, n=1, cutoff=0.7)
+    return near[0] if near else ""

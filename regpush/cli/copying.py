@@ -78,7 +78,15 @@ def rebase(
     reference: Annotated[
         str, typer.Argument(metavar="REF", help="An image or an index.", show_default=False)
     ],
-    base: Annotated[str, typer.Option("--from", metavar="NEWBASE", help="What to put it on.")],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NEWBASE",
+            help="What to put it on. Default: the base it names, at its newest.",
+            show_default=False,
+        ),
+    ] = None,
     old_base: Annotated[
         str | None,
         typer.Option(

@@ -19,6 +19,7 @@ from regpush.report import BaseReport, ImageReport, LayerReport, PushResult, Ten
 if TYPE_CHECKING:
     from regpush.commands.copy import CopyResult
     from regpush.commands.simulate import Score
+    from regpush.commands.tags import Tag
     from regpush.commands.verify import Verification
     from regpush.commands.weights import Weights
     from regpush.history.comparison import Comparison
@@ -355,6 +356,21 @@ def sharing(found: Sequence[Inspection], width: int) -> list[str]:
         "",
         f"Together {size(shared.total)}; each by itself {size(each)}.",
     ]
+
+
+def tags(found: Sequence[Tag], width: int) -> list[str]:
+    """A line for each tag: digest, platforms, size and date, or what is wrong with it."""
+    rows = [("tag", "digest", "platforms", "size", "created")]
+    for one in found:
+        digest = f"{one.digest.algorithm}:{one.digest.short}" if one.digest else "-"
+        about = ", ".join(one.platforms) or one.problem
+        rows.append((one.name, digest, about, size(one.size) if one.size else "-", _day(one)))
+    return _aligned(rows, "lllrl", width) if found else ["no tags"]
+
+
+def _day(tag: Tag) -> str:
+    """The date; none for the fixed one that reproducible images have."""
+    return "-" if tag.created < "1981" else tag.created[:10]
 
 
 def _held(layer: Layer, width: int) -> str:

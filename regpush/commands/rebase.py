@@ -135,7 +135,7 @@ class _Rebase:
 def rebase(
     reference: str,
     *,
-    onto: str,
+    onto: str | None = None,
     old: str | None = None,
     tense: Tense = Tense.DONE,
     settings: Settings,
@@ -145,7 +145,8 @@ def rebase(
 ) -> PushResult:
     """Put the image `reference` on the base `onto`, and let its tags name the result.
 
-    Of an index every image. `old` is what it stands on, where it does not say so itself. With
+    Without `onto` the base is what the image's annotations name, at its newest. Of an index
+    every image. `old` is what it stands on, where it does not say so itself. With
     Tense.PLANNED nothing is sent. Raises a RegpushError; no tag was moved then, unless the
     error is about the tags themselves.
     """
@@ -157,10 +158,17 @@ def rebase(
     with Client(options, settings, notify=notify, cancel=stop) as client:
         # The image's own registry first: it is the one that `options` are for.
         target = client.repository(parsed, Access.PUSH)
+        with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+            asking = pool.submit(digests_of_tags, target, tags)
+            found = find(parsed, target)
+            contents = _contents(found, parsed, target)
+            manifests = [one.manifest for one in contents if one.manifest] or [found]
+            before = [read_image(one, target) for one in manifests]
+            held = asking.result()
         work = _Rebase(
             reference=parsed,
             target=target,
-            new=foundation(onto, client),
+            new=foundation(onto or _named_base(before, parsed), client),
             old=foundation(old, client, called="--old-base") if old else None,
             client=client,
             options=options,
@@ -168,13 +176,7 @@ def rebase(
             notify=notify,
             cancel=stop,
         )
-        with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
-            asking = pool.submit(digests_of_tags, target, tags)
-            found = find(parsed, target)
-            contents = _contents(found, work)
-            manifests = [one.manifest for one in contents if one.manifest]
-            images = _images(manifests or [found], work)
-            held = asking.result()
+        images = _images(before, work)
         whole = _whole(found, contents, images, notify)
         rule.judge(target.name, whole.digest, held)
         if not options.replace_index:
@@ -225,29 +227,46 @@ def _would_tag(whole: Manifest, held: Mapping[str, Digest | None]) -> Tagged:
     return Tagged(naming=tuple(held), moved=tuple(moved))
 
 
-def _contents(found: Manifest, work: _Rebase) -> list[Listed]:
+def _contents(found: Manifest, reference: Reference, repository: Repository) -> list[Listed]:
     """What an index has, which must be an image at least; nothing for an image alone."""
     if found.media_type not in INDEXES:
         return []
-    contents = listed(found, work.target)
+    contents = listed(found, repository)
     if not any(one.manifest for one in contents):
-        raise VerificationError(f"{work.reference} is an index without images")
+        raise VerificationError(f"{reference} is an index without images")
     return contents
 
 
-def _images(manifests: Sequence[Manifest], work: _Rebase) -> list[_Rebased]:
+def _named_base(images: Sequence[Image], reference: Reference) -> str:
+    """The name, with its tag, of the base that all `images` say they stand on.
+
+    Raises UsageError where they name none, or several, or one by its digest alone, which
+    nothing newer can have.
+    """
+    names = list(dict.fromkeys(one.ancestor.name if one.ancestor else "" for one in images))
+    if names == [""] or len(names) > 1:
+        said = "does not say what it stands on" if len(names) == 1 else "stands on several bases"
+        raise UsageError(f"{reference} {said}: name the new base by --from")
+    if Reference.parse(names[0]).digest:
+        raise UsageError(
+            f"{reference} stands on {names[0]}, which names no tag to look for a newer one at: "
+            "name the new base by --from"
+        )
+    return names[0]
+
+
+def _images(images: Sequence[Image], work: _Rebase) -> list[_Rebased]:
     """Each image on its new base."""
     rebased_ones: list[_Rebased] = []
     first = 0
-    for manifest in manifests:
-        one = _one(manifest, first, work)
+    for image in images:
+        one = _one(image, first, work)
         rebased_ones.append(one)
         first += len(one.haul.base.image.layers)
     return rebased_ones
 
 
-def _one(manifest: Manifest, first: int, work: _Rebase) -> _Rebased:
-    image = read_image(manifest, work.target)
+def _one(image: Image, first: int, work: _Rebase) -> _Rebased:
     new = work.new.read(image.platform)
     try:
         after = rebased(image, new, _old(image, work))

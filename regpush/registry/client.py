@@ -563,16 +563,27 @@ class Repository:
     def list_tags(self) -> tuple[str, ...]:
         """Up to 1000 tags, in the registry's order; none where it does not tell."""
         tags: list[str] = []
-        url = ""
-        for _ in range(_TAG_PAGES):
-            try:
-                found, url = self._tags_page(url)
-            except (AuthError, RefusedError):
-                break  # some registries want more rights for a list than for what is in it
-            tags += found
-            if not url or len(tags) >= TAGS_LIMIT:
-                break
+        # Some registries want more rights for a list than for what is in it.
+        with suppress(AuthError, RefusedError):
+            for page in self._tag_pages():
+                tags += page
         return tuple(tags[:TAGS_LIMIT])
+
+    def all_tags(self) -> tuple[str, ...]:
+        """The tags, in the registry's order: all, or of a great many 1000 at least.
+
+        Raises RefusedError where the registry knows no such repository.
+        """
+        return tuple(tag for page in self._tag_pages() for tag in page)
+
+    def _tag_pages(self) -> Iterator[list[str]]:
+        url, count = "", 0
+        for _ in range(_TAG_PAGES):
+            found, url = self._tags_page(url)
+            yield found
+            count += len(found)
+            if not url or count >= TAGS_LIMIT:
+                return
 
     def _tags_page(self, url: str) -> tuple[list[str], str]:
         """One page of tags, and the URL of the next, or the empty string."""
@@ -583,8 +594,8 @@ class Repository:
             url=url,
             limit=MANIFEST_LIMIT,
         )
-        reply = self._retry.run(lambda: self._api.expect(call, 404))
-        content = parse_json(reply.body) if reply.status == 200 and reply.whole else None
+        reply = self.ask(call)
+        content = parse_json(reply.body) if reply.whole else None
         listed = content.get("tags") if isinstance(content, dict) else None
         if not isinstance(listed, list):
             return [], ""

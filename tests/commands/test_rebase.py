@@ -68,6 +68,38 @@ def test_a_rebased_image_is_what_a_push_would_have_made(
     assert again["bytes"]["uploaded"] == 0
 
 
+def test_the_base_that_the_image_names_is_taken_at_its_newest(
+    docker_registry: Registry, repository: str, app: Path
+) -> None:
+    """The job of every night: nothing changes until the base does."""
+    bases, to = f"{repository}-base", f"{docker_registry.host}/{repository}:1"
+    base = put_base(docker_registry, bases, [layer("etc/os", "old")], config=OLD)
+    push(app, to, "--from", base).ok()
+    nightly = ("rebase", to, "--format", "json")
+    assert not regpush(*nightly).ok().report["changed"]
+    put_base(docker_registry, bases, [layer("etc/os", "new")], config=NEW)
+    done = regpush(*nightly).ok().report
+    assert done["changed"]
+    assert done["digest"] == push(app, f"{to}-wanted", "--from", base).ok().report["digest"]
+    assert not regpush(*nightly).ok().report["changed"]
+
+
+def test_what_names_no_base_that_could_be_newer(
+    docker_registry: Registry, repository: str, app: Path
+) -> None:
+    to = f"{docker_registry.host}/{repository}"
+    push(app, f"{to}:alone").ok()
+    regpush("rebase", f"{to}:alone").failed(2, "does not say what it stands on", "--from")
+    base = put_base(docker_registry, f"{repository}-base", [layer("etc/os", "old")], config=OLD)
+    digest = raw_digest(base)
+    push(app, f"{to}:fixed", "--from", f"{base.rpartition(':')[0]}@{digest}").ok()
+    regpush("rebase", f"{to}:fixed").failed(2, digest, "no tag", "--from")
+
+
+def raw_digest(reference: str) -> str:
+    return regpush("inspect", reference, "--format", "json").ok().report["digest"]
+
+
 def test_the_new_base_is_brought_and_nothing_else(
     docker_registry: Registry, embedded_registry: Registry, repository: str, app: Path
 ) -> None:

@@ -1,0 +1,104 @@
+"""The tags of a repository: what each names, for which platforms, how large and from when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regpush.concurrency import Cancellation, parallel
+from regpush.digest import INDEXES, Digest
+from regpush.errors import RefusedError, VerificationError
+from regpush.history.previous import Seen, natural
+from regpush.image.image import Image, is_artifact
+from regpush.registry.client import Manifest, Repository
+from regpush.registry.images import listed, read_image
+
+_AT_ONCE = 12
+_ATTACHED = ("sha256-", "sha512-")
+"""How tags begin at which clients keep signatures and referrers (distribution-spec)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """A tag and what it names.
+
+    `size`: bytes of layers and configs as transferred, each blob once, of all its images.
+    `created`: the newest date in their configs, empty where none says one. `problem`: why no
+    image could be read, for people; empty where all is well.
+    """
+
+    name: str
+    digest: Digest | None = None
+    media_type: str = ""
+    platforms: tuple[str, ...] = ()
+    size: int = 0
+    created: str = ""
+    problem: str = ""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """One member of `tags` in the report."""
+        return {
+            "tag": self.name,
+            "digest": str(self.digest) if self.digest else None,
+            "media_type": self.media_type,
+            "platforms": list(self.platforms),
+            "size": self.size,
+            "created": self.created or None,
+            **({"problem": self.problem} if self.problem else {}),
+        }
+
+
+def list_tags(repository: Repository, cancel: Cancellation) -> list[Tag]:
+    """The tags in the order of their names, 1.10 after 1.9; not those of signatures.
+
+    Raises RefusedError where there is no such repository, AuthError, TransientError and
+    CancelledError. What is wrong with one tag is its `problem`.
+    """
+    seen = Seen(repository)
+    names = [name for name in repository.all_tags() if not name.startswith(_ATTACHED)]
+    ordered = sorted(names, key=natural)
+    return parallel(_AT_ONCE, ordered, lambda name: _tag(name, seen), cancel) if ordered else []
+
+
+def _tag(name: str, seen: Seen) -> Tag:
+    try:
+        found = seen.get_manifest(name)
+    except (RefusedError, VerificationError) as error:
+        return Tag(name=name, problem=str(error))
+    if found is None:
+        return Tag(name=name, problem="the registry lists it, and has no manifest there")
+    try:
+        images = [read_image(one, seen) for one in _manifests(found, seen)]
+    except (RefusedError, VerificationError) as error:
+        return Tag(name=name, digest=found.digest, media_type=found.media_type, problem=str(error))
+    return Tag(
+        name=name,
+        digest=found.digest,
+        media_type=found.media_type,
+        platforms=tuple(dict.fromkeys(str(image.platform) for image in images)),
+        size=_size(images),
+        created=max(map(_created, images), default=""),
+        problem="" if images else "not an image",
+    )
+
+
+def _manifests(found: Manifest, seen: Seen) -> list[Manifest]:
+    if found.media_type in INDEXES:
+        return [one.manifest for one in listed(found, seen) if one.manifest]
+    return [] if is_artifact(found.data) else [found]
+
+
+def _size(images: Sequence[Image]) -> int:
+    blobs = {
+        blob.digest: blob.size
+        for image in images
+        for blob in (image.config_descriptor, *(layer.descriptor for layer in image.layers))
+    }
+    return sum(blobs.values())
+
+
+def _created(image: Image) -> str:
+    created = json.loads(image.config).get("created")
+    return created if isinstance(created, str) else ""
