@@ -15,7 +15,7 @@ from regpush.commands.treemap import Box, squarify
 from regpush.commands.weights import Weights
 from regpush.errors import printable
 from regpush.image.image import Layer
-from regpush.sources.store_path import full_name, is_path
+from regpush.layering.labels import short_name
 
 _PICTURE = Box(0, 0, 1200, 640)
 _HUES = 8
@@ -251,7 +251,7 @@ def _few(weighed: Mapping[str, int]) -> Iterator[_Cell]:
         yield _Cell(
             weight=count,
             title=f"{path}: {size(count)} unpacked",
-            lines=(_name(path), size(count)),
+            lines=(short_name(path), size(count)),
         )
     if rest := ordered[_CELLS:]:
         count = sum(count for _, count in rest)
@@ -260,21 +260,13 @@ def _few(weighed: Mapping[str, int]) -> Iterator[_Cell]:
 
 
 def _layer_cell(layer: Layer) -> _Cell:
-    names = [_name(path) for path in layer.contents] or ["(not said)"]
+    names = [short_name(path) for path in layer.contents] or ["(contents unknown)"]
     more = [f"and {len(names) - 20} more"] if len(names) > 20 else []
     return _Cell(
         weight=layer.descriptor.size,
         title=f"{size(layer.descriptor.size)}: {', '.join([*names[:20], *more])}",
         lines=tuple(names),
     )
-
-
-def _name(path: str) -> str:
-    """What a person calls an item: without the hash of a store, and `__init__.py` by its folder."""
-    if is_path(path):
-        return full_name(path)
-    folder, _, name = path.rpartition("/")
-    return f"{folder.rpartition('/')[2]}/{name}" if name.startswith("__") else name or path
 
 
 def _picture(groups: Sequence[_Group], title: str) -> str:
@@ -356,8 +348,8 @@ def _items(layer: Layer, weights: Weights) -> str:
     weighed = weights.get(layer.descriptor.digest, {})
     paths = list(weighed) or list(layer.contents)
     if not paths:
-        return '<td class="items">(not said)</td>'
-    first = _text(_name(paths[0]))
+        return '<td class="items">(contents unknown)</td>'
+    first = _text(short_name(paths[0]))
     if len(paths) == 1 and not weighed:
         return f'<td class="items">{first}</td>'
     listed = "".join(

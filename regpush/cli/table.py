@@ -14,6 +14,7 @@ from regpush.cli.rendering import Line, Span
 from regpush.commands.inspect import Inspection
 from regpush.events import Action
 from regpush.image.image import Layer
+from regpush.layering.labels import label_of_paths
 from regpush.report import BaseReport, ImageReport, LayerReport, PushResult, Tense
 
 if TYPE_CHECKING:
@@ -375,9 +376,7 @@ def _day(tag: Tag) -> str:
 
 def _held(layer: Layer, width: int) -> str:
     """What a layer says that is in it."""
-    names = [path.rpartition("/")[2] or path for path in layer.contents]
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return cut_label(names[0], _contents(width)) + more if names else "(not said)"
+    return cut_label(label_of_paths(layer.contents), _contents(width))
 
 
 def attached(found: Inspection) -> list[str]:

@@ -19,9 +19,9 @@ from regpush.errors import UsageError, VerificationError
 from regpush.events import Action, Listener, Note, Warned, ignore
 from regpush.flow.context import tags_to_move
 from regpush.flow.reports import of_layer
-from regpush.history.comparison import label
 from regpush.image.image import Image
 from regpush.image.index import Entry, build_index
+from regpush.layering.labels import label_of_paths
 from regpush.options import IfExists, ImageOptions, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.platform import Platform
@@ -295,5 +295,5 @@ def _report(member: Member, copied: CopyResult | None) -> ImageReport:
     return ImageReport(
         platform=str(image.platform),
         digest=image.descriptor.digest,
-        layers=tuple(of_layer(label(one.layer.contents), one) for one in placed),
+        layers=tuple(of_layer(label_of_paths(one.layer.contents), one) for one in placed),
     )

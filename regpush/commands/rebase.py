@@ -21,9 +21,9 @@ from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Action, LayersPlanned, Listener, Warned, ignore
 from regpush.flow.context import foundation, tags_to_keep
 from regpush.flow.reports import of_base, of_layer
-from regpush.history.comparison import label
 from regpush.image.image import OWN, Base, Image, Layer, canonical, put_together
 from regpush.image.inheritance import apart, over
+from regpush.layering.labels import label_of_paths
 from regpush.options import MAX_LAYERS, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.reference import Reference
@@ -375,7 +375,10 @@ def _report(one: _Rebased, placed: Sequence[Placed]) -> ImageReport:
         platform=str(after.platform),
         digest=after.descriptor.digest,
         layers=tuple(
-            of_layer(label(layer.contents), Placed(layer=layer, action=Action.REUSED, why="kept"))
+            of_layer(
+                label_of_paths(layer.contents),
+                Placed(layer=layer, action=Action.REUSED, why="kept"),
+            )
             for layer in after.own_layers
         ),
         base=of_base(one.haul.base, placed),

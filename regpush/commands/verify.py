@@ -21,6 +21,7 @@ from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Digest
 from regpush.errors import SourceError, UsageError, VerificationError, printable
 from regpush.image.image import SIZE, Image, Layer
+from regpush.layering.labels import short_name
 from regpush.pack.compression import LAYERS, decompressed
 from regpush.registry.client import Repository
 
@@ -305,6 +306,6 @@ def _missing(image: Image, sources: Sources | None) -> Iterator[str]:
 
 def _contents(layer: Layer) -> str:
     if not layer.items:
-        return "items not said"
-    names = [printable(path.rpartition("/")[2] or path) for path in layer.contents]
+        return "contents unknown"
+    names = [printable(short_name(path)) for path in layer.contents]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

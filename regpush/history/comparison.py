@@ -6,11 +6,12 @@ was built anew: which of its references caused that, two images alone do not tel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from regpush.image.image import Image, Layer
+from regpush.layering.labels import label_of_paths
 from regpush.sources.store_path import full_name, is_path, item_name
 
 _ANEW = "built anew, of the same version"
@@ -82,7 +83,7 @@ def of_images(old: Image, new: Image) -> Comparison:
         if number <= new.base_layers:
             return Forced(
                 number=number,
-                label=label(paths),
+                label=label_of_paths(paths),
                 size=layer.descriptor.size,
                 causes=("the base changed",),
                 changed=0,
@@ -95,7 +96,7 @@ def of_images(old: Image, new: Image) -> Comparison:
         reasons = versions or ((_ANEW,) if changed else (_REGROUPED,))
         return Forced(
             number=number,
-            label=label(paths),
+            label=label_of_paths(paths),
             size=layer.descriptor.size,
             causes=reasons if paths else ("not said: regpush did not make this image",),
             changed=len(changed),
@@ -123,11 +124,3 @@ def _told_of(path: str, before: set[str], names: Mapping[str, str]) -> str | Non
         return None
     old, new = (text.removeprefix(name).removeprefix("-") for text in (was, now))
     return f"{name} {old or '(no version)'} -> {new or '(no version)'} changed"
-
-
-def label(paths: Sequence[str]) -> str:
-    """What people call a layer that holds `paths`."""
-    names = [path.rpartition("/")[2] or path for path in paths]
-    first = [name[33:] if is_path(path) else name for name, path in zip(names, paths, strict=True)]
-    more = f" and {len(first) - 1} more" if len(first) > 1 else ""
-    return first[0] + more if first else "(not said)"

@@ -11,12 +11,8 @@ from typing import TypeAlias
 from regpush.closure import Closure, Item, Role
 from regpush.digest import Digest
 from regpush.errors import RegpushError, printable
+from regpush.layering.labels import label, store_name
 from regpush.layering.memory import Layout, Memory
-
-LABEL_LENGTH = 100
-
-# Nix and Guix: 32 digits of base 32, a dash, the name.
-_STORE_NAME = re.compile(r"[0-9a-z]{32}-(.+)", re.DOTALL)
 
 LOCKED = re.compile(r"(.*)/([^/]+?)-([0-9][^/-]*)\.dist-info", re.DOTALL)
 """The path of the item of a locked package of Python: folder, name and version."""
@@ -26,7 +22,7 @@ LOCKED = re.compile(r"(.*)/([^/]+?)-([0-9][^/-]*)\.dist-info", re.DOTALL)
 class PlannedLayer:
     """Items that will share a layer, sorted by path, and what a person calls them.
 
-    `label` is one printable line of at most `LABEL_LENGTH` characters. Built by
+    `label` is one printable line of at most 100 characters. Built by
     `PlannedLayer.of`.
     """
 
@@ -91,17 +87,10 @@ def base_name(item: Item) -> str:
     """What a person calls the item: name and version where they are known, else the name."""
     if item.locked and item.locked.version:
         return f"{item.name}-{item.locked.version}"
-    match = _STORE_NAME.fullmatch(item.path.rpartition("/")[2])
-    return match[1] if match else item.name
+    return store_name(item.path) or item.name
 
 
 def _label(items: tuple[Item, ...]) -> str:
-    # What regpush adds to every top layer is no news.
+    # Every top layer has what regpush adds to it: the label does not count that.
     items = tuple(item for item in items if item.role is not Role.GENERATED) or items
-    named = max(items, key=lambda item: item.size)
-    rest = f" and {len(items) - 1} more" if len(items) > 1 else ""
-    name, room = printable(base_name(named)), LABEL_LENGTH - len(rest)
-    if len(name) > room:
-        # Paths differ at their ends.
-        name = "…" + name[1 - room :] if "/" in name else name[: room - 1] + "…"
-    return name + rest
+    return label(base_name(max(items, key=lambda item: item.size)), len(items))
