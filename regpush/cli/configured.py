@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from regpush.cli.access import AccessFlags
 from regpush.cli.commands import Command
-from regpush.cli.console import tell
+from regpush.cli.console import note, tell
 from regpush.cli.flags import Flags, Progress, default
 from regpush.errors import UsageError, printable
-from regpush.project.configuration import TARGET, VERSION, Configuration, did_you_mean, find, read
+from regpush.project.configuration import (
+    TARGET,
+    VERSION,
+    Configuration,
+    Trust,
+    did_you_mean,
+    find,
+    read,
+)
 
 if TYPE_CHECKING:
     from regpush.cli.keys import Setting
@@ -62,11 +70,24 @@ class Said:
 def load(path: str | None) -> Configuration | None:
     """The configuration of `--config`, or the one of this directory. Raises UsageError."""
     if path is None:
-        return find(".")
+        return find(".", trust(os.environ), note)
     found = read(path)
     if os.path.basename(path) == "pyproject.toml" and not found.prefix:
         raise UsageError(f"{printable(path)} has no [tool.regpush]")
     return found
+
+
+def trust(environ: Mapping[str, str]) -> Trust:
+    """Files of this user and root are obeyed, and of whoever called sudo; and what is named safe.
+
+    `REGPUSH_SAFE_DIRECTORY` holds directories, with colons between them.
+    """
+    users = {0, os.geteuid()}
+    if os.geteuid() == 0 and environ.get("SUDO_UID", "").isdecimal():
+        users.add(int(environ["SUDO_UID"]))
+    named = filter(None, environ.get("REGPUSH_SAFE_DIRECTORY", "").split(os.pathsep))
+    safe = {one if one == "*" else os.path.realpath(one) for one in named}
+    return Trust(users=frozenset(users), safe=frozenset(safe))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from regpush.cli.configured import load
 from regpush.cli.console import OnStdout, print_json, print_lines, tell, write_file
 from regpush.cli.flags import Flags, Format, default, from_environ, with_flags
 from regpush.errors import UsageError
-from regpush.project.configuration import FILE, TARGET, VERSION, Configuration, find, loads
+from regpush.project.configuration import FILE, TARGET, VERSION, Configuration, loads
 
 _HIDDEN = "(hidden)"
 _SECRET_FLAGS = frozenset({"registry_token"})
@@ -34,7 +34,7 @@ def init(
 
     if os.path.lexists(FILE) and not force:
         raise UsageError(f"{FILE} is there already; --force writes another over it")
-    if not force and (there := find(".")) and there.path == "pyproject.toml":
+    if not force and (there := load(None)) and there.path == "pyproject.toml":
         raise UsageError("pyproject.toml has a [tool.regpush], which regpush.toml would hide")
     found = look(".")
     text = starter(found)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -65,21 +65,58 @@ class Configuration:
         )
 
 
-def find(directory: str) -> Configuration | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Whose configuration is obeyed: files of `users`, by their numbers, and all below `safe`.
+
+    `safe` are physical paths; `*` is every directory, as in git's `safe.directory`.
+    """
+
+    users: frozenset[int]
+    safe: frozenset[str] = frozenset()
+
+    def doubt(self, path: str) -> str:
+        """Why the file at `path` may be a stranger's, or nothing. Raises OSError."""
+        folder = os.path.realpath(os.path.dirname(path) or ".")
+        if any(one == "*" or f"{folder}/".startswith(one.rstrip("/") + "/") for one in self.safe):
+            return ""
+        if os.stat(folder).st_mode & stat.S_IWOTH:
+            return "everybody may write to its directory"
+        owner = os.stat(path).st_uid
+        return "" if owner in self.users else f"user {owner} owns it"
+
+
+def find(directory: str, trust: Trust, tell: Callable[[str], None]) -> Configuration | None:
     """The configuration of `directory`, or of the nearest one above it that has one.
 
-    The search ends with the repository (a directory with `.git`), at a mount point, and
-    below a directory that everybody may write to, such as `/tmp`: whose file would that be?
-    Raises UsageError for a file that is wrong.
+    The search ends with the repository (a directory with `.git`), or at a mount point; without a
+    repository, also below a directory that everybody may write to. Raises UsageError for a file
+    that is wrong, and for one in the repository that may be a stranger's; outside of one, `tell`
+    hears that it was passed over.
     """
-    for folder, above in _upwards(directory):
-        path = os.path.join(above, FILE) if above else FILE
-        if os.path.isfile(os.path.join(folder, FILE)):
-            return read(path)
-        path = os.path.join(above, PROJECT_FILE) if above else PROJECT_FILE
-        if os.path.isfile(os.path.join(folder, PROJECT_FILE)) and _mentions_us(path):
+    folders = list(_upwards(directory))
+    inside = bool(folders) and os.path.lexists(os.path.join(folders[-1][0], ".git"))
+    for number, (folder, above) in enumerate(folders):
+        if number and not inside and os.stat(folder).st_mode & stat.S_IWOTH:
+            return None
+        for name in (FILE, PROJECT_FILE):
+            path = os.path.join(above, name) if above else name
+            if not os.path.isfile(os.path.join(folder, name)):
+                continue
+            if name == PROJECT_FILE and not _mentions_us(path):
+                continue
+            doubt = trust.doubt(os.path.join(folder, name))
+            if doubt and inside:
+                raise UsageError(
+                    f"{printable(path)} is not obeyed: {doubt}. Name it with --config "
+                    f"{printable(path)}, or trust its directory with "
+                    f"REGPUSH_SAFE_DIRECTORY={printable(os.path.realpath(folder))}"
+                )
+            if doubt:
+                tell(f"{printable(path)} is passed over: {doubt}; --config FILE names one")
+                continue
             found = read(path)
-            if found.prefix:
+            if name == FILE or found.prefix:
                 return found
     return None
 
@@ -160,7 +197,7 @@ def _upwards(directory: str) -> Iterator[tuple[str, str]]:
             seen = os.stat(folder)
         except OSError:
             return
-        if device is not None and (seen.st_dev != device or seen.st_mode & stat.S_IWOTH):
+        if device is not None and seen.st_dev != device:
             return
         device = seen.st_dev
         yield folder, above

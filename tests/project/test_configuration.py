@@ -9,7 +9,8 @@ from regpush.cli.app import run
 from regpush.cli.flags import Flags
 from regpush.cli.keys import keys, settings
 from regpush.errors import UsageError
-from regpush.project.configuration import Configuration, find, parse, read
+from regpush.project import configuration
+from regpush.project.configuration import Configuration, Trust, parse, read
 from tests.flow.test_push_directory import app, has_tag, write
 from tests.program import regpush
 
@@ -22,6 +23,15 @@ def here(tmp_path, monkeypatch):
     (tmp_path / ".git").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+OURS = os.geteuid()
+
+
+def find(directory, *safe, users=(OURS,), told=None):
+    """`configuration.find`, with what was told in `told`."""
+    trust = Trust(users=frozenset(users), safe=frozenset(safe))
+    return configuration.find(directory, trust, [].append if told is None else told.append)
 
 
 def refusal(capsys, *arguments, environ=None) -> str:
@@ -64,9 +74,37 @@ def test_where_the_search_ends(here, monkeypatch):
     monkeypatch.chdir(here / "shared" / "mine")
     assert list(find(".").apps) == ["somebody"]
     (here / "shared").chmod(0o1777)
+    with pytest.raises(UsageError, match="everybody may write to its directory"):
+        find(".")
+    (here / ".git").rmdir()
     assert find(".") is None  # as /tmp: whoever may write there would decide what we push
-    monkeypatch.chdir(here / "shared")
-    assert list(find(".").apps) == ["somebody"]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_file_that_may_be_a_strangers_is_not_obeyed(here, mode, capsys, monkeypatch):
+    write(here / "app/regpush.toml", "[apps.web]\n")
+    monkeypatch.chdir(here / "app")
+    stranger = os.geteuid() + 1
+    with pytest.raises(UsageError, match=f"user {os.geteuid()} owns it.*--config regpush.toml"):
+        find(".", users=(stranger,))
+    (here / "app").chmod(mode)
+    words = ["--config regpush.toml", f"REGPUSH_SAFE_DIRECTORY={here}/app", "everybody may write"]
+    said = refusal(capsys, "plan", "web", "--to", "127.0.0.1:1/x")
+    assert all(word in said for word in words), said
+    safe = (here, here / "app", "*")
+    for one in map(str, safe):
+        assert list(find(".", one, users=()).apps) == ["web"]
+    with pytest.raises(UsageError):
+        find(".", f"{here}/ap")
+    (here / "app").chmod(0o775)  # a group may write
+    assert list(find(".").apps) == ["web"]
+    (here / ".git").rmdir()
+    (here / "app").chmod(mode)
+    told = []
+    assert find(".", told=told) is None
+    assert told == [
+        "regpush.toml is passed over: everybody may write to its directory; --config FILE names one"
+    ]
 
 
 def test_every_flag_but_those_of_who_we_are_is_a_key():
@@ -283,7 +321,7 @@ def test_precedence(here, capsys, docker_registry, repository):
     assert set(by_flags["Env"]) == {"A=file", "B=app", "C=env", "D=flag"}
     assert tags == ["flag"]
     neither, tags = config("dir:dist", "--to", f"{to}-2", "--config", os.devnull)
-    assert neither == {}
+    assert neither == {"WorkingDir": "/app"}
     assert tags == ["latest"]
 
 

@@ -20,8 +20,13 @@ def given(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` as those may see it who are started from here: passwords stay behind."""
-    return {name: text for name, text in environ.items() if not name.startswith(_PREFIX)}
+    """`environ` as those may see it who are started from here: passwords stay behind.
+
+    The workspace is the job's own, but in a container job another user owns it.
+    """
+    beneath = {name: text for name, text in environ.items() if not name.startswith(_PREFIX)}
+    workspace = environ.get("GITHUB_WORKSPACE")
+    return {"REGPUSH_SAFE_DIRECTORY": workspace, **beneath} if workspace else beneath
 
 
 def pushes(inputs: Mapping[str, str]) -> bool:
