@@ -16,9 +16,10 @@ from regpush.cli.access import ConfigFlags
 from regpush.cli.configured import load
 from regpush.cli.console import OnStdout, print_json, print_lines, tell, write_file
 from regpush.cli.flags import Flags, Format, default, from_environ, with_flags
-from regpush.errors import UsageError
+from regpush.errors import UsageError, printable
 from regpush.project.configuration import FILE, TARGET, VERSION, Configuration, loads
 
+IGNORE = ".regpushignore"
 _HIDDEN = "(hidden)"
 _SECRET_FLAGS = frozenset({"registry_token"})
 _SECRET_NAMES = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
@@ -29,7 +30,7 @@ def init(
 ) -> None:
     """Write a regpush.toml with comments, guessed from what lies in this directory."""
     from regpush.cli.keys import settings
-    from regpush.project.init import starter
+    from regpush.project.init import ignore_file, starter
     from regpush.project.survey import look
 
     if os.path.lexists(FILE) and not force:
@@ -40,6 +41,11 @@ def init(
     text = starter(found)
     settings(loads(FILE, text), found.name)  # never write what we would not read
     write_file(FILE, "w", text)
+    if ignore := ignore_file(found):
+        write_file(IGNORE, "w", ignore)
+        for line in found.dockerignore.left if found.dockerignore else ():
+            tell(f"{IGNORE}: {printable(line)} of .dockerignore was not taken over")
+        tell(f"wrote {IGNORE}, made of .dockerignore")
     for finding in found.findings:
         tell(f"found {finding.what} ({finding.where})")
     tell(f"wrote {FILE}: look it over, then regpush plan {found.name}")

@@ -55,6 +55,7 @@ class Policy:
         self._times = times
         self._notify = notify
         self._cancel = cancel
+        self._told: set[str] = set()
 
     def run(self, work: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
         """Call `work` until it returns, or raises anything but RetryableError.
@@ -78,8 +79,13 @@ class Policy:
             raise failure.error from failure.__cause__
 
     def _tell(self, state: tenacity.RetryCallState) -> None:
-        failure = _failure(state)
-        self._notify(Note(message=f"{failure.error} (again in {state.upcoming_sleep:.1f} s)"))
+        reason, wait = str(_failure(state).error), f"{state.upcoming_sleep:.1f} s"
+        if reason in self._told:
+            attempt = f"{state.attempt_number + 1} of {self._times + 1}"
+            self._notify(Note(message=f"retrying in {wait} (attempt {attempt})"))
+            return
+        self._told.add(reason)
+        self._notify(Note(message=f"{reason} (again in {wait})"))
 
 
 class _Tally:

@@ -20,8 +20,7 @@ _MORE = """\
 # max-upload = "50MB"              # end with exit code 7 where more would be sent
 # sbom = "spdx"                    # attach a list of what is in the image
 
-# [apps.{name}.env]
-# PORT = "8080"
+# env = {{ LOG_LEVEL = "info" }}     # variables of the container
 """
 
 
@@ -49,14 +48,37 @@ def _app(survey: Survey) -> list[str]:
         'tags = ["latest"]',
         '# tags = ["{git_branch}", "{git_sha}", "{version}", "{date}"]  # filled in by every push',
     ]
+    launch = survey.launch
+    if launch and launch.before:
+        lines.append(f"# Before each push: {launch.before}")
+    if launch and launch.base:
+        lines.append(f"from = {_quoted(launch.base)}")
+    if launch and launch.root_dir:
+        lines.append(f"root-dir = {_quoted(launch.root_dir)}")
     if survey.start:
         start = ", ".join(map(_quoted, survey.start))
-        lines += [f"entrypoint = [{start}]", 'workdir = "/app"']
+        lines.append(f"entrypoint = [{start}]")
+    elif launch:
+        lines.append('# entrypoint = ["bin/app"]         # the base or the target has one')
     else:
         lines.append('# entrypoint = ["bin/app"]         # relative to the target')
     if not survey.ignores and survey.key == "target" and ":" not in survey.target:
         lines.append("# What .regpushignore lists, as .gitignore does, is left out.")
+    if launch:
+        lines.append(f'expose = ["{launch.port}"]')
+        env = ", ".join(f"{name} = {_quoted(value)}" for name, value in launch.env)
+        lines += [f"env = {{ {env} }}"] if env else []
     return lines
+
+
+def ignore_file(survey: Survey) -> str | None:
+    """The text of a `.regpushignore` made of `.dockerignore`; None where none is to be written."""
+    if survey.ignores or survey.dockerignore is None:
+        return None
+    head = "# Made of .dockerignore by `regpush init`; the syntax is that of .gitignore.\n"
+    left = "".join(f"# not taken over, for a push takes it along: {line}\n"
+                   for line in survey.dockerignore.left)  # fmt: skip
+    return head + left + "".join(f"{line}\n" for line in survey.dockerignore.kept)
 
 
 def _repository(path: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from regpush.project.checkout import Checkout, NotInGitError
+from regpush.project.launch import Ignored, Launch, find_launch, from_dockerignore
 from regpush.project.project import Project, describe
 
 # Where other languages' compilers put what is to be pushed, by habit.
@@ -46,7 +47,8 @@ class Survey:
     """What a directory says: `name` can be that of an app.
 
     `key` is what names the target (`target`, or a flag of Guix), `target` its value, and
-    `reason` where that is from. `start` are words that start the app.
+    `reason` where that is from. `start` are words that start the app. `launch`: how it runs,
+    where the kind of app is known. `dockerignore`: what `.dockerignore` says, empty for none.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Survey:
     project: Project | None
     remote: Remote | None
     ignores: bool
+    launch: Launch | None = None
+    dockerignore: Ignored | None = None
 
     @property
     def findings(self) -> Iterator[Finding]:
@@ -67,6 +71,9 @@ class Survey:
             yield Finding(
                 what=f"{self.project.language}{version}", where=os.path.normpath(self.project.file)
             )
+        if self.launch:
+            yield Finding(what=f"{self.launch.what}, port {self.launch.port}",
+                          where=self.launch.where)  # fmt: skip
         if self.remote:
             yield Finding(what=self.remote.web, where="git remote origin")
         if self.ignores:
@@ -78,6 +85,9 @@ def look(directory: str) -> Survey:
     project = next(describe(directory), None)
     remote = _remote(Checkout(directory))
     key, target, where = _target(directory, project)
+    launch = find_launch(directory) if key == "target" and ":" not in target else None
+    if launch and launch.target:
+        target, where = launch.target, launch.where
     names = (
         project.name if project else None,
         remote.path if remote else None,
@@ -88,11 +98,27 @@ def look(directory: str) -> Survey:
         key=key,
         target=target,
         reason=Finding(what=f"{key} = {target}", where=where),
-        start=project.start if project and key == "target" and target == "." else (),
+        start=_start(launch, project, target) if key == "target" else (),
         project=project,
         remote=remote,
         ignores=os.path.isfile(os.path.join(directory, ".regpushignore")),
+        launch=launch,
+        dockerignore=_dockerignore(directory),
     )
+
+
+def _start(launch: Launch | None, project: Project | None, target: str) -> tuple[str, ...]:
+    if launch and launch.entrypoint:
+        return launch.entrypoint
+    return project.start if project and target == "." else ()
+
+
+def _dockerignore(directory: str) -> Ignored | None:
+    try:
+        with open(os.path.join(directory, ".dockerignore"), "rb") as file:
+            return from_dockerignore(file.read(1 << 20).decode("utf-8", "replace"))
+    except OSError:
+        return None
 
 
 def _target(directory: str, project: Project | None) -> tuple[str, str, str]:

@@ -30,8 +30,8 @@ def said(capsys, *arguments, environ=None) -> str:
         ({"default.nix": "{}"}, "target", ["nix:./default.nix"]),
         ({"manifest.scm": "", "package.json": "{}"}, "manifest", ["manifest.scm"]),
         ({"guix.scm": ""}, "file", ["guix.scm"]),
-        ({"go.mod": "module example.com/x/tool\n", "bin/tool": "x"}, "target", ["bin"]),
-        ({"Cargo.toml": '[package]\nname = "tool"\n'}, "target", ["."]),
+        ({"go.mod": "module example.com/x/tool\n", "bin/tool": "x"}, "target", ["bin/tool"]),
+        ({"Cargo.toml": '[package]\nname = "tool"\n'}, "target", ["target/release/tool"]),
         ({"package.json": '{"name": "@x/tool", "main": "a.js"}'}, "target", ["."]),
         ({"pyproject.toml": '[project]\nname = "Tool_x"\n', ".regpushignore": ""}, "target", ["."]),
     ],
@@ -100,6 +100,9 @@ def test_from_init_to_the_registry(here, docker_registry, repository):
     assert "version 1.4.0 (package.json)" in made.stderr
     text = (here / "regpush.toml").read_text()
     text = text.replace("registry.example.com/shop", f"{docker_registry.host}/{repository}")
+    assert 'from = "docker.io/library/node:22-slim"\n' in text
+    # The base is in a registry of others, which tests do not ask.
+    text = "".join(line for line in text.splitlines(True) if not line.startswith("from = "))
     (here / "regpush.toml").write_text(text.replace('["latest"]', '["{version}"]'))
     regpush("push", cwd=here).ok()
     assert has_tag(docker_registry, repository, "1.4.0")
@@ -143,3 +146,18 @@ def test_where_values_come_from(here, capsys, monkeypatch):
     assert "no app 'wbe'" in refusal(capsys, "config", "wbe")
     (here / "regpush.toml").unlink()
     assert "regpush init" in refusal(capsys, "config", "web")
+
+
+def test_a_dockerignore_becomes_a_regpushignore(here, docker_registry, repository):
+    write(here / "index.html", "hello")
+    write(here / "node_modules/left-pad/index.js", "x")
+    write(here / "notes/draft.md", "x")
+    write(here / "sub/draft.md", "x")
+    write(here / ".dockerignore", "# mine\nnode_modules\nDockerfile\n*.md\nnotes\n!notes/keep.md\n")
+    made = regpush("init", cwd=here).ok()
+    assert "node_modules of .dockerignore was not taken over" in made.stderr
+    text = (here / ".regpushignore").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines == ["/*.md", "/notes", "!/notes/keep.md"]
+    regpush("init", "--force", cwd=here).ok()
+    assert (here / ".regpushignore").read_text() == text

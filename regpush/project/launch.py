@@ -1,0 +1,235 @@
+"""How an app of a known kind is started in a container: base image, command, port.
+
+Each framework says in its own documents how it is run; what is written here is a first answer
+for `regpush init`, which people read and change.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_ANY = "0.0.0.0"  # noqa: S104  of the container, whose ports only a user can open
+
+_MOST = 1 << 20
+"""Bytes of a file that are looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How an app runs: `what` it is, `where` that was seen.
+
+    `target` and `root_dir`: None for what `init` takes anyway. `base`: a reference, None where
+    the target needs or brings none. `entrypoint`: empty where the base or the target has one.
+    `before`: what has to be done before each push, for people.
+    """
+
+    what: str
+    where: str
+    port: int
+    target: str | None = None
+    root_dir: str | None = None
+    base: str | None = None
+    entrypoint: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    before: str = ""
+
+
+def find_launch(directory: str) -> Launch | None:
+    """How the app in `directory` is run; None where nothing tells."""
+    return next((found for find in _FINDERS if (found := find(directory))), None)
+
+
+def _django(directory: str) -> Launch | None:
+    if not _text(directory, "manage.py"):
+        return None
+    project = re.search(r"([A-Za-z_]\w*)\.settings", _text(directory, "manage.py"))
+    words: tuple[str, ...]
+    if project and _needs(directory, "gunicorn"):
+        words = ("gunicorn", "--bind", f"{_ANY}:8000", f"{project[1]}.wsgi")
+    else:
+        words = ("python", "manage.py", "runserver", f"{_ANY}:8000")
+    return _python(directory, "Django", "manage.py", words, 8000)
+
+
+def _fastapi(directory: str) -> Launch | None:
+    if not (found := _module_with(directory, "FastAPI")):
+        return None
+    module, name = found
+    words = ("uvicorn", f"{module}:{name}", "--host", _ANY, "--port", "8000")
+    return _python(directory, "FastAPI", f"{module}.py", words, 8000)
+
+
+def _flask(directory: str) -> Launch | None:
+    if not (found := _module_with(directory, "Flask")):
+        return None
+    module, name = found
+    words: tuple[str, ...]
+    if _needs(directory, "gunicorn"):
+        words = ("gunicorn", "--bind", f"{_ANY}:8000", f"{module}:{name}")
+    else:
+        words = ("flask", "--app", module, "run", "--host", _ANY, "--port", "8000")
+    return _python(directory, "Flask", f"{module}.py", words, 8000)
+
+
+def _python(directory: str, what: str, where: str, words: tuple[str, ...], port: int) -> Launch:
+    locked = any(_has(directory, name) for name in ("uv.lock", "pylock.toml"))
+    if locked:
+        return Launch(what=what, where=where, port=port, target="python:.", entrypoint=words)
+    version = re.match(r"\d+\.\d+", _text(directory, ".python-version"))
+    folder = "deps"
+    return Launch(
+        what=what,
+        where=where,
+        port=port,
+        base=f"docker.io/library/python:{version[0] if version else '3.12'}-slim",
+        entrypoint=("python", *words[1:]) if words[0] == "python" else ("python", "-m", *words),
+        env=(("PYTHONPATH", f"/app/{folder}"),),
+        before=f"pip install --target {folder} -r requirements.txt (or lock the project with uv)",
+    )
+
+
+def _node(directory: str) -> Launch | None:
+    try:
+        package = json.loads(_text(directory, "package.json"))
+        needs = {**package.get("dependencies", {}), **package.get("devDependencies", {})}
+        engine = str(package.get("engines", {}).get("node", ""))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return None
+    if not _text(directory, "package.json"):
+        return None
+    wanted = re.search(r"\d+", _text(directory, ".nvmrc") or engine)
+    base = f"docker.io/library/node:{wanted[0] if wanted else '22'}-slim"
+    if "next" in needs:
+        words = ("node_modules/.bin/next", "start")
+        return Launch(what="Next.js", where="package.json", port=3000, base=base,
+                      entrypoint=words, before="npm ci && npm run build")  # fmt: skip
+    what = "Express" if "express" in needs else "Node.js"
+    return Launch(what=what, where="package.json", port=3000, base=base,
+                  before="npm ci --omit=dev")  # fmt: skip
+
+
+def _jar(directory: str) -> Launch | None:
+    build = next((one for one in ("pom.xml", "build.gradle", "build.gradle.kts")
+                  if _has(directory, one)), None)  # fmt: skip
+    if build is None:
+        return None
+    folder = "target" if build == "pom.xml" else "build/libs"
+    jars = sorted(glob.glob(os.path.join(glob.escape(directory), folder, "*.jar")))
+    jars = [jar for jar in jars if not re.search(r"-(plain|sources|javadoc)\.jar$", jar)]
+    what = "Spring Boot" if "spring-boot" in _text(directory, build) else "Java"
+    name = os.path.basename(jars[0]) if jars else "app.jar"
+    before = "mvn package" if build == "pom.xml" else "gradle build"
+    return Launch(what=what, where=build, port=8080, target=f"{folder}/{name}",
+                  base="docker.io/library/eclipse-temurin:21-jre", before=before)  # fmt: skip
+
+
+def _go(directory: str) -> Launch | None:
+    module = re.search(r"^module\s+(\S+)", _text(directory, "go.mod"), re.MULTILINE)
+    if not module:
+        return None
+    name = module[1].rpartition("/")[2]
+    return Launch(what="Go", where="go.mod", port=8080, target=f"bin/{name}",
+                  before=f"CGO_ENABLED=0 go build -o bin/{name} .")  # fmt: skip
+
+
+def _rust(directory: str) -> Launch | None:
+    package = re.search(r'^name\s*=\s*"([^"]+)"', _text(directory, "Cargo.toml"), re.MULTILINE)
+    if not package:
+        return None
+    return Launch(what="Rust", where="Cargo.toml", port=8080,
+                  target=f"target/release/{package[1]}",
+                  base="docker.io/library/debian:stable-slim",
+                  before="cargo build --release")  # fmt: skip
+
+
+def _static(directory: str) -> Launch | None:
+    for folder in ("", "public", "dist", "_site"):
+        if _has(directory, os.path.join(folder, "index.html")):
+            return Launch(what="static files", where=os.path.join(folder, "index.html"), port=80,
+                          target=folder or ".", root_dir="/usr/share/nginx/html",
+                          base="docker.io/library/nginx:alpine")  # fmt: skip
+    return None
+
+
+_FINDERS: tuple[Callable[[str], Launch | None], ...] = (
+    _django, _fastapi, _flask, _node, _jar, _go, _rust, _static,
+)  # fmt: skip
+
+
+def _module_with(directory: str, kind: str) -> tuple[str, str] | None:
+    """The module in `directory` that makes an app of `kind`, and the variable that holds it."""
+    names = ["app.py", "main.py", "wsgi.py", "asgi.py", "server.py"]
+    for name in names:
+        found = re.search(rf"^(\w+)\s*(?::[^=\n]+)?=\s*(?:\w+\.)?{kind}\(", _text(directory, name),
+                          re.MULTILINE)  # fmt: skip
+        if found:
+            return name.removesuffix(".py"), found[1]
+    return None
+
+
+def _needs(directory: str, package: str) -> bool:
+    """Whether a description of the project names `package`."""
+    pattern = re.compile(rf"(?<![\w-]){package}(?![\w-])")
+    return any(pattern.search(_text(directory, name))
+               for name in ("pyproject.toml", "requirements.txt"))  # fmt: skip
+
+
+def _has(directory: str, name: str) -> bool:
+    return os.path.isfile(os.path.join(directory, name))
+
+
+def _text(directory: str, name: str) -> str:
+    """The text of a file, empty where it is none."""
+    try:
+        with open(os.path.join(directory, name), "rb") as file:
+            return file.read(_MOST).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+_DEPENDENCIES = re.compile(
+    r"(?:\*\*/)?/?(node_modules|\.venv|venv|vendor|site-packages|target|dist|build|bin|deps|"
+    r"__pycache__|__pypackages__)(?:/\**)?"
+)
+"""What a Dockerfile makes anew, and a push takes as it lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignored:
+    """A `.dockerignore` as a `.regpushignore`: `kept` lines, and those `left` out of it."""
+
+    kept: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def from_dockerignore(text: str) -> Ignored:
+    """Translate a `.dockerignore` (Docker's "dockerignore file" reference) for a push.
+
+    Docker's patterns start at the root, gitignore's match at any depth unless a slash is in
+    them. Folders of dependencies and of compiled programs stay in the image: a Dockerfile
+    makes them, a push does not.
+    """
+    kept: list[str] = []
+    left: list[str] = []
+    for line in _patterns(text):
+        mark, pattern = ("!", line[1:].strip()) if line.startswith("!") else ("", line)
+        pattern = pattern.removeprefix("./").rstrip("/")
+        if _DEPENDENCIES.fullmatch(pattern) or pattern.lower() in ("dockerfile*", "dockerfile"):
+            left.append(line)
+        elif pattern.startswith(("**", "/")):
+            kept.append(mark + pattern)
+        else:
+            kept.append(f"{mark}/{pattern}")
+    return Ignored(kept=tuple(kept), left=tuple(left))
+
+
+def _patterns(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        line = line.strip()
+        if line and not line.startswith("#") and line != ".":
+            yield line
