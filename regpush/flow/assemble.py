@@ -70,6 +70,8 @@ def assemble(prepared: Prepared, run: Run) -> Assembled:
     """Bring every blob of the image to the registry. Raises a RegpushError."""
     if found := unchanged(prepared, run):
         return found
+    for one in run.destinations:
+        run.client.open_ahead(one.reference)
     identities: dict[str, Identity] = {}
     with (
         _transfer(prepared, run, run.fan, run.fan.shelves, identities) as transfer,

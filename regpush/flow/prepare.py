@@ -16,12 +16,12 @@ from regpush.errors import (
     TagConflictError,
     printable,
 )
-from regpush.events import InputWarned, LayersPlanned, Note
+from regpush.events import Event, InputWarned, LayersPlanned, Note
 from regpush.flow.bases import Bases
 from regpush.flow.context import Destination, Run
 from regpush.flow.entrypoint import with_entrypoint
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
-from regpush.history.previous import Past, Seen, look_at_tags, look_back
+from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
 from regpush.image.image import Base, Image, Learned
 from regpush.layering import strategies
 from regpush.layering.plan import Strategy
@@ -155,9 +155,32 @@ def prepare(targets: Sequence[str], run: Run, identify: Identify) -> list[Prepar
         elif not prepared:
             _warn_of_what_goes(origin.pasts, [one.platform for one in found], run)
         before = sum(len(one.wanted) for one in prepared)
-        prepared.append(_plan(origin, strategy, run, before))
+        prepared.append(
+            _near(origin, strategy, run, before)
+            or _plan(_beyond(origin, others, run), strategy, run, before)
+        )
     _tell(prepared, run)
     return _numbered(prepared)
+
+
+def _near(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared | None:
+    """The plan where the images at the tags to move have every layer of it; None where not."""
+    if all(past.whole for past in origin.pasts.values()):
+        return None
+    said: list[Event] = []
+    planned = _plan(origin, strategy, replace(run, notify=said.append), first)
+    if not all(one.candidates for one in planned.wanted):
+        return None
+    for event in said:
+        run.notify(event)
+    return planned
+
+
+def _beyond(origin: Origin, others: Sequence[tuple[Seen, str]], run: Run) -> Origin:
+    """`origin` with all of the past, where only the tags to move were looked at."""
+    if all(past.whole for past in origin.pasts.values()):
+        return origin
+    return replace(origin, pasts=_look_back(run, others, lambda: origin.platform, Reach.WHOLE))
 
 
 def _numbered(prepared: Sequence[Prepared]) -> list[Prepared]:
@@ -234,10 +257,10 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
 
     def look() -> tuple[dict[str, Past], Base | None]:
         for destination in run.destinations:
-            run.client.open_ahead(destination.reference)
+            run.client.open_ahead(destination.reference, max(len(destination.tags), 1))
         with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
             reading = pool.submit(lambda: _base(sight.result(), bases))
-            pasts = _look_back(run, others, lambda: sight.result().platform)
+            pasts = _look_back(run, others, lambda: sight.result().platform, Reach.NEAR)
             base = reading.result()
         found_nothing = not (known_here or any(past.images for past in pasts.values()))
         if identify is Identify.WHERE_USEFUL and found_nothing:
@@ -260,12 +283,29 @@ def _base(sight: _Sight, bases: Bases) -> Base | None:
     return bases.read(sight.foundation, sight.platform) if sight.foundation else None
 
 
+class Reach(Enum):
+    """How much of the past is looked at: NEAR is the tags to move, if they have images."""
+
+    NEAR = "near"
+    WHOLE = "whole"
+
+
 def _look_back(
-    run: Run, others: Sequence[tuple[Seen, str]], platform: Callable[[], Platform]
+    run: Run,
+    others: Sequence[tuple[Seen, str]],
+    platform: Callable[[], Platform],
+    reach: Reach,
 ) -> dict[str, Past]:
+    reuse = run.options.layers.reuse
+
     def look(destination: Destination) -> Past:
-        if run.options.layers.reuse is Reuse.NONE:
+        if reuse is Reuse.NONE:
             return look_at_tags(destination.seen, destination.tags)
+        # Where layers are reused by content, only packing them tells whether they are there.
+        if reach is Reach.NEAR and reuse is Reuse.RECIPE:
+            near = look_near(destination.seen, destination.tags, platform, run.notify)
+            if near:
+                return near
         named = others if destination is run.main else ()
         return look_back(destination.seen, destination.tags, named, platform, run.notify)
 

@@ -14,9 +14,9 @@ from functools import partial
 from itertools import takewhile
 from typing import TypeVar
 
-from regpush.digest import INDEXES
+from regpush.digest import INDEXES, Descriptor
 from regpush.errors import RefusedError, TransientError, VerificationError
-from regpush.events import Listener, Note
+from regpush.events import Event, Listener, Note
 from regpush.history.layout import read_of
 from regpush.image.image import Image
 from regpush.pack.recipe import PreviousImage
@@ -45,14 +45,19 @@ class Seen:
         self._lock = threading.Lock()
         self._manifests: dict[str, Future[Manifest | None]] = {}
         self._tags: dict[str, Future[tuple[str, ...]]] = {}
+        self._blobs: dict[str, Future[bytes]] = {}
         self.name = repository.name
-        self.get_blob = repository.get_blob
 
     def get_manifest(self, reference: str) -> Manifest | None:
         """As `Repository.get_manifest`."""
         return self._once(
             self._manifests, reference, lambda: self._repository.get_manifest(reference)
         )
+
+    def get_blob(self, descriptor: Descriptor) -> bytes:
+        """Like `Repository.get_blob`."""
+        key = f"{descriptor.digest} {descriptor.size}"
+        return self._once(self._blobs, key, lambda: self._repository.get_blob(descriptor))
 
     def list_tags(self) -> tuple[str, ...]:
         """As `Repository.list_tags`."""
@@ -73,10 +78,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """What was found: manifests by tag asked for, and the images they lead to, nearest first."""
+    """What was found: manifests by tag asked for, and the images they lead to, nearest first.
+
+    `whole` is False where only the tags that will move were looked at.
+    """
 
     manifests: dict[str, Manifest]
     images: tuple[PreviousImage, ...]
+    whole: bool = True
 
 
 def look_back(
@@ -127,6 +136,28 @@ def look_back(
     manifests = {tag: got for tag, (got, _) in zip(asked, own, strict=True) if got}
     fitting = [image for image in images if _fits(image, platform, notify)]
     return Past(manifests=manifests, images=_distinct(fitting))
+
+
+def look_near(
+    repository: Seen, tags: Sequence[str], platform: Callable[[], Platform], notify: Listener
+) -> Past | None:
+    """Read the images that `tags` name and nothing else; None unless each names a fitting one.
+
+    An unchanged push needs no more: a request for the manifest and one for its config. Raises
+    as `look_back`.
+    """
+    if not tags:
+        return None
+    said: list[Event] = []
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
+        found = list(pool.map(lambda tag: _read(repository, tag, platform, said.append), tags))
+    images = [image for _, image in found if image and _fits(image, platform, said.append)]
+    if len(images) < len(tags):
+        return None
+    for event in said:
+        notify(event)
+    manifests = {tag: got for tag, (got, _) in zip(tags, found, strict=True) if got}
+    return Past(manifests=manifests, images=_distinct(images), whole=False)
 
 
 def look_at_tags(repository: Seen, tags: Sequence[str]) -> Past:

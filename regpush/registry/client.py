@@ -198,14 +198,14 @@ class Client:
         """Bytes of blobs and manifests sent so far, failed attempts included."""
         return self._uploaded.total
 
-    def open_ahead(self, reference: Reference) -> None:
-        """Begin connections to the registry of `reference`, for the requests that will follow.
+    def open_ahead(self, reference: Reference, count: int = _CONNECTIONS) -> None:
+        """Begin `count` connections to the registry of `reference`, for requests that follow.
 
         Waits for no more than the name to be resolved; what fails shows when it is needed.
         """
         with self._lock:
             host = self._registry(reference).host
-        self._exchange.open_ahead(host.origin, _CONNECTIONS)
+        self._exchange.open_ahead(host.origin, count)
 
     def _registry(self, reference: Reference) -> _Known:
         if reference.registry not in self._known:
