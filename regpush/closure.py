@@ -7,14 +7,14 @@ item, a package folder of a directory, a directory's own code.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Self
 
 from regpush.digest import Digest
-from regpush.entry import Entry, Profile
+from regpush.entry import Entry, Kind, Profile
 from regpush.errors import SourceError, printable
 from regpush.platform import Platform
 
@@ -266,6 +266,46 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """What lies at a path in the image: `start` is a file's first bytes, 64 KiB at most.
+
+    `link`: the target of a symbolic link that leads to nothing in the directory, else empty.
+    """
+
+    kind: Kind
+    mode: int
+    link: str
+    start: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """A library of machine code in a directory; `group` is the package that it is part of.
+
+    `runs_on`: as `Platform`, or the name of another system for people.
+    """
+
+    path: str
+    group: str
+    runs_on: Platform | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """What a directory tells of the programs in it, looked up when it is asked.
+
+    `place`: where the directory lies on this machine. `find`: what is at an absolute path of the
+    image. `natives`: all its libraries. `guess`: what is probably its entry point, and what says
+    so, for people; empty if nothing does.
+    """
+
+    place: str
+    find: Callable[[str], Present | None]
+    natives: Callable[[], Sequence[Native]]
+    guess: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Closure:
     """Items, dependencies first, and the paths of those that were asked for.
 
@@ -274,7 +314,8 @@ class Closure:
     environment that the source wants for its programs; raises SourceError. `provenance`: names
     and texts that say what the source was made from. `programs`: of a directory, those that
     tell what it runs on; each but the first counts where those before it tell nothing. `wishes`:
-    for the image. `locks`: lock files that name its packages, and what they are. Built by
+    for the image. `locks`: lock files that name its packages, and what they are. `inside`: of a
+    directory, what it tells of programs. Built by
     `Closure.build`, which orders and checks.
     """
 
@@ -289,6 +330,7 @@ class Closure:
     programs: tuple[Callable[[], Programs], ...] = field(default=(), compare=False, repr=False)
     wishes: Wishes = Wishes()
     locks: tuple[tuple[str, Digest], ...] = ()
+    inside: Inside | None = field(default=None, compare=False, repr=False)
     _by_path: Mapping[str, Item] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from regpush.flow.entrypoint import with_entrypoint
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
 from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
 from regpush.image.image import Base, Image, Learned
+from regpush.image.runnable import doubts
 from regpush.layering import strategies
 from regpush.layering.plan import Strategy
 from regpush.options import (
@@ -268,6 +269,7 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
         return pasts, base
 
     made, (pasts, base) = _both(read, look, sight, run.cancel)
+    _tell_doubts(made, sight.result().platform, base, run)
     return Origin(
         image_options=made.options,
         platform=sight.result().platform,
@@ -277,6 +279,17 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
         base=base,
         foundation=sight.result().foundation,
     )
+
+
+def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run: Run) -> None:
+    """Warn of what will keep the image from running, before anything is sent."""
+    closure, options = made.closure, made.options
+    if closure.inside is None:
+        return
+    below = base.to_inherit().config if base else None
+    for message in doubts(closure.inside, options, platform, below):
+        if not closure.wishes.unsaid or options.entrypoint is not None or options.cmd:
+            run.notify(InputWarned(message=message))
 
 
 def _base(sight: _Sight, bases: Bases) -> Base | None:

@@ -36,6 +36,7 @@ from regpush.sources import dependencies, hierarchy, own_state
 from regpush.sources.bytecode import Cleaned, without_stale
 from regpush.sources.dangling import Base, dangling, first_of, warning
 from regpush.sources.dependencies import DependencyFolder, Rest
+from regpush.sources.inside import inside
 from regpush.sources.part import Part
 from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
@@ -104,6 +105,7 @@ def resolve(
     closure = Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
     return replace(
         closure,
+        inside=inside(tree),
         programs=(
             partial(programs, tree, ROOT, theirs),
             partial(programs, tree, theirs, NOTHING),

@@ -20,6 +20,7 @@ from regpush.files.open_root import OpenRoot
 from regpush.options import SourceOptions
 from regpush.sources.directory import image_root, key_of
 from regpush.sources.elf import HEADER, platform_of
+from regpush.sources.inside import inside
 from regpush.sources.part import Part
 from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
@@ -74,7 +75,9 @@ def resolve(path: str, options: SourceOptions) -> tuple[str, Closure]:
     item = part.item(Role.OWN, Watch(tree, allowed).look)
     closure = Closure.build((item.path,), (item,), profile=options.profile)
     found = (partial(programs, tree, ROOT, NOTHING),)
-    return program.kind, replace(closure, wishes=program.wishes, programs=found)
+    return program.kind, replace(
+        closure, wishes=program.wishes, programs=found, inside=inside(tree)
+    )
 
 
 def _program(root: OpenRoot, name: bytes, in_image: str, path: str) -> _Program:

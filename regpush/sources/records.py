@@ -44,9 +44,21 @@ def _records(tree: Tree, folder: bytes) -> Iterator[bytes]:
     composer = join(folder, b"composer")
     if b"composer" in tree.directories(folder) and _COMPOSER in tree.names(composer):
         yield join(composer, _COMPOSER)
+    if b".pnpm" in names:
+        yield from _of_pnpm(tree, folder)
     if b"pyvenv.cfg" in names:
         yield from _of_environment(tree, folder)
     yield from _of_distributions(tree, folder)
+
+
+def _of_pnpm(tree: Tree, folder: bytes) -> Iterator[bytes]:
+    """The scripts that start programs of packages, which name the folder's place."""
+    prefix = folder + b"/"
+    for path, known in tree.listing.folders.items():
+        if path.endswith(b"/.bin") and path.startswith(prefix):
+            for name in known.names:
+                if name not in known.links and name not in known.folders:
+                    yield join(path, name)
 
 
 def _of_distributions(tree: Tree, folder: bytes) -> Iterator[bytes]:

@@ -10,11 +10,13 @@ from tests.programs import program
 
 __all__ = ["app"]
 
-MATCHES_NOTHING = ("--chmod", "nothing=0700")
+RUNS = ("--platform", "linux/amd64", "--entrypoint", "bin/app")
+MATCHES_NOTHING = (*RUNS, "--chmod", "nothing=0700")
 
 
 def test_a_warning_about_the_input_is_refused_before_a_tag_moves(docker_registry, repository, app):
     to = f"{docker_registry.host}/{repository}:v1"
+    program(app / "bin/app", "amd64")
     regpush(app, "--to", to, *MATCHES_NOTHING, "--strict").failed(2, "nothing=0700", "--strict")
     assert not has_tag(docker_registry, repository, "v1")
     warned = push(app, to, *MATCHES_NOTHING).ok()
@@ -22,7 +24,8 @@ def test_a_warning_about_the_input_is_refused_before_a_tag_moves(docker_registry
     again = regpush(app, "--to", to, *MATCHES_NOTHING, env={"REGPUSH_STRICT": "1"})
     again.failed(2, "nothing=0700")
     regpush("plan", app, "--to", to, *MATCHES_NOTHING, "--strict").failed(2, "nothing=0700")
-    push(app, to, "--strict").ok()
+    push(app, to, *RUNS, "--strict").ok()
+    regpush(app, "--to", to, "--strict").failed(2, "the image starts nothing", "'/app/bin/app'")
 
 
 def test_a_platform_that_the_programs_are_not_for(docker_registry, repository, tmp_path):

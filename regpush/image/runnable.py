@@ -1,0 +1,176 @@
+"""Why an image will not run, as far as what is in it tells. Pure but for what `Inside` looks up.
+
+What a base holds is not known, so where there is one only what certainly fails is said.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from regpush.closure import Inside, Native, Present
+from regpush.entry import Kind
+from regpush.errors import printable
+from regpush.image.inheritance import over, own_config
+from regpush.options import ImageOptions
+from regpush.platform import Platform
+from regpush.sources.elf import HEADER, platform_of
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What container runtimes look in where the image says nothing."""
+_PT_INTERP = 3
+
+
+def doubts(
+    inside: Inside, options: ImageOptions, platform: Platform, below: Mapping[str, Any] | None
+) -> Iterator[str]:
+    """What will keep the image of a directory from running, each with what mends it.
+
+    `below`: the run configuration of the base, or None without one.
+    """
+    yield from _of_start(inside, options, platform, below)
+    yield from _of_libraries(inside.natives(), platform)
+
+
+def _of_start(
+    inside: Inside, options: ImageOptions, platform: Platform, below: Mapping[str, Any] | None
+) -> Iterator[str]:
+    run = over(own_config(options, below or {}), below or {})
+    if options.entrypoint:
+        yield from _of_program(options.entrypoint[0], inside, options, platform, below)
+    elif options.cmd and not run.get("Entrypoint"):
+        yield from _of_program(options.cmd[0], inside, options, platform, below)
+    elif options.entrypoint is None and not (run.get("Entrypoint") or run.get("Cmd")):
+        guess = inside.guess()
+        hint = f"; perhaps {printable(guess)}" if guess else ""
+        yield f"the image starts nothing: --entrypoint says which program{hint}"
+
+
+def _of_program(
+    name: str,
+    inside: Inside,
+    options: ImageOptions,
+    platform: Platform,
+    below: Mapping[str, Any] | None,
+) -> Iterator[str]:
+    linked = {posixpath.normpath(path) for path, _ in options.symlinks}
+    if "/" in name:
+        places = [name]
+    else:
+        folders = dict(options.env).get("PATH") or _PATH
+        places = [posixpath.join(folder, name) for folder in folders.split(":") if folder]
+    found = next(filter(None, map(inside.find, places)), None)
+    shown = printable(name)
+    if found is None:
+        ours = (
+            "/" in name and bool(options.home) and name.startswith(options.home.rstrip("/") + "/")
+        )
+        unknown = below is not None and not ours
+        if not unknown and not any(_is_linked(place, linked) for place in places):
+            mend = "say another --entrypoint" if ours else "--from names a base image that has it"
+            yield f"the entry point {shown} is not in the image: {mend}"
+    elif found.kind is Kind.SYMLINK:
+        if below is None:
+            yield (
+                f"the entry point {shown} leads to {printable(found.link)}, which is not in the "
+                "image: --from names a base image that has it"
+            )
+    elif found.kind is Kind.DIRECTORY or not found.mode & 0o111:
+        what = "a directory" if found.kind is Kind.DIRECTORY else "not executable"
+        mend = "" if found.kind is Kind.DIRECTORY else f": --chmod {shown}=0755, or chmod +x"
+        yield f"the entry point {shown} is {what}{mend}"
+    else:
+        yield from _of_file(shown, found, inside, linked, platform, below)
+
+
+def _of_file(
+    shown: str,
+    found: Present,
+    inside: Inside,
+    linked: set[str],
+    platform: Platform,
+    below: Mapping[str, Any] | None,
+) -> Iterator[str]:
+    runs_on = platform_of(found.start[:HEADER])
+    if runs_on and not _does(runs_on, platform):
+        yield (
+            f"the entry point {shown} is a program for {runs_on}, and the image is for {platform}: "
+            f"build it for that, or say --platform {runs_on}"
+        )
+    interpreter = _interpreter(found.start) if runs_on else _shebang(found.start)
+    if not interpreter or inside.find(interpreter) or _is_linked(interpreter, linked):
+        return
+    needed = printable(interpreter)
+    if interpreter.startswith(inside.place.rstrip("/") + "/"):
+        yield (
+            f"the entry point {shown} is started by {needed}, a path of this machine: install with "
+            "'uv venv --relocatable', or start it as 'python -m MODULE'"
+        )
+    elif below is None:
+        mend = "--from names a base image that has it"
+        if runs_on:
+            mend += ", or build a static program"
+        yield f"the entry point {shown} needs {needed}, which is not in the image: {mend}"
+
+
+def _is_linked(path: str, linked: set[str]) -> bool:
+    """Whether `path` is, or lies behind, one of the links that the image is given."""
+    return any(path == link or path.startswith(link + "/") for link in linked)
+
+
+def _does(runs_on: Platform, wanted: Platform) -> bool:
+    """Whether machines of `wanted` run it: those of amd64 run 386 too."""
+    return runs_on.akin(wanted) or (wanted.architecture, runs_on.architecture) == ("amd64", "386")
+
+
+def _shebang(start: bytes) -> str:
+    """The interpreter in the first line of a script (execve(2)), or nothing."""
+    if not start.startswith(b"#!"):
+        return ""
+    words = start[2:].partition(b"\n")[0].split()
+    return words[0].decode("utf-8", "surrogateescape") if words else ""
+
+
+def _interpreter(start: bytes) -> str:
+    """PT_INTERP of an ELF file, where its first bytes hold it (System V ABI, chapter 5)."""
+    order, wide = ("<" if start[5] == 1 else ">"), start[4] == 2
+    at, size_at = (32, 54) if wide else (28, 42)
+    try:
+        (table,) = struct.unpack_from(order + ("Q" if wide else "I"), start, at)
+        size, count = struct.unpack_from(f"{order}HH", start, size_at)
+        for number in range(count):
+            entry = table + number * size
+            (kind,) = struct.unpack_from(f"{order}I", start, entry)
+            if kind == _PT_INTERP:
+                where = entry + (8 if wide else 4)
+                (offset,) = struct.unpack_from(order + ("Q" if wide else "I"), start, where)
+                return start[offset:].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    except struct.error:
+        return ""
+    return ""
+
+
+def _of_libraries(natives: Sequence[Native], platform: Platform) -> Iterator[str]:
+    """Packages all of whose libraries are for other platforms; some have one for each."""
+    groups: dict[str, list[Native]] = {}
+    for one in natives:
+        groups.setdefault(one.group, []).append(one)
+    foreign = [
+        one
+        for group in groups.values()
+        if not any(_is_for(one, platform) for one in group)
+        for one in group
+    ]
+    if foreign:
+        first = foreign[0]
+        libraries = "library" if len(foreign) == 1 else "libraries"
+        yield (
+            f"{len(foreign)} native {libraries} will not load on {platform}, such as "
+            f"{printable(first.path)} for {first.runs_on}: install the dependencies for {platform}"
+        )
+
+
+def _is_for(native: Native, platform: Platform) -> bool:
+    return isinstance(native.runs_on, Platform) and native.runs_on.akin(platform)
