@@ -133,7 +133,7 @@ def test_inspect(docker_registry, repository, app):
     pushed = push(app, f"{to}:v1", "-e", "A=b", "--cmd", "x 'y z'").ok().report
     seen = regpush("inspect", f"{to}:v1", "--format", "json").ok().report
     assert seen["digest"] == pushed["digest"]
-    assert seen["config"] == {"Env": ["A=b"], "Cmd": ["x", "y z"]}
+    assert seen["config"] == {"Env": ["A=b"], "Cmd": ["x", "y z"], "WorkingDir": "/app"}
     of = pushed["images"][0]["layers"]
     assert [layer["recipe"] for layer in seen["layers"]] == [layer["recipe"] for layer in of]
     assert [layer["items"] for layer in seen["layers"]] == [layer["items"] for layer in of]
@@ -260,7 +260,8 @@ def test_serve_is_a_registry_until_it_is_stopped(app, tmp_path):
 
 
 def test_no_progress_at_all(docker_registry, repository, app):
-    done = regpush(app, "--to", f"{docker_registry.host}/{repository}", "--progress", "none")
+    to = f"{docker_registry.host}/{repository}"
+    done = regpush(app, "--to", to, "--progress", "none", "--entrypoint", "")
     assert done.ok().stderr == ""
 
 
@@ -365,9 +366,8 @@ def into_a_closed_pipe(*arguments) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("flags", [[], ["--format", "json"]])
 def test_a_push_into_a_closed_pipe_is_whole(docker_registry, repository, app, tmp_path, flags):
     to, report = f"{docker_registry.host}/{repository}", tmp_path / "report.json"
-    done = into_a_closed_pipe(
-        app, "--to", to, "--no-cache", "--progress", "none", "--metadata-file", report, *flags
-    )
+    flags = ["--no-cache", "--progress", "none", "--entrypoint", "", *flags]
+    done = into_a_closed_pipe(app, "--to", to, "--metadata-file", report, *flags)
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
     assert has_tag(docker_registry, repository, "latest")
     assert json.loads(report.read_text())["changed"] is True

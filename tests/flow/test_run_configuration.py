@@ -50,11 +50,13 @@ def test_a_user_that_no_passwd_names(docker_registry, repository, app, tmp_path)
     to = f"{docker_registry.host}/{repository}"
     warned = push(app, to, "--user", "web:adm").ok().stderr
     assert "warning: --user: no /etc/passwd or /etc/group in the image names web and adm" in warned
-    regpush(app, "--to", to, "--user", "web", "--strict").failed(2, "web", "--strict")
+    strict = ("--entrypoint", "", "--strict")
+    regpush(app, "--to", to, "--user", "web", *strict).failed(2, "web", "--strict")
     root = tmp_path / "root"
     write(root / "etc/passwd", "root:x:0:0::/:\nweb:x:5:5::/:\n")
     write(root / "etc/group", "adm:x:5:\n")
     for user, user_to in (("web:adm", "a"), ("1000:1000", "b"), ("web", "c"), ("", "d")):
         into = f"{to}:{user_to}"
-        push(root, into, "--root-dir", "/", "--user", user, "--strict").ok()
+        flags = ("--user", user, "--entrypoint", "", "--strict")
+        push(root, into, "--root-dir", "/", *flags).ok()
     regpush(root, "--to", to, "--root-dir", "/", "--user", "me", "--strict").failed(2, "me")

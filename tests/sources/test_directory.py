@@ -396,14 +396,15 @@ FOLDERS = {
             "node_modules/.pnpm/react-dom@18.2.0_react@18.2.0/node_modules/react-dom/x.js": "",
             "node_modules/.pnpm/lock.yaml": "",
             "node_modules/.pnpm/node_modules/x": "",
-            "node_modules/.cache/x/y": "",
+            "node_modules/.pnpm/express@4.18.2/node_modules/express/node_modules/.bin/mime": "#!",
+            "node_modules/.bin/express": "#!/bin/sh\nexport NODE_PATH=/home/me\n",
         },
         {
             "node_modules": "node_modules",
             "node_modules/.pnpm/express@4.18.2": "express",
             "node_modules/.pnpm/@babel+core@7.0.0": "@babel/core",
             "node_modules/.pnpm/react-dom@18.2.0_react@18.2.0": "react-dom",
-            "node_modules/.cache": "records",
+            "node_modules/.bin/express": "records",
         },
     ),
     "pip --target": (
