@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -96,9 +97,11 @@ def test_an_application_runs_in_its_image(base, project, docker_registry, reposi
     push(f"python:{project}", to, *flags).ok()
     root = unpack(to, tmp_path / "image")
 
-    pip = "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
-    listed = _in(root, "/app/.venv/bin/python", "-c", pip).splitlines()
-    assert set(listed) == {"shop 1.0", *_locked(project, python)}
+    listing = (
+        "import importlib.metadata as m; [print(d.name, d.version) for d in m.distributions()]"
+    )
+    listed = _in(root, "/app/.venv/bin/python", "-c", listing).splitlines()
+    assert {_normal(one) for one in listed} == {"shop 1.0", *_locked(project, python)}
     with _serving(root) as port:
         body = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
     assert body == b'{"sum":10,"pq":"binary"}'
@@ -135,6 +138,12 @@ def test_for_another_machine(project, docker_registry, repository, tmp_path):
     }
     assert "any" in tags
     assert all(tag == "any" or tag.startswith("musllinux") for tag in tags)
+
+
+def _normal(line: str) -> str:
+    """A name as PyPA normalises it, and a version."""
+    name, _, version = line.partition(" ")
+    return f"{re.sub(r'[-_.]+', '-', name).lower()} {version}"
 
 
 def _in(root: Path, *command: str) -> str:
@@ -180,7 +189,7 @@ def _locked(project: Path, python: str) -> set[str]:
     for line in done.stdout.splitlines():
         one = Requirement(line)
         if one.marker is None or one.marker.evaluate(here):
-            found.add(f"{one.name} {next(iter(one.specifier)).version}")
+            found.add(_normal(f"{one.name} {next(iter(one.specifier)).version}"))
     return found
 
 

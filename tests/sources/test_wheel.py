@@ -6,6 +6,8 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -247,3 +249,14 @@ def test_no_change_of_bytes_is_anything_but_refused_or_the_same(tmp_path_factory
     for name in before.keys() & after.keys():
         if name.endswith(("a.py", "b.bin")):
             assert after[name] == before[name]
+
+
+def test_other_targets_do_not_pay_for_it():
+    """Nothing that `python:` needs is imported where it is not asked for."""
+    code = (
+        "import sys, regpush.flow.pipeline, regpush.cli.app, regpush.sources.targets\n"
+        "print([m for m in sys.modules if m.partition('.')[0] in ('packaging', 'installer', 'uv')"
+        " or m.startswith(('regpush.sources.python', 'regpush.sources.lock'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from packaging.utils import canonicalize_name
@@ -66,38 +66,22 @@ def resolve(
     )
     platform = platform or of_host()
     local = _local(lock, held)
-    folder = local[0].folder if lock.is_uv else lock.target
+    folder = local[0].folder
     target, reference = _target(wanted, folder, options, platform, surroundings)
-    chosen = [*choose(wanted, target), *_named(asked, target)]
     environment = Environment(
         prefix=f"{options.root_dir.rstrip('/')}/.venv",
         version=target.python.short,
         threaded=target.python.threaded,
     )
-    fetcher = Fetcher(workshop, surroundings, _logins(lock, asked, surroundings),
-                      asked.index_url or "")  # fmt: skip
-    overlaps = Overlaps(workshop.notify)
-    packages = _packages(chosen, held.needs, environment, fetcher, overlaps)
-    by_base = replace(options, base=reference)
-    installed = {item.name for item in packages}
-    projects = [
-        (Project.read(one.name, one.folder), place(one, folder, lock.root, options.root_dir))
-        for one in local
-        if one.name not in installed
-    ]
-    code = list(_code(lock, folder, projects, by_base, workshop))
-    own = own_item(
-        environment,
-        base.interpreter(asked),
-        [
-            entry
-            for one, (project, at) in zip(
-                [one for one in local if one.name not in installed], projects, strict=True
-            )
-            if one.is_installed and project.is_package
-            for entry in project.installed(at, environment)
-        ],
-    )
+    chosen = [*choose(wanted, target), *_named(asked, target)]
+    logins = _logins(lock, asked, surroundings)
+    fetcher = Fetcher(workshop, surroundings, logins, asked.index_url or "")
+    packages = _packages(chosen, held.needs, environment, fetcher, Overlaps(workshop.notify))
+    wheels = {item.name for item in packages}
+    projects = [_placed(one, folder, lock, options, wheels) for one in local]
+    code = tuple(_code(lock, folder, projects, replace(options, base=reference), workshop))
+    files = [entry for one in projects for entry in one.installed(environment)]
+    own = own_item(environment, base.interpreter(asked), files)
     closure = Closure.build((code[0].path,), (*code, *packages, own), profile=options.profile)
     return (
         f"Python project, {len(packages)} packages by {os.path.basename(lock.path)}",
@@ -106,23 +90,46 @@ def resolve(
             system=platform.system,
             search_paths=partial(_search_paths, environment),
             locks=((os.path.basename(lock.path), Digest.of(lock.text)),),
-            wishes=_wishes(options, environment, projects, base_of=reference),
+            wishes=_wishes(options, environment, projects[0].project, reference),
         ),
     )
 
 
-def _local(lock: Lock, held: Contents) -> list[LocalPackage]:
-    """The project at the target, first, and the other folders that it needs."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Placed:
+    """A local project and where its folder lies in the image, `at`.
+
+    `is_editable`: whether what installing it leaves is to be written, for no wheel brings it.
+    """
+
+    project: Project
+    at: str
+    is_editable: bool
+
+    def installed(self, environment: Environment) -> Iterator[Entry]:
+        """What installing it leaves in `environment`. Raises UsageError as the project does."""
+        return self.project.installed(self.at, environment) if self.is_editable else iter(())
+
+
+def _placed(
+    one: LocalPackage, folder: str, lock: Lock, options: SourceOptions, wheels: Collection[str]
+) -> _Placed:
+    project = Project.read(one.name, one.folder)
+    installs = one.is_installed and project.is_package and one.name not in wheels
+    at = place(one, folder, lock.root, options.root_dir)
+    return _Placed(project=project, at=at, is_editable=installs)
+
+
+def _local(lock: Lock, held: Contents) -> Sequence[LocalPackage]:
+    """The project that is pushed, first, and the other folders that it needs."""
+    if lock.is_uv:
+        return held.local
     others = [one for one in held.local if one.folder != lock.target]
     own = [one for one in held.local if one.folder == lock.target]
-    if lock.is_uv:
-        return list(held.local)
-    name = str(read_toml(path)[1].get("project", {}).get("name", "")) if os.path.isfile(
-        path := os.path.join(lock.target, "pyproject.toml")
-    ) else ""  # fmt: skip
-    project = LocalPackage(
-        name=canonicalize_name(name), folder=lock.target, is_installed=bool(name)
-    )
+    path = os.path.join(lock.target, "pyproject.toml")
+    value = read_toml(path)[1] if os.path.isfile(path) else {}
+    name = canonicalize_name(str(value.get("project", {}).get("name", "")))
+    project = LocalPackage(name=name, folder=lock.target, is_installed=bool(name))
     return [*(own or [project]), *others]
 
 
@@ -259,14 +266,15 @@ def _direct_url(one: Chosen) -> bytes:
 def _code(
     lock: Lock,
     folder: str,
-    projects: Sequence[tuple[Project, str]],
+    projects: Sequence[_Placed],
     options: SourceOptions,
     workshop: Workshop,
 ) -> Iterator[Item]:
     """The own code: that of the target first, and of folders that lie outside of it."""
     places = {folder: options.root_dir}
-    places |= {project.folder: at for project, at in projects
-               if not project.folder.startswith(f"{folder}/")}  # fmt: skip
+    for one in projects:
+        if not one.project.folder.startswith(f"{folder}/"):
+            places[one.project.folder] = one.at
     for path, at in places.items():
         found = directory.resolve(
             path,
@@ -296,26 +304,20 @@ def _search_paths(environment: Environment) -> tuple[SearchPath, ...]:
 
 
 def _wishes(
-    options: SourceOptions,
-    environment: Environment,
-    projects: Sequence[tuple[Project, str]],
-    *,
-    base_of: str | None,
+    options: SourceOptions, environment: Environment, project: Project, reference: str | None
 ) -> Wishes:
-    project = projects[0][0] if projects else None
-    programs = project.scripts if project and project.is_package else ()
+    """What the image of `project` is like where the user says nothing else."""
+    programs = project.scripts if project.is_package else ()
     entrypoint = (f"{environment.bin}/{programs[0]}",) if len(programs) == 1 else ()
-    unsaid = ""
-    if not entrypoint:
-        has = f"{len(programs)} of them" if programs else "none"
-        example = programs[0] if programs else "python -m NAME"
-        unsaid = (
-            f"the image starts nothing of yours: the project has {has} in [project.scripts]; "
-            f"say --entrypoint '{printable(example)}'"
-        )
+    has = f"{len(programs)} programs" if programs else "no program"
+    example = programs[0] if programs else "python -m NAME"
+    unsaid = (
+        f"the image starts nothing of yours: [project.scripts] has {has}; say --entrypoint "
+        f"'{printable(example)}'"
+    )
     return Wishes(
-        base="" if options.base else base_of or "",
+        base="" if options.base else reference or "",
         workdir=options.root_dir,
         entrypoint=entrypoint,
-        unsaid=unsaid,
+        unsaid="" if entrypoint else unsaid,
     )
