@@ -57,7 +57,7 @@ ONLY_IN = {
     "deflate": ("pack.compression",),
     "blake3": ("entry",),
     "yaml": ("project.kubernetes",),
-    "tomllib": ("project", "sources.python"),
+    "tomllib": ("project", "sources.python", "sources.inside"),
     "packaging": ("sources.python",),
     "installer": ("sources.python",),
     "uv": ("sources.python",),
