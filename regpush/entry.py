@@ -80,6 +80,10 @@ Content: TypeAlias = OnDisk | Streamed | bytes
 HEAD = 1 << 16
 """The first bytes of a file, at most, by which its kind is told."""
 
+LOOK_AT = 1 << 20
+"""The first bytes of a file, at most, in which a secret is looked for: a key may follow a long
+chain of certificates. They are in memory anyway, as one block."""
+
 
 class Entry(NamedTuple):
     """One member of an archive.

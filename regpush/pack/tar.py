@@ -20,7 +20,7 @@ from typing import Any
 
 from regpush.closure import Identity, Item, Recorded, Role
 from regpush.digest import Digest
-from regpush.entry import HEAD, ContentHash, Entry, Kind, OnDisk, Profile, Streamed, TreeHash
+from regpush.entry import LOOK_AT, ContentHash, Entry, Kind, OnDisk, Profile, Streamed, TreeHash
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_whole
 from regpush.sources.nar import NarHash
@@ -147,7 +147,7 @@ def _written(
             view = page.member(head, entry.size)
             read_whole(entry, content, fd, view)
             if look:
-                look(entry, bytes(view[:HEAD]))
+                look(entry, bytes(view[:LOOK_AT]))
             if tree:
                 tree.add(entry, ContentHash(view).digest())
             if nar:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from regpush.closure import Item
 from regpush.concurrency import Cancellation
-from regpush.entry import HEAD, ContentHash, Entry, OnDisk
+from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, OnDisk
 from regpush.files.filesystem import GuardedFile, read_listed
 
 _BLOCK = 1 << 20
@@ -23,7 +23,7 @@ _AHEAD = 4  # batches that wait for each thread: memory stays bounded, whatever 
 Member: TypeAlias = tuple[Item, Entry]
 
 Look: TypeAlias = Callable[[Item, Entry, bytes], None]
-"""Called with each file and the first bytes of it (`HEAD` at most), from several threads."""
+"""Called with each file and the first bytes of it (`LOOK_AT` at most), from several threads."""
 
 
 def digests(
@@ -78,7 +78,7 @@ def _digest(member: Member, content: OnDisk, look: Look, cancel: Cancellation) -
     memory = memoryview(bytearray(min(_BLOCK, entry.size)))
     with GuardedFile(entry, content) as file:
         count = file.readinto(memory)
-        look(item, entry, bytes(memory[: min(count, HEAD)]))
+        look(item, entry, bytes(memory[: min(count, LOOK_AT)]))
         while count:
             cancel.check()
             digest.update(memory[:count])

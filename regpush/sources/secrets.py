@@ -30,6 +30,17 @@ _AGE_KEY = re.compile(rb"AGE-SECRET-KEY-1[A-Z0-9]{58}")
 
 _ENVIRONMENT = re.compile(rb"\.env(?:\..*)?", re.DOTALL)
 _HARMLESS = (b".example", b".sample", b".template", b".dist")
+_KEY_STORES = (b".p12", b".pfx", b".jks", b".keystore")
+"""Files of keys of Java and Windows, by the ends of their names."""
+
+_ASSIGNED = re.compile(
+    rb"(?mi)^[ \t]*(?:export[ \t]+)?[A-Z0-9_]*"
+    rb"(?:SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_?KEY)[A-Z0-9_]*"
+    rb"[ \t]*=[ \t]*[\"']?[^\s\"'$<{]"
+)
+"""A variable with the name of a secret is given a value that is no placeholder."""
+_SHELL_FILES = re.compile(rb"\.envrc|.+\.env|env\..+", re.DOTALL)
+"""Files of variables whose names alone say nothing: `prod.env`, `env.prod`, direnv's `.envrc`."""
 
 # By the end of the path: always a secret (None), or only with such content.
 _CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
@@ -37,6 +48,13 @@ _CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
     (b"application_default_credentials.json", None),
     (b".cargo/credentials", None),
     (b".cargo/credentials.toml", None),
+    (b".dockercfg", re.compile(rb'"auth"\s*:\s*"[^"]')),
+    (b".htpasswd", None),
+    (b".my.cnf", re.compile(rb"(?m)^\s*password\s*=\s*[^\s$]")),
+    (b".s3cfg", re.compile(rb"(?m)^\s*secret_key\s*=\s*[^\s$]")),
+    (b".vault-token", None),
+    (b"terraform.tfstate", None),
+    (b"terraform.tfstate.backup", None),
     (b".docker/config.json", re.compile(rb'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[^"]')),
     (b".config/gh/hosts.yml", None),
     (b".gem/credentials", None),
@@ -60,6 +78,8 @@ def by_name(path: bytes) -> str | None:
     name = path.rpartition(b"/")[2]
     if _ENVIRONMENT.fullmatch(name) and not name.endswith(_HARMLESS):
         return "environment file"
+    if name.endswith(_KEY_STORES):
+        return "key store"
     return "credentials" if _is_credentials(path, None) else None
 
 
@@ -69,6 +89,10 @@ def by_content(path: bytes, head: bytes) -> str | None:
         return "private key"
     if head.startswith(_PUTTY_KEY) or (b"AGE-SECRET-KEY-" in head and _AGE_KEY.search(head)):
         return "private key"
+    name = path.rpartition(b"/")[2]
+    shell = b"env" in name and _SHELL_FILES.fullmatch(name) and not name.endswith(_HARMLESS)
+    if shell and _ASSIGNED.search(head):
+        return "environment file"
     return "credentials" if _is_credentials(path, head) else None
 
 
@@ -115,7 +139,8 @@ class Watch:
         found = []
         for folder, names, _, _ in selected:
             for name in names:
-                if name.startswith(b".env") or name in _CREDENTIAL_NAMES:
+                if (name.startswith(b".env") or name in _CREDENTIAL_NAMES
+                        or name.endswith(_KEY_STORES)):  # fmt: skip
                     path = join(folder, name)
                     why = stat.S_ISREG(self.tree.listing.mode(path)) and by_name(path)
                     if why and not self._allows(path):

@@ -54,6 +54,18 @@ SECRETS = {
     "auth.json": '{"http-basic": {"h": {}}}'.replace("{}", '{"username": "x"}'),
     ".yarnrc.yml": "npmAuthToken: abc",
     ".bundle/config": "BUNDLE_GEMS__EXAMPLE__COM: user:word",
+    ".dockercfg": '{"registry.example.com": {"auth": "eA=="}}',
+    ".envrc": "use flake\nexport API_TOKEN=0123\n",
+    "prod.env": "DB_PASSWORD='x'\n",
+    "deploy/env.prod": "SECRET_KEY = abc\n",
+    ".vault-token": "hvs.x",
+    "www/.htpasswd": "me:$2y$",
+    "infra/terraform.tfstate": "{}",
+    ".s3cfg": "[default]\nsecret_key = abc\n",
+    ".my.cnf": "[client]\npassword=abc\n",
+    "signing.p12": "",
+    "app.jks": "",
+    "late.pem": CERTIFICATE * 25 + pem(),
 }
 HARMLESS = {
     ".env.example": "PASSWORD=",
@@ -74,6 +86,11 @@ HARMLESS = {
     ".yarnrc.yml": "npmAuthToken: ${TOKEN}\nnodeLinker: pnp",
     ".bundle/config": "BUNDLE_PATH: vendor/bundle\nBUNDLE_GEMS__EXAMPLE__COM: $TOKEN\n",
     "empty": "",
+    ".dockercfg": '{"registry.example.com": {}}',
+    "test.env": "PORT=8080\nAPI_TOKEN=${API_TOKEN}\nDB_PASSWORD=\n",
+    "env.js": "const TOKEN_LIMIT = 5\n",
+    ".my.cnf": "[client]\nuser=me\n",
+    ".s3cfg": "secret_key = $SECRET\n",
 }
 
 
@@ -118,9 +135,13 @@ def test_names_are_refused_before_anything_is_read_contents_when_they_are(
         return
     with pytest.raises(UsageError, match="looks like a secret"):
         identify(listed(), Stats(None), stop, now_ns=0)
-    (item,) = listed().items
+    ((item, entry),) = (
+        (item, entry)
+        for item in listed().items
+        for entry in item.entries()
+        if entry.path == f"app/{path}".encode()
+    )
     assert item.look
-    (entry,) = (entry for entry in item.entries() if entry.path == f"app/{path}".encode())
     with pytest.raises(UsageError, match="looks like a secret"):
         item.look(entry, (root / path).read_bytes())
 
@@ -138,12 +159,13 @@ def test_packages_may_hold_what_looks_like_one(write: Write, folder: str) -> Non
 BY_NAME = {
     ".aws/credentials", ".env", ".env.production", ".git-credentials", ".kube/config",
     "config/.env.local", "gcloud/application_default_credentials.json", "home/.netrc",
+    ".vault-token", "app.jks", "infra/terraform.tfstate", "signing.p12", "www/.htpasswd",
 }  # fmt: skip
 
 
 def test_several_are_counted_and_the_rest_allowed_by_pattern(write: Write) -> None:
     root = write(SECRETS)
-    with pytest.raises(UsageError, match=r"\.aws/credentials .*: credentials \(and 7 more\)"):
+    with pytest.raises(UsageError, match=r"\.aws/credentials .*: credentials \(and 12 more\)"):
         take(root)
     with pytest.raises(
         UsageError,
