@@ -58,8 +58,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     release = subprocess.run(
         ["sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME"], capture_output=True, text=True
     ).stdout.strip()
-    command = [mmdebstrap, "--variant=essential", "--include=python3-minimal,libpython3-stdlib",
-               release, str(archive)]  # fmt: skip
+    # apt, which the slim images of Python have, brings libstdc++; wheels may count on that.
+    packages = "python3-minimal,libpython3-stdlib,libstdc++6"
+    command = [mmdebstrap, "--variant=essential", f"--include={packages}", release, str(archive)]
     if sources.exists() and sources.read_text().strip():
         command.append(str(sources))
     done = subprocess.run(command, capture_output=True, text=True)

@@ -32,8 +32,6 @@ LAYOUT = 1
 
 INSTALLER = b"regpush\n"
 
-_SMALL = 64 << 10
-"""Bytes of a file that is unpacked at once; a larger one is unpacked while it is written."""
 _SCRIPT_LIMIT = 16 << 20
 _SHEBANG = re.compile(rb"#!python(w?)(?=[ \t\r\n])", re.IGNORECASE)
 _NAME = re.compile(r"[^/\0\n\r]+")
@@ -153,11 +151,8 @@ class _Wheel:
         return f"{homes[kind]}/{rest}", kind == "scripts"
 
     def _file(self, at: str, member: Member) -> Entry:
-        content = (
-            read(self.path, member, self.what)
-            if member.size <= _SMALL
-            else Streamed(partial(blocks, self.path, member, self.what))
-        )
+        # Unpacked when it is its turn: a wheel may hold thousands of files, and many are opened.
+        content = Streamed(partial(blocks, self.path, member, self.what))
         return Entry(
             path=encoded(at),
             kind=Kind.FILE,
