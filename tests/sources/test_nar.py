@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regpush.digest import Digest
-from regpush.entry import OnDisk, Profile
+from regpush.entry import Kind, Profile
+from regpush.files.filesystem import blocks
 from regpush.files.listing import scan
 from regpush.sources import hashes
 from regpush.sources.case_hack import undone
@@ -137,8 +138,8 @@ def in_order_of_an_archive(path: Path) -> list[Digest]:
     entries = list(scan(os.fsencode(path)).entries(b"nar", Profile.STORE))
     nar = NarHash(entries, b"nar", found.append)
     for entry in entries:
-        at = entry.content.path if isinstance(entry.content, OnDisk) else None
-        nar.add(entry.path, Path(os.fsdecode(at)).read_bytes() if at else b"")
+        content = b"".join(map(bytes, blocks(entry))) if entry.kind is Kind.FILE else b""
+        nar.add(entry.path, content)
     return found
 
 
