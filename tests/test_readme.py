@@ -75,7 +75,7 @@ def test_the_library_example(tmp_path, docker_registry, repository, monkeypatch,
     first, ref, own = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"layer 1 uploaded \d+ no previous image", first)
     assert re.fullmatch(rf"{to}@sha256:[0-9a-f]{{64}} True \d+", ref)
-    assert re.fullmatch(r"myapp uploaded \d+ sha256:[0-9a-f]{64} no previous image", own)
+    assert re.fullmatch(r"app uploaded \d+ sha256:[0-9a-f]{64} no previous image", own)
 
 
 def test_everything_the_package_names_is_there():
