@@ -295,7 +295,7 @@ def make_executable(file):
         (make_executable, []),
         (make_executable, ["--chmod", "/**/share/foo=0700"]),
     ],
-    ids=str,
+    ids=["append", "flip-content", "flip-chown", "executable", "executable-chmod"],
 )
 def test_a_damaged_item_is_not_pushed(docker_registry, repository, nix, hurt, change, flags):
     """Else its layer would be there under a recipe that says it is whole, and be reused."""

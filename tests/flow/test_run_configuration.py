@@ -31,7 +31,7 @@ def config(reference):
         (("-w", ""), {"WorkingDir"}),
         ((), set()),
     ],
-    ids=str,
+    ids=["entrypoint-list", "entrypoint", "cmd-list", "user", "workdir", "nothing"],
 )
 def test_what_is_empty_takes_away_what_a_base_says(
     docker_registry, repository, app, tmp_path, flags, gone

@@ -26,7 +26,11 @@ def test_an_empty_body_is_empty():
     assert list(unpacked(iter([]))) == []
 
 
-@pytest.mark.parametrize("data", [b"not gzip", gzip.compress(b"x" * 1000)[:-9], b"\x1f"])
+@pytest.mark.parametrize(
+    "data",
+    [b"not gzip", gzip.compress(b"x" * 1000)[:-9], b"\x1f"],
+    ids=["other", "truncated", "short"],
+)
 def test_what_is_no_gzip_or_no_whole_one(data):
     with pytest.raises(UnansweredError, match="gzip"):
         list(unpacked(iter([data])))

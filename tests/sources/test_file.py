@@ -112,6 +112,7 @@ def tar_of_nothing() -> bytes:
         (b"", "no program"),
         (b"print('hello')\n", "no program: .*'#!' line.*push its directory, with --entrypoint"),
     ],
+    ids=["windows", "macos", "tar", "gzip", "object", "empty", "text"],
 )
 def test_what_is_no_program_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "file").write_bytes(content)
