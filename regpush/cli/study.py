@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from regpush.reference import Reference
     from regpush.registry.client import Repository
 
-_PREFIXES = ("dir", "store", "closure", "nix", "guix", "python")
+_PREFIXES = ("dir", "store", "closure", "nix", "guix", "python", "node")
 
 
 class SbomFormat(StrEnum):

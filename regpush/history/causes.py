@@ -177,7 +177,8 @@ def _replaced(item: Item, before: Mapping[str, str]) -> str | None:
     if item.in_store:
         return before.get(item.name)
     if item.locked:
-        return before.get(f"{item.path.rpartition('/')[0]}/{item.name}")
+        match = LOCKED.fullmatch(item.path)
+        return before.get(f"{match[1]}/{match[2]}") if match else None
     return before.get(item.path)
 
 

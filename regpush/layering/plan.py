@@ -14,8 +14,10 @@ from regpush.errors import RegpushError, printable
 from regpush.layering.labels import label, store_name
 from regpush.layering.memory import Layout, Memory
 
-LOCKED = re.compile(r"(.*)/([^/]+?)-([0-9][^/-]*)\.dist-info", re.DOTALL)
-"""The path of the item of a locked package of Python: folder, name and version."""
+LOCKED = re.compile(
+    r"(.*)/([^/]+?)(?:-(?=[0-9][^/-]*\.dist-info$)|@)([^/@]+?)(?:\.dist-info)?", re.DOTALL
+)
+"""The path of the item of a locked package, of Python or Node: folder, name and version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,10 @@ def resolve(
             kind, closure = file.resolve(path, options)
         case [_Locked(ecosystem="python", path=path)] if surroundings:
             kind, closure = _of_python(path, options, platform, workshop, surroundings)
+        case [_Locked(ecosystem="node", path=path)] if surroundings:
+            from regpush.sources.node import source as node  # few pushes are of it
+
+            kind, closure = node.resolve(path, options, platform, workshop, surroundings)
         case several:
             kind, closure = _from_stores(several, options, stores, workshop)
     size = sum(item.size for item in closure.items)
@@ -139,8 +143,8 @@ def _meaning(target: str, stores: tuple[StoreLocation, ...], workshop: Workshop)
             return item
         case "closure":
             return _ClosureFile(rest)
-        case "python":
-            return _Locked("python", rest or ".")
+        case "python" | "node":
+            return _Locked(prefix, rest or ".")
         case "nix":
             return _Installables(rest)
         case "guix":

@@ -1,0 +1,138 @@
+"""What a Node project and a base image say of the Node that the image will have."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from regpush.errors import UsageError, printable
+from regpush.sources.surroundings import BaseFacts
+
+_DEFAULT = "docker.io/library/node:{major}-slim"
+_LTS = {"iron": 20, "jod": 22, "krypton": 24}
+_OFFERED = (24, 22, 20)
+"""Majors with long-term support (nodejs/Release, README), the newest first."""
+_COMPARATOR = re.compile(
+    r"(\^|~>?|>=|<=|>|<|=)?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?\S*"
+)
+_SHELL = re.compile(r"[$&|;<>*?`()\[\]{}~#!\n]")
+
+
+def default_base(folder: str, manifest: Mapping[str, Any]) -> str:
+    """The official image of the Node that `.nvmrc`, `.node-version` or `engines` ask for.
+
+    Raises UsageError where none of them says it.
+    """
+    major = _pinned(folder)
+    engines = manifest.get("engines")
+    said = engines.get("node") if isinstance(engines, dict) else None
+    if major is None and isinstance(said, str):
+        major = next((one for one in _OFFERED if _admits(said, one)), None) or _first(said)
+    if major is None:
+        raise UsageError(
+            "which Node? Have a .nvmrc or engines.node in package.json, or say --from "
+            f"{_DEFAULT.format(major=_OFFERED[0])}"
+        )
+    return _DEFAULT.format(major=major)
+
+
+def _pinned(folder: str) -> int | None:
+    for name in (".nvmrc", ".node-version"):
+        try:
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                text = file.read(200).strip().lower()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if match := re.match(r"v?(\d{1,3})(?:\.|$)", text):
+            return int(match[1])
+        if major := _LTS.get(text.removeprefix("lts/")):
+            return major
+    return None
+
+
+def _admits(wanted: str, major: int) -> bool:
+    """Whether a range (npm's `semver`, "Ranges") has a version of `major`."""
+    return any(low < high for low, high in (_within(one, major) for one in wanted.split("||")))
+
+
+def _within(comparators: str, major: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The versions of `major` that all comparators admit: from, and up to."""
+    low: tuple[int, ...] = (major, 0, 0)
+    high: tuple[int, ...] = (major + 1, 0, 0)
+    hyphen = re.sub(r"(\S+)\s+-\s+(\S+)", r">=\1 <=\2", comparators)
+    for sign, *parts in _COMPARATOR.findall(hyphen):
+        if not parts[0].isdigit():
+            continue
+        known = [int(part) for part in parts if part.isdigit()]
+        start = (*known, 0, 0)[:3]
+        after: tuple[int, ...] = (*known[:-1], known[-1] + 1, 0, 0)[:3]
+        if sign == "^":
+            after = (known[0] + 1, 0, 0)
+        elif sign.startswith("~"):
+            after = (*known[:2][:-1], known[:2][-1] + 1, 0, 0)[:3]
+        if sign == ">":
+            low = max(low, after)
+        elif sign != "<=" and sign != "<":
+            low = max(low, start)
+        if sign == "<":
+            high = min(high, start)
+        elif sign != ">" and sign != ">=":
+            high = min(high, after)
+    return low, high
+
+
+def _first(wanted: str) -> int | None:
+    match = re.search(r"\d{1,3}", wanted)
+    return int(match[0]) if match else None
+
+
+def libc(said: str | None, facts: BaseFacts | None) -> str:
+    """`glibc` or `musl`: by `--libc`, else by the history of the base, else glibc."""
+    if said:
+        name = said.partition("-")[0]
+        if name not in ("glibc", "musl"):
+            raise UsageError(f"bad --libc '{printable(said)}': glibc or musl")
+        return name
+    history = facts.history if facts else ()
+    return "musl" if any("alpine-minirootfs-" in line for line in history) else "glibc"
+
+
+def entrypoint(folder: str, manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """What starts the project, and, where nothing is known to, what to tell the user."""
+    scripts = manifest.get("scripts")
+    start = scripts.get("start") if isinstance(scripts, dict) else None
+    words = _words(start) if isinstance(start, str) else ()
+    main = manifest.get("main")
+    if not words:
+        wanted = [main] if isinstance(main, str) and main else []
+        server = [] if isinstance(start, str) else ["server.js"]
+        files = [*server, *wanted, *([] if wanted else ["index.js"])]
+        found = next((one for one in files if _exists(folder, one)), files[-1])
+        words = ("node", found)
+    file = next((one for one in words[1:] if not one.startswith("-")), "")
+    if file and _exists(folder, file):
+        return words, ""
+    return (), (
+        f"the image starts nothing of yours: {printable(file or 'what start names')} does not "
+        "exist (is it built before the push?); say --entrypoint 'node FILE'"
+    )
+
+
+def _words(command: str) -> tuple[str, ...]:
+    """The words of `node FILE …`; none for any other command, which takes a shell or npm."""
+    try:
+        words = tuple(shlex.split(command))
+    except ValueError:
+        return ()
+    plain = len(words) > 1 and words[0] == "node" and not _SHELL.search(command)
+    return words if plain else ()
+
+
+def _exists(folder: str, file: str) -> bool:
+    """Whether Node finds `file` (Node, "Modules", "File modules" and "Folders as modules")."""
+    path = os.path.join(folder, file)
+    endings = ("", ".js", ".json", ".node", "/index.js")
+    return any(os.path.isfile(path + ending) for ending in endings)

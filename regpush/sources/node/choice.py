@@ -1,0 +1,124 @@
+"""Which packages of a lock an image gets: those for its platform, and for production. Pure.
+
+npm documentation, "package.json" (os, cpu, libc) and "config" (omit); npm's
+`npm-install-checks` and Arborist's `optional-set.js`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from regpush.errors import UsageError
+from regpush.platform import Platform
+from regpush.sources.node.lock import Lock, Locked
+
+_CPU = {
+    "amd64": "x64",
+    "386": "ia32",
+    "arm64": "arm64",
+    "arm": "arm",
+    "riscv64": "riscv64",
+    "ppc64le": "ppc64",
+    "s390x": "s390x",
+    "loong64": "loong64",
+}
+"""What Node calls a machine (`process.arch`), by what OCI calls it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What packages are chosen for; `libc` is `glibc` or `musl`."""
+
+    platform: Platform
+    libc: str
+
+    @property
+    def cpu(self) -> str:
+        """Raises UsageError where Node does not run on such a machine."""
+        if self.platform.os != "linux" or self.platform.architecture not in _CPU:
+            raise UsageError(f"node: makes no image for {self.platform}")
+        return _CPU[self.platform.architecture]
+
+    def takes(self, one: Locked) -> bool:
+        """Whether the package is for this platform."""
+        has = {"os": "linux", "cpu": self.cpu, "libc": self.libc}
+        return all(_is_listed(value, one.value.get(key)) for key, value in has.items())
+
+
+def _is_listed(value: str, said: object) -> bool:
+    """Whether a list of values, and of values with `!` for all but these, has `value`."""
+    listed = [said] if isinstance(said, str) else said
+    if not isinstance(listed, list) or listed == ["any"]:
+        return True
+    if f"!{value}" in listed:
+        return False
+    return value in listed or all(str(one).startswith("!") for one in listed)
+
+
+def choose(lock: Lock, target: Target, *, groups: Sequence[str]) -> dict[str, Locked]:
+    """The packages that `npm ci --omit=dev` would leave, by their folders, in the lock's order.
+
+    `groups` may have `dev`. Local packages and links are not among them; what lies in the tarball
+    of another package is. Raises UsageError where one that is needed is for other platforms.
+    """
+    if unknown := next((one for one in groups if one != "dev"), None):
+        raise UsageError(f"--group {unknown}: packages of npm have the group dev, and no other")
+    wanted = {
+        at: one for at, one in lock.packages.items() if "dev" in groups or not one.said("dev")
+    }
+    unfit = {at for at, one in wanted.items() if one.folder_name and not target.takes(one)}
+    for at in unfit:
+        if not (wanted[at].said("optional") or wanted[at].said("devOptional")):
+            raise UsageError(
+                f"{wanted[at].named} is not for {target.platform} with {target.libc}, as the lock "
+                "says, and the project needs it"
+            )
+    gone = _spread(lock, wanted, unfit)
+    reached = _reached(lock, wanted, gone)
+    return {
+        at: one
+        for at, one in wanted.items()
+        if one.folder_name
+        and at not in gone
+        and not one.said("link")
+        and (at in reached or not (gone and one.said("optional")))
+    }
+
+
+def _edges(lock: Lock, one: Locked) -> Iterator[tuple[str, bool]]:
+    """The folders of what a package needs, and whether it cannot do without."""
+    for name, is_required in one.needs():
+        if (found := lock.find(name, one.at)) is not None:
+            yield found.at, is_required
+    if not one.folder_name:
+        for name in one.table("devDependencies"):
+            if (found := lock.find(name, one.at)) is not None:
+                yield found.at, True
+
+
+def _spread(lock: Lock, wanted: dict[str, Locked], unfit: set[str]) -> set[str]:
+    """`unfit`, and all optional packages that cannot do without one of them."""
+    needed_by: dict[str, list[str]] = {}
+    for at, one in wanted.items():
+        for needed, is_required in _edges(lock, one):
+            if is_required and one.said("optional"):
+                needed_by.setdefault(needed, []).append(at)
+    gone, pending = set(unfit), list(unfit)
+    while pending:
+        new = [at for at in needed_by.get(pending.pop(), ()) if at not in gone]
+        gone.update(new)
+        pending += new
+    return gone
+
+
+def _reached(lock: Lock, wanted: dict[str, Locked], gone: set[str]) -> set[str]:
+    """What local packages need, directly or not, without what is gone."""
+    pending = [at for at, one in wanted.items() if not one.folder_name]
+    reached = set(pending)
+    while pending:
+        for needed, _ in _edges(lock, wanted[pending.pop()]):
+            if needed in wanted and needed not in gone and needed not in reached:
+                reached.add(needed)
+                pending.append(needed)
+    return reached

@@ -1,0 +1,270 @@
+"""A `package-lock.json` of version 2 or 3, and the project that it belongs to.
+
+npm documentation, "package-lock.json".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regpush.errors import SourceError, UsageError, printable
+from regpush.sources.lock.artifact import secure_hashes
+
+_NAMES = ("npm-shrinkwrap.json", "package-lock.json")
+"""In the order in which npm looks for them."""
+_OTHERS = {"pnpm-lock.yaml": "pnpm", "yarn.lock": "Yarn", "bun.lock": "Bun", "bun.lockb": "Bun"}
+_LARGEST = 256 << 20
+_STRENGTH = ("sha512", "sha384", "sha256")
+"""Algorithms of Subresource Integrity (W3C), the strongest first."""
+_PART = re.compile(r"(?!\.{1,2}(?:/|$)|\.wh\.)[^/\\\0\n\r]+")
+_PACKAGE = re.compile(r"(?:.*/)?node_modules/((?:@[^/]+/)?[^/]+)", re.DOTALL)
+_EDGES = ("dependencies", "optionalDependencies", "peerDependencies")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """An entry of the lock; `at` is its folder relative to the project, empty for the project.
+
+    `value` is what the lock says of it.
+    """
+
+    at: str
+    value: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def folder_name(self) -> str:
+        """The name by which other packages find it, such as `@scope/name`; empty for own code."""
+        match = _PACKAGE.fullmatch(self.at)
+        return match[1] if match else ""
+
+    @property
+    def name(self) -> str:
+        """Its own name, which differs from that of its folder where it has an alias (`npm:`)."""
+        return self.text("name") or self.folder_name
+
+    @property
+    def version(self) -> str:
+        """The version, as far as the lock has one."""
+        return self.text("version")
+
+    @property
+    def named(self) -> str:
+        """`express 4.19.2`, for people."""
+        return printable(f"{self.name} {self.version}".strip())
+
+    @property
+    def modules(self) -> str:
+        """The folder `node_modules` that it lies in, relative to the project."""
+        return self.at[: -len(self.folder_name) - 1]
+
+    def text(self, key: str) -> str:
+        """The text at `key`, empty where there is none."""
+        found = self.value.get(key)
+        return found if isinstance(found, str) else ""
+
+    def said(self, key: str) -> bool:
+        """Whether the lock has `key` as true."""
+        return self.value.get(key) is True
+
+    def table(self, key: str) -> Mapping[str, str]:
+        """Names and texts at `key`."""
+        found = self.value.get(key)
+        if not isinstance(found, dict):
+            return {}
+        return {name: text for name, text in found.items() if isinstance(text, str)}
+
+    def needs(self) -> Iterator[tuple[str, bool]]:
+        """Names of what it depends on, and whether it cannot do without."""
+        meta = self.value.get("peerDependenciesMeta")
+        weak = {
+            name
+            for name, one in (meta.items() if isinstance(meta, dict) else ())
+            if isinstance(one, dict) and one.get("optional") is True
+        }
+        optional = self.table("optionalDependencies")
+        for key in _EDGES:
+            for name in self.table(key):
+                yield name, name not in optional and not (key == _EDGES[2] and name in weak)
+
+    def bins(self) -> Mapping[str, str]:
+        """Its programs: names, and files relative to its folder (npm, "package.json", "bin")."""
+        raw = self.value.get("bin")
+        given = {self.name.rpartition("/")[2]: raw} if isinstance(raw, str) else raw
+        found = {}
+        for name, file in given.items() if isinstance(given, dict) else ():
+            base = re.split(r"[/\\:]", name)[-1]
+            if isinstance(file, str):
+                target = os.path.normpath("/" + file.replace("\\", "/")).strip("/")
+                if target and _PART.fullmatch(base):
+                    found[base] = target
+        return found
+
+    def hashes(self) -> tuple[tuple[str, str], ...]:
+        """The strongest hash of its tarball. Raises UsageError where it has no secure one."""
+        found: dict[str, str] = {}
+        for one in self.text("integrity").split():
+            algorithm, _, digits = one.partition("?")[0].partition("-")
+            try:
+                found.setdefault(algorithm, base64.b64decode(digits, validate=True).hex())
+            except (binascii.Error, ValueError):
+                raise UsageError(
+                    f"the lock's {printable(algorithm)} of {self.named} is none"
+                ) from None
+        best = next((name for name in _STRENGTH if name in found), None)
+        if best is None:
+            has = f"only {', '.join(map(printable, found))}" if found else "no integrity"
+            raise UsageError(
+                f"the lock has {has} for {self.named}, which proves nothing: remove node_modules "
+                "and the entry, and run 'npm install --package-lock-only'"
+            )
+        return secure_hashes({best: found[best]}, self.named)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """The lock at `path`; `root` is the folder of the project, `text` all of it."""
+
+    path: str
+    root: str
+    text: bytes = field(repr=False)
+    packages: Mapping[str, Locked] = field(repr=False)
+
+    @property
+    def shown(self) -> str:
+        """Its name, for people."""
+        return printable(os.path.basename(self.path))
+
+    def find(self, name: str, at: str) -> Locked | None:
+        """What the module at `at` gets for `name` (Node, "Loading from node_modules folders").
+
+        Links are followed.
+        """
+        while True:
+            found = self.packages.get(f"{at}/node_modules/{name}".lstrip("/"))
+            if found is not None:
+                return self.target(found)
+            if not at:
+                return None
+            at = at.rpartition("/")[0]
+
+    def target(self, one: Locked) -> Locked | None:
+        """The entry itself, or what it links to."""
+        if not one.said("link"):
+            return one
+        return self.packages.get(one.text("resolved").removeprefix("./"))
+
+    def local(self) -> Iterator[Locked]:
+        """The project, and the folders that are packages of it."""
+        return (one for one in self.packages.values() if not one.folder_name)
+
+
+def read(target: str) -> Lock:
+    """The lock of the project at `target`, a folder or the lock itself.
+
+    Raises UsageError where there is none that can be pushed, SourceError.
+    """
+    path = os.path.realpath(target)
+    if os.path.isdir(path):
+        found = (os.path.join(path, name) for name in _NAMES)
+        path = next((one for one in found if os.path.isfile(one)), "") or _no_lock(path)
+    elif not os.path.exists(path):
+        raise UsageError(f"target 'node:{printable(target)}' does not exist")
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise SourceError(f"cannot read {printable(path)}: {error.strerror}") from error
+    return Lock(path=path, root=os.path.dirname(path), text=text, packages=_packages(text, path))
+
+
+def _no_lock(folder: str) -> str:
+    for name, tool in _OTHERS.items():
+        if os.path.isfile(os.path.join(folder, name)):
+            raise UsageError(
+                f"{printable(folder)} has a lock of {tool} ({name}), and node: reads "
+                "package-lock.json: install with it, and push the folder as a directory"
+            )
+    raise UsageError(
+        f"{printable(folder)} has no package-lock.json: "
+        "'npm install --package-lock-only' writes one"
+    )
+
+
+def _packages(text: bytes, path: str) -> Mapping[str, Locked]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{printable(path)} is no JSON: {printable(str(error))}") from error
+    version = value.get("lockfileVersion") if isinstance(value, dict) else None
+    if version not in (2, 3):
+        raise UsageError(
+            f"{printable(path)} is of version {printable(str(version))}, not 2 or 3: "
+            "'npm install --package-lock-only' of npm 7 or later rewrites it"
+        )
+    packages = value.get("packages")
+    if not isinstance(packages, dict) or not isinstance(packages.get(""), dict):
+        raise UsageError(f"{printable(path)} has no packages")
+    found = {}
+    for at, one in packages.items():
+        if at and not all(_PART.fullmatch(part) for part in at.split("/")):
+            raise UsageError(
+                f"{printable(path)} has a package at '{printable(at)}', which is outside of the "
+                "project: pack it ('npm pack'), and depend on the tarball"
+            )
+        if not isinstance(one, dict):
+            raise UsageError(f"{printable(path)}: what it says of '{printable(at)}' is no table")
+        found[at] = Locked(at=at, value=one)
+    return found
+
+
+def read_manifest(folder: str) -> Mapping[str, Any]:
+    """The `package.json` in `folder`, empty where there is none. Raises UsageError."""
+    path = os.path.join(folder, "package.json")
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read(_LARGEST))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SourceError(f"cannot read {printable(path)}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{printable(path)} is no JSON: {printable(str(error))}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{printable(path)} is no table")
+    return value
+
+
+def check_fresh(lock: Lock) -> None:
+    """Raises UsageError where a `package.json` asks for something else than the lock is for."""
+    for one in lock.local():
+        manifest = Locked(at=one.at, value=read_manifest(os.path.join(lock.root, one.at)))
+        if not manifest.value and one.at:
+            raise UsageError(
+                f"{lock.shown} has a package at {printable(one.at)}, which has no package.json: "
+                "run 'npm install'"
+            )
+        wanted, locked = _wanted(manifest), _wanted(one)
+        for name in sorted(wanted.keys() | locked.keys()):
+            if wanted.get(name) != locked.get(name):
+                asked = printable(wanted.get(name, "does not need it"))
+                had = printable(locked.get(name, "does not have it"))
+                raise UsageError(
+                    f"{lock.shown} is stale: {printable(name)} is '{asked}' in "
+                    f"{printable(os.path.join(one.at, 'package.json'))} and '{had}' in the lock: "
+                    "run 'npm install'"
+                )
+
+
+def _wanted(one: Locked) -> Mapping[str, str]:
+    return {
+        **one.table("devDependencies"),
+        **one.table("dependencies"),
+        **one.table("optionalDependencies"),
+    }

@@ -1,0 +1,176 @@
+"""`node:`: a project with a lock of npm, tarball by tarball, over a real registry and an index."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.images import tree, unpack
+from tests.program import push
+from tests.registry.parts import real_part
+from tests.registry.servers import Registry
+from tests.tarballs import integrity, locked, make_tarball, write_lock
+from tests.wheels import Index, serve
+
+BARE = ("--from", "none")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    (tmp_path / "index").mkdir()
+    with serve(tmp_path / "index") as found:
+        yield found
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "index.js").write_text("console.log('hello')\n")
+    return app
+
+
+@pytest.fixture
+def to(docker_registry: Registry, repository: str) -> str:
+    return f"{docker_registry.host}/{repository}:1"
+
+
+def test_nothing_is_fetched_that_the_registry_has(index, app, to):
+    names = ("one", "@acme/two", "three")
+    made = {
+        name: make_tarball(index.folder, name, files={"data": os.urandom(400_000)})
+        for name in names
+    }
+    packages = {f"node_modules/{name}": locked(path, index.url) for name, path in made.items()}
+    write_lock(app, packages, dict.fromkeys(names, "^1"))
+    push(f"node:{app}", to, *BARE).ok()
+    assert sorted(index.gets) == sorted(path.name for path in made.values())
+
+    index.gets.clear()
+    again = push(f"node:{app}", to, *BARE).ok()
+    assert index.gets == []
+    assert set(again.actions) == {"reused"}
+
+    (app / "index.js").write_text("console.log('changed')\n")
+    changed = push(f"node:{app}", to, *BARE).ok()
+    assert index.gets == []
+    assert changed.actions.count("uploaded") == 1
+
+    newer = make_tarball(index.folder, "@acme/two", "1.1.0", {"data": os.urandom(400_000)})
+    packages["node_modules/@acme/two"] = locked(newer, index.url, "1.1.0")
+    write_lock(app, packages, dict.fromkeys(names, "^1"))
+    one = push(f"node:{app}", to, *BARE).ok()
+    assert index.gets == [newer.name]
+    assert one.actions.count("uploaded") == 1
+
+
+def test_packages_lie_as_npm_lays_them_out(index, app, to, tmp_path):
+    one = make_tarball(
+        index.folder, "one", top="other-name",
+        files={"cli.js": "#!/usr/bin/env node\r\nx\r\n", ".gitignore": "a", "s/.npmignore": "b",
+               "s/.gitignore": "c", "large": os.urandom(200_000), "run": ""},
+        modes={"run": 0o700, "package.json": 0o600},
+    )  # fmt: skip
+    nested = make_tarball(index.folder, "two", "2.0.0")
+    arm = make_tarball(index.folder, "arm")
+    packages = {
+        "node_modules/one": locked(one, index.url, bin={"one": "cli.js", "gone": "gone.js"}),
+        "node_modules/one/node_modules/two": locked(nested, index.url, "2.0.0"),
+        "node_modules/arm": locked(arm, index.url, optional=True, cpu=["arm64"]),
+        "node_modules/dev": locked(arm, index.url, dev=True),
+        "node_modules/lib": {"resolved": "packages/lib", "link": True},
+        "packages/lib": {"name": "lib", "version": "1.0.0"},
+    }
+    (app / "packages/lib").mkdir(parents=True)
+    (app / "packages/lib/package.json").write_text('{"name": "lib", "version": "1.0.0"}')
+    write_lock(app, packages, {"one": "^1", "lib": "*"}, workspaces=["packages/*"])
+    pushed = push(f"node:{app}", to, *BARE, "--platform", "linux/amd64").ok()
+    assert "arm" not in str(index.gets)
+    assert "warning" not in pushed.stderr
+    root = unpack(to, tmp_path / "out") / "app"
+    folder = root / "node_modules/one"
+    assert (folder / "cli.js").read_bytes() == b"#!/usr/bin/env node\nx\r\n"
+    modes = {name: (folder / name).stat().st_mode & 0o777 for name in ("cli.js", "run", "large")}
+    assert modes == {"cli.js": 0o755, "run": 0o744, "large": 0o644}
+    assert (folder / "package.json").stat().st_mode & 0o777 == 0o644
+    assert (folder / ".npmignore").read_text() == "a"
+    assert (folder / "s/.npmignore").read_text() == "b"
+    assert not list(folder.rglob(".gitignore"))
+    assert (folder / "node_modules/two/package.json").exists()
+    assert os.listdir(root / "node_modules/.bin") == ["one"]
+    assert os.readlink(root / "node_modules/.bin/one") == "../one/cli.js"
+    assert os.readlink(root / "node_modules/lib") == "../packages/lib"
+    assert sorted(os.listdir(root)) == ["index.js", "node_modules", "package.json", "packages"]
+
+
+def test_install_scripts_are_warned_of(index, app, to):
+    one = make_tarball(index.folder, "one")
+    packages = {"node_modules/one": locked(one, index.url, hasInstallScript=True)}
+    write_lock(app, packages, {"one": "^1"})
+    assert "one 1.0.0 has an install script" in push(f"node:{app}", to, *BARE).ok().stderr
+    push(f"node:{app}", to, *BARE, "--strict").failed(2, "one 1.0.0 has an install script")
+    built = make_tarball(index.folder, "one", "1.0.1", {"binding.gyp": "{}"})
+    packages = {"node_modules/one": locked(built, index.url, "1.0.1", hasInstallScript=True)}
+    write_lock(app, packages, {"one": "^1"})
+    push(f"node:{app}", to, *BARE).failed(9, "one 1.0.1 is compiled when it is installed")
+
+
+def test_what_cannot_be_pushed_is_said_in_one_line(index, app, to):
+    one = make_tarball(index.folder, "one")
+
+    def fails(code: int, *words: str) -> None:
+        push(f"node:{app}", to, *BARE).failed(code, *words)
+
+    fails(2, "no package-lock.json", "npm install --package-lock-only")
+    good = locked(one, index.url)
+    lock = write_lock(app, {"node_modules/one": good}, {"one": "^1"})
+    lock.write_text(lock.read_text().replace('"lockfileVersion": 3', '"lockfileVersion": 1'))
+    fails(2, "version 1, not 2 or 3")
+    git = {**good, "resolved": "git+ssh://git@example.com/one.git#0123"}
+    write_lock(app, {"node_modules/one": git}, {"one": "^1"})
+    fails(2, "one 1.0.0 comes from git")
+    weak = {**good, "integrity": integrity(one, "sha1")}
+    write_lock(app, {"node_modules/one": weak}, {"one": "^1"})
+    fails(2, "only sha1 for one 1.0.0")
+    write_lock(app, {"node_modules/one": good}, {"one": "^1"})
+    (app / "package.json").write_text(json.dumps({"dependencies": {"one": "^2"}}))
+    fails(2, "stale", "'^2'", "'^1'")
+    assert index.gets == []
+    other = {**good, "integrity": integrity(make_tarball(index.folder / "x", "one", "9.0.0"))}
+    write_lock(app, {"node_modules/one": other}, {"one": "^1"})
+    fails(9, "one 1.0.0", "not", "as the lock says")
+
+
+def test_an_express_app_is_what_npm_leaves(docker_registry, to, tmp_path):
+    npm, app = real_part("npm"), tmp_path / "shop"
+    app.mkdir()
+    manifest = {
+        "name": "shop",
+        "version": "1.0.0",
+        "dependencies": {"express": "^4", "semver": "^7"},
+    }
+    (app / "package.json").write_text(json.dumps(manifest))
+    (app / "index.js").write_text("require('express')\n")
+    flags = ["--no-audit", "--no-fund", f"--cache={tmp_path / 'cache'}"]
+    done = subprocess.run([npm, "install", "--package-lock-only", *flags], cwd=app,
+                          capture_output=True, text=True)  # fmt: skip
+    if done.returncode:
+        reason = f"npm reaches no registry: {done.stderr.splitlines()[:1]}"
+        if os.environ.get("REGPUSH_REQUIRE_REAL") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    push(f"node:{app}", to, *BARE).ok()
+    found = tree(unpack(to, tmp_path / "out") / "app/node_modules")
+    command = [npm, "ci", "--omit=dev", "--ignore-scripts", *flags]
+    subprocess.run(command, cwd=app, check=True, capture_output=True)
+    (app / "node_modules/.package-lock.json").unlink()
+    wanted = tree(app / "node_modules")
+    assert len(wanted) > 300
+    assert found == wanted
+    shutil.rmtree(app / "node_modules")
