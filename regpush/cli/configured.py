@@ -6,10 +6,12 @@ a value is checked, and a flag known, in one place.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from regpush.cli.access import AccessFlags
 from regpush.cli.commands import Command
@@ -217,7 +219,7 @@ def _fill_in(params: dict[str, Any], said: Said) -> None:
     """Say which app it is, and what placeholders stand for."""
 
     def say(line: str) -> None:
-        if not params["quiet"] and params["progress"] is not Progress.NONE:
+        if not params["quiet"] and params["progress"] not in (Progress.NONE, Progress.NONE.value):
             tell(f"note: {line}")
 
     if said.app:
@@ -234,7 +236,16 @@ def _fill_in(params: dict[str, Any], said: Said) -> None:
 
 
 def _flags(params: Mapping[str, Any]) -> Flags:
-    return Flags(**{one.name: params[one.name] for one in fields(Flags)})
+    """The flags in a context's `params`, whose choices are still text: typer converts at a call."""
+    hints = get_type_hints(Flags)
+    return Flags(**{one.name: _choice(hints[one.name], params[one.name]) for one in fields(Flags)})
+
+
+def _choice(hint: Any, value: Any) -> Any:
+    for kind in (hint, *get_args(hint)):
+        if inspect.isclass(kind) and issubclass(kind, Enum) and isinstance(value, str):
+            return kind(value)
+    return value
 
 
 def _present(given: Mapping[str, Any]) -> Mapping[str, Any]:

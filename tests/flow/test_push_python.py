@@ -597,3 +597,26 @@ def test_several_platforms_from_one_lock(index, app, to):
     done = push(f"python:{app}", to, *BARE, "--platform", "linux/amd64,linux/arm64", "--cmd", "x")
     assert [one["platform"] for one in done.ok().report["images"]] == ["linux/amd64", "linux/arm64"]
     assert sorted(index.gets) == sorted(one.path.name for one in [*wheels, pure])
+
+
+def test_a_wheel_that_the_lock_names_by_its_path(index, app, to, tmp_path):
+    """uv writes the path relative to the directory it runs in, whatever directory that is."""
+    (app / "links").mkdir()
+    here = make_wheel(app / "links", "two")
+    (app / "pyproject.toml").write_text(
+        '[project]\nname = "my-app"\nversion = "0.1"\ndependencies = ["two"]\n'
+        f'[tool.uv.sources]\ntwo = {{ path = "links/{here.path.name}" }}\n'
+    )
+    source = f'{{ path = "links/{here.path.name}" }}'
+    (app / "uv.lock").write_text(
+        'version = 1\nrevision = 3\nrequires-python = ">=3.11"\n\n'
+        '[[package]]\nname = "my-app"\nversion = "0.1"\nsource = { virtual = "." }\n'
+        'dependencies = [\n    { name = "two" },\n]\n\n[package.metadata]\n'
+        f'requires-dist = [{{ name = "two", path = "links/{here.path.name}" }}]\n\n'
+        f'[[package]]\nname = "two"\nversion = "1.0"\nsource = {source}\n'
+        f'wheels = [\n    {{ filename = "{here.path.name}", hash = "sha256:{here.sha256}" }},\n]\n'
+    )
+    for at, folder in enumerate((app, tmp_path)):
+        push(f"python:{app}", to, *BARE, "--cmd", "x", cwd=folder).ok()
+        root = unpack(to, tmp_path / f"out{at}")
+        assert list((root / SITE).glob("two-1.0.dist-info"))

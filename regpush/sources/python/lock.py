@@ -208,7 +208,7 @@ def _of_uv(lock: Lock, options: LockOptions, workshop: Workshop) -> Contents:
 
 def _export(lock: Lock, project: str, options: LockOptions, workshop: Workshop) -> str:
     command = [_uv(), "export", "--project", lock.root, "--package", project]
-    command += ["--frozen", "--offline", "--no-emit-local", "--no-default-groups"]
+    command += ["--frozen", "--offline", "--no-emit-workspace", "--no-default-groups"]
     command += ["--format", "pylock.toml", "--no-header", "--no-progress"]
     for extra in options.extras:
         command += ["--extra", extra]

@@ -61,8 +61,10 @@ def resolve(
     if lock.is_uv:
         check_fresh(lock)
     held = contents(lock, asked, workshop)
+    # uv writes paths of wheels relative to the directory it runs in, a pylock.toml to its own.
+    root = os.getcwd() if lock.is_uv else lock.root
     wanted = Wanted(
-        pylock=held.pylock, shown=lock.shown, root=lock.root, options=asked, is_uv=lock.is_uv
+        pylock=held.pylock, shown=lock.shown, root=root, options=asked, is_uv=lock.is_uv
     )
     platform = platform or of_host()
     local = _local(lock, held)
