@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from dataclasses import replace
 from pathlib import Path
 
-from regpush.closure import Closure, Item
+from regpush.closure import Closure, Identity, Item
 from regpush.commands.history import History, Push, Version
+from regpush.digest import Digest
 from regpush.sources.store_path import is_path
 
 
@@ -33,6 +35,9 @@ class MadeUpStore:
                 name=_plain(item.name),
                 origin=_plain(item.origin),
                 size=item.size // self._scale,
+                identity=Identity.nar(
+                    nar_hash(_content(paths[item.path], item.size // self._scale))
+                ),
                 references=tuple(paths[path] for path in item.references),
             )
             for item in closure.items
@@ -47,7 +52,7 @@ class MadeUpStore:
             assert is_path(item.path), item.path
             file = Path(item.path)
             if not file.exists():
-                file.write_bytes(random.Random(item.path).randbytes(item.size))
+                file.write_bytes(_content(item.path, item.size))
             listed[item.path] = {
                 "narHash": str(item.identity.digest),
                 "narSize": item.size,
@@ -61,6 +66,20 @@ class MadeUpStore:
     def _path(self, item: Item) -> str:
         digits = item.path.rpartition("/")[2][:32].translate(str.maketrans("etou", "wxyz"))
         return f"{self._store}/{digits}-{_plain(item.name)}"
+
+
+def _content(path: str, size: int) -> bytes:
+    return random.Random(path).randbytes(size)
+
+
+def nar_hash(content: bytes) -> Digest:
+    """The hash of the Nix archive of a file that nobody may execute (Dolstra's thesis, 5.2)."""
+
+    def text(data: bytes) -> bytes:
+        return len(data).to_bytes(8, "little") + data + bytes(-len(data) % 8)
+
+    words = (b"nix-archive-1", b"(", b"type", b"regular", b"contents", content, b")")
+    return Digest("sha256", hashlib.sha256(b"".join(map(text, words))).hexdigest())
 
 
 def _plain(name: str) -> str:

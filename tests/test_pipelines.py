@@ -135,6 +135,7 @@ def test_the_gitlab_pipeline_runs(tmp_path, app, docker_registry_htpasswd, repos
         "CI_REGISTRY_PASSWORD": registry.password,
         "CI_COMMIT_SHORT_SHA": "0a1b2c3d",
         "CI_COMMIT_REF_SLUG": "main",
+        "CI_PROJECT_DIR": str(app),
     }
 
     def value(text: str) -> str:

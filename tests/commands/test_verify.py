@@ -297,7 +297,7 @@ def test_an_index_is_verified_image_by_image(docker_registry, repository, app, t
     index = json.loads(api.manifest("latest").body)
     gone = index["manifests"][1]["digest"]
     assert api.manifest(gone, "DELETE").status == 202
-    regpush("verify", to).failed(8, gone, "which the index names")
+    regpush("verify", to).failed(8, gone, "which an index names")
     empty = json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}).encode()
     assert api.put_manifest("empty", empty, INDEX_TYPE).status == 201
     regpush("verify", f"{to}:empty").failed(8, "without images")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -20,6 +21,7 @@ from regpush.closure import Closure
 from regpush.concurrency import Cancellation
 from regpush.errors import UsageError
 from regpush.events import ignore
+from regpush.files.open_root import OpenRoot
 from regpush.options import SourceOptions
 from regpush.sources.identity import forget, identify, remember
 from regpush.sources.stats import Stats
@@ -34,14 +36,6 @@ APP = {
     "node_modules/express/index.js": "module.exports = 1\n",
     "node_modules/debug/index.js": "debug",
 }
-_opened: list[bytes] = []
-sys.addaudithook(
-    lambda event, args: (
-        _opened.append(os.fsencode(args[0]))
-        if event == "open" and isinstance(args[0], str | bytes)
-        else None
-    )
-)
 
 
 class Machine:
@@ -58,10 +52,16 @@ class Machine:
         stop, stats = Cancellation(), Stats(str(self.cache) if cache else None)
         source = SourceOptions(**options)  # type: ignore[arg-type]  # named by keyword
         closure = resolve([str(self.root)], source, (), workshop=Workshop(ignore, stop))
-        _opened.clear()
-        closure = identify(closure, stats, stop, now_ns=time.time_ns() + later_ns)
-        read = {os.path.relpath(os.fsdecode(path), self.root) for path in _opened}
-        return closure, {path for path in read if not path.startswith("..")}
+        read: set[str] = set()
+        really_open = OpenRoot.open
+
+        def open_and_note(root: OpenRoot, path: bytes) -> int:
+            read.add(os.path.relpath(os.fsdecode(root.on_disk(path)), self.root))
+            return really_open(root, path)
+
+        with mock.patch.object(OpenRoot, "open", open_and_note):
+            closure = identify(closure, stats, stop, now_ns=time.time_ns() + later_ns)
+        return closure, read
 
     def read(self, **options: object) -> set[str]:
         return self.push(**options)[1]  # type: ignore[arg-type]
