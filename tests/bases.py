@@ -1,0 +1,147 @@
+"""Base images made of programs of this machine: they stand for the official ones in tests."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.registry.api import Api, descriptor, sha256
+from tests.registry.parts import real_part
+from tests.registry.servers import Registry
+
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_UNNEEDED = re.compile(r"/(site-packages|dist-packages|__pycache__|test|idlelib|ensurepip|config-)")
+
+_NGINX_CONF = """
+user root;
+error_log stderr;
+events {}
+http {
+    access_log off;
+    server { listen 80; root /usr/share/nginx/html; }
+}
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Files:
+    """Files of an image by their path in it: `copied` from a path here, or `written`."""
+
+    copied: dict[str, str] = field(default_factory=dict)
+    written: dict[str, bytes] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=lambda: {"/tmp", "/run", "/proc", "/sys", "/dev"})
+
+    def add_program(self, name: str, here: str) -> None:
+        """The program or library `here` at `name`, and the libraries that ldd finds for it."""
+        self.copied[name] = here
+        done = subprocess.run(["ldd", here], capture_output=True, text=True)
+        for path in re.findall(r"(/\S+) \(0x", done.stdout):
+            self.copied[path] = path
+
+    def layer(self) -> bytes:
+        """A gzip-compressed tar archive, all of it root's."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for name in sorted(self.folders):
+                info = tarfile.TarInfo(name.lstrip("/"))
+                info.type, info.mode = tarfile.DIRTYPE, 0o777
+                tar.addfile(info)
+            for name, here in sorted(self.copied.items()):
+                self._put(tar, name, Path(here).read_bytes(), 0o755)
+            for name, data in sorted(self.written.items()):
+                self._put(tar, name, data, 0o644)
+        return gzip.compress(archive.getvalue(), compresslevel=1, mtime=0)
+
+    @staticmethod
+    def _put(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+        info = tarfile.TarInfo(name.lstrip("/"))
+        info.mode, info.size = mode, len(data)
+        tar.addfile(info, io.BytesIO(data))
+
+
+def _python() -> tuple[bytes, dict[str, Any]]:
+    """The Python that runs the tests, without what is installed in it, below /usr/local."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    files, library = _Files(), sysconfig.get_path("stdlib")
+    program = os.path.join(sysconfig.get_config_var("BINDIR"), f"python{version}")
+    for name in ("python", "python3", f"python{version}"):
+        files.add_program(f"/usr/local/bin/{name}", os.path.realpath(program))
+    for folder, _, names in os.walk(library):
+        for name in names:
+            here = os.path.join(folder, name)
+            inside = here.removeprefix(library)
+            if _UNNEEDED.search(inside) or not os.path.isfile(here):
+                continue
+            at = f"/usr/local/lib/python{version}{inside}"
+            if name.endswith(".so"):
+                files.add_program(at, here)
+            else:
+                files.copied[at] = here
+    full = ".".join(map(str, sys.version_info[:3]))
+    return files.layer(), {"Env": [_PATH, f"PYTHON_VERSION={full}"], "Cmd": ["python3"]}
+
+
+def _node() -> tuple[bytes, dict[str, Any]]:
+    files = _Files()
+    files.add_program("/usr/local/bin/node", os.path.realpath(real_part("node")))
+    # Debian's Node.js loads parts of itself from there.
+    for here in Path("/usr/share/nodejs").rglob("*"):
+        if here.is_file():
+            files.copied[str(here)] = str(here)
+    return files.layer(), {"Env": [_PATH], "Cmd": ["node"]}
+
+
+def _nginx() -> tuple[bytes, dict[str, Any]]:
+    files = _Files(written={"/etc/nginx/nginx.conf": _NGINX_CONF.encode()})
+    files.folders |= {"/var/lib/nginx", "/var/log/nginx"}
+    files.add_program("/usr/sbin/nginx", os.path.realpath(real_part("nginx")))
+    files.written["/etc/passwd"] = b"root:x:0:0:root:/root:/bin/sh\n"
+    files.written["/etc/group"] = b"root:x:0:\n"
+    return files.layer(), {"Env": [_PATH], "Cmd": ["nginx", "-g", "daemon off;"]}
+
+
+OFFICIAL: Mapping[str, Callable[[], tuple[bytes, dict[str, Any]]]] = {
+    "docker.io/library/python:3.12-slim": _python,
+    "docker.io/library/node:22-slim": _node,
+    "docker.io/library/nginx:alpine": _nginx,
+}
+"""What stands for each official image that the documents name: its layer and its config."""
+
+
+def put_stand_in(registry: Registry, official: str) -> str:
+    """Push what stands for the image `official` to `registry`; its reference there."""
+    layer, config = OFFICIAL[official]()
+    name, _, tag = official.rpartition("/")[2].partition(":")
+    at = Api(registry.host, f"stand-ins/{name}")
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    body = json.dumps({
+        "os": "linux",
+        "architecture": machine,
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [sha256(gzip.decompress(layer))]},
+    }).encode()  # fmt: skip
+    for blob in (body, layer):
+        at.put_blob(blob)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": _MANIFEST,
+        "config": descriptor(body, _CONFIG),
+        "layers": [descriptor(layer, _LAYER)],
+    }
+    assert at.put_manifest(tag, json.dumps(manifest).encode()).status == 201
+    return f"{registry.host}/stand-ins/{name}:{tag}"
