@@ -39,6 +39,8 @@ def start(app: Path, to: str, *flags: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        # As from a terminal: under nohup(1), which the tests may run under, it would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 

@@ -15,7 +15,7 @@ from tests.registry.wire import AfterCut, RequestReader
 
 INNER = b"GET /inside/a/body HTTP/1.1\r\nHost: x\r\n\r\n"
 UPWARD = (
-    b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n"
+    b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
     + b"PUT /whole HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(INNER) + INNER
     + b"PATCH /chunked HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     + b"%x\r\n%b\r\n" % (len(INNER), INNER) + b"1;x=y\r\n\n\r\n" + b"0\r\n\r\n"
@@ -76,7 +76,7 @@ def test_stop_resets_idle_connections(registry, wire):
     proxy = wire(registry)
     host, _, port = proxy.host.rpartition(":")
     with socket.create_connection((host, int(port))) as client:
-        client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = http.client.HTTPResponse(client)
         answer.begin()
         assert answer.status == 200
