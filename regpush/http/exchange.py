@@ -126,7 +126,7 @@ class Exchange:
         self._cancel = cancel
         self._seen = seen
         self._connect_s = connect_s
-        self._stall_s = stall_s
+        self.stall_s = stall_s
         self._lock = threading.Lock()
         self.requests = 0
         self._routes = routes
@@ -200,8 +200,8 @@ class Exchange:
             headers["Content-Length"] = str(len(request.body))
         origin = Origin.of(request.url)
         proxy = self._routes.proxy(origin)
-        read_s = self._stall_s * request.patience
-        timeout = httpx.Timeout(self._stall_s, connect=self._connect_s, read=read_s, pool=None)
+        read_s = self.stall_s * request.patience
+        timeout = httpx.Timeout(self.stall_s, connect=self._connect_s, read=read_s, pool=None)
         try:
             made = self._client.build_request(
                 request.method,

@@ -116,7 +116,9 @@ class Host:
 
     def _speaks_tls(self) -> bool:
         origin = self.origin
-        return speaks_tls(origin.host, origin.port, CONNECT_S, self._cancel)
+        # A server that does not answer is given no longer than any request to it.
+        patience_s = min(CONNECT_S, self._exchange.stall_s)
+        return speaks_tls(origin.host, origin.port, patience_s, self._cancel)
 
     def _rebased(self, request: Request) -> Request:
         return self.trusting(replace(request, url=self.base + request_target(request.url)))

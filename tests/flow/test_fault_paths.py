@@ -450,18 +450,7 @@ def test_a_file_that_changes_between_two_attempts(
 
 @pytest.mark.parametrize(
     "trouble",
-    [
-        Trouble(stall_up=40_000),
-        Trouble(stall_down=10),
-        pytest.param(
-            Trouble(stall_up=0),
-            marks=pytest.mark.xfail(
-                reason="the first question, asked over a single connection, takes 10 s to be "
-                "asked again where the server never reads",
-            ),
-        ),
-        Trouble(drip_down=40),
-    ],
+    [Trouble(stall_up=40_000), Trouble(stall_down=10), Trouble(stall_up=0), Trouble(drip_down=40)],
     ids=["stops-reading", "stops-answering", "never-reads", "drips"],
 )
 def test_a_server_without_progress_is_left(
