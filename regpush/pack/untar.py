@@ -80,7 +80,7 @@ class _Said:
     size: int | None = None
 
     def with_records(self, data: bytes) -> Self:
-        """As the records of a pax header say, `length key=value` each; later ones win."""
+        """Return the header with pax records (`length key=value` each); later ones win."""
         records = dict(_records(data))
         size = records.get(b"size")
         name = records.get(b"GNU.sparse.name") or records.get(b"path")

@@ -199,7 +199,7 @@ def _of_python(
 
 
 def _with_one_profile(meant: Sequence[_Meaning], options: GuixOptions) -> list[_Meaning]:
-    """The same with all packages in the place of the first, as they make one profile."""
+    """`meant` with all Guix packages joined at the first one: they make one profile."""
     names = tuple(name for one in meant if isinstance(one, _Packages) for name in one.names)
     profile: list[_Meaning] = [_Packages(names)]
     at = next((i for i, one in enumerate(meant) if isinstance(one, _Packages)), None)

@@ -43,7 +43,7 @@ class Artifact:
 
 
 def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str], ...]:
-    """Those of `hashes`, hex digits by algorithm, that prove something, the decisive one first.
+    """The secure ones among `hashes` (hex digits by algorithm), the decisive one first.
 
     Raises UsageError where there is none, or one that is none; `what` names the file.
     """

@@ -36,7 +36,7 @@ class Logins:
 
     @classmethod
     def of(cls, settings: Settings, urls: Iterable[str], names: Mapping[str, str]) -> Logins:
-        """Those in `urls`, in the environment, and of the indexes `names` (their URLs by name).
+        """Logins from `urls`, the environment, and the indexes `names` (their URLs by name).
 
         The first for an origin counts. Raises UsageError for what is no URL.
         """

@@ -96,7 +96,7 @@ class Target:
 
     @property
     def machine(self) -> str:
-        """As the kernel names it. Raises UsageError for one that Python has no name for."""
+        """The machine as Linux names it. Raises UsageError for one without a wheel tag."""
         said = "/".join(filter(None, (self.platform.architecture, self.platform.variant)))
         machine = _MACHINE.get(said) or _MACHINE.get(self.platform.architecture)
         if machine is None or self.platform.os != "linux":
