@@ -232,7 +232,7 @@ def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part
         yield home
         for piece in pieces:
             # Named by where it lies: of one name, strategies would put them together again.
-            yield replace(home, path=piece.path, name=piece.name, tops=piece.tops, stop_at=records)
+            yield replace(home, path=piece.path, name=piece.name, tops=piece.tops)
 
 
 def _records(tree: Tree, folders: Sequence[DependencyFolder], key: bytes) -> Iterator[Part]:

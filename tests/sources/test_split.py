@@ -206,6 +206,18 @@ def test_a_large_package_is_divided_and_its_pieces_are_named_by_place(write: Wri
     ]  # fmt: skip
 
 
+def test_pieces_of_a_package_that_lie_in_each_other_share_no_path(write: Write) -> None:
+    """`lib` is a piece for what its folder `data` leaves, and `data` is several by itself."""
+    files = {f"vendor/huge/lib/data/{n}.bin": bytes(MIB) for n in range(20)}
+    files |= {f"vendor/huge/lib/{n}.bin": bytes(900 << 10) for n in range(9)}
+    root = write(files)
+    items = take(root).closure.items
+    found = [entry.path for item in items for entry in item.entries()]
+    assert len(items) > 3
+    on_disk = [os.fsencode("app/" + str(p.relative_to(root))) for p in root.rglob("*")]
+    assert sorted(found) == sorted([b"app", *on_disk])
+
+
 def test_names_of_one_file_stay_with_the_root_where_links_are_kept(write: Write) -> None:
     root = write({f"{part}/{n}": bytes(MIB) for part in "abc" for n in range(4)})
     (root / "c/linked").hardlink_to(root / "a/1")
