@@ -1,9 +1,10 @@
-"""Sizes and rates as people write them: `50MB`, `100mbit`."""
+"""Sizes, rates and times as people write them: `50MB`, `100mbit`, `2026-11-29T10:00:00Z`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from regpush.errors import UsageError, printable
@@ -11,6 +12,17 @@ from regpush.errors import UsageError, printable
 _PREFIX = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 _NUMBER = r"([0-9]{1,9})(?:\.([0-9]{1,3}))?"
+_HOUR_MINUTE = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+# RFC 3339, section 5.6, with the blank that its note allows in place of the T. A leap second is
+# refused, as Go's time.Parse refuses it, with which other tools read the dates of images.
+_RFC_3339 = re.compile(
+    rf"({_DATE})[Tt ]({_HOUR_MINUTE}:[0-5][0-9])(?:\.[0-9]+)?([Zz]|[+-]{_HOUR_MINUTE})"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+LAST_SECOND = 253402300799
+"""Seconds from 1970 to the end of the year 9999, the last that RFC 3339 can write."""
 
 
 def parse_size(text: str) -> int:
@@ -19,6 +31,38 @@ def parse_size(text: str) -> int:
     if found is None:
         raise UsageError(f"bad size '{printable(text)}': such as 50MB, 1.5GB or 512KiB")
     return _scaled(found[1], found[2], (_PREFIX | _BINARY)[found[3].lower()])
+
+
+def parse_time(text: str) -> int:
+    """Read seconds since 1970 or an RFC 3339 time, whose fraction is cut off. Raises UsageError.
+
+    A date or a time without an offset is refused: what it means depends on where it is read.
+    """
+    if re.fullmatch("[0-9]{1,12}", text, re.ASCII):
+        seconds = int(text)
+    elif found := _RFC_3339.fullmatch(text):
+        seconds = _since_1970(text, f"{found[1]}T{found[2]}", found[3].upper())
+    else:
+        raise UsageError(f"bad time '{printable(text[:100])}': {_wanted(text)}")
+    if not 0 <= seconds <= LAST_SECOND:
+        raise UsageError(f"bad time '{printable(text)}': it must be from 1970 to 9999 in UTC")
+    return seconds
+
+
+def _since_1970(text: str, local: str, offset: str) -> int:
+    try:
+        return (datetime.fromisoformat(local + offset) - _EPOCH) // timedelta(seconds=1)
+    except ValueError as error:
+        raise UsageError(f"bad time '{printable(text)}': {error}") from error
+
+
+def _wanted(text: str) -> str:
+    """What to write in place of a text that is no time."""
+    if re.fullmatch(_DATE, text):
+        return f"say {text}T00:00:00Z"
+    if re.fullmatch(rf"{_DATE}[Tt ]{_HOUR_MINUTE}:[0-5][0-9](\.[0-9]+)?", text):
+        return f"it has no offset from UTC; say {text}Z"
+    return "such as 2026-11-29T10:00:00Z, or seconds since 1970"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from regpush.options import (
     Reuse,
     Sbom,
 )
-from regpush.quantities import parse_size
+from regpush.quantities import parse_size, parse_time
 
 _REGISTRY, _LAYERS, _ATTACHED = "The registry", "Layers and reuse", "What is attached"
 
@@ -261,9 +261,9 @@ class Flags(TargetFlags, SendingFlags):
                 "Default: found out.", "--platform"),
     ] = field(default_factory=list)  # fmt: skip
     created: Annotated[
-        int | None,
-        _option(_IMAGE, "Seconds since 1970; default SOURCE_DATE_EPOCH, else 1.", "--created",
-                min=0, max=253402300799),
+        str | None,
+        _option(_IMAGE, "The image's date, such as 2026-11-29T10:00:00Z (RFC 3339), or seconds "
+                "since 1970. Default: SOURCE_DATE_EPOCH, else 1.", "--created", metavar="TIME"),
     ] = None  # fmt: skip
     sbom: Annotated[
         Sbom,
@@ -327,7 +327,7 @@ class Flags(TargetFlags, SendingFlags):
             image=replace(
                 self.additions(),
                 platforms=_listed(self.platform),
-                created=self.created,
+                created=None if self.created is None else parse_time(self.created),
                 env=pairs("--env", self.env),
                 labels=pairs("--label", self.label),
                 annotations=pairs("--annotation", self.annotation),

@@ -2,7 +2,7 @@
 
 The flags themselves say what is wanted, so a new flag is a new key. Its metavar tells what a
 type cannot: `NAME=VALUE` may be a table, `WORDS` are a command line, a `FILE` that is not
-absolute lies where the configuration does.
+absolute lies where the configuration does, a `TIME` may be a date-time of TOML.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
@@ -112,6 +113,8 @@ class Key:
         # 1.10 would become 1.1, and true either True or true: those need their quotes.
         if isinstance(said, int) and not isinstance(said, bool):
             return str(said)
+        if isinstance(said, date) and self.metavar == "TIME":
+            return said.isoformat()
         if isinstance(said, (bool, float)):
             raise ValueError(f"a string: put {str(said).lower()} into quotes")
         if self.is_pairs:

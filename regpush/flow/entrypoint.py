@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from dataclasses import replace
 
 from regpush.closure import Closure, Item
@@ -14,8 +15,9 @@ from regpush.options import ImageOptions
 def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
     """`options` with the entry point as an absolute path, or the one that the source wishes for.
 
-    An entry point such as `bin/app` is relative to the directory or profile that was asked for.
-    Raises UsageError where a store item on this machine has no such file.
+    An entry point such as `bin/app` is relative to the directory or profile that was asked for;
+    `./NAME` means a store item that is one file. Raises UsageError where a store item on
+    this machine has no such file.
     """
     if options.entrypoint is None:
         wishes = closure.wishes
@@ -24,28 +26,31 @@ def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
     program = options.entrypoint[0] if options.entrypoint else "/"
     if program.startswith("/") or "/" not in program:
         return options
-    path = f"{closure.roots[0].rstrip('/')}/{program.removeprefix('./')}"
-    _check_program(path, closure[closure.roots[0]])
+    path = _program_in(closure[closure.roots[0]], closure.roots[0], program)
     return replace(options, entrypoint=(path, *options.entrypoint[1:]))
 
 
-def _check_program(path: str, item: Item) -> None:
-    """Raise UsageError if `path` is not in the store item that it should be in.
+def _program_in(item: Item, root: str, program: str) -> str:
+    """The absolute path of `program`, which is relative to `root`. Raises UsageError.
 
     An item of a binary cache is not fetched to look into it, and what lies behind a link in
     the item is not looked at.
     """
+    path = f"{root.rstrip('/')}/{program.removeprefix('./')}"
     if not item.in_store or item.ahead is not None:
-        return
+        return path
     kinds: dict[str, Kind] = {}
     try:
         for entry in item.entries():
             kinds["/" + os.fsdecode(entry.path)] = entry.kind
     except SourceError:
-        return  # it is not on this machine
+        return path  # it is not on this machine
+    if kinds.get(item.path) is Kind.FILE:
+        _check_names_file(item.path, program)
+        return item.path
     folders = [path[:at] for at, letter in enumerate(path) if letter == "/" and at]
     if path in kinds or any(kinds.get(one) is Kind.SYMLINK for one in folders):
-        return
+        return path
     programs = f"{item.path}/bin/"
     names = sorted(one.removeprefix(programs) for one in kinds if one.startswith(programs))
     has = f"its bin/ has {', '.join(names[:10])}" if names else "it has no bin/"
@@ -53,3 +58,16 @@ def _check_program(path: str, item: Item) -> None:
     raise UsageError(
         f"--entrypoint: {printable(path)} does not exist in the target; {printable(has + more)}"
     )
+
+
+def _check_names_file(path: str, program: str) -> None:
+    """Raise UsageError unless `program` means the store item `path`, which is one file.
+
+    Its name is that of the store, or the one after the hash.
+    """
+    name = posixpath.basename(path)
+    if posixpath.normpath(program) not in (".", name, name.partition("-")[2]):
+        raise UsageError(
+            f"--entrypoint: the target is one file, in which there is no {printable(program)}; "
+            f"say --entrypoint {printable(path)}"
+        )

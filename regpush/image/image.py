@@ -26,6 +26,7 @@ from regpush.errors import UsageError, VerificationError, printable
 from regpush.image.inheritance import over, own_config, ports
 from regpush.options import ImageOptions
 from regpush.platform import Platform, parse_platforms
+from regpush.quantities import LAST_SECOND
 
 RECIPE = "dev.regpush.recipe"
 """Layer annotation: what is in the layer (docs/internals/recipes.md, What travels in an image)."""
@@ -43,8 +44,6 @@ OWN = "dev.regpush.own"
 """Config field of an image with a base: the run configuration without what was inherited."""
 LAYOUT_FROM = "dev.regpush.layout-from"
 """Manifest annotation: digests of the manifests that the plan of the image looked at."""
-
-_LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +271,7 @@ def check_options(options: ImageOptions) -> None:
     ):
         raise UsageError(f"bad stop signal '{printable(options.stop_signal)}': such as SIGTERM")
     parse_platforms(options.platforms)
-    if options.created is not None and not 0 <= options.created <= _LAST_SECOND:
+    if options.created is not None and not 0 <= options.created <= LAST_SECOND:
         raise UsageError(f"bad creation time {options.created}: seconds from 1970 to 9999")
     texts = (*(options.entrypoint or ()), *(options.cmd or ()), *options.volumes)
     texts = (*texts, options.user or "", options.workdir or "")

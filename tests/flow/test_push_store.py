@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.test_push_directory import below, has_tag
+from tests.flow.test_run_configuration import config
 from tests.images import unpack
 from tests.program import environment, open_to_all, push, regpush, regpush_as_nobody
 from tests.registry.parts import real_part
@@ -122,6 +123,21 @@ def test_a_guix_profile_read_in_place_runs(registry, repository, tmp_path):
     seen = [real_part("skopeo"), "inspect", "--tls-verify=false", "--config", f"docker://{to}"]
     config = json.loads(subprocess.run(seen, check=True, capture_output=True).stdout)
     assert config["config"]["Entrypoint"] == [f"/gnu/store/{profile.name}/bin/hello"]
+
+
+def test_an_entry_point_in_an_item_that_is_one_file(docker_registry, repository, nix, tmp_path):
+    """A script that `writeScript` of Nixpkgs makes is a store item without a directory."""
+    script = tmp_path / "serve"
+    script.write_text("#!/bin/sh\necho served\n")
+    script.chmod(0o755)
+    item = nix.run("nix-store", "--add", str(script)).strip()
+    to = f"{docker_registry.host}/{repository}"
+    for program in ("./serve", f"./{Path(item).name}", item):
+        push(item, to, "--entrypoint", f"{program} --all", env=nix.environment).ok()
+        assert config(f"{to}:latest")["Entrypoint"] == [item, "--all"]
+    wrong = push(item, f"{to}:x", "--entrypoint", "bin/serve", env=nix.environment)
+    wrong.failed(2, "the target is one file", "no bin/serve", f"say --entrypoint {item}")
+    assert not has_tag(docker_registry, repository, "x")
 
 
 def test_a_guix_profile_at_home(docker_registry, repository, tmp_path):

@@ -46,6 +46,27 @@ def test_what_is_empty_takes_away_what_a_base_says(
     assert push(app, to, "--from", base, *flags).ok().report["digest"] == done.report["digest"]
 
 
+def test_the_date_of_an_image(docker_registry, repository, app, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    last = "9999-12-31T23:59:59Z"
+    for said, date in (
+        ("2026-11-29T10:00:00.7+01:00", "2026-11-29T09:00:00Z"),
+        ("1700000000", "2023-11-14T22:13:20Z"),
+        (last, last),
+    ):
+        done = push(app, to, "--created", said, env={"SOURCE_DATE_EPOCH": "9"}).ok()
+        words = ["inspect", "--tls-verify=false", "--format", "{{.Created}}", f"docker://{to}"]
+        seen = subprocess.run([real_part("skopeo"), *words], capture_output=True, text=True)
+        assert seen.stdout.strip().replace(" ", "T", 1).replace(" +0000 UTC", "Z") == date
+    (tmp_path / "regpush.toml").write_text(
+        f'[apps.web]\ntarget = "{app}"\nto = "{to}"\ncreated = {last}\n'
+    )
+    same = regpush("web", "--format", "json", cwd=tmp_path).ok()
+    assert same.report["digest"] == done.report["digest"]
+    for said, meant in (("2026-11-29", "say 2026-11-29T00:00:00Z"), ("253402300800", "9999")):
+        push(app, f"{to}:x", "--created", said).failed(2, "bad time", meant)
+
+
 def test_a_user_that_no_passwd_names(docker_registry, repository, app, tmp_path):
     to = f"{docker_registry.host}/{repository}"
     warned = push(app, to, "--user", "web:adm").ok().stderr

@@ -137,6 +137,7 @@ def test_every_kind_of_value(here):
     check = true
     layers = "file=layers.json"
     max-upload = 1000
+    created = 2026-11-29T10:00:00+01:00
     [apps.web.env]
     PORT = 8080
     NAME = "x=y"
@@ -163,6 +164,7 @@ def test_every_kind_of_value(here):
         "check": True,
         "layers": "file=sub/layers.json",
         "max_upload": "1000",
+        "created": "2026-11-29T10:00:00+01:00",
         "env": ["PORT=8080", "NAME=x=y"],
     }
     assert found["tag"].place == "sub/regpush.toml [apps.web]"
