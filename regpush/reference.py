@@ -15,6 +15,9 @@ from regpush.digest import Digest
 from regpush.errors import UsageError, VerificationError, printable
 
 DOCKER_HUB = "docker.io"
+HUB_API = "registry-1.docker.io"
+HUB_HOSTS = (DOCKER_HUB, "index.docker.io", HUB_API)
+"""The names of Docker Hub's host, in references and in credential files."""
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -22,9 +25,39 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:.]+\])(?::([0-9]{{
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class RepositoryName:
+    """A repository and the registry that holds it; its text is `registry/path`.
+
+    `registry` keeps an explicit port; `docker.io` stands for Docker Hub. `path` is empty where
+    the registry as a whole is meant.
+    """
+
+    registry: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> RepositoryName:
+        """Read what `str` wrote: a host, a slash, a path."""
+        registry, _, path = text.partition("/")
+        return cls(registry, path)
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.path}" if self.path else self.registry
+
+    @property
+    def last(self) -> str:
+        """The last component of the path."""
+        return self.path.rpartition("/")[2]
+
+    def is_beside(self, other: RepositoryName) -> bool:
+        """Whether both are repositories of one registry, so that blobs can be mounted."""
+        return self.registry == other.registry
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Where an image lives. `registry` keeps an explicit port; `docker.io` stands for Hub."""
+    """Where an image lives: `registry` and `repository` are those of a `RepositoryName`."""
 
     registry: str
     repository: str
@@ -58,7 +91,7 @@ class Reference:
         host, slash, repository = name.partition("/")
         if not slash or not _is_host(host):
             host, repository = DOCKER_HUB, name
-        if host in ("index.docker.io", "registry-1.docker.io"):
+        if host in HUB_HOSTS:
             host = DOCKER_HUB
         if host == DOCKER_HUB and "/" not in repository:
             repository = f"library/{repository}"
@@ -75,17 +108,17 @@ class Reference:
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
-        return self.name + tag + (f"@{self.digest}" if self.digest else "")
+        return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
 
     @property
-    def name(self) -> str:
-        """`registry/repository`, without tag and digest."""
-        return f"{self.registry}/{self.repository}"
+    def name(self) -> RepositoryName:
+        """The repository, without tag and digest."""
+        return RepositoryName(self.registry, self.repository)
 
     @property
     def api_host(self) -> str:
         """The host (and port) that answers the API of `registry`."""
-        return "registry-1.docker.io" if self.registry == DOCKER_HUB else self.registry
+        return HUB_API if self.registry == DOCKER_HUB else self.registry
 
     @property
     def is_loopback(self) -> bool:

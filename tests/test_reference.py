@@ -35,7 +35,7 @@ def test_digest_and_tag():
     got = Reference.parse(f"r.example:1/a:t@sha256:{HEX}")
     assert str(got) == f"r.example:1/a:t@sha256:{HEX}"
     assert str(got.with_tag("u")) == "r.example:1/a:u"
-    assert got.name == "r.example:1/a"
+    assert str(got.name) == "r.example:1/a"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,6 @@ def tags(
         found = list_tags(client.repository(parsed, Access.PULL), cancel)
     if format is Format.JSON:
         told = [one.to_json() for one in found]
-        print_json({"schema": 1, "repository": parsed.name, "tags": told})
+        print_json({"schema": 1, "repository": str(parsed.name), "tags": told})
     else:
         print_lines(*table.tags(found, width()))

@@ -204,7 +204,7 @@ def copy(
                 top,
                 Graph(),
                 {},
-                DestinationReport(image=target.name, tags=same, digest=held[tags[0]]),
+                DestinationReport(image=str(target.name), tags=same, digest=held[tags[0]]),
             )
         rule.judge(target.name, top.digest, held)
         if not options.replace_index:
@@ -221,7 +221,7 @@ def copy(
             graph,
             actions,
             DestinationReport(
-                image=target.name, tags=tagged.naming, moved=tagged.moved, digest=top.digest
+                image=str(target.name), tags=tagged.naming, moved=tagged.moved, digest=top.digest
             ),
         )
 

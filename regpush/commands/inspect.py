@@ -102,7 +102,7 @@ def _named(found: Manifest, reference: Reference, repository: Repository) -> Ins
         image = read_image(found, repository)
     except VerificationError as error:
         whole = str(error)
-        named = whole if whole.startswith(reference.name) else f"{reference}: {whole}"
+        named = whole if whole.startswith(str(reference.name)) else f"{reference}: {whole}"
         raise VerificationError(named) from error
     return Inspection(reference=reference, image=image)
 

@@ -253,7 +253,7 @@ def _copy(found: Sequence[Member], work: _Union) -> dict[Digest, CopyResult]:
     return {
         digest: copy.copy(
             str(one.reference.with_digest(digest)),
-            to=work.target.name,
+            to=str(work.target.name),
             settings=work.settings,
             options=options,
             notify=work.notify,
@@ -270,7 +270,7 @@ def _copy(found: Sequence[Member], work: _Union) -> dict[Digest, CopyResult]:
 
 def _result(work: _Union, digest: Digest | None, tagged: Tagged) -> PushResult:
     """The report of an index that was there already, whatever it was made of."""
-    name = work.target.name
+    name = str(work.target.name)
     return PushResult(
         destinations=(
             DestinationReport(image=name, tags=tagged.naming, moved=tagged.moved, digest=digest),

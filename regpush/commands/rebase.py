@@ -191,7 +191,7 @@ def rebase(
         return PushResult(
             destinations=(
                 DestinationReport(
-                    image=target.name,
+                    image=str(target.name),
                     tags=tagged.naming,
                     moved=tagged.moved if tense is Tense.DONE else (),
                     digest=whole.digest,

@@ -32,7 +32,7 @@ def tag(
     names = dict.fromkeys(_name(text, parsed) for text in new)
     return copy(
         reference,
-        to=parsed.name,
+        to=str(parsed.name),
         settings=settings,
         options=replace(options or RegistryOptions(), tags=tuple(names), replace_index=True),
         notify=notify,

@@ -22,6 +22,7 @@ from regpush.pack.packer import Packer
 from regpush.pack.recipe import BlobStore, Candidate, Placed, lacks_recipes
 from regpush.pack.stream import Spool
 from regpush.pack.tar import RECIPE_VERSION
+from regpush.reference import RepositoryName
 from regpush.registry.client import MissingBlobsError, Repository
 from regpush.sources.identity import forget, remember
 from regpush.transfer.base import Haul
@@ -49,7 +50,7 @@ class Assembled:
     prepared: Prepared
     placed: Sequence[Placed]
     image: Image
-    standing: frozenset[str]
+    standing: frozenset[RepositoryName]
     identities: dict[str, Identity] = field(default_factory=dict)
     base: Sequence[Placed] = ()
 
@@ -177,13 +178,13 @@ def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
 
 def _with_config(
     layers: Sequence[Layer], prepared: Prepared, run: Run
-) -> tuple[Image, frozenset[str]]:
+) -> tuple[Image, frozenset[RepositoryName]]:
     """The image of `layers`, its config sent, and the destinations that hold it already.
 
     An image that was seen in a repository stands there, config and all, if that is believed.
     """
     image = build_image(layers, prepared)
-    standing: set[str] = set()
+    standing: set[RepositoryName] = set()
     for one in run.destinations:
         doubted = run.options.registry.check and not one.repository.has_blob(
             image.config_descriptor

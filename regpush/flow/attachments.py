@@ -64,7 +64,7 @@ class Attachments:
 
     def _documents(self, image: Assembled, run: Run) -> list[Artifact]:
         """They name the main destination, wherever they are attached: the bytes are the same."""
-        asked, name = run.options.attach, run.main.name
+        asked, name = run.options.attach, str(run.main.name)
         if self.write is None and not asked.provenance:
             return []
         closure = image.prepared.origin.closure.identified(image.identities)

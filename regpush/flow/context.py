@@ -16,7 +16,7 @@ from regpush.history.previous import Seen
 from regpush.image.image import check_options
 from regpush.options import PushOptions, RegistryOptions, Reuse
 from regpush.pack.recipe import DryRun
-from regpush.reference import Reference
+from regpush.reference import Reference, RepositoryName
 from regpush.registry.client import Access, Client, Repository
 from regpush.settings import Settings
 from regpush.sources.stats import Stats
@@ -39,8 +39,8 @@ class Destination:
     seen: Seen
 
     @property
-    def name(self) -> str:
-        """`registry/repository`."""
+    def name(self) -> RepositoryName:
+        """The repository and its registry."""
         return self.reference.name
 
     @property

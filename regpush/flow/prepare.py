@@ -39,6 +39,7 @@ from regpush.pack.recipe import Candidate, PreviousImage, by_recipe, remembered
 from regpush.pack.stream import LayerSource
 from regpush.pack.tar import ArchiveOptions, Parents
 from regpush.platform import Platform
+from regpush.reference import RepositoryName
 from regpush.sources import targets as sources
 from regpush.sources.links import Customisation, customise
 from regpush.sources.platforms import Aim, aims, platform_of
@@ -63,7 +64,7 @@ class Origin:
     platform: Platform
     closure: Closure
     rules: Rules
-    pasts: Mapping[str, Past]
+    pasts: Mapping[RepositoryName, Past]
     base: Base | None = None
     foundation: Foundation | None = None
 
@@ -256,7 +257,7 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             return made
         return replace(made, closure=closure)
 
-    def look() -> tuple[dict[str, Past], Base | None]:
+    def look() -> tuple[dict[RepositoryName, Past], Base | None]:
         for destination in run.destinations:
             run.client.open_ahead(destination.reference, max(len(destination.tags), 1))
         with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
@@ -308,7 +309,7 @@ def _look_back(
     others: Sequence[tuple[Seen, str]],
     platform: Callable[[], Platform],
     reach: Reach,
-) -> dict[str, Past]:
+) -> dict[RepositoryName, Past]:
     reuse = run.options.layers.reuse
 
     def look(destination: Destination) -> Past:
@@ -379,7 +380,7 @@ def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str
     )
 
 
-def _refuse_indexes(pasts: Mapping[str, Past], run: Run) -> None:
+def _refuse_indexes(pasts: Mapping[RepositoryName, Past], run: Run) -> None:
     if run.options.registry.replace_index:
         return
     for destination in run.destinations:
@@ -393,7 +394,7 @@ def _refuse_indexes(pasts: Mapping[str, Past], run: Run) -> None:
 
 
 def _warn_of_what_goes(
-    pasts: Mapping[str, Past], coming: Sequence[Platform | None], run: Run
+    pasts: Mapping[RepositoryName, Past], coming: Sequence[Platform | None], run: Run
 ) -> None:
     for destination in run.destinations:
         for tag in destination.tags:

@@ -15,6 +15,7 @@ from regpush.flow.context import Destination, Run
 from regpush.history.previous import Past
 from regpush.image.image import Image
 from regpush.image.index import Entry, build_index
+from regpush.reference import RepositoryName
 from regpush.registry.client import Manifest, MissingBlobsError
 from regpush.transfer.publish import (
     Tagged,
@@ -28,7 +29,7 @@ from regpush.transfer.publish import (
 HEALS = 2
 """Times that blobs are sent again which a registry said it had and then missed."""
 
-Held = Mapping[str, Mapping[str, Digest | None]]
+Held = Mapping[RepositoryName, Mapping[str, Digest | None]]
 """What tags name, by destination."""
 
 
@@ -38,12 +39,12 @@ class Released:
 
     images: Sequence[Assembled]
     whole: Manifest
-    tagged: Mapping[str, Tagged]
+    tagged: Mapping[RepositoryName, Tagged]
 
 
-def held_by_tags(pasts: Mapping[str, Past], run: Run) -> Held:
+def held_by_tags(pasts: Mapping[RepositoryName, Past], run: Run) -> Held:
     """What the tags name before anything is sent, of which some may be known already."""
-    held: dict[str, Mapping[str, Digest | None]] = {}
+    held: dict[RepositoryName, Mapping[str, Digest | None]] = {}
     for one in run.destinations:
         seen = pasts[one.name].manifests
         held[one.name] = (
@@ -71,7 +72,7 @@ def release(
     At no destination before all others hold everything. What a registry has lost is sent
     again. Raises a RegpushError; TagConflictError before any manifest is sent.
     """
-    images, doubted = list(images), set[str]()
+    images, doubted = list(images), set[RepositoryName]()
     for heals_left in range(HEALS, -1, -1):
         whole = whole_of([one.image for one in images], run)
         for one in run.destinations:
@@ -143,13 +144,13 @@ def _was_seen(whole: Manifest, image: Assembled, at: Destination) -> bool:
 
 def _move(
     images: Sequence[Assembled], whole: Manifest, held: Held, run: Run
-) -> Mapping[str, Tagged]:
+) -> Mapping[RepositoryName, Tagged]:
     """Let the tags name `whole`, at every destination in turn, once all are known to allow it."""
     if run.rule.conditional:
         held = {one.name: digests_of_tags(one.repository, one.tags) for one in run.destinations}
     for one in run.destinations:
         run.rule.judge(one.name, whole.digest, held[one.name])
-    tagged: dict[str, Tagged] = {}
+    tagged: dict[RepositoryName, Tagged] = {}
     for one in run.destinations:
         with _telling(tagged), _losing(one, 0 if len(images) == 1 else None):
             tagged[one.name] = move_tags(
@@ -159,7 +160,7 @@ def _move(
 
 
 @contextmanager
-def _telling(before: Mapping[str, Tagged]) -> Iterator[None]:
+def _telling(before: Mapping[RepositoryName, Tagged]) -> Iterator[None]:
     """Add to an error which tags of other destinations were moved before it."""
     moved = [f"{name}:{tag}" for name, tagged in before.items() for tag in tagged.moved]
     try:

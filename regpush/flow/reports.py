@@ -35,7 +35,7 @@ def of_push(released: Released, run: Run) -> PushResult:
     return PushResult(
         destinations=tuple(
             DestinationReport(
-                image=one.name,
+                image=str(one.name),
                 tags=tagged[one.name].naming,
                 moved=tagged[one.name].moved,
                 digest=whole.digest,
@@ -72,7 +72,9 @@ def of_plan(
     ]
     return PushResult(
         destinations=tuple(
-            DestinationReport(image=one.name, tags=one.tags, digest=whole.digest if whole else None)
+            DestinationReport(
+                image=str(one.name), tags=one.tags, digest=whole.digest if whole else None
+            )
             for one in run.destinations
         ),
         images=tuple(_sharing(reports)),
@@ -92,7 +94,9 @@ def of_nothing(prepared: Sequence[Prepared], held: Held, run: Run) -> PushResult
         tags, names = one.tags, held[one.name]
         run.notify(Note(message=f"{one.name}:{tags[0]} is there and is left alone"))
         same = tuple(tag for tag in tags if names[tag] == names[tags[0]])
-        destinations.append(DestinationReport(image=one.name, tags=same, digest=names[tags[0]]))
+        destinations.append(
+            DestinationReport(image=str(one.name), tags=same, digest=names[tags[0]])
+        )
     seen = prepared[0].origin.pasts[run.main.name].manifests
     first = seen.get(run.main.tags[0])
     return PushResult(

@@ -19,6 +19,7 @@ from regpush.image.image import Layer
 from regpush.options import Compression
 from regpush.pack.compression import matches
 from regpush.pack.recipe import Candidate
+from regpush.reference import RepositoryName
 
 _FILE = "index-1.sqlite"
 _WAIT_S = 2.0
@@ -78,7 +79,7 @@ class Index:
             return False
 
     def recall(
-        self, recipe: Digest, repository: str, compression: Compression | None
+        self, recipe: Digest, repository: RepositoryName, compression: Compression | None
     ) -> list[Candidate]:
         """Layers made from `recipe`: those of `repository` first, then newest first."""
         if self._database is None:
@@ -87,7 +88,7 @@ class Index:
             rows = self._database.execute(
                 "SELECT repository, digest, media_type, size, diff_id, uncompressed_size"
                 " FROM layers WHERE recipe = ? ORDER BY repository <> ?, rowid DESC LIMIT 8",
-                (str(recipe), repository),
+                (str(recipe), str(repository)),
             ).fetchall()
             candidates = [_candidate(recipe, row) for row in rows]
         except (sqlite3.Error, RegpushError, TypeError):
@@ -95,14 +96,14 @@ class Index:
             return []
         return [c for c in candidates if matches(c.layer.descriptor.media_type, compression)]
 
-    def remember(self, layers: Iterable[Layer], repository: str) -> None:
+    def remember(self, layers: Iterable[Layer], repository: RepositoryName) -> None:
         """Note that `repository` holds `layers`; forgets the oldest when there are too many."""
         if self._database is None:
             return
         rows = [
             (
                 str(layer.recipe),
-                repository,
+                str(repository),
                 str(layer.descriptor.digest),
                 layer.descriptor.media_type,
                 layer.descriptor.size,
@@ -133,5 +134,7 @@ def _candidate(recipe: Digest, row: tuple[str, str, str, int, str, int | None]) 
         uncompressed_size=uncompressed_size,
     )
     return Candidate(
-        layer=replace(layer, recipe=recipe), repository=repository, source="local index"
+        layer=replace(layer, recipe=recipe),
+        repository=RepositoryName.parse(repository),
+        source="local index",
     )

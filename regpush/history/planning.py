@@ -20,6 +20,7 @@ from regpush.layering.plan import Plan, PlanContext, Strategy
 from regpush.options import LayerOptions, Reuse
 from regpush.pack.recipe import BlobStore, Candidate, PreviousImage
 from regpush.pack.tar import ArchiveOptions
+from regpush.reference import RepositoryName
 
 _HEADS = 16
 
@@ -98,7 +99,7 @@ def layout_places(options: LayerOptions) -> list[str]:
 
 
 def _replayed(
-    images: Sequence[PreviousImage], digests: Sequence[str], repository: str
+    images: Sequence[PreviousImage], digests: Sequence[str], repository: RepositoryName
 ) -> Sequence[PreviousImage]:
     """The images to plan from: all, or those of `digests` in their order, and others' ones."""
     if not digests:

@@ -61,7 +61,7 @@ class Seen:
 
     def list_tags(self) -> tuple[str, ...]:
         """As `Repository.list_tags`."""
-        return self._once(self._tags, self.name, self._repository.list_tags)
+        return self._once(self._tags, str(self.name), self._repository.list_tags)
 
     def _once(self, asked: dict[str, Future[T]], key: str, ask: Callable[[], T]) -> T:
         with self._lock:

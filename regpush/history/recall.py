@@ -21,6 +21,7 @@ from regpush.layering.memory import Laid, Layout, Memory, keys_of
 from regpush.layering.plan import Plan
 from regpush.pack.recipe import Candidate, PreviousImage, recipe
 from regpush.pack.tar import ArchiveOptions
+from regpush.reference import RepositoryName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class Recalled:
 
 def recall(
     images: Sequence[PreviousImage],
-    repository: str,
+    repository: RepositoryName,
     closure: Closure,
     archive: ArchiveOptions,
     notify: Listener,
@@ -100,7 +101,7 @@ def recall(
         carried = carried or _by_recipes(before.image, closure, archive)
         if before.repository == repository:
             own.append((before, carried))
-        elif _registry(before.repository) == _registry(repository):
+        elif before.repository.is_beside(repository):
             elsewhere.append(carried)  # of another registry nothing can be mounted
     every = [*(carried for _, carried in own), *elsewhere]
     return Recalled(
@@ -110,10 +111,6 @@ def recall(
         learned={before.image.descriptor.digest: carried.learned for before, carried in own},
         blobs={digest: layer for one in every for digest, layer in one.blobs.items()},
     )
-
-
-def _registry(name: str) -> str:
-    return name.partition("/")[0]
 
 
 def _by_recipes(image: Image, closure: Closure, archive: ArchiveOptions) -> Carried:

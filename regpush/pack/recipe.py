@@ -18,6 +18,7 @@ from regpush.image.image import RECIPE, SIZE, Image, Layer
 from regpush.options import Compression
 from regpush.pack.compression import matches
 from regpush.pack.tar import RECIPE_VERSION, ArchiveOptions
+from regpush.reference import RepositoryName
 
 MOUNTS = 3
 """Candidates that a mount is tried with: each failure costs two requests."""
@@ -27,8 +28,8 @@ class BlobStore(Protocol):
     """One repository's blobs, as far as reuse asks for them."""
 
     @property
-    def name(self) -> str:
-        """`registry/repository`."""
+    def name(self) -> RepositoryName:
+        """The repository and its registry."""
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository holds the blob, with the size the descriptor says."""
@@ -39,10 +40,10 @@ class BlobStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousImage:
-    """An image that was pushed before: `repository` is `registry/repository`."""
+    """An image that was pushed before; `name`: how people call it."""
 
     name: str
-    repository: str
+    repository: RepositoryName
     image: Image
 
 
@@ -51,7 +52,7 @@ class Candidate:
     """A layer that may do, the repository that has it, and how we know, for people."""
 
     layer: Layer
-    repository: str
+    repository: RepositoryName
     source: str
 
 
@@ -143,11 +144,11 @@ class DryRun:
 
     store: BlobStore
     source_of: Callable[[str], BlobStore]
-    """Opens a repository of the same registry by its path."""
+    """Opens the repository at a path of the registry that `store` is of."""
 
     @property
-    def name(self) -> str:
-        """As of the real store."""
+    def name(self) -> RepositoryName:
+        """The name of the real store."""
         return self.store.name
 
     def has_blob(self, descriptor: Descriptor) -> bool:
@@ -172,15 +173,15 @@ def place(candidates: Sequence[Candidate], stores: Sequence[BlobStore]) -> Place
                 )
     for candidate in candidates[:MOUNTS]:
         if all(_mount(candidate, store) for store in lacking[candidate.layer.descriptor]):
-            path = candidate.repository.partition("/")[2]
-            return Placed(layer=candidate.layer, action=Action.MOUNTED, why=f"from {path}")
+            why = f"from {candidate.repository.path}"
+            return Placed(layer=candidate.layer, action=Action.MOUNTED, why=why)
     return None
 
 
 def _mount(candidate: Candidate, store: BlobStore) -> bool:
-    host, _, path = candidate.repository.partition("/")
+    source = candidate.repository
     return (
-        host == store.name.partition("/")[0]
-        and candidate.repository != store.name
-        and store.mount_blob(candidate.layer.descriptor, path)
+        source.is_beside(store.name)
+        and source != store.name
+        and store.mount_blob(candidate.layer.descriptor, source.path)
     )

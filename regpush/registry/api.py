@@ -24,6 +24,7 @@ from regpush.http.pace import Pace
 from regpush.http.redaction import Redactor
 from regpush.http.retry import RetryableError
 from regpush.http.wire import NoConnectionError, UnansweredError
+from regpush.reference import RepositoryName
 from regpush.registry.auth.authorizer import Authorizer
 from regpush.registry.auth.challenges import Scope
 from regpush.registry.auth.record import Credentials
@@ -85,7 +86,7 @@ class Api:
     def __init__(
         self,
         *,
-        name: str,
+        name: RepositoryName,
         scope: Scope | None,
         host: Host,
         exchange: Exchange,

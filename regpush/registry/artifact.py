@@ -31,7 +31,7 @@ class Provider(oras.provider.Registry):
         super().__init__()
         self.session.close()
         self.session = _Session(repository)
-        self._path = repository.name.partition("/")[2]
+        self._path = repository.name.path
 
     def describe(self, artifact: Artifact, subject: Descriptor) -> tuple[Referrer, dict[str, Any]]:
         """The manifest by which `artifact` refers to `subject`, and how a list will have it.
@@ -90,7 +90,7 @@ class _Session(requests.Session):
 
     def request(self, method: str, url: str, **said: Any) -> requests.Response:  # type: ignore[override]  # of all that requests takes, what oras gives
         """Send `json`, in canonical form."""
-        path = url.partition("/v2/")[2].removeprefix(self._repository.name.partition("/")[2])
+        path = url.partition("/v2/")[2].removeprefix(self._repository.name.path)
         call = Call(
             doing=f"pushing the artifact {path.rpartition('/')[2]}",
             method=method,

@@ -36,7 +36,7 @@ from regpush.http.redaction import Redactor, shown_url
 from regpush.http.retry import Policy, RetryableError
 from regpush.http.trust import Contexts
 from regpush.options import RegistryOptions
-from regpush.reference import Reference
+from regpush.reference import Reference, RepositoryName
 from regpush.registry.api import Api, Call, MissingBlobsError
 from regpush.registry.auth.challenges import Scope
 from regpush.registry.auth.record import Credentials, described
@@ -44,7 +44,8 @@ from regpush.registry.auth.sources import Sources, from_options
 from regpush.registry.download import blocks
 from regpush.registry.hints import HELD_OR_DENIED, MAY_NOT_MOVE
 from regpush.registry.host import Host, Side
-from regpush.registry.protocol import is_tag_conflict, parse_json, parse_problem
+from regpush.registry.protocol import parse_json, parse_problem
+from regpush.registry.quirks import is_tag_conflict, may_lack_blobs
 from regpush.registry.uploads.ladder import BlobStream, Told, Upload, Uploads, untold
 from regpush.registry.uploads.lessons import Memory
 from regpush.settings import Settings
@@ -137,7 +138,7 @@ class Client:
         self._cancel = cancel
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
-        self._repositories: dict[tuple[str, Access], Repository] = {}
+        self._repositories: dict[tuple[RepositoryName, Access], Repository] = {}
         self._uploaded = _Counter()
         self._retry = Policy(options.retry_times, notify=notify, cancel=cancel)
         self._given = from_options(options)
@@ -244,7 +245,7 @@ class Client:
         Raises AuthError, RefusedError, TransientError (after retries) and CancelledError.
         """
         with self._lock:
-            api = self._api(reference, reference.registry, None)
+            api = self._api(reference, RepositoryName(reference.registry, ""), None)
         self._retry.run(lambda: api.expect(Call(doing="logging in", method="GET")))
         return api.challenged
 
@@ -263,7 +264,7 @@ class Client:
 
         scope = Scope(reference.repository, Access.PUSH.value)
         with self._lock:
-            root = self._api(reference, reference.registry, None)
+            root = self._api(reference, RepositoryName(reference.registry, ""), None)
             return Probe(
                 host=self._registry(reference).host,
                 root=root,
@@ -273,7 +274,7 @@ class Client:
                 cancel=self._cancel,
             )
 
-    def _api(self, reference: Reference, name: str, scope: Scope | None) -> Api:
+    def _api(self, reference: Reference, name: RepositoryName, scope: Scope | None) -> Api:
         self._given_for = self._given_for or reference.registry
         registry = self._registry(reference)
         return Api(
@@ -325,8 +326,8 @@ class Repository:
         )
 
     @property
-    def name(self) -> str:
-        """`registry/repository`."""
+    def name(self) -> RepositoryName:
+        """The repository and its registry."""
         return self._api.name
 
     def close(self) -> None:
@@ -523,8 +524,7 @@ class Repository:
             raise failure
         problem = parse_problem(refusal.body)
         told = is_tag_conflict(refusal.status, problem)
-        # zot answers 400 MANIFEST_INVALID, others 404, where blobs are gone.
-        unsaid = refusal.status in (400, 404, 422) and not told
+        unsaid = may_lack_blobs(refusal.status) and not told
         if unsaid and (missing := self._missing(data)):
             raise MissingBlobsError(str(failure), missing)
         if ":" in reference:

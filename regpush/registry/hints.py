@@ -1,50 +1,36 @@
 """What to do next, by what a registry said: one line, pure.
 
 The facts stand in docs/internals/registries.md.
-Hosts are told apart by their names: vendors whose refusals have a known remedy get that one,
-all others the general one. No hint is better than one that may be wrong.
+Vendors whose refusals have a known remedy (`quirks.VENDORS`) get that one, all others the general
+one. No hint is better than one that may be wrong.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from regpush.registry.protocol import Outcome, Problem, classify, is_tag_conflict
+from regpush.reference import RepositoryName
+from regpush.registry.protocol import Outcome, Problem, classify
+from regpush.registry.quirks import is_ghcr, is_hub, is_tag_conflict, vendor_of
 
-_ECR = re.compile(r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?", re.ASCII)
-_GAR = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev|(?:[a-z]+\.)?gcr\.io", re.ASCII)
-_ACR = re.compile(r"([a-z0-9]+)\.azurecr\.(?:io|cn|us)", re.ASCII)
-_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
-_GHCR = "ghcr.io"
 _DOCTOR = "whether you may "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """A request that failed: to `name` (`registry/repository`), and what came back.
+    """A request that failed: to the repository `name`, and what came back.
 
     `code` and `words` are those of the error body. `anonymous`: credentials were asked for,
     and there were none.
     """
 
-    name: str
+    name: RepositoryName
     method: str
     status: int
     code: str = ""
     words: str = ""
     anonymous: bool = False
-
-    @property
-    def host(self) -> str:
-        """The registry, as references write it."""
-        return self.name.partition("/")[0].lower()
-
-    @property
-    def repository(self) -> str:
-        """Its path there, empty for the registry as a whole."""
-        return self.name.partition("/")[2]
 
     @property
     def writes(self) -> bool:
@@ -62,19 +48,8 @@ def hint(trouble: Trouble) -> str:
 
 def log_in(host: str) -> str:
     """The command that gives regpush credentials for `host`."""
-    host = host.lower()
-    if ecr := _ECR.fullmatch(host):
-        region = ecr[1]
-        return _piped(f"aws ecr get-login-password --region {region}", host, "AWS")
-    if _GAR.fullmatch(host):
-        return _piped("gcloud auth print-access-token", host, "oauth2accesstoken")
-    if acr := _ACR.fullmatch(host):
-        return f"az acr login --name {acr[1]}"
-    return f"regpush login {host}"
-
-
-def _piped(command: str, host: str, user: str) -> str:
-    return f"{command} | regpush login {host} -u {user} --password-stdin"
+    vendor = vendor_of(host)
+    return vendor.say(vendor.login, RepositoryName(host, ""))
 
 
 def without_credentials(host: str) -> str:
@@ -84,51 +59,28 @@ def without_credentials(host: str) -> str:
 
 def with_credentials(host: str, source: str) -> str:
     """What to do where a registry does not take the credentials from `source`."""
-    host = host.lower()
-    if host == _GHCR:
-        return _GHCR_RIGHTS
+    vendor = vendor_of(host)
+    if is_ghcr(host):
+        return vendor.writing
     if source == "the command line":
         return "check them and what they allow"
-    lasting = " (such a login lasts 12 hours)" if _ECR.fullmatch(host) else ""
-    token = "; with two-factor login the password is an access token" if host in _HUB else ""
-    return f"check what they allow, or log in anew with '{log_in(host)}'{lasting}{token}"
+    return (
+        f"check what they allow, or log in anew with '{log_in(host)}'"
+        f"{vendor.expiry}{vendor.rejected}"
+    )
 
 
-_GHCR_RIGHTS = (
-    "a workflow needs 'permissions: packages: write' and a package that is linked to its "
-    "repository, a user a token with write:packages"
-)
-
-
-def missing_repository(name: str) -> str:
+def missing_repository(name: RepositoryName) -> str:
     """What to do where there may be no such repository."""
-    host, _, repository = name.partition("/")
+    vendor = vendor_of(name.registry)
     general = "if the repository does not exist, this registry wants it created first"
-    if ecr := _ECR.fullmatch(host.lower()):
-        create = f"aws ecr create-repository --region {ecr[1]} --repository-name {repository}"
-        return f"{general}: {create}"
-    gar = _GAR.fullmatch(host.lower())
-    if gar and gar[1]:
-        project, _, rest = repository.partition("/")
-        made = rest.partition("/")[0]
-        return (
-            f"{general}: gcloud artifacts repositories create {made} --project={project} "
-            f"--location={gar[1]} --repository-format=docker"
-        )
-    return general
+    return f"{general}: {vendor.say(vendor.creating, name)}" if vendor.creating else general
 
 
-def no_mounts(name: str) -> str:
-    """What to do where a registry did not mount a blob that it has; empty where nothing helps.
-
-    ECR mounts where the account asks for it (Amazon ECR user guide, "Blob mounting").
-    """
-    if _ECR.fullmatch(name.partition("/")[0].lower()):
-        return (
-            "ECR mounts only blobs that a manifest names, and only once that is switched on: "
-            "aws ecr put-account-setting --name BLOB_MOUNTING --value ENABLED"
-        )
-    return ""
+def no_mounts(name: RepositoryName) -> str:
+    """What to do where a registry did not mount a blob that it has; empty where nothing helps."""
+    vendor = vendor_of(name.registry)
+    return vendor.say(vendor.mounts, name)
 
 
 def unreachable(failure: str) -> str:
@@ -198,7 +150,7 @@ def _forbidden(it: Trouble) -> bool:
 
 
 def _limited_by_hub(it: Trouble) -> bool:
-    return it.status == 429 and it.host in _HUB
+    return it.status == 429 and is_hub(it.name.registry)
 
 
 def _unknown_format(it: Trouble) -> bool:
@@ -208,26 +160,9 @@ def _unknown_format(it: Trouble) -> bool:
 
 def _rights(it: Trouble) -> str:
     what = "write" if it.writes else "read"
-    if it.host == _GHCR and it.writes:
-        return _GHCR_RIGHTS
-    if _ECR.fullmatch(it.host):
-        return (
-            f"the role must be allowed to {what} {it.repository}: "
-            + ("ecr:InitiateLayerUpload, ecr:UploadLayerPart, ecr:CompleteLayerUpload, ecr:PutImage"
-               if it.writes else "ecr:BatchGetImage, ecr:GetDownloadUrlForLayer")
-        )  # fmt: skip
-    if _GAR.fullmatch(it.host):
-        role = "writer" if it.writes else "reader"
-        return f"the account needs roles/artifactregistry.{role} on the repository"
-    if it.host in _HUB and it.writes:
-        return (
-            f"{it.repository.partition('/')[0]} must be your name or organisation, and an access "
-            "token one for reading and writing"
-        )
-    if it.host == "registry.gitlab.com" and it.writes:
-        return "the token needs the scope write_registry, CI_JOB_TOKEN a project that allows it"
-    if it.host == "quay.io" and it.writes:
-        return "the user, or the robot account, needs the permission Write on the repository"
+    vendor = vendor_of(it.name.registry)
+    if says := vendor.writing if it.writes else vendor.reading:
+        return vendor.say(says, it.name)
     return f"{_DOCTOR}{what} there, 'regpush doctor {it.name}' tells step by step"
 
 
@@ -246,7 +181,7 @@ _TABLE: Sequence[tuple[Callable[[Trouble], bool], str | Callable[[Trouble], str]
     (_takes_no_pushes, "it takes no pushes: it is a mirror, or read-only"),
     (_no_repository, lambda it: missing_repository(it.name)),
     (_over_quota, "delete images there, or have the quota raised"),
-    (lambda it: _forbidden(it) and it.anonymous, lambda it: without_credentials(it.host)),
+    (lambda it: _forbidden(it) and it.anonymous, lambda it: without_credentials(it.name.registry)),
     (_forbidden, _rights),
     (_limited_by_hub, "wait, or have a higher limit with 'regpush login docker.io'"),
     (_is(Outcome.TOO_LARGE), "the registry, or a proxy before it, limits sizes"),

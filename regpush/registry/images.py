@@ -15,6 +15,7 @@ from regpush.errors import RefusedError, VerificationError
 from regpush.image.image import Image, is_artifact, parse_manifest
 from regpush.image.index import Entry, entries
 from regpush.platform import Platform
+from regpush.reference import RepositoryName
 from regpush.registry.client import Manifest
 
 DEEPEST = 4
@@ -31,8 +32,8 @@ class Holder(Protocol):
     """What gives manifests and small blobs: a `Repository`, or a memory of one."""
 
     @property
-    def name(self) -> str:
-        """`registry/repository`."""
+    def name(self) -> RepositoryName:
+        """The repository and its registry."""
         ...
 
     def get_manifest(self, reference: str, /) -> Manifest | None:

@@ -128,21 +128,6 @@ def digests_in(body: bytes) -> tuple[Digest, ...]:
     return tuple(Digest.parse(digest) for digest in dict.fromkeys(found))
 
 
-_KEPT = ("immutab", "already exists", "overwrit", "protected tag", "tag is protected")
-
-
-def is_tag_conflict(status: int, problem: Problem) -> bool:
-    """Whether a refused manifest was refused because its tag may not be moved, as it says.
-
-    ECR answers 400 TAG_INVALID, Harbor 412, Quay UNKNOWN, GitLab DENIED, others 409 or 403:
-    they say why in words.
-    """
-    if status in (409, 412):
-        return True
-    said = f"{problem.code} {problem.words}".lower().replace("_", " ")
-    return status in (400, 403, 405, 422) and any(word in said for word in _KEPT)
-
-
 def parse_json(body: bytes) -> object:
     """The value of a JSON text, or None where it is none (or `null`)."""
     try:

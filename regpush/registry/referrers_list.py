@@ -18,11 +18,10 @@ from regpush.http.exchange import Reply
 from regpush.registry.api import HOPS, Call
 from regpush.registry.client import MANIFEST_LIMIT, Repository
 from regpush.registry.protocol import REDIRECTS
+from regpush.registry.quirks import NO_REFERRERS_API
 from regpush.registry.referrers_tag import entries_in
 
 _PAGES = 100
-_NO_LISTS = (*(status for status in range(400, 500) if status not in (401, 408, 429, 499)), 501)
-"""Statuses of registries without the endpoint: every lasting refusal but that of credentials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ def ask(repository: Repository, subject: Digest, artifact_type: str | None = Non
         limit=MANIFEST_LIMIT,
         hops=0,
     )
-    first = repository.ask(call, *_NO_LISTS, *REDIRECTS)
+    first = repository.ask(call, *NO_REFERRERS_API, *REDIRECTS)
     said = f"answered {first.status}"
     if first.status not in REDIRECTS:
         return Listing(entries=_pages(repository, first, call, artifact_type), said=said)
@@ -70,7 +69,7 @@ def ask(repository: Repository, subject: Digest, artifact_type: str | None = Non
 def _ask_at(url: str, repository: Repository, call: Call) -> Reply:
     call = replace(call, url=url, hops=HOPS)
     if repository.is_home(url):
-        return repository.ask(call, *_NO_LISTS)
+        return repository.ask(call, *NO_REFERRERS_API)
     return repository.ask_once(call)
 
 

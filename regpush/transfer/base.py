@@ -124,13 +124,12 @@ class Haul:
 
     def foresee(self) -> tuple[Placed, ...]:
         """What `bring` would do, as far as asking tells; sends nothing."""
-        registry = self.source.name.partition("/")[0]
 
         def look(blob: Descriptor) -> Action:
             lacking = [one for one in self.targets if not one.has_blob(blob)]
             if not lacking:
                 return Action.REUSED
-            here = all(one.name.partition("/")[0] == registry for one in lacking)
+            here = all(one.name.is_beside(self.source.name) for one in lacking)
             return Action.MOUNTED if here else Action.UPLOADED
 
         blobs = {layer.descriptor.digest: layer.descriptor for layer in self.base.image.layers}

@@ -39,8 +39,8 @@ class Passage:
     @property
     def mountable_from(self) -> str | None:
         """The source's path, if it is of the target's registry, so that blobs can be mounted."""
-        registry, _, path = self.source.name.partition("/")
-        return path if registry == self.target.name.partition("/")[0] else None
+        source = self.source.name
+        return source.path if source.is_beside(self.target.name) else None
 
 
 def check_distributable(descriptors: Sequence[Descriptor], image: str) -> None:

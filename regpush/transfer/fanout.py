@@ -12,6 +12,7 @@ from typing import Self, TypeAlias, TypeVar
 from regpush.concurrency import Cancellation, results, workers
 from regpush.digest import Descriptor, Digest
 from regpush.errors import SourceError
+from regpush.reference import RepositoryName
 from regpush.registry.client import BlobStream, Repository, Told, Upload
 from regpush.transfer.relay import Relay
 
@@ -28,19 +29,9 @@ class Shelf:
         self._seen: set[Digest] = set()
 
     @property
-    def name(self) -> str:
-        """`registry/repository`."""
+    def name(self) -> RepositoryName:
+        """The repository and its registry."""
         return self.repository.name
-
-    @property
-    def registry(self) -> str:
-        """The registry alone, without the repository's path."""
-        return self.name.partition("/")[0]
-
-    @property
-    def path(self) -> str:
-        """The repository's path in its registry."""
-        return self.name.partition("/")[2]
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """As `Repository.has_blob`, asked until the answer is yes."""
@@ -78,11 +69,11 @@ class FanOut:
 
     def first_of(self, shelves: Sequence[Shelf]) -> list[Shelf]:
         """One of each registry, from which the others of it can mount; all where they cannot."""
-        first = {shelf.registry: shelf for shelf in reversed(shelves)}
+        first = {shelf.name.registry: shelf for shelf in reversed(shelves)}
         return [
             shelf
             for shelf in shelves
-            if shelf is first[shelf.registry] or shelf.registry in self._mounts_failed
+            if shelf is first[shelf.name.registry] or shelf.name.registry in self._mounts_failed
         ]
 
     def copies(self, likely: Sequence[Descriptor]) -> int:
@@ -100,11 +91,11 @@ class FanOut:
     def mount(self, descriptor: Descriptor, shelf: Shelf, holders: Sequence[Shelf]) -> bool:
         """Have `shelf` take the blob over from one of `holders` of its registry, if it can."""
         for holder in holders:
-            if holder is shelf or holder.registry != shelf.registry:
+            if holder is shelf or not holder.name.is_beside(shelf.name):
                 continue
-            if shelf.mount_blob(descriptor, holder.path):
+            if shelf.mount_blob(descriptor, holder.name.path):
                 return True
-            self._mounts_failed.add(shelf.registry)
+            self._mounts_failed.add(shelf.name.registry)
         return False
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import UsageError, VerificationError, printable
+from regpush.reference import RepositoryName
 from regpush.registry.client import Manifest, Repository
 from regpush.registry.images import DEEPEST, MOST
 from regpush.transfer.blobs import check_distributable
@@ -83,12 +84,12 @@ def _read(child: Descriptor, source: Repository) -> Manifest | Descriptor:
     return child
 
 
-def check_schema(document: Manifest, repository: str) -> None:
+def check_schema(document: Manifest, repository: RepositoryName) -> None:
     """Raise UsageError for a format of long ago, VerificationError for no document at all."""
     _content(document, repository)
 
 
-def _content(document: Manifest, repository: str) -> Mapping[str, Any]:
+def _content(document: Manifest, repository: RepositoryName) -> Mapping[str, Any]:
     name = f"{repository}@{document.digest}"
     try:
         content = json.loads(document.data)
@@ -108,9 +109,9 @@ def _content(document: Manifest, repository: str) -> Mapping[str, Any]:
     return content
 
 
-def _blobs(content: Mapping[str, Any], repository: str) -> Sequence[Descriptor]:
+def _blobs(content: Mapping[str, Any], repository: RepositoryName) -> Sequence[Descriptor]:
     layers = _descriptors(content, "layers")
-    check_distributable(layers, repository)
+    check_distributable(layers, str(repository))
     config = content.get("config")
     first = [Descriptor.from_json(config)] if config is not None else []
     return [*first, *layers, *_descriptors(content, "blobs")]

@@ -132,7 +132,7 @@ def move_tags(
                 _move(manifest, repository, tag, held[tag], notify)
             moved.append(tag)
         changed = verdict is Verdict.MOVE
-        notify(TagMoved(image=repository.name, tag=tag, digest=str(digest), changed=changed))
+        notify(TagMoved(image=str(repository.name), tag=tag, digest=str(digest), changed=changed))
     naming = [tag for tag, verdict in verdicts.items() if verdict is not Verdict.LEAVE]
     return Tagged(tuple(naming), tuple(moved))
 

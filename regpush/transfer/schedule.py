@@ -235,7 +235,7 @@ def _why(one: Wanted, likely: Sequence[Descriptor], fan: FanOut) -> str:
     lacking = fan.lacking(likely)
     if len(lacking) == len(fan.shelves):
         return one.why
-    return f"{', '.join(shelf.name for shelf in lacking)} had it not"
+    return f"{', '.join(str(shelf.name) for shelf in lacking)} had it not"
 
 
 def _stream(

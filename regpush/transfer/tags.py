@@ -14,6 +14,7 @@ from enum import Enum, auto
 from regpush.digest import Digest
 from regpush.errors import TagConflictError, UsageError, VerificationError
 from regpush.options import IfExists, RegistryOptions
+from regpush.reference import RepositoryName
 
 
 class Verdict(Enum):
@@ -48,7 +49,7 @@ class TagRule:
         """Whether what a tag holds can make a difference."""
         return self.if_exists is not IfExists.REPLACE or self.current is not None
 
-    def admit(self, image: str, held: Mapping[str, Digest | None]) -> None:
+    def admit(self, image: RepositoryName, held: Mapping[str, Digest | None]) -> None:
         """Judge before an image is made. Raises TagConflictError where none would do."""
         taken = [tag for tag, digest in held.items() if digest]
         if self.if_exists is IfExists.FAIL and taken:
@@ -61,7 +62,7 @@ class TagRule:
         return self.if_exists is IfExists.SKIP and bool(held) and all(held.values())
 
     def judge(
-        self, image: str, wanted: Digest, held: Mapping[str, Digest | None]
+        self, image: RepositoryName, wanted: Digest, held: Mapping[str, Digest | None]
     ) -> dict[str, Verdict]:
         """What becomes of every tag of `image`. Raises TagConflictError, naming the tag."""
         self.admit(image, held)

@@ -25,6 +25,7 @@ from regpush.pack.recipe import (
 )
 from regpush.pack.tar import ArchiveOptions, Parents
 from regpush.platform import Platform
+from regpush.reference import RepositoryName
 
 STORE = ArchiveOptions()
 
@@ -76,9 +77,12 @@ def layer(text, media_type=OCI_LAYER_GZIP, **more):
     )
 
 
+named = RepositoryName.parse
+
+
 def image(name, *layers, version=1):
     built = build(layers, ImageOptions(), Platform("linux", "amd64"), recipe_version=version)
-    return PreviousImage(name=name, repository=name.rpartition(":")[0], image=built)
+    return PreviousImage(name=name, repository=named(name.rpartition(":")[0]), image=built)
 
 
 def test_candidates_by_recipe_and_compression():
@@ -128,17 +132,17 @@ class Blobs:
 def test_a_layer_is_looked_for_here_then_mounted_then_given_up():
     one, two = layer("one"), layer("two")
     candidates = [
-        Candidate(layer=one, repository="h/other/b", source="h/other/b:1"),
-        Candidate(layer=two, repository="elsewhere/b", source="elsewhere/b:1"),
-        Candidate(layer=one, repository="h/a", source="h/a:1"),
+        Candidate(layer=one, repository=named("h/other/b"), source="h/other/b:1"),
+        Candidate(layer=two, repository=named("elsewhere/b"), source="elsewhere/b:1"),
+        Candidate(layer=one, repository=named("h/a"), source="h/a:1"),
     ]
-    here = place(candidates, [Blobs("h/a", {two.descriptor})])
+    here = place(candidates, [Blobs(named("h/a"), {two.descriptor})])
     assert (here.action, here.layer) == (Action.REUSED, two)
-    blobs = Blobs("h/a", set(), {(one.descriptor, "other/b")})
+    blobs = Blobs(named("h/a"), set(), {(one.descriptor, "other/b")})
     mounted = place(candidates, [blobs])
     assert (mounted.action, mounted.layer) == (Action.MOUNTED, one)
     assert [what for what, _ in blobs.log] == ["head", "head", "mount"]
-    nothing = Blobs("h/a", set())
+    nothing = Blobs(named("h/a"), set())
     assert place(candidates, [nothing]) is None
     assert ("mount", "b") not in nothing.log
 
@@ -161,16 +165,16 @@ def test_the_index_remembers_by_repository(tmp_path):
     wanted = Digest.of(b"recipe")
     here, there = (layer(text, recipe=wanted) for text in ("here", "there"))
     with Index(str(tmp_path)) as index:
-        index.remember([there], "h/b")
-        index.remember([here], "h/a")
-        index.remember([layer("foreign")], "h/a")
+        index.remember([there], named("h/b"))
+        index.remember([here], named("h/a"))
+        index.remember([layer("foreign")], named("h/a"))
     with Index(str(tmp_path)) as index:
-        found = index.recall(wanted, "h/b", None)
-        assert [c.repository for c in found] == ["h/b", "h/a"]
+        found = index.recall(wanted, named("h/b"), None)
+        assert [c.repository for c in found] == [named("h/b"), named("h/a")]
         assert found[0].layer.descriptor == there.descriptor
         assert found[0].layer.diff_id == there.diff_id
-        assert index.recall(wanted, "h/b", Compression(Algorithm.ZSTD, 3)) == []
-        assert index.recall(Digest.of(b"other"), "h/b", None) == []
+        assert index.recall(wanted, named("h/b"), Compression(Algorithm.ZSTD, 3)) == []
+        assert index.recall(Digest.of(b"other"), named("h/b"), None) == []
 
 
 def test_an_index_that_cannot_be_is_empty(tmp_path):
@@ -179,17 +183,17 @@ def test_an_index_that_cannot_be_is_empty(tmp_path):
     (tmp_path / "index-1.sqlite").write_bytes(b"not a database" * 100)
     for place_ in (None, str(tmp_path / "file" / "x"), str(tmp_path)):
         with Index(place_) as index:
-            index.remember([layer("a", recipe=wanted, media_type=OCI_LAYER)], "h/a")
-            assert index.recall(wanted, "h/a", None) == []
+            index.remember([layer("a", recipe=wanted, media_type=OCI_LAYER)], named("h/a"))
+            assert index.recall(wanted, named("h/a"), None) == []
 
 
 def test_a_damaged_row_is_a_miss(tmp_path):
     wanted = Digest.of(b"recipe")
     with Index(str(tmp_path)) as index:
-        index.remember([layer("a", recipe=wanted)], "h/a")
+        index.remember([layer("a", recipe=wanted)], named("h/a"))
     database = sqlite3.connect(tmp_path / "index-1.sqlite")
     with database:
         database.execute("UPDATE layers SET digest = '../../etc/passwd'")
     database.close()
     with Index(str(tmp_path)) as index:
-        assert index.recall(wanted, "h/a", None) == []
+        assert index.recall(wanted, named("h/a"), None) == []

@@ -25,7 +25,7 @@ class Opened:
     events: list[Event] = field(default_factory=list)
 
     def other(self, name: str, access: Access = Access.PUSH) -> Repository:
-        registry = self.repository.name.partition("/")[0]
+        registry = self.repository.name.registry
         return self.client.repository(Reference(registry=registry, repository=name), access)
 
     @property

@@ -125,9 +125,7 @@ def test_plain_http_where_tls_is_spoken_is_an_error_that_says_so(
 ) -> None:
     with (
         opened(docker_registry_tls.host, plain_http=True) as at,
-        pytest.raises(
-            RefusedError, match=rf"{at.repository.name.partition('/')[0]} speaks https; drop"
-        ),
+        pytest.raises(RefusedError, match=rf"{at.repository.name.registry} speaks https; drop"),
     ):
         at.repository.get_manifest("latest")
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from regpush.errors import AuthError, RefusedError, RegpushError
+from regpush.reference import RepositoryName
 from regpush.registry import hints
 from regpush.registry.hints import Trouble, hint
 from tests.flow.test_push_directory import app
@@ -18,6 +19,9 @@ __all__ = ["app"]
 
 ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 GAR = "europe-west1-docker.pkg.dev"
+
+
+named = RepositoryName.parse
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ GAR = "europe-west1-docker.pkg.dev"
     ],
 )  # fmt: skip
 def test_hints(name: str, method: str, status: int, code: str, words: str, expected: str) -> None:
-    told = hint(Trouble(name=name, method=method, status=status, code=code, words=words))
+    told = hint(Trouble(name=named(name), method=method, status=status, code=code, words=words))
     assert "\n" not in told
     assert expected in told
     assert bool(told) == bool(expected)
@@ -175,10 +179,10 @@ def test_who_was_forbidden_is_told() -> None:
 
 
 def test_nobody_is_told_to_log_in() -> None:
-    trouble = Trouble(name="r.example.com/app", method="POST", status=403, anonymous=True)
+    trouble = Trouble(name=named("r.example.com/app"), method="POST", status=403, anonymous=True)
     assert "'regpush login r.example.com'" in hint(trouble)
 
 
 def test_ecr_mounts_where_that_is_switched_on() -> None:
-    assert "put-account-setting --name BLOB_MOUNTING" in hints.no_mounts(f"{ECR}/team/app")
-    assert hints.no_mounts("registry.example.com/team/app") == ""
+    assert "put-account-setting --name BLOB_MOUNTING" in hints.no_mounts(named(f"{ECR}/team/app"))
+    assert hints.no_mounts(named("registry.example.com/team/app")) == ""

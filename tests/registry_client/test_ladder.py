@@ -14,10 +14,9 @@ from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError
 from regpush.http.pace import Pace
 from regpush.http.retry import LESSONS
+from regpush.registry.quirks import CHUNK, RANGED_CHUNK
 from regpush.registry.uploads.body import Body
 from regpush.registry.uploads.lessons import (
-    CHUNK,
-    GHCR_CHUNK,
     LARGEST,
     SMALLEST,
     Form,
@@ -127,7 +126,7 @@ def refused(form: Form, status: int, length: int | None, code: str = "", **more:
         (Lessons(), refused(Form.STREAMED, 416, None), None),
         (Lessons(), refused(Form.STREAMED, 500, None), None),
         # GHCR, and registries that want the last chunk by PATCH as well.
-        (Lessons(), refused(Form.CHUNKED, 416, 8 * MIB), Lessons(chunk=GHCR_CHUNK)),
+        (Lessons(), refused(Form.CHUNKED, 416, 8 * MIB), Lessons(chunk=RANGED_CHUNK)),
         (Lessons(chunk=MIB), refused(Form.CHUNKED, 416, 8 * MIB), Lessons(chunk=MIB)),
         (Lessons(), refused(Form.CHUNKED, 416, MIB), None),
         (Lessons(), refused(Form.CHUNKED, 416, 5, closing=True), Lessons(closing_chunk=False)),

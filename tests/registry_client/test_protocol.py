@@ -33,10 +33,10 @@ from regpush.registry.protocol import (
     Problem,
     classify,
     digests_in,
-    is_tag_conflict,
     parse_problem,
     with_digest,
 )
+from regpush.registry.quirks import is_tag_conflict
 
 DIGEST = Digest.of(b"")
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # sha256sum /dev/null

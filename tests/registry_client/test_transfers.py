@@ -204,4 +204,4 @@ def test_a_repository_is_made_once(registry: Registry, repository: str) -> None:
     with opened(registry.host, repository) as at:
         assert at.other(repository) is at.repository
         assert at.other(repository, Access.PULL) is not at.repository
-        assert at.repository.name == f"{registry.host}/{repository}"
+        assert str(at.repository.name) == f"{registry.host}/{repository}"

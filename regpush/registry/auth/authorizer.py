@@ -18,6 +18,7 @@ from regpush.http.exchange import Reply, Request
 from regpush.http.headers import retry_after_s
 from regpush.http.redaction import Redactor
 from regpush.http.retry import RetryableError
+from regpush.reference import RepositoryName
 from regpush.registry.auth.challenges import (
     Challenge,
     Scope,
@@ -61,7 +62,7 @@ class Authorizer:
     def __init__(
         self,
         *,
-        name: str,
+        name: RepositoryName,
         scope: Scope | None,
         origin: Callable[[], Origin],
         credentials: Callable[[], Credentials | None],
@@ -177,7 +178,7 @@ class Authorizer:
         wants = ""
         if scope:
             wants = f" for '{','.join(scope.actions)}' on repository '{scope.repository}'"
-        host = self._name.partition("/")[0]
+        host = self._name.registry
         if self._credentials is None:
             return AuthError(
                 f"{self._name}: the registry wants credentials{wants}{said}; "

@@ -6,10 +6,9 @@ containers-auth.json(5) adds namespaces and repositories below a host.
 
 from __future__ import annotations
 
-from regpush.reference import DOCKER_HUB
+from regpush.reference import DOCKER_HUB, HUB_HOSTS
 
 HUB_KEY = "https://index.docker.io/v1/"
-HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
 def candidates(registry: str, repository: str) -> list[str]:

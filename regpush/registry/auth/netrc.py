@@ -6,8 +6,7 @@ from urllib.parse import urlsplit
 
 from regpush.errors import printable
 from regpush.http.netrc import login
-from regpush.reference import DOCKER_HUB
-from regpush.registry.auth.keys import HUB_HOSTS
+from regpush.reference import DOCKER_HUB, HUB_HOSTS
 from regpush.registry.auth.record import Credentials
 
 

@@ -21,6 +21,7 @@ from regpush.events import Listener
 from regpush.http.exchange import Reply
 from regpush.http.retry import Policy, RetryableError
 from regpush.http.wire import NoConnectionError, UnansweredError
+from regpush.reference import RepositoryName
 from regpush.registry.api import Api, Call
 from regpush.registry.hints import missing_repository
 from regpush.registry.uploads.body import Body
@@ -216,7 +217,7 @@ class Uploads:
             return False
 
 
-def _hung_up(error: RetryableError, name: str) -> RetryableError:
+def _hung_up(error: RetryableError, name: RepositoryName) -> RetryableError:
     """ECR ends the connection where others would say that there is no such repository."""
     cause = error.__cause__
     if not isinstance(cause, UnansweredError) or isinstance(cause, NoConnectionError):

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from regpush.registry.protocol import Outcome, classify
-
-CHUNK = 8 << 20
-"""Bytes of a chunk until a host teaches otherwise: more than ECR's least (5 MiB)."""
-
-GHCR_CHUNK = 4 << 20
-"""Bytes of the largest chunk that GHCR takes with a Content-Range."""
+from regpush.registry.quirks import (
+    CHUNK,
+    RANGED_CHUNK,
+    wants_a_length,
+    wants_no_whole_upload,
+    wants_smaller_ranges,
+)
 
 SMALLEST = 64 << 10
 """A host that refuses so small a body for its size takes no blobs."""
@@ -120,15 +121,12 @@ def learn(lessons: Lessons, refusal: Refusal) -> Lessons | None:
         known = min(length, lessons.too_large or length) if length else lessons.too_large
         return replace(lessons, too_large=known or CHUNK, chunk=min(lessons.chunk, half))
     match form:
-        case Form.WHOLE if (refusal.status, refusal.code) == (404, "BLOB_UNKNOWN"):
-            # Artifactory of old: it opens an upload and knows nothing of it at the PUT.
+        case Form.WHOLE if wants_no_whole_upload(refusal.status, refusal.code):
             return replace(lessons, whole=False)
-        case Form.WHOLE if refusal.status == 405:
-            return replace(lessons, whole=False)
-        case Form.STREAMED if refusal.status in (405, 411, 501):
+        case Form.STREAMED if wants_a_length(refusal.status):
             return replace(lessons, streamed=False)
-        case Form.CHUNKED if refusal.status == 416 and (length or 0) > GHCR_CHUNK:
-            return replace(lessons, chunk=min(lessons.chunk, GHCR_CHUNK))
+        case Form.CHUNKED if wants_smaller_ranges(refusal.status, length or 0):
+            return replace(lessons, chunk=min(lessons.chunk, RANGED_CHUNK))
         case Form.CHUNKED if _wants_no_closing_chunk(lessons, refusal):
             return replace(lessons, closing_chunk=False)
     return None

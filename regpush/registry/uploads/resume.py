@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from regpush.registry.quirks import is_one_too_high
+
 _RANGE = re.compile(r"(bytes=)?0-(-1|[0-9]{1,18})", re.ASCII)
 
 
@@ -57,10 +59,9 @@ def resume_at(acked: int, sent: int, header: str) -> int | None:
     """Where a broken upload goes on, by the Range of its status; None: start a new one.
 
     The server's count wins if it lies within what was acknowledged and what was sent. Where it
-    does not, or comes in the form `bytes=0-N` that Quay counts one too high in, the last
-    acknowledged byte is tried, if there is one.
+    does not, or is counted one too high, the last acknowledged byte is tried, if there is one.
     """
     end = stored(header, sent)
-    if end is not None and acked <= end <= sent and not header.strip().startswith("bytes="):
+    if end is not None and acked <= end <= sent and not is_one_too_high(header):
         return end
     return acked or None
