@@ -27,6 +27,7 @@ from regpush.files.open_root import OpenRoot
 _ROW = struct.Struct("=QqqqQIIII")
 _PERMISSIONS = 40 if sys.byteorder == "little" else 43  # the last byte of a row's mode
 _EXECUTABLE = bytes(1 if byte & 0o111 else 0 for byte in range(256))
+_PRIVATE = bytes(0 if byte & 0o004 else 1 for byte in range(256))
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 _FORMAT = stat.S_IFMT(0xFFFF)
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -66,6 +67,15 @@ class Row(NamedTuple):
         return map(cls._make, _ROW.iter_unpack(rows))
 
 
+def _having(rows: bytes, table: bytes) -> Iterator[int]:
+    """Indexes of the rows for whose permissions `table`, by their last byte, says 1."""
+    flags = rows[_PERMISSIONS :: _ROW.size].translate(table)
+    index = flags.find(1)
+    while index >= 0:
+        yield index
+        index = flags.find(1, index + 1)
+
+
 class Folder(NamedTuple):
     """One directory: its own packed row, and the names in it, sorted, with theirs.
 
@@ -89,6 +99,11 @@ class Folder(NamedTuple):
         """The packed row of one of `names`."""
         index = bisect.bisect_left(self.names, name) * _ROW.size
         return self.rows[index : index + _ROW.size]
+
+    def private(self) -> Iterator[tuple[bytes, Row]]:
+        """The names that others than owner and group may not read. Next to free if none are."""
+        for index in _having(self.rows, _PRIVATE):
+            yield self.names[index], Row(*_ROW.unpack_from(self.rows, index * _ROW.size))
 
     def without(self, leaving: Collection[bytes]) -> Folder:
         """The folder without the names `leaving`, all of which it has."""
@@ -119,11 +134,7 @@ class Names(NamedTuple):
 
     def executable(self) -> Iterator[int]:
         """Indexes of the names that somebody may execute, or search. Next to free if none are."""
-        flags = self.rows[_PERMISSIONS :: _ROW.size].translate(_EXECUTABLE)
-        index = flags.find(1)
-        while index >= 0:
-            yield index
-            index = flags.find(1, index + 1)
+        return _having(self.rows, _EXECUTABLE)
 
     def row(self, index: int) -> bytes:
         """The packed row of one name."""

@@ -32,11 +32,13 @@ from regpush.files.listing import (
     scan_root,
 )
 from regpush.options import SourceOptions
+from regpush.ownership import Rules
 from regpush.sources import dependencies, hierarchy, own_state
 from regpush.sources.bytecode import Cleaned, without_stale
 from regpush.sources.dangling import Base, dangling, first_of, warning
 from regpush.sources.dependencies import DependencyFolder, Rest
 from regpush.sources.inside import inside
+from regpush.sources.modes import widening
 from regpush.sources.part import Part
 from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
@@ -103,6 +105,8 @@ def resolve(
     rest = [part.item(Role.ORDINARY) for part in packages]
     rest += [part.item(Role.RECORD) for part in _records(tree, folders, key)]
     closure = Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
+    if message := widening(tree, Rules(options.rules, closure)):
+        notify(Note(message=message))
     return replace(
         closure,
         inside=inside(tree),

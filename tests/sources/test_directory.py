@@ -23,6 +23,7 @@ from regpush.events import InputWarned, Note, TargetResolved, ignore
 from regpush.layering import strategies
 from regpush.layering.plan import PlanContext
 from regpush.options import SourceOptions
+from regpush.ownership import Rule
 from regpush.pack.tar import ArchiveOptions
 from regpush.sources.identity import identify
 from regpush.sources.stats import Stats
@@ -736,6 +737,25 @@ def test_sockets_and_fifos_are_left_out_with_a_note(write: Write) -> None:
             "sockets and FIFOs are left out: a, node_modules/left-pad/fifo, s and 1 more"
         ]
     assert paths(at_root.closure)["/"] == ["x"]
+
+
+def test_files_that_more_users_may_read_in_the_image_are_named(write: Write) -> None:
+    modes = {"b": 0o640, "a/key": 0o600, "a/tool": 0o700, "c": 0o644, "shut": 0o000, "x": 0o604}
+    root = write(dict.fromkeys(modes, ""))
+    (root / "a").chmod(0o700)
+    (root / "link").symlink_to("b")
+    for path, mode in modes.items():
+        (root / path).chmod(mode)
+    (told,) = notes(take(root))
+    assert told == (
+        "3 files are for everybody to read in the image, but not here, such as a/key of mode "
+        "0600: --preserve keeps modes and owners"
+    )
+    assert notes(take(root, preserve=True)) == []
+    kept = (Rule.chmod("a/*=0600"), Rule.chmod("/app/b=0440"))
+    assert notes(take(root, rules=kept)) == []
+    (told,) = notes(take(root, rules=kept[:1]))
+    assert told.startswith("1 file is for everybody to read in the image, but not here, such as b")
 
 
 def test_cancelling_stops_between_files(write: Write) -> None:
