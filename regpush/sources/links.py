@@ -68,34 +68,54 @@ def customise(
         options=_with_certificates(options, wanted.bundle, added),
         rules=placed,
         skipped=skipped,
-        unknown=() if base or b"etc/passwd" in added else _unknown(options.user, closure, links),
+        unknown=_unknown(options.user, closure, links, base) if b"etc/passwd" not in added else (),
     )
 
 
-def _unknown(user: str | None, closure: Closure, links: Collection[bytes]) -> tuple[str, ...]:
+def _unknown(
+    user: str | None, closure: Closure, links: Collection[bytes], base: str | None
+) -> tuple[str, ...]:
     """The names in `user` that the image's files lack; a file behind a link has any name.
 
-    No runtime starts a container as such a user. A number needs no entry.
+    No runtime starts a container as such a user. A number needs no entry. What the files of a
+    `base` hold is not known here: only one that the app puts in its place tells.
     """
     names = dict(zip((b"etc/passwd", b"etc/group"), (user or "").partition(":")[::2], strict=True))
     wanted = {path: name for path, name in names.items() if name and not name.isdigit()}
     if not wanted or any(path in links for path in (*wanted, b"etc")):
         return ()
-    found: dict[bytes, bytes] = {}
-    for item in closure.items:
-        if closure.roots[0] == "/" and not item.in_store:
-            for entry in item.entries():
-                if entry.path in (*wanted, b"etc") and entry.kind is Kind.SYMLINK:
-                    return ()
-                if entry.path in wanted and entry.kind is Kind.FILE:
-                    found[entry.path] = b"".join(map(bytes, blocks(entry)))
-    known = {path: {line.partition(b":")[0] for line in found.get(path, b"").split(b"\n")}
-             for path in wanted}  # fmt: skip
+    found = _own_files(closure, wanted)
+    if found is None:
+        return ()
+    known = {path: {line.partition(b":")[0] for line in text.split(b"\n")}
+             for path, text in found.items()}  # fmt: skip
     return tuple(
         name
         for path, name in wanted.items()
-        if name.encode("utf-8", "surrogateescape") not in known[path]
+        if (path in known or not base)
+        and name.encode("utf-8", "surrogateescape") not in known.get(path, ())
     )
+
+
+def _own_files(closure: Closure, wanted: Collection[bytes]) -> dict[bytes, bytes] | None:
+    """What those of the paths `wanted`, in /etc, hold that a directory brings.
+
+    None where one of them is a link, or lies behind one. What would be fetched to be looked into
+    is not: packages of a lock file bring no users.
+    """
+    found: dict[bytes, bytes] = {}
+    top = _encoded(closure.roots[0])
+    if top and not _within(b"etc", top):
+        return found
+    for item in filter(lambda one: one.is_listed, closure.items):
+        for entry in item.entries():
+            if entry.path == b"etc" and entry.kind is Kind.SYMLINK:
+                return None
+            if entry.path in wanted and entry.kind is not Kind.FILE:
+                return None
+            if entry.path in wanted:
+                found[entry.path] = b"".join(map(bytes, blocks(entry)))
+    return found
 
 
 def _essentials(closure: Closure, options: ImageOptions) -> Essentials:
@@ -180,7 +200,7 @@ def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
 
 def _is_taken(entry: Entry, closure: Closure) -> bool:
     """Whether an item lies where the essential `entry` would, or makes it impossible."""
-    own = (item.home.strip("/").encode("utf-8", "surrogateescape") for item in closure.items)
+    own = (_encoded(item.home) for item in closure.items)
     if entry.kind is Kind.DIRECTORY:
         return any(path in (b"", entry.path) for path in own)
     return any(_within(path, entry.path) or _within(entry.path, path) for path in own)
@@ -195,13 +215,13 @@ def _gives_way(entry: Entry, links: Collection[bytes]) -> bool:
 
 def _check_room(links: dict[bytes, Entry], closure: Closure) -> None:
     """Every link must be free: no item's, above none, below no file and no link."""
-    top = closure.roots[0].strip("/").encode("utf-8", "surrogateescape") if closure.roots else b""
+    top = _encoded(closure.roots[0]) if closure.roots else b""
     for path in links:
         for other in links:
             if other != path and _within(other, path):
                 raise _in_the_way(other, "another link")
         for item in closure.items:
-            own = item.home.strip("/").encode("utf-8", "surrogateescape")
+            own = _encoded(item.home)
             if _within(own, path):
                 raise _in_the_way(path, item.path)
             # A part of a directory's own code may lie anywhere in it.
@@ -220,6 +240,10 @@ def _check_inside(path: bytes, item: Item) -> None:
 
 def _within(path: bytes, ancestor: bytes) -> bool:
     return path == ancestor or path.startswith(ancestor + b"/")
+
+
+def _encoded(path: str) -> bytes:
+    return path.strip("/").encode("utf-8", "surrogateescape")
 
 
 def _shown(path: bytes) -> str:

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.flow.test_from import layer, put_base
 from tests.flow.test_push_directory import app, write
 from tests.program import push, regpush
 from tests.registry.parts import real_part
@@ -81,3 +82,51 @@ def test_a_user_that_no_passwd_names(docker_registry, repository, app, tmp_path)
         flags = ("--user", user, "--entrypoint", "", "--strict")
         push(root, into, "--root-dir", "/", *flags).ok()
     regpush(root, "--to", to, "--root-dir", "/", "--user", "me", "--strict").failed(2, "me")
+
+
+PASSWD = "root:x:0:0::/:/bin/sh\nweb:x:5:5::/:\n"
+
+
+@pytest.mark.parametrize(
+    ("whose", "files", "user", "unknown"),
+    [
+        ("ours", {"a": ""}, "web:adm", None),  # perhaps the base has both
+        ("foreign", {"etc/passwd": PASSWD}, "web:adm", None),  # perhaps the base has the group
+        ("ours", {"etc/passwd": PASSWD}, "me:adm", "me"),
+        ("foreign", {"etc/group": "adm:x:5:\n"}, "web:wheel", "wheel"),
+        ("foreign", {"etc/passwd": PASSWD, "etc/group": "adm:x:5:\n"}, "adm:web", "adm and web"),
+        ("foreign", {"etc/passwd": PASSWD}, "6:7", None),
+        ("foreign", {"etc/passwd": "../p"}, "me", None),  # a link, to a file of the base
+        ("foreign", {"etc": "/usr/etc"}, "me", None),
+    ],
+)
+def test_a_user_of_an_image_on_a_base(
+    docker_registry, repository, tmp_path, whose, files, user, unknown
+):
+    """What a base holds is not read: only files that the app puts in their place tell."""
+    base, to = f"{docker_registry.host}/{repository}/base", f"{docker_registry.host}/{repository}"
+    if whose == "ours":
+        write(tmp_path / "base/b")
+        push(tmp_path / "base", base).ok()
+    else:
+        base = put_base(docker_registry, f"{repository}/base", [layer("etc/os")])
+    for path, content in files.items():
+        if content.startswith(("/", ".")):
+            (tmp_path / "root" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "root" / path).symlink_to(content)
+        else:
+            write(tmp_path / "root" / path, content)
+    flags = ("--root-dir", "/", "--from", base, "--user", user, "--entrypoint", "/serve")
+    done = push(tmp_path / "root", to, *flags).ok()
+    said = f"names {unknown}, so" if unknown else None
+    assert ("--user" in done.stderr) == (unknown is not None), done.stderr
+    assert said is None or said in done.stderr
+    assert config(to)["User"] == user
+
+
+def test_a_passwd_that_is_pushed_alone(docker_registry, repository, tmp_path):
+    to = f"{docker_registry.host}/{repository}"
+    write(tmp_path / "etc/passwd", PASSWD)
+    flags = ("--root-dir", "/etc", "--entrypoint", "", "--strict")
+    push(tmp_path / "etc", to, "--user", "web", *flags).ok()
+    regpush(tmp_path / "etc", "--to", to, "--user", "me", *flags).failed(2, "names me, so")
