@@ -22,6 +22,9 @@ _BASIS = 1_000_000
 
 _WINDOW_S = 10.0
 
+_MOST = 0.99
+"""What a bar shows at most before the registry has said that it has the blob."""
+
 
 @dataclass(slots=True)
 class Flight:
@@ -52,9 +55,12 @@ class Flight:
 
     @property
     def done(self) -> float:
-        """How much of the way lies behind it, from 0 to 1: of the bytes to send, if any went."""
+        """How much of the way lies behind it, below 1: of the bytes to send, if any went.
+
+        All of it only the registry's answer tells, upon which this flight has ended.
+        """
         of, part = (self.total, self.read) if self.packing else (self.about or 0, self.sent)
-        return min(part / of, 1.0) if of else 0.0
+        return min(part / of, _MOST) if of else 0.0
 
 
 class Meter:

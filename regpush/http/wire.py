@@ -7,10 +7,13 @@ and a registry that answers while a body is still being sent is heard at once.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import ssl
+import sys
+import termios
 import threading
 import time
 from collections import deque
@@ -56,12 +59,52 @@ _AHEAD_S = 5.0
 """A connection that was opened ahead is used within that time, or not at all."""
 
 
+_SO_NWRITE = 0x1024
+"""Of macOS and BSD: bytes in the send buffer (setsockopt(2)); Python has no name for it."""
+
+
 class UnansweredError(Exception):
     """A request that got no reply: `str()` says why, for people. Whether it was obeyed is open."""
 
 
 class NoConnectionError(UnansweredError):
     """No connection came about, so nothing was sent."""
+
+
+class _Watch(threading.local):
+    """What hears of the request that this thread sends: httpcore writes where it is called."""
+
+    hears: Callable[[int], None] | None = None
+
+
+_watch = _Watch()
+
+
+@contextmanager
+def watching(hears: Callable[[int], None]) -> Iterator[None]:
+    """Within, `hears` is told of this thread's requests how many bytes the kernel still holds.
+
+    That is after each write, and ten times a second while the reply is waited for.
+    """
+    before, _watch.hears = _watch.hears, hears
+    try:
+        yield
+    finally:
+        _watch.hears = before
+
+
+def _queued(sock: socket.socket) -> int:
+    """Bytes written to `sock` that the other side has not acknowledged; 0 where none can tell.
+
+    tcp(7), SIOCOUTQ, which is TIOCOUTQ by another name.
+    """
+    with suppress(OSError):
+        if sys.platform == "linux":
+            size = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+            return int.from_bytes(size, sys.byteorder)
+        if sys.platform == "darwin":
+            return sock.getsockopt(socket.SOL_SOCKET, _SO_NWRITE)
+    return 0
 
 
 class Transport(httpx.BaseTransport):
@@ -349,6 +392,8 @@ class _Stream(httpcore.NetworkStream):
         self._head: bytearray | None = bytearray()
 
     def _check(self) -> None:
+        if _watch.hears:
+            _watch.hears(_queued(self._sock))
         if not self._cancel.cancelled:
             return
         now = time.monotonic()
@@ -419,6 +464,8 @@ class _Stream(httpcore.NetworkStream):
                 raise httpcore.WriteError(_words(error)) from error
             if mark - len(left) >= _STEP:
                 mark, end = len(left), _end(timeout)
+        if _watch.hears:
+            _watch.hears(_queued(self._sock))
 
     def _listen(self) -> None:
         # Over TLS what came may be no more than a session ticket, which recv swallows.

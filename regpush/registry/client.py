@@ -439,13 +439,20 @@ class Repository:
         """The upload of a blob, begun before its bytes are there. `told` hears how it goes."""
         return Upload(self._uploads, self._ahead, told)
 
-    def put_blob(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
+    def put_blob(
+        self,
+        descriptor: Descriptor,
+        open_body: Callable[[], Iterator[bytes]],
+        told: Told = untold,
+    ) -> None:
         """Send a blob. `open_body` is called for each attempt and gives the same bytes each time.
+
+        `told` hears how it goes.
 
         Raises VerificationError where the registry finds another digest, SourceError where
         the bytes are not those of `descriptor`, and what the body raises.
         """
-        self._uploads.put(descriptor, open_body)
+        self._uploads.put(descriptor, open_body, told=told)
 
     def stream_blob(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
         """Send a blob whose digest only its last byte tells.

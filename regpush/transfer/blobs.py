@@ -23,7 +23,7 @@ _FOREIGN = (
 )
 
 Progress = Callable[[Descriptor, int], None]
-"""Told, now and then, how many bytes of a blob have passed in this attempt."""
+"""Told, now and then, how many bytes of a blob have gone out in this attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +72,14 @@ def send(descriptor: Descriptor, passage: Passage) -> Action:
     """Send the blob from the source, whatever the target says it has. Raises as `bring`."""
 
     def opened() -> Iterator[bytes]:
-        passed = 0
         with closing(passage.source.read_blob(descriptor)) as blocks:
             for block in blocks:
                 passage.cancel.check()
                 yield block
-                passed += len(block)
-                passage.progress(descriptor, passed)
+
+    def told(sent: int, size: int | None) -> None:  # noqa: ARG001  the descriptor has it
+        passage.progress(descriptor, sent)
 
     with passage.slots:
-        passage.target.put_blob(descriptor, opened)
+        passage.target.put_blob(descriptor, opened, told)
     return Action.UPLOADED

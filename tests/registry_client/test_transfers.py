@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -23,6 +25,7 @@ from tests.registry_client.opening import (
     push_image,
     put,
 )
+from tests.registry_client.raw import raw, reply
 
 MIB = 1 << 20
 
@@ -205,3 +208,36 @@ def test_a_repository_is_made_once(registry: Registry, repository: str) -> None:
         assert at.other(repository) is at.repository
         assert at.other(repository, Access.PULL) is not at.repository
         assert str(at.repository.name) == f"{registry.host}/{repository}"
+
+
+def test_bytes_that_the_kernel_still_holds_have_not_gone_out() -> None:
+    told: list[int] = []
+    halfway: list[int] = []
+    data = os.urandom(8 << 20)
+
+    def receive(connection: socket.socket, count: int) -> None:
+        while count:
+            count -= len(connection.recv(min(count, 65536)))
+
+    def answer(connection: socket.socket, head: str) -> None:
+        if head.startswith("PUT"):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            receive(connection, 1 << 20)
+            time.sleep(0.5)  # what fits into buffers is in them by then
+            halfway.append(told[-1])
+            receive(connection, len(data) - (1 << 20))
+            connection.sendall(reply("201 Created"))
+        elif head.startswith("POST"):
+            connection.sendall(reply("202 Accepted", "Location: /v2/upload"))
+        else:
+            connection.sendall(reply("404 Not Found"))
+
+    descriptor = Descriptor(media_type=OCI_LAYER, digest=Digest.of(data), size=len(data))
+    with raw(answer) as server, opened(server.host) as here:
+        pieces = [data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20)]
+        here.repository.put_blob(
+            descriptor, lambda: iter(pieces), lambda sent, _: told.append(sent)
+        )
+    assert halfway[0] < 3 << 20
+    assert told == sorted(told)
+    assert told[-1] == len(data)

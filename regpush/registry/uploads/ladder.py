@@ -48,8 +48,9 @@ Opened: TypeAlias = Callable[[], Session | None]
 """Gives a session that was opened ahead, once; for further attempts nothing."""
 
 Told: TypeAlias = Callable[[int, int | None], None]
-"""Hears, about once a megabyte, how many bytes of a blob have gone out, and how many it has
-in all if that is known yet. Where it begins anew, the first are fewer again."""
+"""Hears, now and then, how many bytes of a blob have gone out, without those that the kernel still
+holds, and how many it has in all if that is known yet. Where it begins anew, the first are fewer
+again."""
 
 
 def untold(sent: int, size: int | None) -> None:

@@ -16,6 +16,7 @@ from regpush.events import Listener, Warned
 from regpush.http.address import upload_location
 from regpush.http.exchange import COMMIT_PATIENCE, Reply
 from regpush.http.retry import RetryableError
+from regpush.http.wire import watching
 from regpush.registry.api import Api, Call
 from regpush.registry.hints import too_large
 from regpush.registry.protocol import Outcome, parse_problem, with_digest
@@ -25,6 +26,8 @@ from regpush.registry.uploads.resume import acknowledged, resume_at
 
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _MAY_BE_THERE = (Outcome.ABSENT, Outcome.BUSY, Outcome.FAILED, Outcome.UPLOAD_LOST, Outcome.REFUSED)
+_TELL = 128 << 10
+"""Bytes that must have gone out since progress was told last: a fast link writes often."""
 _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 
 
@@ -32,8 +35,8 @@ _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 class Part:
     """Bytes of a blob from position `at`: `size` of them, None where only their end will tell.
 
-    With `ranged`, the registry is told where they belong. `told` hears after each piece how
-    far the blob has gone out.
+    With `ranged`, the registry is told where they belong. `told` hears now and then how many
+    bytes of the blob the registry's side has acknowledged, by the kernel's word.
     """
 
     form: Form
@@ -152,7 +155,7 @@ class Session:
             body_size=part.size,
         )
         try:
-            reply = self._send(call)
+            reply = self._send(call, part)
         except (RetryableError, RegpushError):
             if broken:
                 raise broken[0] from broken[0].__cause__
@@ -199,7 +202,7 @@ class Session:
             patience=COMMIT_PATIENCE,
         )
         try:
-            reply = self._send(call)
+            reply = self._send(call, part)
         except RetryableError:
             self._committed = self._there(descriptor)
             if self._committed:
@@ -229,17 +232,28 @@ class Session:
         raise self._failure(reply, part, closing=True)
 
     def _going(self, part: Part) -> Iterator[bytes]:
-        """The bytes of `part` on their way: counted here, and by whoever counts."""
+        """The bytes of `part` on their way, and how many were taken."""
         self.sent = part.at
         for piece in part.pieces:
             self.sent += len(piece)
             yield bytes(piece)
             self._count(len(piece))
-            part.told(self.sent)
 
-    def _send(self, call: Call) -> Reply:
+    def _send(self, call: Call, part: Part) -> Reply:
+        told = part.at
+
+        def hear(queued: int) -> None:
+            nonlocal told
+            gone = max(self.sent - queued, part.at)
+            if gone - told >= _TELL or told < gone == self.sent:
+                told = gone
+                part.told(gone)
+
         try:
-            reply = self._api.send(call)
+            with watching(hear):
+                reply = self._api.send(call)
+            if 200 <= reply.status < 300:
+                hear(0)
         except RetryableError:
             self._broken = True
             raise
