@@ -1,4 +1,4 @@
-# `nix run github:OWNER/regpush -- --help`, or `nix profile install`.
+# `nix run github:$OWNER/regpush -- --help`, or `nix profile install`.
 #
 # Evaluated by the tests against a stand-in for nixpkgs, and not yet built against the real one:
 # where this was written, nixpkgs could not be fetched. It wants one that has Python's oras.

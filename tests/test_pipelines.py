@@ -87,6 +87,24 @@ def test_examples_use_inputs_and_outputs_that_exist():
             assert output in ACTION["outputs"]
 
 
+def test_who_has_regpush_is_said_once(tmp_path):
+    """Nothing that is copied names an account but by OWNER, which one command fills in."""
+    workflows = tmp_path / ".github" / "workflows"
+    workflows.mkdir(parents=True)
+    for number, text in enumerate(blocks("github-workflow")):
+        (workflows / f"{number}.yml").write_text(text)
+    (script,) = blocks("owner-substitution")
+    (tmp_path / "gh").write_text("#!/bin/sh\n")
+    (tmp_path / "gh").chmod(0o755)
+    env = environment(OWNER="an-account", REGPUSH="a-wheel")
+    env["PATH"] = f"{tmp_path}:{env['PATH']}"
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=env, check=True)
+    for workflow in workflows.iterdir():
+        text = workflow.read_text()
+        assert "OWNER" not in text.replace("$GITHUB", "")
+        assert "uses: an-account/regpush@v" in text
+
+
 def test_the_matrix_pushes_and_its_images_are_joined(tmp_path, docker_registry, repository):
     """The steps of both jobs but those of others; `pipx run` is ours."""
     (jobs,) = (jobs for text in blocks("github-workflow")
@@ -110,7 +128,7 @@ def test_the_matrix_pushes_and_its_images_are_joined(tmp_path, docker_registry, 
         HOME=str(tmp_path), GITHUB_REPOSITORY=repository.title(), GITHUB_REF_NAME="V1"
     )
     env["PATH"] = program_on_path(tmp_path / "bin", env["PATH"])
-    script = jobs["image"]["steps"][-1]["run"].replace("pipx run ", "")
+    script = jobs["image"]["steps"][-1]["run"].replace('pipx run --spec "$REGPUSH" ', "")
     script = script.replace("ghcr.io", docker_registry.host)
     subprocess.run(["bash", "-e", "-c", script], cwd=joined, env=env, check=True)
     raw = subprocess.run(
