@@ -8,13 +8,27 @@ says stands in `settings.Settings`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from typing import Any
 
 from regpush.closure import SearchPath
 from regpush.entry import Profile
 from regpush.errors import UsageError, printable
 from regpush.ownership import Rule
+
+_DECIDES = "decides what an item holds"
+
+_DECIDING = {_DECIDES: lambda value: value}
+"""Metadata of a field on which depends what an item of files that were listed holds, or whether it
+may be sent."""
+
+_DECIDING_IF_SET: dict[str, Callable[[object], object]] = {_DECIDES: bool}
+"""Metadata of such a field of which matters only whether it is set."""
+
+_ASIDE: dict[str, None] = {_DECIDES: None}
+"""Metadata of a field that changes no such item."""
 
 MAX_LAYERS = 127
 """Layers an image may have at most: overlayfs and Docker set this limit
@@ -170,25 +184,43 @@ class SourceOptions:
     source wants, if that wants any, unless `bare`. `lock`: for targets with a lock file.
     """
 
-    root_dir: str = "/app"
-    preserve: bool = False
-    preserve_xattrs: bool = False
-    allow_secrets: tuple[str, ...] = ()
-    own_state: tuple[str, ...] = ()
-    rules: tuple[Rule, ...] = ()
-    system: str | None = None
-    nix: NixOptions = NixOptions()
-    guix: GuixOptions = GuixOptions()
-    link_roots: tuple[str, ...] = ()
-    base: str | None = None
-    bare: bool = False
-    lock: LockOptions = LockOptions()
+    root_dir: str = field(default="/app", metadata=_DECIDING)
+    preserve: bool = field(default=False, metadata=_DECIDING)
+    preserve_xattrs: bool = field(default=False, metadata=_DECIDING)
+    allow_secrets: tuple[str, ...] = field(default=(), metadata=_DECIDING)
+    own_state: tuple[str, ...] = field(default=(), metadata=_ASIDE)  # those files are not listed
+    rules: tuple[Rule, ...] = field(default=(), metadata=_DECIDING)
+    system: str | None = field(default=None, metadata=_ASIDE)
+    nix: NixOptions = field(default=NixOptions(), metadata=_ASIDE)
+    guix: GuixOptions = field(default=GuixOptions(), metadata=_ASIDE)
+    link_roots: tuple[str, ...] = field(default=(), metadata=_ASIDE)  # become items of their own
+    base: str | None = field(default=None, metadata=_DECIDING_IF_SET)
+    bare: bool = field(default=False, metadata=_ASIDE)
+    lock: LockOptions = field(default=LockOptions(), metadata=_ASIDE)
 
     @property
     def profile(self) -> Profile:
         """The archive profile for a directory."""
         tree = self.preserve or self.preserve_xattrs or self.root_dir == "/"
         return Profile.TREE if tree else Profile.STORE
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The values, as JSON has them, on which depends what the items of listed files hold.
+
+        Each field says itself, where it is declared, whether it is one of them.
+        """
+        return {
+            one.name: _plain(decides(getattr(self, one.name)))
+            for one in fields(self)
+            if (decides := one.metadata[_DECIDES])
+        }
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, (str, int, type(None))) else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

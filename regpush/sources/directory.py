@@ -162,12 +162,7 @@ def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> by
     said = [
         __version__,  # which secrets are found, and how items are cut, changes with it
         os.fsdecode(root),
-        options.root_dir,
-        options.profile.value,
-        options.preserve_xattrs,
-        options.allow_secrets,
-        [str(rule) for rule in options.rules],
-        bool(options.base),
+        options.deciding,
         *sorted(map(os.fsdecode, without)),
     ]
     return hashlib.sha256(json.dumps(said).encode()).digest()
