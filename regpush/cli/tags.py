@@ -19,7 +19,7 @@ def tags(
     reference: Annotated[str, typer.Argument(metavar="REPOSITORY", show_default=False)],
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """List the tags of a repository with digest, platforms, size and date.
+    """List the tags of a repository with digest, platforms, size and date: 1,000 at most.
 
     Tags are deleted by the registry's own tools: many registries delete nothing by request,
     and where they do, a digest takes all its tags along.
@@ -40,7 +40,8 @@ def tags(
     ):
         found = list_tags(client.repository(parsed, Access.PULL), cancel)
     if format is Format.JSON:
-        told = [one.to_json() for one in found]
-        print_json({"schema": 1, "repository": str(parsed.name), "tags": told})
+        told = [one.to_json() for one in found.tags]
+        about = {"schema": 1, "repository": str(parsed.name), "complete": found.complete}
+        print_json({**about, "tags": told})
     else:
-        print_lines(*table.tags(found, width()))
+        print_lines(*table.tags(found.tags, width()))

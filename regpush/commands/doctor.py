@@ -29,7 +29,7 @@ from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry import referrers_list
 from regpush.registry.api import Call
-from regpush.registry.client import Access, Client, Manifest, Repository
+from regpush.registry.client import TAGS_LIMIT, Access, Client, Manifest, Repository
 from regpush.registry.hints import no_mounts, without_doctor
 from regpush.registry.probe import Probe, Root
 from regpush.registry.protocol import parse_json
@@ -265,7 +265,8 @@ def _pull(patient: _Patient) -> _Finding:
     if not tags:
         return _Finding(f"nothing is at {version}, and there is no tag")
     patient.manifest = pulling.get_manifest(tags[-1])
-    return _Finding(f"nothing is at {version}, but {len(tags)} tags, of which one is {tags[-1]}")
+    count = f"{len(tags)} tags" if len(tags) < TAGS_LIMIT else f"{TAGS_LIMIT:,} tags or more"
+    return _Finding(f"nothing is at {version}, but {count}, of which one is {tags[-1]}")
 
 
 def _push(patient: _Patient) -> _Finding:

@@ -125,7 +125,7 @@ def inspect_all(
     where they carry one, then that of their tags, in which 1.10 comes after 1.9.
     """
     found: dict[Digest, tuple[tuple[str, int, list[tuple[int, int, str]]], Inspection]] = {}
-    for tag in sorted(repository.list_tags(), key=natural):
+    for tag in sorted(repository.all_tags().names, key=natural):
         if tag.startswith(("sha256-", "sha512-")):
             continue  # referrers and signatures
         try:

@@ -50,16 +50,29 @@ class Tag:
         }
 
 
-def list_tags(repository: Repository, cancel: Cancellation) -> list[Tag]:
-    """The tags in the order of their names, 1.10 after 1.9; not those of signatures.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tags:
+    """The tags of a repository in the order of their names, 1.10 after 1.9.
+
+    `complete` is False where it has more than were looked at.
+    """
+
+    tags: tuple[Tag, ...]
+    complete: bool
+
+
+def list_tags(repository: Repository, cancel: Cancellation) -> Tags:
+    """The tags but for those of signatures and referrers, 1000 of them at most.
 
     Raises RefusedError where there is no such repository, AuthError, TransientError and
     CancelledError. What is wrong with one tag is its `problem`.
     """
     seen = Seen(repository)
-    names = [name for name in repository.all_tags() if not name.startswith(_ATTACHED)]
+    known = repository.all_tags()
+    names = [name for name in known.names if not name.startswith(_ATTACHED)]
     ordered = sorted(names, key=natural)
-    return parallel(_AT_ONCE, ordered, lambda name: _tag(name, seen), cancel) if ordered else []
+    tags = parallel(_AT_ONCE, ordered, lambda name: _tag(name, seen), cancel) if ordered else []
+    return Tags(tags=tuple(tags), complete=known.complete)
 
 
 def _tag(name: str, seen: Seen) -> Tag:

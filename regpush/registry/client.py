@@ -70,6 +70,8 @@ MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 16 << 20
 TAGS_LIMIT = 1000
 _TAG_PAGES = 10
+_ALL_TAG_PAGES = 100
+"""Registries give fewer tags a page than they are asked for, some no more than 10."""
 _FAREWELL_S = 0.5
 _CONNECTIONS = 16
 _LOOKERS = 8
@@ -298,6 +300,14 @@ class Client:
         self._uploaded.add(sent)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagList:
+    """Tags in the registry's order; `complete` is False where it has more than `TAGS_LIMIT`."""
+
+    names: tuple[str, ...]
+    complete: bool
+
+
 class Repository:
     """One repository of one registry; a `reuse.BlobStore`. Thread-safe.
 
@@ -319,6 +329,7 @@ class Repository:
         self._retry = retry
         self._memory = memory
         self._count = count
+        self._notify = notify
         self._ahead = ahead
         self._took_manifests = False  # by their digests, in this run
         self._uploads = Uploads(
@@ -329,6 +340,10 @@ class Repository:
     def name(self) -> RepositoryName:
         """The repository and its registry."""
         return self._api.name
+
+    def warn(self, message: str) -> None:
+        """Tell the user what is odd about this repository."""
+        self._notify(Warned(message=f"{self.name}: {message}"))
 
     def close(self) -> None:
         """Let the registry forget what was begun and is not wanted."""
@@ -572,22 +587,29 @@ class Repository:
         tags: list[str] = []
         # Some registries want more rights for a list than for what is in it.
         with suppress(AuthError, RefusedError):
-            for page in self._tag_pages():
+            for page, _ in self._tag_pages(_TAG_PAGES):
                 tags += page
         return tuple(tags[:TAGS_LIMIT])
 
-    def all_tags(self) -> tuple[str, ...]:
-        """The tags, in the registry's order: all, or of a great many 1000 at least.
+    def all_tags(self) -> TagList:
+        """The tags, up to 1000 of them; that there are more is a warning.
 
         Raises RefusedError where the registry knows no such repository.
         """
-        return tuple(tag for page in self._tag_pages() for tag in page)
+        pages = [*self._tag_pages(_ALL_TAG_PAGES)]
+        tags = [*dict.fromkeys(tag for page, _ in pages for tag in page)]
+        complete = len(tags) <= TAGS_LIMIT and not pages[-1][1]
+        if not complete:
+            count = min(len(tags), TAGS_LIMIT)
+            self.warn(f"there are more tags; only the first {count:,} listed were looked at")
+        return TagList(names=tuple(tags[:TAGS_LIMIT]), complete=complete)
 
-    def _tag_pages(self) -> Iterator[list[str]]:
+    def _tag_pages(self, most: int) -> Iterator[tuple[list[str], bool]]:
+        """Up to `most` pages of tags, at least one, each with whether another follows."""
         url, count = "", 0
-        for _ in range(_TAG_PAGES):
+        for _ in range(most):
             found, url = self._tags_page(url)
-            yield found
+            yield found, bool(url)
             count += len(found)
             if not url or count >= TAGS_LIMIT:
                 return

@@ -92,6 +92,8 @@ def _pages(
         if not (url := repository.next_page(reply)):
             break
         reply = _ask_at(url, repository, call)
+    else:
+        repository.warn(f"{call.doing} ended after {_PAGES} pages of the list; there are more")
     return found
 
 

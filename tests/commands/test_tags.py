@@ -12,6 +12,7 @@ from tests.flow.test_push_directory import app
 from tests.program import push, regpush
 from tests.registry.api import sha256
 from tests.registry.servers import Registry
+from tests.registry_client.front import Answer, Asked, front
 
 __all__ = ["app"]
 
@@ -49,7 +50,7 @@ def test_tags_are_listed_with_what_they_name(shelf: Shelf) -> None:
     )
     shelf.index(tag=f"sha256-{'0' * 64}")
     report = regpush("tags", at(shelf), "--format", "json").ok().report
-    assert report["repository"] == at(shelf)
+    assert (report["repository"], report["complete"]) == (at(shelf), True)
     found = {one["tag"]: one for one in report["tags"]}
     assert list(found) == ["chart", "z", "1.9", "1.10"]
     assert found["1.10"]["digest"] == whole["digest"]
@@ -67,6 +68,20 @@ def test_tags_are_listed_with_what_they_name(shelf: Shelf) -> None:
     ]  # fmt: skip
     assert rows[4].endswith("2025-01-02")
     assert rows[1].split()[2:] == ["not", "an", "image", "-", "-"]
+
+
+def test_a_list_that_is_cut_off_is_said_to_be() -> None:
+    """Registries that link one page of tags to itself exist; a list of thousands is cut too."""
+    again = {"Link": '</v2/x/tags/list>; rel="next"'}
+
+    def answer(asked: Asked) -> Answer:
+        return Answer(200, again, b'{"tags":["a"]}') if "/tags/" in asked.target else Answer(404)
+
+    with front(answer) as endless:
+        done = regpush("tags", f"{endless.host}/x", "--format", "json").ok()
+    assert (done.report["complete"], len(done.report["tags"])) == (False, 1)
+    assert "warning: " in done.stderr
+    assert "there are more tags; only the first 1 listed were looked at" in done.stderr
 
 
 def test_no_such_repository(shelf: Shelf) -> None:

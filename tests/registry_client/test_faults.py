@@ -6,13 +6,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from regpush.concurrency import Cancellation
-from regpush.digest import OCI_LAYER, OCI_MANIFEST, Digest
+from regpush.digest import OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import (
     AuthError,
     CancelledError,
@@ -24,6 +24,8 @@ from regpush.errors import (
 )
 from regpush.events import ignore
 from regpush.http.retry import LESSONS, STEP, Policy, RetryableError
+from regpush.registry.client import TagList
+from regpush.registry.referrers import list_referrers
 from tests.registry.servers import Registry, run_docker_registry
 from tests.registry.wire import AfterCut, StartProxy
 from tests.registry_client.front import Answer, Asked, Behaviour, front, pass_on
@@ -584,6 +586,70 @@ def test_lists_of_tags(pages: list[Answer], expected: tuple[str, ...]) -> None:
         opened(before.host) as at,
     ):
         assert at.repository.list_tags() == expected
+
+
+def pages_of(tags: Sequence[str], size: int, each: str = "") -> Callable[[Asked], Answer]:
+    """A registry that gives no more than `size` tags a page, as many do."""
+
+    def answer(asked: Asked) -> Answer:
+        start = int(asked.target.partition("start=")[2] or 0)
+        following = f"/v2/team/app/tags/list?start={start + size}"
+        link = {"Link": f'<{each or following}>; rel="next"'} if start + size < len(tags) else {}
+        return Answer(200, link, json.dumps({"tags": tags[start : start + size]}).encode())
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "asked", "listed"),
+    [
+        (1000, 1000, 1, 1000),
+        (1000, 50, 20, 1000),
+        (1001, 50, 20, 1000),
+        (1020, 1020, 1, 1000),  # a registry that does not know `n`
+        (999, 999, 1, 999),
+        (5, 2, 3, 5),
+        (0, 10, 1, 0),
+        (1010, 10, 100, 1000),
+        (1001, 2, 100, 200),
+    ],
+)
+def test_all_tags_or_a_word_that_there_are_more(
+    count: int, size: int, asked: int, listed: int
+) -> None:
+    tags = [f"v{number}" for number in range(count)]
+    with front(pages_of(tags, size)) as before, opened(before.host) as at:
+        found = at.repository.all_tags()
+        assert found.names == tuple(tags[:listed])
+        assert found.complete == (listed == count)
+        warned = f"there are more tags; only the first {listed:,} listed were looked at"
+        assert (warned in at.messages) == (listed < count)
+        assert len(before.asked) == asked
+
+
+def test_a_list_of_tags_that_leads_to_itself_ends() -> None:
+    circle = pages_of(["a", "b"], 1, each="/v2/team/app/tags/list")
+    with front(circle) as before, opened(before.host) as at:
+        assert at.repository.all_tags() == TagList(names=("a",), complete=False)
+        assert len(before.asked) == 100
+
+
+def test_referrers_without_an_end_is_cut_off_with_a_word() -> None:
+    subject = Digest.of(b"an image")
+
+    def answer(asked: Asked) -> Answer:
+        number = int(asked.target.partition("page=")[2] or 0)
+        entry = {
+            **Descriptor.of(b"%d" % number, OCI_MANIFEST).to_json(),
+            "artifactType": "application/spdx+json",
+        }
+        body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+        link = f'</v2/team/app/referrers/{subject}?page={number + 1}>; rel="next"'
+        return Answer(200, {"Link": link, "Content-Type": OCI_INDEX}, json.dumps(body).encode())
+
+    with front(answer) as endless, opened(endless.host) as at:
+        assert len(list_referrers(at.repository, subject)) == 100
+    assert "ended after 100 pages of the list; there are more" in at.messages
 
 
 # Secrets.
