@@ -54,10 +54,9 @@ def rebased(image: Image, new: Base, old: Base | None) -> Image:
     That is `old`, or without it, as many layers as the image says. Raises UsageError where
     the layers of `old` are not there, or all would be too many.
     """
-    count = len(old.image.layers) if old else image.base_layers
-    if old and [one.diff_id for one in image.layers[:count]] != _diff_ids(old.image):
-        raise UsageError(f"it does not stand on {old.name}: its lowest layers are others")
-    kept, below = image.layers[count:], new.to_inherit()
+    count = _below(image, old) if old else image.base_layers
+    kept = image.layers[count:]
+    below = new.to_inherit(kept)
     if len(below.layers) + len(kept) > MAX_LAYERS:
         raise UsageError(
             f"on {new.name} it would have {len(below.layers) + len(kept)} layers, and an image "
@@ -80,8 +79,23 @@ def rebased(image: Image, new: Base, old: Base | None) -> Image:
     )
 
 
-def _diff_ids(image: Image) -> list[Digest]:
-    return [layer.diff_id for layer in image.layers]
+def _below(image: Image, old: Base) -> int:
+    """How many layers of `image` are those of `old` alone. Raises UsageError where they differ.
+
+    What a push on `old` left out of it, because the app has the same layers, is the app's:
+    the image counts fewer layers of a base then than `old` has.
+    """
+    says = isinstance(json.loads(image.config).get(OWN), Mapping)
+    fewer = says and image.base_layers < len(old.image.layers)
+    left_out = old.left_out(image.own_layers) if fewer else ()
+    alone = [one for number, one in enumerate(old.image.layers) if number not in left_out]
+    if _diff_ids(alone) != _diff_ids(image.layers[: len(alone)]):
+        raise UsageError(f"it does not stand on {old.name}: its lowest layers are others")
+    return len(alone)
+
+
+def _diff_ids(layers: Sequence[Layer]) -> list[Digest]:
+    return [layer.diff_id for layer in layers]
 
 
 def _as_kept(layer: Layer) -> Layer:
@@ -288,7 +302,7 @@ def _old(image: Image, work: _Rebase) -> Base | None:
     """What `image` stands on, where it takes that to tell its own configuration."""
     if work.old:
         return work.old.read(image.platform)
-    if image.base_layers and isinstance(json.loads(image.config).get(OWN), Mapping):
+    if isinstance(json.loads(image.config).get(OWN), Mapping):
         return None
     ancestor = image.ancestor
     if ancestor is None:
@@ -381,5 +395,5 @@ def _report(one: _Rebased, placed: Sequence[Placed]) -> ImageReport:
             )
             for layer in after.own_layers
         ),
-        base=of_base(one.haul.base, placed),
+        base=of_base(one.haul.base, placed, after),
     )

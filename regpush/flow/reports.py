@@ -146,7 +146,7 @@ def _image(
         ),
         steps=prepared.planned.plan.steps,
         layout_from=prepared.planned.read,
-        base=of_base(prepared.origin.base, base, copies) if prepared.origin.base else None,
+        base=of_base(prepared.origin.base, base, image, copies) if prepared.origin.base else None,
     )
 
 
@@ -156,13 +156,24 @@ def once(placed: Placed) -> int:  # noqa: ARG001  whatever it is
 
 
 def of_base(
-    base: Base, placed: Sequence[Placed], copies: Callable[[Placed], int] = once
+    base: Base,
+    placed: Sequence[Placed],
+    above: Image | None,
+    copies: Callable[[Placed], int] = once,
 ) -> BaseReport:
-    """What became of the layers of a base; `copies` as in the report of each."""
+    """What became of the layers of a base that are not those of the image `above` as well.
+
+    `copies` as in the report of each.
+    """
+    left_out = base.left_out(above.own_layers) if above else ()
     return BaseReport(
         name=base.name,
         digest=base.image.descriptor.digest,
-        layers=tuple(of_layer(base.name, one, copies(one)) for one in placed),
+        layers=tuple(
+            of_layer(base.name, one, copies(one))
+            for n, one in enumerate(placed)
+            if n not in left_out
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from regpush.digest import (
 )
 from regpush.errors import UsageError, VerificationError, printable
 from regpush.image.inheritance import over, own_config, ports
+from regpush.image.twins import repeated, uppermost
 from regpush.options import ImageOptions
 from regpush.platform import Platform, parse_platforms
 from regpush.quantities import LAST_SECOND
@@ -190,24 +191,53 @@ class Base:
     name: str
     image: Image
 
-    def to_inherit(self) -> Inherited:
-        """What it gives to the images above it."""
+    def left_out(self, above: Sequence[Layer]) -> frozenset[int]:
+        """Which of its layers, counted from 0, an image does not inherit whose own are `above`.
+
+        Only layers that regpush packed count, which have a recipe. Raises as `repeated`.
+        """
+        image = self.image
+        ours = all(layer.recipe for layer in image.own_layers)
+        return repeated(
+            [layer.diff_id for layer in image.layers],
+            image.base_layers if ours else len(image.layers),
+            {layer.diff_id for layer in above if layer.recipe},
+            self.name,
+        )
+
+    def to_inherit(self, above: Sequence[Layer] = ()) -> Inherited:
+        """What it gives to an image whose own layers are `above`. Raises as `left_out`."""
         image, config = self.image, json.loads(self.image.config)
+        left_out = self.left_out(above)
+        kept = [layer for n, layer in enumerate(image.layers) if n not in left_out]
         history = config.get("history") or []
         told = sum(not entry.get("empty_layer") for entry in history)
         # Tools pair entries and layers: where a base says nothing, something must stand.
         unsaid = [{"created_by": "unknown"}] * (len(image.layers) - told)
         return Inherited(
-            layers=tuple(map(_as_base, image.layers)),
+            layers=tuple(map(_as_base, kept)),
             config=config.get("config") or {},
-            history=(*unsaid, *history),
+            history=_without([*unsaid, *history], left_out),
             platform=image.platform,
             annotations={
                 BASE_NAME: self.name,
                 BASE_DIGEST: str(image.descriptor.digest),
-                BASE_LAYERS: str(len(image.layers)),
+                BASE_LAYERS: str(len(kept)),
             },
         )
+
+
+def _without(
+    history: Sequence[Mapping[str, Any]], left_out: Collection[int]
+) -> tuple[Mapping[str, Any], ...]:
+    """The entries of `history` but for those of the layers that are `left_out`."""
+    count = -1
+    kept = []
+    for entry in history:
+        count += not entry.get("empty_layer")
+        if entry.get("empty_layer") or count not in left_out:
+            kept.append(entry)
+    return tuple(kept)
 
 
 def _as_base(layer: Layer) -> Layer:
@@ -303,13 +333,17 @@ def build(
     Configuration is inherited from `base` as `docker build` does, ours winning: variables and
     labels one by one, ports and volumes joined; an entry point of ours drops the base's
     command, and what it wanted to be done on a build is not. Equal arguments give equal bytes.
+
+    No layer of ours is empty or in the image twice (`twins`). Raises UsageError where that
+    cannot be.
     """
+    layers = [layers[number] for number in uppermost([one.diff_id for one in layers])]
     created = _timestamp(1 if options.created is None else options.created)
     history = [
         {"created": created, "created_by": "regpush", "comment": json.dumps(list(layer.items))}
         for layer in layers
     ]
-    below = base.to_inherit() if base else Inherited()
+    below = base.to_inherit(layers) if base else Inherited()
     own = own_config(options, below.config)
     config = {
         "created": created,
