@@ -96,11 +96,11 @@ def inspect(
         found = []
         for one in parsed:
             repository = client.repository(one, Access.PULL)
-            for image in inspecting.inspect_each(one, repository, wanted):
-                found.append(inspecting.with_referrers(image, repository))
-                if deep:
-                    more = weigh_image(image.image, repository, options.jobs, weights, cancel)
-                    weights = {**weights, **more}
+            images = inspecting.inspect_each(one, repository, wanted)
+            found += inspecting.with_referrers(images, repository)
+            for image in images if deep else ():
+                more = weigh_image(image.image, repository, options.jobs, weights, cancel)
+                weights = {**weights, **more}
     if html:
         from regpush.cli.page import page
 
@@ -108,7 +108,7 @@ def inspect(
     if format is Format.JSON:
         print_json(_report(found, weights))
     elif len(found) > 1:
-        print_lines(*table.sharing(found, width()))
+        print_lines(*table.sharing(found, width()), *table.attached_to_several(found))
     else:
         layers = table.inspection(found[0], weights, width())
         about = [*table.about(found[0]), *table.attached(found[0])]

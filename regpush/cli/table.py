@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regpush.commands.weights import Weights
     from regpush.history.comparison import Comparison
     from regpush.quantities import Link
+    from regpush.registry.referrers import Referrer
 
 _CONTENTS = 40
 _ITEMS = 10
@@ -380,11 +381,31 @@ def _held(layer: Layer, width: int) -> str:
 
 
 def attached(found: Inspection) -> list[str]:
-    """What refers to an image, a line each."""
-    return [
-        f"attached: {one.artifact_type or 'an artifact'} {one.descriptor.digest}"
-        for one in found.referrers
+    """What refers to an image, and to the index that it was found in, a line each."""
+    lines = [f"attached: {_artifact(one)}" for one in found.referrers]
+    if found.index:
+        lines += [f"attached to the index: {_artifact(one)}" for one in found.index.referrers]
+    return lines
+
+
+def attached_to_several(found: Sequence[Inspection]) -> list[str]:
+    """What refers to images, by their numbers in `sharing`, and to the indexes of them."""
+    lines = [
+        f"attached to {number}: {_artifact(referrer)}"
+        for number, one in enumerate(found, 1)
+        for referrer in one.referrers
     ]
+    indexes = {one.index.digest: (one.reference, one.index) for one in found if one.index}
+    lines += [
+        f"attached to the index {reference}: {_artifact(referrer)}"
+        for reference, index in indexes.values()
+        for referrer in index.referrers
+    ]
+    return ["", *lines] if lines else []
+
+
+def _artifact(referrer: Referrer) -> str:
+    return f"{referrer.artifact_type or 'an artifact'} {referrer.descriptor.digest}"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,15 +22,34 @@ from regpush.transfer.choice import choose, find
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """The index in which an image was found. `referrers`: what is attached to the index itself."""
+
+    digest: Digest
+    media_type: str
+    referrers: tuple[Referrer, ...] = ()
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The index as a part of the report of its image."""
+        return {
+            "digest": str(self.digest),
+            "media_type": self.media_type,
+            "referrers": [referrer.to_json() for referrer in self.referrers],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """An image as the registry has it, under the name it was asked for by.
 
-    `referrers`: what is attached to it, where somebody looked.
+    `referrers`: what is attached to it, where somebody looked. `index`: None for an image that
+    the name means itself.
     """
 
     reference: Reference
     image: Image
     referrers: tuple[Referrer, ...] = ()
+    index: Index | None = None
 
     @property
     def created(self) -> str:
@@ -65,6 +84,7 @@ class Inspection:
                 for number, layer in enumerate(image.layers)
             ],
             "referrers": [referrer.to_json() for referrer in self.referrers],
+            **({"index": self.index.to_json()} if self.index else {}),
         }
 
 
@@ -87,16 +107,21 @@ def inspect_each(
     Raises VerificationError for an index without any, or of which the registry lacks one.
     """
     found = find(reference, repository)
-    if platform or found.media_type not in INDEXES:
+    within = None
+    if found.media_type in INDEXES:
+        within = Index(digest=found.digest, media_type=found.media_type)
+    if platform or not within:
         manifests = [choose(found, reference, platform, repository)]
     else:
         manifests = [one.manifest for one in listed(found, repository) if one.manifest]
     if not manifests:
         raise VerificationError(f"{reference} is an index without images")
-    return [_named(one, reference, repository) for one in manifests]
+    return [_named(one, reference, within, repository) for one in manifests]
 
 
-def _named(found: Manifest, reference: Reference, repository: Repository) -> Inspection:
+def _named(
+    found: Manifest, reference: Reference, within: Index | None, repository: Repository
+) -> Inspection:
     """The image of a manifest; errors tell whose."""
     try:
         image = read_image(found, repository)
@@ -104,16 +129,32 @@ def _named(found: Manifest, reference: Reference, repository: Repository) -> Ins
         whole = str(error)
         named = whole if whole.startswith(str(reference.name)) else f"{reference}: {whole}"
         raise VerificationError(named) from error
-    return Inspection(reference=reference, image=image)
+    return Inspection(reference=reference, image=image, index=within)
 
 
-def with_referrers(found: Inspection, repository: Repository) -> Inspection:
-    """The same with what is attached to the image, where the registry lets us see that."""
+def with_referrers(found: Sequence[Inspection], repository: Repository) -> list[Inspection]:
+    """The images of one name with what is attached to them and to their index.
+
+    Where the registry does not let us see that, it is nothing.
+    """
+    within = found[0].index
+    if within:
+        within = replace(within, referrers=_referrers(within.digest, repository))
+    return [
+        replace(
+            one,
+            referrers=_referrers(one.image.descriptor.digest, repository),
+            index=within,
+        )
+        for one in found
+    ]
+
+
+def _referrers(subject: Digest, repository: Repository) -> tuple[Referrer, ...]:
     try:
-        referrers = list_referrers(repository, found.image.descriptor.digest)
+        return list_referrers(repository, subject)
     except (RefusedError, VerificationError):
-        return found
-    return replace(found, referrers=referrers)
+        return ()
 
 
 def inspect_all(

@@ -335,3 +335,44 @@ def test_an_image_made_on_a_nested_base_runs_as_one(
     rootfs = images.unpack(to, tmp_path / "out")
     assert (rootfs / "base/s390x").read_text() == "s390x"
     assert (rootfs / "app").is_dir()
+
+
+def test_what_is_attached_to_an_index_and_to_its_images_is_shown(
+    embedded_registry: Registry, repository: str
+) -> None:
+    shelf = Shelf(embedded_registry.host, repository)
+    amd64, arm64 = (shelf.image(name, name) for name in ("amd64", "arm64"))
+    index = shelf.index(on(amd64, "amd64"), on(shelf.index(on(arm64, "arm64")), "arm64"), tag="v1")
+    shelf.index(on(amd64, "amd64"), tag="one")
+
+    def attach(subject: Entry, kind: str) -> str:
+        manifest = {**shelf.read(shelf.artifact(kind, about=subject["digest"])["digest"])}
+        del manifest["schemaVersion"], manifest["mediaType"]
+        return str(shelf.document(MANIFEST_TYPE, **manifest, subject=subject)["digest"])
+
+    signature = attach(index, "application/x-signature")
+    bill = attach(arm64, "application/x-bill")
+    at = f"{shelf.host}/{repository}"
+    told = regpush("inspect", f"{at}:v1", "--format", "json").ok().report["images"]
+    assert [[one["digest"] for one in image["referrers"]] for image in told] == [[], [bill]]
+    for image in told:
+        assert (image["index"]["digest"], image["index"]["media_type"]) == (
+            index["digest"],
+            INDEX_TYPE,
+        )
+        assert [one["digest"] for one in image["index"]["referrers"]] == [signature]
+    shown = regpush("inspect", f"{at}:v1").ok().stdout.splitlines()
+    assert shown[-2:] == [
+        f"attached to 2: application/x-bill {bill}",
+        f"attached to the index {at}:v1: application/x-signature {signature}",
+    ]
+    one = regpush("inspect", f"{at}:v1", "--platform", "linux/arm64").ok().stdout
+    assert f"attached: application/x-bill {bill}\n" in one
+    assert f"attached to the index: application/x-signature {signature}\n" in one
+    (bare,) = (
+        regpush("inspect", f"{at}@{arm64['digest']}", "--format", "json").ok().report["referrers"]
+    )
+    assert bare["digest"] == bill
+    alone = regpush("inspect", f"{at}@{amd64['digest']}", "--format", "json").ok().report
+    assert "index" not in alone
+    assert "attached" not in regpush("inspect", f"{at}:one").ok().stdout
