@@ -1,0 +1,43 @@
+"""A path that was named as a target: what is there, and what may have been meant."""
+
+from __future__ import annotations
+
+import os
+
+from regpush.errors import UsageError, printable
+from regpush.files.filesystem import unreadable, working_directory
+from regpush.sources import guix
+
+
+def mode_of(path: str) -> int:
+    """The file mode of what `path` leads to. Raises UsageError if that is nothing."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        what = "a link to nothing" if os.path.islink(path) else "not there"
+        maybe = guix.is_specification(path) and not os.path.islink(path)
+        no_guix = "; for it to be a package, 'guix' must be on the PATH" if maybe else ""
+        raise UsageError(
+            f"target '{printable(path)}' is {what}; looked for a directory, a store path, a "
+            f"link into a store or a closure file{_from_here(path)}{no_guix}"
+            f"{_near(path)}"
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _near(path: str) -> str:
+    """A question after what `path` may have been meant for; empty where nothing is like it."""
+    import difflib  # 5 ms, for a name that was mistyped
+
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        names = os.listdir(folder or ".")
+    except (OSError, ValueError):
+        return ""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return f"; did you mean {printable(os.path.join(folder, found[0]))}?" if found else ""
+
+
+def _from_here(path: str) -> str:
+    return "" if os.path.isabs(path) else f", from {printable(working_directory())}"

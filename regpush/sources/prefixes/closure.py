@@ -1,0 +1,22 @@
+"""`closure:FILE`: a file that lists a closure."""
+
+from __future__ import annotations
+
+import stat
+from functools import partial
+
+from regpush.errors import UsageError, printable
+from regpush.sources import closure_file
+from regpush.sources.path import mode_of
+from regpush.sources.source import Asked, Found, Whole
+
+
+def understand(rest: str, asked: Asked) -> Whole:
+    """The closure that the file at the path `rest` lists."""
+    return Whole(rest, partial(_closure, rest))
+
+
+def _closure(path: str, asked: Asked) -> Found:
+    if not stat.S_ISREG(mode_of(path)):
+        raise UsageError(f"{printable(path)} is not a file")
+    return "closure file", closure_file.resolve(path, asked.stores, asked.workshop)

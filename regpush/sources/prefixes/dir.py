@@ -1,0 +1,23 @@
+"""`dir:PATH`: a directory as it is."""
+
+from __future__ import annotations
+
+import stat
+from functools import partial
+
+from regpush.errors import UsageError, printable
+from regpush.sources import directory
+from regpush.sources.path import mode_of
+from regpush.sources.source import Asked, Found, Whole
+
+
+def understand(rest: str, asked: Asked) -> Whole:
+    """The directory at the path `rest`."""
+    return Whole(rest, partial(_closure, rest))
+
+
+def _closure(path: str, asked: Asked) -> Found:
+    if not stat.S_ISDIR(mode_of(path)):
+        raise UsageError(f"{printable(path)} is not a directory")
+    notify, cancel = asked.workshop.notify, asked.workshop.cancel
+    return "directory", directory.resolve(path, asked.options, notify=notify, cancel=cancel)

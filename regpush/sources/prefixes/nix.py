@@ -1,0 +1,50 @@
+"""`nix:INSTALLABLE…`: what Nix builds of flakes, files and expressions."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from regpush.sources.nix import installables
+from regpush.sources.source import Asked, Locate, Parts
+from regpush.sources.store import NotValidError, Part
+
+
+@dataclass(frozen=True, slots=True)
+class Installables:
+    """Installables, as `nix build` takes them, with blanks between them."""
+
+    text: str
+
+    def parts(self, asked: Asked, locate: Locate) -> Parts:
+        """Their outputs, and what finds the entry point of the first of them.
+
+        They are built only if neither the store nor the binary caches have all of them.
+        """
+        options, system, workshop = asked.options.nix, asked.options.system, asked.workshop
+        wanted = installables.parse(self.text, workshop)
+        evaluated = installables.evaluate(wanted, options, system, workshop)
+        paths = list(dict.fromkeys(path for one in evaluated for path in one.paths))
+        found: list[Part] = []
+        if all(paths):
+            with contextlib.suppress(NotValidError):
+                found = [locate(path) for path in paths]
+        if not found:
+            built = installables.build(evaluated, options, workshop)
+            order = {path: at for at, path in enumerate(paths)}
+            found = [
+                locate(path) for path in sorted(built, key=lambda one: order.get(one, len(order)))
+            ]
+
+        def program() -> tuple[str, ...]:
+            meta = installables.meta_of(wanted[0], options, system, workshop)
+            outputs = dict(zip(evaluated[0].outputs, (part.root for part in found), strict=False))
+            place = outputs.get(meta.program_output) or found[0].root
+            return (f"{place}/bin/{meta.program}",) if meta.program else ()
+
+        return Parts(parts=tuple(found), find_entrypoint=program)
+
+
+def understand(rest: str, asked: Asked) -> Installables:
+    """The installables that `rest` names."""
+    return Installables(rest)

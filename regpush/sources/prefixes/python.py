@@ -1,0 +1,22 @@
+"""`python:DIR`: a Python project with a lock file, wheel by wheel."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from regpush.errors import UsageError, printable
+from regpush.sources.source import Asked, Found, Whole
+
+
+def understand(rest: str, asked: Asked) -> Whole:
+    """The project at the path `rest`, or with the lock file there."""
+    path = rest or "."
+    return Whole(path, partial(_closure, path))
+
+
+def _closure(path: str, asked: Asked) -> Found:
+    from regpush.sources import python  # its libraries are an extra, and few pushes are of it
+
+    if asked.surroundings is None:
+        raise UsageError(f"{printable(path)}: a lock file's packages come from other hosts")
+    return python.resolve(path, asked.options, asked.platform, asked.workshop, asked.surroundings)

@@ -1,0 +1,57 @@
+"""Each module of `sources/prefixes/` is a source; nothing else lists them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from regpush.concurrency import Cancellation
+from regpush.errors import UsageError
+from regpush.events import ignore
+from regpush.options import SourceOptions
+from regpush.sources import prefixes
+from regpush.sources.source import Source
+from regpush.sources.targets import resolve
+from regpush.sources.tools import Workshop
+
+GUIDE = Path(__file__).parents[2] / "docs/guide/targets.md"
+
+
+@pytest.mark.parametrize("name", prefixes.names())
+def test_a_module_is_a_source(name: str) -> None:
+    source = prefixes.find(name)
+    assert source
+    declared = inspect.signature(Source.understand).parameters
+    assert list(inspect.signature(source.understand).parameters) == list(declared)[1:]
+    assert source.__doc__
+    assert source.__doc__.startswith(f"`{name}:")
+
+
+def test_the_guide_names_each_prefix() -> None:
+    line = next(one for one in GUIDE.read_text().splitlines() if one.startswith("1. A prefix"))
+    assert sorted(re.findall(r"`(\w+):`", line)) == list(prefixes.names())
+
+
+@pytest.mark.parametrize("text", ["", "_x", "__init__", "os", "..", "a/b", "Dir", "dir\n", "é"])
+def test_no_other_text_is_a_prefix(text: str) -> None:
+    assert prefixes.find(text) is None
+
+
+def test_a_colon_in_the_name_of_a_directory_is_no_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my:app").mkdir()
+    (tmp_path / "my:app/main.py").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    workshop = Workshop(ignore, Cancellation())
+    found = resolve(["my:app"], SourceOptions(), (), workshop=workshop)
+    assert [item.path for item in found.items]
+
+
+def test_a_source_that_makes_an_image_by_itself_goes_with_no_other(tmp_path: Path) -> None:
+    workshop = Workshop(ignore, Cancellation())
+    with pytest.raises(UsageError, match="cannot be pushed together with others"):
+        resolve([f"dir:{tmp_path}", f"dir:{tmp_path}"], SourceOptions(), (), workshop=workshop)
