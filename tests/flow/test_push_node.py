@@ -113,12 +113,54 @@ def test_install_scripts_are_warned_of(index, app, to):
     one = make_tarball(index.folder, "one")
     packages = {"node_modules/one": locked(one, index.url, hasInstallScript=True)}
     write_lock(app, packages, {"one": "^1"})
-    assert "one 1.0.0 has an install script" in push(f"node:{app}", to, *BARE).ok().stderr
-    push(f"node:{app}", to, *BARE, "--strict").failed(2, "one 1.0.0 has an install script")
+    said = "one 1.0.0 has an install script, which is not run"
+    assert said in push(f"node:{app}", to, *BARE).ok().stderr
+    push(f"node:{app}", to, *BARE, "--strict").failed(2, said)
     built = make_tarball(index.folder, "one", "1.0.1", {"binding.gyp": "{}"})
     packages = {"node_modules/one": locked(built, index.url, "1.0.1", hasInstallScript=True)}
     write_lock(app, packages, {"one": "^1"})
-    push(f"node:{app}", to, *BARE).failed(9, "one 1.0.1 is compiled when it is installed")
+    push(f"node:{app}", to, *BARE, "--platform", "linux/amd64").failed(
+        9, "one 1.0.1 has no machine code for linux-x64-glibc"
+    )
+
+
+def test_machine_code_is_looked_for_on_each_platform(index, app, to):
+    files = {"binding.gyp": "{}", "prebuilds/linux-x64/one.node": "x"}
+    one = make_tarball(index.folder, "one", files=files)
+    packages = {"node_modules/one": locked(one, index.url, hasInstallScript=True)}
+    write_lock(app, packages, {"one": "^1"})
+    push(f"node:{app}", to, *BARE, "--platform", "linux/amd64").ok()
+    # The layer for amd64 is there, and says nothing of arm64.
+    said = "one 1.0.0 has no machine code for linux-arm64-glibc"
+    push(f"node:{app}", to, *BARE, "--platform", "linux/arm64").failed(9, said)
+    packages["node_modules/one"]["optional"] = True
+    write_lock(app, packages, {"one": "^1"})
+    push(f"node:{app}", to, *BARE, "--platform", "linux/arm64").ok()
+
+
+def test_programs_of_workspaces_may_be_run_and_what_is_not_needed_stays_out(
+    index, app, to, tmp_path
+):
+    one = make_tarball(index.folder, "one")
+    packages = {
+        "node_modules/one": locked(one, index.url, extraneous=True),
+        "node_modules/lib": {"resolved": "packages/lib", "link": True},
+        "node_modules/tool": {"resolved": "packages/tool", "link": True},
+        "packages/lib": {"name": "lib", "version": "1.0.0", "bin": {"lib": "cli.js"}},
+        "packages/tool": {"name": "tool", "version": "1.0.0", "dev": True, "bin": "cli.js"},
+    }
+    for name in ("lib", "tool"):
+        (app / "packages" / name).mkdir(parents=True)
+        (app / "packages" / name / "package.json").write_text(json.dumps({"name": name}))
+        (app / "packages" / name / "cli.js").write_text("#!/usr/bin/env node\n")
+    write_lock(app, packages, {"lib": "file:packages/lib"})
+    push(f"node:{app}", to, *BARE).ok()
+    assert index.gets == []
+    root = unpack(to, tmp_path / "out") / "app"
+    assert sorted(os.listdir(root / "node_modules")) == [".bin", "lib"]
+    assert os.listdir(root / "node_modules/.bin") == ["lib"]
+    assert (root / "node_modules/.bin/lib").stat().st_mode & 0o777 == 0o755
+    assert (root / "packages/tool/cli.js").stat().st_mode & 0o777 == 0o644
 
 
 def test_what_cannot_be_pushed_is_said_in_one_line(index, app, to):

@@ -6,12 +6,13 @@ npm documentation, "package.json" (os, cpu, libc) and "config" (omit); npm's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from regpush.errors import UsageError
 from regpush.platform import Platform
-from regpush.sources.node.lock import Lock, Locked
+from regpush.sources.node.built import Machine
+from regpush.sources.node.lock import Lock, Locked, is_package
 
 _CPU = {
     "amd64": "x64",
@@ -34,15 +35,16 @@ class Target:
     libc: str
 
     @property
-    def cpu(self) -> str:
+    def machine(self) -> Machine:
         """Raises UsageError where Node does not run on such a machine."""
         if self.platform.os != "linux" or self.platform.architecture not in _CPU:
             raise UsageError(f"node: makes no image for {self.platform}")
-        return _CPU[self.platform.architecture]
+        return Machine(cpu=_CPU[self.platform.architecture], libc=self.libc)
 
     def takes(self, one: Locked) -> bool:
         """Whether the package is for this platform."""
-        has = {"os": "linux", "cpu": self.cpu, "libc": self.libc}
+        machine = self.machine
+        has = {"os": "linux", "cpu": machine.cpu, "libc": machine.libc}
         return all(_is_listed(value, one.value.get(key)) for key, value in has.items())
 
 
@@ -64,9 +66,7 @@ def choose(lock: Lock, target: Target, *, groups: Sequence[str]) -> dict[str, Lo
     """
     if unknown := next((one for one in groups if one != "dev"), None):
         raise UsageError(f"--group {unknown}: packages of npm have the group dev, and no other")
-    wanted = {
-        at: one for at, one in lock.packages.items() if "dev" in groups or not one.said("dev")
-    }
+    wanted = {at: one for at, one in lock.packages.items() if is_wanted(lock, one, groups)}
     unfit = {at for at, one in wanted.items() if one.folder_name and not target.takes(one)}
     for at in unfit:
         if not (wanted[at].said("optional") or wanted[at].said("devOptional")):
@@ -76,7 +76,7 @@ def choose(lock: Lock, target: Target, *, groups: Sequence[str]) -> dict[str, Lo
             )
     gone = _spread(lock, wanted, unfit)
     reached = _reached(lock, wanted, gone)
-    return {
+    found = {
         at: one
         for at, one in wanted.items()
         if one.folder_name
@@ -84,6 +84,22 @@ def choose(lock: Lock, target: Target, *, groups: Sequence[str]) -> dict[str, Lo
         and not one.said("link")
         and (at in reached or not (gone and one.said("optional")))
     }
+    return {at: one for at, one in found.items() if _is_brought(one, found)}
+
+
+def is_wanted(lock: Lock, one: Locked, groups: Sequence[str]) -> bool:
+    """Whether an entry of the lock, or what it links to, is among what `groups` ask for.
+
+    Never one that the lock has though nothing needs it (`extraneous`): npm leaves it out.
+    """
+    meant = lock.target(one) or one
+    return not meant.said("extraneous") and ("dev" in groups or not meant.said("dev"))
+
+
+def _is_brought(one: Locked, chosen: Mapping[str, Locked]) -> bool:
+    """Whether what is bundled in a package lies in one that is chosen, or in a local one."""
+    above = one.parent
+    return not (one.said("inBundle") and is_package(above)) or above in chosen
 
 
 def _edges(lock: Lock, one: Locked) -> Iterator[tuple[str, bool]]:

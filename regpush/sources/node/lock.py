@@ -64,6 +64,11 @@ class Locked:
         """The folder `node_modules` that it lies in, relative to the project."""
         return self.at[: -len(self.folder_name) - 1]
 
+    @property
+    def parent(self) -> str:
+        """The folder of the package whose `node_modules` it lies in; empty for the project's."""
+        return self.modules.removesuffix("node_modules").rstrip("/")
+
     def text(self, key: str) -> str:
         """The text at `key`, empty where there is none."""
         found = self.value.get(key)
@@ -125,6 +130,11 @@ class Locked:
                 "and the entry, and run 'npm install --package-lock-only'"
             )
         return secure_hashes({best: found[best]}, self.named)
+
+
+def is_package(at: str) -> bool:
+    """Whether the folder `at`, relative to the project, is one in a `node_modules`."""
+    return _PACKAGE.fullmatch(at) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from regpush.entry import Entry, TreeHash
 from regpush.errors import UsageError
 from regpush.events import InputWarned
 from regpush.options import SourceOptions
+from regpush.ownership import Rule, Rules
 from regpush.platform import Platform
 from regpush.sources import directory
 from regpush.sources.lock.artifact import Artifact, Layout, item_of
@@ -20,7 +22,8 @@ from regpush.sources.lock.fetch import Fetcher
 from regpush.sources.lock.graph import acyclic
 from regpush.sources.lock.logins import Logins
 from regpush.sources.node import base, tarball
-from regpush.sources.node.choice import Target, choose
+from regpush.sources.node.built import Machine
+from regpush.sources.node.choice import Target, choose, is_wanted
 from regpush.sources.node.lock import Lock, Locked, check_fresh, read, read_manifest
 from regpush.sources.node.tarball import Place, Program
 from regpush.sources.platforms import of_host
@@ -60,15 +63,8 @@ def resolve(
     urls = [options.lock.index_url] if options.lock.index_url else []
     logins = Logins.of(surroundings.settings, urls, {})
     fetcher = Fetcher(workshop, surroundings, logins, options.lock.index_url or "")
-    packages = _packages(lock, chosen, options.root_dir, fetcher, workshop)
-    code = directory.resolve(
-        lock.root,
-        replace(options, base=reference),
-        notify=workshop.notify,
-        cancel=workshop.cancel,
-        # A lock changes with each package, and nothing at run time reads it.
-        without=frozenset({b"node_modules", os.fsencode(os.path.basename(lock.path))}),
-    )
+    packages = _packages(lock, chosen, target.machine, options.root_dir, fetcher, workshop)
+    code = _code(lock, replace(options, base=reference), workshop)
     links = list(_links(lock, options))
     closure = Closure.build(
         (code.items[0].path,), (*code.items, *packages, *links), profile=options.profile
@@ -90,17 +86,46 @@ def resolve(
     )
 
 
+def _code(lock: Lock, options: SourceOptions, workshop: Workshop) -> Closure:
+    """The project's own files. Programs of local packages may be run, as npm sees to it."""
+    programs = [
+        Rule(pattern=glob.escape(f"{one.text('resolved')}/{file}"), mode=0o755)
+        for one, _, file in _local_programs(lock, options)
+    ]
+    code = directory.resolve(
+        lock.root,
+        replace(options, rules=(*programs, *options.rules)),
+        notify=workshop.notify,
+        cancel=workshop.cancel,
+        # A lock changes with each package, and nothing at run time reads it.
+        without=frozenset({b"node_modules", os.fsencode(os.path.basename(lock.path))}),
+    )
+    return Rules(programs, code).apply(code)
+
+
+def _local_programs(lock: Lock, options: SourceOptions) -> Iterator[tuple[Locked, str, str]]:
+    """Each link to a local package with the name and the file of a program that exists."""
+    for one in lock.packages.values():
+        local = lock.target(one)
+        if one.said("link") and local and is_wanted(lock, one, options.lock.groups):
+            for name, file in local.bins().items():
+                if os.path.isfile(os.path.join(lock.root, one.text("resolved"), file)):
+                    yield one, name, file
+
+
 def _warn(chosen: Mapping[str, Locked], workshop: Workshop) -> None:
     names = [one.named for one in chosen.values() if one.said("hasInstallScript")]
-    if names:
+    if len(names) == 1:
+        workshop.notify(InputWarned(message=f"{names[0]} has an install script, which is not run"))
+    elif names:
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if names[10:] else "")
-        verb = "has an install script" if len(names) == 1 else "have install scripts"
-        workshop.notify(InputWarned(message=f"{shown} {verb}, which are not run"))
+        workshop.notify(InputWarned(message=f"{shown} have install scripts, which are not run"))
 
 
 def _packages(
     lock: Lock,
     chosen: Mapping[str, Locked],
+    machine: Machine,
     root: str,
     fetcher: Fetcher,
     workshop: Workshop,
@@ -120,12 +145,20 @@ def _packages(
     programs = _programs(chosen, owners)
     artifacts = {at: _artifact(one, lock.root) for at, one in own.items()}
     paths = {at: _path(root, at, artifact) for at, artifact in artifacts.items()}
+
+    def place(at: str) -> Place:
+        return Place(
+            root=root.rstrip("/"),
+            at=at,
+            modules=own[at].modules,
+            programs=programs.get(at, ()),
+            must_run_on=None if _is_whole(lock, own[at], own) else machine,
+        )
+
     return [
         item_of(
             artifacts[at],
-            _layout(
-                one, paths[at], root, programs.get(at, ()), workshop, _is_whole(lock, one, own)
-            ),
+            _layout(one, paths[at], workshop, place(at)),
             opened=partial(_opened, fetcher),
             begin=fetcher.begin,
             references=tuple(paths[needed] for needed in edges[at]),
@@ -141,10 +174,9 @@ def _opened(fetcher: Fetcher, artifact: Artifact, layout: Layout) -> Iterator[En
 def _owner(one: Locked, chosen: Mapping[str, Locked]) -> str:
     """The folder of the package whose tarball holds `one`: its own, or of one that bundles it."""
     while one.said("inBundle"):
-        above = one.modules.removesuffix("node_modules").rstrip("/")
-        if above not in chosen:
+        if one.parent not in chosen:
             return one.at  # the project bundles it, when it is packed itself
-        one = chosen[above]
+        one = chosen[one.parent]
     return one.at
 
 
@@ -191,32 +223,19 @@ def _path(root: str, at: str, artifact: Artifact) -> str:
     return f"{root.rstrip('/')}/{at}@{version}"
 
 
-def _layout(
-    one: Locked,
-    path: str,
-    root: str,
-    programs: tuple[Program, ...],
-    workshop: Workshop,
-    is_whole: bool,
-) -> Layout:
-    top = one.modules
-    place = Place(root=root.rstrip("/"), at=one.at, modules=top, programs=programs)
+def _layout(one: Locked, path: str, workshop: Workshop, place: Place) -> Layout:
     return Layout(
         path=path,
-        folder=f"{root.rstrip('/')}/{top}",
+        folder=f"{place.root}/{place.modules}",
         rules=place.rules(),
-        entries=partial(_entries, place, one.named, workshop, is_whole),
+        entries=partial(_entries, place, one.named, workshop),
     )
 
 
-def _entries(
-    place: Place, named: str, workshop: Workshop, is_whole: bool, path: str
-) -> Iterator[Entry]:
+def _entries(place: Place, named: str, workshop: Workshop, path: str) -> Iterator[Entry]:
     scratch = workshop.path("tarballs")
     os.makedirs(scratch, exist_ok=True)
-    return tarball.entries(
-        path, place, what=f"the tarball of {named}", scratch=scratch, may_build=is_whole
-    )
+    return tarball.entries(path, place, what=f"the tarball of {named}", scratch=scratch)
 
 
 def _is_whole(lock: Lock, one: Locked, chosen: Mapping[str, Locked]) -> bool:
@@ -236,24 +255,19 @@ def _links(lock: Lock, options: SourceOptions) -> Iterator[Item]:
     made: dict[bytes, Entry] = {}
     tops: list[str] = []
     for one in lock.packages.values():
-        if not one.said("link") or (one.said("dev") and "dev" not in options.lock.groups):
+        if not one.said("link") or not is_wanted(lock, one, options.lock.groups):
             continue
         resolved, local = one.text("resolved"), lock.target(one)
         if local is None or not resolved:
             raise UsageError(f"{lock.shown} links {one.named} to nothing that it has")
         tops.append(one.modules)
-        programs = [
-            Program(folder=f"{one.modules}/.bin", name=name, file=file)
-            for name, file in local.bins().items()
-            if os.path.isfile(os.path.join(lock.root, resolved, file))
-        ]
         folder, _, name = one.at.rpartition("/")
-        link = Program(folder=folder, name=name, file=resolved)
-        for entry in (
-            tarball.program_link(root, link, "."),
-            *(tarball.program_link(root, program, one.at) for program in programs),
-        ):
-            made.setdefault(entry.path, entry)
+        entry = tarball.program_link(root, Program(folder=folder, name=name, file=resolved), ".")
+        made[entry.path] = entry
+    for one, name, file in _local_programs(lock, options):
+        program = Program(folder=f"{one.modules}/.bin", name=name, file=file)
+        entry = tarball.program_link(root, program, one.at)
+        made.setdefault(entry.path, entry)
     if made:
         yield _generated(made, [f"{root}/{top}".strip("/").encode() for top in tops])
 

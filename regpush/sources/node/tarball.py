@@ -18,6 +18,7 @@ from functools import partial
 
 from regpush.entry import Entry, Kind, Streamed
 from regpush.errors import SourceError, printable
+from regpush.sources.node.built import Machine, is_lacking
 
 LAYOUT = 1
 """Stands in identities; raised whenever the same tarball would give other entries."""
@@ -30,6 +31,7 @@ _SMALL = 64 << 10
 _SHEBANG = re.compile(rb"(#![^\n]+)\r\n")
 _SHEBANG_LIMIT = 2048
 _BIN_LIMIT = 64 << 20
+_MANIFEST_LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +50,15 @@ class Program:
 class Place:
     """Where a package lies: in `at`, relative to `root`, an absolute path of the image.
 
-    `modules`: the folder, relative to `root`, that it and its links lie in.
+    `modules`: the folder, relative to `root`, that it and its links lie in. `must_run_on`: of a
+    package with an install script, the machine that it must bring machine code for if it has any.
     """
 
     root: str
     at: str
     modules: str
     programs: tuple[Program, ...] = ()
+    must_run_on: Machine | None = None
 
     def path(self, relative: str) -> bytes:
         """The path of an entry."""
@@ -66,6 +70,8 @@ class Place:
             "npm": LAYOUT,
             "path": f"{self.root.rstrip('/')}/{self.at}",
             "bin": [[one.folder, one.name, one.file] for one in self.programs],
+            # So a layer with this recipe was made of a package that does not lack it.
+            **({"complete": str(self.must_run_on)} if self.must_run_on else {}),
         }
 
 
@@ -94,29 +100,25 @@ class _File:
     at: int
 
 
-def entries(
-    path: str, place: Place, *, what: str, scratch: str, may_build: bool
-) -> Iterator[Entry]:
+def entries(path: str, place: Place, *, what: str, scratch: str) -> Iterator[Entry]:
     """The sorted entries of the tarball at `path`.
 
-    `what` names it in errors. `scratch`: a folder for a temporary file. `may_build`: whether it
-    does what it should without what its install script would build. Raises SourceError for what
-    is no tarball, holds what cannot lie in an image, or has to be built.
+    `what` names it in errors. `scratch`: a folder for a temporary file. Raises SourceError for
+    what is no tarball, holds what cannot lie in an image, or lacks the machine code that its
+    install script would compile.
     """
     unpacked = _unpack(path, what, scratch)
     folders, files = _listed(unpacked, what)
-    if not may_build and _is_built(files):
-        raise SourceError(
-            f"{what} is compiled when it is installed (it has a binding.gyp and no prebuilds), and "
-            "nothing is run here: run 'npm ci' on the platform, and push the folder as a directory"
-        )
+    if place.must_run_on:
+        file = files.get("package.json", _File(0, 0, 0))
+        manifest = b"".join(unpacked.blocks(file.at, min(file.size, _MANIFEST_LIMIT)))
+        if is_lacking(files, manifest, place.must_run_on):
+            raise SourceError(
+                f"{what} has no machine code for {place.must_run_on}: its install script compiles "
+                "or fetches it, and nothing is run here; take a version with prebuilds, or run "
+                "'npm ci' on that platform and push the folder as a directory"
+            )
     return _entries(unpacked, folders, files, place, what)
-
-
-def _is_built(files: Mapping[str, _File]) -> bool:
-    return "binding.gyp" in files and not any(
-        name.startswith("prebuilds/") or name.endswith(".node") for name in files
-    )
 
 
 def _unpack(path: str, what: str, scratch: str) -> _Unpacked:

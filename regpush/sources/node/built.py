@@ -1,0 +1,60 @@
+"""Whether a package brings its machine code, or compiles it when npm installs it. Pure.
+
+npm documentation, "scripts" (a `binding.gyp` means `node-gyp rebuild`); the README of
+prebuildify for names in `prebuilds`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+_COMPILERS = re.compile(r"\b(?:node-gyp|node-pre-gyp|prebuild-install|cmake-js)\b")
+"""Programs that fetch or compile machine code, in an install script."""
+_SCRIPTS = ("preinstall", "install", "postinstall")
+_PREBUILT = re.compile(r"prebuilds/([a-z0-9]+)-([a-z0-9+]+)/(.+)\.node", re.DOTALL)
+_LIBCS = {"glibc", "musl"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What machine code is for, in the words of Node: `process.arch`, and `glibc` or `musl`."""
+
+    cpu: str
+    libc: str
+
+    def __str__(self) -> str:
+        return f"linux-{self.cpu}-{self.libc}"
+
+
+def is_lacking(files: Collection[str], manifest: bytes, machine: Machine) -> bool:
+    """Whether a package lacks machine code that its install script compiles or fetches.
+
+    `files`: the names of its files. `manifest`: its `package.json`.
+    """
+    if "binding.gyp" not in files and not _COMPILERS.search(_scripts(manifest)):
+        return False
+    return not any(_is_for(name, machine) for name in files if name.endswith(".node"))
+
+
+def _scripts(manifest: bytes) -> str:
+    try:
+        value = json.loads(manifest)
+    except (ValueError, RecursionError):
+        return ""
+    scripts = value.get("scripts") if isinstance(value, dict) else None
+    if not isinstance(scripts, dict):
+        return ""
+    return "\n".join(str(scripts.get(name, "")) for name in _SCRIPTS)
+
+
+def _is_for(name: str, machine: Machine) -> bool:
+    """Whether a file of machine code is for `machine`, as far as its name tells."""
+    match = _PREBUILT.fullmatch(name)
+    if match is None:
+        return True
+    system, cpus, tags = match[1], match[2].split("+"), set(match[3].split("."))
+    libcs = tags & _LIBCS
+    return system == "linux" and machine.cpu in cpus and (not libcs or machine.libc in libcs)
