@@ -106,15 +106,20 @@ def _plain(value: object) -> object:
     return value if isinstance(value, (str, int, bool)) or value is None else str(value)
 
 
+def _quoted(text: str) -> str:
+    # A lock may hold half of a surrogate pair, which UTF-8 cannot say.
+    return quote(text, errors="backslashreplace")
+
+
 def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
     """The items that were asked for, all of an app's own code, locked packages and their lock."""
     for name, digest in closure.locks:
         yield {"name": printable(name), "digest": {digest.algorithm: digest.hex}}
     for item in closure.items:
         if package := item.locked:
-            version = f"@{quote(package.version)}" if package.version else ""
+            version = f"@{_quoted(package.version)}" if package.version else ""
             yield {
-                "uri": f"pkg:{package.kind}/{quote(package.name)}{version}",
+                "uri": f"pkg:{package.kind}/{_quoted(package.name)}{version}",
                 "digest": dict(package.hashes),
             }
             continue

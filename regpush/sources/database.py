@@ -109,7 +109,7 @@ class Database:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _run(self, how: str, query: str, parameters: tuple[str | int, ...]) -> _Rows:
-        uri = f"file:{urllib.parse.quote(os.path.abspath(self.path))}?{how}"
+        uri = f"file:{urllib.parse.quote(os.fsencode(os.path.abspath(self.path)))}?{how}"
         with contextlib.closing(
             sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S)
         ) as connection:

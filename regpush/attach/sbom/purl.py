@@ -8,11 +8,19 @@ from regpush.attach.sbom.bill import Purl
 
 
 def parse(purl: Purl) -> PackageURL:
-    """The library's record of `purl`."""
+    """The library's record of `purl`, whatever stands in it.
+
+    Names come from files and annotations of strangers, and the library raises for an empty one
+    and for what UTF-8 cannot say: such a name is `unknown`, such a character escaped.
+    """
     return PackageURL(
         type=purl.kind,
-        namespace=purl.namespace or None,
-        name=purl.name,
-        version=purl.version or None,
-        qualifiers=dict(purl.qualifiers),
+        namespace=_said(purl.namespace) or None,
+        name=_said(purl.name).strip(" /") or "unknown",
+        version=_said(purl.version) or None,
+        qualifiers={key: _said(value) for key, value in purl.qualifiers},
     )
+
+
+def _said(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
