@@ -88,10 +88,10 @@ def _isal() -> Callable[[memoryview], bytes]:
 
 
 def _libdeflate_or_stored() -> Callable[[memoryview], bytes]:
-    # Of 300 MB of /usr in three layers, in MB and seconds of CPU for the whole push: level 1
-    # 109.2 and 2.2, level 2 105.6 and 2.5, level 3 104.5 and 2.6, level 5 101.7 and 3.0;
-    # skopeo's gzip 107.0 and 3.2, from a layout that is packed already; ISA-L 114.9 and 1.4.
-    # So level 5 is the highest that costs no more than skopeo's.
+    # Of 300 MB of /usr in three layers, in MB and seconds of CPU for the whole push: level 2
+    # 106.3 and 2.75, level 3 105.2 and 2.87, level 4 104.3 and 3.02, level 5 102.5 and 3.27;
+    # skopeo's gzip, from a layout that is packed already, 107.8 and 3.46; ISA-L 115.6 and 1.57.
+    # A link of 1 Gbit/s waits for processors: there level 5 takes as long as skopeo does.
     import deflate
 
     def shrinks(block: memoryview, count: int, size: int) -> bool:
@@ -104,7 +104,7 @@ def _libdeflate_or_stored() -> Callable[[memoryview], bytes]:
         # The first look takes 40 µs where the block takes 5 ms; only what seems not to shrink
         # gets the second. Storing is a hundred times as fast as trying in vain.
         if len(block) < _LEAST_SAMPLED or shrinks(block, 8, 1024) or shrinks(block, 16, 4096):
-            return bytes(deflate.gzip_compress(block, 5))
+            return bytes(deflate.gzip_compress(block, 3))
         return bytes(deflate.gzip_compress(block, 0))
 
     return compress

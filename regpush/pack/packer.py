@@ -70,12 +70,15 @@ class Packer:
             reader.stop()
         self._cores.shutdown(cancel_futures=True)
 
-    def pieces(self, archive: Archive) -> Generator[Piece, None, None]:
-        """All of `archive`. Raises what reading it raises.
+    def rank(self) -> int:
+        """The rank of the next archive: it is read after those of lower ranks."""
+        return next(self._ranks)
+
+    def pieces(self, archive: Archive, rank: int) -> Generator[Piece, None, None]:
+        """All of `archive`, which has the rank `rank`. Raises what reading it raises.
 
         To stop early, close the iterator: it ends what it began in other threads.
         """
-        rank = next(self._ranks)
         block = self.borrow()
         first = self.read(archive, block, rank)
         if len(first) == len(block):
@@ -91,9 +94,8 @@ class Packer:
             yield Piece(first, partial(self.codec.compress, first))
         self.give_back(block)
 
-    def blocks(self, archive: Archive) -> Iterator[memoryview]:
+    def blocks(self, archive: Archive, rank: int) -> Iterator[memoryview]:
         """All of `archive` uncompressed, each block until the next. Raises as `pieces` does."""
-        rank = next(self._ranks)
         block = self.borrow()
         while read := self.read(archive, block, rank):
             yield read

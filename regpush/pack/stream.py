@@ -88,6 +88,9 @@ class LayerStream:
     def __init__(self, source: LayerSource, packer: Packer, progress: Progress) -> None:
         self._source = source
         self._packer = packer
+        # Taken when the layer is opened, not when its first byte is asked for: the layer that is
+        # sent first waits for its upload session, and those that wait in memory do not.
+        self._rank = packer.rank()
         self._progress = progress
         self._items = Archive(source.planned.items, source.archive)
         self._archive = hashlib.sha256()
@@ -97,7 +100,7 @@ class LayerStream:
         self.uncompressed_size = 0
 
     def __iter__(self) -> Generator[bytes, None, None]:
-        with closing(self._packer.pieces(self._items)) as pieces:
+        with closing(self._packer.pieces(self._items, self._rank)) as pieces:
             for piece in pieces:
                 self._archive.update(piece.block)
                 self.uncompressed_size += len(piece.block)
@@ -110,7 +113,7 @@ class LayerStream:
 
     def read(self) -> None:
         """Read everything, compressing nothing: for the diff ID alone."""
-        for block in self._packer.blocks(self._items):
+        for block in self._packer.blocks(self._items, self._rank):
             self._archive.update(block)
             self.uncompressed_size += len(block)
             self._progress(self.uncompressed_size, 0)

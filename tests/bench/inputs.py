@@ -250,7 +250,12 @@ def rank(text: str) -> bytes:
 
 
 def _usable(path: str) -> int | None:
-    """The size of the file at `path`, in bytes, or None for what is left out of inputs."""
+    """The size of the file at `path`, in bytes, or None for what is left out of inputs.
+
+    That is what regpush itself leaves out of directories too: secrets, compiled Python.
+    """
+    if path.endswith(".pyc"):
+        return None
     try:
         path.encode()
         status = os.lstat(path)

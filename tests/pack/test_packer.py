@@ -6,6 +6,9 @@ import itertools
 import random
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import zstandard
@@ -137,6 +140,30 @@ def test_what_fails_in_the_reading_thread_is_raised_to_the_one_who_iterates():
     with Packer(Compression(), 2) as packer, pytest.raises(SourceError, match="disk is gone"):
         list(source(one, "gzip").open(packer, lambda *_: None))
     assert not [t for t in threading.enumerate() if t.name.startswith("regpush-")]
+
+
+def test_what_was_opened_first_is_read_first_whoever_asks_first():
+    """A layer that is sent at once waits for its upload session; those in memory do not."""
+    read = []
+
+    def noting(name):
+        one = item(10)
+        held = list(one.entries())
+
+        def entries():
+            read.append(name)
+            return iter(held)
+
+        return source(replace(one, entries=entries), "gzip")
+
+    with Packer(Compression(), 2) as packer, ThreadPoolExecutor(2) as pool:
+        first, second = (noting(name).open(packer, lambda *_: None) for name in "ab")
+        with packer._turns.of(0):
+            for number, stream in enumerate((second, first), 1):
+                pool.submit(list, stream)
+                while len(packer._turns._waiting) < number:
+                    time.sleep(0.001)
+    assert read == ["a", "b"]
 
 
 @pytest.mark.parametrize("how", ["closed", "forgotten"])
