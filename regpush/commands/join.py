@@ -6,40 +6,33 @@ Runners that each know one platform push by digest; whoever comes last joins wha
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from regpush.commands import copy
-from regpush.commands.copy import CopyResult
+from regpush.commands.copy import route_from
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import INDEXES, OCI_INDEX, Digest
 from regpush.errors import UsageError, VerificationError
-from regpush.events import Action, Listener, Note, Warned, ignore
-from regpush.flow.context import tags_to_move
-from regpush.flow.reports import of_layer
-from regpush.image.image import Image
+from regpush.events import Action, Listener, Warned, ignore
+from regpush.flow.context import Context, writing
+from regpush.flow.reports import of_layer, of_tags_left
+from regpush.flow.transaction import TagTransaction, healing
+from regpush.image.image import Image, Layer
 from regpush.image.index import Entry, build_index
 from regpush.layering.labels import label_of_paths
-from regpush.options import IfExists, ImageOptions, RegistryOptions
+from regpush.options import ImageOptions, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.client import Access, Client, Manifest, Repository
+from regpush.registry.client import Access, Manifest, MissingBlobsError, Repository
 from regpush.registry.images import Listed, listed, read_image
-from regpush.report import DestinationReport, ImageReport, PushResult
+from regpush.report import ImageReport, PushResult
 from regpush.settings import Settings
 from regpush.transfer.choice import find
-from regpush.transfer.publish import (
-    Tagged,
-    digests_of_tags,
-    move_tags,
-    push_manifest,
-    verify,
-    warn_of_lost_platforms,
-)
-from regpush.transfer.tags import TagRule
+from regpush.transfer.destinations import tags_to_move
+from regpush.transfer.publish import manifest_of, push_manifest, verify, warn_of_lost_platforms
+from regpush.transfer.shipment import Freight, Shipment
 
 _AT_ONCE = 12
 _BARE = re.compile(r"@?(?P<digest>(?:sha256|sha512):.*)|:?(?P<tag>[^/:@]+)")
@@ -68,19 +61,6 @@ class Member:
         return self.reference.with_digest(self.image.descriptor.digest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Union:
-    """What stays the same from the beginning to the end."""
-
-    target: Repository
-    options: RegistryOptions
-    settings: Settings
-    client: Client
-    notify: Listener
-    cancel: Cancellation
-    started: float = field(default_factory=time.monotonic)
-
-
 def unite(
     reference: str,
     members: Sequence[str],
@@ -99,52 +79,31 @@ def unite(
     RegpushError; no tag was moved then, unless the error is about the tags themselves.
     """
     options = options or RegistryOptions()
-    destination, rule = Reference.parse(reference), TagRule.of(options)
-    tags = tags_to_move(destination, options)
+    destination = Reference.parse(reference)
+    places = [(destination, tags_to_move(destination, options))]
     named = [name_member(text, destination) for text in members]
-    stop = Cancellation(cancel)
-    with Client(options, settings, notify=notify, cancel=stop) as client:
-        # The destination first: it is the registry that `options` are for.
-        target = client.repository(destination, Access.PUSH)
-        work = _Union(
-            target=target,
-            options=options,
-            settings=settings,
-            client=client,
-            notify=notify,
-            cancel=stop,
-        )
+    with writing(places, options, settings, notify, cancel) as context:
         with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
-            asking = pool.submit(digests_of_tags, target, tags)
-            found = _find_all(named, work)
-            held = asking.result()
+            asking = pool.submit(TagTransaction.begin, context)
+            found = _find_all(named, context)
+            transaction = asking.result()
         whole = _whole(found, annotations, settings)
-        rule.admit(target.name, held)
-        if rule.skips(held):
-            notify(Note(message=f"{target.name}:{tags[0]} is there and is left alone"))
-            same = tuple(tag for tag in tags if held[tag] == held[tags[0]])
-            return _result(work, held[tags[0]], Tagged(naming=same))
-        rule.judge(target.name, whole.digest, held)
-        _warn(whole, found, held, work)
-        standing = whole.digest in held.values() or (
-            target.head_manifest(str(whole.digest)) == whole.digest
-        )
-        copies = _copy(found, work)
-        if options.check or not standing:
-            push_manifest(whole, target)
-            if not tags:
-                verify(target, str(whole.digest), whole.digest)
-        stop.check()
-        now = digests_of_tags(target, tags) if rule.conditional else held
-        tagged = move_tags(whole, target, now, rule, notify)
-        result = _result(work, whole.digest, tagged)
-        return replace(
-            result,
-            images=tuple(_report(one, copies.get(one.image.descriptor.digest)) for one in found),
-            changed=bool(tagged.moved) if tags else not standing,
-            uploaded_bytes=result.uploaded_bytes
-            + sum(copy.uploaded_bytes for copy in copies.values()),
-            requests=result.requests + sum(copy.requests for copy in copies.values()),
+        if transaction.skips():
+            return of_tags_left(transaction, OCI_INDEX, context)
+        transaction.judge(whole)
+        _warn(whole, found, transaction)
+        union = _Union.of(whole, found, transaction)
+        union, tagged = transaction.carry_out(union)
+        destinations = transaction.reported(whole.digest, tagged)
+        moved = destinations[0].moved if context.main.tags else not union.standing
+        return PushResult(
+            destinations=destinations,
+            images=tuple(_report(one, union.shipments) for one in found),
+            media_type=OCI_INDEX,
+            changed=bool(moved),
+            uploaded_bytes=context.client.bytes_uploaded,
+            requests=context.client.requests,
+            seconds=context.seconds,
         )
 
 
@@ -164,9 +123,9 @@ def name_member(text: str, destination: Reference) -> Reference:
         raise UsageError(f"bad image: {error}") from error
 
 
-def _find_all(named: Sequence[Reference], work: _Union) -> list[Member]:
+def _find_all(named: Sequence[Reference], context: Context) -> list[Member]:
     """The images that were named, one for each platform. Raises as `unite`."""
-    groups = parallel(_AT_ONCE, named, lambda one: _find(one, work), work.cancel)
+    groups = parallel(_AT_ONCE, named, lambda one: _find(one, context), context.cancel)
     members: dict[Platform, Member] = {}
     for one in (member for group in groups for member in group):
         other = members.setdefault(one.platform.normal, one)
@@ -180,23 +139,23 @@ def _find_all(named: Sequence[Reference], work: _Union) -> list[Member]:
     return list(members.values())
 
 
-def _find(reference: Reference, work: _Union) -> list[Member]:
-    repository = work.client.repository(reference, Access.PULL)
-    if repository.name == work.target.name:
-        repository = work.target  # one token for all that is done there
+def _find(reference: Reference, context: Context) -> list[Member]:
+    repository = context.client.repository(reference, Access.PULL)
+    if repository.name == context.main.name:
+        repository = context.main.repository  # one token for all that is done there
     top = find(reference, repository)
     try:
         if top.media_type not in INDEXES:
             image = read_image(top, repository)
             entry = Entry.of(image.descriptor, image.platform)
             return [Member(reference=reference, image=image, entry=entry)]
-        return _members_of(listed(top, repository), reference, repository, work)
+        return _members_of(listed(top, repository), reference, repository, context)
     except VerificationError as error:
         raise VerificationError(f"{reference}: {error}") from error
 
 
 def _members_of(
-    contents: Sequence[Listed], reference: Reference, repository: Repository, work: _Union
+    contents: Sequence[Listed], reference: Reference, repository: Repository, context: Context
 ) -> list[Member]:
     """The images of an index, each with its attestations; says what else is left out."""
     members = []
@@ -221,7 +180,7 @@ def _members_of(
             f"left out of the new index: {dropped} entries that are neither an image of "
             f"{reference} nor about one"
         )
-        work.notify(Warned(message=message))
+        context.notify(Warned(message=message))
     return members
 
 
@@ -234,66 +193,87 @@ def _whole(
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 
 
-def _warn(
-    whole: Manifest, found: Sequence[Member], held: Mapping[str, Digest | None], work: _Union
-) -> None:
+def _warn(whole: Manifest, found: Sequence[Member], transaction: TagTransaction) -> None:
     coming = [one.platform for one in found]
-    for tag, digest in held.items():
+    main, notify = transaction.context.main, transaction.context.notify
+    for tag, digest in transaction.held[main.name].items():
         if digest and digest != whole.digest:
-            there = work.target.get_manifest(str(digest))
-            warn_of_lost_platforms(f"{work.target.name}:{tag}", there, coming, work.notify)
+            there = main.repository.get_manifest(str(digest))
+            warn_of_lost_platforms(f"{main.name}:{tag}", there, coming, notify)
 
 
-def _copy(found: Sequence[Member], work: _Union) -> dict[Digest, CopyResult]:
-    """Bring members of other repositories, and attestations; what that took, by their digests."""
-    # Whatever tags there may be, none is moved.
-    options = replace(
-        work.options, tags=(), by_digest=True, if_exists=IfExists.REPLACE, if_current=None
-    )
-    return {
-        digest: copy.copy(
-            str(one.reference.with_digest(digest)),
-            to=str(work.target.name),
-            settings=work.settings,
-            options=options,
-            notify=work.notify,
-            cancel=work.cancel,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Union:
+    """An index and what it names; a `flow.transaction.Delivery`.
+
+    `shipments`: what other repositories hold of it, by digest. `standing`: whether the
+    repository has the index.
+    """
+
+    whole: Manifest
+    shipments: Mapping[Digest, Shipment]
+    standing: bool
+    context: Context
+
+    @classmethod
+    def of(cls, whole: Manifest, found: Sequence[Member], transaction: TagTransaction) -> _Union:
+        """The delivery of `whole`. Asks whether it stands."""
+        context = transaction.context
+        target = context.main.repository
+        standing = transaction.named_already(whole.digest) or (
+            target.head_manifest(str(whole.digest)) == whole.digest
         )
-        for one in found
-        if one.reference.name != work.target.name
-        for digest in (
-            one.image.descriptor.digest,
-            *(entry.descriptor.digest for entry in one.attestations),
+        return cls(
+            whole=whole,
+            shipments=dict(_shipments(found, context)),
+            standing=standing,
+            context=context,
         )
-    }
+
+    def send(self) -> _Union:
+        """Bring members of other repositories, and then the index. Raises a RegpushError."""
+        for shipment in self.shipments.values():
+            healing(shipment, Shipment.send)
+        if self.standing and not self.context.registry.check:
+            return self
+        main = self.context.main
+        push_manifest(self.whole, main.repository)
+        if not main.tags:
+            verify(main.repository, str(self.whole.digest), self.whole.digest)
+        return self
+
+    def healed(self, lost: MissingBlobsError) -> _Union:
+        """Raises `lost`: members of this repository were not sent from here."""
+        raise lost from lost.__cause__
 
 
-def _result(work: _Union, digest: Digest | None, tagged: Tagged) -> PushResult:
-    """The report of an index that was there already, whatever it was made of."""
-    name = str(work.target.name)
-    return PushResult(
-        destinations=(
-            DestinationReport(image=name, tags=tagged.naming, moved=tagged.moved, digest=digest),
-        ),
-        images=(),
-        media_type=OCI_INDEX,
-        changed=False,
-        uploaded_bytes=work.client.bytes_uploaded,
-        requests=work.client.requests,
-        seconds=time.monotonic() - work.started,
-    )
+def _shipments(found: Sequence[Member], context: Context) -> Iterator[tuple[Digest, Shipment]]:
+    """Members of other repositories, and their attestations, by digest."""
+    for one in found:
+        if one.reference.name == context.main.name:
+            continue
+        source = context.client.repository(one.reference, Access.PULL)
+        route = route_from(source, context)
+        attestations = (entry.descriptor.digest for entry in one.attestations)
+        others = (find(one.reference.with_digest(digest), source) for digest in attestations)
+        for top in (manifest_of(one.image), *others):
+            yield top.digest, Shipment(top=top, route=route, freight=Freight())
 
 
-def _report(member: Member, copied: CopyResult | None) -> ImageReport:
-    actions = {one.blob.digest: one.action for one in copied.blobs} if copied else {}
+def _report(member: Member, shipments: Mapping[Digest, Shipment]) -> ImageReport:
     image = member.image
-    why = f"from {member.reference.name}" if copied else "kept"
-    placed = (
-        Placed(layer=layer, action=actions.get(layer.descriptor.digest, Action.REUSED), why=why)
-        for layer in image.layers
-    )
+    shipment = shipments.get(image.descriptor.digest)
+    copied = shipment.freight.blobs if shipment else {}
+    why = f"from {member.reference.name}" if shipment else "kept"
+
+    def placed(layer: Layer) -> Placed:
+        sent = copied.get(layer.descriptor.digest)
+        return Placed(layer=layer, action=sent.action if sent else Action.REUSED, why=why)
+
     return ImageReport(
         platform=str(image.platform),
         digest=image.descriptor.digest,
-        layers=tuple(of_layer(label_of_paths(one.layer.contents), one) for one in placed),
+        layers=tuple(
+            of_layer(label_of_paths(layer.contents), placed(layer)) for layer in image.layers
+        ),
     )

@@ -9,43 +9,32 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from regpush.concurrency import Cancellation
-from regpush.digest import INDEXES, OCI_INDEX, OCI_LAYERS, Digest
+from regpush.digest import INDEXES, OCI_INDEX, OCI_LAYERS, Descriptor, Digest
 from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Action, LayersPlanned, Listener, Warned, ignore
-from regpush.flow.context import foundation, tags_to_keep
-from regpush.flow.reports import of_base, of_layer
+from regpush.flow.context import Context, writing
+from regpush.flow.reports import of_base, of_layer, of_tags_left
+from regpush.flow.transaction import TagTransaction
 from regpush.image.image import OWN, Base, Image, Layer, canonical, put_together
 from regpush.image.inheritance import apart, over
 from regpush.layering.labels import label_of_paths
 from regpush.options import MAX_LAYERS, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.reference import Reference
-from regpush.registry.client import Access, Client, Manifest, MissingBlobsError, Repository
+from regpush.registry.client import Manifest, MissingBlobsError, Repository
 from regpush.registry.images import Listed, listed, read_image
-from regpush.report import DestinationReport, ImageReport, PushResult, Tense
+from regpush.report import ImageReport, PushResult, Tense
 from regpush.settings import Settings
 from regpush.transfer.base import Foundation, Haul
 from regpush.transfer.choice import find
-from regpush.transfer.publish import (
-    Tagged,
-    digests_of_tags,
-    manifest_of,
-    move_tags,
-    push_config,
-    push_manifest,
-    refuse_indexes,
-)
-from regpush.transfer.tags import TagRule
-
-HEALS = 2
-"""Times that layers of the base are sent again which the registry said it had."""
+from regpush.transfer.destinations import tags_to_keep
+from regpush.transfer.publish import manifest_of, push_config, push_manifest
 
 
 def rebased(image: Image, new: Base, old: Base | None) -> Image:
@@ -132,18 +121,14 @@ class _Rebased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rebase:
-    """What stays the same from the beginning of a rebase to its end."""
+class _Bases:
+    """The base to put `reference` on, and the one below it now where the user names that."""
 
     reference: Reference
-    target: Repository
     new: Foundation
     old: Foundation | None
-    client: Client
-    options: RegistryOptions
     slots: threading.Semaphore
-    notify: Listener
-    cancel: Cancellation
+    context: Context
 
 
 def rebase(
@@ -164,81 +149,113 @@ def rebase(
     Tense.PLANNED nothing is sent. Raises a RegpushError; no tag was moved then, unless the
     error is about the tags themselves.
     """
-    started = time.monotonic()
     options = options or RegistryOptions()
-    parsed, rule = Reference.parse(reference), TagRule.of(options)
+    parsed = Reference.parse(reference)
     tags = tags_to_keep(parsed, replace(parsed, tag=None, digest=None), options)
-    stop = Cancellation(cancel)
-    with Client(options, settings, notify=notify, cancel=stop) as client:
-        # The image's own registry first: it is the one that `options` are for.
-        target = client.repository(parsed, Access.PUSH)
+    with writing([(parsed, tags)], options, settings, notify, cancel) as context:
+        target = context.main.repository
         with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
-            asking = pool.submit(digests_of_tags, target, tags)
+            asking = pool.submit(TagTransaction.begin, context)
             found = find(parsed, target)
             contents = _contents(found, parsed, target)
             manifests = [one.manifest for one in contents if one.manifest] or [found]
             before = [read_image(one, target) for one in manifests]
-            held = asking.result()
-        work = _Rebase(
+            transaction = asking.result()
+        if transaction.skips():
+            return of_tags_left(transaction, found.media_type, context)
+        bases = _Bases(
             reference=parsed,
-            target=target,
-            new=foundation(onto or _named_base(before, parsed), client),
-            old=foundation(old, client, called="--old-base") if old else None,
-            client=client,
-            options=options,
+            new=Foundation.of(onto or _named_base(before, parsed), context.client),
+            old=Foundation.of(old, context.client, called="--old-base") if old else None,
             slots=threading.Semaphore(options.jobs),
-            notify=notify,
-            cancel=stop,
+            context=context,
         )
-        images = _images(before, work)
+        images = _images(before, bases)
         whole = _whole(found, contents, images, notify)
-        rule.judge(target.name, whole.digest, held)
-        if not options.replace_index:
-            refuse_indexes(whole, target, held)
-        placed = _place(images, whole, held, tense, work)
-        stop.check()
-        if tense is Tense.DONE:
-            now = digests_of_tags(target, tags) if rule.conditional else held
-            tagged = move_tags(whole, target, now, rule, notify)
+        transaction.judge(whole)
+        transaction.refuse_indexes(whole)
+        delivery = _Delivery(images=images, whole=whole, transaction=transaction)
+        if tense is Tense.PLANNED:
+            placed = delivery.foresee()
+            destinations = transaction.foreseen(whole.digest)
+            moves = transaction.would_move(whole.digest)
         else:
-            tagged = _would_tag(whole, held)
+            sent, tagged = transaction.carry_out(delivery)
+            placed = sent.placed
+            destinations = transaction.reported(whole.digest, tagged)
+            moves = bool(destinations[0].moved)
         return PushResult(
-            destinations=(
-                DestinationReport(
-                    image=str(target.name),
-                    tags=tagged.naming,
-                    moved=tagged.moved if tense is Tense.DONE else (),
-                    digest=whole.digest,
-                ),
-            ),
+            destinations=destinations,
             images=tuple(map(_report, images, placed)),
             media_type=whole.media_type,
-            changed=bool(tagged.moved) if tags else any(one.is_new for one in images),
-            uploaded_bytes=client.bytes_uploaded,
-            requests=client.requests,
-            seconds=time.monotonic() - started,
+            changed=moves if tags else any(one.is_new for one in images),
+            uploaded_bytes=context.client.bytes_uploaded,
+            requests=context.client.requests,
+            seconds=context.seconds,
             tense=tense,
         )
 
 
-def _place(
-    images: Sequence[_Rebased],
-    whole: Manifest,
-    held: Mapping[str, Digest | None],
-    tense: Tense,
-    work: _Rebase,
-) -> Sequence[Sequence[Placed]]:
-    """Everything but the tags, or what it would take; what becomes of the layers of each base."""
-    if whole.digest in held.values() and not work.options.check:
-        return [one.haul.standing() for one in images]
-    if tense is Tense.PLANNED:
-        return [one.haul.foresee() for one in images]
-    return _deliver(images, whole, work)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Delivery:
+    """Images on their new base, under `whole`; a `flow.transaction.Delivery`.
 
+    `placed`: what became of the layers of each base. `lost`: blobs to send whatever the
+    registry says it has.
+    """
 
-def _would_tag(whole: Manifest, held: Mapping[str, Digest | None]) -> Tagged:
-    moved = (tag for tag, digest in held.items() if digest != whole.digest)
-    return Tagged(naming=tuple(held), moved=tuple(moved))
+    images: Sequence[_Rebased]
+    whole: Manifest
+    transaction: TagTransaction
+    placed: Sequence[Sequence[Placed]] = ()
+    lost: frozenset[Digest] = frozenset()
+
+    @property
+    def _blobs(self) -> list[Descriptor]:
+        return [layer.descriptor for one in self.images for layer in one.haul.base.image.layers]
+
+    @property
+    def _stands(self) -> bool:
+        check = self.transaction.context.registry.check
+        return not check and self.transaction.named_already(self.whole.digest)
+
+    def foresee(self) -> Sequence[Sequence[Placed]]:
+        """What `send` would do for the layers of each base, as far as asking tells."""
+        if self._stands:
+            return [one.haul.standing() for one in self.images]
+        return [one.haul.foresee() for one in self.images]
+
+    def send(self) -> _Delivery:
+        """Send layers, configs and manifests. Raises a RegpushError."""
+        if self._stands:
+            return replace(self, placed=[one.haul.standing() for one in self.images])
+        context, target = self.transaction.context, self.transaction.context.main.repository
+        if not self.lost:
+            context.notify(
+                LayersPlanned(
+                    labels=tuple(blob.digest.short for blob in self._blobs),
+                    sizes=tuple(blob.size for blob in self._blobs),
+                )
+            )
+        placed: list[Sequence[Placed]] = []
+        for one in self.images:
+            if not one.is_new and not context.registry.check:
+                placed.append(one.haul.standing())
+                continue
+            placed.append(one.haul.bring(self.lost))
+            push_config(one.after, target)
+            push_manifest(manifest_of(one.after), target)
+        if self.whole.media_type in INDEXES:
+            push_manifest(self.whole, target)
+        return replace(self, placed=placed)
+
+    def healed(self, lost: MissingBlobsError) -> _Delivery:
+        """A delivery that sends again what is `lost` of the bases; else raises that."""
+        gone = {blob.digest for blob in self._blobs} & set(lost.digests)
+        if not gone:
+            raise lost from lost.__cause__
+        self.transaction.context.notify(Warned(message=f"{lost}; sending {len(gone)} blobs again"))
+        return replace(self, lost=frozenset(gone))
 
 
 def _contents(found: Manifest, reference: Reference, repository: Repository) -> list[Listed]:
@@ -269,39 +286,39 @@ def _named_base(images: Sequence[Image], reference: Reference) -> str:
     return names[0]
 
 
-def _images(images: Sequence[Image], work: _Rebase) -> list[_Rebased]:
+def _images(images: Sequence[Image], bases: _Bases) -> list[_Rebased]:
     """Each image on its new base."""
     rebased_ones: list[_Rebased] = []
     first = 0
     for image in images:
-        one = _one(image, first, work)
+        one = _one(image, first, bases)
         rebased_ones.append(one)
         first += len(one.haul.base.image.layers)
     return rebased_ones
 
 
-def _one(image: Image, first: int, work: _Rebase) -> _Rebased:
-    new = work.new.read(image.platform)
+def _one(image: Image, first: int, bases: _Bases) -> _Rebased:
+    new = bases.new.read(image.platform)
     try:
-        after = rebased(image, new, _old(image, work))
+        after = rebased(image, new, _old(image, bases))
     except UsageError as error:
-        raise UsageError(f"{work.reference}: {error}") from error
+        raise UsageError(f"{bases.reference}: {error}") from error
     haul = Haul(
         base=new,
-        source=work.new.repository,
-        targets=[work.target],
+        source=bases.new.repository,
+        targets=[bases.context.main.repository],
         first=first,
-        slots=work.slots,
-        notify=work.notify,
-        cancel=work.cancel,
+        slots=bases.slots,
+        notify=bases.context.notify,
+        cancel=bases.context.cancel,
     )
     return _Rebased(before=image, after=after, haul=haul)
 
 
-def _old(image: Image, work: _Rebase) -> Base | None:
+def _old(image: Image, bases: _Bases) -> Base | None:
     """What `image` stands on, where it takes that to tell its own configuration."""
-    if work.old:
-        return work.old.read(image.platform)
+    if bases.old:
+        return bases.old.read(image.platform)
     if isinstance(json.loads(image.config).get(OWN), Mapping):
         return None
     ancestor = image.ancestor
@@ -309,10 +326,10 @@ def _old(image: Image, work: _Rebase) -> Base | None:
         raise UsageError("it does not say what it stands on: name that image by --old-base")
     name = Reference.parse(ancestor.name).with_digest(ancestor.digest)
     try:
-        return foundation(str(name), work.client).read(image.platform)
+        return Foundation.of(str(name), bases.context.client).read(image.platform)
     except RefusedError as error:
         raise RefusedError(
-            f"{work.reference} stands on {ancestor.name}, of which {ancestor.digest} is gone: "
+            f"{bases.reference} stands on {ancestor.name}, of which {ancestor.digest} is gone: "
             "name an image with the same layers by --old-base"
         ) from error
 
@@ -344,43 +361,6 @@ def _whole(
     content = {**json.loads(found.data), "mediaType": OCI_INDEX, "manifests": entries}
     data = canonical(content)
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
-
-
-def _deliver(images: Sequence[_Rebased], whole: Manifest, work: _Rebase) -> list[Sequence[Placed]]:
-    """Send it, again where the registry lacks what it said it had."""
-    blobs = [layer.descriptor for one in images for layer in one.haul.base.image.layers]
-    work.notify(
-        LayersPlanned(
-            labels=tuple(blob.digest.short for blob in blobs),
-            sizes=tuple(blob.size for blob in blobs),
-        )
-    )
-    lost: set[Digest] = set()
-    for heals_left in range(HEALS, -1, -1):
-        try:
-            return _send(images, whole, lost, work)
-        except MissingBlobsError as error:
-            lost = {blob.digest for blob in blobs} & set(error.digests)
-            if not lost or not heals_left:
-                raise
-            work.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
-    raise AssertionError  # the last turn of the loop returns or raises
-
-
-def _send(
-    images: Sequence[_Rebased], whole: Manifest, lost: set[Digest], work: _Rebase
-) -> list[Sequence[Placed]]:
-    placed: list[Sequence[Placed]] = []
-    for one in images:
-        if not one.is_new and not work.options.check:
-            placed.append(one.haul.standing())
-            continue
-        placed.append(one.haul.bring(lost))
-        push_config(one.after, work.target)
-        push_manifest(manifest_of(one.after), work.target)
-    if whole.media_type in INDEXES:
-        push_manifest(whole, work.target)
-    return placed
 
 
 def _report(one: _Rebased, placed: Sequence[Placed]) -> ImageReport:

@@ -14,7 +14,7 @@ from regpush.concurrency import workers
 from regpush.digest import Descriptor
 from regpush.errors import CancelledError, SourceError
 from regpush.events import Action, Warned
-from regpush.flow.context import Destination, Run
+from regpush.flow.context import Run
 from regpush.flow.prepare import Prepared
 from regpush.image.image import Image, Layer, build
 from regpush.options import Compression, Reuse
@@ -27,6 +27,7 @@ from regpush.registry.client import MissingBlobsError, Repository
 from regpush.sources.identity import forget, remember
 from regpush.transfer.base import Haul
 from regpush.transfer.blobs import Passage, bring
+from regpush.transfer.destinations import Destination
 from regpush.transfer.fanout import FanOut, Shelf
 from regpush.transfer.publish import push_config, send_config
 from regpush.transfer.schedule import (

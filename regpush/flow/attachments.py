@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from regpush.digest import Descriptor
 from regpush.events import Note
 from regpush.flow.assemble import Assembled
-from regpush.flow.context import Destination, Run
+from regpush.flow.context import Run
 from regpush.options import Sbom
 from regpush.registry.client import Manifest
+from regpush.transfer.destinations import Destination
 
 if TYPE_CHECKING:
     from regpush.attach.sbom import Bill
@@ -86,7 +87,7 @@ def _sign(
 ) -> None:
     from regpush.attach.signing import Place
 
-    options = run.options.registry
+    options = run.registry
     main = to.reference.registry == run.main.reference.registry
     place = Place(
         reference=to.reference,

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Mapping
 
-from regpush.flow.context import foundation
 from regpush.image.image import Base
 from regpush.platform import Platform
 from regpush.registry.client import Client
@@ -29,7 +28,7 @@ class Bases:
         with self._lock:
             if reference not in self._foundations:
                 called = "--from" if self._asked == reference else "the base image"
-                found = foundation(reference, self._client, called=called)
+                found = Foundation.of(reference, self._client, called=called)
                 self._foundations[reference] = found
             return self._foundations[reference]
 

@@ -17,7 +17,8 @@ from regpush.flow.attachments import Attachments
 from regpush.flow.budget import check_budget
 from regpush.flow.context import running
 from regpush.flow.prepare import Identify, prepare, tell_unused
-from regpush.flow.release import held_by_tags, release
+from regpush.flow.release import Release
+from regpush.flow.transaction import TagTransaction
 from regpush.options import PushOptions
 from regpush.report import PushResult
 from regpush.settings import Settings
@@ -45,11 +46,9 @@ def push(
     with running(to, options, settings, notify, cancel) as run:
         attachments = Attachments.of(run)
         prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL)
-        held = held_by_tags(prepared[0].origin.pasts, run)
-        for name, tags in held.items():
-            run.rule.admit(name, tags)
-        if all(run.rule.skips(tags) for tags in held.values()):
-            return reports.of_nothing(prepared, held, run)
+        transaction = TagTransaction.begin(run, prepared[0].origin.tags_seen)
+        if transaction.skips():
+            return reports.of_nothing(prepared, transaction, run)
         if (limit := options.registry.max_upload) is not None:
             foreseen = [[*foresee_base(one, run), *foresee_exactly(one, run)] for one in prepared]
             check_budget([placed for layers in foreseen for placed in layers], run.fan, limit)
@@ -58,17 +57,17 @@ def push(
             placed = [candidate for image in images for candidate in image.candidates]
             images.append(assemble(one.following(placed), run))
         tell_unused(prepared, run)
-        released = release(images, held, attachments, run)
+        release, tagged = transaction.carry_out(Release.of(images, attachments, run))
         # Only what this run made itself: what it reused is the word of others, and stays there.
         made = [
             placed.layer
-            for image in released.images
+            for image in release.images
             for placed in image.placed
             if placed.action is Action.UPLOADED
         ]
         for destination in run.destinations:
             run.index.remember(made, destination.name)
-        return reports.of_push(released, run)
+        return reports.of_push(release, transaction.reported(release.whole.digest, tagged), run)
 
 
 def plan(

@@ -10,16 +10,12 @@ from typing import TypeVar
 
 from regpush.closure import Closure, Identity
 from regpush.concurrency import Cancellation
-from regpush.digest import INDEXES
-from regpush.errors import (
-    CancelledError,
-    TagConflictError,
-    printable,
-)
+from regpush.errors import CancelledError, printable
 from regpush.events import Event, InputWarned, LayersPlanned, Note
 from regpush.flow.bases import Bases
-from regpush.flow.context import Destination, Run
+from regpush.flow.context import Run
 from regpush.flow.entrypoint import with_entrypoint
+from regpush.flow.transaction import Held
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
 from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
 from regpush.image.image import Base, Image, Learned
@@ -46,7 +42,8 @@ from regpush.sources.platforms import Aim, aims, platform_of
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.targets import resolve
 from regpush.transfer.base import Foundation
-from regpush.transfer.publish import warn_of_lost_platforms
+from regpush.transfer.destinations import Destination
+from regpush.transfer.publish import refuse_index, warn_of_lost_platforms
 from regpush.transfer.schedule import Wanted
 
 T = TypeVar("T")
@@ -78,6 +75,11 @@ class Origin:
     def images(self) -> tuple[PreviousImage, ...]:
         """The images of the past, those of the main destination first."""
         return tuple(image for past in self.pasts.values() for image in past.images)
+
+    def tags_seen(self, at: Destination) -> Held:
+        """What the tags of the destination `at` named when they were read for the past."""
+        seen = self.pasts[at.name].manifests
+        return {at.name: {tag: seen[tag].digest if tag in seen else None for tag in at.tags}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +228,7 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
             workshop=run.workshop,
             surroundings=Surroundings(
                 settings=run.settings,
-                registry=options.registry,
+                registry=run.registry,
                 cache=options.cache,
                 base=bases.facts,
             ),
@@ -381,16 +383,12 @@ def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str
 
 
 def _refuse_indexes(pasts: Mapping[RepositoryName, Past], run: Run) -> None:
-    if run.options.registry.replace_index:
+    if run.registry.replace_index:
         return
     for destination in run.destinations:
-        manifests = pasts[destination.name].manifests
         for tag in destination.tags:
-            if tag in manifests and manifests[tag].media_type in INDEXES:
-                raise TagConflictError(
-                    f"{destination.name}:{tag} is an image for several platforms; "
-                    "--replace-index lets this one take its place"
-                )
+            there = pasts[destination.name].manifests.get(tag)
+            refuse_index(f"{destination.name}:{tag}", there)
 
 
 def _warn_of_what_goes(

@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import partial
 
 from regpush.digest import OCI_INDEX, OCI_MANIFEST, Digest
-from regpush.events import Action, Note
+from regpush.events import Action
 from regpush.flow.assemble import build_image
-from regpush.flow.context import Run
+from regpush.flow.context import Context, Run
 from regpush.flow.prepare import Prepared
-from regpush.flow.release import Held, Released, whole_of
+from regpush.flow.release import Release, whole_of
+from regpush.flow.transaction import TagTransaction
 from regpush.image.image import Base, Image
 from regpush.pack.recipe import Placed
 from regpush.registry.client import Manifest
@@ -27,25 +28,17 @@ from regpush.transfer.fanout import FanOut
 from regpush.transfer.schedule import Wanted
 
 
-def of_push(released: Released, run: Run) -> PushResult:
-    """What a push did."""
-    images, whole, tagged = released.images, released.whole, released.tagged
-    moved = any(one.moved for one in tagged.values())
+def of_push(release: Release, destinations: Sequence[DestinationReport], run: Run) -> PushResult:
+    """What a push did; `destinations` says what became of the tags."""
+    images = release.images
+    moved = any(one.moved for one in destinations)
     new = any(one.name not in image.standing for image in images for one in run.destinations)
     return PushResult(
-        destinations=tuple(
-            DestinationReport(
-                image=str(one.name),
-                tags=tagged[one.name].naming,
-                moved=tagged[one.name].moved,
-                digest=whole.digest,
-            )
-            for one in run.destinations
-        ),
+        destinations=tuple(destinations),
         images=tuple(
             _image(one.prepared, one.placed, one.base, one.image, run.fan) for one in images
         ),
-        media_type=whole.media_type,
+        media_type=release.whole.media_type,
         changed=moved if run.main.tags else new,
         uploaded_bytes=run.client.bytes_uploaded,
         requests=run.client.requests,
@@ -87,26 +80,23 @@ def of_plan(
     )
 
 
-def of_nothing(prepared: Sequence[Prepared], held: Held, run: Run) -> PushResult:
-    """All tags are there and stay as they are: the report is of what the first one names."""
-    destinations = []
-    for one in run.destinations:
-        tags, names = one.tags, held[one.name]
-        run.notify(Note(message=f"{one.name}:{tags[0]} is there and is left alone"))
-        same = tuple(tag for tag in tags if names[tag] == names[tags[0]])
-        destinations.append(
-            DestinationReport(image=str(one.name), tags=same, digest=names[tags[0]])
-        )
+def of_nothing(prepared: Sequence[Prepared], transaction: TagTransaction, run: Run) -> PushResult:
+    """The report where all tags exist and stay as they are: of what the first one names."""
     seen = prepared[0].origin.pasts[run.main.name].manifests
     first = seen.get(run.main.tags[0])
+    return of_tags_left(transaction, first.media_type if first else OCI_MANIFEST, run)
+
+
+def of_tags_left(transaction: TagTransaction, media_type: str, context: Context) -> PushResult:
+    """The report where no tag is moved, whatever the images that they name are made of."""
     return PushResult(
-        destinations=tuple(destinations),
+        destinations=transaction.left_alone(),
         images=(),
-        media_type=first.media_type if first else OCI_MANIFEST,
+        media_type=media_type,
         changed=False,
         uploaded_bytes=0,
-        requests=run.client.requests,
-        seconds=run.seconds,
+        requests=context.client.requests,
+        seconds=context.seconds,
     )
 
 

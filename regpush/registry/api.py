@@ -46,11 +46,14 @@ class MissingBlobsError(TransientError):
     """A manifest was refused because the registry lacks blobs of it.
 
     `digests` are those that it named: perhaps none, perhaps others than the manifest's.
+    `repository` refused the bytes `document`; `put_manifest` fills both in.
     """
 
     def __init__(self, message: str, digests: tuple[Digest, ...]) -> None:
         super().__init__(message)
         self.digests = digests
+        self.repository = RepositoryName("", "")
+        self.document = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -527,7 +527,11 @@ class Repository:
             self._took_manifests = self._took_manifests or ":" in reference
             return reply
 
-        said = self._retry.run(put).header("docker-content-digest")
+        try:
+            said = self._retry.run(put).header("docker-content-digest")
+        except MissingBlobsError as error:
+            error.repository, error.document = self.name, data
+            raise
         digest = Digest.parse(said) if said else None
         if digest and not _matches(digest, data):
             raise VerificationError(

@@ -10,12 +10,13 @@ from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Descriptor, Digest
 from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Action, LayerDone, LayerSent, Listener
+from regpush.history.previous import Seen
 from regpush.image.image import Base
 from regpush.options import MAX_LAYERS
 from regpush.pack.recipe import Placed
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.client import Repository
+from regpush.registry.client import Access, Client, Repository
 from regpush.registry.images import Holder, read_image
 from regpush.transfer.blobs import Passage, bring, check_distributable, send
 from regpush.transfer.choice import check_platform, choose, find
@@ -36,6 +37,13 @@ class Foundation:
     repository: Repository
     seen: Holder
     called: str = "--from"
+
+    @classmethod
+    def of(cls, base: str, client: Client, *, called: str = "--from") -> Foundation:
+        """Where the image `base` is, which the flag `called` names. Raises UsageError."""
+        reference = Reference.parse(base)
+        repository = client.repository(reference, Access.PULL)
+        return cls(reference=reference, repository=repository, seen=Seen(repository), called=called)
 
     def read(self, platform: Platform) -> Base:
         """The base for `platform`.

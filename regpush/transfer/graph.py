@@ -30,12 +30,6 @@ class Graph:
     documents: tuple[Manifest, ...] = ()
     blobs: tuple[Descriptor, ...] = ()
 
-    def and_more(self, other: Graph) -> Graph:
-        """What either has."""
-        documents = {one.digest: one for one in (*self.documents, *other.documents)}
-        blobs = {blob.digest: blob for blob in (*self.blobs, *other.blobs)}
-        return Graph(documents=tuple(documents.values()), blobs=tuple(blobs.values()))
-
 
 def follow(
     top: Manifest, source: Repository, held: Callable[[Digest], bool], cancel: Cancellation

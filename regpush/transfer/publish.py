@@ -78,21 +78,12 @@ def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Di
         return dict(zip(tags, pool.map(repository.head_manifest, tags), strict=True))
 
 
-def refuse_indexes(
-    manifest: Manifest, repository: Repository, held: Mapping[str, Digest | None]
-) -> None:
-    """Raise TagConflictError where a tag would go from several images to the one of `manifest`."""
-    if manifest.media_type in INDEXES:
-        return
-    for tag, digest in held.items():
-        if digest in (None, manifest.digest):
-            continue
-        there = repository.get_manifest(str(digest))
-        if there and there.media_type in INDEXES:
-            raise TagConflictError(
-                f"{repository.name}:{tag} is an image for several platforms; "
-                "--replace-index lets this one take its place"
-            )
+def refuse_index(tag: str, there: Manifest | None) -> None:
+    """Raise TagConflictError where `tag` names `there`, several images, and is to name one."""
+    if there and there.media_type in INDEXES:
+        raise TagConflictError(
+            f"{tag} is an image for several platforms; --replace-index lets this one take its place"
+        )
 
 
 def warn_of_lost_platforms(

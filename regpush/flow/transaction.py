@@ -1,0 +1,192 @@
+"""The end of every command that moves tags: push, copy, tag, rebase and index.
+
+A registry has no transaction over several requests, so the order is what protects a tag: what
+the tags hold is read and judged, everything they will name is sent (and sent again where a
+registry had lost it), what they hold is read once more where that matters, and only then they
+move, at no destination before all destinations have everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+from regpush.digest import INDEXES, Digest
+from regpush.errors import RegpushError
+from regpush.events import Note
+from regpush.flow.context import Context
+from regpush.reference import RepositoryName
+from regpush.registry.client import Manifest, MissingBlobsError
+from regpush.report import DestinationReport
+from regpush.transfer.destinations import Destination
+from regpush.transfer.publish import Tagged, digests_of_tags, move_tags, refuse_index
+
+HEALS = 2
+"""Times that is sent again what a registry said it had and then missed."""
+
+Held = Mapping[RepositoryName, Mapping[str, Digest | None]]
+"""What tags name, by destination; None for a tag that does not exist."""
+
+
+class Delivery(Protocol):
+    """Everything that tags are to name, on its way to all destinations."""
+
+    @property
+    def whole(self) -> Manifest:
+        """The manifest or index that the tags will name."""
+
+    def send(self) -> Self:
+        """Bring all of it but the tags to every destination; what came of that.
+
+        Raises MissingBlobsError where a registry misses what it said it had.
+        """
+
+    def healed(self, lost: MissingBlobsError) -> Self:
+        """A delivery that sends again what was `lost`, or `lost` itself is raised."""
+
+
+D = TypeVar("D", bound=Delivery)
+R = TypeVar("R")
+
+
+def healing(delivery: D, work: Callable[[D], R]) -> R:
+    """`work` on `delivery`, and after MissingBlobsError on what heals it, `HEALS` times."""
+    for heals_left in range(HEALS, -1, -1):
+        try:
+            return work(delivery)
+        except MissingBlobsError as lost:
+            if not heals_left:
+                raise
+            delivery = delivery.healed(lost)
+    raise AssertionError  # the last turn of the loop returns or raises
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagTransaction:
+    """The tags of one command; `held` is what they named when it began."""
+
+    context: Context
+    held: Held
+
+    @classmethod
+    def begin(cls, context: Context, seen: Callable[[Destination], Held] | None = None) -> Self:
+        """Ask what the tags hold, of all destinations.
+
+        `seen` gives what was read already; it is enough where no rule depends on it.
+        """
+        held: dict[RepositoryName, Mapping[str, Digest | None]] = {}
+        for one in context.destinations:
+            if seen and not context.rule.conditional:
+                held |= seen(one)
+            else:
+                held[one.name] = digests_of_tags(one.repository, one.tags)
+        return cls(context=context, held=held)
+
+    def skips(self) -> bool:
+        """Whether the rule leaves nothing to do, whatever the image.
+
+        Raises TagConflictError where it allows no image at all.
+        """
+        for name, tags in self.held.items():
+            self.context.rule.admit(name, tags)
+        return all(self.context.rule.skips(tags) for tags in self.held.values())
+
+    def left_alone(self) -> tuple[DestinationReport, ...]:
+        """The report of tags that `skips` leaves alone: each names what its first one does."""
+        reports = []
+        for one in self.context.destinations:
+            tags, names = one.tags, self.held[one.name]
+            self.context.notify(Note(message=f"{one.name}:{tags[0]} is there and is left alone"))
+            same = tuple(tag for tag in tags if names[tag] == names[tags[0]])
+            reports.append(DestinationReport(image=str(one.name), tags=same, digest=names[tags[0]]))
+        return tuple(reports)
+
+    def named_already(self, digest: Digest) -> bool:
+        """Whether a tag of the main destination names `digest` already."""
+        return digest in self.held[self.context.main.name].values()
+
+    def would_move(self, digest: Digest) -> bool:
+        """Whether a tag names something else than `digest`, or nothing."""
+        return any(there != digest for tags in self.held.values() for there in tags.values())
+
+    def judge(self, whole: Manifest) -> None:
+        """Raise TagConflictError, naming the tag, where one may not be moved to `whole`."""
+        for name, tags in self.held.items():
+            self.context.rule.judge(name, whole.digest, tags)
+
+    def refuse_indexes(self, whole: Manifest) -> None:
+        """Raise TagConflictError where a tag would go from several images to a single one.
+
+        Reads what such tags name, unless the user allowed that.
+        """
+        if self.context.registry.replace_index or whole.media_type in INDEXES:
+            return
+        for one in self.context.destinations:
+            for tag, digest in self.held[one.name].items():
+                if digest not in (None, whole.digest):
+                    refuse_index(f"{one.name}:{tag}", one.repository.get_manifest(str(digest)))
+
+    def carry_out(self, delivery: D) -> tuple[D, Mapping[RepositoryName, Tagged]]:
+        """Send `delivery` and move the tags; what became of both, the tags by destination.
+
+        Raises TagConflictError before anything is sent, and again, before any tag is moved,
+        where another push has moved one meanwhile. No tag is moved when anything else is
+        raised before that; what is raised later says which were.
+        """
+
+        def attempt(delivery: D) -> tuple[D, Mapping[RepositoryName, Tagged]]:
+            # Before the manifests go as well: what is refused in the end leaves less behind.
+            self.judge(delivery.whole)
+            sent = delivery.send()
+            self.context.cancel.check()
+            return sent, self._move(sent.whole)
+
+        return healing(delivery, attempt)
+
+    def _move(self, whole: Manifest) -> Mapping[RepositoryName, Tagged]:
+        """Let the tags name `whole`, at each destination in turn, once all allow it."""
+        context = self.context
+        now = TagTransaction.begin(context) if context.rule.conditional else self
+        now.judge(whole)
+        tagged: dict[RepositoryName, Tagged] = {}
+        for one in context.destinations:
+            with _telling(tagged):
+                tagged[one.name] = move_tags(
+                    whole, one.repository, now.held[one.name], context.rule, context.notify
+                )
+        return tagged
+
+    def reported(
+        self, digest: Digest, tagged: Mapping[RepositoryName, Tagged]
+    ) -> tuple[DestinationReport, ...]:
+        """The report of every destination, where `digest` is what was sent."""
+        return tuple(
+            DestinationReport(
+                image=str(one.name),
+                tags=tagged[one.name].naming,
+                moved=tagged[one.name].moved,
+                digest=digest,
+            )
+            for one in self.context.destinations
+        )
+
+    def foreseen(self, digest: Digest) -> tuple[DestinationReport, ...]:
+        """The report of a dry run, after which every tag would name `digest`."""
+        return tuple(
+            DestinationReport(image=str(one.name), tags=one.tags, digest=digest)
+            for one in self.context.destinations
+        )
+
+
+@contextmanager
+def _telling(before: Mapping[RepositoryName, Tagged]) -> Iterator[None]:
+    """Add to an error which tags of other destinations were moved before it."""
+    moved = [f"{name}:{tag}" for name, tagged in before.items() for tag in tagged.moved]
+    try:
+        yield
+    except RegpushError as error:
+        if not moved or isinstance(error, MissingBlobsError):
+            raise
+        raise type(error)(f"{error}; moved before that: {', '.join(moved)}") from error

@@ -1,0 +1,99 @@
+"""Where an image is to stand, and which tags are to name it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from regpush.errors import UsageError, printable
+from regpush.history.previous import Seen
+from regpush.options import RegistryOptions
+from regpush.reference import Reference, RepositoryName
+from regpush.registry.client import Access, Client, Repository
+from regpush.transfer.fanout import Shelf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A repository that is written to; `tags` are those to move, none for a push by digest.
+
+    `shelf`: the blobs in it; `seen`: what it held before.
+    """
+
+    reference: Reference
+    tags: tuple[str, ...]
+    shelf: Shelf
+    seen: Seen
+
+    @classmethod
+    def of(cls, reference: Reference, tags: Sequence[str], client: Client) -> Destination:
+        """The repository of `reference`, opened to be written to."""
+        repository = client.repository(reference, Access.PUSH)
+        return cls(
+            reference=reference,
+            tags=tuple(tags),
+            shelf=Shelf(repository),
+            seen=Seen(repository),
+        )
+
+    @property
+    def name(self) -> RepositoryName:
+        """The repository and its registry."""
+        return self.reference.name
+
+    @property
+    def repository(self) -> Repository:
+        """The repository itself."""
+        return self.shelf.repository
+
+
+def places_of(to: str, options: RegistryOptions) -> list[tuple[Reference, tuple[str, ...]]]:
+    """Where an image goes, `to` first, and which tags are to be moved there.
+
+    A place that names no tag of its own has those of `to`. Raises UsageError.
+    """
+    main = Reference.parse(to)
+    tags = tags_to_move(main, options)
+    places = {main.name: (main, tags)}
+    for text in options.also_to:
+        reference = Reference.parse(text)
+        if reference.name in places:
+            raise UsageError(
+                f"--also-to {printable(text)}: {reference.name} is pushed to already; "
+                "further tags are named with -t"
+            )
+        own = tags_to_move(reference, replace(options, tags=()))
+        places[reference.name] = (reference, own if reference.tag else tags)
+    return list(places.values())
+
+
+def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, ...]:
+    """The tags asked for, the reference's own first. Raises UsageError."""
+    if reference.digest:
+        raise UsageError(f"cannot push to a digest: {reference}; leave out what follows '@'")
+    if options.by_digest:
+        if options.tags or reference.tag:
+            raise UsageError("--by-digest moves no tag: leave out -t and the reference's tag")
+        return ()
+    named = (reference.tag,) if reference.tag else ()
+    tags = tuple(dict.fromkeys((*named, *options.tags))) or ("latest",)
+    for tag in tags:
+        reference.with_tag(tag)
+    return tags
+
+
+def tags_to_keep(
+    origin: Reference, destination: Reference, options: RegistryOptions
+) -> tuple[str, ...]:
+    """The tags to move to what `origin` names: its own tag where no other is asked for.
+
+    Raises UsageError.
+    """
+    if not (destination.tag or destination.digest or options.tags or options.by_digest):
+        if origin.tag is None and origin.digest:
+            raise UsageError(
+                f"under which tag? {origin} has none to be kept: name one with -t, or say "
+                "--by-digest"
+            )
+        destination = destination.with_tag(origin.tag or "latest")
+    return tags_to_move(destination, options)

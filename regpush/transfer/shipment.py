@@ -1,0 +1,161 @@
+"""An image or index from one repository to another, byte for byte, with everything it names.
+
+As a push does, it sends blobs first, then documents by digest, those below before those above.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from regpush.concurrency import Cancellation, parallel
+from regpush.digest import Descriptor, Digest
+from regpush.events import Action, LayerDone, LayerSent, LayersPlanned, Listener, Warned
+from regpush.registry.client import Manifest, MissingBlobsError, Repository
+from regpush.transfer.blobs import Passage, bring, send
+from regpush.transfer.graph import Graph, follow
+from regpush.transfer.publish import push_manifest
+
+_AT_ONCE = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """From which repository to which documents are copied, and who hears of it.
+
+    `jobs`: blobs that are sent at a time. `check`: whether the target's word that it holds a
+    document is doubted, so that each of its blobs is asked for.
+    """
+
+    source: Repository
+    target: Repository
+    jobs: int
+    check: bool
+    notify: Listener
+    cancel: Cancellation
+
+    def follow(self, top: Manifest, held: Callable[[Digest], bool]) -> Graph:
+        """All that `top` names, without the documents that are `held`. Raises as `graph.follow`."""
+        return follow(top, self.source, held, self.cancel)
+
+    def bring(self, blobs: Sequence[Descriptor], lost: Collection[Digest]) -> Sequence[Action]:
+        """Every blob, the largest first; those that are `lost` whatever the target says.
+
+        The actions are in the order of `blobs`. Raises as `blobs.bring`.
+        """
+        number = {blob.digest: index for index, blob in enumerate(blobs)}
+        self.notify(
+            LayersPlanned(
+                labels=tuple(blob.digest.short for blob in blobs),
+                sizes=tuple(blob.size for blob in blobs),
+            )
+        )
+
+        def progress(blob: Descriptor, passed: int) -> None:
+            self.notify(LayerSent(index=number[blob.digest], sent=passed, size=blob.size))
+
+        passage = Passage(
+            source=self.source,
+            target=self.target,
+            slots=threading.Semaphore(self.jobs),
+            cancel=self.cancel,
+            progress=progress,
+        )
+
+        def place(blob: Descriptor) -> Action:
+            action = (send if blob.digest in lost else bring)(blob, passage)
+            self.notify(
+                LayerDone(
+                    index=number[blob.digest],
+                    action=action,
+                    size=blob.size,
+                    why=f"from {self.source.name}",
+                )
+            )
+            return action
+
+        # What is begun last is soon done where it is small.
+        largest_first = sorted(blobs, key=lambda blob: -blob.size)
+        actions = parallel(_AT_ONCE, largest_first, place, self.cancel)
+        done = {blob.digest: action for blob, action in zip(largest_first, actions, strict=True)}
+        return [done[blob.digest] for blob in blobs]
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A blob that the target has, and what that took."""
+
+    blob: Descriptor
+    action: Action
+
+
+@dataclass(slots=True)
+class Freight:
+    """What a copy has sent so far: documents, and blobs with what became of each.
+
+    It grows with every shipment, whether that succeeds at once or has to be healed.
+    """
+
+    documents: dict[Digest, Manifest] = field(default_factory=dict)
+    blobs: dict[Digest, Copied] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """`top` and everything that it names, along `route`; a `flow.transaction.Delivery`.
+
+    `held`: digests of documents that the target is known to have. `freight`: notes what is
+    sent. `graph` and `lost`: of a shipment that is healed, all of it and the blobs to send
+    whatever the target says.
+    """
+
+    top: Manifest
+    route: Route
+    freight: Freight
+    held: Collection[Digest] = ()
+    graph: Graph | None = None
+    lost: frozenset[Digest] = frozenset()
+
+    @property
+    def whole(self) -> Manifest:
+        """What tags may name once it has arrived."""
+        return self.top
+
+    def send(self) -> Self:
+        """Bring it to the target; nothing, where that has `top` already. Raises a RegpushError."""
+        route = self.route
+        if self.graph is None and not route.check and self._stands(self.top.digest):
+            return self
+        there = _never if route.check else self._stands
+        graph = self.graph or route.follow(self.top, there)
+        for blob, action in zip(graph.blobs, route.bring(graph.blobs, self.lost), strict=True):
+            before = self.freight.blobs.get(blob.digest)
+            if before is None or before.action is not Action.UPLOADED:
+                self.freight.blobs[blob.digest] = Copied(blob, action)
+        for document in graph.documents:
+            route.cancel.check()
+            push_manifest(document, route.target)
+            self.freight.documents[document.digest] = document
+        return self
+
+    def healed(self, lost: MissingBlobsError) -> Self:
+        """A shipment of everything, with the blobs that are `lost` sent again.
+
+        Raises `lost` where no document of this shipment was refused.
+        """
+        graph = self.route.follow(self.top, _never)
+        if lost.document not in [document.data for document in graph.documents]:
+            raise lost from lost.__cause__
+        self.route.notify(Warned(message=f"{lost}; sending again what it lacks"))
+        gone = lost.digests or [blob.digest for blob in graph.blobs]
+        return replace(self, graph=graph, lost=frozenset(gone))
+
+    def _stands(self, digest: Digest) -> bool:
+        there = self.route.target.head_manifest
+        return digest in self.held or there(str(digest)) == digest
+
+
+def _never(digest: Digest) -> bool:  # noqa: ARG001  stands in for a look at the target
+    return False
