@@ -18,7 +18,8 @@ from typing import Any, get_args
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from regpush.cli.app import COMMANDS, command_line
+from regpush.cli.entries import ENTRIES
+from regpush.cli.group import function
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "reference" / "flags.md"
 COMMAND = "python -m tests.flags"
@@ -52,10 +53,9 @@ class Command:
 
 
 def commands() -> Iterator[Command]:
-    """The commands of regpush as they are registered, hidden ones left out."""
-    for info in command_line(COMMANDS).registered_commands:
-        if info.callback is not None and not info.hidden:
-            yield _command(info.name or info.callback.__name__, info.callback)
+    """The commands of regpush as they are listed."""
+    for name in ENTRIES:
+        yield _command(name, function(name))
 
 
 def _command(name: str, run: Callable[..., Any]) -> Command:

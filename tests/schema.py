@@ -14,7 +14,7 @@ from typing import Any
 
 import jsonschema
 
-from regpush.cli import schema
+from regpush.cli.commands import schema
 from tests.documents import ROOT
 
 DOCUMENT = ROOT / "docs" / "reference" / "report.md"

@@ -11,6 +11,15 @@ import typer
 from regpush.errors import UsageError
 from regpush.options import RegistryOptions
 
+RegistryArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="REGISTRY",
+        help="A host with or without a port: registry.example.com, localhost:5000, docker.io.",
+        show_default=False,
+    ),
+]
+
 ACCESS, OUTPUT = "Access to the registry", "Output"
 
 
@@ -23,8 +32,8 @@ class Voice(IntEnum):
     REQUESTS = 2
 
 
-def option(panel: str, text: str, *names: str, **more: Any) -> Any:
-    """A flag in the section `panel` of the help."""
+def option(panel: str | None, text: str, *names: str, **more: Any) -> Any:
+    """A flag in the section `panel` of the help; None: with the flags of one command alone."""
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 

@@ -11,12 +11,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.commands import Command
+from regpush.cli.command import Command
 from regpush.cli.console import note, tell
 from regpush.cli.flags import Flags, Progress, default
+from regpush.cli.keys import Setting, by_field, merge_pairs, settings
+from regpush.cli.placeholders import facts, fill_in
 from regpush.errors import UsageError, printable
 from regpush.project.configuration import (
     TARGET,
@@ -27,9 +29,6 @@ from regpush.project.configuration import (
     find,
     read,
 )
-
-if TYPE_CHECKING:
-    from regpush.cli.keys import Setting
 
 _PACKAGES = {"manifest", "expression", "file"}
 """Flags that name packages of Guix, so that no target need be."""
@@ -108,7 +107,7 @@ class ConfiguredCommand(Command):
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         given = _present(self.make_parser(ctx).parse_args(args=list(args))[0])
-        if given.get("help"):
+        if given.get("help") or given.get("help_all"):
             return super().parse_args(ctx, args)
         environ = ctx.default_map or {}
         said = self._said(ctx, given, environ, tuple(args))
@@ -172,8 +171,6 @@ class ConfiguredCommand(Command):
         word = words[0] if len(words) == 1 else None
         if configuration is None:
             return Said(arguments=args, word=word, settings={})
-        from regpush.cli.keys import settings
-
         if not words and self._pushes and not _PACKAGES & (given.keys() | environ):
             word = _only(configuration)
         apps = [one for one in words if one in configuration.apps]
@@ -226,8 +223,6 @@ def _fill_in(params: dict[str, Any], said: Said) -> None:
         say(f"{said.app}: {said.place}")
     if not any("{" in text for text in _texts(params)):
         return
-    from regpush.cli.placeholders import facts, fill_in
-
     version = said.settings.get(VERSION)
     directory = said.configuration.directory if said.configuration else "."
     targets = [one.removeprefix("dir:") for one in said.targets]
@@ -263,8 +258,6 @@ def _merge(
     """Let names and values of all levels live; the highest wins where several have a name."""
     if not file and not environ:
         return
-    from regpush.cli.keys import by_field, merge_pairs
-
     for field, key in by_field().items():
         if key.is_pairs and field in params:
             below = merge_pairs(file.get(field, ()), environ.get(field, ()))

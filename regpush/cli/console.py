@@ -10,12 +10,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 
+from regpush.cli import password
 from regpush.cli.colour import Style
-from regpush.cli.flags import Format
 from regpush.cli.rendering import LONGEST_RESULT, Line, Renderer, Span, document, json_text
 from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError, UsageError, printable
@@ -24,8 +24,6 @@ NOBODY_READS = 128 + signal.SIGPIPE
 """What a shell tells of a program that wrote to a pipe which nobody reads on."""
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or json.")]
 
 
 def fail(message: str, code: int) -> int:
@@ -99,8 +97,6 @@ def read_password(username: str | None, from_stdin: bool) -> str | None:
         raise UsageError("--username and --password-stdin go together")
     if not from_stdin:
         return None
-    from regpush.cli import password
-
     return password.from_stdin()
 
 

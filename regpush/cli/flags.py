@@ -10,14 +10,18 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
 
+import typer
+
 from regpush.cli.access import ACCESS as _ACCESS
 from regpush.cli.access import OUTPUT, AccessFlags, Voice
 from regpush.cli.access import option as _option
+from regpush.cli.command import MANY
 from regpush.cli.target import IMAGE as _IMAGE
 from regpush.cli.target import SOURCE as _SOURCE
-from regpush.cli.target import TargetFlags, pairs
+from regpush.cli.target import STORES, TargetFlags, pairs
 from regpush.errors import UsageError, printable
 from regpush.events import Listener, strictly
+from regpush.layering.strategies import STRATEGIES
 from regpush.options import (
     AttachOptions,
     Compression,
@@ -39,8 +43,6 @@ NO_BASE = "none"
 
 def _strategies(incomplete: str) -> list[str]:
     """What a shell offers for `--layers`."""
-    from regpush.layering.strategies import STRATEGIES
-
     return [name for name in (*STRATEGIES, "file=") if name.startswith(incomplete)]
 
 
@@ -380,16 +382,43 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
         )
         for one in _fields(record)
     ]
+    # Most targets are of neither: their flags come last in the help.
+    shared.sort(key=lambda one: one.annotation.__metadata__[0].rich_help_panel == STORES)
+    if len(others) + len(shared) > MANY:
+        others.append(_HELP_ALL)
 
     def command(**values: Any) -> None:
+        values.pop(_HELP_ALL.name, None)
         said = {one.name: values.pop(one.name) for one in fields(record)}
         run(flags=record(**said), **values)
+
+    command.flags = record  # type: ignore[attr-defined]  # read by `cli.group`
 
     command.__doc__ = run.__doc__
     command.__name__ = run.__name__
     command.__signature__ = own.replace(parameters=[*others, *shared])  # type: ignore[attr-defined]  # read by inspect.signature, as PEP 362 says
     command.__annotations__ = {p.name: p.annotation for p in [*others, *shared]}
     return command
+
+
+def _show_all(ctx: typer.Context, value: bool) -> None:
+    """Show the whole help and end, before typer misses what has to be said."""
+    if value and not ctx.resilient_parsing:
+        command: Any = ctx.command
+        command.format_whole_help(ctx, ctx.make_formatter())
+        raise typer.Exit
+
+
+_HELP_ALL = inspect.Parameter(
+    "help_all",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option("--help-all", help="Show every flag.", is_eager=True, callback=_show_all),
+    ],
+)
+"""The flag of commands that have more flags than `--help` shows."""
 
 
 def _fields(record: type) -> list[Field[Any]]:

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from regpush.cli.board import Board, Flight
+from regpush.cli.columns import size
 from regpush.cli.fitting import cut_label
 from regpush.cli.lines import span
-from regpush.cli.table import size
 from regpush.events import Action
 
 _BYTES = 18

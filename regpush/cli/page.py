@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from regpush.cli.columns import size
 from regpush.cli.fitting import cut
-from regpush.cli.table import size
 from regpush.commands.inspect import Inspection
 from regpush.commands.sharing import SharedLayer, Sharing
 from regpush.commands.treemap import Box, squarify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from getpass import getpass
 
 from regpush.errors import UsageError
 
@@ -30,8 +31,6 @@ def ask(registry: str, username: str | None) -> tuple[str, str]:
     """Ask for what is missing, at the terminal. Raises UsageError where there is none."""
     if not sys.stdin.isatty():
         raise UsageError("no terminal to ask at: give --username and --password-stdin")
-    from getpass import getpass
-
     if username is None:
         sys.stderr.write(f"User name for {registry}: ")
         sys.stderr.flush()

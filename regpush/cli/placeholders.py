@@ -9,6 +9,7 @@ from typing import Any
 
 from regpush.cli.keys import Key, by_field
 from regpush.errors import UsageError, printable
+from regpush.project import project
 from regpush.project.checkout import Checkout, NotInGitError
 from regpush.project.templates import Values, render_reference, render_tag, render_text
 from regpush.settings import Settings
@@ -107,10 +108,8 @@ def _ask(
 
 
 def _version(checkout: Checkout, directories: Sequence[str]) -> str:
-    from regpush.project.project import version
-
     for directory in directories:
-        if found := version(directory):
+        if found := project.version(directory):
             return found
     try:
         described = checkout.description()

@@ -19,6 +19,7 @@ from regpush.options import (
 from regpush.ownership import Rule
 
 SOURCE, LOCKED, IMAGE = "The target", "Targets with a lock file (python:)", "The image"
+STORES = "Targets of Nix and Guix"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,12 @@ class TargetFlags:
     ] = field(default_factory=list)  # fmt: skip
     chmod: Annotated[
         list[str],
-        _option(SOURCE, "Mode, likewise; repeatable.", "--chmod", metavar="PATTERN=MODE"),
+        _option(
+            SOURCE,
+            "Mode of what a pattern of paths in the image matches; repeatable.",
+            "--chmod",
+            metavar="PATTERN=MODE",
+        ),
     ] = field(default_factory=list)
     link_root: Annotated[
         list[str],
@@ -54,57 +60,57 @@ class TargetFlags:
     ] = field(default_factory=list)  # fmt: skip
     system: Annotated[
         str | None,
-        _option(SOURCE, "What Nix and Guix build for, such as aarch64-linux.", "-s", "--system"),
+        _option(STORES, "What Nix and Guix build for, such as aarch64-linux.", "-s", "--system"),
     ] = None
     nix_cache: Annotated[
         list[str],
-        _option(SOURCE, "A binary cache to ask before those Nix is configured with; repeatable.",
+        _option(STORES, "A binary cache to ask before those Nix is configured with; repeatable.",
                 "--nix-cache", metavar="URL"),
     ] = field(default_factory=list)  # fmt: skip
     store: Annotated[
         str | None,
-        _option(SOURCE, "The store that Nix works in, such as local?root=/mnt; NIX_REMOTE says "
+        _option(STORES, "The store that Nix works in, such as local?root=/mnt; NIX_REMOTE says "
                 "it too.", "--store", metavar="URL"),
     ] = None  # fmt: skip
     nix_option: Annotated[
         list[str],
-        _option(SOURCE, "Passed on to Nix: --nix-option NAME VALUE is a setting of nix.conf; "
+        _option(STORES, "Passed on to Nix: --nix-option NAME VALUE is a setting of nix.conf; "
                 "--impure, --arg, --argstr, --override-input and -I need not be wrapped in it. "
                 "Repeatable.", "--nix-option", metavar="NAME VALUE"),
     ] = field(default_factory=list)  # fmt: skip
     channels: Annotated[
         str | None,
-        _option(SOURCE, "Have the Guix of these channels build, as `guix time-machine -C FILE`.",
+        _option(STORES, "Have the Guix of these channels build, as `guix time-machine -C FILE`.",
                 "--channels", metavar="FILE"),
     ] = None  # fmt: skip
     manifest: Annotated[
         list[str],
-        _option(SOURCE, "Packages of this manifest go into the Guix profile; repeatable.",
+        _option(STORES, "Packages of this manifest go into the Guix profile; repeatable.",
                 "-m", "--manifest", metavar="FILE"),
     ] = field(default_factory=list)  # fmt: skip
     expression: Annotated[
         list[str],
-        _option(SOURCE, "Likewise the package that Scheme evaluates to.", "--expression",
-                metavar="SCHEME"),
+        _option(STORES, "The package that a Scheme expression gives goes into the Guix "
+                "profile; repeatable.", "--expression", metavar="SCHEME"),
     ] = field(default_factory=list)  # fmt: skip
     file: Annotated[
         list[str],
-        _option(SOURCE, "Likewise the package that the code in a file evaluates to.", "--file",
-                metavar="FILE"),
+        _option(STORES, "The package that the Scheme code in a file gives goes into the Guix "
+                "profile; repeatable.", "--file", metavar="FILE"),
     ] = field(default_factory=list)  # fmt: skip
     guix_target: Annotated[
         str | None,
-        _option(SOURCE, "Have Guix cross-build, for such as aarch64-linux-gnu.", "--guix-target",
+        _option(STORES, "Have Guix cross-build, for such as aarch64-linux-gnu.", "--guix-target",
                 metavar="TRIPLET"),
     ] = None  # fmt: skip
     guix_option: Annotated[
         list[str],
-        _option(SOURCE, "Passed on to Guix; repeatable. --with-input=… and the other "
+        _option(STORES, "Passed on to Guix; repeatable. --with-input=… and the other "
                 "transformations need not be wrapped in it.", "--guix-option", metavar="OPTION"),
     ] = field(default_factory=list)  # fmt: skip
     save_provenance: Annotated[
         bool,
-        _option(SOURCE, "Note Guix's channels and options in the image.", "--save-provenance"),
+        _option(STORES, "Note Guix's channels and options in the image.", "--save-provenance"),
     ] = False  # fmt: skip
     extra: Annotated[
         list[str],

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from regpush.cli.commands import ENTRIES
+from regpush.cli import commands as commands_package
+from regpush.cli.entries import ENTRIES
 from tests.flags import commands
 from tests.program import environment, regpush
 from tests.registry.parts import real_part
@@ -26,8 +27,13 @@ NAMES = [command.name for command in commands()]
 
 
 def test_every_command_has_its_place_and_examples() -> None:
-    assert set(NAMES) <= set(ENTRIES)
+    modules = {path.stem for path in Path(commands_package.__file__ or "").parent.glob("*.py")}
+    assert modules - {"__init__"} == set(ENTRIES)
     assert all(entry.examples for entry in ENTRIES.values())
+    # The list is made without what a command imports, so it has the first line of the help too.
+    assert {one.name: one.summary for one in commands()} == {
+        name: entry.summary for name, entry in ENTRIES.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

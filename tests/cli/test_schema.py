@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 
-from regpush.cli.app import COMMANDS
+from regpush.cli.entries import ENTRIES
 from tests import schema
 from tests.program import push, regpush
 
@@ -13,7 +13,7 @@ from tests.program import push, regpush
 def test_the_schema_is_one():
     whole = json.loads(regpush("schema").ok().stdout)
     jsonschema.Draft202012Validator.check_schema(whole)
-    assert set(whole["x-commands"]) <= set(COMMANDS)
+    assert set(whole["x-commands"]) <= set(ENTRIES)
 
 
 def test_the_reference_is_that_of_the_schema():

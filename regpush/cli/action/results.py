@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from regpush.cli.columns import size
 from regpush.cli.rendering import json_text
-from regpush.cli.table import size
 from regpush.events import Action
 from regpush.report import Tense
 

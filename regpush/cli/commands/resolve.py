@@ -14,7 +14,8 @@ from regpush.cli.access import option
 from regpush.cli.configured import Said, flags_of
 from regpush.cli.console import print_bytes, read_password, tell
 from regpush.cli.flags import Flags, Format, with_flags
-from regpush.cli.pushing import push_and_tell
+from regpush.cli.keys import settings
+from regpush.cli.pushing import push_and_sum_up
 from regpush.errors import UsageError, printable
 from regpush.project.configuration import Configuration
 from regpush.project.kubernetes import SCHEME, Mention, find, replace
@@ -73,7 +74,7 @@ def resolve(
         )
     password = read_password(flags.username, flags.password_stdin)
     images = {
-        name: push_and_tell(targets, own, password).ref for name, (targets, own) in pushes.items()
+        name: push_and_sum_up(targets, own, password).ref for name, (targets, own) in pushes.items()
     }
     if not pushes and flags.sums_up:
         tell("note: no regpush:// reference; the manifests are as they were")
@@ -152,8 +153,6 @@ def _is_path(name: str) -> bool:
 
 def _destination(name: str, prefix: str, configuration: Configuration | None) -> str:
     """Where an app says that it goes, else below `prefix` by its own name."""
-    from regpush.cli.keys import settings
-
     if not _is_path(name):
         if configuration is None:
             raise UsageError("there is no regpush.toml with apps; a path begins with ./")

@@ -1,4 +1,4 @@
-"""The commands that write a configuration, and show what it comes to."""
+"""`regpush config`: what a push would be told, and by whom."""
 
 from __future__ import annotations
 
@@ -14,41 +14,16 @@ import typer
 
 from regpush.cli.access import ConfigFlags
 from regpush.cli.configured import load
-from regpush.cli.console import OnStdout, print_json, print_lines, tell, write_file
+from regpush.cli.console import tell
 from regpush.cli.flags import Flags, Format, default, from_environ, with_flags
-from regpush.errors import UsageError, printable
-from regpush.project.configuration import FILE, TARGET, VERSION, Configuration, loads
+from regpush.cli.keys import by_field, merge_pairs, settings, spelled
+from regpush.cli.present import OnStdout, Presenter
+from regpush.errors import UsageError
+from regpush.project.configuration import FILE, TARGET, VERSION, Configuration
 
-IGNORE = ".regpushignore"
 _HIDDEN = "(hidden)"
 _SECRET_FLAGS = frozenset({"registry_token"})
 _SECRET_NAMES = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
-
-
-def init(
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
-) -> None:
-    """Write a regpush.toml with comments, guessed from what lies in this directory."""
-    from regpush.cli.keys import settings
-    from regpush.project.init import ignore_file, starter
-    from regpush.project.survey import look
-
-    if os.path.lexists(FILE) and not force:
-        raise UsageError(f"{FILE} is there already; --force writes another over it")
-    if not force and (there := load(None)) and there.path == "pyproject.toml":
-        raise UsageError("pyproject.toml has a [tool.regpush], which regpush.toml would hide")
-    found = look(".")
-    text = starter(found)
-    settings(loads(FILE, text), found.name)  # never write what we would not read
-    write_file(FILE, "w", text)
-    if ignore := ignore_file(found):
-        write_file(IGNORE, "w", ignore)
-        for line in found.dockerignore.left if found.dockerignore else ():
-            tell(f"{IGNORE}: {printable(line)} of .dockerignore was not taken over")
-        tell(f"wrote {IGNORE}, made of .dockerignore")
-    for finding in found.findings:
-        tell(f"found {finding.what} ({finding.where})")
-    tell(f"wrote {FILE}: look it over, then regpush plan {found.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +51,25 @@ def config(
     if found and app is None and len(found.apps) == 1:
         app = next(iter(found.apps))
     values = effective(found, app, os.environ)
-    if format is Format.JSON:
-        print_json({
-            "schema": 1,
-            "file": found.path if found else None,
-            "apps": list(found.apps) if found else [],
-            "app": app,
-            "values": {
-                name: {"value": one.value, "from": one.source or "default"}
-                for name, one in values.items()
-            },
-        })  # fmt: skip
-        return
-    if not flags.quiet:
+    report = {
+        "schema": 1,
+        "file": found.path if found else None,
+        "apps": list(found.apps) if found else [],
+        "app": app,
+        "values": {
+            name: {"value": one.value, "from": one.source or "default"}
+            for name, one in values.items()
+        },
+    }
+    if format is Format.TEXT and not flags.quiet:
         tell(f"note: {_title(found, app)}")
-    print_lines(*_lines(values))
+    Presenter(format).result(report, lambda: _lines(values))
 
 
 def effective(
     configuration: Configuration | None, app: str | None, environ: Mapping[str, str]
 ) -> dict[str, Effective]:
     """Every value by its key, those that somebody set first. Raises UsageError."""
-    from regpush.cli.keys import by_field, merge_pairs, settings, spelled
-
     said = settings(configuration, app) if configuration else {}
     variables = from_environ(environ, Flags)
     pairs = {field for field, key in by_field().items() if key.is_pairs}

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from regpush.cli.app import COMMANDS, run
-from regpush.cli.commands import meant
+from regpush.cli.app import run
+from regpush.cli.entries import ENTRIES, meant
 from regpush.errors import UsageError, printable
 
 
@@ -18,7 +18,7 @@ def help(  # noqa: A001  the command's name
     ] = None,
 ) -> None:
     """Show the help of regpush, or of one command."""
-    if command is not None and command not in COMMANDS:
+    if command is not None and command not in ENTRIES:
         near = meant(command)
         advice = f"; did you mean 'regpush help {near}'?" if near else ""
         raise UsageError(f"regpush has no command '{printable(command)}'{advice}")

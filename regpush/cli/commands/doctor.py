@@ -1,31 +1,26 @@
-"""The command that looks at a registry step by step."""
+"""`regpush doctor`: what stands between this machine and a push, step by step."""
 
 from __future__ import annotations
 
 import os
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from regpush.cli.access import AccessFlags, Voice
 from regpush.cli.colour import Style
-from regpush.cli.console import (
-    OnStdout,
-    fail,
-    print_json,
-    print_lines,
-    read_password,
-    stoppable,
-    width,
-)
+from regpush.cli.connection import access
+from regpush.cli.console import fail, stoppable, width
 from regpush.cli.flags import Format, Progress, with_flags
+from regpush.cli.present import OnStdout, Presenter
+from regpush.cli.progress import showing
 from regpush.cli.rendering import Line, Span
+from regpush.commands.doctor import Step, Verdict, examine
 from regpush.errors import printable
-
-if TYPE_CHECKING:
-    from regpush.commands.doctor import Step, Verdict
+from regpush.reference import Reference
+from regpush.settings import Settings
 
 _NAME = 11
 _WORD = 7
@@ -47,18 +42,13 @@ def doctor(
     Nothing is left at the registry: uploads that are opened are deleted, no tag is moved. The
     exit code is that of the first step that failed: 3 credentials, 4 refused, 5 network.
     """
-    from regpush.cli.progress import showing
-    from regpush.commands.doctor import Verdict, examine
-    from regpush.reference import Reference
-    from regpush.settings import Settings
-
-    options = flags.access(read_password(flags.username, flags.password_stdin))
-    parsed = Reference.parse(reference)
+    options, parsed = access(flags), Reference.parse(reference)
+    presenter = Presenter(format)
 
     def found(step: Step) -> None:
         loud = step.verdict in (Verdict.FAILED, Verdict.WARNING)
-        if format is Format.TEXT and (loud or flags.voice is not Voice.QUIET):
-            print_lines(*_rows(step))
+        if loud or flags.voice is not Voice.QUIET:
+            presenter.meanwhile(*_rows(step))
 
     with (
         stoppable() as cancel,
@@ -72,8 +62,7 @@ def doctor(
             cancel=cancel,
             found=found,
         )
-    if format is Format.JSON:
-        print_json(diagnosis.to_json())
+    presenter.result(diagnosis.to_json(), list)
     if failed := [step.name for step in diagnosis.steps if step.exit_code]:
         raise typer.Exit(fail(f"{reference}: failed at {', '.join(failed)}", diagnosis.exit_code))
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from regpush import embedded
 from regpush.cli import table
+from regpush.cli.columns import size
+from regpush.cli.console import print_lines, stoppable, width
 from regpush.concurrency import Cancellation
 from regpush.errors import UsageError
 from regpush.flow.pipeline import push
@@ -38,7 +40,13 @@ app = Starlette(routes=[Route("/", hello)])
 '''
 
 
-def run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
+def demo() -> None:
+    """Push a sample app twice to a registry of its own, and show what crossed the network."""
+    with stoppable() as cancel:
+        _run(print_lines, width(), cancel)
+
+
+def _run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
     """Push, change one line, push again; `say` gets what a user would see.
 
     Raises UsageError where the environment lacks the packages, and what `push` raises.
@@ -60,8 +68,8 @@ def run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
             _show(second, width, say)
             say(
                 "",
-                f"First push: {table.size(first.uploaded_bytes)}. "
-                f"Second push: {table.size(second.uploaded_bytes)}. "
+                f"First push: {size(first.uploaded_bytes)}. "
+                f"Second push: {size(second.uploaded_bytes)}. "
                 "Only what changed crossed the network.",
             )
 

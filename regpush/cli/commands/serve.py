@@ -1,4 +1,4 @@
-"""The commands that bring a registry of their own, on this machine."""
+"""`regpush serve`: a registry for development on this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from regpush.cli.console import note, print_lines, stoppable, width
+from regpush import embedded
+from regpush.cli.console import note
+from regpush.quantities import parse_size
 
 
 def serve(
@@ -28,9 +30,6 @@ def serve(
     ] = None,
 ) -> None:
     """Run a registry for development on this machine, until Ctrl-C."""
-    from regpush import embedded
-    from regpush.quantities import parse_size
-
     embedded.serve(
         directory,
         port=port,
@@ -38,11 +37,3 @@ def serve(
         max_size=None if max_size is None else parse_size(max_size),
         ready=lambda where: note(f"serving on http://{where}"),
     )
-
-
-def demo() -> None:
-    """Push a sample app twice to a registry of its own, and show what crossed the network."""
-    from regpush.cli import demo as demonstration
-
-    with stoppable() as cancel:
-        demonstration.run(print_lines, width(), cancel)

@@ -1,0 +1,107 @@
+"""A command and its help: the common flags and examples, or with `--help-all` every flag.
+
+Typer brings its own copy of click, or uses the one that is installed, by its version: nothing
+here names either.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from typer.core import TyperCommand
+
+from regpush.cli.entries import ENTRIES
+
+MANY = 25
+"""Flags that fit on a screen with the usage and the examples."""
+
+_COMMON = frozenset(
+    {
+        "to", "tag", "from_", "entrypoint", "env", "workdir", "platform", "layers", "format",
+        "verbose",
+    }
+)  # fmt: skip
+"""The flags that `--help` shows of a command that has many, besides those of this command alone."""
+
+_COMMON_PANEL = "Common flags"
+
+_VALUES = {"integer": "N", "int": "N", "float": "N", "text": "TEXT", "str": "TEXT"}
+"""What stands for a value in the help, by the name of its type in typer, or in click."""
+
+
+class Command(TyperCommand):
+    """A command whose place in the list, and whose examples, are those of its name."""
+
+    def __init__(self, name: str | None, **more: Any) -> None:
+        self._entry = ENTRIES.get(name or "")
+        if self._entry:
+            more["rich_help_panel"] = self._entry.panel
+        super().__init__(name, **more)
+        show_values(self.params)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help: of many flags the common ones; then the examples."""
+        shown = self._shortened()
+        # typer writes its help to stdout itself, and nothing to `formatter`.
+        TyperCommand.format_help(shown, ctx, formatter)
+        if self._entry:
+            show_examples(self._entry.examples)
+        if more := len(self.params) - len(shown.params):
+            sys.stdout.write(f" {more} more flags: {ctx.command_path} --help-all\n\n")
+
+    def format_whole_help(self, ctx: Any, formatter: Any) -> None:
+        """The help with every flag, and the examples."""
+        super().format_help(ctx, formatter)
+        if self._entry:
+            show_examples(self._entry.examples)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The flag `--help`, which takes no value and shows none."""
+        option = super().get_help_option(ctx)
+        show_values([option] if option else [])
+        return option
+
+    def _shortened(self) -> Command:
+        """A copy with the common flags alone, where the command has many; else the command."""
+        if len(self.params) <= MANY:
+            return self
+        shown = copy.copy(self)
+        shown.params = [
+            _in_panel(one, _COMMON_PANEL) if panel else one
+            for one in self.params
+            if not (panel := getattr(one, "rich_help_panel", None)) or one.name in _COMMON
+        ]
+        return shown
+
+
+def _in_panel(parameter: Any, panel: str) -> Any:
+    moved = copy.copy(parameter)
+    moved.rich_help_panel = panel
+    return moved
+
+
+def show_examples(examples: Sequence[str]) -> None:
+    """Print them below the help, which typer prints itself: as they are, to be copied."""
+    lines = ["Examples:", *(f"  $ {example}" for example in examples)]
+    sys.stdout.write("".join(f" {line}\n" for line in [*lines, ""]))
+
+
+def show_values(parameters: Sequence[Any]) -> None:
+    """Name what follows a flag as people do: nothing after a switch, N, TEXT."""
+    for one in parameters:
+        if getattr(one, "metavar", None) is not None or one.param_type_name != "option":
+            continue
+        if getattr(one, "is_flag", False) or getattr(one, "count", False):
+            one.metavar = ""
+        else:
+            one.metavar = _VALUES.get(_kind(one))
+
+
+def _kind(option: Any) -> str:
+    if hasattr(option, "type_descriptor"):
+        annotation = option.type_descriptor.annotation
+        return getattr((*get_args(annotation), annotation)[0], "__name__", "")
+    return str(getattr(option.type, "name", "")).partition(" ")[0].lower()

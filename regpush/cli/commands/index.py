@@ -1,0 +1,73 @@
+"""`regpush index`: images for several platforms under one name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+
+from regpush.cli.access import option
+from regpush.cli.columns import size
+from regpush.cli.connection import sending
+from regpush.cli.flags import SendingFlags, with_flags
+from regpush.cli.present import sent
+from regpush.cli.target import pairs
+from regpush.commands import join
+from regpush.report import PushResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFlags(SendingFlags):
+    """What is said of an index as well."""
+
+    annotation: Annotated[
+        list[str],
+        option("The index", "Of the index; repeatable.", "-a", "--annotation",
+               metavar="KEY=VALUE"),
+    ] = field(default_factory=list)  # fmt: skip
+
+
+@with_flags
+def index(
+    flags: IndexFlags,
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="Where the index goes.", show_default=False)
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="What it is of: REPOSITORY@DIGEST, or a digest or tag in REF's repository.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Join images for several platforms, which runners pushed by digest, under one index.
+
+    Platforms are read from the images; an index stands for those in it. Images of other
+    repositories are copied. Tags move when all are there.
+    """
+    annotations = pairs("--annotation", flags.annotation)
+    with sending(flags) as at:
+        result = join.unite(
+            reference,
+            images,
+            annotations=annotations,
+            settings=at.settings,
+            options=at.options,
+            notify=at.notify,
+            cancel=at.cancel,
+        )
+    sent(result.to_json(), _lines(result), flags)
+
+
+def _lines(result: PushResult) -> list[str]:
+    """The images of an index, a line each, and what crossed the network."""
+    lines = [f"{image.platform}  {image.digest}" for image in result.images]
+    unchanged = "" if result.changed else "Unchanged. "
+    lines.append(
+        f"{unchanged}Sent {size(result.uploaded_bytes)}; {result.requests} requests, "
+        f"{result.seconds:.1f} s."
+    )
+    return lines

@@ -1,0 +1,40 @@
+"""`regpush init`: a configuration to begin with."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from regpush.cli.configured import load
+from regpush.cli.console import tell, write_file
+from regpush.cli.keys import settings
+from regpush.errors import UsageError, printable
+from regpush.project.configuration import FILE, loads
+from regpush.project.init import ignore_file, starter
+from regpush.project.survey import look
+
+_IGNORE = ".regpushignore"
+
+
+def init(
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a regpush.toml with comments, guessed from what lies in this directory."""
+    if os.path.lexists(FILE) and not force:
+        raise UsageError(f"{FILE} is there already; --force writes another over it")
+    if not force and (there := load(None)) and there.path == "pyproject.toml":
+        raise UsageError("pyproject.toml has a [tool.regpush], which regpush.toml would hide")
+    found = look(".")
+    text = starter(found)
+    settings(loads(FILE, text), found.name)  # never write what we would not read
+    write_file(FILE, "w", text)
+    if ignore := ignore_file(found):
+        write_file(_IGNORE, "w", ignore)
+        for line in found.dockerignore.left if found.dockerignore else ():
+            tell(f"{_IGNORE}: {printable(line)} of .dockerignore was not taken over")
+        tell(f"wrote {_IGNORE}, made of .dockerignore")
+    for finding in found.findings:
+        tell(f"found {finding.what} ({finding.where})")
+    tell(f"wrote {FILE}: look it over, then regpush plan {found.name}")

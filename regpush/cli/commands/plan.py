@@ -1,0 +1,80 @@
+"""`regpush plan`: what a push would send and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from regpush.cli import table
+from regpush.cli.access import option
+from regpush.cli.console import read_password, width
+from regpush.cli.flags import Flags, with_flags
+from regpush.cli.present import Presenter, save
+from regpush.cli.pushing import Targets, flow
+from regpush.cli.rendering import Line
+from regpush.events import Action
+from regpush.flow import pipeline
+from regpush.flow.budget import check_plan
+from regpush.quantities import Link, parse_size
+from regpush.report import PushResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFlags(Flags):
+    """The flags of a push, and those of a plan alone."""
+
+    exact: Annotated[
+        bool,
+        option(None, "Pack what would be sent, to know its size and digest.", "--exact"),
+    ] = False
+    link: Annotated[
+        str | None,
+        option(None, "Say how long it takes on a link, such as 100mbit.", "--link"),
+    ] = None
+
+
+@with_flags
+def plan(flags: PlanFlags, target: Targets = None) -> None:
+    """Say what a push would send and why, and send nothing."""
+    over = Link.parse(flags.link) if flags.link else None
+    password = read_password(flags.username, flags.password_stdin)
+    work = partial(pipeline.plan, exact=flags.exact)
+    result = flow(work, target or [], flags, password)
+    save(result.to_json(), flags)
+    report = {**result.to_json(), **_on_link(result, over)}
+    Presenter(flags.format).result(report, lambda: _lines(result, over))
+    if flags.max_upload is not None:
+        check_plan(result, parse_size(flags.max_upload))
+
+
+def _lines(result: PushResult, over: Link | None) -> Iterator[Line]:
+    yield from table.styled(table.layers(result, width()))
+    yield table.summary(result)
+    if over:
+        yield _duration(result, over)
+
+
+def _duration(result: PushResult, link: Link) -> str:
+    """How long the upload takes, in a sentence."""
+    seconds = link.seconds(result.bytes_of(Action.UPLOADED))
+    about = "about " if result.digest is None else ""
+    return f"That takes {about}{_span(seconds)} at {link}, if nothing else is on the line."
+
+
+def _on_link(result: PushResult, link: Link | None) -> dict[str, Any]:
+    """What the JSON report adds for `--link`."""
+    if link is None:
+        return {}
+    seconds = round(link.seconds(result.bytes_of(Action.UPLOADED)), 3)
+    return {"link": {"bits_per_second": link.bits_per_second, "seconds": seconds}}
+
+
+def _span(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)

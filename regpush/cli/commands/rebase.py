@@ -1,0 +1,58 @@
+"""`regpush rebase`: an image on another base."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from regpush.cli import table
+from regpush.cli.connection import sending
+from regpush.cli.console import width
+from regpush.cli.flags import SendingFlags, with_flags
+from regpush.cli.present import sent
+from regpush.commands import rebase as rebasing
+from regpush.report import Tense
+
+
+@with_flags
+def rebase(
+    flags: SendingFlags,
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="An image or an index.", show_default=False)
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NEWBASE",
+            help="What to put it on. Default: the base it names, at its newest.",
+            show_default=False,
+        ),
+    ] = None,
+    old_base: Annotated[
+        str | None,
+        typer.Option(
+            "--old-base", metavar="REF", help="What it stands on, where it does not say so."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes.")] = False,
+) -> None:
+    """Put an image on another base, without its sources: its own layers stay as they are.
+
+    Of an index, each of its images. What of the configuration the image had from its old base
+    it gets from the new one. Flags of access are for REF; bases are read with stored logins.
+    """
+    with sending(flags) as at:
+        result = rebasing.rebase(
+            reference,
+            onto=base,
+            old=old_base,
+            tense=Tense.PLANNED if dry_run else Tense.DONE,
+            settings=at.settings,
+            options=at.options,
+            notify=at.notify,
+            cancel=at.cancel,
+        )
+    rows = table.styled(table.changes(result, width()))
+    sent(result.to_json(), [*rows, table.summary(result)], flags)

@@ -1,0 +1,42 @@
+"""`regpush tag`: further names for an image that stands in a repository."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from regpush.cli.commands.copy import copied
+from regpush.cli.connection import sending
+from regpush.cli.flags import SendingFlags, with_flags
+from regpush.cli.present import sent
+from regpush.commands import tag as tagging
+
+
+@with_flags
+def tag(
+    flags: SendingFlags,
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="An image or an index.", show_default=False)
+    ],
+    new: Annotated[
+        list[str],
+        typer.Argument(metavar="NEW...", help="Tags in its repository.", show_default=False),
+    ],
+) -> None:
+    """Let further tags name an image, or an index, where it stands.
+
+    Nothing of it is sent but its manifest. `--if-exists` and `--if-current` say which tags may
+    move.
+    """
+    with sending(flags) as at:
+        result = tagging.tag(
+            reference,
+            (*new, *at.options.tags),
+            settings=at.settings,
+            options=replace(at.options, tags=()),
+            notify=at.notify,
+            cancel=at.cancel,
+        )
+    sent(result.to_json(), [copied(result)], flags)

@@ -1,0 +1,51 @@
+"""`regpush tags`: what the tags of a repository name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from regpush.cli.access import AccessFlags
+from regpush.cli.columns import aligned, short, size
+from regpush.cli.connection import access, connected
+from regpush.cli.console import width
+from regpush.cli.flags import Format, with_flags
+from regpush.cli.present import OnStdout, Presenter
+from regpush.commands.tags import Tag, list_tags
+from regpush.reference import Reference
+
+
+@with_flags
+def tags(
+    flags: AccessFlags,
+    reference: Annotated[str, typer.Argument(metavar="REPOSITORY", show_default=False)],
+    format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
+) -> None:
+    """List the tags of a repository with digest, platforms, size and date.
+
+    Tags are deleted by the registry's own tools: many registries delete nothing by request,
+    and where they do, a digest takes all its tags along.
+    """
+    options, parsed = access(flags), Reference.parse(reference)
+    with connected(options, flags.voice) as at:
+        found = list_tags(at.repository(parsed), at.cancel)
+    told = [one.to_json() for one in found]
+    report = {"schema": 1, "repository": parsed.name, "tags": told}
+    Presenter(format).result(report, lambda: _table(found, width()))
+
+
+def _table(found: Sequence[Tag], width: int) -> list[str]:
+    """A line for each tag: digest, platforms, size and date, or what is wrong with it."""
+    rows = [("tag", "digest", "platforms", "size", "created")]
+    for one in found:
+        digest = short(one.digest) if one.digest else "-"
+        about = ", ".join(one.platforms) or one.problem
+        rows.append((one.name, digest, about, size(one.size) if one.size else "-", _day(one)))
+    return aligned(rows, "lllrl", width) if found else ["no tags"]
+
+
+def _day(tag: Tag) -> str:
+    """The date; none for the fixed one that reproducible images have."""
+    return "-" if tag.created < "1981" else tag.created[:10]

@@ -1,0 +1,146 @@
+"""`regpush verify`: whether a registry holds an image as it was pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from regpush.cli.access import AccessFlags
+from regpush.cli.columns import aligned, held, size
+from regpush.cli.connection import Connection, PlatformFlag, access, connected, platform_of
+from regpush.cli.console import width
+from regpush.cli.flags import Format, with_flags
+from regpush.cli.present import OnStdout, Presenter
+from regpush.cli.target import TargetFlags
+from regpush.commands import rederive
+from regpush.commands import verify as verifying
+from regpush.commands.inspect import inspect_each
+from regpush.errors import UsageError
+from regpush.flow.bases import Bases
+from regpush.image.image import Image
+from regpush.options import SourceOptions
+from regpush.reference import Reference
+from regpush.sources.surroundings import Surroundings
+from regpush.sources.tools import Workshop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyFlags(TargetFlags, AccessFlags):
+    """The flags of `verify`, as text."""
+
+
+@with_flags
+def verify(
+    flags: VerifyFlags,
+    reference: Annotated[str, typer.Argument(metavar="REF", show_default=False)],
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TARGET]...",
+            help="What it was pushed from: layers are made again and compared. Flags that decide "
+            "what is in them (--root-dir, -S, --chown …) must be those of the push.",
+            show_default=False,
+        ),
+    ] = None,
+    sample: Annotated[
+        str, typer.Option("--sample", help="The share of layers to read, such as 5%.")
+    ] = "100%",
+    seed: Annotated[str, typer.Option("--seed", help="Any word, for another sample.")] = "",
+    platform: PlatformFlag = None,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", help="Layers read at a time.", min=1, max=64)
+    ] = 4,
+    format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
+) -> None:
+    """Check that a registry holds an image as it was pushed: blobs, diff IDs and recipes.
+
+    Every blob is read and hashed, packed and unpacked; nothing is stored. Exit code 8 and the
+    layer, where something is wrong.
+    """
+    chosen = verifying.Sample.parse(sample, seed)
+    options = replace(access(flags), jobs=jobs)
+    parsed, wanted = Reference.parse(reference), platform_of(platform)
+    with connected(options, flags.voice) as at:
+        repository = at.repository(parsed)
+        found = inspect_each(parsed, repository, wanted)
+        if targets and len(found) > 1:
+            raise UsageError(
+                f"{reference} is an image for several platforms, and a target is for one: "
+                f"say which, --platform {found[0].image.platform}"
+            )
+        check = partial(
+            verifying.verify, found, repository, sample=chosen, jobs=jobs, cancel=at.cancel
+        )
+        if targets:
+            with _made_again(targets, flags, found[0].image, at) as sources:
+                done = check(sources)
+        else:
+            done = check(None)
+    Presenter(format).result(done.to_json(), lambda: _table(done, width()))
+    done.raise_failures()
+
+
+@contextmanager
+def _made_again(
+    targets: list[str], flags: VerifyFlags, image: Image, at: Connection
+) -> Iterator[rederive.Sources]:
+    """The layers of `targets`, as a push with these flags would make them."""
+    source = _as_pushed(flags.source(), image)
+    around = Surroundings(
+        settings=at.settings,
+        registry=at.options,
+        cache=True,
+        base=Bases(at.client, source.base).facts,
+    )
+    with (
+        Workshop(at.notify, at.cancel) as workshop,
+        rederive.from_targets(
+            targets,
+            source,
+            flags.additions(),
+            at.settings.stores,
+            image.platform,
+            workshop,
+            around,
+        ) as sources,
+    ):
+        yield sources
+
+
+def _as_pushed(source: SourceOptions, image: Image) -> SourceOptions:
+    """What goes on a base is not what stands alone; the image says whether it has one."""
+    base = image.ancestor.name if image.ancestor and image.base_layers else None
+    return replace(source, base=base, bare=base is None)
+
+
+def _table(found: verifying.Verification, width: int) -> list[str]:
+    """What was checked of each layer, bottom first, and what is wrong."""
+    lines: list[str] = []
+    for image in found.images:
+        rows: list[tuple[str, ...]] = [("layer", "contents", "size", "checked", "result")]
+        for check in image.layers:
+            words = ["read" if check.read else "asked for", *(["compared"] * check.compared)]
+            result = "wrong" if check.problems else "; ".join(("right", *check.remarks))
+            rows.append(
+                (
+                    str(check.number),
+                    held(check.layer, width),
+                    size(check.layer.descriptor.size),
+                    ", ".join(words),
+                    result,
+                )
+            )
+        lines += [f"{image.ref}, {image.image.platform}", *aligned(rows, "rlrll", width)]
+        lines += [f"wrong: {problem}" for problem in image.failures()]
+        lines.append("")
+    checks = [check for image in found.images for check in image.layers]
+    read, compared = sum(check.read for check in checks), sum(check.compared for check in checks)
+    made_again = f", {compared} made again from the target" if compared else ""
+    wrong = sum(True for image in found.images for _ in image.failures())
+    verdict = f"{wrong} wrong" if wrong else "all right"
+    return [*lines, f"{len(checks)} layers, {size(read)} read{made_again}: {verdict}."]

@@ -1,0 +1,88 @@
+"""What commands work with: a registry's client, what is read of the environment, a way to stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from regpush.cli.access import AccessFlags, Voice
+from regpush.cli.console import read_password, stoppable
+from regpush.cli.flags import Progress, SendingFlags
+from regpush.cli.present import check_files
+from regpush.cli.progress import showing
+from regpush.concurrency import Cancellation
+from regpush.events import Listener
+from regpush.options import RegistryOptions
+from regpush.platform import Platform
+from regpush.reference import Reference
+from regpush.registry.client import Access, Client, Repository
+from regpush.settings import Settings
+
+PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which image of several.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """The way to registries: `client`, and what it was made of."""
+
+    client: Client
+    settings: Settings
+    options: RegistryOptions
+    notify: Listener
+    cancel: Cancellation
+
+    def repository(self, reference: Reference) -> Repository:
+        """The repository of `reference`, to read."""
+        return self.client.repository(reference, Access.PULL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """What a command that sends something to a registry works with."""
+
+    settings: Settings
+    options: RegistryOptions
+    notify: Listener
+    cancel: Cancellation
+
+
+def access(flags: AccessFlags) -> RegistryOptions:
+    """The options that the flags spell; a password is read from stdin. Raises UsageError."""
+    return flags.access(read_password(flags.username, flags.password_stdin))
+
+
+@contextmanager
+def connected(
+    options: RegistryOptions, voice: Voice, progress: Progress = Progress.NONE
+) -> Iterator[Connection]:
+    """A connection that is closed at the end; Ctrl-C stops what it does."""
+    settings = Settings.from_environ(os.environ)
+    with (
+        stoppable() as cancel,
+        showing(progress, voice, sys.stderr) as notify,
+        Client(options, settings, notify=notify, cancel=cancel) as client,
+    ):
+        yield Connection(
+            client=client, settings=settings, options=options, notify=notify, cancel=cancel
+        )
+
+
+@contextmanager
+def sending(flags: SendingFlags) -> Iterator[Sending]:
+    """What is needed to send: files to be written are checked. Raises UsageError."""
+    options = flags.sending(read_password(flags.username, flags.password_stdin))
+    settings = Settings.from_environ(os.environ)
+    check_files(flags)
+    with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
+        yield Sending(settings=settings, options=options, notify=flags.heard(notify), cancel=cancel)
+
+
+def platform_of(text: str | None) -> Platform | None:
+    """The value of `--platform`. Raises UsageError."""
+    return Platform.parse(text) if text else None

@@ -1,0 +1,203 @@
+"""The list of commands: panels, summaries and examples of the help, and what a word may mean.
+
+The list imports no command, so that help and completion need none of what commands import.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+DEFAULT = "push"
+
+_PUSH, _LOOK = "Push", "Look"
+_REGISTRY, _PIPELINE = "Registry", "Pipeline"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command as `regpush --help` lists it; `summary` is the first line of its docstring."""
+
+    panel: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+ENTRIES = {
+    "push": Entry(
+        _PUSH,
+        "Push TARGET to a registry. The default command: `regpush TARGET --to REF`.",
+        (
+            "regpush ./myapp --to registry.example.com/app",
+            "regpush ./result --to ghcr.io/me/app:v2 -t latest --entrypoint bin/app",
+            "regpush ./myapp --to localhost:5000/app --layers auto --max-upload 50MB",
+        ),
+    ),
+    "plan": Entry(
+        _PUSH,
+        "Say what a push would send and why, and send nothing.",
+        (
+            "regpush plan ./myapp --to registry.example.com/app",
+            "regpush plan ./myapp --to registry.example.com/app --exact --link 100mbit",
+        ),
+    ),
+    "copy": Entry(
+        _PUSH,
+        "Copy an image, or an index with all its images, to another repository, byte for byte.",
+        (
+            "regpush copy registry.example.com/app:v2 ghcr.io/me/app",
+            "regpush copy docker.io/library/debian:12 localhost:5000/debian --platform linux/arm64",
+        ),
+    ),
+    "rebase": Entry(
+        _PUSH,
+        "Put an image on another base, without its sources: its own layers stay as they are.",
+        (
+            "regpush rebase registry.example.com/app",
+            "regpush rebase registry.example.com/app --from debian:12",
+        ),
+    ),
+    "index": Entry(
+        _PUSH,
+        "Join images for several platforms, which runners pushed by digest, under one index.",
+        ("regpush index registry.example.com/app:v2 sha256:$AMD64 sha256:$ARM64",),
+    ),
+    "tag": Entry(
+        _PUSH,
+        "Let further tags name an image, or an index, where it stands.",
+        (
+            "regpush tag registry.example.com/app:v2 latest stable",
+            "regpush tag registry.example.com/app@sha256:$DIGEST v2 --if-exists fail",
+        ),
+    ),
+    "demo": Entry(
+        _PUSH,
+        "Push a sample app twice to a registry of its own, and show what crossed the network.",
+        ("regpush demo",),
+    ),
+    "inspect": Entry(
+        _LOOK,
+        "Show what an image in a registry holds, layer by layer, or what several of them share.",
+        (
+            "regpush inspect registry.example.com/app:v2",
+            "regpush inspect registry.example.com/app --platform linux/arm64 --format json",
+            "regpush inspect registry.example.com/app:v1 registry.example.com/app:v2 --html a.html",
+        ),
+    ),
+    "tags": Entry(
+        _LOOK,
+        "List the tags of a repository with digest, platforms, size and date.",
+        ("regpush tags registry.example.com/app",),
+    ),
+    "why": Entry(
+        _LOOK,
+        "Explain which package caused each upload between two images of a registry.",
+        ("regpush why registry.example.com/app:v1 registry.example.com/app:v2",),
+    ),
+    "history": Entry(
+        _LOOK,
+        "Write what was pushed to a repository as a history file, for `regpush simulate`.",
+        ("regpush history registry.example.com/app -o history.json",),
+    ),
+    "simulate": Entry(
+        _LOOK,
+        "Score layer strategies on a history of versions: bytes sent, to the least possible.",
+        (
+            "regpush simulate history.json",
+            "regpush simulate history.json --layers auto --layers stable --max-layers 20",
+        ),
+    ),
+    "sbom": Entry(
+        _LOOK,
+        "Print the SBOM that is attached to an image (`regpush TARGET --sbom`).",
+        ("regpush sbom registry.example.com/app:v2",),
+    ),
+    "verify": Entry(
+        _LOOK,
+        "Check that a registry holds an image as it was pushed: blobs, diff IDs and recipes.",
+        (
+            "regpush verify registry.example.com/app:v2",
+            "regpush verify registry.example.com/app:v2 ./myapp --sample 5%",
+        ),
+    ),
+    "doctor": Entry(
+        _REGISTRY,
+        "Find out what stands between this machine and a push to REF, step by step.",
+        (
+            "regpush doctor registry.example.com/app",
+            "regpush doctor ghcr.io/me/app --format json",
+        ),
+    ),
+    "login": Entry(
+        _REGISTRY,
+        "Check a password with REGISTRY and keep it, where other tools find it as well.",
+        (
+            "regpush login registry.example.com -u me",
+            "pass show registry | regpush login registry.example.com -u me --password-stdin",
+        ),
+    ),
+    "logout": Entry(
+        _REGISTRY,
+        "Forget the login for REGISTRY.",
+        ("regpush logout registry.example.com",),
+    ),
+    "serve": Entry(
+        _REGISTRY,
+        "Run a registry for development on this machine, until Ctrl-C.",
+        ("regpush serve --port 5000 --dir ./registry",),
+    ),
+    "init": Entry(
+        _PIPELINE,
+        "Write a regpush.toml with comments, guessed from what lies in this directory.",
+        ("regpush init",),
+    ),
+    "config": Entry(
+        _PIPELINE,
+        "Show what a push of APP would be told, and by whom.",
+        ("regpush config",),
+    ),
+    "resolve": Entry(
+        _PIPELINE,
+        "Push what manifests call regpush://NAME, and print them with its digests instead.",
+        ("regpush resolve -f k8s.yaml | kubectl apply -f -",),
+    ),
+    "help": Entry(
+        _PIPELINE,
+        "Show the help of regpush, or of one command.",
+        ("regpush help push",),
+    ),
+    "schema": Entry(
+        _PIPELINE,
+        "Print the JSON Schema of what `--format json` prints (draft 2020-12).",
+        ("regpush schema push > push.schema.json",),
+    ),
+}
+"""By name, in the order in which they are listed: `cli.commands.NAME` has the function `NAME`."""
+
+_ELSEWHERE = {
+    "ls": "tags",
+    "list": "tags",
+    "list-tags": "tags",
+    "retag": "tag",
+    "cp": "copy",
+    "mirror": "copy",
+    "show": "inspect",
+    "manifest": "index",
+    "validate": "verify",
+}
+"""What other tools (crane, skopeo, regctl, docker) call what our commands do."""
+
+EXAMPLES = (
+    "regpush ./myapp --to registry.example.com/app",
+    "regpush plan ./myapp --to registry.example.com/app",
+    "regpush doctor registry.example.com/app",
+    "regpush COMMAND --help",
+)
+
+
+def meant(word: str) -> str:
+    """The command that `word` means in other tools, or that is spelt almost so; or nothing."""
+    if word in _ELSEWHERE:
+        return _ELSEWHERE[word]
+    near = difflib.get_close_matches(word, ENTRIES, n=1, cutoff=0.7)
+    return near[0] if near else ""

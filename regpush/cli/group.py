@@ -1,0 +1,90 @@
+"""`regpush` itself: which command the first word means. Only that command's module is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from regpush.cli.command import Command, show_examples, show_values
+from regpush.cli.configured import ConfiguredCommand
+from regpush.cli.entries import DEFAULT, ENTRIES, EXAMPLES
+from regpush.cli.flags import from_environ
+
+_UNCONFIGURED = {"help", "init", "config", "simulate", "schema", "serve", "demo"}
+"""Commands that no configuration speaks to."""
+
+
+def function(name: str) -> Callable[..., None]:
+    """The function of the command `name`, whose module is imported."""
+    found: Callable[..., None] = getattr(import_module(f"regpush.cli.commands.{name}"), name)
+    return found
+
+
+@cache
+def load(name: str) -> Command:
+    """The command `name`, with its module and all that this needs."""
+    one = typer.Typer(add_completion=False)
+    kind = Command if name in _UNCONFIGURED else ConfiguredCommand
+    one.command(name, cls=kind)(function(name))
+    command: Any = get_command(one)
+    return command  # type: ignore[no-any-return]  # the class is the one of typer's click
+
+
+class Group(TyperGroup):
+    """The program: the first word is a command, or else what `push` is to push.
+
+    Its `obj` is the environment, whose `REGPUSH_*` are defaults of the command's flags.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature
+        """All names, by purpose."""
+        return list(ENTRIES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  click's signature
+        """A command as the help lists it: its name, panel and summary. Nothing is imported."""
+        entry = ENTRIES.get(cmd_name)
+        return Command(cmd_name, help=entry.summary) if entry else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is meant, to be called: here its module is imported."""
+        name, _, rest = super().resolve_command(ctx, args)
+        record = getattr(function(str(name)), "flags", None)
+        if record and (said := from_environ(ctx.obj, record)):
+            ctx.default_map = {name: said}
+        return name, load(str(name)), rest
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words, `push` before those that name no command."""
+        own = {name for one in self.get_params(ctx) for name in one.opts}
+        if args and args[0] not in ENTRIES and args[0] not in own:
+            args = [DEFAULT, *args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help, and the examples."""
+        super().format_help(ctx, formatter)
+        show_examples(EXAMPLES)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The flag `--help`, which takes no value and shows none."""
+        option = super().get_help_option(ctx)
+        show_values([option, *self.params] if option else self.params)
+        return option
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What the first word may become: a command, or a flag of `push` as well."""
+        found = super().shell_complete(ctx, incomplete)
+        if not incomplete.startswith("-"):
+            return found
+        push: Any = load(DEFAULT)
+        with push.make_context(DEFAULT, [], parent=ctx, resilient_parsing=True) as inner:
+            known = {item.value for item in found}
+            more = push.shell_complete(inner, incomplete)
+        return [*found, *(item for item in more if item.value not in known)]
