@@ -61,7 +61,7 @@ def commands() -> Iterator[Command]:
 def _command(name: str, run: Callable[..., Any]) -> Command:
     flags, arguments = [], []
     for one in inspect.signature(run, eval_str=True).parameters.values():
-        if one.annotation is typer.Context:
+        if one.annotation is typer.Context or one.name == "help_all":
             continue
         hint, *said = get_args(one.annotation)
         (info,) = (more for more in said if isinstance(more, OptionInfo | ArgumentInfo))

@@ -18,11 +18,8 @@ from regpush.cli.entries import ENTRIES
 MANY = 25
 """Flags that fit on a screen with the usage and the examples."""
 
-_COMMON = frozenset(
-    {
-        "to", "tag", "from_", "entrypoint", "env", "workdir", "platform", "layers", "format",
-        "verbose",
-    }
+_COMMON = (
+    "to", "tag", "from_", "entrypoint", "env", "workdir", "platform", "layers", "format", "verbose",
 )  # fmt: skip
 """The flags that `--help` shows of a command that has many, besides those of this command alone."""
 
@@ -69,11 +66,10 @@ class Command(TyperCommand):
         if len(self.params) <= MANY:
             return self
         shown = copy.copy(self)
-        shown.params = [
-            _in_panel(one, _COMMON_PANEL) if panel else one
-            for one in self.params
-            if not (panel := getattr(one, "rich_help_panel", None)) or one.name in _COMMON
-        ]
+        own = [one for one in self.params if not getattr(one, "rich_help_panel", None)]
+        flags = {one.name: one for one in self.params}
+        common = [flags[name] for name in _COMMON if name in flags and flags[name] not in own]
+        shown.params = own + [_in_panel(one, _COMMON_PANEL) for one in common]
         return shown
 
 

@@ -86,7 +86,7 @@ ENTRIES = {
     ),
     "tags": Entry(
         _LOOK,
-        "List the tags of a repository with digest, platforms, size and date.",
+        "List the tags of a repository with digest, platforms, size and date: 1,000 at most.",
         ("regpush tags registry.example.com/app",),
     ),
     "why": Entry(

@@ -246,7 +246,9 @@ def _unknown(name: str, known: tuple[str, ...], app: str | None) -> str:
         )
     if name == TARGET and app is None:
         return "a target is of an app: put it into [apps.NAME]"
-    hint = did_you_mean(name.replace("_", "-"), known) or "; regpush push --help lists the flags"
+    hint = (
+        did_you_mean(name.replace("_", "-"), known) or "; regpush push --help-all lists the flags"
+    )
     return f"unknown key '{printable(name)}'{hint}"
 
 

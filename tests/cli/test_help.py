@@ -73,6 +73,23 @@ def test_the_help_of_a_command(name: str) -> None:
     assert "<bool>" not in shown
 
 
+def test_help_shows_the_common_flags_and_help_all_the_rest() -> None:
+    few, all_of_them = (regpush("push", word).ok().stdout for word in ("--help", "--help-all"))
+    flags = re.compile(r"^│ [* ]*(--[a-z-]+)", re.MULTILINE)
+    assert flags.findall(few) == [
+        "--help-all", "--help", "--to", "--tag", "--from", "--entrypoint", "--env",
+        "--workdir", "--platform", "--layers", "--format", "--verbose",
+    ]  # fmt: skip
+    (push,) = (one for one in commands() if one.name == "push")
+    assert {flag.spellings[0] for flag in push.flags} <= set(
+        re.findall(r"--[a-z-]+|-[a-zA-Z]", all_of_them)
+    )
+    hidden = len(push.flags) - 10
+    assert f" {hidden} more flags: regpush push --help-all\n" in few
+    panels = re.findall(r"─ ([A-Z][\w :()]+) ─", all_of_them)
+    assert panels[-1] == "Targets of Nix and Guix"
+
+
 def test_help_comes_at_once() -> None:
     regpush("--help")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -38,7 +38,7 @@ def history(
             Found(image=one.image, created=one.created)
             for one in inspect_all(parsed, at.repository(parsed), platform_of(platform), at.notify)
         ]
-        told = recount(parsed.repository.rpartition("/")[2], images, _known_here)
+        told = recount(parsed.name.last, images, _known_here)
     if not told.pushes:
         raise UsageError(f"{printable(reference)}: no image says what its layers hold")
     if output:

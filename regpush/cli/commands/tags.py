@@ -23,7 +23,7 @@ def tags(
     reference: Annotated[str, typer.Argument(metavar="REPOSITORY", show_default=False)],
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """List the tags of a repository with digest, platforms, size and date.
+    """List the tags of a repository with digest, platforms, size and date: 1,000 at most.
 
     Tags are deleted by the registry's own tools: many registries delete nothing by request,
     and where they do, a digest takes all its tags along.
@@ -31,9 +31,9 @@ def tags(
     options, parsed = access(flags), Reference.parse(reference)
     with connected(options, flags.voice) as at:
         found = list_tags(at.repository(parsed), at.cancel)
-    told = [one.to_json() for one in found]
-    report = {"schema": 1, "repository": parsed.name, "tags": told}
-    Presenter(format).result(report, lambda: _table(found, width()))
+    told = [one.to_json() for one in found.tags]
+    about = {"schema": 1, "repository": str(parsed.name), "complete": found.complete}
+    Presenter(format).result({**about, "tags": told}, lambda: _table(found.tags, width()))
 
 
 def _table(found: Sequence[Tag], width: int) -> list[str]:
