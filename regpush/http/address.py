@@ -58,7 +58,7 @@ class Origin:
 
     @property
     def is_private(self) -> bool:
-        """Whether the host is an address, or a name, that means something only around here."""
+        """Whether the host is an address, or a name, of a private network (RFC 1918, RFC 6762)."""
         host = self.host.removesuffix(".")
         if host == "localhost" or host.endswith(".localhost"):
             return True
@@ -81,17 +81,18 @@ def _host(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where to go on; `upgraded` where http was made https."""
+    """The address to continue at; `upgraded`: http was replaced by https."""
 
     url: str
     upgraded: bool
 
 
 def upload_location(request: str, location: str, registry: Origin) -> Location:
-    """Resolve an upload's Location against the URL of the `request` it answers.
+    """Resolve the Location that answers an upload's `request`, against the URL of that request.
 
-    The query stays as it came. Raises RefusedError where the bytes must not go: to a user
-    name, in the clear, or into a network that only the sender of the reply can name.
+    The query stays byte for byte. Raises RefusedError where the upload must not be sent there: the
+    address holds a user name, or leads from https to http, or into a private network that only the
+    sender of the reply can name.
     """
     url = _resolve(request, location)
     origin = Origin.of(url)
@@ -104,7 +105,10 @@ def upload_location(request: str, location: str, registry: Origin) -> Location:
 
 
 def redirect_location(request: str, location: str, registry: Origin) -> str:
-    """Resolve the Location of a redirected request. Raises RefusedError as above."""
+    """Resolve the Location of a redirected request.
+
+    Raises RefusedError where the request must not be sent there: see `upload_location`.
+    """
     url = _resolve(request, location)
     origin = Origin.of(url)
     if origin.scheme == "http" and Origin.of(request).scheme == "https":
@@ -135,7 +139,7 @@ def request_target(url: str) -> str:
 
 
 def authority(url: str) -> str:
-    """The Host header for `url`: the port stays wherever it was written."""
+    """The Host header for `url`; an explicit port stays, also the scheme's default one."""
     return re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
 
 

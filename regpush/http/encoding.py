@@ -1,4 +1,4 @@
-"""`Content-Encoding: gzip`, which some proxies add though nobody asked for it (RFC 9110, 8.4.1)."""
+"""`Content-Encoding: gzip`, which some proxies add unasked (RFC 9110, section 8.4.1)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def is_gzip(encoding: str) -> bool:
 
 
 def unpacked(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """The content of a body that is gzip, in pieces of bounded size; nothing of an empty one.
+    """Decompress a gzip body, in pieces of bounded size; an empty body gives none.
 
-    Raises UnansweredError where it is not gzip, or ends too early.
+    Raises UnansweredError where it is not gzip, or is truncated.
     """
     packer = zlib.decompressobj(_GZIP)
     began = False

@@ -27,14 +27,14 @@ ERROR_LIMIT = 64 * 1024
 
 CONNECT_S = 10.0
 STALL_S = 60.0
-"""Without progress for so long, a request has failed; `wire` says what progress is."""
+"""A request has failed after so many seconds without progress; `wire` says what progress is."""
 
 PARTIAL = 206
-"""The status of a range, which is one of the bytes as they are encoded."""
+"""The status of a reply to a Range request. A range counts encoded bytes, so it is not decoded."""
 
 COMMIT_PATIENCE = 5.0
-"""Registries hash and move a large blob before they answer its last request: so many times
-the usual wait."""
+"""Registries hash and move a large blob before they answer its last request. That request may take
+this many times as long as others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Request:
 
 
 class Rest:
-    """The body of a reply while it comes; held in memory by nobody."""
+    """The body of a reply, read piece by piece as it arrives."""
 
     def __init__(self, reply: httpx.Response, expected: int | None) -> None:
         self._reply = reply
@@ -71,11 +71,11 @@ class Rest:
         self._parts = unpacked(reply.iter_raw()) if self.unpacks else reply.iter_raw()
 
     def next(self) -> bytes:
-        """The next bytes, as many as came at once; none at the end. Raises UnansweredError."""
+        """The next bytes that arrived, empty at the end. Raises UnansweredError."""
         return next(self._parts, b"")
 
     def close(self) -> None:
-        """Let go of the connection, which is used again if all was read."""
+        """Release the connection, which is used again if the body was read to its end."""
         self._reply.close()
 
 
@@ -159,11 +159,11 @@ class Exchange:
         self._transport.open_ahead(there.host, there.port, count)
 
     def send(self, request: Request) -> Reply:
-        """Send once, by way of a proxy where there is one for it.
+        """Send `request` once, through a proxy where one is configured for its host.
 
-        Raises UnansweredError, CancelledError, AuthError and RefusedError where it is the
-        proxy that will not, UsageError for a proxy or certificate that makes no sense, and
-        what reading the body raises.
+        Raises UnansweredError where no reply arrives, CancelledError, AuthError and RefusedError
+        for a proxy that refuses, UsageError for a malformed proxy or certificate setting, and what
+        reading the request's body raises.
         """
         self._cancel.check()
         with self._lock:
@@ -242,7 +242,7 @@ class Exchange:
 
 
 class _Body:
-    """The body of a request, and how much of it was taken so far."""
+    """The body of a request, and how many bytes of it httpx has taken."""
 
     def __init__(self, content: bytes | Iterator[bytes]) -> None:
         self._content = content

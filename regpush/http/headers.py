@@ -31,9 +31,9 @@ def http_date(text: str) -> datetime | None:
 
 
 def retry_after_s(value: str, date: str) -> float | None:
-    """Seconds to wait by `Retry-After`, an hour at most; None where it says nothing usable.
+    """Seconds to wait according to `Retry-After`, 3,600 at most; None for an unusable value.
 
-    A date is taken relative to `date`, the reply's own Date header: our clock may differ.
+    A date counts from `date`, the reply's own Date header, because this machine's clock may differ.
     """
     if re.fullmatch(r"[0-9]{1,12}", value.strip(), re.ASCII):
         return min(float(value), _LONGEST_WAIT_S)
@@ -44,9 +44,10 @@ def retry_after_s(value: str, date: str) -> float | None:
 
 
 def content_length(status: int, headers: Mapping[str, str]) -> int | None:
-    """The size of the whole resource that a HEAD, or a GET of its first byte, was told.
+    """The size of the whole resource, by the headers of a HEAD or of a GET of its first byte.
 
-    None where it was not told: also for an encoded one, whose length is another.
+    None where they do not tell it, and for an encoded resource, whose Content-Length is that of its
+    encoding.
     """
     if headers.get("content-encoding", "identity") != "identity":
         return None

@@ -1,4 +1,4 @@
-"""`~/.netrc`, where curl, git and pip look as well."""
+"""`~/.netrc`, which curl, git and pip read too."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from regpush.errors import UsageError, printable
 
 
 def login(path: str, machines: Iterable[str]) -> tuple[str, str] | None:
-    """User name and password of the first of `machines` that the file at `path` has, or None.
+    """User name and password of the first of `machines` that the file at `path` names, or None.
 
-    None also where there is no file. The `default` entry is passed over: it would send one
-    password to whoever asks for it. Raises UsageError naming the file.
+    None also where the file does not exist. The `default` entry is ignored: it would send one
+    password to every host. Raises UsageError naming the file where it cannot be read.
     """
     try:
         hosts = netrc.netrc(path).hosts

@@ -1,6 +1,6 @@
-"""How fast one registry is asked: a pause that all workers share, and fewer of them at a time.
+"""How fast one registry is asked: a pause that all workers share, and fewer requests at a time.
 
-A registry that says 429 to one worker means all of them (RFC 6585, RFC 9110 "Retry-After").
+A registry that answers 429 to one worker means all of them (RFC 6585, RFC 9110 "Retry-After").
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from regpush.concurrency import Cancellation
 LONGEST_PAUSE_S = 180.0
 _LOOK_S = 0.1
 _CALM = 8
-"""Good replies in a row that earn one more request at a time."""
+"""After so many successful replies in a row, one more request at a time is allowed."""
 
 
 class Pace:
-    """The pauses of one registry. Thread-safe; nobody waits while it has no complaints."""
+    """The pauses of one registry. Thread-safe; no request waits before the registry complains."""
 
     def __init__(self, cancel: Cancellation) -> None:
         self._cancel = cancel
@@ -36,10 +36,7 @@ class Pace:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait until a request may go, and hold its place while it does.
-
-        Raises CancelledError.
-        """
+        """Wait until a request may be sent, and count it while it lasts. Raises CancelledError."""
         with self._changed:
             while (wait_s := self._wait_s()) > 0:
                 self._cancel.check()
@@ -58,9 +55,10 @@ class Pace:
         return self._until - time.monotonic()
 
     def slower(self, after_s: float | None) -> None:
-        """The registry complained: half as many at a time, none for `after_s` seconds.
+        """The registry complained: halve the number of parallel requests, pause for `after_s`.
 
-        A longer wait than anyone has patience for is left to whoever was told of it.
+        `after_s` is in seconds, None for no pause. A wait longer than the retry policy allows is
+        not made here: the caller sees `after_s` and ends.
         """
         with self._changed:
             self._calm = 0
@@ -69,7 +67,7 @@ class Pace:
                 self._until = max(self._until, time.monotonic() + after_s)
 
     def well(self) -> None:
-        """The registry answered as it should."""
+        """The registry answered without complaint."""
         if self._allowed is None:
             return
         with self._changed:

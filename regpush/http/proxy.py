@@ -60,10 +60,7 @@ class Proxy:
         return f"{host}:{self.port}"
 
     def refusal(self, status: int) -> AuthError | RefusedError | None:
-        """The error for a proxy that answered in place of whom a request was for.
-
-        None where another try may do.
-        """
+        """The error for a proxy that refused a request itself; None where a retry may help."""
         if status == WANTS_CREDENTIALS:
             return self.denied()
         if status >= 500:
@@ -79,7 +76,7 @@ class Proxy:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be shown."""
+        """The credentials in its address, which must never be shown."""
         pair = self.authorization.removeprefix("Basic ")
         password = base64.b64decode(pair).decode("utf-8", "replace").partition(":")[2]
         return tuple(s for s in (pair, password) if s)
@@ -92,10 +89,9 @@ class Routes:
     settings: ProxySettings
 
     def proxy(self, origin: Origin) -> Proxy | None:
-        """The proxy for requests to `origin`; None to go there straight.
+        """The proxy for requests to `origin`; None to connect directly, as always to this machine.
 
-        This machine is never asked for by way of another. Raises UsageError where the
-        variable makes no sense.
+        Raises UsageError for a malformed variable.
         """
         text = self.settings.https if origin.scheme == "https" else self.settings.http
         if not text or _is_loopback(origin.host) or bypasses(self.settings.bypass, origin):
@@ -104,7 +100,7 @@ class Routes:
 
     @property
     def secrets(self) -> Sequence[str]:
-        """What must never be shown, of those addresses that are any."""
+        """The credentials in the addresses of all proxies, which must never be shown."""
         found: list[str] = []
         for text in (self.settings.http, self.settings.https):
             try:
@@ -115,11 +111,11 @@ class Routes:
 
 
 def bypasses(rules: str, origin: Origin) -> bool:
-    """Whether `NO_PROXY` is for `origin`.
+    """Whether `NO_PROXY` excludes `origin` from proxies.
 
-    `*`; an address or a network (`10.0.0.0/8`); `example.com` with all below it;
-    `.example.com` or `*.example.com` for those below alone. All but networks may end in a
-    port, and are then for that port. What is none of these is for nobody.
+    Entries, separated by commas: `*`; an address or a network (`10.0.0.0/8`); `example.com` with
+    all its subdomains; `.example.com` or `*.example.com` for the subdomains alone. All but networks
+    may end in a port and then hold for that port only. Other entries match nothing.
     """
     host = origin.host.removesuffix(".")
     rules = rules.lower()

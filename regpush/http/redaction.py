@@ -1,4 +1,4 @@
-"""Taking our secrets out of what servers say: some throw back what they were sent."""
+"""Remove our secrets from what servers say: some servers repeat what they were sent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from regpush.errors import printable
 
 _MASK = "***"
 _TELLING = 4
-"""Characters of a secret's beginning that are too many to be shown."""
+"""The first characters of a secret may be shown up to this number, less one: fewer tell nothing."""
 
 _PLAIN = frozenset({"digest", "mount", "from", "n", "last", "scope", "service", "artifactType"})
-"""What queries hold that opens nothing: the distribution specification's, and a token's terms."""
+"""Query parameters that grant no access: those of the distribution specification, and a token's
+expiry."""
 
 _URL_LIMIT = 300
 
@@ -25,7 +26,7 @@ class Redactor:
         self._secrets: tuple[str, ...] = ()
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Hide `secrets` from now on, also where they were made to fit on one line."""
+        """Hide `secrets` from now on, also where line ends were removed from them."""
         added = [form for s in secrets for form in (s, printable(" ".join(s.split()))) if form]
         with self._lock:
             # The longest first: one may be a part of another.
@@ -33,9 +34,9 @@ class Redactor:
             self._secrets = tuple(sorted(known, key=len, reverse=True))
 
     def text(self, text: str) -> str:
-        """`text` without any secret, and without the beginning of one at its end.
+        """`text` with every secret replaced, also one that is cut off at the end of `text`.
 
-        Messages are shortened before they come here.
+        Messages are shortened before they are redacted, so a secret may be cut.
         """
         secrets = self._secrets
         for secret in secrets:
@@ -49,9 +50,9 @@ class Redactor:
 
 
 def shown_url(url: str, redactor: Redactor) -> str:
-    """`url` for people: of its query only what is known to let nobody in, and not too long.
+    """`url` for people: shortened, and without query parameters that may grant access.
 
-    The state of an upload session lets anybody go on with it.
+    The state of an upload session is such a parameter: with it anybody can continue the upload.
     """
     path, mark, query = url.partition("?")
     fields = []

@@ -1,4 +1,4 @@
-"""The one policy of trying again: what may be tried, how long between, when to stop."""
+"""The retry policy: what may be tried again, how long to wait between attempts, when to stop."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from regpush.events import Listener, Note
 FIRST_WAIT_S = 0.3
 LONGEST_WAIT_S = 20.0
 BUDGET_S = 180.0
-"""Waiting between the attempts of one operation, in all; the attempts themselves not counted."""
+"""Seconds of waiting between the attempts of one operation, in total; the attempts not counted."""
 
 LESSONS = 16
-"""Attempts of one operation that only taught how the host wants to be asked."""
+"""Attempts of one operation that failed only because of the form of the request, at most."""
 
 STEP = 4 << 20
-"""Bytes that must have become safe for a failure to count as the first."""
+"""So many acknowledged bytes since the last failure reset the count of attempts."""
 
 T = TypeVar("T")
 
 
 class RetryableError(Exception):
-    """An attempt failed, and another may not: `error` is what to raise if it does.
+    """An attempt failed and another may succeed; `error` is raised when no attempt is left.
 
-    `after_s`: seconds the registry asked to wait. With `once`, this is tried again however
-    few attempts are allowed, but a second one with an `error` of the same class ends it. With
-    `learned`, the next attempt will go another way: at once, and not counted.
+    `after_s`: seconds the registry asked to wait. `once`: one more attempt is made even where none
+    are allowed, and a second failure of the same class ends the operation. `learned`: the next
+    attempt is made in another form, at once, and is not counted.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Policy:
     def run(self, work: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
         """Call `work` until it returns, or raises anything but RetryableError.
 
-        `progress` says how many bytes are safe by now: each `STEP` more gives all attempts,
-        and the time to wait, anew. Raises the error inside the last RetryableError, or
-        CancelledError from the wait.
+        `progress` gives the number of acknowledged bytes: each further `STEP` of them allows all
+        attempts, and the whole waiting time, again. Raises the error inside the last
+        RetryableError, or CancelledError.
         """
         tally = _Tally(self._times, progress)
         attempts = tenacity.Retrying(
@@ -89,7 +89,7 @@ class Policy:
 
 
 class _Tally:
-    """The failures of one operation so far, and whether one more is the last."""
+    """The failures of one operation so far, and whether another attempt is allowed."""
 
     def __init__(self, times: int, progress: Callable[[], int]) -> None:
         self._times = times

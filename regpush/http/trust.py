@@ -1,7 +1,7 @@
-"""Whom to believe, and who to be, when a connection speaks TLS.
+"""Which certificates a TLS connection trusts, and which client certificate it presents.
 
-The system's certificates, `--ca-file`, `--cert-file`, and the folders of certs.d, by the
-names that containers-certs.d(5) and Docker give the files in them.
+The system's certificates, `--ca-file`, `--cert-file`, and the folders of certs.d with the file
+names of containers-certs.d(5) and Docker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CLIENT_ALERTS = frozenset(
         "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
     }
 )
-"""What a server says of a client's certificate (RFC 8446, section 6.2), in OpenSSL's words."""
+"""TLS alerts about a client's certificate (RFC 8446, section 6.2), in OpenSSL's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +40,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """What a connection believes besides the system's certificates, and how it shows itself.
+    """The certificates that a connection trusts besides the system's, and its client certificate.
 
-    Believing is for whoever a registry names as well, such as its token server. Its client
-    certificates are shown to the registry alone.
+    Further hosts that a registry names, such as its token server, are trusted by the same
+    certificates. The client certificate is presented to the registry alone.
     """
 
     ca_files: tuple[str, ...] = ()
@@ -52,9 +52,10 @@ class Trust:
 
     @classmethod
     def of(cls, registry: str, options: RegistryOptions, folders: Sequence[str]) -> Trust:
-        """What `options`, and the first of `folders` that knows it, say of `registry`.
+        """The settings for `registry`: those of `options`, then those of the first fitting folder.
 
-        `registry` has its port if it was written. Raises UsageError where half is missing.
+        `registry` includes its port if one was written. Raises UsageError for a certificate without
+        its key.
         """
         given, own = _given(options), _of_folders(folders, registry)
         return cls(
@@ -65,19 +66,19 @@ class Trust:
 
     @property
     def means_tls(self) -> bool:
-        """Whether anything was said that makes sense over TLS only."""
+        """Whether any setting only makes sense over TLS."""
         return self != Trust()
 
     @property
     def anonymous(self) -> Trust:
-        """The same without client certificates."""
+        """These settings without the client certificate."""
         return replace(self, identities=())
 
 
 class Contexts:
     """TLS contexts, each made when it is first needed. Thread-safe.
 
-    `ca_file` and `ca_dir` stand in place of the system's own.
+    `ca_file` and `ca_dir` replace the system's certificates.
     """
 
     def __init__(self, ca_file: str | None, ca_dir: str | None) -> None:
@@ -86,9 +87,9 @@ class Contexts:
         self._made: dict[Trust, ssl.SSLContext] = {}
 
     def context(self, trust: Trust) -> ssl.SSLContext:
-        """The context for `trust`. Raises UsageError naming a file that is not what it should be.
+        """The TLS context for `trust`. Raises UsageError naming a malformed file.
 
-        Loading a machine's certificates takes longer than many a whole request.
+        Loading a machine's certificates takes longer than many a request, so contexts are kept.
         """
         with self._lock:
             if trust not in self._made:
@@ -112,9 +113,9 @@ def _given(options: RegistryOptions) -> Trust:
 
 
 def _of_folders(folders: Sequence[str], registry: str) -> Trust:
-    """What the first folder for `registry` says: `*.crt`, and `*.cert` with `*.key`.
+    """The settings in the first folder for `registry`: `*.crt`, and pairs of `*.cert` and `*.key`.
 
-    Raises UsageError where one of a pair is missing.
+    Raises UsageError where one file of a pair is missing.
     """
     names = [registry]
     if registry.endswith(_HTTPS_PORT):
@@ -162,7 +163,7 @@ def _context(trust: Trust, ca_file: str | None, ca_dir: str | None) -> ssl.SSLCo
 
 
 def _believe_system(context: ssl.SSLContext, ca_file: str | None, ca_dir: str | None) -> None:
-    """Each of both stands in place of the system's own, as OpenSSL and Go have it."""
+    """Load the system's certificates; either variable replaces them, as in OpenSSL and Go."""
     if ca_file is None and ca_dir is None:
         context.load_default_certs()
         return
@@ -207,7 +208,7 @@ def _why(error: Exception, otherwise: str) -> str:
 
 
 def check_alert(error: OSError) -> None:
-    """Raise AuthError where TLS ended because of our certificate, or for want of one."""
+    """Raise AuthError where TLS failed because of our client certificate, or for lack of one."""
     if isinstance(error, ssl.SSLError) and error.reason in _CLIENT_ALERTS:
         words = error.reason.replace("_", " ").lower()
         raise AuthError(
@@ -217,7 +218,7 @@ def check_alert(error: OSError) -> None:
 
 
 def untrusted(code: int) -> str:
-    """What to do about a certificate, by OpenSSL's verification code (`x509_vfy.h`)."""
+    """The advice for a certificate that failed verification, by OpenSSL's code (`x509_vfy.h`)."""
     match code:
         case 9:
             return "it is not valid yet: is the clock of this machine right?"

@@ -1,8 +1,8 @@
-"""Bytes on sockets: the lowest layer under httpx, where waiting can be interrupted.
+"""Sockets under httpx on which every wait can be interrupted.
 
-httpcore's own sockets wait in the kernel for as long as a time-out lasts and look at the
-incoming side only when all has been sent. Here every wait ends soon after a cancellation,
-and a registry that answers while a body is still being sent is heard at once.
+httpcore's own sockets wait in the kernel until a time-out ends, and read a reply only when the
+whole request has been sent. Here every wait ends soon after a cancellation, and a reply that
+arrives while the body is still being sent is read at once.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ from regpush.http.proxy import Proxy
 from regpush.http.trust import Trust, check_alert, untrusted
 
 _LOOK_S = 0.1
-"""Between two looks at the cancellation."""
+"""Seconds between two checks for a cancellation."""
 
 _GRACE_S = 0.4
-"""What is under way at a cancellation may still end in order: an upload whose last chunk was
-sent can be deleted, while distribution refuses to delete one whose connection broke."""
+"""Seconds that a request may still take after a cancellation. An upload whose last chunk was sent
+can then be deleted; distribution refuses to delete one whose connection broke."""
 
 _IDLE_S = 50.0
-"""A connection unused for longer is not used again; load balancers close at 60."""
+"""Seconds after which an idle connection is not used again; load balancers close them at 60."""
 
 
 _SLOWEST = 1024
-"""Bytes a second of a reply at least: whoever sends fewer has stalled, however busily."""
+"""Bytes a second that a reply must deliver; a slower one counts as stalled."""
 
 _STEP = 64 * 1024
-"""Bytes of a request that must go out within the time-out."""
+"""Bytes of a request that must be sent within the time-out."""
 
 _REPLY_LIMIT = 32 << 20
-"""Bytes on the connection from one request to the next, all heads included: the largest
-replies that are read whole have 16 MiB, and heads without an end are no reply. Blobs that
-pass through are as large as they are: whoever reads one counts."""
+"""Bytes that one reply may have, its heads included: the largest replies that are read whole have
+16 MiB. Blobs that are passed through are exempt; their readers count."""
 
 _HEAD_LIMIT = 128 * 1024
-"""Bytes of a reply's head, the provisional replies before it included."""
+"""Bytes that the head of a reply may have, provisional replies before it included."""
 
 _AHEAD_S = 5.0
-"""A connection that was opened ahead is used within that time, or not at all."""
+"""Seconds within which a connection that was opened ahead is used, or discarded."""
 
 
 _SO_NWRITE = 0x1024
-"""Of macOS and BSD: bytes in the send buffer (setsockopt(2)); Python has no name for it."""
+"""An option of macOS and BSD: bytes in the send buffer (setsockopt(2)). Python has no name for it.
+"""
 
 
 class UnansweredError(Exception):
-    """A request that got no reply: `str()` says why, for people. Whether it was obeyed is open."""
+    """No reply to a request arrived; `str()` tells the reason. The server may have obeyed it."""
 
 
 class NoConnectionError(UnansweredError):
-    """No connection came about, so nothing was sent."""
+    """No connection could be made, so nothing was sent."""
 
 
 class _Watch(threading.local):
@@ -196,7 +196,7 @@ class Transport(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """The body of a reply."""
+    """The body of a reply, read piece by piece."""
 
     def __init__(self, reply: httpcore.Response, proxy: Proxy | None) -> None:
         self._reply = reply
@@ -299,7 +299,7 @@ def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A connection that was begun, and when (monotonic seconds)."""
+    """A connection that was opened ahead, and when (monotonic seconds)."""
 
     sock: socket.socket
     at: float = field(default_factory=time.monotonic)
@@ -350,9 +350,9 @@ def _reason(code: int) -> str:
 def _wait(
     sock: socket.socket, events: int, timeout: float | None, check: Callable[[], None]
 ) -> int:
-    """Wait for `events` of `sock`; those that came, or 0 after `timeout` seconds.
+    """Wait for `events` on `sock`; returns the events, or 0 after `timeout` seconds.
 
-    `check` is called now and then, and ends the wait by what it raises.
+    `check` is called every `_LOOK_S` seconds, and ends the wait by raising.
     """
     poll = select.poll()
     poll.register(sock, events)
@@ -402,7 +402,10 @@ class _Stream(httpcore.NetworkStream):
             self._cancel.check()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Some bytes, or none at the end. A reply that drips, or does not end, is an error."""
+        """Bytes that arrived, empty at the end.
+
+        Raises ReadError for a reply that is too slow or too large.
+        """
         came = self._early[:max_bytes] or self._receive(max_bytes, timeout)
         self._early = self._early[max_bytes:]
         now = time.monotonic()
@@ -443,8 +446,8 @@ class _Stream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of `buffer`.
 
-        A reply that comes meanwhile is kept for `read`, and WriteError raised, upon which
-        httpcore reads it. Where less than `_STEP` goes out within `timeout`, it is WriteTimeout.
+        Raises WriteError when a reply arrives meanwhile, upon which httpcore reads that reply, and
+        WriteTimeout when less than `_STEP` bytes are sent within `timeout` seconds.
         """
         self._reply_began, self._came, self._head = None, 0, bytearray()
         left = memoryview(buffer)
@@ -515,8 +518,8 @@ def shake_hands(
 ) -> ssl.SSLSocket:
     """Start TLS on a connection, which is closed if that fails.
 
-    Raises RefusedError where the certificate is not trusted, or where the other side speaks
-    no TLS; httpcore's ConnectError or ConnectTimeout where another try may help.
+    Raises RefusedError where the certificate is not trusted or the server speaks no TLS, httpcore's
+    ConnectError or ConnectTimeout where a retry may help.
     """
     secure = context.wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
     try:
@@ -552,7 +555,7 @@ def shake_hands(
 
 
 def speaks_tls(host: str, port: int, timeout_s: float, cancel: Cancellation) -> bool:
-    """Whether there is TLS at `host`, whoever's certificate it has. Sends no request."""
+    """Whether a TLS handshake with `host` begins, whatever its certificate. Sends no request."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
