@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from urllib.parse import parse_qs
 
 from regpush.errors import UsageError, printable
@@ -35,16 +36,34 @@ class ProxySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NpmSettings:
+    """How npm is configured outside of a project.
+
+    `variables`: the environment, which files of npm quote. `user_file`, `global_file`: what npm
+    calls userconfig and globalconfig. `cache`: where npm's cache is if nothing says otherwise.
+    """
+
+    variables: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False, compare=False
+    )
+    user_file: str | None = None
+    global_file: str | None = None
+    cache: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
     """How package indexes are reached, as the variables of their clients have it.
 
     `logins`: by the name of an index, as uv spells it in variables, its user name and its
-    password. `urls`: of indexes, with credentials in them. `pip_cache`: pip's cache folder.
+    password. `urls`: of indexes, with credentials in them. `pip_cache`: pip's cache folder. `npm`:
+    of packages of npm.
     """
 
     logins: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
     urls: tuple[str, ...] = field(default=(), repr=False)
     pip_cache: str | None = None
+    npm: NpmSettings = NpmSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +157,19 @@ def _indexes(environ: Mapping[str, str], home: str | None) -> IndexSettings:
         ),
         urls=tuple(filter(None, urls)),
         pip_cache=environ.get("PIP_CACHE_DIR") or (os.path.join(cache, "pip") if cache else None),
+        npm=_npm(environ, home),
+    )
+
+
+def _npm(environ: Mapping[str, str], home: str | None) -> NpmSettings:
+    """Npm documentation, "npmrc"; names of its variables count in whatever case."""
+    said = {name.lower(): value for name, value in environ.items() if value}
+    return NpmSettings(
+        variables=MappingProxyType(dict(environ)),
+        user_file=said.get("npm_config_userconfig")
+        or (os.path.join(home, ".npmrc") if home else None),
+        global_file=said.get("npm_config_globalconfig"),
+        cache=os.path.join(home, ".npm") if home else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.images import tree, unpack
-from tests.program import push
+from tests.program import push, regpush
 from tests.registry.parts import real_part
 from tests.registry.servers import Registry
 from tests.tarballs import integrity, locked, make_tarball, write_lock
@@ -187,6 +188,78 @@ def test_what_cannot_be_pushed_is_said_in_one_line(index, app, to):
     other = {**good, "integrity": integrity(make_tarball(index.folder / "x", "one", "9.0.0"))}
     write_lock(app, {"node_modules/one": other}, {"one": "^1"})
     fails(9, "one 1.0.0", "not", "as the lock says")
+
+
+def test_npm_is_obeyed_where_packages_come_from(index, app, to, tmp_path):
+    """Registries, tokens and variables of .npmrc; each token is sent to its place alone."""
+    one, two, three = (make_tarball(index.folder, name) for name in ("one", "@acme/two", "three"))
+    for path, name in ((one, "one"), (two, "two"), (three, "three")):
+        path.rename(index.folder / f"{name}-1.0.0.tgz")
+    packages = {}
+    for name in ("one", "@acme/two", "three"):
+        file = index.folder / f"{name.rpartition('/')[2]}-1.0.0.tgz"
+        packages[f"node_modules/{name}"] = {"version": "1.0.0", "integrity": integrity(file)}
+    gone = "https://gone.example.com/one/-/one-1.0.0.tgz"
+    packages["node_modules/one"]["resolved"] = gone
+    write_lock(app, packages, dict.fromkeys(("one", "@acme/two", "three"), "^1"))
+    host = index.url.removeprefix("http:")
+    (app / ".npmrc").write_text(
+        f"; a comment\nregistry = {index.url}/npm/\n@acme:registry={index.url}/acme\n"
+        "replace-registry-host=gone.example.com\n"
+        f"{host}/acme/:_authToken=${{ACME_TOKEN}}\n//elsewhere.example.com/:_authToken=n0\n"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".npmrc").write_text(f'{host}/npm/:_auth = "bWU6czNjcmV0"\nregistry=http://127.0.0.1:9')
+    env = {"HOME": str(home), "ACME_TOKEN": "t0ken"}
+    done = push(f"node:{app}", to, *BARE, "-vv", env=env).ok()
+    assert dict(zip(index.gets, index.logins_seen, strict=True)) == {
+        "one-1.0.0.tgz": "Basic bWU6czNjcmV0",
+        "two-1.0.0.tgz": "Bearer t0ken",
+        "three-1.0.0.tgz": "Basic bWU6czNjcmV0",
+    }
+    assert "t0ken" not in done.stderr
+    assert "bWU6" not in done.stderr
+    # Nothing is asked, and no token needed, once the registry has it.
+    index.gets.clear()
+    again = push(f"node:{app}", to, *BARE, env={"HOME": str(tmp_path)}).ok()
+    assert "ACME_TOKEN is not set" in again.stderr
+    assert index.gets == []
+
+
+def test_the_cache_of_npm_is_read_first(index, app, to, tmp_path):
+    one = make_tarball(index.folder, "one")
+    write_lock(app, {"node_modules/one": locked(one, index.url)}, {"one": "^1"})
+    digest = hashlib.sha512(one.read_bytes()).hexdigest()
+    kept = tmp_path / "npm/_cacache/content-v2/sha512" / digest[:2] / digest[2:4] / digest[4:]
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(one.read_bytes())
+    env = {"npm_config_cache": str(tmp_path / "npm")}
+    push(f"node:{app}", to, *BARE, env=env).ok()
+    assert index.gets == []
+    kept.write_bytes(b"damaged")
+    push(f"node:{app}", f"{to}-2", *BARE, "--reuse", "none", env=env).ok()
+    assert index.gets == [one.name]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, 3, ["401", "_authToken"]),
+        (403, 3, ["403"]),
+        (404, 9, ["404"]),
+        (429, 5, ["429"]),
+        (503, 5, ["503"]),
+    ],
+)
+def test_what_the_index_refuses(index, app, to, status, code, words):
+    one = make_tarball(index.folder, "one")
+    write_lock(app, {"node_modules/one": locked(one, index.url)}, {"one": "^1"})
+    index.answers[one.name] = [(status, {"Retry-After": "0"})] * 3
+    push(f"node:{app}", to, *BARE, "--retry-times", "1").failed(code, "one 1.0.0", *words)
+    assert regpush("inspect", to).code != 0
+    index.answers.clear()
+    push(f"node:{app}", to, *BARE).ok()
 
 
 def test_an_express_app_is_what_npm_leaves(docker_registry, to, tmp_path):

@@ -30,7 +30,7 @@ from regpush.http.retry import Policy, RetryableError
 from regpush.http.trust import Contexts, Trust
 from regpush.http.wire import UnansweredError
 from regpush.sources.lock.artifact import Artifact
-from regpush.sources.lock.keep import Kept
+from regpush.sources.lock.keep import Elsewhere, Kept
 from regpush.sources.lock.logins import Logins, described, without_login
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
@@ -41,6 +41,11 @@ _HOPS = 5
 _BLOCK = 1 << 20
 _LARGEST = 20 << 30
 """Bytes of an artifact whose size the lock does not say, at most."""
+_LOGINS = {
+    "pypi": "UV_INDEX_<NAME>_USERNAME and _PASSWORD, PIP_INDEX_URL",
+    "npm": ".npmrc (//HOST/:_authToken=…)",
+}
+"""Where users keep logins, by the kind of package."""
 _TOO_MANY = (408, 425, 429)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.ASCII)
 
@@ -48,11 +53,18 @@ _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.AS
 class Fetcher:
     """The artifacts of one push. Thread-safe; what it began ends with the workshop.
 
-    `mirror`: a URL whose origin takes the place of that of artifacts, or empty.
+    `mirror`: a URL whose origin takes the place of that of artifacts, or empty. `elsewhere`: where
+    another program may have kept them.
     """
 
     def __init__(
-        self, workshop: Workshop, surroundings: Surroundings, logins: Logins, mirror: str = ""
+        self,
+        workshop: Workshop,
+        surroundings: Surroundings,
+        logins: Logins,
+        *,
+        mirror: str,
+        elsewhere: Elsewhere,
     ) -> None:
         self._workshop = workshop
         self._surroundings = surroundings
@@ -66,9 +78,7 @@ class Fetcher:
         self._redactor = Redactor()
         settings = surroundings.settings
         cache_dir = settings.cache_dir if surroundings.cache else None
-        self._kept = cache(
-            lambda: Kept(cache_dir, settings.indexes.pip_cache, workshop.path("artifacts"))
-        )
+        self._kept = cache(lambda: Kept(cache_dir, elsewhere, workshop.path("artifacts")))
         self._retry = Policy(
             surroundings.registry.retry_times, notify=workshop.notify, cancel=workshop.cancel
         )
@@ -109,7 +119,7 @@ class Fetcher:
             return artifact.path
         url, user, password = without_login(artifact.url)
         self._logins.add(url, user, password)
-        if kept := self._kept().find(artifact, url):
+        if kept := self._kept().find(artifact):
             return kept
         if self._mirror:
             url = self._mirror + request_target(url)
@@ -234,7 +244,7 @@ class _Download:
             case 401 | 403:
                 raise AuthError(
                     f"{self._what}: it answered {reply.status}; its login may stand in "
-                    "UV_INDEX_<NAME>_USERNAME and _PASSWORD, PIP_INDEX_URL or .netrc"
+                    f"{_LOGINS[self.artifact.package.kind]} or .netrc"
                 )
             case 404 | 410:
                 raise SourceError(

@@ -1,38 +1,67 @@
-"""Artifacts that this machine has already: of earlier pushes, by hash, and of pip, by URL."""
+"""Artifacts that this machine has already: of earlier pushes, of pip and of npm."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 from regpush.sources.lock.artifact import Artifact
+from regpush.sources.lock.logins import without_login
 
 _ROOM = 4 << 30
 """Bytes of artifacts that are kept; the ones longest unused are removed first."""
 
 
+Elsewhere: TypeAlias = Callable[[Artifact], str | None]
+"""Where another program keeps an artifact if it has it; None for nowhere."""
+
+
+def of_pip(cache: str | None) -> Elsewhere:
+    """Pip's `SafeFileCache`: the sha224 of the URL, in folders by its first five digits."""
+
+    def path(artifact: Artifact) -> str | None:
+        name = hashlib.sha224(without_login(artifact.url)[0].encode()).hexdigest()
+        return os.path.join(cache, "http-v2", *name[:5], f"{name}.body") if cache else None
+
+    return path
+
+
+def of_npm(cache: str | None) -> Elsewhere:
+    """Npm's `cacache` (`lib/content/path.js`): contents by their hash, two digits a folder."""
+
+    def path(artifact: Artifact) -> str | None:
+        name, digits = artifact.package.hashes[0]
+        parts = ("content-v2", name, digits[:2], digits[2:4], digits[4:])
+        return os.path.join(cache, *parts) if cache else None
+
+    return path
+
+
 class Kept:
-    """What is kept in a folder of `cache_dir`, and in pip's cache; either may be None.
+    """What is kept in a folder of `cache_dir`, which may be None, and by others, `elsewhere`.
 
     Without a `cache_dir` that can be written, `scratch` takes its place, which ends with the
     push: the images of several platforms still share what is in it.
     """
 
-    def __init__(self, cache_dir: str | None, pip_cache: str | None, scratch: str) -> None:
-        self._pip_cache = pip_cache
+    def __init__(self, cache_dir: str | None, elsewhere: Elsewhere, scratch: str) -> None:
+        self._elsewhere = elsewhere
         self._lasts = cache_dir is not None and _is_writable(os.path.join(cache_dir, "artifacts"))
         self.folder = os.path.join(cache_dir, "artifacts") if cache_dir and self._lasts else scratch
         os.makedirs(self.folder, exist_ok=True)
 
-    def find(self, artifact: Artifact, url: str) -> str | None:
+    def find(self, artifact: Artifact) -> str | None:
         """Where a file with all hashes of `artifact` is, if there is one."""
-        for path in (self._own(artifact), self._of_pip(url)):
-            if path and _is(path, artifact):
-                with suppress(OSError):
-                    os.utime(path)
-                return path
-        return None
+        own = self._own(artifact)
+        if _is(own, artifact):
+            with suppress(OSError):
+                os.utime(own)
+            return own
+        path = self._elsewhere(artifact)
+        return path if path and _is(path, artifact) else None
 
     def keep(self, artifact: Artifact, path: str) -> str:
         """Keep the verified file at `path`, which lies in `folder`; where it is then."""
@@ -55,13 +84,6 @@ class Kept:
 
     def _own(self, artifact: Artifact) -> str:
         return os.path.join(self.folder, "-".join(artifact.package.hashes[0]))
-
-    def _of_pip(self, url: str) -> str | None:
-        """Pip's `SafeFileCache`: the sha224 of the URL, in folders by its first five digits."""
-        if not self._pip_cache:
-            return None
-        name = hashlib.sha224(url.encode()).hexdigest()
-        return os.path.join(self._pip_cache, "http-v2", *name[:5], f"{name}.body")
 
 
 def _is_writable(folder: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from regpush.errors import RefusedError, UsageError, printable
@@ -27,12 +28,21 @@ def without_login(url: str) -> tuple[str, str, str]:
     return plain, unquote(parts.username or ""), unquote(parts.password or "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Login:
+    """The value of an Authorization header for what lies below `path`; what of it is `secret`."""
+
+    path: str
+    authorization: str
+    secrets: tuple[str, ...]
+
+
 class Logins:
     """The logins of a run, by origin; what is in `.netrc` is looked up when it is needed."""
 
     def __init__(self, netrc_file: str | None) -> None:
         self._netrc_file = netrc_file
-        self._by_origin: dict[Origin, tuple[str, str]] = {}
+        self._by_origin: dict[Origin, list[_Login]] = {}
 
     @classmethod
     def of(cls, settings: Settings, urls: Iterable[str], names: Mapping[str, str]) -> Logins:
@@ -58,19 +68,34 @@ class Logins:
     def add(self, url: str, user: str, password: str) -> None:
         """Remember a login for the origin of `url`, if there is one and none before it."""
         if user or password:
-            self._by_origin.setdefault(Origin.of(url), (user, password))
+            self._by_origin.setdefault(Origin.of(url), []).append(_basic(user, password))
+
+    def add_header(self, url: str, authorization: str, secret: str) -> None:
+        """Remember the value of a header for what lies below `url`; the first for it counts.
+
+        Raises UsageError where it is no URL.
+        """
+        plain = without_login(url)[0]
+        login = _Login(urlsplit(plain).path.rstrip("/") + "/", authorization, (secret,))
+        self._by_origin.setdefault(Origin.of(plain), []).append(login)
 
     def authorization(self, url: str) -> tuple[str, tuple[str, ...]]:
         """The value of the Authorization header for `url`, or empty; and what of it is secret."""
-        origin = Origin.of(url)
-        if origin not in self._by_origin:
-            found = login(self._netrc_file, [origin.host]) if self._netrc_file else None
-            self._by_origin[origin] = found or ("", "")
-        user, password = self._by_origin[origin]
-        if not (user or password):
+        origin, path = Origin.of(url), urlsplit(url).path
+        known = [one for one in self._by_origin.get(origin, ()) if path.startswith(one.path)]
+        if known:
+            found = max(known, key=lambda one: len(one.path))
+            return found.authorization, found.secrets
+        pair = login(self._netrc_file, [origin.host]) if self._netrc_file else None
+        if not pair:
             return "", ()
-        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-        return f"Basic {pair}", tuple(filter(None, (pair, password)))
+        found = _basic(*pair)
+        return found.authorization, found.secrets
+
+
+def _basic(user: str, password: str) -> _Login:
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return _Login("/", f"Basic {pair}", tuple(filter(None, (pair, password))))
 
 
 def described(url: str) -> str:

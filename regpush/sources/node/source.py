@@ -11,8 +11,8 @@ from functools import partial
 from regpush.closure import Closure, Identity, Item, LockedPackage, Role, Wishes
 from regpush.digest import Digest
 from regpush.entry import Entry, TreeHash
-from regpush.errors import UsageError
-from regpush.events import InputWarned
+from regpush.errors import UsageError, printable
+from regpush.events import InputWarned, Note
 from regpush.options import SourceOptions
 from regpush.ownership import Rule, Rules
 from regpush.platform import Platform
@@ -20,18 +20,17 @@ from regpush.sources import directory
 from regpush.sources.lock.artifact import Artifact, Layout, item_of
 from regpush.sources.lock.fetch import Fetcher
 from regpush.sources.lock.graph import acyclic
-from regpush.sources.lock.logins import Logins
+from regpush.sources.lock.keep import of_npm
+from regpush.sources.lock.logins import Logins, without_login
 from regpush.sources.node import base, tarball
 from regpush.sources.node.built import Machine
 from regpush.sources.node.choice import Target, choose, is_wanted
 from regpush.sources.node.lock import Lock, Locked, check_fresh, read, read_manifest
+from regpush.sources.node.npmrc import Npmrc
 from regpush.sources.node.tarball import Place, Program
 from regpush.sources.platforms import of_host
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
-
-_REGISTRY = "https://registry.npmjs.org"
-"""Where packages are that the lock has no URL of (npm, "omit-lockfile-registry-resolved")."""
 
 PATH = "(workspaces)"
 """In place of a path: the item lies in several folders."""
@@ -60,10 +59,9 @@ def resolve(
     target = Target(platform=platform, libc=base.libc(options.lock.libc, facts))
     chosen = choose(lock, target, groups=options.lock.groups)
     _warn(chosen, workshop)
-    urls = [options.lock.index_url] if options.lock.index_url else []
-    logins = Logins.of(surroundings.settings, urls, {})
-    fetcher = Fetcher(workshop, surroundings, logins, options.lock.index_url or "")
-    packages = _packages(lock, chosen, target.machine, options.root_dir, fetcher, workshop)
+    npmrc = Npmrc.of(lock.root, surroundings.settings.indexes.npm)
+    fetcher = _fetcher(npmrc, options.lock.index_url or "", workshop, surroundings)
+    packages = _packages(lock, chosen, npmrc, target.machine, options.root_dir, fetcher, workshop)
     code = _code(lock, replace(options, base=reference), workshop)
     links = list(_links(lock, options))
     closure = Closure.build(
@@ -86,6 +84,17 @@ def resolve(
     )
 
 
+def _fetcher(npmrc: Npmrc, mirror: str, workshop: Workshop, surroundings: Surroundings) -> Fetcher:
+    logins = Logins(surroundings.settings.netrc_file)
+    if mirror:
+        logins.add(*without_login(mirror))
+    npmrc.add_to(logins)
+    for name in npmrc.unset():
+        message = f"{printable(name)} is not set, and .npmrc has a login by it"
+        workshop.notify(Note(message=message))
+    return Fetcher(workshop, surroundings, logins, mirror=mirror, elsewhere=of_npm(npmrc.cache))
+
+
 def _code(lock: Lock, options: SourceOptions, workshop: Workshop) -> Closure:
     """The project's own files. Programs of local packages may be run, as npm sees to it."""
     programs = [
@@ -97,8 +106,8 @@ def _code(lock: Lock, options: SourceOptions, workshop: Workshop) -> Closure:
         replace(options, rules=(*programs, *options.rules)),
         notify=workshop.notify,
         cancel=workshop.cancel,
-        # A lock changes with each package, and nothing at run time reads it.
-        without=frozenset({b"node_modules", os.fsencode(os.path.basename(lock.path))}),
+        # A lock changes with each package, and nothing at run time reads it or .npmrc.
+        without=frozenset({b"node_modules", b".npmrc", os.fsencode(os.path.basename(lock.path))}),
     )
     return Rules(programs, code).apply(code)
 
@@ -125,6 +134,7 @@ def _warn(chosen: Mapping[str, Locked], workshop: Workshop) -> None:
 def _packages(
     lock: Lock,
     chosen: Mapping[str, Locked],
+    npmrc: Npmrc,
     machine: Machine,
     root: str,
     fetcher: Fetcher,
@@ -143,7 +153,7 @@ def _packages(
     }
     edges = acyclic(needs)
     programs = _programs(chosen, owners)
-    artifacts = {at: _artifact(one, lock.root) for at, one in own.items()}
+    artifacts = {at: _artifact(one, lock.root, npmrc) for at, one in own.items()}
     paths = {at: _path(root, at, artifact) for at, artifact in artifacts.items()}
 
     def place(at: str) -> Place:
@@ -198,7 +208,7 @@ def _programs(
     return {owner: tuple(several) for owner, several in found.items()}
 
 
-def _artifact(one: Locked, root: str) -> Artifact:
+def _artifact(one: Locked, root: str, npmrc: Npmrc) -> Artifact:
     """The tarball of a package. Raises UsageError where the lock names none that is verified."""
     url, path = one.text("resolved"), ""
     if url.startswith(("git", "ssh:")) or url.partition("#")[0].endswith(".git"):
@@ -209,8 +219,10 @@ def _artifact(one: Locked, root: str) -> Artifact:
     if url.startswith("file:"):
         url, path = "", os.path.join(root, url.removeprefix("file:"))
     elif not url and one.version:
-        url = f"{_REGISTRY}/{one.name}/-/{one.name.rpartition('/')[2]}-{one.version}.tgz"
-    elif not url.startswith(("https://", "http://")):
+        url = npmrc.tarball(one.name, one.version)
+    elif url.startswith(("https://", "http://")):
+        url = npmrc.placed(url)
+    else:
         raise UsageError(f"the lock does not say where {one.named} is: run 'npm install'")
     package = LockedPackage(kind="npm", name=one.name, version=one.version, hashes=one.hashes())
     filename = (url or path).partition("?")[0].rpartition("/")[2]

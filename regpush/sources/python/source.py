@@ -20,6 +20,7 @@ from regpush.sources import directory
 from regpush.sources.lock.artifact import Artifact, Layout, item_of
 from regpush.sources.lock.fetch import Fetcher
 from regpush.sources.lock.graph import acyclic
+from regpush.sources.lock.keep import of_pip
 from regpush.sources.lock.logins import Logins, without_login
 from regpush.sources.lock.overlaps import Overlaps
 from regpush.sources.platforms import of_host
@@ -77,7 +78,13 @@ def resolve(
     )
     chosen = [*choose(wanted, target), *_named(asked, target)]
     logins = _logins(lock, asked, surroundings)
-    fetcher = Fetcher(workshop, surroundings, logins, asked.index_url or "")
+    fetcher = Fetcher(
+        workshop,
+        surroundings,
+        logins,
+        mirror=asked.index_url or "",
+        elsewhere=of_pip(surroundings.settings.indexes.pip_cache),
+    )
     packages = _packages(chosen, held.needs, environment, fetcher, Overlaps(workshop.notify))
     wheels = {item.name for item in packages}
     projects = [_placed(one, folder, lock, options, wheels) for one in local]

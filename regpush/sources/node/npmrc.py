@@ -1,0 +1,168 @@
+"""What npm is configured to do: where packages are, who we are there, and npm's cache.
+
+npm documentation, "npmrc" and "config"; `npm-registry-fetch` (`lib/auth.js`) for logins.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from regpush.errors import SourceError, UsageError, printable
+from regpush.settings import NpmSettings
+from regpush.sources.lock.logins import Logins
+
+_REGISTRY = "https://registry.npmjs.org/"
+_VARIABLE = re.compile(r"(?<!\\)(\\*)\$\{([^${}]+)\}")
+_KEY = re.compile(r"npm_config_(.+)", re.IGNORECASE | re.DOTALL)
+_LOGIN = ("_authToken", "_auth", "username", "_password")
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Npmrc:
+    """The configuration of npm for a project; `values` by key."""
+
+    values: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def of(cls, folder: str, settings: NpmSettings) -> Npmrc:
+        """Variables count first, then the file of the project in `folder`, then the user's.
+
+        Raises SourceError for a file that cannot be read.
+        """
+        variables = settings.variables
+        values: dict[str, str] = {}
+        for path in (settings.global_file, settings.user_file, os.path.join(folder, ".npmrc")):
+            if path:
+                values.update(_read(path, variables))
+        for name, value in variables.items():
+            if (match := _KEY.fullmatch(name)) and value:
+                values[_normal(match[1])] = value
+        values.setdefault("cache", settings.cache or "")
+        return cls(values=values)
+
+    @property
+    def cache(self) -> str | None:
+        """The folder of npm's cache of contents, if it has one."""
+        path = self.values.get("cache")
+        return os.path.join(os.path.expanduser(path), "_cacache") if path else None
+
+    def registry(self, name: str) -> str:
+        """The URL, ending in a slash, that packages of this name, or scope, come from."""
+        scope = name.partition("/")[0] if name.startswith("@") else ""
+        scoped = self.values.get(f"{scope.lower()}:registry") if scope else None
+        return (scoped or self.values.get("registry") or _REGISTRY).rstrip("/") + "/"
+
+    def tarball(self, name: str, version: str) -> str:
+        """Where the tarball is of which a lock has no URL: it was of the registry then."""
+        return f"{self.registry(name)}{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
+
+    def placed(self, url: str) -> str:
+        """`url` of a lock, with the host of the registry that is configured where npm puts it.
+
+        npm documentation, "replace-registry-host": by default where it is that of npm's own.
+        """
+        try:
+            host, ours = urlsplit(url), urlsplit(self.registry(""))
+            said = self.values.get("replace-registry-host", "npmjs")
+        except ValueError:
+            return url
+        replaced = urlsplit(_REGISTRY).hostname if said == "npmjs" else said
+        if said == "never" or (said != "always" and host.hostname != replaced):
+            return url
+        path = host.path if host.path.startswith(ours.path) else ours.path + host.path.lstrip("/")
+        return host._replace(scheme=ours.scheme, netloc=ours.netloc, path=path).geturl()
+
+    def unset(self) -> list[str]:
+        """Variables that logins quote and that are not set."""
+        quoted = (
+            match[2]
+            for key, value in self.values.items()
+            if key.startswith("//")
+            for match in _VARIABLE.finditer(value)
+        )
+        return list(dict.fromkeys(quoted))
+
+    def add_to(self, logins: Logins) -> None:
+        """Add each login to `logins`, for the host and the path that it is for."""
+        plain = {
+            urlsplit(value).netloc
+            for key, value in self.values.items()
+            if key.endswith("registry") and value.startswith("http://")
+        }
+        for place, authorization, secret in self._logins():
+            host = place.strip("/").partition("/")[0]
+            logins.add_header(f"https:{place}", authorization, secret)
+            if host in plain:
+                logins.add_header(f"http:{place}", authorization, secret)
+
+    def _said(self, key: str) -> str:
+        """The value of `key`; empty where it quotes a variable that is not set."""
+        value = self.values.get(key, "")
+        return "" if _VARIABLE.search(value) else value
+
+    def _logins(self) -> Iterator[tuple[str, str, str]]:
+        """`//host/path/`, the value of the header, and what of it is secret."""
+        places = dict.fromkeys(
+            key.rpartition(":")[0] for key in self.values if key.startswith("//") and ":_" in key
+        )
+        for place in places:
+            said = {name: self._said(f"{place}:{name}") for name in _LOGIN}
+            if said["_authToken"]:
+                yield place, f"Bearer {said['_authToken']}", said["_authToken"]
+            elif said["_auth"]:
+                yield place, f"Basic {said['_auth']}", said["_auth"]
+            elif said["username"] and said["_password"]:
+                pair = _pair(place, said["username"], said["_password"])
+                yield place, f"Basic {pair}", pair
+
+
+def _pair(place: str, user: str, encoded: str) -> str:
+    try:
+        password = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise UsageError(f".npmrc: the _password of {printable(place)} is no base64") from None
+    return base64.b64encode(user.encode() + b":" + password).decode()
+
+
+def _normal(key: str) -> str:
+    """A key as it stands in files, of the end of a variable's name."""
+    return key if key.startswith("//") else (key[0] + key[1:].replace("_", "-")).lower()
+
+
+def _read(path: str, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Keys and values of the file at `path`, if there is one (npm's `ini`)."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read(_LARGEST)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return
+    except OSError as error:
+        raise SourceError(f"cannot read {printable(path)}: {error.strerror}") from error
+    for line in text.splitlines():
+        key, equals, value = line.strip().partition("=")
+        if not equals or key.startswith((";", "#", "[")):
+            continue
+        key, value = key.strip(), value.strip()
+        if value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1:
+            value = value[1:-1]
+        else:
+            value = re.split(r"(?<!\\)[;#]", value)[0].strip()
+        yield _expanded(key, variables), _expanded(value, variables)
+
+
+def _expanded(text: str, variables: Mapping[str, str]) -> str:
+    """`text` with the values of variables; one that is not set stays, as npm has it."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[2].removesuffix("?")
+        missing = "" if name != match[2] else f"${{{name}}}"
+        return match[1] + variables.get(name, missing)
+
+    return _VARIABLE.sub(value, text)
