@@ -365,7 +365,9 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
     """
     entries = list(item.entries())
     as_stored = entries if recorded.entries is item.entries else list(recorded.entries())
-    if [entry.path for entry in as_stored] != [entry.path for entry in entries]:
+    if as_stored is not entries and [one.path for one in as_stored] != [
+        one.path for one in entries
+    ]:
         raise SourceError(f"{printable(item.path)} changed while it was being pushed")
 
     def compare(found: Digest) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Callable, Iterable
 
 from regpush.digest import Digest
@@ -43,11 +44,19 @@ def hash_entries(
     return found[0], nar.size
 
 
+_LENGTH = struct.Struct("<Q").pack
+_PADDING = tuple(bytes(-length % 8) for length in range(8))
+"""What follows a value, by its length modulo 8."""
+
+
+def _string(value: bytes) -> bytes:
+    """`value` with its length (64 bits, little endian) before it, padded to 8 bytes."""
+    length = len(value)
+    return b"%b%b%b" % (_LENGTH(length), value, _PADDING[length & 7])
+
+
 def _strings(*values: bytes) -> bytes:
-    """Each value with its length (64 bits, little endian) before it, padded to 8 bytes."""
-    return b"".join(
-        len(value).to_bytes(8, "little") + value + bytes(-len(value) % 8) for value in values
-    )
+    return b"".join(map(_string, values))
 
 
 _MAGIC = _strings(b"nix-archive-1")
@@ -57,7 +66,9 @@ _SYMLINK = _strings(b"(", b"type", b"symlink", b"target")
 _REGULAR = _strings(b"(", b"type", b"regular", b"contents")
 _EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
 _CLOSE = _strings(b")")
-_PADDING = bytes(7)
+_SMALL = 1 << 15
+"""Bytes of content that are copied rather than hashed by a call of their own. A call costs the
+interpreter as much as hashing a kilobyte, and lets other threads take its lock."""
 
 
 class NarHash:
@@ -75,12 +86,12 @@ class NarHash:
     def __init__(
         self, entries: Iterable[Entry], root: bytes, done: Callable[[Digest], None]
     ) -> None:
-        self.order = sorted(entries, key=lambda entry: entry.path.split(b"/"))
+        # No name holds a zero byte: so the order is that of the lists of names.
+        self.order = sorted(entries, key=lambda entry: entry.path.replace(b"/", b"\0"))
         self.size = len(_MAGIC)
         self._done = done
-        self._hash = hashlib.sha256(_MAGIC)
-        self.update = self._hash.update
-        """Takes the next of the content of the file that `begin` was told of."""
+        self._hash = hashlib.sha256()
+        self._unhashed = bytearray(_MAGIC)
         self._above_root = root.count(b"/")
         self._at = 0
         self._early: set[bytes] = set()
@@ -99,9 +110,25 @@ class NarHash:
         self._open(entry)
         return True
 
+    def update(self, content: bytes | memoryview) -> None:
+        """Take the next of the content of the file that `begin` was told of."""
+        unhashed = self._unhashed
+        if len(content) <= _SMALL:
+            unhashed += content
+        if len(content) > _SMALL or len(unhashed) > 2 * _SMALL:
+            self._hash.update(unhashed)
+            unhashed.clear()
+        if len(content) > _SMALL:
+            self._hash.update(content)
+
     def end(self) -> None:
         """The entry of `begin` is complete. Raises SourceError, and what `done` raises."""
         self._at += 1
+        if self._early or self._at == len(self.order):
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Write what was given before its turn, as far as it is its turn now, and what ends all."""
         while self._early and self.order[self._at].path in self._early:
             entry = self.order[self._at]
             self._early.remove(entry.path)
@@ -112,12 +139,14 @@ class NarHash:
             self._at += 1
         if self._at == len(self.order):
             self._put(self._closing + _CLOSE * (2 * self._depth - 1))
+            self._hash.update(self._unhashed)
             self._done(Digest("sha256", self._hash.hexdigest()))
 
     def add(self, path: bytes, content: bytes | memoryview = b"") -> None:
         """The entry at `path` and all of its content, at once. Raises as `end` does."""
         if self.begin(path):
-            self.update(content)
+            if content:
+                self.update(content)
             self.end()
 
     def _open(self, entry: Entry) -> None:
@@ -126,13 +155,13 @@ class NarHash:
         depth = path.count(b"/") - self._above_root
         head = self._closing + _CLOSE * (2 * (self._depth - depth))
         if depth:
-            head += _ENTRY + _strings(path[path.rindex(b"/") + 1 :]) + _NODE
+            head += _ENTRY + _string(path[path.rindex(b"/") + 1 :]) + _NODE
         if kind is Kind.FILE:
             head += _EXECUTABLE if mode & 0o100 else _REGULAR
-            head += size.to_bytes(8, "little")
-            self._closing = _PADDING[: -size % 8] + _CLOSE
+            head += _LENGTH(size)
+            self._closing = _PADDING[size & 7] + _CLOSE
         elif kind is Kind.SYMLINK:
-            head += _SYMLINK + _strings(link)
+            head += _SYMLINK + _string(link)
             self._closing = _CLOSE
         else:
             head += _DIRECTORY
@@ -146,5 +175,5 @@ class NarHash:
             self._closing += _CLOSE
 
     def _put(self, data: bytes) -> None:
-        self._hash.update(data)
+        self._unhashed += data
         self.size += len(data)

@@ -67,6 +67,25 @@ def test_packages_become_a_profile_that_runs(machine, to, tmp_path):
         assert hello.stdout == "hello from guix store\n"
 
 
+def test_a_damaged_item_is_not_pushed_and_guix_is_told_to_repair_it(
+    machine, to, docker_registry, repository
+):
+    """Guix manual, "Invoking guix gc": only it knows where good contents come from."""
+    (program,) = machine.profile.parent.glob("*-hello-*/bin/hello")
+    before, mode = program.read_bytes(), program.stat().st_mode
+    os.chmod(program, 0o755)
+    program.write_bytes(before + b"one line more\n")
+    os.chmod(program, mode)
+    item = program.parent.parent.name
+    done = machine.push("hello", to=to)
+    done.failed(9, f"/gnu/store/{item} is damaged", "guix gc --verify=contents,repair")
+    assert not has_tag(docker_registry, repository, "latest")
+    os.chmod(program, 0o755)
+    program.write_bytes(before)
+    os.chmod(program, mode)
+    machine.push("hello", to=to).ok()
+
+
 def test_a_profile_of_everything_guix_takes(machine, to, tmp_path):
     """In the terms of `guix shell`; transformations as Guix's users write them."""
     words = ["guix:git:send-email hello", "-m", "a.scm", "-m", "b.scm", "--file", "c.scm",
