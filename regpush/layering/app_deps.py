@@ -1,7 +1,7 @@
-"""`app-deps`: the application above, what it stands on below.
+"""`app-deps`: two layers, the application above everything it depends on.
 
-The split of the guix-devel experiment of 2020: on top the profile and the items it
-references directly, in the base all the rest.
+The split of the guix-devel experiment of 2020: the upper layer holds the profile and the items it
+references directly, the base layer all other items.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from regpush.layering.stack import stack
 
 
 def app_deps(closure: Closure, context: PlanContext) -> Plan:
-    """At most two layers."""
+    """A plan of at most two layers."""
     top = {path for root in closure.roots for path in (root, *closure[root].references)}
     return stack(closure, context.max_layers, _base, top=top)
 

@@ -1,9 +1,10 @@
-"""`file=layers.json`: the user's own split; what it leaves over is planned as by `stable`.
+"""`file=layers.json`: the user's own split; `stable` plans the items that no pattern names.
 
     {"layers": [["glibc", "gcc-*"], ["python3"], ["/gnu/store/*-numpy-*"]]}
 
-Bottom first, each layer by the items in it: their name, name and version, or path; `*`
-and `?` stand for anything. The app's own code and what regpush writes itself lie on top.
+The list starts with the lowest layer. A pattern is the name of an item, its name and version, or
+its path; `*` and `?` match any text and any character. The app's own code, and items that regpush
+generates, always lie in layers above.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from regpush.layering.stable import groups, ordered, user_roots
 from regpush.layering.stack import stack
 
 _LIMIT = 1 << 20
-"""Bytes of such a file at most: nobody writes more by hand."""
+"""Bytes that such a file may have: it is written by hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A strategy that follows a file: the patterns of each layer, bottom first."""
+    """A strategy that follows a file: the patterns of each layer, lowest first."""
 
     path: str
     layers: tuple[tuple[str, ...], ...]
 
     @classmethod
     def read(cls, path: str) -> Self:
-        """Read the file. Raises UsageError saying where it is wrong."""
+        """Read the file at `path`. Raises UsageError that names the place of the fault."""
         try:
             with open(path, "rb") as file:
                 data = file.read(_LIMIT + 1)
@@ -71,10 +72,11 @@ class Split:
         return cls(path=path, layers=tuple(map(tuple, layers)))
 
     def __call__(self, closure: Closure, context: PlanContext) -> Plan:
-        """At most `context.max_layers` layers. Raises UsageError where the file does not fit.
+        """A plan of at most `context.max_layers` layers.
 
-        Fits: no item is in two layers, no name without `*` or `?` is unknown, and a layer is
-        left for what the file does not name.
+        Raises UsageError where the file does not fit the closure: two layers name one item, a
+        pattern without `*` or `?` matches nothing, or no layer remains for items that the file does
+        not name.
         """
         reach = closures(closure)
 
@@ -96,7 +98,7 @@ class Split:
         return stack(closure, context.max_layers, grouped, top=top, own=apart)
 
     def _divide(self, items: Sequence[Item]) -> tuple[list[tuple[Item, ...]], list[Item]]:
-        """The items of each layer of the file, and what is left over."""
+        """The items of each layer in the file, and the items that no pattern names."""
         listed: list[list[Item]] = [[] for _ in self.layers]
         rest: list[Item] = []
         for item in items:

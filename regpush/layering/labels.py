@@ -1,4 +1,4 @@
-"""What people call a layer, by what is in it: for a push, for reports, and for old images."""
+"""Labels of layers for people, made of the items in them: for pushes, reports and old images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from regpush.errors import printable
 LABEL_LENGTH = 100
 
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-(.+)", re.DOTALL)
-"""Nix and Guix: 32 digits of base 32, a dash, the name."""
+"""Base name of a store item of Nix and Guix: 32 digits of base 32, a dash, the name."""
 
 
 def store_name(path: str) -> str | None:
@@ -20,7 +20,10 @@ def store_name(path: str) -> str | None:
 
 
 def short_name(path: str) -> str:
-    """The last name in a path: of a store item without its hash, `__init__.py` with its folder."""
+    """The last component of a path, without the hash of a store item.
+
+    A file called `__init__.py` is shown with its folder.
+    """
     folder, _, name = path.rpartition("/")
     if name.startswith("__"):
         return f"{folder.rpartition('/')[2]}/{name}"
@@ -41,10 +44,10 @@ def label(name: str, count: int) -> str:
 
 
 def label_of_paths(paths: Sequence[str]) -> str:
-    """The label of a layer of which only the paths of its items are known.
+    """The label of a layer, by the paths of its items alone.
 
-    The sizes of the items are not known then: it is named after the first package, not after a
-    folder that holds packages.
+    Sizes are unknown here, so the label names the first package in it rather than a folder that
+    holds packages.
     """
     folders = {path[: path.rfind("/")] for path in paths}
     named = next((path for path in paths if path not in folders), next(iter(paths), ""))

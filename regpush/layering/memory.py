@@ -1,7 +1,7 @@
-"""What an image remembers of its own planning, for the plan of the next one.
+"""What an image records about its own plan, for the plan of the next image.
 
-Keys stand for items, names for what outlives their versions: both are short digests, for
-they travel in every image. How they are written there is `layout`'s business.
+Keys identify items, names identify what stays when their version changes. Both are short digests,
+because every image carries them. `history.layout` defines how they are serialised.
 """
 
 from __future__ import annotations
@@ -16,75 +16,74 @@ from regpush.closure import Item
 from regpush.digest import Digest
 
 LAYOUTS = 4
-"""Layouts that an image remembers, its own included.
-
-With its own alone, two branches that are pushed in turn under one tag cost a third more;
-from two on, next to nothing.
-"""
+"""Layouts that an image records, its own included. With its own alone, two branches pushed in turn
+under one tag send a third more; with two or more, next to nothing more."""
 
 WINDOW = 32
-"""Pushes that a habit looks back on."""
+"""Pushes that a habit covers."""
 
 KEY_BYTES = 12
 NAME_BYTES = 5
 
 Key: TypeAlias = bytes
-"""What an item is and where it lies, in `KEY_BYTES` bytes: two of equal content differ."""
+"""A digest of `KEY_BYTES` bytes over an item's path and identity: equal content at two paths has
+two keys."""
 
 Name: TypeAlias = bytes
-"""What stays of an item from version to version, in `NAME_BYTES` bytes."""
+"""A digest of `NAME_BYTES` bytes over what stays of an item from version to version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How often an item changed: bit i of `changes` is the i-th last of `pushes` pushes.
+    """How often an item changed: bit i of `changes` tells about the i-th last of `pushes` pushes.
 
-    At most the last `WINDOW` count; those that changed nothing in the image do not.
+    At most the last `WINDOW` pushes count. A push that changed nothing in the image does not count.
     """
 
     changes: int = 0
     pushes: int = 0
 
     def after(self, changed: bool) -> Habit:
-        """The habit one push later."""
+        """The habit after one more push."""
         changes = (self.changes << 1 | changed) & ((1 << WINDOW) - 1)
         return Habit(changes, min(self.pushes + 1, WINDOW))
 
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """A layer that an image had: what was in it, and its blob where that is known."""
+    """A layer of an earlier image: the keys of its items, and the digest of its blob if known."""
 
     keys: frozenset[Key]
     blob: Digest | None = None
 
     def is_among(self, available: frozenset[Digest] | None) -> bool:
-        """Whether its blob is one of `available`, as far as anyone knows."""
+        """Whether `available` lists its blob; True where either is unknown."""
         return available is None or self.blob is None or self.blob in available
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The layers of one image, bottom first. `serial` counts the changes that led to it."""
+    """The layers of one image, lowest first. `serial` counts the changes that led to it."""
 
     serial: int
     layers: tuple[Laid, ...]
 
     def keys(self) -> Iterator[Key]:
-        """The keys of all its items, no key twice."""
+        """The keys of all items, each once."""
         return chain.from_iterable(layer.keys for layer in self.layers)
 
     def alike(self, other: Layout) -> bool:
-        """Whether both have the same layers, whatever became of their blobs."""
+        """Whether both have equal layers; digests of blobs are ignored."""
         return [one.keys for one in self.layers] == [one.keys for one in other.layers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What one image remembers: `layouts`, its own first, then those it replaced.
+    """What one image records: `layouts`, its own first, then those of the images before it.
 
-    `habits` are of the items of its own layout. `read`: the manifests that its plan looked
-    at. `manifest`: where this was read, None for an image yet to be made.
+    `habits`: of the items in its own layout. `read`: digests of the manifests that its plan looked
+    at. `manifest`: digest of the manifest that this was read from, None for an image that is being
+    made.
     """
 
     layouts: tuple[Layout, ...]
@@ -99,7 +98,7 @@ class Memory:
 
 
 def keys_of(items: Iterable[Item]) -> dict[str, Key] | None:
-    """The key of each path, or None where an identity is still open."""
+    """The key of each item by its path; None if any identity is still unknown."""
     keys: dict[str, Key] = {}
     for item in items:
         if item.identity is None:
@@ -110,7 +109,7 @@ def keys_of(items: Iterable[Item]) -> dict[str, Key] | None:
 
 
 def names_of(items: Iterable[Item]) -> dict[str, Name]:
-    """The name of each path; names that repeat in a closure are told apart by their order."""
+    """The name of each item by its path; equal names in a closure are numbered in their order."""
     seen: dict[str, int] = {}
     names: dict[str, Name] = {}
     for item in sorted(items, key=lambda item: (item.name, item.path)):
@@ -122,7 +121,7 @@ def names_of(items: Iterable[Item]) -> dict[str, Name]:
 
 
 def first(groups: Sequence[Sequence[Item]]) -> Memory | None:
-    """The memory of an image without a past; None where an identity is still open."""
+    """The memory of an image without earlier images; None if any identity is still unknown."""
     items = [item for group in groups for item in group]
     keys = keys_of(items)
     if keys is None:
@@ -133,9 +132,9 @@ def first(groups: Sequence[Sequence[Item]]) -> Memory | None:
 
 
 def joined(memories: Sequence[Memory]) -> Memory:
-    """All that `memories`, one at least, know: the layouts newest first, none twice.
+    """All that `memories`, at least one, record: the layouts newest first, each once.
 
-    Habits are those of the newest image. Of equally new ones the first of `memories` is.
+    Habits are those of the newest image; among equally new ones, of the first in `memories`.
     """
     newest = max(memories, key=lambda memory: memory.own.serial)
     layouts: list[Layout] = []

@@ -1,10 +1,10 @@
-"""`origin`: what one source package gave shares a layer; the largest such groups lie alone.
+"""`origin`: items of one source package share a layer; the largest lie alone.
 
-The rule of apko's `strategy: origin`: groupAPKByOrigin and applyBudget in its
-pkg/build/layers.go. Groups are sorted by size, ties by the greatest name among their
-packages; where there are more than the budget, the budget less one stay and the others
-become one. What belongs to no package lies in a layer above. (apko also joins packages
-that replace each other, which stores and directories do not have.)
+The rule of apko's `strategy: origin` (groupAPKByOrigin and applyBudget in its pkg/build/layers.go).
+Groups are sorted by size, ties by the greatest name among their packages. Where there are more
+groups than the budget allows, the budget less one remain and all others form one layer. Items of no
+package lie in a layer above. (apko also joins packages that replace each other; stores and
+directories have none.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from regpush.layering.stack import stack
 
 
 def origin(closure: Closure, context: PlanContext) -> Plan:
-    """At most `context.max_layers` layers, the largest group at the bottom."""
+    """A plan of at most `context.max_layers` layers, the largest group lowest."""
     return stack(closure, context.max_layers, _by_origin)
 
 

@@ -1,13 +1,12 @@
-"""How the parts of a directory's own code share the layers that are theirs.
+"""How the parts of a directory's own code are spread over the layers reserved for them.
 
-What changes next is unknown, and with it all that lies in the same layer is sent: so the
-layers are to be about equally large, and a part is to stay where it is. How many layers
-there are must hardly ever change, since that moves parts in most of them.
-
-Both at once is consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam,
-2018): a part goes where its name says, unless that is full. Of a tree of 500 MB on 64
-layers, nine of ten files lie in layers of 6 MB at most, where hashing alone has 10; a part
-that comes or goes changes one or two layers more.
+A changed part is sent together with everything in its layer, and which part changes next is
+unknown: so layers should be about equally large, and a part should stay in its layer. The number of
+layers should hardly ever change, because that moves parts in most layers. Consistent hashing with
+bounded loads gives both (Mirrokni, Thorup and Zadimoghaddam, 2018): a part goes to the layer that
+its name draws, unless that layer is full. Of a tree of 500 MB on 64 layers, nine of ten files lie
+in layers of 6 MB at most, where plain hashing gives 10; a part that is added or removed changes one
+or two more layers.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ LAYER_LIMIT = 10 << 30
 
 
 def together(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
-    """All in one layer, or where that would pass LAYER_LIMIT, in as few as stay well below it."""
+    """All parts in one layer, or in as few as stay well below LAYER_LIMIT."""
     size, bins = sum(part.size for part in parts), 1
     while bins < room and 2 * size > bins * LAYER_LIMIT and size > LAYER_LIMIT:
         bins *= 2
@@ -31,9 +30,9 @@ def together(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
 
 
 def apart(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
-    """The largest alone, in an eighth of `room` (>= 1) layers; the others by their names.
+    """The largest parts alone, in an eighth of `room` (>= 1) layers; the others by their names.
 
-    None of these holds much more than the others, if their parts allow.
+    None of these layers is much larger than the others, as far as the sizes of the parts allow.
     """
     ordered = sorted(parts, key=lambda part: (-part.size, part.origin, part.name, part.path))
     alone, rest = ordered[: room // 8], ordered[room // 8 :]
@@ -41,10 +40,10 @@ def apart(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
 
 
 def share(own: int, others: int, room: int) -> int:
-    """Of `room` (>= 2) layers those for `own` bytes of code beside `others`, both at least one.
+    """How many of `room` (>= 2) layers are for `own` bytes of code beside `others` bytes.
 
-    In eighths: a finer share would change often. Two at least, since code changes more than
-    what it stands on.
+    Both sizes are at least 1. The answer is in eighths of `room`, because a finer share would
+    change often. It is at least two, since code changes more often than its dependencies.
     """
     total = max(own + others, 1)
     eighths = (16 * own + total) // (2 * total)  # rounded
@@ -52,9 +51,9 @@ def share(own: int, others: int, room: int) -> int:
 
 
 def _level(parts: Sequence[Item], bins: int) -> list[tuple[Item, ...]]:
-    """By their names into `bins` groups, those that are half as full again as the rest excepted.
+    """Spread the parts over `bins` groups by their names; no group exceeds the mean by half.
 
-    A part's size counts roughly: a few bytes more must not move its neighbours.
+    A part's size is rounded, so that a few more bytes do not move its neighbours.
     """
     full = _roughly(sum(part.size for part in parts)) * 3 // (2 * bins)
     groups: list[list[Item]] = [[] for _ in range(bins)]
@@ -72,12 +71,12 @@ def _level(parts: Sequence[Item], bins: int) -> list[tuple[Item, ...]]:
 
 
 def _place(origin: str) -> bytes:
-    """Who chooses first: it must not depend on what others there are, nor on sizes."""
+    """The rank of a part in choosing a layer; independent of other parts and of sizes."""
     return hashlib.sha256(origin.encode("utf-8", "surrogatepass")).digest()
 
 
 def _roughly(size: int) -> int:
-    """`size`, up to an eighth larger."""
+    """`size`, rounded up by an eighth at most."""
     step = 1 << max(size.bit_length() - 4, 0)
     return -(-size // step) * step
 

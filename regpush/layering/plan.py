@@ -1,4 +1,4 @@
-"""Plans: which items share a layer, and in which order the layers lie."""
+"""Plans: which items share a layer, and the order of the layers."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class PlannedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The layers of an image, bottom first; every item of the closure in exactly one.
+    """The layers of an image, lowest first; every item of the closure is in exactly one.
 
-    `memory`: what the image should remember for the next plan, from a strategy that learns.
-    `steps`: what such a plan rests on, and what it had to do without, for people.
+    `memory`: what the image records for the next plan, from a strategy that learns. `steps`:
+    sentences for people about the data that such a plan used or lacked.
     """
 
     layers: tuple[PlannedLayer, ...]
@@ -52,11 +52,14 @@ class Plan:
 
     @classmethod
     def of(cls, groups: Iterable[Collection[Item]]) -> Plan:
-        """A layer for each group, bottom first; none for a group without items."""
+        """A layer for each group of items, lowest first; empty groups give none."""
         return cls(layers=tuple(PlannedLayer.of(group) for group in groups if group))
 
     def check(self, closure: Closure) -> None:
-        """Raises RegpushError, a bug of a strategy, unless each item of `closure` is here once."""
+        """Check that each item of `closure` occurs exactly once.
+
+        Raises RegpushError where one does not, which is a bug in a strategy.
+        """
         placed = Counter(item.path for layer in self.layers for item in layer.items)
         if wrong := sorted(placed.keys() ^ {item.path for item in closure.items}):
             where = "is in a layer but not in the closure" if wrong[0] in placed else "has no layer"
@@ -67,12 +70,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanContext:
-    """What a strategy may look at besides the closure.
+    """What a strategy may use besides the closure.
 
-    `max_layers`: the most layers the plan may have, 1 to 127. `past`: what earlier images
-    of the same repository remember, nearest first. `others`: layouts of images elsewhere
-    whose layers may be taken over. `available`: digests of the blobs the registry is known
-    to hold, None where nobody asked. A strategy without history ignores the last three.
+    `max_layers`: layers that the plan may have, 1 to 127. `past`: what earlier images of the
+    repository record, nearest first. `others`: layouts of images in other repositories whose layers
+    can be mounted. `available`: digests of the blobs that the registry is known to hold, None if it
+    was not asked. Strategies without history ignore the last three.
     """
 
     max_layers: int = 64
@@ -82,11 +85,11 @@ class PlanContext:
 
 
 Strategy: TypeAlias = Callable[[Closure, PlanContext], Plan]
-"""Pure: the same closure and context give the same plan, on every machine."""
+"""A pure function: equal closures and contexts give equal plans on every machine."""
 
 
 def base_name(item: Item) -> str:
-    """What a person calls the item: name and version where they are known, else the name."""
+    """How people call the item: name and version if known, else the name."""
     if item.locked and item.locked.version:
         return f"{item.name}-{item.locked.version}"
     return store_name(item.path) or item.name

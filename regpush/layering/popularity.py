@@ -1,10 +1,10 @@
-"""`popularity`: what most reference paths lead to lies alone, at the bottom.
+"""`popularity`: items that most reference paths lead to lie alone, in the lowest layers.
 
-nixpkgs' dockerTools: pkgs/build-support/references-by-popularity/closure-graph.py. It
-unfolds the graph into a tree and, merging upwards, adds `pop[sub] + 1` at every level. So
-an item's popularity is the number of walks, from the items that nobody references, that
-end at the item or at anything that needs it. (nix2container's closure/popularity.go
-counts walks from anywhere that end at the item alone; this follows nixpkgs.)
+nixpkgs' dockerTools: pkgs/build-support/references-by-popularity/closure-graph.py. That program
+unfolds the graph into a tree and, merging upwards, adds `pop[sub] + 1` at every level. So an item's
+popularity is the number of walks, from the items that nothing references, that end at the item or
+at anything that needs it. (nix2container's closure/popularity.go counts walks from anywhere that
+end at the item alone; this module follows nixpkgs.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from regpush.layering.stack import stack
 
 
 def popularity(closure: Closure, context: PlanContext) -> Plan:
-    """At most `context.max_layers` layers; ties by name, then by hash, as in nixpkgs."""
+    """A plan of at most `context.max_layers` layers; ties by name, then by hash, as in nixpkgs."""
     popular = popularities(closure)
 
     def by_popularity(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:
@@ -31,7 +31,7 @@ def popularity(closure: Closure, context: PlanContext) -> Plan:
 
 
 def popularities(closure: Closure) -> dict[str, int]:
-    """The popularity of each path: counts that grow exponentially, by work that does not."""
+    """The popularity of each path. The numbers grow exponentially with depth, the work does not."""
     items = closure.items[::-1]  # dependents first
     walks, needed_by = _walks(items)
     width = (len(items) + 7) // 8
@@ -50,10 +50,10 @@ def popularities(closure: Closure) -> dict[str, int]:
 
 
 def _walks(items: tuple[Item, ...]) -> tuple[dict[str, int], dict[str, int]]:
-    """For each path the walks that lead to it, and a bit set of `items` that need it.
+    """For each path the number of walks that lead to it, and a bit set of `items` that need it.
 
-    `items`: dependents first. A walk starts at an item that nobody references. Every item
-    needs itself.
+    `items`: dependents first. A walk starts at an item that nothing references. Every item needs
+    itself.
     """
     walks = dict.fromkeys((item.path for item in items), 0)
     needed_by = dict.fromkeys(walks, 0)

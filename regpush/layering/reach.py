@@ -1,4 +1,4 @@
-"""What each item brings with it: the closures of all items, as bit sets."""
+"""The closure of every item, as bit sets."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from regpush.closure import Closure, Item
 
 
 def closures(closure: Closure) -> dict[str, int]:
-    """For each path a bit set of its own closure: bit i is `closure.items[i]`, itself included.
+    """For each path a bit set of its own closure, itself included.
 
-    Python's integers make a union of 20,000 items a matter of a microsecond; since
-    dependencies come first, an item's set is no longer than its own index.
+    Bit i stands for `closure.items[i]`. With Python's integers the union of two sets of 20,000
+    items takes a microsecond. Dependencies come first, so an item's set is no longer than its own
+    index.
     """
     sets: dict[str, int] = {}
     for index, item in enumerate(closure.items):
@@ -21,18 +22,18 @@ def closures(closure: Closure) -> dict[str, int]:
 
 
 def package(item: Item) -> str:
-    """What is released at once with the item: all of one source package.
+    """The unit that is released together with the item: its source package.
 
-    An item of a directory is by itself: others of its name are copies of other versions, or
-    parts of a package that was divided so that they may change apart.
+    An item of a directory is a unit of its own: items of equal names are other versions, or parts
+    of a package that was divided so that they can change apart.
     """
     return item.origin if item.in_store else item.path
 
 
 def origins(closure: Closure) -> dict[str, int]:
-    """For each path a bit set of the packages in its closure, its own included.
+    """For each path a bit set of the source packages in its closure, its own included.
 
-    Outputs of one package are released together: to the odds of a change they are one.
+    Outputs of one package are released together, so for the odds of a change they count as one.
     """
     number: dict[str, int] = {}
     sets: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Rendezvous hashing: which bin a key draws, so that another key changes no other's bin."""
+"""Rendezvous hashing: which bin a key draws, independently of all other keys."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 
 def rendezvous(key: str, bins: int) -> int:
-    """Highest random weight (Thaler and Ravishankar): another bin moves 1/bins of the keys.
+    """The bin of `key` by highest random weight (Thaler and Ravishankar).
 
-    `key` is never a hash or a version, so that a new version stays where the old one was.
+    One more bin moves 1/bins of the keys. `key` is never a hash or a version, so that a new version
+    stays in the bin of the old one.
     """
     return max(range(bins), key=_weights(key))
 
 
 def preferences(key: str, bins: int) -> list[int]:
-    """All bins, the one that `rendezvous` gives first, then those `key` would draw next."""
+    """All bins in the order in which `key` prefers them; `rendezvous` gives the first."""
     return sorted(range(bins), key=_weights(key), reverse=True)
 
 

@@ -7,5 +7,5 @@ from regpush.layering.plan import Plan, PlanContext
 
 
 def single(closure: Closure, _context: PlanContext) -> Plan:
-    """One layer."""
+    """A plan of one layer."""
     return Plan.of([closure.items])

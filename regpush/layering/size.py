@@ -1,9 +1,9 @@
-"""`size`: the largest items alone, the small ones together.
+"""`size`: the largest items alone, all smaller ones together.
 
-The rule of `guix pack --max-layers`: `size-sorted-store-items` in Guix's guix/docker.scm.
-With N layers it puts the N-2 largest items alone, largest at the bottom, then the tail,
-then a layer with everything that is not a store item. Where no such layer is needed here,
-one more item lies alone.
+The rule of `guix pack --max-layers`: `size-sorted-store-items` in Guix's guix/docker.scm. With N
+layers it puts the N-2 largest items alone, the largest lowest, then all other items in one layer,
+then a layer with everything that is not a store item. Where no such last layer is needed here, one
+more item lies alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from regpush.layering.stack import stack
 
 
 def size(closure: Closure, context: PlanContext) -> Plan:
-    """At most `context.max_layers` layers; ties by name, then by path."""
+    """A plan of at most `context.max_layers` layers; ties by name, then by path."""
     return stack(closure, context.max_layers, _by_size, own=_by_size)
 
 

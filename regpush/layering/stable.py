@@ -1,11 +1,11 @@
-"""`stable`: groups and an order that rarely change, from this closure alone.
+"""`stable`: groups and an order that rarely change, planned from this closure alone.
 
-What changes is guessed from the graph: with Nix and Guix an item is new whenever anything
-in its closure is. What one source package gave stays together, for it is released together.
-The large lie alone; the others meet in tiers of like volatility, in bins drawn by source
-package, so that a new version of one disturbs one bin. The parts of a directory's own code
-are drawn alike. No floats decide: two machines agree. What the constants are was measured on
-version histories.
+The graph tells what changes together: with Nix and Guix an item is new whenever anything in its
+closure is. Items of one source package stay together, because they are released together. Large
+ones lie alone; the others share tiers of similar volatility, in bins drawn by source package, so
+that a new version of one package changes one bin. Parts of a directory's own code are drawn in the
+same way. No floating-point number decides anything: two machines agree. The constants were measured
+on version histories.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _UNIT = 1 << 64  # fixed-point one
 _OWN_CHANGES = 20  # an item's own chance of changing, in dependencies that would give the same
 
 _Unit: TypeAlias = tuple[Item, ...]
-"""Items that are expected to change together: of one package, with closures of like size."""
+"""Items that are expected to change together: of one package, with closures of similar size."""
 
 
 def stable(closure: Closure, context: PlanContext) -> Plan:
-    """At most `context.max_layers` layers; the top one holds what was asked for."""
+    """A plan of at most `context.max_layers` layers; the top one holds the roots of the user."""
     reach = closures(closure)
 
     def grouped(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:
@@ -47,9 +47,9 @@ def stable(closure: Closure, context: PlanContext) -> Plan:
 
 
 def ordered(groups: Sequence[tuple[Item, ...]], reach: Mapping[str, int]) -> list[tuple[Item, ...]]:
-    """`groups` by the chance of a change per byte, rising: large and lasting ones below.
+    """`groups` by rising chance of a change per byte: large and lasting ones lowest.
 
-    .99 is an item's chance to stay as it is in one push.
+    An item stays unchanged in one push with a probability of .99.
     """
     steps = repeat(99, len(reach) + _OWN_CHANGES)
     unchanged = tuple(accumulate(steps, lambda keep, percent: keep * percent // 100, initial=_UNIT))
@@ -67,10 +67,10 @@ def ordered(groups: Sequence[tuple[Item, ...]], reach: Mapping[str, int]) -> lis
 
 
 def user_roots(closure: Closure, reach: Mapping[str, int]) -> tuple[str, ...]:
-    """The roots that hold nearly as much together as the greatest: profiles, apps.
+    """The roots whose closures are nearly as large as the largest one: profiles and apps.
 
-    A root far smaller is a package that was listed as well. It changes as its like do, and
-    on top it would be sent with every change of the app.
+    A far smaller root is a package that was listed too. It changes as often as other packages, and
+    in the top layer it would be sent with every change of the app.
     """
     counts = {root: reach[root].bit_count() for root in closure.roots}
     most = max(counts.values(), default=0)
@@ -78,9 +78,9 @@ def user_roots(closure: Closure, reach: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[tuple[Item, ...]]:
-    """At most `room` groups of `items`, in no order; >= 1 if there are items.
+    """At most `room` groups of `items`, unordered; `room` >= 1 if there are items.
 
-    `reach`: as `closures` gives it.
+    `reach`: the result of `closures`.
     """
     units = sorted(
         _units(items, reach), key=lambda unit: (-_size(unit), unit[0].name, unit[0].path)
@@ -97,7 +97,7 @@ def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[t
 
 
 def _units(items: Sequence[Item], reach: Mapping[str, int]) -> Iterator[_Unit]:
-    """Each of `items` in one unit. An app and its assets, of one origin too, are two."""
+    """All `items`, each in one unit. An app and its assets are two units although of one origin."""
     by_package: dict[str, list[tuple[int, str, str, Item]]] = {}
     for item in items:
         entry = (reach[item.path].bit_count(), item.name, item.path, item)
@@ -120,7 +120,7 @@ def _size(unit: _Unit) -> int:
 
 
 def _tiers(units: Sequence[_Unit], reach: Mapping[str, int], bins: int) -> list[tuple[_Unit, ...]]:
-    """The tiers that have members: as fine as `bins` allow, and no more of them; or one."""
+    """The non-empty tiers of volatility, at least one, at most `bins`: as fine as that allows."""
     counts = [max(reach[item.path].bit_count() for item in unit) for unit in units]
     for ladder in _LADDERS:
         tiers: list[list[_Unit]] = [[] for _ in range(len(ladder) + 1)]
@@ -133,7 +133,7 @@ def _tiers(units: Sequence[_Unit], reach: Mapping[str, int], bins: int) -> list[
 
 
 def _bins(tiers: list[tuple[_Unit, ...]], bins: int) -> list[tuple[Item, ...]]:
-    """Distribute over at most `bins` groups, at least one a tier."""
+    """Distribute the units of all tiers over at most `bins` groups, at least one for each tier."""
     found: list[tuple[Item, ...]] = []
     draw = cache(rendezvous)
     for tier, share in zip(tiers, _shares([len(tier) for tier in tiers], bins), strict=True):
@@ -145,7 +145,7 @@ def _bins(tiers: list[tuple[_Unit, ...]], bins: int) -> list[tuple[Item, ...]]:
 
 
 def _shares(weights: list[int], bins: int) -> list[int]:
-    """One bin for each weight, the others in proportion, by largest remainder."""
+    """One bin for each weight, the remaining bins in proportion, by largest remainder."""
     total, spare = sum(weights), bins - len(weights)
     shares = [1 + spare * weight // total for weight in weights]
     by_remainder = sorted(range(len(weights)), key=lambda i: (-(spare * weights[i] % total), i))

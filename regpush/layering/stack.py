@@ -1,11 +1,11 @@
-"""The rules all strategies share: what lies on top, and what never shares a layer.
+"""The rules that all strategies share: what lies on top, and what never shares a layer.
 
-A directory's own code (Role.OWN) makes the upper layers: one, or more where a strategy says
-how its parts are grouped; its large files (Role.ASSET) and what installers write anew each time
-(Role.RECORD) then lie apart. With the part that was asked for, in the top layer, lie generated
-items (Role.GENERATED) and nothing else. Where nothing is OWN, as in a store's closure, the
-strategy says which ordinary items lie beside the generated ones. It groups the items below. A
-single layer holds everything.
+A directory's own code (Role.OWN) makes the upper layers: one, or several where a strategy groups
+its parts; its large files (Role.ASSET) and files that installers write anew each time (Role.RECORD)
+then have layers of their own. Generated items (Role.GENERATED) share the top layer with the part
+that the user asked for, and with nothing else. Where nothing is OWN, as in a store's closure, the
+strategy names the ordinary items that share a layer with the generated ones. It groups the items
+below. A plan of one layer holds everything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from regpush.layering.own_code import share, together
 from regpush.layering.plan import Plan
 
 Grouping: TypeAlias = Callable[[tuple[Item, ...], int], Iterable[Collection[Item]]]
-"""Puts items, dependencies first, into at most so many groups (>= 1), bottom first."""
+"""Puts items, dependencies first, into at most the given number (>= 1) of groups, lowest first."""
 
 
 def stack(
@@ -29,12 +29,11 @@ def stack(
     top: Collection[str] = (),
     own: Grouping | None = None,
 ) -> Plan:
-    """At most `max_layers` layers: those of `grouping`, and above them the others.
+    """At most `max_layers` layers: those of `grouping`, and own code and generated items above.
 
-    `top`: paths of ordinary items for the top layer; without effect where an item is OWN.
-    With the default that layer holds generated items alone, the customisation layer of
-    guix pack and nixpkgs. `own` groups the parts of a directory's own code; by default they
-    stay together.
+    `top`: paths of ordinary items for the top layer; ignored where an item is OWN. By default the
+    top layer holds generated items alone, like the customisation layer of guix pack and nixpkgs.
+    `own` groups the parts of a directory's own code; by default they stay together.
     """
     if max_layers == 1:
         return Plan.of([closure.items])
@@ -61,7 +60,7 @@ def _by_role(closure: Closure) -> dict[Role, list[Item]]:
 
 
 def _together(closure: Closure, max_layers: int) -> list[Collection[Item]]:
-    """What is not ordinary in as few layers as can be; in the last what was asked for."""
+    """All items that are not ordinary, in as few layers as possible; the roots in the last."""
     roles = _by_role(closure)
     room = max_layers - 1 if roles[Role.ORDINARY] else max_layers
     parts = [*roles[Role.RECORD], *roles[Role.ASSET], *roles[Role.OWN]]
@@ -70,9 +69,9 @@ def _together(closure: Closure, max_layers: int) -> list[Collection[Item]]:
 
 
 def _upper(closure: Closure, max_layers: int, own: Grouping) -> list[Collection[Item]]:
-    """The layers above the ordinary ones, bottom first; in the highest what was asked for.
+    """The layers above the ordinary ones, lowest first; the roots in the highest.
 
-    Source, assets and records share none, as far as there are layers.
+    Source, assets and records do not share a layer, as far as the number of layers allows.
     """
     roles = _by_role(closure)
     highest = [item for item in roles[Role.OWN] if item.path in closure.roots]
@@ -96,7 +95,10 @@ def _upper(closure: Closure, max_layers: int, own: Grouping) -> list[Collection[
 
 
 def _room(parts: Sequence[Item], closure: Closure, max_layers: int) -> int:
-    """The layers for what is not ordinary; it has `parts` beside what was asked for, or none."""
+    """The number of layers for items that are not ordinary.
+
+    `parts`: how many such items there are beside the roots.
+    """
     roles = _by_role(closure)
     below = roles.pop(Role.ORDINARY)
     if not below:

@@ -1,4 +1,4 @@
-"""Strategies: a closure and a limit become a plan. Pure functions, one a file."""
+"""Strategies: pure functions from a closure and a limit to a plan, one in each file."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ _FILE = "file="
 
 
 def named(name: str, max_layers: int) -> Strategy:
-    """The strategy `name`: one of `STRATEGIES`, or `file=PATH`, which is read now.
+    """The strategy `name`: one of `STRATEGIES`, or `file=PATH`, which is read here.
 
-    Raises UsageError for a name that is no strategy, a file that is no split, and a limit
-    outside 1 to 127.
+    Raises UsageError for an unknown name, a malformed file, and a limit outside 1 to 127.
     """
     if not 1 <= max_layers <= MAX_LAYERS:
         raise UsageError(f"{max_layers} layers at most: give a number from 1 to {MAX_LAYERS}")
@@ -53,12 +52,15 @@ def named(name: str, max_layers: int) -> Strategy:
 
 
 def plan(closure: Closure, name: str, context: PlanContext) -> Plan:
-    """Plan `closure` with the strategy `name`. Raises UsageError as `named` does."""
+    """Plan `closure` by the strategy `name`. Raises UsageError like `named`."""
     return carry_out(named(name, context.max_layers), closure, context)
 
 
 def carry_out(strategy: Strategy, closure: Closure, context: PlanContext) -> Plan:
-    """Plan `closure`; raises what the strategy raises, and RegpushError for a bug in it."""
+    """Plan `closure`.
+
+    Raises what the strategy raises, and RegpushError for a bug in the strategy.
+    """
     planned = strategy(closure, context)
     planned.check(closure)
     return planned

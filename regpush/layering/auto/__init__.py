@@ -1,8 +1,8 @@
-"""`auto`: plans from the images that are there, and learns from them what changes.
+"""`auto`: plans from the images in the repository, and learns from them what changes.
 
-What the registry holds stays as it is where it can; what is new joins the group that it
-will cost least with in the pushes to come. How often each item changed travels in the
-image. Where there is no past, the plan is that of `stable`.
+Layers that the registry holds stay where they can; a new item joins the group where it will cost
+least in the pushes to come. How often each item changed is recorded in the image. Without earlier
+images the plan is that of `stable`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from regpush.layering.stable import stable, user_roots
 
 
 def auto(closure: Closure, context: PlanContext) -> Plan:
-    """At most `context.max_layers` layers; `Plan.memory` is what the image should remember."""
+    """A plan of at most `context.max_layers` layers, with the `memory` for its image."""
     subject = Subject.of(closure, context.max_layers)
     if subject is None:
         return _afresh(closure, context, "what the items are is not known before they are packed")
@@ -76,7 +76,10 @@ def _grouped(
 
 
 def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:
-    """Each free item alone, but for what lies on top; in a store that is the user's roots too."""
+    """The groups to start from: each free item alone, the items of the top layer together.
+
+    In a store the user's roots belong to the top layer too.
+    """
     top = {item.path for item in free if subject.keys[item.path] in subject.top}
     if top and not subject.has_own:
         roots = user_roots(subject.closure, closures(subject.closure))
@@ -88,7 +91,7 @@ def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:
 
 
 def _steps(subject: Subject, layouts: Sequence[Layout], context: PlanContext) -> tuple[str, ...]:
-    """What the plan rests on, and what of it was missing, for people."""
+    """Sentences for people: the data that the plan used, and the data that was missing."""
     count = len(layouts)
     plural = "s" if count > 1 else ""
     rests = f"planned from {count} earlier layout{plural}" if count else "planned from other images"

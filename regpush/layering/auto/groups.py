@@ -1,4 +1,4 @@
-"""Groups of items on their way to be layers, and what joining two of them would cost."""
+"""Groups of items that become layers, and the cost of joining two of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HORIZON = 10  # H: pushes that a decision is made for
 
 
 class Kind(IntEnum):
-    """What never shares a layer with another kind; in the order in which they lie."""
+    """Kinds of items: two kinds never share a layer. The order is that of the layers."""
 
     ORDINARY = 0
     RECORD = 1
@@ -25,11 +25,10 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Items that will share a layer. `size` in bytes, `odds` in units of `odds.UNIT`.
+    """Items that will share a layer; `size` in bytes, `odds` in units of `odds.UNIT`.
 
-    `held`: the registry holds exactly this layer. `changes`, `pushes` and `origins` as
-    `Odds.of` has them. `first`: its least name and path, which order groups that nothing
-    else tells apart.
+    `held`: the registry holds exactly this layer. `changes`, `pushes` and `origins`: the arguments
+    of `Odds.of`. `first`: the least name and path in it, which orders otherwise equal groups.
     """
 
     items: tuple[Item, ...]
@@ -76,7 +75,7 @@ class Groups:
         )
 
     def join(self, one: Group, other: Group) -> Group:
-        """Both as one, which the registry does not hold."""
+        """One group of the items of both; the registry does not hold it."""
         changes = one.changes | other.changes
         pushes = max(one.pushes, other.pushes)
         origins = one.origins | other.origins
@@ -93,11 +92,12 @@ class Groups:
         )
 
     def cost(self, one: Group) -> Callable[[Group], int]:
-        """What joining `one` with another costs, in bytes times `odds.UNIT`; below 0 it pays.
+        """What joining `one` with another costs, in bytes times `odds.UNIT`; joining pays below 0.
 
-        Over the next pushes, what both cost more together than apart; and now, what the
-        registry holds and would be sent again. That two changed in the same pushes so far
-        is no promise: the odds lean towards those of groups that know nothing of each other.
+        The sum of what both cost more together than apart over the next pushes, and of the bytes
+        that the registry holds and that would be sent again now. Two groups that changed in the
+        same pushes so far need not do so again: their joint odds lean towards those of independent
+        groups.
         """
         together_of = self.odds.together
         size, changes, pushes, origins = one.size, one.changes, one.pushes, one.origins

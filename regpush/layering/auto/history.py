@@ -1,4 +1,4 @@
-"""What of earlier layouts can stay, what they teach, and what the next plan should know."""
+"""Which layers of earlier layouts can stay, what they teach, and what the image records."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Held: TypeAlias = tuple[Item, ...]
 
 
 def again(subject: Subject, context: PlanContext) -> Plan | None:
-    """The plan of an image of exactly these items, where there was one.
+    """The plan of an earlier image of exactly these items; None if there is none.
 
-    With its memory as it stands, so that nothing is new; of an image before the last, with
-    its layout moved to the front and no habit advanced: there was no change to learn from.
+    Its memory is taken over unchanged, so that nothing in the image is new. For an image before the
+    last, its layout moves to the front and no habit advances: nothing changed to learn from.
     """
 
     def planned(layout: Layout, memory: Memory, step: str) -> Plan | None:
@@ -60,7 +60,7 @@ def _is_of(layout: Layout, subject: Subject, context: PlanContext) -> bool:
 
 
 def base_of(subject: Subject, layouts: Sequence[Layout]) -> Layout | None:
-    """The layout of which most bytes can stay; of equals the newest."""
+    """The layout of which most bytes can stay; among equals the newest."""
 
     def staying(layout: Layout) -> int:
         return sum(subject.size(layer.keys) for layer in layout.layers if subject.holds(layer))
@@ -74,10 +74,10 @@ def held(
     layouts: Sequence[Layout],
     available: frozenset[Digest] | None,
 ) -> Iterator[Held]:
-    """The layers that can stay, each item in one at most: those of `base`, then the largest.
+    """The layers that can stay: those of `base`, then the largest of others.
 
-    A layer of a single one, which mixes what must not be mixed, does not stay; nor does one
-    with a part of what lies on top together.
+    Each item is in one of them at most. A layer that mixes kinds, from a plan of a single layer,
+    does not stay; nor does a layer that holds a part of the top layer among other items.
     """
     free = set(subject.items)
     by_keys = {
@@ -101,7 +101,7 @@ def held(
 def habits_after(
     subject: Subject, before: Mapping[Name, Habit], base: Layout | None
 ) -> dict[Name, Habit]:
-    """The habits after this push: what `base` does not hold has changed."""
+    """The habits after this push: every item that `base` does not hold has changed."""
     there = frozenset(base.keys()) if base else frozenset()
     habits: dict[Name, Habit] = {}
     for path, name in subject.names.items():
@@ -113,7 +113,7 @@ def habits_after(
 def remember(
     plan: Plan, subject: Subject, habits: Mapping[Name, Habit], past: Memory | None
 ) -> Memory:
-    """What the image of `plan` should know: its own layout before those of `past`."""
+    """What the image of `plan` records: its own layout before those of `past`."""
     own = Layout(
         serial=past.own.serial + 1 if past else 0,
         layers=tuple(

@@ -1,4 +1,4 @@
-"""Joining groups, the pair that costs least first, until they fit and nothing more pays."""
+"""Join groups, always the pair that costs least, until they fit and no join pays."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SMALLEST = 24
 
 
 def merge(groups: Iterable[Group], limit: int, using: Groups) -> list[Group]:
-    """At most `limit` groups, which is no less than there are kinds.
+    """At most `limit` groups; `limit` is at least the number of kinds.
 
-    Two that the registry holds are joined only where there are too many. `groups` have an
-    order that depends on nothing but themselves: ties go by it.
+    Two groups that the registry holds are joined only where there are too many. Ties go by the
+    order of `groups`, which depends on the groups alone.
     """
     alive = _Alive(using)
     for group in groups:
@@ -44,7 +44,7 @@ def merge(groups: Iterable[Group], limit: int, using: Groups) -> list[Group]:
 
 
 class _Alive:
-    """The groups that are left, by number, and the pairs of them that may be joined."""
+    """The remaining groups, by number, and the pairs of them that may be joined."""
 
     def __init__(self, using: Groups) -> None:
         self.groups: dict[int, Group] = {}
@@ -69,7 +69,7 @@ class _Alive:
         del by_size[bisect_left(by_size, (group.size, number))]
 
     def cheapest(self) -> tuple[int, int, int] | None:
-        """Take the pair of least cost whose groups both are left: cost and numbers."""
+        """Take the pair of least cost of which both groups remain: cost and numbers."""
         while self._pairs:
             pair = heapq.heappop(self._pairs)
             if pair[1] in self.groups and pair[2] in self.groups:
@@ -77,7 +77,7 @@ class _Alive:
         return None
 
     def look_around(self, number: int) -> None:
-        """Remember what joining the group with those near it would cost."""
+        """Record the cost of joining the group with each of its neighbours."""
         group = self.groups[number]
         cost = self._using.cost(group)
         for other in self._near(group, number):
@@ -85,7 +85,7 @@ class _Alive:
             heapq.heappush(self._pairs, (cost(self.groups[other]), *pair))
 
     def look_again(self) -> None:
-        """Look around every group."""
+        """Record the costs of all groups anew."""
         pairs = {
             (other, number) if other < number else (number, other)
             for number, group in self.groups.items()

@@ -1,8 +1,7 @@
-"""How likely a group of items is to change in the next push: fixed point, no floats.
+"""How likely a group of items is to change in the next push, in fixed point.
 
-A prior from the graph, and what was seen: (changes seen + a * prior) / (pushes seen + a).
-The prior takes each source package in the group's closure for one that stays as it is in
-98 of 100 pushes.
+A prior from the graph and the observed changes: (changes seen + a * prior) / (pushes seen + a). The
+prior assumes that each source package in the group's closure stays unchanged in 98 of 100 pushes.
 """
 
 from __future__ import annotations
@@ -28,18 +27,19 @@ class Odds:
         self._prior = tuple(_PRIOR_PUSHES * (UNIT - keep // UNIT) for keep in kept)
 
     def of(self, changes: int, pushes: int, origins: int) -> int:
-        """In units of `UNIT`, below one.
+        """The odds of a change, in units of `UNIT`, below one.
 
-        `changes`: a bit for each push in which any of the group changed, of `pushes` that
-        were seen. `origins`: bit set of the source packages in the group's closure.
+        `changes`: a bit for each of the last `pushes` pushes in which any item of the group
+        changed. `origins`: a bit set of the source packages in the group's closure.
         """
         seen = changes.bit_count() * UNIT + self._prior[origins.bit_count()]
         return seen // (pushes + _PRIOR_PUSHES)
 
     def together(self, changes: int, pushes: int, origins: int, one: int, other: int) -> int:
-        """As `of`, for two groups as one, whose own odds are `one` and `other`.
+        """The odds for two groups as one, whose own odds are `one` and `other`.
 
-        As if in a few pushes more each had changed by its own odds, whatever the other did.
+        The other arguments are those of `of`. It counts a few imagined pushes more, in which each
+        group changed independently by its own odds.
         """
         seen = changes.bit_count() * UNIT + self._prior[origins.bit_count()]
         weight = pushes + _PRIOR_PUSHES

@@ -1,4 +1,4 @@
-"""The order of the layers: runtimes keep what lies below the first that differs."""
+"""The order of the layers: container runtimes keep what lies below the first layer that differs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _Rank = tuple[Kind, bool]
 
 
 def stacked(groups: Sequence[Group], subject: Subject, base: Layout | None) -> list[Group]:
-    """Bottom first: what `base` has there, unbroken; then by the odds of a change per byte.
+    """The order of `groups`, lowest first.
 
-    Own code lies above all else, and above it what is generated and what was asked for.
+    First the unbroken run of layers that `base` starts with, then by odds of a change per byte. Own
+    code lies above all others, and generated items with the roots above own code.
     """
 
     def rank(group: Group) -> _Rank:

@@ -13,10 +13,10 @@ from regpush.layering.memory import Key, Laid, Name, keys_of, names_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A closure all of whose items are known. `keys` and `names` are by path.
+    """A closure of which all identities are known. `keys` and `names` are by path.
 
-    `top`: the keys of what lies on top together: what regpush writes itself, and the own
-    code that was asked for. `kinds`: by role, what does not share layers.
+    `top`: the keys of items that share the top layer: generated ones, and the own code that the
+    user asked for. `kinds`: by role, items that do not share layers with others.
     """
 
     closure: Closure
@@ -28,9 +28,10 @@ class Subject:
 
     @classmethod
     def of(cls, closure: Closure, max_layers: int) -> Self | None:
-        """The subject `closure`; None where an identity is still open.
+        """The subject `closure`; None if any identity is still unknown.
 
-        Where `max_layers` are fewer than there are kinds, what is not ordinary is of one kind.
+        Where `max_layers` is less than the number of kinds, all items that are not ordinary are of
+        one kind.
         """
         keys = keys_of(closure.items)
         if keys is None:
@@ -46,23 +47,23 @@ class Subject:
 
     @property
     def has_own(self) -> bool:
-        """Whether there is own code of a directory."""
+        """Whether the closure holds own code of a directory."""
         return Role.OWN in self.kinds
 
     def holds(self, layer: Laid) -> bool:
-        """Whether all that was in the layer is in the closure."""
+        """Whether the closure holds all items of the layer."""
         return layer.keys <= self.items.keys()
 
     def is_pure(self, layer: Laid) -> bool:
-        """Whether the layer, all of which is in the closure, mixes nothing that it must not."""
+        """Whether the layer, which the closure holds, has items of one kind only."""
         return len({self.kind(self.items[key]) for key in layer.keys}) == 1
 
     def size(self, keys: Collection[Key]) -> int:
-        """Bytes of the items, which all are in the closure."""
+        """Bytes of the items, all of which are in the closure."""
         return sum(self.items[key].size for key in keys)
 
     def kind(self, item: Item) -> Kind:
-        """Own code lies apart; what is generated with it, or else where the strategy likes."""
+        """The kind of `item`, by its role."""
         return self.kinds.get(item.role, Kind.ORDINARY)
 
 
