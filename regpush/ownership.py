@@ -83,7 +83,7 @@ class Rules:
     """Rules for one closure, later ones winning; they remember what they matched."""
 
     def __init__(self, rules: Sequence[Rule], closure: Closure) -> None:
-        self._rules = [_Placed(rule, closure) for rule in rules]
+        self._rules = [_PlacedRule(rule, closure) for rule in rules]
 
     def apply(self, closure: Closure) -> Closure:
         """`closure` as the rules have it. What regpush generates is made so from the start."""
@@ -114,7 +114,7 @@ class Rules:
         return tuple(self.adjust(known[path]) for path in sorted(known))
 
     def unused(self) -> list[str]:
-        """The rules that matched nothing, as far as that is known: see `_Placed.unread`."""
+        """The rules that matched nothing, as far as that is known: see `_PlacedRule.unread`."""
         return [str(rule.asked) for rule in self._rules if not rule.seen and not rule.unread]
 
     def _ruled(self, item: Item) -> Item:
@@ -135,7 +135,7 @@ class Rules:
         return made
 
     def _watched(
-        self, path: str, entries: Callable[[], Iterator[Entry]], reaching: Collection[_Placed]
+        self, path: str, entries: Callable[[], Iterator[Entry]], reaching: Collection[_PlacedRule]
     ) -> Callable[[], Iterator[Entry]]:
         for rule in reaching:
             rule.unread.add(path)
@@ -148,7 +148,7 @@ class Rules:
         return opened
 
 
-class _Placed:
+class _PlacedRule:
     """A rule, as `asked` for and with an absolute pattern.
 
     `seen`: it matched something. `unread`: paths of items that it might have matched in.

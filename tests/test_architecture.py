@@ -141,3 +141,13 @@ def test_schemes_of_identities_are_told_apart_in_one_place(path):
     tree = ast.parse(path.read_text())
     named = any(isinstance(node, ast.Name) and node.id == "Scheme" for node in ast.walk(tree))
     assert not named or within(path, ["closure"])
+
+
+def test_no_class_name_means_two_things():
+    """One name, one meaning: a reader who searches for a class finds one."""
+    places: dict[str, list[str]] = {}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -19,7 +19,7 @@ from regpush.errors import printable
 from regpush.image.image import Ancestor, Image
 from regpush.layering.plan import base_name
 from regpush.options import PushOptions
-from regpush.registry.referrers import Artifact
+from regpush.registry.referrers import Attachment
 from regpush.settings import Checkout
 
 MEDIA_TYPE = "application/vnd.in-toto+json"
@@ -35,7 +35,7 @@ LOCAL = "https://regpush.dev/builder/unknown"
 
 def provenance(
     closure: Closure, image: Image, name: str, options: PushOptions, checkout: Checkout | None
-) -> Artifact:
+) -> Attachment:
     """The statement that `image`, in the repository `name`, was made of `closure`.
 
     `checkout`: what the pipeline has checked out, and who runs it, where it says so.
@@ -71,7 +71,7 @@ def provenance(
             },
         },
     }
-    return Artifact(
+    return Attachment(
         media_type=MEDIA_TYPE,
         data=json.dumps(statement, separators=(",", ":"), sort_keys=True).encode(),
         title="provenance.json",

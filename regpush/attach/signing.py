@@ -47,7 +47,7 @@ _NETWORK = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class SigningPlace:
     """Where signatures are made: the repository of `reference`, and how its registry is reached."""
 
     reference: Reference
@@ -89,7 +89,7 @@ class Signer:
             words=options.sign_options,
         )
 
-    def is_signed(self, place: Place, digest: Digest) -> bool:
+    def is_signed(self, place: SigningPlace, digest: Digest) -> bool:
         """Whether a signature of the manifest verifies, by cosign, with the same annotations.
 
         It must be of the key, or of the identity. Where neither can be known, a note says so,
@@ -106,7 +106,7 @@ class Signer:
             )
         return not code
 
-    def sign(self, place: Place, digest: Digest) -> None:
+    def sign(self, place: SigningPlace, digest: Digest) -> None:
         """Sign the manifest `digest`, where it stands.
 
         What cosign says becomes notes. Raises TransientError where the network fails it,
@@ -123,7 +123,7 @@ class Signer:
             raise RefusedError(failure)
 
     @contextmanager
-    def _checked_by(self, place: Place) -> Iterator[list[str]]:
+    def _checked_by(self, place: SigningPlace) -> Iterator[list[str]]:
         """The flags of `cosign verify` that say whose signature counts; none where unknown."""
         if self.key is None:
             if not (self.identity and self.issuer):
@@ -150,7 +150,7 @@ class Signer:
             yield ["--key", public]
 
     def _cosign(
-        self, words: Sequence[str], place: Place, notify: Listener
+        self, words: Sequence[str], place: SigningPlace, notify: Listener
     ) -> tuple[int, Sequence[str]]:
         registry = place.reference.registry
         with _login(place.client.credentials(place.reference), registry) as login:

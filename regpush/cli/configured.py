@@ -24,7 +24,7 @@ from regpush.project.configuration import (
     TARGET,
     VERSION,
     Configuration,
-    Trust,
+    TrustedOwners,
     did_you_mean,
     find,
     read,
@@ -78,7 +78,7 @@ def load(path: str | None) -> Configuration | None:
     return found
 
 
-def trust(environ: Mapping[str, str]) -> Trust:
+def trust(environ: Mapping[str, str]) -> TrustedOwners:
     """Files of this user and root are obeyed, and of whoever called sudo; and what is named safe.
 
     `REGPUSH_SAFE_DIRECTORY` holds directories, with colons between them.
@@ -88,11 +88,11 @@ def trust(environ: Mapping[str, str]) -> Trust:
         users.add(int(environ["SUDO_UID"]))
     named = filter(None, environ.get("REGPUSH_SAFE_DIRECTORY", "").split(os.pathsep))
     safe = {one if one == "*" else os.path.realpath(one) for one in named}
-    return Trust(users=frozenset(users), safe=frozenset(safe))
+    return TrustedOwners(users=frozenset(users), safe=frozenset(safe))
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ConfiguredTarget:
     """A target that is not on the command line, for `flags_of`."""
 
     word: str
@@ -166,7 +166,7 @@ class ConfiguredCommand(Command):
         configuration = load(given.get("config") or environ.get("config"))
         named = given.get(self._argument or "", ())
         words = [named] if isinstance(named, str) else list(named)
-        if isinstance(ctx.obj, Wanted):
+        if isinstance(ctx.obj, ConfiguredTarget):
             words = [ctx.obj.word]
         word = words[0] if len(words) == 1 else None
         if configuration is None:
@@ -196,7 +196,10 @@ def flags_of(ctx: Any, word: str, to: str) -> tuple[list[str], Flags]:
     UsageError.
     """
     again = ctx.command.make_context(
-        ctx.info_name, [*ctx.obj.arguments, "--to", to], parent=ctx.parent, obj=Wanted(word)
+        ctx.info_name,
+        [*ctx.obj.arguments, "--to", to],
+        parent=ctx.parent,
+        obj=ConfiguredTarget(word),
     )
     return again.obj.targets, _flags(again.params)
 

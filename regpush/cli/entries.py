@@ -15,7 +15,7 @@ _REGISTRY, _PIPELINE = "Registry", "Pipeline"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandEntry:
     """A command as `regpush --help` lists it; `summary` is the first line of its docstring."""
 
     panel: str
@@ -24,7 +24,7 @@ class Entry:
 
 
 ENTRIES = {
-    "push": Entry(
+    "push": CommandEntry(
         _PUSH,
         "Push TARGET to a registry. The default command: `regpush TARGET --to REF`.",
         (
@@ -33,7 +33,7 @@ ENTRIES = {
             "regpush ./myapp --to localhost:5000/app --layers auto --max-upload 50MB",
         ),
     ),
-    "plan": Entry(
+    "plan": CommandEntry(
         _PUSH,
         "Say what a push would send and why, and send nothing.",
         (
@@ -41,7 +41,7 @@ ENTRIES = {
             "regpush plan ./myapp --to registry.example.com/app --exact --link 100mbit",
         ),
     ),
-    "copy": Entry(
+    "copy": CommandEntry(
         _PUSH,
         "Copy an image, or an index with all its images, to another repository, byte for byte.",
         (
@@ -49,7 +49,7 @@ ENTRIES = {
             "regpush copy docker.io/library/debian:12 localhost:5000/debian --platform linux/arm64",
         ),
     ),
-    "rebase": Entry(
+    "rebase": CommandEntry(
         _PUSH,
         "Put an image on another base, without its sources: its own layers stay as they are.",
         (
@@ -57,12 +57,12 @@ ENTRIES = {
             "regpush rebase registry.example.com/app --from debian:12",
         ),
     ),
-    "index": Entry(
+    "index": CommandEntry(
         _PUSH,
         "Join images for several platforms, which runners pushed by digest, under one index.",
         ("regpush index registry.example.com/app:v2 sha256:$AMD64 sha256:$ARM64",),
     ),
-    "tag": Entry(
+    "tag": CommandEntry(
         _PUSH,
         "Let further tags name an image, or an index, where it stands.",
         (
@@ -70,12 +70,12 @@ ENTRIES = {
             "regpush tag registry.example.com/app@sha256:$DIGEST v2 --if-exists fail",
         ),
     ),
-    "demo": Entry(
+    "demo": CommandEntry(
         _PUSH,
         "Push a sample app twice to a registry of its own, and show what crossed the network.",
         ("regpush demo",),
     ),
-    "inspect": Entry(
+    "inspect": CommandEntry(
         _LOOK,
         "Show what an image in a registry holds, layer by layer, or what several of them share.",
         (
@@ -84,22 +84,22 @@ ENTRIES = {
             "regpush inspect registry.example.com/app:v1 registry.example.com/app:v2 --html a.html",
         ),
     ),
-    "tags": Entry(
+    "tags": CommandEntry(
         _LOOK,
         "List the tags of a repository with digest, platforms, size and date: 1,000 at most.",
         ("regpush tags registry.example.com/app",),
     ),
-    "why": Entry(
+    "why": CommandEntry(
         _LOOK,
         "Explain which package caused each upload between two images of a registry.",
         ("regpush why registry.example.com/app:v1 registry.example.com/app:v2",),
     ),
-    "history": Entry(
+    "history": CommandEntry(
         _LOOK,
         "Write what was pushed to a repository as a history file, for `regpush simulate`.",
         ("regpush history registry.example.com/app -o history.json",),
     ),
-    "simulate": Entry(
+    "simulate": CommandEntry(
         _LOOK,
         "Score layer strategies on a history of versions: bytes sent, to the least possible.",
         (
@@ -107,12 +107,12 @@ ENTRIES = {
             "regpush simulate history.json --layers auto --layers stable --max-layers 20",
         ),
     ),
-    "sbom": Entry(
+    "sbom": CommandEntry(
         _LOOK,
         "Print the SBOM that is attached to an image (`regpush TARGET --sbom`).",
         ("regpush sbom registry.example.com/app:v2",),
     ),
-    "verify": Entry(
+    "verify": CommandEntry(
         _LOOK,
         "Check that a registry holds an image as it was pushed: blobs, diff IDs and recipes.",
         (
@@ -120,7 +120,7 @@ ENTRIES = {
             "regpush verify registry.example.com/app:v2 ./myapp --sample 5%",
         ),
     ),
-    "doctor": Entry(
+    "doctor": CommandEntry(
         _REGISTRY,
         "Find out what stands between this machine and a push to REF, step by step.",
         (
@@ -128,7 +128,7 @@ ENTRIES = {
             "regpush doctor ghcr.io/me/app --format json",
         ),
     ),
-    "login": Entry(
+    "login": CommandEntry(
         _REGISTRY,
         "Check a password with REGISTRY and keep it, where other tools find it as well.",
         (
@@ -136,37 +136,37 @@ ENTRIES = {
             "pass show registry | regpush login registry.example.com -u me --password-stdin",
         ),
     ),
-    "logout": Entry(
+    "logout": CommandEntry(
         _REGISTRY,
         "Forget the login for REGISTRY.",
         ("regpush logout registry.example.com",),
     ),
-    "serve": Entry(
+    "serve": CommandEntry(
         _REGISTRY,
         "Run a registry for development on this machine, until Ctrl-C.",
         ("regpush serve --port 5000 --dir ./registry",),
     ),
-    "init": Entry(
+    "init": CommandEntry(
         _PIPELINE,
         "Write a regpush.toml with comments, guessed from what lies in this directory.",
         ("regpush init",),
     ),
-    "config": Entry(
+    "config": CommandEntry(
         _PIPELINE,
         "Show what a push of APP would be told, and by whom.",
         ("regpush config",),
     ),
-    "resolve": Entry(
+    "resolve": CommandEntry(
         _PIPELINE,
         "Push what manifests call regpush://NAME, and print them with its digests instead.",
         ("regpush resolve -f k8s.yaml | kubectl apply -f -",),
     ),
-    "help": Entry(
+    "help": CommandEntry(
         _PIPELINE,
         "Show the help of regpush, or of one command.",
         ("regpush help push",),
     ),
-    "schema": Entry(
+    "schema": CommandEntry(
         _PIPELINE,
         "Print the JSON Schema of what `--format json` prints (draft 2020-12).",
         ("regpush schema push > push.schema.json",),

@@ -10,7 +10,7 @@ from typing import Any
 from regpush.cli.keys import Key, by_field
 from regpush.errors import UsageError, printable
 from regpush.project import project
-from regpush.project.checkout import Checkout, NotInGitError
+from regpush.project.checkout import NotInGitError, WorkTree
 from regpush.project.templates import Values, render_reference, render_tag, render_text
 from regpush.settings import Settings
 
@@ -51,7 +51,7 @@ def facts(
     is the configuration's or the current one. `version` is the configured one. `say` hears
     that a commit is not quite what is pushed.
     """
-    checkout = Checkout(directories[-1])
+    checkout = WorkTree(directories[-1])
 
     @cache
     def dirt() -> str:
@@ -107,7 +107,7 @@ def _ask(
         ) from error
 
 
-def _version(checkout: Checkout, directories: Sequence[str]) -> str:
+def _version(checkout: WorkTree, directories: Sequence[str]) -> str:
     for directory in directories:
         if found := project.version(directory):
             return found

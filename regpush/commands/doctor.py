@@ -31,7 +31,7 @@ from regpush.registry import referrers_list
 from regpush.registry.api import Call
 from regpush.registry.client import TAGS_LIMIT, Access, Client, Manifest, Repository
 from regpush.registry.hints import no_mounts, without_doctor
-from regpush.registry.probe import Probe, Root
+from regpush.registry.probe import Probe, RootAnswer
 from regpush.registry.protocol import parse_json
 from regpush.registry.uploads.lessons import Limits
 from regpush.settings import Settings
@@ -139,7 +139,7 @@ class _Patient:
     probe: Probe
     pulling: Repository
     ailing: tuple[str, ...] = ()
-    root: Root | None = None
+    root: RootAnswer | None = None
     answered_at: datetime | None = None
     manifest: Manifest | None = None
     limits: Limits | None = None

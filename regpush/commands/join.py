@@ -19,14 +19,14 @@ from regpush.flow.context import Context, writing
 from regpush.flow.reports import of_layer, of_tags_left
 from regpush.flow.transaction import TagTransaction, healing
 from regpush.image.image import Image, Layer
-from regpush.image.index import Entry, build_index
+from regpush.image.index import IndexEntry, build_index
 from regpush.layering.labels import label_of_paths
 from regpush.options import ImageOptions, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.client import Access, Manifest, MissingBlobsError, Repository
-from regpush.registry.images import Listed, listed, read_image
+from regpush.registry.images import IndexMember, listed, read_image
 from regpush.report import ImageReport, PushResult
 from regpush.settings import Settings
 from regpush.transfer.choice import find
@@ -39,7 +39,7 @@ _BARE = re.compile(r"@?(?P<digest>(?:sha256|sha512):.*)|:?(?P<tag>[^/:@]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class IndexImage:
     """An image of the index: where it was found, under the name it was asked for by.
 
     `entry`: how it is listed. `attestations`: the entries beside it that are about it.
@@ -47,8 +47,8 @@ class Member:
 
     reference: Reference
     image: Image
-    entry: Entry
-    attestations: tuple[Entry, ...] = ()
+    entry: IndexEntry
+    attestations: tuple[IndexEntry, ...] = ()
 
     @property
     def platform(self) -> Platform:
@@ -123,10 +123,10 @@ def name_member(text: str, destination: Reference) -> Reference:
         raise UsageError(f"bad image: {error}") from error
 
 
-def _find_all(named: Sequence[Reference], context: Context) -> list[Member]:
+def _find_all(named: Sequence[Reference], context: Context) -> list[IndexImage]:
     """The images that were named, one for each platform. Raises as `unite`."""
     groups = parallel(_AT_ONCE, named, lambda one: _find(one, context), context.cancel)
-    members: dict[Platform, Member] = {}
+    members: dict[Platform, IndexImage] = {}
     for one in (member for group in groups for member in group):
         other = members.setdefault(one.platform.normal, one)
         if other.image.descriptor.digest != one.image.descriptor.digest:
@@ -139,7 +139,7 @@ def _find_all(named: Sequence[Reference], context: Context) -> list[Member]:
     return list(members.values())
 
 
-def _find(reference: Reference, context: Context) -> list[Member]:
+def _find(reference: Reference, context: Context) -> list[IndexImage]:
     repository = context.client.repository(reference, Access.PULL)
     if repository.name == context.main.name:
         repository = context.main.repository  # one token for all that is done there
@@ -147,16 +147,16 @@ def _find(reference: Reference, context: Context) -> list[Member]:
     try:
         if top.media_type not in INDEXES:
             image = read_image(top, repository)
-            entry = Entry.of(image.descriptor, image.platform)
-            return [Member(reference=reference, image=image, entry=entry)]
+            entry = IndexEntry.of(image.descriptor, image.platform)
+            return [IndexImage(reference=reference, image=image, entry=entry)]
         return _members_of(listed(top, repository), reference, repository, context)
     except VerificationError as error:
         raise VerificationError(f"{reference}: {error}") from error
 
 
 def _members_of(
-    contents: Sequence[Listed], reference: Reference, repository: Repository, context: Context
-) -> list[Member]:
+    contents: Sequence[IndexMember], reference: Reference, repository: Repository, context: Context
+) -> list[IndexImage]:
     """The images of an index, each with its attestations; says what else is left out."""
     members = []
     for one in contents:
@@ -165,7 +165,7 @@ def _members_of(
         image = read_image(one.manifest, repository)
         digest = image.descriptor.digest
         members.append(
-            Member(
+            IndexImage(
                 reference=reference,
                 image=image,
                 entry=one.entry.saying(image.platform),
@@ -185,7 +185,7 @@ def _members_of(
 
 
 def _whole(
-    found: Sequence[Member], annotations: Sequence[tuple[str, str]], settings: Settings
+    found: Sequence[IndexImage], annotations: Sequence[tuple[str, str]], settings: Settings
 ) -> Manifest:
     said = ImageOptions(annotations=tuple(annotations), created=settings.source_date_epoch)
     attestations = [entry for one in found for entry in one.attestations]
@@ -193,7 +193,7 @@ def _whole(
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 
 
-def _warn(whole: Manifest, found: Sequence[Member], transaction: TagTransaction) -> None:
+def _warn(whole: Manifest, found: Sequence[IndexImage], transaction: TagTransaction) -> None:
     coming = [one.platform for one in found]
     main, notify = transaction.context.main, transaction.context.notify
     for tag, digest in transaction.held[main.name].items():
@@ -216,7 +216,9 @@ class _Union:
     context: Context
 
     @classmethod
-    def of(cls, whole: Manifest, found: Sequence[Member], transaction: TagTransaction) -> _Union:
+    def of(
+        cls, whole: Manifest, found: Sequence[IndexImage], transaction: TagTransaction
+    ) -> _Union:
         """The delivery of `whole`. Asks whether it stands."""
         context = transaction.context
         target = context.main.repository
@@ -247,7 +249,7 @@ class _Union:
         raise lost from lost.__cause__
 
 
-def _shipments(found: Sequence[Member], context: Context) -> Iterator[tuple[Digest, Shipment]]:
+def _shipments(found: Sequence[IndexImage], context: Context) -> Iterator[tuple[Digest, Shipment]]:
     """Members of other repositories, and their attestations, by digest."""
     for one in found:
         if one.reference.name == context.main.name:
@@ -260,7 +262,7 @@ def _shipments(found: Sequence[Member], context: Context) -> Iterator[tuple[Dige
             yield top.digest, Shipment(top=top, route=route, freight=Freight())
 
 
-def _report(member: Member, shipments: Mapping[Digest, Shipment]) -> ImageReport:
+def _report(member: IndexImage, shipments: Mapping[Digest, Shipment]) -> ImageReport:
     image = member.image
     shipment = shipments.get(image.descriptor.digest)
     copied = shipment.freight.blobs if shipment else {}

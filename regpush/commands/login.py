@@ -10,8 +10,8 @@ from regpush.events import Listener, Warned
 from regpush.options import RegistryOptions
 from regpush.reference import DOCKER_HUB, Reference
 from regpush.registry.auth.keys import normalise
-from regpush.registry.auth.sources import Sources
-from regpush.registry.auth.store import Kind, Place, Store
+from regpush.registry.auth.sources import CredentialSources
+from regpush.registry.auth.store import LoginKind, LoginPlace, LoginStore
 from regpush.registry.client import Client
 from regpush.settings import Settings
 
@@ -25,7 +25,7 @@ def login(
     settings: Settings,
     notify: Listener,
     cancel: Cancellation,
-) -> Place:
+) -> LoginPlace:
     """Keep a login for `registry` once it has taken it; where it is kept now.
 
     Raises AuthError where the registry does not take it, UsageError where it cannot be kept;
@@ -38,7 +38,7 @@ def login(
             name = reference.registry
             notify(Warned(message=f"{name} asks nobody for credentials: they were not checked"))
     place = _store(options, settings, cancel).put(reference.registry, username, password)
-    if place.kind is Kind.PLAIN_TEXT:
+    if place.kind is LoginKind.PLAIN_TEXT:
         notify(
             Warned(
                 message=f"the password is kept unencrypted in {printable(place.name)}; "
@@ -55,14 +55,14 @@ def logout(
     settings: Settings,
     notify: Listener,
     cancel: Cancellation,
-) -> list[Place]:
+) -> list[LoginPlace]:
     """Forget every login for `registry`, in all files that are read; where there was one.
 
     With `options.authfile` that file alone. Raises UsageError.
     """
     reference = parse(registry)
     removed = _store(options, settings, cancel).remove(reference.registry)
-    left = Sources(RegistryOptions(), settings, cancel.check).find(reference.registry)
+    left = CredentialSources(RegistryOptions(), settings, cancel.check).find(reference.registry)
     if left:
         message = f"credentials for {reference.registry} still come from {left.source}"
         notify(Warned(message=message))
@@ -81,7 +81,7 @@ def parse(registry: str) -> Reference:
     return Reference(registry=reference.registry, repository="")
 
 
-def _store(options: RegistryOptions, settings: Settings, cancel: Cancellation) -> Store:
+def _store(options: RegistryOptions, settings: Settings, cancel: Cancellation) -> LoginStore:
     if options.authfile is not None:
-        return Store((options.authfile,), default=options.authfile, check=cancel.check)
-    return Store(settings.auth_files, default=settings.login_file, check=cancel.check)
+        return LoginStore((options.authfile,), default=options.authfile, check=cancel.check)
+    return LoginStore(settings.auth_files, default=settings.login_file, check=cancel.check)

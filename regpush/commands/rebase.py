@@ -28,7 +28,7 @@ from regpush.options import MAX_LAYERS, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.reference import Reference
 from regpush.registry.client import Manifest, MissingBlobsError, Repository
-from regpush.registry.images import Listed, listed, read_image
+from regpush.registry.images import IndexMember, listed, read_image
 from regpush.report import ImageReport, PushResult, Tense
 from regpush.settings import Settings
 from regpush.transfer.base import Foundation, Haul
@@ -258,7 +258,7 @@ class _Delivery:
         return replace(self, lost=frozenset(gone))
 
 
-def _contents(found: Manifest, reference: Reference, repository: Repository) -> list[Listed]:
+def _contents(found: Manifest, reference: Reference, repository: Repository) -> list[IndexMember]:
     """What an index has, which must be an image at least; nothing for an image alone."""
     if found.media_type not in INDEXES:
         return []
@@ -335,7 +335,7 @@ def _old(image: Image, bases: _Bases) -> Base | None:
 
 
 def _whole(
-    found: Manifest, contents: Sequence[Listed], images: Sequence[_Rebased], notify: Listener
+    found: Manifest, contents: Sequence[IndexMember], images: Sequence[_Rebased], notify: Listener
 ) -> Manifest:
     """What tags will name: the image, or the index `found` with its images in their new form.
 

@@ -19,7 +19,7 @@ from regpush.embedded.answers import ApiError
 from regpush.embedded.blob_api import BlobApi
 from regpush.embedded.guard import Guard
 from regpush.embedded.manifest_api import ManifestApi
-from regpush.embedded.store import Store
+from regpush.embedded.store import ContentStore
 
 # How much of a refused body is still read (bytes), so that a client that sends all of it
 # before it listens finds the answer and not a reset connection.
@@ -29,7 +29,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("regpush.embedded")
 
 
-def application(store: Store, hosts: Collection[str] = ()) -> Starlette:
+def application(store: ContentStore, hosts: Collection[str] = ()) -> Starlette:
     """The ASGI application that serves `store`, and answers to `hosts` beside addresses."""
     app = Starlette(
         middleware=[Middleware(Guard, hosts=hosts)],

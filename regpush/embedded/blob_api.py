@@ -15,8 +15,8 @@ from starlette.routing import Route
 from regpush.digest import Digest
 from regpush.embedded.answers import ApiError
 from regpush.embedded.names import RepositoryName, parse_digest, parse_repository
-from regpush.embedded.store import Store
-from regpush.embedded.uploads import Upload, Uploads
+from regpush.embedded.store import ContentStore
+from regpush.embedded.uploads import UploadSession, UploadSessions
 from regpush.errors import VerificationError
 
 # What is gathered before a thread is asked to write it; a hop costs some 100 microseconds.
@@ -35,9 +35,9 @@ class BlobApi:
     What waits for a body is asynchronous, the rest runs in Starlette's threads.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ContentStore) -> None:
         self._store = store
-        self._uploads = Uploads(store)
+        self._uploads = UploadSessions(store)
 
     def routes(self) -> list[Route]:
         """More specific paths first."""
@@ -122,12 +122,12 @@ class BlobApi:
             self._uploads.end(upload)
         return Response(status_code=204)
 
-    def _upload_of(self, request: Request) -> Upload:
+    def _upload_of(self, request: Request) -> UploadSession:
         repository = parse_repository(request.path_params["name"])
         return self._uploads.find(repository, request.path_params["upload"])
 
     @asynccontextmanager
-    async def _turn(self, request: Request) -> AsyncIterator[Upload]:
+    async def _turn(self, request: Request) -> AsyncIterator[UploadSession]:
         """The upload, once no other request adds to it; it may have ended meanwhile."""
         async with self._upload_of(request).turn:
             upload = self._upload_of(request)
@@ -137,7 +137,7 @@ class BlobApi:
                 self._uploads.end(upload)  # what a full disk holds of it is of no use
                 raise
 
-    async def _keep(self, upload: Upload, digest: Digest) -> None:
+    async def _keep(self, upload: UploadSession, digest: Digest) -> None:
         try:
             await run_in_threadpool(
                 self._store.add_blob,
@@ -150,7 +150,7 @@ class BlobApi:
             raise ApiError("DIGEST_INVALID", str(error)) from None
 
 
-async def _receive(request: Request, upload: Upload) -> None:
+async def _receive(request: Request, upload: UploadSession) -> None:
     """Append the body, reading on while a thread writes and hashes the block before.
 
     What has arrived before a client went away stays, so that it can go on from there.
@@ -172,7 +172,7 @@ async def _receive(request: Request, upload: Upload) -> None:
             await run_in_threadpool(upload.append, block)
 
 
-def _check_range(request: Request, upload: Upload) -> None:
+def _check_range(request: Request, upload: UploadSession) -> None:
     """Raises ApiError where a chunk does not begin at the upload's end, or states no size."""
     stated = request.headers.get("Content-Range")
     if stated is None:
@@ -220,11 +220,11 @@ def _created(repository: RepositoryName, digest: Digest) -> Response:
     )
 
 
-def _progress(upload: Upload, status: int) -> Response:
+def _progress(upload: UploadSession, status: int) -> Response:
     return Response(status_code=status, headers=_position(upload))
 
 
-def _position(upload: Upload) -> dict[str, str]:
+def _position(upload: UploadSession) -> dict[str, str]:
     return {
         "Location": f"/v2/{upload.repository}/blobs/uploads/{upload.identifier}",
         # `0-0` for none as well as for one byte, as CNCF distribution says it.

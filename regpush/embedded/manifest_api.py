@@ -20,13 +20,13 @@ from regpush.embedded.names import (
     parse_repository,
     parse_tag_or_digest,
 )
-from regpush.embedded.store import Store, StoredManifest
+from regpush.embedded.store import ContentStore, StoredManifest
 
 
 class ManifestApi:
     """The endpoints of manifests, tag lists and the catalog."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ContentStore) -> None:
         self._store = store
 
     def routes(self) -> list[Route]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regpush.embedded.store import Store
+from regpush.embedded.store import ContentStore
 from regpush.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -104,7 +104,10 @@ def _listening(
         raise UsageError(
             f"the embedded registry needs {error.name}: pip install 'regpush[registry]'"
         ) from error
-    with closing(Store(directory, offer.max_size)) as store, _listener(address, port) as listener:
+    with (
+        closing(ContentStore(directory, offer.max_size)) as store,
+        _listener(address, port) as listener,
+    ):
         config = uvicorn.Config(
             application(store, offer.hosts),
             log_config=None,

@@ -44,7 +44,7 @@ class StoredManifest:
     content: bytes
 
 
-class Store:
+class ContentStore:
     """One directory's registry content. Methods may be called from any thread."""
 
     def __init__(self, directory: Path, max_size: int | None = None) -> None:

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 from regpush.embedded.answers import ApiError
 from regpush.embedded.names import RepositoryName
-from regpush.embedded.store import Store
+from regpush.embedded.store import ContentStore
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Upload:
+class UploadSession:
     """One session. `size` is the bytes written so far; hold `turn` while adding or ending."""
 
     identifier: str
     repository: RepositoryName
     file: Path
-    store: Store
+    store: ContentStore
     size: int = 0
     sha256: _Hash = field(default_factory=hashlib.sha256)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -43,16 +43,16 @@ class Upload:
         self.size += len(block)
 
 
-class Uploads:
+class UploadSessions:
     """The sessions of a running server; they end with it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ContentStore) -> None:
         self._store = store
-        self._open: dict[str, Upload] = {}
+        self._open: dict[str, UploadSession] = {}
 
-    def start(self, repository: RepositoryName) -> Upload:
+    def start(self, repository: RepositoryName) -> UploadSession:
         """A new, empty session."""
-        upload = Upload(
+        upload = UploadSession(
             identifier=uuid.uuid4().hex,
             repository=repository,
             file=self._store.new_file(),
@@ -62,14 +62,14 @@ class Uploads:
         self._open[upload.identifier] = upload
         return upload
 
-    def find(self, repository: RepositoryName, identifier: str) -> Upload:
+    def find(self, repository: RepositoryName, identifier: str) -> UploadSession:
         """A session of `repository`. Raises ApiError BLOB_UPLOAD_UNKNOWN."""
         upload = self._open.get(identifier)
         if upload is None or upload.repository != repository:
             raise ApiError("BLOB_UPLOAD_UNKNOWN", "there is no such upload in this repository")
         return upload
 
-    def end(self, upload: Upload) -> None:
+    def end(self, upload: UploadSession) -> None:
         """Forget the session and what of it was not moved into the store."""
         self._open.pop(upload.identifier, None)
         try:

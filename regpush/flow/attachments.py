@@ -20,7 +20,7 @@ from regpush.transfer.destinations import Destination
 if TYPE_CHECKING:
     from regpush.attach.sbom import Bill
     from regpush.attach.signing import Signer
-    from regpush.registry.referrers import Artifact
+    from regpush.registry.referrers import Attachment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Attachments:
     `write`: writes an SBOM, `signer` signs; None where that was not asked for.
     """
 
-    write: Callable[[Bill], Artifact] | None
+    write: Callable[[Bill], Attachment] | None
     signer: Signer | None
 
     @classmethod
@@ -63,13 +63,13 @@ class Attachments:
             for to in run.destinations:
                 _sign(self.signer, images, whole, to, run)
 
-    def _documents(self, image: Assembled, run: Run) -> list[Artifact]:
+    def _documents(self, image: Assembled, run: Run) -> list[Attachment]:
         """They name the main destination, wherever they are attached: the bytes are the same."""
         asked, name = run.options.attach, str(run.main.name)
         if self.write is None and not asked.provenance:
             return []
         closure = image.prepared.origin.closure.identified(image.identities)
-        made: list[Artifact] = []
+        made: list[Attachment] = []
         if self.write:
             from regpush.attach.sbom import Bill
 
@@ -85,11 +85,11 @@ class Attachments:
 def _sign(
     signer: Signer, images: Sequence[Assembled], whole: Manifest, to: Destination, run: Run
 ) -> None:
-    from regpush.attach.signing import Place
+    from regpush.attach.signing import SigningPlace
 
     options = run.registry
     main = to.reference.registry == run.main.reference.registry
-    place = Place(
+    place = SigningPlace(
         reference=to.reference,
         options=options if main else options.elsewhere,
         client=run.client,
@@ -110,7 +110,9 @@ def _sign(
             signer.sign(place, digest)
 
 
-def _attach(documents: Sequence[Artifact], subject: Descriptor, to: Destination, run: Run) -> None:
+def _attach(
+    documents: Sequence[Attachment], subject: Descriptor, to: Destination, run: Run
+) -> None:
     from regpush.registry.referrers import attach
 
     for one in attach(to.repository, subject, documents, cancel=run.cancel):

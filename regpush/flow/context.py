@@ -10,7 +10,7 @@ from functools import partial
 
 from regpush.concurrency import Cancellation
 from regpush.events import Listener, Note, strictly
-from regpush.history.cache import Index
+from regpush.history.cache import LayerIndex
 from regpush.history.previous import Seen
 from regpush.image.image import check_options
 from regpush.options import PushOptions, RegistryOptions, Reuse
@@ -63,7 +63,7 @@ class Run(Context):
 
     fan: FanOut
     options: PushOptions
-    index: Index
+    index: LayerIndex
     stats: Stats
     workshop: Workshop
 
@@ -142,7 +142,7 @@ def running(
         options = replace(options, layers=replace(options.layers, reuse=Reuse.CONTENT))
     with (
         writing(places, options.registry, settings, notify, cancel) as context,
-        Index(settings.cache_dir if options.cache else None) as index,
+        LayerIndex(settings.cache_dir if options.cache else None) as index,
         Workshop(notify, context.cancel) as workshop,
     ):
         yield Run(

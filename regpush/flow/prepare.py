@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Gathered:
     """What was read for one platform: the source, `pasts` by destinations' names, and the base.
 
     `rules` are those that made owners and modes in `closure` what they are. `foundation`: where
@@ -89,7 +89,7 @@ class Prepared:
     `first_of_base`: the number, in events, of the lowest layer of the base.
     """
 
-    origin: Origin
+    origin: Gathered
     planned: Planned
     wanted: tuple[Wanted, ...]
     first_of_base: int = 0
@@ -167,7 +167,7 @@ def prepare(targets: Sequence[str], run: Run, identify: Identify) -> list[Prepar
     return _numbered(prepared)
 
 
-def _near(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared | None:
+def _near(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared | None:
     """The plan where the images at the tags to move have every layer of it; None where not."""
     if all(past.whole for past in origin.pasts.values()):
         return None
@@ -180,7 +180,7 @@ def _near(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared 
     return planned
 
 
-def _beyond(origin: Origin, others: Sequence[tuple[Seen, str]], run: Run) -> Origin:
+def _beyond(origin: Gathered, others: Sequence[tuple[Seen, str]], run: Run) -> Gathered:
     """`origin` with all of the past, where only the tags to move were looked at."""
     if all(past.whole for past in origin.pasts.values()):
         return origin
@@ -213,7 +213,7 @@ class _Sight:
     foundation: Foundation | None
 
 
-def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Origin:
+def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Gathered:
     options, bases = run.options, Bases(run.client, run.options.source.base)
     sight: Future[_Sight] = Future()
     known_here = any(run.index.knows(one.reference.registry) for one in run.destinations)
@@ -273,7 +273,7 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
 
     made, (pasts, base) = _both(read, look, sight, run.cancel)
     _tell_doubts(made, sight.result().platform, base, run)
-    return Origin(
+    return Gathered(
         image_options=made.options,
         platform=sight.result().platform,
         closure=made.closure,
@@ -400,7 +400,7 @@ def _warn_of_what_goes(
             warn_of_lost_platforms(f"{destination.name}:{tag}", there, coming, run.notify)
 
 
-def _plan(origin: Origin, strategy: Strategy, run: Run, first: int) -> Prepared:
+def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared:
     """Plan the layers, which are numbered from `first` on."""
     layers, closure, images = run.options.layers, origin.closure, origin.images
     archive, layers = origin.archive, _beside(origin.base, layers, run)

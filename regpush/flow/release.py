@@ -11,7 +11,7 @@ from regpush.flow.assemble import Assembled, heal
 from regpush.flow.attachments import Attachments
 from regpush.flow.context import Run
 from regpush.image.image import Image
-from regpush.image.index import Entry, build_index
+from regpush.image.index import IndexEntry, build_index
 from regpush.reference import RepositoryName
 from regpush.registry.client import Manifest, MissingBlobsError
 from regpush.transfer.destinations import Destination
@@ -22,7 +22,7 @@ def whole_of(images: Sequence[Image], run: Run) -> Manifest:
     """What tags will name: the image, or the index of several in the order asked for."""
     if len(images) == 1:
         return manifest_of(images[0])
-    children = [Entry.of(image.descriptor, image.platform) for image in images]
+    children = [IndexEntry.of(image.descriptor, image.platform) for image in images]
     data = build_index(children, run.options.image)
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 

@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS layers (
 """
 
 
-class Index:
+class LayerIndex:
     """Recipes and the layers made from them. A context manager; not for several threads."""
 
     def __init__(self, directory: str | None) -> None:

@@ -60,7 +60,7 @@ class Request:
     trust: Trust = field(default_factory=Trust)
 
 
-class Rest:
+class ReplyBody:
     """The body of a reply, read piece by piece as it arrives."""
 
     def __init__(self, reply: httpx.Response, expected: int | None) -> None:
@@ -93,7 +93,7 @@ class Reply:
     headers: httpx.Headers = field(repr=False)
     body: bytes = field(repr=False)
     whole: bool
-    rest: Rest | None = None
+    rest: ReplyBody | None = None
 
     def header(self, name: str) -> str:
         """The header `name`, or the empty string."""
@@ -168,7 +168,7 @@ class Exchange:
         self._cancel.check()
         with self._lock:
             self.requests += 1
-        outgoing = _Body(request.body)
+        outgoing = _RequestBody(request.body)
         begun = time.monotonic()
 
         def seen(status: int | None, received: int, failure: str = "") -> None:
@@ -192,7 +192,7 @@ class Exchange:
         seen(reply.status, len(reply.body))
         return reply
 
-    def _answer(self, request: Request, outgoing: _Body) -> Reply:
+    def _answer(self, request: Request, outgoing: _RequestBody) -> Reply:
         headers = {**request.headers, "Host": authority(request.url)}
         if request.body_size is not None:
             headers["Content-Length"] = str(request.body_size)
@@ -222,7 +222,7 @@ class Exchange:
             raise RefusedError("the registry sent an address that is not a URL") from error
         reply = self._client.send(made, stream=True)
         limit = request.limit if reply.is_success else ERROR_LIMIT
-        rest, body, whole = Rest(reply, request.expected), b"", False
+        rest, body, whole = ReplyBody(reply, request.expected), b"", False
         if limit is not None:
             try:
                 body, whole = _read(rest, limit)
@@ -241,7 +241,7 @@ class Exchange:
         )
 
 
-class _Body:
+class _RequestBody:
     """The body of a request, and how many bytes of it httpx has taken."""
 
     def __init__(self, content: bytes | Iterator[bytes]) -> None:
@@ -254,7 +254,7 @@ class _Body:
             self.sent += len(part)
 
 
-def _read(rest: Rest, limit: int) -> tuple[bytes, bool]:
+def _read(rest: ReplyBody, limit: int) -> tuple[bytes, bool]:
     # Not a list of the parts: a hostile server makes them of a byte each.
     body = bytearray()
     while part := rest.next():

@@ -31,7 +31,7 @@ _CLIENT_ALERTS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class ClientCertificate:
     """A client certificate and its key, as files of PEM."""
 
     cert_file: str
@@ -47,7 +47,7 @@ class Trust:
     """
 
     ca_files: tuple[str, ...] = ()
-    identities: tuple[Identity, ...] = ()
+    identities: tuple[ClientCertificate, ...] = ()
     verify: bool = True
 
     @classmethod
@@ -100,11 +100,11 @@ class Contexts:
 def _given(options: RegistryOptions) -> Trust:
     if options.key_file and not options.cert_file:
         raise UsageError("--key-file is of use only with --cert-file")
-    identities: tuple[Identity, ...] = ()
+    identities: tuple[ClientCertificate, ...] = ()
     if options.cert_file:
         # One file may hold both.
         key = options.key_file or options.cert_file
-        identities = (Identity(cert_file=options.cert_file, key_file=key),)
+        identities = (ClientCertificate(cert_file=options.cert_file, key_file=key),)
     return Trust(
         ca_files=(options.ca_file,) if options.ca_file else (),
         identities=identities,
@@ -134,7 +134,7 @@ def _of_folders(folders: Sequence[str], registry: str) -> Trust:
     return Trust()
 
 
-def _pairs(path: str, files: list[str]) -> tuple[Identity, ...]:
+def _pairs(path: str, files: list[str]) -> tuple[ClientCertificate, ...]:
     certificates = [f.removesuffix(".cert") for f in files if f.endswith(".cert")]
     keys = [f.removesuffix(".key") for f in files if f.endswith(".key")]
     for stem in sorted(set(certificates) ^ set(keys)):
@@ -142,7 +142,7 @@ def _pairs(path: str, files: list[str]) -> tuple[Identity, ...]:
         where = printable(os.path.join(path, stem))
         raise UsageError(f"{where}{has} is one of a pair, and {where}{lacks} is not there")
     stems = (os.path.join(path, stem) for stem in certificates)
-    return tuple(Identity(cert_file=f"{s}.cert", key_file=f"{s}.key") for s in stems)
+    return tuple(ClientCertificate(cert_file=f"{s}.cert", key_file=f"{s}.key") for s in stems)
 
 
 def _context(trust: Trust, ca_file: str | None, ca_dir: str | None) -> ssl.SSLContext:
@@ -185,7 +185,7 @@ def _believe(context: ssl.SSLContext, path: str) -> None:
         raise UsageError(f"cannot use the CA file '{printable(path)}': {why}") from error
 
 
-def _be(context: ssl.SSLContext, identity: Identity) -> None:
+def _be(context: ssl.SSLContext, identity: ClientCertificate) -> None:
     def locked() -> str:
         raise UsageError(
             f"the key in '{printable(identity.key_file)}' is locked by a pass phrase; "

@@ -153,7 +153,7 @@ class Transport(httpx.BaseTransport):
                     extensions={"timeout": request.extensions["timeout"]},
                 )
             )
-        body = _Body(reply, proxy)
+        body = _ReplyStream(reply, proxy)
         return httpx.Response(status_code=reply.status, headers=reply.headers, stream=body)
 
     def _pool(
@@ -195,7 +195,7 @@ class Transport(httpx.BaseTransport):
         self._backend.close()
 
 
-class _Body(httpx.SyncByteStream):
+class _ReplyStream(httpx.SyncByteStream):
     """The body of a reply, read piece by piece."""
 
     def __init__(self, reply: httpcore.Response, proxy: Proxy | None) -> None:
@@ -273,7 +273,7 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002  httpcore's signature
     ) -> httpcore.NetworkStream:
         sock = self._begun(host, port, timeout) or connect(host, port, timeout, self._cancel)
-        return _Stream(sock, self._cancel, self._reply_limit)
+        return _Connection(sock, self._cancel, self._reply_limit)
 
 
 def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -> socket.socket:
@@ -378,7 +378,7 @@ def _left(end: float | None) -> float | None:
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class _Stream(httpcore.NetworkStream):
+class _Connection(httpcore.NetworkStream):
     """One connection. Errors are httpcore's, as httpcore wants them."""
 
     def __init__(self, sock: socket.socket, cancel: Cancellation, reply_limit: int | None) -> None:
@@ -493,7 +493,7 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        return _Stream(
+        return _Connection(
             shake_hands(self._sock, ssl_context, server_hostname, timeout, self._cancel),
             self._cancel,
             self._reply_limit,

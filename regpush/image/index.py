@@ -21,7 +21,7 @@ _ATTESTED = "vnd.docker.reference.digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class IndexEntry:
     """One entry of an index: `content` is its JSON as it stands there.
 
     `platform`: None where it says none, so that only the image itself tells. `is_image`:
@@ -35,7 +35,7 @@ class Entry:
     content: Mapping[str, Any] = field(repr=False)
 
     @classmethod
-    def of(cls, descriptor: Descriptor, platform: Platform) -> Entry:
+    def of(cls, descriptor: Descriptor, platform: Platform) -> IndexEntry:
         """The entry of an image of ours, which says what it runs on."""
         bare = replace(descriptor, annotations=()).to_json()
         content = {**bare, "platform": _spelt(platform).to_json()}
@@ -56,7 +56,7 @@ class Entry:
         except VerificationError:
             return None
 
-    def saying(self, platform: Platform) -> Entry:
+    def saying(self, platform: Platform) -> IndexEntry:
         """The entry itself where it says what it runs on, else with `platform` added."""
         if self.platform:
             return self
@@ -71,12 +71,12 @@ def _spelt(platform: Platform) -> Platform:
     return platform if same else normal
 
 
-def entries(index: bytes) -> list[Entry]:
+def entries(index: bytes) -> list[IndexEntry]:
     """The entries of an index, in their order. Raises VerificationError."""
     return [_entry(value) for value in json_list(json_object(index, "index"), "manifests")]
 
 
-def _entry(value: object) -> Entry:
+def _entry(value: object) -> IndexEntry:
     descriptor = Descriptor.from_json(value)
     content: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
     said = content.get("platform")
@@ -84,7 +84,7 @@ def _entry(value: object) -> Entry:
         said = None
     platform = Platform.of_json(said) if isinstance(said, Mapping) else None
     artifact = content.get("artifactType")
-    return Entry(
+    return IndexEntry(
         descriptor=descriptor,
         platform=platform,
         is_image=descriptor.media_type in MANIFESTS + INDEXES
@@ -100,7 +100,7 @@ def platforms_said(index: bytes) -> list[Platform]:
     return [one.platform for one in entries(index) if one.is_image and one.platform]
 
 
-def build_index(children: Sequence[Entry], options: ImageOptions) -> bytes:
+def build_index(children: Sequence[IndexEntry], options: ImageOptions) -> bytes:
     """An index of `children`, in their order. Equal arguments give equal bytes.
 
     It has the annotations of the images.

@@ -14,7 +14,7 @@ class NotInGitError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Checkout:
+class WorkTree:
     """The git work tree that `directory` lies in."""
 
     directory: str

@@ -66,7 +66,7 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
+class TrustedOwners:
     """Whose configuration is obeyed: files of `users`, by their numbers, and all below `safe`.
 
     `safe` are physical paths; `*` is every directory, as in git's `safe.directory`.
@@ -86,7 +86,7 @@ class Trust:
         return "" if owner in self.users else f"user {owner} owns it"
 
 
-def find(directory: str, trust: Trust, tell: Callable[[str], None]) -> Configuration | None:
+def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> Configuration | None:
     """The configuration of `directory`, or of the nearest one above it that has one.
 
     The search ends with the repository (a directory with `.git`), or at a mount point; without a

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from regpush.project.checkout import Checkout, NotInGitError
+from regpush.project.checkout import NotInGitError, WorkTree
 from regpush.project.launch import Ignored, Launch, find_launch, from_dockerignore
 from regpush.project.project import Project, describe
 
@@ -83,7 +83,7 @@ class Survey:
 def look(directory: str) -> Survey:
     """Look at a directory. Raises UsageError where a description in it cannot be read."""
     project = next(describe(directory), None)
-    remote = _remote(Checkout(directory))
+    remote = _remote(WorkTree(directory))
     key, target, where = _target(directory, project)
     launch = find_launch(directory) if key == "target" and ":" not in target else None
     if launch and launch.target:
@@ -141,7 +141,7 @@ def _target(directory: str, project: Project | None) -> tuple[str, str, str]:
     return "target", ".", "this directory"
 
 
-def _remote(checkout: Checkout) -> Remote | None:
+def _remote(checkout: WorkTree) -> Remote | None:
     try:
         found = _REMOTE.fullmatch(checkout.remote())
     except NotInGitError:

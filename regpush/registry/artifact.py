@@ -16,7 +16,7 @@ import requests
 from regpush.digest import OCI_MANIFEST, Descriptor
 from regpush.registry.api import Call
 from regpush.registry.client import Repository
-from regpush.registry.referrers import EMPTY, Artifact, Referrer
+from regpush.registry.referrers import EMPTY, Attachment, Referrer
 
 
 class Provider(oras.provider.Registry):
@@ -33,7 +33,9 @@ class Provider(oras.provider.Registry):
         self.session = _Session(repository)
         self._path = repository.name.path
 
-    def describe(self, artifact: Artifact, subject: Descriptor) -> tuple[Referrer, dict[str, Any]]:
+    def describe(
+        self, artifact: Attachment, subject: Descriptor
+    ) -> tuple[Referrer, dict[str, Any]]:
         """The manifest by which `artifact` refers to `subject`, and how a list will have it.
 
         Equal arguments give equal bytes.

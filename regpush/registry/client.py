@@ -40,14 +40,14 @@ from regpush.reference import Reference, RepositoryName
 from regpush.registry.api import Api, Call, MissingBlobsError
 from regpush.registry.auth.challenges import Scope
 from regpush.registry.auth.record import Credentials, described
-from regpush.registry.auth.sources import Sources, from_options
+from regpush.registry.auth.sources import CredentialSources, from_options
 from regpush.registry.download import blocks
 from regpush.registry.hints import HELD_OR_DENIED, MAY_NOT_MOVE
-from regpush.registry.host import Host, Side
+from regpush.registry.host import Host, RegistryRole
 from regpush.registry.protocol import parse_json, parse_problem
 from regpush.registry.quirks import is_tag_conflict, may_lack_blobs
 from regpush.registry.uploads.ladder import BlobStream, Told, Upload, Uploads, untold
-from regpush.registry.uploads.lessons import Memory
+from regpush.registry.uploads.lessons import HostMemory
 from regpush.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,12 +100,12 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownRegistry:
     """One registry: how it is reached, how fast it is asked, what it has taught."""
 
     host: Host
     pace: Pace
-    memory: Memory
+    memory: HostMemory
 
 
 class _Counter:
@@ -139,13 +139,13 @@ class Client:
         self._notify = notify
         self._cancel = cancel
         self._lock = threading.Lock()
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _KnownRegistry] = {}
         self._repositories: dict[tuple[RepositoryName, Access], Repository] = {}
         self._uploaded = _Counter()
         self._retry = Policy(options.retry_times, notify=notify, cancel=cancel)
         self._given = from_options(options)
         self._given_for: str | None = None
-        self._sources = Sources(options, settings, cancel.check)
+        self._sources = CredentialSources(options, settings, cancel.check)
         self._redactor = Redactor()
         self._folders = settings.certificate_dirs
         self._contexts = contexts = Contexts(settings.ca_file, settings.ca_dir)
@@ -210,18 +210,18 @@ class Client:
             host = self._registry(reference).host
         self._exchange.open_ahead(host.origin, count)
 
-    def _registry(self, reference: Reference) -> _Known:
+    def _registry(self, reference: Reference) -> _KnownRegistry:
         if reference.registry not in self._known:
             there = reference.registry == self._given_for
             host = Host(
                 reference,
                 self._options if there else self._options.elsewhere,
-                Side.DESTINATION if there else Side.SOURCE,
+                RegistryRole.DESTINATION if there else RegistryRole.SOURCE,
                 self._folders,
                 self._exchange,
                 self._cancel,
             )
-            self._known[reference.registry] = _Known(host, Pace(self._cancel), Memory())
+            self._known[reference.registry] = _KnownRegistry(host, Pace(self._cancel), HostMemory())
         return self._known[reference.registry]
 
     def repository(self, reference: Reference, access: Access) -> Repository:
@@ -320,7 +320,7 @@ class Repository:
         api: Api,
         retry: Policy,
         *,
-        memory: Memory,
+        memory: HostMemory,
         count: Callable[[int], None],
         notify: Listener,
         ahead: Executor,

@@ -14,7 +14,7 @@ from typing import Self
 
 from regpush.digest import Descriptor
 from regpush.errors import TransientError, VerificationError
-from regpush.http.exchange import Reply, Rest
+from regpush.http.exchange import Reply, ReplyBody
 from regpush.http.headers import content_length
 from regpush.http.retry import Policy, RetryableError
 from regpush.http.wire import UnansweredError
@@ -50,7 +50,7 @@ class _Reading:
         self._api = api
         self._descriptor = descriptor
         self._doing = f"reading blob {descriptor.digest.short} ({descriptor.size} bytes)"
-        self._rest: Rest | None = None
+        self._rest: ReplyBody | None = None
         self._given = 0
         self._block = bytearray()
         self._ranges = True
@@ -92,19 +92,19 @@ class _Reading:
         """The error for bytes that are not those of the descriptor."""
         return VerificationError(f"{self._api.name}: blob {self._descriptor.digest} {what}")
 
-    def _next(self, rest: Rest) -> bytes:
+    def _next(self, rest: ReplyBody) -> bytes:
         if part := rest.next():
             return part
         # Without a Content-Length, a connection that broke looks like the end.
         here = self._given + len(self._block)
         raise self._broken(f"it ended after {here} bytes")
 
-    def _end(self, rest: Rest, over: int) -> None:
+    def _end(self, rest: ReplyBody, over: int) -> None:
         """Nothing may follow; read to the end, the connection can be used again."""
         if over or rest.next():
             raise self.wrong(f"has more than the {self._descriptor.size} bytes it should")
 
-    def _open(self, at: int) -> Rest:
+    def _open(self, at: int) -> ReplyBody:
         """The reply whose rest is the bytes from `at`: by a range, or by passing over others."""
         ranged = at > 0 and self._ranges
         call = Call(
@@ -131,14 +131,14 @@ class _Reading:
         self._let_go()
         return self._open_whole(at, ranged, reply)
 
-    def _open_whole(self, at: int, ranged: bool, reply: Reply) -> Rest:
+    def _open_whole(self, at: int, ranged: bool, reply: Reply) -> ReplyBody:
         """Begin again without a range, where what came is not the one that was asked for."""
         if not ranged:
             raise self._broken(f"the registry answered {reply.status} to a plain GET")
         self._ranges = False
         return self._open(at)
 
-    def _pass_over(self, rest: Rest, count: int) -> None:
+    def _pass_over(self, rest: ReplyBody, count: int) -> None:
         while count > 0:
             part = self._next(rest)
             self._block += part[count:]

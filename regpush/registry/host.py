@@ -17,7 +17,7 @@ from regpush.options import RegistryOptions
 from regpush.reference import Reference
 
 
-class Side(Enum):
+class RegistryRole(Enum):
     """Which registry of a run one is; the value is the flag by which it is spoken to by http."""
 
     DESTINATION = "--plain-http"
@@ -38,7 +38,7 @@ class Host:
         self,
         reference: Reference,
         options: RegistryOptions,
-        side: Side,
+        side: RegistryRole,
         folders: Sequence[str],
         exchange: Exchange,
         cancel: Cancellation,
@@ -51,7 +51,7 @@ class Host:
         self._plain_flag = side.value if options.plain_http else ""
         # One --ca-file is for all registries of a run: it does not say of another than the
         # destination that it speaks TLS.
-        told = options if side is Side.DESTINATION else replace(options, ca_file=None)
+        told = options if side is RegistryRole.DESTINATION else replace(options, ca_file=None)
         means_tls = Trust.of(reference.registry, told, folders).means_tls
         plain = options.plain_http or (reference.is_loopback and not means_tls)
         self._settled = not plain

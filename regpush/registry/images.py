@@ -13,7 +13,7 @@ from typing import Protocol
 from regpush.digest import INDEXES, Descriptor, Digest
 from regpush.errors import RefusedError, VerificationError
 from regpush.image.image import Image, is_artifact, parse_manifest
-from regpush.image.index import Entry, entries
+from regpush.image.index import IndexEntry, entries
 from regpush.platform import Platform
 from regpush.reference import RepositoryName
 from regpush.registry.client import Manifest
@@ -47,10 +47,10 @@ class Holder(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class IndexMember:
     """An entry of an index, and for an image its `manifest`; None for whatever else it is."""
 
-    entry: Entry
+    entry: IndexEntry
     manifest: Manifest | None
 
 
@@ -73,8 +73,8 @@ def best(index: Manifest, rank: Rank, holder: Holder) -> Manifest | None:
 def _best(index: Manifest, rank: Rank, holder: Holder, levels: int) -> Manifest | None:
     if not levels:
         raise _too_deep(index, holder)
-    ranked: list[tuple[int, Entry]] = []
-    silent: list[Entry] = []
+    ranked: list[tuple[int, IndexEntry]] = []
+    silent: list[IndexEntry] = []
     for entry in filter(lambda one: one.is_image, entries(index.data)):
         if entry.platform is None:
             silent.append(entry)
@@ -97,13 +97,13 @@ def _best(index: Manifest, rank: Rank, holder: Holder, levels: int) -> Manifest 
     return None
 
 
-def listed(index: Manifest, holder: Holder) -> list[Listed]:
+def listed(index: Manifest, holder: Holder) -> list[IndexMember]:
     """All that is in `index` and in the indexes below it, in order, nothing twice.
 
     An image of an inner index that says no platform has that of the entry of this index.
     Raises VerificationError where `holder` lacks an image, and for indexes that are too deep.
     """
-    found: dict[Digest, Listed] = {}
+    found: dict[Digest, IndexMember] = {}
     for one in _listed(index, None, holder, DEEPEST):
         found.setdefault(one.entry.descriptor.digest, one)
         if len(found) > MOST:
@@ -113,12 +113,12 @@ def listed(index: Manifest, holder: Holder) -> list[Listed]:
 
 def _listed(
     index: Manifest, said: Platform | None, holder: Holder, levels: int
-) -> Iterator[Listed]:
+) -> Iterator[IndexMember]:
     if not levels:
         raise _too_deep(index, holder)
     for entry in entries(index.data):
         if not entry.is_image:
-            yield Listed(entry=entry, manifest=None)
+            yield IndexMember(entry=entry, manifest=None)
             continue
         digest = entry.descriptor.digest
         manifest = holder.get_manifest(str(digest))
@@ -130,9 +130,9 @@ def _listed(
         if manifest.media_type in INDEXES:
             yield from _listed(manifest, known, holder, levels - 1)
         elif is_artifact(manifest.data):
-            yield Listed(entry=entry, manifest=None)
+            yield IndexMember(entry=entry, manifest=None)
         else:
-            yield Listed(entry=entry.saying(known) if known else entry, manifest=manifest)
+            yield IndexMember(entry=entry.saying(known) if known else entry, manifest=manifest)
 
 
 def _too_deep(index: Manifest, holder: Holder) -> VerificationError:

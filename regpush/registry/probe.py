@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class ProbedConnection:
     """A connection that came about. Over TLS, `protocol` is its version.
 
     `issuer` and `expires` are of the registry's certificate, empty and None if not verified.
@@ -42,7 +42,7 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Root:
+class RootAnswer:
     """What a registry answers at `/v2/` to whoever shows nothing.
 
     `says` is what it calls itself. `scheme` is how it wants to know who asks, in lower case,
@@ -99,7 +99,7 @@ class Probe:
             raise TransientError(f"{said}; {unreachable(said)}") from error
         return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
-    def connect(self) -> Connection:
+    def connect(self) -> ProbedConnection:
         """Open a connection, with TLS where the registry is spoken to by that."""
         origin = self._host.origin
         try:
@@ -113,7 +113,7 @@ class Probe:
         )
         if origin.scheme == "http" and not guessed:
             sock.close()
-            return Connection(address=address)
+            return ProbedConnection(address=address)
         context = self._contexts.context(self._host.trust)
         try:
             with shake_hands(sock, context, origin.host, CONNECT_S, self._cancel) as secure:
@@ -121,14 +121,14 @@ class Probe:
                 version = secure.version() or "TLS"
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             raise TransientError(str(error)) from error
-        return Connection(
+        return ProbedConnection(
             address=address,
             protocol=version,
             issuer=_name(shown.get("issuer", ())),
             expires=_date(shown.get("notAfter")),
         )
 
-    def root(self) -> Root:
+    def root(self) -> RootAnswer:
         """Ask at `/v2/`, showing nothing."""
         request = Request(method="GET", url=f"{self._host.base}/v2/")
         try:
@@ -146,7 +146,7 @@ class Probe:
         if challenge and challenge.scheme == "bearer":
             with suppress(RefusedError):
                 tokens = Origin.of(challenge.get("realm")).host
-        return Root(
+        return RootAnswer(
             status=reply.status,
             says=printable(", ".join(filter(None, (version, reply.header("server"))))),
             scheme=challenge.scheme if challenge and reply.status == 401 else "",

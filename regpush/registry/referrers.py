@@ -30,7 +30,7 @@ _AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
+class Attachment:
     """A document that is, or is to be, attached to an image.
 
     `media_type` is that of the document, and the type of the artifact. `title` is a file name
@@ -95,7 +95,7 @@ def list_referrers(
     return tuple(one for one in kept if artifact_type in (None, one.artifact_type))
 
 
-def fetch(repository: Repository, referrer: Referrer) -> Artifact:
+def fetch(repository: Repository, referrer: Referrer) -> Attachment:
     """The document behind an entry of a list, checked against its digests.
 
     Raises RefusedError where the registry has not got what it lists, VerificationError where
@@ -110,7 +110,7 @@ def fetch(repository: Repository, referrer: Referrer) -> Artifact:
     if not isinstance(layers, list) or len(layers) != 1:
         raise VerificationError(f"{repository.name}: {digest} is not one document")
     layer = Descriptor.from_json(layers[0])
-    return Artifact(
+    return Attachment(
         media_type=layer.media_type,
         data=repository.get_blob(layer),
         title=layer.annotation(_TITLE) or "",
@@ -121,7 +121,7 @@ def fetch(repository: Repository, referrer: Referrer) -> Artifact:
 def attach(
     repository: Repository,
     subject: Descriptor,
-    artifacts: Sequence[Artifact],
+    artifacts: Sequence[Attachment],
     *,
     cancel: Cancellation,
 ) -> tuple[Referrer, ...]:
@@ -169,7 +169,7 @@ def enlist(
 class _Made:
     """An artifact with the manifest that makes it one, and how a list will have that."""
 
-    artifact: Artifact
+    artifact: Attachment
     referrer: Referrer
     manifest: dict[str, Any]
 

@@ -25,7 +25,7 @@ _PAGES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class ReferrersAnswer:
     """The answer of a registry that was asked for its list.
 
     `entries` stand as they came, None where the registry gives no list; `said` is the status,
@@ -36,7 +36,9 @@ class Listing:
     said: str
 
 
-def ask(repository: Repository, subject: Digest, artifact_type: str | None = None) -> Listing:
+def ask(
+    repository: Repository, subject: Digest, artifact_type: str | None = None
+) -> ReferrersAnswer:
     """Every page of the registry's list for `subject`, or only the entries of `artifact_type`.
 
     A redirect to another host is followed once, without credentials: where that host gives no
@@ -55,15 +57,15 @@ def ask(repository: Repository, subject: Digest, artifact_type: str | None = Non
     first = repository.ask(call, *NO_REFERRERS_API, *REDIRECTS)
     said = f"answered {first.status}"
     if first.status not in REDIRECTS:
-        return Listing(entries=_pages(repository, first, call, artifact_type), said=said)
+        return ReferrersAnswer(entries=_pages(repository, first, call, artifact_type), said=said)
     try:
         url = repository.redirect_of(first)
         said += f" to {Origin.of(url).host}"
         reply = _ask_at(url, repository, call)
         said += f", which answered {reply.status}"
-        return Listing(entries=_pages(repository, reply, call, artifact_type), said=said)
+        return ReferrersAnswer(entries=_pages(repository, reply, call, artifact_type), said=said)
     except (AuthError, RefusedError, TransientError) as error:
-        return Listing(entries=None, said=f"{said}: {error}")
+        return ReferrersAnswer(entries=None, said=f"{said}: {error}")
 
 
 def _ask_at(url: str, repository: Repository, call: Call) -> Reply:

@@ -37,7 +37,7 @@ _OF_A_BASE = frozenset(
 )
 
 
-class Base(Enum):
+class BasePresence(Enum):
     """Whether the image has one, whose files absolute links may lead to."""
 
     NONE = "none"
@@ -59,7 +59,7 @@ class Dangling(NamedTuple):
         return b"/" + b"/".join(self.place[:at]) if at else b""
 
 
-def dangling(tree: Tree, base: Base) -> list[Dangling]:
+def dangling(tree: Tree, base: BasePresence) -> list[Dangling]:
     """The links of `tree` that lead out of it or to nothing, sorted by path.
 
     Where a link leads astray only because another link of the tree does, that one is named.
@@ -121,11 +121,13 @@ def _leads_straight(folders: Mapping[bytes, Folder], folder: bytes, target: byte
     return found is not None and found.has(name) and name not in found.links
 
 
-def _is_provided(link: Dangling, base: Base) -> bool:
+def _is_provided(link: Dangling, base: BasePresence) -> bool:
     """Whether something else than the tree is likely to be where `link` leads."""
     if link.place == [b"tmp"] or any(link.place[: len(one)] == one for one in _MOUNTED):
         return True
-    return base is Base.SOME and link.target.startswith(b"/") and link.place[0] in _OF_A_BASE
+    return (
+        base is BasePresence.SOME and link.target.startswith(b"/") and link.place[0] in _OF_A_BASE
+    )
 
 
 def _astray(tree: Tree, path: bytes, target: bytes) -> list[bytes] | None:

@@ -35,14 +35,14 @@ from regpush.options import SourceOptions
 from regpush.ownership import Rules
 from regpush.sources import dependencies, hierarchy, own_state
 from regpush.sources.bytecode import Cleaned, without_stale
-from regpush.sources.dangling import Base, dangling, first_of, warning
+from regpush.sources.dangling import BasePresence, dangling, first_of, warning
 from regpush.sources.dependencies import DependencyFolder, Rest
 from regpush.sources.inside import inside
 from regpush.sources.modes import widening
 from regpush.sources.part import Part
 from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
-from regpush.sources.split import Grain, Grains, Piece, large_files, split
+from regpush.sources.split import Grain, Grains, PackagePiece, large_files, split
 from regpush.sources.tree import Tree
 
 # Fine enough that equal shares of own code can be made of its parts: of a few megabytes, layers
@@ -98,7 +98,7 @@ def resolve(
         notify(Note(message=message))
     for message in _doubts(listing, patterns, allowed):
         notify(InputWarned(message=message))
-    if broken := dangling(tree, Base.SOME if options.base else Base.NONE):
+    if broken := dangling(tree, BasePresence.SOME if options.base else BasePresence.NONE):
         notify(InputWarned(message=warning(broken, path)))
     code = [part.item(Role.OWN, watch.look) for part in own]
     code += [part.item(Role.ASSET, watch.look) for part in assets]
@@ -175,7 +175,7 @@ def _own_code(tree: Tree, key: bytes, stop_at: ByFolder) -> tuple[list[Part], li
     decide which of them share a layer.
     """
     linked = _linked(tree, stop_at)
-    large: list[Piece] = []
+    large: list[PackagePiece] = []
     if not _is_small(tree.listing, stop_at):
         grain = _ASSETS.of(tree.listing, stop_at)
         large = large_files(tree.listing, stop_at, grain, least=_LARGE, leave=linked)
@@ -188,7 +188,7 @@ def _own_code(tree: Tree, key: bytes, stop_at: ByFolder) -> tuple[list[Part], li
     name = os.fsdecode(tree.at.rpartition(b"/")[2]) or "root"
     root = Part(tree=tree, key=key, path=b"", name=name, tops=tops, stop_at=apart)
 
-    def parts(several: Sequence[Piece], below: ByFolder) -> list[Part]:
+    def parts(several: Sequence[PackagePiece], below: ByFolder) -> list[Part]:
         return [
             replace(root, path=one.path, name=one.name, tops=one.tops, stop_at=below)
             for one in several

@@ -15,14 +15,14 @@ from regpush.closure import Closure, no_entrypoint
 from regpush.options import SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
-from regpush.sources.store import Part
+from regpush.sources.store import StorePart
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 Found: TypeAlias = tuple[str, Closure]
 """What kind of thing a target is, for people, and its closure."""
 
-Locate: TypeAlias = Callable[[str], Part]
+Locate: TypeAlias = Callable[[str], StorePart]
 """Gives the store path that it is called with, of a store here or of a binary cache.
 
 Raises NotValidError where neither has it, SourceError."""
@@ -59,7 +59,7 @@ class Parts:
     `provenance`: as `Closure` has it.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[StorePart, ...]
     find_entrypoint: Callable[[], tuple[str, ...]] = no_entrypoint
     provenance: tuple[tuple[str, str], ...] = ()
 

@@ -53,7 +53,7 @@ class Grains:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class PackagePiece:
     """`tops` and all below them but the tops of other pieces; `path` is one of them.
 
     `name` says where the piece lies, and stays when what is in the piece comes and goes.
@@ -71,7 +71,7 @@ def split(
     grain: Grain,
     *,
     leave: ByFolder = NOTHING,
-) -> list[Piece]:
+) -> list[PackagePiece]:
     """What of `tops` and all below, but `stop_at`, lies apart from the rest; sorted.
 
     Files in `leave` stay with that.
@@ -80,7 +80,7 @@ def split(
     packed = [[_HEADER + size + -size % _HEADER for size in found.sizes()] for found in folders]
     if sum(map(sum, packed)) < grain.whole:
         return []
-    pieces: list[Piece] = []
+    pieces: list[PackagePiece] = []
     remains: dict[bytes, int] = {}
     while folders:  # what is in a folder comes before it
         found, files = folders.pop(), packed.pop()
@@ -99,7 +99,9 @@ def split(
             del sizes[name]
         for name in [name for name, size in sizes.items() if size >= grain.piece]:
             path = join(found.folder, name)
-            pieces.append(Piece(path=path, name=os.fsdecode(path), tops={found.folder: (name,)}))
+            pieces.append(
+                PackagePiece(path=path, name=os.fsdecode(path), tops={found.folder: (name,)})
+            )
             del sizes[name]
         size = sum(sizes.values())
         if size > grain.most:
@@ -125,13 +127,13 @@ def large_files(
     *,
     least: int,
     leave: ByFolder = NOTHING,
-) -> list[Piece]:
+) -> list[PackagePiece]:
     """The files of at least `least` bytes outside `stop_at`, in pieces of nothing else; sorted.
 
     A file as large as a piece is one; the others of a folder are one together, or where they
     are too few for that, with those of the folder above. Files in `leave` are in no piece.
     """
-    pieces: list[Piece] = []
+    pieces: list[PackagePiece] = []
     carried: dict[bytes, _Carried] = {}
     for found in reversed(list(listing.below(ROOT, stop_at))):  # what is in a folder first
         folder, sizes = found.folder, found.sizes()
@@ -149,7 +151,7 @@ def large_files(
         for name in [name for name, one in here.items() if one.size >= grain.piece]:
             # What was carried up is smaller: this is a file.
             path = join(folder, name)
-            pieces.append(Piece(path=path, name=os.fsdecode(path), tops=here.pop(name).tops))
+            pieces.append(PackagePiece(path=path, name=os.fsdecode(path), tops=here.pop(name).tops))
         size = sum(one.size for one in here.values())
         tops = {name: one.tops for name, one in here.items()}
         if size > grain.most:
@@ -179,7 +181,7 @@ def _hashed(sizes: Mapping[bytes, int], tops: Mapping[bytes, ByFolder]) -> list[
 
 def _divided(
     folder: bytes, small: Sequence[_Hashed], most: int, bits: str = "", *, what: str = ""
-) -> Iterator[Piece]:
+) -> Iterator[PackagePiece]:
     """`small` as pieces of at most `most`: halves, and halves of those that are too large."""
     if sum(one.size for one in small) > most and len(small) > 1:
         halves: tuple[list[_Hashed], list[_Hashed]] = ([], [])
@@ -192,7 +194,7 @@ def _divided(
         yield _piece(folder, words, [one.tops for one in small])
 
 
-def _piece(folder: bytes, words: str, several: Sequence[ByFolder]) -> Piece:
+def _piece(folder: bytes, words: str, several: Sequence[ByFolder]) -> PackagePiece:
     tops = merged(several)
     path = min(join(where, name) for where, names in tops.items() for name in names)
-    return Piece(path=path, name=f"{os.fsdecode(folder)} ({words})".lstrip(), tops=tops)
+    return PackagePiece(path=path, name=f"{os.fsdecode(folder)} ({words})".lstrip(), tops=tops)

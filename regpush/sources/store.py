@@ -113,7 +113,7 @@ def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Dat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class StorePart:
     """The closure of one item, `root`; `local` is what of it lies in the store of `database`.
 
     `kind` says for people what it is. `is_profile`: one of Guix, which says what environment
@@ -130,7 +130,7 @@ class Part:
     deriver: str | None = None
 
 
-def main_first(parts: Sequence[Part]) -> list[Part]:
+def main_first(parts: Sequence[StorePart]) -> list[StorePart]:
     """`parts`, of the outputs of one derivation the main one before the others.
 
     `nix build` and `guix build` print the outputs of a package sorted by path. The main output
@@ -138,7 +138,7 @@ def main_first(parts: Sequence[Part]) -> list[Part]:
     "Derivations"; Guix's `derivation->output-path` likewise).
     """
 
-    def is_output(part: Part) -> bool:
+    def is_output(part: StorePart) -> bool:
         name = _full_name(part.root)
         return any(
             other.deriver == part.deriver and name.startswith(f"{_full_name(other.root)}-")
@@ -165,7 +165,7 @@ def locate(
     item: StoreItem,
     stores: tuple[StoreLocation, ...],
     caches: Callable[[], Caches | None] = no_caches,
-) -> Part:
+) -> StorePart:
     """The closure of `item`, of a store here or else, to be fetched when it is opened, of `caches`.
 
     Raises UsageError for a derivation, NotValidError for an item that nobody knows, SourceError,
@@ -199,7 +199,7 @@ def locate(
     )
 
 
-def closure_of(parts: Sequence[Part], workshop: Workshop) -> tuple[str, Closure]:
+def closure_of(parts: Sequence[StorePart], workshop: Workshop) -> tuple[str, Closure]:
     """What kind of thing `parts` are, for people, and the closure of all of them.
 
     What of it is here is kept from the garbage collector until the push ends, where that is
@@ -220,7 +220,7 @@ def closure_of(parts: Sequence[Part], workshop: Workshop) -> tuple[str, Closure]
     return ", ".join(kinds), replace(closure, search_paths=paths)
 
 
-def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Database) -> Part:
+def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Database) -> StorePart:
     place = physical_store(item.store, posixpath.dirname(path), item.base, database)
 
     def physical(logical: str) -> str:
@@ -229,7 +229,7 @@ def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Dat
     deriver = next(info.deriver for info in infos if info.path == path)
     is_nix = database.is_nix()
     is_profile = item_name(path) == "profile"
-    return Part(
+    return StorePart(
         root=path,
         items=tuple(to_item(info, physical(info.path)) for info in infos),
         local=infos,
@@ -241,7 +241,7 @@ def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Dat
     )
 
 
-def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> Part | None:
+def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> StorePart | None:
     """`item` where a binary cache has it, and this machine perhaps something it refers to."""
     database = next((one for one in found if one.logical_root() and one.is_nix()), None)
     store = (database.logical_root() if database else None) or item.store
@@ -266,7 +266,7 @@ def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> Part 
         physical = posixpath.join(place, posixpath.basename(info.path))
         items[info.path] = to_item(info, physical)
     deriver = next(info.deriver for info in infos if info.path == path)
-    return Part(
+    return StorePart(
         root=path,
         items=tuple(items.values()),
         local=tuple(local.values()),

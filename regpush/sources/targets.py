@@ -31,7 +31,7 @@ from regpush.sources.prefixes.store import Stored
 from regpush.sources.programs import run_on
 from regpush.sources.source import Asked, Found, InStore, Meaning, Whole
 from regpush.sources.stats import Stats
-from regpush.sources.store import Part, StoreItem
+from regpush.sources.store import StoreItem, StorePart
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
@@ -125,7 +125,7 @@ def _joined(meant: Sequence[Meaning], asked: Asked) -> Found:
     stores = (*_named_store(asked.options.nix), *asked.stores)
     caches = functools.cache(lambda: Caches.of(asked.options.nix.caches, asked.workshop))
 
-    def locate(path: str) -> Part:
+    def locate(path: str) -> StorePart:
         return store.locate(StoreItem(*posixpath.split(path)), stores, caches)
 
     made = [one.parts(asked, locate) for one in map(_in_store, meant)]

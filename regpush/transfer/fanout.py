@@ -136,7 +136,7 @@ class FanUpload:
 
         lacking = self._fan.lacking([descriptor])
         first = self._fan.first_of(lacking)
-        self._send([way(shelf) for shelf in first], lambda: _Known(descriptor, open_body))
+        self._send([way(shelf) for shelf in first], lambda: _DescribedBlob(descriptor, open_body))
         for shelf in lacking:
             if shelf not in first and not self._fan.mount(descriptor, shelf, first):
                 shelf.repository.put_blob(descriptor, open_body)
@@ -201,7 +201,7 @@ def _slowest(told: Told, count: int) -> list[Told]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _DescribedBlob:
     """A blob that was described before; a `BlobStream`."""
 
     descriptor: Descriptor

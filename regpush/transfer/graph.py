@@ -24,7 +24,7 @@ _ASKERS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
+class ImageGraph:
     """`documents`, in the order in which a registry takes them, and `blobs`; nothing twice."""
 
     documents: tuple[Manifest, ...] = ()
@@ -33,7 +33,7 @@ class Graph:
 
 def follow(
     top: Manifest, source: Repository, held: Callable[[Digest], bool], cancel: Cancellation
-) -> Graph:
+) -> ImageGraph:
     """All that `top`, of `source`, refers to, without documents that are `held` elsewhere.
 
     With those goes what is below them: a registry has what is named by what it has. Raises
@@ -62,7 +62,7 @@ def follow(
         blobs |= {one.digest: one for one in found if isinstance(one, Descriptor)}
         level = [one for one in found if isinstance(one, Manifest)]
     documents = [document for level in reversed(levels) for document in level]
-    return Graph(documents=tuple(documents), blobs=tuple(blobs.values()))
+    return ImageGraph(documents=tuple(documents), blobs=tuple(blobs.values()))
 
 
 def _read(child: Descriptor, source: Repository) -> Manifest | Descriptor:

@@ -25,7 +25,7 @@ from regpush.image.image import Image
 from regpush.image.index import platforms_said
 from regpush.platform import Platform
 from regpush.registry.client import Manifest, MissingBlobsError, Repository
-from regpush.transfer.tags import TagRule, Verdict
+from regpush.transfer.tags import TagRule, TagVerdict
 
 _LOOKERS = 8
 _MOVES = 3
@@ -115,16 +115,16 @@ def move_tags(
     verdicts = rule.judge(repository.name, digest, held)
     moved: list[str] = []
     for tag, verdict in verdicts.items():
-        if verdict is Verdict.LEAVE:
+        if verdict is TagVerdict.LEAVE:
             notify(Note(message=f"{repository.name}:{tag} names {held[tag]} and is left alone"))
             continue
-        if verdict is Verdict.MOVE:
+        if verdict is TagVerdict.MOVE:
             with _telling(tag, moved, digest):
                 _move(manifest, repository, tag, held[tag], notify)
             moved.append(tag)
-        changed = verdict is Verdict.MOVE
+        changed = verdict is TagVerdict.MOVE
         notify(TagMoved(image=str(repository.name), tag=tag, digest=str(digest), changed=changed))
-    naming = [tag for tag, verdict in verdicts.items() if verdict is not Verdict.LEAVE]
+    naming = [tag for tag, verdict in verdicts.items() if verdict is not TagVerdict.LEAVE]
     return Tagged(tuple(naming), tuple(moved))
 
 

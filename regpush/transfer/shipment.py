@@ -15,7 +15,7 @@ from regpush.digest import Descriptor, Digest
 from regpush.events import Action, LayerDone, LayerSent, LayersPlanned, Listener, Warned
 from regpush.registry.client import Manifest, MissingBlobsError, Repository
 from regpush.transfer.blobs import Passage, bring, send
-from regpush.transfer.graph import Graph, follow
+from regpush.transfer.graph import ImageGraph, follow
 from regpush.transfer.publish import push_manifest
 
 _AT_ONCE = 12
@@ -36,7 +36,7 @@ class Route:
     notify: Listener
     cancel: Cancellation
 
-    def follow(self, top: Manifest, held: Callable[[Digest], bool]) -> Graph:
+    def follow(self, top: Manifest, held: Callable[[Digest], bool]) -> ImageGraph:
         """All that `top` names, without the documents that are `held`. Raises as `graph.follow`."""
         return follow(top, self.source, held, self.cancel)
 
@@ -115,7 +115,7 @@ class Shipment:
     route: Route
     freight: Freight
     held: Collection[Digest] = ()
-    graph: Graph | None = None
+    graph: ImageGraph | None = None
     lost: frozenset[Digest] = frozenset()
 
     @property

@@ -17,7 +17,7 @@ from regpush.options import IfExists, RegistryOptions
 from regpush.reference import RepositoryName
 
 
-class Verdict(Enum):
+class TagVerdict(Enum):
     """What is to be done about a tag."""
 
     MOVE = auto()
@@ -63,18 +63,18 @@ class TagRule:
 
     def judge(
         self, image: RepositoryName, wanted: Digest, held: Mapping[str, Digest | None]
-    ) -> dict[str, Verdict]:
+    ) -> dict[str, TagVerdict]:
         """What becomes of every tag of `image`. Raises TagConflictError, naming the tag."""
         self.admit(image, held)
         return {tag: self._judge(f"{image}:{tag}", wanted, there) for tag, there in held.items()}
 
-    def _judge(self, name: str, wanted: Digest, held: Digest | None) -> Verdict:
+    def _judge(self, name: str, wanted: Digest, held: Digest | None) -> TagVerdict:
         if held == wanted:
-            return Verdict.THERE
+            return TagVerdict.THERE
         if held is None:
-            return Verdict.MOVE
+            return TagVerdict.MOVE
         if self.if_exists is IfExists.SKIP:
-            return Verdict.LEAVE
+            return TagVerdict.LEAVE
         if self.if_exists is IfExists.SAME:
             raise TagConflictError(
                 f"{name} names {held}, not {wanted}, and --if-exists same was said"
@@ -83,4 +83,4 @@ class TagRule:
             raise TagConflictError(
                 f"{name} names {held}, not {self.current} as --if-current says: somebody moved it"
             )
-        return Verdict.MOVE
+        return TagVerdict.MOVE

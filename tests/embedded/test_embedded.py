@@ -18,7 +18,7 @@ import oras.client
 import pytest
 
 from regpush import embedded
-from regpush.embedded.store import Store
+from regpush.embedded.store import ContentStore
 from regpush.errors import UsageError
 from tests.images import assert_same_tree, tree, unpack
 from tests.registry.api import MANIFEST_TYPE, Api, image_manifest, sha256
@@ -367,14 +367,14 @@ def test_contents_lie_once(tmp_path):
 def test_one_server_a_directory(tmp_path):
     in_use = pytest.raises(UsageError, match="another registry is serving")
     with run_embedded_registry(tmp_path) as registry, in_use:
-        Store(registry.storage)
-    Store(registry.storage).close()
+        ContentStore(registry.storage)
+    ContentStore(registry.storage).close()
 
 
 def test_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"cannot keep a registry in .*/file: "):
-        Store(tmp_path / "file")
+        ContentStore(tmp_path / "file")
 
 
 def test_running_beside_other_work(tmp_path):

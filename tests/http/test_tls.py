@@ -13,7 +13,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from regpush.errors import RefusedError, UsageError
-from regpush.http.trust import Identity, Trust
+from regpush.http.trust import ClientCertificate, Trust
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.client import Access
@@ -62,7 +62,7 @@ def test_the_first_folder_that_is_there(tmp_path: Path) -> None:
     folder(three, "r.example:5000", "late.crt")
     assert trust("r.example:5000", one, two, three) == Trust(
         ca_files=(f"{own}/a.crt", f"{own}/b.crt"),
-        identities=(Identity(cert_file=f"{own}/me.cert", key_file=f"{own}/me.key"),),
+        identities=(ClientCertificate(cert_file=f"{own}/me.cert", key_file=f"{own}/me.key"),),
     )
     assert trust("r.example", one, two, three) == Trust()
     assert not trust("r.example", one, two, three).means_tls
@@ -90,8 +90,10 @@ def test_flags_go_before_folders(tmp_path: Path) -> None:
     own = folder(tmp_path, "r.example", "ca.crt", "me.cert", "me.key")
     both = trust("r.example", tmp_path, ca_file="/flag.pem", cert_file="/c.pem", key_file="/k.pem")
     assert both.ca_files == ("/flag.pem", f"{own}/ca.crt")
-    assert both.identities == (Identity(cert_file="/c.pem", key_file="/k.pem"),)
-    assert trust("r", cert_file="/c").identities == (Identity(cert_file="/c", key_file="/c"),)
+    assert both.identities == (ClientCertificate(cert_file="/c.pem", key_file="/k.pem"),)
+    assert trust("r", cert_file="/c").identities == (
+        ClientCertificate(cert_file="/c", key_file="/c"),
+    )
     with pytest.raises(UsageError, match="--cert-file"):
         trust("r.example", key_file="/k.pem")
 

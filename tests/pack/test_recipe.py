@@ -9,7 +9,7 @@ from regpush.closure import Identity, Item
 from regpush.digest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Digest
 from regpush.entry import Profile
 from regpush.events import Action
-from regpush.history.cache import Index
+from regpush.history.cache import LayerIndex
 from regpush.history.previous import nearest
 from regpush.image.image import Layer, build
 from regpush.options import Algorithm, Compression, ImageOptions
@@ -164,11 +164,11 @@ def test_the_tags_most_likely_to_be_recent(listed, tags, first):
 def test_the_index_remembers_by_repository(tmp_path):
     wanted = Digest.of(b"recipe")
     here, there = (layer(text, recipe=wanted) for text in ("here", "there"))
-    with Index(str(tmp_path)) as index:
+    with LayerIndex(str(tmp_path)) as index:
         index.remember([there], named("h/b"))
         index.remember([here], named("h/a"))
         index.remember([layer("foreign")], named("h/a"))
-    with Index(str(tmp_path)) as index:
+    with LayerIndex(str(tmp_path)) as index:
         found = index.recall(wanted, named("h/b"), None)
         assert [c.repository for c in found] == [named("h/b"), named("h/a")]
         assert found[0].layer.descriptor == there.descriptor
@@ -182,18 +182,18 @@ def test_an_index_that_cannot_be_is_empty(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "index-1.sqlite").write_bytes(b"not a database" * 100)
     for place_ in (None, str(tmp_path / "file" / "x"), str(tmp_path)):
-        with Index(place_) as index:
+        with LayerIndex(place_) as index:
             index.remember([layer("a", recipe=wanted, media_type=OCI_LAYER)], named("h/a"))
             assert index.recall(wanted, named("h/a"), None) == []
 
 
 def test_a_damaged_row_is_a_miss(tmp_path):
     wanted = Digest.of(b"recipe")
-    with Index(str(tmp_path)) as index:
+    with LayerIndex(str(tmp_path)) as index:
         index.remember([layer("a", recipe=wanted)], named("h/a"))
     database = sqlite3.connect(tmp_path / "index-1.sqlite")
     with database:
         database.execute("UPDATE layers SET digest = '../../etc/passwd'")
     database.close()
-    with Index(str(tmp_path)) as index:
+    with LayerIndex(str(tmp_path)) as index:
         assert index.recall(wanted, named("h/a"), None) == []

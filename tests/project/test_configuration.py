@@ -10,7 +10,7 @@ from regpush.cli.flags import Flags
 from regpush.cli.keys import keys, settings
 from regpush.errors import UsageError
 from regpush.project import configuration
-from regpush.project.configuration import Configuration, Trust, parse, read
+from regpush.project.configuration import Configuration, TrustedOwners, parse, read
 from tests.flow.test_push_directory import app, has_tag, write
 from tests.program import regpush
 
@@ -30,7 +30,7 @@ OURS = os.geteuid()
 
 def find(directory, *safe, users=(OURS,), told=None):
     """`configuration.find`, with what was told in `told`."""
-    trust = Trust(users=frozenset(users), safe=frozenset(safe))
+    trust = TrustedOwners(users=frozenset(users), safe=frozenset(safe))
     return configuration.find(directory, trust, [].append if told is None else told.append)
 
 

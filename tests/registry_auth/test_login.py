@@ -17,7 +17,7 @@ import pytest
 from regpush.commands.login import parse
 from regpush.errors import UsageError
 from regpush.registry.auth.files import AuthFile
-from regpush.registry.auth.store import Kind, Place, Store
+from regpush.registry.auth.store import LoginKind, LoginPlace, LoginStore
 from tests.flow.test_push_directory import app
 from tests.http.proxying import proxy
 from tests.program import Outcome, environment, push, regpush
@@ -425,11 +425,11 @@ def test_several_logins_at_the_same_time(docker_file: Path) -> None:
     """Each keeps what the others wrote."""
     hosts = [f"r{number}.example" for number in range(40)]
 
-    def put(host: str) -> Place:
-        store = Store([str(docker_file)], default=str(docker_file), check=lambda: None)
+    def put(host: str) -> LoginPlace:
+        store = LoginStore([str(docker_file)], default=str(docker_file), check=lambda: None)
         return store.put(host, "me", "password")
 
     with ThreadPoolExecutor(8) as pool:
         places = set(pool.map(put, hosts))
-    assert places == {Place(Kind.PLAIN_TEXT, str(docker_file))}
+    assert places == {LoginPlace(LoginKind.PLAIN_TEXT, str(docker_file))}
     assert set(json.loads(docker_file.read_text())["auths"]) == set(hosts)

@@ -20,7 +20,7 @@ from regpush.registry.auth.files import AuthFile
 from regpush.registry.auth.helpers import Helper
 from regpush.registry.auth.keys import candidates, normalise
 from regpush.registry.auth.record import Credentials
-from regpush.registry.auth.sources import Sources, from_options
+from regpush.registry.auth.sources import CredentialSources, from_options
 from regpush.settings import Settings
 from tests.registry_auth.helpers import FakeHelper, fake_helper
 
@@ -36,7 +36,7 @@ def find(
     environ: dict[str, str], registry: str = "ghcr.io", authfile: str | None = None
 ) -> Credentials | None:
     options, settings = RegistryOptions(authfile=authfile), Settings.from_environ(environ)
-    return Sources(options, settings, lambda: None).find(registry, "team/app")
+    return CredentialSources(options, settings, lambda: None).find(registry, "team/app")
 
 
 def test_the_order(tmp_path: Path) -> None:
@@ -207,7 +207,9 @@ def test_a_helper_is_asked_once_a_run(helper: FakeHelper, tmp_path: Path) -> Non
     helper.keep("r.example", "u", "p")
     config = tmp_path / "config.json"
     config.write_text('{"credsStore": "test"}')
-    sources = Sources(RegistryOptions(), Settings(auth_files=(str(config),)), lambda: None)
+    sources = CredentialSources(
+        RegistryOptions(), Settings(auth_files=(str(config),)), lambda: None
+    )
     for repository in ("a", "b", "a/c"):
         found = sources.find("r.example", repository)
         assert found is not None
@@ -337,7 +339,7 @@ def test_the_closest_key_wins(host: str, path: list[str], length: int) -> None:
     wanted = keys[min(length, len(keys) - 1)]
     entries = {key: {"username": key, "password": "p"} for key in keys[keys.index(wanted) :]}
     text = json.dumps({"auths": entries})
-    sources = Sources(RegistryOptions(), Settings(auth=text), lambda: None)
+    sources = CredentialSources(RegistryOptions(), Settings(auth=text), lambda: None)
     found = sources.find(host, "/".join(path))
     assert found is not None
     assert found.username == wanted

@@ -13,7 +13,7 @@ import pytest
 from regpush.errors import AuthError, UsageError
 from regpush.options import RegistryOptions
 from regpush.registry.auth.record import Credentials
-from regpush.registry.auth.sources import Sources, from_options
+from regpush.registry.auth.sources import CredentialSources, from_options
 from regpush.settings import Settings
 
 SECRET = "p:a:s:s-wörd"
@@ -32,7 +32,7 @@ def look_up(
 
 
 def find(files: Sequence[str], registry: str, repository: str) -> Credentials | None:
-    sources = Sources(RegistryOptions(), Settings(auth_files=tuple(files)), lambda: None)
+    sources = CredentialSources(RegistryOptions(), Settings(auth_files=tuple(files)), lambda: None)
     return sources.find(registry, repository)
 
 

@@ -20,9 +20,9 @@ from regpush.registry.uploads.lessons import (
     LARGEST,
     SMALLEST,
     Form,
+    HostMemory,
     Lessons,
     Limits,
-    Memory,
     Refusal,
     learn,
 )
@@ -165,7 +165,7 @@ def test_the_ladder_ends(cap: int, size: int | None, streamable: bool) -> None:
 
 
 def test_a_memory_is_of_all_workers() -> None:
-    memory = Memory()
+    memory = HostMemory()
     assert memory.take(refused(Form.WHOLE, 405, 5))
     assert memory.take(refused(Form.WHOLE, 405, 5))
     assert not memory.take(refused(Form.WHOLE, 403, 5))

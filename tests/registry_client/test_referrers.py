@@ -17,7 +17,7 @@ from regpush.concurrency import Cancellation
 from regpush.digest import OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import RefusedError, TagConflictError, TransientError, VerificationError
 from regpush.registry.client import Access
-from regpush.registry.referrers import Artifact, Referrer, attach, fetch, list_referrers
+from regpush.registry.referrers import Attachment, Referrer, attach, fetch, list_referrers
 from tests.program import environment
 from tests.registry.api import INDEX_TYPE, Api, sha256
 from tests.registry.faults import (
@@ -38,9 +38,9 @@ from tests.registry_client.opening import Opened, opened, push_image
 from tests.registry_client.tokens import USERS, token_registry
 
 SPDX = "application/spdx+json"
-SBOM = Artifact(media_type=SPDX, data=b'{"spdxVersion":"SPDX-2.3"}', title="sbom.spdx.json")
+SBOM = Attachment(media_type=SPDX, data=b'{"spdxVersion":"SPDX-2.3"}', title="sbom.spdx.json")
 EMPTY = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
-OTHER = Artifact(
+OTHER = Attachment(
     media_type="application/vnd.in-toto+json",
     data=b"{}",
     title="provenance.json",
@@ -53,7 +53,7 @@ def image(registry: Registry, repository: str) -> Descriptor:
     return Descriptor.of(Api(registry.host, repository).put_image("latest"), OCI_MANIFEST)
 
 
-def attached(at: Opened, subject: Descriptor, *artifacts: Artifact) -> tuple[Referrer, ...]:
+def attached(at: Opened, subject: Descriptor, *artifacts: Attachment) -> tuple[Referrer, ...]:
     return attach(at.repository, subject, artifacts, cancel=at.cancel)
 
 
@@ -247,7 +247,9 @@ def test_lists_have_pages(embedded_registry: Registry, repository: str, filters:
         return whole
 
     subject = image(embedded_registry, repository)
-    more = [Artifact(media_type=SPDX, data=b'{"n":%d}' % number, title="x") for number in range(3)]
+    more = [
+        Attachment(media_type=SPDX, data=b'{"n":%d}' % number, title="x") for number in range(3)
+    ]
     with opened(embedded_registry.host, repository) as at:
         made = attached(at, subject, *more, OTHER)
     with (
@@ -265,7 +267,7 @@ def test_pushers_at_once_lose_nothing(docker_registry: Registry, repository: str
     together = threading.Barrier(4)
 
     def push(number: int) -> Referrer:
-        artifact = Artifact(media_type=SPDX, data=b"%d" % number, title="x")
+        artifact = Attachment(media_type=SPDX, data=b"%d" % number, title="x")
         with opened(docker_registry.host, repository) as at:
             together.wait()
             (made,) = attached(at, subject, artifact)

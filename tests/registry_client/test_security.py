@@ -20,7 +20,7 @@ from regpush.errors import RegpushError
 from regpush.events import Event, Warned
 from regpush.http.address import Origin
 from regpush.http.exchange import Reply
-from regpush.registry.uploads.lessons import Memory
+from regpush.registry.uploads.lessons import HostMemory
 from regpush.registry.uploads.session import Session
 from tests.registry.api import Api
 from tests.registry.faults import (
@@ -227,7 +227,7 @@ def test_an_upload_that_a_proxy_sends_to_plain_http_stays_on_https() -> None:
         "uploading",
         there=lambda descriptor: False,
         count=lambda size: None,
-        memory=Memory(),
+        memory=HostMemory(),
         notify=events.append,
     )
     session._move(reply)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from regpush.entry import Profile
 from regpush.events import InputWarned
 from regpush.files.listing import scan
-from regpush.sources.dangling import Base, dangling
+from regpush.sources.dangling import BasePresence, dangling
 from regpush.sources.link_root import link_roots
 from regpush.sources.tree import Tree
 from tests.sources.conftest import NixStore, Write, needs_root, take
@@ -64,7 +64,7 @@ def test_the_kernel_agrees(links: list[tuple[str, str]]) -> None:
             (image / path).symlink_to(target)
         listing = scan(os.fsencode(image / "app"))
         tree = Tree(listing=listing, at=b"app", profile=Profile.STORE)
-        found = {f"app/{os.fsdecode(one.path)}" for one in dangling(tree, Base.NONE)}
+        found = {f"app/{os.fsdecode(one.path)}" for one in dangling(tree, BasePresence.NONE)}
         broken = broken_in(image, made)
         # What else is broken leads through one that is named.
         assert found <= broken

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from regpush.closure import Closure, Role
 from regpush.entry import Kind, Profile
 from regpush.files.listing import ROOT, Listing, join, merged, scan
-from regpush.sources.split import Grain, Piece, large_files, split
+from regpush.sources.split import Grain, PackagePiece, large_files, split
 from tests.sources.conftest import Write, take
 
 # Small enough that a few files show everything: a file's header is 512 bytes.
@@ -38,19 +38,19 @@ def make(root: Path, files: dict[str, int]) -> None:
             continue  # a file is where a folder would be, or the other way round
 
 
-def pieces(root: Path, grain: Grain = GRAIN) -> tuple[Listing, list[Piece]]:
+def pieces(root: Path, grain: Grain = GRAIN) -> tuple[Listing, list[PackagePiece]]:
     listing = scan(os.fsencode(root))
     return listing, split(listing, ROOT, {}, grain)
 
 
-def paths(piece: Piece) -> list[bytes]:
+def paths(piece: PackagePiece) -> list[bytes]:
     return [join(folder, name) for folder, names in piece.tops.items() for name in names]
 
 
-def held(listing: Listing, found: list[Piece]) -> dict[str, dict[bytes, int]]:
+def held(listing: Listing, found: list[PackagePiece]) -> dict[str, dict[bytes, int]]:
     """Sizes in an archive by path, of each piece by its name and of the rest as ``."""
     stop_at = merged(piece.tops for piece in found)
-    home = Piece(path=b"", name="", tops=ROOT)
+    home = PackagePiece(path=b"", name="", tops=ROOT)
     return {
         piece.name: {
             entry.path: 512 + (entry.size + 511) // 512 * 512

@@ -5,10 +5,10 @@ import pytest
 from regpush.digest import Digest
 from regpush.errors import TagConflictError, UsageError
 from regpush.options import IfExists, RegistryOptions
-from regpush.transfer.tags import TagRule, Verdict
+from regpush.transfer.tags import TagRule, TagVerdict
 
 NEW, OLD, OTHER = (Digest.of(text) for text in (b"new", b"old", b"other"))
-MOVE, THERE, LEAVE = Verdict.MOVE, Verdict.THERE, Verdict.LEAVE
+MOVE, THERE, LEAVE = TagVerdict.MOVE, TagVerdict.THERE, TagVerdict.LEAVE
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ MOVE, THERE, LEAVE = Verdict.MOVE, Verdict.THERE, Verdict.LEAVE
 )
 def test_verdicts(if_exists, current, held, verdict):
     rule = TagRule(if_exists, current)
-    if isinstance(verdict, Verdict):
+    if isinstance(verdict, TagVerdict):
         assert rule.judge("h/a", NEW, {"t": held}) == {"t": verdict}
         return
     with pytest.raises(TagConflictError, match=f"^h/a:t .*{verdict}"):

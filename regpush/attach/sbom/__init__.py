@@ -15,13 +15,13 @@ from regpush.digest import Digest
 from regpush.errors import RefusedError, UsageError
 from regpush.options import Sbom
 from regpush.registry.client import Repository
-from regpush.registry.referrers import Artifact, fetch, list_referrers
+from regpush.registry.referrers import Attachment, fetch, list_referrers
 
 __all__ = ["FORMATS", "Bill", "Format", "attached", "writer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
+class BillFormat:
     """A format: its media type, a file name, and the function of `module` that writes it."""
 
     media_type: str
@@ -30,14 +30,16 @@ class Format:
 
 
 FORMATS = {
-    Sbom.SPDX: Format(media_type="application/spdx+json", title="sbom.spdx.json", module="spdx"),
-    Sbom.CYCLONEDX: Format(
+    Sbom.SPDX: BillFormat(
+        media_type="application/spdx+json", title="sbom.spdx.json", module="spdx"
+    ),
+    Sbom.CYCLONEDX: BillFormat(
         media_type="application/vnd.cyclonedx+json", title="sbom.cdx.json", module="cyclonedx"
     ),
 }
 
 
-def writer(sbom: Sbom) -> Callable[[Bill], Artifact]:
+def writer(sbom: Sbom) -> Callable[[Bill], Attachment]:
     """What writes a bill in the format `sbom`.
 
     Raises UsageError where its library is not installed: ask before anything is sent.
@@ -52,13 +54,13 @@ def writer(sbom: Sbom) -> Callable[[Bill], Artifact]:
         ) from error
     write = cast("Callable[[Bill], bytes]", getattr(module, form.module))
 
-    def written(bill: Bill) -> Artifact:
-        return Artifact(media_type=form.media_type, data=write(bill), title=form.title)
+    def written(bill: Bill) -> Attachment:
+        return Attachment(media_type=form.media_type, data=write(bill), title=form.title)
 
     return written
 
 
-def attached(repository: Repository, subject: Digest, wanted: Sbom | None) -> Artifact:
+def attached(repository: Repository, subject: Digest, wanted: Sbom | None) -> Attachment:
     """The SBOM that refers to the manifest `subject`, whoever made it: `wanted`, or any format.
 
     The last of several, as lists grow at their ends. Raises RefusedError where there is none.

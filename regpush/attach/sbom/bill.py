@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import Enum
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from regpush.attach.sbom.packages import Package, packages_in
+from regpush.attach.sbom.packages import BillPackage, packages_in
 from regpush.closure import Closure, Identity, Item, LockedPackage, Role
 from regpush.digest import Digest
 from regpush.errors import printable
@@ -182,8 +182,8 @@ def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterato
     inside = {item.path: tuple(packages_in(item)) for item in items}
     homes = _homes(items, inside)
     found = dict.fromkeys([*homes.values(), *(one for some in inside.values() for one in some)])
-    owned: dict[Package, list[Item]] = {package: [] for package in found}
-    held: dict[Package, set[str]] = {package: set() for package in found}
+    owned: dict[BillPackage, list[Item]] = {package: [] for package in found}
+    held: dict[BillPackage, set[str]] = {package: set() for package in found}
     for item in items:
         if home := homes.get(item.path):
             owned[home].append(item)
@@ -202,10 +202,12 @@ def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterato
         yield _of_files(own[0], Purpose.APPLICATION, own, sorted(needed))
 
 
-def _homes(items: Sequence[Item], inside: Mapping[str, Sequence[Package]]) -> dict[str, Package]:
+def _homes(
+    items: Sequence[Item], inside: Mapping[str, Sequence[BillPackage]]
+) -> dict[str, BillPackage]:
     """The package that each item is, or is a piece of."""
     by_folder = {_path(one): one for packages in inside.values() for one in packages}
-    homes: dict[str, Package] = {}
+    homes: dict[str, BillPackage] = {}
     for item in items:
         if not item.role.is_code:
             distributions = [one for one in inside[item.path] if one.kind == "pypi"]
@@ -222,16 +224,16 @@ def _homes(items: Sequence[Item], inside: Mapping[str, Sequence[Package]]) -> di
     return homes
 
 
-def _undescribed(item: Item) -> Package | None:
+def _undescribed(item: Item) -> BillPackage | None:
     """A package that only its place tells, without a version."""
     if match := _NPM_FOLDER.fullmatch(item.path):
         namespace, _, name = match[1].rpartition("/")
         folder = item.path[1:].encode("utf-8", "surrogateescape")
-        return Package(kind="npm", namespace=namespace, name=name, version="", folder=folder)
+        return BillPackage(kind="npm", namespace=namespace, name=name, version="", folder=folder)
     return None
 
 
-def _of_package(package: Package, items: Sequence[Item], held: Collection[str]) -> Component:
+def _of_package(package: BillPackage, items: Sequence[Item], held: Collection[str]) -> Component:
     return Component(
         ref=_ref_of(package),
         purpose=Purpose.LIBRARY,
@@ -265,11 +267,11 @@ def _of_files(
     )
 
 
-def _path(package: Package) -> str:
+def _path(package: BillPackage) -> str:
     return "/" + package.folder.decode("utf-8", "surrogateescape")
 
 
-def _ref_of(package: Package) -> str:
+def _ref_of(package: BillPackage) -> str:
     return _ref(_path(package))
 
 

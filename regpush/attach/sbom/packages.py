@@ -21,7 +21,7 @@ _LARGEST = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
+class BillPackage:
     """A package as its package manager knows it; `kind` is the type of its purl.
 
     `folder` is where it lies in the image, without a slash at either end. What has no folder of
@@ -43,10 +43,10 @@ class Package:
         return f"{self.namespace}/{self.name}" if scoped else self.name
 
 
-_Reader: TypeAlias = Callable[[Entry, re.Match[bytes]], Iterator[Package]]
+_Reader: TypeAlias = Callable[[Entry, re.Match[bytes]], Iterator[BillPackage]]
 
 
-def packages_in(item: Item) -> Iterator[Package]:
+def packages_in(item: Item) -> Iterator[BillPackage]:
     """The packages that the files of `item` describe, in archive order.
 
     A description that makes no sense describes nothing. Raises SourceError where the item
@@ -59,7 +59,7 @@ def packages_in(item: Item) -> Iterator[Package]:
                     yield from (one for one in reader(entry, match) if one.name.strip(" /"))
 
 
-def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     """`package.json` (npm documentation, "package.json")."""
     value = _json(entry)
     folder = entry.path.rpartition(b"/")[0]
@@ -68,14 +68,14 @@ def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
         name = value.get("name")
         name = name if isinstance(name, str) and name else _text(match[1])
         namespace, _, name = name.rpartition("/")
-        yield Package(
+        yield BillPackage(
             kind="npm", namespace=namespace, name=name, version=value["version"], folder=folder
         )
 
 
-def _distribution(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+def _distribution(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     """`name-version.dist-info` (PyPA, "Recording installed projects"), or `.egg-info`."""
-    yield Package(
+    yield BillPackage(
         kind="pypi",
         namespace="",
         name=re.sub(r"[-_.]+", "-", _text(match[1])).lower(),
@@ -84,10 +84,10 @@ def _distribution(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
     )
 
 
-def _gem(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+def _gem(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     """`specifications/rack-3.0.8.gemspec` beside `gems` (RubyGems, "Gem::Specification")."""
     folder = entry.path.rpartition(b"/")[2].removesuffix(b".gemspec")
-    yield Package(
+    yield BillPackage(
         kind="gem",
         namespace="",
         name=_text(match[2]),
@@ -96,13 +96,13 @@ def _gem(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
     )
 
 
-def _go(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+def _go(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     """`# path version` lines of `vendor/modules.txt` (Go Modules Reference, "Vendoring")."""
     for line in _read(entry).decode("utf-8", "replace").splitlines():
         words = line.split(" ")
         if len(words) > 2 and words[0] == "#":
             namespace, _, name = words[1].rpartition("/")
-            yield Package(
+            yield BillPackage(
                 kind="golang",
                 namespace=namespace,
                 name=name,
@@ -111,7 +111,7 @@ def _go(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
             )
 
 
-def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     """`vendor/composer/installed.json` (Composer documentation, "The vendor directory")."""
     value = _json(entry)
     listed = value.get("packages") if isinstance(value, dict) else value
@@ -119,7 +119,7 @@ def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
         whole, version = (one.get("name"), one.get("version")) if isinstance(one, dict) else (0, 0)
         if isinstance(whole, str) and isinstance(version, str):
             namespace, _, name = whole.rpartition("/")
-            yield Package(
+            yield BillPackage(
                 kind="composer",
                 namespace=namespace,
                 name=name,
@@ -128,7 +128,7 @@ def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
             )
 
 
-def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     """`var/lib/dpkg/status` (dpkg-query(1), "Package status"; deb822(5))."""
     listed = [one for one in _paragraphs(entry) if one.get("Status") == "install ok installed"]
     # Packages that were not changed for Ubuntu have Debian's versions, but never all of them.
@@ -137,7 +137,7 @@ def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
         yield from _of_system("deb", vendor, one, ("Package", "Version", "Architecture"), match)
 
 
-def _apk(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
+def _apk(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     """`lib/apk/db/installed` (Alpine's wiki, "Apk spec")."""
     for one in _paragraphs(entry):
         yield from _of_system("apk", "alpine", one, ("P", "V", "A"), match)
@@ -145,11 +145,11 @@ def _apk(entry: Entry, match: re.Match[bytes]) -> Iterator[Package]:
 
 def _of_system(
     kind: str, vendor: str, said: Mapping[str, str], fields: Sequence[str], match: re.Match[bytes]
-) -> Iterator[Package]:
+) -> Iterator[BillPackage]:
     name, version, architecture = (said.get(field, "") for field in fields)
     if name and version:
         qualifiers = (("arch", architecture),) if architecture else ()
-        yield Package(
+        yield BillPackage(
             kind=kind,
             namespace=vendor,
             name=name,

@@ -36,7 +36,7 @@ class ResolveFlags(Flags):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class ManifestFile:
     """A file, or stdin: its `name` for people, what it says, and where it has references."""
 
     name: str
@@ -101,7 +101,7 @@ def _files(paths: Sequence[str], recursive: bool) -> Iterator[str]:
             raise UsageError(f"{printable(path)}: no .yaml, .yml or .json in it{deeper}")
 
 
-def _read(path: str) -> Manifest:
+def _read(path: str) -> ManifestFile:
     name = "stdin" if path == _STDIN else printable(path)
     try:
         if path == _STDIN:
@@ -112,11 +112,11 @@ def _read(path: str) -> Manifest:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UsageError(f"cannot read {name}: {reason}") from error
-    return Manifest(name=name, text=text, mentions=find(text, name))
+    return ManifestFile(name=name, text=text, mentions=find(text, name))
 
 
 def _pushes(
-    ctx: typer.Context, prefix: str, manifests: Sequence[Manifest]
+    ctx: typer.Context, prefix: str, manifests: Sequence[ManifestFile]
 ) -> dict[str, tuple[list[str], Flags]]:
     """What is to be pushed, once each, by what the references name. Raises UsageError."""
     said: Said = ctx.obj
@@ -165,7 +165,7 @@ def _destination(name: str, prefix: str, configuration: Configuration | None) ->
     return f"{prefix.rstrip('/')}/{os.path.basename(os.path.abspath(name))}"
 
 
-def _joined(manifests: Sequence[Manifest], images: Mapping[str, str]) -> str:
+def _joined(manifests: Sequence[ManifestFile], images: Mapping[str, str]) -> str:
     """All manifests as one stream of YAML documents; a single one as it stands."""
     stream = ""
     for manifest in manifests:

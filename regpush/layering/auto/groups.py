@@ -14,7 +14,7 @@ _LAYER_COST = 16 << 10  # lambda: bytes that one layer less is worth in every pu
 _HORIZON = 10  # H: pushes that a decision is made for
 
 
-class Kind(IntEnum):
+class GroupKind(IntEnum):
     """Kinds of items: two kinds never share a layer. The order is that of the layers."""
 
     ORDINARY = 0
@@ -24,7 +24,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ItemGroup:
     """Items that will share a layer; `size` in bytes, `odds` in units of `odds.UNIT`.
 
     `held`: the registry holds exactly this layer. `changes`, `pushes` and `origins`: the arguments
@@ -32,7 +32,7 @@ class Group:
     """
 
     items: tuple[Item, ...]
-    kind: Kind
+    kind: GroupKind
     held: bool
     size: int
     changes: int
@@ -54,7 +54,7 @@ class Groups:
     origins: Mapping[str, int]
     odds: Odds
 
-    def of(self, items: Collection[Item], kind: Kind, *, held: bool) -> Group:
+    def of(self, items: Collection[Item], kind: GroupKind, *, held: bool) -> ItemGroup:
         """The group of `items`, at least one."""
         changes = pushes = origins = 0
         for item in items:
@@ -62,7 +62,7 @@ class Groups:
             changes |= habit.changes
             pushes = max(pushes, habit.pushes)
             origins |= self.origins[item.path]
-        return Group(
+        return ItemGroup(
             items=tuple(items),
             kind=kind,
             held=held,
@@ -74,12 +74,12 @@ class Groups:
             first=min((item.name, item.path) for item in items),
         )
 
-    def join(self, one: Group, other: Group) -> Group:
+    def join(self, one: ItemGroup, other: ItemGroup) -> ItemGroup:
         """One group of the items of both; the registry does not hold it."""
         changes = one.changes | other.changes
         pushes = max(one.pushes, other.pushes)
         origins = one.origins | other.origins
-        return Group(
+        return ItemGroup(
             items=one.items + other.items,
             kind=one.kind,
             held=False,
@@ -91,7 +91,7 @@ class Groups:
             first=min(one.first, other.first),
         )
 
-    def cost(self, one: Group) -> Callable[[Group], int]:
+    def cost(self, one: ItemGroup) -> Callable[[ItemGroup], int]:
         """What joining `one` with another costs, in bytes times `odds.UNIT`; joining pays below 0.
 
         The sum of what both cost more together than apart over the next pushes, and of the bytes
@@ -104,7 +104,7 @@ class Groups:
         own, apart = one.odds, one.size * one.odds + _LAYER_COST * UNIT
         again = size * UNIT if one.held else 0
 
-        def with_other(other: Group) -> int:
+        def with_other(other: ItemGroup) -> int:
             seen = max(pushes, other.pushes)
             union = origins | other.origins
             if origins == other.origins:

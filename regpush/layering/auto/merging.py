@@ -6,14 +6,14 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 
-from regpush.layering.auto.groups import Group, Groups
+from regpush.layering.auto.groups import Groups, ItemGroup
 
 _LIKE_IN_ODDS = 12  # neighbours on either side that a group may be joined with
 _LIKE_IN_SIZE = 6
 _SMALLEST = 24
 
 
-def merge(groups: Iterable[Group], limit: int, using: Groups) -> list[Group]:
+def merge(groups: Iterable[ItemGroup], limit: int, using: Groups) -> list[ItemGroup]:
     """At most `limit` groups; `limit` is at least the number of kinds.
 
     Two groups that the registry holds are joined only where there are too many. Ties go by the
@@ -47,7 +47,7 @@ class _Alive:
     """The remaining groups, by number, and the pairs of them that may be joined."""
 
     def __init__(self, using: Groups) -> None:
-        self.groups: dict[int, Group] = {}
+        self.groups: dict[int, ItemGroup] = {}
         self._using = using
         self._next = 0
         self._pairs: list[tuple[int, int, int]] = []
@@ -55,7 +55,7 @@ class _Alive:
         self._by_odds: dict[int, list[tuple[int, int]]] = {}
         self._by_size: dict[int, list[tuple[int, int]]] = {}
 
-    def add(self, group: Group) -> int:
+    def add(self, group: ItemGroup) -> int:
         number, self._next = self._next, self._next + 1
         self.groups[number] = group
         insort(self._by_odds.setdefault(group.kind, []), (group.odds, number))
@@ -95,7 +95,7 @@ class _Alive:
         self._pairs = [(cost[one](self.groups[other]), one, other) for one, other in pairs]
         heapq.heapify(self._pairs)
 
-    def _near(self, group: Group, number: int) -> set[int]:
+    def _near(self, group: ItemGroup, number: int) -> set[int]:
         by_odds, by_size = self._by_odds[group.kind], self._by_size[group.kind]
         near = {
             *_around(by_odds, (group.odds, number), _LIKE_IN_ODDS),

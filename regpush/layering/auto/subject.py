@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from regpush.closure import Closure, Item, Role
-from regpush.layering.auto.groups import Kind
+from regpush.layering.auto.groups import GroupKind
 from regpush.layering.memory import Key, Laid, Name, keys_of, names_of
 
 
@@ -24,7 +24,7 @@ class Subject:
     names: Mapping[str, Name]
     items: Mapping[Key, Item]
     top: frozenset[Key]
-    kinds: Mapping[Role, Kind]
+    kinds: Mapping[Role, GroupKind]
 
     @classmethod
     def of(cls, closure: Closure, max_layers: int) -> Self | None:
@@ -62,22 +62,22 @@ class Subject:
         """Bytes of the items, all of which are in the closure."""
         return sum(self.items[key].size for key in keys)
 
-    def kind(self, item: Item) -> Kind:
+    def kind(self, item: Item) -> GroupKind:
         """The kind of `item`, by its role."""
-        return self.kinds.get(item.role, Kind.ORDINARY)
+        return self.kinds.get(item.role, GroupKind.ORDINARY)
 
 
-def _kinds(roles: Collection[Role], max_layers: int) -> dict[Role, Kind]:
+def _kinds(roles: Collection[Role], max_layers: int) -> dict[Role, GroupKind]:
     if Role.OWN not in roles:
         return {}
     kinds = {
-        Role.RECORD: Kind.RECORD,
-        Role.ASSET: Kind.ASSET,
-        Role.OWN: Kind.OWN,
-        Role.GENERATED: Kind.OWN,
+        Role.RECORD: GroupKind.RECORD,
+        Role.ASSET: GroupKind.ASSET,
+        Role.OWN: GroupKind.OWN,
+        Role.GENERATED: GroupKind.OWN,
     }
     if len(set(map(kinds.get, roles))) > max_layers:
-        kinds = dict.fromkeys(kinds, Kind.OWN)
+        kinds = dict.fromkeys(kinds, GroupKind.OWN)
     return {role: kind for role, kind in kinds.items() if role in roles}
 
 

@@ -17,7 +17,7 @@ from regpush.settings import Settings
 _GITHUB_REGISTRY = "ghcr.io"
 
 
-class Sources:
+class CredentialSources:
     """Everything but the user name, password and token of the flags, in order. Thread-safe.
 
     `--authfile`, `REGPUSH_AUTH`, the files of `settings` with their helpers, GitHub's token,

@@ -16,7 +16,7 @@ from regpush.registry.auth.helpers import Helper
 from regpush.registry.auth.keys import docker_key
 
 
-class Kind(Enum):
+class LoginKind(Enum):
     """What keeps a login."""
 
     HELPER = auto()
@@ -24,14 +24,14 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LoginPlace:
     """Where a login is kept: the name of a helper's program, or the path of a file."""
 
-    kind: Kind
+    kind: LoginKind
     name: str
 
 
-class Store:
+class LoginStore:
     """The places for logins. `files` are candidates, in the order in which they are read.
 
     `default` is the one of them for new logins; None where there is no home.
@@ -46,7 +46,7 @@ class Store:
         self._default = default
         self._check = check
 
-    def put(self, registry: str, username: str, password: str) -> Place:
+    def put(self, registry: str, username: str, password: str) -> LoginPlace:
         """Keep a login for `registry`: in the default, where no file before it has an entry."""
         path = self._path(registry)
         with _locked(path):
@@ -55,9 +55,9 @@ class Store:
                 helper = Helper(name=name, named_in=printable(path), check=self._check)
                 helper.store(docker_key(registry), username, password)
                 _write(file, file.with_mark(registry))
-                return Place(Kind.HELPER, helper.program)
+                return LoginPlace(LoginKind.HELPER, helper.program)
             _write(file, file.with_login(registry, username, password))
-            return Place(Kind.PLAIN_TEXT, path)
+            return LoginPlace(LoginKind.PLAIN_TEXT, path)
 
     def _path(self, registry: str) -> str:
         if self._default is None:
@@ -67,7 +67,7 @@ class Store:
                 return path
         return self._default
 
-    def remove(self, registry: str) -> list[Place]:
+    def remove(self, registry: str) -> list[LoginPlace]:
         """Forget every login for the whole of `registry`; where there was one."""
         removed = []
         for path in self._files:
@@ -79,9 +79,9 @@ class Store:
                     helper = Helper(name=name, named_in=printable(path), check=self._check)
                     if helper.get(docker_key(registry)):
                         helper.erase(docker_key(registry))
-                        removed.append(Place(Kind.HELPER, helper.program))
+                        removed.append(LoginPlace(LoginKind.HELPER, helper.program))
                 if file.login(registry.lower()):
-                    removed.append(Place(Kind.PLAIN_TEXT, path))
+                    removed.append(LoginPlace(LoginKind.PLAIN_TEXT, path))
                 _write(file, file.without_login(registry))
         return removed
 

@@ -25,8 +25,8 @@ from regpush.reference import RepositoryName
 from regpush.registry.api import Api, Call
 from regpush.registry.hints import missing_repository
 from regpush.registry.uploads.body import Body
-from regpush.registry.uploads.lessons import Form, Memory
-from regpush.registry.uploads.session import Part, Session
+from regpush.registry.uploads.lessons import Form, HostMemory
+from regpush.registry.uploads.session import BodyPart, Session
 
 
 class BlobStream(Protocol):
@@ -119,7 +119,7 @@ class Uploads:
         *,
         exists: Callable[[Descriptor], bool],
         count: Callable[[int], None],
-        memory: Memory,
+        memory: HostMemory,
         notify: Listener,
     ) -> None:
         self._api = api
@@ -314,13 +314,15 @@ class _Passage:
         if form is Form.WHOLE and known:
             rest = self._body.rest()
             size = known.size - at
-            part = Part(form=form, at=at, pieces=rest, size=size, told=self._going, ranged=at > 0)
+            part = BodyPart(
+                form=form, at=at, pieces=rest, size=size, told=self._going, ranged=at > 0
+            )
             session.commit(known, part)
             return known
         # A position is only checked where it is stated, and a stream has no end to state.
         if form is Form.STREAMED and at == 0:
             pieces = self._body.rest()
-            session.append(Part(form=form, at=0, pieces=pieces, size=None, told=self._going))
+            session.append(BodyPart(form=form, at=0, pieces=pieces, size=None, told=self._going))
             self._body.seek(session.acked)
             self._note(session.acked)
         return self._send_chunks(session)
@@ -330,7 +332,7 @@ class _Passage:
         memory = self._uploads.memory
         while True:
             chunk = self._body.take(memory.lessons.chunk_size(session.limits))
-            part = Part(
+            part = BodyPart(
                 form=Form.CHUNKED,
                 at=chunk.start,
                 pieces=chunk.pieces,

@@ -1,4 +1,4 @@
-"""How a host wants its uploads, learned from its refusals: the ladder. Pure but for `Memory`.
+"""How a host wants its uploads, learned from its refusals: the ladder. Pure but for `HostMemory`.
 
 One PUT, then one streamed PATCH, then chunks (docs/internals/registries.md section 1). A refusal
 that says something about the form of a request leads to the next form for every later upload too.
@@ -138,7 +138,7 @@ def _wants_no_closing_chunk(lessons: Lessons, refusal: Refusal) -> bool:
     return bool(lessons.closing_chunk and refusal.closing and refusal.length and form)
 
 
-class Memory:
+class HostMemory:
     """The lessons of one host, for as long as a run lasts. Thread-safe."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from regpush.registry.api import Api, Call
 from regpush.registry.hints import too_large
 from regpush.registry.protocol import Outcome, parse_problem, with_digest
 from regpush.registry.uploads.body import Piece
-from regpush.registry.uploads.lessons import Form, Limits, Memory, Refusal
+from regpush.registry.uploads.lessons import Form, HostMemory, Limits, Refusal
 from regpush.registry.uploads.resume import acknowledged, resume_at
 
 _OCTETS = {"Content-Type": "application/octet-stream"}
@@ -32,7 +32,7 @@ _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class BodyPart:
     """Bytes of a blob from position `at`: `size` of them, None where only their end will tell.
 
     With `ranged`, the registry is told where they belong. `told` hears now and then how many
@@ -68,7 +68,7 @@ class Session:
         *,
         there: Callable[[Descriptor], bool],
         count: Callable[[int], None],
-        memory: Memory,
+        memory: HostMemory,
         notify: Listener,
     ) -> None:
         self._api = api
@@ -139,7 +139,7 @@ class Session:
         self.acked = self.sent = self._resumed_at = at
         return at
 
-    def append(self, part: Part) -> None:
+    def append(self, part: BodyPart) -> None:
         """Send `part` by PATCH. Afterwards `acked` says how much of it is there.
 
         Where its pieces raise, the request ends in order, so that the session can be deleted.
@@ -189,7 +189,7 @@ class Session:
         if not receipt.credible or self.acked < self.sent:
             self._in_doubt = True
 
-    def commit(self, descriptor: Descriptor, part: Part) -> None:
+    def commit(self, descriptor: Descriptor, part: BodyPart) -> None:
         """Send the last of the bytes and name the whole. Returns when the registry has it."""
         body = self._going(part)
         call = Call(
@@ -231,7 +231,7 @@ class Session:
             self._memory.distrust_ranges()
         raise self._failure(reply, part, closing=True)
 
-    def _going(self, part: Part) -> Iterator[bytes]:
+    def _going(self, part: BodyPart) -> Iterator[bytes]:
         """The bytes of `part` on their way, and how many were taken."""
         self.sent = part.at
         for piece in part.pieces:
@@ -239,7 +239,7 @@ class Session:
             yield bytes(piece)
             self._count(len(piece))
 
-    def _send(self, call: Call, part: Part) -> Reply:
+    def _send(self, call: Call, part: BodyPart) -> Reply:
         told = part.at
 
         def hear(queued: int) -> None:
@@ -276,7 +276,9 @@ class Session:
         error = failure.error if isinstance(failure, RetryableError) else failure
         raise RetryableError(error, learned=True)
 
-    def _failure(self, reply: Reply, part: Part, *, closing: bool) -> RegpushError | RetryableError:
+    def _failure(
+        self, reply: Reply, part: BodyPart, *, closing: bool
+    ) -> RegpushError | RetryableError:
         failure = self._api.failure(reply, self._doing)
         refusal = Refusal(
             form=part.form,

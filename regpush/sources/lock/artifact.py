@@ -61,7 +61,7 @@ def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class ArtifactLayout:
     """How the contents of a package's file lie in the image.
 
     `path` names the item: it ends in the package's name and version. `folder`: the folder of
@@ -77,9 +77,9 @@ class Layout:
 
 def item_of(
     artifact: Artifact,
-    layout: Layout,
+    layout: ArtifactLayout,
     *,
-    opened: Callable[[Artifact, Layout], Iterator[Entry]],
+    opened: Callable[[Artifact, ArtifactLayout], Iterator[Entry]],
     begin: Callable[[Artifact], object],
     references: tuple[str, ...] = (),
 ) -> Item:
@@ -102,7 +102,7 @@ def item_of(
     )
 
 
-def _identity(package: LockedPackage, layout: Layout) -> Identity:
+def _identity(package: LockedPackage, layout: ArtifactLayout) -> Identity:
     """sha256 over canonical JSON, which stands in recipes: never change it for the same bytes."""
     value = {"hash": list(package.hashes[0]), "layout": dict(layout.rules)}
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -24,7 +24,7 @@ _ALL = 64 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ZipMember:
     """A file in an archive; `mode` are the permission bits that were stored, 0 for none."""
 
     name: str
@@ -36,13 +36,13 @@ class Member:
     deflated: bool
 
 
-def members(path: str, what: str) -> dict[str, Member]:
+def members(path: str, what: str) -> dict[str, ZipMember]:
     """The files of the archive at `path` by name; `what` names it in errors.
 
     Raises SourceError for what is no archive, and for one with encrypted files, names that are
     absolute, lead out of it, or come twice, unknown methods, and sizes that cannot be.
     """
-    found: dict[str, Member] = {}
+    found: dict[str, ZipMember] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -58,7 +58,7 @@ def members(path: str, what: str) -> dict[str, Member]:
     return found
 
 
-def _member(info: zipfile.ZipInfo, what: str) -> Member:
+def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
     name, shown = info.filename, printable(info.filename)
     if info.flag_bits & 0x1:
         raise SourceError(f"{what} holds {shown} encrypted")
@@ -73,7 +73,7 @@ def _member(info: zipfile.ZipInfo, what: str) -> Member:
     packed, size = info.compress_size, info.file_size
     if (size > packed * _MOST) if deflated else (size != packed):
         raise SourceError(f"{what} lies about the size of {shown}")
-    return Member(
+    return ZipMember(
         name=name,
         size=size,
         crc=info.CRC,
@@ -84,12 +84,12 @@ def _member(info: zipfile.ZipInfo, what: str) -> Member:
     )
 
 
-def read(path: str, member: Member, what: str) -> bytes:
+def read(path: str, member: ZipMember, what: str) -> bytes:
     """A small file of the archive at `path`, whole. Raises as `blocks`."""
     return b"".join(blocks(path, member, what))
 
 
-def blocks(path: str, member: Member, what: str) -> Iterator[bytes]:
+def blocks(path: str, member: ZipMember, what: str) -> Iterator[bytes]:
     """The content of a file of the archive at `path`, in pieces of bounded size.
 
     Raises SourceError where it is not of the size, or has not the CRC-32, that it should.
@@ -108,11 +108,11 @@ def blocks(path: str, member: Member, what: str) -> Iterator[bytes]:
         raise _damaged(what, member)
 
 
-def _damaged(what: str, member: Member) -> SourceError:
+def _damaged(what: str, member: ZipMember) -> SourceError:
     return SourceError(f"{what}: {printable(member.name)} in it is damaged")
 
 
-def _unpacked(path: str, member: Member) -> Iterator[bytes]:
+def _unpacked(path: str, member: ZipMember) -> Iterator[bytes]:
     if not member.deflated:
         yield from _stored(path, member)
         return
@@ -128,7 +128,7 @@ def _unpacked(path: str, member: Member) -> Iterator[bytes]:
         raise zlib.error("not a whole stream")
 
 
-def _stored(path: str, member: Member) -> Iterator[bytes]:
+def _stored(path: str, member: ZipMember) -> Iterator[bytes]:
     """What of the archive is the file, compressed as it is."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

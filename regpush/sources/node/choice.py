@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from regpush.errors import UsageError
 from regpush.platform import Platform
 from regpush.sources.node.built import Machine
-from regpush.sources.node.lock import Lock, Locked, is_package
+from regpush.sources.node.lock import Locked, NodeLock, is_package
 
 _CPU = {
     "amd64": "x64",
@@ -28,7 +28,7 @@ _CPU = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class NodeTarget:
     """What packages are chosen for; `libc` is `glibc` or `musl`."""
 
     platform: Platform
@@ -58,7 +58,7 @@ def _is_listed(value: str, said: object) -> bool:
     return value in listed or all(str(one).startswith("!") for one in listed)
 
 
-def choose(lock: Lock, target: Target, *, groups: Sequence[str]) -> dict[str, Locked]:
+def choose(lock: NodeLock, target: NodeTarget, *, groups: Sequence[str]) -> dict[str, Locked]:
     """The packages that `npm ci --omit=dev` would leave, by their folders, in the lock's order.
 
     `groups` may have `dev`. Local packages and links are not among them; what lies in the tarball
@@ -87,7 +87,7 @@ def choose(lock: Lock, target: Target, *, groups: Sequence[str]) -> dict[str, Lo
     return {at: one for at, one in found.items() if _is_brought(one, found)}
 
 
-def is_wanted(lock: Lock, one: Locked, groups: Sequence[str]) -> bool:
+def is_wanted(lock: NodeLock, one: Locked, groups: Sequence[str]) -> bool:
     """Whether an entry of the lock, or what it links to, is among what `groups` ask for.
 
     Never one that the lock has though nothing needs it (`extraneous`): npm leaves it out.
@@ -102,7 +102,7 @@ def _is_brought(one: Locked, chosen: Mapping[str, Locked]) -> bool:
     return not (one.said("inBundle") and is_package(above)) or above in chosen
 
 
-def _edges(lock: Lock, one: Locked) -> Iterator[tuple[str, bool]]:
+def _edges(lock: NodeLock, one: Locked) -> Iterator[tuple[str, bool]]:
     """The folders of what a package needs, and whether it cannot do without."""
     for name, is_required in one.needs():
         if (found := lock.find(name, one.at)) is not None:
@@ -113,7 +113,7 @@ def _edges(lock: Lock, one: Locked) -> Iterator[tuple[str, bool]]:
                 yield found.at, True
 
 
-def _spread(lock: Lock, wanted: dict[str, Locked], unfit: set[str]) -> set[str]:
+def _spread(lock: NodeLock, wanted: dict[str, Locked], unfit: set[str]) -> set[str]:
     """`unfit`, and all optional packages that cannot do without one of them."""
     needed_by: dict[str, list[str]] = {}
     for at, one in wanted.items():
@@ -128,7 +128,7 @@ def _spread(lock: Lock, wanted: dict[str, Locked], unfit: set[str]) -> set[str]:
     return gone
 
 
-def _reached(lock: Lock, wanted: dict[str, Locked], gone: set[str]) -> set[str]:
+def _reached(lock: NodeLock, wanted: dict[str, Locked], gone: set[str]) -> set[str]:
     """What local packages need, directly or not, without what is gone."""
     pending = [at for at, one in wanted.items() if not one.folder_name]
     reached = set(pending)

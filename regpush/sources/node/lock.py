@@ -138,7 +138,7 @@ def is_package(at: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
+class NodeLock:
     """The lock at `path`; `root` is the folder of the project, `text` all of it."""
 
     path: str
@@ -175,7 +175,7 @@ class Lock:
         return (one for one in self.packages.values() if not one.folder_name)
 
 
-def read(target: str) -> Lock:
+def read(target: str) -> NodeLock:
     """The lock of the project at `target`, a folder or the lock itself.
 
     Raises UsageError where there is none that can be pushed, SourceError.
@@ -191,7 +191,9 @@ def read(target: str) -> Lock:
             text = file.read(_LARGEST + 1)
     except OSError as error:
         raise SourceError(f"cannot read {printable(path)}: {error.strerror}") from error
-    return Lock(path=path, root=os.path.dirname(path), text=text, packages=_packages(text, path))
+    return NodeLock(
+        path=path, root=os.path.dirname(path), text=text, packages=_packages(text, path)
+    )
 
 
 def _no_lock(folder: str) -> str:
@@ -251,7 +253,7 @@ def read_manifest(folder: str) -> Mapping[str, Any]:
     return value
 
 
-def check_fresh(lock: Lock) -> None:
+def check_fresh(lock: NodeLock) -> None:
     """Raises UsageError where a `package.json` asks for something else than the lock is for."""
     for one in lock.local():
         manifest = Locked(at=one.at, value=read_manifest(os.path.join(lock.root, one.at)))

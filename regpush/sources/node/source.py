@@ -17,15 +17,15 @@ from regpush.options import SourceOptions
 from regpush.ownership import Rule, Rules
 from regpush.platform import Platform
 from regpush.sources import directory
-from regpush.sources.lock.artifact import Artifact, Layout, item_of
+from regpush.sources.lock.artifact import Artifact, ArtifactLayout, item_of
 from regpush.sources.lock.fetch import Fetcher
 from regpush.sources.lock.graph import acyclic
 from regpush.sources.lock.keep import of_npm
 from regpush.sources.lock.logins import Logins, without_login
 from regpush.sources.node import base, tarball
 from regpush.sources.node.built import Machine
-from regpush.sources.node.choice import Target, choose, is_wanted
-from regpush.sources.node.lock import Lock, Locked, check_fresh, read, read_manifest
+from regpush.sources.node.choice import NodeTarget, choose, is_wanted
+from regpush.sources.node.lock import Locked, NodeLock, check_fresh, read, read_manifest
 from regpush.sources.node.npmrc import Npmrc
 from regpush.sources.node.tarball import Place, Program
 from regpush.sources.platforms import of_host
@@ -56,7 +56,7 @@ def resolve(
     if reference is None and not options.bare:
         reference = base.default_base(lock.root, manifest)
     facts = surroundings.base(reference, platform) if reference else None
-    target = Target(platform=platform, libc=base.libc(options.lock.libc, facts))
+    target = NodeTarget(platform=platform, libc=base.libc(options.lock.libc, facts))
     chosen = choose(lock, target, groups=options.lock.groups)
     _warn(chosen, workshop)
     npmrc = Npmrc.of(lock.root, surroundings.settings.indexes.npm)
@@ -95,7 +95,7 @@ def _fetcher(npmrc: Npmrc, mirror: str, workshop: Workshop, surroundings: Surrou
     return Fetcher(workshop, surroundings, logins, mirror=mirror, elsewhere=of_npm(npmrc.cache))
 
 
-def _code(lock: Lock, options: SourceOptions, workshop: Workshop) -> Closure:
+def _code(lock: NodeLock, options: SourceOptions, workshop: Workshop) -> Closure:
     """The project's own files. Programs of local packages may be run, as npm sees to it."""
     programs = [
         Rule(pattern=glob.escape(f"{one.text('resolved')}/{file}"), mode=0o755)
@@ -112,7 +112,7 @@ def _code(lock: Lock, options: SourceOptions, workshop: Workshop) -> Closure:
     return Rules(programs, code).apply(code)
 
 
-def _local_programs(lock: Lock, options: SourceOptions) -> Iterator[tuple[Locked, str, str]]:
+def _local_programs(lock: NodeLock, options: SourceOptions) -> Iterator[tuple[Locked, str, str]]:
     """Each link to a local package with the name and the file of a program that exists."""
     for one in lock.packages.values():
         local = lock.target(one)
@@ -132,7 +132,7 @@ def _warn(chosen: Mapping[str, Locked], workshop: Workshop) -> None:
 
 
 def _packages(
-    lock: Lock,
+    lock: NodeLock,
     chosen: Mapping[str, Locked],
     npmrc: Npmrc,
     machine: Machine,
@@ -177,7 +177,7 @@ def _packages(
     ]
 
 
-def _opened(fetcher: Fetcher, artifact: Artifact, layout: Layout) -> Iterator[Entry]:
+def _opened(fetcher: Fetcher, artifact: Artifact, layout: ArtifactLayout) -> Iterator[Entry]:
     return layout.entries(fetcher.path(artifact))
 
 
@@ -235,8 +235,8 @@ def _path(root: str, at: str, artifact: Artifact) -> str:
     return f"{root.rstrip('/')}/{at}@{version}"
 
 
-def _layout(one: Locked, path: str, workshop: Workshop, place: Place) -> Layout:
-    return Layout(
+def _layout(one: Locked, path: str, workshop: Workshop, place: Place) -> ArtifactLayout:
+    return ArtifactLayout(
         path=path,
         folder=f"{place.root}/{place.modules}",
         rules=place.rules(),
@@ -250,7 +250,7 @@ def _entries(place: Place, named: str, workshop: Workshop, path: str) -> Iterato
     return tarball.entries(path, place, what=f"the tarball of {named}", scratch=scratch)
 
 
-def _is_whole(lock: Lock, one: Locked, chosen: Mapping[str, Locked]) -> bool:
+def _is_whole(lock: NodeLock, one: Locked, chosen: Mapping[str, Locked]) -> bool:
     """Whether a package works without its install script, as far as the lock tells.
 
     It has none, the project can do without it, or its binary is in an optional package.
@@ -261,7 +261,7 @@ def _is_whole(lock: Lock, one: Locked, chosen: Mapping[str, Locked]) -> bool:
     return any(found and found.at in chosen and "cpu" in found.value for found in binaries)
 
 
-def _links(lock: Lock, options: SourceOptions) -> Iterator[Item]:
+def _links(lock: NodeLock, options: SourceOptions) -> Iterator[Item]:
     """An item of the links to local packages and to their programs, where there are any."""
     root = options.root_dir.rstrip("/")
     made: dict[bytes, Entry] = {}

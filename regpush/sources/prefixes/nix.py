@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from regpush.sources.nix import installables
 from regpush.sources.source import Asked, Locate, Parts
-from regpush.sources.store import NotValidError, Part
+from regpush.sources.store import NotValidError, StorePart
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Installables:
         wanted = installables.parse(self.text, workshop)
         evaluated = installables.evaluate(wanted, options, system, workshop)
         paths = list(dict.fromkeys(path for one in evaluated for path in one.paths))
-        found: list[Part] = []
+        found: list[StorePart] = []
         if all(paths):
             with contextlib.suppress(NotValidError):
                 found = [locate(path) for path in paths]

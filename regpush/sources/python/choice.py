@@ -24,7 +24,7 @@ from regpush.closure import LockedPackage
 from regpush.errors import SourceError, UsageError, printable
 from regpush.options import LockOptions
 from regpush.sources.lock.artifact import Artifact, secure_hashes
-from regpush.sources.python.target import PythonVersion, Target
+from regpush.sources.python.target import PythonTarget, PythonVersion
 
 _UNTOLD = ("platform_release", "platform_version")
 """Variables of markers that only a running machine answers."""
@@ -45,7 +45,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class LockQuery:
     """What is looked for in a lock, and where else: `root` is the lock's own folder."""
 
     pylock: Pylock
@@ -55,7 +55,7 @@ class Wanted:
     is_uv: bool
 
 
-def choose(wanted: Wanted, target: Target) -> list[Chosen]:
+def choose(wanted: LockQuery, target: PythonTarget) -> list[Chosen]:
     """A wheel for each package that `target` needs, in the lock's order; no local packages.
 
     Raises UsageError for a package that has none, naming it and the way out.
@@ -70,7 +70,9 @@ def choose(wanted: Wanted, target: Target) -> list[Chosen]:
     return found
 
 
-def versions_with_wheels(wanted: Wanted, at: Callable[[PythonVersion], Target]) -> list[str]:
+def versions_with_wheels(
+    wanted: LockQuery, at: Callable[[PythonVersion], PythonTarget]
+) -> list[str]:
     """The versions of Python for which every package has a wheel."""
     found = []
     for minor in _KNOWN:
@@ -82,7 +84,7 @@ def versions_with_wheels(wanted: Wanted, at: Callable[[PythonVersion], Target]) 
     return found
 
 
-def _refuse_untold(wanted: Wanted) -> None:
+def _refuse_untold(wanted: LockQuery) -> None:
     for package in wanted.pylock.packages:
         for variable in _UNTOLD:
             if package.marker and variable in str(package.marker):
@@ -95,7 +97,9 @@ def _refuse_untold(wanted: Wanted) -> None:
 _One = PackageArchive | PackageDirectory | PackageSdist | PackageWheel | object
 
 
-def _selected(wanted: Wanted, target: Target, tags: Sequence[Tag]) -> list[tuple[Package, _One]]:
+def _selected(
+    wanted: LockQuery, target: PythonTarget, tags: Sequence[Tag]
+) -> list[tuple[Package, _One]]:
     """What the markers select, by the patch version of Python or, if unknown, whatever it is."""
     patch = target.python.patch
     if patch is not None:
@@ -115,7 +119,7 @@ def _selected(wanted: Wanted, target: Target, tags: Sequence[Tag]) -> list[tuple
 
 
 def _select(
-    wanted: Wanted, target: Target, tags: Sequence[Tag], patch: int
+    wanted: LockQuery, target: PythonTarget, tags: Sequence[Tag], patch: int
 ) -> Iterator[tuple[Package, _One]]:
     pylock, options = wanted.pylock, wanted.options
     # What uv exports holds the packages of extras and groups, and no longer says of which.
@@ -133,14 +137,14 @@ def _select(
         raise UsageError(f"{wanted.shown}: {printable(said)}{_hint(said, target)}") from error
 
 
-def _hint(said: str, target: Target) -> str:
+def _hint(said: str, target: PythonTarget) -> str:
     if "No wheel" in said:
         return f" ({_wanted_tag(target)}), nor an sdist; --find-links DIR names other wheels"
     return ""
 
 
 def _chosen(
-    package: Package, one: _One, wanted: Wanted, target: Target, ranks: Mapping[Tag, int]
+    package: Package, one: _One, wanted: LockQuery, target: PythonTarget, ranks: Mapping[Tag, int]
 ) -> Chosen | None:
     match one:
         case PackageDirectory():
@@ -179,7 +183,7 @@ def _is_wheel(place: str) -> bool:
 
 
 def _linked(
-    package: Package, one: _One, wanted: Wanted, target: Target, ranks: Mapping[Tag, int]
+    package: Package, one: _One, wanted: LockQuery, target: PythonTarget, ranks: Mapping[Tag, int]
 ) -> Chosen:
     """A wheel in a folder of `--find-links`, in place of what would have to be built."""
     found: list[tuple[int, str]] = []
@@ -222,14 +226,14 @@ def of_file(path: str) -> Chosen:
     )
 
 
-def check_fits(chosen: Chosen, target: Target) -> None:
+def check_fits(chosen: Chosen, target: PythonTarget) -> None:
     """Raises UsageError where a wheel that was named is for other machines."""
     tags = parse_wheel_filename(chosen.artifact.filename)[3]
     if not tags & set(target.tags()):
         raise UsageError(f"{printable(chosen.artifact.filename)} is not for {_wanted_tag(target)}")
 
 
-def _no_wheel(package: Package, one: _One, target: Target) -> UsageError:
+def _no_wheel(package: Package, one: _One, target: PythonTarget) -> UsageError:
     named = printable(f"{package.name} {package.version or ''}".strip())
     there = sorted(
         {wheel.filename.removesuffix(".whl").split("-", 2)[-1] for wheel in package.wheels or ()}
@@ -250,7 +254,7 @@ def _no_wheel(package: Package, one: _One, target: Target) -> UsageError:
     )
 
 
-def _wanted_tag(target: Target) -> str:
+def _wanted_tag(target: PythonTarget) -> str:
     """The tag that says most, as people know it."""
     version = f"cp3{target.python.minor}"
     abi = f"{version}{'t' if target.python.threaded else ''}"

@@ -48,7 +48,7 @@ class LocalPackage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
+class PythonLock:
     """A lock file at `path`, in the folder `root`, of the project in the folder `target`.
 
     `text`: its bytes. `value`: as TOML has it. `is_uv`: whether it is a `uv.lock`.
@@ -67,7 +67,7 @@ class Lock:
         return printable(self.path)
 
 
-def find(path: str) -> Lock:
+def find(path: str) -> PythonLock:
     """The lock of the project at `path`, a folder, or a lock file itself.
 
     `uv.lock` is looked for in the folders above as well: that of a workspace lies at its root.
@@ -108,12 +108,12 @@ def _instead_of(path: str) -> str:
     return f"; of {name} this makes one: {_OTHERS[name]}" if name in _OTHERS else ""
 
 
-def _read(path: str, target: str) -> Lock:
+def _read(path: str, target: str) -> PythonLock:
     text, value = read_toml(path)
     is_uv = os.path.basename(path) == _UV_LOCK
     if is_uv and value.get("version") != _UV_LOCK_VERSION:
         raise UsageError(f"{printable(path)} is of a version that is not known: push with newer")
-    return Lock(
+    return PythonLock(
         path=path, root=os.path.dirname(path), target=target, text=text, value=value, is_uv=is_uv
     )
 
@@ -144,7 +144,7 @@ class Contents:
     needs: Mapping[str, Sequence[str]]
 
 
-def contents(lock: Lock, options: LockOptions, workshop: Workshop) -> Contents:
+def contents(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Contents:
     """What `lock` holds for its target, with the extras and groups of `options`.
 
     Raises UsageError for a lock or an option that makes no sense, SourceError where uv fails.
@@ -152,7 +152,7 @@ def contents(lock: Lock, options: LockOptions, workshop: Workshop) -> Contents:
     return _of_uv(lock, options, workshop) if lock.is_uv else _of_pylock(lock, options)
 
 
-def _of_pylock(lock: Lock, options: LockOptions) -> Contents:
+def _of_pylock(lock: PythonLock, options: LockOptions) -> Contents:
     if options.package:
         raise UsageError(f"--package is for a uv.lock; {lock.shown} is of one project")
     pylock = parse(lock.value, lock.shown)
@@ -184,7 +184,7 @@ def parse(value: Mapping[str, Any], shown: str) -> Pylock:
         raise UsageError(f"{shown}: {printable(str(error))}") from error
 
 
-def _of_uv(lock: Lock, options: LockOptions, workshop: Workshop) -> Contents:
+def _of_uv(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Contents:
     graph = Graph.of(lock)
     project = graph.project(lock, options.package)
     graph.check_hashes(lock)
@@ -206,7 +206,7 @@ def _of_uv(lock: Lock, options: LockOptions, workshop: Workshop) -> Contents:
     )
 
 
-def _export(lock: Lock, project: str, options: LockOptions, workshop: Workshop) -> str:
+def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Workshop) -> str:
     command = [_uv(), "export", "--project", lock.root, "--package", project]
     command += ["--frozen", "--offline", "--no-emit-workspace", "--no-default-groups"]
     command += ["--format", "pylock.toml", "--no-header", "--no-progress"]
@@ -241,7 +241,7 @@ class Graph:
     packages: tuple[Mapping[str, Any], ...]
 
     @classmethod
-    def of(cls, lock: Lock) -> Graph:
+    def of(cls, lock: PythonLock) -> Graph:
         """Raises UsageError where the lock is not of the form that uv writes."""
         listed = lock.value.get("package", [])
         if not isinstance(listed, list) or not all(
@@ -253,7 +253,7 @@ class Graph:
             raise UsageError(f"{lock.shown} is not as uv writes it: lock again")
         return cls(tuple(listed))
 
-    def members(self, lock: Lock) -> dict[str, str]:
+    def members(self, lock: PythonLock) -> dict[str, str]:
         """The folder of each local package by its name."""
         found = {}
         for one in self.packages:
@@ -262,7 +262,7 @@ class Graph:
                     found[one["name"]] = os.path.realpath(os.path.join(lock.root, path))
         return found
 
-    def project(self, lock: Lock, wanted: str | None) -> str:
+    def project(self, lock: PythonLock, wanted: str | None) -> str:
         """The name of the package that is pushed. Raises UsageError where there is none."""
         members = self.members(lock)
         listed = f"there are {', '.join(sorted(members))}" if members else "there are none"
@@ -282,7 +282,7 @@ class Graph:
             f"by --package: {printable(listed)}"
         )
 
-    def check_hashes(self, lock: Lock) -> None:
+    def check_hashes(self, lock: PythonLock) -> None:
         """Raises UsageError for a wheel without a hash: uv would fetch it to have one."""
         for one in self.packages:
             for wheel in one.get("wheels", ()):
@@ -332,7 +332,7 @@ class Graph:
             for one in self.packages
         }
 
-    def local(self, lock: Lock, project: str, options: LockOptions) -> Iterator[LocalPackage]:
+    def local(self, lock: PythonLock, project: str, options: LockOptions) -> Iterator[LocalPackage]:
         """The local packages that `project` needs, itself the first."""
         folders = self.members(lock)
         virtual = {one["name"] for one in self.packages if "virtual" in one["source"]}

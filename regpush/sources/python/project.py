@@ -39,7 +39,7 @@ _WAY_OUT = "build it, and say --project-wheel dist/*.whl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class PythonProject:
     """A project in `folder`, an absolute path; `value` is its `pyproject.toml`, if it has one."""
 
     name: str
@@ -47,7 +47,7 @@ class Project:
     value: Mapping[str, Any] = field(repr=False)
 
     @classmethod
-    def read(cls, name: str, folder: str) -> Project:
+    def read(cls, name: str, folder: str) -> PythonProject:
         """Raises UsageError for a `pyproject.toml` that makes no sense, SourceError."""
         path = os.path.join(folder, "pyproject.toml")
         value = read_toml(path)[1] if os.path.isfile(path) else {}

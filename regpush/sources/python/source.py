@@ -17,7 +17,7 @@ from regpush.errors import printable
 from regpush.options import LockOptions, SourceOptions
 from regpush.platform import Platform
 from regpush.sources import directory
-from regpush.sources.lock.artifact import Artifact, Layout, item_of
+from regpush.sources.lock.artifact import Artifact, ArtifactLayout, item_of
 from regpush.sources.lock.fetch import Fetcher
 from regpush.sources.lock.graph import acyclic
 from regpush.sources.lock.keep import of_pip
@@ -27,16 +27,23 @@ from regpush.sources.platforms import of_host
 from regpush.sources.python import base, wheel
 from regpush.sources.python.choice import (
     Chosen,
-    Wanted,
+    LockQuery,
     check_fits,
     choose,
     of_file,
     versions_with_wheels,
 )
-from regpush.sources.python.lock import Contents, LocalPackage, Lock, contents, find, read_toml
-from regpush.sources.python.project import Project, place
+from regpush.sources.python.lock import (
+    Contents,
+    LocalPackage,
+    PythonLock,
+    contents,
+    find,
+    read_toml,
+)
+from regpush.sources.python.project import PythonProject, place
 from regpush.sources.python.stale import check_fresh
-from regpush.sources.python.target import Target
+from regpush.sources.python.target import PythonTarget
 from regpush.sources.python.venv import Environment, own_item
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
@@ -64,7 +71,7 @@ def resolve(
     held = contents(lock, asked, workshop)
     # uv writes paths of wheels relative to the directory it runs in, a pylock.toml to its own.
     root = os.getcwd() if lock.is_uv else lock.root
-    wanted = Wanted(
+    wanted = LockQuery(
         pylock=held.pylock, shown=lock.shown, root=root, options=asked, is_uv=lock.is_uv
     )
     platform = platform or of_host()
@@ -111,7 +118,7 @@ class _Placed:
     `is_editable`: whether what installing it leaves is to be written, for no wheel brings it.
     """
 
-    project: Project
+    project: PythonProject
     at: str
     is_editable: bool
 
@@ -121,15 +128,19 @@ class _Placed:
 
 
 def _placed(
-    one: LocalPackage, folder: str, lock: Lock, options: SourceOptions, wheels: Collection[str]
+    one: LocalPackage,
+    folder: str,
+    lock: PythonLock,
+    options: SourceOptions,
+    wheels: Collection[str],
 ) -> _Placed:
-    project = Project.read(one.name, one.folder)
+    project = PythonProject.read(one.name, one.folder)
     installs = one.is_installed and project.is_package and one.name not in wheels
     at = place(one, folder, lock.root, options.root_dir)
     return _Placed(project=project, at=at, is_editable=installs)
 
 
-def _local(lock: Lock, held: Contents) -> Sequence[LocalPackage]:
+def _local(lock: PythonLock, held: Contents) -> Sequence[LocalPackage]:
     """The project that is pushed, first, and the other folders that it needs."""
     if lock.is_uv:
         return held.local
@@ -143,12 +154,12 @@ def _local(lock: Lock, held: Contents) -> Sequence[LocalPackage]:
 
 
 def _target(
-    wanted: Wanted,
+    wanted: LockQuery,
     folder: str,
     options: SourceOptions,
     platform: Platform,
     surroundings: Surroundings,
-) -> tuple[Target, str | None]:
+) -> tuple[PythonTarget, str | None]:
     """What packages are chosen for, and the reference of the base, if there is to be one."""
     asked = options.lock
     pinned = _pinned(folder, wanted.root)
@@ -158,7 +169,9 @@ def _target(
     def choices() -> str:
         found = versions_with_wheels(
             wanted,
-            lambda version: Target(python=version, platform=platform, libc=base.libc(asked, facts)),
+            lambda version: PythonTarget(
+                python=version, platform=platform, libc=base.libc(asked, facts)
+            ),
         )
         return f"; every package has a wheel for {', '.join(found)}" if found else ""
 
@@ -167,7 +180,7 @@ def _target(
         reference = base.default_base(version)
         facts = surroundings.base(reference, platform)
         version = base.python_version(asked, pinned, facts, choices)
-    return Target(python=version, platform=platform, libc=base.libc(asked, facts)), reference
+    return PythonTarget(python=version, platform=platform, libc=base.libc(asked, facts)), reference
 
 
 def _pinned(folder: str, root: str) -> str:
@@ -185,7 +198,7 @@ def _pinned(folder: str, root: str) -> str:
         folder = os.path.dirname(folder)
 
 
-def _named(options: LockOptions, target: Target) -> Iterator[Chosen]:
+def _named(options: LockOptions, target: PythonTarget) -> Iterator[Chosen]:
     """The wheels of `--project-wheel`."""
     for path in options.project_wheels:
         chosen = of_file(path)
@@ -193,7 +206,7 @@ def _named(options: LockOptions, target: Target) -> Iterator[Chosen]:
         yield chosen
 
 
-def _logins(lock: Lock, options: LockOptions, surroundings: Surroundings) -> Logins:
+def _logins(lock: PythonLock, options: LockOptions, surroundings: Surroundings) -> Logins:
     """Who we are to the indexes that the project, the user and the environment name."""
     path = os.path.join(lock.root, "pyproject.toml")
     value = read_toml(path)[1] if os.path.isfile(path) else {}
@@ -235,9 +248,9 @@ def _path(artifact: Artifact, environment: Environment) -> str:
     return f"{environment.site}/{package.name}-{package.version}.dist-info"
 
 
-def _layout(one: Chosen, environment: Environment, overlaps: Overlaps) -> Layout:
+def _layout(one: Chosen, environment: Environment, overlaps: Overlaps) -> ArtifactLayout:
     direct_url = _direct_url(one)
-    return Layout(
+    return ArtifactLayout(
         path=_path(one.artifact, environment),
         folder=environment.prefix,
         rules={
@@ -259,7 +272,7 @@ def _entries(
     return wheel.entries(path, package, environment, overlaps, direct_url)
 
 
-def _opened(fetcher: Fetcher, artifact: Artifact, layout: Layout) -> Iterator[Entry]:
+def _opened(fetcher: Fetcher, artifact: Artifact, layout: ArtifactLayout) -> Iterator[Entry]:
     return layout.entries(fetcher.path(artifact))
 
 
@@ -273,7 +286,7 @@ def _direct_url(one: Chosen) -> bytes:
 
 
 def _code(
-    lock: Lock,
+    lock: PythonLock,
     folder: str,
     projects: Sequence[_Placed],
     options: SourceOptions,
@@ -313,7 +326,7 @@ def _search_paths(environment: Environment) -> tuple[SearchPath, ...]:
 
 
 def _wishes(
-    options: SourceOptions, environment: Environment, project: Project, reference: str | None
+    options: SourceOptions, environment: Environment, project: PythonProject, reference: str | None
 ) -> Wishes:
     """What the image of `project` is like where the user says nothing else."""
     programs = project.scripts if project.is_package else ()

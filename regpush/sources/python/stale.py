@@ -13,13 +13,13 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from regpush.errors import UsageError, printable
-from regpush.sources.python.lock import Graph, Lock, read_toml
+from regpush.sources.python.lock import Graph, PythonLock, read_toml
 
 _Need = tuple[str, tuple[str, ...], str]
 """The name of a package that is needed, the extras of it, and its versions."""
 
 
-def check_fresh(lock: Lock) -> None:
+def check_fresh(lock: PythonLock) -> None:
     """Raises UsageError where a member's `pyproject.toml` wants other packages than `lock` has.
 
     Compared are names, extras, versions and groups; markers are not, since uv rewrites them.
@@ -41,7 +41,7 @@ def check_fresh(lock: Lock) -> None:
 
 
 def _compare(
-    lock: Lock, name: str, path: str, locked: Mapping[str, Any], project: Mapping[str, Any]
+    lock: PythonLock, name: str, path: str, locked: Mapping[str, Any], project: Mapping[str, Any]
 ) -> None:
     said = project.get("project", {})
     dynamic = said.get("dynamic", [])
@@ -68,7 +68,7 @@ def _compare(
         _raise_difference(lock, name, set(), needs)
 
 
-def _raise_difference(lock: Lock, name: str, before: set[_Need], now: set[_Need]) -> None:
+def _raise_difference(lock: PythonLock, name: str, before: set[_Need], now: set[_Need]) -> None:
     # What the lock has from a place of its own, tool.uv.sources, may lack its versions.
     bare = {(one, extras) for one, extras, versions in before if not versions}
     changed = {n for n in now - before if n[:2] not in bare} or {

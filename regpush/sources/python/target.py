@@ -87,7 +87,7 @@ class PythonVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class PythonTarget:
     """What packages are to run on."""
 
     python: PythonVersion

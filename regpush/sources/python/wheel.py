@@ -24,7 +24,7 @@ from regpush.closure import LockedPackage
 from regpush.entry import Entry, Kind, Streamed
 from regpush.errors import SourceError, printable
 from regpush.sources.lock.overlaps import Overlaps
-from regpush.sources.lock.zipped import Member, blocks, members, read
+from regpush.sources.lock.zipped import ZipMember, blocks, members, read
 from regpush.sources.python.venv import Environment, encoded, file, folders, script
 
 LAYOUT = 1
@@ -65,7 +65,7 @@ class _Wheel:
 
     path: str
     what: str
-    members: dict[str, Member]
+    members: dict[str, ZipMember]
     info: str
 
     @classmethod
@@ -98,7 +98,7 @@ class _Wheel:
             return ""
         return self._read(member).decode("utf-8", "replace")
 
-    def _read(self, member: Member) -> bytes:
+    def _read(self, member: ZipMember) -> bytes:
         if member.size > _SCRIPT_LIMIT:
             raise SourceError(f"{self.what}: {printable(member.name)} is larger than 16 MiB")
         return read(self.path, member, self.what)
@@ -150,7 +150,7 @@ class _Wheel:
             raise SourceError(f"{self.what} holds {printable(name)}, which belongs nowhere")
         return f"{homes[kind]}/{rest}", kind == "scripts"
 
-    def _file(self, at: str, member: Member) -> Entry:
+    def _file(self, at: str, member: ZipMember) -> Entry:
         # Unpacked when it is its turn: a wheel may hold thousands of files, and many are opened.
         content = Streamed(partial(blocks, self.path, member, self.what))
         return Entry(
@@ -161,7 +161,7 @@ class _Wheel:
             content=content,
         )
 
-    def _script(self, member: Member, environment: Environment) -> bytes:
+    def _script(self, member: ZipMember, environment: Environment) -> bytes:
         """A script, whose first line is for the environment's Python if it is for any."""
         content = self._read(member)
         if match := _SHEBANG.match(content):
