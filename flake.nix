@@ -41,7 +41,13 @@
       regpush = pkgs:
         let
           python = pkgs.python3Packages // { deflate = deflate pkgs; };
-          packages = map (requirement: python.${nameOf requirement});
+          # "backports.zstd>=1; python_version < '3.14'" is for Pythons before 3.14.
+          fits = requirement:
+            let bound = builtins.match ".*python_version < '([0-9.]+)'.*" requirement;
+            in bound == null
+              || builtins.compareVersions python.python.pythonVersion (builtins.head bound) < 0;
+          packages = requirements:
+            map (requirement: python.${nameOf requirement}) (builtins.filter fits requirements);
         in
         python.buildPythonApplication {
           pname = "regpush";

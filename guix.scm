@@ -40,6 +40,25 @@
 that are kept in container registries.")
     (license license:asl2.0)))
 
+(define python-backports-zstd
+  (package
+    (name "python-backports-zstd")
+    (version "1.8.0")
+    (source
+     (origin
+       (method url-fetch)
+       (uri (pypi-uri "backports_zstd" version))
+       (sha256
+        (base32 "05mk7pxpg5jwg9b1p4y0b5sgy27mnibp8rix8zdy65hp9164zblx"))))
+    (build-system pyproject-build-system)
+    (arguments (list #:tests? #f))      ;those of CPython
+    (native-inputs (list python-setuptools))
+    (home-page "https://github.com/rogdham/backports.zstd")
+    (synopsis "Zstandard module of Python 3.14 for earlier versions")
+    (description "This package has what the module @code{compression.zstd} of
+Python 3.14 has.")
+    (license license:psfl)))
+
 (define checkout?
   (or (git-predicate (current-source-directory))
       (const #t)))
@@ -52,7 +71,8 @@ that are kept in container registries.")
   (arguments (list #:tests? #f))        ;they want registries, and other programs
   (native-inputs (list python-hatchling))
   (propagated-inputs
-   (list python-blake3
+   (list python-backports-zstd
+         python-blake3
          python-deflate
          python-httpcore
          python-httpx
@@ -64,8 +84,7 @@ that are kept in container registries.")
          python-starlette
          python-tenacity
          python-typer
-         python-uvicorn
-         python-zstandard))
+         python-uvicorn))
   (home-page #f)
   (synopsis "Push applications straight into OCI registries")
   (description "Regpush puts a directory, a profile or a store item into a

@@ -53,7 +53,7 @@ ONLY_IN = {
     "typer": ("cli",),
     "rich": ("cli",),
     "isal": ("pack.compression",),
-    "zstandard": ("pack.compression",),
+    "backports": ("pack.zstd",),
     "deflate": ("pack.compression",),
     "blake3": ("entry",),
     "yaml": ("project.kubernetes",),

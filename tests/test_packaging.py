@@ -162,6 +162,7 @@ let
   named = name: { inherit name; };
   python = builtins.listToAttrs (map (name: { inherit name; value = named name; })
     (builtins.filter builtins.isString (builtins.split "\\n" (builtins.readFile NAMES)))) // {
+    python.pythonVersion = "PYTHON";
     buildPythonApplication = arguments: arguments;
     buildPythonPackage = arguments: { name = arguments.pname; inherit arguments; };
   };
@@ -196,6 +197,7 @@ def test_the_flake_evaluates(tmp_path):
     names = tmp_path / "names"
     names.write_text("\n".join(["hatchling", "scikit-build-core", *(set(wanted) - {"deflate"})]))
     expression = _STAND_IN.replace("NAMES", str(names)).replace("FLAKE", str(ROOT / "flake.nix"))
+    expression = expression.replace("PYTHON", ".".join(map(str, sys.version_info[:2])))
     done = subprocess.run(
         [real_part("nix-instantiate"), "--eval", "--strict", "--json", "-E", expression],
         capture_output=True,

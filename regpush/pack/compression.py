@@ -10,8 +10,8 @@ many did it. Unpackers take members and frames in a row as one stream; eStargz l
 block always gives the same bytes, the same ones with deflate 0.7 to 0.9 on little-endian
 machines. `gzip:fast` is ISA-L, whose level 1 was seen to leave out a match at the beginning of
 a block, about once in 100,000 blocks on a loaded machine: its blobs unpack to the same archive,
-but their digests are not promised. zstd's bytes are those of libzstd 1.5.7 (zstandard 0.24 and
-0.25; 1.5.6 gave others). pyproject.toml holds these ranges.
+but their digests are not promised. zstd's bytes are those of libzstd 1.5.7 (1.5.6 gave
+others), which backports.zstd 1.0 to 1.8 has. pyproject.toml holds these ranges.
 """
 
 from __future__ import annotations
@@ -121,13 +121,19 @@ def _libdeflate() -> Callable[[memoryview], bytes]:
 
 
 def _zstd(level: int) -> Callable[[memoryview], bytes]:
-    import zstandard
+    from regpush.pack.zstd import CompressionParameter, ZstdCompressor
 
-    tables = {"hash_log": _ZSTD_LEVEL_3_HASH_LOG} if level == 3 else {}
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        level, window_log=_ZSTD_WINDOW_LOG, **tables
-    )
-    return lambda block: zstandard.ZstdCompressor(compression_params=parameters).compress(block)
+    options: dict[int, int] = {
+        CompressionParameter.compression_level: level,
+        CompressionParameter.window_log: _ZSTD_WINDOW_LOG,
+    }
+    if level == 3:
+        options[CompressionParameter.hash_log] = _ZSTD_LEVEL_3_HASH_LOG
+
+    def compress(block: memoryview) -> bytes:
+        return ZstdCompressor(options=options).compress(block, ZstdCompressor.FLUSH_FRAME)
+
+    return compress
 
 
 def matches(media_type: str, wanted: Compression | None) -> bool:
@@ -173,27 +179,21 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    import zstandard
+    from regpush.pack.zstd import ZstdDecompressor, ZstdError
 
-    source: Any = Pulled(chunks)  # of a file only `read` is called
-    frames = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
-    try:
-        while piece := frames.read(_GZIP_BLOCK):
-            yield piece
-    except zstandard.ZstdError as error:
-        raise VerificationError(f"it is not zstd: {error}") from error
-
-
-class Pulled:
-    """Pieces of bytes behind the `read` of a file, for libraries that pull."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._left = b""
-
-    def read(self, size: int) -> bytes:
-        """The next bytes: `size` of them, or what there is."""
-        while len(self._left) < size and (piece := next(self._pieces, b"")):
-            self._left += piece
-        data, self._left = self._left[:size], self._left[size:]
-        return data
+    frame = ZstdDecompressor()
+    for chunk in chunks:
+        left = chunk
+        # What was taken in whole may still have more to give than one piece.
+        while left or not (frame.needs_input or frame.eof):
+            if frame.eof:
+                frame = ZstdDecompressor()
+            try:
+                piece = frame.decompress(left, _GZIP_BLOCK)
+            except ZstdError as error:
+                raise VerificationError(f"it is not zstd: {error}") from error
+            if piece:
+                yield piece
+            left = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise VerificationError("it is not zstd, or ends before its end")

@@ -376,7 +376,10 @@ def test_blobs_of_several_members_and_frames(length):
         (OCI_LAYER_GZIP, b"not gzip at all"),
         (OCI_LAYER_GZIP, gzip.compress(b"x" * 999, mtime=0)[:-4]),
         (OCI_LAYER_GZIP, gzip.compress(b"x", mtime=0) + bytes(99)),
+        (OCI_LAYER_ZSTD, b""),
         (OCI_LAYER_ZSTD, b"not zstd at all"),
+        (OCI_LAYER_ZSTD, frames(bytes(range(250)) * 99)[:-4]),
+        (OCI_LAYER_ZSTD, frames(b"x" * 2000) + bytes(99)),
     ],
 )
 def test_what_is_not_compressed_as_it_says(media_type, blob):

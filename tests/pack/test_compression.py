@@ -47,7 +47,8 @@ def test_the_names_of_compressions():
 
 
 # Made by the libraries' own functions: gzip by deflate 0.7.0, 0.8.1 and 0.9.0 (`gzip_compress`,
-# levels 3 and 7), zstd by zstandard 0.24.0 and 0.25.0, gzip:fast by isal 1.7.0 and 1.9.1.
+# levels 3 and 7), zstd by zstandard 0.25.0 and backports.zstd 1.0.0 and 1.8.0, gzip:fast by isal
+# 1.7.0 and 1.9.1.
 GOLDEN = {
     "gzip": "75ba0a5087147219a513baf3e3ed092bdfcc3bad086f1a1980deadf19a2cf76d",
     "gzip:best": "c63323570b1abec8d5c9ade34b7e3b57fcf34a76ef25e53f8b8a6652f146784e",

@@ -1,0 +1,14 @@
+"""zstd as the standard library has it: from Python 3.14 on, and before that its backport.
+
+The backport is 1.4 MB, `zstandard` 23 MB, and both give the same frames from 1 MiB on. The
+standard library's libzstd is the one that Python was built with.
+"""
+
+import sys
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import CompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
+else:
+    from backports.zstd import CompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
+
+__all__ = ["CompressionParameter", "ZstdCompressor", "ZstdDecompressor", "ZstdError"]
