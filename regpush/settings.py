@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import parse_qs
 
 from regpush.errors import UsageError, printable
@@ -81,6 +84,18 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineIdentity:
+    """What the certificate says by which a pipeline signs without a key: whose, and on whose word.
+
+    Both are URLs: `cosign verify` takes them as --certificate-identity and
+    --certificate-oidc-issuer.
+    """
+
+    subject: str
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The environment's part of a push.
 
@@ -90,7 +105,8 @@ class Settings:
     GitHub was given, `github_actor` whose. `ca_file` and `ca_dir` stand in place of the
     system's certificates, as for OpenSSL; `certificate_dirs` have a folder for each registry
     (containers-certs.d(5)), first match wins. `stores` are candidates as well. `checkout` is
-    None outside of a pipeline. `indexes`: of packages.
+    None outside of a pipeline. `identity` is None where no pipeline has one that is known.
+    `indexes`: of packages.
     """
 
     cache_dir: str | None = None
@@ -107,6 +123,7 @@ class Settings:
     stores: tuple[StoreLocation, ...] = ()
     source_date_epoch: int | None = None
     checkout: Checkout | None = None
+    identity: PipelineIdentity | None = None
     indexes: IndexSettings = IndexSettings()
 
     @classmethod
@@ -128,6 +145,7 @@ class Settings:
             stores=_stores(environ),
             source_date_epoch=_epoch(environ.get("SOURCE_DATE_EPOCH", "")),
             checkout=_checkout(environ),
+            identity=_identity(environ),
             indexes=_indexes(environ, home),
         )
 
@@ -286,3 +304,42 @@ def _checkout(environ: Mapping[str, str]) -> Checkout | None:
             builder=f"{project}/-/runners/{runner}" if runner else "",
         )
     return None
+
+
+_GITHUB = "https://github.com"
+_TOKEN_LIMIT = 1 << 16
+
+
+def _identity(environ: Mapping[str, str]) -> PipelineIdentity | None:
+    """What Fulcio writes into certificates for workflows of GitHub and pipelines of GitLab.
+
+    Its config/identity/config.yaml, subject-alternative-name-template. GitHub's claim
+    `job_workflow_ref` is `GITHUB_WORKFLOW_REF`, unless the workflow is called by another. That
+    servers which imitate GitHub issue tokens that Fulcio takes is not known.
+    """
+    workflow = environ.get("GITHUB_WORKFLOW_REF")
+    if workflow and environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"):
+        if environ.get("GITHUB_SERVER_URL", _GITHUB) != _GITHUB:
+            return None
+        return PipelineIdentity(
+            subject=f"{_GITHUB}/{workflow}", issuer="https://token.actions.githubusercontent.com"
+        )
+    if token := environ.get("SIGSTORE_ID_TOKEN"):
+        claims = _claims(token)
+        pipeline, issuer = claims.get("ci_config_ref_uri"), claims.get("iss")
+        if isinstance(pipeline, str) and isinstance(issuer, str):
+            return PipelineIdentity(subject=f"https://{pipeline}", issuer=issuer)
+    return None
+
+
+def _claims(token: str) -> Mapping[str, Any]:
+    """What a JSON Web Token claims (RFC 7519), unverified; nothing where it is none."""
+    parts = token.split(".") if len(token) <= _TOKEN_LIMIT else []
+    if len(parts) != 3:
+        return {}
+    try:
+        padded = parts[1] + "=" * (-len(parts[1]) % 4)
+        claims = json.loads(base64.urlsafe_b64decode(padded))
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, Mapping) else {}

@@ -24,6 +24,7 @@ from regpush.reference import Reference
 from regpush.registry.auth.keys import docker_key
 from regpush.registry.auth.record import Credentials
 from regpush.registry.client import Client
+from regpush.settings import PipelineIdentity
 
 _LOOK_S = 0.05
 _GRACE_S = 5.0
@@ -76,16 +77,22 @@ class Signer:
     words: tuple[str, ...] = ()
 
     @classmethod
-    def find(cls, options: AttachOptions) -> Signer:
-        """The cosign on the PATH. Raises UsageError where there is none."""
+    def find(cls, options: AttachOptions, pipeline: PipelineIdentity | None = None) -> Signer:
+        """The cosign on the PATH. Raises UsageError where there is none.
+
+        `pipeline` counts where the options name neither identity nor issuer.
+        """
         program = shutil.which("cosign")
         if program is None:
             raise UsageError("--sign needs the program cosign, which is not on the PATH")
+        identity, issuer = options.sign_identity or "", options.sign_issuer or ""
+        if pipeline and not (identity or issuer):
+            identity, issuer = pipeline.subject, pipeline.issuer
         return cls(
             program=program,
             key=options.sign_key,
-            identity=options.sign_identity or "",
-            issuer=options.sign_issuer or "",
+            identity=identity,
+            issuer=issuer,
             words=options.sign_options,
         )
 

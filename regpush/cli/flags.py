@@ -289,7 +289,8 @@ class Flags(TargetFlags, SendingFlags):
     sign_identity: Annotated[
         str | None,
         _option(_ATTACHED, "Who signs without a key: an unchanged image with a signature of this "
-                "identity is not signed again. Needs --sign-issuer.", "--sign-identity"),
+                "identity is not signed again. Needs --sign-issuer. Default: that of a workflow "
+                "of GitHub or a pipeline of GitLab.", "--sign-identity"),
     ] = None  # fmt: skip
     sign_issuer: Annotated[
         str | None,

@@ -42,7 +42,7 @@ class Attachments:
         if asked.sign:
             from regpush.attach.signing import Signer
 
-            signer = Signer.find(asked)
+            signer = Signer.find(asked, run.settings.identity)
         if asked.sbom is not Sbom.NONE:
             from regpush.attach.sbom import writer
 

@@ -428,6 +428,90 @@ def test_who_signs_by_an_identity_is_known_again_by_it(
     assert len(cosign.calls) == 2
 
 
+GITHUB = {
+    "GITHUB_WORKFLOW_REF": "octo/app/.github/workflows/release.yml@refs/heads/main",
+    "GITHUB_SERVER_URL": "https://github.com",
+    "ACTIONS_ID_TOKEN_REQUEST_URL": "https://pipelines.example/token",
+}
+
+
+def id_token(**claims: str) -> str:
+    """What GitLab gives a job that asks for it by `id_tokens`."""
+    parts = ({"alg": "RS256"}, claims, {"no": "signature"})
+    coded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
+    return ".".join(part.rstrip("=") for part in coded)
+
+
+GITLAB = {
+    "SIGSTORE_ID_TOKEN": id_token(
+        iss="https://gitlab.example",
+        ci_config_ref_uri="gitlab.example/group/app//.gitlab-ci.yml@refs/heads/main",
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "subject", "issuer"),
+    [
+        (
+            GITHUB,
+            "https://github.com/octo/app/.github/workflows/release.yml@refs/heads/main",
+            "https://token.actions.githubusercontent.com",
+        ),
+        (
+            GITLAB,
+            "https://gitlab.example/group/app//.gitlab-ci.yml@refs/heads/main",
+            "https://gitlab.example",
+        ),
+    ],
+    ids=["github", "gitlab"],
+)
+def test_a_pipeline_knows_its_own_signatures(
+    docker_registry: Registry,
+    repository: str,
+    app: Path,
+    cosign: Cosign,
+    pipeline: dict[str, str],
+    subject: str,
+    issuer: str,
+) -> None:
+    """Fulcio's config/identity/config.yaml says what stands in the certificates of both."""
+    to = f"{docker_registry.host}/{repository}"
+    env = {**cosign.env, **pipeline, "FAKE_VERIFIES": "1"}
+    push(app, to, "--sign", env=env).ok()
+    assert "is signed already" in push(app, to, "--sign", env=env).ok().stderr
+    expected = ["--certificate-identity", subject, "--certificate-oidc-issuer", issuer]
+    assert [check[1:5] for check in cosign.checks] == [expected]
+    assert len(cosign.calls) == 1
+    # Who says otherwise knows better, and a key needs no identity.
+    flags = ("--sign-identity", "me@example.com", "--sign-issuer", "https://issuer.example")
+    push(app, to, "--sign", *flags, env=env).ok()
+    assert cosign.checks[-1][2] == "me@example.com"
+    push(app, to, "--sign-key", "k8s://ns/key", env=env).ok()
+    assert "--certificate-identity" not in cosign.checks[-1]
+    assert len(cosign.calls) == 1
+    # Where that identity has signed nothing, it signs.
+    push(app, to, "--sign", env={**env, "FAKE_VERIFIES": ""}).ok()
+    assert len(cosign.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        {**GITHUB, "ACTIONS_ID_TOKEN_REQUEST_URL": ""},
+        {**GITHUB, "GITHUB_SERVER_URL": "https://gitea.example"},
+        {"SIGSTORE_ID_TOKEN": "no token"},
+        {"SIGSTORE_ID_TOKEN": "a.!!!.c"},
+        {"SIGSTORE_ID_TOKEN": "a.W10.c"},
+        {"SIGSTORE_ID_TOKEN": "a." + "W1tb" * 30_000 + ".c"},
+        {"SIGSTORE_ID_TOKEN": id_token(iss="https://gitlab.example")},
+    ],
+    ids=["no-token", "gitea", "no-jwt", "no-base64", "no-object", "huge", "no-claim"],
+)
+def test_what_names_no_identity_gives_none(pipeline: dict[str, str]) -> None:
+    assert Settings.from_environ(pipeline).identity is None
+
+
 def test_a_key_that_cannot_be_looked_at_signs_again(
     docker_registry: Registry, repository: str, app: Path, cosign: Cosign
 ) -> None:
