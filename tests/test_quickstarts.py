@@ -6,24 +6,18 @@ official base images are those of tests/bases.py. `podman run` is done by umoci 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.bases import OFFICIAL, put_stand_in
+from tests.containers import START_S, Container, answer, running
 from tests.documents import blocks
-from tests.images import unpack
 from tests.program import environment, program_on_path
 from tests.registry.parts import real_part
 from tests.registry.servers import Registry
@@ -55,19 +49,6 @@ func main() {
 	panic(http.ListenAndServe(":8000", nil))
 }
 """
-_ASK = """
-import sys, urllib.request
-print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode(), end="")
-"""
-_START_S = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
-    """What `podman run` of a quickstart names: an image, and the port in it (0: none)."""
-
-    image: str
-    port: int
 
 
 def pushed(
@@ -104,51 +85,6 @@ def pushed(
     return Container(image=image, port=int(ports[0]) if ports else 0)
 
 
-@contextmanager
-def running(container: Container, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The image's own process in a container of runc, while the block lasts, and its name.
-
-    It has a network of its own, so that its port is nobody else's.
-    """
-    bundle = unpack(container.image, tmp_path / "image").parent
-    spec = json.loads((bundle / "config.json").read_text())
-    spec["process"]["terminal"] = False
-    spec["process"].pop("rlimits", None)  # a runner may be unable to raise them
-    (bundle / "config.json").write_text(json.dumps(spec))
-    runc, name = real_part("runc"), f"regpush-{uuid.uuid4().hex[:12]}"
-    process = subprocess.Popen(
-        [runc, "run", "-b", bundle, name],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        yield process, name
-    finally:
-        subprocess.run([runc, "kill", name, "KILL"], capture_output=True)
-        process.communicate(timeout=30)
-        subprocess.run([runc, "delete", "-f", name], capture_output=True)
-
-
-def answer(container: Container, tmp_path: Path) -> str:
-    """What the container answers over HTTP at `/`."""
-    url, said = f"http://127.0.0.1:{container.port}/", ""
-    with running(container, tmp_path) as (process, name):
-        end = time.monotonic() + _START_S
-        while time.monotonic() < end:
-            if process.poll() is not None:
-                pytest.fail(f"it ended with {process.returncode}: {process.communicate()[0]}")
-            state = subprocess.run(
-                [real_part("runc"), "state", name], capture_output=True, text=True
-            )
-            if state.returncode == 0 and (pid := json.loads(state.stdout)["pid"]):
-                inside = ["nsenter", "-t", str(pid), "-n", sys.executable, "-c", _ASK, url]
-                done = subprocess.run(inside, capture_output=True, text=True)
-                if done.returncode == 0:
-                    return done.stdout
-                said = done.stderr
-            time.sleep(0.2)
-    pytest.fail(f"no answer within {_START_S:.0f} s: {said}")
-
-
 @pytest.mark.parametrize(
     ("name", "files", "tools"),
     [
@@ -170,4 +106,4 @@ def test_it_answers(name, files, tools, docker_registry, tmp_path):
 def test_it_says_hello(name, tool, docker_registry, tmp_path):
     container = pushed(name, {}, (tool,), docker_registry, tmp_path)
     with running(container, tmp_path) as (process, _):
-        assert "Hello, world!" in process.communicate(timeout=_START_S)[0]
+        assert "Hello, world!" in process.communicate(timeout=START_S)[0]

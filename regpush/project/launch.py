@@ -104,13 +104,15 @@ def _node(directory: str) -> Launch | None:
         return None
     wanted = re.search(r"\d+", _text(directory, ".nvmrc") or engine)
     base = f"docker.io/library/node:{wanted[0] if wanted else '22'}-slim"
+    locked = re.search(r'"lockfileVersion": *[23]\b', _text(directory, "package-lock.json"))
+    target = "node:." if locked else None
     if "next" in needs:
         words = ("node_modules/.bin/next", "start")
-        return Launch(what="Next.js", where="package.json", port=3000, base=base,
+        return Launch(what="Next.js", where="package.json", port=3000, base=base, target=target,
                       entrypoint=words, before="npm ci && npm run build")  # fmt: skip
     what = "Express" if "express" in needs else "Node.js"
-    return Launch(what=what, where="package.json", port=3000, base=base,
-                  before="npm ci --omit=dev")  # fmt: skip
+    return Launch(what=what, where="package.json", port=3000, base=base, target=target,
+                  before="" if locked else "npm ci --omit=dev")  # fmt: skip
 
 
 def _jar(directory: str) -> Launch | None:

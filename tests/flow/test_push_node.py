@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.images import tree, unpack
+from tests.images import unpack
 from tests.program import push, regpush
-from tests.registry.parts import real_part
 from tests.registry.servers import Registry
 from tests.tarballs import integrity, locked, make_tarball, write_lock
 from tests.wheels import Index, serve
@@ -260,32 +257,3 @@ def test_what_the_index_refuses(index, app, to, status, code, words):
     assert regpush("inspect", to).code != 0
     index.answers.clear()
     push(f"node:{app}", to, *BARE).ok()
-
-
-def test_an_express_app_is_what_npm_leaves(docker_registry, to, tmp_path):
-    npm, app = real_part("npm"), tmp_path / "shop"
-    app.mkdir()
-    manifest = {
-        "name": "shop",
-        "version": "1.0.0",
-        "dependencies": {"express": "^4", "semver": "^7"},
-    }
-    (app / "package.json").write_text(json.dumps(manifest))
-    (app / "index.js").write_text("require('express')\n")
-    flags = ["--no-audit", "--no-fund", f"--cache={tmp_path / 'cache'}"]
-    done = subprocess.run([npm, "install", "--package-lock-only", *flags], cwd=app,
-                          capture_output=True, text=True)  # fmt: skip
-    if done.returncode:
-        reason = f"npm reaches no registry: {done.stderr.splitlines()[:1]}"
-        if os.environ.get("REGPUSH_REQUIRE_REAL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    push(f"node:{app}", to, *BARE).ok()
-    found = tree(unpack(to, tmp_path / "out") / "app/node_modules")
-    command = [npm, "ci", "--omit=dev", "--ignore-scripts", *flags]
-    subprocess.run(command, cwd=app, check=True, capture_output=True)
-    (app / "node_modules/.package-lock.json").unlink()
-    wanted = tree(app / "node_modules")
-    assert len(wanted) > 300
-    assert found == wanted
-    shutil.rmtree(app / "node_modules")
