@@ -1,7 +1,7 @@
-"""Items and closures: what there is to push, before anyone decides how to group it.
+"""Items and closures: what a push holds, before a strategy groups it into layers. Pure.
 
-Pure. An item is the unit that keeps its identity from one version to the next: a store
-item, a package folder of a directory, a directory's own code.
+An item is the unit that keeps its identity from one version to the next: a store item, a package
+folder of a directory, a directory's own code.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from regpush.platform import Platform
 
 
 class Scheme(Enum):
-    """How an identity was derived. The value stands in recipes: never change one.
+    """How an identity was derived. Recipes hold the value: it must never change.
 
-    NAR: the hash of the Nix archive, on the store's word. NAR_RULED: of one whose owners and
-    modes are not the store's (`ownership`), a digest of its NAR hash and of the rules. TREE:
-    `entry.TreeHash` over the item's parents and entries, computed by this program and
-    computed again while packing. ARTIFACT: a digest of the hash that a lock file gives of a
-    package's file, and of all that decides how its contents are laid out.
+    NAR: the hash of the Nix archive, as the store states it. NAR_RULED: for an item whose owners or
+    modes were changed (`ownership`), a digest of its NAR hash and the rules. TREE: `entry.TreeHash`
+    over the item's parents and entries, computed by regpush, and again while packing. ARTIFACT: a
+    digest of the hash that a lock file states for a package's archive, and of all that decides how
+    the archive is laid out.
     """
 
     NAR = "nar"
@@ -37,10 +37,10 @@ class Scheme(Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
-    """What an item *is*, whatever machine it lies on; `str()` is `scheme:algorithm:hex`.
+    """What an item *is*, on whatever machine it lies; `str()` is `scheme:algorithm:hex`.
 
-    `nar_hash`: the hash of the item's Nix archive, as `nix path-info` prints it; None where the
-    item is no store's. It stays what the store says where owners and modes are ruled.
+    `nar_hash`: the hash of the item's Nix archive as `nix path-info` prints it, also where rules
+    change owners and modes; None for an item of no store.
     """
 
     scheme: Scheme
@@ -76,12 +76,12 @@ class Identity:
 
 
 class Role(Enum):
-    """How an item may share layers.
+    """With which items an item may share a layer.
 
-    ORDINARY: with other ordinary items, as the strategy likes. OWN: the app's own code of a
-    directory, only with OWN and GENERATED items, where the plan has layers enough. ASSET: large
-    files of that code, likewise only with each other. RECORD: what an installer writes anew each
-    time, though nothing changed, likewise. GENERATED: written by regpush itself (links, /tmp);
+    ORDINARY: with other ordinary items, as the strategy decides. OWN: the app's own code of a
+    directory; with OWN and GENERATED items only, if the plan has layers enough. ASSET: large files
+    of own code, with each other only. RECORD: files that an installer writes anew each time
+    although nothing changed, with each other only. GENERATED: made by regpush itself (links, /tmp);
     always in the top layer.
     """
 
@@ -93,15 +93,15 @@ class Role(Enum):
 
     @property
     def is_code(self) -> bool:
-        """Whether it is the app's own code, source or asset."""
+        """Whether it is the app's own code: source or asset."""
         return self in (Role.OWN, Role.ASSET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedPackage:
-    """A package as a lock file names it; `kind` is the type of its purl (`pypi`, `npm`).
+    """A package of a lock file; `kind` is the type of its purl (`pypi`, `npm`).
 
-    `hashes`: (algorithm, hex digits) pairs of the file that holds it, as the lock has them.
+    `hashes`: (algorithm, hex digits) pairs of its archive, as the lock states them.
     """
 
     kind: str
@@ -112,11 +112,11 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What the file system says of an item, without reading it: equal stamps, equal items.
+    """What the file system tells about an item without reading it: equal stamps, equal items.
 
-    `tree`: a digest (32 bytes) of which tree the item is part of, and of everything but the
-    files that decides what it is, and whether it may be sent. `fingerprint`: a digest of what
-    lstat says of the files. `newest_ns`: their latest mtime or ctime, since the epoch.
+    `tree`: a digest (32 bytes) of the item's place in its tree and of all options that decide what
+    it holds, or whether it may be sent. `fingerprint`: a digest of what lstat tells about its
+    files. `newest_ns`: their latest mtime or ctime, since the epoch.
     """
 
     tree: bytes
@@ -126,10 +126,10 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a store wrote down of an item when it was built: packing compares the files with it.
+    """What a store recorded about an item when it was built; packing compares the files with it.
 
-    `nar_hash`: of the item's Nix archive. `entries`: opens the item as the store has it, which
-    `Item.entries` may change by rules. `repair`: a command that mends the item.
+    `nar_hash`: of the item's Nix archive. `entries`: opens the item as it lies in the store,
+    whereas `Item.entries` may apply rules. `repair`: a command that mends the item.
     """
 
     nar_hash: Digest
@@ -174,29 +174,32 @@ class Item:
 
     @property
     def home(self) -> str:
-        """The folder, or the file, that everything in the item is, or lies in."""
+        """The folder or file that contains everything in the item."""
         return self.folder or self.path
 
     @property
     def scheme(self) -> Scheme:
-        """How the identity is, or will be, derived: only directories leave it open."""
+        """How the identity is derived; it may still be unknown for a directory's item."""
         return self.identity.scheme if self.identity else Scheme.TREE
 
     @property
     def in_store(self) -> bool:
-        """Whether it is a store's: packages by name, and never listed before it is packed."""
+        """Whether it is a store item."""
         return self.identity is not None and self.identity.nar_hash is not None
 
     @property
     def is_listed(self) -> bool:
-        """Whether its entries are at hand without opening anything: a directory's, or our own."""
+        """Whether its entries are known without opening anything.
+
+        So it is for a directory's items, which were listed, and for generated ones.
+        """
         return self.scheme is Scheme.TREE
 
 
 class Side(Enum):
-    """What becomes of a value that a variable has already.
+    """What becomes of the present value of a variable.
 
-    PREFIX and SUFFIX: it stays behind the new one, or before it. EXACT: it goes.
+    PREFIX: it follows the new value. SUFFIX: it precedes the new value. EXACT: it is replaced.
     """
 
     PREFIX = "prefix"
@@ -206,7 +209,7 @@ class Side(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SearchPath:
-    """An environment variable that programs of a closure are found, or find things, by."""
+    """An environment variable by which programs of a closure are found, or find their files."""
 
     name: str
     value: str
@@ -214,7 +217,7 @@ class SearchPath:
     separator: str = ":"
 
     def beside(self, current: str) -> str:
-        """The value where `current` is what the variable has already."""
+        """The new value where the variable's present value is `current`."""
         parts = {
             Side.PREFIX: (self.value, current),
             Side.SUFFIX: (current, self.value),
@@ -227,8 +230,8 @@ class SearchPath:
 class Programs:
     """Files of a directory that may be programs, as listed: equal stamps, equal files.
 
-    `stamp`: a digest of their paths and of what lstat says of them; `newest_ns` as in `Stamp`.
-    `read`: looks at how they begin, and gives what they run on, each with the path of one.
+    `stamp`: a digest of their paths and of what lstat tells about them; `newest_ns`: see `Stamp`.
+    `read`: reads their first bytes, and gives the platforms they run on, each with the path of one.
     """
 
     stamp: bytes
@@ -237,23 +240,23 @@ class Programs:
 
 
 def no_search_paths() -> tuple[SearchPath, ...]:
-    """Those of a source that says nothing of any."""
+    """The search paths of a source that has none."""
     return ()
 
 
 def no_entrypoint() -> tuple[str, ...]:
-    """For a source that knows no entry point of its own."""
+    """The entry point of a source that knows none."""
     return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What a source wants of its image where the user says nothing else.
+    """What a source proposes for its image; options of the user take precedence.
 
-    `base`: the reference of the image to stand on, empty for none. `workdir`: the working
-    directory. `entrypoint`: program and arguments; where it is empty, `unsaid` tells the user
-    what to say, if anything. `find_entrypoint` finds one that takes a while to find, and is
-    called only where nobody names another.
+    `base`: the reference of a base image, empty for none. `workdir`: the working directory.
+    `entrypoint`: program and arguments; where it is empty, `unsaid` is a warning that tells the
+    user which options to give. `find_entrypoint`: finds an entry point by a slow method, called
+    only where neither the user nor `entrypoint` names one.
     """
 
     base: str = ""
@@ -267,9 +270,10 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """What lies at a path in the image: `start` is a file's first bytes, 64 KiB at most.
+    """What lies at a path in the image.
 
-    `link`: the target of a symbolic link that leads to nothing in the directory, else empty.
+    `start`: the first bytes of a file, 64 KiB at most. `link`: the target of a symbolic link that
+    leads to nothing in the directory, else empty.
     """
 
     kind: Kind
@@ -280,9 +284,9 @@ class Present:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Native:
-    """A library of machine code in a directory; `group` is the package that it is part of.
+    """A library of machine code in a directory; `group`: the package that it belongs to.
 
-    `runs_on`: as `Platform`, or the name of another system for people.
+    `runs_on`: its `Platform`, or the name of another operating system for people.
     """
 
     path: str
@@ -292,11 +296,11 @@ class Native:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """What a directory tells of the programs in it, looked up when it is asked.
+    """Questions about the files of a directory, answered by looking when they are asked.
 
-    `place`: where the directory lies on this machine. `find`: what is at an absolute path of the
-    image. `natives`: all its libraries. `guess`: what is probably its entry point, and what says
-    so, for people; empty if nothing does.
+    `place`: the directory's path on this machine. `find`: what lies at an absolute path of the
+    image. `natives`: all its libraries. `guess`: the probable entry point and the file that
+    suggests it, for people; empty if none does.
     """
 
     place: str
@@ -369,13 +373,13 @@ class Closure:
         return path in self._by_path
 
     def with_items(self, extra: tuple[Item, ...]) -> Closure:
-        """A closure of these items and `extra` ones, which are roots as well."""
+        """A closure of these items and the `extra` ones, which are roots too."""
         roots = self.roots + tuple(item.path for item in extra)
         ordered = Closure.build(roots, self.items + extra).items
         return replace(self, roots=roots, items=ordered)
 
     def identified(self, identities: Mapping[str, Identity]) -> Closure:
-        """The same closure with `identities`, by path, where an item's was left open."""
+        """A closure with `identities`, by path, put in for items whose identity was unknown."""
         items = (
             replace(item, identity=item.identity or identities.get(item.path))
             for item in self.items

@@ -1,4 +1,4 @@
-"""Threads that work at the same time and end together, and the flag that stops them."""
+"""Threads that work in parallel and end together, and the flag that cancels them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _LOOK_S = 0.1
 class Cancellation:
     """A flag set once, by a signal handler or by a library user in another thread.
 
-    A flag with a `parent` is set as well when its parent is, but not the other way round.
-    No lock is behind it: a signal handler may interrupt anyone who looks at it.
+    A flag is also set when its `parent` is, but not the other way round. It uses no lock, since a
+    signal handler may interrupt a thread that is just looking at it.
     """
 
     def __init__(self, parent: Cancellation | None = None) -> None:
@@ -28,7 +28,7 @@ class Cancellation:
         self._parent = parent
 
     def cancel(self) -> None:
-        """Ask everything that works under this flag to stop. Safe to call at any time."""
+        """Ask all work under this flag to stop. May be called at any time, from any thread."""
         self._set = True
 
     @property
@@ -50,7 +50,7 @@ class Cancellation:
 
 
 def exhausted(error: BaseException) -> UsageError | None:
-    """What to tell where `error` says that the system gives no more threads or memory."""
+    """The advice for an `error` by which the system refuses more threads or memory."""
     if isinstance(error, MemoryError) or str(error) == "can't start new thread":
         return UsageError(
             "the system gives this process no more threads or memory: lower --jobs, or raise "
@@ -62,16 +62,19 @@ def exhausted(error: BaseException) -> UsageError | None:
 def parallel(
     count: int, things: Sequence[T], work: Callable[[T], R], cancel: Cancellation
 ) -> list[R]:
-    """`work` on every thing, in order of results; the first error ends it all and is raised."""
+    """Call `work` on all things in parallel; the results are in order.
+
+    The first error cancels the rest and is raised.
+    """
     with workers(count, cancel) as pool:
         return results([pool.submit(work, thing) for thing in things])
 
 
 @contextmanager
 def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose work ends before the block does, early if the block fails.
+    """A thread pool that ends before the block does; a failure of the block cancels its work.
 
-    Raises UsageError where the system gives no more threads or memory.
+    Raises UsageError where the system refuses more threads or memory.
     """
     pool = ThreadPoolExecutor(count, thread_name_prefix="regpush")
     try:
@@ -87,7 +90,7 @@ def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
 
 
 def results(futures: Sequence[Future[R]]) -> list[R]:
-    """All results, or the first failure; the cancellation it brought about is not one."""
+    """All results, or the first failure that is not the cancellation it caused."""
     failed = _failed(wait(futures, return_when=FIRST_EXCEPTION).done)
     if failed and all(isinstance(error, CancelledError) for error in failed):
         # What fails in a pool inside one of them cancels the others before it gets here.

@@ -1,7 +1,4 @@
-"""Digests, descriptors and media types: the words registries speak.
-
-OCI image-spec, descriptor.md and media-types.md.
-"""
+"""Digests, descriptors and media types. OCI image-spec, descriptor.md and media-types.md."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ OCI_LAYERS = {
     DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
     DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD,
 }
-"""What manifests of OCI call the layers that Docker has names of its own for: the same bytes."""
+"""The OCI media type for each of Docker's layer media types: the bytes are equal."""
 
 MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
@@ -43,7 +40,10 @@ _DIGEST = re.compile(r"(sha256|sha512):([0-9a-f]+)", re.ASCII)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Digest:
-    """A content digest; `str()` gives `algorithm:hex`. Of the algorithms the spec registers."""
+    """A content digest by an algorithm that the specification registers.
+
+    `str()` gives `algorithm:hex`.
+    """
 
     algorithm: str
     hex: str
@@ -105,7 +105,7 @@ class Descriptor:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object of the image-spec."""
+        """The descriptor as a JSON object, per the image-spec."""
         value: dict[str, Any] = {
             "mediaType": self.media_type,
             "digest": str(self.digest),

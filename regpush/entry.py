@@ -1,9 +1,8 @@
-"""One filesystem entry as an archive will hold it, and the identity over many.
+"""Filesystem entries as an archive holds them, and identities computed over them.
 
-An `Entry` is already normalised by its `Profile`, so that the archive writes what it is
-given and an identity is computed over exactly what the archive writes (design: one place
-decides, two places agree). Entries are tuples because there are many: a tuple is made
-three times faster than a frozen dataclass.
+An `Entry` is already normalised by its `Profile`: the archive writes exactly what the identity
+covers. Entries are tuples because they are many: a tuple is made three times faster than a frozen
+dataclass.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Profile(Enum):
 
 
 class Kind(Enum):
-    """What an entry is. The value stands in identities: never change one."""
+    """The kind of an entry. Identities hold the value: it must never change."""
 
     FILE = "f"
     DIRECTORY = "d"
@@ -42,20 +41,20 @@ _LETTERS = {kind: kind.value.encode() for kind in Kind}
 
 
 class Root(Protocol):
-    """A tree on this machine in which files are opened by paths relative to its root, in bytes."""
+    """A tree on this machine whose files are opened by paths relative to it, in bytes."""
 
     def open(self, path: bytes, /) -> int:
-        """A descriptor to read `path`; it follows no symbolic link. Raises OSError."""
+        """A descriptor to read `path`, without following symbolic links. Raises OSError."""
 
     def on_disk(self, path: bytes, /) -> bytes:
-        """The whole path of `path`, for messages."""
+        """The absolute path of `path`, for messages."""
 
 
 class OnDisk(NamedTuple):
-    """A file's content on this machine, and what lstat said when it was listed.
+    """A file's content on this machine, with what lstat told when it was listed.
 
-    `path` is relative to `root`, in bytes. The rest must still hold when the content is read:
-    `inode`, `mtime_ns` and `ctime_ns` as st_ino, st_mtime_ns and st_ctime_ns.
+    `path` is relative to `root`, in bytes. `inode`, `mtime_ns` and `ctime_ns` (st_ino, st_mtime_ns,
+    st_ctime_ns) must be unchanged when the content is read.
     """
 
     root: Root
@@ -66,10 +65,10 @@ class OnDisk(NamedTuple):
 
 
 class Streamed(NamedTuple):
-    """A file's content that takes making: unpacked, for instance, out of another file.
+    """A file's content that is made on demand, for instance unpacked from an archive.
 
-    `open`: begins anew each time; gives `Entry.size` bytes in all, the same each time, in
-    pieces of bounded size, and raises SourceError where it cannot.
+    `open`: starts anew at each call; gives `Entry.size` bytes in total, always equal, in pieces of
+    bounded size. Raises SourceError where it cannot.
     """
 
     open: Callable[[], Iterator[bytes]]
@@ -78,11 +77,11 @@ class Streamed(NamedTuple):
 Content: TypeAlias = OnDisk | Streamed | bytes
 
 HEAD = 1 << 16
-"""The first bytes of a file, at most, by which its kind is told."""
+"""Bytes at the beginning of a file by which its kind is recognised, at most."""
 
 LOOK_AT = 1 << 20
-"""The first bytes of a file, at most, in which a secret is looked for: a key may follow a long
-chain of certificates. They are in memory anyway, as one block."""
+"""Bytes at the beginning of a file that are searched for a secret, at most: a key may follow a long
+chain of certificates. Packing has them in memory anyway, as one block."""
 
 
 class Entry(NamedTuple):
@@ -123,7 +122,7 @@ class TreeHash:
         self._hash = hashlib.sha256()
 
     def add(self, entry: Entry, content: bytes = b"") -> None:
-        """Take in `entry`; `content` is the `ContentHash` digest (32 bytes) of a file's content."""
+        """Add `entry`; `content` is the `ContentHash` digest (32 bytes) of a file's content."""
         path, kind, mode, uid, gid, size, link, xattrs, _ = entry
         head = b"%b %o %d %d %d %d %d %d\n" % (
             _LETTERS[kind], mode, uid, gid, size, len(path), len(link), len(xattrs)

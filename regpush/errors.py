@@ -32,7 +32,7 @@ class UsageError(RegpushError):
 
 
 class AuthError(RegpushError):
-    """The registry wants credentials, or others than it was given."""
+    """The registry wants credentials, or rejected those it was given."""
 
     exit_code = 3
 
@@ -62,7 +62,7 @@ class BudgetExceededError(RegpushError):
 
 
 class VerificationError(RegpushError):
-    """What the registry holds is not what was pushed."""
+    """The registry holds something else than was pushed."""
 
     exit_code = 8
 

@@ -1,4 +1,4 @@
-"""What happened, as facts. Whoever shows them (a terminal, a log, a library user) decides how.
+"""Events: facts about a push in progress, for a terminal, a log or a library user to show.
 
 Events come from several threads; a listener must be quick and thread-safe.
 """
@@ -14,7 +14,7 @@ from regpush.errors import UsageError
 
 
 class Action(Enum):
-    """What became of a layer. The values are those of the JSON report."""
+    """What was done about a layer. The values are those of the JSON report."""
 
     UPLOADED = "uploaded"
     REUSED = "reused"
@@ -23,21 +23,21 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """Something the user may want to know; nothing is wrong."""
+    """A fact that may interest the user; nothing is wrong."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """What was chosen, and on what grounds: for whoever wants to follow. No secret is in it."""
+    """A decision and its reason, for users who want to follow the push. Holds no secret."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
-    """Something the user should look at; the push goes on."""
+    """Something that the user should check; the push continues."""
 
     message: str
 
@@ -55,7 +55,7 @@ class InputWarned(Warned):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSaid:
-    """A line that `program` (nix, guix) wrote for people while it works for a push."""
+    """A line that `program` (nix, guix) printed for people while it worked for a push."""
 
     program: str
     line: str
@@ -63,7 +63,10 @@ class ToolSaid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemFetched:
-    """An item whose layer must be sent came from the binary cache `source`; `size` unpacked."""
+    """An item whose layer must be sent was fetched from the cache or index `source`.
+
+    `size`: its bytes, unpacked.
+    """
 
     path: str
     source: str
@@ -72,7 +75,7 @@ class ItemFetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResolved:
-    """What the target turned out to be: `kind` for people, items and their bytes."""
+    """What the target was recognised as: `kind` for people, number of items, their bytes."""
 
     target: str
     kind: str
@@ -82,9 +85,9 @@ class TargetResolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayersPlanned:
-    """The plan is made: `labels` and uncompressed `sizes` (bytes), bottom first.
+    """The plan is made: `labels` and uncompressed `sizes` (bytes) of its layers, lowest first.
 
-    Those of several platforms stand one after the other; other events number them as here.
+    The layers of several platforms follow each other; other events use the same numbers.
     """
 
     labels: tuple[str, ...]
@@ -93,9 +96,9 @@ class LayersPlanned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerProgress:
-    """Layer `index` has read `read` of `total` uncompressed bytes, an estimate, in all.
+    """Packing of layer `index` has read `read` of about `total` uncompressed bytes.
 
-    `packed` are the compressed bytes that came of it.
+    `packed`: the compressed bytes made of them.
     """
 
     index: int
@@ -106,9 +109,9 @@ class LayerProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSent:
-    """Of the blob of layer `index`, `sent` bytes have gone out; fewer again where it began anew.
+    """`sent` bytes of the blob of layer `index` were sent; less than before after a restart.
 
-    `size` is what the blob has in all, None until its last byte is packed.
+    `size`: the bytes of the blob, None until its last byte is packed.
     """
 
     index: int
@@ -118,7 +121,7 @@ class LayerSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerDone:
-    """Layer `index` stands in the registry; `size` bytes as transferred, `why` for people."""
+    """The registry holds layer `index`; `size`: bytes as transferred, `why`: for people."""
 
     index: int
     action: Action
@@ -128,7 +131,7 @@ class LayerDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagMoved:
-    """`image:tag` now names `digest`; `changed` is False where it already did."""
+    """`image:tag` now names `digest`; `changed` is False if it did before."""
 
     image: str
     tag: str
@@ -138,9 +141,10 @@ class TagMoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanged:
-    """One HTTP request and its reply; `status` is None where none came, and `failure` says why.
+    """One HTTP request and its reply; `sent` and `received` are bytes of the bodies.
 
-    `url` has nothing in it that lets anybody in. `sent` and `received` are bytes of the bodies.
+    `status` is None where no reply arrived, and `failure` says why. `url` holds nothing that grants
+    access.
     """
 
     method: str
@@ -185,4 +189,4 @@ def strictly(notify: Listener) -> Listener:
 
 
 def ignore(event: Event) -> None:
-    """The listener of someone who does not listen."""
+    """A listener that ignores every event."""

@@ -1,9 +1,9 @@
-"""Owners and modes that the user asks for, by pattern, of whatever is in the image.
+"""Owners and modes that the user gives to paths in the image, by pattern.
 
-They apply after a source has normalised its entries. Whom a rule can concern is known from
-its pattern and the path of an item alone: a store item that none can reach keeps its
-identity, so its layer stays as it is and need not be opened; for one that a rule can reach
-the rule is part of the identity. A directory's items are what their entries are.
+They apply after a source has normalised its entries. The pattern and an item's path tell whether a
+rule can match anything in it: a store item that no rule can reach keeps its identity and layer, and
+is not opened; for one that a rule can reach, the rule becomes part of the identity. The identity of
+a directory's item is computed from its ruled entries.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _LAST_ID = 2**32 - 2  # the one above means "leave it" to chown(2)
 class Rule:
     """`owner` (uid and gid) or `mode` for what `pattern` matches; the other is None.
 
-    A pattern is matched against whole paths in the image: `*`, `?` and `[…]` stay within a
-    name, `**` stands for any number of names, also none. A relative one is below the
-    directory or store item that was asked for; an empty one is all that the target holds.
+    A pattern is matched against whole paths in the image: `*`, `?` and `[…]` match within a name,
+    `**` matches any number of names, also none. A relative pattern starts at the target; an empty
+    one matches everything in it.
     """
 
     pattern: str
@@ -80,22 +80,22 @@ def _checked(flag: str, text: str, pattern: str) -> str:
 
 
 class Rules:
-    """Rules for one closure, later ones winning; they remember what they matched."""
+    """Rules for one closure; later ones win. They record what they matched."""
 
     def __init__(self, rules: Sequence[Rule], closure: Closure) -> None:
         self._rules = [_PlacedRule(rule, closure) for rule in rules]
 
     def apply(self, closure: Closure) -> Closure:
-        """`closure` as the rules have it. What regpush generates is made so from the start."""
+        """`closure` with the rules applied; generated items get them when they are made."""
         if not self._rules:
             return closure
         items = (one if one.role is Role.GENERATED else self._ruled(one) for one in closure.items)
         return replace(closure, items=tuple(items))
 
     def adjust(self, entry: Entry) -> Entry:
-        """`entry` with the owner and mode that it should have.
+        """`entry` with the owner and mode that the rules give it.
 
-        A further name of a file goes by the first: both are one file.
+        A further name of a hard-linked file follows its first name, since both are one file.
         """
         name = entry.link if entry.kind is Kind.HARDLINK else entry.path
         for rule in self._rules:
@@ -105,7 +105,7 @@ class Rules:
         return entry
 
     def parents(self, parents: Sequence[Entry], path: bytes) -> tuple[Entry, ...]:
-        """`parents`, the known ones of `path`, adjusted, and those that the rules speak of."""
+        """`parents`, the known parents of `path`, adjusted, and those that the rules name."""
         known = {entry.path: entry for entry in parents}
         while path := path.rpartition(b"/")[0]:
             plain = Entry(path=path, kind=Kind.DIRECTORY, mode=0o755)
@@ -114,11 +114,11 @@ class Rules:
         return tuple(self.adjust(known[path]) for path in sorted(known))
 
     def unused(self) -> list[str]:
-        """The rules that matched nothing, as far as that is known: see `_PlacedRule.unread`."""
+        """The rules that matched nothing, as far as items were opened: see `_Placed.unread`."""
         return [str(rule.asked) for rule in self._rules if not rule.seen and not rule.unread]
 
     def _ruled(self, item: Item) -> Item:
-        """`item`, if any rule can reach it, as those have it."""
+        """`item` with the rules applied, if any of them can reach it."""
         reaching = [rule for rule in self._rules if item.is_listed or rule.reaches(item.home)]
         if not reaching:
             return item
@@ -149,9 +149,10 @@ class Rules:
 
 
 class _PlacedRule:
-    """A rule, as `asked` for and with an absolute pattern.
+    """A rule as it was `asked` for, with its pattern made absolute.
 
-    `seen`: it matched something. `unread`: paths of items that it might have matched in.
+    `seen`: it matched something. `unread`: paths of items that were not opened and that it might
+    match in.
     """
 
     def __init__(self, rule: Rule, closure: Closure) -> None:
@@ -170,7 +171,7 @@ class _PlacedRule:
         self._after_folder = lru_cache(256)(self._after)
 
     def adjust(self, entry: Entry) -> Entry:
-        """`entry` as the rule has it; links have no mode that anybody reads."""
+        """`entry` with the rule applied; modes of links are ignored everywhere, so they stay."""
         if self.rule.owner:
             return entry._replace(uid=self.rule.owner[0], gid=self.rule.owner[1])
         if self.rule.mode is not None and entry.kind is not Kind.SYMLINK:
@@ -183,7 +184,7 @@ class _PlacedRule:
         return self._end in self._next(self._after_folder(folder), _decoded(name))
 
     def reaches(self, path: str) -> bool:
-        """Whether it can match an item at `path`: it, something in it, or what it lies in."""
+        """Whether it can match the item at `path`, something in it, or a folder above it."""
         states = self._skipped({0})
         for name in path.strip("/").split("/"):
             states = self._next(states, name)
@@ -192,7 +193,7 @@ class _PlacedRule:
         return bool(states)
 
     def _after(self, folder: bytes) -> frozenset[int]:
-        """How much of the pattern `folder` uses up: each number of names that it can be."""
+        """For each way in which `folder` can match the pattern's beginning, the names used up."""
         above, _, name = folder.rpartition(b"/")
         if not folder:
             return self._skipped({0})
@@ -209,7 +210,7 @@ class _PlacedRule:
         return self._skipped(found)
 
     def _skipped(self, states: set[int]) -> frozenset[int]:
-        """`states` and those that are reached by taking `**` for no name at all."""
+        """`states`, and those reached when `**` matches no name."""
         for state in range(self._end):
             if state in states and self._names[state] is None:
                 states.add(state + 1)

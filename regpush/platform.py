@@ -1,7 +1,7 @@
-"""What an image runs on: operating system, architecture and variant, as Go names them.
+"""Platforms: operating system, architecture and variant, as Go names them.
 
-OCI image-spec, config.md and image-index.md. Spellings, and what runs on what, are those of
-containerd's package `platforms` (database.go, compare.go, platform_windows_compat.go).
+OCI image-spec, config.md and image-index.md. Spellings, and which platform runs which images, are
+those of containerd's package `platforms` (database.go, compare.go, platform_windows_compat.go).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MACHINES = {
     "s390x": "s390x",
     "loongarch64": "loong64",
 }
-"""Names of machines by Nix, Guix and `uname`."""
+"""Names of machines in Nix, Guix and `uname`."""
 
 # fmt: off
 _SYSTEMS = frozenset({
@@ -51,7 +51,7 @@ _SPELLINGS = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-"""Other names of architectures, and the variant that each stands for; None: as it is said."""
+"""Other names of architectures, with the variant that each implies; None: the stated one."""
 
 _VARIANTS = {
     ("amd64", "v1"): "",
@@ -67,7 +67,7 @@ _VARIANTS = {
     ("arm", "7"): "v7",
     ("arm", "8"): "v8",
 }
-"""Variants that mean another, which is the normal one."""
+"""Other names of variants, and the normal one."""
 
 _BELOW_V9 = {"v9": 5, "v9.1": 6, "v9.2": 7, "v9.3": 8}
 """The last minor version of ARMv8 that a version of ARMv9 contains; 9 for later ones."""
@@ -81,10 +81,10 @@ _LEVELS = {
         *(f"v8.{minor}" for minor in range(9, 0, -1)),
     ),
 }
-"""Normal variants, the most demanding first; below all of them runs one without a variant."""
+"""Normal variants, the most demanding first; without a variant an image runs on all of them."""
 
 _LOWEST = {"amd64": "v1", "arm64": "v8"}
-"""Variants that are the same as none."""
+"""Variants that mean the same as no variant."""
 
 _MEANT = {
     "x64": "amd64",
@@ -109,7 +109,7 @@ _MEANT = {
     "powerpc64le": "ppc64le",
     "loongarch64": "loong64",
 }
-"""Names that no registry knows, and what people mean by them."""
+"""Names that no registry knows, and the architectures that people mean by them."""
 
 _PART = r"[A-Za-z0-9_.-]+"
 _WRITTEN = re.compile(
@@ -119,18 +119,17 @@ _WRITTEN = re.compile(
 )
 _BUILD = re.compile(r"(?P<release>[0-9]{1,3}\.[0-9]{1,3})\.(?P<build>[0-9]{1,5})(?:\.|$)", re.ASCII)
 _STABLE_BUILDS = (20348, 26100)
-"""Windows Server 2022 and 2025: each runs images of the one before it, and those between."""
+"""Windows Server 2022 and 2025: each runs images of its predecessor, and of builds between."""
 
 _PLACEHOLDER = re.compile(r"\{(platform|os|arch|variant)\}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """Operating system, architecture and variant in Go's terms, as image configs have them.
+    """Operating system, architecture and variant in Go's terms, as image configs state them.
 
-    `os_version` and `os_features` are `os.version` and `os.features` of the image-spec. What
-    a document of others says is kept as it is spelt there; compare by `normal`, `rank` or
-    `akin`.
+    `os_version` and `os_features` are `os.version` and `os.features` of the image-spec. Values read
+    from a document keep their spelling; `normal`, `rank` and `akin` compare.
     """
 
     os: str
@@ -143,8 +142,8 @@ class Platform:
     def parse(cls, text: str) -> Self:
         """Read `os[(version[+feature…])]/architecture[/variant]` in the spellings of containerd.
 
-        `linux/x86_64` is linux/amd64, and `linux/arm64/v8` keeps its variant. Raises UsageError
-        for what no registry knows, saying what may be meant.
+        `linux/x86_64` is linux/amd64, and `linux/arm64/v8` keeps its variant. Raises UsageError for
+        a platform that no registry knows, naming the closest one.
         """
         match = _WRITTEN.fullmatch(text)
         if match is None:
@@ -171,10 +170,10 @@ class Platform:
 
     @classmethod
     def of_json(cls, value: Mapping[str, Any]) -> Self | None:
-        """What an image config, or the `platform` of an index entry, says, spelt as there.
+        """The platform in an image config or an index entry, in its own spelling.
 
-        None where operating system or architecture is missing, or `unknown` as BuildKit writes
-        for attestations, or where a value is not what the image-spec wants.
+        None where operating system or architecture is missing, or `unknown`, which BuildKit writes
+        for attestations, or where a value violates the image-spec.
         """
         texts = [value.get("os"), value.get("architecture")]
         texts += [value.get(key) or "" for key in ("variant", "os.version")]
@@ -209,7 +208,7 @@ class Platform:
 
     @property
     def normal(self) -> Self:
-        """The one spelling of this platform: equal platforms have equal ones."""
+        """The platform in its normal spelling: equal platforms have equal ones."""
         system = self.os.lower()
         architecture, variant = _normal(self.architecture.lower(), self.variant.lower())
         return replace(
@@ -221,10 +220,10 @@ class Platform:
         )
 
     def rank(self, wanted: Platform) -> int | None:
-        """How well an image for this platform does for `wanted`: 0 best; None: not at all.
+        """How well an image for this platform suits `wanted`: 0 is best, None is not at all.
 
-        A machine runs what is for its own variant, and for lesser ones of its architecture.
-        What it also runs of another architecture, 386 on amd64, is not what was asked for.
+        A machine runs images for its own variant and for lesser variants of its architecture.
+        Images of another architecture that it could run too, such as 386 on amd64, do not count.
         """
         mine, other = self.normal, wanted.normal
         if (mine.os, mine.architecture) != (other.os, other.architecture):
@@ -237,12 +236,12 @@ class Platform:
         return runs.index(mine.variant) if mine.variant in runs else None
 
     def akin(self, other: Platform) -> bool:
-        """Whether operating system and architecture are the same, whatever the variants."""
+        """Whether operating system and architecture are equal; variants are ignored."""
         mine, its = self.normal, other.normal
         return (mine.os, mine.architecture) == (its.os, its.architecture)
 
     def over(self, below: Platform) -> Self:
-        """The platform, with the details that only `below`, of an image under it, says."""
+        """The platform with those details that only `below`, that of a base image, states."""
         return replace(
             self,
             variant=self.variant or below.variant,
@@ -277,7 +276,7 @@ class Platform:
 
 
 def parse_platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
-    """Read platforms, in their order. Raises UsageError, also for one that comes twice."""
+    """Read platforms, in their order. Raises UsageError, also for a repeated platform."""
     found: dict[Platform, Platform] = {}
     for text in texts:
         platform = Platform.parse(text)
@@ -289,19 +288,19 @@ def parse_platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
 
 
 def has_placeholders(target: str) -> bool:
-    """Whether `Platform.fill` would fill in anything."""
+    """Whether `text` holds a placeholder that `Platform.fill` replaces."""
     return _PLACEHOLDER.search(target) is not None
 
 
 def _normal(architecture: str, variant: str) -> tuple[str, str]:
-    """Both in lower case, as containerd spells them."""
+    """Architecture and variant in containerd's normal spelling."""
     architecture, fixed = _SPELLINGS.get(architecture, (architecture, None))
     variant = variant if fixed is None else fixed
     return architecture, _VARIANTS.get((architecture, variant), variant)
 
 
 def _run_by(architecture: str, variant: str) -> tuple[str, ...]:
-    """The normal variants that a machine of the normal `variant` runs, the best first."""
+    """The normal variants that a machine of the normal `variant` runs, best first."""
     levels = _LEVELS.get(architecture, ())
     if variant and variant not in levels:
         return (variant,)
@@ -314,7 +313,7 @@ def _run_by(architecture: str, variant: str) -> tuple[str, ...]:
 
 
 def _windows_runs(image: str, host: str) -> bool:
-    """Whether Windows of version `host` runs an image of version `image`; empty: any."""
+    """Whether Windows of version `host` runs an image of version `image`; empty matches any."""
     if not host or not image:
         return True
     mine, its = _BUILD.match(host), _BUILD.match(image)
@@ -330,7 +329,7 @@ def _windows_runs(image: str, host: str) -> bool:
 
 
 def _architecture_meant(said: str) -> str:
-    """The normal name, with its variant if it has one, of what `said` may mean; or none."""
+    """The normal name and variant that `said` probably means; None if unknown."""
     if said in _MEANT or said in _ARCHITECTURES:
         return _MEANT.get(said, said)
     near = get_close_matches(said, sorted(_ARCHITECTURES | _SPELLINGS.keys()), 1)
@@ -338,7 +337,7 @@ def _architecture_meant(said: str) -> str:
 
 
 def _unknown(text: str, system: str, architecture: str, variant: str) -> UsageError:
-    """The error for a name that is none, with the platform that is closest to it."""
+    """The error for an unknown platform; it names the closest known one."""
     bad = f"bad platform '{printable(text)}'"
     if system in _ARCHITECTURES and architecture in _SYSTEMS:
         return UsageError(f"{bad}: the operating system comes first: {architecture}/{system}")

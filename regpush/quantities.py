@@ -22,7 +22,7 @@ _RFC_3339 = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 LAST_SECOND = 253402300799
-"""Seconds from 1970 to the end of the year 9999, the last that RFC 3339 can write."""
+"""Seconds from 1970 to the end of the year 9999, the last that RFC 3339 can express."""
 
 
 def parse_size(text: str) -> int:
@@ -57,7 +57,7 @@ def _since_1970(text: str, local: str, offset: str) -> int:
 
 
 def _wanted(text: str) -> str:
-    """What to write in place of a text that is no time."""
+    """The advice for a text that is not a time."""
     if re.fullmatch(_DATE, text):
         return f"say {text}T00:00:00Z"
     if re.fullmatch(rf"{_DATE}[Tt ]{_HOUR_MINUTE}:[0-5][0-9](\.[0-9]+)?", text):
@@ -82,7 +82,7 @@ class Link:
         return cls(rate)
 
     def seconds(self, size: int) -> float:
-        """How long `size` bytes take at best."""
+        """Seconds that `size` bytes take at the full rate."""
         return size * 8 / self.bits_per_second
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a push did, or a plan would do: the typed result and its JSON (docs/reference/report.md)."""
+"""The result of a push or a plan, and its JSON (docs/reference/report.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from regpush.events import Action
 
 
 class Tense(Enum):
-    """Whether a report tells what was done or what would be."""
+    """Whether a report describes what was done or what would be done."""
 
     DONE = "done"
     PLANNED = "planned"
@@ -27,10 +27,10 @@ _PLANNED = {Action.UPLOADED: "upload", Action.REUSED: "reuse", Action.MOUNTED: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerReport:
-    """One layer, bottom first in its image.
+    """One layer; `size` is bytes as transferred.
 
-    `size` is bytes as transferred, an estimate where `digest` is None: then the layer was
-    not packed. `copies`: how many times `action` befell it, for several destinations.
+    `digest`: None where the layer was not packed; then `size` is an estimate. `copies`: to how many
+    destinations `action` applies.
     """
 
     label: str
@@ -66,7 +66,7 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseReport:
-    """What an image stands on: `name` is a reference, `digest` what that was found to name."""
+    """The base of an image: `name` is a reference, `digest` what it named."""
 
     name: str
     digest: Digest
@@ -83,10 +83,10 @@ class BaseReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReport:
-    """One platform's image, its layers bottom first; those below, of `base`, not among them.
+    """The image of one platform: its layers without those of `base`, lowest first.
 
-    `digest` is None for a plan that packed nothing. `steps` say what its plan rests on, and
-    `layout_from` are the manifests that this was made from.
+    `digest` is None for a plan that packed nothing. `steps`: sentences about the data its plan
+    used. `layout_from`: the manifests that the plan was made from.
     """
 
     platform: str
@@ -108,7 +108,7 @@ class ImageReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationReport:
-    """One place that was pushed to; `image` is `registry/repository`.
+    """One repository that was pushed to; `image` is `registry/repository`.
 
     `tags` all name `digest` now; `moved` are those that did not before.
     """
@@ -120,7 +120,7 @@ class DestinationReport:
 
     @property
     def ref(self) -> str:
-        """`registry/repository@digest`, what a deployment should name."""
+        """`registry/repository@digest`, which a deployment should name."""
         return f"{self.image}@{self.digest}"
 
     def to_json(self) -> dict[str, Any]:
@@ -135,14 +135,13 @@ class DestinationReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushResult:
-    """The outcome of a push, or of a plan.
+    """The outcome of a push or a plan.
 
-    `destinations`: the one of `to` first, at least that. `images`: one for each platform, in
-    the order they were asked for; none where nothing had to be looked at. `media_type` is of
-    what the tags name: an index where there are several. `changed` is False where all tags
-    named it already.
-    Bytes are of layers as transferred; `uploaded_bytes` counts config, manifests and
-    repeated attempts too, for it is what crossed the network as bodies.
+    `destinations`: that of `to` first. `images`: one for each platform, in the order of the
+    request; empty where no image had to be made. `media_type`: that of the manifest the tags name,
+    an index for several platforms. `changed`: False if all tags named it before. Sizes are of
+    layers as transferred; `uploaded_bytes` counts config, manifests and repeated attempts too: all
+    bodies that crossed the network.
     """
 
     destinations: tuple[DestinationReport, ...]
@@ -161,22 +160,22 @@ class PushResult:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags of the first destination that name the digest now."""
+        """The tags of the first destination that name the digest."""
         return self.destinations[0].tags
 
     @property
     def moved(self) -> tuple[str, ...]:
-        """Those of them that did not before."""
+        """The tags of the first destination that did not name the digest before."""
         return self.destinations[0].moved
 
     @property
     def digest(self) -> Digest | None:
-        """What the tags name, or would; None for a plan that packed nothing."""
+        """The digest that the tags name, or would; None for a plan that packed nothing."""
         return self.destinations[0].digest
 
     @property
     def ref(self) -> str:
-        """`registry/repository@digest`, what a deployment should name."""
+        """`registry/repository@digest`, which a deployment should name."""
         return self.destinations[0].ref
 
     @property
@@ -186,11 +185,11 @@ class PushResult:
 
     @property
     def layers_of_bases(self) -> tuple[LayerReport, ...]:
-        """Those of bases, likewise."""
+        """The layers of all base images, in the order of the platforms."""
         return tuple(layer for image in self.images if image.base for layer in image.base.layers)
 
     def bytes_of(self, action: Action) -> int:
-        """Bytes of the layers that `action` befell, at every destination; bases included."""
+        """Bytes of the layers with the given `action`, over all destinations, bases included."""
         every = (*self.layers, *self.layers_of_bases)
         return sum(layer.size * layer.copies for layer in every if layer.action is action)
 

@@ -1,7 +1,7 @@
-"""Where an image came from, as a statement that others can check: SLSA provenance.
+"""SLSA provenance: a statement of what an image was made from. Pure.
 
-in-toto Attestation Framework, Statement v1; SLSA specification 1.0, "Provenance". Pure. The
-same push says the same: no run is named in it, and no time but the image's own.
+in-toto Attestation Framework, Statement v1; SLSA specification 1.0, "Provenance". Equal pushes make
+equal statements: no run is named, and the only time is the image's own.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ MEDIA_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://regpush.dev/push/v1"
-"""What `externalParameters` mean: the target's kind and name, its platform, and the options of
-the push by the names of their records, where they differ from the defaults."""
+"""Names the meaning of `externalParameters`: kind and name of the target, its platform, and those
+options of the push that differ from their defaults, by the names in `options.py`."""
 
 LOCAL = "https://regpush.dev/builder/unknown"
-"""The builder where no pipeline says who it is: nobody vouches for it."""
+"""The builder of a push outside any known pipeline: nobody vouches for it."""
 
 
 def provenance(
     closure: Closure, image: Image, name: str, options: PushOptions, checkout: Checkout | None
 ) -> Attachment:
-    """The statement that `image`, in the repository `name`, was made of `closure`.
+    """The statement that `image`, in the repository `name`, was made from `closure`.
 
-    `checkout`: what the pipeline has checked out, and who runs it, where it says so.
+    `checkout`: the commit that the pipeline has checked out, and the pipeline, if it names them.
     """
     digest = image.descriptor.digest
     stored = closure[closure.roots[0]].in_store
@@ -80,7 +80,7 @@ def provenance(
 
 
 def _options(options: PushOptions) -> dict[str, Any]:
-    """What was said of the source, the layers and the image, and is not the default."""
+    """The options for source, layers and image that differ from their defaults."""
     records = {"source": options.source, "layers": options.layers, "image": options.image}
     said = {name: _said(record) for name, record in records.items()}
     return {name: record for name, record in said.items() if record}
@@ -129,9 +129,10 @@ def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
 
 
 def _digest_set(identity: Identity) -> Mapping[str, str]:
-    """The digest of a material. What rules make of owners and modes stands in the options.
+    """The digest of a material, under the name of its algorithm.
 
-    No digest of a tree is among the algorithms that in-toto names.
+    Rules for owners and modes stand in the options. in-toto names no algorithm for a digest of a
+    tree, so it gets a name of our own.
     """
     if identity.nar_hash:
         return {"narSha256": identity.nar_hash.hex}

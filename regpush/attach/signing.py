@@ -44,12 +44,12 @@ _NETWORK = re.compile(
     r"|too many requests|(?:status|code|unexpected)[^0-9]{0,12}(?:429|50[0234])\b",
     re.IGNORECASE,
 )
-"""What Go programs say where the network, or a server, failed them."""
+"""Messages by which Go programs report a failed network or server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningPlace:
-    """Where signatures are made: the repository of `reference`, and how its registry is reached."""
+    """The repository of `reference`, where signatures are made, and how its registry is reached."""
 
     reference: Reference
     options: RegistryOptions
@@ -64,10 +64,10 @@ class SigningPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """cosign at `program`, which signs with `key`, or by an identity where that is None.
+    """cosign at `program`, which signs with `key`, or where that is None with an OIDC identity.
 
-    `identity` and `issuer`: the certificate that a signature made by an identity must have to
-    count; empty where nobody knows them. `words` are passed on to `cosign sign`.
+    `identity` and `issuer`: those that the certificate of a keyless signature must name to count;
+    empty if unknown. `words` are passed on to `cosign sign`.
     """
 
     program: str
@@ -78,10 +78,7 @@ class Signer:
 
     @classmethod
     def find(cls, options: AttachOptions, pipeline: PipelineIdentity | None = None) -> Signer:
-        """The cosign on the PATH. Raises UsageError where there is none.
-
-        `pipeline` counts where the options name neither identity nor issuer.
-        """
+        """The cosign on the PATH. Raises UsageError where it is not installed."""
         program = shutil.which("cosign")
         if program is None:
             raise UsageError("--sign needs the program cosign, which is not on the PATH")
@@ -97,10 +94,10 @@ class Signer:
         )
 
     def is_signed(self, place: SigningPlace, digest: Digest) -> bool:
-        """Whether a signature of the manifest verifies, by cosign, with the same annotations.
+        """Whether cosign verifies a signature of the manifest, with the same annotations.
 
-        It must be of the key, or of the identity. Where neither can be known, a note says so,
-        and the answer is no.
+        It must be made with the key, or by the identity. Where neither is known, a note says so and
+        the answer is False.
         """
         with self._checked_by(place) as flags:
             if not flags:
@@ -114,10 +111,10 @@ class Signer:
         return not code
 
     def sign(self, place: SigningPlace, digest: Digest) -> None:
-        """Sign the manifest `digest`, where it stands.
+        """Sign the manifest `digest` in its repository; cosign's output becomes notes.
 
-        What cosign says becomes notes. Raises TransientError where the network fails it,
-        RefusedError where it fails otherwise, CancelledError when it has ended.
+        Raises TransientError for a failure of the network, RefusedError for any other,
+        CancelledError when cosign has ended.
         """
         key = [] if self.key is None else ["--key", self.key]
         named = place.named(digest)
@@ -131,7 +128,7 @@ class Signer:
 
     @contextmanager
     def _checked_by(self, place: SigningPlace) -> Iterator[list[str]]:
-        """The flags of `cosign verify` that say whose signature counts; none where unknown."""
+        """The flags of `cosign verify` that name the accepted signer; empty if it is unknown."""
         if self.key is None:
             if not (self.identity and self.issuer):
                 unknown = (
@@ -165,7 +162,7 @@ class Signer:
 
 
 def _kept(words: Sequence[str]) -> Iterator[str]:
-    """Of the words for `cosign sign` those that `verify` needs too: annotations, trust, logs."""
+    """Those words for `cosign sign` that `cosign verify` needs too: annotations, trust, logs."""
     following = False
     for word in words:
         flag, _, value = word.partition("=")
@@ -192,10 +189,11 @@ def _flags(options: RegistryOptions) -> Iterator[str]:
 
 @contextmanager
 def _login(credentials: Credentials | None, registry: str) -> Iterator[list[str]]:
-    """How to start a program that is to log in to `registry` as we do.
+    """Arguments and environment for a program that logs in to `registry` with our credentials.
 
-    It reads Docker's file, and knows neither our flags nor REGPUSH_AUTH. A password is written
-    to a file for it, as others could read it in a command, and that file is deleted again.
+    cosign reads Docker's configuration file, and knows neither our flags nor REGPUSH_AUTH. The
+    password is written to a temporary file, because other users can read command lines; the file is
+    deleted afterwards.
     """
     if credentials is None:
         yield []
@@ -214,7 +212,7 @@ def _login(credentials: Credentials | None, registry: str) -> Iterator[list[str]
 
 
 def _run(command: list[str], notify: Listener, cancel: Cancellation) -> tuple[int, Sequence[str]]:
-    """Run `command`; its exit code and the last lines it said, on stdout or stderr."""
+    """Run `command`; returns its exit code and its last lines on stdout or stderr."""
     last: deque[str] = deque(["it says nothing"], maxlen=_LINES)
 
     def tell(lines: Iterable[str]) -> None:

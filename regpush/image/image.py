@@ -1,7 +1,7 @@
-"""The two records a push is about, the layer and the image, and their JSON.
+"""The two records a push is about, the layer and the image, and their JSON. Pure.
 
-Pure: nothing here reads or sends. OCI image-spec, config.md and manifest.md. Bytes are
-serialised once, when an image is built, and never again: a digest is of those bytes.
+OCI image-spec, config.md and manifest.md. An image is serialised once, when it is built: its digest
+is that of these bytes.
 """
 
 from __future__ import annotations
@@ -30,29 +30,30 @@ from regpush.platform import Platform, parse_platforms
 from regpush.quantities import LAST_SECOND
 
 RECIPE = "dev.regpush.recipe"
-"""Layer annotation: what is in the layer (docs/internals/recipes.md, What travels in an image)."""
+"""Layer annotation: the recipe of the layer (docs/internals/recipes.md, What travels in an image).
+"""
 SIZE = "dev.regpush.size"
-"""Layer annotation: uncompressed bytes."""
+"""Layer annotation: the uncompressed bytes of the layer."""
 RECIPE_VERSION = "dev.regpush.recipe-version"
-"""Manifest annotation: the version that all recipes of the image were computed by."""
+"""Manifest annotation: the recipe version of all recipes in the image."""
 LAYOUT = "dev.regpush.layout"
-"""Config field: what the image remembers for the plan of the next (`layout`)."""
+"""Config field: what the image records for the plan of the next one (`history.layout`)."""
 BASE_LAYERS = "dev.regpush.base-layers"
-"""Manifest annotation: how many layers, from the bottom, are those of the base."""
+"""Manifest annotation: how many layers, counted from the lowest, are those of the base."""
 BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
 OWN = "dev.regpush.own"
-"""Config field of an image with a base: the run configuration without what was inherited."""
+"""Config field of an image on a base: its run configuration without the inherited part."""
 LAYOUT_FROM = "dev.regpush.layout-from"
-"""Manifest annotation: digests of the manifests that the plan of the image looked at."""
+"""Manifest annotation: digests of the manifests that the plan of the image used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer that stands in a registry, or will.
+    """A layer that a registry holds, or will hold.
 
-    `uncompressed_size` in bytes, None where a foreign image does not say. `items`: paths of
-    what is in it, empty where nobody said. `recipe`: None for a layer of another tool.
+    `uncompressed_size`: bytes, None where another tool's image does not state it. `items`: the
+    paths of its items, empty if unknown. `recipe`: None for a layer of another tool.
     """
 
     descriptor: Descriptor
@@ -63,13 +64,13 @@ class Layer:
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """What people are told of `items`: a generated one has no path, and counts if alone."""
+        """A description of `items` for people; generated items have no path and are counted."""
         return tuple(path for path in self.items if path.startswith("/")) or self.items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """What a strategy that learns leaves in an image: see `LAYOUT` and `LAYOUT_FROM`."""
+    """What a strategy that learns records in an image: see `LAYOUT` and `LAYOUT_FROM`."""
 
     layout: Mapping[str, Any]
     read: tuple[Digest, ...]
@@ -77,7 +78,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ancestor:
-    """The image that another says it stands on; `name` is a reference to it."""
+    """The base that an image says it stands on; `name` is a reference."""
 
     name: str
     digest: Digest
@@ -85,9 +86,9 @@ class Ancestor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image: its layers, bottom first, and the very bytes of its config and manifest.
+    """An image: its layers, lowest first, and the bytes of its config and manifest.
 
-    `base_layers`: how many of the layers are those of a base, as far as the image says.
+    `base_layers`: how many of the layers are those of a base, as far as the image states it.
     """
 
     layers: tuple[Layer, ...]
@@ -99,12 +100,12 @@ class Image:
 
     @property
     def own_layers(self) -> tuple[Layer, ...]:
-        """The layers above the base, or all where there is none."""
+        """The layers above the base, or all if there is no base."""
         return self.layers[self.base_layers :]
 
     @property
     def ancestor(self) -> Ancestor | None:
-        """The base, as the annotations have it; None where they name none, or not by its digest."""
+        """The base that the annotations name; None unless they name it with its digest."""
         said = json.loads(self.manifest).get("annotations") or {}
         name, digest = said.get(BASE_NAME), said.get(BASE_DIGEST)
         if not isinstance(name, str):
@@ -121,7 +122,7 @@ class Image:
 
     @property
     def platform(self) -> Platform:
-        """What the config says it runs on."""
+        """The platform that the config states."""
         platform = Platform.of_json(json.loads(self.config))
         if platform is None:
             raise VerificationError("the image config names no platform")
@@ -131,7 +132,7 @@ class Image:
     def parse(cls, manifest: bytes, config: bytes) -> Image:
         """Read an image from its bytes.
 
-        Raises VerificationError where these are not the manifest and config of one image.
+        Raises VerificationError where they are not the manifest and the config of one image.
         """
         head = parse_manifest(manifest)
         body = json_object(config, "image config")
@@ -171,10 +172,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inherited:
-    """What goes from a base into the images above it: nothing, where there is none.
+    """What an image takes over from its base; empty without one.
 
-    `layers`: as our manifests describe them. `history`: an entry for each of them, and those
-    of steps without one.
+    `layers`: as our manifests describe layers of a base. `history`: an entry for each layer, and
+    those of steps without a layer.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -206,7 +207,7 @@ class Base:
         )
 
     def to_inherit(self, above: Sequence[Layer] = ()) -> Inherited:
-        """What it gives to an image whose own layers are `above`. Raises as `left_out`."""
+        """What an image whose own layers are `above` takes over. Raises like `left_out`."""
         image, config = self.image, json.loads(self.image.config)
         left_out = self.left_out(above)
         kept = [layer for n, layer in enumerate(image.layers) if n not in left_out]
@@ -230,7 +231,7 @@ class Base:
 def _without(
     history: Sequence[Mapping[str, Any]], left_out: Collection[int]
 ) -> tuple[Mapping[str, Any], ...]:
-    """The entries of `history` but for those of the layers that are `left_out`."""
+    """The entries of `history` without those of the layers that are `left_out`."""
     count = -1
     kept = []
     for entry in history:
@@ -241,9 +242,9 @@ def _without(
 
 
 def _as_base(layer: Layer) -> Layer:
-    """The layer as manifests of ours describe one that is not ours.
+    """`layer` as our manifests describe a layer of a base: without its recipe.
 
-    Recipes are the word of those who may push to a repository, which its base's maker may not.
+    A recipe is trusted because its author may push to the repository. The author of a base may not.
     """
     descriptor = layer.descriptor
     kept = tuple(pair for pair in descriptor.annotations if pair[0] != RECIPE)
@@ -277,7 +278,7 @@ def is_artifact(manifest: bytes) -> bool:
 
 
 def annotations_of(options: ImageOptions) -> dict[str, str]:
-    """The annotations the user asked for, and the creation time if one was given."""
+    """The annotations that the user asked for, and the creation time if one was given."""
     annotations = dict(options.annotations)
     if options.created is not None:
         created = _timestamp(options.created)
@@ -286,7 +287,7 @@ def annotations_of(options: ImageOptions) -> dict[str, str]:
 
 
 def check_options(options: ImageOptions) -> None:
-    """Raise UsageError for what no image can say; before anything is read or sent."""
+    """Raise UsageError for options that no image can express, before anything is read or sent."""
     for port in options.expose:
         ports(port)
     for volume in options.volumes:
@@ -328,14 +329,12 @@ def build(
     base: Base | None = None,
     learned: Learned | None = None,
 ) -> Image:
-    """Put an image together: `layers`, bottom first, on those of `base`.
+    """Make the image of `layers`, lowest first, on those of `base`.
 
-    Configuration is inherited from `base` as `docker build` does, ours winning: variables and
-    labels one by one, ports and volumes joined; an entry point of ours drops the base's
-    command, and what it wanted to be done on a build is not. Equal arguments give equal bytes.
-
-    No layer of ours is empty or in the image twice (`twins`). Raises UsageError where that
-    cannot be.
+    The run configuration is inherited like in `docker build`, where ours wins: variables and labels
+    one by one, ports and volumes joined; our entry point drops the command of the base, and its
+    build triggers are dropped. Equal arguments give equal bytes. No layer of ours is empty or in
+    the image twice (`twins`). Raises UsageError where that is impossible.
     """
     layers = [layers[number] for number in uppermost([one.diff_id for one in layers])]
     created = _timestamp(1 if options.created is None else options.created)
@@ -363,7 +362,7 @@ def build(
 def put_together(
     layers: Sequence[Layer], config: Mapping[str, Any], annotations: Mapping[str, str]
 ) -> Image:
-    """The image of `layers`, bottom first, whose config is that of `config` and their diff IDs.
+    """The image of `layers`, lowest first, with the given config and their diff IDs.
 
     Equal arguments give equal bytes.
     """
@@ -393,12 +392,12 @@ def _timestamp(seconds: int) -> str:
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
-    """The JSON of a document of ours: equal values give equal bytes."""
+    """The JSON of a document that regpush writes: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in `data`. Raises VerificationError, calling it `what`."""
+    """The JSON object in `data`. Raises VerificationError, which calls it `what`."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -409,7 +408,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
 
 
 def json_list(value: Mapping[str, Any], key: str) -> list[Any]:
-    """The list under `key`. Raises VerificationError."""
+    """The list under `key`. Raises VerificationError for any other value."""
     found = value.get(key)
     if not isinstance(found, list):
         raise VerificationError(f"'{key}' is not a JSON list")
@@ -445,9 +444,9 @@ def _parse_layer(
 
 
 def _items_of(history: Sequence[Mapping[str, Any]], layers: int, own: int) -> list[tuple[str, ...]]:
-    """Item paths of each layer by the comments of the history, where these are ours.
+    """The item paths of each layer, from the comments of our history entries.
 
-    Those of the `own` topmost layers are known even if the base's history is not in order.
+    Those of the `own` topmost layers are known even if the history of the base is out of order.
     """
     entries = [entry for entry in history if not entry.get("empty_layer")]
     told = layers if len(entries) == layers else own

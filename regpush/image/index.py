@@ -1,4 +1,4 @@
-"""An index and its entries: read as others write them, and written. Pure.
+"""Image indexes and their entries: reading those of other tools, and writing. Pure.
 
 OCI image-spec, image-index.md; Docker's manifest lists have the same form.
 """
@@ -17,16 +17,16 @@ from regpush.platform import Platform
 
 _ATTESTATION = "vnd.docker.reference.type"
 _ATTESTED = "vnd.docker.reference.digest"
-"""Annotations by which BuildKit lists an attestation beside the image that it is about."""
+"""Annotations by which BuildKit marks an attestation, and the image that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexEntry:
-    """One entry of an index: `content` is its JSON as it stands there.
+    """One entry of an index: `content` is its JSON, unchanged.
 
-    `platform`: None where it says none, so that only the image itself tells. `is_image`:
-    whether an image, or an index of images, may be behind it; not behind attestations, other
-    artifacts, and what says a platform that makes no sense.
+    `platform`: None where the entry states none, so that only the image tells. `is_image`: whether
+    it may lead to an image, or an index of images; False for attestations, other artifacts, and
+    entries with a malformed platform.
     """
 
     descriptor: Descriptor
@@ -36,19 +36,19 @@ class IndexEntry:
 
     @classmethod
     def of(cls, descriptor: Descriptor, platform: Platform) -> IndexEntry:
-        """The entry of an image of ours, which says what it runs on."""
+        """The entry for an image that regpush made, with its platform."""
         bare = replace(descriptor, annotations=()).to_json()
         content = {**bare, "platform": _spelt(platform).to_json()}
         return cls(descriptor=descriptor, platform=platform, is_image=True, content=content)
 
     @property
     def is_index(self) -> bool:
-        """Whether it is an index in its turn."""
+        """Whether it refers to another index."""
         return self.descriptor.media_type in INDEXES
 
     @property
     def attested(self) -> Digest | None:
-        """The digest of the image that an attestation is about; None for what is none."""
+        """The digest of the image that this attestation belongs to; None for other entries."""
         if not self.descriptor.annotation(_ATTESTATION):
             return None
         try:
@@ -57,7 +57,7 @@ class IndexEntry:
             return None
 
     def saying(self, platform: Platform) -> IndexEntry:
-        """The entry itself where it says what it runs on, else with `platform` added."""
+        """The entry itself if it states its platform, else with `platform` added."""
         if self.platform:
             return self
         content = {**self.content, "platform": _spelt(platform).to_json()}
@@ -65,7 +65,7 @@ class IndexEntry:
 
 
 def _spelt(platform: Platform) -> Platform:
-    """The platform in Go's spelling; one that has it already keeps a variant like arm64/v8."""
+    """The platform in Go's spelling; an explicit variant such as arm64/v8 stays."""
     normal = platform.normal
     same = (platform.os, platform.architecture) == (normal.os, normal.architecture)
     return platform if same else normal
@@ -96,14 +96,14 @@ def _entry(value: object) -> IndexEntry:
 
 
 def platforms_said(index: bytes) -> list[Platform]:
-    """What the entries of an index say that their images run on. Raises VerificationError."""
+    """The platforms that the entries of an index state. Raises VerificationError."""
     return [one.platform for one in entries(index) if one.is_image and one.platform]
 
 
 def build_index(children: Sequence[IndexEntry], options: ImageOptions) -> bytes:
-    """An index of `children`, in their order. Equal arguments give equal bytes.
+    """An index of `children`, in their order, with the annotations of the images.
 
-    It has the annotations of the images.
+    Equal arguments give equal bytes.
     """
     annotations = annotations_of(options)
     return canonical(

@@ -1,7 +1,7 @@
-"""What a run configuration takes over from the one below it, as `docker build` does. Pure.
+"""How a run configuration inherits from that of the base, like in `docker build`. Pure.
 
-Configurations are the `config` object of OCI image-spec, config.md. What somebody else wrote
-may be of any form: what is not of the specified one is passed on and otherwise left alone.
+Configurations are the `config` object of OCI image-spec, config.md. Values of the base that violate
+the specification are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from regpush.options import ImageOptions
 Config = Mapping[str, Any]
 
 _DEFAULTS = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-"""What container runtimes give programs where the image says nothing."""
+"""Variables that container runtimes set where the image does not."""
 _JOINED = ("Labels", "ExposedPorts", "Volumes")
 _TAKEN_AWAY = ("Entrypoint", "Cmd", "User", "WorkingDir")
 _NOT_INHERITED = ("OnBuild", "Image")
-"""What is to be done when an image is built on this one, once and not by us; and its parent."""
+"""Members that are not inherited: build triggers, and Docker's parent image."""
 
 
 def own_config(options: ImageOptions, inherited: Config) -> dict[str, Any]:
-    """What the user and the source asked for, and nothing else. Raises UsageError for a bad port.
+    """The run configuration that the user and the source asked for.
 
-    Search paths stand before, or after, what is `inherited`, or what every runtime looks in.
+    Search paths are put before or after the values that are `inherited`, or the runtime's defaults.
+    Raises UsageError for a malformed port.
     """
     below = {**_DEFAULTS, **_variables(inherited)}
     env = {one.name: one.beside(below.get(one.name, "")) for one in options.search_paths}
@@ -55,19 +56,19 @@ def _list(words: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _home(options: ImageOptions, inherited: Config) -> str:
-    """Where the directory lands, unless a base names a working directory.
+    """The working directory: where the directory lands, unless the base names one.
 
-    BuildKit writes `/` where a Dockerfile says nothing, so that counts as none.
+    BuildKit writes `/` where a Dockerfile names none, so `/` counts as none.
     """
     said = inherited.get("WorkingDir") or "/"
     return options.home if said == "/" != options.home and options.home.isprintable() else ""
 
 
 def over(own: Config, inherited: Config) -> dict[str, Any]:
-    """`own` on top of `inherited`, winning.
+    """`own` put over `inherited`, which gives way.
 
-    Variables and labels are taken one by one, ports and volumes together; an entry point
-    drops the command below it, which was for another. What is empty in `own` is in neither then.
+    Variables and labels are taken one by one, ports and volumes are joined; an entry point of `own`
+    drops the command below it. A member that is empty in `own` is removed.
     """
     config = {key: value for key, value in inherited.items() if key not in _NOT_INHERITED}
     if "Entrypoint" in own:
@@ -85,9 +86,9 @@ def over(own: Config, inherited: Config) -> dict[str, Any]:
 
 
 def apart(whole: Config, inherited: Config) -> dict[str, Any]:
-    """What `whole` has beyond `inherited`: put over that, it gives `whole` again.
+    """The part of `whole` that is not in `inherited`: put over that, it gives `whole` again.
 
-    But for what was removed, and for what was said to be just as below, which nobody can see.
+    Members that were removed, or repeated with equal values, cannot be recognised.
     """
     own = {key: value for key, value in whole.items() if value != inherited.get(key)}
     if own.get("Entrypoint") and "Cmd" in whole:
@@ -105,7 +106,7 @@ def apart(whole: Config, inherited: Config) -> dict[str, Any]:
 
 
 def ports(text: str) -> list[str]:
-    """`8080`, `53/udp` or `8000-8003` as config.md writes ports. Raises UsageError."""
+    """Ports as config.md writes them, from `8080`, `53/udp` or `8000-8003`. Raises UsageError."""
     match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", text, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if match is None or not 0 < first <= last < 65536:

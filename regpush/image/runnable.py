@@ -1,6 +1,6 @@
-"""Why an image will not run, as far as what is in it tells. Pure but for what `Inside` looks up.
+"""Reasons why an image will not run, as far as its own files tell. Pure apart from `Inside`.
 
-What a base holds is not known, so where there is one only what certainly fails is said.
+The files of a base are unknown, so on a base only certain failures are reported.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from regpush.platform import Platform
 from regpush.sources.elf import HEADER, platform_of
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""What container runtimes look in where the image says nothing."""
+"""The PATH of container runtimes where the image sets none."""
 _PT_INTERP = 3
 
 
 def doubts(
     inside: Inside, options: ImageOptions, platform: Platform, below: Mapping[str, Any] | None
 ) -> Iterator[str]:
-    """What will keep the image of a directory from running, each with what mends it.
+    """Warnings about an image of a directory that will not run, each with its remedy.
 
-    `below`: the run configuration of the base, or None without one.
+    `below`: the run configuration of the base, None without a base.
     """
     yield from _of_start(inside, options, platform, below)
     yield from _of_libraries(inside.natives(), platform)
@@ -121,12 +121,12 @@ def _is_linked(path: str, linked: set[str]) -> bool:
 
 
 def _does(runs_on: Platform, wanted: Platform) -> bool:
-    """Whether machines of `wanted` run it: those of amd64 run 386 too."""
+    """Whether machines of the platform `wanted` run it; amd64 runs 386 too."""
     return runs_on.akin(wanted) or (wanted.architecture, runs_on.architecture) == ("amd64", "386")
 
 
 def _shebang(start: bytes) -> str:
-    """The interpreter in the first line of a script (execve(2)), or nothing."""
+    """The interpreter in the first line of a script (execve(2)); empty if there is none."""
     if not start.startswith(b"#!"):
         return ""
     words = start[2:].partition(b"\n")[0].split()
@@ -134,7 +134,7 @@ def _shebang(start: bytes) -> str:
 
 
 def _interpreter(start: bytes) -> str:
-    """PT_INTERP of an ELF file, where its first bytes hold it (System V ABI, chapter 5)."""
+    """PT_INTERP of an ELF file, if its first bytes hold it (System V ABI, chapter 5)."""
     order, wide = ("<" if start[5] == 1 else ">"), start[4] == 2
     at, size_at = (32, 54) if wide else (28, 42)
     try:
@@ -153,7 +153,7 @@ def _interpreter(start: bytes) -> str:
 
 
 def _of_libraries(natives: Sequence[Native], platform: Platform) -> Iterator[str]:
-    """Packages all of whose libraries are for other platforms; some have one for each."""
+    """Packages all of whose libraries are for other platforms than the wanted one."""
     groups: dict[str, list[Native]] = {}
     for one in natives:
         groups.setdefault(one.group, []).append(one)

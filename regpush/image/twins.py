@@ -1,11 +1,10 @@
-"""Which layers an image need not have, because equal ones are in it or they hold nothing. Pure.
+"""Layers that an image can do without: empty ones, and repeated ones. Pure.
 
-GKE image streaming serves no image with an empty layer or with one layer twice
-(cloud.google.com/kubernetes-engine/docs/how-to/image-streaming, Limitations). Layers of
-regpush only add files, links and directories: they delete nothing, and one push never writes
-one path through a link that another of its layers made. So a layer has its full effect at the
-uppermost place where it stands, if what lies between both places came from the same push, or
-is itself repeated above.
+GKE image streaming refuses images with an empty layer, or with one layer twice
+(cloud.google.com/kubernetes-engine/docs/how-to/image-streaming, Limitations). Layers of regpush add
+files, links and directories, and delete nothing; and no push writes a path through a link that
+another of its layers made. So a repeated layer is needed only at its uppermost place, if all layers
+between the two places came from one push, or are themselves repeated above.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from regpush.digest import Digest
 from regpush.errors import UsageError
 
 EMPTY = Digest.of(bytes(1024))
-"""The diff ID of an archive of regpush's without members: two zero blocks."""
+"""The diff ID of an empty archive: two blocks of zeros."""
 
 
 def uppermost(diff_ids: Sequence[Digest]) -> list[int]:
-    """Which of the layers of one push stand in its image, counted from 0, lowest first.
+    """The numbers, from 0, of the layers of one push that its image keeps, lowest first.
 
-    Of equal layers the uppermost; no empty one.
+    Of equal layers it keeps the uppermost, of empty ones none.
     """
     last = {diff_id: number for number, diff_id in enumerate(diff_ids)}
     last.pop(EMPTY, None)
@@ -32,14 +31,12 @@ def uppermost(diff_ids: Sequence[Digest]) -> list[int]:
 def repeated(
     base: Sequence[Digest], last_push: int, above: Collection[Digest], name: str
 ) -> frozenset[int]:
-    """Which layers of a base, counted from 0, are left out below an image that has them itself.
+    """The numbers, from 0, of layers of a base that the image above leaves out.
 
-    `base`: diff IDs, lowest first. `last_push`: the number of the first layer that the base's
-    own push made; the count of all where regpush did not push it. `above`: diff IDs of the
-    layers that a push puts on the base, which is called `name`.
-
-    Raises UsageError where a layer that is kept lies over an equal one and was not pushed
-    with it: whether it depends on that one is unknown.
+    `base`: diff IDs, lowest first. `last_push`: the number of the first layer that the push of the
+    base made; the count of all where regpush did not push it. `above`: diff IDs of the layers put
+    on the base, which is called `name`. Raises UsageError where a layer that stays lies over a
+    repeated one and came from another push: whether it depends on that one is unknown.
     """
     found: set[int] = set()
     kept = False

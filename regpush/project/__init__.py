@@ -1,1 +1,1 @@
-"""The configuration file and what a project says of itself."""
+"""The configuration file, and what a project's own files tell about it."""

@@ -1,4 +1,4 @@
-"""What git says about a directory, asked only when somebody wants to know."""
+"""What git tells about a directory; git runs only when an answer is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TIMEOUT_S = 30.0  # `status` reads the whole tree where its index is cold
 
 
 class NotInGitError(Exception):
-    """git does not know; the message is git's own reason, or that there is no git."""
+    """git cannot answer; the message is git's own, or says that git is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class WorkTree:
         return self._git("rev-parse", "--verify", "HEAD^{commit}")
 
     def short_commit(self) -> str:
-        """Likewise, as short as git keeps it unique. Raises NotInGitError."""
+        """The commit, abbreviated as git does it. Raises NotInGitError."""
         return self._git("rev-parse", "--verify", "--short", "HEAD^{commit}")
 
     def branch(self) -> str:
@@ -39,7 +39,7 @@ class WorkTree:
         )
 
     def description(self) -> str:
-        """The nearest tag, and what came after it. Raises NotInGitError, also without a tag."""
+        """The output of `git describe`. Raises NotInGitError, also where there is no tag."""
         return self._git("describe", "--tags", "--dirty")
 
     def remote(self) -> str:

@@ -1,8 +1,7 @@
-"""The configuration file: where it is found, and what its tables are called.
+"""The configuration file: how it is found, and its tables.
 
 `regpush.toml`, or `[tool.regpush]` of `pyproject.toml`: `[defaults]` for all apps, and an
-`[apps.NAME]` for each. What may stand in a table is the command line's business
-(`cli/keys.py`).
+`[apps.NAME]` for each. `cli/keys.py` defines the keys of a table.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 class Configuration:
     """A configuration file, read.
 
-    `path` is the file as the user would name it from here. The values of the tables are as
-    TOML has them, unchecked.
+    `path` is the file as the user would name it from the current directory. The values in the
+    tables are unchecked.
     """
 
     path: str
@@ -43,7 +42,7 @@ class Configuration:
 
     @property
     def directory(self) -> str:
-        """The directory that relative paths in the file start from."""
+        """The directory that relative paths in the file are relative to."""
         return os.path.dirname(self.path) or "."
 
     def title(self, app: str | None) -> str:
@@ -51,11 +50,11 @@ class Configuration:
         return f"[{self.prefix}{DEFAULTS if app is None else f'{APPS}.{app}'}]"
 
     def place(self, app: str | None) -> str:
-        """The same table with its file, for messages."""
+        """`title`, with the file, for messages."""
         return f"{self.path} {self.title(app)}"
 
     def app(self, name: str) -> Mapping[str, Any]:
-        """The table of an app. Raises UsageError naming those there are."""
+        """The table of the app `name`. Raises UsageError that lists the apps."""
         if name in self.apps:
             return self.apps[name]
         known = ", ".join(self.apps) or "none"
@@ -67,7 +66,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedOwners:
-    """Whose configuration is obeyed: files of `users`, by their numbers, and all below `safe`.
+    """Which configuration files are trusted: those of `users` (uids), and all below `safe`.
 
     `safe` are physical paths; `*` is every directory, as in git's `safe.directory`.
     """
@@ -76,7 +75,7 @@ class TrustedOwners:
     safe: frozenset[str] = frozenset()
 
     def doubt(self, path: str) -> str:
-        """Why the file at `path` may be a stranger's, or nothing. Raises OSError."""
+        """Why the file at `path` is untrusted; empty if it is trusted. Raises OSError."""
         folder = os.path.realpath(os.path.dirname(path) or ".")
         if any(one == "*" or f"{folder}/".startswith(one.rstrip("/") + "/") for one in self.safe):
             return ""
@@ -87,12 +86,12 @@ class TrustedOwners:
 
 
 def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> Configuration | None:
-    """The configuration of `directory`, or of the nearest one above it that has one.
+    """The configuration of `directory`, or of the nearest directory above it that has one.
 
-    The search ends with the repository (a directory with `.git`), or at a mount point; without a
-    repository, also below a directory that everybody may write to. Raises UsageError for a file
-    that is wrong, and for one in the repository that may be a stranger's; outside of one, `tell`
-    hears that it was passed over.
+    The search ends at the repository's root (a directory with `.git`) or at a mount point; outside
+    a repository it also ends below a directory that everybody may write to. Raises UsageError for a
+    malformed file, and for an untrusted one inside the repository; outside, `tell` is called with a
+    note that it was ignored.
     """
     folders = list(_upwards(directory))
     inside = bool(folders) and os.path.lexists(os.path.join(folders[-1][0], ".git"))
@@ -122,7 +121,7 @@ def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> C
 
 
 def read(path: str) -> Configuration:
-    """The configuration in `path`. Raises UsageError, with line and column where it can tell."""
+    """The configuration in `path`. Raises UsageError, with line and column if known."""
     try:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8-sig")
@@ -133,7 +132,7 @@ def read(path: str) -> Configuration:
 
 
 def loads(path: str, text: str) -> Configuration:
-    """Likewise of `text`, which `path` names in messages."""
+    """The configuration in `text`; `path` names it in messages. Raises UsageError like `read`."""
     import tomllib
 
     try:
@@ -144,10 +143,10 @@ def loads(path: str, text: str) -> Configuration:
 
 
 def parse(path: str, document: Mapping[str, Any]) -> Configuration:
-    """The configuration that the TOML `document` of the file `path` says.
+    """The configuration in the TOML `document` of the file `path`.
 
-    A `pyproject.toml` has it in `[tool.regpush]`; without that table it is an empty one.
-    Raises UsageError where the tables are others than those there may be.
+    A `pyproject.toml` holds it in `[tool.regpush]`; without that table it is empty. Raises
+    UsageError for unknown tables.
     """
     prefix = ""
     if os.path.basename(path) == PROJECT_FILE:
@@ -186,7 +185,7 @@ def _table(value: Any, path: str, title: str) -> Mapping[str, Any]:
 
 
 def _upwards(directory: str) -> Iterator[tuple[str, str]]:
-    """`directory` and those above it as far as the search goes, absolute and from here."""
+    """`directory` and those above it within the search: absolute, and as seen from here."""
     try:
         folder, above = os.path.abspath(directory), "" if directory == "." else directory
     except FileNotFoundError:  # the current directory was deleted
@@ -208,7 +207,7 @@ def _upwards(directory: str) -> Iterator[tuple[str, str]]:
 
 
 def _mentions_us(path: str) -> bool:
-    """Whether it is worth while to parse the file: most projects do without us."""
+    """Whether the file is worth parsing: most projects do not use regpush."""
     try:
         with open(path, "rb") as file:
             return b"regpush" in file.read()
@@ -217,7 +216,7 @@ def _mentions_us(path: str) -> bool:
 
 
 def _malformed(path: str, text: str, reason: str) -> str:
-    """The message of tomllib as `file:line:column: what`, and its way to say "twice" in ours."""
+    """The message of tomllib as `file:line:column: what`; a repeated key is said in our words."""
     where = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason)
     what = reason[: where.start()] if where else reason
     if twice := re.fullmatch(r"Cannot declare \((.*)\) twice", what):

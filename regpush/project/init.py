@@ -1,4 +1,4 @@
-"""A first `regpush.toml`, made of what a survey found: pure."""
+"""A first `regpush.toml`, made from a survey of the directory. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MORE = """\
 
 
 def starter(survey: Survey) -> str:
-    """The file's text, with comments; it says nothing that nobody can know."""
+    """The text of the file, with comments; it states only what the survey found."""
     return "\n".join([_HEAD, *_defaults(survey), *_app(survey), _MORE.format(name=survey.name)])
 
 
@@ -72,7 +72,7 @@ def _app(survey: Survey) -> list[str]:
 
 
 def ignore_file(survey: Survey) -> str | None:
-    """The text of a `.regpushignore` made of `.dockerignore`; None where none is to be written."""
+    """The text of a `.regpushignore` translated from `.dockerignore`; None if none is needed."""
     if survey.ignores or survey.dockerignore is None:
         return None
     head = "# Made of .dockerignore by `regpush init`; the syntax is that of .gitignore.\n"
@@ -82,11 +82,11 @@ def ignore_file(survey: Survey) -> str | None:
 
 
 def _repository(path: str) -> str:
-    """`path` as registries want it: lower case, and nothing but what names may have."""
+    """`path` as a repository name: lower case, other characters replaced."""
     parts = ["-".join(re.findall(r"[a-z0-9._]+", part)) for part in path.lower().split("/")]
     return "/".join(filter(None, parts))
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML: JSON's escapes are its own."""
+    """A basic string of TOML, whose escapes include those of JSON."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,7 +1,7 @@
-"""`regpush://…` in Kubernetes manifests: where it stands, and the text with digests instead.
+"""`regpush://…` in Kubernetes manifests: find the references, and replace them with digests.
 
-A parser only says where strings are; the text between stays as it is, byte for byte, with
-its comments, its order and its quotes. YAML of several documents, and JSON, which is YAML.
+The parser only tells where strings are. The text between them stays byte for byte, with comments,
+order and quotes. YAML of several documents, and JSON, which is a subset of YAML.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _REFERENCE = re.compile(rf"{SCHEME}([^\s\"'`<>(){{}}\[\],;|\\]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:
-    """What has references in it at `start:end` of a manifest, the first on `line` (from 1).
+    """A string with references, at `start:end` of a manifest, the first on `line` (from 1).
 
-    `text` is what it says; where it is `quoted`, the source says it with escapes.
+    `text` is its value; `quoted`: the source writes it with escapes.
     """
 
     start: int
@@ -37,14 +37,14 @@ class Mention:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the references name, in order."""
+        """The names in the references, in order."""
         return tuple(_REFERENCE.findall(self.text))
 
 
 def find(manifest: str, where: str) -> tuple[Mention, ...]:
-    """All references in the strings of `manifest`, in order; not those in comments.
+    """All references in the strings of `manifest`, in order; those in comments are ignored.
 
-    `where` names it in messages. Raises UsageError where it has references and is no YAML.
+    `where` names it in messages. Raises UsageError where it has references and is not YAML.
     """
     # Half a megabyte of somebody's definitions takes seconds to parse.
     if SCHEME.partition("/")[0] not in manifest:
@@ -86,7 +86,7 @@ def replace(manifest: str, mentions: tuple[Mention, ...], images: Mapping[str, s
 
 
 def _mentions(manifest: str, scalar: ScalarToken, where: str) -> list[Mention]:
-    """The references of one string: where its source has them as they are, each by itself."""
+    """The references of one string; each by itself where the source has no escapes."""
     start, end = scalar.start_mark.index, scalar.end_mark.index
     line, style, value = scalar.start_mark.line + 1, scalar.style, scalar.value
     # The header of a block may have a comment.

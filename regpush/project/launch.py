@@ -1,7 +1,7 @@
 """How an app of a known kind is started in a container: base image, command, port.
 
-Each framework says in its own documents how it is run; what is written here is a first answer
-for `regpush init`, which people read and change.
+The documentation of each framework says how it is run. `regpush init` writes this as a first
+answer, for people to read and change.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _MOST = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How an app runs: `what` it is, `where` that was seen.
+    """How an app runs: `what` it is, `where` that was found.
 
-    `target` and `root_dir`: None for what `init` takes anyway. `base`: a reference, None where
-    the target needs or brings none. `entrypoint`: empty where the base or the target has one.
-    `before`: what has to be done before each push, for people.
+    `target` and `root_dir`: None for the defaults of `init`. `base`: a reference, None if none is
+    needed. `entrypoint`: empty where the base or the target has one. `before`: commands to run
+    before each push, for people.
     """
 
     what: str
@@ -40,7 +40,7 @@ class Launch:
 
 
 def find_launch(directory: str) -> Launch | None:
-    """How the app in `directory` is run; None where nothing tells."""
+    """How the app in `directory` is run; None if unknown."""
     return next((found for find in _FINDERS if (found := find(directory))), None)
 
 
@@ -164,7 +164,7 @@ _FINDERS: tuple[Callable[[str], Launch | None], ...] = (
 
 
 def _module_with(directory: str, kind: str) -> tuple[str, str] | None:
-    """The module in `directory` that makes an app of `kind`, and the variable that holds it."""
+    """The module in `directory` that creates an app of `kind`, and the variable that holds it."""
     names = ["app.py", "main.py", "wsgi.py", "asgi.py", "server.py"]
     for name in names:
         found = re.search(rf"^(\w+)\s*(?::[^=\n]+)?=\s*(?:\w+\.)?{kind}\(", _text(directory, name),
@@ -186,7 +186,7 @@ def _has(directory: str, name: str) -> bool:
 
 
 def _text(directory: str, name: str) -> str:
-    """The text of a file, empty where it is none."""
+    """The text of a file; empty for anything but a readable file."""
     try:
         with open(os.path.join(directory, name), "rb") as file:
             return file.read(_MOST).decode("utf-8", "replace")
@@ -198,12 +198,12 @@ _DEPENDENCIES = re.compile(
     r"(?:\*\*/)?/?(node_modules|\.venv|venv|vendor|site-packages|target|dist|build|bin|deps|"
     r"__pycache__|__pypackages__)(?:/\**)?"
 )
-"""What a Dockerfile makes anew, and a push takes as it lies."""
+"""Folders that a Dockerfile creates anew, and that a push takes from the directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignored:
-    """A `.dockerignore` as a `.regpushignore`: `kept` lines, and those `left` out of it."""
+    """A `.dockerignore` as a `.regpushignore`: lines that were `kept`, and those `left` out."""
 
     kept: tuple[str, ...]
     left: tuple[str, ...]

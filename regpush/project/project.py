@@ -1,4 +1,4 @@
-"""What a directory says about the app in it: name, version, and what could be pushed."""
+"""What a directory's own files tell about its app: name, version, possible targets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MOST = 4 << 20  # no description of a project is larger; lock files may be
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A description of the app in a directory: `file` is where it stands.
+    """A description of the app in a directory, in the file `file`.
 
-    `start` are the words that start the app, where the file says so.
+    `start`: the words of the command that starts the app, if the file states one.
     """
 
     file: str
@@ -28,7 +28,7 @@ class Project:
 
 
 def version(directory: str) -> str | None:
-    """The version that the first description with one says. Raises UsageError."""
+    """The version in the first description that states one. Raises UsageError."""
     return next((one.version for one in describe(directory) if one.version), None)
 
 
@@ -115,7 +115,7 @@ def _read(path: str) -> str:
 
 
 def _at(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """The table at `keys`, empty where there is none."""
+    """The table at `keys`; empty if absent."""
     table: Any = document
     for key in keys:
         table = table.get(key) if isinstance(table, dict) else None

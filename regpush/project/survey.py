@@ -1,4 +1,4 @@
-"""What lies in a directory that a first configuration can be guessed from."""
+"""What a directory holds from which a first configuration can be guessed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORGEJO = ("codeberg.org",)  # the registry has the forge's own name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that was found, `what` it says and `where` it stands, for people."""
+    """Something that was found: `what` it says, and `where` it stands, for people."""
 
     what: str
     where: str
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
-    """The repository that a checkout came from: `web` is its page."""
+    """The repository that a checkout was cloned from; `web` is its page."""
 
     web: str
     path: str
@@ -44,11 +44,12 @@ class Remote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a directory says: `name` can be that of an app.
+    """What a directory tells: `name` is usable as the name of an app.
 
-    `key` is what names the target (`target`, or a flag of Guix), `target` its value, and
-    `reason` where that is from. `start` are words that start the app. `launch`: how it runs,
-    where the kind of app is known. `dockerignore`: what `.dockerignore` says, empty for none.
+    `key`: the key that names the target in the file (`target`, or an option for Guix); `target`:
+    its value; `reason`: where it was found. `start`: the words of the command that starts the app.
+    `launch`: how it runs, None for an unknown kind of app. `dockerignore`: the content of
+    `.dockerignore`, empty for none.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Survey:
 
 
 def look(directory: str) -> Survey:
-    """Look at a directory. Raises UsageError where a description in it cannot be read."""
+    """Survey a directory. Raises UsageError where a description in it cannot be read."""
     project = next(describe(directory), None)
     remote = _remote(WorkTree(directory))
     key, target, where = _target(directory, project)
@@ -122,7 +123,7 @@ def _dockerignore(directory: str) -> Ignored | None:
 
 
 def _target(directory: str, project: Project | None) -> tuple[str, str, str]:
-    """The key, its value, and what it was seen by."""
+    """The key that names the target, its value, and the file that told it."""
 
     def has(name: str) -> bool:
         return os.path.lexists(os.path.join(directory, name))
@@ -156,7 +157,7 @@ def _remote(checkout: WorkTree) -> Remote | None:
 
 
 def _app_name(text: str | None) -> str | None:
-    """The last part of a name, as an app and a repository may be called."""
+    """The last component of a name, in the form of an app's and a repository's name."""
     last = (text or "").rpartition("/")[2].lower()
     parts = re.findall(r"[a-z0-9]+", last)
     return "-".join(parts) or None

@@ -1,6 +1,6 @@
-"""Placeholders such as `{git_sha}` in tags, references, labels and annotations: pure.
+"""Placeholders such as `{git_sha}` in tags, references, labels and annotations. Pure.
 
-What they stand for is given as functions, each called only where its placeholder is used.
+Their values are given as functions, each called only where its placeholder is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeAlias
 from regpush.errors import UsageError, printable
 
 Values: TypeAlias = Mapping[str, Callable[[], str]]
-"""What the placeholders stand for. A function raises UsageError where it cannot tell."""
+"""A function for the value of each placeholder. It raises UsageError where it cannot tell."""
 
 LONGEST_TAG = 128
 """Distribution-spec, "Pulling manifests": the grammar of `<reference>` as a tag."""
@@ -24,12 +24,12 @@ _NOT_IN_FRONT = ".-"
 
 
 def render_tag(template: str, values: Values) -> str:
-    """The tag that `template` gives; `{{` and `}}` are braces.
+    """The tag that `template` describes; `{{` and `}}` are braces.
 
-    A value becomes part of a tag: `feature/x` is `feature-x`. Where the whole would be longer
-    than a tag may be, its longest value is cut at the end. What is not a placeholder stays as
-    it is, right or wrong. Raises UsageError for an unknown placeholder, and where nothing of
-    a value can stand in a tag.
+    Characters of a value that no tag may have are replaced: `feature/x` becomes `feature-x`. Where
+    the tag would be too long, the end of its longest value is cut. Text outside placeholders is not
+    checked. Raises UsageError for an unknown placeholder, and for a value without any permitted
+    character.
     """
     pieces: list[str] = []
     filled: list[int] = []
@@ -55,7 +55,7 @@ def render_tag(template: str, values: Values) -> str:
 def render_reference(template: str, values: Values) -> str:
     """`template` with its tag rendered.
 
-    Raises UsageError as `render_tag` does, and for a placeholder in front of the tag.
+    Raises UsageError like `render_tag`, and for a placeholder before the tag.
     """
     name, colon, tag = template.rpartition(":")
     if not colon or "/" in tag:
@@ -69,10 +69,10 @@ def render_reference(template: str, values: Values) -> str:
 
 
 def render_text(template: str, values: Values) -> str:
-    """`template` with the placeholders there are replaced by their values as they are.
+    """`template` with known placeholders replaced by their values.
 
-    All else stays, for a label may hold JSON or a template of somebody else's. `{{git_sha}}`
-    is `{git_sha}` itself.
+    Everything else stays, because a label may hold JSON or a template of another program.
+    `{{git_sha}}` gives the text `{git_sha}`.
     """
     names = "|".join(map(re.escape, values))
     return re.sub(

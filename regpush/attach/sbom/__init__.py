@@ -1,6 +1,6 @@
-"""SBOMs: what an image is made of, known from its closure at no cost, in two formats.
+"""SBOMs in two formats: the components of an image, known from its closure.
 
-The libraries that write them are an extra (`regpush[sbom]`) and imported when one is written.
+The libraries that write them are an extra (`regpush[sbom]`), imported when an SBOM is written.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ FORMATS = {
 
 
 def writer(sbom: Sbom) -> Callable[[Bill], Attachment]:
-    """What writes a bill in the format `sbom`.
+    """The function that writes a bill in the format `sbom`.
 
-    Raises UsageError where its library is not installed: ask before anything is sent.
+    Raises UsageError where its library is not installed, so it is called before anything is sent.
     """
     form = FORMATS[sbom]
     try:
@@ -61,9 +61,10 @@ def writer(sbom: Sbom) -> Callable[[Bill], Attachment]:
 
 
 def attached(repository: Repository, subject: Digest, wanted: Sbom | None) -> Attachment:
-    """The SBOM that refers to the manifest `subject`, whoever made it: `wanted`, or any format.
+    """The SBOM that refers to the manifest `subject`, in the format `wanted` or in any.
 
-    The last of several, as lists grow at their ends. Raises RefusedError where there is none.
+    The last one in the list, since registries append to it. Raises RefusedError where there is
+    none.
     """
     forms = [FORMATS[wanted]] if wanted else list(FORMATS.values())
     types = [form.media_type for form in forms]

@@ -1,7 +1,8 @@
-"""What an image is made of, before anyone writes it down in some format.
+"""The components of an image, independent of the format that will describe them.
 
-A component for each store item, and for each package in a directory; one for the app's own
-code, and for what else lies in dependency folders. What regpush itself adds is no component.
+A component for each store item and for each package in a directory; one for the app's own code, and
+one for files of a dependency folder that belong to no package. Items that regpush generates are no
+components.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from regpush.image.image import Ancestor, Image
 from regpush.layering.plan import base_name
 
 _OUTPUT = re.compile(r"(.*)-(bin|data|debug|dev|devdoc|doc|info|lib|man|out|static)", re.ASCII)
-"""A version with the name of one of several outputs behind it, as nixpkgs calls them."""
+"""A version followed by the name of an output, as in nixpkgs' store names."""
 
 _NPM_FOLDER = re.compile(r".*/node_modules/((?:@[^/]+/)?[^/@.][^/]*)", re.DOTALL)
 
@@ -51,12 +52,12 @@ class Purl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A part of an image.
+    """A component of an image.
 
-    `ref` names it in its bill: letters, digits, dots and dashes, the same for the same part in
-    every image. `version` is empty where nobody says. `path` is where it lies in the image, for
-    people. `identities`: of its items. `depends_on`: refs of others, sorted. `hashes`: algorithm
-    and hex digits, of the file that it was unpacked from, as its lock has them.
+    `ref` identifies it in its bill: letters, digits, dots and dashes, equal for equal components in
+    every image. `version` is empty if unknown. `path`: its place in the image. `identities`: those
+    of its items. `depends_on`: refs of other components, sorted. `hashes`: algorithm and hex digits
+    of the archive that it was unpacked from, as its lock file states them.
     """
 
     ref: str
@@ -72,11 +73,11 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """The parts of the image `name` (`registry/repository`) with the manifest `digest`.
+    """The components of the image `name` (`registry/repository`) with the manifest `digest`.
 
-    `created`: with a time zone, as the image says. `components` are sorted by ref;
-    `roots` are the refs of those that are there for their own sake. `ancestor`: the base, of
-    which only that is known here; what is in it has a bill of its own, or none.
+    `created`: a time with its zone, from the image. `components` are sorted by ref; `roots` are the
+    refs of components that the user asked for. `ancestor`: the base image, whose own components are
+    not listed.
     """
 
     name: str
@@ -89,7 +90,7 @@ class Bill:
 
     @property
     def uuid(self) -> UUID:
-        """The same for the same image of the same name, and no other."""
+        """A UUID derived from the image's name and digest."""
         return uuid5(NAMESPACE_URL, f"https://{self.name}@{self.digest}")
 
     @property
@@ -99,10 +100,10 @@ class Bill:
 
     @classmethod
     def of(cls, closure: Closure, image: Image, name: str) -> Bill:
-        """The parts of `closure`, of which `image` in the repository `name` was made.
+        """The components of `closure`, of which `image` in the repository `name` was made.
 
-        Reads descriptions of packages, where it is a directory's; of locked ones nothing is
-        fetched. Raises SourceError where they cannot be read.
+        Reads the descriptions of packages in a directory; fetches nothing for locked packages.
+        Raises SourceError where a description cannot be read.
         """
         items = [item for item in closure.items if item.role is not Role.GENERATED]
         stored = [_of_store(item) for item in items if item.in_store]
@@ -175,9 +176,9 @@ def _of_lock(item: Item, package: LockedPackage) -> Component:
 
 
 def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterator[Component]:
-    """The app, which needs all packages but those that only others need; and the packages.
+    """The packages in a directory, and the app, which depends on those that no package needs.
 
-    `locked`: packages that are known by a lock.
+    `locked`: components that are known from a lock file.
     """
     inside = {item.path: tuple(packages_in(item)) for item in items}
     homes = _homes(items, inside)
@@ -205,7 +206,7 @@ def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterato
 def _homes(
     items: Sequence[Item], inside: Mapping[str, Sequence[BillPackage]]
 ) -> dict[str, BillPackage]:
-    """The package that each item is, or is a piece of."""
+    """For each item, by its path, the package that it is or belongs to."""
     by_folder = {_path(one): one for packages in inside.values() for one in packages}
     homes: dict[str, BillPackage] = {}
     for item in items:
@@ -225,7 +226,7 @@ def _homes(
 
 
 def _undescribed(item: Item) -> BillPackage | None:
-    """A package that only its place tells, without a version."""
+    """A package that is known by its folder alone, without a version."""
     if match := _NPM_FOLDER.fullmatch(item.path):
         namespace, _, name = match[1].rpartition("/")
         folder = item.path[1:].encode("utf-8", "surrogateescape")
@@ -276,7 +277,7 @@ def _ref_of(package: BillPackage) -> str:
 
 
 def _ref(path: str) -> str:
-    """Readable by its last part, unique by the digest."""
+    """A ref made of the last component of `path`, to be readable, and a digest, to be unique."""
     last = re.sub(r"[^A-Za-z0-9.]+", "-", path.rpartition("/")[2]).strip("-") or "root"
     digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{last}-{digest[:12]}"

@@ -1,6 +1,6 @@
-"""A bill as CycloneDX 1.6 JSON, by the library of the CycloneDX project.
+"""A bill as CycloneDX 1.6 JSON (ECMA-424), by the library of the CycloneDX project.
 
-ECMA-424. What nobody said (licenses, suppliers) is left out, as the format has it.
+Unknown properties, such as licenses and suppliers, are left out, which the format allows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TYPES = {
 
 
 def cyclonedx(bill: Bill) -> bytes:
-    """The document: the same bytes for the same bill."""
+    """The document; equal bills give equal bytes."""
     refs = {one.ref: BomRef(one.ref) for one in bill.components}
     image = BomRef("image")
     graph = [

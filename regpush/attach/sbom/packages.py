@@ -1,7 +1,7 @@
-"""The packages in a directory, by what package managers write down beside their files.
+"""The packages in a directory, by the descriptions that package managers install with them.
 
-A dependency folder's items say where packages lie; their versions, and packages that lie
-inside others, stand in these files alone, so they are read when somebody wants to know.
+The items of a dependency folder tell where packages are. Versions, and packages inside others, are
+known from these files alone, so they are read for an SBOM.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from regpush.entry import Entry, OnDisk, Streamed
 from regpush.files.filesystem import read_listed
 
 _LARGEST = 16 << 20
-"""Bytes of a file that is read, at most: the status of a large Debian has a few million."""
+"""Bytes of a description that is read, at most: dpkg's status file of a large Debian has a few
+million."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillPackage:
-    """A package as its package manager knows it; `kind` is the type of its purl.
+    """A package as its package manager describes it; `kind` is the type of its purl.
 
-    `folder` is where it lies in the image, without a slash at either end. What has no folder of
-    its own, a distribution of Python or a package of Debian, is where it is described.
-    `qualifiers` as in a purl.
+    `folder`: its place in the image, without slashes at the ends; for a package without a folder of
+    its own (a Python distribution, a Debian package), the place of its description. `qualifiers`:
+    those of the purl.
     """
 
     kind: str
@@ -38,7 +39,7 @@ class BillPackage:
 
     @property
     def full_name(self) -> str:
-        """What people call it: with the namespace, where that is not just a distribution."""
+        """The name that people use: with the namespace, unless that is a Linux distribution."""
         scoped = self.namespace and self.kind not in ("deb", "apk")
         return f"{self.namespace}/{self.name}" if scoped else self.name
 
@@ -49,8 +50,8 @@ _Reader: TypeAlias = Callable[[Entry, re.Match[bytes]], Iterator[BillPackage]]
 def packages_in(item: Item) -> Iterator[BillPackage]:
     """The packages that the files of `item` describe, in archive order.
 
-    A description that makes no sense describes nothing. Raises SourceError where the item
-    cannot be opened, or changed.
+    Malformed descriptions are ignored. Raises SourceError where the item cannot be opened, or
+    changed.
     """
     for entry in item.entries():
         if entry.path.endswith(_ENDINGS):
@@ -160,7 +161,7 @@ def _of_system(
 
 
 def _paragraphs(entry: Entry) -> list[dict[str, str]]:
-    """Blocks of `Field: value` lines; what goes on in further lines is left out."""
+    """Blocks of `Field: value` lines; continuation lines are ignored."""
     text = _read(entry).decode("utf-8", "replace")
     return [
         {

@@ -8,10 +8,10 @@ from regpush.attach.sbom.bill import Purl
 
 
 def parse(purl: Purl) -> PackageURL:
-    """The library's record of `purl`, whatever stands in it.
+    """Convert `purl` to the library's record; never raises.
 
-    Names come from files and annotations of strangers, and the library raises for an empty one
-    and for what UTF-8 cannot say: such a name is `unknown`, such a character escaped.
+    Names come from files and annotations of strangers, and the library raises for an empty name and
+    for lone surrogates: an empty name becomes `unknown`, a surrogate is escaped.
     """
     return PackageURL(
         type=purl.kind,

@@ -1,6 +1,6 @@
 """A bill as SPDX 2.3 JSON, by the library of the SPDX project.
 
-SPDX specification 2.3, clauses 6, 7 and 11. Licenses are NOASSERTION: nobody has looked.
+SPDX specification 2.3, clauses 6, 7 and 11. Licenses are NOASSERTION: they were not examined.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PURPOSES = {
 
 
 def spdx(bill: Bill) -> bytes:
-    """The document: the same bytes for the same bill."""
+    """The document; equal bills give equal bytes."""
     document = Document(
         CreationInfo(
             spdx_version="SPDX-2.3",
