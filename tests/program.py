@@ -92,16 +92,16 @@ import rich.console, rich.progress, encodings.idna
 from regpush.cli.app import run
 with contextlib.redirect_stderr(io.StringIO()):
     run(["push", "x", "--to", "127.0.0.1:1/Bad", "--jobs", "1", "--tag", "t"], {})
-os.setgroups([]); os.setgid(65534); os.setuid(65534); os.umask(0o077); os.chdir("/")
-sys.exit(run(sys.argv[1:], os.environ))
+os.setgroups([]); os.setgid(65534); os.setuid(65534); os.umask(0o077); os.chdir(sys.argv[1])
+sys.exit(run(sys.argv[2:], os.environ))
 """
 """Everything is imported first: the checkout and its Python may be closed to other users."""
 
 
-def regpush_as_nobody(*arguments, env=None) -> Outcome:
+def regpush_as_nobody(*arguments, env=None, cwd="/") -> Outcome:
     """As `regpush`, but as another user, umask and working directory."""
     done = subprocess.run(
-        [sys.executable, "-c", _NOBODY, *map(str, arguments)],
+        [sys.executable, "-c", _NOBODY, str(cwd), *map(str, arguments)],
         capture_output=True,
         text=True,
         env=environment(**(env or {})),

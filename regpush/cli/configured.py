@@ -71,20 +71,21 @@ class Said:
 def load(path: str | None) -> Configuration | None:
     """The configuration of `--config`, or the one of this directory. Raises UsageError."""
     if path is None:
-        return find(".", trust(os.environ), note)
+        return find(".", trust(os.environ, os.geteuid()), note)
     found = read(path)
     if os.path.basename(path) == "pyproject.toml" and not found.prefix:
         raise UsageError(f"{printable(path)} has no [tool.regpush]")
     return found
 
 
-def trust(environ: Mapping[str, str]) -> TrustedOwners:
-    """Files of this user and root are obeyed, and of whoever called sudo; and what is named safe.
+def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
+    """Files of `user`, who runs this, and of root are obeyed, and what is named safe.
 
-    `REGPUSH_SAFE_DIRECTORY` holds directories, with colons between them.
+    For root also files of the user who called sudo, which says who that was (sudo(8),
+    SUDO_UID). `REGPUSH_SAFE_DIRECTORY` holds directories, with colons between them.
     """
-    users = {0, os.geteuid()}
-    if os.geteuid() == 0 and environ.get("SUDO_UID", "").isdecimal():
+    users = {0, user}
+    if user == 0 and environ.get("SUDO_UID", "").isdecimal():
         users.add(int(environ["SUDO_UID"]))
     named = filter(None, environ.get("REGPUSH_SAFE_DIRECTORY", "").split(os.pathsep))
     safe = {one if one == "*" else os.path.realpath(one) for one in named}

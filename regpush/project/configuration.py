@@ -79,10 +79,30 @@ class TrustedOwners:
         folder = os.path.realpath(os.path.dirname(path) or ".")
         if any(one == "*" or f"{folder}/".startswith(one.rstrip("/") + "/") for one in self.safe):
             return ""
+        named = os.path.join(folder, os.path.basename(path))
+        # A link decides what is read as much as the file that it leads to.
+        doubts = map(self._doubt_of, dict.fromkeys((named, os.path.realpath(named))))
+        return next(filter(None, doubts), "")
+
+    def _doubt_of(self, path: str) -> str:
+        """Who else may have put the file or the link at `path` there; no link is above it.
+
+        In the file's own directory that is whoever may write to it. In one further above,
+        what lies in it could be replaced; in a sticky one only by its owner
+        (POSIX.1-2017, unlink and rename, EPERM).
+        """
+        below, folder = os.lstat(path), os.path.dirname(path)
+        if below.st_uid not in self.users:
+            return f"user {below.st_uid} owns it"
         if os.stat(folder).st_mode & stat.S_IWOTH:
             return "everybody may write to its directory"
-        owner = os.stat(path).st_uid
-        return "" if owner in self.users else f"user {owner} owns it"
+        while (above := os.path.dirname(folder)) != folder:
+            below, kept = os.stat(folder), os.stat(above).st_mode
+            ours = kept & stat.S_ISVTX and below.st_uid in self.users
+            if kept & stat.S_IWOTH and not ours:
+                return f"everybody may write to {printable(above)} above it"
+            folder = above
+        return ""
 
 
 def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> Configuration | None:

@@ -6,13 +6,14 @@ import os
 import pytest
 
 from regpush.cli.app import run
+from regpush.cli.configured import trust
 from regpush.cli.flags import Flags
 from regpush.cli.keys import keys, settings
 from regpush.errors import UsageError
 from regpush.project import configuration
 from regpush.project.configuration import Configuration, TrustedOwners, parse, read
 from tests.flow.test_push_directory import app, has_tag, write
-from tests.program import regpush
+from tests.program import open_to_all, regpush, regpush_as_nobody
 
 __all__ = ["app"]
 
@@ -105,6 +106,80 @@ def test_a_file_that_may_be_a_strangers_is_not_obeyed(here, mode, capsys, monkey
     assert told == [
         "regpush.toml is passed over: everybody may write to its directory; --config FILE names one"
     ]
+
+
+def test_what_lies_above_a_configuration_may_be_no_strangers_either(here, monkeypatch):
+    """Whoever may rename a folder puts another of the user's in its place."""
+    folder = here / "shared" / "app" / "deep"
+    write(folder / "regpush.toml", "[apps.web]\n")
+    monkeypatch.chdir(folder)
+    (here / "shared").chmod(0o777)
+    with pytest.raises(UsageError, match=f"everybody may write to {here}/shared above it"):
+        find(".")
+    assert list(find(".", str(folder)).apps) == ["web"]
+    # In a sticky one, as /tmp is, a folder belongs to its owner: ours, or a stranger.
+    (here / "shared").chmod(0o1777)
+    assert list(find(".").apps) == ["web"]
+    if os.geteuid() == 0:
+        os.chown(here / "shared/app", 65534, 65534)
+        with pytest.raises(UsageError, match=f"everybody may write to {here}/shared above it"):
+            find(".")
+
+
+def test_a_link_is_judged_as_the_file_it_leads_to_is(here, monkeypatch):
+    write(here / "app/.keep", "")
+    write(here / "open/regpush.toml", "[apps.web]\n")
+    (here / "app/regpush.toml").symlink_to("../open/regpush.toml")
+    monkeypatch.chdir(here / "app")
+    assert list(find(".").apps) == ["web"]
+    (here / "open").chmod(0o777)
+    with pytest.raises(UsageError, match="everybody may write to its directory"):
+        find(".")
+    if os.geteuid() == 0:
+        (here / "open").chmod(0o755)
+        os.chown(here / "app/regpush.toml", 65534, 65534, follow_symlinks=False)
+        with pytest.raises(UsageError, match="user 65534 owns it"):
+            find(".")
+
+
+@pytest.mark.parametrize(
+    ("user", "sudo", "users"),
+    [
+        (1000, None, {0, 1000}),
+        (0, None, {0}),
+        (0, "1000", {0, 1000}),
+        (1001, "1000", {0, 1001}),  # only root was made root by sudo
+        (0, "", {0}),
+        (0, "-1", {0}),
+        (0, "root", {0}),
+    ],
+)
+def test_whose_files_are_trusted(user, sudo, users):
+    environ = {} if sudo is None else {"SUDO_UID": sudo}
+    assert trust(environ, user).users == users
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+def test_another_user_and_root_for_one(tmp_path):
+    """As they are run: root, root by sudo, and the user himself."""
+    nobody, stranger = 65534, 65533
+    write(tmp_path / "app/regpush.toml", "[apps.web]\nto = 'localhost/web'\n")
+    (tmp_path / "app/.git").mkdir()
+    open_to_all(tmp_path / "app")
+    run = {"cwd": tmp_path / "app"}
+
+    def own(user):
+        for path in (tmp_path / "app", tmp_path / "app/regpush.toml"):
+            os.chown(path, user, user)
+
+    own(nobody)
+    assert regpush("config", "web", **run).failed(2, "user 65534 owns it", "--config")
+    assert "localhost/web" in regpush("config", "web", env={"SUDO_UID": "65534"}, **run).ok().stdout
+    assert "localhost/web" in regpush_as_nobody("config", "web", **run).ok().stdout
+    own(stranger)
+    assert regpush_as_nobody("config", "web", **run).failed(2, "user 65533 owns it")
+    own(0)
+    assert "localhost/web" in regpush_as_nobody("config", "web", **run).ok().stdout
 
 
 def test_every_flag_but_those_of_who_we_are_is_a_key():
