@@ -1,18 +1,16 @@
-"""Talking to registries: the only package that knows httpx and tenacity.
+"""One registry, over `http/`: credentials, uploads, manifests, tags, referrers.
 
-client.py       Client, Repository: what the rest of regpush calls
-  uploads.py    a blob's way in: sessions, one PUT, one streamed PATCH
-  api.py        one repository's requests: authorised, redirected, judged
-    auth.py     Basic and Bearer, tokens and their refreshing
-      credentials/   who we are: flags, files, helpers; login and logout
-    host.py     one registry: its origin, its certificates, whether it speaks TLS on loopback
-      trust.py  whom to believe and what to show over TLS
-    retry.py    the one policy of trying again
-    redaction.py     our secrets taken out of what servers say
-  exchange.py   one request, one bounded reply, counted
-    proxy.py    which proxy is for which origin
-  wire.py       sockets: early replies, stalls, cancellation
-  challenges.py, protocol.py   header values; no network
+client.py      Client, Repository: the interface for the rest of regpush
+images.py      images and indexes, read by a Repository
+referrers.py   attach, list and fetch referrers: referrers_list.py (API), referrers_tag.py (tags),
+               artifact.py (manifests, made by oras)
+uploads/       sending a blob: forms of requests, sessions, resuming
+download.py    reading a blob
+api.py         authorised requests of one repository: redirects, retries, errors
+auth/          credentials and tokens
+host.py        the address of a registry, and whether it speaks TLS
+probe.py       the steps of `regpush doctor`
+protocol.py, quirks.py, hints.py   reading replies; differences of registries; advice. Pure
 """
 
 import logging

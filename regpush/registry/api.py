@@ -1,4 +1,4 @@
-"""One repository's API: requests authorised, redirected and judged.
+"""The API of one repository: authorise requests, follow redirects, judge replies.
 
 OCI distribution-spec; docs/internals/registries.md sections 2 and 5.
 """
@@ -39,14 +39,14 @@ from regpush.registry.protocol import (
 )
 
 HOPS = 10
-"""Redirects in a row that are followed at most."""
+"""Redirects that are followed in a row, at most."""
 
 
 class MissingBlobsError(TransientError):
-    """A manifest was refused because the registry lacks blobs of it.
+    """A manifest was refused because the registry lacks blobs that it names.
 
-    `digests` are those that it named: perhaps none, perhaps others than the manifest's.
-    `repository` refused the bytes `document`; `put_manifest` fills both in.
+    `digests`: those that the error body names; it may name none, or others. `repository` refused
+    the bytes `document`; `put_manifest` sets both.
     """
 
     def __init__(self, message: str, digests: tuple[Digest, ...]) -> None:
@@ -58,11 +58,11 @@ class MissingBlobsError(TransientError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request to a repository. `doing` completes "… failed" in messages.
+    """One request to a repository; `doing` completes "… failed" in messages.
 
-    `path` is below `/v2/NAME`; `url` stands in its place where the registry gave one. `more`
-    are scopes beyond the repository's own. A redirect of a GET or HEAD is followed `hops` times
-    at most; with 0 the redirect itself is the reply. The rest as in `exchange.Request`.
+    `path` is below `/v2/NAME`; `url` replaces it where the registry gave an address. `more`: scopes
+    beyond the repository's own. A redirect of a GET or HEAD is followed at most `hops` times; with
+    0 the redirect is the reply. The other fields are those of `exchange.Request`.
     """
 
     doing: str
@@ -82,8 +82,8 @@ class Call:
 class Api:
     """Requests to one repository, or without a `scope` to a registry's root. Thread-safe.
 
-    `farewell` sends what must go out even when everything was cancelled. `pace` is the
-    registry's, and holds for requests to it alone.
+    `farewell` sends requests that must be sent even after a cancellation. `pace` is the registry's,
+    and limits requests to the registry alone.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Api:
 
     @property
     def origin(self) -> Origin:
-        """The registry's."""
+        """The origin of the registry."""
         return self._host.origin
 
     @property
@@ -125,19 +125,19 @@ class Api:
 
     @property
     def account(self) -> str:
-        """Whose credentials are shown, for people; empty where the registry asked for none."""
+        """The user whose credentials are used, for people; empty if none were asked for."""
         return self._authorizer.account
 
     @property
     def granted(self) -> frozenset[str] | None:
-        """The actions that the token says it allows; None where it says nothing, or is none."""
+        """The actions that the token allows according to its own text; None if it states none."""
         return self._authorizer.granted
 
     def send(self, call: Call) -> Reply:
-        """Send one request, authorised, and give the reply, whatever it is but a 401.
+        """Send one authorised request; returns any reply but a 401.
 
-        Raises AuthError; RetryableError where there was no reply, or where a body that
-        cannot be sent twice met a 401; CancelledError; what reading the body raises.
+        Raises AuthError; RetryableError where no reply arrived, or a 401 answered a body that
+        cannot be sent twice; CancelledError; and what reading the body raises.
         """
         refreshed = False
         pinged = False
@@ -171,7 +171,10 @@ class Api:
                 raise RetryableError(self._denied(reply), once=True)
 
     def expect(self, call: Call, *statuses: int) -> Reply:
-        """As `send`, for a reply of 2xx or one of `statuses`. Raises `failure` otherwise."""
+        """Send like `send`; returns a reply of 2xx or one of `statuses`.
+
+        Raises `failure` for any other.
+        """
         reply = self.send(call)
         if 200 <= reply.status < 300 or reply.status in statuses:
             return reply
@@ -182,7 +185,7 @@ class Api:
         return classify(reply.status, parse_problem(reply.body).code)
 
     def failure(self, reply: Reply, doing: str) -> RegpushError | RetryableError:
-        """The error for a reply that is no success."""
+        """The error for a reply that is not a success."""
         problem = parse_problem(reply.body)
         words = self._authorizer.words(reply.body)
         trouble = Trouble(
@@ -221,7 +224,7 @@ class Api:
                 return RefusedError(what)
 
     def abandon(self, url: str) -> None:
-        """DELETE an upload session, whatever the answer, even when cancelled."""
+        """DELETE an upload session, even after a cancellation; the reply is ignored."""
         header = self._authorizer.held() if Origin.of(url) == self.origin else None
         request = Request(
             method="DELETE",
@@ -237,7 +240,7 @@ class Api:
         return self._authorizer.denied(f"{reply.status}{': ' if words else ''}{words}")
 
     def _ping(self) -> bool:
-        """Ask the API's root what it wants, for a registry that answers 401 and nothing else."""
+        """Get the challenge from the API's root, for a registry whose 401 elsewhere has none."""
         request = Request(method="GET", url=f"{self._host.base}/v2/")
         reply = self._follow(request, "authentication")
         return reply.status == 401 and self._authorizer.learn(reply, None)
@@ -248,11 +251,11 @@ class Api:
     def _follow(
         self, request: Request, doing: str, *, home: Origin | None = None, hops: int = HOPS
     ) -> Reply:
-        """Send, and follow redirects: those of GET and HEAD, and 307 and 308 of all else.
+        """Send, and follow redirects: any of GET and HEAD, and 307 and 308 of other methods.
 
-        A body that is consumed is not sent again here, nor is what goes to `home`: a token
-        server is sent secrets in bodies. Authorization goes to `home` alone, which is the
-        registry unless given.
+        A body that can be read only once is not sent again here, and neither are requests to
+        `home`: bodies for a token server hold secrets. Authorization is sent to `home` alone, which
+        by default is the registry.
         """
         for _ in range(hops + 1):
             away = Origin.of(request.url) != (home or self.origin)

@@ -1,4 +1,4 @@
-"""Artifacts with a subject, made and sent by oras over our own connections."""
+"""Artifacts with a subject, made by oras and sent over our own connections."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from regpush.registry.referrers import EMPTY, Attachment, Referrer
 
 
 class Provider(oras.provider.Registry):
-    """oras's client of one repository, every request of which goes out through `repository`.
+    """oras's client of one repository; every request is sent by `repository`.
 
-    So logins, certificates, proxies, redirects, retries and redaction are those of all
-    requests: neither oras's own login and retries are used, nor its session and its parser of
+    So credentials, certificates, proxies, redirects, retries and redaction are those of all other
+    requests. oras's own login, retries and session are not used, and neither is its parser of
     references, which takes `localhost/app` for Docker Hub's.
     """
 
@@ -36,7 +36,7 @@ class Provider(oras.provider.Registry):
     def describe(
         self, artifact: Attachment, subject: Descriptor
     ) -> tuple[Referrer, dict[str, Any]]:
-        """The manifest by which `artifact` refers to `subject`, and how a list will have it.
+        """The manifest by which `artifact` refers to `subject`, and its entry in a list.
 
         Equal arguments give equal bytes.
         """
@@ -53,9 +53,9 @@ class Provider(oras.provider.Registry):
         return Referrer(descriptor=listed, artifact_type=artifact.media_type), manifest
 
     def send(self, manifest: dict[str, Any], referrer: Referrer) -> bool:
-        """Send the manifest, as oras's schema has checked it, by its digest.
+        """Send the manifest, which oras's schema has checked, under its digest.
 
-        Whether the registry says that it will list it (`OCI-Subject`). Raises as
+        Returns whether the registry will list it (header `OCI-Subject`). Raises like
         `Repository.put_manifest`.
         """
         container = oras.container.Container("artifact")
@@ -74,7 +74,7 @@ class Provider(oras.provider.Registry):
         json: dict[str, Any] | None = None,
         stream: bool = False,
     ) -> requests.Response:
-        """Send one request; in place of oras's, which logs in and tries again by itself."""
+        """Send one request by `repository`; replaces oras's method, which logs in and retries."""
         return self.session.request(
             method, url, data=data, headers=headers, json=json, stream=stream
         )

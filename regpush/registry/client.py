@@ -1,4 +1,4 @@
-"""Registries as the rest of regpush sees them: repositories with blobs, manifests and tags.
+"""Registries for the rest of regpush: repositories with blobs, manifests and tags.
 
 OCI distribution-spec 1.1. A `Client` lasts a run and holds what its repositories share.
 """
@@ -65,13 +65,13 @@ __all__ = [
 ]
 
 MANIFEST_LIMIT = 4 << 20
-"""Bytes of a manifest at most: what registries must accept, and many accept no more."""
+"""Bytes of a manifest, at most. Registries must accept that many, and some accept no more."""
 
 CONFIG_LIMIT = 16 << 20
 TAGS_LIMIT = 1000
 _TAG_PAGES = 10
 _ALL_TAG_PAGES = 100
-"""Registries give fewer tags a page than they are asked for, some no more than 10."""
+"""Pages of tags that are read at most: some registries give only 10 tags a page."""
 _FAREWELL_S = 0.5
 _CONNECTIONS = 16
 _LOOKERS = 8
@@ -84,7 +84,7 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
 
 class Access(Enum):
-    """What a repository is opened for; the value is the actions of its token's scope."""
+    """The purpose that a repository is opened for; the value: the actions in its token's scope."""
 
     PULL = ("pull",)
     PUSH = ("pull", "push")
@@ -101,7 +101,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _KnownRegistry:
-    """One registry: how it is reached, how fast it is asked, what it has taught."""
+    """One registry: its address, its pace, and the upload forms it has taught."""
 
     host: Host
     pace: Pace
@@ -121,10 +121,10 @@ class _Counter:
 
 
 class Client:
-    """Everything the repositories of one run share. A context manager; thread-safe.
+    """Everything that the repositories of one run share. A context manager; thread-safe.
 
-    What of `options` is for the destination alone is for the registry of the first repository
-    that is opened, and for no other.
+    Options for the destination alone apply to the registry of the repository that is opened first,
+    and to no other.
     """
 
     def __init__(
@@ -202,9 +202,9 @@ class Client:
         return self._uploaded.total
 
     def open_ahead(self, reference: Reference, count: int = _CONNECTIONS) -> None:
-        """Begin `count` connections to the registry of `reference`, for requests that follow.
+        """Begin `count` connections to the registry of `reference`, for the requests that follow.
 
-        Waits for no more than the name to be resolved; what fails shows when it is needed.
+        Returns as soon as the name is resolved; failures appear at the requests.
         """
         with self._lock:
             host = self._registry(reference).host
@@ -225,7 +225,7 @@ class Client:
         return self._known[reference.registry]
 
     def repository(self, reference: Reference, access: Access) -> Repository:
-        """The repository of `reference`; its tag and digest mean nothing here. Sends nothing."""
+        """The repository of `reference`, whose tag and digest are ignored. Sends nothing."""
         key = (reference.name, access)
         with self._lock:
             if key not in self._repositories:
@@ -252,7 +252,7 @@ class Client:
         return api.challenged
 
     def credentials(self, reference: Reference) -> Credentials | None:
-        """Who we are to the registry of `reference`; None is anonymous. Raises UsageError."""
+        """Our credentials for the registry of `reference`; None: anonymous. Raises UsageError."""
         if self._given and reference.registry == self._given_for:
             found: Credentials | None = self._given
         else:
@@ -261,7 +261,7 @@ class Client:
         return found
 
     def probe(self, reference: Reference) -> Probe:
-        """The registry and the repository of `reference`, to be looked at. Sends nothing."""
+        """A `Probe` of the registry and the repository of `reference`. Sends nothing."""
         from regpush.registry.probe import Probe
 
         scope = Scope(reference.repository, Access.PUSH.value)
@@ -309,10 +309,10 @@ class TagList:
 
 
 class Repository:
-    """One repository of one registry; a `reuse.BlobStore`. Thread-safe.
+    """One repository of one registry; a `pack.recipe.BlobStore`. Thread-safe.
 
-    Every method raises AuthError, RefusedError, TransientError (after retries) and
-    CancelledError; what else, it says.
+    Every method raises AuthError, RefusedError, TransientError (after retries) and CancelledError;
+    its docstring names others.
     """
 
     def __init__(
@@ -342,24 +342,24 @@ class Repository:
         return self._api.name
 
     def warn(self, message: str) -> None:
-        """Tell the user what is odd about this repository."""
+        """Warn the user about something odd in this repository."""
         self._notify(Warned(message=f"{self.name}: {message}"))
 
     def close(self) -> None:
-        """Let the registry forget what was begun and is not wanted."""
+        """Delete upload sessions that were opened and not used."""
         self._uploads.close()
 
     def ask(self, call: Call, *statuses: int) -> Reply:
-        """One request of the caller's own making; the reply is a 2xx or one of `statuses`.
+        """Send a request that the caller composed; returns a 2xx or one of `statuses`.
 
-        Its body must be bytes, as it may be sent again.
+        Its body must be bytes, because it may be sent again.
         """
         return self._retry.run(lambda: self._api.expect(call, *statuses))
 
     def ask_once(self, call: Call) -> Reply:
-        """One request that is never sent again; the reply, whatever its status.
+        """Send a request without retries; returns any reply.
 
-        Raises TransientError where there was none.
+        Raises TransientError where none arrived.
         """
         try:
             return self._api.send(call)
@@ -367,7 +367,7 @@ class Repository:
             raise failure.error from failure.__cause__
 
     def is_home(self, url: str) -> bool:
-        """Whether `url` is of the registry itself, which alone is shown credentials."""
+        """Whether `url` belongs to the registry itself, which alone gets our credentials."""
         return Origin.of(url) == self._api.origin
 
     def redirect_of(self, reply: Reply) -> str:
@@ -375,9 +375,9 @@ class Repository:
         return redirect_location(reply.url, reply.header("location"), self._api.origin)
 
     def next_page(self, reply: Reply) -> str:
-        """The URL of the page of a list that follows `reply`, or the empty string.
+        """The URL of the page of a list that follows `reply`; empty for the last.
 
-        It is of the registry, or of the host that gave `reply`.
+        It belongs to the registry, or to the host that sent `reply`.
         """
         link = next_link(reply.values("link"))
         following = redirect_location(reply.url, link, self._api.origin) if link else ""
@@ -385,9 +385,9 @@ class Repository:
         return following if following and Origin.of(following) in allowed else ""
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether the repository holds the blob, and of the descriptor's size if it says any.
+        """Whether the repository holds the blob, with the size in the descriptor if it states one.
 
-        A registry that cannot tell, or does not let us ask, is one that has not got it.
+        False where the registry cannot tell, or does not permit the question.
         """
         return self._retry.run(lambda: self._head_blob(descriptor))
 
@@ -420,15 +420,15 @@ class Repository:
     def read_blob(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         """The bytes of a blob of any size, in blocks of 1 MiB, in bounded memory.
 
-        What breaks goes on where it was. Raises VerificationError, before the last block,
-        where the bytes are not what `descriptor` says. A generator: close it to stop early.
+        A broken connection is resumed. Raises VerificationError, before the last block, where the
+        bytes are not those of `descriptor`. A generator: close it to stop early.
         """
         return blocks(self._api, self._retry, descriptor)
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
-        """Take the blob over from the repository `source` (a path) of the same registry.
+        """Mount the blob from the repository at the path `source` of this registry.
 
-        False where the registry does not do that, for whatever reason: then upload it.
+        False where the registry refuses, for whatever reason; the blob must then be uploaded.
         """
         call = Call(
             doing=f"mounting blob {descriptor.digest.short}",
@@ -451,7 +451,7 @@ class Repository:
         return False
 
     def upload(self, told: Told = untold) -> Upload:
-        """The upload of a blob, begun before its bytes are there. `told` hears how it goes."""
+        """Start the upload of a blob before its bytes exist. `told` is called with its progress."""
         return Upload(self._uploads, self._ahead, told)
 
     def put_blob(
@@ -460,19 +460,18 @@ class Repository:
         open_body: Callable[[], Iterator[bytes]],
         told: Told = untold,
     ) -> None:
-        """Send a blob. `open_body` is called for each attempt and gives the same bytes each time.
+        """Send a blob whose digest is known.
 
-        `told` hears how it goes.
-
-        Raises VerificationError where the registry finds another digest, SourceError where
-        the bytes are not those of `descriptor`, and what the body raises.
+        `open_body` is called for each attempt and gives equal bytes each time. `told` is called
+        with the progress. Raises VerificationError where the registry computes another digest,
+        SourceError where the bytes are not those of `descriptor`, and what the body raises.
         """
         self._uploads.put(descriptor, open_body, told=told)
 
     def stream_blob(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
-        """Send a blob whose digest only its last byte tells.
+        """Send a blob whose digest is known only after its last byte.
 
-        `open_stream` is called for each attempt. Raises as `put_blob`.
+        `open_stream` is called for each attempt. Raises like `put_blob`.
         """
         return self._uploads.stream(media_type, open_stream)
 
@@ -487,8 +486,7 @@ class Repository:
     def head_manifest(self, reference: str) -> Digest | None:
         """The digest of the manifest at a tag or digest; None where there is none.
 
-        Where HEAD names none, whatever it answers, GET decides. Raises VerificationError as
-        `get_manifest`.
+        Where HEAD gives no digest, GET decides. Raises VerificationError like `get_manifest`.
         """
         with suppress(AuthError, RefusedError, TransientError):
             reply = self.ask_once(self._manifest("HEAD", reference))
@@ -500,10 +498,10 @@ class Repository:
     def put_manifest(self, data: bytes, media_type: str, reference: str) -> Digest | None:
         """Store a manifest or index under a tag or its digest.
 
-        Gives the digest that the registry says it stored, None where it does not say. A tag
-        that may not be moved, but names just this, is as good as moved. Raises
-        VerificationError where the registry says that it got something else,
-        MissingBlobsError where it lacks blobs, TagConflictError where it keeps the tag.
+        Returns the digest that the registry states, None if it states none. A tag that must not
+        move, but names this manifest already, counts as a success. Raises VerificationError where
+        the registry stored something else, MissingBlobsError where it lacks blobs, TagConflictError
+        where it keeps the tag.
         """
         doing = f"pushing the manifest {reference}"
         if len(data) > MANIFEST_LIMIT:
@@ -541,9 +539,9 @@ class Repository:
         return digest
 
     def _kept_tag(self, refusal: Reply, call: Call, reference: str, data: bytes) -> Reply:
-        """A reply as good as success, if the tag that was not moved names `data` already.
+        """A reply that counts as a success, if the tag that was not moved names `data` already.
 
-        Raises what else the refusal means.
+        Raises the error that the refusal means otherwise.
         """
         failure = self._api.failure(refusal, call.doing)
         if not isinstance(failure, RefusedError):
@@ -566,7 +564,7 @@ class Repository:
         raise failure
 
     def _missing(self, data: bytes) -> tuple[Digest, ...]:
-        """What the manifest `data` names and the repository lacks, as far as it can tell."""
+        """Digests that the manifest `data` names and the repository seems to lack."""
         content = parse_json(data)
         if not isinstance(content, dict):
             return ()
@@ -587,7 +585,7 @@ class Repository:
         return ()
 
     def list_tags(self) -> tuple[str, ...]:
-        """Up to 1000 tags, in the registry's order; none where it does not tell."""
+        """Up to 1000 tags, in the registry's order; none if it lists none."""
         tags: list[str] = []
         # Some registries want more rights for a list than for what is in it.
         with suppress(AuthError, RefusedError):
@@ -609,7 +607,7 @@ class Repository:
         return TagList(names=tuple(tags[:TAGS_LIMIT]), complete=complete)
 
     def _tag_pages(self, most: int) -> Iterator[tuple[list[str], bool]]:
-        """Up to `most` pages of tags, at least one, each with whether another follows."""
+        """Up to `most` pages of tags, at least one, each with whether another page follows."""
         url, count = "", 0
         for _ in range(most):
             found, url = self._tags_page(url)

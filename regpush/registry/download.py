@@ -1,7 +1,7 @@
-"""A blob's way out of a repository: block by block, verified, going on where it broke.
+"""Downloading a blob: block by block, verified, resumed after a broken connection.
 
-OCI distribution-spec, "Pulling blobs"; RFC 9110, "Range Requests". Nothing but the block in
-hand is kept, and the last one is not given before size and digest are known to be right.
+OCI distribution-spec, "Pulling blobs"; RFC 9110, "Range Requests". Only one block is in memory, and
+the last one is given only after size and digest were found to be right.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from regpush.http.wire import UnansweredError
 from regpush.registry.api import Api, Call
 
 BLOCK = 1 << 20
-"""Bytes that are read before they are passed on; each block has all attempts of its own."""
+"""Bytes that are read before they are passed on; the retries of one block do not count for the
+next."""
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.ASCII)
 
 
 def blocks(api: Api, retry: Policy, descriptor: Descriptor) -> Generator[bytes, None, None]:
-    """The bytes of a blob. Raises as `Repository.read_blob`."""
+    """The bytes of a blob. Raises like `Repository.read_blob`."""
     sha, left = hashlib.new(descriptor.digest.algorithm), descriptor.size
     with _Reading(api, descriptor) as reading:
         while True:

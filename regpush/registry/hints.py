@@ -1,8 +1,7 @@
-"""What to do next, by what a registry said: one line, pure.
+"""The next step for the user, by what a registry answered. Pure.
 
-The facts stand in docs/internals/registries.md.
-Vendors whose refusals have a known remedy (`quirks.VENDORS`) get that one, all others the general
-one. No hint is better than one that may be wrong.
+docs/internals/registries.md has the facts. Vendors with a known remedy (`quirks.VENDORS`) get that
+remedy, all others the general one. No hint is given where it may be wrong.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _DOCTOR = "whether you may "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """A request that failed: to the repository `name`, and what came back.
+    """A request to the repository `name` that failed, and its answer.
 
-    `code` and `words` are those of the error body. `anonymous`: credentials were asked for,
-    and there were none.
+    `code` and `words` are those of the error body. `anonymous`: the registry wants credentials, and
+    we have none.
     """
 
     name: RepositoryName
@@ -34,12 +33,12 @@ class Trouble:
 
     @property
     def writes(self) -> bool:
-        """Whether it would have changed something."""
+        """Whether the request would have changed something."""
         return self.method not in ("GET", "HEAD")
 
 
 def hint(trouble: Trouble) -> str:
-    """The next step after `trouble`; empty where there is none to name."""
+    """The next step after `trouble`; empty if none is known."""
     for applies, say in _TABLE:
         if applies(trouble):
             return say if isinstance(say, str) else say(trouble)
@@ -53,12 +52,12 @@ def log_in(host: str) -> str:
 
 
 def without_credentials(host: str) -> str:
-    """What to do where a registry wants credentials and there are none for it."""
+    """The advice where a registry wants credentials and we have none for it."""
     return f"log in with '{log_in(host)}', or give --username and --password-stdin"
 
 
 def with_credentials(host: str, source: str) -> str:
-    """What to do where a registry does not take the credentials from `source`."""
+    """The advice where a registry rejects the credentials from `source`."""
     vendor = vendor_of(host)
     if is_ghcr(host):
         return vendor.writing
@@ -71,20 +70,20 @@ def with_credentials(host: str, source: str) -> str:
 
 
 def missing_repository(name: RepositoryName) -> str:
-    """What to do where there may be no such repository."""
+    """The advice where the repository may not exist."""
     vendor = vendor_of(name.registry)
     general = "if the repository does not exist, this registry wants it created first"
     return f"{general}: {vendor.say(vendor.creating, name)}" if vendor.creating else general
 
 
 def no_mounts(name: RepositoryName) -> str:
-    """What to do where a registry did not mount a blob that it has; empty where nothing helps."""
+    """The advice where a registry did not mount a blob that it has; empty if none is known."""
     vendor = vendor_of(name.registry)
     return vendor.say(vendor.mounts, name)
 
 
 def unreachable(failure: str) -> str:
-    """What to look at where no connection came about, by what was said of it."""
+    """The advice where no connection could be made, by the words of the failure."""
     if "does not resolve" in failure:
         return "is the name written rightly, and is this machine on the network?"
     if "proxy" in failure:
@@ -93,7 +92,7 @@ def unreachable(failure: str) -> str:
 
 
 def too_large(smallest: int) -> str:
-    """What was tried where bodies are refused for their size, and what is left to do."""
+    """The advice where bodies are refused for their size, with the sizes that were tried."""
     return (
         f"blobs were tried whole and in chunks down to {smallest} bytes: the limit must be "
         "raised where it is (nginx: client_max_body_size)"
@@ -113,10 +112,10 @@ HELD_OR_DENIED = (
 
 
 def led_astray(registry: str, led_to: str) -> str:
-    """What to say of a request that failed at `led_to`, where the registry had sent it.
+    """The message for a request that failed at `led_to`, where the registry had sent it.
 
-    Both are origins with their ports. A proxy that hands on the host without its port makes a
-    registry write addresses with the default one.
+    Both are origins with their ports. A proxy that passes on the Host header without its port makes
+    a registry answer with addresses at the default port.
     """
     said = f"the registry {registry} sent us to {led_to}"
     here, there = registry.rpartition(":"), led_to.rpartition(":")
@@ -167,7 +166,7 @@ def _rights(it: Trouble) -> str:
 
 
 def without_doctor(message: str) -> str:
-    """`message` without the advice to do what was just done."""
+    """`message` without the advice to run `regpush doctor`, for doctor itself."""
     return message.partition(f"; {_DOCTOR}")[0]
 
 

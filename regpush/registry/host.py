@@ -1,4 +1,4 @@
-"""One registry: where it is, and whether it speaks TLS."""
+"""One registry: its address, and whether it speaks TLS."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ class RegistryRole(Enum):
 class Host:
     """How one registry is reached in this run. Thread-safe.
 
-    https, always, but for two cases: with `options.plain_http` it is http; and a registry on
-    loopback of whose certificates nothing was said is asked by http first, and by https from
-    then on if that showed, and a handshake confirmed, that it speaks TLS. Nothing ever falls
-    back from https to http. `folders` are those of certs.d. `side`: whether `options` are
-    meant for this registry, or it is another of the run.
+    By https, with two exceptions: `options.plain_http` demands http; and a registry on loopback
+    without any certificate setting is asked by http first, and by https from then on if its answer,
+    confirmed by a handshake, shows that it speaks TLS. No request falls back from https to http.
+    `folders`: those of certs.d. `side`: whether `options` are meant for this registry.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Host:
 
     @property
     def base(self) -> str:
-        """The address that paths of the API are appended to, as far as is known now."""
+        """The address that paths of the API are appended to, as currently known."""
         return f"{self._scheme}://{self._authority}"
 
     @property
@@ -69,24 +68,24 @@ class Host:
 
     @property
     def settled(self) -> bool:
-        """Whether it is known if the registry speaks TLS."""
+        """Whether it is decided that the registry speaks TLS, or http."""
         return self._settled
 
     @property
     def trust(self) -> Trust:
-        """What connections to this registry believe and show."""
+        """The certificates for connections to this registry."""
         return self._trust
 
     def trusting(self, request: Request) -> Request:
-        """`request` with the certificates for where it goes, in this registry's name."""
+        """`request` with the certificates that apply to its address."""
         here = Origin.of(request.url) == self.origin
         return replace(request, trust=self._trust if here else self._trust.anonymous)
 
     def send(self, request: Request) -> Reply:
         """Send `request`, to this registry or elsewhere.
 
-        Raises as `Exchange.send`, and RefusedError where the registry is to be spoken to by
-        http and speaks TLS.
+        Raises like `Exchange.send`, and RefusedError where http was demanded and the registry
+        speaks TLS.
         """
         if self._settled or Origin.of(request.url) != self.origin:
             return self._exchange.send(self.trusting(request))

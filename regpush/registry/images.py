@@ -1,7 +1,7 @@
-"""Images as registries hold them: read whole, and found in indexes however deep they lie.
+"""Images in registries: read whole, and found in nested indexes.
 
-An index may name indexes, images whose platform only their config tells, attestations and
-other artifacts (image-spec, image-index.md).
+An index may name indexes, images whose platform only their config states, attestations and other
+artifacts (image-spec, image-index.md).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from regpush.reference import RepositoryName
 from regpush.registry.client import Manifest
 
 DEEPEST = 4
-"""Levels of indexes within indexes that are read at most."""
+"""Levels of nested indexes that are read, at most."""
 
 MOST = 1000
-"""Documents of one image or index that are read at most."""
+"""Documents of one image or index that are read, at most."""
 
 Rank = Callable[[Platform], int | None]
-"""How well a platform suits: 0 best, None not at all."""
+"""How well a platform suits: 0 is best, None is not at all."""
 
 
 class Holder(Protocol):
-    """What gives manifests and small blobs: a `Repository`, or a memory of one."""
+    """A source of manifests and small blobs: a `Repository`, or a cache of one."""
 
     @property
     def name(self) -> RepositoryName:
@@ -48,24 +48,24 @@ class Holder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexMember:
-    """An entry of an index, and for an image its `manifest`; None for whatever else it is."""
+    """An entry of an index; `manifest`: that of an image, None for anything else."""
 
     entry: IndexEntry
     manifest: Manifest | None
 
 
 def read_image(found: Manifest, holder: Holder) -> Image:
-    """The image whose manifest `found` is. Raises VerificationError for what is no image."""
+    """The image with the manifest `found`. Raises VerificationError for another document."""
     config = Descriptor.from_json(parse_manifest(found.data)["config"])
     return Image.parse(found.data, holder.get_blob(config))
 
 
 def best(index: Manifest, rank: Rank, holder: Holder) -> Manifest | None:
-    """The manifest of the image of `index` that `rank` likes best, the first of equals.
+    """The manifest of the image in `index` that `rank` prefers, the first among equals.
 
-    Entries that say what they run on come first, and only where none of them fits are the
-    others asked. Raises RefusedError where `holder` lacks one of those that are read,
-    VerificationError for indexes that are too deep.
+    Entries that state their platform are considered first; the others are read only where none of
+    those suits. Raises RefusedError where `holder` lacks one that is read, VerificationError for
+    indexes that are nested too deeply.
     """
     return _best(index, rank, holder, DEEPEST)
 
@@ -98,10 +98,10 @@ def _best(index: Manifest, rank: Rank, holder: Holder, levels: int) -> Manifest 
 
 
 def listed(index: Manifest, holder: Holder) -> list[IndexMember]:
-    """All that is in `index` and in the indexes below it, in order, nothing twice.
+    """All entries of `index` and of the indexes below it, in order, each once.
 
-    An image of an inner index that says no platform has that of the entry of this index.
-    Raises VerificationError where `holder` lacks an image, and for indexes that are too deep.
+    An image of an inner index that states no platform has that of the outer index's entry. Raises
+    VerificationError where `holder` lacks an image, and for indexes that are nested too deeply.
     """
     found: dict[Digest, IndexMember] = {}
     for one in _listed(index, None, holder, DEEPEST):

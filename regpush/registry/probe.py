@@ -1,4 +1,4 @@
-"""One registry seen from below, a step at a time: for `regpush doctor`. Nothing is retried."""
+"""Examining one registry step by step, for `regpush doctor`. Nothing is retried."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbedConnection:
-    """A connection that came about. Over TLS, `protocol` is its version.
+    """A connection that was made; over TLS, `protocol` is its version.
 
-    `issuer` and `expires` are of the registry's certificate, empty and None if not verified.
+    `issuer` and `expires`: those of the registry's certificate; empty and None if unverified.
     """
 
     address: str
@@ -43,10 +43,10 @@ class ProbedConnection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootAnswer:
-    """What a registry answers at `/v2/` to whoever shows nothing.
+    """The reply of a registry at `/v2/` to a request without credentials.
 
-    `says` is what it calls itself. `scheme` is how it wants to know who asks, in lower case,
-    empty if not at all; `tokens` the host that gives tokens. `date` is its clock.
+    `says`: the name it gives itself. `scheme`: the authentication scheme it wants, in lower case,
+    empty for none; `tokens`: the host of its token server. `date`: its clock.
     """
 
     status: int
@@ -57,7 +57,7 @@ class RootAnswer:
 
 
 class Probe:
-    """The registry of one repository. `root` is its API as a whole, `pushing` the repository's.
+    """The registry of one repository; `root` is its API as a whole, `pushing` the repository's.
 
     Every method raises AuthError, RefusedError, TransientError or CancelledError.
     """
@@ -81,16 +81,16 @@ class Probe:
 
     @property
     def origin(self) -> Origin:
-        """Where the registry is, as far as is known now."""
+        """The address of the registry, as currently known."""
         return self._host.origin
 
     @property
     def proxy(self) -> Proxy | None:
-        """What requests go through. Raises UsageError where the variable makes no sense."""
+        """The proxy for requests to it. Raises UsageError for a malformed variable."""
         return self._routes.proxy(self._host.origin)
 
     def addresses(self) -> tuple[str, ...]:
-        """What the name resolves to, each once."""
+        """The addresses that the name resolves to, each once."""
         origin = self._host.origin
         try:
             found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
@@ -100,7 +100,7 @@ class Probe:
         return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def connect(self) -> ProbedConnection:
-        """Open a connection, with TLS where the registry is spoken to by that."""
+        """Open a connection, with TLS unless the registry is reached by http."""
         origin = self._host.origin
         try:
             sock = connect(origin.host, origin.port, CONNECT_S, self._cancel)
@@ -129,7 +129,7 @@ class Probe:
         )
 
     def root(self) -> RootAnswer:
-        """Ask at `/v2/`, showing nothing."""
+        """Ask at `/v2/` without credentials."""
         request = Request(method="GET", url=f"{self._host.base}/v2/")
         try:
             reply = self._host.send(request)
@@ -155,27 +155,27 @@ class Probe:
         )
 
     def authenticate(self) -> str:
-        """Show who we are to the registry as a whole; who that is, for people."""
+        """Log in to the registry as a whole; returns the user, for people."""
         _once(lambda: self._root.expect(Call(doing="logging in", method="GET")))
         return self._root.account
 
     def scopes(self) -> frozenset[str] | None:
-        """What a token for pulling and pushing says that it allows; None where it says nothing."""
+        """The actions that a token for pulling and pushing allows; None if it states none."""
         call = Call(doing="asking for a token", method="GET", url=f"{self._host.base}/v2/")
         _once(lambda: self._pushing.expect(call))
         return self._pushing.granted
 
     def send(self, call: Call) -> Reply:
-        """One request to the repository; the reply, whatever it is."""
+        """Send one request to the repository; returns any reply."""
         return _once(lambda: self._pushing.send(call))
 
     def failure(self, reply: Reply, doing: str) -> Exception:
-        """The error for a reply that is no success."""
+        """The error for a reply that is not a success."""
         failure = self._pushing.failure(reply, doing)
         return failure.error if isinstance(failure, RetryableError) else failure
 
     def next_place(self, reply: Reply) -> str:
-        """Where an upload that `reply` is about goes on; empty where it does not say."""
+        """The address at which the upload of `reply` continues; empty if it states none."""
         location = reply.header("location")
         return upload_location(reply.url, location, self.origin).url if location else ""
 

@@ -1,7 +1,7 @@
-"""Reading what registries send: statuses, error bodies, digests. Pure, no I/O.
+"""Reading the replies of registries: statuses, error bodies, digests. Pure, no I/O.
 
-OCI distribution-spec, "Endpoints" and "Error Codes".
-Everything here takes hostile input: it answers, or raises RefusedError, and nothing else.
+OCI distribution-spec, "Endpoints" and "Error Codes". All functions accept hostile input, and raise
+at most RefusedError.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ def with_digest(url: str, digest: Digest) -> str:
 
 
 class Outcome(Enum):
-    """What a status, and the error code with it, means for what was asked."""
+    """The meaning of a status and its error code for a request."""
 
     OK = auto()
     MOVED = auto()
     UNAUTHORIZED = auto()
     ABSENT = auto()
     BUSY = auto()
-    """Worth another try: overloaded, timed out, or broken between us and the registry."""
+    """A retry may help: overloaded, timed out, or broken between us and the registry."""
     TOO_LARGE = auto()
     BAD_DIGEST = auto()
     UPLOAD_LOST = auto()
-    """The upload session is gone or out of step: the blob is there already, or starts anew."""
+    """The upload session ended or is out of step: the blob exists already, or must start anew."""
     BLOB_UNKNOWN = auto()
     FAILED = auto()
-    """A fault of the server that another try at once will not mend."""
+    """A fault of the server that an immediate retry will not mend."""
     REFUSED = auto()
 
 
@@ -62,7 +62,7 @@ _BY_CODE = {
 
 
 def classify(status: int, code: str) -> Outcome:
-    """Decide on the status first, then on the error code of the body, if any."""
+    """Classify by the status first, then by the error code of the body, if any."""
     if 200 <= status < 300:
         return Outcome.OK
     if status in REDIRECTS:
@@ -91,7 +91,7 @@ class Problem:
 
 
 def parse_problem(body: bytes) -> Problem:
-    """Read an error body, whatever it is: the spec's JSON, another's, a page, or nothing.
+    """Read an error body of any form: the specification's JSON, other JSON, HTML, or nothing.
 
     The words are one printable line of a few hundred characters.
     """
@@ -122,14 +122,14 @@ def _one_line(text: str) -> str:
 
 
 def digests_in(body: bytes) -> tuple[Digest, ...]:
-    """The digests that an error body names, wherever in it they stand; a thousand at most."""
+    """The digests anywhere in an error body; a thousand at most."""
     text = body[:ERROR_LIMIT].decode("ascii", "replace")
     found = (match[0] for match in islice(_DIGEST.finditer(text), 1000))
     return tuple(Digest.parse(digest) for digest in dict.fromkeys(found))
 
 
 def parse_json(body: bytes) -> object:
-    """The value of a JSON text, or None where it is none (or `null`)."""
+    """The value of a JSON text; None where it is malformed (or `null`)."""
     try:
         value: object = json.loads(body)
     except (ValueError, RecursionError):

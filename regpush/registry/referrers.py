@@ -1,7 +1,8 @@
-"""What refers to an image: SBOMs, provenance, signatures. Attached here, listed and fetched.
+"""Referrers of an image (SBOMs, provenance, signatures): attach, list and fetch them.
 
 OCI distribution-spec 1.1, "Pushing Manifests with Subject" and "Listing Referrers";
-docs/internals/registries.md section 2. A registry without lists of its own gets them kept at tags.
+docs/internals/registries.md section 2. For a registry without the referrers API, lists are kept at
+tags.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from regpush.registry.artifact import Provider
 
 EMPTY = Descriptor.of(b"{}", "application/vnd.oci.empty.v1+json")
-"""The config of an artifact that needs none (image-spec, manifest.md)."""
+"""The config of an artifact without one (image-spec, manifest.md)."""
 
 _TITLE = "org.opencontainers.image.title"
 _AT_ONCE = 4
@@ -31,10 +32,10 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """A document that is, or is to be, attached to an image.
+    """A document to attach to an image.
 
-    `media_type` is that of the document, and the type of the artifact. `title` is a file name
-    for those who save it. `annotations` are of the artifact's manifest.
+    `media_type`: that of the document, and the artifact's type. `title`: a file name for saving it.
+    `annotations`: those of the artifact's manifest.
     """
 
     media_type: str
@@ -55,9 +56,9 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Referrer:
-    """A manifest that refers to an image, as a list of such describes it.
+    """A manifest that refers to an image, as a list of referrers describes it.
 
-    `artifact_type` is empty where the list does not say.
+    `artifact_type` is empty if the list does not state it.
     """
 
     descriptor: Descriptor
@@ -80,10 +81,10 @@ class Referrer:
 def list_referrers(
     repository: Repository, subject: Digest, artifact_type: str | None = None
 ) -> tuple[Referrer, ...]:
-    """What refers to `subject`, or only what is of `artifact_type`, in the registry's order.
+    """The referrers of `subject`, all or those of `artifact_type`, in the registry's order.
 
-    One request, and a second where the registry has no lists of its own. Raises
-    VerificationError for a list that cannot be read.
+    One request, and a second for a registry without the referrers API. Raises VerificationError for
+    a malformed list.
     """
     entries = referrers_list.ask(repository, subject, artifact_type).entries
     if entries is not None:
@@ -98,8 +99,8 @@ def list_referrers(
 def fetch(repository: Repository, referrer: Referrer) -> Attachment:
     """The document behind an entry of a list, checked against its digests.
 
-    Raises RefusedError where the registry has not got what it lists, VerificationError where
-    that is not one document.
+    Raises RefusedError where the registry lacks what it lists, VerificationError where that is not
+    one document.
     """
     digest = referrer.descriptor.digest
     manifest = repository.get_manifest(str(digest))
@@ -125,11 +126,11 @@ def attach(
     *,
     cancel: Cancellation,
 ) -> tuple[Referrer, ...]:
-    """Let `artifacts` refer to the manifest `subject`; those that did not before are given.
+    """Attach `artifacts` to the manifest `subject`; returns those that were not attached before.
 
-    What is listed already is not sent again. Raises RefusedError where the registry has no
-    lists of referrers and lets no client keep them, TransientError where other pushes do not
-    let such a list come to rest.
+    An artifact that is listed already is not sent again. Raises RefusedError where the registry
+    neither keeps lists of referrers nor lets clients keep them, TransientError where other pushes
+    keep overwriting such a list.
     """
     # It brings oras along: 150 ms that only those pay who attach.
     from regpush.registry.artifact import Provider
@@ -156,9 +157,9 @@ def attach(
 def enlist(
     repository: Repository, subject: Digest, referrers: Sequence[Referrer], *, cancel: Cancellation
 ) -> None:
-    """See to it that `referrers`, whose manifests stand in `repository`, are listed there.
+    """Make sure that `referrers` are listed; `repository` holds their manifests.
 
-    Raises as `attach`.
+    Raises like `attach`.
     """
     if not _lists(repository, subject, referrers):
         entries = [referrer.to_json() for referrer in referrers]
@@ -175,7 +176,7 @@ class _Made:
 
 
 def _send(made: _Made, provider: Provider, repository: Repository) -> bool:
-    """Send an artifact, its blobs first; whether the registry says that it knows the subject."""
+    """Send an artifact, its blobs first; returns whether the registry acknowledges the subject."""
     document, data = made.artifact.layer, made.artifact.data
     # The one is there after the first time, the other is as new as the artifact.
     if not repository.has_blob(EMPTY):
@@ -201,7 +202,7 @@ class _Lists(Enum):
 
 
 def _ask(repository: Repository, subject: Digest) -> list[Referrer] | _Lists:
-    """The registry's own list for a push: no push fails because it cannot be read.
+    """The registry's own list, for a push: an unreadable list fails no push.
 
     The reply to each artifact says whether the registry lists it (`OCI-Subject`).
     """

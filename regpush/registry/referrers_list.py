@@ -1,7 +1,7 @@
-"""The list of referrers that a registry keeps itself.
+"""The list of referrers that a registry keeps itself (referrers API).
 
-OCI distribution-spec 1.1, "Listing Referrers". A registry may send the question to another
-host: GHCR has answered 303 to one that limits rates (artifacthub/hub, issue 4785).
+OCI distribution-spec 1.1, "Listing Referrers". A registry may redirect the request to another host:
+GHCR has answered 303 to one that limits rates (artifacthub/hub, issue 4785).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _PAGES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferrersAnswer:
-    """The answer of a registry that was asked for its list.
+    """A registry's answer to the request for its list.
 
-    `entries` stand as they came, None where the registry gives no list; `said` is the status,
-    and the host that it was sent to, for people.
+    `entries`: unchanged, None where the registry gives no list. `said`: the status, and the host it
+    redirected to, for people.
     """
 
     entries: list[Any] | None
@@ -41,9 +41,9 @@ def ask(
 ) -> ReferrersAnswer:
     """Every page of the registry's list for `subject`, or only the entries of `artifact_type`.
 
-    A redirect to another host is followed once, without credentials: where that host gives no
-    list, the registry has none. Raises VerificationError for a list of the registry itself that
-    cannot be read, and what `Repository.ask` raises.
+    A redirect to another host is followed once, without credentials; where that host gives no list,
+    the registry counts as without one. Raises VerificationError for a malformed list of the
+    registry itself, and what `Repository.ask` raises.
     """
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     call = Call(
@@ -78,7 +78,7 @@ def _ask_at(url: str, repository: Repository, call: Call) -> Reply:
 def _pages(
     repository: Repository, reply: Reply, call: Call, artifact_type: str | None
 ) -> list[Any] | None:
-    """The entries of the page `reply` and of all that follow; None where it is no list."""
+    """The entries of the page `reply` and of all that follow; None for a reply that is no list."""
     if reply.status != 200:
         return None
     found: list[Any] = []

@@ -1,7 +1,7 @@
-"""The list of referrers that clients keep at a tag, where a registry keeps none itself.
+"""The list of referrers that clients keep at a tag, for a registry without the referrers API.
 
-OCI distribution-spec 1.1, "Referrers Tag Schema". The list is an index, and nothing guards
-it: whoever adds to it reads, writes, and looks again whether it was written over.
+OCI distribution-spec 1.1, "Referrers Tag Schema". The list is an index, and nothing locks it: a
+client that adds to it reads, writes, and reads again to see whether another overwrote it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from regpush.registry.protocol import parse_json
 _ROUNDS = 16
 _REST_S = 0.2
 _TIMES = 4.0
-"""A list is at rest when it reads as it was written after so many times as long as reading and
-writing it took, and `_REST_S` at least: a pusher who had read it before has written by then."""
+"""The list counts as settled when it is unchanged after this many times the duration of reading and
+writing it, and at least `_REST_S`: a client that had read it before has written by then."""
 
 
 class NoListError(RefusedError):
-    """The tag holds something that is no list of referrers, and is left as it is."""
+    """The tag holds something other than a list of referrers, and is not changed."""
 
 
 def tag_of(subject: Digest) -> str:
-    """`sha256-…`: where the list is kept."""
+    """The tag that holds the list: `sha256-…`."""
     return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
 
 
 def entries_in(body: bytes) -> list[Any] | None:
-    """The entries of an index, as they stand there; None where `body` is no index."""
+    """The entries of an index, unchanged; None where `body` is not an index."""
     value = parse_json(body)
     if not isinstance(value, dict) or value.get("mediaType", OCI_INDEX) != OCI_INDEX:
         return None
@@ -46,7 +46,7 @@ def entries_in(body: bytes) -> list[Any] | None:
 
 
 def read(repository: Repository, subject: Digest) -> list[Any]:
-    """The entries of the list, none where there is no list yet. Raises NoListError."""
+    """The entries of the list; none where the list does not exist. Raises NoListError."""
     tag = tag_of(subject)
     manifest = repository.get_manifest(tag)
     if manifest is None:
@@ -73,9 +73,9 @@ def keep(
     *,
     cancel: Cancellation,
 ) -> None:
-    """Add `entries` to the list, and lose none of another's meanwhile.
+    """Add `entries` to the list, without losing entries that others add meanwhile.
 
-    Raises NoListError, and TransientError where the list does not come to rest.
+    Raises NoListError, and TransientError where others keep overwriting it.
     """
     tag = tag_of(subject)
     # What was seen once belongs there: a pusher who writes over it does not mean to.

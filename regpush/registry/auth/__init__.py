@@ -1,12 +1,12 @@
-"""Credentials and tokens for one registry: the first source that knows it is taken.
+"""Credentials and tokens for one registry: the first source that knows the registry is used.
 
 record.py       Credentials, one login
-sources.py      the order: flags, files, GitHub's token, netrc
-  files.py      Docker's config.json and containers' auth.json, read; login and logout, pure
+sources.py      the order of sources: flags, files, GitHub's token, netrc
+  files.py      Docker's config.json and containers' auth.json: reading and changing, pure
     keys.py     which entry of a file is for which registry
-    helpers.py  programs that keep secrets
+    helpers.py  credential helpers, which are programs
   netrc.py      ~/.netrc
-store.py        login and logout: where the answer goes
-challenges.py   what a registry asks for: WWW-Authenticate
-authorizer.py   the headers that answer it
+store.py        login and logout
+challenges.py   the WWW-Authenticate header, scopes, tokens
+authorizer.py   the Authorization header
 """

@@ -40,7 +40,7 @@ _RENEW_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A token, and when it was asked for (monotonic seconds)."""
+    """A token, and when it was requested (monotonic seconds)."""
 
     token: Token
     asked_at: float
@@ -84,10 +84,10 @@ class Authorizer:
         self._redactor = redactor
 
     def header(self, more: Sequence[Scope] = ()) -> str | None:
-        """The header for a request that can use `more`; None where none was asked for yet.
+        """The header for a request that may use the scopes `more`; None before any challenge.
 
-        May ask for a token. Where that is refused because of `more`, it is one without.
-        Raises AuthError, or RetryableError.
+        May request a token; where that is refused because of `more`, one without them. Raises
+        AuthError, or RetryableError.
         """
         with self._lock:
             if self._challenge is None:
@@ -109,7 +109,7 @@ class Authorizer:
             return self._bearer(self._challenge, self._scopes, credentials)
 
     def held(self) -> str | None:
-        """The header as far as it can be had without asking anybody."""
+        """The header, as far as it is known without a request."""
         with self._lock:
             if self._challenge is None:
                 return None
@@ -122,32 +122,32 @@ class Authorizer:
 
     @property
     def challenged(self) -> bool:
-        """Whether the registry has asked for anything yet."""
+        """Whether the registry has sent a challenge."""
         return self._challenge is not None
 
     @property
     def account(self) -> str:
-        """Whose credentials are shown, for people; empty where none were asked for."""
+        """The user whose credentials are used, for people; empty if none were asked for."""
         return described(self._credentials) if self._asked else ""
 
     @property
     def anonymous(self) -> bool:
-        """Whether the registry asked who we are, and nothing was found to tell it."""
+        """Whether the registry wants credentials, and we have none for it."""
         return self._asked and self._credentials is None
 
     @property
     def granted(self) -> frozenset[str] | None:
-        """The actions that the token for our scope says it allows; None where it says nothing."""
+        """The actions that the token for our scope allows; None if it states none."""
         header = self.held() or ""
         if not self._scopes or not header.startswith("Bearer "):
             return None
         return granted_actions(header.removeprefix("Bearer "), self._scopes[0].repository)
 
     def learn(self, reply: Reply, used: str | None, more: Sequence[Scope] = ()) -> bool:
-        """Take in a 401 to a request sent with `used`; whether another try makes sense now.
+        """Learn from a 401 to a request sent with the header `used`; returns whether to try again.
 
-        False where neither this reply nor an earlier one says what the registry wants.
-        Raises AuthError where it wants something else than what it was given.
+        False where neither this reply nor an earlier one has a challenge. Raises AuthError where
+        the registry rejects our credentials.
         """
         with self._lock:
             challenge = choose(parse_challenges(reply.values("www-authenticate")))
@@ -172,7 +172,7 @@ class Authorizer:
             return True
 
     def denied(self, words: str = "") -> AuthError:
-        """The error for a registry that wants others than these credentials, or any at all."""
+        """The error for a registry that rejects our credentials, or wants some."""
         said = f" ({words})" if words else ""
         scope = self._scopes[0] if self._scopes else None
         wants = ""
@@ -191,7 +191,7 @@ class Authorizer:
         )
 
     def words(self, body: bytes) -> str:
-        """What an error body says, without any secret it may have thrown back at us."""
+        """The words of an error body, without our secrets, which some servers repeat."""
         return self._redactor.text(parse_problem(body).words)
 
     def _bearer(
@@ -206,15 +206,15 @@ class Authorizer:
         return f"Bearer {held.token.value}"
 
     def _is_final(self, used: str, challenge: Challenge) -> bool:
-        """Whether there is nothing else to answer `challenge` with."""
+        """Whether no other answer to `challenge` is left."""
         if self._credentials and self._credentials.registry_token:
             return True
         return challenge.scheme == "basic" and used.startswith("Basic ")
 
     def _judge(self, used: str | None) -> None:
-        """Learn from a token that was refused whether its stated lifetime is the true one.
+        """Learn from a refused token whether its stated lifetime is the true one.
 
-        A minute is what every token should last; some servers state less, and mean it.
+        Every token should last a minute; some servers state less, and mean it.
         """
         now = time.monotonic()
         for held in self._tokens.values():
@@ -222,7 +222,7 @@ class Authorizer:
                 self._stated = True
 
     def _covering(self, scopes: Sequence[Scope]) -> _Held | None:
-        """A token that was asked for with `scopes` at least, and is not about to expire."""
+        """A token requested with at least `scopes` that is not about to expire."""
         now = time.monotonic()
         for asked, held in self._tokens.items():
             lifetime_s = held.token.stated_s if self._stated else held.token.lifetime_s

@@ -1,7 +1,7 @@
-"""What a registry asks for before it answers: challenges, scopes and tokens. Pure, no I/O.
+"""Challenges of registries, scopes and tokens. Pure, no I/O.
 
-RFC 9110 section 11 for `WWW-Authenticate`; distribution's token specification for scopes
-and the token server's reply.
+RFC 9110 section 11 for `WWW-Authenticate`; distribution's token specification for scopes and the
+token server's reply.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BLANK = re.compile(r"[ \t]*")
 _SEPARATOR = re.compile(r"[ \t,]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 SENDABLE = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
-"""What can stand in a header as a token."""
+"""A token that a header can hold."""
 
 _ACTIONS = ("pull", "push")
 
@@ -82,7 +82,7 @@ class Token:
 
 
 def parse_challenges(values: Iterable[str]) -> list[Challenge]:
-    """The challenges of all `WWW-Authenticate` headers of a reply; garbage is passed over."""
+    """The challenges of all `WWW-Authenticate` headers of a reply; malformed ones are skipped."""
     return [challenge for value in values for challenge in _parse(value)]
 
 
@@ -122,7 +122,7 @@ def _value(value: str, at: int) -> tuple[str, int]:
 
 
 def choose(challenges: Sequence[Challenge]) -> Challenge | None:
-    """The challenge to answer: Bearer where it says who gives tokens, else Basic."""
+    """The challenge to answer: Bearer if it names a token server, else Basic."""
     for challenge in challenges:
         if challenge.scheme == "bearer" and challenge.get("realm"):
             return challenge
@@ -130,7 +130,7 @@ def choose(challenges: Sequence[Challenge]) -> Challenge | None:
 
 
 def merge(wanted: Sequence[Scope], more: Iterable[Scope]) -> tuple[Scope, ...]:
-    """`wanted` widened by `more`: the order stays, as some servers read only the first."""
+    """`wanted` widened by `more`; the order stays, because some servers read only the first."""
     actions = {scope.repository: set(scope.actions) for scope in wanted}
     for scope in more:
         actions.setdefault(scope.repository, set()).update(scope.actions)
@@ -141,7 +141,7 @@ def merge(wanted: Sequence[Scope], more: Iterable[Scope]) -> tuple[Scope, ...]:
 
 
 def challenged_scopes(challenge: Challenge) -> tuple[Scope, ...]:
-    """The scopes a challenge names, as far as regpush would ever ask for them."""
+    """The scopes in a challenge, reduced to those that regpush ever asks for."""
     scopes = map(Scope.parse, challenge.get("scope").split())
     return tuple(scope for scope in scopes if scope)
 
@@ -149,8 +149,8 @@ def challenged_scopes(challenge: Challenge) -> tuple[Scope, ...]:
 def parse_token(body: bytes, date: str) -> Token:
     """Read a token server's reply; `date` is its Date header. Raises AuthError.
 
-    A lifetime that is missing or under a minute is a minute. `issued_at` is compared with
-    the server's own clock, and ignored where it lies in the future.
+    A lifetime that is missing or below a minute counts as a minute. `issued_at` is compared with
+    the server's own clock, and ignored if it lies in the future.
     """
     reply = parse_json(body)
     if not isinstance(reply, dict):
@@ -177,10 +177,10 @@ def _age_s(issued_at: object, date: str) -> float:
 
 
 def granted_actions(token: str, repository: str) -> frozenset[str] | None:
-    """The actions on `repository` that a token says it allows; None for one that says nothing.
+    """The actions on `repository` that a token allows, for people; None if it does not tell.
 
-    A JSON web token as distribution's specification has it. Its signature is for the registry
-    to check: this is for people alone.
+    The token's text is read: a JSON web token, per distribution's specification. Only the registry
+    can check its signature.
     """
     parts = token.split(".")
     if len(parts) != 3:

@@ -1,6 +1,6 @@
-"""Files of logins: Docker's `config.json` and containers' `auth.json`.
+"""Files with logins: Docker's `config.json` and containers' `auth.json`.
 
-Both are one format (containers-auth.json(5)); what else they hold is kept as it is.
+Both have one format (containers-auth.json(5)); unknown members are kept.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SIZE_LIMIT = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthFile:
-    """What a file said when it was read; `path` is also what messages call it.
+    """The content of such a file; `path` names it in messages.
 
-    Every method raises UsageError, naming the file and quoting nothing of it, where it is
-    not what it should be.
+    Every method raises UsageError for malformed content; the message names the file and quotes
+    nothing of it.
     """
 
     path: str
@@ -34,7 +34,7 @@ class AuthFile:
 
     @classmethod
     def load(cls, path: str) -> AuthFile:
-        """Read `path`; a file that is missing or empty is one without logins."""
+        """Read `path`; a file that is missing or empty has no logins."""
         try:
             with open(path, "rb") as file:
                 data = file.read(_SIZE_LIMIT)
@@ -63,7 +63,7 @@ class AuthFile:
     def helper(self, key: str) -> str | None:
         """The name of the credential helper for a registry, or for `registry/path` in it.
 
-        None where there is none; the one for all registries is for no path in one.
+        None if there is none; the helper for all registries does not count for a path.
         """
         own = {normalise(key): value for key, value in self._section("credHelpers").items()}
         for_all = None if "/" in key else self.content.get("credsStore")
@@ -76,35 +76,38 @@ class AuthFile:
         return helper
 
     def login(self, key: str) -> Credentials | None:
-        """The login that stands in the file itself under the normal key `key`."""
+        """The login that the file itself holds under the normal key `key`."""
         for own, entry in self._section("auths").items():
             if normalise(own) == key and (found := self._inline(own, entry)):
                 return found
         return None
 
     def knows(self, registry: str) -> bool:
-        """Whether there is an entry for the whole of `registry`, a helper's mark included."""
+        """Whether it has an entry for the whole of `registry`, or one that points to a helper."""
         own = registry.lower()
         sections = (self._section("auths"), self._section("credHelpers"))
         return any(normalise(key) == own for section in sections for key in section)
 
     def with_login(self, registry: str, username: str, password: str) -> AuthFile:
-        """The file with a login for `registry`, in place of any that it had."""
+        """The file with a login for `registry`, replacing any other."""
         pair = base64.b64encode(f"{username}:{password}".encode()).decode()
         return self._with_entry(registry, {"auth": pair})
 
     def with_mark(self, registry: str) -> AuthFile:
-        """The file as Docker leaves it where a helper has the login: an entry without any."""
+        """The file with an empty entry for `registry`.
+
+        Docker writes one when a helper keeps the login.
+        """
         return self._with_entry(registry, {})
 
     def without_login(self, registry: str) -> AuthFile:
-        """The file without an entry for `registry`; those of its namespaces stay."""
+        """The file without an entry for `registry`; entries of its namespaces stay."""
         entries = self._section("auths")
         kept = {k: v for k, v in entries.items() if normalise(k) != registry.lower()}
         return replace(self, content={**self.content, "auths": kept}) if kept != entries else self
 
     def dump(self) -> bytes:
-        """The bytes of the file, indented as Docker does."""
+        """The bytes of the file, indented like Docker's."""
         return (json.dumps(self.content, indent="\t", ensure_ascii=False) + "\n").encode()
 
     def _with_entry(self, registry: str, entry: Mapping[str, str]) -> AuthFile:

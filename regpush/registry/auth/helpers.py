@@ -23,10 +23,10 @@ from regpush.registry.auth.record import Credentials
 from regpush.registry.protocol import parse_json
 
 TIMEOUT_S = 60.0
-"""Someone may have to unlock a key ring meanwhile."""
+"""Seconds that a helper may take: somebody may have to unlock a key ring."""
 
 INPUT_LIMIT = 32 * 1024
-"""Bytes handed to a helper: a pipe takes that much at once, whether it is read or not."""
+"""Bytes that are written to a helper, at most: a pipe takes that many even if none are read."""
 
 _OUTPUT_LIMIT = 64 * 1024
 _LOOK_S = 0.1
@@ -36,19 +36,19 @@ _NOT_FOUND = "credentials not found"
 _CONFESSION = re.compile(
     r"[{}]|(secret[\"']?\s*([:=]|is\b))|((password|token)[\"']?\s*[:=])", re.IGNORECASE
 )
-"""What shows that a line is, or names, a secret."""
+"""A line that is or names a secret."""
 _CODE_WORD = re.compile(r"(?=[A-Za-z_+=]*[0-9])[A-Za-z0-9_+=]{20,}", re.ASCII)
-"""A word that people do not write, and tokens are."""
+"""A word that looks like a token, not like language."""
 _TOKEN_USER = "<token>"  # noqa: S105  the protocol's own name for "the secret is a token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Helper:
-    """The helper `name`, as the file `named_in` calls it.
+    """The helper `name`, which the file `named_in` names.
 
-    Every method raises AuthError, in one line that names the program, where it does not
-    run, fails, says too much or nothing in a minute; and what `check` raises, which is
-    called ten times a second while it runs.
+    Every method raises AuthError, in one line that names the program, where it cannot run, fails,
+    prints too much, or takes more than a minute; and what `check` raises, which is called ten times
+    a second meanwhile.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Helper:
 
     @property
     def program(self) -> str:
-        """The program's name on the search path."""
+        """The program's name on the PATH."""
         return f"docker-credential-{self.name}"
 
     def get(self, server: str) -> Credentials | None:
@@ -80,7 +80,7 @@ class Helper:
         return Credentials(source=source, username=username, password=secret)
 
     def store(self, server: str, username: str, secret: str) -> None:
-        """Hand over the login for `server`, in place of what there was."""
+        """Store the login for `server`, replacing any other."""
         entry = {"ServerURL": server, "Username": username, "Secret": secret}
         code, said, words = self._run("store", json.dumps(entry))
         if code:

@@ -1,6 +1,6 @@
-"""Which entry of a credentials file is for which registry. Pure.
+"""Keys of credential files: which entry is for which registry. Pure.
 
-Docker writes hosts, and for Docker Hub a URL of its own; older versions wrote URLs for all.
+Docker writes hosts, and for Docker Hub a URL; older versions wrote URLs for all.
 containers-auth.json(5) adds namespaces and repositories below a host.
 """
 
@@ -12,13 +12,13 @@ HUB_KEY = "https://index.docker.io/v1/"
 
 
 def candidates(registry: str, repository: str) -> list[str]:
-    """The normal keys that fit, the most specific first: `host/a/b`, `host/a`, `host`."""
+    """The normal keys that match, the most specific first: `host/a/b`, `host/a`, `host`."""
     parts = [registry.lower(), *repository.split("/")]
     return ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
 
 
 def normalise(key: str) -> str:
-    """`https://host/v1/` and its like are `host`; `host/namespace` stays."""
+    """The normal form of a key: `https://host/v1/` becomes `host`; `host/namespace` stays."""
     scheme, mark, rest = key.rpartition("://")
     host, _, path = rest.partition("/")
     host = DOCKER_HUB if host.lower() in HUB_HOSTS else host.lower()
@@ -30,5 +30,5 @@ def normalise(key: str) -> str:
 
 
 def docker_key(registry: str) -> str:
-    """What Docker calls `registry`, in its file and when it asks helpers."""
+    """Docker's key for `registry`, in its file and for its helpers."""
     return HUB_KEY if registry == DOCKER_HUB else registry

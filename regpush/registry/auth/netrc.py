@@ -11,7 +11,7 @@ from regpush.registry.auth.record import Credentials
 
 
 def find(path: str, registry: str) -> Credentials | None:
-    """The login of the machine that `registry` is on, or None. Raises UsageError as `login`."""
+    """The login for the machine of `registry`, or None. Raises UsageError like `login`."""
     names = HUB_HOSTS if registry == DOCKER_HUB else (registry, _machine(registry))
     if found := login(path, names):
         return Credentials(source=printable(path), username=found[0], password=found[1])

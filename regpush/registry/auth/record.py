@@ -11,10 +11,10 @@ from regpush.errors import printable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """A user's name and password, or a token; `source` says where they stood.
+    """A user's name and password, or a token; `source`: where they were found.
 
-    `identity_token` is exchanged for others at a token server. `registry_token` is what such
-    a server gave already, and goes to the registry as it is.
+    `identity_token` is exchanged at a token server. `registry_token` was issued by such a server,
+    and is sent to the registry unchanged.
     """
 
     source: str
@@ -32,7 +32,7 @@ class Credentials:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be shown, in the forms in which it is sent."""
+        """What must never be shown, in all forms in which it is sent."""
         told = [self.password, self.identity_token, self.registry_token]
         told += [encode(secret) for secret in told for encode in (quote, quote_plus)]
         told.append(self.basic.removeprefix("Basic "))
@@ -40,7 +40,7 @@ class Credentials:
 
 
 def described(credentials: Credentials | None) -> str:
-    """Who that is, for people: where it stood and the user, never what lets in."""
+    """The user and the source of credentials, for people; never a secret."""
     if credentials is None:
         return "none, anonymous"
     if credentials.registry_token:

@@ -1,4 +1,4 @@
-"""The order in which credentials are looked for."""
+"""Where credentials are looked for, in which order."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CredentialSources:
         return None
 
     def _files(self) -> Iterator[AuthFile]:
-        """Each is read when it is its turn: what follows the one that knows may be broken."""
+        """The files, each read when its turn comes: a broken one after the match does no harm."""
         if self._authfile is not None:
             if not os.path.exists(self._authfile):
                 raise UsageError(f"--authfile {printable(self._authfile)}: there is no such file")
@@ -63,7 +63,7 @@ class CredentialSources:
         yield from map(AuthFile.load, self._settings.auth_files)
 
     def _look_up(self, file: AuthFile, registry: str, repository: str) -> Credentials | None:
-        """The most specific entry counts: its helper, which knows a path or the registry alone."""
+        """The login of the most specific entry: its helper's, or its own."""
         keys = candidates(registry, repository) if repository else [registry.lower()]
         for key in keys:
             if helper := file.helper(key):
@@ -78,7 +78,7 @@ class CredentialSources:
         return None
 
     def _ask(self, helper: str, server: str, file: AuthFile) -> Credentials | None:
-        """What a helper says, who is asked once: each time it may want to be unlocked."""
+        """The helper's answer; it is asked once, because it may have to be unlocked each time."""
         from regpush.registry.auth.helpers import Helper
 
         with self._lock:
@@ -95,7 +95,10 @@ class CredentialSources:
 
 
 def from_options(options: RegistryOptions) -> Credentials | None:
-    """What the flags say of the destination. Raises UsageError where they say half, or two."""
+    """The credentials that flags give for the destination.
+
+    Raises UsageError for incomplete or contradictory flags.
+    """
     if options.registry_token is not None:
         if options.username is not None or options.password is not None:
             raise UsageError("--registry-token stands in place of --username and --password-stdin")

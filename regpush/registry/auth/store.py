@@ -1,4 +1,4 @@
-"""Login and logout: where credentials go, so that other tools find them, and we do."""
+"""Login and logout: credentials are stored where other tools find them too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from regpush.registry.auth.keys import docker_key
 
 
 class LoginKind(Enum):
-    """What keeps a login."""
+    """The kinds of places that keep a login."""
 
     HELPER = auto()
     PLAIN_TEXT = auto()
@@ -32,11 +32,10 @@ class LoginPlace:
 
 
 class LoginStore:
-    """The places for logins. `files` are candidates, in the order in which they are read.
+    """The places for logins: `files`, in the order in which they are read.
 
-    `default` is the one of them for new logins; None where there is no home.
-    `check` is called while a helper runs. Every method raises UsageError, or AuthError where a
-    helper fails.
+    `default`: the one of them for new logins; None without a home directory. `check` is called
+    while a helper runs. Every method raises UsageError, or AuthError where a helper fails.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class LoginStore:
         self._check = check
 
     def put(self, registry: str, username: str, password: str) -> LoginPlace:
-        """Keep a login for `registry`: in the default, where no file before it has an entry."""
+        """Store a login for `registry`: in the default file, or one before it with an entry."""
         path = self._path(registry)
         with _locked(path):
             file = AuthFile.load(path)
@@ -68,7 +67,7 @@ class LoginStore:
         return self._default
 
     def remove(self, registry: str) -> list[LoginPlace]:
-        """Forget every login for the whole of `registry`; where there was one."""
+        """Delete every login for all of `registry`; returns where there was one."""
         removed = []
         for path in self._files:
             if not os.path.exists(path):
@@ -88,10 +87,10 @@ class LoginStore:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Keep other logins of ours from changing the folder's files at the same time.
+    """Lock the folder against other logins of regpush that change its files.
 
-    The lock is the folder's, so that it leaves nothing behind; the folder is made, for its
-    user alone. Raises UsageError.
+    The folder itself is locked, so no lock file remains; it is created for its user alone. Raises
+    UsageError.
     """
     folder = os.path.dirname(os.path.realpath(path))
     try:
@@ -108,9 +107,9 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _write(before: AuthFile, after: AuthFile) -> None:
-    """Replace the file in one step, readable by its user alone; nothing where it is the same.
+    """Replace the file in one step, readable by its user alone; an equal file is not touched.
 
-    A link stays one: what it names is replaced.
+    A symbolic link stays: the file it leads to is replaced.
     """
     if after == before:
         return

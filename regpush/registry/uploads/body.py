@@ -1,4 +1,4 @@
-"""A blob's bytes on their way out: read forward, gone back in by opening them anew."""
+"""The bytes of a blob for an upload: read forward, and again from any position."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Piece = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes of a body from `start`; `last` if nothing follows."""
+    """Bytes of a body from position `start`; `last` if it ends the body."""
 
     start: int
     pieces: tuple[Piece, ...]
@@ -24,10 +24,10 @@ class Chunk:
 
 
 class Body:
-    """The bytes of a blob. `open_bytes` gives them from the first, the same each time.
+    """The bytes of a blob; `open_bytes` gives them from the first, equal each time.
 
-    Nothing is kept but the chunk taken last, so going back further reads everything again.
-    What the source raises comes out as it is.
+    Only the last chunk is kept, so going back further reads everything again. Errors of the source
+    pass through.
     """
 
     def __init__(self, open_bytes: Callable[[], Iterator[bytes]]) -> None:
@@ -54,14 +54,14 @@ class Body:
                 self._ahead.appendleft(memoryview(piece)[len(part) :])
 
     def rest(self) -> Iterator[bytes]:
-        """Everything from here on; `position` is what was given out so far."""
+        """All bytes from here on; `position` advances as they are taken."""
         self._chunk = Chunk(self.position, (), last=False)
         while piece := self._next():
             self.position += len(piece)
             yield bytes(piece)
 
     def take(self, size: int) -> Chunk:
-        """The next `size` bytes, or what there is."""
+        """The next `size` bytes, or fewer at the end."""
         start, pieces, left = self.position, [], size
         while left and (piece := self._next()):
             if len(piece) > left:
@@ -76,7 +76,7 @@ class Body:
         return self._chunk
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Close the source."""
         source, self._source = self._source, None
         self._ahead.clear()
         # Generators of layers end their threads by this.

@@ -1,8 +1,8 @@
-"""A blob's way into a repository: which form it takes, and how it goes on after a failure.
+"""Uploading a blob: the form of the requests, and how to continue after a failure.
 
 OCI distribution-spec, "Pushing blobs"; docs/internals/registries.md sections 1 and 2. `lessons`
-has the forms of an upload, `resume` the positions where one goes on. After a failure that leaves
-open whether the registry has the blob, HEAD asks for it before anything is sent again.
+chooses the form, `resume` the position to continue at. After a failure that leaves open whether the
+registry has the blob, HEAD asks before anything is sent again.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from regpush.registry.uploads.session import BodyPart, Session
 
 
 class BlobStream(Protocol):
-    """A blob whose digest is known when all of it has been read."""
+    """A blob whose digest is known once all of it was read."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """The bytes, once. What this raises comes out of the upload as it is."""
+        """The bytes, once. Errors pass through the upload."""
 
     @property
     def digest(self) -> Digest:
-        """The digest of the bytes; after the last."""
+        """The digest of the bytes, after the last one."""
 
     @property
     def size(self) -> int:
-        """How many they were; after the last."""
+        """The number of bytes, after the last one."""
 
 
 Opened: TypeAlias = Callable[[], Session | None]
-"""Gives a session that was opened ahead, once; for further attempts nothing."""
+"""Gives a session that was opened ahead, once; None for further attempts."""
 
 Told: TypeAlias = Callable[[int, int | None], None]
-"""Hears, now and then, how many bytes of a blob have gone out, without those that the kernel still
-holds, and how many it has in all if that is known yet. Where it begins anew, the first are fewer
+"""Called now and then with the bytes of a blob that were sent, without those that the kernel still
+queues, and with the blob's size once it is known. After a restart the first number is smaller
 again."""
 
 
 def untold(sent: int, size: int | None) -> None:
-    """The `Told` of a blob that nobody watches."""
+    """A `Told` that ignores the progress."""
 
 
 def _not_opened() -> None:
@@ -62,9 +62,9 @@ def _not_opened() -> None:
 
 
 class Upload:
-    """One blob's way into a repository, the first session of which is asked for at once.
+    """The upload of one blob, whose session is requested at once.
 
-    A context manager that gives the session up if it was not used.
+    A context manager that deletes the session if it was not used.
     """
 
     def __init__(self, uploads: Uploads, ahead: Executor, told: Told) -> None:
@@ -108,8 +108,8 @@ def _give_up(opening: Future[Session]) -> None:
 class Uploads:
     """Uploads to one repository. Thread-safe.
 
-    `exists` asks for a blob, once; `count` is told of body bytes as they are sent; `memory`
-    is of the repository's host.
+    `exists` asks for a blob, once; `count` is called with the bytes of bodies as they are sent;
+    `memory` is that of the repository's host.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Uploads:
         self._spare.append(self._session(opened, "uploading a layer"))
 
     def close(self) -> None:
-        """Give up the sessions that nobody took."""
+        """Delete the sessions that were not used."""
         while self._spare:
             self._spare.pop().give_up()
 
@@ -211,7 +211,7 @@ class Uploads:
         )
 
     def there(self, descriptor: Descriptor) -> bool:
-        """Whether the registry has the blob after all; not knowing is no."""
+        """Whether the registry has the blob after all; False if it cannot tell."""
         try:
             return self._exists(descriptor)
         except (RetryableError, RefusedError):
@@ -219,7 +219,7 @@ class Uploads:
 
 
 def _hung_up(error: RetryableError, name: RepositoryName) -> RetryableError:
-    """ECR ends the connection where others would say that there is no such repository."""
+    """The error with a hint: ECR ends the connection where the repository does not exist."""
     cause = error.__cause__
     if not isinstance(cause, UnansweredError) or isinstance(cause, NoConnectionError):
         return error

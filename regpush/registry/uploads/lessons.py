@@ -21,10 +21,10 @@ from regpush.registry.quirks import (
 )
 
 SMALLEST = 64 << 10
-"""A host that refuses so small a body for its size takes no blobs."""
+"""A host that refuses a body as small as this for its size takes no blobs."""
 
 LARGEST = 64 << 20
-"""Chunks are held in memory: no host may ask for larger ones."""
+"""Chunks are held in memory, so no host may ask for larger ones."""
 
 
 class Form(Enum):
@@ -40,9 +40,9 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bytes of a chunk that an upload's own headers ask for, at least and at most.
+    """The least and the greatest size of a chunk that the headers of an upload ask for.
 
-    `most` is None where they set no limit, and else holds for every body.
+    `most` is None without a limit, and otherwise holds for every body.
     """
 
     least: int = 1
@@ -50,7 +50,7 @@ class Limits:
 
     @classmethod
     def stated(cls, least: str, most: str) -> Limits:
-        """Read `OCI-Chunk-Min-Length` and `OCI-Chunk-Max-Length`, however hostile."""
+        """Read `OCI-Chunk-Min-Length` and `OCI-Chunk-Max-Length`, which may be hostile."""
         lower = min(_number(least) or 1, LARGEST)
         upper = _number(most)
         return cls(lower, max(upper, lower, SMALLEST) if upper else None)
@@ -79,7 +79,7 @@ class Lessons:
     mounts: bool = True
 
     def form(self, size: int | None, limits: Limits) -> Form:
-        """How to send a blob of `size` bytes, None where only its last byte will tell."""
+        """The form in which to send a blob of `size` bytes, None if its size is unknown."""
         if size is not None and self.whole:
             taken = self.too_large is None or size < self.too_large
             if taken and (limits.most is None or size <= limits.most):
@@ -94,9 +94,10 @@ class Lessons:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A reply that was no success: to which form, by which status and code of the body.
+    """A reply that is not a success: the form it answers, its status and error code.
 
-    `length`: bytes of the request's body, None for a streamed one; `closing`: it was a PUT.
+    `length`: bytes of the request's body, None for a streamed one; `closing`: the request was a
+    PUT.
     """
 
     form: Form
@@ -107,10 +108,10 @@ class Refusal:
 
 
 def learn(lessons: Lessons, refusal: Refusal) -> Lessons | None:
-    """What `lessons` become by a refusal; None where it says nothing about forms.
+    """The lessons after a refusal; None where it does not concern the form of the request.
 
-    Two workers may be refused the same at once: the second then learns nothing new, but
-    still that trying again makes sense.
+    Of two workers that are refused for one reason, the second learns nothing new, but may try again
+    too.
     """
     length, form = refusal.length, refusal.form
     outcome = classify(refusal.status, refusal.code)
@@ -147,18 +148,18 @@ class HostMemory:
 
     @property
     def lessons(self) -> Lessons:
-        """What is known by now."""
+        """The lessons so far."""
         return self._lessons
 
     def take(self, refusal: Refusal) -> bool:
-        """Learn from a refusal; whether that gives another try a sense."""
+        """Learn from a refusal; returns whether another attempt makes sense."""
         with self._lock:
             learned = learn(self._lessons, refusal)
             self._lessons = learned or self._lessons
             return learned is not None
 
     def change(self, lesson: Callable[[Lessons], Lessons]) -> None:
-        """Take in what was seen otherwise."""
+        """Replace the lessons by the result of `lesson`."""
         with self._lock:
             self._lessons = lesson(self._lessons)
 

@@ -1,8 +1,7 @@
-"""Where an upload goes on after it broke: what a server's Range says, and whether to believe it.
+"""At which position a broken upload continues: reading and judging a server's Range. Pure.
 
-Pure. OCI distribution-spec, "Pushing a blob in chunks"; docs/internals/registries.md section 2,
-"Range replies".
-Positions are counts of bytes from the blob's beginning.
+OCI distribution-spec, "Pushing a blob in chunks"; docs/internals/registries.md section 2, "Range
+replies". Positions are numbers of bytes from the blob's beginning.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ _RANGE = re.compile(r"(bytes=)?0-(-1|[0-9]{1,18})", re.ASCII)
 
 
 def stored(header: str, sent: int) -> int | None:
-    """How many bytes `Range` says are stored, of `sent` at most; None where it does not tell.
+    """How many of `sent` bytes `Range` says are stored; None where it does not tell.
 
-    Reads `0-N`, `bytes=0-N` and olareg's `0--1`. `0-0` is one byte or, for many registries,
-    none: then it is none if more than one byte was sent, and unknown if exactly one was.
+    Reads `0-N`, `bytes=0-N` and olareg's `0--1`. `0-0` is one byte or, for many registries, none:
+    it counts as none if more than one byte was sent, and as unknown if exactly one was.
     """
     match = _RANGE.fullmatch(header.strip())
     if match is None:
@@ -32,9 +31,9 @@ def stored(header: str, sent: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a 2xx to appended bytes amounts to: `stored` bytes are held, as far as we know.
+    """The meaning of a 2xx to appended bytes: the registry holds `stored` bytes.
 
-    `credible` is False where the Range beside it cannot be true of an honest count.
+    `credible` is False where its Range contradicts any honest count.
     """
 
     stored: int
@@ -44,8 +43,8 @@ class Receipt:
 def acknowledged(before: int, sent: int, header: str) -> Receipt:
     """Judge the Range of a reply that accepted the bytes from `before` to `sent`.
 
-    A true count lies between: then the rest is missing. One that did not move, moved back
-    or ran ahead is a registry's way of counting (ECR's never moves), and says nothing.
+    A count between the two is true: the rest is missing. A count that did not move, moved back or
+    ran ahead is that registry's way of counting (ECR's never moves), and is ignored.
     """
     end = stored(header, sent)
     if end is None or end == sent:
@@ -56,10 +55,11 @@ def acknowledged(before: int, sent: int, header: str) -> Receipt:
 
 
 def resume_at(acked: int, sent: int, header: str) -> int | None:
-    """Where a broken upload goes on, by the Range of its status; None: start a new one.
+    """The position at which a broken upload continues; None: start anew.
 
-    The server's count wins if it lies within what was acknowledged and what was sent. Where it
-    does not, or is counted one too high, the last acknowledged byte is tried, if there is one.
+    `header`: the Range of the session's status. Its count is taken if it lies within what was
+    acknowledged and what was sent. If it does not, or is one too high, the last acknowledged
+    position is tried, if there is one.
     """
     end = stored(header, sent)
     if end is not None and acked <= end <= sent and not is_one_too_high(header):

@@ -1,4 +1,4 @@
-"""One upload session: what was sent to it, what it acknowledged, and how it ends.
+"""One upload session: bytes sent, bytes acknowledged, and its end.
 
 OCI distribution-spec, "Pushing blobs"; docs/internals/registries.md section 2.
 """
@@ -27,7 +27,7 @@ from regpush.registry.uploads.resume import acknowledged, resume_at
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _MAY_BE_THERE = (Outcome.ABSENT, Outcome.BUSY, Outcome.FAILED, Outcome.UPLOAD_LOST, Outcome.REFUSED)
 _TELL = 128 << 10
-"""Bytes that must have gone out since progress was told last: a fast link writes often."""
+"""Bytes between two reports of progress: a fast link writes often."""
 _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 
 
@@ -55,9 +55,9 @@ class BodyPart:
 
 
 class Session:
-    """An upload session. A context manager that gives it up unless it was committed.
+    """An upload session; a context manager that deletes it unless it was committed.
 
-    `acked` are the bytes that the registry said it has, `sent` those that it may have.
+    `acked`: bytes that the registry confirmed; `sent`: bytes that it may have.
     """
 
     def __init__(
@@ -108,20 +108,20 @@ class Session:
         self.give_up()
 
     def give_up(self) -> None:
-        """Let the registry forget it, unless it was committed."""
+        """Delete the session, unless it was committed."""
         if not self._committed:
             self._api.abandon(self._url)
 
     @property
     def resumable(self) -> bool:
-        """Whether a failure left it open how much the registry has, which it may tell."""
+        """Whether a failure leaves open how much the registry has, so that it can be asked."""
         return self._going_elsewhere or (self._broken and self._memory.lessons.ranges)
 
     def resume(self) -> int | None:
-        """Ask where a broken session goes on; None where it does not, or not any further.
+        """The position at which a broken session continues; None where it cannot.
 
-        After a redirect it goes on where the redirected request began. Raises RetryableError
-        where the registry cannot be asked now.
+        After a redirect it continues where the redirected request began. Raises RetryableError
+        where the registry cannot be asked.
         """
         if self._going_elsewhere:
             self._going_elsewhere = False
@@ -140,9 +140,10 @@ class Session:
         return at
 
     def append(self, part: BodyPart) -> None:
-        """Send `part` by PATCH. Afterwards `acked` says how much of it is there.
+        """Send `part` by PATCH; `acked` then says how much of it the registry has.
 
-        Where its pieces raise, the request ends in order, so that the session can be deleted.
+        Where the part's bytes raise, the request is ended in order, so that the session can be
+        deleted.
         """
         broken: list[Exception] = []
         body = _until_broken(self._going(part), broken)
@@ -190,7 +191,7 @@ class Session:
             self._in_doubt = True
 
     def commit(self, descriptor: Descriptor, part: BodyPart) -> None:
-        """Send the last of the bytes and name the whole. Returns when the registry has it."""
+        """Send the last bytes and the digest. Returns when the registry has the blob."""
         body = self._going(part)
         call = Call(
             doing=self._doing,
@@ -315,7 +316,7 @@ class Session:
 
 
 def _until_broken(body: Iterator[bytes], broken: list[Exception]) -> Iterator[bytes]:
-    """`body` up to where it raises; what it raised goes into `broken`."""
+    """`body` up to the piece that raises; the error is put into `broken`."""
     try:
         yield from body
     except Exception as error:  # whatever it is, it is raised again by the caller
