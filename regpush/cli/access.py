@@ -1,7 +1,5 @@
 """The flags that say how to reach a registry and who we are: one set for all commands."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Annotated, Any

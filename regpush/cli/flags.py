@@ -1,14 +1,13 @@
 """Flags and `REGPUSH_*` variables to options: the one place where text becomes records."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Annotated, Any, get_type_hints
+from functools import cache
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -372,7 +371,7 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
     """Give `run(flags, **others)` a flag for every field of its `flags`, for typer to see."""
     own = inspect.signature(run, eval_str=True)
     record = own.parameters["flags"].annotation
-    hints = get_type_hints(record, include_extras=True)
+    hints = hints_of(record)
     others = [p for p in own.parameters.values() if p.name != "flags"]
     shared = [
         inspect.Parameter(
@@ -422,6 +421,12 @@ _HELP_ALL = inspect.Parameter(
 """The flag of commands that have more flags than `--help` shows."""
 
 
+@cache
+def hints_of(record: type) -> Mapping[str, Any]:
+    """The annotations of the fields of a record of flags, each `Annotated` with its option."""
+    return get_type_hints(record, include_extras=True)
+
+
 def _fields(record: type) -> list[Field[Any]]:
     """The fields of a dataclass, its own before those of its bases, as they are to be listed."""
     bases = record.__mro__[::-1]
@@ -438,14 +443,13 @@ def default(one: Field[Any]) -> Any:
 
 def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
     """Defaults of the flags of `record` by `REGPUSH_<FLAG>`; a list has one value a line."""
-    hints = get_type_hints(record)
     values: dict[str, Any] = {}
-    for name, hint in hints.items():
+    for name, hint in hints_of(record).items():
         # A flag that is a keyword of Python has an underscore more as a field.
         text = environ.get(f"REGPUSH_{name.rstrip('_').upper()}")
         if text:
             lines = [line for line in text.split("\n") if line]
-            values[name] = lines if hint == list[str] else text
+            values[name] = lines if get_args(hint)[0] == list[str] else text
     return values
 
 

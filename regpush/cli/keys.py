@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
-from regpush.cli.flags import Flags
+from regpush.cli.flags import Flags, hints_of
 from regpush.errors import UsageError, printable
 from regpush.project.configuration import TARGET, VERSION, Configuration, did_you_mean
 
@@ -136,7 +136,7 @@ class Key:
 def keys() -> Mapping[str, Key]:
     """The keys that set flags, by name, plurals too."""
     found = {}
-    for field, hint in get_type_hints(Flags, include_extras=True).items():
+    for field, hint in hints_of(Flags).items():
         option = hint.__metadata__[0]
         if field in _CREDENTIALS or field == "config":
             continue

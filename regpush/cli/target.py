@@ -1,7 +1,5 @@
 """The flags that decide which bytes a target becomes, whoever packs them: to push or to compare."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass, field
 from typing import Annotated
