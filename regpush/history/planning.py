@@ -14,7 +14,6 @@ from regpush.history.causes import causes
 from regpush.history.recall import Recalled, recall
 from regpush.image.image import Learned
 from regpush.layering import strategies
-from regpush.layering.auto import auto
 from regpush.layering.memory import first
 from regpush.layering.plan import Plan, PlanContext, Strategy
 from regpush.options import LayerOptions, Reuse
@@ -72,7 +71,7 @@ def plan_layers(
     Raises what the strategy raises, and UsageError where `--layout-from` names no image.
     """
     context = PlanContext(max_layers=options.max_layers)
-    if strategy is not auto:
+    if options.strategy != strategies.LEARNING:
         return Planned(plan=strategies.carry_out(strategy, closure, context))
     looked_at = _replayed(images, options.layout_from, store.name)
     recalled = recall(looked_at, store.name, closure, archive, notify)

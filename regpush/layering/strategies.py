@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 from regpush.closure import Closure
 from regpush.errors import UsageError, printable
-from regpush.layering.app_deps import app_deps
-from regpush.layering.auto import auto
-from regpush.layering.file import Split
-from regpush.layering.origin import origin
 from regpush.layering.plan import Plan, PlanContext, Strategy
-from regpush.layering.popularity import popularity
-from regpush.layering.single import single
-from regpush.layering.size import size
-from regpush.layering.stable import stable
 from regpush.options import MAX_LAYERS
 
-STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
-    {
-        "single": single,
-        "app-deps": app_deps,
-        "size": size,
-        "popularity": popularity,
-        "origin": origin,
-        "stable": stable,
-        "auto": auto,
-    }
-)
+_NAMES = ("single", "app-deps", "size", "popularity", "origin", "stable", "auto")
+"""The strategy `app-deps` is the function `app_deps` of the module `layering.app_deps`."""
+
+LEARNING = "auto"
+"""The strategy that plans from the images that were pushed before."""
+
+
+class _Strategies(Mapping[str, Strategy]):
+    """Strategies by name. A push needs one of them, and no other is imported for it."""
+
+    def __getitem__(self, name: str) -> Strategy:
+        if name not in _NAMES:
+            raise KeyError(name)
+        function = name.replace("-", "_")
+        strategy: Strategy = getattr(import_module(f"regpush.layering.{function}"), function)
+        return strategy
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+
+STRATEGIES: Mapping[str, Strategy] = _Strategies()
 
 _FILE = "file="
 
@@ -42,7 +48,9 @@ def named(name: str, max_layers: int) -> Strategy:
     if not 1 <= max_layers <= MAX_LAYERS:
         raise UsageError(f"{max_layers} layers at most: give a number from 1 to {MAX_LAYERS}")
     if name.startswith(_FILE):
-        return Split.read(name.removeprefix(_FILE))
+        split = import_module("regpush.layering.file").Split
+        strategy: Strategy = split.read(name.removeprefix(_FILE))
+        return strategy
     if name not in STRATEGIES:
         near = difflib.get_close_matches(name, STRATEGIES, n=1)
         hint = f"did you mean '{near[0]}'? there are " if near else "there are "

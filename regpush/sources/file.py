@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import zipfile
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -112,6 +111,8 @@ def _jar(manifest: str, in_image: str, path: str) -> _Program:
 
 def _manifest(root: OpenRoot, name: bytes) -> str | None:
     """The manifest in a jar; None for what is no archive of zip, or has none."""
+    import zipfile  # 2 ms of a push; few targets are jars
+
     try:
         with (
             os.fdopen(root.open(name), "rb") as file,

@@ -7,7 +7,6 @@ import os
 import posixpath
 import re
 import stat
-import tomllib
 from collections.abc import Iterator
 from functools import partial
 
@@ -152,6 +151,8 @@ def _document(tree: Tree, name: bytes) -> dict[str, object]:
     """A file of JSON or TOML in the directory; empty where there is none that makes sense."""
     if name not in tree.names(b""):
         return {}
+    import tomllib  # 3 ms of a push; few directories have a file of TOML
+
     try:
         text = read_small(tree.listing.root, name).decode()
         value = tomllib.loads(text) if name.endswith(b".toml") else json.loads(text)

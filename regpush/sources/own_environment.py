@@ -1,0 +1,41 @@
+"""Whether a virtual environment serves regpush alone, by the distributions in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from importlib import metadata
+
+_TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})
+"""Distributions that make a virtual environment, and are no sign that an app uses it."""
+
+
+def is_ours_alone(prefix: str) -> bool:
+    """Whether the environment at `prefix` holds only regpush and what that may require."""
+    inside = os.path.join(os.path.realpath(prefix), "")
+    places = [path for path in sys.path if os.path.realpath(path).startswith(inside)]
+    holds = {_normal(one.name) for one in metadata.distributions(path=places)}
+    return holds <= _needed("regpush") | _TOOLS
+
+
+def _needed(name: str) -> set[str]:
+    """The distribution called `name` and all that it can require here, with every extra."""
+    found, pending = set[str](), [name]
+    while pending:
+        one = _normal(pending.pop())
+        if one in found:
+            continue
+        found.add(one)
+        try:
+            requirements = metadata.requires(one) or ()
+        except metadata.PackageNotFoundError:
+            continue
+        # PEP 508: a requirement begins with a name.
+        pending += [match[0] for text in requirements if (match := re.match(r"[\w.-]+", text))]
+    return found
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
