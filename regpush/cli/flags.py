@@ -66,7 +66,7 @@ class Progress(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class SendingFlags(AccessFlags):
     """How an image goes into a registry, and what is said of it then."""
 
@@ -154,7 +154,7 @@ class SendingFlags(AccessFlags):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Flags(TargetFlags, SendingFlags):
     """What was said on the command line, as text. Shared by the commands that plan."""
 

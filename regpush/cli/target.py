@@ -20,7 +20,7 @@ SOURCE, LOCKED, IMAGE = "The target", "Targets with a lock file (python:)", "The
 STORES = "Targets of Nix and Guix"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class TargetFlags:
     """What was said of the target, as text. Without slots: it goes with other sets of flags."""
 

@@ -22,7 +22,8 @@ from regpush.sources.database import Database
 from regpush.sources.nar import nar_hash
 from regpush.sources.path_info import PathInfo, to_item
 from regpush.sources.path_info_json import Listed, NotValid, listed
-from regpush.sources.store import databases, physical_store
+from regpush.sources.store import physical_store
+from regpush.sources.store_item import databases
 from regpush.sources.store_path import is_path
 from regpush.sources.tools import Workshop
 

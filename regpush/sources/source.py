@@ -15,7 +15,7 @@ from regpush.closure import Closure, no_entrypoint
 from regpush.options import SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
-from regpush.sources.store import StorePart
+from regpush.sources.store_part import StorePart
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 

@@ -10,27 +10,23 @@ import functools
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from regpush.closure import Closure, Item, no_search_paths
 from regpush.errors import SourceError, UsageError, printable
 from regpush.events import Warned
-from regpush.files.filesystem import working_directory
 from regpush.settings import GUIX_STORE, NIX_STORE, StoreLocation
 from regpush.sources.database import Database
 from regpush.sources.etc_profile import search_paths
 from regpush.sources.gc_root import keep
 from regpush.sources.nix.cache import Cached, Caches, Downloads
 from regpush.sources.path_info import PathInfo, to_item
-from regpush.sources.store_path import is_base, item_name
+from regpush.sources.store_item import StoreItem, databases, is_at
+from regpush.sources.store_part import StorePart
+from regpush.sources.store_path import item_name
 from regpush.sources.tools import Workshop
 
-_MAX_LINKS = 40
-"""Links followed before giving up, as Linux does (path_resolution(7))."""
-
-# Where a database is, seen from its store: /nix/store and /nix/var, /gnu/store and /var.
-_BESIDE = ("../var/nix/db/db.sqlite", "../../var/guix/db/db.sqlite")
 _STATE = {NIX_STORE: "/nix/var/nix/db/db.sqlite", GUIX_STORE: "/var/guix/db/db.sqlite"}
 _SYSTEM = re.compile(rb'\],"([a-z0-9_]+-[a-z0-9_]+)","')
 _DERIVATION_HEAD = 1 << 20
@@ -38,96 +34,6 @@ _DERIVATION_HEAD = 1 << 20
 
 class NotValidError(SourceError):
     """No store here has an item, and no binary cache that was asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreItem:
-    """Where a target led: `base` (hash and name) in the directory `store`, as it was met."""
-
-    store: str
-    base: str
-
-    def __str__(self) -> str:
-        return posixpath.join(self.store, self.base)
-
-
-def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
-    """The store item that `target` is, lies in, or is a chain of links to; else None.
-
-    It need not be valid, nor exist on this machine. Raises UsageError for a relative target in a
-    current directory that was deleted.
-    """
-    done = "/"
-    start = "/" if os.path.isabs(target) else working_directory()
-    pending = os.path.join(start, target).split("/")[::-1]
-    links = 0
-    while pending:
-        name = pending.pop()
-        if name in ("", "."):
-            continue
-        if name == "..":
-            done = posixpath.dirname(done)
-            continue
-        if is_base(name) and is_store(done, name, stores):
-            return StoreItem(done, name)
-        try:
-            link = os.readlink(posixpath.join(done, name))
-        except (OSError, ValueError):  # no link, not there, or a name no file can have
-            done = posixpath.join(done, name)
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            return None
-        if link.startswith("/"):
-            done = "/"
-        pending += link.split("/")[::-1]
-    return None
-
-
-def is_whole_store(directory: str, stores: tuple[StoreLocation, ...]) -> bool:
-    """Whether `directory` is a store itself, rather than an item in one."""
-    directory = os.path.realpath(directory)
-    return any(_same(directory, location) for location in stores) or _has_database(directory)
-
-
-def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bool:
-    """Whether `directory` is a store: by its name, by a database beside it, or by `base` in one."""
-    if any(_same(directory, location) for location in stores):
-        return True
-    # All stores are called that; one without a database is better refused than misunderstood.
-    if posixpath.basename(directory) == "store" or _has_database(directory):
-        return True
-    return any(
-        (root := database.logical_root()) and database.is_valid(posixpath.join(root, base))
-        for database in databases(directory, stores)
-    )
-
-
-def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Database]:
-    """The databases there are that may describe the store at `directory`, likeliest first."""
-    named = [location.database for location in stores if _same(directory, location)]
-    others = [location.database for location in stores]
-    for path in dict.fromkeys([*named, *_beside(directory), *others]):
-        if os.path.exists(path):
-            yield Database(path)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorePart:
-    """The closure of one item, `root`; `local` is what of it lies in the store of `database`.
-
-    `kind` says for people what it is. `is_profile`: one of Guix, which says what environment
-    its programs want.
-    """
-
-    root: str
-    items: tuple[Item, ...]
-    local: tuple[PathInfo, ...]
-    database: Database | None
-    kind: str
-    system: str | None
-    is_profile: bool = False
-    deriver: str | None = None
 
 
 def main_first(parts: Sequence[StorePart]) -> list[StorePart]:
@@ -179,7 +85,7 @@ def locate(
         infos = database.closure(posixpath.join(root, item.base)) if root else ()
         if root and infos:
             return _here(posixpath.join(root, item.base), infos, item, database)
-    theirs = any(_same(item.store, one) for one in stores) or any(one.is_nix() for one in found)
+    theirs = any(is_at(item.store, one) for one in stores) or any(one.is_nix() for one in found)
     asked = caches() if theirs else None
     if asked and (part := _cached(item, found, asked)):
         return part
@@ -319,16 +225,3 @@ def _system(derivation: str) -> str | None:
     except OSError:
         return None  # collected, as derivations often are
     return match[1].decode() if match else None
-
-
-def _same(directory: str, location: StoreLocation) -> bool:
-    return directory in (location.logical, os.path.realpath(location.logical))
-
-
-def _has_database(directory: str) -> bool:
-    return any(os.path.exists(path) for path in _beside(directory))
-
-
-def _beside(directory: str) -> Iterator[str]:
-    for relative in _BESIDE:
-        yield posixpath.normpath(posixpath.join(directory, relative))

@@ -20,6 +20,7 @@ from regpush.errors import SourceError, UsageError, printable
 from regpush.reference import Reference
 from regpush.settings import Settings
 from regpush.sources import store
+from regpush.sources.store_item import find
 
 
 @with_flags
@@ -52,7 +53,7 @@ def _known_here(paths: Sequence[str]) -> Closure | None:
     stores = Settings.from_environ(os.environ).stores
     items: dict[str, Item] = {}
     for path in paths:
-        found = store.find(path, stores)
+        found = find(path, stores)
         if found is None:
             return None
         try:

@@ -17,7 +17,7 @@ from regpush.commands import join
 from regpush.report import PushResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class IndexFlags(SendingFlags):
     """What is said of an index as well."""
 

@@ -21,7 +21,7 @@ from regpush.quantities import Link, parse_size
 from regpush.report import PushResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class PlanFlags(Flags):
     """The flags of a push, and those of a plan alone."""
 

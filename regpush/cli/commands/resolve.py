@@ -24,7 +24,7 @@ _ENDINGS = (".yaml", ".yml", ".json")
 _STDIN = "-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class ResolveFlags(Flags):
     """The flags of all pushes; each has a destination of its own."""
 

@@ -29,7 +29,7 @@ from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class VerifyFlags(TargetFlags, AccessFlags):
     """The flags of `verify`, as text."""
 

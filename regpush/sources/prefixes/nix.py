@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from regpush.sources.nix import installables
 from regpush.sources.source import Asked, Locate, Parts
-from regpush.sources.store import NotValidError, StorePart
+from regpush.sources.store import NotValidError
+from regpush.sources.store_part import StorePart
 
 
 @dataclass(frozen=True, slots=True)

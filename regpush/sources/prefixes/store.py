@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from regpush.errors import UsageError, printable
-from regpush.sources import store
 from regpush.sources.source import Asked, Locate, Parts
-from regpush.sources.store import StoreItem
+from regpush.sources.store_item import StoreItem, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Stored:
 
 def understand(rest: str, asked: Asked) -> Stored:
     """The item at, or behind, the path `rest`. Raises UsageError where there is none."""
-    found = store.find(rest, asked.stores)
+    found = find(rest, asked.stores)
     if found is None:
         raise UsageError(f"{printable(rest)} neither lies in a store nor links to one")
     return Stored(found)

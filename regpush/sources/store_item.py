@@ -1,0 +1,105 @@
+"""Whether a path lies in a store: the item, and the databases that may describe the store."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from regpush.files.filesystem import working_directory
+from regpush.settings import StoreLocation
+from regpush.sources.database import Database
+from regpush.sources.store_path import is_base
+
+_MAX_LINKS = 40
+"""Links followed before giving up, as Linux does (path_resolution(7))."""
+
+# Where a database is, seen from its store: /nix/store and /nix/var, /gnu/store and /var.
+_BESIDE = ("../var/nix/db/db.sqlite", "../../var/guix/db/db.sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreItem:
+    """Where a target led: `base` (hash and name) in the directory `store`, as it was met."""
+
+    store: str
+    base: str
+
+    def __str__(self) -> str:
+        return posixpath.join(self.store, self.base)
+
+
+def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
+    """The store item that `target` is, lies in, or is a chain of links to; else None.
+
+    It need not be valid, nor exist on this machine. Raises UsageError for a relative target in a
+    current directory that was deleted.
+    """
+    done = "/"
+    start = "/" if os.path.isabs(target) else working_directory()
+    pending = os.path.join(start, target).split("/")[::-1]
+    links = 0
+    while pending:
+        name = pending.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            done = posixpath.dirname(done)
+            continue
+        if is_base(name) and is_store(done, name, stores):
+            return StoreItem(done, name)
+        try:
+            link = os.readlink(posixpath.join(done, name))
+        except (OSError, ValueError):  # no link, not there, or a name no file can have
+            done = posixpath.join(done, name)
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            return None
+        if link.startswith("/"):
+            done = "/"
+        pending += link.split("/")[::-1]
+    return None
+
+
+def is_whole_store(directory: str, stores: tuple[StoreLocation, ...]) -> bool:
+    """Whether `directory` is a store itself, rather than an item in one."""
+    directory = os.path.realpath(directory)
+    return any(is_at(directory, location) for location in stores) or _has_database(directory)
+
+
+def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bool:
+    """Whether `directory` is a store: by its name, by a database beside it, or by `base` in one."""
+    if any(is_at(directory, location) for location in stores):
+        return True
+    # All stores are called that; one without a database is better refused than misunderstood.
+    if posixpath.basename(directory) == "store" or _has_database(directory):
+        return True
+    return any(
+        (root := database.logical_root()) and database.is_valid(posixpath.join(root, base))
+        for database in databases(directory, stores)
+    )
+
+
+def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Database]:
+    """The databases there are that may describe the store at `directory`, likeliest first."""
+    named = [location.database for location in stores if is_at(directory, location)]
+    others = [location.database for location in stores]
+    for path in dict.fromkeys([*named, *_beside(directory), *others]):
+        if os.path.exists(path):
+            yield Database(path)
+
+
+def is_at(directory: str, location: StoreLocation) -> bool:
+    """Whether `directory` is the store at `location`, or its physical path."""
+    return directory in (location.logical, os.path.realpath(location.logical))
+
+
+def _has_database(directory: str) -> bool:
+    return any(os.path.exists(path) for path in _beside(directory))
+
+
+def _beside(directory: str) -> Iterator[str]:
+    for relative in _BESIDE:
+        yield posixpath.normpath(posixpath.join(directory, relative))
