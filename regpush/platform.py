@@ -283,7 +283,7 @@ def parse_platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
         other = found.setdefault(platform.normal, platform)
         if other is not platform:
             same = f", which is {other}," if other != platform else ""
-            raise UsageError(f"--platform {platform}{same} is there twice")
+            raise UsageError(f"--platform {platform}{same} is given twice")
     return tuple(found.values())
 
 

@@ -100,7 +100,7 @@ def test_what_no_registry_knows_is_an_error_that_says_what_is_meant(text, words)
 
 def test_two_spellings_of_one_platform_are_one_too_many():
     assert len(parse_platforms(["linux/amd64", "linux/amd64/v2", "linux/arm64"])) == 3
-    with pytest.raises(UsageError, match="linux/arm64/v8, which is linux/arm64, is there twice"):
+    with pytest.raises(UsageError, match="linux/arm64/v8, which is linux/arm64, is given twice"):
         parse_platforms(["linux/aarch64", "linux/arm64/v8"])
 
 

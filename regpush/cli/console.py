@@ -94,7 +94,7 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 def read_password(username: str | None, from_stdin: bool) -> str | None:
     """The password on stdin, where it is said to be there. Raises UsageError."""
     if bool(username) != from_stdin:
-        raise UsageError("--username and --password-stdin go together")
+        raise UsageError("--username and --password-stdin must be given together")
     if not from_stdin:
         return None
     return password.from_stdin()

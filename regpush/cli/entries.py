@@ -158,7 +158,7 @@ ENTRIES = {
     ),
     "resolve": CommandEntry(
         _PIPELINE,
-        "Push what manifests call regpush://NAME, and print them with its digests instead.",
+        "Push images referenced as regpush://NAME and print the manifests with digests.",
         ("regpush resolve -f k8s.yaml | kubectl apply -f -",),
     ),
     "help": CommandEntry(

@@ -282,7 +282,7 @@ class Flags(TargetFlags, SendingFlags):
     ] = False
     sign_key: Annotated[
         str | None,
-        _option(_ATTACHED, "Sign with this key of cosign's. Default: its keyless way.",
+        _option(_ATTACHED, "Sign with this key of cosign's. Default: keyless.",
                 "--sign-key", metavar="KEY"),
     ] = None  # fmt: skip
     sign_identity: Annotated[

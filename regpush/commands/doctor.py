@@ -44,7 +44,7 @@ _SKEW_S = 60.0
 _SOON = timedelta(days=14)
 _NO_MOUNTS = "layers of other repositories are sent"
 _NO_CHUNKS = "blobs are sent whole"
-_NO_LISTS = "they are kept at tags"
+_NO_LISTS = "using the fallback tag"
 _ANY = (AuthError, RefusedError, TransientError, VerificationError)
 
 
@@ -226,7 +226,7 @@ def _ask_root(patient: _Patient) -> _Finding:
     root = patient.root = patient.probe.root()
     patient.answered_at = datetime.now(UTC)
     says = f", {root.says}" if root.says else ""
-    wants = {"": "asks nobody who they are", "basic": "wants a user and a password"}.get(
+    wants = {"": "no authentication required", "basic": "wants a user and a password"}.get(
         root.scheme, f"wants a token{' of ' if root.tokens else ''}{root.tokens}"
     )
     return _Finding(f"{patient.probe.origin}/v2/ answers {root.status}{says}: {wants}")
@@ -362,8 +362,8 @@ def _send_chunks(patient: _Patient) -> _Finding:
         place = patient.probe.next_place(reply) or place
         ranges.append(reply.header("range").rpartition("=")[2])
     told = ranges[1] == f"0-{2 * size - 1}"
-    ends = "its replies tell how far it is" if told else "its replies do not tell how far it is"
-    return _Finding(f"two were taken, {ends}, and {_forget(patient, place)}")
+    ends = "its replies report progress" if told else "its replies do not report progress"
+    return _Finding(f"chunked uploads work, {ends}, and {_forget(patient, place)}")
 
 
 def _chunk(place: str, number: int, size: int) -> Call:
@@ -386,7 +386,7 @@ def _ask_for_referrers(patient: _Patient) -> _Finding:
     listing = referrers_list.ask(patient.pulling, subject)
     if listing.entries is not None:
         return _Finding(f"the registry lists them, {len(listing.entries)} for this image")
-    return _Finding(f"no lists of its own ({listing.said}): {_NO_LISTS}", Verdict.SKIPPED)
+    return _Finding(f"no referrers API ({listing.said}): {_NO_LISTS}", Verdict.SKIPPED)
 
 
 def _compare_clocks(patient: _Patient) -> _Finding:

@@ -36,7 +36,11 @@ def login(
     with Client(given, settings, notify=notify, cancel=cancel) as client:
         if not client.log_in(reference):
             name = reference.registry
-            notify(Warned(message=f"{name} asks nobody for credentials: they were not checked"))
+            notify(
+                Warned(
+                    message=f"{name} requires no authentication: the credentials were not checked"
+                )
+            )
     place = _store(options, settings, cancel).put(reference.registry, username, password)
     if place.kind is LoginKind.PLAIN_TEXT:
         notify(

@@ -134,7 +134,7 @@ class BlobApi:
             try:
                 yield upload
             except OSError:
-                self._uploads.end(upload)  # what a full disk holds of it is of no use
+                self._uploads.end(upload)  # the part on a full disk is useless
                 raise
 
     async def _keep(self, upload: UploadSession, digest: Digest) -> None:

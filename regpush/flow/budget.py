@@ -36,5 +36,5 @@ def _check(size: int, limit: int) -> None:
     if size > limit:
         raise BudgetExceededError(
             f"{size} bytes of layers would be sent, and --max-upload allows {limit}; "
-            "regpush plan tells what they are"
+            "regpush plan lists them"
         )

@@ -135,8 +135,8 @@ def running(
     if options.attach.vouches and options.layers.reuse is Reuse.RECIPE:
         notify(
             Note(
-                message="what is signed or stated is packed and hashed by this push itself: "
-                "--reuse content"
+                message="--sign and --provenance imply --reuse content: every layer is packed and "
+                "hashed here"
             )
         )
         options = replace(options, layers=replace(options.layers, reuse=Reuse.CONTENT))

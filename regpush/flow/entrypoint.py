@@ -68,6 +68,6 @@ def _check_names_file(path: str, program: str) -> None:
     name = posixpath.basename(path)
     if posixpath.normpath(program) not in (".", name, name.partition("-")[2]):
         raise UsageError(
-            f"--entrypoint: the target is one file, in which there is no {printable(program)}; "
+            f"--entrypoint: the target is one file, which does not hold {printable(program)}; "
             f"say --entrypoint {printable(path)}"
         )

@@ -243,7 +243,7 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
         made = customised(closure, options.source, options.image)
         if made.skipped:
             paths = printable(" ".join(made.skipped))
-            run.notify(Note(message=f"links that were asked for take the place of {paths}"))
+            run.notify(Note(message=f"--symlink replaces the default {paths}"))
         if made.unknown:
             names = printable(" and ".join(made.unknown))
             run.notify(

@@ -98,7 +98,9 @@ class TagTransaction:
         reports = []
         for one in self.context.destinations:
             tags, names = one.tags, self.held[one.name]
-            self.context.notify(Note(message=f"{one.name}:{tags[0]} is there and is left alone"))
+            self.context.notify(
+                Note(message=f"{one.name}:{tags[0]} already exists; not moved (--if-exists skip)")
+            )
             same = tuple(tag for tag in tags if names[tag] == names[tags[0]])
             reports.append(DestinationReport(image=str(one.name), tags=same, digest=names[tags[0]]))
         return tuple(reports)

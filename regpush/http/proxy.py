@@ -45,8 +45,8 @@ class Proxy:
             ) from None
         if parts.scheme != "http":
             raise UsageError(
-                f"{variable} names a proxy of a kind that regpush does not speak; "
-                "it must be spoken to by http://"
+                f"{variable} names a proxy of an unsupported kind; "
+                "use one that is reached by http://"
             )
         authorization = ""
         if parts.username is not None:
@@ -70,8 +70,8 @@ class Proxy:
     def denied(self) -> AuthError:
         """The error for a proxy that wants credentials."""
         return AuthError(
-            f"the proxy {self} wants credentials (407), or others; they stand in its address, "
-            "as in HTTPS_PROXY=http://user:password@host:port"
+            f"the proxy {self} wants credentials, or rejected them (407); put them into its "
+            "address: HTTPS_PROXY=http://user:password@host:port"
         )
 
     @property

@@ -99,7 +99,7 @@ class Contexts:
 
 def _given(options: RegistryOptions) -> Trust:
     if options.key_file and not options.cert_file:
-        raise UsageError("--key-file is of use only with --cert-file")
+        raise UsageError("--key-file needs --cert-file")
     identities: tuple[ClientCertificate, ...] = ()
     if options.cert_file:
         # One file may hold both.
@@ -140,7 +140,7 @@ def _pairs(path: str, files: list[str]) -> tuple[ClientCertificate, ...]:
     for stem in sorted(set(certificates) ^ set(keys)):
         has, lacks = (".cert", ".key") if stem in certificates else (".key", ".cert")
         where = printable(os.path.join(path, stem))
-        raise UsageError(f"{where}{has} is one of a pair, and {where}{lacks} is not there")
+        raise UsageError(f"{where}{has} needs {where}{lacks}, which does not exist")
     stems = (os.path.join(path, stem) for stem in certificates)
     return tuple(ClientCertificate(cert_file=f"{s}.cert", key_file=f"{s}.key") for s in stems)
 

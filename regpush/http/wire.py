@@ -541,8 +541,8 @@ def shake_hands(
         secure.close()
         if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
             raise RefusedError(
-                f"{hostname} does not speak TLS; if it is meant to be plain http, say "
-                "--plain-http, or --from-plain-http where it is not the destination"
+                f"{hostname} does not speak TLS; if it is meant to speak http, give "
+                "--plain-http, or for a source --from-plain-http"
             ) from error
         check_alert(error)
         raise httpcore.ConnectError(f"TLS failed: {_words(error)}") from error

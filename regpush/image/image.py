@@ -270,7 +270,7 @@ def parse_manifest(manifest: bytes) -> dict[str, Any]:
 def is_artifact(manifest: bytes) -> bool:
     """Whether a manifest is that of something other than an image, by the type of its config.
 
-    Raises VerificationError for what is no JSON object.
+    Raises VerificationError for anything but a JSON object.
     """
     config = json_object(manifest, "manifest").get("config")
     kind = config.get("mediaType") if isinstance(config, Mapping) else None

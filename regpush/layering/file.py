@@ -86,8 +86,8 @@ class Split:
             needed = len(named) + bool(rest)
             if needed > room:
                 raise UsageError(
-                    f"the layers file {printable(self.path)} asks for {needed} layers, with one "
-                    f"for what it does not name; --max-layers {context.max_layers} leaves {room}"
+                    f"the layers file {printable(self.path)} needs {needed} layers, one of them "
+                    f"for items it does not name; --max-layers {context.max_layers} leaves {room}"
                 )
             left = groups(rest, room - len(named), reach) if rest else []
             return [*named, *ordered(left, reach)]
@@ -130,7 +130,7 @@ class Split:
                 hint = f"; did you mean '{printable(near[0])}'?" if near else ""
                 raise UsageError(
                     f"the layers file {printable(self.path)} has '{printable(pattern)}' in layer "
-                    f"{number}, and nothing is named so{hint}"
+                    f"{number}, which matches no item{hint}"
                 )
 
 

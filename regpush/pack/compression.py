@@ -170,12 +170,12 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 piece = member.decompress(left, _GZIP_BLOCK)
             except failure as error:
-                raise VerificationError(f"it is not gzip: {error}") from error
+                raise VerificationError(f"not gzip data: {error}") from error
             if piece:
                 yield piece
             left = member.unused_data if member.eof else member.unconsumed_tail
     if not member.eof:
-        raise VerificationError("it is not gzip, or ends before its end")
+        raise VerificationError("not gzip data, or truncated")
 
 
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -191,9 +191,9 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 piece = frame.decompress(left, _GZIP_BLOCK)
             except ZstdError as error:
-                raise VerificationError(f"it is not zstd: {error}") from error
+                raise VerificationError(f"not zstd data: {error}") from error
             if piece:
                 yield piece
             left = frame.unused_data if frame.eof else b""
     if not frame.eof:
-        raise VerificationError("it is not zstd, or ends before its end")
+        raise VerificationError("not zstd data, or truncated")

@@ -99,7 +99,7 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         record = data[blank + 1 : at + length]
         key, equals, value = record.partition(b"=")
         if not record.endswith(b"\n") or not equals or not key or at + length > len(data):
-            raise VerificationError("a pax header has a record that is none")
+            raise VerificationError("a pax header has a malformed record")
         yield key, value[:-1]
         at += length
 

@@ -127,7 +127,7 @@ def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> C
             doubt = trust.doubt(os.path.join(folder, name))
             if doubt and inside:
                 raise UsageError(
-                    f"{printable(path)} is not obeyed: {doubt}. Name it with --config "
+                    f"{printable(path)} is not trusted: {doubt}. Name it with --config "
                     f"{printable(path)}, or trust its directory with "
                     f"REGPUSH_SAFE_DIRECTORY={printable(os.path.realpath(folder))}"
                 )
@@ -178,7 +178,7 @@ def parse(path: str, document: Mapping[str, Any]) -> Configuration:
         if key not in (DEFAULTS, APPS):
             raise UsageError(
                 f"{path}: unknown {'table' if isinstance(document[key], dict) else 'key'} "
-                f"'{printable(key)}': settings belong into [{prefix}{DEFAULTS}] or "
+                f"'{printable(key)}': settings belong in [{prefix}{DEFAULTS}] or "
                 f"[{prefix}{APPS}.NAME]{did_you_mean(key, (DEFAULTS, APPS))}"
             )
     apps = _table(document.get(APPS, {}), path, f"[{prefix}{APPS}]")

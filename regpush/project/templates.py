@@ -63,7 +63,7 @@ def render_reference(template: str, values: Values) -> str:
     if "{" in name:
         raise UsageError(
             f"bad image reference '{printable(template)}': "
-            "a placeholder can stand in the tag alone, behind the ':'"
+            "placeholders are allowed in the tag alone, after the ':'"
         )
     return f"{name}{colon}{render_tag(tag, values)}"
 
@@ -97,5 +97,7 @@ def _for_tag(name: str, value: str, *, at_start: bool) -> str:
     text = _NOT_IN_TAGS.sub("-", value)
     text = text.lstrip(_NOT_IN_FRONT) if at_start else text
     if not text.strip(_NOT_IN_FRONT):
-        raise UsageError(f"{{{name}}} is '{printable(value)}', of which nothing can be in a tag")
+        raise UsageError(
+            f"{{{name}}} is '{printable(value)}', which has no character that a tag may have"
+        )
     return text

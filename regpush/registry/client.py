@@ -668,7 +668,7 @@ class Repository:
         for text in filter(None, told):
             wanted = Digest.parse(text)
             if not _matches(wanted, reply.body):
-                raise VerificationError(f"{name} is not {wanted}, as it is said to be")
+                raise VerificationError(f"{name} is not {wanted}, as its digest says")
             digest = wanted
         media_type = reply.header("content-type").partition(";")[0].strip().lower()
         if media_type not in MANIFESTS + INDEXES:

@@ -93,14 +93,14 @@ def keep(
             repository.put_manifest(_index(known.values()), OCI_INDEX, tag)
         except TagConflictError as error:
             raise TagConflictError(
-                f"{error}: it is the list of referrers, which grows with each"
+                f"{error}: this tag holds the list of referrers, which must be allowed to change"
             ) from error
         rest_s = max(rest_s, _TIMES * (time.monotonic() - began))
         # Two pushers who wait equally long would write over each other again and again.
         cancel.wait(rest_s * (1 + jitter[turn] / 255))
     raise TransientError(
-        f"{repository.name}: other pushes write over the list of referrers at {tag} again and "
-        "again; run this one again"
+        f"{repository.name}: other pushes keep overwriting the list of referrers at {tag}; "
+        "run this one again"
     )
 
 

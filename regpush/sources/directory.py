@@ -140,7 +140,7 @@ def _listed(
             ahead.stop()
     if not listing.folders:
         raise SourceError(
-            f"{printable(physical)}: is no directory any more; push from a copy that holds still"
+            f"{printable(physical)}: is not a directory any more; push from a copy that holds still"
         )
     if ahead:
         leave_out.saw_git(ahead.git)

@@ -67,7 +67,7 @@ def build(
     """
     if not has_guix():
         raise UsageError(
-            f"guix:{printable(' '.join(packages))} takes Guix, and there is no 'guix' on the PATH"
+            f"guix:{printable(' '.join(packages))} needs Guix, and 'guix' is not on the PATH"
         )
     for package in packages:
         if not is_specification(package):

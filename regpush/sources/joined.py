@@ -42,8 +42,8 @@ def joined(meant: Sequence[Meaning], asked: Asked) -> Found:
 def _in_store(one: Meaning) -> InStore:
     if isinstance(one, Whole):
         raise UsageError(
-            f"{printable(one.path)} cannot be pushed together with others: several targets "
-            "are store paths, packages, nix: or guix: ones"
+            f"{printable(one.path)} cannot be pushed together with others: only store "
+            "paths, packages, nix: and guix: targets can be combined"
         )
     return one
 

@@ -73,7 +73,8 @@ def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform
             notify(Note(message=f"the image is for {first}, as {printable(programs[first])} is"))
         return first
     if host and any(map(host.akin, programs)):
-        notify(Note(message=f"of {_listed(programs, programs)} the image is for {host}, as here"))
+        several = _listed(programs, programs)
+        notify(Note(message=f"of {several} the image is for {host}, like this machine"))
         return host
     raise UsageError(
         f"what should the image run on? There are programs for {_listed(programs, programs)}: "

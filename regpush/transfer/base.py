@@ -62,8 +62,8 @@ class Foundation:
             raise type(error)(f"{self.called} {reference}: {error}") from error
         if len(image.layers) >= MAX_LAYERS:
             raise UsageError(
-                f"{self.called} {reference}: it has {len(image.layers)} layers, and an image "
-                f"{MAX_LAYERS} at most: none is left"
+                f"{self.called} {reference}: it has {len(image.layers)} layers, and an image may "
+                f"have {MAX_LAYERS}; no layer is left for the app"
             )
         return Base(name=_name(reference), image=image)
 

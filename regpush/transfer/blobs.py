@@ -49,8 +49,8 @@ def check_distributable(descriptors: Sequence[Descriptor], image: str) -> None:
         if descriptor.media_type.startswith(_FOREIGN):
             raise UsageError(
                 f"{image} has a foreign layer ({printable(descriptor.media_type)}), which "
-                "registries do not hold and its licence may not let one hand on; "
-                "take an image without"
+                "registries do not hold, and whose licence may forbid copying; "
+                "choose an image without one"
             )
 
 

@@ -96,7 +96,9 @@ def warn_of_lost_platforms(
         kept = {platform.normal for platform in coming if platform}
         lost = [str(one) for one in platforms_said(there.data) if one.normal not in kept]
         if lost:
-            notify(InputWarned(message=f"{tag} is for {', '.join(lost)} as well, and will not be"))
+            notify(
+                InputWarned(message=f"{tag} also contains {', '.join(lost)}; this push removes it")
+            )
 
 
 def move_tags(
@@ -116,7 +118,8 @@ def move_tags(
     moved: list[str] = []
     for tag, verdict in verdicts.items():
         if verdict is TagVerdict.LEAVE:
-            notify(Note(message=f"{repository.name}:{tag} names {held[tag]} and is left alone"))
+            kept = f"{repository.name}:{tag} names {held[tag]}"
+            notify(Note(message=f"{kept}; not moved (--if-exists skip)"))
             continue
         if verdict is TagVerdict.MOVE:
             with _telling(tag, moved, digest):

@@ -54,7 +54,7 @@ class TagRule:
         taken = [tag for tag, digest in held.items() if digest]
         if self.if_exists is IfExists.FAIL and taken:
             raise TagConflictError(
-                f"{image}:{taken[0]} exists ({held[taken[0]]}), and --if-exists fail was said"
+                f"{image}:{taken[0]} exists ({held[taken[0]]}), (--if-exists fail)"
             )
 
     def skips(self, held: Mapping[str, Digest | None]) -> bool:
@@ -76,9 +76,7 @@ class TagRule:
         if self.if_exists is IfExists.SKIP:
             return TagVerdict.LEAVE
         if self.if_exists is IfExists.SAME:
-            raise TagConflictError(
-                f"{name} names {held}, not {wanted}, and --if-exists same was said"
-            )
+            raise TagConflictError(f"{name} names {held}, not {wanted}, (--if-exists same)")
         if self.current and held != self.current:
             raise TagConflictError(
                 f"{name} names {held}, not {self.current} as --if-current says: somebody moved it"

@@ -283,8 +283,8 @@ def test_helpers_see_the_token_and_no_password(
     ("inputs", "message"),
     [
         ({"push": "maybe"}, "the input push is 'maybe': write true or false"),
-        ({"username": "me"}, "the inputs username and password go together"),
-        ({"password": "x"}, "the inputs username and password go together"),
+        ({"username": "me"}, "the inputs username and password must be given together"),
+        ({"password": "x"}, "the inputs username and password must be given together"),
         ({"extra-args": "--help"}, "extra-args"),
         ({"extra-args": "-- more"}, "more"),
         ({"layers": "stabel"}, "stable"),

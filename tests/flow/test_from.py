@@ -305,7 +305,7 @@ def test_layers_together_are_127_at_most(
     assert "--max-layers is 3" in done.stderr
     assert len(raw(to)["layers"]) == 127
     full = put_base(embedded_registry, f"{repository}-base", many, "2")
-    push(app, to, "--from", full).failed(2, "127 layers", "none is left")
+    push(app, to, "--from", full).failed(2, "127 layers", "no layer is left for the app")
 
 
 @pytest.mark.parametrize(

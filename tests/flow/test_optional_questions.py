@@ -109,8 +109,8 @@ def test_doctor_says_of_referrers_elsewhere_what_a_push_does(
         steps = regpush("doctor", to, "--format", "json").ok().report["steps"]
         (step,) = [one for one in steps if one["name"] == "referrers"]
         assert step["detail"] == (
-            "no lists of its own (answered 303 to localhost, which answered 429): "
-            "they are kept at tags"
+            "no referrers API (answered 303 to localhost, which answered 429): "
+            "using the fallback tag"
         )
         shown = regpush("inspect", to, "--format", "json").ok().report["referrers"]
         assert [one["artifactType"] for one in shown] == ["application/spdx+json"]

@@ -72,9 +72,9 @@ def test_a_single_layer_holds_all(split):
         ([["libc", 7]], 64, "in layer 1, 7 names no item"),
         ([[""]], 64, 'in layer 1, "" names no item'),
         ([["libc"], ["lib*"]], 64, "-libc in layer 1 and in layer 2"),
-        ([["libc"], ["pyhton"]], 64, "'pyhton' in layer 2, and nothing is named so; did you mean "
+        ([["libc"], ["pyhton"]], 64, "'pyhton' in layer 2, which matches no item; did you mean "
          "'python'"),
-        ([["libc"], ["python"]], 3, "asks for 3 layers, with one for what it does not name; "
+        ([["libc"], ["python"]], 3, "needs 3 layers, one of them for items it does not name; "
          "--max-layers 3 leaves 2"),
     ],
 )  # fmt: skip

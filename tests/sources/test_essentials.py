@@ -239,7 +239,7 @@ def test_what_was_skipped_is_said(docker_registry, repository, system, tmp_path)
     store, out = system
     to = f"{docker_registry.host}/{repository}"
     done = push(out, to, "-S", "/bin=bin", env=store.environment).ok()
-    assert "links that were asked for take the place of /bin/sh" in done.stderr
+    assert "--symlink replaces the default /bin/sh" in done.stderr
     push(out, f"{to}:bare", "--no-essentials", env=store.environment).ok()
     root = unpack(f"{to}:bare", tmp_path / "out")
     assert sorted(path.name for path in root.iterdir()) == sorted({"tmp", out.parts[1]})

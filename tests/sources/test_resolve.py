@@ -60,8 +60,8 @@ def test_a_name_that_only_looks_like_an_item_is_a_directory(tmp_path: Path) -> N
         ("closure:app", "app is not a file"),
         ("closure:file", "file: not a closure file: line 1"),
         ("hello@2", "'hello@2' is not there.*for it to be a package, 'guix' must be on the PATH"),
-        ("guix:hello", "guix:hello takes Guix, and there is no 'guix' on the PATH"),
-        ("nix:.#app", "nix:.#app takes Nix, and there is no 'nix' on the PATH"),
+        ("guix:hello", "guix:hello needs Guix, and 'guix' is not on the PATH"),
+        ("nix:.#app", "nix:.#app needs Nix, and 'nix' is not on the PATH"),
         ("http://x", "target 'http://x' is not there"),
     ],
 )

@@ -121,5 +121,5 @@ def _login(inputs: Mapping[str, str]) -> list[str]:
     """The flags that go with a password on stdin."""
     username = inputs.get("username", "").strip()
     if bool(username) != bool(inputs.get("password")):
-        raise UsageError("the inputs username and password go together")
+        raise UsageError("the inputs username and password must be given together")
     return [f"--username={username}", "--password-stdin"] if username else []

@@ -41,7 +41,7 @@ def history(
         ]
         told = recount(parsed.name.last, images, _known_here)
     if not told.pushes:
-        raise UsageError(f"{printable(reference)}: no image says what its layers hold")
+        raise UsageError(f"{printable(reference)}: no image there was pushed by regpush")
     if output:
         write_file(output, "w", f"{json_text(told.to_json(), indent=0)}\n")
     else:

@@ -23,7 +23,7 @@ def init(
 ) -> None:
     """Write a regpush.toml with comments, guessed from what lies in this directory."""
     if os.path.lexists(FILE) and not force:
-        raise UsageError(f"{FILE} is there already; --force writes another over it")
+        raise UsageError(f"{FILE} already exists; --force overwrites it")
     if not force and (there := load(None)) and there.path == "pyproject.toml":
         raise UsageError("pyproject.toml has a [tool.regpush], which regpush.toml would hide")
     found = look(".")

@@ -57,7 +57,7 @@ def resolve(
         bool, typer.Option("-R", "--recursive", help="Directories with all below them.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Push what manifests call regpush://NAME, and print them with its digests instead.
+    """Push images referenced as regpush://NAME and print the manifests with digests.
 
     NAME is an app of the configuration, or a path that begins with ./, ../ or /. Nothing is
     printed unless everything was pushed.
@@ -161,7 +161,7 @@ def _destination(name: str, prefix: str, configuration: Configuration | None) ->
         if own:
             return str(own.value)
     if not prefix:
-        raise UsageError("where should it go? say --to registry/prefix")
+        raise UsageError("no destination: give --to registry/prefix")
     return f"{prefix.rstrip('/')}/{os.path.basename(os.path.abspath(name))}"
 
 

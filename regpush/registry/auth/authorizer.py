@@ -185,7 +185,7 @@ class Authorizer:
                 f"{without_credentials(host)}"
             )
         return AuthError(
-            f"{self._name}: the registry does not take the credentials of "
+            f"{self._name}: the registry rejected the credentials of "
             f"{described(self._credentials)}{wants}{said}; "
             f"{with_credentials(host, self._credentials.source)}"
         )

@@ -101,14 +101,16 @@ def from_options(options: RegistryOptions) -> Credentials | None:
     """
     if options.registry_token is not None:
         if options.username is not None or options.password is not None:
-            raise UsageError("--registry-token stands in place of --username and --password-stdin")
+            raise UsageError(
+                "--registry-token cannot be combined with --username and --password-stdin"
+            )
         if not SENDABLE.fullmatch(options.registry_token):
             raise UsageError("--registry-token is not a token: printable ASCII without blanks")
         return Credentials(source="the command line", registry_token=options.registry_token)
     if options.username is None and options.password is None:
         return None
     if not options.username or options.password is None:
-        raise UsageError("--username and --password-stdin are only of use together")
+        raise UsageError("--username and --password-stdin must be given together")
     if ":" in options.username:
         raise UsageError("a user name cannot have a colon in it (RFC 7617)")
     return Credentials(

@@ -240,7 +240,9 @@ class _Download:
                 return reply
             case 416:
                 self._begin_again()
-                raise RetryableError(TransientError(f"{self._what}: it has no such part"))
+                raise RetryableError(
+                    TransientError(f"{self._what}: it refused the range that was asked for")
+                )
             case 401 | 403:
                 raise AuthError(
                     f"{self._what}: it answered {reply.status}; its login may stand in "
@@ -262,7 +264,9 @@ class _Download:
         match = _RANGE.fullmatch(reply.header("content-range").strip())
         if reply.status == 206 and (match is None or int(match[1]) != self.size):
             self._begin_again()
-            raise RetryableError(TransientError(f"{self._what}: another part than asked for came"))
+            raise RetryableError(
+                TransientError(f"{self._what}: it sent another range than was asked for")
+            )
         if reply.status == 200 or self.hashes is None:
             self._begin_again()
         limit = _LARGEST if self.artifact.size is None else self.artifact.size

@@ -52,7 +52,7 @@ def members(path: str, what: str) -> dict[str, ZipMember]:
                 if found.setdefault(member.name, member) is not member:
                     raise SourceError(f"{what} holds {printable(member.name)} twice")
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-        raise SourceError(f"{what} is no zip archive: {printable(str(error))}") from error
+        raise SourceError(f"{what} is not a zip archive: {printable(str(error))}") from error
     if sum(member.size for member in found.values()) > _ALL:
         raise SourceError(f"{what} would unpack to more than 64 GiB")
     return found
@@ -68,7 +68,7 @@ def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
     if not all(parts) or {".", ".."} & set(parts) or "\\" in name or "\0" in info.orig_filename:
         raise SourceError(f"{what} holds a file of the name '{shown}', which no package may have")
     if any(part.startswith(".wh.") for part in parts):
-        raise SourceError(f"{what} holds {shown}, a name that means something else in layers")
+        raise SourceError(f"{what} holds {shown}, a name that marks a deletion in layers")
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
     packed, size = info.compress_size, info.file_size
     if (size > packed * _MOST) if deflated else (size != packed):

@@ -46,7 +46,7 @@ Wanted = Expression | Installable
 def parse(text: str, workshop: Workshop) -> list[Wanted]:
     """The installables in `text`, separated by blanks. Raises UsageError, ToolError."""
     if not has_nix():
-        raise UsageError(f"nix:{printable(text)} takes Nix, and there is no 'nix' on the PATH")
+        raise UsageError(f"nix:{printable(text)} needs Nix, and 'nix' is not on the PATH")
     words = text.split()
     for word in words:
         if word.startswith("-"):

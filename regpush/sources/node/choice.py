@@ -38,7 +38,7 @@ class NodeTarget:
     def machine(self) -> Machine:
         """Raises UsageError where Node does not run on such a machine."""
         if self.platform.os != "linux" or self.platform.architecture not in _CPU:
-            raise UsageError(f"node: makes no image for {self.platform}")
+            raise UsageError(f"node: cannot make an image for {self.platform}")
         return Machine(cpu=_CPU[self.platform.architecture], libc=self.libc)
 
     def takes(self, one: Locked) -> bool:

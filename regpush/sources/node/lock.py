@@ -213,7 +213,7 @@ def _packages(text: bytes, path: str) -> Mapping[str, Locked]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{printable(path)} is no JSON: {printable(str(error))}") from error
+        raise UsageError(f"{printable(path)} is not JSON: {printable(str(error))}") from error
     version = value.get("lockfileVersion") if isinstance(value, dict) else None
     if version not in (2, 3):
         raise UsageError(
@@ -231,7 +231,7 @@ def _packages(text: bytes, path: str) -> Mapping[str, Locked]:
                 "project: pack it ('npm pack'), and depend on the tarball"
             )
         if not isinstance(one, dict):
-            raise UsageError(f"{printable(path)}: what it says of '{printable(at)}' is no table")
+            raise UsageError(f"{printable(path)}: what it says of '{printable(at)}' is not a table")
         found[at] = Locked(at=at, value=one)
     return found
 
@@ -247,9 +247,9 @@ def read_manifest(folder: str) -> Mapping[str, Any]:
     except OSError as error:
         raise SourceError(f"cannot read {printable(path)}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{printable(path)} is no JSON: {printable(str(error))}") from error
+        raise UsageError(f"{printable(path)} is not JSON: {printable(str(error))}") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{printable(path)} is no table")
+        raise UsageError(f"{printable(path)} is not a table")
     return value
 
 

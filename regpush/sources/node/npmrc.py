@@ -127,7 +127,7 @@ def _pair(place: str, user: str, encoded: str) -> str:
     try:
         password = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise UsageError(f".npmrc: the _password of {printable(place)} is no base64") from None
+        raise UsageError(f".npmrc: the _password of {printable(place)} is not base64") from None
     return base64.b64encode(user.encode() + b":" + password).decode()
 
 

@@ -104,7 +104,7 @@ def entries(path: str, place: Place, *, what: str, scratch: str) -> Iterator[Ent
     """The sorted entries of the tarball at `path`.
 
     `what` names it in errors. `scratch`: a folder for a temporary file. Raises SourceError for
-    what is no tarball, holds what cannot lie in an image, or lacks the machine code that its
+    what is not a tarball, holds what cannot lie in an image, or lacks the machine code that its
     install script would compile.
     """
     unpacked = _unpack(path, what, scratch)
@@ -130,7 +130,7 @@ def _unpack(path: str, what: str, scratch: str) -> _Unpacked:
                 if size > _ALL:
                     raise SourceError(f"{what} would unpack to more than 16 GiB")
     except zlib.error as error:
-        raise SourceError(f"{what} is no tarball: {printable(str(error))}") from error
+        raise SourceError(f"{what} is not a tarball: {printable(str(error))}") from error
     except OSError as error:
         raise SourceError(f"cannot unpack {what}: {error.strerror}") from error
     return unpacked
@@ -187,7 +187,7 @@ def _listed(unpacked: _Unpacked, what: str) -> tuple[dict[str, int], dict[str, _
                     mode = (one.mode | 0o666) & 0o755
                     files[name] = _File(mode, one.size, one.offset_data)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-        raise SourceError(f"{what} is no tarball: {printable(str(error))}") from error
+        raise SourceError(f"{what} is not a tarball: {printable(str(error))}") from error
     for name in (*files, *folders):
         above = name
         while above := above.rpartition("/")[0]:

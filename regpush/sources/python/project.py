@@ -53,7 +53,7 @@ class PythonProject:
         value = read_toml(path)[1] if os.path.isfile(path) else {}
         said = value.get("project", {})
         if not isinstance(said, dict):
-            raise UsageError(f"{printable(path)}: project is no table")
+            raise UsageError(f"{printable(path)}: project is not a table")
         return cls(name=canonicalize_name(name or str(said.get("name", ""))), folder=folder,
                    value=value)  # fmt: skip
 
@@ -176,7 +176,7 @@ class PythonProject:
                 one = Requirement(text)
             except InvalidRequirement as error:
                 raise UsageError(
-                    f"project {printable(self.name)}: '{printable(text)}' is no requirement"
+                    f"project {printable(self.name)}: '{printable(text)}' is not a requirement"
                 ) from error
             if not extra:
                 yield str(one)

@@ -99,7 +99,7 @@ def _needs(texts: Iterable[object], path: str) -> Iterator[_Need]:
             one = Requirement(str(text))
         except InvalidRequirement as error:
             raise UsageError(
-                f"{printable(path)}: '{printable(str(text))}' is no requirement"
+                f"{printable(path)}: '{printable(str(text))}' is not a requirement"
             ) from error
         yield _need(one.name, one.extras, str(one.specifier))
 

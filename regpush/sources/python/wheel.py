@@ -191,7 +191,7 @@ class _Wheel:
                 if len(row) >= 3 and row[1] and row[2]:
                     found[row[0]] = row[1], row[2]
         except csv.Error as error:
-            raise SourceError(f"{self.what} has a RECORD that is no CSV") from error
+            raise SourceError(f"{self.what} has a RECORD that is not CSV") from error
         return found
 
 
@@ -220,7 +220,7 @@ def scripts(text: str, what: str) -> Iterator[tuple[str, str, str]]:
         attribute = attribute or ""
         good = _NAME.fullmatch(name) and name not in (".", "..") and not name.startswith(".wh.")
         if not good or not _REFERENCE.fullmatch(module) or not _REFERENCE.fullmatch(attribute):
-            raise SourceError(f"{what} has a program that is none: {printable(name)}")
+            raise SourceError(f"{what} has a malformed entry point: {printable(name)}")
         yield name, module, attribute
 
 
