@@ -64,14 +64,28 @@ class OnDisk(NamedTuple):
     ctime_ns: int
 
 
+class Deflated(NamedTuple):
+    """A file's content as a raw deflate stream (RFC 1951).
+
+    `open`: starts anew at each call; gives pieces of bounded size, each the next bytes of the
+    stream and the content that they unpack to; either may be empty. Raises SourceError, before its
+    end, where the content has not `Entry.size` bytes and the CRC-32 `crc`.
+    """
+
+    open: Callable[[], Iterator[tuple[bytes, bytes]]]
+    crc: int
+
+
 class Streamed(NamedTuple):
     """A file's content that is made on demand, for instance unpacked from an archive.
 
     `open`: starts anew at each call; gives `Entry.size` bytes in total, always equal, in pieces of
-    bounded size. Raises SourceError where it cannot.
+    bounded size. Raises SourceError where it cannot. `deflated`: the content in compressed form,
+    where it has one that a layer may contain.
     """
 
     open: Callable[[], Iterator[bytes]]
+    deflated: Deflated | None = None
 
 
 Content: TypeAlias = OnDisk | Streamed | bytes

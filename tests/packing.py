@@ -14,5 +14,7 @@ def pack(items: Sequence[Item], options: ArchiveOptions, size: int = BLOCK) -> I
     """The archive of `items` in blocks of `size` bytes; the last may be shorter."""
     archive = Archive(items, options)
     block = memoryview(bytearray(size))
-    while count := archive.readinto(block):
+    is_last = False
+    while not is_last:
+        count, _, is_last = archive.readinto(block)
         yield bytes(block[:count])

@@ -52,7 +52,7 @@ ONLY_IN = {
     "uvicorn": ("embedded",),
     "typer": ("cli",),
     "rich": ("cli",),
-    "isal": ("pack.compression",),
+    "isal": ("pack.compression", "sources.lock.zipped"),
     "backports": ("pack.zstd",),
     "deflate": ("pack.compression",),
     "blake3": ("entry",),

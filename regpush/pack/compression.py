@@ -47,29 +47,43 @@ _ZSTD_SLOW = 10
 # a megabyte. Together that is 4 % smaller, for no more than a tenth of the time.
 _ZSTD_WINDOW_LOG = 23
 _ZSTD_LEVEL_3_HASH_LOG = 18
+# To compress a byte takes 5 ns, and to send one at 100 Mbit/s 80 ns: so a deflate stream that is
+# longer than ours by a 32nd of its content still saves time. Those in the ten largest wheels of an
+# application are 0 to 5 % shorter, and taking them over saves 6 to 74 % of the CPU.
+_SLACK = 1 / 32
 _GZIP_WRAPPER = 31  # zlib's wbits for a gzip header (its mtime is 0) and the largest window
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How a layer is compressed: in blocks of `block` bytes, the last one shorter.
+    """How a layer is compressed: in blocks of `block` bytes at most.
 
     `compress` may be called by several threads at once, and lets go of the interpreter.
+    `slack`: by how many bytes for each byte of content a deflate stream that is taken over as it
+    is may be longer than what `compress` gives; None where the format can hold none.
     """
 
     block: int
     compress: Callable[[memoryview], bytes]
+    slack: float | None = None
+
+    def takes(self, content: bytes, deflated: int) -> bool:
+        """Whether a stream of `deflated` bytes that unpack to `content` is short enough."""
+        if self.slack is None:
+            return False
+        most = len(self.compress(memoryview(content))) + self.slack * len(content)
+        return deflated <= most
 
 
 def codec(compression: Compression) -> Codec:
     """The codec of an algorithm and level: ISA-L for gzip 1, libdeflate for gzip 6 and 9."""
     match compression:
         case Compression(Algorithm.GZIP, 1):
-            return Codec(_GZIP_BLOCK, _isal())
+            return Codec(_GZIP_BLOCK, _isal(), _SLACK)
         case Compression(Algorithm.GZIP, 9):
-            return Codec(_GZIP_BLOCK, _libdeflate())
+            return Codec(_GZIP_BLOCK, _libdeflate(), 0.0)
         case Compression(Algorithm.GZIP):
-            return Codec(_GZIP_BLOCK, _libdeflate_or_stored())
+            return Codec(_GZIP_BLOCK, _libdeflate_or_stored(), _SLACK)
         case Compression(Algorithm.ZSTD, level):
             slow = level >= _ZSTD_SLOW
             return Codec(_ZSTD_SLOW_BLOCK if slow else _ZSTD_BLOCK, _zstd(level))

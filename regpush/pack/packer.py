@@ -20,6 +20,7 @@ from typing import Self
 
 from regpush.options import Compression
 from regpush.pack.compression import codec
+from regpush.pack.page import Filled
 from regpush.pack.tar import Archive
 
 
@@ -80,9 +81,10 @@ class Packer:
         To stop early, close the iterator: it ends what it began in other threads.
         """
         block = self.borrow()
-        first = self.read(archive, block, rank)
-        if len(first) == len(block):
-            reader = _ReadAhead(self, archive, first, rank)
+        filled = self.read(archive, block, rank)
+        first = block[: filled.used]
+        if not filled.is_last:
+            reader = _ReadAhead(self, archive, (first, self.packed(first, filled)), rank)
             self._readers.add(reader)
             try:
                 yield from reader
@@ -90,15 +92,16 @@ class Packer:
                 self._readers.discard(reader)
             return
         # Most layers are no longer than one block: not worth a word to another thread.
-        if first:
-            yield Piece(first, partial(self.codec.compress, first))
+        yield Piece(first, partial(self.codec.compress, first))
         self.give_back(block)
 
     def blocks(self, archive: Archive, rank: int) -> Iterator[memoryview]:
         """All of `archive` uncompressed, each block until the next. Raises as `pieces` does."""
         block = self.borrow()
-        while read := self.read(archive, block, rank):
-            yield read
+        is_last = False
+        while not is_last:
+            count, _, is_last = self.read(archive, block, rank)
+            yield block[:count]
         self.give_back(block)
 
     def borrow(self) -> memoryview:
@@ -112,17 +115,21 @@ class Packer:
         """Let another use `block`."""
         self._idle.put(block)
 
-    def read(self, archive: Archive, block: memoryview, rank: int) -> memoryview:
-        """The next of `archive` in `block`: all of it, or its beginning at the archive's end.
+    def read(self, archive: Archive, block: memoryview, rank: int) -> Filled:
+        """Read the next of `archive` into `block`; how much of it that is.
 
         Of archives that are read at the same time, those of a low `rank` go first.
         """
         with self._turns.of(rank):
-            return block[: archive.readinto(block)]
+            return archive.readinto(block)
 
-    def submit(self, block: memoryview) -> Future[bytes]:
-        """Have `block` compressed."""
-        return self._cores.submit(self.codec.compress, block)
+    def packed(self, block: memoryview, filled: Filled) -> Future[bytes]:
+        """What stands for `block` in the layer; where `filled` does not say, it is compressed."""
+        if filled.packed is None:
+            return self._cores.submit(self.codec.compress, block)
+        known: Future[bytes] = Future()
+        known.set_result(filled.packed)
+        return known
 
 
 class _Turns:
@@ -172,13 +179,19 @@ class _Ready:
 class _ReadAhead:
     """A thread that reads one archive and has its blocks compressed, as memory allows."""
 
-    def __init__(self, packer: Packer, archive: Archive, first: memoryview, rank: int) -> None:
+    def __init__(
+        self,
+        packer: Packer,
+        archive: Archive,
+        first: tuple[memoryview, Future[bytes]],
+        rank: int,
+    ) -> None:
         self._packer = packer
         self._archive = archive
         self._rank = rank
         self._own = threading.Semaphore(0)
         self._ready: SimpleQueue[_Ready | BaseException | None] = SimpleQueue()
-        self._ready.put(_Ready(first, packer.submit(first), self._own))
+        self._ready.put(_Ready(*first, self._own))
         self._stopped = False
 
     def __iter__(self) -> Iterator[Piece]:
@@ -206,17 +219,17 @@ class _ReadAhead:
     def _read(self) -> None:
         packer = self._packer
         try:
-            whole = True
-            while whole:
+            is_last = False
+            while not is_last:
                 room = self._room()
                 if self._stopped:
                     room.release()
                     return
                 block = packer.borrow()
-                read = packer.read(self._archive, block, self._rank)
-                if read:
-                    self._ready.put(_Ready(read, packer.submit(read), room))
-                whole = len(read) == len(block)
+                filled = packer.read(self._archive, block, self._rank)
+                is_last = filled.is_last
+                read = block[: filled.used]
+                self._ready.put(_Ready(read, packer.packed(read, filled), room))
             self._ready.put(None)
         except BaseException as error:  # whatever it is, the one who iterates raises it
             self._ready.put(error)

@@ -92,7 +92,7 @@ class LayerStream:
         # sent first waits for its upload session, and those that wait in memory do not.
         self._rank = packer.rank()
         self._progress = progress
-        self._items = Archive(source.planned.items, source.archive)
+        self._items = Archive(source.planned.items, source.archive, packer.codec.takes)
         self._archive = hashlib.sha256()
         stored = source.compression.algorithm is Algorithm.NONE
         self._blob = self._archive if stored else hashlib.sha256()

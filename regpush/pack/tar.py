@@ -23,6 +23,8 @@ from regpush.digest import Digest
 from regpush.entry import LOOK_AT, ContentHash, Entry, Kind, OnDisk, Profile, Streamed, TreeHash
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_whole
+from regpush.pack.page import ROOM, Filled, Page, padding
+from regpush.pack.splice import SPLICED, Takes, splice
 from regpush.sources.nar import NarHash
 
 RECIPE_VERSION = 1
@@ -30,14 +32,12 @@ RECIPE_VERSION = 1
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _USTAR = b"ustar\x0000"
-_ROOM = 512
 _MTIME = 1
 _MTIME_FIELD = b"%011o\0" % _MTIME
 _MAGIC_AND_OWNERS = _USTAR + bytes(32 + 32 + 8 + 8)
 _LAST = bytes(12)
 _TYPE = {Kind.FILE: b"0", Kind.HARDLINK: b"1", Kind.SYMLINK: b"2", Kind.DIRECTORY: b"5"}
-_ZEROS = bytes(_ROOM)
-_END = bytes(2 * _ROOM)
+_END = bytes(2 * ROOM)
 
 
 class Parents(Enum):
@@ -65,29 +65,28 @@ class ArchiveOptions:
 class Archive:
     """The archive of some items, read once from beginning to end. Not for several threads.
 
+    `takes` decides which files that were compressed before stay as they are; without it, none.
+
     After the last byte `identities` says what every item is, on this reading's word where
     the item did not say itself.
     """
 
-    def __init__(self, items: Sequence[Item], options: ArchiveOptions) -> None:
+    def __init__(
+        self, items: Sequence[Item], options: ArchiveOptions, takes: Takes | None = None
+    ) -> None:
         self._items = items
         self._trees: list[tuple[Item, TreeHash]] = []
-        self._writing = _written(items, options, self._trees)
-        self._done = False
+        self._writing = _written(items, options, self._trees, takes)
         next(self._writing)
 
-    def readinto(self, block: memoryview) -> int:
-        """Fill `block` to its end, or to the archive's; give the count of bytes, 0 for no more.
+    def readinto(self, block: memoryview) -> Filled:
+        """Fill `block`, to its end unless the archive ends, or compressed content begins or ends.
 
-        Raises SourceError, always before the last bytes, where an item cannot be read, is not
-        what its identity or its store says, or shares a path with another; and what `Item.look`
-        raises.
+        Not to be called after the one that is the last. Raises SourceError, always before the
+        last bytes, where an item cannot be read, is not what its identity or its store says, or
+        shares a path with another; and what `Item.look` raises.
         """
-        if self._done:
-            return 0
-        count = self._writing.send(block)
-        self._done = count < len(block)
-        return count
+        return self._writing.send(block)
 
     @property
     def identities(self) -> tuple[tuple[str, Identity], ...]:
@@ -99,15 +98,14 @@ class Archive:
 
 
 def _written(
-    items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
-) -> Generator[int, memoryview, None]:
-    """Is sent block after block, and gives for each how much of it was filled.
-
-    Whether a block is the last one shows when the next is asked for: what fills it exactly
-    is followed by an empty one.
-    """
-    block = yield 0
-    page = _Page(block)
+    items: Sequence[Item],
+    options: ArchiveOptions,
+    trees: list[tuple[Item, TreeHash]],
+    takes: Takes | None,
+) -> Generator[Filled, memoryview, None]:
+    """Is sent block after block, and gives for each how much of it was filled."""
+    block = yield Filled(0)
+    page = Page(block)
     last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
     opened = _opened_ahead(_members(items, options, trees))
     for (entry, tree, nar, look, twins), fd in opened:
@@ -127,23 +125,19 @@ def _written(
             if nar:
                 nar.add(entry.path)
         elif isinstance(content := entry.content, bytes):
-            yield from page.put(head + content + _padding(len(content)))
+            yield from page.put(head + content + padding(len(content)))
             if tree:
                 tree.add(entry, ContentHash(content).digest())
             if nar:
                 nar.add(entry.path, content)
         elif isinstance(content, Streamed):
             yield from page.put(head)
-            left = entry.size
-            for piece in content.open():
-                left -= len(piece)
-                yield from page.put(piece)
-            if left:
-                raise SourceError(
-                    f"/{printable(entry.path)} has {entry.size - left} bytes, not {entry.size}"
-                )
-            yield from page.put(_padding(entry.size))
-        elif page.has_room(len(head) + entry.size + _ROOM):
+            if takes and content.deflated and entry.size >= SPLICED:
+                yield from splice(page, content.deflated, entry.size, takes)
+            else:
+                yield from _made(page, content, entry)
+            yield from page.put(padding(entry.size))
+        elif page.has_room(len(head) + entry.size + ROOM):
             view = page.member(head, entry.size)
             read_whole(entry, content, fd, view)
             if look:
@@ -173,7 +167,7 @@ def _written(
                 file.finish()
             if archived:
                 archived.end()
-            yield from page.put(_padding(entry.size))
+            yield from page.put(padding(entry.size))
             if tree and digest:
                 tree.add(entry, digest.digest())
     for item, found in trees:
@@ -183,68 +177,19 @@ def _written(
                 "push from a copy that holds still"
             )
     yield from page.put(_END)
-    if page.is_full:
-        yield from page.turn()
-    yield page.used
+    yield Filled(page.used, is_last=True)
 
 
-class _Page:
-    """The block that is being filled; full ones are handed out when room is needed."""
-
-    def __init__(self, block: memoryview) -> None:
-        self._block = block
-        self.used = 0
-
-    @property
-    def free(self) -> memoryview:
-        """What is left of the block."""
-        return self._block[self.used :]
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing is."""
-        return self.used == len(self._block)
-
-    def has_room(self, count: int) -> bool:
-        """Whether `count` bytes fit into this block."""
-        return self.used + count <= len(self._block)
-
-    def take(self, count: int) -> memoryview:
-        """The next `count` bytes, counted as filled; there must be room."""
-        start, self.used = self.used, self.used + count
-        return self._block[start : self.used]
-
-    def write(self, data: bytes) -> None:
-        """Write `data`, for which there must be room."""
-        self.take(len(data))[:] = data
-
-    def member(self, head: bytes, size: int) -> memoryview:
-        """Write a member but for its content; the room for that. There must be room for all."""
-        block = self._block
-        start = self.used + len(head)
-        end = start + size
-        block[self.used : start] = head
-        self.used = end + -size % _ROOM
-        block[end : self.used] = _ZEROS[: self.used - end]
-        return block[start:end]
-
-    def turn(self) -> Generator[int, memoryview, None]:
-        """Hand the block out and go on with the next."""
-        self._block = yield self.used
-        self.used = 0
-
-    def put(self, data: bytes) -> Generator[int, memoryview, None]:
-        """Write `data`, over several blocks if need be."""
-        while not self.has_room(len(data)):
-            fitting, data = data[: len(self.free)], data[len(self.free) :]
-            self.write(fitting)
-            yield from self.turn()
-        self.write(data)
-
-
-def _padding(size: int) -> bytes:
-    """Zeros up to the next record of 512 bytes after `size` bytes of content."""
-    return _ZEROS[: -size % _ROOM]
+def _made(page: Page, content: Streamed, entry: Entry) -> Generator[Filled, memoryview, None]:
+    """Write the content of `entry`. Raises SourceError where it has another size."""
+    left = entry.size
+    for piece in content.open():
+        left -= len(piece)
+        yield from page.put(piece)
+    if left:
+        raise SourceError(
+            f"/{printable(entry.path)} has {entry.size - left} bytes, not {entry.size}"
+        )
 
 
 class _Twins(Enum):
@@ -482,9 +427,8 @@ def _pax(entry: Entry, name: bytes) -> bytes:
         name=b"././@PaxHeader", mode=0, uid=0, gid=0, size=len(records), mtime=0, kind=b"x",
         link=b"", prefix=b"",
     )  # fmt: skip
-    padding = _ZEROS[: -len(records) % _ROOM]
     main = _ustar(entry, _ascii(name), b"", _ascii(entry.link), uid=uid, gid=gid, size=size)
-    return extended + records + padding + main
+    return extended + records + padding(len(records)) + main
 
 
 def _record(key: bytes, value: bytes) -> bytes:

@@ -66,7 +66,9 @@ def streamed(one, compression, cores):
 
 def archive_of(one):
     archive, block, parts = Archive([one], ArchiveOptions()), memoryview(bytearray(MIB)), []
-    while count := archive.readinto(block):
+    is_last = False
+    while not is_last:
+        count, _, is_last = archive.readinto(block)
         parts.append(bytes(block[:count]))
     return b"".join(parts)
 

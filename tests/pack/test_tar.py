@@ -403,7 +403,7 @@ def test_what_an_item_is_may_be_found_out_by_packing_it(tree):
     known = stored(tree, "/app")
     archive = Archive([replace(known, identity=None)], ArchiveOptions())
     block = memoryview(bytearray(BLOCK))
-    while archive.readinto(block):
+    while not archive.readinto(block).is_last:
         pass
     assert archive.identities == (("/app", known.identity),)
 

@@ -12,10 +12,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from isal import isal_zlib
 
 from regpush.errors import SourceError, printable
 
 _LOCAL = struct.Struct("<4s22xHH")
+_BROKEN: Any = isal_zlib.IsalError  # which the stubs take for an instance
 _BLOCK = 1 << 18
 _MOST = 1032
 """How much larger than itself deflate can make anything (RFC 1951: 258 bytes of 2 bits)."""
@@ -94,15 +98,23 @@ def blocks(path: str, member: ZipMember, what: str) -> Iterator[bytes]:
 
     Raises SourceError where it is not of the size, or has not the CRC-32, that it should.
     """
+    return (piece for _, piece in deflated(path, member, what) if piece)
+
+
+def deflated(path: str, member: ZipMember, what: str) -> Iterator[tuple[bytes, bytes]]:
+    """A file of the archive at `path`: parts of its deflate stream, and what they unpack to.
+
+    Of a stored file, which has none, the first is always empty. Raises as `blocks`.
+    """
     crc, left = 0, member.size
     try:
-        for piece in _unpacked(path, member):
-            crc = zlib.crc32(piece, crc)
+        for packed, piece in _unpacked(path, member):
+            crc = isal_zlib.crc32(piece, crc)
             left -= len(piece)
             if left < 0:
                 break
-            yield piece
-    except (OSError, zlib.error, struct.error) as error:
+            yield packed, piece
+    except (OSError, _BROKEN, struct.error) as error:
         raise _damaged(what, member) from error
     if left or crc != member.crc:
         raise _damaged(what, member)
@@ -112,20 +124,22 @@ def _damaged(what: str, member: ZipMember) -> SourceError:
     return SourceError(f"{what}: {printable(member.name)} in it is damaged")
 
 
-def _unpacked(path: str, member: ZipMember) -> Iterator[bytes]:
+def _unpacked(path: str, member: ZipMember) -> Iterator[tuple[bytes, bytes]]:
     if not member.deflated:
-        yield from _stored(path, member)
+        for part in _stored(path, member):
+            yield b"", part
         return
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflate = isal_zlib.decompressobj(-zlib.MAX_WBITS)
     for part in _stored(path, member):
         while part:
-            if piece := inflate.decompress(part, _BLOCK):
-                yield piece
-            part = inflate.unconsumed_tail
-    if piece := inflate.flush():
-        yield piece
+            piece = inflate.decompress(part, _BLOCK)
+            left = inflate.unconsumed_tail
+            yield part[: len(part) - len(left)], piece
+            part = left
+    while piece := inflate.decompress(b"", _BLOCK):
+        yield b"", piece
     if not inflate.eof or inflate.unused_data:
-        raise zlib.error("not a whole stream")
+        raise _BROKEN("not a whole stream")
 
 
 def _stored(path: str, member: ZipMember) -> Iterator[bytes]:

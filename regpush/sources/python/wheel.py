@@ -21,10 +21,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from regpush.closure import LockedPackage
-from regpush.entry import Entry, Kind, Streamed
+from regpush.entry import Deflated, Entry, Kind, Streamed
 from regpush.errors import SourceError, printable
 from regpush.sources.lock.overlaps import Overlaps
-from regpush.sources.lock.zipped import ZipMember, blocks, members, read
+from regpush.sources.lock.zipped import ZipMember, blocks, deflated, members, read
 from regpush.sources.python.venv import Environment, encoded, file, folders, script
 
 LAYOUT = 1
@@ -119,9 +119,10 @@ class _Wheel:
                 raise SourceError(f"{self.what} holds {printable(at)} twice")
             seen.add(encoded(at))
             if is_script:
-                entry = file(at, self._script(member, environment), 0o755)
+                entry = self._script(at, member, environment)
                 rows.append((at, *_hashed(entry)))
-                yield entry, entry.content
+                content = entry.content
+                yield entry, content if isinstance(content, bytes) else (member.size, member.crc)
             else:
                 entry = self._file(at, member)
                 rows.append((at, *(hashes.get(member.name) or _hashed(entry))))
@@ -152,7 +153,9 @@ class _Wheel:
 
     def _file(self, at: str, member: ZipMember) -> Entry:
         # Unpacked when it is its turn: a wheel may hold thousands of files, and many are opened.
-        content = Streamed(partial(blocks, self.path, member, self.what))
+        read = partial(blocks, self.path, member, self.what)
+        packed = Deflated(partial(deflated, self.path, member, self.what), member.crc)
+        content = Streamed(read, packed if member.deflated else None)
         return Entry(
             path=encoded(at),
             kind=Kind.FILE,
@@ -161,17 +164,18 @@ class _Wheel:
             content=content,
         )
 
-    def _script(self, member: ZipMember, environment: Environment) -> bytes:
-        """A script, whose first line is for the environment's Python if it is for any."""
-        content = self._read(member)
-        if match := _SHEBANG.match(content):
-            first, _, rest = content.partition(b"\n")
-            arguments = first[match.end() :].strip()
-            shebang = environment.shebang
-            if arguments and shebang.count(b"\n") == 1:
-                shebang = shebang[:-1] + b" " + arguments + b"\n"
-            return shebang + rest
-        return content
+    def _script(self, at: str, member: ZipMember, environment: Environment) -> Entry:
+        """A program, whose first line is for the environment's Python if it is for any."""
+        head = next(blocks(self.path, member, self.what), b"")
+        match = _SHEBANG.match(head)
+        if match is None:  # nor is it text, often: programs of 50 MB are brought so
+            return self._file(at, member)._replace(mode=0o755)
+        first, _, rest = self._read(member).partition(b"\n")
+        arguments = first[match.end() :].strip()
+        shebang = environment.shebang
+        if arguments and shebang.count(b"\n") == 1:
+            shebang = shebang[:-1] + b" " + arguments + b"\n"
+        return file(at, shebang + rest, 0o755)
 
     def _written(self, environment: Environment, direct_url: bytes) -> Iterator[Entry]:
         """What installing adds to the files of the wheel."""
