@@ -320,7 +320,8 @@ class Closure:
     tell what it runs on; each but the first counts where those before it tell nothing. `wishes`:
     for the image. `locks`: lock files that name its packages, and what they are. `inside`: of a
     directory, what it tells of programs. Built by
-    `Closure.build`, which orders and checks.
+    `Closure.build`, which orders and checks. `stacked`: each item is to be a layer, as they are
+    ordered, and no strategy decides.
     """
 
     roots: tuple[str, ...]
@@ -335,6 +336,7 @@ class Closure:
     wishes: Wishes = Wishes()
     locks: tuple[tuple[str, Digest], ...] = ()
     inside: Inside | None = field(default=None, compare=False, repr=False)
+    stacked: bool = False
     _by_path: Mapping[str, Item] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

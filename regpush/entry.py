@@ -35,6 +35,9 @@ class Kind(Enum):
     DIRECTORY = "d"
     SYMLINK = "l"
     HARDLINK = "h"
+    CHARACTER = "c"
+    BLOCK = "b"
+    FIFO = "p"
 
 
 _LETTERS = {kind: kind.value.encode() for kind in Kind}
@@ -104,7 +107,8 @@ class Entry(NamedTuple):
     `path` is where it lies in the image, in bytes, without leading or trailing slash; the
     image's root itself is never an entry. `mode` is permission bits as they will be
     written. `size` is the bytes of content and 0 for all but files. `link` is a symlink's
-    target verbatim, or the image path of a hard link's first name. `xattrs` are sorted
+    target verbatim, the image path of a hard link's first name, or a device's numbers as
+    `major:minor`. `xattrs` are sorted
     (name, value) pairs. `content` is empty bytes for all but files.
     """
 

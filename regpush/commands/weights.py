@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Digest
 from regpush.errors import VerificationError
+from regpush.files.untar import members
 from regpush.image.image import Image, Layer
 from regpush.pack.compression import LAYERS, decompressed
-from regpush.pack.untar import members
 from regpush.registry.client import Repository
 
 _RECORD = 512

@@ -31,6 +31,7 @@ from regpush.transfer.destinations import Destination
 from regpush.transfer.fanout import FanOut, Shelf
 from regpush.transfer.publish import push_config, send_config
 from regpush.transfer.schedule import (
+    Naming,
     Transfer,
     Wanted,
     by_content,
@@ -299,6 +300,7 @@ def _transfer(
             compression=layers.compression,
             jobs=run.options.registry.jobs,
             packer=packer,
+            naming=Naming.IF_LIKELY,
             slots=threading.Semaphore(run.options.registry.jobs),
             # What is likely there under another name is worth waiting for its name.
             spool=Spool(rush=None) if derived else Spool(),

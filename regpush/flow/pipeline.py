@@ -18,6 +18,7 @@ from regpush.flow.budget import check_budget
 from regpush.flow.context import running
 from regpush.flow.prepare import Identify, prepare, tell_unused
 from regpush.flow.release import Release
+from regpush.flow.shipping import Overflow
 from regpush.flow.transaction import TagTransaction
 from regpush.options import PushOptions
 from regpush.report import PushResult
@@ -45,7 +46,8 @@ def push(
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
         attachments = Attachments.of(run)
-        prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL)
+        overflow = Overflow.SENT if options.registry.max_upload is None else Overflow.REFUSED
+        prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL, overflow)
         transaction = TagTransaction.begin(run, prepared[0].origin.tags_seen)
         if transaction.skips():
             return reports.of_nothing(prepared, transaction, run)
@@ -88,7 +90,8 @@ def plan(
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
-        prepared = prepare(_targets(target), run, Identify.ALWAYS)
+        overflow = Overflow.REFUSED if exact else Overflow.FORGOTTEN
+        prepared = prepare(_targets(target), run, Identify.ALWAYS, overflow)
         look = foresee_exactly if exact else foresee
         foreseen = [look(one, run) for one in prepared]
         tell_unused(prepared, run)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
 from regpush.closure import Closure, Identity
 from regpush.concurrency import Cancellation
+from regpush.entry import Profile
 from regpush.errors import CancelledError, printable
 from regpush.events import Event, InputWarned, LayersPlanned, Note
 from regpush.flow.bases import Bases
 from regpush.flow.context import Run
 from regpush.flow.entrypoint import with_entrypoint
+from regpush.flow.shipping import Overflow, shipping
 from regpush.flow.transaction import Held
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
 from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
@@ -31,7 +33,7 @@ from regpush.options import (
     SourceOptions,
 )
 from regpush.ownership import Rules
-from regpush.pack.recipe import Candidate, PreviousImage, by_recipe, remembered
+from regpush.pack.recipe import Candidate, Placed, PreviousImage, by_recipe, remembered
 from regpush.pack.stream import LayerSource
 from regpush.pack.tar import ArchiveOptions, Parents
 from regpush.platform import Platform
@@ -54,7 +56,7 @@ class Gathered:
     """What was read for one platform: the source, `pasts` by destinations' names, and the base.
 
     `rules` are those that made owners and modes in `closure` what they are. `foundation`: where
-    the base is.
+    the base is. `shipped`: layers that went while the source was read, by their items' paths.
     """
 
     image_options: ImageOptions
@@ -64,12 +66,12 @@ class Gathered:
     pasts: Mapping[RepositoryName, Past]
     base: Base | None = None
     foundation: Foundation | None = None
+    shipped: Mapping[str, Placed] = field(default_factory=dict)
 
     @property
     def archive(self) -> ArchiveOptions:
-        """How the layers are written; over a base, nothing above them."""
-        parents = Parents.OMITTED if self.base else Parents.WRITTEN
-        return ArchiveOptions(profile=self.closure.profile, parents=parents)
+        """How the layers are written."""
+        return _archive_of(self.closure.profile, self.base)
 
     @property
     def images(self) -> tuple[PreviousImage, ...]:
@@ -136,7 +138,9 @@ class Identify(Enum):
     WHERE_USEFUL = "where useful"
 
 
-def prepare(targets: Sequence[str], run: Run, identify: Identify) -> list[Prepared]:
+def prepare(
+    targets: Sequence[str], run: Run, identify: Identify, overflow: Overflow
+) -> list[Prepared]:
     """Read the source and, at the same time, the images that were pushed before.
 
     One for each platform, in the order asked for. Raises what `resolve` and `look_back`
@@ -153,7 +157,7 @@ def prepare(targets: Sequence[str], run: Run, identify: Identify) -> list[Prepar
         identify = Identify.ALWAYS
     prepared: list[Prepared] = []
     for aim in found:
-        origin = _read(aim, run, identify, others)
+        origin = _read(aim, run, identify, overflow, others)
         if len(found) == 1:
             _refuse_indexes(origin.pasts, run)
         elif not prepared:
@@ -213,26 +217,36 @@ class _Sight:
     foundation: Foundation | None
 
 
-def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, str]]) -> Gathered:
+def _read(
+    aim: Aim, run: Run, identify: Identify, overflow: Overflow, others: Sequence[tuple[Seen, str]]
+) -> Gathered:
     options, bases = run.options, Bases(run.client, run.options.source.base)
     sight: Future[_Sight] = Future()
     known_here = any(run.index.knows(one.reference.registry) for one in run.destinations)
     useless = Cancellation(run.cancel)
 
+    shipped: Mapping[str, Placed] = {}
+
     def read() -> Customisation:
-        closure = resolve(
-            aim.targets,
-            options.source,
-            run.settings.stores,
-            platform=aim.platform,
-            workshop=run.workshop,
-            surroundings=Surroundings(
-                settings=run.settings,
-                registry=run.registry,
-                cache=options.cache,
-                base=bases.facts,
-            ),
-        )
+        nonlocal shipped
+        archive = _archive_of(Profile.TREE, options.source.base)
+        with shipping(run, archive, overflow) as before:
+            closure = resolve(
+                aim.targets,
+                options.source,
+                run.settings.stores,
+                platform=aim.platform,
+                workshop=run.workshop,
+                surroundings=Surroundings(
+                    settings=run.settings,
+                    registry=run.registry,
+                    cache=options.cache,
+                    base=bases.facts,
+                    most_layers=_most_layers(options.layers),
+                    ship=before.ship,
+                ),
+            )
+        shipped = before.placed
         found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
         platform = platform_of(aim, closure, found, run.notify)
         base = base_of(closure, options.source)
@@ -281,7 +295,18 @@ def _read(aim: Aim, run: Run, identify: Identify, others: Sequence[tuple[Seen, s
         pasts=pasts,
         base=base,
         foundation=sight.result().foundation,
+        shipped=shipped,
     )
+
+
+def _archive_of(profile: Profile, base: object) -> ArchiveOptions:
+    """How layers are written; over a base, nothing above what is in them."""
+    return ArchiveOptions(profile=profile, parents=Parents.OMITTED if base else Parents.WRITTEN)
+
+
+def _most_layers(options: LayerOptions) -> int:
+    """How many layers an archive is cut into at most."""
+    return 1 if options.strategy == "single" else options.max_layers
 
 
 def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run: Run) -> None:
@@ -414,7 +439,12 @@ def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
     def wanted(source: LayerSource) -> Wanted:
         candidates = _candidates(source, made.earlier, images, run)
         known = any(candidate.layer.recipe == source.recipe for candidate in candidates)
-        return Wanted(source=source, candidates=candidates, why=why(source.planned.items, known))
+        return Wanted(
+            source=source,
+            candidates=candidates,
+            why=why(source.planned.items, known),
+            placed=origin.shipped.get(source.planned.items[0].path),
+        )
 
     sources_of = (
         LayerSource.of(index, one, archive, compression)

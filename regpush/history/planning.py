@@ -71,7 +71,7 @@ def plan_layers(
     Raises what the strategy raises, and UsageError where `--layout-from` names no image.
     """
     context = PlanContext(max_layers=options.max_layers)
-    if options.strategy != strategies.LEARNING:
+    if options.strategy != strategies.LEARNING or closure.stacked:
         return Planned(plan=strategies.carry_out(strategy, closure, context))
     looked_at = _replayed(images, options.layout_from, store.name)
     recalled = recall(looked_at, store.name, closure, archive, notify)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 
-from regpush.closure import Closure
+from regpush.closure import Closure, Role
 from regpush.errors import UsageError, printable
 from regpush.layering.plan import Plan, PlanContext, Strategy
 from regpush.options import MAX_LAYERS
@@ -65,10 +65,25 @@ def plan(closure: Closure, name: str, context: PlanContext) -> Plan:
 
 
 def carry_out(strategy: Strategy, closure: Closure, context: PlanContext) -> Plan:
-    """Plan `closure`.
+    """Plan `closure`. Layers that the source has cut stay as they are.
 
-    Raises what the strategy raises, and RegpushError for a bug in the strategy.
+    Raises what the strategy raises, UsageError for too many layers that were cut, and
+    RegpushError for a bug in the strategy.
     """
-    planned = strategy(closure, context)
+    planned = _stacked(closure, context) if closure.stacked else strategy(closure, context)
     planned.check(closure)
+    return planned
+
+
+def _stacked(closure: Closure, context: PlanContext) -> Plan:
+    """A layer for each item, and what regpush adds on top."""
+    generated = [item for item in closure.items if item.role is Role.GENERATED]
+    own = [item for item in closure.items if item.role is not Role.GENERATED]
+    layers = [*([item] for item in own), generated]
+    planned = Plan.of(layers)
+    if len(planned.layers) > context.max_layers:
+        raise UsageError(
+            f"the archive became {len(planned.layers)} layers, and there is room for "
+            f"{context.max_layers}: say --max-layers {context.max_layers - bool(generated)}"
+        )
     return planned

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from regpush.digest import DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
-from regpush.errors import VerificationError
+from regpush.files.decompression import gunzip, unzstd
 from regpush.options import Algorithm, Compression
 
 MEDIA_TYPE = {
@@ -135,7 +134,7 @@ def _libdeflate() -> Callable[[memoryview], bytes]:
 
 
 def _zstd(level: int) -> Callable[[memoryview], bytes]:
-    from regpush.pack.zstd import CompressionParameter, ZstdCompressor
+    from regpush.files.zstd import CompressionParameter, ZstdCompressor
 
     options: dict[int, int] = {
         CompressionParameter.compression_level: level,
@@ -166,48 +165,5 @@ def decompressed(media_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
     what is not compressed as its type says, or ends too early, and what `chunks` raises.
     """
     if media_type == OCI_LAYER_ZSTD:
-        return _unzstd(chunks)
-    return chunks if media_type == OCI_LAYER else _gunzip(chunks)
-
-
-def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    from isal import isal_zlib
-
-    failure: Any = isal_zlib.IsalError  # which the stubs take for an instance
-    member = isal_zlib.decompressobj(wbits=_GZIP_WRAPPER)
-    for chunk in chunks:
-        left, piece = chunk, b""
-        # What was taken in whole may still have more to give than one piece.
-        while left or (len(piece) == _GZIP_BLOCK and not member.eof):
-            if member.eof:
-                member = isal_zlib.decompressobj(wbits=_GZIP_WRAPPER)
-            try:
-                piece = member.decompress(left, _GZIP_BLOCK)
-            except failure as error:
-                raise VerificationError(f"not gzip data: {error}") from error
-            if piece:
-                yield piece
-            left = member.unused_data if member.eof else member.unconsumed_tail
-    if not member.eof:
-        raise VerificationError("not gzip data, or truncated")
-
-
-def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    from regpush.pack.zstd import ZstdDecompressor, ZstdError
-
-    frame = ZstdDecompressor()
-    for chunk in chunks:
-        left = chunk
-        # What was taken in whole may still have more to give than one piece.
-        while left or not (frame.needs_input or frame.eof):
-            if frame.eof:
-                frame = ZstdDecompressor()
-            try:
-                piece = frame.decompress(left, _GZIP_BLOCK)
-            except ZstdError as error:
-                raise VerificationError(f"not zstd data: {error}") from error
-            if piece:
-                yield piece
-            left = frame.unused_data if frame.eof else b""
-    if not frame.eof:
-        raise VerificationError("not zstd data, or truncated")
+        return unzstd(chunks)
+    return chunks if media_type == OCI_LAYER else gunzip(chunks)

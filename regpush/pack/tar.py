@@ -36,7 +36,11 @@ _MTIME = 1
 _MTIME_FIELD = b"%011o\0" % _MTIME
 _MAGIC_AND_OWNERS = _USTAR + bytes(32 + 32 + 8 + 8)
 _LAST = bytes(12)
-_TYPE = {Kind.FILE: b"0", Kind.HARDLINK: b"1", Kind.SYMLINK: b"2", Kind.DIRECTORY: b"5"}
+_TYPE = {
+    Kind.FILE: b"0", Kind.HARDLINK: b"1", Kind.SYMLINK: b"2", Kind.CHARACTER: b"3",
+    Kind.BLOCK: b"4", Kind.DIRECTORY: b"5", Kind.FIFO: b"6",
+}  # fmt: skip
+_DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _END = bytes(2 * ROOM)
 
 
@@ -135,7 +139,7 @@ def _written(
             if takes and content.deflated and entry.size >= SPLICED:
                 yield from splice(page, content.deflated, entry.size, takes)
             else:
-                yield from _made(page, content, entry)
+                yield from _made(page, content, entry, tree)
             yield from page.put(padding(entry.size))
         elif page.has_room(len(head) + entry.size + ROOM):
             view = page.member(head, entry.size)
@@ -180,16 +184,22 @@ def _written(
     yield Filled(page.used, is_last=True)
 
 
-def _made(page: Page, content: Streamed, entry: Entry) -> Generator[Filled, memoryview, None]:
+def _made(
+    page: Page, content: Streamed, entry: Entry, tree: TreeHash | None
+) -> Generator[Filled, memoryview, None]:
     """Write the content of `entry`. Raises SourceError where it has another size."""
-    left = entry.size
+    left, digest = entry.size, ContentHash() if tree else None
     for piece in content.open():
         left -= len(piece)
+        if digest:
+            digest.update(piece)
         yield from page.put(piece)
     if left:
         raise SourceError(
             f"/{printable(entry.path)} has {entry.size - left} bytes, not {entry.size}"
         )
+    if tree and digest:
+        tree.add(entry, digest.digest())
 
 
 class _Twins(Enum):
@@ -345,6 +355,8 @@ def _image_path(path: str) -> bytes:
 
 def header(entry: Entry) -> bytes:
     """The header block of `entry`, preceded by a PAX header where ustar cannot hold it."""
+    if entry.kind in _DEVICES:
+        return _device(entry)
     name = entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path
     prefix = b""
     plain = (
@@ -362,6 +374,15 @@ def header(entry: Entry) -> bytes:
     if not plain:
         return _pax(entry, entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path)
     return _ustar(entry, name, prefix, entry.link, uid=entry.uid, gid=entry.gid, size=entry.size)
+
+
+def _device(entry: Entry) -> bytes:
+    """The header of a device: that of a pipe, with another type and the numbers put in."""
+    head = header(entry._replace(kind=Kind.FIFO, link=b""))
+    numbers = b"".join(b"%07o\0" % int(number) for number in entry.link.split(b":"))
+    block = head[-ROOM:]
+    block = block[:148] + b" " * 8 + _TYPE[entry.kind] + block[157:329] + numbers + block[345:]
+    return head[:-ROOM] + block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:

@@ -36,13 +36,26 @@ _OTHERS = (
     (b"\xcf\xfa\xed\xfe", "a program for macOS; build it for Linux"),
     (b"\xce\xfa\xed\xfe", "a program for macOS; build it for Linux"),
     (b"\xca\xfe\xba\xbe", "a program for macOS or a class of Java; build it for Linux, or a jar"),
-    (b"\x1f\x8b", "a gzip archive; unpack it and push the directory (a root: --root-dir /)"),
-    (
-        b"\x28\xb5\x2f\xfd",
-        "a zstd archive; unpack it and push the directory (a root: --root-dir /)",
-    ),
     (b"\x7fELF", "an object file or a program for an unknown processor"),
 )
+
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+"""The first bytes of what is compressed (RFC 1952 and RFC 8878)."""
+
+
+def begins_as_archive(start: bytes) -> bool:
+    """Whether what begins so is a tar archive, or something compressed: 512 bytes tell."""
+    return start.startswith((GZIP, ZSTD)) or start[257:262] == b"ustar"
+
+
+def is_archive(path: str) -> bool:
+    """Whether the file `path` is an archive by its first bytes; what cannot be read is none."""
+    try:
+        with open(path, "rb") as file:
+            return begins_as_archive(file.read(_START))
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +103,6 @@ def _program(root: OpenRoot, name: bytes, in_image: str, path: str) -> _Program:
     if start.startswith(b"#!"):
         return _Program(kind="script", wishes=Wishes(entrypoint=(in_image,)))
     what = next((said for magic, said in _OTHERS if start.startswith(magic)), "")
-    if start[257:262] == b"ustar":
-        what = "a tar archive; unpack it and push the directory (a root: --root-dir /)"
     if not what:
         what = "no program: neither an ELF file nor a jar nor a script with a '#!' line, nor a "
         what += "list of a closure; push its directory, with --entrypoint"

@@ -33,6 +33,11 @@ def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
     platforms = parse_platforms(options.platforms)
     if not platforms and any(map(has_placeholders, targets)):
         platforms = (of_host(),)
+    if len(platforms) > 1 and "-" in targets:
+        raise UsageError(
+            "'-' is read only once, and becomes an image for one platform: push each by itself, "
+            "and join them by 'regpush index'"
+        )
     filled = [tuple(map(one.fill, targets)) for one in platforms]
     found = [
         Aim(texts, one, shared=filled.count(texts) > 1)

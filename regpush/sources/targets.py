@@ -83,6 +83,8 @@ def resolve(
 
 def _meaning(target: str, asked: Asked) -> Meaning:
     """What kind of thing `target` is. Raises UsageError, SourceError."""
+    if target == "-":
+        return _archive(target, asked)
     prefix, colon, rest = target.partition(":")
     if colon and (source := prefixes.find(prefix)):
         return source.understand(rest, asked)
@@ -114,7 +116,15 @@ def _file(path: str, mode: int, asked: Asked) -> Meaning:
 
     if stat.S_ISREG(mode) and closure_file.looks_like_one(path):
         return closure.understand(path, asked)
+    if stat.S_ISFIFO(mode) or (stat.S_ISREG(mode) and file.is_archive(path)):
+        return _archive(path, asked)
     return Whole(path, lambda asked: file.resolve(path, asked.options))
+
+
+def _archive(path: str, asked: Asked) -> Meaning:
+    from regpush.sources.prefixes import tar  # few pushes are of one
+
+    return tar.understand(path, asked)
 
 
 def _with_one_profile(meant: Sequence[Meaning], asked: Asked) -> list[Meaning]:

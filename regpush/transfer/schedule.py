@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Generic, TypeVar
 
 from regpush.closure import Identity
@@ -39,11 +40,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A layer of the plan, what may already be it, and why it goes if nothing is."""
+    """A layer of the plan, what may already be it, and why it goes if nothing is.
+
+    `placed`: it stands in the registry already, for it could not be kept until the plan was made.
+    """
 
     source: LayerSource
     candidates: Sequence[Candidate]
     why: str
+    placed: Placed | None = None
+
+
+class Naming(Enum):
+    """Whether a blob that memory has no room for is packed twice to ask for it before it goes.
+
+    IF_LIKELY: only where the registry is likely to have it under another name.
+    """
+
+    ALWAYS = "always"
+    IF_LIKELY = "if likely"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +78,7 @@ class Transfer:
     jobs: int
     slots: threading.Semaphore
     packer: Packer
+    naming: Naming
     spool: Spool
     identities: dict[str, Identity]
     notify: Listener
@@ -100,14 +116,30 @@ def place_layers(
         placing: dict[int, Future[Placed]] = {}
         largest_first = sorted(wanted, key=lambda one: -one.source.size)
         for one in largest_first:
-            if not one.candidates:
+            if one.placed:
+                roll.note(one.source.index, one.placed.layer)
+                placing[one.source.index] = _done(one.placed)
+            elif not one.candidates:
                 placing[one.source.index] = senders.submit(_send, one, transfer, roll)
         for one in largest_first:
-            if one.candidates:
+            if one.candidates and not one.placed:
                 roll.note(one.source.index, one.source.described(one.candidates[0].layer))
                 placing[one.source.index] = askers.submit(find_or_send, one)
         placed = results([placing[one.source.index] for one in wanted])
         return placed, roll.settle([one.layer for one in placed]).result()
+
+
+def place_alone(one: Wanted, transfer: Transfer) -> Placed:
+    """Bring a layer to all repositories before the others are known, asking for it first."""
+    placed = _find(one, transfer.stores) or _anew(one, transfer, lambda _: None)
+    _tell(one, placed, transfer)
+    return placed
+
+
+def _done(placed: Placed) -> Future[Placed]:
+    future: Future[Placed] = Future()
+    future.set_result(placed)
+    return future
 
 
 def send_again(
@@ -210,7 +242,7 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
         Spooled(again(), transfer.spool) as spooled,
     ):
         if not spooled.whole:
-            if not transfer.content:
+            if transfer.naming is Naming.IF_LIKELY and not transfer.content:
                 why = _why(one, likely, fan)
                 with transfer.turn():
                     layer = _stream(one, upload, transfer, begun=spooled)

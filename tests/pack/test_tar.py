@@ -39,9 +39,15 @@ def tar_info(entry):
         Kind.DIRECTORY: tarfile.DIRTYPE,
         Kind.SYMLINK: tarfile.SYMTYPE,
         Kind.HARDLINK: tarfile.LNKTYPE,
+        Kind.CHARACTER: tarfile.CHRTYPE,
+        Kind.BLOCK: tarfile.BLKTYPE,
+        Kind.FIFO: tarfile.FIFOTYPE,
     }[entry.kind]
     info.mode, info.uid, info.gid, info.size = entry.mode, entry.uid, entry.gid, entry.size
     info.mtime, info.linkname = 1, entry.link.decode("utf-8", "surrogateescape")
+    if entry.kind in (Kind.CHARACTER, Kind.BLOCK):
+        info.devmajor, info.devminor = map(int, entry.link.split(b":"))
+        info.linkname = ""
     if entry.kind is Kind.DIRECTORY and not info.name.endswith("/"):
         info.name += "/"
     return info
@@ -72,8 +78,15 @@ def by_tarfile(entry):
     uid=st.sampled_from([0, 1000, 8**7 - 1, 8**7, 2**32 - 2]),
     size=st.sampled_from([0, 1, 512, 8**11 - 1, 8**11, 2**40]),
     link=NAMES,
+    device=st.tuples(st.integers(0, 8**7 - 1), st.integers(0, 8**7 - 1)),
 )
-def test_headers_are_tarfiles_byte_for_byte(path, kind, mode, uid, size, link):
+def test_headers_are_tarfiles_byte_for_byte(path, kind, mode, uid, size, link, device):
+    links = {
+        Kind.SYMLINK: link.encode(),
+        Kind.HARDLINK: link.encode(),
+        Kind.CHARACTER: b"%d:%d" % device,
+        Kind.BLOCK: b"%d:%d" % device,
+    }
     entry = Entry(
         path=path.encode(),
         kind=kind,
@@ -81,7 +94,7 @@ def test_headers_are_tarfiles_byte_for_byte(path, kind, mode, uid, size, link):
         uid=uid,
         gid=uid,
         size=size if kind is Kind.FILE else 0,
-        link=link.encode() if kind in (Kind.SYMLINK, Kind.HARDLINK) else b"",
+        link=links.get(kind, b""),
     )
     assert header(entry) == by_tarfile(entry)
 

@@ -1,4 +1,4 @@
-"""Reading the archive of a layer, whoever made it, in bounded memory: names and sizes alone.
+"""Reading a tar archive, whoever made it, in one pass and in bounded memory.
 
 `tarfile` reads a header block; it also reads extended headers, but whole, however large they say
 that they are, one inside the other, and with numbers of any length. The blocks are put together
@@ -24,6 +24,11 @@ _MOST_HEADERS = 16
 _MOST_DIGITS = 19
 _LARGEST = (1 << 63) - 1
 
+_LARGEST_ID = (1 << 32) - 2
+"""The one above means "leave it" to chown(2)."""
+_XATTR = b"SCHILY.xattr."
+"""pax records of extended attributes, as GNU tar, star and Go write them."""
+
 _LONG_NAME, _LONG_LINK, _SPARSE = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, b"S"
 _PAX, _PAX_SUN, _GLOBAL = tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE
 _EXTENDED = (_LONG_NAME, _LONG_LINK, _PAX, _PAX_SUN, _GLOBAL)
@@ -42,33 +47,85 @@ class Member:
     is_folder: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveEntry:
+    """All that the headers of an entry say; `type` as in `tarfile`.
+
+    `mode`: permission bits. `at`: where its data begins in the archive. `link`: the target of a
+    link. `device`: major and minor number. `xattrs`: sorted (name, value) pairs. `is_sparse`:
+    the data has gaps that are left out.
+    """
+
+    name: bytes
+    type: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    at: int
+    link: bytes
+    device: tuple[int, int]
+    xattrs: tuple[tuple[bytes, bytes], ...]
+    is_sparse: bool
+
+
 def members(pieces: Iterator[bytes], cancel: Cancellation) -> Iterator[Member]:
-    """The members of the archive in `pieces`, which is read to its end.
+    """The names and sizes in the archive in `pieces`, which is read to its end.
 
     Memory stays bounded whatever is in it. Raises VerificationError for what is no tar archive
     or ends too early, CancelledError, and what `pieces` raises.
     """
     stream = _Stream(pieces, cancel)
-    said = everywhere = _Said()
-    headers = 0
-    while header := stream.header():
-        if header.type in _EXTENDED:
-            headers += 1
-            if headers > _MOST_HEADERS:
-                raise VerificationError(f"more than {_MOST_HEADERS} headers before one file")
-            data = stream.data_of(header)
-            if header.type == _GLOBAL:
-                everywhere = everywhere.with_records(data)
-            elif header.type == _LONG_NAME:
-                said = replace(said, name=_text(data.partition(b"\0")[0]))
-            elif header.type != _LONG_LINK:
-                said = said.with_records(data)
-            continue
-        found = _member(header, said, everywhere)
+    for header, said in _headers(stream):
+        found = _member(header, said)
         cancel.check()
         yield found
         stream.skip(_padded(found.size))
-        said, headers = _Said(), 0
+
+
+def contents(
+    pieces: Iterator[bytes], cancel: Cancellation
+) -> Iterator[tuple[ArchiveEntry, Iterator[bytes]]]:
+    """Each entry of the archive in `pieces`, and its data, to be read before the next is taken.
+
+    Raises as `members` does, and where the archive has no end: what wrote it may have broken off.
+    """
+    stream = _Stream(pieces, cancel)
+    for header, said in _headers(stream):
+        member = _member(header, said)
+        data = stream.pieces_of(member.size)
+        yield _whole(header, said, member, stream.position), data
+        for _ in data:
+            pass
+        stream.skip(-member.size % _BLOCK)
+    if not stream.has_end:
+        raise VerificationError("it has no end: what wrote it broke off")
+
+
+def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
+    """The header of each entry, and what the extended headers before it say.
+
+    The data must be taken before the next one. In the end, all of the stream is read.
+    """
+    said = everywhere = _Said()
+    headers = 0
+    while header := stream.header():
+        if header.type not in _EXTENDED:
+            yield header, said.over(everywhere)
+            said, headers = _Said(), 0
+            continue
+        headers += 1
+        if headers > _MOST_HEADERS:
+            raise VerificationError(f"more than {_MOST_HEADERS} headers before one file")
+        data = stream.data_of(header)
+        if header.type == _GLOBAL:
+            everywhere = everywhere.with_records(data)
+        elif header.type == _LONG_NAME:
+            said = replace(said, name=_text(data.partition(b"\0")[0]))
+        elif header.type == _LONG_LINK:
+            said = replace(said, link=data.partition(b"\0")[0])
+        else:
+            said = said.with_records(data)
     stream.skip_all()
 
 
@@ -78,16 +135,40 @@ class _Said:
 
     name: str | None = None
     size: int | None = None
+    link: bytes | None = None
+    uid: int | None = None
+    gid: int | None = None
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    is_sparse: bool = False
 
     def with_records(self, data: bytes) -> Self:
         """Return the header with pax records (`length key=value` each); later ones win."""
         records = dict(_records(data))
-        size = records.get(b"size")
         name = records.get(b"GNU.sparse.name") or records.get(b"path")
+        found = {key: _number(records[key]) for key in (b"size", b"uid", b"gid") if key in records}
+        xattrs = dict(self.xattrs)
+        xattrs |= {k[len(_XATTR) :]: v for k, v in records.items() if k.startswith(_XATTR)}
         return replace(
             self,
             name=_text(name) if name else self.name,
-            size=self.size if size is None else _number(size),
+            size=found.get(b"size", self.size),
+            link=records.get(b"linkpath", self.link),
+            uid=found.get(b"uid", self.uid),
+            gid=found.get(b"gid", self.gid),
+            xattrs=tuple(sorted(xattrs.items())),
+            is_sparse=self.is_sparse or any(key.startswith(b"GNU.sparse.") for key in records),
+        )
+
+    def over(self, everywhere: _Said) -> _Said:
+        """What is said of one file, and for what is not, of all of them."""
+        return _Said(
+            name=everywhere.name if self.name is None else self.name,
+            size=everywhere.size if self.size is None else self.size,
+            link=everywhere.link if self.link is None else self.link,
+            uid=everywhere.uid if self.uid is None else self.uid,
+            gid=everywhere.gid if self.gid is None else self.gid,
+            xattrs=tuple(sorted({**dict(everywhere.xattrs), **dict(self.xattrs)}.items())),
+            is_sparse=self.is_sparse or everywhere.is_sparse,
         )
 
 
@@ -110,17 +191,39 @@ def _number(text: bytes) -> int:
     return int(text)
 
 
-def _member(header: tarfile.TarInfo, said: _Said, everywhere: _Said) -> Member:
-    names = (said.name, everywhere.name, header.name)
-    sizes = (said.size, everywhere.size, header.size)
-    size = next(one for one in sizes if one is not None)
+def _member(header: tarfile.TarInfo, said: _Said) -> Member:
+    size = header.size if said.size is None else said.size
     if not 0 <= size <= _LARGEST:
         raise VerificationError(f"a header has a bad size: {size:.3g}")
     return Member(
-        name=next(one for one in names if one is not None),
+        name=header.name if said.name is None else said.name,
         size=0 if header.type in _WITHOUT_DATA else size,
         is_folder=header.isdir(),
     )
+
+
+def _whole(header: tarfile.TarInfo, said: _Said, member: Member, at: int) -> ArchiveEntry:
+    uid = header.uid if said.uid is None else said.uid
+    gid = header.gid if said.gid is None else said.gid
+    if not (0 <= uid <= _LARGEST_ID and 0 <= gid <= _LARGEST_ID):
+        raise VerificationError(f"a header has a bad owner: {uid:.3g}:{gid:.3g}")
+    return ArchiveEntry(
+        name=_bytes(member.name),
+        type=header.type,
+        mode=header.mode & 0o7777,
+        uid=uid,
+        gid=gid,
+        size=member.size,
+        at=at,
+        link=_bytes(header.linkname) if said.link is None else said.link,
+        device=(header.devmajor, header.devminor),
+        xattrs=said.xattrs,
+        is_sparse=said.is_sparse or header.type == _SPARSE,
+    )
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _text(data: bytes) -> str:
@@ -137,11 +240,19 @@ class _Stream:
     def __init__(self, pieces: Iterator[bytes], cancel: Cancellation) -> None:
         self._pieces, self._cancel = pieces, cancel
         self._piece, self._at = b"", 0
+        self._before = 0
+        self.has_end = False
+
+    @property
+    def position(self) -> int:
+        """How many bytes were taken."""
+        return self._before + self._at
 
     def header(self) -> tarfile.TarInfo | None:
         """The next header, None at the end: a block of zeros, or nothing more."""
         block = self._taken(_BLOCK)
         if not block.strip(b"\0"):
+            self.has_end = len(block) == _BLOCK
             return None
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -163,6 +274,16 @@ class _Stream:
         if len(data) < _padded(header.size):
             raise _too_short()
         return data[: header.size]
+
+    def pieces_of(self, count: int) -> Iterator[bytes]:
+        """The next `count` bytes, which must be there, as they come."""
+        while count:
+            if self._at == len(self._piece) and not self._pull():
+                raise _too_short()
+            piece = self._piece[self._at : self._at + count]
+            self._at += len(piece)
+            count -= len(piece)
+            yield piece
 
     def skip(self, count: int) -> None:
         """Leave `count` bytes behind, which must be there."""
@@ -193,6 +314,7 @@ class _Stream:
 
     def _pull(self) -> bool:
         self._cancel.check()
+        self._before += len(self._piece)
         self._piece, self._at = next(self._pieces, b""), 0
         return bool(self._piece)
 

@@ -16,7 +16,7 @@ import pytest
 
 from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError, VerificationError
-from regpush.pack.untar import Member, members
+from regpush.files.untar import Member, members
 from tests.registry.parts import real_part
 
 MOST_MEMORY = 16 << 20

@@ -1,0 +1,58 @@
+"""gzip and zstd, unpacked in bounded memory whatever the ratio."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from regpush.errors import VerificationError
+
+_WRAPPER = 16 + zlib.MAX_WBITS
+_PIECE = 1 << 20
+"""Bytes of a piece at most."""
+
+
+def gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """What is in one gzip member after the other. Raises VerificationError for what is none."""
+    from isal import isal_zlib
+
+    failure: Any = isal_zlib.IsalError  # which the stubs take for an instance
+    member = isal_zlib.decompressobj(wbits=_WRAPPER)
+    for chunk in chunks:
+        left, piece = chunk, b""
+        # What was taken in whole may still have more to give than one piece.
+        while left or (len(piece) == _PIECE and not member.eof):
+            if member.eof:
+                member = isal_zlib.decompressobj(wbits=_WRAPPER)
+            try:
+                piece = member.decompress(left, _PIECE)
+            except failure as error:
+                raise VerificationError(f"not gzip data: {error}") from error
+            if piece:
+                yield piece
+            left = member.unused_data if member.eof else member.unconsumed_tail
+    if not member.eof:
+        raise VerificationError("not gzip data, or truncated")
+
+
+def unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """What is in one zstd frame after the other. Raises VerificationError for what is none."""
+    from regpush.files.zstd import ZstdDecompressor, ZstdError
+
+    frame = ZstdDecompressor()
+    for chunk in chunks:
+        left = chunk
+        # What was taken in whole may still have more to give than one piece.
+        while left or not (frame.needs_input or frame.eof):
+            if frame.eof:
+                frame = ZstdDecompressor()
+            try:
+                piece = frame.decompress(left, _PIECE)
+            except ZstdError as error:
+                raise VerificationError(f"not zstd data: {error}") from error
+            if piece:
+                yield piece
+            left = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise VerificationError("not zstd data, or truncated")

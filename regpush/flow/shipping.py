@@ -1,0 +1,114 @@
+"""Layers of an archive that go before the plan is made, since the spool has no room for them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from enum import Enum
+
+from regpush.closure import Item
+from regpush.concurrency import workers
+from regpush.events import LayersPlanned, Note
+from regpush.flow.context import Run
+from regpush.layering.plan import PlannedLayer
+from regpush.options import Compression
+from regpush.pack.packer import Packer
+from regpush.pack.recipe import Placed
+from regpush.pack.stream import LayerSource, Spool
+from regpush.pack.tar import ArchiveOptions
+from regpush.sources.surroundings import not_kept
+from regpush.transfer.schedule import Naming, Transfer, Wanted, place_alone
+
+
+class Overflow(Enum):
+    """What becomes of layers of a stream for which the spool has no room.
+
+    SENT: they go to the registry. FORGOTTEN: nobody will read them. REFUSED: everything must be
+    at hand until the plan is made, and the archive be a file.
+    """
+
+    SENT = "sent"
+    FORGOTTEN = "forgotten"
+    REFUSED = "refused"
+
+
+class Shipping:
+    """Sends layers one by one; `placed` are those that arrived, by their items' paths."""
+
+    def __init__(self, run: Run, archive: ArchiveOptions, overflow: Overflow) -> None:
+        self._run, self._archive, self._overflow = run, archive, overflow
+        self._labels: list[tuple[str, int]] = []
+        self._open = ExitStack()
+        self._begun: Transfer | None = None
+        self.placed: dict[str, Placed] = {}
+
+    def ship(self, number: int, item: Item) -> Future[None]:
+        """Have `item`, the layer `number` from below, sent; see `surroundings.Ship`."""
+        if self._overflow is Overflow.REFUSED:
+            raise not_kept()
+        if self._overflow is Overflow.FORGOTTEN:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+        planned = PlannedLayer.of((item,))
+        compression = self._run.options.layers.compression or Compression()
+        source = LayerSource.of(number, planned, self._archive, compression)
+        self._labels.append((planned.label, source.size))
+        labels, sizes = zip(*self._labels, strict=True)
+        self._run.notify(LayersPlanned(labels=labels, sizes=sizes))
+        known = self._run.options.layers
+        recalled = (
+            self._run.index.recall(source.recipe, self._run.main.name, known.compression)
+            if source.recipe
+            else []
+        )
+        wanted = Wanted(source=source, candidates=list(recalled), why="sent while it was read")
+        transfer = self._transfer()
+
+        def place() -> None:
+            self.placed[item.path] = place_alone(wanted, transfer)
+
+        return self._pool.submit(place)
+
+    def _transfer(self) -> Transfer:
+        if self._begun is None:
+            run, layers = self._run, self._run.options.layers
+            run.notify(
+                Note(message="the archive is larger than its spool: layers go while it is read")
+            )
+            jobs = run.options.registry.jobs
+            packer = Packer(layers.compression or Compression(), os.cpu_count() or 1)
+            self._pool = self._open.enter_context(workers(jobs + 1, run.cancel))
+            self._begun = Transfer(
+                fan=run.fan,
+                stores=run.fan.shelves,
+                content=(),
+                compression=layers.compression,
+                jobs=jobs,
+                packer=self._open.enter_context(packer),
+                naming=Naming.ALWAYS,
+                slots=threading.Semaphore(jobs),
+                # What an earlier push sent is there: its name is worth waiting for.
+                spool=Spool(rush=None),
+                identities={},
+                notify=run.notify,
+                cancel=run.cancel,
+            )
+        return self._begun
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._open.close()
+
+
+@contextmanager
+def shipping(run: Run, archive: ArchiveOptions, overflow: Overflow) -> Iterator[Shipping]:
+    """A `Shipping`, all of which has arrived afterwards."""
+    made = Shipping(run, archive, overflow)
+    try:
+        yield made
+    finally:
+        made.close()

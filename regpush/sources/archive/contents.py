@@ -1,0 +1,258 @@
+"""Entries of an archive as an image will hold them, checked; and how they lie in a layer."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from regpush.closure import Identity, Item, Role
+from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, Kind, Streamed, TreeHash
+from regpush.errors import UsageError, printable
+from regpush.files.filesystem import blocks
+from regpush.files.untar import ArchiveEntry
+from regpush.sources.archive.spool import Held
+
+_KINDS = {
+    tarfile.REGTYPE: Kind.FILE,
+    tarfile.AREGTYPE: Kind.FILE,
+    tarfile.CONTTYPE: Kind.FILE,
+    tarfile.DIRTYPE: Kind.DIRECTORY,
+    tarfile.SYMTYPE: Kind.SYMLINK,
+    tarfile.CHRTYPE: Kind.CHARACTER,
+    tarfile.BLKTYPE: Kind.BLOCK,
+    tarfile.FIFOTYPE: Kind.FIFO,
+}
+_DEVICES = (Kind.CHARACTER, Kind.BLOCK)
+_SMALL = (b"etc/passwd", b"etc/group")
+"""Files that are asked for users when the image is described: kept in memory."""
+_SMALL_LIMIT = 1 << 20
+_MOST = 4_000_000
+"""Entries of an archive at most: each takes a few hundred bytes of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """An entry, the digest of its content, and the first bytes of a program.
+
+    `file`: a number that the names of one file share; 0 for what is no file. `held` has its
+    content.
+    """
+
+    entry: Entry
+    digest: bytes = b""
+    start: bytes = b""
+    file: int = 0
+    held: Held | None = None
+
+
+class PathsSoFar:
+    """What was read of an archive so far: every path once, and links to what came before.
+
+    `check` is called with each file and its first bytes, and may raise.
+    """
+
+    def __init__(self, name: str, check: Callable[[Entry, bytes], None]) -> None:
+        self._name = name
+        self._check = check
+        self.members: dict[bytes, Unpacked] = {}
+        self._files: list[Unpacked] = []
+
+    def refuse(self, path: bytes, why: str) -> UsageError:
+        """The error for an entry that an image cannot hold, or that leads elsewhere."""
+        return UsageError(f"{printable(self._name)}: {printable(path)} {why}")
+
+    def path_of(self, whole: ArchiveEntry) -> bytes:
+        """Where the entry lies in the image, empty for the root itself. Raises UsageError."""
+        path = self._path(whole.name, whole.name)
+        if any(name.startswith(b".wh.") for name in path.split(b"/")):
+            raise self.refuse(path, "has a name by which layers delete files: leave it out")
+        if whole.is_sparse:
+            raise self.refuse(path, "is a sparse file: make the archive without --sparse")
+        if whole.type != tarfile.LNKTYPE and whole.type not in _KINDS:
+            raise self.refuse(path, "is of a kind that no image can hold: leave it out")
+        if len(self.members) >= _MOST:
+            raise self.refuse(path, f"is one too many: {_MOST} entries at most")
+        above = path
+        while above := above.rpartition(b"/")[0]:
+            parent = self.members.get(above)
+            if parent and parent.entry.kind is not Kind.DIRECTORY:
+                raise self.refuse(path, f"lies in {printable(above)}, which is no folder")
+        before = self.members.get(path)
+        if before and (before.entry.kind is Kind.DIRECTORY) != (whole.type == tarfile.DIRTYPE):
+            raise self.refuse(path, "is both a folder and something else")
+        return path
+
+    def _path(self, name: bytes, shown: bytes) -> bytes:
+        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+        if b".." in parts or b"\0" in name:
+            raise self.refuse(shown, "leads out of the archive by its name")
+        return b"/".join(parts)
+
+    def take(self, path: bytes, whole: ArchiveEntry, data: Iterator[bytes], held: Held) -> Unpacked:
+        """The entry at `path`, its `data` read and kept in `held`. Raises UsageError."""
+        if whole.type == tarfile.LNKTYPE:
+            member = self._linked(path, whole, held)
+        else:
+            kind = _KINDS[whole.type]
+            link = whole.link if kind is Kind.SYMLINK else b""
+            if kind in _DEVICES:
+                link = b"%d:%d" % whole.device
+            entry = Entry(
+                path=path,
+                kind=kind,
+                mode=0o777 if kind is Kind.SYMLINK else whole.mode,
+                uid=whole.uid,
+                gid=whole.gid,
+                size=whole.size if kind is Kind.FILE else 0,
+                link=link,
+                xattrs=whole.xattrs,
+            )
+            member = (
+                self._read(entry, whole.at, data, held) if kind is Kind.FILE else Unpacked(entry)
+            )
+        self.members[path] = member
+        return member
+
+    def _linked(self, path: bytes, whole: ArchiveEntry, held: Held) -> Unpacked:
+        """A further name of a file, which becomes another file where that is in another layer."""
+        target = self._path(whole.link, path)
+        first = self.members.get(target)
+        if first is None or first.entry.kind is Kind.DIRECTORY:
+            raise self.refuse(
+                path, f"is a hard link to {printable(target)}, which is no file before it"
+            )
+        if not first.file:
+            return replace(first, entry=first.entry._replace(path=path))
+        file = self._files[first.file - 1]
+        if file.held is not held:
+            file = self._copied(file, path, target, held)
+        return replace(file, entry=file.entry._replace(path=path))
+
+    def _copied(self, file: Unpacked, path: bytes, target: bytes, held: Held) -> Unpacked:
+        """`file`, its content kept in `held` as well. Raises UsageError."""
+        if file.held and file.held.is_gone:
+            raise self.refuse(
+                path,
+                f"is a hard link to {printable(target)}, which was sent long before it: write the "
+                "archive to a file that is not compressed, and push that",
+            )
+        place, passing = held.keep(0, map(bytes, blocks(file.entry)))
+        for _ in passing:
+            pass
+        content = Streamed(partial(held.read, place, file.entry.size))
+        copy = replace(file, entry=file.entry._replace(content=content), held=held)
+        self._files[file.file - 1] = copy
+        return copy
+
+    def _read(self, entry: Entry, at: int, data: Iterator[bytes], held: Held) -> Unpacked:
+        place, passing = held.keep(at, data)
+        digest, start = ContentHash(), bytearray()
+        for piece in passing:
+            digest.update(piece)
+            if len(start) < LOOK_AT:
+                start += piece[: LOOK_AT - len(start)]
+        self._check(entry, bytes(start))
+        in_memory = entry.path in _SMALL and entry.size <= _SMALL_LIMIT == LOOK_AT
+        content = bytes(start) if in_memory else Streamed(partial(held.read, place, entry.size))
+        kept = bytes(start[:HEAD]) if entry.mode & 0o111 else b""
+        # What starts a program stands in its first kilobytes, and there may be thousands of them.
+        entry = entry._replace(content=content)
+        number = len(self._files) + 1
+        self._files.append(Unpacked(entry, digest.digest(), kept[:4096], number, held))
+        return self._files[-1]
+
+
+class LayerSoFar:
+    """The entries of one layer, while they come."""
+
+    def __init__(self, held: Held) -> None:
+        self.held = held
+        self._members: dict[bytes, Unpacked] = {}
+        self._first = b""
+        self._size = 0
+
+    def __contains__(self, path: bytes) -> bool:
+        return path in self._members
+
+    def add(self, member: Unpacked) -> None:
+        """Take an entry in; of a path that is not in it."""
+        self._first = self._first or member.entry.path
+        self._members[member.entry.path] = member
+        self._size += member.entry.size
+
+    def item(self, contents: PathsSoFar, path: str, below: str | None) -> Item:
+        """The layer as an item called `path`; `below`: the one of the layer before it."""
+        members = self._as_files()
+        entries = tuple(member.entry for member in members)
+        parents = _parents([entry.path for entry in entries], contents)
+        tree = TreeHash()
+        for parent in parents:
+            tree.add(parent)
+        for member in members:
+            tree.add(member.entry, member.digest if member.entry.kind is Kind.FILE else b"")
+        name = _name(entries)
+        return Item(
+            path=path,
+            name=name,
+            origin=name,
+            identity=Identity.tree(tree.digest()),
+            size=self._size,
+            entries=lambda: iter(entries),
+            references=(below,) if below else (),
+            parents=parents,
+            role=Role.OWN,
+            folder="/",
+        )
+
+    @property
+    def first(self) -> bytes:
+        """The path of the entry that came first."""
+        return self._first
+
+    def _as_files(self) -> list[Unpacked]:
+        """The entries by path, further names of a file as hard links to its first one.
+
+        A link must not lead out of the layer: container engines unpack each one by itself.
+        """
+        names: dict[int, bytes] = {}
+        found = []
+        for path, member in sorted(self._members.items()):
+            first = names.setdefault(member.file, path) if member.file else path
+            if first != path:
+                entry = member.entry._replace(kind=Kind.HARDLINK, link=first, size=0, content=b"")
+                member = Unpacked(entry)
+            found.append(member)
+        return found
+
+
+def _parents(paths: list[bytes], contents: PathsSoFar) -> tuple[Entry, ...]:
+    """The folders above `paths` that are not among them, as the archive has them so far."""
+    own, above = set(paths), set()
+    for path in paths:
+        while (path := path.rpartition(b"/")[0]) and path not in above:
+            above.add(path)
+    return tuple(
+        contents.members[path].entry
+        if path in contents.members
+        else Entry(path=path, kind=Kind.DIRECTORY, mode=0o755)
+        for path in sorted(above - own)
+    )
+
+
+def _name(entries: tuple[Entry, ...]) -> str:
+    """The folder in which most of the bytes lie, or a file that alone has most of them."""
+    folder = b""
+    while True:
+        sizes: dict[bytes, int] = {}
+        for entry in entries:
+            if entry.path.startswith(folder):
+                end = entry.path.find(b"/", len(folder))
+                top = entry.path if end < 0 else entry.path[: end + 1]
+                sizes[top] = sizes.get(top, 0) + entry.size + 1
+        largest = max(sizes, key=lambda top: (sizes[top], top), default=folder)
+        if 2 * sizes.get(largest, 0) <= sum(sizes.values()) or not largest.endswith(b"/"):
+            chosen = folder or largest
+            return chosen.rstrip(b"/").decode("utf-8", "surrogateescape")
+        folder = largest

@@ -1,0 +1,20 @@
+"""`tar:FILE`: an archive of a root file system; `-` is standard input."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from regpush.sources.archive import source
+from regpush.sources.source import Asked, Found, Whole
+from regpush.sources.surroundings import MOST_LAYERS, refused
+
+
+def understand(rest: str, asked: Asked) -> Whole:
+    """The archive at the path `rest`."""
+    return Whole(rest, partial(_closure, rest))
+
+
+def _closure(path: str, asked: Asked) -> Found:
+    around = asked.surroundings
+    most, ship = (around.most_layers, around.ship) if around else (MOST_LAYERS, refused)
+    return source.resolve(path, asked.options, most, ship, asked.workshop.cancel)
