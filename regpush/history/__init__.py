@@ -1,1 +1,1 @@
-"""What was pushed before, and what it says about the layers of this push."""
+"""Earlier images in the repository, and what they tell about the layers of this push."""

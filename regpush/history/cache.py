@@ -1,7 +1,7 @@
-"""The local index: layers this machine has pushed, by recipe. A convenience, never a need.
+"""The local index: layers that this machine has pushed, by recipe. It is optional.
 
-SQLite in the user's cache directory. Losing it costs nothing but time, so every failure,
-from a read-only home to a damaged file, turns it off instead of stopping a push.
+SQLite in the user's cache directory. Its loss costs only time, so every failure, from a read-only
+home to a damaged file, switches it off instead of ending a push.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ CREATE TABLE IF NOT EXISTS layers (
 
 
 class LayerIndex:
-    """Recipes and the layers made from them. A context manager; not for several threads."""
+    """Recipes and the layers made from them. A context manager; for one thread."""
 
     def __init__(self, directory: str | None) -> None:
-        """Open, or create, the index in `directory`; None is an index that stays empty."""
+        """Open, or create, the index in `directory`; with None it stays empty."""
         self._database: sqlite3.Connection | None = None
         if directory is None:
             return
@@ -65,7 +65,7 @@ class LayerIndex:
             self._database = None
 
     def knows(self, registry: str) -> bool:
-        """Whether any layer of any repository of `registry` was ever remembered."""
+        """Whether it holds any layer of any repository of `registry`."""
         if self._database is None:
             return False
         try:
@@ -81,7 +81,7 @@ class LayerIndex:
     def recall(
         self, recipe: Digest, repository: RepositoryName, compression: Compression | None
     ) -> list[Candidate]:
-        """Layers made from `recipe`: those of `repository` first, then newest first."""
+        """Layers made from `recipe`: those in `repository` first, then the newest first."""
         if self._database is None:
             return []
         try:
@@ -97,7 +97,7 @@ class LayerIndex:
         return [c for c in candidates if matches(c.layer.descriptor.media_type, compression)]
 
     def remember(self, layers: Iterable[Layer], repository: RepositoryName) -> None:
-        """Note that `repository` holds `layers`; forgets the oldest when there are too many."""
+        """Record that `repository` holds `layers`; a limit deletes the oldest entries."""
         if self._database is None:
             return
         rows = [

@@ -1,7 +1,7 @@
-"""Which items changed since earlier images, and which of them made others change. Pure.
+"""Which items changed since earlier images, and which of them caused the others to change. Pure.
 
-With Nix and Guix an item is new whenever anything below it is: of a hundred new items one
-may be the cause. An item is its own cause where nothing that it refers to changed.
+With Nix and Guix an item is new whenever anything in its closure is: of a hundred new items one may
+be the cause. An item is its own cause if nothing that it references changed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from regpush.sources.store_path import full_name, is_path, item_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """An item that changed though nothing below it did.
+    """An item that changed although nothing in its closure did.
 
-    `before`: the name and version that it replaces, None for one that is new altogether.
-    `dependents`: the other changed items that stand on it. `same_path`: an earlier image has
-    this item of a store too, so that only owners and modes differ.
+    `before`: the name and version that it replaces, None if the item is new. `dependents`: the
+    other changed items that reference it, directly or not. `same_path`: an earlier image holds this
+    store item too, so only owners and modes differ.
     """
 
     item: Item
@@ -39,7 +39,7 @@ class Cause:
 
     @property
     def change(self) -> str:
-        """`openssl 3.0.15 -> 3.0.16 changed`, for people."""
+        """The sentence for people: `openssl 3.0.15 -> 3.0.16 changed`."""
         name, now = self.item.name, version(self.item.name, base_name(self.item))
         if self.same_path:
             return f"{base_name(self.item)} has other owners or modes"
@@ -57,12 +57,12 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Causes:
-    """`of`: for the path of each changed item the cause of its change, the gravest if several."""
+    """`of`: the cause of each changed item, by the item's path; of several the most important."""
 
     of: Mapping[str, Cause]
 
     def among(self, items: Iterable[Item]) -> list[Cause]:
-        """The causes of what changed among `items`, those first that have most of it."""
+        """The causes of changes among `items`, those with most changed items first."""
         changed = [item for item in items if item.path in self.of]
         # Links and the like are what went along, unless they are all there is.
         told = [item for item in changed if item.role is not Role.GENERATED] or changed
@@ -72,7 +72,7 @@ class Causes:
         return sorted(by_path.values(), key=lambda one: (-counts[one.item.path], one.item.path))
 
     def why(self, items: Iterable[Item]) -> str:
-        """Why a layer of `items` must go, for people."""
+        """The reason why a layer of `items` must be sent, for people."""
         causes = self.among(items)
         if not causes:
             return "grouped anew; nothing in it changed"
@@ -83,8 +83,8 @@ class Causes:
 def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> Causes:
     """Compare `closure` with earlier `images`, nearest first.
 
-    An item of a directory whose layer differs counts as changed where nothing tells it from
-    those that share the layer.
+    An item of a directory whose layer differs counts as changed, unless something tells it from the
+    other items in that layer.
     """
     there = unchanged(closure, images, archive)
     before = _names(path for image in images for layer in image.own_layers for path in layer.items)
@@ -122,12 +122,11 @@ def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -
 
 
 def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> frozenset[str]:
-    """The paths of items that an earlier image certainly had as they are.
+    """The paths of items that an earlier image certainly held unchanged.
 
-    A store's path says what is in it, but not its owners and modes: a recipe of store items
-    alone that differs for the same paths says that these differ. The path of a locked package
-    has its version. Of a directory's items the recipe of their layer tells, or the history that
-    the image carries.
+    A store path says what the item holds, but not its owners and modes: where a recipe of store
+    items alone differs for equal paths, these differ. The path of a locked package holds its
+    version. For items of a directory the recipe of their layer tells, or the history in the image.
     """
     keys = keys_of(closure.items) or {}
     found: set[str] = set()
@@ -149,7 +148,7 @@ def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions
 
 
 def _comparable(layer: Layer, image: Image) -> bool:
-    """Whether the recipe of `layer` is computed as those of this version are."""
+    """Whether the recipe of `layer` has this recipe version."""
     return layer.recipe is not None and image.recipe_version == RECIPE_VERSION
 
 
@@ -162,7 +161,7 @@ def _remembered(image: Image) -> frozenset[Key]:
 
 
 def _names(paths: Iterable[str]) -> dict[str, str]:
-    """What earlier items were called, by name without version, or by path; nearest image wins."""
+    """The names of earlier items, by name without version, or by path; the nearest image wins."""
     names: dict[str, str] = {}
     for path in paths:
         if is_path(path):
@@ -183,7 +182,7 @@ def _replaced(item: Item, before: Mapping[str, str]) -> str | None:
 
 
 def version(name: str, whole: str) -> str:
-    """The version in `whole`, which begins with `name`; empty where there is none."""
+    """The version in `whole`, which begins with `name`; empty if it has none."""
     rest = whole.removeprefix(name)
     return rest.removeprefix("-") if rest != whole else ""
 

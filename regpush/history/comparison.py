@@ -1,7 +1,7 @@
 """Why an image has layers that an older image lacks, by the items that both list. Pure.
 
-An item of another version counts as a cause. An item of the same version with another hash
-was built anew: which of its references caused that, two images alone do not tell.
+An item with another version counts as a cause. An item of equal version with another hash was
+rebuilt: two images alone do not tell which of its references caused that.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _REGROUPED = "grouped anew; nothing in it changed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forced:
-    """A layer that the older image lacks: `number` from 1 at the bottom, `size` in bytes.
+    """A layer that the older image lacks: `number` from 1, lowest first, `size` in bytes.
 
-    `causes`: what made it go, the gravest first. `changed` and `unchanged` count its items.
+    `causes`: why it had to be sent, the most important first. `changed` and `unchanged`: numbers of
+    its items.
     """
 
     number: int
@@ -35,13 +36,13 @@ class Forced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """`layers`: those that the older image lacks, bottom first; `reused` counts the others."""
+    """`layers`: those that the older image lacks, lowest first; `reused`: the number of others."""
 
     layers: tuple[Forced, ...]
     reused: int
 
     def by_cause(self) -> list[tuple[str, int, int]]:
-        """Each layer's first cause, the bytes and the layers that go for it; most bytes first."""
+        """For the first cause of each layer: bytes and layers sent for it; most bytes first."""
         total: dict[str, list[int]] = {}
         for layer in self.layers:
             total.setdefault(layer.causes[0], []).append(layer.size)
@@ -73,7 +74,7 @@ class Comparison:
 
 
 def of_images(old: Image, new: Image) -> Comparison:
-    """Two images of a registry, whose layers say what is in them if regpush made them."""
+    """Compare two images of a registry, both pushed by regpush."""
     there = {layer.diff_id for layer in old.layers}
     before = {path for layer in old.layers for path in layer.items}
     names = {item_name(path): full_name(path) for path in before if is_path(path)}
@@ -112,7 +113,7 @@ def of_images(old: Image, new: Image) -> Comparison:
 
 
 def _told_of(path: str, before: set[str], names: Mapping[str, str]) -> str | None:
-    """What happened to the item, for people; None where it was only built anew."""
+    """The change of the item, for people; None if it was only rebuilt."""
     if not is_path(path):
         name = path.rpartition("/")[2] or path
         return f"{name} changed" if path in before else f"{name} is new"

@@ -49,9 +49,9 @@ _READ_FROM = 8  # digests of an annotation that are read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """What an image brings along: its memory, the blobs of all layers in it by digest.
+    """The records in an image: its memory, and all its layers by the digest of their blobs.
 
-    `learned` is how the image says it, byte for byte, None where it says nothing.
+    `learned`: the bytes of the field in the image, None without one.
     """
 
     memory: Memory
@@ -61,10 +61,10 @@ class Carried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A memory as an image will carry it, and what there was no room for.
+    """A memory as an image will carry it, and what exceeded the limit.
 
-    `forgotten`: earlier layouts. `habits`: whether the habits found room. `learned` is None
-    where not even the image's own layout did.
+    `forgotten`: the number of earlier layouts left out. `habits`: whether the habits fit. `learned`
+    is None if not even the image's own layout fits.
     """
 
     learned: Learned | None
@@ -73,7 +73,10 @@ class Written:
 
 
 def write(memory: Memory, blobs: Mapping[Digest, Layer]) -> Written:
-    """`memory` within `LIMIT` bytes: the oldest layouts are left out first, then the habits."""
+    """Serialise `memory` within `LIMIT` bytes.
+
+    What does not fit is left out: the oldest layouts first, then the habits.
+    """
     most = len(memory.layouts)
     attempts = [*((count, memory.habits) for count in range(most, 0, -1)), (1, {})]
     for count, habits in attempts:
@@ -141,7 +144,7 @@ def _text(data: bytes) -> str:
 
 
 def read(image: Image) -> Carried | None:
-    """What `image` remembers; None where it carries no such field.
+    """The memory in `image`; None if it has no such field.
 
     Raises VerificationError where the field is damaged or of another version.
     """
@@ -185,9 +188,9 @@ def read(image: Image) -> Carried | None:
 
 
 def read_of(manifest: bytes) -> tuple[Digest, ...]:
-    """The manifests that the plan of an image looked at, by what its own says.
+    """Digests of the manifests that the plan of an image used, from its own manifest.
 
-    They are what is left of the past where the config of the image is lost.
+    They remain when the config of the image is lost.
     """
     try:
         head = json.loads(manifest)
@@ -254,7 +257,7 @@ def _habits(field: Mapping[str, Any]) -> dict[Name, Habit]:
 
 
 def _pieces(field: Mapping[str, Any], key: str, length: int, *, again: bool = False) -> list[bytes]:
-    """The byte string `key` in pieces of `length`, which repeat only if they may do so `again`."""
+    """The byte string `key` in pieces of `length`, which may repeat only with `again`."""
     text = field.get(key)
     try:
         data = base64.b64decode(text if isinstance(text, str) else "?", validate=True)

@@ -1,4 +1,4 @@
-"""From a closure and the images of the past to a plan: asks what only the registry knows."""
+"""A plan from a closure and earlier images, with the questions that only the registry answers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _HEADS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan, what its image will carry, and layers that only the past remembers.
+    """A plan, the records for its image, and layers known from memories alone.
 
-    `early`: made before it was known what the items are, by a strategy that learns. Such a
-    plan rests on no past.
+    `early`: a strategy that learns made it before all identities were known; such a plan uses no
+    history.
     """
 
     plan: Plan
@@ -39,14 +39,14 @@ class Planned:
 
     @property
     def read(self) -> tuple[Digest, ...]:
-        """The manifests that `--layout-from` needs for the same plan."""
+        """Digests of the manifests that `--layout-from` needs to make this plan again."""
         memory = self.plan.memory
         if memory is None:
             return ()
         return (memory.manifest,) if memory.manifest else memory.read
 
     def once_known(self, identities: Mapping[str, Identity], notify: Listener) -> Planned:
-        """The same when packing has told what items are, by path: now it can be written down."""
+        """The plan with its records, written after packing has found the identities of items."""
         if not self.early:
             return self
         groups = [
@@ -66,9 +66,9 @@ def plan_layers(
     store: BlobStore,
     notify: Listener,
 ) -> Planned:
-    """Plan `closure`; `images` are those found, and `store` the repository that it goes to.
+    """Plan `closure`; `images` are earlier ones, `store` is the repository to push to.
 
-    Raises what the strategy raises, and UsageError where `--layout-from` names no image.
+    Raises what the strategy raises, and UsageError where `--layout-from` names an unknown image.
     """
     context = PlanContext(max_layers=options.max_layers)
     if options.strategy != strategies.LEARNING or closure.stacked:
@@ -90,7 +90,7 @@ def plan_layers(
 
 
 def layout_places(options: LayerOptions) -> list[str]:
-    """The digests of `--layout-from`. Raises UsageError for what is none."""
+    """The digests of `--layout-from`. Raises UsageError for a malformed one."""
     try:
         return [str(Digest.parse(text)) for text in options.layout_from]
     except VerificationError as error:
@@ -100,7 +100,11 @@ def layout_places(options: LayerOptions) -> list[str]:
 def _replayed(
     images: Sequence[PreviousImage], digests: Sequence[str], repository: RepositoryName
 ) -> Sequence[PreviousImage]:
-    """The images to plan from: all, or those of `digests` in their order, and others' ones."""
+    """The images to plan from.
+
+    All of `images`; with `digests` those alone, in their order, and the images of other
+    repositories.
+    """
     if not digests:
         return images
     own = {
@@ -116,7 +120,7 @@ def _replayed(
 
 
 def _lost(recalled: Recalled, closure: Closure, store: BlobStore) -> list[Descriptor]:
-    """The blobs that the plan would count on and the registry has deleted with their images."""
+    """The blobs that the plan would use and that the registry has deleted."""
     asked = recalled.doubtful(closure)
     if not asked:
         return []
@@ -128,9 +132,10 @@ def _lost(recalled: Recalled, closure: Closure, store: BlobStore) -> list[Descri
 def reasons(
     closure: Closure, archive: ArchiveOptions, images: Sequence[PreviousImage], reuse: Reuse
 ) -> Callable[[Sequence[Item], bool], str]:
-    """Why a layer must go, if it must, for people: called with its items.
+    """A function that says, for people, why a layer of given items must be sent.
 
-    And with whether an earlier image has it, so that only the registry can have lost it.
+    Its second argument: whether an earlier image has the layer, so that only the registry can have
+    lost it.
     """
     found = causes(closure, [before.image for before in images], archive) if images else None
 

@@ -1,7 +1,7 @@
-"""Finding the images that were pushed before: what a push from nothing knows about the past.
+"""Finding earlier images: the history that a push without any cache has.
 
-Anything wrong with a previous image is a miss that the report mentions, never an error: it
-may be another artifact, damaged, or for another platform.
+A previous image that cannot be used (another artifact, damaged, for another platform) is a note in
+the report, never an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from regpush.registry.client import Manifest, Repository
 from regpush.registry.images import best, read_image
 
 LISTED = 8
-"""Tags looked at where the tags asked for, and `latest`, give nothing."""
+"""Tags that are read where the given tags, and `latest`, lead to nothing."""
 
 _CONNECTIONS = 8
 
@@ -35,10 +35,7 @@ T = TypeVar("T")
 
 
 class Seen:
-    """A repository that is read from: each manifest once, for however many platforms.
-
-    Thread-safe.
-    """
+    """A repository that is read from: each manifest once for all platforms. Thread-safe."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
@@ -49,7 +46,7 @@ class Seen:
         self.name = repository.name
 
     def get_manifest(self, reference: str) -> Manifest | None:
-        """As `Repository.get_manifest`."""
+        """Like `Repository.get_manifest`."""
         return self._once(
             self._manifests, reference, lambda: self._repository.get_manifest(reference)
         )
@@ -60,7 +57,7 @@ class Seen:
         return self._once(self._blobs, key, lambda: self._repository.get_blob(descriptor))
 
     def list_tags(self) -> tuple[str, ...]:
-        """As `Repository.list_tags`."""
+        """Like `Repository.list_tags`."""
         return self._once(self._tags, str(self.name), self._repository.list_tags)
 
     def _once(self, asked: dict[str, Future[T]], key: str, ask: Callable[[], T]) -> T:
@@ -78,9 +75,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """What was found: manifests by tag asked for, and the images they lead to, nearest first.
+    """The result of a search: manifests by tag, and their images, nearest first.
 
-    `whole` is False where only the tags that will move were looked at.
+    `whole` is False where only the tags to be moved were read.
     """
 
     manifests: dict[str, Manifest]
@@ -95,13 +92,12 @@ def look_back(
     platform: Callable[[], Platform],
     notify: Listener,
 ) -> Past:
-    """Read the images that `tags`, `latest` and `others` name, and some that are listed.
+    """Read the images that `tags`, `latest` and `others` name, and some of the listed tags.
 
-    Tags are listed where no image gives anything, and where all `tags` are new: then
-    `latest`, which is not moved with them, may be long out of date.
-    `tags` are those about to be moved; `others` are (repository, tag or digest) pairs that
-    the user named. `platform` may wait: it is called when all else is at hand. Raises only
-    what would stop the push itself: AuthError and TransientError.
+    Tags are listed where no image was found, and where all `tags` are new: `latest`, which does not
+    move with them, may be long out of date. `tags`: those about to be moved; `others`: (repository,
+    tag or digest) pairs that the user named. `platform` may block: it is called last. Raises only
+    errors that would end the push anyway: AuthError and TransientError.
     """
     asked = list(dict.fromkeys([*tags, "latest"]))
     places = [*others, *((repository, tag) for tag in asked)]
@@ -141,10 +137,10 @@ def look_back(
 def look_near(
     repository: Seen, tags: Sequence[str], platform: Callable[[], Platform], notify: Listener
 ) -> Past | None:
-    """Read the images that `tags` name and nothing else; None unless each names a fitting one.
+    """Read the images that `tags` name and no others; None unless each names a usable one.
 
-    An unchanged push needs no more: a request for the manifest and one for its config. Raises
-    as `look_back`.
+    An unchanged push needs no more: a request for the manifest and one for its config. Raises like
+    `look_back`.
     """
     if not tags:
         return None
@@ -161,14 +157,14 @@ def look_near(
 
 
 def look_at_tags(repository: Seen, tags: Sequence[str]) -> Past:
-    """Read only what `tags` name: for a push that wants no history."""
+    """Read only the manifests that `tags` name, for a push without history."""
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
         manifests = dict(zip(tags, pool.map(repository.get_manifest, tags), strict=True))
     return Past(manifests={tag: got for tag, got in manifests.items() if got}, images=())
 
 
 def _listed(repository: Seen, notify: Listener) -> tuple[str, ...]:
-    """All tags, or none where the registry cannot tell: listing is only an optimisation."""
+    """All tags; none where the registry cannot list them, since this only saves work."""
     try:
         return repository.list_tags()
     except TransientError as error:
@@ -177,9 +173,9 @@ def _listed(repository: Seen, notify: Listener) -> tuple[str, ...]:
 
 
 def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
-    """The few of `listed` most likely to be recent: like `tags` first, then the highest.
+    """The tags in `listed` that are probably recent: those similar to `tags`, then the highest.
 
-    Lists carry no times. Tags of referrers and signatures are passed over.
+    Lists hold no times. Tags of referrers and signatures are skipped.
     """
     images = [tag for tag in listed if not tag.startswith(("sha256-", "sha512-"))]
 
@@ -190,12 +186,12 @@ def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
 
 
 def _common(one: str, other: str) -> int:
-    """The length of the prefix that two tags share."""
+    """The length of the common prefix of two tags."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def natural(tag: str) -> list[tuple[int, int, str]]:
-    """A sort key in which 1.10 comes after 1.9."""
+    """A sort key by which 1.10 follows 1.9."""
     key: list[tuple[int, int, str]] = []
     while tag:
         digits = "".join(takewhile(lambda c: "0" <= c <= "9", tag))
@@ -233,7 +229,10 @@ def _image(repository: Seen, manifest: Manifest, platform: Callable[[], Platform
 
 
 def _nearness(wanted: Platform, one: Platform) -> int | None:
-    """Layers are the same bytes for all variants: any will do, the one for `wanted` first."""
+    """How near `platform` is to the wanted one.
+
+    Layers are often equal for all variants, so every variant counts, the wanted one first.
+    """
     if (rank := one.rank(wanted)) is not None:
         return rank
     return _ANY_VARIANT if one.akin(wanted) else None

@@ -1,7 +1,7 @@
-"""What the images that were found remember, made ready for a plan. Pure.
+"""The records of earlier images, prepared for a plan. Pure.
 
-Layers of an image that carries no history, because another strategy planned it or because
-it is damaged, are known by their recipes: those of items that are in the closure.
+An image without records, because another strategy planned it or because they are damaged, is known
+by its recipes: those of layers whose items are in the closure.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from regpush.reference import RepositoryName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled:
-    """The past as a plan sees it.
+    """The history for a plan.
 
-    `memories`: of the repository's own images, nearest first. `others`: layouts of images
-    elsewhere. `earlier`: layers that only memories know, which the registry may have lost,
-    as candidates. `learned`: what each image carries, by its manifest's digest. `blobs`: of
-    all layers in the layouts, by their digests.
+    `memories`: those of the repository's own images, nearest first. `others`: layouts of images in
+    other repositories. `earlier`: candidates that only memories name, whose blobs the registry may
+    have deleted. `learned`: the records of each image, by the digest of its manifest. `blobs`: the
+    layers in all layouts, by digest.
     """
 
     memories: tuple[Memory, ...] = ()
@@ -41,9 +41,9 @@ class Recalled:
     blobs: Mapping[Digest, Layer] = field(default_factory=dict)
 
     def doubtful(self, closure: Closure) -> list[Descriptor]:
-        """Blobs that a plan of `closure` may count on though no manifest that was read does.
+        """Blobs that a plan of `closure` may use although no manifest that was read names them.
 
-        Not those whose items lie in layers that manifests do vouch for: they save nothing.
+        Blobs whose items are all in layers that manifests name are left out: they save nothing.
         """
         here = frozenset((keys_of(closure.items) or {}).values())
         own = [layer.keys for memory in self.memories for layer in memory.own.layers]
@@ -62,11 +62,11 @@ class Recalled:
         ]
 
     def without(self, lost: Sequence[Descriptor]) -> frozenset[Digest]:
-        """The blobs that are counted on, but those that are `lost`."""
+        """The history without the blobs that are `lost`."""
         return frozenset(self.blobs) - {descriptor.digest for descriptor in lost}
 
     def to_write(self, plan: Plan, notify: Listener) -> Learned | None:
-        """What the image of `plan` will carry: of an unchanged one exactly what is there."""
+        """The records for the image of `plan`; for an unchanged image exactly those it has."""
         memory = plan.memory
         if memory is None:
             return None
@@ -85,9 +85,9 @@ def recall(
     archive: ArchiveOptions,
     notify: Listener,
 ) -> Recalled:
-    """Read what `images` remember; `repository` is where the next one goes.
+    """Read the records of `images`; `repository` is the one to push to.
 
-    What is damaged or of an unknown version is a note, and the layers of that image are
+    Damaged records, and those of an unknown version, give a note, and the layers of that image are
     known by their recipes alone.
     """
     own: list[tuple[PreviousImage, Carried]] = []
