@@ -87,11 +87,13 @@ class TargetResolved:
 class LayersPlanned:
     """The plan is made: `labels` and uncompressed `sizes` (bytes) of its layers, lowest first.
 
-    The layers of several platforms follow each other; other events use the same numbers.
+    The layers of several platforms follow each other; other events use the same numbers. The
+    last `of_bases` layers are those of base images.
     """
 
     labels: tuple[str, ...]
     sizes: tuple[int, ...]
+    of_bases: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

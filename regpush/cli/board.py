@@ -94,6 +94,7 @@ class Board:
     target: str = ""
     labels: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
+    of_bases: int = 0
     flights: dict[int, Flight] = field(default_factory=dict)
     finished: dict[int, LayerDone] = field(default_factory=dict)
     moved: int = 0
@@ -103,8 +104,8 @@ class Board:
         match event:
             case TargetResolved(target=target):
                 self.target = target
-            case LayersPlanned(labels=labels, sizes=sizes):
-                self.labels, self.sizes = labels, sizes
+            case LayersPlanned(labels=labels, sizes=sizes, of_bases=of_bases):
+                self.labels, self.sizes, self.of_bases = labels, sizes, of_bases
                 self.flights, self.finished = {}, {}
             case LayerProgress(index=index, read=read, total=total, packed=packed):
                 flight = self._flight(index)
@@ -127,6 +128,17 @@ class Board:
     def name(self, index: int) -> str:
         """`layer 3/12 python3`."""
         return f"layer {index + 1}/{len(self.labels)} {self.labels[index]}"
+
+    def is_of_base(self, index: int) -> bool:
+        """Whether layer `index` is one of a base image."""
+        return index >= len(self.labels) - self.of_bases
+
+    def bases(self) -> list[LayerDone] | None:
+        """The layers of bases, when the registry holds all of them; None before."""
+        wanted = set(self.labels[len(self.labels) - self.of_bases :])
+        done = [one for index, one in self.finished.items() if self.is_of_base(index)]
+        # Layers of one digest, which a label ends with, are brought and told of once.
+        return done if {self.labels[one.index] for one in done} == wanted else None
 
     def finished_by(self, action: Action) -> list[LayerDone]:
         """The layers that are there, and how they came."""

@@ -44,17 +44,30 @@ def line(event: Event, board: Board, voice: Voice) -> Line | None:
 def log_line(event: Event, board: Board) -> Line | None:
     """What a log says besides `line`: the target, and layers as they arrive.
 
-    Layers that are reused stand in the table at the end.
+    Layers that are reused stand in the table at the end; those of bases are one line.
     """
     match event:
         case TargetResolved(target=target, kind=kind, items=items, size=count):
             return f"{target}: {kind}, {items} items, {size(count)}"
         case ItemFetched(path=path, source=source, size=count):
             return f"{path}: {size(count)} from {source}"
+        case LayerDone(index=index) if board.is_of_base(index):
+            return _bases(board)
         case LayerDone(index=index, action=action, size=count) if action is not Action.REUSED:
             word = Span(action.value, Style.GOOD)
             return f"{board.name(index)}: ", word, f" {size(count)}"
     return None
+
+
+def _bases(board: Board) -> Line | None:
+    """What became of the layers of bases, when the last has come; none if all were there."""
+    done = board.bases() or []
+    counted = []
+    for action in (Action.UPLOADED, Action.MOUNTED):
+        sizes = [one.size for one in done if one.action is action]
+        if sizes:
+            counted.append(f"{len(sizes)} {action.value} {size(sum(sizes))}")
+    return f"{len(done)} layers of the base: {', '.join(counted)}" if counted else None
 
 
 def _decision(event: Event, board: Board) -> str | None:

@@ -30,7 +30,12 @@ def layers(result: PushResult, width: int) -> list[str]:
 
 
 def changes(result: PushResult, width: int) -> list[str]:
-    """The rows of `layers`, with one row for layers that were reused one after the other."""
+    """The rows of `layers`, with one row for layers that were reused one after the other.
+
+    None where no image was made, since all tags exist and stay.
+    """
+    if not result.images:
+        return []
     return _of_images(result, width, lambda image: _runs(image.layers))
 
 
@@ -118,14 +123,18 @@ def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
 
 def summary(result: PushResult) -> str:
     """What crossed the network, in a sentence."""
+    upload = result.bytes_of(Action.UPLOADED)
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
     every = (*result.layers_of_bases, *result.layers)
     counts = counts_of([layer.action for layer in every], result.tense)
     if result.tense is Tense.PLANNED:
         about = "about " if result.digest is None else ""
-        upload = result.bytes_of(Action.UPLOADED)
-        return f"Would send {about}{size(upload)}, saving {size(saved)} ({counts})."
-    return sent(result, saved, counts)
+        return f"Would send {about}{size(upload)} of layers, saving {size(saved)} ({counts})."
+    if not result.uploaded_bytes:
+        return sent(result, "0 B", saved, counts)
+    # What a plan says, and what else was sent: config, manifests, repeated attempts.
+    layers = f"{size(upload)} of layers, {size(result.uploaded_bytes)} in all"
+    return sent(result, layers, saved, counts)
 
 
 def destinations(result: PushResult) -> list[str]:
@@ -143,10 +152,6 @@ class Sent(Protocol):
         """Whether a tag moved."""
 
     @property
-    def uploaded_bytes(self) -> int:
-        """Bytes of blobs and manifests that were sent."""
-
-    @property
     def requests(self) -> int:
         """Requests to all registries."""
 
@@ -155,13 +160,11 @@ class Sent(Protocol):
         """The time it took."""
 
 
-def sent(result: Sent, saved: int, counts: str) -> str:
+def sent(result: Sent, what: str, saved: int, counts: str) -> str:
     """What crossed the network, in a sentence; `saved` bytes did not have to."""
     unchanged = "" if result.changed else "Unchanged. "
-    return (
-        f"{unchanged}Sent {size(result.uploaded_bytes)}, saved {size(saved)} ({counts}); "
-        f"{result.requests} requests, {result.seconds:.1f} s."
-    )
+    spared = f", saved {size(saved)} ({counts})" if counts else ""
+    return f"{unchanged}Sent {what}{spared}; {result.requests} requests, {result.seconds:.1f} s."
 
 
 def counts_of(actions: Sequence[Action], tense: Tense) -> str:

@@ -489,12 +489,13 @@ def _tell(prepared: Sequence[Prepared], run: Run) -> None:
         for one in prepared
         for wanted in one.wanted
     ]
-    labelled += [
+    below = [
         (one.platform, f"{base.name} ({layer.descriptor.digest.short})", layer.descriptor.size)
         for one in prepared
         if (base := one.origin.base)
         for layer in base.image.layers
     ]
+    labelled += below
     several = len(prepared) > 1
     run.notify(
         LayersPlanned(
@@ -502,5 +503,6 @@ def _tell(prepared: Sequence[Prepared], run: Run) -> None:
                 f"{label} ({platform})" if several else label for platform, label, _ in labelled
             ),
             sizes=tuple(size for _, _, size in labelled),
+            of_bases=len(below),
         )
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from regpush.cli.action.inputs import arguments
+from regpush.cli.action.results import outputs
+from regpush.report import Tense
 from tests.flow.test_interruption import hold
 from tests.flow.test_push_directory import app, below, has_tag, write
 from tests.images import unpack
@@ -120,6 +122,15 @@ def test_several_platforms_and_a_tag_that_stays(runner, docker_registry, reposit
     assert stays.outputs["digest"] == step.outputs["digest"]
     assert stays.outputs["changed"] == "false"
     assert "Unchanged. Sent 0 B, saved 0 B." in stays.summary
+
+
+def test_mounted_layers_were_not_sent() -> None:
+    layers = [{"action": action} for action in ("uploaded", "reused", "mounted", "mounted")]
+    report = {
+        "digest": None, "ref": None, "changed": True, "bytes": {"uploaded": 1},
+        "destinations": [{"image": "r/app", "tags": []}], "images": [{"layers": layers}],
+    }  # fmt: skip
+    assert outputs(report, Tense.DONE)["reused-layers"] == "3"
 
 
 def test_a_plan_sends_nothing(runner, docker_registry, repository):

@@ -79,7 +79,9 @@ def test_bars_on_a_terminal(slow: str, repository: str, app: Path, columns: int,
         assert re.match(r"(\d+ reused.*, )?sent [\d.]+ \w?B", frame[-1]) or "━" in frame[-1]
     seen = shown.lines()
     assert not [line for line in seen if "━" in line]
-    assert any(line.startswith("Sent 16.0 MB") for line in seen) or rows < 10
+    assert (
+        any(line.startswith("Sent 16.0 MB of layers, 16.0 MB in all") for line in seen) or rows < 10
+    )
     # Nothing of a layer that arrived scrolls by: it is in the table, once.
     assert shown.raw.count(b"\r\nlayer 1/") == 0
     assert shown.raw.rfind(b"\x1b[?25l") < shown.raw.rfind(b"\x1b[?25h")
@@ -141,7 +143,7 @@ def test_a_log_has_a_line_for_each_layer_that_was_sent(
     first = push(to, app).stderr
     assert not CONTROL.search(first)
     assert len(re.findall(r"^layer [1-5]/5 .+: uploaded [\d.]+ k?M?B$", first, re.MULTILINE)) == 5
-    assert re.search(r"^Sent 16\.0 MB, ", first.splitlines()[-1])
+    assert re.search(r"^Sent 16\.0 MB of layers, 16\.0 MB in all, ", first.splitlines()[-1])
     again = push(to, app).stderr
     assert "layer 1/5" not in again
     assert "Unchanged." in again.splitlines()[-1]
@@ -224,6 +226,20 @@ def test_a_silent_log_hears_that_the_push_is_alive(monkeypatch: pytest.MonkeyPat
     assert last.startswith("layer 1/2 base: sent 80.0 MB of about 400 MB; ")
     assert last.endswith(" left in all")
     assert not CONTROL.search(stream.getvalue())
+
+
+def test_layers_of_bases_are_one_line_of_a_log() -> None:
+    labels = ("app", "debian:12 (aaaa)", "debian:12 (bbbb)", "debian:12 (aaaa)", "debian:12 (cc)")
+    stream = io.StringIO()
+    log = progress._Log(Voice.USUAL, stream, Renderer())
+    log.hear(LayersPlanned(labels=labels, sizes=(5, 30, 20, 30, 10), of_bases=4))
+    log.hear(LayerDone(index=1, action=Action.MOUNTED, size=30, why="of debian:12"))
+    log.hear(LayerDone(index=2, action=Action.UPLOADED, size=20, why="of debian:12"))
+    log.hear(LayerDone(index=0, action=Action.UPLOADED, size=4, why="new"))
+    assert stream.getvalue() == "layer 1/5 app: uploaded 4 B\n"
+    log.hear(LayerDone(index=4, action=Action.REUSED, size=10, why="of debian:12"))
+    last = stream.getvalue().splitlines()[-1]
+    assert last == "3 layers of the base: 1 uploaded 20 B, 1 mounted 30 B"
 
 
 def test_levels() -> None:

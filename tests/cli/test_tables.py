@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from regpush.cli.fitting import columns, cut, cut_label
 from regpush.cli.rendering import Renderer
 from regpush.digest import OCI_LAYER, OCI_MANIFEST
 from regpush.events import Action
-from regpush.report import DestinationReport, ImageReport, LayerReport, PushResult
+from regpush.report import DestinationReport, ImageReport, LayerReport, PushResult, Tense
 from tests.flow.test_push_directory import write
 from tests.program import push, regpush
 from tests.registry.servers import Registry
@@ -72,6 +73,22 @@ def result(*images: ImageReport) -> PushResult:
         requests=0,
         seconds=0,
     )
+
+
+def test_an_image_that_was_not_made_has_no_table() -> None:
+    skipped = replace(result(), changed=False, requests=3)
+    assert table.changes(skipped, 100) == []
+    assert table.summary(skipped) == "Unchanged. Sent 0 B; 3 requests, 0.0 s."
+
+
+def test_a_plan_and_a_push_count_the_same_bytes() -> None:
+    image = ImageReport(
+        platform="linux/amd64", digest=None, layers=(layer("app", Action.UPLOADED, "new"),)
+    )
+    pushed = replace(result(image), uploaded_bytes=2100, requests=9)
+    planned = replace(pushed, tense=Tense.PLANNED)
+    assert table.summary(planned).startswith("Would send about 1.0 kB of layers, saving 0 B (")
+    assert table.summary(pushed).startswith("Sent 1.0 kB of layers, 2.1 kB in all, saved 0 B (")
 
 
 def test_reused_layers_are_one_row_and_keep_their_numbers() -> None:

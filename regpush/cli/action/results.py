@@ -26,9 +26,14 @@ def outputs(report: Report, tense: Tense) -> dict[str, str]:
         "tags": "\n".join(destination["tags"]),
         "metadata": json_text(report),
         "uploaded-bytes": str(report["bytes"]["uploaded"]),
-        "reused-layers": str(_actions(report).count(tense.word(Action.REUSED))),
+        "reused-layers": str(sum(map(_actions(report).count, _kept(tense)))),
         "changed": json.dumps(report["changed"]),
     }
+
+
+def _kept(tense: Tense) -> tuple[str, ...]:
+    """The actions of layers that were not sent: the registry had them, here or elsewhere."""
+    return tense.word(Action.REUSED), tense.word(Action.MOUNTED)
 
 
 def sentence(report: Report, tense: Tense) -> str:
@@ -40,7 +45,8 @@ def sentence(report: Report, tense: Tense) -> str:
     counts = ", ".join(f"{actions.count(word)} {word}" for word in words if word in actions)
     layers = f" ({counts})" if counts else ""
     if tense is Tense.PLANNED:
-        return f"Would send {_about(_layers(report))}{size(sent)}, saving {size(kept)}{layers}."
+        about = f"{_about(_layers(report))}{size(sent)} of layers"
+        return f"Would send {about}, saving {size(kept)}{layers}."
     unchanged = "" if report["changed"] else "Unchanged. "
     return f"{unchanged}Sent {size(sent)}, saved {size(kept)}{layers}."
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from regpush.cli import table
+from regpush.cli.columns import size
 from regpush.cli.connection import sending
 from regpush.cli.flags import SendingFlags, with_flags
 from regpush.cli.present import sent
@@ -66,4 +67,9 @@ def copied(result: CopyResult) -> str:
     """What crossed the network, in a sentence; no blob is counted where none was missing."""
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
     actions = [one.action for one in result.blobs]
-    return table.sent(result, saved, table.counts_of(actions, Tense.DONE) or "all was there")
+    return table.sent(
+        result,
+        size(result.uploaded_bytes),
+        saved,
+        table.counts_of(actions, Tense.DONE) or "all was there",
+    )
