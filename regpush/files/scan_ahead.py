@@ -57,20 +57,15 @@ class ScanAhead:
 
     def _catch_up(self) -> None:
         size = os.fstat(self._file).st_size
-        if size == self._read:
-            return
-        data = os.pread(self._file, size - self._read, self._read)
-        at = 0
-        while len(data) - at > _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(data, at)
-            report = data[at + _LENGTH.size : at + _LENGTH.size + length]
-            if len(report) < length:
+        while size - self._read > _LENGTH.size:
+            (length,) = _LENGTH.unpack(os.pread(self._file, _LENGTH.size, self._read))
+            at = self._read + _LENGTH.size
+            if size - at < length:
                 break  # it is being written
-            git, folders = marshal.loads(report)  # noqa: S302  from our own fork
+            git, folders = marshal.loads(os.pread(self._file, length, at))  # noqa: S302  our fork's
             self.git = git
             self._found.update((path, Folder(*folder)) for path, folder in folders)
-            at += _LENGTH.size + length
-        self._read += at
+            self._read = at + length
 
 
 def _work(root: OpenRoot, file: int) -> None:
@@ -82,13 +77,16 @@ def _work(root: OpenRoot, file: int) -> None:
         leave_out = LeaveOut(read_ignore_file(root), in_image=b"below")
         listed: list[tuple[bytes, tuple[object, ...]]] = []
         names = 0
-        pending = [(b"", row_of_root(root))]
+        pending = [iter([(b"", row_of_root(root))])]
         while pending:
-            path, row = pending.pop()
-            folder = list_folder(root, path, row, leave_out)
-            pending += folders_in(path, folder)
-            listed.append((path, tuple(folder)))
-            names += len(folder.names)
+            path, row = next(pending[-1], (None, b""))
+            if path is not None:
+                folder = list_folder(root, path, row, leave_out)
+                pending.append(folders_in(path, folder, reversed(folder.folders)))
+                listed.append((path, tuple(folder)))
+                names += len(folder.names)
+            else:
+                pending.pop()
             if names >= _BATCH or not pending:
                 _report(file, marshal.dumps((leave_out.git, listed)))
                 listed, names = [], 0
@@ -96,9 +94,10 @@ def _work(root: OpenRoot, file: int) -> None:
 
 
 def _report(file: int, report: bytes) -> None:
-    data = memoryview(_LENGTH.pack(len(report)) + report)
-    while data:
-        data = data[os.write(file, data) :]
+    for part in (_LENGTH.pack(len(report)), report):
+        data = memoryview(part)
+        while data:
+            data = data[os.write(file, data) :]
 
 
 _begun: list[ScanAhead] = []

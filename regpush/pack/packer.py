@@ -43,7 +43,7 @@ class Packer:
     them, or one for each core if that is more.
     """
 
-    SPARE = 24 << 20
+    SPARE = 16 << 20
 
     def __init__(self, compression: Compression, cores: int) -> None:
         self.codec = codec(compression)

@@ -226,7 +226,8 @@ def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part
             path=one.path,
             name=one.name,
             tops=tops,
-            stop_at=merged((records, *(piece.tops for piece in pieces))),
+            # Shared where it can be: packages are many.
+            stop_at=merged((records, *(piece.tops for piece in pieces))) if pieces else records,
         )
         yield home
         for piece in pieces:

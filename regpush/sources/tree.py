@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from regpush.entry import Entry, Profile
 from regpush.errors import SourceError
@@ -22,6 +22,9 @@ class Tree:
     at: bytes
     profile: Profile
     kept: Collection[bytes] = ()
+    _parents: dict[frozenset[bytes], tuple[Entry, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def keeps_links(self) -> bool:
@@ -53,8 +56,16 @@ class Tree:
 
         Raises SourceError where extended attributes cannot be read.
         """
-        above = {folder for folder, names in tops.items() if any(names)}
-        for path in tuple(above):
+        # Packages in one folder share them: of 20,000, they would take 8 MB.
+        folders = frozenset(folder for folder, names in tops.items() if any(names))
+        found = self._parents.get(folders)
+        if found is None:
+            found = self._parents[folders] = self._above(folders)
+        return found
+
+    def _above(self, folders: frozenset[bytes]) -> tuple[Entry, ...]:
+        above = set(folders)
+        for path in folders:
             while path and (path := path.rpartition(b"/")[0]) not in above:
                 above.add(path)
         return tuple(
