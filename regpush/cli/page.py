@@ -13,15 +13,18 @@ from regpush.commands.inspect import Inspection
 from regpush.commands.sharing import SharedLayer, Sharing
 from regpush.commands.treemap import Box, squarify
 from regpush.commands.weights import Weights
+from regpush.digest import Digest
 from regpush.errors import printable
 from regpush.image.image import Layer
 from regpush.layering.labels import short_name
 
-_PICTURE = Box(0, 0, 1200, 640)
+_WIDE, _NARROW = Box(0, 0, 1200, 640), Box(0, 0, 336, 560)
+"""Two pictures of the same: one for screens, one for phones of 360 pixels, on which the letters
+of the first would be 4 pixels high. The style shows the one that fits."""
 _HUES = 8
 _BASE = "base"
 _HEAD = 20.0
-"""Units of a group's own line above its cells; one unit is a pixel of a wide window."""
+"""Units of a group's own line above its cells; one unit is about a pixel."""
 _LINE = 16.0
 _LETTER = 7.2
 """Of the 13 units that letters are high: a little more than most are wide."""
@@ -29,7 +32,8 @@ _NUMBERS = (
     "layer", "size", "unpacked", "shared", "only here", "in both", "only in the first",
     "only in the second",
 )  # fmt: skip
-_RIGHT = ' class="n"'
+_SHARE, _DIGEST = "share", "digest"
+"""Columns that a phone has no room for: a bar, whose head is empty, and the digest."""
 _CELLS = 250
 """Cells of a group at most: what is smaller than all of these is one cell together."""
 
@@ -61,6 +65,14 @@ ul { margin: .3rem 0; padding-left: 1.2rem; }
 summary { cursor: pointer; }
 .bar { display: block; height: .35rem; border-radius: .2rem; background: var(--bar); }
 td.share { width: 9rem; padding-top: .75rem; }
+svg.narrow { display: none; }
+@media (max-width: 40rem) {
+  body { padding: .75rem; }
+  svg.wide, .share, .digest { display: none; }
+  svg.narrow { display: block; }
+  th, td { padding: .3rem .35rem; }
+  td.items { min-width: 7rem; }
+}
 """
 
 
@@ -123,7 +135,7 @@ def _one(found: Inspection, weights: Weights) -> Iterator[str]:
     most = max((layer.descriptor.size for layer in image.layers), default=0)
     yield "<h2>Layers, bottom first</h2>"
     yield _table(
-        ("layer", "contents", "size", "", "unpacked", "digest"),
+        ("layer", "contents", "size", _SHARE, "unpacked", _DIGEST),
         (
             (
                 _number(number),
@@ -131,7 +143,7 @@ def _one(found: Inspection, weights: Weights) -> Iterator[str]:
                 _bytes(layer.descriptor.size),
                 _bar(layer.descriptor.size, most),
                 _bytes(layer.uncompressed_size),
-                f"<td><code>{layer.descriptor.digest.short}</code></td>",
+                _digest(layer.descriptor.digest),
             )
             for number, layer in enumerate(image.layers, 1)
         ),
@@ -170,7 +182,7 @@ def _several(found: Sequence[Inspection], weights: Weights) -> Iterator[str]:
     yield _picture(groups, "Layers by the images that have them, by size as transferred")
     yield "<h2>Images</h2>"
     yield _table(
-        ("", "image", "platform", "size", "shared", "only here", "digest"),
+        ("", "image", "platform", "size", "shared", "only here", _DIGEST),
         (
             (
                 _number(number + 1),
@@ -179,7 +191,7 @@ def _several(found: Sequence[Inspection], weights: Weights) -> Iterator[str]:
                 _bytes(sharing.size(number)),
                 _bytes(sharing.size(number) - sharing.own(number)),
                 _bytes(sharing.own(number)),
-                f"<td><code>{one.image.descriptor.digest.short}</code></td>",
+                _digest(one.image.descriptor.digest),
             )
             for number, one in enumerate(found)
         ),
@@ -200,14 +212,14 @@ def _several(found: Sequence[Inspection], weights: Weights) -> Iterator[str]:
     most = max((one.layer.descriptor.size for one in sharing.layers), default=0)
     yield "<h2>Layers</h2>"
     yield _table(
-        ("in", "contents", "size", "", "digest"),
+        ("in", "contents", "size", _SHARE, _DIGEST),
         (
             (
                 f"<td>{_whose(one.holders, len(found))}</td>",
                 _items(one.layer, weights),
                 _bytes(one.layer.descriptor.size),
                 _bar(one.layer.descriptor.size, most),
-                f"<td><code>{one.layer.descriptor.digest.short}</code></td>",
+                _digest(one.layer.descriptor.digest),
             )
             for one in sharing.layers
         ),
@@ -270,9 +282,7 @@ def _layer_cell(layer: Layer) -> _Cell:
 
 
 def _picture(groups: Sequence[_Group], title: str) -> str:
-    largest = sorted((one for one in groups if one.weight), key=lambda one: -one.weight)
-    boxes = squarify([one.weight for one in largest], _PICTURE)
-    inner = [part for one, box in zip(largest, boxes, strict=True) for part in _drawn(one, box)]
+    """The picture twice, for a wide window and for a narrow one."""
     colours = "".join(
         f".c{number} rect{{fill:hsl({hue} var(--sat) var(--cell-l))}}"
         f".c{number} rect.head{{fill:hsl({hue} var(--sat) var(--head-l))}}"
@@ -281,12 +291,23 @@ def _picture(groups: Sequence[_Group], title: str) -> str:
     grey = f".c{_BASE} rect{{fill:hsl(0 0% var(--grey))}}"
     return "\n".join(
         [
-            f'<svg class="map" viewBox="0 0 {_PICTURE.width:g} {_PICTURE.height:g}" role="img" '
-            f'aria-label="{_text(title)}"><style>{colours}{grey}</style>',
-            *inner,
-            "</svg>",
+            f"<style>{colours}{grey}</style>",
+            *_map(groups, title, _WIDE, "wide"),
+            *_map(groups, title, _NARROW, "narrow"),
         ]
     )
+
+
+def _map(groups: Sequence[_Group], title: str, whole: Box, kind: str) -> Iterator[str]:
+    largest = sorted((one for one in groups if one.weight), key=lambda one: -one.weight)
+    boxes = squarify([one.weight for one in largest], whole)
+    yield (
+        f'<svg class="map {kind}" viewBox="0 0 {whole.width:g} {whole.height:g}" role="img" '
+        f'aria-label="{_text(title)}">'
+    )
+    for one, box in zip(largest, boxes, strict=True):
+        yield from _drawn(one, box)
+    yield "</svg>"
 
 
 def _drawn(group: _Group, box: Box) -> Iterator[str]:
@@ -333,14 +354,22 @@ def _lines(box: Box, lines: Sequence[str], kind: str = "") -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(
-        f'<th scope="col"{_RIGHT if one in _NUMBERS else ""}>{one}</th>' for one in heads
-    )
+    head = "".join(map(_head, heads))
     body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _head(name: str) -> str:
+    kind = "n" if name in _NUMBERS else name if name in (_SHARE, _DIGEST) else ""
+    named = f' class="{kind}"' if kind else ""
+    return f'<th scope="col"{named}>{"" if name == _SHARE else name}</th>'
+
+
+def _digest(digest: Digest) -> str:
+    return f'<td class="{_DIGEST}"><code>{digest.short}</code></td>'
 
 
 def _items(layer: Layer, weights: Weights) -> str:
@@ -375,7 +404,7 @@ def _bar(count: int, most: int) -> str:
     """`count` beside the `most` that there is, drawn."""
     percent = 100 * count / most if most else 0
     width = max(percent, 0.5)
-    return f'<td class="share"><span class="bar" style="width:{width:.1f}%"></span></td>'
+    return f'<td class="{_SHARE}"><span class="bar" style="width:{width:.1f}%"></span></td>'
 
 
 def _text(text: str) -> str:

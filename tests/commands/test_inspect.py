@@ -242,20 +242,44 @@ def test_the_page_of_one_image(two, tmp_path, flags):
     assert "url(" not in page
     assert "@import" not in page
     assert "prefers-color-scheme: dark" in page
-    (picture,) = pictures(page)
-    assert picture.get("aria-label")
-    groups = picture.findall("g")
-    assert len(groups) == len(reports[0])
-    sizes = sorted((layer["size"] for layer in reports[0]), reverse=True)
-    for group, size in zip(groups, sizes, strict=True):
-        head = group.find("g/rect")
-        area = float(head.get("width")) * float(head.get("height"))
-        assert area == pytest.approx(1200 * 640 * size / sum(sizes), rel=0.05, abs=60)
-        for cell in group.findall("g"):
-            assert cell.find("title").text
-            assert inside(cell.find("rect"), head)
+    wide, narrow = pictures(page)
+    for picture, whole in ((wide, 1200 * 640), (narrow, 336 * 560)):
+        assert picture.get("aria-label")
+        groups = picture.findall("g")
+        assert len(groups) == len(reports[0])
+        sizes = sorted((layer["size"] for layer in reports[0]), reverse=True)
+        for group, size in zip(groups, sizes, strict=True):
+            head = group.find("g/rect")
+            area = float(head.get("width")) * float(head.get("height"))
+            assert area == pytest.approx(whole * size / sum(sizes), rel=0.05, abs=60)
+            for cell in group.findall("g"):
+                assert cell.find("title").text
+                assert inside(cell.find("rect"), head)
     assert ("within one, items" in page) is bool(flags)
     assert all(layer["digest"][7:19] in page for layer in reports[0])
+
+
+def test_the_page_fits_a_phone(two, tmp_path):
+    """At 360 pixels letters are as high as they are drawn, and no table is wider than the page."""
+    references, _ = two
+    path = tmp_path / "page.html"
+    regpush("inspect", references[0], "--html", path, "--deep").ok()
+    page = path.read_text()
+    wide, narrow = pictures(page)
+    (style,) = re.findall(r"@media \(max-width: 40rem\) \{\n(.*?)\n\}\n", page, re.DOTALL)
+    rules = dict(re.findall(r"(.+?) \{ (.+?) \}", style))
+    assert (wide.get("class"), narrow.get("class")) == ("map wide", "map narrow")
+    assert rules["  svg.wide, .share, .digest"] == "display: none;"
+    assert "svg.narrow { display: none; }" in page
+    # One unit is one pixel, or almost: 360 less the padding of the body, .75rem a side.
+    left = 360 - 2 * 0.75 * 16
+    assert float(narrow.get("viewBox").split()[2]) == left
+    # Every cell of a column that is hidden says so, its head too.
+    rows = re.findall(r"<tr>(.*?)</tr>", page)
+    layers = [row for row in rows if 'class="share"' in row]
+    assert len(layers) > 2
+    assert all('class="digest"' in row for row in layers)
+    assert "min-width: 7rem" in rules["  td.items"]
 
 
 def test_the_page_of_several(two, tmp_path):
