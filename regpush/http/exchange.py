@@ -154,7 +154,7 @@ class Exchange:
         self._client.close()
 
     def open_ahead(self, origin: Origin, count: int) -> None:
-        """Begin `count` connections, to be used by the first requests to `origin`."""
+        """Have `count` connections begun, to be used by the next requests to `origin`."""
         there = self._routes.proxy(origin) or origin
         self._transport.open_ahead(there.host, there.port, count)
 

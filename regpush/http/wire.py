@@ -130,7 +130,7 @@ class Transport(httpx.BaseTransport):
         self._unbounded = _Backend(cancel, None)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
-        """Begin `count` connections, which the next requests to `host` will take."""
+        """Have `count` connections to `host` begun, which the next requests to it will take."""
         self._backend.open_ahead(host, port, count)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -243,7 +243,7 @@ class _Backend(httpcore.NetworkBackend):
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM
             )[0]
-            for _ in range(count):
+            for _ in range(count - sum(one.is_fresh for one in tuple(begun))):
                 begun.append(_Begun(_begin(socket.socket(family, kind, protocol), address)))
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ _TAG_PAGES = 10
 _ALL_TAG_PAGES = 100
 """Pages of tags that are read at most: some registries give only 10 tags a page."""
 _FAREWELL_S = 0.5
-_CONNECTIONS = 16
+_CONNECTIONS = 32
 _LOOKERS = 8
 _UNVERIFIED = (
     "the registry's certificate is not verified (--insecure-skip-tls-verify): whoever stands "
@@ -202,7 +202,7 @@ class Client:
         return self._uploaded.total
 
     def open_ahead(self, reference: Reference, count: int = _CONNECTIONS) -> None:
-        """Begin `count` connections to the registry of `reference`, for the requests that follow.
+        """Have `count` connections to the registry of `reference` begun, for the next requests.
 
         Returns as soon as the name is resolved; failures appear at the requests.
         """

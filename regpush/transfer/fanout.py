@@ -113,10 +113,10 @@ class FanUpload:
             for shelf, teller in zip(shelves, tellers, strict=True)
         }
         self._open = ExitStack()
-
-    def __enter__(self) -> Self:
         for upload in self._uploads.values():
             self._open.enter_context(upload)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -126,6 +126,11 @@ class FanUpload:
         trace: TracebackType | None,
     ) -> None:
         self._open.__exit__(kind, error, trace)
+
+    def wait_until_asked(self, seconds: float) -> None:
+        """Wait until the requests for the first sessions have left, `seconds` each at most."""
+        for upload in self._uploads.values():
+            upload.wait_until_asked(seconds)
 
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
         """Send a blob to all that were not seen to have it. Raises as `Repository.put_blob`."""

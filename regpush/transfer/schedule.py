@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
+from itertools import zip_longest
 from typing import Generic, TypeVar
 
 from regpush.closure import Identity
@@ -29,8 +31,15 @@ from regpush.pack.stream import LayerSource, LayerStream, Progress, Spool, Spool
 from regpush.registry.client import BlobStream, Told
 from regpush.transfer.fanout import FanOut, FanUpload
 
-HEADS = 12
-"""Blobs asked for at a time: an answer costs the registry little and a link its round trip."""
+HEADS = 28
+"""Blobs asked for at a time: an answer costs the registry little and a link its round trip.
+
+40 layers are asked for in two round trips, as many as the upload of a small layer takes. Of the
+32 connections begun ahead, four are left for the sessions and questions of that layer.
+"""
+
+_HEAD_START_S = 0.02
+"""How long questions wait at most for a session that is asked for: a thread's start takes 1 ms."""
 
 PACKERS_PER_JOB = 2
 """Layers in hand for each one that is sent: the next is packed while a round trip lasts."""
@@ -104,6 +113,7 @@ def place_layers(
     with (
         workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
         workers(HEADS, transfer.cancel) as askers,
+        ExitStack() as begun,
     ):
         roll = _Roll(len(wanted), lambda layers: senders.submit(then, layers))
 
@@ -115,12 +125,21 @@ def place_layers(
 
         placing: dict[int, Future[Placed]] = {}
         largest_first = sorted(wanted, key=lambda one: -one.source.size)
+        fresh = [one for one in largest_first if not (one.placed or one.candidates)]
+        # The first sessions are asked for before any question takes a connection.
+        uploads = (
+            [] if transfer.content else [_upload(one, transfer) for one in fresh[: transfer.jobs]]
+        )
+        for upload in uploads:
+            begun.push(upload)
+        for one, upload in zip_longest(fresh, uploads):
+            placing[one.source.index] = senders.submit(_send, one, transfer, roll, upload)
+        for upload in uploads:
+            upload.wait_until_asked(_HEAD_START_S)
         for one in largest_first:
             if one.placed:
                 roll.note(one.source.index, one.placed.layer)
                 placing[one.source.index] = _done(one.placed)
-            elif not one.candidates:
-                placing[one.source.index] = senders.submit(_send, one, transfer, roll)
         for one in largest_first:
             if one.candidates and not one.placed:
                 roll.note(one.source.index, one.source.described(one.candidates[0].layer))
@@ -206,9 +225,20 @@ def _find(one: Wanted, stores: Sequence[BlobStore]) -> Placed | None:
     return placed and replace(placed, layer=one.source.described(placed.layer))
 
 
-def _send(one: Wanted, transfer: Transfer, roll: _Roll[T]) -> Placed:
+def _upload(one: Wanted, transfer: Transfer) -> FanUpload:
+    """The upload of a layer, begun before it is packed."""
+    likely = [candidate.layer.descriptor for candidate in one.candidates]
+    return transfer.fan.upload(_sent(one.source, transfer), likely)
+
+
+def _send(
+    one: Wanted, transfer: Transfer, roll: _Roll[T], begun: FanUpload | None = None
+) -> Placed:
     placed = by_content(one, transfer) if transfer.content else None
-    placed = placed or _anew(one, transfer, lambda layer: roll.note(one.source.index, layer))
+    if placed is None:
+        with begun or _upload(one, transfer) as upload:
+            known = partial(roll.note, one.source.index)
+            placed = _anew(one, transfer, upload, known)
     _tell(one, placed, transfer)
     return placed
 
@@ -225,7 +255,9 @@ def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
     return replace(placed, layer=stream.as_read(placed.layer), why=why)
 
 
-def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Placed:
+def _anew(
+    one: Wanted, transfer: Transfer, upload: FanUpload, known: Callable[[Layer], None]
+) -> Placed:
     """Pack, compress and hash the layer, and send it where it turns out to be lacking.
 
     `known` is told what the layer is before it is sent, if that is known by then.
@@ -237,10 +269,7 @@ def _anew(one: Wanted, transfer: Transfer, known: Callable[[Layer], None]) -> Pl
     def again() -> LayerStream:
         return source.open(transfer.packer, progress)
 
-    with (
-        fan.upload(_sent(source, transfer), likely) as upload,
-        Spooled(again(), transfer.spool) as spooled,
-    ):
+    with Spooled(again(), transfer.spool) as spooled:
         if not spooled.whole:
             if transfer.naming is Naming.IF_LIKELY and not transfer.content:
                 why = _why(one, likely, fan)

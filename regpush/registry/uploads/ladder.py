@@ -8,6 +8,7 @@ registry has the blob, HEAD asks before anything is sent again.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -20,7 +21,7 @@ from regpush.errors import RefusedError, RegpushError, SourceError, TransientErr
 from regpush.events import Listener
 from regpush.http.exchange import Reply
 from regpush.http.retry import Policy, RetryableError
-from regpush.http.wire import NoConnectionError, UnansweredError
+from regpush.http.wire import NoConnectionError, UnansweredError, watching
 from regpush.reference import RepositoryName
 from regpush.registry.api import Api, Call
 from regpush.registry.hints import missing_repository
@@ -71,7 +72,19 @@ class Upload:
         self._uploads = uploads
         self._ahead = ahead
         self._told = told
-        self._opening: Future[Session] | None = ahead.submit(uploads.open)
+        self._asked = threading.Event()
+        self._opening: Future[Session] | None = ahead.submit(self._open)
+
+    def _open(self) -> Session:
+        try:
+            with watching(lambda _: self._asked.set()):
+                return self._uploads.open()
+        finally:
+            self._asked.set()
+
+    def wait_until_asked(self, seconds: float) -> None:
+        """Wait until the request for the first session has left, `seconds` at most."""
+        self._asked.wait(seconds)
 
     def __enter__(self) -> Self:
         return self
