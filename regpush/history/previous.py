@@ -100,38 +100,74 @@ def look_back(
     errors that would end the push anyway: AuthError and TransientError.
     """
     asked = list(dict.fromkeys([*tags, "latest"]))
-    places = [*others, *((repository, tag) for tag in asked)]
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="regpush") as pool:
-
-        def read(place: tuple[Seen, str]) -> tuple[Manifest | None, PreviousImage | None]:
-            try:
-                return _read(*place, platform, notify)
-            except TransientError as error:
-                if place[0] is repository and place[1] in tags:
-                    raise
-                notify(Note(message=f"{place[0].name} gives nothing to reuse: {error}"))
-                return None, None
-
+        look = _Look(
+            repository=repository, tags=tags, platform=platform, notify=notify, read_in=pool
+        )
         # A tag that is not `latest` is likely new, one of a commit: then this is needed.
         listing = pool.submit(_listed, repository, notify) if set(asked) - {"latest"} else None
-        results = list(pool.map(read, places))
-        images = [image for _, image in results if image]
-        own = results[len(others) :]
-        moved = [image for _, image in own[: len(tags)] if image]
-        if not images or (tags and not moved):
+        found = look.at([*others, *((repository, tag) for tag in asked)])
+        own = found[len(others) :]
+        images = _images_of(found)
+        if not images or (tags and not _images_of(own[: len(tags)])):
             names = listing.result() if listing else _listed(repository, notify)
-            listed = nearest([tag for tag in names if tag not in asked], tags)
-            found = pool.map(read, ((repository, tag) for tag in listed))
-            images += [image for _, image in found if image]
+            images += look.at_listed([tag for tag in names if tag not in asked])
         if not any(image.repository == repository.name for image in images):
-            # The manifest is there and its config is not: what it was planned from may be.
-            damaged = [manifest for manifest, image in own if manifest and not image]
-            digests = [str(one) for manifest in damaged for one in read_of(manifest.data)]
-            found = pool.map(read, ((repository, digest) for digest in dict.fromkeys(digests)))
-            images += [image for _, image in found if image]
+            images += look.behind([manifest for manifest, image in own if manifest and not image])
     manifests = {tag: got for tag, (got, _) in zip(asked, own, strict=True) if got}
     fitting = [image for image in images if _fits(image, platform, notify)]
     return Past(manifests=manifests, images=_distinct(fitting))
+
+
+_Found = tuple[Manifest | None, PreviousImage | None]
+"""What is at a place: its manifest, and the image that leads to, where it gives one."""
+
+
+def _images_of(found: Sequence[_Found]) -> list[PreviousImage]:
+    return [image for _, image in found if image]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """One look back at `repository`, whose `tags` are about to be moved.
+
+    `read_in`: the threads that read. A place that cannot be read now is a note, unless it is
+    one of `tags`.
+    """
+
+    repository: Seen
+    tags: Sequence[str]
+    platform: Callable[[], Platform]
+    notify: Listener
+    read_in: ThreadPoolExecutor
+
+    def at(self, places: Sequence[tuple[Seen, str]]) -> list[_Found]:
+        """What `places` name, each a repository and a tag or digest in it."""
+        return list(self.read_in.map(self._read, places))
+
+    def at_listed(self, tags: Sequence[str]) -> list[PreviousImage]:
+        """The images at the few of the listed `tags` that are most likely recent."""
+        return self._own(nearest(tags, self.tags))
+
+    def behind(self, damaged: Sequence[Manifest]) -> list[PreviousImage]:
+        """The images that those were planned from whose manifests are `damaged`.
+
+        The manifest is there and its config is not: what it was planned from may be.
+        """
+        digests = [str(one) for manifest in damaged for one in read_of(manifest.data)]
+        return self._own(list(dict.fromkeys(digests)))
+
+    def _own(self, references: Sequence[str]) -> list[PreviousImage]:
+        return _images_of(self.at([(self.repository, one) for one in references]))
+
+    def _read(self, place: tuple[Seen, str]) -> _Found:
+        try:
+            return _read(*place, self.platform, self.notify)
+        except TransientError as error:
+            if place[0] is self.repository and place[1] in self.tags:
+                raise
+            self.notify(Note(message=f"{place[0].name} gives nothing to reuse: {error}"))
+            return None, None
 
 
 def look_near(
@@ -203,7 +239,7 @@ def natural(tag: str) -> list[tuple[int, int, str]]:
 
 def _read(
     repository: Seen, reference: str, platform: Callable[[], Platform], notify: Listener
-) -> tuple[Manifest | None, PreviousImage | None]:
+) -> _Found:
     separator = "@" if ":" in reference else ":"
     name = f"{repository.name}{separator}{reference}"
     manifest = None

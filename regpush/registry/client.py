@@ -452,7 +452,7 @@ class Repository:
 
     def upload(self, told: Told = untold) -> Upload:
         """Start the upload of a blob before its bytes exist. `told` is called with its progress."""
-        return Upload(self._uploads, self._ahead, told)
+        return Upload(self._uploads, told, self._ahead)
 
     def put_blob(
         self,
@@ -466,14 +466,16 @@ class Repository:
         with the progress. Raises VerificationError where the registry computes another digest,
         SourceError where the bytes are not those of `descriptor`, and what the body raises.
         """
-        self._uploads.put(descriptor, open_body, told=told)
+        with Upload(self._uploads, told) as upload:
+            upload.put(descriptor, open_body)
 
     def stream_blob(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
         """Send a blob whose digest is known only after its last byte.
 
         `open_stream` is called for each attempt. Raises like `put_blob`.
         """
-        return self._uploads.stream(media_type, open_stream)
+        with Upload(self._uploads, untold) as upload:
+            return upload.stream(media_type, open_stream)
 
     def get_manifest(self, reference: str) -> Manifest | None:
         """The manifest or index at a tag or digest; None where there is none.

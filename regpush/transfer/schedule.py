@@ -150,7 +150,10 @@ def place_layers(
 
 def place_alone(one: Wanted, transfer: Transfer) -> Placed:
     """Bring a layer to all repositories before the others are known, asking for it first."""
-    placed = _find(one, transfer.stores) or _anew(one, transfer, lambda _: None)
+    placed = _find(one, transfer.stores)
+    if placed is None:
+        with _upload(one, transfer) as upload:
+            placed = _anew(one, transfer, upload, lambda _: None)
     _tell(one, placed, transfer)
     return placed
 

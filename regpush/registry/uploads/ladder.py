@@ -58,22 +58,18 @@ def untold(sent: int, size: int | None) -> None:
     """A `Told` that ignores the progress."""
 
 
-def _not_opened() -> None:
-    return None
-
-
 class Upload:
-    """The upload of one blob, whose session is requested at once.
+    """The upload of one blob. A context manager that leaves no session open.
 
-    A context manager that deletes the session if it was not used.
+    With `ahead`, its session is requested at once, in a thread of that pool.
     """
 
-    def __init__(self, uploads: Uploads, ahead: Executor, told: Told) -> None:
+    def __init__(self, uploads: Uploads, told: Told, ahead: Executor | None = None) -> None:
         self._uploads = uploads
         self._ahead = ahead
         self._told = told
         self._asked = threading.Event()
-        self._opening: Future[Session] | None = ahead.submit(self._open)
+        self._opening: Future[Session] | None = ahead.submit(self._open) if ahead else None
 
     def _open(self) -> Session:
         try:
@@ -96,16 +92,45 @@ class Upload:
         trace: TracebackType | None,
     ) -> None:
         opening, self._opening = self._opening, None
-        if opening and not opening.cancel():
+        if self._ahead and opening and not opening.cancel():
             self._ahead.submit(_give_up, opening)
 
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
-        """As `Repository.put_blob`."""
-        self._uploads.put(descriptor, open_body, self._opened, self._told)
+        """Send a blob whose digest is known. Raises as `Repository.put_blob`."""
+        passes = 0
+
+        def checked() -> Iterator[bytes]:
+            nonlocal passes
+            passes += 1
+            # Hashing costs half a second a gigabyte: only once something went wrong.
+            return _checked(open_body(), descriptor, rehash=passes > 1)
+
+        doing = f"uploading blob {descriptor.digest.short} ({descriptor.size} bytes)"
+        self._send(Body(checked), lambda: descriptor, doing)
 
     def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
-        """As `Repository.stream_blob`."""
-        return self._uploads.stream(media_type, open_stream, self._opened, self._told)
+        """Send a blob whose digest is not known yet; once it was read, it must not change.
+
+        Raises as `Repository.stream_blob`.
+        """
+        described: Descriptor | None = None
+
+        def reading() -> Iterator[bytes]:
+            nonlocal described
+            stream = open_stream()
+            if described is not None:
+                yield from _checked(iter(stream), described, rehash=True)
+                return
+            yield from stream
+            described = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
+
+        return self._send(Body(reading), lambda: described, "uploading a layer")
+
+    def _send(
+        self, body: Body, describe: Callable[[], Descriptor | None], doing: str
+    ) -> Descriptor:
+        with _Passage(self._uploads, self._opened, body, describe, doing, self._told) as passage:
+            return self._uploads.retry.run(passage.attempt, progress=lambda: passage.safe)
 
     def _opened(self) -> Session | None:
         opening, self._opening = self._opening, None
@@ -121,8 +146,8 @@ def _give_up(opening: Future[Session]) -> None:
 class Uploads:
     """Uploads to one repository. Thread-safe.
 
-    `exists` asks for a blob, once; `count` is called with the bytes of bodies as they are sent;
-    `memory` is that of the repository's host.
+    `retry` is the policy of each upload. `exists` asks for a blob, once; `count` is called with
+    the bytes of bodies as they are sent; `memory` is that of the repository's host.
     """
 
     def __init__(
@@ -136,58 +161,12 @@ class Uploads:
         notify: Listener,
     ) -> None:
         self._api = api
-        self._retry = retry
+        self.retry = retry
         self._exists = exists
         self._count = count
         self._notify = notify
         self._spare: deque[Session] = deque()
         self.memory = memory
-
-    def put(
-        self,
-        descriptor: Descriptor,
-        open_body: Callable[[], Iterator[bytes]],
-        opened: Opened = _not_opened,
-        told: Told = untold,
-    ) -> None:
-        """Send a blob whose digest is known."""
-        passes = 0
-
-        def checked() -> Iterator[bytes]:
-            nonlocal passes
-            passes += 1
-            # Hashing costs half a second a gigabyte: only once something went wrong.
-            return _checked(open_body(), descriptor, rehash=passes > 1)
-
-        doing = f"uploading blob {descriptor.digest.short} ({descriptor.size} bytes)"
-        self._carry(_Passage(self, opened, Body(checked), lambda: descriptor, doing, told))
-
-    def stream(
-        self,
-        media_type: str,
-        open_stream: Callable[[], BlobStream],
-        opened: Opened = _not_opened,
-        told: Told = untold,
-    ) -> Descriptor:
-        """Send a blob whose digest is not known yet; once it was read, it must not change."""
-        described: Descriptor | None = None
-
-        def reading() -> Iterator[bytes]:
-            nonlocal described
-            stream = open_stream()
-            if described is not None:
-                yield from _checked(iter(stream), described, rehash=True)
-                return
-            yield from stream
-            described = Descriptor(media_type=media_type, digest=stream.digest, size=stream.size)
-
-        return self._carry(
-            _Passage(self, opened, Body(reading), lambda: described, "uploading a layer", told)
-        )
-
-    def _carry(self, passage: _Passage) -> Descriptor:
-        with passage:
-            return self._retry.run(passage.attempt, progress=lambda: passage.safe)
 
     def keep(self, opened: Reply) -> None:
         """Take a session that was opened in place of something else for the next blob."""
