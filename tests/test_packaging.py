@@ -25,8 +25,9 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 SOURCES = PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
 LOCKS = ROOT / ".github"
-LOCKED, SBOM_LOCKED, BUILD_LOCKED = (
-    LOCKS / f"{name}.txt" for name in ("requirements", "requirements-sbom", "build-requirements")
+LOCKED, SBOM_LOCKED, PYTHON_LOCKED, BUILD_LOCKED = (
+    LOCKS / f"{name}.txt"
+    for name in ("requirements", "requirements-sbom", "requirements-python", "build-requirements")
 )
 LOCK = "bash .ci/lock"
 
@@ -51,6 +52,7 @@ def needed(requirements: list[str]) -> dict[str, Requirement]:
     [
         (LOCKED, PROJECT["dependencies"]),
         (SBOM_LOCKED, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["sbom"]]),
+        (PYTHON_LOCKED, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["python"]]),
         (BUILD_LOCKED, PYPROJECT["build-system"]["requires"]),
     ],
     ids=lambda value: value.stem if isinstance(value, Path) else "",
@@ -68,11 +70,16 @@ def test_what_is_locked_is_what_is_needed(path, requirements):
             pending |= needed(importlib.metadata.requires(name) or [])
 
 
-def test_what_both_lock_is_the_same():
-    assert pins(LOCKED).items() <= pins(SBOM_LOCKED).items()
+def test_what_several_lock_is_the_same():
+    """The action installs two of them at once."""
+    assert pins(LOCKED).items() <= pins(SBOM_LOCKED).items() & pins(PYTHON_LOCKED).items()
+    both = pins(SBOM_LOCKED).keys() & pins(PYTHON_LOCKED).keys()
+    assert all(pins(SBOM_LOCKED)[name] == pins(PYTHON_LOCKED)[name] for name in both)
 
 
-@pytest.mark.parametrize("path", [LOCKED, SBOM_LOCKED, BUILD_LOCKED], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [LOCKED, SBOM_LOCKED, PYTHON_LOCKED, BUILD_LOCKED], ids=lambda path: path.stem
+)
 def test_locked_packages_have_hashes_and_no_home(path):
     """pip refuses what has no hash; where packages come from is for whoever installs to say."""
     text = path.read_text()

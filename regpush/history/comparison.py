@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from regpush.image.image import Image, Layer
 from regpush.layering.labels import label_of_paths
+from regpush.layering.plan import LOCKED
 from regpush.sources.store_path import full_name, is_path, item_name
 
 _ANEW = "built anew, of the same version"
@@ -77,7 +78,7 @@ def of_images(old: Image, new: Image) -> Comparison:
     """Compare two images of a registry, both pushed by regpush."""
     there = {layer.diff_id for layer in old.layers}
     before = {path for layer in old.layers for path in layer.items}
-    names = {item_name(path): full_name(path) for path in before if is_path(path)}
+    names = {known.key: known.whole for path in before if (known := _versioned(path))}
 
     def forced(number: int, layer: Layer) -> Forced:
         paths = layer.contents
@@ -90,8 +91,8 @@ def of_images(old: Image, new: Image) -> Comparison:
                 changed=0,
                 unchanged=0,
             )
-        # Of a directory's items a path does not say what is in them.
-        changed = [path for path in paths if path not in before or not is_path(path)]
+        # The path of a directory's item does not tell what is in it.
+        changed = [path for path in paths if path not in before or not _versioned(path)]
         told = [_told_of(path, before, names) for path in changed]
         versions = tuple(dict.fromkeys(text for text in told if text))
         reasons = versions or ((_ANEW,) if changed else (_REGROUPED,))
@@ -112,16 +113,35 @@ def of_images(old: Image, new: Image) -> Comparison:
     return Comparison(layers=layers, reused=len(new.layers) - len(layers))
 
 
+class _Versioned(NamedTuple):
+    """What the path of an item tells: `key` is equal for all versions, `whole` is `numpy-2.1`."""
+
+    key: str
+    name: str
+    whole: str
+
+
+def _versioned(path: str) -> _Versioned | None:
+    """The item of a store, or the package of a lock, at `path`; None for any other."""
+    if is_path(path):
+        name = item_name(path)
+        return _Versioned(name, name, full_name(path))
+    if match := LOCKED.fullmatch(path):
+        folder, name, version = match.groups()
+        return _Versioned(f"{folder}/{name}", name, f"{name}-{version}")
+    return None
+
+
 def _told_of(path: str, before: set[str], names: Mapping[str, str]) -> str | None:
     """The change of the item, for people; None if it was only rebuilt."""
-    if not is_path(path):
+    found = _versioned(path)
+    if found is None:
         name = path.rpartition("/")[2] or path
         return f"{name} changed" if path in before else f"{name} is new"
-    name, now = item_name(path), full_name(path)
-    was = names.get(name)
+    was = names.get(found.key)
     if was is None:
-        return f"{now} is new"
-    if was == now:
+        return f"{found.whole} is new"
+    if was == found.whole:
         return None
-    old, new = (text.removeprefix(name).removeprefix("-") for text in (was, now))
-    return f"{name} {old or '(no version)'} -> {new or '(no version)'} changed"
+    old, new = (text.removeprefix(found.name).removeprefix("-") for text in (was, found.whole))
+    return f"{found.name} {old or '(no version)'} -> {new or '(no version)'} changed"

@@ -20,14 +20,14 @@ def store_name(path: str) -> str | None:
 
 
 def short_name(path: str) -> str:
-    """The last component of a path, without the hash of a store item.
+    """The last component of a path, without the hash of a store item, or `.dist-info`.
 
     A file called `__init__.py` is shown with its folder.
     """
     folder, _, name = path.rpartition("/")
     if name.startswith("__"):
         return f"{folder.rpartition('/')[2]}/{name}"
-    return store_name(path) or name or path
+    return store_name(path) or name.removesuffix(".dist-info") or path
 
 
 def label(name: str, count: int) -> str:

@@ -93,6 +93,12 @@ def _python(directory: str, what: str, where: str, words: tuple[str, ...], port:
     )
 
 
+def _locked(directory: str) -> Launch | None:
+    """A Python project of no known framework: its lock says what it needs, and its programs."""
+    name = next((name for name in ("uv.lock", "pylock.toml") if _has(directory, name)), None)
+    return Launch(what="Python", where=name, port=8000, target="python:.") if name else None
+
+
 def _node(directory: str) -> Launch | None:
     try:
         package = json.loads(_text(directory, "package.json"))
@@ -159,7 +165,7 @@ def _static(directory: str) -> Launch | None:
 
 
 _FINDERS: tuple[Callable[[str], Launch | None], ...] = (
-    _django, _fastapi, _flask, _node, _jar, _go, _rust, _static,
+    _django, _fastapi, _flask, _node, _jar, _go, _rust, _locked, _static,
 )  # fmt: skip
 
 

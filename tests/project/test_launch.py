@@ -24,6 +24,8 @@ ALL = "0.0.0.0"
          "uvicorn main:service --host 0.0.0.0 --port 8000", 8000),
         ({"manage.py": MANAGE, "pylock.toml": "", "pyproject.toml": "dependencies = ['gunicorn']"},
          "Django", "python:.", None, "gunicorn --bind 0.0.0.0:8000 shop.wsgi", 8000),
+        ({"pyproject.toml": "[project.scripts]", "uv.lock": "", "shop/__init__.py": ""}, "Python",
+         "python:.", None, "", 8000),
         ({"package.json": '{"dependencies": {"express": "5"}, "engines": {"node": ">=20"}}'},
          "Express", None, "docker.io/library/node:20-slim", "", 3000),
         ({"package.json": '{"dependencies": {"next": "16"}}', ".nvmrc": "v24"},
