@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,10 +116,48 @@ def _nginx() -> tuple[bytes, dict[str, Any]]:
     return files.layer(), {"Env": [_PATH], "Cmd": ["nginx", "-g", "daemon off;"]}
 
 
+def _debian() -> tuple[bytes, dict[str, Any]]:
+    """What programs of C and Rust are linked with."""
+    files = _Files()
+    files.add_program("/bin/sh", os.path.realpath(real_part("sh")))
+    compiler = real_part("gcc")
+    found = subprocess.run(
+        [compiler, "-print-file-name=libgcc_s.so.1"], capture_output=True, text=True, check=True
+    )
+    here = os.path.realpath(found.stdout.strip())
+    files.add_program(f"/lib/{os.uname().machine}-linux-gnu/libgcc_s.so.1", here)
+    return files.layer(), {"Env": [_PATH], "Cmd": ["sh"]}
+
+
+def _java() -> tuple[bytes, dict[str, Any]]:
+    """A runtime of the JDK that is installed here, with what serves HTTP."""
+    files, home = _Files(), "/opt/java/openjdk"
+    with tempfile.TemporaryDirectory() as scratch:
+        made = os.path.join(scratch, "java")
+        subprocess.run(
+            [real_part("jlink"), "--add-modules", "java.base,jdk.httpserver", "--strip-debug",
+             "--no-header-files", "--no-man-pages", "--output", made],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        for folder, _, names in os.walk(made):
+            for name in names:
+                here = os.path.join(folder, name)
+                at = home + here.removeprefix(made)
+                if name.endswith(".so") or os.path.basename(folder) == "bin":
+                    files.add_program(at, here)
+                else:
+                    files.copied[at] = here
+        layer = files.layer()
+    path = f"PATH={home}/bin:{_PATH.removeprefix('PATH=')}"
+    return layer, {"Env": [path, f"JAVA_HOME={home}"]}
+
+
 OFFICIAL: Mapping[str, Callable[[], tuple[bytes, dict[str, Any]]]] = {
     "docker.io/library/python:3.12-slim": _python,
     "docker.io/library/node:22-slim": _node,
     "docker.io/library/nginx:alpine": _nginx,
+    "docker.io/library/debian:stable-slim": _debian,
+    "docker.io/library/eclipse-temurin:21-jre": _java,
 }
 """What stands for each official image that the documents name: its layer and its config."""
 

@@ -49,6 +49,49 @@ func main() {
 	panic(http.ListenAndServe(":8000", nil))
 }
 """
+FASTAPI = """
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+
+app = FastAPI()
+
+@app.get("/", response_class=PlainTextResponse)
+def hello():
+    return "hello"
+"""
+CARGO = """
+[package]
+name = "hello"
+version = "0.1.0"
+edition = "2021"
+"""
+RUST = """
+use std::{io::{Read, Write}, net::TcpListener};
+
+fn main() {
+    for stream in TcpListener::bind("0.0.0.0:8000").unwrap().incoming() {
+        let mut stream = stream.unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.0 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello");
+    }
+}
+"""
+JAVA = """
+import com.sun.net.httpserver.HttpServer;
+import java.net.InetSocketAddress;
+
+public class Hello {
+    public static void main(String[] args) throws Exception {
+        HttpServer server = HttpServer.create(new InetSocketAddress(8000), 0);
+        server.createContext("/", exchange -> {
+            exchange.sendResponseHeaders(200, 5);
+            exchange.getResponseBody().write("hello".getBytes());
+            exchange.close();
+        });
+        server.start();
+    }
+}
+"""
 
 
 def pushed(
@@ -93,6 +136,11 @@ def pushed(
         ("node", {"server.js": EXPRESS}, ("node", "npm")),
         ("static", {"site/index.html": "hello"}, ("nginx",)),
         pytest.param("binary", {"server.go": GO}, ("go",), marks=pytest.mark.soak),
+        pytest.param("fastapi", {"app.py": FASTAPI}, ("pip",), marks=pytest.mark.soak),
+        pytest.param(
+            "rust", {"Cargo.toml": CARGO, "src/main.rs": RUST}, ("cargo",), marks=pytest.mark.soak
+        ),
+        pytest.param("jar", {"Hello.java": JAVA}, ("javac", "jar"), marks=pytest.mark.soak),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
