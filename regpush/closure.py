@@ -300,13 +300,14 @@ class Inside:
 
     `place`: the directory's path on this machine. `find`: what lies at an absolute path of the
     image. `natives`: all its libraries. `guess`: the probable entry point and the file that
-    suggests it, for people; empty if none does.
+    suggests it, for people; empty if none does. `guess` is None where an image may well start
+    nothing.
     """
 
     place: str
     find: Callable[[str], Present | None]
     natives: Callable[[], Sequence[Native]]
-    guess: Callable[[], str]
+    guess: Callable[[], str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from regpush.flow.transaction import Held
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
 from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
 from regpush.image.image import Base, Image, Learned
-from regpush.image.runnable import doubts
+from regpush.image.runnable import Below, doubts
 from regpush.layering import strategies
 from regpush.layering.plan import Strategy
 from regpush.options import (
@@ -41,6 +41,7 @@ from regpush.reference import RepositoryName
 from regpush.sources import targets as sources
 from regpush.sources.links import Customisation, customise
 from regpush.sources.platforms import Aim, aims, platform_of
+from regpush.sources.store_programs import inside_store
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.targets import resolve
 from regpush.transfer.base import Foundation
@@ -319,10 +320,13 @@ def _most_layers(options: LayerOptions) -> int:
 def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run: Run) -> None:
     """Warn of what will keep the image from running, before anything is sent."""
     closure, options = made.closure, made.options
-    if closure.inside is None:
+    inside = closure.inside
+    if inside is None and closure[closure.roots[0]].in_store:
+        inside = inside_store(closure)
+    if inside is None:
         return
-    below = base.to_inherit().config if base else None
-    for message in doubts(closure.inside, options, platform, below):
+    below = Below.of(base.to_inherit().config, base.image.layers) if base else None
+    for message in doubts(inside, options, platform, below):
         if not closure.wishes.unsaid or options.entrypoint is not None or options.cmd:
             run.notify(InputWarned(message=message))
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import posixpath
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from regpush.closure import Inside, Native, Present
 from regpush.entry import Kind
 from regpush.errors import printable
+from regpush.image.image import Layer
 from regpush.image.inheritance import over, own_config
 from regpush.options import ImageOptions
 from regpush.platform import Platform
@@ -23,26 +25,61 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PT_INTERP = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Below:
+    """What is known of a base: its run configuration, and the paths of its items.
+
+    `items` is None where they are not known, of images that another tool made.
+    """
+
+    config: Mapping[str, Any]
+    items: frozenset[str] | None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], layers: Sequence[Layer]) -> Self:
+        """What the configuration and the layers of a base tell.
+
+        A generated item has links in places that are not recorded.
+        """
+        items = [item for layer in layers for item in layer.items]
+        known = all(layer.items for layer in layers) and all(one.startswith("/") for one in items)
+        return cls(config=config, items=frozenset(items) if known else None)
+
+    def may_hold(self, path: str) -> bool:
+        """Whether something may be at `path`, as far as is known; of relative ones all may."""
+        if self.items is None or not path.startswith("/"):
+            return True
+        above = posixpath.normpath(path)
+        while above not in self.items and above != "/":
+            above = posixpath.dirname(above)
+        return above in self.items
+
+
 def doubts(
-    inside: Inside, options: ImageOptions, platform: Platform, below: Mapping[str, Any] | None
+    inside: Inside, options: ImageOptions, platform: Platform, below: Below | None
 ) -> Iterator[str]:
     """Warnings about an image of a directory that will not run, each with its remedy.
 
-    `below`: the run configuration of the base, None without a base.
+    `below`: what is known of the base, None without a base.
     """
     yield from _of_start(inside, options, platform, below)
     yield from _of_libraries(inside.natives(), platform)
 
 
 def _of_start(
-    inside: Inside, options: ImageOptions, platform: Platform, below: Mapping[str, Any] | None
+    inside: Inside, options: ImageOptions, platform: Platform, below: Below | None
 ) -> Iterator[str]:
-    run = over(own_config(options, below or {}), below or {})
+    inherited = below.config if below else {}
+    run = over(own_config(options, inherited), inherited)
     if options.entrypoint:
-        yield from _of_program(options.entrypoint[0], inside, options, platform, below)
+        yield from _of_program(options.entrypoint[0], inside, options, run, platform, below)
     elif options.cmd and not run.get("Entrypoint"):
-        yield from _of_program(options.cmd[0], inside, options, platform, below)
-    elif options.entrypoint is None and not (run.get("Entrypoint") or run.get("Cmd")):
+        yield from _of_program(options.cmd[0], inside, options, run, platform, below)
+    elif (
+        options.entrypoint is None
+        and inside.guess
+        and not (run.get("Entrypoint") or run.get("Cmd"))
+    ):
         guess = inside.guess()
         hint = f"; perhaps {printable(guess)}" if guess else ""
         yield f"the image starts nothing: --entrypoint says which program{hint}"
@@ -52,14 +89,16 @@ def _of_program(
     name: str,
     inside: Inside,
     options: ImageOptions,
+    run: Mapping[str, Any],
     platform: Platform,
-    below: Mapping[str, Any] | None,
+    below: Below | None,
 ) -> Iterator[str]:
     linked = {posixpath.normpath(path) for path, _ in options.symlinks}
     if "/" in name:
         places = [name]
     else:
-        folders = dict(options.env).get("PATH") or _PATH
+        env = dict(entry.partition("=")[::2] for entry in run.get("Env") or ())
+        folders = env.get("PATH") or _PATH
         places = [posixpath.join(folder, name) for folder in folders.split(":") if folder]
     found = next(filter(None, map(inside.find, places)), None)
     shown = printable(name)
@@ -67,12 +106,12 @@ def _of_program(
         ours = (
             "/" in name and bool(options.home) and name.startswith(options.home.rstrip("/") + "/")
         )
-        unknown = below is not None and not ours
+        unknown = below is not None and not ours and any(map(below.may_hold, places))
         if not unknown and not any(_is_linked(place, linked) for place in places):
             mend = "say another --entrypoint" if ours else "--from names a base image that has it"
             yield f"the entry point {shown} is not in the image: {mend}"
     elif found.kind is Kind.SYMLINK:
-        if below is None:
+        if below is None or not below.may_hold(found.link):
             yield (
                 f"the entry point {shown} leads to {printable(found.link)}, which is not in the "
                 "image: --from names a base image that has it"
@@ -91,7 +130,7 @@ def _of_file(
     inside: Inside,
     linked: set[str],
     platform: Platform,
-    below: Mapping[str, Any] | None,
+    below: Below | None,
 ) -> Iterator[str]:
     runs_on = platform_of(found.start[:HEADER])
     if runs_on and not _does(runs_on, platform):
@@ -108,7 +147,7 @@ def _of_file(
             f"the entry point {shown} is started by {needed}, a path of this machine: install with "
             "'uv venv --relocatable', or start it as 'python -m MODULE'"
         )
-    elif below is None:
+    elif below is None or not below.may_hold(interpreter):
         mend = "--from names a base image that has it"
         if runs_on:
             mend += ", or build a static program"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regpush.image.runnable import doubts
+from regpush.image.runnable import Below, doubts
 from regpush.options import ImageOptions
 from regpush.platform import Platform
 from tests.programs import program
@@ -24,7 +24,8 @@ ARM64 = Platform("linux", "arm64")
 def said(root: Path, *entrypoint: str, base=None, platform=AMD64, **options) -> list[str]:
     closure = take(root).closure
     image = ImageOptions(entrypoint=entrypoint or None, home="/app", **options)
-    return list(doubts(closure.inside, image, platform, base))
+    below = None if base is None else Below(config=base, items=None)
+    return list(doubts(closure.inside, image, platform, below))
 
 
 def executable(path: Path, text: str) -> None:

@@ -1,0 +1,87 @@
+"""What a closure of store items tells of the programs in it, as far as they lie on this machine."""
+
+from __future__ import annotations
+
+import posixpath
+from functools import cache
+
+from regpush.closure import Closure, Inside, Item, Present
+from regpush.entry import HEAD, Entry, Kind, OnDisk
+from regpush.errors import SourceError
+from regpush.files.filesystem import read_start
+from regpush.sources.links import PATH
+
+_MAX_LINKS = 40
+"""Links followed before giving up, as Linux does (path_resolution(7))."""
+
+_UNKNOWN = Present(kind=Kind.FILE, mode=0o755, link="", start=b"")
+"""Taken for what lies in an item that is not here: nothing is wrong with it, as far as is known."""
+
+
+def inside_store(closure: Closure) -> Inside:
+    """What the items of `closure` hold; one that would have to be fetched is not looked into."""
+    homes = {item.path: item for item in closure.items}
+
+    @cache
+    def entries(path: str) -> dict[bytes, Entry] | None:
+        item = homes[path]
+        if item.ahead is not None:
+            return None
+        try:
+            return {entry.path: entry for entry in item.entries()}
+        except SourceError:
+            return None
+
+    def find(path: str) -> Present | None:
+        wanted = posixpath.normpath(path)
+        for _ in range(_MAX_LINKS):
+            item = _item_of(wanted, homes)
+            if item is None:
+                return None
+            held = entries(item.path)
+            if held is None:
+                return _UNKNOWN
+            link = _first_link(wanted, held)
+            if link is None:
+                return _present(held.get(_encoded(wanted)))
+            at, rest = link
+            target = held[_encoded(at)].link.decode("utf-8", "surrogateescape")
+            wanted = posixpath.normpath(posixpath.join(posixpath.dirname(at), target, rest))
+        return None
+
+    return Inside(place="\0", find=find, natives=tuple, guess=None)
+
+
+def _item_of(path: str, homes: dict[str, Item]) -> Item | None:
+    """The item that `path` lies in, or the generated one, which has links in several places."""
+    above = path
+    while above != "/":
+        if above in homes:
+            return homes[above]
+        above = posixpath.dirname(above)
+    return homes.get(PATH)
+
+
+def _first_link(path: str, held: dict[bytes, Entry]) -> tuple[str, str] | None:
+    """The first part of `path` that is a link, and what follows it."""
+    end = 0
+    while end >= 0:
+        end = path.find("/", end + 1)
+        part = path if end < 0 else path[:end]
+        entry = held.get(_encoded(part))
+        if entry and entry.kind is Kind.SYMLINK:
+            return part, path[len(part) + 1 :]
+    return None
+
+
+def _present(entry: Entry | None) -> Present | None:
+    if entry is None:
+        return None
+    start = b""
+    if isinstance(entry.content, OnDisk):
+        start = read_start(entry.content.root, entry.content.path, HEAD)
+    return Present(kind=entry.kind, mode=entry.mode, link="", start=start)
+
+
+def _encoded(path: str) -> bytes:
+    return path.strip("/").encode("utf-8", "surrogateescape")
