@@ -183,8 +183,8 @@ def test_a_push_through_a_tunnel(
     env = {"HTTPS_PROXY": f"http://{IN_URL}@{tls_proxy.host}", "HTTP_PROXY": "http://127.0.0.1:1"}
     push(app, to, *trust, env=env).ok()
     assert set(tls_proxy.lines) == {f"CONNECT {to.partition('/')[0]} HTTP/1.1"}
-    # That of the first question, and the sixteen opened ahead, which were taken from there.
-    assert tls_proxy.connections == 17
+    # That of the first question, and the 32 opened ahead, which were taken from there.
+    assert tls_proxy.connections == 33
     assert regpush("inspect", to, *trust, env=env).ok().stdout.startswith(to)
     untrusted = push(app, to, "--retry-times", "0", env=env).failed(4, "--ca-file")
     assert "pr0xy" not in untrusted.stderr
