@@ -56,7 +56,7 @@ ONLY_IN = {
     "backports": ("files.zstd",),
     "deflate": ("pack.compression",),
     "blake3": ("entry",),
-    "yaml": ("project.kubernetes",),
+    "yaml": ("project.kubernetes", "sources.node.pnpm"),
     "tomllib": ("project", "sources.python", "sources.inside"),
     "packaging": ("sources.python",),
     "installer": ("sources.python",),

@@ -13,7 +13,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -205,3 +205,65 @@ def test_for_another_machine(shop, mirror, docker_registry, repository, tmp_path
         # ELF header, e_machine: EM_AARCH64 is 183.
         head = path.read_bytes()[:20]
         assert (head[:4], int.from_bytes(head[18:20], "little")) == (b"\x7fELF", 183)
+
+
+PNPM_NEEDS = {
+    "express": "^4",
+    "express-debug": "npm:debug@^4",
+    "semver": "^7",
+    "rimraf": "^3",  # has a program, and needs packages that have
+    "react-dom": "^18",  # has a peer
+    "react": "^18",
+    "JSONStream": "^1",  # upper case, which changes the name of its folder
+    "@parcel/watcher": "^2.4",
+}
+
+
+@pytest.fixture(scope="module")
+def pnpm(tmp_path_factory: pytest.TempPathFactory, npm: Npm, locked_shop: Path) -> list[str]:
+    """The command that runs the real pnpm, which npm installs."""
+    folder = tmp_path_factory.mktemp("pnpm")
+    done = npm.run("install", "--prefix", str(folder), "pnpm@10", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return [str(folder / "node_modules/.bin/pnpm"), f"--config.store-dir={folder / 'store'}",
+            "--config.prefer-symlinked-executables=true"]  # fmt: skip
+
+
+def test_a_workspace_is_what_pnpm_leaves(pnpm, mirror, docker_registry, repository, tmp_path):
+    shop, to = tmp_path / "shop", f"{docker_registry.host}/{repository}:1"
+    lib = shop / "packages/lib"
+    lib.mkdir(parents=True)
+    (shop / "pnpm-workspace.yaml").write_text("packages: [packages/*]\n")
+    lists = {
+        shop: {"name": "shop", "dependencies": {**PNPM_NEEDS, "@shop/lib": "workspace:*"},
+               "devDependencies": {"ms": "2.1.2"}},
+        lib: {"name": "@shop/lib", "version": "1.0.0", "bin": {"lib": "cli.js"},
+              "dependencies": {"debug": "^2", "mkdirp": "^1"}},
+    }  # fmt: skip
+    for folder, manifest in lists.items():
+        (folder / "package.json").write_text(json.dumps(manifest))
+        (folder / "cli.js").write_text("#!/usr/bin/env node\n")
+    env = {**os.environ, "CI": "true", "HOME": str(tmp_path / "home")}
+
+    def run(*words: str) -> None:
+        command = [*pnpm, "install", "--ignore-scripts", *words]
+        done = subprocess.run(command, cwd=shop, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("--lockfile-only")
+    mirror.gets.clear()
+    push(f"node:{shop}", to, "--from", "none", "--index-url", mirror.url).ok()
+    assert len(mirror.gets) == len(set(mirror.gets)) > 60
+    found = unpack(to, tmp_path / "out") / "app"
+    run("--frozen-lockfile", "--prod")
+    for record in (".modules.yaml", ".pnpm-workspace-state-v1.json", ".pnpm/lock.yaml"):
+        (shop / "node_modules" / record).unlink(missing_ok=True)
+    wanted = tree(shop / "node_modules")
+    assert len(wanted) > 1000
+    assert tree(found / "node_modules") == _without_shared(wanted)
+    assert tree(found / "packages/lib/node_modules") == tree(lib / "node_modules")
+
+
+def _without_shared(found):
+    """pnpm's files are hard links into its store, which no image has."""
+    return {path: replace(one, links=()) for path, one in found.items()}

@@ -19,7 +19,8 @@ from regpush.sources.lock.artifact import secure_hashes
 
 _NAMES = ("npm-shrinkwrap.json", "package-lock.json")
 """In the order in which npm looks for them."""
-_OTHERS = {"pnpm-lock.yaml": "pnpm", "yarn.lock": "Yarn", "bun.lock": "Bun", "bun.lockb": "Bun"}
+PNPM = "pnpm-lock.yaml"
+_OTHERS = {"yarn.lock": "Yarn", "bun.lock": "Bun", "bun.lockb": "Bun"}
 _LARGEST = 256 << 20
 _STRENGTH = ("sha512", "sha384", "sha256")
 """Algorithms of Subresource Integrity (W3C), the strongest first."""
@@ -175,25 +176,40 @@ class NodeLock:
         return (one for one in self.packages.values() if not one.folder_name)
 
 
-def read(target: str) -> NodeLock:
-    """The lock of the project at `target`, a folder or the lock itself.
+def find(target: str) -> str:
+    """The lock of the project at `target`, a folder or the lock itself; an absolute path.
 
-    Raises UsageError where there is none that can be pushed, SourceError.
+    Of npm's and pnpm's, the one of the `packageManager` of `package.json` counts, else npm's.
+    Raises UsageError where there is none that can be pushed.
     """
     path = os.path.realpath(target)
-    if os.path.isdir(path):
-        found = (os.path.join(path, name) for name in _NAMES)
-        path = next((one for one in found if os.path.isfile(one)), "") or _no_lock(path)
-    elif not os.path.exists(path):
-        raise UsageError(f"target 'node:{printable(target)}' does not exist")
-    try:
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise SourceError(f"cannot read {printable(path)}: {error.strerror}") from error
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise UsageError(f"target 'node:{printable(target)}' does not exist")
+        return path
+    names = [name for name in (*_NAMES, PNPM) if os.path.isfile(os.path.join(path, name))]
+    if len(names) > 1 and PNPM in names:
+        manager = read_manifest(path).get("packageManager")
+        if isinstance(manager, str) and manager.startswith("pnpm@"):
+            names = [PNPM]
+    return os.path.join(path, names[0]) if names else _no_lock(path)
+
+
+def read(path: str) -> NodeLock:
+    """The lock of npm at `path`. Raises UsageError for one that cannot be pushed, SourceError."""
+    text = read_text(path)
     return NodeLock(
         path=path, root=os.path.dirname(path), text=text, packages=_packages(text, path)
     )
+
+
+def read_text(path: str) -> bytes:
+    """A lock, whole. Raises SourceError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LARGEST + 1)
+    except OSError as error:
+        raise SourceError(f"cannot read {printable(path)}: {error.strerror}") from error
 
 
 def _no_lock(folder: str) -> str:
@@ -201,10 +217,11 @@ def _no_lock(folder: str) -> str:
         if os.path.isfile(os.path.join(folder, name)):
             raise UsageError(
                 f"{printable(folder)} has a lock of {tool} ({name}), and node: reads "
-                "package-lock.json: install with it, and push the folder as a directory"
+                "package-lock.json and pnpm-lock.yaml: install with it, and push the folder as a "
+                "directory"
             )
     raise UsageError(
-        f"{printable(folder)} has no package-lock.json: "
+        f"{printable(folder)} has no package-lock.json or pnpm-lock.yaml: "
         "'npm install --package-lock-only' writes one"
     )
 

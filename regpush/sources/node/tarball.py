@@ -12,8 +12,9 @@ import tarfile
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 
 from regpush.entry import Entry, Kind, Streamed
@@ -50,29 +51,21 @@ class Program:
 class Place:
     """Where a package lies: in `at`, relative to `root`, an absolute path of the image.
 
-    `modules`: the folder, relative to `root`, that it and its links lie in. `must_run_on`: of a
-    package with an install script, the machine that it must bring machine code for if it has any.
+    `tops`: the folders, relative to `root`, that it and its links lie in. `runnable`: its files
+    that are programs, besides those of `programs`. `links`: from it, or
+    beside it, to others: paths and where those lead, relative to `root`.
     """
 
     root: str
     at: str
-    modules: str
+    tops: tuple[str, ...]
     programs: tuple[Program, ...] = ()
-    must_run_on: Machine | None = None
+    runnable: frozenset[str] = frozenset()
+    links: tuple[tuple[str, str], ...] = ()
 
     def path(self, relative: str) -> bytes:
         """The path of an entry."""
         return f"{self.root}/{relative}".strip("/").encode("utf-8", "surrogateescape")
-
-    def rules(self) -> Mapping[str, object]:
-        """What of it decides the bytes of the package; stands in identities."""
-        return {
-            "npm": LAYOUT,
-            "path": f"{self.root.rstrip('/')}/{self.at}",
-            "bin": [[one.folder, one.name, one.file] for one in self.programs],
-            # So a layer with this recipe was made of a package that does not lack it.
-            **({"complete": str(self.must_run_on)} if self.must_run_on else {}),
-        }
 
 
 class _Unpacked:
@@ -100,25 +93,90 @@ class _File:
     at: int
 
 
-def entries(path: str, place: Place, *, what: str, scratch: str) -> Iterator[Entry]:
-    """The sorted entries of the tarball at `path`.
+class Manner(Enum):
+    """How files of a tarball are laid out: as npm does it, or as pnpm does it."""
 
-    `what` names it in errors. `scratch`: a folder for a temporary file. Raises SourceError for
-    what is not a tarball, holds what cannot lie in an image, or lacks the machine code that its
-    install script would compile.
+    NPM = "npm"
+    PNPM = "pnpm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tarball:
+    """The contents of a tarball; `what` names it in errors.
+
+    `folders`: modes by name, and `files`, without the first component of each name.
     """
-    unpacked = _unpack(path, what, scratch)
-    folders, files = _listed(unpacked, what)
-    if place.must_run_on:
-        file = files.get("package.json", _File(0, 0, 0))
-        manifest = b"".join(unpacked.blocks(file.at, min(file.size, _MANIFEST_LIMIT)))
-        if is_lacking(files, manifest, place.must_run_on):
+
+    what: str
+    unpacked: _Unpacked
+    folders: Mapping[str, int]
+    files: Mapping[str, _File]
+
+    @classmethod
+    def open(cls, path: str, *, what: str, scratch: str, manner: Manner) -> Tarball:
+        """Unpack the tarball at `path` into a temporary file in the folder `scratch`.
+
+        Raises SourceError for what is not a tarball, or holds what cannot lie in an image.
+        """
+        os.makedirs(scratch, exist_ok=True)
+        unpacked = _unpack(path, what, scratch)
+        folders, files = _listed(unpacked, what, manner)
+        return cls(what=what, unpacked=unpacked, folders=folders, files=files)
+
+    def manifest(self, folder: str = "") -> bytes:
+        """The `package.json` in `folder`; empty where there is none."""
+        file = self.files.get(f"{folder}/package.json".lstrip("/"), _File(0, 0, 0))
+        return b"".join(self.unpacked.blocks(file.at, min(file.size, _MANIFEST_LIMIT)))
+
+    def check_complete(self, machine: Machine) -> None:
+        """Raises SourceError where it lacks machine code that its install script compiles."""
+        if is_lacking(self.files, self.manifest(), machine):
             raise SourceError(
-                f"{what} has no machine code for {place.must_run_on}: its install script compiles "
+                f"{self.what} has no machine code for {machine}: its install script compiles "
                 "or fetches it, and nothing is run here; take a version with prebuilds, or run "
-                "'npm ci' on that platform and push the folder as a directory"
+                "the install on that platform and push the folder as a directory"
             )
-    return _entries(unpacked, folders, files, place, what)
+
+    def entries(self, place: Place) -> Iterator[Entry]:
+        """The sorted entries of the package in `place`."""
+        programs = [one for one in place.programs if one.file in self.files]
+        made: dict[bytes, Entry | str] = {
+            place.path(f"{place.at}/{name}"): name for name in self.files
+        }
+        for name, mode in self.folders.items():
+            path = place.path(f"{place.at}/{name}")
+            made[path] = Entry(path=path, kind=Kind.DIRECTORY, mode=mode)
+        links = [program_link(place.root, one, place.at) for one in programs]
+        links += [link(place.root, at, to) for at, to in place.links]
+        for one in links:
+            made.setdefault(one.path, one)
+        for top in place.tops:
+            for folder in parents(made, place.path(top)):
+                made.setdefault(folder.path, folder)
+        runnable = place.runnable | {one.file for one in place.programs}
+        for path in sorted(made):
+            entry = made[path]
+            if isinstance(entry, str):
+                yield self._file(path, self.files[entry], is_program=entry in runnable)
+            else:
+                yield entry
+
+    def _file(self, path: bytes, file: _File, *, is_program: bool) -> Entry:
+        size, mode, unpacked = file.size, file.mode, self.unpacked
+        content: bytes | Streamed = Streamed(partial(unpacked.blocks, file.at, size))
+        if is_program:
+            mode = 0o755
+            head = b"".join(unpacked.blocks(file.at, min(size, _SHEBANG_LIMIT)))
+            if match := _SHEBANG.match(head):
+                if size > _BIN_LIMIT:
+                    raise SourceError(f"{self.what} has a script that is larger than 64 MiB")
+                rest = match.end()
+                after = b"".join(unpacked.blocks(file.at + rest, size - rest))
+                content = match[1] + b"\n" + after
+                size -= 1
+        if size <= _SMALL and isinstance(content, Streamed):
+            content = b"".join(content.open())
+        return Entry(path=path, kind=Kind.FILE, mode=mode, size=size, content=content)
 
 
 def _unpack(path: str, what: str, scratch: str) -> _Unpacked:
@@ -157,10 +215,12 @@ def _inflated(part: bytes, more: partial[bytes]) -> Iterator[bytes]:
     raise zlib.error("it ends too early")
 
 
-def _listed(unpacked: _Unpacked, what: str) -> tuple[dict[str, int], dict[str, _File]]:
+def _listed(
+    unpacked: _Unpacked, what: str, manner: Manner
+) -> tuple[dict[str, int], dict[str, _File]]:
     """Folders with their modes, and files, by names without their first component.
 
-    The last of one name counts. Links and devices are left out, as npm leaves them out.
+    The last of one name counts. Links and devices are left out, as npm and pnpm leave them out.
     """
     folders: dict[str, int] = {}
     files: dict[str, _File] = {}
@@ -174,18 +234,15 @@ def _listed(unpacked: _Unpacked, what: str) -> tuple[dict[str, int], dict[str, _
                 name = _name(one.name, what)
                 if not name:
                     continue
-                if one.isdir():
+                if one.isdir() and manner is Manner.NPM:
                     folders[name] = (one.mode | 0o777) & 0o755
                 elif one.isreg() and not one.issparse():
-                    folder, _, base = name.rpartition("/")
-                    if base == ".npmignore":
-                        ignores.add(folder)
-                    elif base == ".gitignore":
-                        if folder in ignores:
-                            continue
-                        name = f"{folder}/.npmignore".lstrip("/")
-                    mode = (one.mode | 0o666) & 0o755
-                    files[name] = _File(mode, one.size, one.offset_data)
+                    if manner is Manner.NPM:
+                        name, mode = _renamed(name, ignores), (one.mode | 0o666) & 0o755
+                    else:
+                        mode = 0o755 if one.mode & 0o111 else 0o644
+                    if name:
+                        files[name] = _File(mode, one.size, one.offset_data)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise SourceError(f"{what} is not a tarball: {printable(str(error))}") from error
     for name in (*files, *folders):
@@ -197,6 +254,16 @@ def _listed(unpacked: _Unpacked, what: str) -> tuple[dict[str, int], dict[str, _
     return folders, files
 
 
+def _renamed(name: str, ignores: set[str]) -> str:
+    """A `.gitignore` becomes `.npmignore`, or nothing where its folder had one before it."""
+    folder, _, base = name.rpartition("/")
+    if base == ".npmignore":
+        ignores.add(folder)
+    if base != ".gitignore":
+        return name
+    return "" if folder in ignores else f"{folder}/.npmignore".lstrip("/")
+
+
 def _name(name: str, what: str) -> str:
     """`name` without its first component; empty where nothing is left."""
     parts = [part for part in name.split("/")[1:] if part not in ("", ".")]
@@ -205,66 +272,29 @@ def _name(name: str, what: str) -> str:
     return "/".join(parts)
 
 
-def _entries(
-    unpacked: _Unpacked,
-    folders: Mapping[str, int],
-    files: Mapping[str, _File],
-    place: Place,
-    what: str,
-) -> Iterator[Entry]:
-    programs = [one for one in place.programs if one.file in files]
-    made: dict[bytes, Entry | str] = {place.path(f"{place.at}/{name}"): name for name in files}
-    for name, mode in folders.items():
-        path = place.path(f"{place.at}/{name}")
-        made[path] = Entry(path=path, kind=Kind.DIRECTORY, mode=mode)
-    for one in programs:
-        link = program_link(place.root, one, place.at)
-        made[link.path] = link
-    for folder in parents(made, place.path(place.modules)):
-        made.setdefault(folder.path, folder)
-    runnable = {one.file for one in programs}
-    for path in sorted(made):
-        entry = made[path]
-        if isinstance(entry, str):
-            yield _file(unpacked, path, files[entry], what, is_program=entry in runnable)
-        else:
-            yield entry
-
-
 def program_link(root: str, program: Program, at: str) -> Entry:
     """The link to a program of the package in `at`."""
-    target = os.path.relpath(f"{at}/{program.file}", program.folder)
-    path = f"{root}/{program.folder}/{program.name}".strip("/")
+    return link(root, f"{program.folder}/{program.name}", f"{at}/{program.file}")
+
+
+def link(root: str, at: str, to: str) -> Entry:
+    """The link at the path `at` to the path `to`, both relative to `root`."""
+    target = os.path.relpath(to, os.path.dirname(at))
     return Entry(
-        path=path.encode("utf-8", "surrogateescape"),
+        path=f"{root}/{at}".strip("/").encode("utf-8", "surrogateescape"),
         kind=Kind.SYMLINK,
         mode=0o777,
         link=target.encode("utf-8", "surrogateescape"),
     )
 
 
-def parents(paths: Mapping[bytes, object], top: bytes) -> Iterator[Entry]:
+def parents(paths: Iterable[bytes], top: bytes) -> Iterator[Entry]:
     """The folders that `paths` lie in, `top` and below."""
     found: set[bytes] = set()
     for path in paths:
         above = path
-        while len(above := above.rpartition(b"/")[0]) >= len(top) and above and above not in found:
+        while (above := above.rpartition(b"/")[0]) not in found:
+            if above != top and not above.startswith(top + b"/"):
+                break
             found.add(above)
     return (Entry(path=path, kind=Kind.DIRECTORY, mode=0o755) for path in found)
-
-
-def _file(unpacked: _Unpacked, path: bytes, file: _File, what: str, *, is_program: bool) -> Entry:
-    size, mode = file.size, file.mode
-    content: bytes | Streamed = Streamed(partial(unpacked.blocks, file.at, size))
-    if is_program:
-        mode = 0o755
-        head = b"".join(unpacked.blocks(file.at, min(size, _SHEBANG_LIMIT)))
-        if match := _SHEBANG.match(head):
-            if size > _BIN_LIMIT:
-                raise SourceError(f"{what} has a script that is larger than 64 MiB")
-            rest = match.end()
-            content = match[1] + b"\n" + b"".join(unpacked.blocks(file.at + rest, size - rest))
-            size -= 1
-    if size <= _SMALL and isinstance(content, Streamed):
-        content = b"".join(content.open())
-    return Entry(path=path, kind=Kind.FILE, mode=mode, size=size, content=content)
