@@ -253,7 +253,7 @@ def _reason(said: Iterable[str]) -> str:
 
     From Nix 2.29 on, "Cannot build" is followed by a line with its reason, and the end of the
     builder's log, each line of it after `>`. A line that Guix ends with `(failed to evaluate …)`
-    stands below its cause.
+    stands below its cause; an error that ends in a colon stands above it.
     """
     lines = [line.strip() for line in said if line.strip()]
     at = max((n for n, line in enumerate(lines) if _ERROR in line), default=len(lines) - 1)
@@ -261,7 +261,10 @@ def _reason(said: Iterable[str]) -> str:
         at -= 1
     if at < 0:
         return ""
-    reason = lines[at].rpartition(_ERROR)[2].rstrip(";:")
+    reason = lines[at].rpartition(_ERROR)[2]
+    if reason.endswith(":") and lines[at + 1 :]:
+        reason = f"{reason} {lines[at + 1]}"
+    reason = reason.rstrip(";:")
     after = [line for line in lines[at + 1 :] if line.startswith("Reason: ")]
     log = [line.removeprefix("> ") for line in lines[at + 1 :] if line.startswith("> ")]
     parts = [reason.rstrip("."), *(one.rstrip(".") for one in after[:1]), *log[-1:]]

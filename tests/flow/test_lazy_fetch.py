@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -173,6 +174,23 @@ def test_caches_complete_each_other_and_the_store(docker_registry, repository, p
     root = unpack(f"{to}:latest", tmp_path / "out")
     for path in paths:
         assert below(root / path.lstrip("/")) == below(path), path
+
+
+def test_a_cache_that_takes_connections_and_says_nothing(
+    docker_registry, repository, published, tmp_path
+):
+    """Nix waits 300 s for its first byte (`stalled-download-timeout`); the next cache has all."""
+    nix, to = published.nix, f"{docker_registry.host}/{repository}"
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=64) as mute,
+        emptied(nix, tmp_path) as empty,
+    ):
+        silent = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        caches = ["--nix-cache", silent, "--nix-cache", f"file://{published.directory}"]
+        env = empty | published.trusting
+        done = push(published.one, to, *caches, env=env, timeout=60).ok()
+    assert f"the binary cache {silent} does not answer" in done.stderr
+    assert sorted(nix_items(done)) == sorted(nix.closure(published.one))
 
 
 def test_installables_in_a_cache_are_not_built(docker_registry, repository, published, tmp_path):

@@ -146,6 +146,8 @@ def test_what_guix_does_not_build(machine, to, docker_registry, repository):
     done = machine.push("no-such-package", to=to)
     done.failed(9, "guix shell failed: no-such-package: unknown package")
     assert "guix shell: error: no-such-package: unknown package" in done.stderr
+    wrong = machine.push("--expression", "(undefined-thing)", to=to)
+    wrong.failed(9, "expression '(undefined-thing)': Unbound variable: undefined-thing")
     machine.push("guix:", to=to).failed(2, "names no package")
     machine.push("guix:--fallback", to=to).failed(2, "bad package '--fallback'")
     assert not has_tag(docker_registry, repository, "latest")

@@ -43,6 +43,12 @@ def test_stdout_is_the_answer_and_the_rest_is_for_people() -> None:
             "exit 1",
             "sh failed: no such file",
         ),
+        (
+            "echo \"guix shell: error: failed to evaluate expression '(x)':\" >&2; "
+            "echo 'Unbound variable: x' >&2; exit 1",
+            r"sh failed: failed to evaluate expression '\(x\)': Unbound variable: x",
+        ),
+        ("echo 'error: ends in a colon:' >&2; exit 1", "sh failed: ends in a colon"),
         ("printf 'error: \\033[31mred\\n' >&2; exit 1", r"sh failed: \\x1b\[31mred"),
     ],
 )

@@ -36,6 +36,10 @@ _UNTRUSTED = re.compile(r"path '([^']+)' is untrusted")
 
 _SOON = ("--option", "connect-timeout", "2", "--option", "download-attempts", "1")
 """A cache that does not answer is one of several: Nix itself would try five times, 10 s in all."""
+_AT_ONCE = (*_SOON, "--option", "stalled-download-timeout", "2")
+"""Of a cache that takes connections and is silent, Nix would wait 300 s for the first byte."""
+_BEFORE_LONG = (*_SOON, "--option", "stalled-download-timeout", "5")
+"""What a cache knows of a path takes longer than whether it is one; nothing is downloaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +183,7 @@ class Caches:
             return []
         try:
             if not url.startswith("file:"):
-                self.workshop.ask(*command("store", "ping", "--store", url, *_SOON))
+                self.workshop.ask(*command("store", "ping", "--store", url, *_AT_ONCE))
                 self._ask_ahead(url, paths)
             if (whole := self._closures(url, paths)) is not None:
                 return whole
@@ -207,7 +211,7 @@ class Caches:
         return [info for info in infos if info.path not in untrusted]
 
     def _path_infos(self, url: str, *words: str) -> list[PathInfo]:
-        asked = command("path-info", "--json", "--store", url, *_SOON, *words)
+        asked = command("path-info", "--json", "--store", url, *_BEFORE_LONG, *words)
         try:
             said = self.workshop.ask(*asked)
         except ToolError as error:
@@ -225,7 +229,7 @@ class Caches:
         threads, in 0.7 s.
         """
         store = f"local?root={self.workshop.path('empty')}"
-        options = ("--store", store, "--option", "substituters", url)
+        options = ("--store", store, "--option", "substituters", url, *_BEFORE_LONG)
         with contextlib.suppress(ToolError):
             self.workshop.ask("nix-store", "--realise", "--dry-run", *options, *paths)
 
@@ -235,7 +239,8 @@ class Caches:
         if not words or not self.require_sigs or trusted[-1] in ("1", "true"):
             return frozenset()
         try:
-            self.workshop.ask(*command("store", "verify", "--no-contents", "--store", url, *words))
+            verify = command("store", "verify", "--no-contents", "--store", url, *_BEFORE_LONG)
+            self.workshop.ask(*verify, *words)
         except ToolError as error:
             found = frozenset(m[1] for m in map(_UNTRUSTED.search, error.said) if m)
             if not found:
