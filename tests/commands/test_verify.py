@@ -176,7 +176,7 @@ def media_type(manifest, config):
         (history, 0, "its history tells of"),
         (twice, 0, "is in layers 2 and 3"),
         (version, 0, "does not say of which version"),
-        (media_type, 3, "it is not zstd"),
+        (media_type, 3, "not zstd data"),
     ],
 )
 def test_an_image_that_contradicts_itself(
@@ -383,5 +383,5 @@ def test_blobs_of_several_members_and_frames(length):
     ],
 )
 def test_what_is_not_compressed_as_it_says(media_type, blob):
-    with pytest.raises(VerificationError, match="it is not"):
+    with pytest.raises(VerificationError, match=r"not (gzip|zstd) data"):
         list(decompressed(media_type, pieces(blob, 8)))
