@@ -16,7 +16,7 @@ from regpush.commands.weights import Weights
 from regpush.digest import Digest
 from regpush.errors import printable
 from regpush.image.image import Layer
-from regpush.layering.labels import short_name
+from regpush.layering.labels import called
 
 _WIDE, _NARROW = Box(0, 0, 1200, 640), Box(0, 0, 336, 560)
 """Two pictures of the same: one for screens, one for phones of 360 pixels, on which the letters
@@ -263,7 +263,7 @@ def _few(weighed: Mapping[str, int]) -> Iterator[_Cell]:
         yield _Cell(
             weight=count,
             title=f"{path}: {size(count)} unpacked",
-            lines=(short_name(path), size(count)),
+            lines=(called(path), size(count)),
         )
     if rest := ordered[_CELLS:]:
         count = sum(count for _, count in rest)
@@ -272,7 +272,7 @@ def _few(weighed: Mapping[str, int]) -> Iterator[_Cell]:
 
 
 def _layer_cell(layer: Layer) -> _Cell:
-    names = [short_name(path) for path in layer.contents] or ["(contents unknown)"]
+    names = [called(path) for path in layer.contents] or ["(contents unknown)"]
     more = [f"and {len(names) - 20} more"] if len(names) > 20 else []
     return _Cell(
         weight=layer.descriptor.size,
@@ -378,7 +378,7 @@ def _items(layer: Layer, weights: Weights) -> str:
     paths = list(weighed) or list(layer.contents)
     if not paths:
         return '<td class="items">(contents unknown)</td>'
-    first = _text(short_name(paths[0]))
+    first = _text(called(paths[0]))
     if len(paths) == 1 and not weighed:
         return f'<td class="items">{first}</td>'
     listed = "".join(

@@ -21,7 +21,7 @@ from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Digest
 from regpush.errors import SourceError, UsageError, VerificationError, printable
 from regpush.image.image import SIZE, Image, Layer
-from regpush.layering.labels import short_name
+from regpush.layering.labels import called
 from regpush.pack.compression import LAYERS, decompressed
 from regpush.registry.client import Repository
 
@@ -307,5 +307,5 @@ def _missing(image: Image, sources: Sources | None) -> Iterator[str]:
 def _contents(layer: Layer) -> str:
     if not layer.items:
         return "contents unknown"
-    names = [printable(short_name(path)) for path in layer.contents]
+    names = [printable(called(path)) for path in layer.contents]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from regpush.errors import printable
@@ -12,6 +14,9 @@ LABEL_LENGTH = 100
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-(.+)", re.DOTALL)
 """Base name of a store item of Nix and Guix: 32 digits of base 32, a dash, the name."""
 
+_CONTAINER = re.compile(r".*/(?:node_modules|(?:site|dist)-packages)/", re.DOTALL)
+"""What comes before the name of a package of Node or Python."""
+
 
 def store_name(path: str) -> str | None:
     """The name and version of the store item at `path`; None where it is no store item."""
@@ -19,23 +24,32 @@ def store_name(path: str) -> str | None:
     return match[1] if match else None
 
 
-def short_name(path: str) -> str:
-    """The last component of a path, without the hash of a store item, or `.dist-info`.
+def called(path: str) -> str:
+    """What people call the item at `path`: a package by its name, all else by its whole path.
 
-    A file called `__init__.py` is shown with its folder.
+    Packages: of a store and of a lock file with their version, others below `node_modules` and
+    `site-packages` without. A generated item has a name in parentheses instead of a path.
     """
-    folder, _, name = path.rpartition("/")
-    if name.startswith("__"):
-        return f"{folder.rpartition('/')[2]}/{name}"
-    return store_name(path) or name.removesuffix(".dist-info") or path
+    if name := store_name(path):
+        return name
+    if path.endswith(".dist-info"):
+        return path.rpartition("/")[2].removesuffix(".dist-info")
+    if path.startswith("("):
+        return path.strip("()")  # regpush made it: it lies nowhere
+    inside = _CONTAINER.split(path)[-1]
+    if inside == path:
+        return path.strip("/") or path
+    if ".dist-info/" in inside:
+        return "records"  # of what pip has installed; see sources/records
+    return inside or path.strip("/")
 
 
-def label(name: str, count: int) -> str:
-    """The label of a layer of `count` items that is named after one of them.
+def label(name: str, count: int, more: str = "") -> str:
+    """The label of a layer of `count` items that is named after one of them; `more` ends it.
 
     One printable line of at most `LABEL_LENGTH` characters.
     """
-    rest = f" and {count - 1} more" if count > 1 else ""
+    rest = more or (f" and {count - 1} more" if count > 1 else "")
     name, room = printable(name), LABEL_LENGTH - len(rest)
     if len(name) > room:
         # Paths differ at their ends.
@@ -44,11 +58,25 @@ def label(name: str, count: int) -> str:
 
 
 def label_of_paths(paths: Sequence[str]) -> str:
-    """The label of a layer, by the paths of its items alone.
+    """The label of a layer by the paths of its items, which are all that an image tells of them.
 
-    Sizes are unknown here, so the label names the first package in it rather than a folder that
-    holds packages.
+    So `push` and `inspect` call a layer the same. With packages it is called by one of them: of
+    the outputs of a store's package that is the main one, which has the shortest name. Files are
+    called by the folder of all, or of most of them.
     """
     folders = {path[: path.rfind("/")] for path in paths}
-    named = next((path for path in paths if path not in folders), next(iter(paths), ""))
-    return label(short_name(named), len(paths)) if named else "(contents unknown)"
+    named = [path for path in paths if path not in folders] or list(paths)
+    if not named:
+        return "(contents unknown)"
+    packages = [name for path in named if (name := called(path)) != path.strip("/")]
+    if packages:
+        return label(min(packages, key=lambda name: (len(name), name)), len(paths))
+    if len(named) == 1:
+        return label(called(named[0]), len(paths))
+    shared = posixpath.commonpath(named).strip("/") if named[0].startswith("/") else ""
+    if "/" in shared:
+        return label(shared, 1, f" ({len(paths)} parts)")
+    ((folder, count),) = Counter(map(posixpath.dirname, sorted(named))).most_common(1)
+    if count == 1:
+        return label(called(min(named)), len(paths))
+    return label(called(folder), len(paths) - count + 1)

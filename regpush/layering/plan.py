@@ -11,7 +11,7 @@ from typing import TypeAlias
 from regpush.closure import Closure, Item, Role
 from regpush.digest import Digest
 from regpush.errors import RegpushError, printable
-from regpush.layering.labels import label, store_name
+from regpush.layering.labels import label_of_paths, store_name
 from regpush.layering.memory import Layout, Memory
 
 LOCKED = re.compile(
@@ -33,7 +33,7 @@ class PlannedLayer:
 
     @classmethod
     def of(cls, items: Collection[Item]) -> PlannedLayer:
-        """The layer of `items`, at least one; named after the largest, ties by path."""
+        """The layer of `items`, at least one."""
         ordered = tuple(sorted(items, key=lambda item: item.path))
         return cls(items=ordered, label=_label(ordered))
 
@@ -97,5 +97,5 @@ def base_name(item: Item) -> str:
 
 def _label(items: tuple[Item, ...]) -> str:
     # Every top layer has what regpush adds to it: the label does not count that.
-    items = tuple(item for item in items if item.role is not Role.GENERATED) or items
-    return label(base_name(max(items, key=lambda item: item.size)), len(items))
+    paths = [item.path for item in items if item.role is not Role.GENERATED]
+    return label_of_paths(paths or [item.path for item in items])

@@ -43,6 +43,16 @@ def two(docker_registry, repository, app):
     return [f"{to}:v1", f"{to}:v2"], reports
 
 
+def test_layers_are_called_as_the_push_called_them(two):
+    references, reports = two
+    shown = regpush("inspect", references[0]).ok().stdout.splitlines()
+    rows = [row for row in map(str.split, shown) if row and row[0].isdigit()]
+    assert len(rows) == len(reports[0])
+    for row, layer in zip(rows, reports[0], strict=True):
+        assert " ".join(row[1:]).startswith(layer["label"])
+    assert any("left-pad" in layer["label"] for layer in reports[0])
+
+
 def test_what_two_images_share(two):
     references, reports = two
     told = json.loads(regpush("inspect", *references, "--format", "json").ok().stdout)

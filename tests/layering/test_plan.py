@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from regpush.closure import Role
+from regpush.closure import Item, Role
 from regpush.errors import RegpushError, UsageError
 from regpush.layering import strategies
 from regpush.layering.plan import Plan, PlanContext, PlannedLayer
@@ -56,22 +56,41 @@ LINKS = item("links", size=0, role=Role.GENERATED)
 REQUESTS = replace(item("requests", size=9), path="/app/.venv/lib/site-packages/requests")
 
 
+def at(path: str) -> Item:
+    return replace(REQUESTS, path=path)
+
+
 @pytest.mark.parametrize(
     ("items", "label"),
     [
         ([item("openssl-3.0.13")], "openssl-3.0.13"),
-        ([item("small", size=1), item("large", size=3), item("mid", size=2)], "large and 2 more"),
+        ([item("glibc-bin"), item("glibc"), item("glibc-debug", size=9)], "glibc and 2 more"),
         ([item("app", size=0, role=Role.OWN), LINKS], "app"),
         ([item("lib", size=0), LINKS], "lib"),
         ([LINKS], "links"),
         ([REQUESTS], "requests"),
-        ([replace(REQUESTS, name="@types/node")], "@types/node"),
-        ([replace(REQUESTS, name="tab\tred\x1b[31m")], "tab\\tred\\x1b[31m"),
-        ([replace(REQUESTS, name="\udcff")], "\\udcff"),
+        ([at("/app/node_modules/@types/node")], "@types/node"),
+        ([at("/app/node_modules/a/node_modules/b@1.2")], "b@1.2"),
+        ([at("/app/lib/site-packages/two-1.1.dist-info")], "two-1.1"),
+        ([at("/app/site-packages/a.dist-info/RECORD")], "records"),
+        ([at("/app/node_modules/tab\tred\x1b[31m")], "tab\\tred\\x1b[31m"),
+        ([at("/app/node_modules/\udcff")], "\\udcff"),
+        ([at("/")], "/"),
+        ([at("/app")], "app"),
+        ([at("/usr/share/locale/de/a.mo")], "usr/share/locale/de/a.mo"),
+        (
+            [at("/usr/share/locale/de/a.mo"), at("/usr/share/locale/fr/a.mo")],
+            "usr/share/locale (2 parts)",
+        ),
+        (
+            [at("/etc/passwd"), at("/var/lib/dpkg/a"), at("/var/lib/dpkg/b"), at("/usr/bin/ls")],
+            "var/lib/dpkg and 2 more",
+        ),
+        ([at("/etc/passwd"), at("/usr/bin/ls")], "etc/passwd and 1 more"),
         ([item("n" * 100)], "n" * 100),
         ([item("n" * 101)], "n" * 99 + "…"),
-        ([item("n" * 101), REQUESTS], "n" * 88 + "… and 1 more"),
-        ([replace(REQUESTS, name="p/" + "n" * 100)], "…" + "n" * 99),
+        ([item("n" * 101), item("o" * 102)], "n" * 88 + "… and 1 more"),
+        ([at("/p/" + "n" * 100)], "…" + "n" * 99),
     ],
 )
 def test_labels_are_short_and_for_people(items, label):
