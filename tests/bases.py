@@ -93,6 +93,7 @@ def _python() -> tuple[bytes, dict[str, Any]]:
                 files.add_program(at, here)
             else:
                 files.copied[at] = here
+    _add_system(files)
     full = ".".join(map(str, sys.version_info[:3]))
     return files.layer(), {"Env": [_PATH, f"PYTHON_VERSION={full}"], "Cmd": ["python3"]}
 
@@ -116,16 +117,24 @@ def _nginx() -> tuple[bytes, dict[str, Any]]:
     return files.layer(), {"Env": [_PATH], "Cmd": ["nginx", "-g", "daemon off;"]}
 
 
+_SYSTEM = ("libgcc_s.so.1", "libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1")
+"""Libraries that wheels and programs of Rust are linked with; Debian's images have them."""
+
+
+def _add_system(files: _Files) -> None:
+    folders = (f"/lib/{os.uname().machine}-linux-gnu", "/usr/lib64", "/usr/lib")
+    for name in _SYSTEM:
+        places = (os.path.join(folder, name) for folder in folders)
+        here = next(filter(os.path.exists, places), None)
+        if here:
+            files.add_program(here, os.path.realpath(here))
+
+
 def _debian() -> tuple[bytes, dict[str, Any]]:
     """What programs of C and Rust are linked with."""
     files = _Files()
     files.add_program("/bin/sh", os.path.realpath(real_part("sh")))
-    compiler = real_part("gcc")
-    found = subprocess.run(
-        [compiler, "-print-file-name=libgcc_s.so.1"], capture_output=True, text=True, check=True
-    )
-    here = os.path.realpath(found.stdout.strip())
-    files.add_program(f"/lib/{os.uname().machine}-linux-gnu/libgcc_s.so.1", here)
+    _add_system(files)
     return files.layer(), {"Env": [_PATH], "Cmd": ["sh"]}
 
 
@@ -172,6 +181,7 @@ def put_stand_in(registry: Registry, official: str) -> str:
         "os": "linux",
         "architecture": machine,
         "config": config,
+        "history": [{"created_by": "a stand-in"}],  # buildah refuses a base without
         "rootfs": {"type": "layers", "diff_ids": [sha256(gzip.decompress(layer))]},
     }).encode()  # fmt: skip
     for blob in (body, layer):

@@ -19,10 +19,13 @@ from tests.bases import OFFICIAL, put_stand_in
 from tests.containers import START_S, Container, answer, running
 from tests.documents import blocks
 from tests.program import environment, program_on_path
-from tests.registry.parts import real_part
+from tests.registry.parts import missing, real_part
 from tests.registry.servers import Registry
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="containers of runc need root here")
+
+_OFFLINE = re.compile(r"(?i)could ?n[o']t resolve host|name resolution|dns error")
+"""What Nix, pip, uv and npm say of a network that is not there."""
 
 FLASK = """
 from flask import Flask
@@ -94,6 +97,14 @@ public class Hello {
 """
 
 
+def tools_of_this_user() -> dict[str, str]:
+    """Where rustup has its toolchains, though HOME is another."""
+    return {
+        "CARGO_HOME": os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo")),
+        "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", os.path.expanduser("~/.rustup")),
+    }
+
+
 def pushed(
     name: str, files: dict[str, str], tools: tuple[str, ...], registry: Registry, tmp_path: Path
 ) -> Container:
@@ -105,7 +116,7 @@ def pushed(
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         (home / path).write_text(text)
     home.mkdir(exist_ok=True)
-    env = environment(HOME=str(tmp_path / "home"), UV_PYTHON=sys.executable)
+    env = environment(HOME=str(tmp_path / "home"), UV_PYTHON=sys.executable, **tools_of_this_user())
     del env["PYTHONWARNINGS"]  # pip and uv are not ours
     # Where the index is reached through a proxy with a certificate of its own, the system has it.
     env["UV_SYSTEM_CERTS"] = env["UV_NATIVE_TLS"] = "1"
@@ -120,6 +131,8 @@ def pushed(
             ["bash", "-euo", "pipefail", "-c", command.replace("localhost:5000", registry.host)],
             cwd=home, env=env, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
+        if done.returncode and _OFFLINE.search(done.stderr):
+            missing(f"'{command}' cannot reach what it downloads from")
         assert done.returncode == 0, (command, done.stderr)
     program, verb, *words = shlex.split(last)
     assert (program, verb) == ("podman", "run")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -21,9 +22,13 @@ def real_part(name: str) -> str:
     """The path of program `name`. Where it is missing the test is skipped, and says so;
     with REGPUSH_REQUIRE_REAL=1 it fails."""
     path = find_part(name)
-    if path is not None:
-        return path
-    reason = f"the program '{name}' is not installed"
+    if path is None:
+        missing(f"the program '{name}' is not installed")
+    return path
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test, and say so; with REGPUSH_REQUIRE_REAL=1, let it fail."""
     if os.environ.get("REGPUSH_REQUIRE_REAL") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
