@@ -105,8 +105,10 @@ class Board:
             case TargetResolved(target=target):
                 self.target = target
             case LayersPlanned(labels=labels, sizes=sizes, of_bases=of_bases):
+                if not self.labels or labels[: len(self.labels)] != self.labels:
+                    self.flights, self.finished = {}, {}
+                # Else more layers of an archive became known while the first are sent.
                 self.labels, self.sizes, self.of_bases = labels, sizes, of_bases
-                self.flights, self.finished = {}, {}
             case LayerProgress(index=index, read=read, total=total, packed=packed):
                 flight = self._flight(index)
                 flight.read, flight.total, flight.packed = read, total, packed

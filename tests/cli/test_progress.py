@@ -285,6 +285,20 @@ def test_what_is_left_is_known_better_and_better() -> None:
     assert board.finished == {}
 
 
+def test_layers_that_become_known_one_by_one() -> None:
+    board = Board()
+    board.take(LayersPlanned(labels=("etc",), sizes=(10,)))
+    board.take(LayerSent(index=0, sent=4, size=8))
+    board.take(LayersPlanned(labels=("etc", "usr"), sizes=(10, 20)))
+    board.take(LayerSent(index=0, sent=8, size=8))
+    assert board.moved == 8
+    board.take(LayerDone(index=0, action=Action.UPLOADED, size=8, why=""))
+    board.take(LayersPlanned(labels=("etc", "usr", "var"), sizes=(10, 20, 30)))
+    assert board.finished.keys() == {0}
+    board.take(LayersPlanned(labels=("lib",), sizes=(1,)))
+    assert not board.finished
+
+
 def test_rates() -> None:
     meter = Meter()
     assert meter.rate is None
