@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,3 +119,8 @@ class Descriptor:
     def annotation(self, key: str) -> str | None:
         """The value annotated under `key`, or None."""
         return dict(self.annotations).get(key)
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON in ASCII with sorted keys and without blanks: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

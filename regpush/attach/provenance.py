@@ -6,7 +6,6 @@ equal statements: no run is named, and the only time is the image's own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -15,6 +14,7 @@ from urllib.parse import quote
 
 from regpush import __version__
 from regpush.closure import Closure, Identity, Role
+from regpush.digest import canonical_json
 from regpush.errors import printable
 from regpush.image.image import Ancestor, Image
 from regpush.layering.plan import base_name
@@ -73,7 +73,7 @@ def provenance(
     }
     return Attachment(
         media_type=MEDIA_TYPE,
-        data=json.dumps(statement, separators=(",", ":"), sort_keys=True).encode(),
+        data=canonical_json(statement),
         title="provenance.json",
         annotations=(("in-toto.io/predicate-type", PREDICATE),),
     )

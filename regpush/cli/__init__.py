@@ -22,6 +22,7 @@ def main() -> None:
     # the time that an unchanged push does.
     gc.set_threshold(100_000)
     stop_listing = _list_ahead(sys.argv[1:])
+    # The listing above has begun before the time that these take.
     from regpush.cli.app import run
     from regpush.cli.console import end
 
@@ -45,7 +46,7 @@ def _list_ahead(words: Sequence[str]) -> Callable[[], None]:
     # A link most likely leads into a store, where nothing is listed before it is packed.
     if not os.path.isdir(word) or os.path.islink(word):
         return lambda: None
-    from regpush.files import scan_ahead
+    from regpush.files import scan_ahead  # only of use to a directory
 
     scan_ahead.begin(word)
     return scan_ahead.end

@@ -147,7 +147,7 @@ class _Live:
         elapsed_s = now - self._began
         if elapsed_s < _BEFORE_BARS_S:
             return
-        from regpush.cli.live import Bars
+        from regpush.cli.live import Bars  # rich, 100 ms: see _BEFORE_BARS_S
 
         with self._lock, suppress(OSError):
             self._meter.note(now, self._board.moved)

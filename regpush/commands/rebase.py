@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from regpush.concurrency import Cancellation
-from regpush.digest import INDEXES, OCI_INDEX, OCI_LAYERS, Descriptor, Digest
+from regpush.digest import INDEXES, OCI_INDEX, OCI_LAYERS, Descriptor, Digest, canonical_json
 from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Action, LayersPlanned, Listener, Warned, ignore
 from regpush.flow.context import Context, writing
 from regpush.flow.reports import of_base, of_layer, of_tags_left
 from regpush.flow.transaction import TagTransaction
-from regpush.image.image import OWN, Base, Image, Layer, canonical, put_together
+from regpush.image.image import OWN, Base, Image, Layer, put_together
 from regpush.image.inheritance import apart, over
 from regpush.layering.labels import label_of_paths
 from regpush.options import MAX_LAYERS, RegistryOptions
@@ -359,7 +359,7 @@ def _whole(
         for entry, one in zip(kept, images, strict=True)
     ]
     content = {**json.loads(found.data), "mediaType": OCI_INDEX, "manifests": entries}
-    data = canonical(content)
+    data = canonical_json(content)
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 
 

@@ -82,7 +82,7 @@ class Policy:
         reason, wait = str(_failure(state).error), f"{state.upcoming_sleep:.1f} s"
         if reason in self._told:
             attempt = f"{state.attempt_number + 1} of {self._times + 1}"
-            self._notify(Note(message=f"retrying in {wait} (attempt {attempt})"))
+            self._notify(Note(message=f"retrying ({attempt}) in {wait}"))
             return
         self._told.add(reason)
         self._notify(Note(message=f"{reason} (again in {wait})"))

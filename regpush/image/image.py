@@ -21,6 +21,7 @@ from regpush.digest import (
     OCI_MANIFEST,
     Descriptor,
     Digest,
+    canonical_json,
 )
 from regpush.errors import UsageError, VerificationError, printable
 from regpush.image.inheritance import over, own_config, ports
@@ -367,8 +368,8 @@ def put_together(
     Equal arguments give equal bytes.
     """
     diff_ids = [str(layer.diff_id) for layer in layers]
-    data = canonical({**config, "rootfs": {"type": "layers", "diff_ids": diff_ids}})
-    manifest = canonical(
+    data = canonical_json({**config, "rootfs": {"type": "layers", "diff_ids": diff_ids}})
+    manifest = canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -389,11 +390,6 @@ def put_together(
 
 def _timestamp(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def canonical(value: Mapping[str, Any]) -> bytes:
-    """The JSON of a document that regpush writes: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:

@@ -9,9 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from regpush.digest import CONFIGS, INDEXES, MANIFESTS, OCI_INDEX, Descriptor, Digest
+from regpush.digest import (
+    CONFIGS,
+    INDEXES,
+    MANIFESTS,
+    OCI_INDEX,
+    Descriptor,
+    Digest,
+    canonical_json,
+)
 from regpush.errors import VerificationError
-from regpush.image.image import annotations_of, canonical, json_list, json_object
+from regpush.image.image import annotations_of, json_list, json_object
 from regpush.options import ImageOptions
 from regpush.platform import Platform
 
@@ -106,7 +114,7 @@ def build_index(children: Sequence[IndexEntry], options: ImageOptions) -> bytes:
     Equal arguments give equal bytes.
     """
     annotations = annotations_of(options)
-    return canonical(
+    return canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": OCI_INDEX,

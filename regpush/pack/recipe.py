@@ -6,13 +6,12 @@ neither compressed nor sent (docs/internals/recipes.md, How a layer avoids being
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from regpush.closure import Identity, Item
-from regpush.digest import OCI_LAYERS, Descriptor, Digest
+from regpush.digest import OCI_LAYERS, Descriptor, Digest, canonical_json
 from regpush.events import Action
 from regpush.image.image import RECIPE, SIZE, Image, Layer
 from regpush.options import Compression
@@ -75,7 +74,7 @@ def recipe(identities: Iterable[tuple[str, Identity]], options: ArchiveOptions) 
         "archive": options.to_json(),
         "items": sorted([path, str(identity)] for path, identity in identities),
     }
-    return Digest.of(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    return Digest.of(canonical_json(value))
 
 
 def by_recipe(

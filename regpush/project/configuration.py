@@ -153,7 +153,7 @@ def read(path: str) -> Configuration:
 
 def loads(path: str, text: str) -> Configuration:
     """The configuration in `text`; `path` names it in messages. Raises UsageError like `read`."""
-    import tomllib
+    import tomllib  # 3 ms, where there is a configuration
 
     try:
         document = tomllib.loads(text.replace("\r\n", "\n"))

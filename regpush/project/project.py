@@ -97,7 +97,7 @@ _FILES = {
 
 
 def _toml(path: str) -> Mapping[str, Any]:
-    import tomllib
+    import tomllib  # 3 ms, of a project that has TOML
 
     try:
         return tomllib.loads(_read(path).replace("\r\n", "\n"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,7 +11,7 @@ import oras.oci
 import oras.provider
 import requests
 
-from regpush.digest import OCI_MANIFEST, Descriptor
+from regpush.digest import OCI_MANIFEST, Descriptor, canonical_json
 from regpush.registry.api import Call
 from regpush.registry.client import Repository
 from regpush.registry.referrers import EMPTY, Attachment, Referrer
@@ -48,7 +46,7 @@ class Provider(oras.provider.Registry):
             oras.oci.Subject(subject.media_type, str(subject.digest), subject.size)
         )
         manifest["annotations"] = dict(artifact.annotations)
-        described = Descriptor.of(_canonical(manifest), OCI_MANIFEST)
+        described = Descriptor.of(canonical_json(manifest), OCI_MANIFEST)
         listed = replace(described, annotations=artifact.annotations)
         return Referrer(descriptor=listed, artifact_type=artifact.media_type), manifest
 
@@ -98,14 +96,10 @@ class _Session(requests.Session):
             method=method,
             path=path,
             headers=said["headers"] or {},
-            body=_canonical(said["json"]),
+            body=canonical_json(said["json"]),
         )
         reply = self._repository.ask(call)
         made = requests.Response()
         made.status_code, made.url, made.raw = reply.status, reply.url, io.BytesIO(reply.body)
         made.headers.update(reply.headers)
         return made
-
-
-def _canonical(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -262,7 +262,7 @@ class Client:
 
     def probe(self, reference: Reference) -> Probe:
         """A `Probe` of the registry and the repository of `reference`. Sends nothing."""
-        from regpush.registry.probe import Probe
+        from regpush.registry.probe import Probe  # of `regpush doctor` alone
 
         scope = Scope(reference.repository, Access.PUSH.value)
         with self._lock:

@@ -47,6 +47,7 @@ class CredentialSources:
             user = self._settings.github_actor or "token"
             return Credentials(source="GITHUB_TOKEN", username=user, password=token)
         if self._settings.netrc_file:
+            # Most logins are in a file of Docker's.
             from regpush.registry.auth import netrc
 
             return netrc.find(self._settings.netrc_file, registry)
@@ -79,6 +80,7 @@ class CredentialSources:
 
     def _ask(self, helper: str, server: str, file: AuthFile) -> Credentials | None:
         """The helper's answer; it is asked once, because it may have to be unlocked each time."""
+        # It starts programs, and few registries need one.
         from regpush.registry.auth.helpers import Helper
 
         with self._lock:

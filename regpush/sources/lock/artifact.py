@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from regpush.closure import Identity, Item, LockedPackage
-from regpush.digest import Digest
+from regpush.digest import Digest, canonical_json
 from regpush.entry import Entry
 from regpush.errors import UsageError, printable
 
@@ -105,5 +104,4 @@ def item_of(
 def _identity(package: LockedPackage, layout: ArtifactLayout) -> Identity:
     """sha256 over canonical JSON, which stands in recipes: never change it for the same bytes."""
     value = {"hash": list(package.hashes[0]), "layout": dict(layout.rules)}
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return Identity.artifact(Digest.of(text.encode("utf-8", "surrogatepass")))
+    return Identity.artifact(Digest.of(canonical_json(value)))
