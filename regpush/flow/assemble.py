@@ -20,7 +20,7 @@ from regpush.image.image import Image, Layer, build
 from regpush.options import Compression, Reuse
 from regpush.pack.packer import Packer
 from regpush.pack.recipe import BlobStore, Candidate, Placed, lacks_recipes
-from regpush.pack.stream import Spool
+from regpush.pack.stream import LayerSource, Spool
 from regpush.pack.tar import RECIPE_VERSION
 from regpush.reference import RepositoryName
 from regpush.registry.client import MissingBlobsError, Repository
@@ -33,7 +33,6 @@ from regpush.transfer.publish import push_config, send_config
 from regpush.transfer.schedule import (
     Naming,
     Transfer,
-    Wanted,
     by_content,
     find_layers,
     place_layers,
@@ -158,10 +157,10 @@ def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
     return None
 
 
-def _of_image(name: str, wanted: Wanted) -> Placed | None:
+def _of_image(name: str, wanted: LayerSource) -> Placed | None:
     for candidate in wanted.candidates:
         if candidate.source == name:
-            layer = wanted.source.described(candidate.layer)
+            layer = wanted.described(candidate.layer)
             return Placed(layer=layer, action=Action.REUSED, why=f"as in {name}")
     return None
 
@@ -267,11 +266,11 @@ def foresee_exactly(prepared: Prepared, run: Run) -> list[Placed]:
         return [one or _packed(wanted, transfer) for one, wanted in pairs]
 
 
-def _packed(wanted: Wanted, transfer: Transfer) -> Placed:
+def _packed(wanted: LayerSource, transfer: Transfer) -> Placed:
     """The layer as a push would make it; and whether the registry has it."""
     if transfer.content and (placed := by_content(wanted, transfer)):
         return placed
-    stream = wanted.source.open(transfer.packer, lambda *_: transfer.cancel.check())
+    stream = wanted.open(transfer.packer, lambda *_: transfer.cancel.check())
     for _ in stream:
         pass
     layer = stream.layer()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TypeVar
 
 from regpush.closure import Closure, Identity
 from regpush.concurrency import Cancellation
@@ -47,9 +46,6 @@ from regpush.sources.targets import resolve
 from regpush.transfer.base import Foundation
 from regpush.transfer.destinations import Destination
 from regpush.transfer.publish import refuse_index, warn_of_lost_platforms
-from regpush.transfer.schedule import Wanted
-
-T = TypeVar("T")
 
 _AHEAD = 32
 """TCP connections begun before it is known that anything must be sent.
@@ -101,7 +97,7 @@ class Prepared:
 
     origin: Gathered
     planned: Planned
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[LayerSource, ...]
     first_of_base: int = 0
 
     @property
@@ -121,8 +117,8 @@ class Prepared:
     def following(self, placed: Sequence[Candidate]) -> Prepared:
         """The same where layers are `placed` already: those of platforms before this one."""
 
-        def knowing(one: Wanted) -> Wanted:
-            there = remembered(one.source.recipe, placed, None) if one.source.recipe else []
+        def knowing(one: LayerSource) -> LayerSource:
+            there = remembered(one.recipe, placed, None) if one.recipe else []
             return replace(one, candidates=(*there, *one.candidates))
 
         return replace(self, wanted=tuple(map(knowing, self.wanted)))
@@ -225,86 +221,127 @@ class _Sight:
     foundation: Foundation | None
 
 
-def _read(
-    aim: Aim, run: Run, identify: Identify, overflow: Overflow, others: Sequence[tuple[Seen, str]]
-) -> Gathered:
-    options, bases = run.options, Bases(run.client, run.options.source.base)
-    sight: Future[_Sight] = Future()
-    known_here = any(run.index.knows(one.reference.registry) for one in run.destinations)
-    useless = Cancellation(run.cancel)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Preparation:
+    """The source and the past of one platform while both are read, at the same time.
 
-    shipped: Mapping[str, Placed] = {}
+    `sight` is set as soon as the source has told the platform and the base. `known_here`:
+    whether the local index knows a registry that is pushed to. `useless` is cancelled where
+    reading the files of a directory cannot save anything.
+    """
 
-    def read() -> Customisation:
-        nonlocal shipped
+    aim: Aim
+    run: Run
+    identify: Identify
+    overflow: Overflow
+    others: Sequence[tuple[Seen, str]]
+    bases: Bases
+    known_here: bool
+    useless: Cancellation
+    sight: Future[_Sight] = field(default_factory=Future)
+
+    def source(self) -> tuple[Customisation, Mapping[str, Placed]]:
+        """The closure as it goes into the image, and the layers of it that were sent already."""
+        run, options = self.run, self.run.options
+        closure, shipped = self._closure()
+        found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
+        platform = platform_of(self.aim, closure, found, run.notify)
+        base = base_of(closure, options.source)
+        foundation = self.bases.foundation(base) if base else None
+        self.sight.set_result(_Sight(platform=platform, foundation=foundation))
+        if closure.wishes.unsaid and options.image.entrypoint is None and not options.image.cmd:
+            run.notify(InputWarned(message=closure.wishes.unsaid))
+        made = customised(closure, options.source, options.image)
+        _tell_customised(made, run)
+        try:
+            closure = sources.identify(made.closure, run.stats, self.useless, now_ns=run.started_ns)
+        except CancelledError:
+            run.cancel.check()
+            return made, shipped
+        return replace(made, closure=closure), shipped
+
+    def _closure(self) -> tuple[Closure, Mapping[str, Placed]]:
+        run, options = self.run, self.run.options
         archive = _archive_of(Profile.TREE, options.source.base)
-        with shipping(run, archive, overflow) as before:
+        with shipping(run, archive, self.overflow) as before:
             closure = resolve(
-                aim.targets,
+                self.aim.targets,
                 options.source,
                 run.settings.stores,
-                platform=aim.platform,
+                platform=self.aim.platform,
                 workshop=run.workshop,
                 surroundings=Surroundings(
                     settings=run.settings,
                     registry=run.registry,
                     cache=options.cache,
-                    base=bases.facts,
+                    base=self.bases.facts,
                     most_layers=_most_layers(options.layers),
                     ship=before.ship,
                 ),
             )
-        shipped = before.placed
-        found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
-        platform = platform_of(aim, closure, found, run.notify)
-        base = base_of(closure, options.source)
-        foundation = bases.foundation(base) if base else None
-        sight.set_result(_Sight(platform=platform, foundation=foundation))
-        if closure.wishes.unsaid and options.image.entrypoint is None and not options.image.cmd:
-            run.notify(InputWarned(message=closure.wishes.unsaid))
-        made = customised(closure, options.source, options.image)
-        if made.skipped:
-            paths = printable(" ".join(made.skipped))
-            run.notify(Note(message=f"--symlink replaces the default {paths}"))
-        if made.unknown:
-            names = printable(" and ".join(made.unknown))
-            run.notify(
-                InputWarned(
-                    message=f"--user: no /etc/passwd or /etc/group in the image names {names}, so "
-                    "no runtime starts it; give numbers, such as 1000:1000"
-                )
-            )
-        try:
-            closure = sources.identify(made.closure, run.stats, useless, now_ns=run.started_ns)
-        except CancelledError:
-            run.cancel.check()
-            return made
-        return replace(made, closure=closure)
+        return closure, before.placed
 
-    def look() -> tuple[dict[RepositoryName, Past], Base | None]:
+    def past(self) -> tuple[dict[RepositoryName, Past], Base | None]:
+        """The images that were pushed before, by destination, and the base."""
+        run = self.run
         for destination in run.destinations:
             run.client.open_ahead(destination.reference, len(destination.tags) + _AHEAD)
         with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
-            reading = pool.submit(lambda: _base(sight.result(), bases))
-            pasts = _look_back(run, others, lambda: sight.result().platform, Reach.NEAR)
+            reading = pool.submit(self._base)
+            pasts = _look_back(run, self.others, lambda: self.sight.result().platform, Reach.NEAR)
             base = reading.result()
-        found_nothing = not (known_here or any(past.images for past in pasts.values()))
-        if identify is Identify.WHERE_USEFUL and found_nothing:
-            useless.cancel()
+        found_nothing = not (self.known_here or any(past.images for past in pasts.values()))
+        if self.identify is Identify.WHERE_USEFUL and found_nothing:
+            self.useless.cancel()
         return pasts, base
 
-    made, (pasts, base) = _both(read, look, sight, run.cancel)
-    _tell_doubts(made, sight.result().platform, base, run)
+    def _base(self) -> Base | None:
+        sight = self.sight.result()
+        return self.bases.read(sight.foundation, sight.platform) if sight.foundation else None
+
+
+def _read(
+    aim: Aim, run: Run, identify: Identify, overflow: Overflow, others: Sequence[tuple[Seen, str]]
+) -> Gathered:
+    reading = _Preparation(
+        aim=aim,
+        run=run,
+        identify=identify,
+        overflow=overflow,
+        others=others,
+        bases=Bases(run.client, run.options.source.base),
+        # Asked here: the index is for one thread.
+        known_here=any(run.index.knows(one.reference.registry) for one in run.destinations),
+        useless=Cancellation(run.cancel),
+    )
+    (made, shipped), (pasts, base) = _both(reading)
+    sight = reading.sight.result()
+    _tell_doubts(made, sight.platform, base, run)
     return Gathered(
         image_options=made.options,
-        platform=sight.result().platform,
+        platform=sight.platform,
         closure=made.closure,
         rules=made.rules,
         pasts=pasts,
         base=base,
-        foundation=sight.result().foundation,
+        foundation=sight.foundation,
         shipped=shipped,
     )
+
+
+def _tell_customised(made: Customisation, run: Run) -> None:
+    """Say which links replace defaults, and warn of users and groups that no file names."""
+    if made.skipped:
+        paths = printable(" ".join(made.skipped))
+        run.notify(Note(message=f"--symlink replaces the default {paths}"))
+    if made.unknown:
+        names = printable(" and ".join(made.unknown))
+        run.notify(
+            InputWarned(
+                message=f"--user: no /etc/passwd or /etc/group in the image names {names}, so "
+                "no runtime starts it; give numbers, such as 1000:1000"
+            )
+        )
 
 
 def _archive_of(profile: Profile, base: object) -> ArchiveOptions:
@@ -329,10 +366,6 @@ def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run
     for message in doubts(inside, options, platform, below):
         if not closure.wishes.unsaid or options.entrypoint is not None or options.cmd:
             run.notify(InputWarned(message=message))
-
-
-def _base(sight: _Sight, bases: Bases) -> Base | None:
-    return bases.read(sight.foundation, sight.platform) if sight.foundation else None
 
 
 class Reach(Enum):
@@ -369,21 +402,21 @@ def _look_back(
 
 
 def _both(
-    read: Callable[[], Customisation],
-    look: Callable[[], T],
-    sight: Future[_Sight],
-    cancel: Cancellation,
-) -> tuple[Customisation, T]:
+    reading: _Preparation,
+) -> tuple[
+    tuple[Customisation, Mapping[str, Placed]], tuple[dict[RepositoryName, Past], Base | None]
+]:
     """Look back in a thread while the source is read in this one; either's failure ends both."""
+    cancel = reading.run.cancel
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
-        looking = pool.submit(look)
+        looking = pool.submit(reading.past)
         looking.add_done_callback(lambda done: cancel.cancel() if done.exception() else None)
         try:
-            return read(), looking.result()
+            return reading.source(), looking.result()
         except BaseException as error:
             cancel.cancel()
-            if not sight.done():
-                sight.set_exception(error)
+            if not reading.sight.done():
+                reading.sight.set_exception(error)
             if isinstance(error, CancelledError):
                 looking.result()  # raises what the reading was cancelled for, if it was
             raise
@@ -447,11 +480,11 @@ def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
     compression = layers.compression or Compression()
     why = reasons(closure, archive, images, layers.reuse)
 
-    def wanted(source: LayerSource) -> Wanted:
+    def wanted(source: LayerSource) -> LayerSource:
         candidates = _candidates(source, made.earlier, images, run)
         known = any(candidate.layer.recipe == source.recipe for candidate in candidates)
-        return Wanted(
-            source=source,
+        return replace(
+            source,
             candidates=candidates,
             why=why(source.planned.items, known),
             placed=origin.shipped.get(source.planned.items[0].path),
@@ -496,7 +529,7 @@ def _candidates(
 def _tell(prepared: Sequence[Prepared], run: Run) -> None:
     """All layers, of one platform after the other, as they are numbered; those of bases last."""
     labelled = [
-        (one.platform, wanted.source.planned.label, wanted.source.size)
+        (one.platform, wanted.planned.label, wanted.size)
         for one in prepared
         for wanted in one.wanted
     ]

@@ -15,6 +15,7 @@ from regpush.flow.release import Release, whole_of
 from regpush.flow.transaction import TagTransaction
 from regpush.image.image import Base, Image
 from regpush.pack.recipe import Placed
+from regpush.pack.stream import LayerSource
 from regpush.registry.client import Manifest
 from regpush.report import (
     BaseReport,
@@ -25,7 +26,6 @@ from regpush.report import (
     Tense,
 )
 from regpush.transfer.fanout import FanOut
-from regpush.transfer.schedule import Wanted
 
 
 def of_push(release: Release, destinations: Sequence[DestinationReport], run: Run) -> PushResult:
@@ -188,8 +188,8 @@ def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
     return shared
 
 
-def _known(wanted: Wanted, placed: Placed, fan: FanOut) -> LayerReport:
-    return of_layer(wanted.source.planned.label, placed, _copies(placed, fan))
+def _known(wanted: LayerSource, placed: Placed, fan: FanOut) -> LayerReport:
+    return of_layer(wanted.planned.label, placed, _copies(placed, fan))
 
 
 def _copies(placed: Placed, fan: FanOut) -> int:
@@ -215,8 +215,7 @@ def of_layer(label: str, placed: Placed, copies: int = 1) -> LayerReport:
     )
 
 
-def _unknown(wanted: Wanted, fan: FanOut) -> LayerReport:
-    source = wanted.source
+def _unknown(source: LayerSource, fan: FanOut) -> LayerReport:
     return LayerReport(
         label=source.planned.label,
         items=tuple(item.path for item in source.planned.items),
@@ -227,6 +226,6 @@ def _unknown(wanted: Wanted, fan: FanOut) -> LayerReport:
         uncompressed_size=None,
         recipe=source.recipe,
         action=Action.UPLOADED,
-        why=wanted.why,
-        copies=fan.copies([one.layer.descriptor for one in wanted.candidates]),
+        why=source.why,
+        copies=fan.copies([one.layer.descriptor for one in source.candidates]),
     )

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from enum import Enum
 
 from regpush.closure import Item
@@ -20,7 +21,7 @@ from regpush.pack.recipe import Placed
 from regpush.pack.stream import LayerSource, Spool
 from regpush.pack.tar import ArchiveOptions
 from regpush.sources.surroundings import not_kept
-from regpush.transfer.schedule import Naming, Transfer, Wanted, place_alone
+from regpush.transfer.schedule import Naming, Transfer, place_alone
 
 
 class Overflow(Enum):
@@ -65,7 +66,7 @@ class Shipping:
             if source.recipe
             else []
         )
-        wanted = Wanted(source=source, candidates=list(recalled), why="sent while it was read")
+        wanted = replace(source, candidates=recalled, why="sent while it was read")
         transfer = self._transfer()
 
         def place() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -17,7 +17,7 @@ from regpush.layering.plan import PlannedLayer
 from regpush.options import Algorithm, Compression
 from regpush.pack.compression import MEDIA_TYPE
 from regpush.pack.packer import Packer
-from regpush.pack.recipe import annotate, recipe
+from regpush.pack.recipe import Candidate, Placed, annotate, recipe
 from regpush.pack.tar import Archive, ArchiveOptions
 
 Progress = Callable[[int, int], None]
@@ -26,9 +26,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSource:
-    """A planned layer and everything that decides its bytes. Opened any number of times.
+    """A planned layer and all that is known about it before it is made or found.
 
-    `recipe` is None where it takes reading the items to know.
+    `archive` and `compression` decide its bytes, which `open` gives any number of times.
+    `recipe` is None where it takes reading the items to know. `candidates`: layers that may
+    already be it. `why` it is sent, if none of them is. `placed`: it stands in the registry
+    already, for it could not be kept until the plan was made.
     """
 
     index: int
@@ -36,6 +39,9 @@ class LayerSource:
     recipe: Digest | None
     archive: ArchiveOptions
     compression: Compression
+    candidates: Sequence[Candidate] = ()
+    why: str = ""
+    placed: Placed | None = None
 
     @classmethod
     def of(

@@ -21,7 +21,6 @@ from regpush.options import Compression
 from regpush.pack.packer import Packer
 from regpush.pack.recipe import (
     BlobStore,
-    Candidate,
     Placed,
     PreviousImage,
     by_diff_id,
@@ -45,19 +44,6 @@ PACKERS_PER_JOB = 2
 """Layers in hand for each one that is sent: the next is packed while a round trip lasts."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A layer of the plan, what may already be it, and why it goes if nothing is.
-
-    `placed`: it stands in the registry already, for it could not be kept until the plan was made.
-    """
-
-    source: LayerSource
-    candidates: Sequence[Candidate]
-    why: str
-    placed: Placed | None = None
 
 
 class Naming(Enum):
@@ -101,7 +87,7 @@ class Transfer:
 
 
 def place_layers(
-    wanted: Sequence[Wanted], transfer: Transfer, then: Callable[[Sequence[Layer]], T]
+    wanted: Sequence[LayerSource], transfer: Transfer, then: Callable[[Sequence[Layer]], T]
 ) -> tuple[list[Placed], T]:
     """Bring every layer to all repositories: by asking, by mounting, by sending.
 
@@ -117,14 +103,14 @@ def place_layers(
     ):
         roll = _Roll(len(wanted), lambda layers: senders.submit(then, layers))
 
-        def find_or_send(one: Wanted) -> Placed:
+        def find_or_send(one: LayerSource) -> Placed:
             if there := _find(one, transfer.stores):
                 _tell(one, there, transfer)
                 return there
             return senders.submit(_send, one, transfer, roll).result()
 
         placing: dict[int, Future[Placed]] = {}
-        largest_first = sorted(wanted, key=lambda one: -one.source.size)
+        largest_first = sorted(wanted, key=lambda one: -one.size)
         fresh = [one for one in largest_first if not (one.placed or one.candidates)]
         # The first sessions are asked for before any question takes a connection.
         uploads = (
@@ -133,22 +119,22 @@ def place_layers(
         for upload in uploads:
             begun.push(upload)
         for one, upload in zip_longest(fresh, uploads):
-            placing[one.source.index] = senders.submit(_send, one, transfer, roll, upload)
+            placing[one.index] = senders.submit(_send, one, transfer, roll, upload)
         for upload in uploads:
             upload.wait_until_asked(_HEAD_START_S)
         for one in largest_first:
             if one.placed:
-                roll.note(one.source.index, one.placed.layer)
-                placing[one.source.index] = _done(one.placed)
+                roll.note(one.index, one.placed.layer)
+                placing[one.index] = _done(one.placed)
         for one in largest_first:
             if one.candidates and not one.placed:
-                roll.note(one.source.index, one.source.described(one.candidates[0].layer))
-                placing[one.source.index] = askers.submit(find_or_send, one)
-        placed = results([placing[one.source.index] for one in wanted])
+                roll.note(one.index, one.described(one.candidates[0].layer))
+                placing[one.index] = askers.submit(find_or_send, one)
+        placed = results([placing[one.index] for one in wanted])
         return placed, roll.settle([one.layer for one in placed]).result()
 
 
-def place_alone(one: Wanted, transfer: Transfer) -> Placed:
+def place_alone(one: LayerSource, transfer: Transfer) -> Placed:
     """Bring a layer to all repositories before the others are known, asking for it first."""
     placed = _find(one, transfer.stores)
     if placed is None:
@@ -165,14 +151,17 @@ def _done(placed: Placed) -> Future[Placed]:
 
 
 def send_again(
-    wanted: Sequence[Wanted], placed: Sequence[Placed], lost: Collection[Digest], transfer: Transfer
+    wanted: Sequence[LayerSource],
+    placed: Sequence[Placed],
+    lost: Collection[Digest],
+    transfer: Transfer,
 ) -> list[Placed]:
     """Make the layers whose blobs are `lost` anew and send them, whatever the registry says.
 
     A layer that was another's may become a blob of another digest that unpacks to the same.
     """
 
-    def place_again(pair: tuple[Wanted, Placed]) -> Placed:
+    def place_again(pair: tuple[LayerSource, Placed]) -> Placed:
         one, before = pair
         if before.layer.descriptor.digest not in lost:
             return before
@@ -184,8 +173,8 @@ def send_again(
     return parallel(transfer.jobs, pairs, place_again, transfer.cancel)
 
 
-def _afresh(one: Wanted, transfer: Transfer) -> Placed:
-    with transfer.fan.upload(_sent(one.source, transfer)) as upload:
+def _afresh(one: LayerSource, transfer: Transfer) -> Placed:
+    with transfer.fan.upload(_sent(one, transfer)) as upload:
         layer = _stream(one, upload, transfer)
     return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost it")
 
@@ -217,38 +206,38 @@ class _Roll(Generic[T]):
 
 
 def find_layers(
-    wanted: Sequence[Wanted], stores: Sequence[BlobStore], cancel: Cancellation
+    wanted: Sequence[LayerSource], stores: Sequence[BlobStore], cancel: Cancellation
 ) -> list[Placed | None]:
     """Ask `stores` for every layer's candidates, many at a time."""
     return parallel(HEADS, wanted, lambda one: _find(one, stores), cancel)
 
 
-def _find(one: Wanted, stores: Sequence[BlobStore]) -> Placed | None:
+def _find(one: LayerSource, stores: Sequence[BlobStore]) -> Placed | None:
     placed = place(one.candidates, stores)
-    return placed and replace(placed, layer=one.source.described(placed.layer))
+    return placed and replace(placed, layer=one.described(placed.layer))
 
 
-def _upload(one: Wanted, transfer: Transfer) -> FanUpload:
+def _upload(one: LayerSource, transfer: Transfer) -> FanUpload:
     """The upload of a layer, begun before it is packed."""
     likely = [candidate.layer.descriptor for candidate in one.candidates]
-    return transfer.fan.upload(_sent(one.source, transfer), likely)
+    return transfer.fan.upload(_sent(one, transfer), likely)
 
 
 def _send(
-    one: Wanted, transfer: Transfer, roll: _Roll[T], begun: FanUpload | None = None
+    one: LayerSource, transfer: Transfer, roll: _Roll[T], begun: FanUpload | None = None
 ) -> Placed:
     placed = by_content(one, transfer) if transfer.content else None
     if placed is None:
         with begun or _upload(one, transfer) as upload:
-            known = partial(roll.note, one.source.index)
+            known = partial(roll.note, one.index)
             placed = _anew(one, transfer, upload, known)
     _tell(one, placed, transfer)
     return placed
 
 
-def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
+def by_content(one: LayerSource, transfer: Transfer) -> Placed | None:
     """Read the layer once and look for an equal one: neither compressed nor sent."""
-    stream = one.source.open(transfer.packer, _progress(one.source, transfer))
+    stream = one.open(transfer.packer, _progress(one, transfer))
     stream.read()
     candidates = by_diff_id(stream.diff_id, transfer.content, transfer.compression)
     placed = place(candidates, transfer.stores)
@@ -259,18 +248,18 @@ def by_content(one: Wanted, transfer: Transfer) -> Placed | None:
 
 
 def _anew(
-    one: Wanted, transfer: Transfer, upload: FanUpload, known: Callable[[Layer], None]
+    one: LayerSource, transfer: Transfer, upload: FanUpload, known: Callable[[Layer], None]
 ) -> Placed:
     """Pack, compress and hash the layer, and send it where it turns out to be lacking.
 
     `known` is told what the layer is before it is sent, if that is known by then.
     """
-    source, fan = one.source, transfer.fan
-    progress = _progress(source, transfer)
+    fan = transfer.fan
+    progress = _progress(one, transfer)
     likely = [candidate.layer.descriptor for candidate in one.candidates]
 
     def again() -> LayerStream:
-        return source.open(transfer.packer, progress)
+        return one.open(transfer.packer, progress)
 
     with Spooled(again(), transfer.spool) as spooled:
         if not spooled.whole:
@@ -294,7 +283,7 @@ def _anew(
     return Placed(layer=layer, action=Action.UPLOADED, why=why)
 
 
-def _why(one: Wanted, likely: Sequence[Descriptor], fan: FanOut) -> str:
+def _why(one: LayerSource, likely: Sequence[Descriptor], fan: FanOut) -> str:
     """Why the layer went: where only some of several lacked it, which."""
     lacking = fan.lacking(likely)
     if len(lacking) == len(fan.shelves):
@@ -303,30 +292,30 @@ def _why(one: Wanted, likely: Sequence[Descriptor], fan: FanOut) -> str:
 
 
 def _stream(
-    one: Wanted, upload: FanUpload, transfer: Transfer, *, begun: Spooled | None = None
+    one: LayerSource, upload: FanUpload, transfer: Transfer, *, begun: Spooled | None = None
 ) -> Layer:
     """Send a layer whose digest is known when it has gone. `begun` is the first attempt at it."""
-    progress = _progress(one.source, transfer)
+    progress = _progress(one, transfer)
     attempts: list[LayerStream] = []
 
     def open_stream() -> BlobStream:
         if begun and not attempts:
             attempts.append(begun.stream)
             return begun
-        attempts.append(one.source.open(transfer.packer, progress))
+        attempts.append(one.open(transfer.packer, progress))
         return attempts[-1]
 
-    sent = upload.stream(one.source.media_type, open_stream)
+    sent = upload.stream(one.media_type, open_stream)
     # The latest is not always the one that succeeded: one of several registries may be slow.
     whole = next(stream for stream in reversed(attempts) if stream.digest == sent.digest)
     transfer.identities.update(whole.identities)
     return whole.layer()
 
 
-def _tell(one: Wanted, placed: Placed, transfer: Transfer) -> None:
+def _tell(one: LayerSource, placed: Placed, transfer: Transfer) -> None:
     transfer.notify(
         LayerDone(
-            index=one.source.index,
+            index=one.index,
             action=placed.action,
             size=placed.layer.descriptor.size,
             why=placed.why,
