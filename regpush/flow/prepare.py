@@ -47,13 +47,6 @@ from regpush.transfer.base import Foundation
 from regpush.transfer.destinations import Destination
 from regpush.transfer.publish import refuse_index, warn_of_lost_platforms
 
-_AHEAD = 32
-"""TCP connections begun before it is known that anything must be sent.
-
-They are made while manifest and config are read. A push that is unchanged leaves them unused,
-which costs it less than a millisecond; any other saves a round trip before its first upload.
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
@@ -285,7 +278,7 @@ class _Preparation:
         """The images that were pushed before, by destination, and the base."""
         run = self.run
         for destination in run.destinations:
-            run.client.open_ahead(destination.reference, len(destination.tags) + _AHEAD)
+            run.client.open_ahead(destination.reference, max(len(destination.tags), 1))
         with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
             reading = pool.submit(self._base)
             pasts = _look_back(run, self.others, lambda: self.sight.result().platform, Reach.NEAR)

@@ -34,7 +34,7 @@ HEADS = 28
 """Blobs asked for at a time: an answer costs the registry little and a link its round trip.
 
 40 layers are asked for in two round trips, as many as the upload of a small layer takes. Of the
-32 connections begun ahead, four are left for the sessions and questions of that layer.
+32 connections that a push begins then, four are left for that layer and the config.
 """
 
 _HEAD_START_S = 0.02
