@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,9 +18,11 @@ from pathlib import Path
 import pytest
 
 from tests.flow.test_from import put_base
+from tests.http.proxying import proxy
 from tests.images import unpack
 from tests.program import push, regpush
 from tests.registry.parts import real_part
+from tests.registry.servers import Registry
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="mmdebstrap and chroot need root")
 
@@ -49,6 +53,37 @@ def main():
 """
 
 
+DJANGO = """
+import sys
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+settings.configure(
+    ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF=__name__, SECRET_KEY="for a test",
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+)
+urlpatterns = [path("", lambda request: HttpResponse("django"))]
+
+def main():
+    from wsgiref.simple_server import make_server
+
+    make_server("127.0.0.1", int(sys.argv[1]), get_wsgi_application()).serve_forever()
+"""
+
+
+class Everywhere(dict[str, str]):
+    """What a proxy serves: any host, as itself."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return name
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A layer: the smallest Debian that has Python."""
@@ -71,11 +106,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that uv has just locked; it is skipped where uv reaches no index."""
+    return locked(tmp_path_factory.mktemp("shop"), PYPROJECT, APP)
+
+
+def locked(folder: Path, pyproject: str, app: str) -> Path:
     uv = real_part("uv")
-    folder = tmp_path_factory.mktemp("shop")
-    (folder / "pyproject.toml").write_text(PYPROJECT)
+    (folder / "pyproject.toml").write_text(pyproject)
     (folder / "shop").mkdir()
-    (folder / "shop/__init__.py").write_text(APP)
+    (folder / "shop/__init__.py").write_text(app)
     done = subprocess.run([uv, "lock"], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         reason = f"uv reaches no index: {done.stderr.splitlines()[-1:]}"
@@ -85,16 +123,27 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_application_runs_in_its_image(base, project, docker_registry, repository, tmp_path):
-    python = "3.11" if shutil.which("python3.11", path="/usr/bin") else "3.13"
+def host_python() -> str:
+    """The version of Debian's Python, which the base has too."""
+    return "3.11" if shutil.which("python3.11", path="/usr/bin") else "3.13"
+
+
+def on_base(layer: bytes, registry: Registry, repository: str) -> tuple[str, ...]:
+    """The flags of a push on a base of `layer`, which is put beside it."""
     reference = put_base(
-        docker_registry, f"{repository}/base", [base],
+        registry, f"{repository}/base", [layer],
         config={"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},
         history=[{"created_by": "# debian.sh --arch 'amd64' out/ 'bookworm' '@1'"}],
     )  # fmt: skip
+    python = host_python()
+    return ("--from", reference, "--python", f"{python}.2", "--python-path",
+            f"/usr/bin/python{python}")  # fmt: skip
+
+
+def test_an_application_runs_in_its_image(base, project, docker_registry, repository, tmp_path):
+    python = host_python()
     to = f"{docker_registry.host}/{repository}:1"
-    flags = ("--from", reference, "--python", f"{python}.2", "--python-path",
-             f"/usr/bin/python{python}")  # fmt: skip
+    flags = on_base(base, docker_registry, repository)
     push(f"python:{project}", to, *flags).ok()
     root = unpack(to, tmp_path / "image")
 
@@ -110,10 +159,58 @@ def test_an_application_runs_in_its_image(base, project, docker_registry, reposi
     synced = _synced(project, tmp_path, python)
     ours = root / "app/.venv"
     assert _files(ours) == _files(synced)
+    check = [sys.executable, "-m", "pip", "--python", str(ours / "bin/python"), "check"]
+    done = subprocess.run(check, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _seen_by_syft(ours) == _locked(project, python) | {"shop 1.0"}
 
     again = push(f"python:{project}", to, *flags).ok()
     assert not again.report["changed"]
     assert regpush("plan", f"python:{project}", "--to", to, *flags, env={"PATH": "/nowhere"}).ok()
+
+
+def test_django_runs_in_its_image(base, docker_registry, repository, tmp_path):
+    folder = tmp_path / "app"
+    folder.mkdir()
+    dependencies = re.sub(r"dependencies = .*", 'dependencies = ["django"]', PYPROJECT)
+    project = locked(folder, dependencies, DJANGO)
+    to = f"{docker_registry.host}/{repository}:1"
+    push(f"python:{project}", to, *on_base(base, docker_registry, repository)).ok()
+    with _serving(unpack(to, tmp_path / "image")) as port:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read() == b"django"
+
+
+def test_only_what_changed_is_fetched_and_sent(project, docker_registry, repository, tmp_path):
+    """Counted at the proxy that all requests to the index take; each push has an empty home."""
+    shutil.copytree(project, tmp_path / "app")
+    target, to = f"python:{tmp_path}/app", f"{docker_registry.host}/{repository}:1"
+    with proxy(Everywhere()) as running:
+        env = {"HTTPS_PROXY": f"http://{running.host}", "NO_PROXY": "127.0.0.1"}
+        flags = ("--from", "none", "--python", "3.11.2")
+        push(target, to, *flags, env=env).ok()
+        assert running.connections
+        before = running.connections
+
+        again = push(target, to, *flags, env=env).ok()
+        assert set(again.actions) == {"reused"}
+        assert again.report["bytes"]["uploaded"] == 0
+
+        with (tmp_path / "app/shop/__init__.py").open("a") as app:
+            app.write("# changed\n")
+        changed = push(target, to, *flags, env=env).ok()
+        assert changed.actions.count("uploaded") == 1
+        assert changed.actions[-1] == "uploaded"
+        assert running.connections == before
+
+        older = [real_part("uv"), "lock", "-q", "--upgrade-package", "idna==3.10"]
+        subprocess.run(older, cwd=tmp_path / "app", check=True)
+        changed = push(target, to, *flags, env=env).ok()
+        assert changed.actions.count("uploaded") == 1
+        (layer,) = (one for one in changed.report["images"][0]["layers"]
+                    if one["action"] == "uploaded")  # fmt: skip
+        assert any("idna-3.10" in path for path in layer["items"]), layer
+        # Connections are kept: no more than one for each package of the layer.
+        assert 0 < running.connections - before <= len(layer["items"])
 
 
 def test_for_another_machine(project, docker_registry, repository, tmp_path):
@@ -204,6 +301,16 @@ def _synced(project: Path, tmp_path: Path, python: str) -> Path:
         cwd=copy, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return copy / ".venv"
+
+
+def _seen_by_syft(environment: Path) -> set[str]:
+    done = subprocess.run(
+        [real_part("syft"), "scan", f"dir:{environment}", "-q", "-o", "syft-json"],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"},
+    )  # fmt: skip
+    found = json.loads(done.stdout)["artifacts"]
+    return {_normal(f"{one['name']} {one['version']}") for one in found if one["type"] == "python"}
 
 
 _INSTALLERS_OWN = {"REQUESTED", "direct_url.json", "INSTALLER", "RECORD", "uv_cache.json",
