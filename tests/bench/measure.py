@@ -10,18 +10,22 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _TIMEOUT_S = 3600
+_GLANCE_S = 0.02
 
 
 @dataclass(frozen=True)
 class Usage:
     """`cpu_s`: user and system seconds of the commands and the children they waited for.
-    `peak_rss`: bytes, of the largest single process among them."""
+    `peak_rss`: bytes, of the command that took most: its own peak and that of each process
+    below it, added up, as seen 50 times a second."""
 
     wall_s: float
     cpu_s: float
@@ -69,13 +73,50 @@ def _measure(commands: list[list[str]], environment: dict[str, str], log: str) -
     begin = time.perf_counter()
     for command in commands:
         child = os.posix_spawnp(command[0], command, environment, file_actions=files)
-        _, status, used = os.wait4(child, 0)
+        with _watched(child) as peaks:
+            _, status, used = os.wait4(child, 0)
         if status != 0:
             code = os.waitstatus_to_exitcode(status)
             raise CommandFailed(f"{' '.join(command)}: ended with {code}")
         cpu_s += used.ru_utime + used.ru_stime
-        peak_rss = max(peak_rss, used.ru_maxrss * 1024)
+        # What wait4(2) says of the command is exact, but the largest of it and all below it.
+        below = sum(peak for pid, peak in peaks.items() if pid != child)
+        peak_rss = max(peak_rss, used.ru_maxrss * 1024, peaks.get(child, 0) + below)
     return Usage(time.perf_counter() - begin, cpu_s, peak_rss)
+
+
+@contextmanager
+def _watched(root: int) -> Iterator[dict[int, int]]:
+    """The peak memory of `root` and of all processes below it, in bytes by their numbers."""
+    peaks: dict[int, int] = {}
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_GLANCE_S):
+            pending = [root]
+            while pending:
+                pid = pending.pop()
+                with suppress(OSError):  # it has ended
+                    peaks[pid] = max(peaks.get(pid, 0), _peak(pid))
+                    pending += _children(pid)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _peak(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def _main() -> None:

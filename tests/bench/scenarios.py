@@ -103,6 +103,25 @@ def _cold(settings: Settings) -> Iterator[Case]:
         )
 
 
+def _links(settings: Settings) -> Iterator[Case]:
+    source = inputs.real(settings.cache, settings.size(300), 3).first
+    contenders = (
+        REGPUSH,
+        by.regpush("--compression", "gzip:fast"),
+        by.regpush("--compression", "zstd"),
+        by.skopeo("gzip"),
+        by.skopeo("zstd"),
+    )
+    for mbit in (100, 1000):
+        yield Case(
+            label=f"{mbit} Mbit/s",
+            sources=[source],
+            shape=Shape(rtt_ms=10, up_mbit=mbit, down_mbit=mbit),
+            contenders=contenders,
+        )
+    yield Case(label="loopback", sources=[source], contenders=contenders)
+
+
 def _levels(settings: Settings) -> Iterator[Case]:
     yield Case(
         label="one layer",
@@ -324,6 +343,9 @@ def _memory(settings: Settings) -> Iterator[Case]:
     }
     for label, source in cases.items():
         yield Case(label=label, sources=[source], contenders=four)
+    three = inputs.real(settings.cache, settings.scaled(300, 4000), 3).first
+    for level in ("zstd", "zstd:9"):
+        yield Case(label=level, sources=[three], contenders=(by.regpush("--compression", level),))
 
 
 _READY = (by.skopeo_ready(), by.crane_ready())
@@ -371,6 +393,7 @@ def _layers(count: int) -> str:
 
 SCENARIOS: Mapping[str, Scenario] = {
     "cold": Scenario(title="Cold, loopback, one and three layers", cases=_cold),
+    "links": Scenario(title="The default beside skopeo, at three links", cases=_links),
     "levels": Scenario(title="Compression: size and time", cases=_levels, against_go=True),
     "rates": Scenario(title="Cold, at a link's rate", cases=_rates),
     "layers": Scenario(title="Cold, by layers and round trip", cases=_layered),
