@@ -151,3 +151,14 @@ def test_no_class_name_means_two_things():
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "cli" / "commands").glob("*.py")), ids=lambda path: path.stem
+)
+def test_commands_import_on_top(path):
+    """Each command is a module that is imported when it is called: nothing need wait longer."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            inside = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+            assert not inside, f"{node.name} imports inside"
