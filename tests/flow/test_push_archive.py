@@ -18,6 +18,8 @@ from regpush.concurrency import Cancellation
 from regpush.options import SourceOptions
 from regpush.sources.archive import source
 from regpush.sources.surroundings import refused
+from tests.bases import OFFICIAL
+from tests.containers import START_S, Container, running
 from tests.images import assert_same_tree, tree, unpack
 from tests.program import Outcome, environment, push, regpush
 from tests.registry.parts import real_part
@@ -109,6 +111,17 @@ def test_what_is_in_it_is_in_the_image(
     assert (os.major(status.st_rdev), os.minor(status.st_rdev)) == (1, 3)
     if not flags:
         assert os.getxattr(got / "usr/bin/tool00", "user.note") == b"\0odd\n"
+
+
+@needs_root
+def test_it_runs(docker_registry: Registry, repository: str, tmp_path: Path) -> None:
+    """A compressed root file system from a pipe, in a container of runc."""
+    to = f"{docker_registry.host}/{repository}:latest"
+    packed, _ = OFFICIAL["docker.io/library/debian:stable-slim"]()
+    start = ("--entrypoint", "/bin/sh -c 'echo hello from $0'")
+    piped(packed, "-", "--to", to, "--no-cache", "--strict", *start).ok()
+    with running(Container(image=to, port=0), tmp_path) as (process, _):
+        assert process.communicate(timeout=START_S)[0] == "hello from /bin/sh\n"
 
 
 def test_it_is_the_same_image_however_it_comes(
