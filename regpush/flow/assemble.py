@@ -1,4 +1,4 @@
-"""One platform's image on its way: its layers placed, its config sent, its bytes known."""
+"""The image of one platform: its layers placed, its config sent, its manifest made."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from regpush.transfer.schedule import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembled:
-    """An image, every blob of which stands at every destination.
+    """An image of which every destination holds every blob.
 
-    `standing`: names of the destinations that were seen to hold its manifest, too.
-    `identities`: by path, what packing found items to be. `base`: the layers of the base.
+    `standing`: names of the destinations known to hold its manifest too. `identities`: those that
+    packing found, by path. `base`: the layers of the base.
     """
 
     prepared: Prepared
@@ -57,7 +57,7 @@ class Assembled:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """Its layers, for platforms that follow."""
+        """Its layers, as candidates for the platforms that follow."""
         return [
             Candidate(
                 layer=one.layer,
@@ -101,7 +101,10 @@ def haul(
     slots: threading.Semaphore | None = None,
     targets: Sequence[Repository] = (),
 ) -> Haul | None:
-    """How the layers of the base come to `targets`, by default all, if there is a base."""
+    """How the layers of the base reach `targets`, by default all destinations.
+
+    None without a base.
+    """
     origin = prepared.origin
     if origin.base is None or origin.foundation is None:
         return None
@@ -118,7 +121,7 @@ def haul(
 
 @contextmanager
 def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Future[Sequence[Placed]]]:
-    """Bring the layers of the base while ours are placed; either's failure ends both."""
+    """Bring the layers of the base while our layers are placed; a failure of either ends both."""
     with workers(1, run.cancel) as pool:
         bringing: Future[Sequence[Placed]] = pool.submit(haul.bring if haul else tuple)
         bringing.add_done_callback(lambda done: run.cancel.cancel() if done.exception() else None)
@@ -130,9 +133,9 @@ def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Future[Sequence[Plac
 
 
 def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
-    """The image, where every destination has exactly it.
+    """The image, if every destination holds exactly this manifest; None otherwise.
 
-    Nothing needs asking then: a registry holds the blobs of the manifests it serves.
+    Then no blob is asked for: a registry holds the blobs of the manifests it serves.
     """
     if run.options.registry.check:
         return None
@@ -180,9 +183,9 @@ def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
 def _with_config(
     layers: Sequence[Layer], prepared: Prepared, run: Run
 ) -> tuple[Image, frozenset[RepositoryName]]:
-    """The image of `layers`, its config sent, and the destinations that hold it already.
+    """The image of `layers`, with its config sent, and the destinations that hold its manifest.
 
-    An image that was seen in a repository stands there, config and all, if that is believed.
+    An image that was read from a repository is there, its config included, unless that is doubted.
     """
     image = build_image(layers, prepared)
     standing: set[RepositoryName] = set()
@@ -200,7 +203,7 @@ def _with_config(
 def heal(
     assembled: Assembled, error: MissingBlobsError, destination: Destination, run: Run
 ) -> Assembled:
-    """Send again what `destination` says it lacks, or if it names nothing, what it has not got."""
+    """Send the blobs that `destination` reported as missing, or if it named none, all it lacks."""
     prepared, image, repository = assembled.prepared, assembled.image, destination.repository
     placed_before = [*assembled.base, *assembled.placed]
     blobs = [one.layer.descriptor for one in placed_before] + [image.config_descriptor]
@@ -226,7 +229,7 @@ def heal(
 
 
 def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None:
-    """Bring what was made anew for `source` alone to all other destinations."""
+    """Bring layers that were made anew for `source` alone to all other destinations."""
     for one in run.destinations:
         if one is not source:
             passage = Passage(
@@ -241,14 +244,14 @@ def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None
 
 
 def foresee(prepared: Prepared, run: Run) -> list[Placed | None]:
-    """What will become of each layer, as far as asking tells; sends nothing."""
+    """What a push would do about each layer, as far as HEAD requests tell; sends nothing."""
     if found := unchanged(prepared, run):
         return list(found.placed)
     return find_layers(prepared.wanted, run.dry_stores, run.cancel)
 
 
 def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
-    """What will become of each layer of the base; sends nothing."""
+    """What a push would do about each layer of the base; sends nothing."""
     if found := unchanged(prepared, run):
         return found.base
     way = haul(prepared, run)
@@ -260,14 +263,14 @@ def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
 
 
 def foresee_exactly(prepared: Prepared, run: Run) -> list[Placed]:
-    """The same for all layers: packs and hashes what would be sent, and throws it away."""
+    """What a push would do about each layer: packs and hashes those that would be sent."""
     pairs = zip(foresee(prepared, run), prepared.wanted, strict=True)
     with _transfer(prepared, run, run.fan, run.dry_stores, {}) as transfer:
         return [one or _packed(wanted, transfer) for one, wanted in pairs]
 
 
 def _packed(wanted: LayerSource, transfer: Transfer) -> Placed:
-    """The layer as a push would make it; and whether the registry has it."""
+    """The layer that a push would make, and whether the registry holds it."""
     if transfer.content and (placed := by_content(wanted, transfer)):
         return placed
     stream = wanted.open(transfer.packer, lambda *_: transfer.cancel.check())
@@ -311,7 +314,7 @@ def _transfer(
 
 @contextmanager
 def _learning(prepared: Prepared, run: Run, transfer: Transfer) -> Iterator[None]:
-    """What packing shows of a directory's items goes into the stat index, or out of it."""
+    """Record in the stat index what packing found out about a directory's items."""
     closure = prepared.origin.closure
     try:
         yield

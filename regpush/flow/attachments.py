@@ -1,6 +1,6 @@
-"""What is attached to images between their manifests and their tags: SBOM, provenance, signature.
+"""Attaching SBOM, provenance and signature, after the manifests and before the tags.
 
-Nothing here turns an image into an index: what refers to a manifest leaves it as it is.
+An attachment refers to a manifest and does not change it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachments:
-    """What a push is to attach, and with what.
+    """What a push has to attach.
 
-    `write`: writes an SBOM, `signer` signs; None where that was not asked for.
+    `write`: writes an SBOM; `signer`: signs; None if not asked for.
     """
 
     write: Callable[[Bill], Attachment] | None
@@ -35,7 +35,10 @@ class Attachments:
 
     @classmethod
     def of(cls, run: Run) -> Attachments:
-        """What was asked for. Raises UsageError where what it takes is not installed."""
+        """The attachments that the options ask for.
+
+        Raises UsageError where a program or library that they need is missing.
+        """
         asked = run.options.attach
         signer = write = None
         # Most pushes attach nothing, and import none of it.
@@ -50,10 +53,10 @@ class Attachments:
         return cls(write=write, signer=signer)
 
     def attach(self, images: Sequence[Assembled], whole: Manifest, run: Run) -> None:
-        """Attach to each of `images`, and sign what tags will name; at every destination.
+        """Attach to each of `images`, and sign what tags will name, at every destination.
 
-        All manifests stand there. What is attached already is not sent again, and what has a
-        signature that verifies is not signed again. Raises a RegpushError.
+        All manifests are there already. A document that is attached is not sent again, and a
+        manifest with a signature that verifies is not signed again. Raises a RegpushError.
         """
         for image in images:
             if documents := self._documents(image, run):
@@ -64,7 +67,7 @@ class Attachments:
                 _sign(self.signer, images, whole, to, run)
 
     def _documents(self, image: Assembled, run: Run) -> list[Attachment]:
-        """They name the main destination, wherever they are attached: the bytes are the same."""
+        """The SBOM and provenance of an image; they name the main destination everywhere."""
         asked, name = run.options.attach, str(run.main.name)
         if self.write is None and not asked.provenance:
             return []

@@ -1,4 +1,4 @@
-"""The images that a push may stand on, each read once, whoever asks for it."""
+"""The base images of one push, each read once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regpush.transfer.base import Foundation
 
 
 class Bases:
-    """The bases of one run. Thread-safe. `asked`: the one that the user names, if any."""
+    """The base images of one run. Thread-safe. `asked`: the one that the user names, if any."""
 
     def __init__(self, client: Client, asked: str | None) -> None:
         self._client = client
@@ -33,7 +33,7 @@ class Bases:
             return self._foundations[reference]
 
     def read(self, at: Foundation, platform: Platform) -> Base:
-        """The base for `platform`. Raises as `Foundation.read`."""
+        """The base for `platform`. Raises like `Foundation.read`."""
         with self._lock:
             key = str(at.reference), platform
             if key not in self._read:
@@ -41,7 +41,7 @@ class Bases:
             return self._read[key]
 
     def facts(self, reference: str, platform: Platform) -> BaseFacts:
-        """What the configuration of the image `reference` says. Raises as `read`."""
+        """Facts from the config of the image `reference`. Raises like `read`."""
         config = json.loads(self.read(self.foundation(reference), platform).image.config)
         run = config.get("config")
         listed = run.get("Env") if isinstance(run, Mapping) else None

@@ -1,4 +1,4 @@
-"""The most that a push may send."""
+"""`--max-upload`: the most that a push may send."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from regpush.transfer.fanout import FanOut
 
 
 class Foreseen(Protocol):
-    """A report that knows the bytes of its layers."""
+    """A report with the sizes of layers."""
 
     def bytes_of(self, action: Action) -> int:
-        """Bytes of the layers that `action` will befall."""
+        """Bytes of the layers with the given `action`."""
 
 
 def check_budget(placed: Sequence[Placed], fan: FanOut, limit: int) -> None:
-    """Raises BudgetExceededError where the layers to be uploaded have over `limit` bytes.
+    """Raise BudgetExceededError where the layers to upload have more than `limit` bytes.
 
     Each counts as often as it must be sent, whatever the number of platforms.
     """
@@ -28,7 +28,7 @@ def check_budget(placed: Sequence[Placed], fan: FanOut, limit: int) -> None:
 
 
 def check_plan(plan: Foreseen, limit: int) -> None:
-    """As `check_budget`, for a plan, whose sizes may be estimates."""
+    """Like `check_budget`, for a plan, whose sizes may be estimates."""
     _check(plan.bytes_of(Action.UPLOADED), limit)
 
 

@@ -1,4 +1,4 @@
-"""What a command that writes to registries knows from its beginning to its end."""
+"""What a command that writes to registries knows from beginning to end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from regpush.transfer.tags import TagRule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What push, copy, rebase and index share: where they write to, and by which rules.
+    """What push, copy, rebase and index share: destinations and rules.
 
     `destinations`: the main one first. `rule`: which tags may be moved. `started` is of
     `time.monotonic`, `started_ns` of `time.time_ns`.
@@ -56,10 +56,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Context):
-    """Everything the stations of one push share.
-
-    `fan`: all destinations, as one to send blobs to.
-    """
+    """What all steps of one push share. `fan`: all destinations together, for sending blobs."""
 
     fan: FanOut
     options: PushOptions
@@ -69,7 +66,7 @@ class Run(Context):
 
     @property
     def dry_stores(self) -> list[DryRun]:
-        """All destinations, where nothing must be sent."""
+        """All destinations, with mounts that are only asked about."""
 
         def beside(registry: str, path: str) -> Repository:
             reference = Reference(registry=registry, repository=path)
@@ -80,7 +77,7 @@ class Run(Context):
         ]
 
     def other(self, text: str) -> tuple[Seen, str]:
-        """A repository to look back at, and the tag or digest in it. Raises UsageError."""
+        """The repository of another image to look at, and its tag or digest. Raises UsageError."""
         reference = Reference.parse(text)
         version = str(reference.digest) if reference.digest else reference.tag or "latest"
         return Seen(self.client.repository(reference, Access.PULL)), version
@@ -94,10 +91,9 @@ def writing(
     notify: Listener,
     cancel: Cancellation | None,
 ) -> Iterator[Context]:
-    """A context that writes to `places`, and moves the tags beside each.
+    """A context that writes to `places` and moves the tags beside each.
 
-    What of `options` is for the destination alone is for the registry of the first place.
-    Raises UsageError.
+    Options for the destination alone apply to the registry of the first place. Raises UsageError.
     """
     rule = TagRule.of(options)
     stop = Cancellation(cancel)
@@ -121,7 +117,7 @@ def running(
     notify: Listener,
     cancel: Cancellation | None,
 ) -> Iterator[Run]:
-    """A push to the reference `to`. Raises UsageError for options that contradict each other."""
+    """A push to the reference `to`. Raises UsageError for contradictory options."""
     if options.strict:
         notify = strictly(notify)
     if settings.cache_dir:

@@ -1,4 +1,4 @@
-"""Which program an image starts: the one that was named, or the one that the source wishes for."""
+"""The entry point of an image: the one that the user names, or the source's proposal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from regpush.options import ImageOptions
 
 
 def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
-    """`options` with the entry point as an absolute path, or the one that the source wishes for.
+    """`options` with an absolute entry point, or the source's proposal.
 
-    An entry point such as `bin/app` is relative to the directory or profile that was asked for;
-    `./NAME` means a store item that is one file. Raises UsageError where a store item on
-    this machine has no such file.
+    An entry point such as `bin/app` is relative to the directory or profile that is the target;
+    `./NAME` means a store item that is one file. Raises UsageError where a store item on this
+    machine has no such file.
     """
     if options.entrypoint is None:
         wishes = closure.wishes
@@ -33,8 +33,7 @@ def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
 def _program_in(item: Item, root: str, program: str) -> str:
     """The absolute path of `program`, which is relative to `root`. Raises UsageError.
 
-    An item of a binary cache is not fetched to look into it, and what lies behind a link in
-    the item is not looked at.
+    An item in a binary cache is not fetched for this, and links in the item are not followed.
     """
     path = f"{root.rstrip('/')}/{program.removeprefix('./')}"
     if not item.in_store or item.ahead is not None:
@@ -61,9 +60,9 @@ def _program_in(item: Item, root: str, program: str) -> str:
 
 
 def _check_names_file(path: str, program: str) -> None:
-    """Raise UsageError unless `program` means the store item `path`, which is one file.
+    """Raise UsageError unless `program` names the store item `path`, which is one file.
 
-    Its name is that of the store, or the one after the hash.
+    Its name is the base name of the store path, or the part after the hash.
     """
     name = posixpath.basename(path)
     if posixpath.normpath(program) not in (".", name, name.partition("-")[2]):

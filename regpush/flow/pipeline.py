@@ -1,7 +1,7 @@
-"""The whole flow on one screen: target, closure, plan, layers, image, registry.
+"""The whole flow of a push: target, closure, plan, layers, image, tags.
 
-`push` and `plan` are what the command line and library users call. Both may run in any
-thread, report by events, and stop within moments of `Cancellation.cancel`.
+The command line and library users call `push` and `plan`. Both may run in any thread, report by
+events, and end within moments of `Cancellation.cancel`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,12 @@ def push(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> PushResult:
-    """Put `target` into the registry as the image `to` and let its tags name it.
+    """Push `target` into the registry as the image `to`, and move its tags.
 
-    Several targets, all in stores, make one image; none, where the options name its packages.
-
-    `settings` are by default what the environment says. Raises a RegpushError; no tag was
-    moved then, unless the error is about the tags themselves, which are moved last. With
-    `max_upload` a push packs and hashes what it would send first, and raises
-    BudgetExceededError before it has sent anything.
+    Several targets, all in stores, make one image; none, where options name Guix packages.
+    `settings` default to the environment. Raises a RegpushError; no tag was moved then, unless the
+    error is about the tags themselves, which move last. With `max_upload` the layers to be sent are
+    packed and hashed first, and BudgetExceededError is raised before anything is sent.
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
@@ -82,11 +80,11 @@ def plan(
     cancel: Cancellation | None = None,
     exact: bool = False,
 ) -> PushResult:
-    """What `push` would do, without sending anything.
+    """What `push` would do; sends nothing.
 
-    Layers that would be uploaded have estimated sizes and no digests; with `exact` they are
-    packed to find out. Raises as `push` does, but leaves it to the caller to compare what
-    would be sent with `max_upload`.
+    Layers that would be uploaded have estimated sizes and no digests; with `exact` they are packed
+    to find these out. Raises like `push`, but comparing the sizes with `max_upload` is left to the
+    caller.
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:

@@ -1,4 +1,4 @@
-"""Everything that is known before the first layer is looked for: source, past, plan."""
+"""Everything that is known before layers are looked for: source, earlier images, plan."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ from regpush.transfer.publish import refuse_index, warn_of_lost_platforms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """What was read for one platform: the source, `pasts` by destinations' names, and the base.
+    """What was read for one platform: the source, the earlier images, the base.
 
-    `rules` are those that made owners and modes in `closure` what they are. `foundation`: where
-    the base is. `shipped`: layers that went while the source was read, by their items' paths.
+    `pasts`: by names of destinations. `rules`: those that gave owners and modes to items of
+    `closure`. `foundation`: where the base is. `shipped`: layers that were sent while the source
+    was read, by their items' paths.
     """
 
     image_options: ImageOptions
@@ -72,11 +73,11 @@ class Gathered:
 
     @property
     def images(self) -> tuple[PreviousImage, ...]:
-        """The images of the past, those of the main destination first."""
+        """The earlier images, those of the main destination first."""
         return tuple(image for past in self.pasts.values() for image in past.images)
 
     def tags_seen(self, at: Destination) -> Held:
-        """What the tags of the destination `at` named when they were read for the past."""
+        """What the tags of the destination `at` named when its images were read."""
         seen = self.pasts[at.name].manifests
         return {at.name: {tag: seen[tag].digest if tag in seen else None for tag in at.tags}}
 
@@ -95,20 +96,20 @@ class Prepared:
 
     @property
     def platform(self) -> Platform:
-        """What the image will run on."""
+        """The platform of the image."""
         return self.origin.platform
 
     @property
     def learned(self) -> Learned | None:
-        """What the image will carry for the plan of the next one."""
+        """The records that the image carries for the plan of the next one."""
         return self.planned.learned
 
     def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:
-        """The same when all layers were packed or found: what the items are is known."""
+        """The plan after packing: all identities are known."""
         return replace(self, planned=self.planned.once_known(identities, run.notify))
 
     def following(self, placed: Sequence[Candidate]) -> Prepared:
-        """The same where layers are `placed` already: those of platforms before this one."""
+        """The plan for a platform after others, whose layers are `placed` already."""
 
         def knowing(one: LayerSource) -> LayerSource:
             there = remembered(one.recipe, placed, None) if one.recipe else []
@@ -117,7 +118,7 @@ class Prepared:
         return replace(self, wanted=tuple(map(knowing, self.wanted)))
 
     def holds(self, image: Image, destination: Destination) -> bool:
-        """Whether `image`, config and all, was seen there, under whatever tag."""
+        """Whether `image`, with its config, was read at that destination, under whatever tag."""
         return any(
             before.repository == destination.name and before.image.manifest == image.manifest
             for before in self.origin.images
@@ -125,10 +126,10 @@ class Prepared:
 
 
 class Identify(Enum):
-    """Whether the files of a directory are read before anything is planned.
+    """Whether the files of a directory are read before the plan is made.
 
-    WHERE_USEFUL: not where nothing was pushed before that they could be like: then packing
-    them, which reads them anyway, tells what they are.
+    WHERE_USEFUL: not if no earlier image could hold them: then packing, which reads them anyway,
+    finds their identities.
     """
 
     ALWAYS = "always"
@@ -138,11 +139,11 @@ class Identify(Enum):
 def prepare(
     targets: Sequence[str], run: Run, identify: Identify, overflow: Overflow
 ) -> list[Prepared]:
-    """Read the source and, at the same time, the images that were pushed before.
+    """Read the source and, in parallel, the earlier images; one result for each platform.
 
-    One for each platform, in the order asked for. Raises what `resolve` and `look_back`
-    raise, the source's errors first, UsageError, and TagConflictError where a tag holds an
-    image for several platforms and this is one for a single one.
+    The results are in the order of the request. Raises what `resolve` and `look_back` raise, the
+    source's errors first, UsageError, and TagConflictError where a tag names several platforms'
+    images and this push makes a single one.
     """
     layers = run.options.layers
     strategy = strategies.named(layers.strategy, layers.max_layers)
@@ -169,7 +170,7 @@ def prepare(
 
 
 def _near(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared | None:
-    """The plan where the images at the tags to move have every layer of it; None where not."""
+    """The plan, if the images at the tags to be moved hold every layer of it; else None."""
     if all(past.whole for past in origin.pasts.values()):
         return None
     said: list[Event] = []
@@ -182,14 +183,14 @@ def _near(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
 
 
 def _beyond(origin: Gathered, others: Sequence[tuple[Seen, str]], run: Run) -> Gathered:
-    """`origin` with all of the past, where only the tags to move were looked at."""
+    """`origin` with all earlier images, where only the tags to be moved were read."""
     if all(past.whole for past in origin.pasts.values()):
         return origin
     return replace(origin, pasts=_look_back(run, others, lambda: origin.platform, Reach.WHOLE))
 
 
 def _numbered(prepared: Sequence[Prepared]) -> list[Prepared]:
-    """The same where layers of bases are numbered after all others."""
+    """All `prepared`, with the layers of bases numbered after all others."""
     number = sum(len(one.wanted) for one in prepared)
     numbered = []
     for one in prepared:
@@ -199,7 +200,7 @@ def _numbered(prepared: Sequence[Prepared]) -> list[Prepared]:
 
 
 def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
-    """Warn of rules for owners and modes that are known to have matched nothing, anywhere."""
+    """Warn about rules for owners and modes that matched nothing on any platform."""
     unused = [one.origin.rules.unused() for one in prepared]
     for rule in unused[0]:
         if all(rule in others for others in unused):
@@ -208,7 +209,7 @@ def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sight:
-    """What the source tells first: the platform, and where the base is, if there is to be one."""
+    """What the source tells first: the platform, and where the base is, if there is one."""
 
     platform: Platform
     foundation: Foundation | None
@@ -338,17 +339,17 @@ def _tell_customised(made: Customisation, run: Run) -> None:
 
 
 def _archive_of(profile: Profile, base: object) -> ArchiveOptions:
-    """How layers are written; over a base, nothing above what is in them."""
+    """How layers are written; on a base, without the folders above their items."""
     return ArchiveOptions(profile=profile, parents=Parents.OMITTED if base else Parents.WRITTEN)
 
 
 def _most_layers(options: LayerOptions) -> int:
-    """How many layers an archive is cut into at most."""
+    """The number of layers that an archive is cut into, at most."""
     return 1 if options.strategy == "single" else options.max_layers
 
 
 def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run: Run) -> None:
-    """Warn of what will keep the image from running, before anything is sent."""
+    """Warn of reasons why the image will not run, before anything is sent."""
     closure, options = made.closure, made.options
     inside = closure.inside
     if inside is None and closure[closure.roots[0]].in_store:
@@ -362,7 +363,7 @@ def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run
 
 
 class Reach(Enum):
-    """How much of the past is looked at: NEAR is the tags to move, if they have images."""
+    """How many earlier images are read; NEAR: those at the tags to be moved, if all exist."""
 
     NEAR = "near"
     WHOLE = "whole"
@@ -399,7 +400,7 @@ def _both(
 ) -> tuple[
     tuple[Customisation, Mapping[str, Placed]], tuple[dict[RepositoryName, Past], Base | None]
 ]:
-    """Look back in a thread while the source is read in this one; either's failure ends both."""
+    """Look back in a thread while this one reads the source; a failure of either ends both."""
     cancel = reading.run.cancel
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
         looking = pool.submit(reading.past)
@@ -416,21 +417,22 @@ def _both(
 
 
 def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> Customisation:
-    """`closure`, which `source` led to, as it goes into an image.
+    """`closure` with everything that the image holds besides.
 
-    Raises UsageError and SourceError as `customise` and `link_roots` do.
+    `source` are the options that led to it. Raises UsageError and SourceError like `customise` and
+    `link_roots`.
     """
     said = _said_by_source(with_entrypoint(image, closure), closure, source.link_roots)
     return customise(closure, said, source.rules, base=base_of(closure, source))
 
 
 def base_of(closure: Closure, options: SourceOptions) -> str | None:
-    """The reference of the image that `closure` is to stand on, if any."""
+    """The reference of the base for `closure`, if there is one."""
     return options.base or (None if options.bare else closure.wishes.base or None)
 
 
 def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:
-    """With what is only known from the source: environment, provenance, links to its trees."""
+    """`options` with what only the source knows: environment, provenance, links to its trees."""
     own = {path for path, _ in options.symlinks}
     trees = sources.link_roots(closure, roots)
     return replace(
@@ -463,7 +465,7 @@ def _warn_of_what_goes(
 
 
 def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared:
-    """Plan the layers, which are numbered from `first` on."""
+    """Plan the layers; in events they are numbered from `first`."""
     layers, closure, images = run.options.layers, origin.closure, origin.images
     archive, layers = origin.archive, _beside(origin.base, layers, run)
     # What is new at one place is planned as at another that has a past.
@@ -491,7 +493,7 @@ def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
 
 
 def _beside(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
-    """`options` with as many layers at most as a base leaves."""
+    """`options` with the number of layers that a base leaves."""
     left = MAX_LAYERS - len(base.image.layers) if base else MAX_LAYERS
     if base and left < options.max_layers:
         run.notify(
@@ -520,7 +522,7 @@ def _candidates(
 
 
 def _tell(prepared: Sequence[Prepared], run: Run) -> None:
-    """All layers, of one platform after the other, as they are numbered; those of bases last."""
+    """Report the plan: the layers of all platforms in order, then those of bases."""
     labelled = [
         (one.platform, wanted.planned.label, wanted.size)
         for one in prepared

@@ -1,4 +1,4 @@
-"""What a push delivers once all blobs stand: manifests, an index over several, attachments."""
+"""What a push sends when all blobs are there: manifests, an index, attachments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from regpush.transfer.publish import manifest_of, push_manifest, verify
 
 
 def whole_of(images: Sequence[Image], run: Run) -> Manifest:
-    """What tags will name: the image, or the index of several in the order asked for."""
+    """What tags will name: the image, or the index of several, in the order of the request."""
     if len(images) == 1:
         return manifest_of(images[0])
     children = [IndexEntry.of(image.descriptor, image.platform) for image in images]
@@ -29,7 +29,7 @@ def whole_of(images: Sequence[Image], run: Run) -> Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Images of which every blob was sent; `whole` is what the tags are to name.
+    """Images of which every blob was sent; `whole`: what the tags will name.
 
     `doubted`: names of the destinations that turned out to lack what they said they had. A
     `flow.transaction.Delivery`.
@@ -43,19 +43,19 @@ class Release:
 
     @classmethod
     def of(cls, images: Sequence[Assembled], attachments: Attachments, run: Run) -> Release:
-        """The delivery of `images`, and of what is to be attached to them."""
+        """The delivery of `images` and their attachments."""
         whole = whole_of([one.image for one in images], run)
         return cls(images=images, whole=whole, attachments=attachments, run=run)
 
     def send(self) -> Release:
-        """Push manifests, and what refers to them, to every destination. Raises a RegpushError."""
+        """Send manifests, and then attachments, to every destination. Raises a RegpushError."""
         for one in self.run.destinations:
             self._push_manifests(one)
         self.attachments.attach(self.images, self.whole, self.run)
         return self
 
     def healed(self, lost: MissingBlobsError) -> Release:
-        """A release that sends again what `lost` says is missing, blobs at once."""
+        """A release that sends what `lost` names again, its blobs at once."""
         run = self.run
         at = next(one for one in run.destinations if one.name == lost.repository)
         doubted = self.doubted | {at.name}
@@ -71,7 +71,7 @@ class Release:
         return replace(self, doubted=doubted)
 
     def _push_manifests(self, to: Destination) -> None:
-        """Every image's manifest, and the index over several, unless they were seen there."""
+        """Send every image's manifest, and the index, unless the destination holds them."""
         sent = False
         for one in self.images:
             if to.name in one.standing and to.name not in self.doubted:

@@ -1,4 +1,4 @@
-"""From what a run did, or would do, to its report."""
+"""The report of what a run did, or would do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from regpush.transfer.fanout import FanOut
 
 
 def of_push(release: Release, destinations: Sequence[DestinationReport], run: Run) -> PushResult:
-    """What a push did; `destinations` says what became of the tags."""
+    """The report of a push; `destinations`: what became of the tags."""
     images = release.images
     moved = any(one.moved for one in destinations)
     new = any(one.name not in image.standing for image in images for one in run.destinations)
@@ -52,9 +52,9 @@ def of_plan(
     bases: Sequence[Sequence[Placed]],
     run: Run,
 ) -> PushResult:
-    """What a push would do; None is a layer that is not packed yet, and will be uploaded.
+    """The report of a plan; None stands for a layer that is not packed and will be uploaded.
 
-    `bases`: what would become of the layers below.
+    `bases`: what would be done about the layers of bases.
     """
     images = [_built(*pair) for pair in zip(prepared, foreseen, strict=True)]
     known = [image for image in images if image]
@@ -81,14 +81,14 @@ def of_plan(
 
 
 def of_nothing(prepared: Sequence[Prepared], transaction: TagTransaction, run: Run) -> PushResult:
-    """The report where all tags exist and stay as they are: of what the first one names."""
+    """The report where all tags exist and do not move: about the image that the first one names."""
     seen = prepared[0].origin.pasts[run.main.name].manifests
     first = seen.get(run.main.tags[0])
     return of_tags_left(transaction, first.media_type if first else OCI_MANIFEST, run)
 
 
 def of_tags_left(transaction: TagTransaction, media_type: str, context: Context) -> PushResult:
-    """The report where no tag is moved, whatever the images that they name are made of."""
+    """The report where no tag moves; the images that they name are not looked at."""
     return PushResult(
         destinations=transaction.left_alone(),
         images=(),
@@ -141,7 +141,7 @@ def _image(
 
 
 def once(placed: Placed) -> int:  # noqa: ARG001  whatever it is
-    """How often a layer is sent, or not sent, to a single destination."""
+    """How often a layer is sent, or not sent, to one destination."""
     return 1
 
 
@@ -151,9 +151,9 @@ def of_base(
     above: Image | None,
     copies: Callable[[Placed], int] = once,
 ) -> BaseReport:
-    """What became of the layers of a base that are not those of the image `above` as well.
+    """What became of the layers of a base, without those that the image `above` has too.
 
-    `copies` as in the report of each.
+    `copies`: to how many destinations.
     """
     left_out = base.left_out(above.own_layers) if above else ()
     return BaseReport(
@@ -168,7 +168,7 @@ def of_base(
 
 
 def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
-    """The same where a layer that one platform brings is there for those that follow."""
+    """The layers, where one that an earlier platform brings counts as reused for later ones."""
     brought: dict[Digest, str] = {}
 
     def following(layer: LayerReport) -> LayerReport:
@@ -198,7 +198,7 @@ def _copies(placed: Placed, fan: FanOut) -> int:
 
 
 def of_layer(label: str, placed: Placed, copies: int = 1) -> LayerReport:
-    """What became of a layer that is known; `label` is for people."""
+    """The report of a layer that is known; `label` is for people."""
     layer = placed.layer
     return LayerReport(
         label=label,

@@ -1,4 +1,4 @@
-"""Layers of an archive that go before the plan is made, since the spool has no room for them."""
+"""Sending layers of an archive before the plan is made, since the spool cannot hold them all."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from regpush.transfer.schedule import Naming, Transfer, place_alone
 
 
 class Overflow(Enum):
-    """What becomes of layers of a stream for which the spool has no room.
+    """What is done about layers for which the spool has no room.
 
-    SENT: they go to the registry. FORGOTTEN: nobody will read them. REFUSED: everything must be
-    at hand until the plan is made, and the archive be a file.
+    SENT: they are sent to the registry. FORGOTTEN: they will not be read. REFUSED: the plan needs
+    all of them, so the archive must be a file.
     """
 
     SENT = "sent"
@@ -37,7 +37,7 @@ class Overflow(Enum):
 
 
 class Shipping:
-    """Sends layers one by one; `placed` are those that arrived, by their items' paths."""
+    """Sends layers one by one; `placed`: those that were sent, by their items' paths."""
 
     def __init__(self, run: Run, archive: ArchiveOptions, overflow: Overflow) -> None:
         self._run, self._archive, self._overflow = run, archive, overflow
@@ -47,7 +47,7 @@ class Shipping:
         self.placed: dict[str, Placed] = {}
 
     def ship(self, number: int, item: Item) -> Future[None]:
-        """Have `item`, the layer `number` from below, sent; see `surroundings.Ship`."""
+        """Send `item`, the layer `number` from below; see `surroundings.Ship`."""
         if self._overflow is Overflow.REFUSED:
             raise not_kept()
         if self._overflow is Overflow.FORGOTTEN:
@@ -101,13 +101,13 @@ class Shipping:
         return self._begun
 
     def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait until all was sent."""
         self._open.close()
 
 
 @contextmanager
 def shipping(run: Run, archive: ArchiveOptions, overflow: Overflow) -> Iterator[Shipping]:
-    """A `Shipping`, all of which has arrived afterwards."""
+    """A `Shipping`; when the block ends, all its layers were sent."""
     made = Shipping(run, archive, overflow)
     try:
         yield made

@@ -24,27 +24,27 @@ from regpush.transfer.destinations import Destination
 from regpush.transfer.publish import Tagged, digests_of_tags, move_tags, refuse_index
 
 HEALS = 2
-"""Times that is sent again what a registry said it had and then missed."""
+"""How many times blobs are sent again that a registry said it had and then lacked."""
 
 Held = Mapping[RepositoryName, Mapping[str, Digest | None]]
 """What tags name, by destination; None for a tag that does not exist."""
 
 
 class Delivery(Protocol):
-    """Everything that tags are to name, on its way to all destinations."""
+    """Everything that tags will name, to be sent to all destinations."""
 
     @property
     def whole(self) -> Manifest:
         """The manifest or index that the tags will name."""
 
     def send(self) -> Self:
-        """Bring all of it but the tags to every destination; what came of that.
+        """Send everything but the tags to every destination; returns a result for the report.
 
-        Raises MissingBlobsError where a registry misses what it said it had.
+        Raises MissingBlobsError where a registry lacks what it said it had.
         """
 
     def healed(self, lost: MissingBlobsError) -> Self:
-        """A delivery that sends again what was `lost`, or `lost` itself is raised."""
+        """A delivery that sends again what was `lost`; or raises `lost`."""
 
 
 D = TypeVar("D", bound=Delivery)
@@ -52,7 +52,10 @@ R = TypeVar("R")
 
 
 def healing(delivery: D, work: Callable[[D], R]) -> R:
-    """`work` on `delivery`, and after MissingBlobsError on what heals it, `HEALS` times."""
+    """Call `work` on `delivery`, and after MissingBlobsError on the healed one.
+
+    At most `HEALS` deliveries are healed.
+    """
     for heals_left in range(HEALS, -1, -1):
         try:
             return work(delivery)
@@ -65,16 +68,16 @@ def healing(delivery: D, work: Callable[[D], R]) -> R:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagTransaction:
-    """The tags of one command; `held` is what they named when it began."""
+    """The tags of one command; `held`: what they named when it began."""
 
     context: Context
     held: Held
 
     @classmethod
     def begin(cls, context: Context, seen: Callable[[Destination], Held] | None = None) -> Self:
-        """Ask what the tags hold, of all destinations.
+        """Read what the tags hold, at all destinations.
 
-        `seen` gives what was read already; it is enough where no rule depends on it.
+        `seen`: what was read before, which is enough where no rule depends on it.
         """
         held: dict[RepositoryName, Mapping[str, Digest | None]] = {}
         for one in context.destinations:
@@ -87,14 +90,14 @@ class TagTransaction:
     def skips(self) -> bool:
         """Whether the rule leaves nothing to do, whatever the image.
 
-        Raises TagConflictError where it allows no image at all.
+        Raises TagConflictError where the rule permits no image at all.
         """
         for name, tags in self.held.items():
             self.context.rule.admit(name, tags)
         return all(self.context.rule.skips(tags) for tags in self.held.values())
 
     def left_alone(self) -> tuple[DestinationReport, ...]:
-        """The report of tags that `skips` leaves alone: each names what its first one does."""
+        """The report of tags that `skips` does not move: each names what its first one does."""
         reports = []
         for one in self.context.destinations:
             tags, names = one.tags, self.held[one.name]
@@ -106,22 +109,22 @@ class TagTransaction:
         return tuple(reports)
 
     def named_already(self, digest: Digest) -> bool:
-        """Whether a tag of the main destination names `digest` already."""
+        """Whether a tag of the main destination names `digest`."""
         return digest in self.held[self.context.main.name].values()
 
     def would_move(self, digest: Digest) -> bool:
-        """Whether a tag names something else than `digest`, or nothing."""
+        """Whether a tag names something other than `digest`, or nothing."""
         return any(there != digest for tags in self.held.values() for there in tags.values())
 
     def judge(self, whole: Manifest) -> None:
-        """Raise TagConflictError, naming the tag, where one may not be moved to `whole`."""
+        """Raise TagConflictError, which names the tag, where one must not move to `whole`."""
         for name, tags in self.held.items():
             self.context.rule.judge(name, whole.digest, tags)
 
     def refuse_indexes(self, whole: Manifest) -> None:
-        """Raise TagConflictError where a tag would go from several images to a single one.
+        """Raise TagConflictError where a tag would move from several images to a single one.
 
-        Reads what such tags name, unless the user allowed that.
+        Reads what such tags name, unless the user permitted that.
         """
         if self.context.registry.replace_index or whole.media_type in INDEXES:
             return
@@ -131,11 +134,11 @@ class TagTransaction:
                     refuse_index(f"{one.name}:{tag}", one.repository.get_manifest(str(digest)))
 
     def carry_out(self, delivery: D) -> tuple[D, Mapping[RepositoryName, Tagged]]:
-        """Send `delivery` and move the tags; what became of both, the tags by destination.
+        """Send `delivery` and move the tags; returns the results of both, tags by destination.
 
-        Raises TagConflictError before anything is sent, and again, before any tag is moved,
-        where another push has moved one meanwhile. No tag is moved when anything else is
-        raised before that; what is raised later says which were.
+        Raises TagConflictError before anything is sent, and again, before any tag is moved, where
+        another push has moved one meanwhile. After any other error before that, no tag was moved;
+        an error raised later says which were.
         """
 
         def attempt(delivery: D) -> tuple[D, Mapping[RepositoryName, Tagged]]:
@@ -148,7 +151,7 @@ class TagTransaction:
         return healing(delivery, attempt)
 
     def _move(self, whole: Manifest) -> Mapping[RepositoryName, Tagged]:
-        """Let the tags name `whole`, at each destination in turn, once all allow it."""
+        """Move the tags to `whole`, at each destination in turn, once all permit it."""
         context = self.context
         now = TagTransaction.begin(context) if context.rule.conditional else self
         now.judge(whole)
@@ -163,7 +166,7 @@ class TagTransaction:
     def reported(
         self, digest: Digest, tagged: Mapping[RepositoryName, Tagged]
     ) -> tuple[DestinationReport, ...]:
-        """The report of every destination, where `digest` is what was sent."""
+        """The report of every destination, where `digest` was sent."""
         return tuple(
             DestinationReport(
                 image=str(one.name),

@@ -1,1 +1,1 @@
-"""Blobs into repositories, manifests and tags after them."""
+"""Sending blobs into repositories, and manifests and tags after them."""

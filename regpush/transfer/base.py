@@ -1,4 +1,4 @@
-"""The image that another stands on: read for its platform, and its layers brought along."""
+"""The base of an image: reading it for a platform, and bringing its layers along."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Foundation:
 
     @classmethod
     def of(cls, base: str, client: Client, *, called: str = "--from") -> Foundation:
-        """Where the image `base` is, which the flag `called` names. Raises UsageError."""
+        """Where the image `base`, named by the flag `called`, is. Raises UsageError."""
         reference = Reference.parse(base)
         repository = client.repository(reference, Access.PULL)
         return cls(reference=reference, repository=repository, seen=Seen(repository), called=called)
@@ -48,8 +48,8 @@ class Foundation:
     def read(self, platform: Platform) -> Base:
         """The base for `platform`.
 
-        Raises RefusedError where there is none, UsageError where it is for others, or can be
-        no base, VerificationError for what is no image.
+        Raises RefusedError where it does not exist, UsageError where it is for other platforms or
+        cannot be a base, VerificationError for anything but an image.
         """
         reference = self.reference
         try:
@@ -69,16 +69,15 @@ class Foundation:
 
 
 def _name(reference: Reference) -> str:
-    """What tools pull: by tag where there is one, since the digest is said beside it."""
+    """The reference by which tools pull it; the digest is stated apart where it has a tag."""
     return f"{reference.name}:{reference.tag}" if reference.tag else str(reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Haul:
-    """How the layers of a base come to where the image goes.
+    """How the layers of a base reach the repositories of the image.
 
-    `targets`: every repository that it goes to. `first`: the number of the lowest layer in
-    events; those above follow.
+    `targets`: all these repositories. `first`: the number of the lowest layer in events.
     """
 
     base: Base
@@ -90,10 +89,10 @@ class Haul:
     cancel: Cancellation
 
     def bring(self, lost: Collection[Digest] = ()) -> tuple[Placed, ...]:
-        """Every layer to every target: asked for, mounted, or passed through.
+        """Bring every layer to every target: found there, mounted, or passed through.
 
-        Those that are `lost` are sent whatever a target says it has. Raises as
-        `copying.bring`; the first failure stops all.
+        Those that are `lost` are sent whatever a target says it has. Raises like `blobs.bring`; the
+        first failure ends all.
         """
         layers = self.base.to_inherit().layers
         numbers = {layer.descriptor.digest: self.first + n for n, layer in enumerate(layers)}
@@ -131,7 +130,7 @@ class Haul:
         return self._placed(dict(zip(blobs, actions, strict=True)))
 
     def foresee(self) -> tuple[Placed, ...]:
-        """What `bring` would do, as far as asking tells; sends nothing."""
+        """What `bring` would do, as far as HEAD requests tell; sends nothing."""
 
         def look(blob: Descriptor) -> Action:
             lacking = [one for one in self.targets if not one.has_blob(blob)]
@@ -145,7 +144,7 @@ class Haul:
         return self._placed(dict(zip(blobs, actions, strict=True)))
 
     def standing(self) -> tuple[Placed, ...]:
-        """All of them, where it is known that every target has the image."""
+        """All layers, where every target is known to hold the image."""
         layers = self.base.image.layers
         return self._placed({layer.descriptor.digest: Action.REUSED for layer in layers})
 

@@ -1,7 +1,7 @@
-"""Blobs from one repository to another: asked for, mounted, or passed through.
+"""Blobs from one repository to another: found there, mounted, or passed through.
 
-What passes through is never unpacked and never written anywhere: it goes out as it comes in,
-verified on the way, and both ends go on where a connection broke.
+A blob that passes through is neither unpacked nor stored: its bytes are sent as they are received,
+and verified. A broken connection on either side is resumed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _FOREIGN = (
 )
 
 Progress = Callable[[Descriptor, int], None]
-"""Told, now and then, how many bytes of a blob have gone out in this attempt."""
+"""Called now and then with the bytes of a blob that were sent in this attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """From where to where blobs go, and how many at a time: one turn of `slots` each."""
+    """The repositories that blobs are brought from and to; `slots`: how many at a time."""
 
     source: Repository
     target: Repository
@@ -38,13 +38,16 @@ class Passage:
 
     @property
     def mountable_from(self) -> str | None:
-        """The source's path, if it is of the target's registry, so that blobs can be mounted."""
+        """The source's path, if both repositories are of one registry; else None."""
         source = self.source.name
         return source.path if source.is_beside(self.target.name) else None
 
 
 def check_distributable(descriptors: Sequence[Descriptor], image: str) -> None:
-    """Raise UsageError where a layer may not be handed on, and lies at its maker's instead."""
+    """Raise UsageError for foreign layers, which registries do not hold.
+
+    Their licence may forbid to redistribute them.
+    """
     for descriptor in descriptors:
         if descriptor.media_type.startswith(_FOREIGN):
             raise UsageError(
@@ -55,11 +58,10 @@ def check_distributable(descriptors: Sequence[Descriptor], image: str) -> None:
 
 
 def bring(descriptor: Descriptor, passage: Passage) -> Action:
-    """See to it that the target has the blob; what that took.
+    """Make sure that the target holds the blob; returns what that took.
 
-    A mount that is refused, for whatever reason, becomes a transfer. Raises VerificationError
-    where the source gives something else than `descriptor` says, and what both repositories
-    raise.
+    A mount that is refused, for whatever reason, becomes a transfer. Raises VerificationError where
+    the source's bytes are not those of `descriptor`, and what both repositories raise.
     """
     if passage.target.has_blob(descriptor):
         return Action.REUSED
@@ -69,7 +71,7 @@ def bring(descriptor: Descriptor, passage: Passage) -> Action:
 
 
 def send(descriptor: Descriptor, passage: Passage) -> Action:
-    """Send the blob from the source, whatever the target says it has. Raises as `bring`."""
+    """Send the blob from the source, whatever the target says it has. Raises like `bring`."""
 
     def opened() -> Iterator[bytes]:
         with closing(passage.source.read_blob(descriptor)) as blocks:

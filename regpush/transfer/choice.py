@@ -1,4 +1,4 @@
-"""One image of several: what an index has for a platform."""
+"""Choosing the image of one platform from an index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regpush.registry.images import Holder, best
 
 
 def find(reference: Reference, holder: Holder) -> Manifest:
-    """What `reference` names, by its digest if it has one. Raises RefusedError."""
+    """The manifest that `reference` names, by its digest if it has one. Raises RefusedError."""
     version = str(reference.digest) if reference.digest else reference.tag or "latest"
     found = holder.get_manifest(version)
     if found is None:
@@ -24,10 +24,10 @@ def find(reference: Reference, holder: Holder) -> Manifest:
 def choose(
     found: Manifest, reference: Reference, platform: Platform | None, holder: Holder
 ) -> Manifest:
-    """`found`, or where it is an index, its image for `platform`; `reference` is its name.
+    """`found`, or if it is an index, its image for `platform`; `reference` names it.
 
-    Raises UsageError where that is not said, or there is none; RefusedError where the
-    registry lacks what the index names.
+    Raises UsageError where no platform is given, or none fits; RefusedError where the registry
+    lacks what the index names.
     """
     if found.media_type not in INDEXES:
         return found
@@ -43,6 +43,6 @@ def choose(
 
 
 def check_platform(image: Image, reference: Reference, platform: Platform) -> None:
-    """Raise UsageError where `image`, which `reference` names, does not run on `platform`."""
+    """Raise UsageError where `image`, named by `reference`, does not run on `platform`."""
     if image.platform.rank(platform) is None:
         raise UsageError(f"{reference} is for {image.platform}, not for {platform}")

@@ -1,4 +1,4 @@
-"""Where an image is to stand, and which tags are to name it there."""
+"""Where an image is pushed to, and which tags will name it there."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from regpush.transfer.fanout import Shelf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A repository that is written to; `tags` are those to move, none for a push by digest.
+    """A repository that is written to; `tags`: those to move, none for a push by digest.
 
-    `shelf`: the blobs in it; `seen`: what it held before.
+    `shelf`: its blobs; `seen`: the manifests that it held before.
     """
 
     reference: Reference
@@ -27,7 +27,7 @@ class Destination:
 
     @classmethod
     def of(cls, reference: Reference, tags: Sequence[str], client: Client) -> Destination:
-        """The repository of `reference`, opened to be written to."""
+        """The repository of `reference`, opened for writing."""
         repository = client.repository(reference, Access.PUSH)
         return cls(
             reference=reference,
@@ -48,9 +48,9 @@ class Destination:
 
 
 def places_of(to: str, options: RegistryOptions) -> list[tuple[Reference, tuple[str, ...]]]:
-    """Where an image goes, `to` first, and which tags are to be moved there.
+    """The destinations, `to` first, with the tags to move at each.
 
-    A place that names no tag of its own has those of `to`. Raises UsageError.
+    A destination that names no tag of its own gets those of `to`. Raises UsageError.
     """
     main = Reference.parse(to)
     tags = tags_to_move(main, options)
@@ -85,10 +85,7 @@ def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, .
 def tags_to_keep(
     origin: Reference, destination: Reference, options: RegistryOptions
 ) -> tuple[str, ...]:
-    """The tags to move to what `origin` names: its own tag where no other is asked for.
-
-    Raises UsageError.
-    """
+    """The tags to move: those asked for, by default the tag of `origin`. Raises UsageError."""
     if not (destination.tag or destination.digest or options.tags or options.by_digest):
         if origin.tag is None and origin.digest:
             raise UsageError(

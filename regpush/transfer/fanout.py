@@ -1,4 +1,4 @@
-"""Several repositories that are pushed to together: packed once, sent to all that lack it."""
+"""Several repositories that are pushed to together: each layer is packed once for all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class Shelf:
-    """A repository that is pushed to, and what it was seen to have; a `reuse.BlobStore`."""
+    """A repository that is pushed to, and the blobs seen in it; a `pack.recipe.BlobStore`."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
@@ -34,24 +34,27 @@ class Shelf:
         return self.repository.name
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """As `Repository.has_blob`, asked until the answer is yes."""
+        """Like `Repository.has_blob`; positive answers are cached."""
         if descriptor.digest not in self._seen and self.repository.has_blob(descriptor):
             self._seen.add(descriptor.digest)
         return descriptor.digest in self._seen
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
-        """As `Repository.mount_blob`."""
+        """Like `Repository.mount_blob`; a success is cached."""
         if self.repository.mount_blob(descriptor, source):
             self._seen.add(descriptor.digest)
         return descriptor.digest in self._seen
 
     def showed(self, descriptors: Sequence[Descriptor]) -> bool:
-        """Whether it was seen to have one of `descriptors`. Asks nothing."""
+        """Whether it is known to hold one of `descriptors`; sends no request."""
         return any(descriptor.digest in self._seen for descriptor in descriptors)
 
 
 class FanOut:
-    """Shelves that are filled together. Thread-safe; with one it is no more than that one."""
+    """Shelves that are filled together. Thread-safe.
+
+    With a single shelf it adds nothing to that.
+    """
 
     def __init__(self, shelves: Sequence[Shelf], cancel: Cancellation) -> None:
         self.shelves = tuple(shelves)
@@ -59,16 +62,16 @@ class FanOut:
         self._mounts_failed: set[str] = set()
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether all have it; every one is asked, so that it is known which do not."""
+        """Whether all shelves hold it; all are asked, so that those that lack it are known."""
         answers = [shelf.has_blob(descriptor) for shelf in self.shelves]
         return all(answers)
 
     def lacking(self, likely: Sequence[Descriptor]) -> list[Shelf]:
-        """Those that were not seen to have one of `likely`: all, if that would be none."""
+        """The shelves not known to hold one of `likely`; all if that would be none."""
         return [one for one in self.shelves if not one.showed(likely)] or list(self.shelves)
 
     def first_of(self, shelves: Sequence[Shelf]) -> list[Shelf]:
-        """One of each registry, from which the others of it can mount; all where they cannot."""
+        """One shelf of each registry, from which its others mount; all where mounts failed."""
         first = {shelf.name.registry: shelf for shelf in reversed(shelves)}
         return [
             shelf
@@ -81,15 +84,15 @@ class FanOut:
         return len(self.first_of(self.lacking(likely)))
 
     def upload(self, told: Told, likely: Sequence[Descriptor] = ()) -> FanUpload:
-        """The upload of a blob, begun before its bytes are there.
+        """Start the upload of a blob before its bytes exist.
 
-        `told` hears how it goes where it goes slowest. `likely`: what the blob may turn out
-        to be. Shelves that were seen to have one of these are not sent it before that is known.
+        `told` gets the progress of the slowest shelf. `likely`: descriptors that the blob may have.
+        A shelf known to hold one of them gets the blob only after its digest is known.
         """
         return FanUpload(self, self.first_of(self.lacking(likely)), told)
 
     def mount(self, descriptor: Descriptor, shelf: Shelf, holders: Sequence[Shelf]) -> bool:
-        """Have `shelf` take the blob over from one of `holders` of its registry, if it can."""
+        """Mount the blob on `shelf` from one of `holders` in its registry; returns the success."""
         for holder in holders:
             if holder is shelf or not holder.name.is_beside(shelf.name):
                 continue
@@ -100,9 +103,9 @@ class FanOut:
 
 
 class FanUpload:
-    """One blob's way into all shelves that lack it, the first sessions asked for at once.
+    """The upload of one blob to all shelves that lack it; sessions are requested at once.
 
-    A context manager that gives up the sessions that were not used.
+    A context manager that deletes sessions that were not used.
     """
 
     def __init__(self, fan: FanOut, shelves: Sequence[Shelf], told: Told) -> None:
@@ -133,7 +136,7 @@ class FanUpload:
             upload.wait_until_asked(seconds)
 
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
-        """Send a blob to all that were not seen to have it. Raises as `Repository.put_blob`."""
+        """Send a blob to all shelves not known to hold it. Raises like `Repository.put_blob`."""
 
         def way(shelf: Shelf) -> Callable[[Opener], None]:
             put = self._uploads[shelf].put if shelf in self._uploads else shelf.repository.put_blob
@@ -147,10 +150,10 @@ class FanUpload:
                 shelf.repository.put_blob(descriptor, open_body)
 
     def stream(self, media_type: str, open_stream: Opener) -> Descriptor:
-        """Send a blob whose digest only its last byte tells.
+        """Send a blob whose digest is known after its last byte.
 
-        Raises as `Repository.stream_blob`, and SourceError where it was made anew for one
-        shelf and became another.
+        Raises like `Repository.stream_blob`, and SourceError where a second reading for one shelf
+        gave other bytes.
         """
 
         def way(upload: Upload) -> Callable[[Opener], Descriptor]:
@@ -170,7 +173,10 @@ class FanUpload:
         return sent[0]
 
     def _send(self, ways: Sequence[Callable[[Opener], R]], open_stream: Opener) -> list[R]:
-        """Go all `ways` with one pass over the blob; what fails on one is made for it again."""
+        """Send to all `ways` with one reading of the blob.
+
+        Where one fails, the blob is made again for that shelf alone.
+        """
         if len(ways) == 1:
             return [ways[0](open_stream)]
         relay = Relay(len(ways), open_stream)
@@ -193,7 +199,7 @@ class FanUpload:
 
 
 def _slowest(told: Told, count: int) -> list[Told]:
-    """One listener for each of `count` uploads; `told` hears of the one that has sent least."""
+    """A listener for each of `count` uploads; `told` gets the progress of the slowest."""
     if count == 1:
         return [told]
     sent: dict[int, int] = {}
@@ -207,7 +213,7 @@ def _slowest(told: Told, count: int) -> list[Told]:
 
 @dataclass(frozen=True, slots=True)
 class _DescribedBlob:
-    """A blob that was described before; a `BlobStream`."""
+    """A blob with a known descriptor, as a `BlobStream`."""
 
     descriptor: Descriptor
     open_body: Callable[[], Iterator[bytes]]

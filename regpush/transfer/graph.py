@@ -1,8 +1,8 @@
-"""What an image, or an index, names: the documents and blobs that it takes to have all of it.
+"""The documents and blobs that an image or index names, directly or not.
 
-Documents are read by what they refer to, not by what they are called, so that artifacts of
-types that are unknown here are whole as well (image-spec, manifest.md and image-index.md).
-What refers to them by `subject` is not among it: those are other documents.
+A document is read by its references, whatever its media type, so that artifacts of unknown types
+are complete too (image-spec, manifest.md and image-index.md). Referrers, which name it by
+`subject`, are not included.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ASKERS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageGraph:
-    """`documents`, in the order in which a registry takes them, and `blobs`; nothing twice."""
+    """`documents`, in the order in which a registry accepts them, and `blobs`; each once."""
 
     documents: tuple[Manifest, ...] = ()
     blobs: tuple[Descriptor, ...] = ()
@@ -34,10 +34,10 @@ class ImageGraph:
 def follow(
     top: Manifest, source: Repository, held: Callable[[Digest], bool], cancel: Cancellation
 ) -> ImageGraph:
-    """All that `top`, of `source`, refers to, without documents that are `held` elsewhere.
+    """All that `top` in `source` refers to, without documents that are `held` elsewhere.
 
-    With those goes what is below them: a registry has what is named by what it has. Raises
-    UsageError for what cannot be handed on, VerificationError where `source` lacks a part.
+    What is below those is left out too: a registry holds what its documents name. Raises UsageError
+    for what cannot be copied, VerificationError where `source` lacks a part.
     """
     levels: list[list[Manifest]] = []
     blobs: dict[Digest, Descriptor] = {}
@@ -66,7 +66,7 @@ def follow(
 
 
 def _read(child: Descriptor, source: Repository) -> Manifest | Descriptor:
-    """The document, or where it has a type of its own and is none, the blob it must be."""
+    """The document; or if it has an unknown type and is not one, the blob it must be."""
     found = source.get_manifest(str(child.digest))
     if found:
         return found
@@ -79,7 +79,7 @@ def _read(child: Descriptor, source: Repository) -> Manifest | Descriptor:
 
 
 def check_schema(document: Manifest, repository: RepositoryName) -> None:
-    """Raise UsageError for a format of long ago, VerificationError for no document at all."""
+    """Raise UsageError for an obsolete format, VerificationError for anything but a document."""
     _content(document, repository)
 
 

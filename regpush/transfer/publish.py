@@ -1,6 +1,6 @@
-"""The end of a push: config, manifest by digest, and tags when all else stands.
+"""The end of a push: config, manifest by digest, and last the tags.
 
-Nothing is tagged before every blob is in the registry and the manifest was confirmed by it.
+No tag moves before the registry holds every blob and has confirmed the manifest.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from regpush.transfer.tags import TagRule, TagVerdict
 
 _LOOKERS = 8
 _MOVES = 3
-"""Times a tag is put that then still reads back as before."""
+"""How many times a tag is put that still reads back as before."""
 
 
 def push_config(image: Image, repository: Repository) -> None:
-    """Send the config of `image` unless it is there."""
+    """Send the config of `image` unless the registry holds it."""
     config = image.config_descriptor
     with repository.upload() as upload:
         if not repository.has_blob(config):
@@ -41,7 +41,7 @@ def push_config(image: Image, repository: Repository) -> None:
 
 
 def send_config(image: Image, repository: Repository) -> None:
-    """Send the config of `image`, whatever the registry says it has."""
+    """Send the config of `image`, whatever the registry says it holds."""
     repository.put_blob(image.config_descriptor, lambda: iter((image.config,)))
 
 
@@ -52,9 +52,9 @@ def manifest_of(image: Image) -> Manifest:
 
 
 def push_manifest(manifest: Manifest, repository: Repository) -> None:
-    """Send a manifest or index by its digest, which the registry confirms, or else is asked for.
+    """Send a manifest or index by its digest; the registry's reply, or a request, confirms it.
 
-    Raises VerificationError where it then holds anything else.
+    Raises VerificationError where the registry then holds anything else.
     """
     digest = manifest.digest
     told = repository.put_manifest(manifest.data, manifest.media_type, str(digest))
@@ -64,14 +64,14 @@ def push_manifest(manifest: Manifest, repository: Repository) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """What became of the tags: `naming` the image now, of which `moved` did not before."""
+    """The tags after a push: those `naming` the image, of which `moved` did not before."""
 
     naming: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
 
 
 def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Digest | None]:
-    """What `tags` name, all asked for at once."""
+    """What `tags` name; all are asked for at once."""
     if not tags:
         return {}
     with ThreadPoolExecutor(min(len(tags), _LOOKERS), thread_name_prefix="regpush") as pool:
@@ -79,7 +79,7 @@ def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Di
 
 
 def refuse_index(tag: str, there: Manifest | None) -> None:
-    """Raise TagConflictError where `tag` names `there`, several images, and is to name one."""
+    """Raise TagConflictError where `tag` names several images, `there`, and would name one."""
     if there and there.media_type in INDEXES:
         raise TagConflictError(
             f"{tag} is an image for several platforms; --replace-index lets this one take its place"
@@ -89,7 +89,7 @@ def refuse_index(tag: str, there: Manifest | None) -> None:
 def warn_of_lost_platforms(
     tag: str, there: Manifest | None, coming: Sequence[Platform | None], notify: Listener
 ) -> None:
-    """Warn where `tag` names an index `there` with platforms that are not `coming`."""
+    """Warn where the index `there`, named by `tag`, has platforms that are not `coming`."""
     if there is None or there.media_type not in INDEXES:
         return
     with suppress(VerificationError):  # a damaged one has nothing to lose
@@ -108,10 +108,10 @@ def move_tags(
     rule: TagRule,
     notify: Listener,
 ) -> Tagged:
-    """Let the tags that `held` tells of name `manifest`, as far as `rule` allows; read each back.
+    """Move the tags of `held` to `manifest`, as far as `rule` permits, and read each back.
 
-    Raises TagConflictError before any is moved. Whatever is raised later says which were;
-    CancelledError, which may have been.
+    Raises TagConflictError before any is moved. An error raised later says which were moved;
+    CancelledError says which may have been.
     """
     digest = manifest.digest
     verdicts = rule.judge(repository.name, digest, held)
@@ -182,7 +182,7 @@ def _telling(tag: str, moved: Sequence[str], digest: Digest) -> Iterator[None]:
 
 
 def verify(repository: Repository, reference: str, digest: Digest) -> None:
-    """Raise VerificationError unless `reference` is `digest` in the registry."""
+    """Raise VerificationError unless the registry holds `digest` at `reference`."""
     got = repository.head_manifest(reference)
     if got != digest:
         raise VerificationError(

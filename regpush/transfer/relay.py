@@ -1,4 +1,4 @@
-"""One pass over a blob's bytes, read by several at once."""
+"""One reading of a blob's bytes for several uploads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from regpush.errors import RegpushError
 from regpush.registry.client import BlobStream
 
 AHEAD = 4
-"""Chunks that may wait for each reader: so far is the fastest ahead of the slowest."""
+"""Chunks that may wait for each reader: the fastest is that far ahead of the slowest."""
 
 
 class Relay:
-    """A blob that is made once, as `open_stream` gives it, and read by `readers` in step.
+    """A blob that `open_stream` makes once and that `readers` read in step.
 
-    The slowest sets the pace, until it lets go: whoever must begin anew does so by itself.
+    The slowest sets the pace until it lets go: a reader that must start anew makes the blob for
+    itself.
     """
 
     def __init__(self, readers: int, open_stream: Callable[[], BlobStream]) -> None:
@@ -29,7 +30,7 @@ class Relay:
         self._ended = False
 
     def run(self) -> None:
-        """Make the bytes, for as long as anybody reads. What this raises, all readers do."""
+        """Make the bytes, as long as any reader is left. Its errors are raised in all readers."""
         try:
             self._stream = self._open()
             chunks = iter(self._stream)
@@ -47,7 +48,7 @@ class Relay:
         self.stop(None)
 
     def stop(self, failure: BaseException | None) -> None:
-        """No more bytes will come: all readers end, or raise `failure`. The first stop counts."""
+        """End all readers, or raise `failure` in them. The first call counts."""
         with self._changed:
             if not self._ended:
                 self._ended, self._failure = True, failure
@@ -59,13 +60,13 @@ class Relay:
         return lambda: shared.pop() if shared else self._open()
 
     def let_go(self, index: int) -> None:
-        """Reader `index` will not read on, if it ever did."""
+        """Note that reader `index` will not read on."""
         with self._changed:
             self._waiting.pop(index, None)
             self._changed.notify_all()
 
     def chunks(self, index: int) -> Iterator[bytes]:
-        """The bytes for reader `index`, who lets go by closing the iterator."""
+        """The bytes for reader `index`, which lets go by closing the iterator."""
         try:
             while (chunk := self._next(index)) is not None:
                 yield chunk
@@ -80,7 +81,7 @@ class Relay:
         return self._stream
 
     def _hand_out(self, chunk: bytes) -> bool:
-        """Wait until all have room for `chunk`; False if nobody is left, or it was stopped."""
+        """Wait until all readers have room for `chunk`; False without readers, or after `stop`."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._ended or all(len(chunks) < AHEAD for chunks in self._waiting.values())
@@ -106,7 +107,7 @@ class Relay:
 
 
 class _Share:
-    """A blob of which others read the same bytes; a `BlobStream`."""
+    """A blob whose bytes other readers get too; a `BlobStream`."""
 
     def __init__(self, relay: Relay, index: int) -> None:
         self._relay = relay

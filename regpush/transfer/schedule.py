@@ -1,4 +1,4 @@
-"""The schedule of a push's layers: who asks, who packs, who sends, and when."""
+"""The schedule of a push's layers: which thread asks, packs and sends what, and when."""
 
 from __future__ import annotations
 
@@ -31,17 +31,13 @@ from regpush.registry.client import BlobStream, Told
 from regpush.transfer.fanout import FanOut, FanUpload
 
 HEADS = 28
-"""Blobs asked for at a time: an answer costs the registry little and a link its round trip.
-
-40 layers are asked for in two round trips, as many as the upload of a small layer takes. Of the
-32 connections that a push begins then, four are left for that layer and the config.
-"""
+"""HEAD requests at a time: an answer costs the registry little, and a link its round trip."""
 
 _HEAD_START_S = 0.02
 """How long questions wait at most for a session that is asked for: a thread's start takes 1 ms."""
 
 PACKERS_PER_JOB = 2
-"""Layers in hand for each one that is sent: the next is packed while a round trip lasts."""
+"""Layers packed or waiting for each one that is sent: packing fills the round trips."""
 
 T = TypeVar("T")
 
@@ -60,10 +56,10 @@ class Naming(Enum):
 class Transfer:
     """What the workers of one push share.
 
-    `stores`: where layers are looked for, the shelves of `fan` or dry runs over them.
-    `content`: the images to look for a layer's diff ID in, empty where recipes do.
-    `compression`: what the user asked for, None where any will do. `slots`: one for each
-    layer that is sent at a time. `identities`: by path, what packing found items to be.
+    `stores`: where layers are looked for: the shelves of `fan`, or dry runs over them. `content`:
+    images whose diff IDs count as the layer's, empty where recipes decide. `compression`: what the
+    user asked for, None for any. `slots`: one for each layer that is sent at a time. `identities`:
+    those that packing found, by path.
     """
 
     fan: FanOut
@@ -89,12 +85,12 @@ class Transfer:
 def place_layers(
     wanted: Sequence[LayerSource], transfer: Transfer, then: Callable[[Sequence[Layer]], T]
 ) -> tuple[list[Placed], T]:
-    """Bring every layer to all repositories: by asking, by mounting, by sending.
+    """Bring every layer to all repositories: found there, mounted, or sent.
 
-    What nobody can know is packed and sent at once, the largest first, while the registry is
-    asked for all the others. `then` is called, in another thread, as soon as it can be told
-    what all layers will be, bottom first, and once more if it turned out otherwise; what it
-    returned last is given too. The first failure stops everything and is raised.
+    Layers without candidates are packed and sent at once, the largest first, while the registry is
+    asked for all others. `then` is called, in another thread, as soon as all layers are known,
+    lowest first, and again if one turned out otherwise; its last result is returned too. The first
+    failure ends everything and is raised.
     """
     with (
         workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
@@ -156,9 +152,10 @@ def send_again(
     lost: Collection[Digest],
     transfer: Transfer,
 ) -> list[Placed]:
-    """Make the layers whose blobs are `lost` anew and send them, whatever the registry says.
+    """Pack the layers whose blobs are `lost` again and send them, whatever the registry says.
 
-    A layer that was another's may become a blob of another digest that unpacks to the same.
+    A layer that was taken from another image may get a blob of another digest with an equal diff
+    ID.
     """
 
     def place_again(pair: tuple[LayerSource, Placed]) -> Placed:
@@ -180,7 +177,7 @@ def _afresh(one: LayerSource, transfer: Transfer) -> Placed:
 
 
 class _Roll(Generic[T]):
-    """What the layers will be, as it becomes known, and what is begun when all are."""
+    """The layers, as they become known, and the work that starts when all are."""
 
     def __init__(self, count: int, then: Callable[[Sequence[Layer]], Future[T]]) -> None:
         self._lock = threading.Lock()
@@ -190,7 +187,7 @@ class _Roll(Generic[T]):
         self._begun: tuple[Sequence[Layer], Future[T]] | None = None
 
     def note(self, index: int, layer: Layer) -> None:
-        """The layer numbered `index` will likely be `layer`."""
+        """Note that the layer numbered `index` will probably be `layer`."""
         with self._lock:
             self._layers[index] = layer
             if len(self._layers) < self._count or self._begun:
@@ -199,7 +196,7 @@ class _Roll(Generic[T]):
             self._begun = layers, self._then(layers)
 
     def settle(self, layers: Sequence[Layer]) -> Future[T]:
-        """What was begun with `layers`, or is now, if they were expected to be others."""
+        """The result for `layers`, of the work that started early if that was for them."""
         if self._begun and self._begun[0] == layers:
             return self._begun[1]
         return self._then(layers)
@@ -236,7 +233,10 @@ def _send(
 
 
 def by_content(one: LayerSource, transfer: Transfer) -> Placed | None:
-    """Read the layer once and look for an equal one: neither compressed nor sent."""
+    """Read the layer once and look for one of equal diff ID.
+
+    It is neither compressed nor sent.
+    """
     stream = one.open(transfer.packer, _progress(one, transfer))
     stream.read()
     candidates = by_diff_id(stream.diff_id, transfer.content, transfer.compression)
@@ -250,9 +250,9 @@ def by_content(one: LayerSource, transfer: Transfer) -> Placed | None:
 def _anew(
     one: LayerSource, transfer: Transfer, upload: FanUpload, known: Callable[[Layer], None]
 ) -> Placed:
-    """Pack, compress and hash the layer, and send it where it turns out to be lacking.
+    """Pack, compress and hash the layer, and send it if it turns out to be lacking.
 
-    `known` is told what the layer is before it is sent, if that is known by then.
+    `known` is told the layer before it is sent, if it is known by then.
     """
     fan = transfer.fan
     progress = _progress(one, transfer)
@@ -284,7 +284,7 @@ def _anew(
 
 
 def _why(one: LayerSource, likely: Sequence[Descriptor], fan: FanOut) -> str:
-    """Why the layer went: where only some of several lacked it, which."""
+    """The reason for sending the layer; where only some repositories lacked it, their names."""
     lacking = fan.lacking(likely)
     if len(lacking) == len(fan.shelves):
         return one.why
@@ -294,7 +294,7 @@ def _why(one: LayerSource, likely: Sequence[Descriptor], fan: FanOut) -> str:
 def _stream(
     one: LayerSource, upload: FanUpload, transfer: Transfer, *, begun: Spooled | None = None
 ) -> Layer:
-    """Send a layer whose digest is known when it has gone. `begun` is the first attempt at it."""
+    """Send a layer whose digest is known after its last byte; `begun`: its first attempt."""
     progress = _progress(one, transfer)
     attempts: list[LayerStream] = []
 

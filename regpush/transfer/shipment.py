@@ -1,6 +1,6 @@
-"""An image or index from one repository to another, byte for byte, with everything it names.
+"""Copying an image or index from one repository to another, with everything it names.
 
-As a push does, it sends blobs first, then documents by digest, those below before those above.
+Blobs are sent first, then documents by digest, children before parents.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _AT_ONCE = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """From which repository to which documents are copied, and who hears of it.
+    """The repositories that documents are copied from and to.
 
-    `jobs`: blobs that are sent at a time. `check`: whether the target's word that it holds a
-    document is doubted, so that each of its blobs is asked for.
+    `jobs`: blobs sent at a time. `check`: whether the target is doubted, so that each blob of a
+    document that it holds is asked for.
     """
 
     source: Repository
@@ -37,13 +37,13 @@ class Route:
     cancel: Cancellation
 
     def follow(self, top: Manifest, held: Callable[[Digest], bool]) -> ImageGraph:
-        """All that `top` names, without the documents that are `held`. Raises as `graph.follow`."""
+        """All that `top` names, without documents that are `held`. Raises like `graph.follow`."""
         return follow(top, self.source, held, self.cancel)
 
     def bring(self, blobs: Sequence[Descriptor], lost: Collection[Digest]) -> Sequence[Action]:
-        """Every blob, the largest first; those that are `lost` whatever the target says.
+        """Bring every blob, the largest first; those that are `lost` whatever the target says.
 
-        The actions are in the order of `blobs`. Raises as `blobs.bring`.
+        The actions are in the order of `blobs`. Raises like `blobs.bring`.
         """
         number = {blob.digest: index for index, blob in enumerate(blobs)}
         self.notify(
@@ -85,7 +85,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A blob that the target has, and what that took."""
+    """A blob that the target holds, and what that took."""
 
     blob: Descriptor
     action: Action
@@ -93,9 +93,9 @@ class Copied:
 
 @dataclass(slots=True)
 class Freight:
-    """What a copy has sent so far: documents, and blobs with what became of each.
+    """What a copy has sent so far: documents, and blobs with the action for each.
 
-    It grows with every shipment, whether that succeeds at once or has to be healed.
+    Every shipment adds to it, also one that had to be healed.
     """
 
     documents: dict[Digest, Manifest] = field(default_factory=dict)
@@ -104,11 +104,11 @@ class Freight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """`top` and everything that it names, along `route`; a `flow.transaction.Delivery`.
+    """`top` and everything that it names, along `route`.
 
-    `held`: digests of documents that the target is known to have. `freight`: notes what is
-    sent. `graph` and `lost`: of a shipment that is healed, all of it and the blobs to send
-    whatever the target says.
+    A `flow.transaction.Delivery`. `held`: digests of documents that the target is known to hold.
+    `freight`: records what is sent. `graph` and `lost`: for a healed shipment, everything it names
+    and the blobs to send whatever the target says.
     """
 
     top: Manifest
@@ -120,11 +120,11 @@ class Shipment:
 
     @property
     def whole(self) -> Manifest:
-        """What tags may name once it has arrived."""
+        """What tags may name when it was sent."""
         return self.top
 
     def send(self) -> Self:
-        """Bring it to the target; nothing, where that has `top` already. Raises a RegpushError."""
+        """Send it to the target, unless that holds `top`. Raises a RegpushError."""
         route = self.route
         if self.graph is None and not route.check and self._stands(self.top.digest):
             return self

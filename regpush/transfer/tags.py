@@ -1,8 +1,7 @@
-"""Which tags a push may move: a pure decision over what they hold.
+"""Which tags a push may move: a pure decision from what they name.
 
-A registry has no transaction over several tags, and none that compares before it writes. So
-all are judged before the first is moved, and each is read back (docs/internals/registries.md,
-section 2).
+A registry has no transaction over several tags, and no compare-and-swap. So all are judged before
+the first is moved, and each is read back (docs/internals/registries.md, section 2).
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from regpush.reference import RepositoryName
 
 
 class TagVerdict(Enum):
-    """What is to be done about a tag."""
+    """The decision about a tag."""
 
     MOVE = auto()
     THERE = auto()
     """It names the image already."""
     LEAVE = auto()
-    """It names another, and keeps it."""
+    """It names another image, and does not move."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagRule:
-    """What the user said about tags that exist; `current` is the only digest to be replaced."""
+    """The options about existing tags; `current`: the only digest that may be replaced."""
 
     if_exists: IfExists = IfExists.REPLACE
     current: Digest | None = None
@@ -46,11 +45,11 @@ class TagRule:
 
     @property
     def conditional(self) -> bool:
-        """Whether what a tag holds can make a difference."""
+        """Whether the decision depends on what a tag names."""
         return self.if_exists is not IfExists.REPLACE or self.current is not None
 
     def admit(self, image: RepositoryName, held: Mapping[str, Digest | None]) -> None:
-        """Judge before an image is made. Raises TagConflictError where none would do."""
+        """Decide before an image is made. Raises TagConflictError where no image is permitted."""
         taken = [tag for tag, digest in held.items() if digest]
         if self.if_exists is IfExists.FAIL and taken:
             raise TagConflictError(
@@ -58,13 +57,13 @@ class TagRule:
             )
 
     def skips(self, held: Mapping[str, Digest | None]) -> bool:
-        """Whether nothing is left to be done, whatever the image."""
+        """Whether nothing is left to do, whatever the image."""
         return self.if_exists is IfExists.SKIP and bool(held) and all(held.values())
 
     def judge(
         self, image: RepositoryName, wanted: Digest, held: Mapping[str, Digest | None]
     ) -> dict[str, TagVerdict]:
-        """What becomes of every tag of `image`. Raises TagConflictError, naming the tag."""
+        """The decision about every tag of `image`. Raises TagConflictError, naming the tag."""
         self.admit(image, held)
         return {tag: self._judge(f"{image}:{tag}", wanted, there) for tag, there in held.items()}
 
