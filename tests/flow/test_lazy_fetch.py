@@ -179,14 +179,20 @@ def test_caches_complete_each_other_and_the_store(docker_registry, repository, p
 def test_a_cache_that_takes_connections_and_says_nothing(
     docker_registry, repository, published, tmp_path
 ):
-    """Nix waits 300 s for its first byte (`stalled-download-timeout`); the next cache has all."""
+    """Nix waits 300 s for its first byte (`stalled-download-timeout`): it is asked once.
+
+    Of the others, the first has lost all files, and the second has them.
+    """
+    lacking = published.copied(tmp_path / "lacking")
+    shutil.rmtree(lacking / "nar")
     nix, to = published.nix, f"{docker_registry.host}/{repository}"
     with (
         socket.create_server(("127.0.0.1", 0), backlog=64) as mute,
         emptied(nix, tmp_path) as empty,
     ):
         silent = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        caches = ["--nix-cache", silent, "--nix-cache", f"file://{published.directory}"]
+        urls = (silent, f"file://{lacking}", f"file://{published.directory}")
+        caches = [word for url in urls for word in ("--nix-cache", url)]
         env = empty | published.trusting
         done = push(published.one, to, *caches, env=env, timeout=60).ok()
     assert f"the binary cache {silent} does not answer" in done.stderr

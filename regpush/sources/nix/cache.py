@@ -155,7 +155,7 @@ class Caches:
         And those that no cache has. A cache that does not answer is a warning. Raises
         CancelledError.
         """
-        found: dict[str, Cached] = {}
+        found: dict[str, tuple[PathInfo, str]] = {}
         silent: set[str] = set()
         pending = {path for path in paths if not known(path)}
         progress = True
@@ -164,15 +164,19 @@ class Caches:
             for url in self.urls:
                 if url in silent:
                     continue
-                others = tuple(other for other in self.urls if other != url)
                 for info in self._ask(url, sorted(pending), silent):
                     if not known(info.path):
                         progress |= info.path in pending
-                        found.setdefault(info.path, Cached(info=info, url=url, others=others))
-                referred = {ref for one in found.values() for ref in one.info.references}
+                        found.setdefault(info.path, (info, url))
+                referred = {ref for info, _ in found.values() for ref in info.references}
                 pending |= {path for path in referred if not known(path)}
                 pending -= found.keys()
-        return list(found.values()), sorted(pending)
+        answering = tuple(url for url in self.urls if url not in silent)
+        cached = [
+            Cached(info=info, url=url, others=tuple(one for one in answering if one != url))
+            for info, url in found.values()
+        ]
+        return cached, sorted(pending)
 
     def _ask(self, url: str, paths: Sequence[str], silent: set[str]) -> list[PathInfo]:
         """What may be taken from the cache of `paths`, and of what these refer to; in few steps.
