@@ -5,6 +5,8 @@ import time
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
@@ -220,3 +222,52 @@ def test_an_image_of_another_tool_says_nothing():
     )
     (layer,) = of_images(image([closure.items[0]]), silent).layers
     assert layer.causes == ("not said: regpush did not make this image",)
+
+
+_PATHS = st.sampled_from(
+    [
+        *(f"/gnu/store/{letter * 32}-openssl-3.0.{letter}" for letter in "123"),
+        *(f"/nix/store/{letter * 32}-tzdata" for letter in "45"),
+        "/app", "/app/node_modules/left-pad", "/app/node_modules/left-pad@1.0", "(links)", "",
+    ]
+)  # fmt: skip
+_LAYERS = st.lists(
+    st.tuples(st.lists(_PATHS, max_size=4), st.integers(0, 1 << 40), st.integers(0, 3)), max_size=6
+)
+
+
+def _drawn(layers) -> Image:
+    """An image of (paths, size, salt of the contents), lowest layer first."""
+    made = [
+        Layer(
+            descriptor=Descriptor(
+                media_type=OCI_LAYER_GZIP, digest=Digest.of(repr(one).encode()), size=one[1]
+            ),
+            diff_id=Digest.of(repr((one[0], one[2])).encode()),
+            items=tuple(one[0]),
+        )
+        for one in layers
+    ]
+    return build(made, ImageOptions(), Platform("linux", "amd64"), recipe_version=1)
+
+
+@given(_LAYERS, _LAYERS, st.integers(0, 6))
+@settings(deadline=None)
+def test_counts_of_a_comparison_add_up(old, new, base):
+    before, after = _drawn(old), _drawn(new)
+    after = replace(after, base_layers=min(base, len(after.layers)))
+    compared = of_images(before, after)
+    there = {layer.diff_id for layer in before.layers}
+    sent = [layer.descriptor.size for layer in after.layers if layer.diff_id not in there]
+    assert compared.reused == len(after.layers) - len(sent) >= 0
+    assert [one.size for one in compared.layers] == sent
+    for one in compared.layers:
+        whole = len(after.layers[one.number - 1].contents)
+        expected = 0 if one.number <= after.base_layers else whole
+        assert one.changed + one.unchanged == expected
+        assert min(one.changed, one.unchanged) >= 0
+        assert one.causes
+    told = compared.to_json()["causes"]
+    assert sum(row["size"] for row in told) == sum(sent)
+    assert sum(row["layers"] for row in told) == len(sent)
+    assert all(row["size"] >= 0 and row["layers"] > 0 for row in told)
