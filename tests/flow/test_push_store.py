@@ -136,7 +136,7 @@ def test_an_entry_point_in_an_item_that_is_one_file(docker_registry, repository,
         push(item, to, "--entrypoint", f"{program} --all", env=nix.environment).ok()
         assert config(f"{to}:latest")["Entrypoint"] == [item, "--all"]
     wrong = push(item, f"{to}:x", "--entrypoint", "bin/serve", env=nix.environment)
-    wrong.failed(2, "the target is one file", "no bin/serve", f"say --entrypoint {item}")
+    wrong.failed(2, "the target is one file", "does not hold bin/serve", f"say --entrypoint {item}")
     assert not has_tag(docker_registry, repository, "x")
 
 
