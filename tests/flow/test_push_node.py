@@ -187,6 +187,15 @@ def test_what_cannot_be_pushed_is_said_in_one_line(index, app, to):
     fails(9, "one 1.0.0", "not", "as the lock says")
 
 
+def test_a_member_of_a_workspace_is_pushed_with_it(app, to):
+    write_lock(app, {}, {})
+    (app / "packages/web").mkdir(parents=True)
+    (app / "packages/web/package.json").write_text("{}")
+    push(f"node:{app}/packages/web", to, *BARE).failed(
+        2, f"push the workspace, node:{app}", "--entrypoint 'node packages/web/FILE'"
+    )
+
+
 def test_npm_is_obeyed_where_packages_come_from(index, app, to, tmp_path):
     """Registries, tokens and variables of .npmrc; each token is sent to its place alone."""
     one, two, three = (make_tarball(index.folder, name) for name in ("one", "@acme/two", "three"))

@@ -220,10 +220,25 @@ def _no_lock(folder: str) -> str:
                 "package-lock.json and pnpm-lock.yaml: install with it, and push the folder as a "
                 "directory"
             )
+    if above := _above(folder):
+        raise UsageError(
+            f"{printable(folder)} has no lock of its own, and {printable(above)} has one: push the "
+            f"workspace, node:{printable(above)}, and name what starts by --entrypoint 'node "
+            f"{printable(os.path.relpath(folder, above))}/FILE'"
+        )
     raise UsageError(
         f"{printable(folder)} has no package-lock.json or pnpm-lock.yaml: "
         "'npm install --package-lock-only' writes one"
     )
+
+
+def _above(folder: str) -> str:
+    """The nearest folder above that has a lock, empty where there is none."""
+    while (parent := os.path.dirname(folder)) != folder:
+        folder = parent
+        if any(os.path.isfile(os.path.join(folder, name)) for name in (*_NAMES, PNPM)):
+            return folder
+    return ""
 
 
 def _packages(text: bytes, path: str) -> Mapping[str, Locked]:
