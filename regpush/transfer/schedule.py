@@ -33,8 +33,8 @@ from regpush.transfer.fanout import FanOut, FanUpload
 HEADS = 28
 """HEAD requests at a time: an answer costs the registry little, and a link its round trip."""
 
-_HEAD_START_S = 0.02
-"""How long questions wait at most for a session that is asked for: a thread's start takes 1 ms."""
+_HEAD_START_S = 0.2
+"""Seconds that questions wait at most for the first sessions to be asked for; about 0.001."""
 
 PACKERS_PER_JOB = 2
 """Layers packed or waiting for each one that is sent: packing fills the round trips."""

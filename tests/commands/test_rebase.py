@@ -68,6 +68,22 @@ def test_a_rebased_image_is_what_a_push_would_have_made(
     assert again["bytes"]["uploaded"] == 0
 
 
+def test_a_tag_that_exists_is_skipped_before_a_base_is_read(
+    docker_registry: Registry, repository: str, app: Path
+) -> None:
+    base = put_base(docker_registry, f"{repository}-base", [layer("etc/os", "old")], config=OLD)
+    to = f"{docker_registry.host}/{repository}:1"
+    push(app, to, "--from", base).ok()
+    asked = ("rebase", to, "-t", "2", "--from", base, "--format", "json")
+    first = regpush(*asked).ok().report
+    skipped = ("rebase", to, "-t", "2", "--from", "127.0.0.1:1/gone", "--if-exists", "skip")
+    done = regpush(*skipped, "--format", "json").ok()
+    assert "2 already exists; not moved" in done.stderr
+    assert not done.report["changed"]
+    assert done.report["digest"] == first["digest"]
+    assert done.report["destinations"][0]["tags"] == ["2"]
+
+
 def test_the_base_that_the_image_names_is_taken_at_its_newest(
     docker_registry: Registry, repository: str, app: Path
 ) -> None:

@@ -121,6 +121,22 @@ def test_an_unchanged_app_costs_two_questions(registry, repository, app, wire, t
     assert stats.bytes_up < 20_000
 
 
+def test_the_changed_layer_asks_for_its_session_before_any_question(
+    registry, repository, app, wire
+):
+    """Its upload is the longest chain of round trips: no question may take its connection."""
+    proxy = wire(registry)
+    to = f"{proxy.host}/{repository}"
+    push(app, to).ok()
+    (app / "main.py").write_text("print('changed')\n")
+    proxy.reset()
+    push(app, to).ok()
+    asked = [one.method for one in proxy.stats().requests]
+    assert asked[:3] == ["GET", "GET", "POST"]
+    assert asked[-1] == "HEAD"
+    assert asked.count("HEAD") >= 4
+
+
 def test_what_another_tag_has_is_found_where_the_own_tag_lacks_it(registry, repository, app):
     """The tag to move is looked at first, and all others where a layer is not known by it."""
     to = f"{registry.host}/{repository}"
