@@ -169,7 +169,7 @@ class Spool:
     as `rush` bytes of it are there; with None, no blob does.
     """
 
-    def __init__(self, budget: int = 24 << 20, rush: int | None = 8 << 20) -> None:
+    def __init__(self, budget: int = 20 << 20, rush: int | None = 8 << 20) -> None:
         self._left = budget
         self._rush = rush
         self._going = 0
