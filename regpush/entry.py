@@ -17,6 +17,19 @@ from blake3 import blake3
 from regpush.digest import Digest
 
 
+def as_bytes(text: str) -> bytes:
+    """A path, or other text of a file system, as the bytes that an archive holds.
+
+    UTF-8; bytes that are not UTF-8 stand as lone surrogates in `text` (PEP 383).
+    """
+    return text.encode("utf-8", "surrogateescape")
+
+
+def as_text(data: bytes) -> str:
+    """The text of `data`, from which `as_bytes` makes the same bytes again."""
+    return data.decode("utf-8", "surrogateescape")
+
+
 class Profile(Enum):
     """How file metadata is normalised; part of every recipe.
 

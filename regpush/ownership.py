@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Self
 
 from regpush.closure import Closure, Item, Role
-from regpush.entry import Entry, Kind
+from regpush.entry import Entry, Kind, as_bytes, as_text
 from regpush.errors import UsageError, printable
 
 _ANY = "**"
@@ -218,8 +218,8 @@ class _PlacedRule:
 
 
 def _encoded(path: str) -> bytes:
-    return path.strip("/").encode("utf-8", "surrogateescape")
+    return as_bytes(path.strip("/"))
 
 
 def _decoded(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+    return as_text(name)

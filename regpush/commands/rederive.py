@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from regpush.closure import Closure, Item, Role
 from regpush.concurrency import Cancellation
+from regpush.entry import as_bytes
 from regpush.errors import printable
 from regpush.flow.prepare import customised
 from regpush.image.image import Layer
@@ -115,7 +116,7 @@ class Sources:
 
     def _is_itself(self, item: Item) -> bool:
         stored = self._stored[item.path]
-        root = item.path.strip("/").encode("utf-8", "surrogateescape")
+        root = as_bytes(item.path.strip("/"))
         digest, _ = hash_entries(stored.entries(), root, self._cancel.check)
         return stored.identity is not None and stored.identity.digest == digest
 

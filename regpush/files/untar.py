@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from regpush.concurrency import Cancellation
+from regpush.entry import as_bytes, as_text
 from regpush.errors import VerificationError, printable
 
 _BLOCK = 512
@@ -223,11 +224,11 @@ def _whole(header: tarfile.TarInfo, said: _Said, member: Member, at: int) -> Arc
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return as_bytes(text)
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+    return as_text(data)
 
 
 def _padded(size: int) -> int:

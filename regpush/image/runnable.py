@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from regpush.closure import Inside, Native, Present
-from regpush.entry import Kind
+from regpush.entry import Kind, as_text
 from regpush.errors import printable
 from regpush.image.image import Layer
 from regpush.image.inheritance import over, own_config
@@ -169,7 +169,7 @@ def _shebang(start: bytes) -> str:
     if not start.startswith(b"#!"):
         return ""
     words = start[2:].partition(b"\n")[0].split()
-    return words[0].decode("utf-8", "surrogateescape") if words else ""
+    return as_text(words[0]) if words else ""
 
 
 def _interpreter(start: bytes) -> str:
@@ -185,7 +185,7 @@ def _interpreter(start: bytes) -> str:
             if kind == _PT_INTERP:
                 where = entry + (8 if wide else 4)
                 (offset,) = struct.unpack_from(order + ("Q" if wide else "I"), start, where)
-                return start[offset:].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+                return as_text(start[offset:].partition(b"\0")[0])
     except struct.error:
         return ""
     return ""

@@ -20,7 +20,18 @@ from typing import Any
 
 from regpush.closure import Identity, Item, Recorded, Role
 from regpush.digest import Digest
-from regpush.entry import LOOK_AT, ContentHash, Entry, Kind, OnDisk, Profile, Streamed, TreeHash
+from regpush.entry import (
+    LOOK_AT,
+    ContentHash,
+    Entry,
+    Kind,
+    OnDisk,
+    Profile,
+    Streamed,
+    TreeHash,
+    as_bytes,
+    as_text,
+)
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_whole
 from regpush.pack.page import ROOM, Filled, Page, padding
@@ -350,7 +361,7 @@ def _parents(items: Sequence[Item]) -> list[Entry]:
 
 
 def _image_path(path: str) -> bytes:
-    return path.encode("utf-8", "surrogateescape").strip(b"/")
+    return as_bytes(path).strip(b"/")
 
 
 def header(entry: Entry) -> bytes:
@@ -469,4 +480,4 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _ascii(text: bytes) -> bytes:
-    return text.decode("utf-8", "surrogateescape").encode("ascii", "replace")[:100]
+    return as_text(text).encode("ascii", "replace")[:100]

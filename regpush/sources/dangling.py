@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from regpush.entry import as_bytes, as_text
 from regpush.errors import printable
 from regpush.files.listing import Folder, join
 from regpush.sources.store_path import is_base
@@ -54,7 +55,7 @@ class Dangling(NamedTuple):
     @property
     def store(self) -> bytes:
         """The store that it leads into: what is above the name of a store item; or nothing."""
-        names = [name.decode("utf-8", "surrogateescape") for name in self.place]
+        names = [as_text(name) for name in self.place]
         at = next((at for at, name in enumerate(names) if is_base(name)), 0)
         return b"/" + b"/".join(self.place[:at]) if at else b""
 
@@ -83,7 +84,7 @@ def warning(broken: Sequence[Dangling], directory: str) -> str:
     into = [one for one in broken if one.store]
     if not into:
         return text
-    example = join(directory.encode("utf-8", "surrogateescape"), into[0].path)
+    example = join(as_bytes(directory), into[0].path)
     return (
         f"{text}; to push items of {printable(into[0].store)} with all they need, name them as "
         f"targets (store:{printable(example)}); --link-root . shows their files in /"

@@ -14,6 +14,7 @@ from functools import partial
 from regpush import __version__
 from regpush.closure import Closure, Role
 from regpush.concurrency import Cancellation
+from regpush.entry import as_bytes
 from regpush.errors import SourceError, UsageError, printable
 from regpush.events import InputWarned, Listener, Note
 from regpush.files import scan_ahead
@@ -86,7 +87,7 @@ def resolve(
             notify(Note(message=message))
     kept = hierarchy.DIRECTORIES if options.base else ()
     tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
-    allowed = parse("\n".join(options.allow_secrets).encode("utf-8", "surrogateescape"))
+    allowed = parse(as_bytes("\n".join(options.allow_secrets)))
     watch = Watch(tree, allowed)
     folders = dependencies.find(tree)
     theirs = by_folder(path for folder in folders for path in folder.claims())
@@ -154,7 +155,7 @@ def image_root(root_dir: str) -> bytes:
             f"bad --root-dir '{printable(root_dir)}': an absolute path such as /srv/app, "
             "without '..' or a slash at its end"
         )
-    return root_dir.encode("utf-8", "surrogateescape").strip(b"/")
+    return as_bytes(root_dir).strip(b"/")
 
 
 def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> bytes:

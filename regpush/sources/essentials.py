@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from regpush.closure import Closure, Identity, Item
 from regpush.digest import Digest
-from regpush.entry import Entry, Kind
+from regpush.entry import Entry, Kind, as_bytes
 from regpush.errors import UsageError, printable
 from regpush.sources.store_path import full_name
 
@@ -151,5 +151,5 @@ def _files() -> Iterator[Entry]:
 
 
 def _link(path: bytes, target: str) -> Entry:
-    link = target.encode("utf-8", "surrogateescape")
+    link = as_bytes(target)
     return Entry(path=path, kind=Kind.SYMLINK, mode=0o777, link=link)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from regpush.closure import Item, SearchPath, Side
-from regpush.entry import Entry, Kind
+from regpush.entry import Entry, Kind, as_bytes, as_text
 from regpush.files.filesystem import blocks
 
 _EXPORT = re.compile(r'export ([A-Za-z_][A-Za-z0-9_]*)="(.*)"')
@@ -55,11 +55,11 @@ def parse(text: str) -> Iterator[SearchPath]:
 
 
 def _text(profile: Item) -> str:
-    at = profile.path.strip("/").encode("utf-8", "surrogateescape") + b"/" + _FILE
+    at = as_bytes(profile.path.strip("/")) + b"/" + _FILE
     entry = _entry(at, profile.entries())
     if entry is None:
         return ""
-    return b"".join(map(bytes, blocks(entry))).decode("utf-8", "surrogateescape")
+    return as_text(b"".join(map(bytes, blocks(entry))))
 
 
 def _entry(path: bytes, entries: Iterable[Entry]) -> Entry | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from regpush.closure import Closure, Role, Wishes
+from regpush.entry import as_bytes
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import read_start, unreadable
 from regpush.files.gitignore import parse
@@ -83,7 +84,7 @@ def resolve(path: str, options: SourceOptions) -> tuple[str, Closure]:
     key = key_of(os.path.join(folder, name), options, frozenset())
     title = os.fsdecode(at.rpartition(b"/")[2]) or "root"
     part = Part(tree=tree, key=key, path=b"", name=title, tops=ROOT, stop_at=NOTHING)
-    allowed = parse("\n".join(options.allow_secrets).encode("utf-8", "surrogateescape"))
+    allowed = parse(as_bytes("\n".join(options.allow_secrets)))
     item = part.item(Role.OWN, Watch(tree, allowed).look)
     closure = Closure.build((item.path,), (item,), profile=options.profile)
     found = (partial(programs, tree, ROOT, NOTHING),)

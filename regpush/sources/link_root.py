@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 
 from regpush.closure import Closure
-from regpush.entry import Entry, Kind
+from regpush.entry import Entry, Kind, as_text
 from regpush.errors import UsageError, printable
 
 _MAX_LINKS = 40
@@ -77,7 +77,7 @@ class _Trees:
                 return None
             if entry.kind is Kind.DIRECTORY:
                 return path
-            link = entry.link.decode("utf-8", "surrogateescape")
+            link = as_text(entry.link)
             if not link.startswith("/"):
                 return None  # within the item, where it works as it is; it may lead in circles
             path = posixpath.normpath(link)
@@ -105,7 +105,7 @@ class _Trees:
         if item not in self._listed:
             folders: dict[str, dict[str, Entry]] = {}
             for entry in self._closure[item].entries():
-                path = "/" + entry.path.decode("utf-8", "surrogateescape")
+                path = "/" + as_text(entry.path)
                 folders.setdefault(posixpath.dirname(path), {})[posixpath.basename(path)] = entry
             self._listed[item] = folders
         return self._listed[item]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from regpush.closure import Closure, Identity, Item, Role
-from regpush.entry import ContentHash, Entry, Kind, TreeHash
+from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes, as_text
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import blocks
 from regpush.options import ImageOptions
@@ -92,8 +92,7 @@ def _unknown(
     return tuple(
         name
         for path, name in wanted.items()
-        if (path in known or not base)
-        and name.encode("utf-8", "surrogateescape") not in known.get(path, ())
+        if (path in known or not base) and as_bytes(name) not in known.get(path, ())
     )
 
 
@@ -183,8 +182,8 @@ def _link(path: str, target: str, root: str) -> Entry:
         raise UsageError(f"bad link '{printable(path)}={printable(target)}': such as /bin=bin")
     if not target.startswith("/"):
         target = posixpath.normpath(posixpath.join(root, target))
-    image_path = normal.lstrip("/").encode("utf-8", "surrogateescape")
-    link = target.encode("utf-8", "surrogateescape")
+    image_path = as_bytes(normal.lstrip("/"))
+    link = as_bytes(target)
     return Entry(path=image_path, kind=Kind.SYMLINK, mode=0o777, link=link)
 
 
@@ -243,11 +242,11 @@ def _within(path: bytes, ancestor: bytes) -> bool:
 
 
 def _encoded(path: str) -> bytes:
-    return path.strip("/").encode("utf-8", "surrogateescape")
+    return as_bytes(path.strip("/"))
 
 
 def _shown(path: bytes) -> str:
-    return "/" + path.decode("utf-8", "surrogateescape")
+    return "/" + as_text(path)
 
 
 def _in_the_way(path: bytes, what: str) -> UsageError:

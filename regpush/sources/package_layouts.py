@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from regpush.entry import as_bytes, as_text
 from regpush.files.listing import join
 from regpush.sources.tree import Tree
 
@@ -131,7 +132,7 @@ def _recorded(tree: Tree, info: bytes) -> set[bytes]:
     if not tops:
         for module in tree.lines(join(info, b"top_level.txt")):
             tops |= {module, module + ".py"}
-    return {top.encode("utf-8", "surrogateescape") for top in tops}
+    return {as_bytes(top) for top in tops}
 
 
 def vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
@@ -162,7 +163,7 @@ def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
     A module inside another's folder stays with it.
     """
     modules = {
-        line.split(" ")[1].encode("utf-8", "surrogateescape")
+        as_bytes(line.split(" ")[1])
         for line in tree.lines(join(folder, b"modules.txt"))
         if line.startswith("# ") and line.count(" ") > 1
     }
@@ -196,4 +197,4 @@ def _folder(path: bytes, name: bytes) -> Package:
 
 
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+    return as_text(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from regpush.closure import Item, Role, Stamp
-from regpush.entry import Entry, Kind, TreeHash
+from regpush.entry import Entry, Kind, TreeHash, as_text
 from regpush.files.listing import ByFolder, Names, newest_ns, size
 from regpush.sources.tree import Tree
 
@@ -31,7 +31,7 @@ class Part:
         selected = list(self.names())
         parents = self.tree.parents(self.tops)
         return Item(
-            path="/" + self.tree.in_image(self.path).decode("utf-8", "surrogateescape"),
+            path="/" + as_text(self.tree.in_image(self.path)),
             name=self.name,
             origin=self.name,
             identity=None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regpush.closure import Identity, Item, Recorded
 from regpush.digest import Digest
-from regpush.entry import Entry, Profile
+from regpush.entry import Entry, Profile, as_bytes
 from regpush.errors import SourceError, printable
 from regpush.files.listing import scan
 from regpush.settings import GUIX_STORE
@@ -33,7 +33,7 @@ class PathInfo:
 
 def to_item(info: PathInfo, physical: str) -> Item:
     """The item of `info`, whose files are at `physical` once somebody opens it."""
-    at = info.path.encode("utf-8", "surrogateescape").strip(b"/")
+    at = as_bytes(info.path).strip(b"/")
 
     def entries() -> Iterator[Entry]:
         if not os.path.lexists(physical):

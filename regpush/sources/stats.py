@@ -24,6 +24,7 @@ from contextlib import closing, contextmanager
 
 from regpush.closure import Identity, Programs, Stamp
 from regpush.digest import Digest
+from regpush.entry import as_bytes
 from regpush.errors import UsageError, VerificationError
 from regpush.platform import Platform
 
@@ -140,4 +141,4 @@ class Stats:
 
 
 def _encoded(path: str) -> bytes:
-    return path.encode("utf-8", "surrogateescape")
+    return as_bytes(path)

@@ -6,7 +6,7 @@ import posixpath
 from functools import cache
 
 from regpush.closure import Closure, Inside, Item, Present
-from regpush.entry import HEAD, Entry, Kind, OnDisk
+from regpush.entry import HEAD, Entry, Kind, OnDisk, as_bytes, as_text
 from regpush.errors import SourceError
 from regpush.files.filesystem import read_start
 from regpush.sources.links import PATH
@@ -45,7 +45,7 @@ def inside_store(closure: Closure) -> Inside:
             if link is None:
                 return _present(held.get(_encoded(wanted)))
             at, rest = link
-            target = held[_encoded(at)].link.decode("utf-8", "surrogateescape")
+            target = as_text(held[_encoded(at)].link)
             wanted = posixpath.normpath(posixpath.join(posixpath.dirname(at), target, rest))
         return None
 
@@ -84,4 +84,4 @@ def _present(entry: Entry | None) -> Present | None:
 
 
 def _encoded(path: str) -> bytes:
-    return path.strip("/").encode("utf-8", "surrogateescape")
+    return as_bytes(path.strip("/"))

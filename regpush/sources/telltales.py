@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from regpush.entry import as_text
 from regpush.errors import SourceError
 from regpush.files.filesystem import read_small
 from regpush.files.listing import join
@@ -131,7 +132,7 @@ def _is_file(tree: Tree, path: bytes) -> bool:
 
 
 def _package(path: bytes, name: bytes, tops: tuple[bytes, ...]) -> Package:
-    return Package(name=name.decode("utf-8", "surrogateescape"), path=path, tops=tops)
+    return Package(name=as_text(name), path=path, tops=tops)
 
 
 def _bytes(text: str) -> bytes:

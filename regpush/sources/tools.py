@@ -23,6 +23,7 @@ from typing import IO, Self
 
 from regpush.concurrency import Cancellation
 from regpush.digest import Digest
+from regpush.entry import as_text
 from regpush.errors import SourceError, printable
 from regpush.events import Listener, ToolSaid
 
@@ -153,7 +154,7 @@ class Workshop:
                     said.append(line)
                     tell(line)
             self._check(command, process, said)
-        return b"".join(printed).decode("utf-8", "surrogateescape")
+        return as_text(b"".join(printed))
 
     def _output(self, process: subprocess.Popen[bytes]) -> Iterator[tuple[IO[bytes], bytes]]:
         """What the process writes, on stderr in whole lines, until it has closed both."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from regpush.entry import Entry, Profile
+from regpush.entry import Entry, Profile, as_text
 from regpush.errors import SourceError
 from regpush.files.filesystem import read_small
 from regpush.files.listing import ByFolder, Listing, join
@@ -77,7 +77,7 @@ class Tree:
     def lines(self, path: bytes) -> Iterator[str]:
         """The lines of the text file `path`, without their ends; none if it cannot be read."""
         try:
-            text = read_small(self.listing.root, path).decode("utf-8", "surrogateescape")
+            text = as_text(read_small(self.listing.root, path))
         except (OSError, SourceError):
             return
         yield from text.replace("\r\n", "\n").removesuffix("\n").split("\n")

@@ -19,6 +19,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from regpush.attach.sbom.packages import BillPackage, packages_in
 from regpush.closure import Closure, Identity, Item, LockedPackage, Role
 from regpush.digest import Digest
+from regpush.entry import as_bytes, as_text
 from regpush.errors import printable
 from regpush.history.causes import version
 from regpush.image.image import Ancestor, Image
@@ -229,7 +230,7 @@ def _undescribed(item: Item) -> BillPackage | None:
     """A package that is known by its folder alone, without a version."""
     if match := _NPM_FOLDER.fullmatch(item.path):
         namespace, _, name = match[1].rpartition("/")
-        folder = item.path[1:].encode("utf-8", "surrogateescape")
+        folder = as_bytes(item.path[1:])
         return BillPackage(kind="npm", namespace=namespace, name=name, version="", folder=folder)
     return None
 
@@ -269,7 +270,7 @@ def _of_files(
 
 
 def _path(package: BillPackage) -> str:
-    return "/" + package.folder.decode("utf-8", "surrogateescape")
+    return "/" + as_text(package.folder)
 
 
 def _ref_of(package: BillPackage) -> str:
@@ -279,5 +280,5 @@ def _ref_of(package: BillPackage) -> str:
 def _ref(path: str) -> str:
     """A ref made of the last component of `path`, to be readable, and a digest, to be unique."""
     last = re.sub(r"[^A-Za-z0-9.]+", "-", path.rpartition("/")[2]).strip("-") or "root"
-    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(as_bytes(path)).hexdigest()
     return f"{last}-{digest[:12]}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from regpush.closure import Item
-from regpush.entry import Entry, OnDisk, Streamed
+from regpush.entry import Entry, OnDisk, Streamed, as_bytes
 from regpush.files.filesystem import read_listed
 
 _LARGEST = 16 << 20
@@ -125,7 +125,7 @@ def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
                 namespace=namespace,
                 name=name,
                 version=version,
-                folder=match[1] + whole.encode("utf-8", "surrogateescape"),
+                folder=match[1] + as_bytes(whole),
             )
 
 

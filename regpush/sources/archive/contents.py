@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from regpush.closure import Identity, Item, Role
-from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, Kind, Streamed, TreeHash
+from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, Kind, Streamed, TreeHash, as_text
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import blocks
 from regpush.files.untar import ArchiveEntry
@@ -254,5 +254,5 @@ def _name(entries: tuple[Entry, ...]) -> str:
         largest = max(sizes, key=lambda top: (sizes[top], top), default=folder)
         if 2 * sizes.get(largest, 0) <= sum(sizes.values()) or not largest.endswith(b"/"):
             chosen = folder or largest
-            return chosen.rstrip(b"/").decode("utf-8", "surrogateescape")
+            return as_text(chosen.rstrip(b"/"))
         folder = largest

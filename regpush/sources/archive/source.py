@@ -15,7 +15,7 @@ from typing import Self
 
 from regpush.closure import Closure, Inside, Item, Present, Programs
 from regpush.concurrency import Cancellation
-from regpush.entry import Entry, Kind, Profile
+from regpush.entry import Entry, Kind, Profile, as_bytes
 from regpush.errors import UsageError, VerificationError, printable
 from regpush.files.decompression import gunzip, unzstd
 from regpush.files.filesystem import unreadable
@@ -201,7 +201,7 @@ def _read(
     ship: Ship,
     cancel: Cancellation,
 ) -> tuple[str, Closure]:
-    allowed = parse("\n".join(options.allow_secrets).encode("utf-8", "surrogateescape"))
+    allowed = parse(as_bytes("\n".join(options.allow_secrets)))
     found = PathsSoFar(path, partial(_check_secret, path, allowed))
     cutter = _Cutter(stream, found, cuts, ship)
     for whole, data in contents(stream.pieces(), cancel):
@@ -215,7 +215,7 @@ def _read(
     closure = Closure.build((items[0].path,), tuple(items), profile=Profile.TREE)
     runs_on = _runs_on(found)
     said = "".join(f"{platform} {place}\n" for platform, place in sorted(runs_on.items()))
-    stamp = hashlib.sha256(said.encode("utf-8", "surrogateescape")).digest()
+    stamp = hashlib.sha256(as_bytes(said)).digest()
     programs = Programs(stamp=stamp, newest_ns=0, read=lambda: runs_on)
     inside = Inside(place=path, find=partial(_find, found), natives=tuple, guess=str)
     return stream.kind, replace(closure, stacked=True, programs=(lambda: programs,), inside=inside)
@@ -256,7 +256,7 @@ def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
 
 def _find(found: PathsSoFar, path: str) -> Present | None:
     """What is at `path` of the image, where links of the archive lead."""
-    wanted = posixpath.normpath(path).strip("/").encode("utf-8", "surrogateescape")
+    wanted = as_bytes(posixpath.normpath(path).strip("/"))
     for _ in range(_MAX_LINKS):
         at, rest = _first_link(found, wanted)
         if at is None:

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
-from regpush.entry import Entry, Kind, Profile
+from regpush.entry import Entry, Kind, Profile, as_bytes
 from regpush.errors import SourceError, printable
 from regpush.events import ItemFetched, Warned
 from regpush.files.listing import scan
@@ -78,7 +78,7 @@ class Downloads:
 
     def entries(self, one: Cached) -> Iterator[Entry]:
         """The entries of the path as a store has them, once it is here. Raises as `begin` says."""
-        at = one.info.path.encode("utf-8", "surrogateescape").strip(b"/")
+        at = as_bytes(one.info.path).strip(b"/")
         files = self.begin(one).result()
         return map(_canonical, scan(os.fsencode(files)).entries(at, Profile.STORE))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
-from regpush.entry import Entry, Kind, Streamed
+from regpush.entry import Entry, Kind, Streamed, as_bytes
 from regpush.errors import SourceError, printable
 from regpush.sources.node.built import Machine, is_lacking
 
@@ -65,7 +65,7 @@ class Place:
 
     def path(self, relative: str) -> bytes:
         """The path of an entry."""
-        return f"{self.root}/{relative}".strip("/").encode("utf-8", "surrogateescape")
+        return as_bytes(f"{self.root}/{relative}".strip("/"))
 
 
 class _Unpacked:
@@ -281,10 +281,10 @@ def link(root: str, at: str, to: str) -> Entry:
     """The link at the path `at` to the path `to`, both relative to `root`."""
     target = os.path.relpath(to, os.path.dirname(at))
     return Entry(
-        path=f"{root}/{at}".strip("/").encode("utf-8", "surrogateescape"),
+        path=as_bytes(f"{root}/{at}".strip("/")),
         kind=Kind.SYMLINK,
         mode=0o777,
-        link=target.encode("utf-8", "surrogateescape"),
+        link=as_bytes(target),
     )
 
 

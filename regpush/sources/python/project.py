@@ -20,7 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from regpush.entry import Entry
+from regpush.entry import Entry, as_bytes, as_text
 from regpush.errors import UsageError, printable
 from regpush.sources.python.lock import LocalPackage, read_toml
 from regpush.sources.python.venv import Environment, file, script
@@ -84,7 +84,7 @@ class PythonProject:
         info = f"{environment.site}/{self.name.replace('-', '_')}-{version}.dist-info"
         link = f"{environment.site}/{self.name.replace('-', '_')}.pth"
         files = [
-            file(link, f"{code}\n".encode("utf-8", "surrogateescape")),
+            file(link, as_bytes(f"{code}\n")),
             file(f"{info}/METADATA", self._metadata(version)),
             file(f"{info}/INSTALLER", INSTALLER),
             file(f"{info}/WHEEL", _WHEEL),
@@ -168,7 +168,7 @@ class PythonProject:
             name = canonicalize_name(extra)
             lines.append(f"Provides-Extra: {name}")
             lines += [f"Requires-Dist: {one}" for one in self._needs(needs, name)]
-        return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+        return as_bytes("\n".join(lines) + "\n")
 
     def _needs(self, texts: Sequence[str], extra: str) -> Iterator[str]:
         for text in texts:
@@ -204,12 +204,12 @@ def _record(files: Sequence[Entry], info: str, site: str) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for entry in files:
-        path = "/" + entry.path.decode("utf-8", "surrogateescape")
+        path = "/" + as_text(entry.path)
         content = entry.content if isinstance(entry.content, bytes) else b""
         sha = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
         writer.writerow((os.path.relpath(path, site), f"sha256={sha}", len(content)))
     writer.writerow((os.path.relpath(f"{info}/RECORD", site), "", ""))
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return as_bytes(text.getvalue())
 
 
 def place(package: LocalPackage, target: str, root: str, root_dir: str) -> str:

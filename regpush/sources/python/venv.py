@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from regpush.closure import Identity, Item, Role
-from regpush.entry import ContentHash, Entry, Kind, TreeHash
+from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes
 
 PATH = "(environment)"
 """In place of a path: the item lies in several places of the environment."""
@@ -53,7 +53,7 @@ class Environment:
     @property
     def shebang(self) -> bytes:
         """The first lines of a script, for the kernel or for sh, which may be longer."""
-        program = f"{self.bin}/python".encode("utf-8", "surrogateescape")
+        program = as_bytes(f"{self.bin}/python")
         line = b"#!%b\n" % program
         if len(line) <= _SHEBANG and b" " not in program:
             return line
@@ -84,7 +84,7 @@ def file(path: str, content: bytes, mode: int = 0o644) -> Entry:
 
 def encoded(path: str) -> bytes:
     """An absolute path of the image as entries have it."""
-    return path.strip("/").encode("utf-8", "surrogateescape")
+    return as_bytes(path.strip("/"))
 
 
 def folders(paths: Iterable[bytes], prefix: str) -> Iterator[Entry]:
@@ -131,7 +131,7 @@ def _own(environment: Environment, interpreter: str) -> Iterator[Entry]:
         "include-system-site-packages = false\n"
         f"version = {environment.version}\n"
     )
-    yield file(f"{environment.prefix}/pyvenv.cfg", config.encode("utf-8", "surrogateescape"))
+    yield file(f"{environment.prefix}/pyvenv.cfg", as_bytes(config))
     names = {"python": interpreter, "python3": "python", environment.python: "python"}
     for name, target in names.items():
         yield _link(f"{environment.bin}/{name}", target)
@@ -143,5 +143,5 @@ def _link(path: str, target: str) -> Entry:
         path=encoded(path),
         kind=Kind.SYMLINK,
         mode=0o777,
-        link=target.encode("utf-8", "surrogateescape"),
+        link=as_bytes(target),
     )

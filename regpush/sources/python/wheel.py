@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from regpush.closure import LockedPackage
-from regpush.entry import Deflated, Entry, Kind, Streamed
+from regpush.entry import Deflated, Entry, Kind, Streamed, as_bytes, as_text
 from regpush.errors import SourceError, printable
 from regpush.sources.lock.overlaps import Overlaps
 from regpush.sources.lock.zipped import ZipMember, blocks, deflated, members, read
@@ -244,8 +244,8 @@ def _record(rows: Iterable[tuple[str, str, str]], site: str) -> bytes:
                 common += 1
             relative = "../" * (up - common) + "/".join(path.split("/")[common:])
         writer.writerow((relative, digest, size))
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return as_bytes(text.getvalue())
 
 
 def _decoded(path: bytes) -> str:
-    return "/" + path.decode("utf-8", "surrogateescape")
+    return "/" + as_text(path)
