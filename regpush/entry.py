@@ -158,8 +158,9 @@ class TreeHash:
         head = b"%b %o %d %d %d %d %d %d\n" % (
             _LETTERS[kind], mode, uid, gid, size, len(path), len(link), len(xattrs)
         )  # fmt: skip
-        attributes = b"".join(b"%d %d\n%b%b" % (len(n), len(v), n, v) for n, v in xattrs)
-        self._hash.update(head + path + link + attributes + content)
+        if xattrs:
+            link += b"".join(b"%d %d\n%b%b" % (len(n), len(v), n, v) for n, v in xattrs)
+        self._hash.update(head + path + link + content)
 
     def digest(self) -> Digest:
         """The digest of everything added so far."""
