@@ -16,7 +16,7 @@ from regpush.closure import Closure, Item, Role
 from regpush.concurrency import Cancellation
 from regpush.entry import as_bytes
 from regpush.errors import printable
-from regpush.flow.prepare import customised
+from regpush.flow.gather import customised
 from regpush.image.image import Layer
 from regpush.layering.plan import PlannedLayer
 from regpush.options import Compression, ImageOptions, SourceOptions

@@ -16,7 +16,8 @@ from regpush.flow.assemble import Assembled, assemble, foresee, foresee_base, fo
 from regpush.flow.attachments import Attachments
 from regpush.flow.budget import check_budget
 from regpush.flow.context import running
-from regpush.flow.prepare import Identify, prepare, tell_unused
+from regpush.flow.gather import Identify
+from regpush.flow.prepare import prepare, tell_unused
 from regpush.flow.release import Release
 from regpush.flow.shipping import Overflow
 from regpush.flow.transaction import TagTransaction

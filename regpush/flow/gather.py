@@ -1,0 +1,335 @@
+"""The source and the past of one platform, read at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from regpush.closure import Closure
+from regpush.concurrency import Cancellation
+from regpush.entry import Profile
+from regpush.errors import CancelledError, printable
+from regpush.events import InputWarned, Note
+from regpush.flow.bases import Bases
+from regpush.flow.context import Run
+from regpush.flow.entrypoint import with_entrypoint
+from regpush.flow.shipping import Overflow, shipping
+from regpush.flow.transaction import Held
+from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
+from regpush.image.image import Base
+from regpush.image.runnable import Below, doubts
+from regpush.options import (
+    ImageOptions,
+    LayerOptions,
+    Reuse,
+    SourceOptions,
+)
+from regpush.ownership import Rules
+from regpush.pack.recipe import Placed, PreviousImage
+from regpush.pack.tar import ArchiveOptions, Parents
+from regpush.platform import Platform
+from regpush.reference import RepositoryName
+from regpush.sources import targets as sources
+from regpush.sources.links import Customisation, customise
+from regpush.sources.platforms import Aim, platform_of
+from regpush.sources.store_programs import inside_store
+from regpush.sources.surroundings import Surroundings
+from regpush.sources.targets import resolve
+from regpush.transfer.base import Foundation
+from regpush.transfer.destinations import Destination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What was read for one platform: the source, the earlier images, the base.
+
+    `pasts`: by names of destinations. `rules`: those that gave owners and modes to items of
+    `closure`. `foundation`: where the base is. `shipped`: layers that were sent while the source
+    was read, by their items' paths.
+    """
+
+    image_options: ImageOptions
+    platform: Platform
+    closure: Closure
+    rules: Rules
+    pasts: Mapping[RepositoryName, Past]
+    base: Base | None = None
+    foundation: Foundation | None = None
+    shipped: Mapping[str, Placed] = field(default_factory=dict)
+
+    @property
+    def archive(self) -> ArchiveOptions:
+        """How the layers are written."""
+        return _archive_of(self.closure.profile, self.base)
+
+    @property
+    def images(self) -> tuple[PreviousImage, ...]:
+        """The earlier images, those of the main destination first."""
+        return tuple(image for past in self.pasts.values() for image in past.images)
+
+    def tags_seen(self, at: Destination) -> Held:
+        """What the tags of the destination `at` named when its images were read."""
+        seen = self.pasts[at.name].manifests
+        return {at.name: {tag: seen[tag].digest if tag in seen else None for tag in at.tags}}
+
+
+class Identify(Enum):
+    """Whether the files of a directory are read before the plan is made.
+
+    WHERE_USEFUL: not if no earlier image could hold them: then packing, which reads them anyway,
+    finds their identities.
+    """
+
+    ALWAYS = "always"
+    WHERE_USEFUL = "where useful"
+
+
+class Reach(Enum):
+    """How many earlier images are read; NEAR: those at the tags to be moved, if all exist."""
+
+    NEAR = "near"
+    WHOLE = "whole"
+
+
+def gather(
+    aim: Aim, run: Run, identify: Identify, overflow: Overflow, others: Sequence[tuple[Seen, str]]
+) -> Gathered:
+    """Read the source that `aim` names and, in another thread, what was pushed before.
+
+    `others`: repositories to look back at, each with a tag or digest in it. `overflow`: what
+    becomes of layers of an archive for which the spool has no room. Raises a RegpushError; the
+    source's errors take precedence over those of the registry.
+    """
+    reading = _Gathering(
+        aim=aim,
+        run=run,
+        identify=identify,
+        overflow=overflow,
+        others=others,
+        bases=Bases(run.client, run.options.source.base),
+        # Asked here: the index is for one thread.
+        known_here=any(run.index.knows(one.reference.registry) for one in run.destinations),
+        useless=Cancellation(run.cancel),
+    )
+    (made, shipped), (pasts, base) = _both(reading)
+    sight = reading.sight.result()
+    _tell_doubts(made, sight.platform, base, run)
+    return Gathered(
+        image_options=made.options,
+        platform=sight.platform,
+        closure=made.closure,
+        rules=made.rules,
+        pasts=pasts,
+        base=base,
+        foundation=sight.foundation,
+        shipped=shipped,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sight:
+    """What the source tells first: the platform, and where the base is, if there is one."""
+
+    platform: Platform
+    foundation: Foundation | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gathering:
+    """The source and the past of one platform while both are read, at the same time.
+
+    `sight` is set as soon as the source has told the platform and the base. `known_here`:
+    whether the local index knows a registry that is pushed to. `useless` is cancelled where
+    reading the files of a directory cannot save anything.
+    """
+
+    aim: Aim
+    run: Run
+    identify: Identify
+    overflow: Overflow
+    others: Sequence[tuple[Seen, str]]
+    bases: Bases
+    known_here: bool
+    useless: Cancellation
+    sight: Future[_Sight] = field(default_factory=Future)
+
+    def source(self) -> tuple[Customisation, Mapping[str, Placed]]:
+        """The closure as it goes into the image, and the layers of it that were sent already."""
+        run, options = self.run, self.run.options
+        closure, shipped = self._closure()
+        found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
+        platform = platform_of(self.aim, closure, found, run.notify)
+        base = base_of(closure, options.source)
+        foundation = self.bases.foundation(base) if base else None
+        self.sight.set_result(_Sight(platform=platform, foundation=foundation))
+        if closure.wishes.unsaid and options.image.entrypoint is None and not options.image.cmd:
+            run.notify(InputWarned(message=closure.wishes.unsaid))
+        made = customised(closure, options.source, options.image)
+        _tell_customised(made, run)
+        try:
+            closure = sources.identify(made.closure, run.stats, self.useless, now_ns=run.started_ns)
+        except CancelledError:
+            run.cancel.check()
+            return made, shipped
+        return replace(made, closure=closure), shipped
+
+    def _closure(self) -> tuple[Closure, Mapping[str, Placed]]:
+        run, options = self.run, self.run.options
+        archive = _archive_of(Profile.TREE, options.source.base)
+        with shipping(run, archive, self.overflow) as before:
+            closure = resolve(
+                self.aim.targets,
+                options.source,
+                run.settings.stores,
+                platform=self.aim.platform,
+                workshop=run.workshop,
+                surroundings=Surroundings(
+                    settings=run.settings,
+                    registry=run.registry,
+                    cache=options.cache,
+                    base=self.bases.facts,
+                    most_layers=_most_layers(options.layers),
+                    ship=before.ship,
+                ),
+            )
+        return closure, before.placed
+
+    def past(self) -> tuple[dict[RepositoryName, Past], Base | None]:
+        """The images that were pushed before, by destination, and the base."""
+        run = self.run
+        for destination in run.destinations:
+            run.client.open_ahead(destination.reference, max(len(destination.tags), 1))
+        with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+            reading = pool.submit(self._base)
+            pasts = look_at_past(run, self.others, lambda: self.sight.result().platform, Reach.NEAR)
+            base = reading.result()
+        found_nothing = not (self.known_here or any(past.images for past in pasts.values()))
+        if self.identify is Identify.WHERE_USEFUL and found_nothing:
+            self.useless.cancel()
+        return pasts, base
+
+    def _base(self) -> Base | None:
+        sight = self.sight.result()
+        return self.bases.read(sight.foundation, sight.platform) if sight.foundation else None
+
+
+def _both(
+    reading: _Gathering,
+) -> tuple[
+    tuple[Customisation, Mapping[str, Placed]], tuple[dict[RepositoryName, Past], Base | None]
+]:
+    """Look back in a thread while this one reads the source; a failure of either ends both."""
+    cancel = reading.run.cancel
+    with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+        looking = pool.submit(reading.past)
+        looking.add_done_callback(lambda done: cancel.cancel() if done.exception() else None)
+        try:
+            return reading.source(), looking.result()
+        except BaseException as error:
+            cancel.cancel()
+            if not reading.sight.done():
+                reading.sight.set_exception(error)
+            if isinstance(error, CancelledError):
+                looking.result()  # raises what the reading was cancelled for, if it was
+            raise
+
+
+def look_at_past(
+    run: Run,
+    others: Sequence[tuple[Seen, str]],
+    platform: Callable[[], Platform],
+    reach: Reach,
+) -> dict[RepositoryName, Past]:
+    """The images of the past by destination, as far as `reach` says.
+
+    `platform` may wait: it is called when all else is at hand. Raises what `look_back` raises.
+    """
+    reuse = run.options.layers.reuse
+
+    def look(destination: Destination) -> Past:
+        if reuse is Reuse.NONE:
+            return look_at_tags(destination.seen, destination.tags)
+        # Where layers are reused by content, only packing them tells whether they are there.
+        if reach is Reach.NEAR and reuse is Reuse.RECIPE:
+            near = look_near(destination.seen, destination.tags, platform, run.notify)
+            if near:
+                return near
+        named = others if destination is run.main else ()
+        return look_back(destination.seen, destination.tags, named, platform, run.notify)
+
+    if len(run.destinations) == 1:
+        return {run.main.name: look(run.main)}
+    with ThreadPoolExecutor(len(run.destinations), thread_name_prefix="regpush") as pool:
+        found = pool.map(look, run.destinations)
+        return {one.name: past for one, past in zip(run.destinations, found, strict=True)}
+
+
+def _tell_customised(made: Customisation, run: Run) -> None:
+    """Say which links replace defaults, and warn of users and groups that no file names."""
+    if made.skipped:
+        paths = printable(" ".join(made.skipped))
+        run.notify(Note(message=f"--symlink replaces the default {paths}"))
+    if made.unknown:
+        names = printable(" and ".join(made.unknown))
+        run.notify(
+            InputWarned(
+                message=f"--user: no /etc/passwd or /etc/group in the image names {names}, so "
+                "no runtime starts it; give numbers, such as 1000:1000"
+            )
+        )
+
+
+def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run: Run) -> None:
+    """Warn of reasons why the image will not run, before anything is sent."""
+    closure, options = made.closure, made.options
+    inside = closure.inside
+    if inside is None and closure[closure.roots[0]].in_store:
+        inside = inside_store(closure)
+    if inside is None:
+        return
+    below = Below.of(base.to_inherit().config, base.image.layers) if base else None
+    for message in doubts(inside, options, platform, below):
+        if not closure.wishes.unsaid or options.entrypoint is not None or options.cmd:
+            run.notify(InputWarned(message=message))
+
+
+def _archive_of(profile: Profile, base: object) -> ArchiveOptions:
+    """How layers are written; on a base, without the folders above their items."""
+    return ArchiveOptions(profile=profile, parents=Parents.OMITTED if base else Parents.WRITTEN)
+
+
+def _most_layers(options: LayerOptions) -> int:
+    """The number of layers that an archive is cut into, at most."""
+    return 1 if options.strategy == "single" else options.max_layers
+
+
+def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> Customisation:
+    """`closure` with everything that the image holds besides.
+
+    `source` are the options that led to it. Raises UsageError and SourceError like `customise` and
+    `link_roots`.
+    """
+    said = _said_by_source(with_entrypoint(image, closure), closure, source.link_roots)
+    return customise(closure, said, source.rules, base=base_of(closure, source))
+
+
+def base_of(closure: Closure, options: SourceOptions) -> str | None:
+    """The reference of the base for `closure`, if there is one."""
+    return options.base or (None if options.bare else closure.wishes.base or None)
+
+
+def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:
+    """`options` with what only the source knows: environment, provenance, links to its trees."""
+    own = {path for path, _ in options.symlinks}
+    trees = sources.link_roots(closure, roots)
+    return replace(
+        options,
+        search_paths=closure.search_paths(),
+        home="" if closure[closure.roots[0]].in_store else closure.roots[0],
+        labels=(*closure.provenance, *options.labels),
+        annotations=(*closure.provenance, *options.annotations),
+        symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
+        workdir=closure.wishes.workdir or None if options.workdir is None else options.workdir,
+    )
