@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Any, get_args, get_origin
 
 from regpush.cli.flags import Flags, hints_of
@@ -36,11 +36,6 @@ _PLURALS = {
 
 _CREDENTIALS = frozenset({"username", "password_stdin", "registry_token"})
 _LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$")
-
-# Prefixes of targets, by whether a relative path may follow.
-_PATH_PREFIXES = ("dir", "store", "closure", "python")
-_INSTALLABLES = ("nix",)
-_OTHER_PREFIXES = ("guix",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,16 +259,13 @@ def from_here(directory: str, path: str) -> str:
 
 
 def from_here_target(directory: str, target: str) -> str:
-    """Likewise a target: without a prefix it is a path."""
+    """The target that `target` in a file of `directory` means, from the working directory.
+
+    A target without a prefix is a path, but for `-`, which is standard input.
+    """
+    from regpush.sources import prefixes  # 30 ms, for files that name a target
+
     prefix, colon, rest = target.partition(":")
-    if colon and prefix in _OTHER_PREFIXES:
-        return target
-    if colon and prefix in _INSTALLABLES:
-        path, mark, attribute = rest.partition("#")
-        located = from_here(directory, path) if path.startswith(".") else path
-        if path.startswith(".") and not located.startswith((".", "/")):
-            located = f"./{located}"
-        return f"{prefix}:{located}{mark}{attribute}"
-    if colon and prefix in _PATH_PREFIXES:
-        return f"{prefix}:{from_here(directory, rest)}"
-    return from_here(directory, target)
+    if colon and (source := prefixes.find(prefix)):
+        return f"{prefix}:{source.relocated(rest, partial(from_here, directory))}"
+    return target if target == "-" else from_here(directory, target)

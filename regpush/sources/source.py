@@ -79,3 +79,9 @@ class Source(Protocol):
 
     def understand(self, rest: str, asked: Asked) -> Meaning:
         """What `rest`, the text after the prefix, means. Raises UsageError, SourceError."""
+
+    def relocated(self, rest: str, move: Callable[[str], str]) -> str:
+        """`rest` with every relative path in it replaced by what `move` makes of it.
+
+        A target in a configuration file is relative to that file.
+        """

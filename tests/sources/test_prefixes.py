@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from regpush.cli.keys import from_here_target
 from regpush.concurrency import Cancellation
 from regpush.errors import UsageError
 from regpush.events import ignore
@@ -24,8 +25,10 @@ GUIDE = Path(__file__).parents[2] / "docs/guide/targets.md"
 def test_a_module_is_a_source(name: str) -> None:
     source = prefixes.find(name)
     assert source
-    declared = inspect.signature(Source.understand).parameters
-    assert list(inspect.signature(source.understand).parameters) == list(declared)[1:]
+    for function in ("understand", "relocated"):
+        declared = inspect.signature(getattr(Source, function)).parameters
+        said = inspect.signature(getattr(source, function)).parameters
+        assert list(said) == list(declared)[1:]
     assert source.__doc__
     assert source.__doc__.startswith(f"`{name}:")
 
@@ -55,3 +58,23 @@ def test_a_source_that_makes_an_image_by_itself_goes_with_no_other(tmp_path: Pat
     workshop = Workshop(ignore, Cancellation())
     with pytest.raises(UsageError, match="cannot be pushed together with others"):
         resolve([f"dir:{tmp_path}", f"dir:{tmp_path}"], SourceOptions(), (), workshop=workshop)
+
+
+@pytest.mark.parametrize("name", prefixes.names())
+def test_a_target_in_a_file_is_relative_to_the_file(name: str) -> None:
+    moved = {"guix": "guix:x", "nix": "nix:../x"}.get(name, f"{name}:../x")
+    rest = "./x" if name == "nix" else "x"
+    assert from_here_target("..", f"{name}:{rest}") == moved
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("node:", "node:.."), ("python:.", "python:.."), ("nix:nixpkgs#hello", "nix:nixpkgs#hello"),
+        ("nix:.#app", "nix:..#app"), ("nix:./web#app", "nix:../web#app"), ("guix:a b", "guix:a b"),
+        ("web", "../web"), ("my:app", "../my:app"), ("-", "-"), ("/srv/app", "/srv/app"),
+        ("tar:/srv/root.tar", "tar:/srv/root.tar"),
+    ],
+)  # fmt: skip
+def test_targets_as_files_write_them(said: str, meant: str) -> None:
+    assert from_here_target("..", said) == meant

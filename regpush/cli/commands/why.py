@@ -20,8 +20,7 @@ from regpush.history import comparison
 from regpush.history.comparison import Comparison
 from regpush.platform import has_placeholders
 from regpush.reference import Reference
-
-_PREFIXES = ("dir", "store", "closure", "nix", "guix", "python", "node")
+from regpush.sources import prefixes
 
 
 @with_flags
@@ -50,7 +49,7 @@ def why(
 
 def _is_target(text: str) -> bool:
     # A path that is not there may be one that a binary cache has.
-    named = text.partition(":")[0] in _PREFIXES or text.startswith(("/", "./", "../"))
+    named = text.partition(":")[0] in prefixes.names() or text.startswith(("/", "./", "../"))
     return named or os.path.lexists(text) or has_placeholders(text)
 
 

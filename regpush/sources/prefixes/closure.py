@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from functools import partial
 
 from regpush.errors import UsageError, printable
@@ -14,6 +15,11 @@ from regpush.sources.source import Asked, Found, Whole
 def understand(rest: str, asked: Asked) -> Whole:
     """The closure that the file at the path `rest` lists."""
     return Whole(rest, partial(_closure, rest))
+
+
+def relocated(rest: str, move: Callable[[str], str]) -> str:
+    """The path, moved."""
+    return move(rest)
 
 
 def _closure(path: str, asked: Asked) -> Found:

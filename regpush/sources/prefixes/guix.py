@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from regpush.sources import guix
@@ -27,3 +28,8 @@ class Packages:
 def understand(rest: str, asked: Asked) -> Packages:
     """The packages that `rest` names, with blanks between them."""
     return Packages(tuple(rest.split()))
+
+
+def relocated(rest: str, move: Callable[[str], str]) -> str:
+    """The packages: their names hold no path."""
+    return rest

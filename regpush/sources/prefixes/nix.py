@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from regpush.sources.nix import installables
@@ -49,3 +50,12 @@ class Installables:
 def understand(rest: str, asked: Asked) -> Installables:
     """The installables that `rest` names."""
     return Installables(rest)
+
+
+def relocated(rest: str, move: Callable[[str], str]) -> str:
+    """Each installable whose flake or file is a relative path, with that path moved."""
+    path, mark, attribute = rest.partition("#")
+    if not path.startswith("."):
+        return rest
+    moved = move(path)
+    return f"{moved if moved.startswith(('.', '/')) else f'./{moved}'}{mark}{attribute}"

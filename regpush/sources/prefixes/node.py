@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from regpush.errors import UsageError, printable
@@ -12,6 +13,11 @@ def understand(rest: str, asked: Asked) -> Whole:
     """The project at the path `rest`, or with the lock file there."""
     path = rest or "."
     return Whole(path, partial(_closure, path))
+
+
+def relocated(rest: str, move: Callable[[str], str]) -> str:
+    """The path of the project, moved."""
+    return move(rest or ".")
 
 
 def _closure(path: str, asked: Asked) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from regpush.errors import UsageError, printable
@@ -26,3 +27,8 @@ def understand(rest: str, asked: Asked) -> Stored:
     if found is None:
         raise UsageError(f"{printable(rest)} neither lies in a store nor links to one")
     return Stored(found)
+
+
+def relocated(rest: str, move: Callable[[str], str]) -> str:
+    """The path, moved."""
+    return move(rest)

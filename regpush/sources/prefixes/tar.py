@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from regpush.sources.archive import source
@@ -12,6 +13,11 @@ from regpush.sources.surroundings import MOST_LAYERS, refused
 def understand(rest: str, asked: Asked) -> Whole:
     """The archive at the path `rest`."""
     return Whole(rest, partial(_closure, rest))
+
+
+def relocated(rest: str, move: Callable[[str], str]) -> str:
+    """The path, moved."""
+    return move(rest)
 
 
 def _closure(path: str, asked: Asked) -> Found:
