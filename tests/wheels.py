@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import io
+import ssl
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ class Index:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Index]:
+def serve(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[Index]:
     """An index at 127.0.0.1 while the block lasts."""
     index = Index(folder)
     lock = threading.Lock()
@@ -155,8 +156,11 @@ def serve(folder: Path) -> Iterator[Index]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    index.url = f"http://127.0.0.1:{server.server_address[1]}"
+    scheme = "https" if tls else "http"
+    index.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
     try:
         yield index
     finally:

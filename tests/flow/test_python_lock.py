@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.http.proxying import proxy
 from tests.program import push, regpush
@@ -171,6 +173,20 @@ def test_through_a_proxy_and_no_other_way(index, app, to):
     assert "s3cret" not in done.stderr
     assert index.gets == [wheel.path.name]
     assert len(running.heads) == 1
+
+
+def test_an_index_with_a_certificate_of_its_own_authority(app, to, tmp_path):
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    wheel = make_wheel(tmp_path / "index", "one")
+    flags = (*BARE, "--cmd", "x", "--retry-times", "1")
+    with serve(tmp_path / "index", context) as index:
+        write_pylock(app, [wheel], index.url_of)
+        push(f"python:{app}", to, *flags).failed(4, "certificate of 127.0.0.1 is not trusted")
+        assert not index.gets
+        push(f"python:{app}", to, *flags, env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")}).ok()
+        assert index.gets == [wheel.path.name]
 
 
 def test_what_pip_has_is_not_fetched(index, app, to, tmp_path):
