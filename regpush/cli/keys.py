@@ -20,6 +20,7 @@ from typing import Any, get_args, get_origin
 from regpush.cli.flags import Flags, hints_of
 from regpush.errors import UsageError, printable
 from regpush.project.configuration import TARGET, VERSION, Configuration, did_you_mean
+from regpush.sources import prefixes
 
 _OF_APPS = (TARGET, VERSION)
 """Keys that are no flags: what to push, and what `{version}` stands for."""
@@ -263,8 +264,6 @@ def from_here_target(directory: str, target: str) -> str:
 
     A target without a prefix is a path, but for `-`, which is standard input.
     """
-    from regpush.sources import prefixes  # 30 ms, for files that name a target
-
     prefix, colon, rest = target.partition(":")
     if colon and (source := prefixes.find(prefix)):
         return f"{prefix}:{source.relocated(rest, partial(from_here, directory))}"

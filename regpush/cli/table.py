@@ -129,7 +129,7 @@ def summary(result: PushResult) -> str:
     counts = counts_of([layer.action for layer in every], result.tense)
     if result.tense is Tense.PLANNED:
         about = "about " if result.digest is None else ""
-        return f"Would send {about}{size(upload)} of layers, saving {size(saved)} ({counts})."
+        return would_send(f"{about}{size(upload)}", saved, counts)
     if not result.uploaded_bytes:
         return sent(result, "0 B", saved, counts)
     # What a plan says, and what else was sent: config, manifests, repeated attempts.
@@ -160,8 +160,14 @@ class Sent(Protocol):
         """The time it took."""
 
 
+def would_send(what: str, saved: int, counts: str) -> str:
+    """The sentence of a plan: `what` it would send of layers, and the bytes `saved`."""
+    counted = f" ({counts})" if counts else ""
+    return f"Would send {what} of layers, saving {size(saved)}{counted}."
+
+
 def sent(result: Sent, what: str, saved: int, counts: str) -> str:
-    """What crossed the network, in a sentence; `saved` bytes did not have to."""
+    """The sentence of a command that sent `what`: bytes `saved`, requests, seconds."""
     unchanged = "" if result.changed else "Unchanged. "
     spared = f", saved {size(saved)} ({counts})" if counts else ""
     return f"{unchanged}Sent {what}{spared}; {result.requests} requests, {result.seconds:.1f} s."

@@ -262,6 +262,11 @@ def test_every_kind_of_value(here):
         ("nix:../x#web", "nix:./x#web"),
         ("nix:nixpkgs#hello", "nix:nixpkgs#hello"),
         ("guix:hello", "guix:hello"),
+        ("python:.", "python:sub"),
+        ("node:web", "node:sub/web"),
+        ("tar:root.tar", "tar:sub/root.tar"),
+        ("-", "-"),
+        ("tar:-", "tar:-"),
     ],
 )
 def test_targets_are_relative_to_the_file(target, meant):

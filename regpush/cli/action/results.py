@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from regpush.cli import table
 from regpush.cli.columns import size
 from regpush.cli.rendering import json_text
 from regpush.events import Action
@@ -36,19 +38,28 @@ def _kept(tense: Tense) -> tuple[str, ...]:
     return tense.word(Action.REUSED), tense.word(Action.MOUNTED)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """The part of a report that `table.sent` reads."""
+
+    changed: bool
+    requests: int
+    seconds: float
+
+
 def sentence(report: Report, tense: Tense) -> str:
-    """What crossed the network, or would, in one line."""
+    """What crossed the network, or would, in the sentence that regpush itself prints."""
     count = report["bytes"]
-    sent, kept = count["uploaded"], count["reused"] + count["mounted"]
-    actions = _actions(report)
-    words = [tense.word(action) for action in Action]
-    counts = ", ".join(f"{actions.count(word)} {word}" for word in words if word in actions)
-    layers = f" ({counts})" if counts else ""
+    saved = count["reused"] + count["mounted"]
+    of_word = {tense.word(action): action for action in Action}
+    layers = [*_layers(report), *_layers_of_bases(report)]
+    counts = table.counts_of([of_word[layer["action"]] for layer in layers], tense)
     if tense is Tense.PLANNED:
-        about = f"{_about(_layers(report))}{size(sent)} of layers"
-        return f"Would send {about}, saving {size(kept)}{layers}."
-    unchanged = "" if report["changed"] else "Unchanged. "
-    return f"{unchanged}Sent {size(sent)}, saved {size(kept)}{layers}."
+        return table.would_send(f"{_about(layers)}{size(count['uploaded'])}", saved, counts)
+    outcome = _Outcome(
+        changed=report["changed"], requests=report["requests"], seconds=report["seconds"]
+    )
+    return table.sent(outcome, size(count["uploaded"]), saved, counts)
 
 
 def summary(report: Report, tense: Tense) -> str:
@@ -92,6 +103,11 @@ def _code(text: str) -> str:
 
 def _layers(report: Report) -> list[Mapping[str, Any]]:
     return [layer for image in report["images"] for layer in image["layers"]]
+
+
+def _layers_of_bases(report: Report) -> list[Mapping[str, Any]]:
+    images = report["images"]
+    return [layer for image in images if "base" in image for layer in image["base"]["layers"]]
 
 
 def _actions(report: Report) -> list[str]:

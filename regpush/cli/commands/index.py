@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from regpush.cli import table
 from regpush.cli.access import option
 from regpush.cli.columns import size
 from regpush.cli.connection import sending
@@ -65,9 +66,4 @@ def index(
 def _lines(result: PushResult) -> list[str]:
     """The images of an index, a line each, and what crossed the network."""
     lines = [f"{image.platform}  {image.digest}" for image in result.images]
-    unchanged = "" if result.changed else "Unchanged. "
-    lines.append(
-        f"{unchanged}Sent {size(result.uploaded_bytes)}; {result.requests} requests, "
-        f"{result.seconds:.1f} s."
-    )
-    return lines
+    return [*lines, table.sent(result, size(result.uploaded_bytes), 0, "")]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from regpush.sources.source import Source
+if TYPE_CHECKING:
+    from regpush.sources.source import Source  # which imports sqlite3
 
 
 def names() -> tuple[str, ...]:

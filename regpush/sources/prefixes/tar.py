@@ -16,8 +16,8 @@ def understand(rest: str, asked: Asked) -> Whole:
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path, moved."""
-    return move(rest)
+    """The path, moved; `-` is standard input, not a path."""
+    return rest if rest == "-" else move(rest)
 
 
 def _closure(path: str, asked: Asked) -> Found:
