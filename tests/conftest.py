@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
 import trustme
 
@@ -19,6 +20,10 @@ from tests.registry.wire import AfterCut, CountingProxy, StartProxy
 
 _STARTERS = ("tests.program", "tests.programs", "tests.runner", "tests.registry", "tests.stores")
 """Test helpers that start servers or whole programs."""
+
+# A deadline for each example measures how loaded the machine is, not what the code does.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

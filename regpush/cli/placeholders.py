@@ -34,9 +34,7 @@ def fill_in(params: dict[str, Any], values: Values) -> None:
 def _render(key: Key) -> Callable[[str, Values], str] | None:
     if key.field == "tag":
         return render_tag
-    if key.field in ("label", "annotation"):
-        return render_text
-    return render_reference if key.metavar == "REF" else None
+    return {"REF": render_reference, "KEY=VALUE": render_text}.get(key.metavar)
 
 
 def facts(

@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, assert_never
 
 from regpush.cli import colour, lines
 from regpush.cli.access import Voice
 from regpush.cli.board import Board, Meter
 from regpush.cli.flags import Progress
 from regpush.cli.rendering import Line, Renderer, pieces
-from regpush.events import Event, Listener, Warned
+from regpush.events import Event, Listener, Warned, ignore
 
 if TYPE_CHECKING:
     from regpush.cli.live import Bars
@@ -36,15 +36,19 @@ def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
     """A listener that writes to `stream` as `how` and `voice` say."""
     render = Renderer.of(stream, os.environ)
     if voice is Voice.QUIET:
-        yield lambda _: None
-    elif how is Progress.NONE:
-        yield _Few(voice, stream, render)
-    elif how is Progress.AUTO and colour.moves(os.environ, stream):
-        with _ticking(_Live(voice, stream, render), _FRAME_S) as listener:
-            yield listener
-    else:
-        with _ticking(_Log(voice, stream, render), 1.0) as listener:
-            yield listener
+        yield ignore
+        return
+    match how:
+        case Progress.NONE:
+            yield _Few(voice, stream, render)
+        case Progress.AUTO if colour.moves(os.environ, stream):
+            with _ticking(_Live(voice, stream, render), _FRAME_S) as listener:
+                yield listener
+        case Progress.AUTO | Progress.PLAIN:
+            with _ticking(_Log(voice, stream, render), 1.0) as listener:
+                yield listener
+        case _:
+            assert_never(how)
 
 
 @contextmanager

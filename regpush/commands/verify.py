@@ -23,6 +23,7 @@ from regpush.errors import SourceError, UsageError, VerificationError, printable
 from regpush.image.image import SIZE, Image, Layer
 from regpush.layering.labels import called
 from regpush.pack.compression import LAYERS, decompressed
+from regpush.pack.recipe import RECIPE_VERSION
 from regpush.registry.client import Repository
 
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
@@ -148,7 +149,7 @@ class _Task:
 
     layer: Layer
     whole: bool
-    compare: bool
+    spared: str
 
 
 def verify(
@@ -169,12 +170,12 @@ def verify(
     """
     layers = [layer for one in found for layer in one.image.layers]
     chosen = sample.choose([layer.descriptor.digest for layer in layers])
-    based = {_key(layer) for one in found for layer in one.image.layers[: one.image.base_layers]}
+    spared = {key: why for one in found for key, why in _spared(one.image)}
     tasks = {
         _key(layer): _Task(
             layer=layer,
             whole=layer.descriptor.digest in chosen,
-            compare=sources is not None and _key(layer) not in based,
+            spared=spared.get(_key(layer), ""),
         )
         for layer in layers
     }
@@ -202,6 +203,18 @@ def _key(layer: Layer) -> tuple[object, ...]:
     return layer.descriptor, layer.diff_id, layer.items
 
 
+def _spared(image: Image) -> Iterator[tuple[tuple[object, ...], str]]:
+    """Layers of `image` that cannot be compared with the target, and why not."""
+    version = image.recipe_version
+    for layer in image.own_layers if version not in (None, RECIPE_VERSION) else ():
+        yield (
+            _key(layer),
+            f"of recipe version {version}; this regpush computes version {RECIPE_VERSION}",
+        )
+    for layer in image.layers[: image.base_layers]:
+        yield _key(layer), "of the base image"
+
+
 def _check(
     task: _Task, repository: Repository, sources: Sources | None, cancel: Cancellation
 ) -> LayerCheck:
@@ -222,7 +235,7 @@ def _check(
                 "archive that can be unpacked here"
             )
     compared = False
-    if sources and task.compare and task.whole:
+    if sources and not task.spared and task.whole:
         try:
             problems += sources.compare(layer)
             compared = True
@@ -230,8 +243,8 @@ def _check(
             if not sources.agrees(layer):
                 raise
             remarks.append(f"its recipe is right by the word of the store alone: {error}")
-    elif sources and not task.compare:
-        remarks.append("of the base image: not compared")
+    elif sources and task.spared:
+        remarks.append(f"{task.spared}: not compared")
     return LayerCheck(
         number=0,
         layer=layer,

@@ -19,9 +19,8 @@ from regpush.flow.prepare import Prepared
 from regpush.image.image import Image, Layer, build
 from regpush.options import Compression, Reuse
 from regpush.pack.packer import Packer
-from regpush.pack.recipe import BlobStore, Candidate, Placed, lacks_recipes
+from regpush.pack.recipe import RECIPE_VERSION, BlobStore, Candidate, Placed, lacks_recipes
 from regpush.pack.stream import LayerSource, Spool
-from regpush.pack.tar import RECIPE_VERSION
 from regpush.reference import RepositoryName
 from regpush.registry.client import MissingBlobsError, Repository
 from regpush.sources.identity import forget, remember

@@ -18,8 +18,8 @@ from regpush.history import layout
 from regpush.image.image import Image, Layer
 from regpush.layering.memory import Key, keys_of
 from regpush.layering.plan import LOCKED, base_name
-from regpush.pack.recipe import recipe
-from regpush.pack.tar import RECIPE_VERSION, ArchiveOptions
+from regpush.pack.recipe import RECIPE_VERSION, recipe
+from regpush.pack.tar import ArchiveOptions
 from regpush.sources.store_path import full_name, is_path, item_name
 
 

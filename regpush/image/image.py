@@ -35,7 +35,7 @@ RECIPE = "dev.regpush.recipe"
 """
 SIZE = "dev.regpush.size"
 """Layer annotation: the uncompressed bytes of the layer."""
-RECIPE_VERSION = "dev.regpush.recipe-version"
+RECIPE_VERSION_KEY = "dev.regpush.recipe-version"
 """Manifest annotation: the recipe version of all recipes in the image."""
 LAYOUT = "dev.regpush.layout"
 """Config field: what the image records for the plan of the next one (`history.layout`)."""
@@ -166,7 +166,7 @@ class Image:
             config=config,
             manifest=manifest,
             descriptor=Descriptor.of(manifest, head.get("mediaType") or OCI_MANIFEST),
-            recipe_version=_integer(said.get(RECIPE_VERSION)),
+            recipe_version=_integer(said.get(RECIPE_VERSION_KEY)),
             base_layers=below,
         )
 
@@ -353,7 +353,7 @@ def build(
         **({OWN: own} if base else {}),
         **({LAYOUT: learned.layout} if learned else {}),
     }
-    annotations = {RECIPE_VERSION: str(recipe_version)}
+    annotations = {RECIPE_VERSION_KEY: str(recipe_version)}
     if learned and learned.read:
         annotations[LAYOUT_FROM] = " ".join(map(str, learned.read))
     annotations |= {**annotations_of(options), **below.annotations}
@@ -383,7 +383,7 @@ def put_together(
         config=data,
         manifest=manifest,
         descriptor=Descriptor.of(manifest, OCI_MANIFEST),
-        recipe_version=_integer(annotations.get(RECIPE_VERSION)),
+        recipe_version=_integer(annotations.get(RECIPE_VERSION_KEY)),
         base_layers=_base_layers(annotations, len(layers)),
     )
 

@@ -16,8 +16,11 @@ from regpush.events import Action
 from regpush.image.image import RECIPE, SIZE, Image, Layer
 from regpush.options import Compression
 from regpush.pack.compression import matches
-from regpush.pack.tar import RECIPE_VERSION, ArchiveOptions
+from regpush.pack.tar import ArchiveOptions
 from regpush.reference import RepositoryName
+
+RECIPE_VERSION = 1
+"""Stands in every recipe; raised whenever the same items would give other bytes."""
 
 MOUNTS = 3
 """Candidates that a mount is tried with: each failure costs two requests."""

@@ -3,7 +3,7 @@
 POSIX.1-1988 ustar, with PAX records (POSIX.1-2001) only for what ustar cannot say. Members
 are sorted bytewise by path, every mtime is 1, names of owners are empty, and the archive ends
 with two zero blocks. The same entries give the same bytes on every machine; a change in
-these bytes needs a new `RECIPE_VERSION`.
+these bytes needs a new `recipe.RECIPE_VERSION`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,6 @@ from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_
 from regpush.pack.page import ROOM, Filled, Page, padding
 from regpush.pack.splice import SPLICED, Takes, splice
 from regpush.sources.nar import NarHash
-
-RECIPE_VERSION = 1
-"""Stands in every recipe; raised whenever the same items would give other bytes."""
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _USTAR = b"ustar\x0000"

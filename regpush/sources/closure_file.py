@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from regpush.closure import Closure
-from regpush.digest import Digest
 from regpush.errors import SourceError, UsageError, printable
 from regpush.events import Warned
 from regpush.files.filesystem import unreadable
@@ -75,7 +74,7 @@ def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) ->
         info = _recorded(item, database)
         if info is None:
             unrecorded.append(item.path)
-            info = _info(item, *nar_hash(physical, workshop.cancel.check))
+            info = item.recorded(*nar_hash(physical, workshop.cancel.check))
             items.append(replace(to_item(info, physical), recorded=None))
         else:
             items.append(to_item(info, physical))
@@ -99,19 +98,9 @@ def _database(stores: tuple[StoreLocation, ...], store: str) -> Database | None:
 def _recorded(item: Listed, database: Database | None) -> PathInfo | None:
     """`item` with the hash and size of its NAR, as the file or the store's database has them."""
     if item.nar_hash:
-        return _info(item, item.nar_hash, item.nar_size or 0)
+        return item.recorded(item.nar_hash, item.nar_size or 0)
     known = database.path_info(item.path) if database else None
-    return _info(item, known.nar_hash, known.nar_size) if known else None
-
-
-def _info(item: Listed, nar_hash: Digest, nar_size: int) -> PathInfo:
-    return PathInfo(
-        path=item.path,
-        nar_hash=nar_hash,
-        nar_size=nar_size,
-        deriver=item.deriver,
-        references=item.references,
-    )
+    return item.recorded(known.nar_hash, known.nar_size) if known else None
 
 
 def _valid(parsed: Iterable[Listed | NotValid]) -> dict[str, Listed]:

@@ -16,6 +16,7 @@ from typing import Any
 from regpush.digest import Digest
 from regpush.errors import printable
 from regpush.sources import hashes
+from regpush.sources.path_info import PathInfo
 from regpush.sources.store_path import is_path
 
 
@@ -31,6 +32,16 @@ class Listed:
     nar_size: int | None
     deriver: str
     references: tuple[str, ...]
+
+    def recorded(self, nar_hash: Digest, nar_size: int) -> PathInfo:
+        """The store path with the hash and the size (bytes) of its NAR."""
+        return PathInfo(
+            path=self.path,
+            nar_hash=nar_hash,
+            nar_size=nar_size,
+            deriver=self.deriver,
+            references=self.references,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from regpush import errors
 from regpush.cli import commands as commands_package
 from regpush.cli.entries import ENTRIES
+from regpush.layering.strategies import STRATEGIES
+from tests.documents import ROOT
 from tests.flags import commands
 from tests.program import environment, regpush
 from tests.registry.parts import real_part
@@ -227,3 +230,19 @@ def test_what_was_meant(tmp_path: Path, arguments: list[str], meant: str) -> Non
 def test_nothing_is_made_up_where_nothing_is_near(tmp_path: Path) -> None:
     done = regpush("zzzz", "--to", "localhost:1/app", cwd=tmp_path).failed(2, "zzzz")
     assert "did you mean" not in done.stderr
+
+
+def test_help_and_guide_name_every_strategy():
+    told = regpush("push", "--help-all").ok().stdout
+    guide = (ROOT / "docs/guide/layers.md").read_text()
+    for name in STRATEGIES:
+        assert re.search(rf"(?<![a-z-]){name}(?![a-z-])", told), name
+        assert f"`{name}`" in guide, name
+
+
+def test_the_reference_has_a_row_for_every_exit_code():
+    table = (ROOT / "docs/reference/exit-codes.md").read_text()
+    rows = re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE)
+    said = {int(code) for row in rows for code in row.split(",")}
+    codes = {one.exit_code for one in vars(errors).values() if hasattr(one, "exit_code")}
+    assert codes - {errors.RegpushError.exit_code} <= said

@@ -208,6 +208,22 @@ def test_a_recipe_of_something_else(docker_registry, repository, pushed, app):
     assert "its recipe is not that of" in problems[3][0]
 
 
+def later_version(manifest, config):
+    recipe(manifest, config)
+    manifest["annotations"]["dev.regpush.recipe-version"] = "2"
+
+
+def test_a_recipe_of_another_version_is_not_compared(docker_registry, repository, pushed, app):
+    """It is computed in a way that this regpush does not know: it may well be right."""
+    changed(docker_registry, repository, later_version)
+    code, report, _ = verify(pushed[0], app)
+    assert code == 0
+    for layer in report["images"][0]["layers"]:
+        assert not layer["compared"]
+        said = "of recipe version 2; this regpush computes version 1: not compared"
+        assert said in layer["remarks"]
+
+
 def test_a_planted_layer_under_a_right_recipe(docker_registry, repository, pushed, app):
     """What whoever may push can do, and only packing the sources shows."""
     api = Api(docker_registry.host, repository)

@@ -57,7 +57,7 @@ def packages_in(item: Item) -> Iterator[BillPackage]:
         if entry.path.endswith(_ENDINGS):
             for pattern, reader in _DESCRIPTIONS:
                 if match := pattern.fullmatch(entry.path):
-                    yield from (one for one in reader(entry, match) if one.name.strip(" /"))
+                    yield from (one for one in reader(entry, match) if one.name.strip("/ "))
 
 
 def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:

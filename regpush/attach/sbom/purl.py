@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from packageurl import PackageURL
 
 from regpush.attach.sbom.bill import Purl
+
+_NAMELESS = re.compile(r"\A[\s/]*\Z")
 
 
 def parse(purl: Purl) -> PackageURL:
@@ -16,7 +20,7 @@ def parse(purl: Purl) -> PackageURL:
     return PackageURL(
         type=purl.kind,
         namespace=_said(purl.namespace) or None,
-        name=_said(purl.name).strip(" /") or "unknown",
+        name=_NAMELESS.sub("unknown", _said(purl.name)),
         version=_said(purl.version) or None,
         qualifiers={key: _said(value) for key, value in purl.qualifiers},
     )

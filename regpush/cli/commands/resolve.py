@@ -62,8 +62,8 @@ def resolve(
     NAME is an app of the configuration, or a path that begins with ./, ../ or /. Nothing is
     printed unless everything was pushed.
     """
-    if flags.format is Format.JSON:
-        raise UsageError("resolve prints manifests; --format json is of a push")
+    if flags.format is not Format.TEXT:
+        raise UsageError("resolve prints manifests: --format is not for it")
     if flags.password_stdin and _STDIN in filename:
         raise UsageError("stdin cannot be both the manifest and the password")
     manifests = [_read(path) for path in _files(filename, recursive)]

@@ -261,13 +261,7 @@ class Caches:
 def _whole(one: Listed) -> PathInfo:
     if one.nar_hash is None or one.nar_size is None:
         raise ValueError(f"{one.path} has no NAR hash")
-    return PathInfo(
-        path=one.path,
-        nar_hash=one.nar_hash,
-        nar_size=one.nar_size,
-        deriver=one.deriver,
-        references=one.references,
-    )
+    return one.recorded(one.nar_hash, one.nar_size)
 
 
 def _canonical(entry: Entry) -> Entry:
