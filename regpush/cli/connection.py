@@ -21,7 +21,8 @@ from regpush.events import Listener
 from regpush.options import RegistryOptions
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.client import Access, Client, Repository
+from regpush.registry.client import Client
+from regpush.registry.repository import Access, Repository
 from regpush.settings import Settings
 
 PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which image of several.")]

@@ -17,9 +17,10 @@ from regpush.flow.transaction import TagTransaction, healing
 from regpush.options import RegistryOptions
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.client import Access, Manifest, MissingBlobsError, Repository
+from regpush.registry.api import MissingBlobsError
 from regpush.registry.images import read_image
 from regpush.registry.referrers import enlist, list_referrers
+from regpush.registry.repository import Access, Manifest, Repository
 from regpush.report import DestinationReport
 from regpush.settings import Settings
 from regpush.transfer.choice import check_platform, choose, find

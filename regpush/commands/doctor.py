@@ -29,10 +29,12 @@ from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry import referrers_list
 from regpush.registry.api import Call
-from regpush.registry.client import TAGS_LIMIT, Access, Client, Manifest, Repository
+from regpush.registry.client import Client
 from regpush.registry.hints import no_mounts, without_doctor
 from regpush.registry.probe import Probe, RootAnswer
 from regpush.registry.protocol import parse_json
+from regpush.registry.repository import Access, Manifest, Repository
+from regpush.registry.tag_list import TAGS_LIMIT
 from regpush.registry.uploads.lessons import Limits
 from regpush.settings import Settings
 

@@ -15,9 +15,9 @@ from regpush.history.previous import natural
 from regpush.image.image import Image
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.client import Manifest, Repository
 from regpush.registry.images import listed, read_image
 from regpush.registry.referrers import Referrer, list_referrers
+from regpush.registry.repository import Manifest, Repository
 from regpush.transfer.choice import choose, find
 
 

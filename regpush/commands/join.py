@@ -25,8 +25,9 @@ from regpush.options import ImageOptions, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.client import Access, Manifest, MissingBlobsError, Repository
+from regpush.registry.api import MissingBlobsError
 from regpush.registry.images import IndexMember, listed, read_image
+from regpush.registry.repository import Access, Manifest, Repository
 from regpush.report import ImageReport, PushResult
 from regpush.settings import Settings
 from regpush.transfer.choice import find

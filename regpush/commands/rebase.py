@@ -27,8 +27,9 @@ from regpush.layering.labels import label_of_paths
 from regpush.options import MAX_LAYERS, RegistryOptions
 from regpush.pack.recipe import Placed
 from regpush.reference import Reference
-from regpush.registry.client import Manifest, MissingBlobsError, Repository
+from regpush.registry.api import MissingBlobsError
 from regpush.registry.images import IndexMember, listed, read_image
+from regpush.registry.repository import Manifest, Repository
 from regpush.report import ImageReport, PushResult, Tense
 from regpush.settings import Settings
 from regpush.transfer.base import Foundation, Haul

@@ -12,8 +12,8 @@ from regpush.digest import INDEXES, Digest
 from regpush.errors import RefusedError, VerificationError
 from regpush.history.previous import Seen, natural
 from regpush.image.image import Image, is_artifact
-from regpush.registry.client import Manifest, Repository
 from regpush.registry.images import listed, read_image
+from regpush.registry.repository import Manifest, Repository
 
 _AT_ONCE = 12
 _ATTACHED = ("sha256-", "sha512-")

@@ -24,7 +24,7 @@ from regpush.image.image import SIZE, Image, Layer
 from regpush.layering.labels import called
 from regpush.pack.compression import LAYERS, decompressed
 from regpush.pack.recipe import RECIPE_VERSION
-from regpush.registry.client import Repository
+from regpush.registry.repository import Repository
 
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
 

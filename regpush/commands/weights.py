@@ -17,7 +17,7 @@ from regpush.errors import VerificationError
 from regpush.files.untar import members
 from regpush.image.image import Image, Layer
 from regpush.pack.compression import LAYERS, decompressed
-from regpush.registry.client import Repository
+from regpush.registry.repository import Repository
 
 _RECORD = 512
 _LONGEST = 4096

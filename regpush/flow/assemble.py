@@ -22,7 +22,8 @@ from regpush.pack.packer import Packer
 from regpush.pack.recipe import RECIPE_VERSION, BlobStore, Candidate, Placed, lacks_recipes
 from regpush.pack.stream import LayerSource, Spool
 from regpush.reference import RepositoryName
-from regpush.registry.client import MissingBlobsError, Repository
+from regpush.registry.api import MissingBlobsError
+from regpush.registry.repository import Repository
 from regpush.sources.identity import forget, remember
 from regpush.transfer.base import Haul
 from regpush.transfer.blobs import Passage, bring

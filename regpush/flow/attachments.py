@@ -14,7 +14,7 @@ from regpush.events import Note
 from regpush.flow.assemble import Assembled
 from regpush.flow.context import Run
 from regpush.options import Sbom
-from regpush.registry.client import Manifest
+from regpush.registry.repository import Manifest
 from regpush.transfer.destinations import Destination
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from regpush.image.image import check_options
 from regpush.options import PushOptions, RegistryOptions, Reuse
 from regpush.pack.recipe import DryRun
 from regpush.reference import Reference
-from regpush.registry.client import Access, Client, Repository
+from regpush.registry.client import Client
+from regpush.registry.repository import Access, Repository
 from regpush.settings import Settings
 from regpush.sources.stats import Stats
 from regpush.sources.tools import Workshop

@@ -13,7 +13,8 @@ from regpush.flow.context import Run
 from regpush.image.image import Image
 from regpush.image.index import IndexEntry, build_index
 from regpush.reference import RepositoryName
-from regpush.registry.client import Manifest, MissingBlobsError
+from regpush.registry.api import MissingBlobsError
+from regpush.registry.repository import Manifest
 from regpush.transfer.destinations import Destination
 from regpush.transfer.publish import manifest_of, push_manifest, verify
 

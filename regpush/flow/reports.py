@@ -16,7 +16,7 @@ from regpush.flow.transaction import TagTransaction
 from regpush.image.image import Base, Image
 from regpush.pack.recipe import Placed
 from regpush.pack.stream import LayerSource
-from regpush.registry.client import Manifest
+from regpush.registry.repository import Manifest
 from regpush.report import (
     BaseReport,
     DestinationReport,

@@ -18,7 +18,8 @@ from regpush.errors import RegpushError
 from regpush.events import Note
 from regpush.flow.context import Context
 from regpush.reference import RepositoryName
-from regpush.registry.client import Manifest, MissingBlobsError
+from regpush.registry.api import MissingBlobsError
+from regpush.registry.repository import Manifest
 from regpush.report import DestinationReport
 from regpush.transfer.destinations import Destination
 from regpush.transfer.publish import Tagged, digests_of_tags, move_tags, refuse_index

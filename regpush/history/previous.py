@@ -21,8 +21,8 @@ from regpush.history.layout import read_of
 from regpush.image.image import Image
 from regpush.pack.recipe import PreviousImage
 from regpush.platform import Platform
-from regpush.registry.client import Manifest, Repository
 from regpush.registry.images import best, read_image
+from regpush.registry.repository import Manifest, Repository
 
 LISTED = 8
 """Tags that are read where the given tags, and `latest`, lead to nothing."""

@@ -1,6 +1,7 @@
 """One registry, over `http/`: credentials, uploads, manifests, tags, referrers.
 
-client.py      Client, Repository: the interface for the rest of regpush
+client.py      Client: the registries of one run
+repository.py  Repository: blobs, manifests and tags (tag_list.py)
 images.py      images and indexes, read by a Repository
 referrers.py   attach, list and fetch referrers: referrers_list.py (API), referrers_tag.py (tags),
                artifact.py (manifests, made by oras)

@@ -13,8 +13,8 @@ import requests
 
 from regpush.digest import OCI_MANIFEST, Descriptor, canonical_json
 from regpush.registry.api import Call
-from regpush.registry.client import Repository
 from regpush.registry.referrers import EMPTY, Attachment, Referrer
+from regpush.registry.repository import Repository
 
 
 class Provider(oras.provider.Registry):

@@ -16,7 +16,7 @@ from regpush.image.image import Image, is_artifact, parse_manifest
 from regpush.image.index import IndexEntry, entries
 from regpush.platform import Platform
 from regpush.reference import RepositoryName
-from regpush.registry.client import Manifest
+from regpush.registry.repository import Manifest
 
 DEEPEST = 4
 """Levels of nested indexes that are read, at most."""

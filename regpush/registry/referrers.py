@@ -17,8 +17,8 @@ from regpush.digest import Descriptor, Digest
 from regpush.errors import AuthError, RefusedError, TransientError, VerificationError
 from regpush.registry import referrers_list, referrers_tag
 from regpush.registry.api import MissingBlobsError
-from regpush.registry.client import Repository
 from regpush.registry.protocol import parse_json
+from regpush.registry.repository import Repository
 
 if TYPE_CHECKING:
     from regpush.registry.artifact import Provider

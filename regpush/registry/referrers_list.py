@@ -16,10 +16,10 @@ from regpush.errors import AuthError, RefusedError, TransientError, Verification
 from regpush.http.address import Origin
 from regpush.http.exchange import Reply
 from regpush.registry.api import HOPS, Call
-from regpush.registry.client import MANIFEST_LIMIT, Repository
 from regpush.registry.protocol import REDIRECTS
 from regpush.registry.quirks import NO_REFERRERS_API
 from regpush.registry.referrers_tag import entries_in
+from regpush.registry.repository import MANIFEST_LIMIT, Repository
 
 _PAGES = 100
 

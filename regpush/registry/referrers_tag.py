@@ -15,8 +15,8 @@ from typing import Any
 from regpush.concurrency import Cancellation
 from regpush.digest import OCI_INDEX, Digest
 from regpush.errors import RefusedError, TagConflictError, TransientError
-from regpush.registry.client import Repository
 from regpush.registry.protocol import parse_json
+from regpush.registry.repository import Repository
 
 _ROUNDS = 16
 _REST_S = 0.2

@@ -16,8 +16,9 @@ from regpush.options import MAX_LAYERS
 from regpush.pack.recipe import Placed
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.client import Access, Client, Repository
+from regpush.registry.client import Client
 from regpush.registry.images import Holder, read_image
+from regpush.registry.repository import Access, Repository
 from regpush.transfer.blobs import Passage, bring, check_distributable, send
 from regpush.transfer.choice import check_platform, choose, find
 from regpush.transfer.graph import check_schema

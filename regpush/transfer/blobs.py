@@ -15,7 +15,7 @@ from regpush.concurrency import Cancellation
 from regpush.digest import Descriptor
 from regpush.errors import UsageError, printable
 from regpush.events import Action
-from regpush.registry.client import Repository
+from regpush.registry.repository import Repository
 
 _FOREIGN = (
     "application/vnd.docker.image.rootfs.foreign",

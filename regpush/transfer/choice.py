@@ -8,8 +8,8 @@ from regpush.image.image import Image
 from regpush.image.index import platforms_said
 from regpush.platform import Platform
 from regpush.reference import Reference
-from regpush.registry.client import Manifest
 from regpush.registry.images import Holder, best
+from regpush.registry.repository import Manifest
 
 
 def find(reference: Reference, holder: Holder) -> Manifest:

@@ -9,7 +9,8 @@ from regpush.errors import UsageError, printable
 from regpush.history.previous import Seen
 from regpush.options import RegistryOptions
 from regpush.reference import Reference, RepositoryName
-from regpush.registry.client import Access, Client, Repository
+from regpush.registry.client import Client
+from regpush.registry.repository import Access, Repository
 from regpush.transfer.fanout import Shelf
 
 

@@ -13,7 +13,8 @@ from regpush.concurrency import Cancellation, results, workers
 from regpush.digest import Descriptor, Digest
 from regpush.errors import SourceError
 from regpush.reference import RepositoryName
-from regpush.registry.client import BlobStream, Repository, Told, Upload
+from regpush.registry.repository import Repository
+from regpush.registry.uploads.ladder import BlobStream, Told, Upload
 from regpush.transfer.relay import Relay
 
 Opener: TypeAlias = Callable[[], BlobStream]

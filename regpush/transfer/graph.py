@@ -16,8 +16,8 @@ from regpush.concurrency import Cancellation, parallel
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import UsageError, VerificationError, printable
 from regpush.reference import RepositoryName
-from regpush.registry.client import Manifest, Repository
 from regpush.registry.images import DEEPEST, MOST
+from regpush.registry.repository import Manifest, Repository
 from regpush.transfer.blobs import check_distributable
 
 _ASKERS = 12

@@ -24,7 +24,8 @@ from regpush.events import InputWarned, Listener, Note, TagMoved, Warned
 from regpush.image.image import Image
 from regpush.image.index import platforms_said
 from regpush.platform import Platform
-from regpush.registry.client import Manifest, MissingBlobsError, Repository
+from regpush.registry.api import MissingBlobsError
+from regpush.registry.repository import Manifest, Repository
 from regpush.transfer.tags import TagRule, TagVerdict
 
 _LOOKERS = 8

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from regpush.digest import Digest
 from regpush.errors import RegpushError
-from regpush.registry.client import BlobStream
+from regpush.registry.uploads.ladder import BlobStream
 
 AHEAD = 4
 """Chunks that may wait for each reader: the fastest is that far ahead of the slowest."""

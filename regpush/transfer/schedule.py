@@ -27,7 +27,7 @@ from regpush.pack.recipe import (
     place,
 )
 from regpush.pack.stream import LayerSource, LayerStream, Progress, Spool, Spooled
-from regpush.registry.client import BlobStream, Told
+from regpush.registry.uploads.ladder import BlobStream, Told
 from regpush.transfer.fanout import FanOut, FanUpload
 
 HEADS = 28

@@ -13,7 +13,8 @@ from typing import Self
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Descriptor, Digest
 from regpush.events import Action, LayerDone, LayerSent, LayersPlanned, Listener, Warned
-from regpush.registry.client import Manifest, MissingBlobsError, Repository
+from regpush.registry.api import MissingBlobsError
+from regpush.registry.repository import Manifest, Repository
 from regpush.transfer.blobs import Passage, bring, send
 from regpush.transfer.graph import ImageGraph, follow
 from regpush.transfer.publish import push_manifest

@@ -8,7 +8,8 @@ import pytest
 
 from regpush.digest import OCI_MANIFEST, Digest
 from regpush.flow.transaction import HEALS, healing
-from regpush.registry.client import Manifest, MissingBlobsError
+from regpush.registry.api import MissingBlobsError
+from regpush.registry.repository import Manifest
 
 WHOLE = Manifest(media_type=OCI_MANIFEST, data=b"{}", digest=Digest.of(b"{}"))
 LOST = (Digest.of(b"lost"),)

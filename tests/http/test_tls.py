@@ -16,7 +16,7 @@ from regpush.errors import RefusedError, UsageError
 from regpush.http.trust import ClientCertificate, Trust
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
-from regpush.registry.client import Access
+from regpush.registry.repository import Access
 from regpush.settings import Settings
 from tests.flow.test_push_directory import app
 from tests.program import Outcome, push, regpush

@@ -12,7 +12,8 @@ from regpush.digest import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Dige
 from regpush.events import Event
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
-from regpush.registry.client import Access, Client, Repository
+from regpush.registry.client import Client
+from regpush.registry.repository import Access, Repository
 from regpush.settings import Settings
 from tests.registry.servers import Registry
 

@@ -15,7 +15,7 @@ import pytest
 from regpush.digest import OCI_LAYER
 from regpush.errors import AuthError, RegpushError, TransientError
 from regpush.reference import Reference
-from regpush.registry.client import Access
+from regpush.registry.repository import Access
 from tests.registry.servers import Registry
 from tests.registry_client.front import Answer, Asked, front, pass_on
 from tests.registry_client.opening import Stream, layer, opened, put, send

@@ -24,8 +24,8 @@ from regpush.errors import (
 )
 from regpush.events import ignore
 from regpush.http.retry import LESSONS, STEP, Policy, RetryableError
-from regpush.registry.client import TagList
 from regpush.registry.referrers import list_referrers
+from regpush.registry.tag_list import TagList
 from tests.registry.servers import Registry, run_docker_registry
 from tests.registry.wire import AfterCut, StartProxy
 from tests.registry_client.front import Answer, Asked, Behaviour, front, pass_on

@@ -16,8 +16,8 @@ import pytest
 from regpush.concurrency import Cancellation
 from regpush.digest import OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import RefusedError, TagConflictError, TransientError, VerificationError
-from regpush.registry.client import Access
 from regpush.registry.referrers import Attachment, Referrer, attach, fetch, list_referrers
+from regpush.registry.repository import Access
 from tests.program import environment
 from tests.registry.api import INDEX_TYPE, Api, sha256
 from tests.registry.faults import (

@@ -8,7 +8,7 @@ import pytest
 
 from regpush.digest import OCI_MANIFEST, Digest
 from regpush.errors import RefusedError, TagConflictError
-from regpush.registry.client import MissingBlobsError
+from regpush.registry.api import MissingBlobsError
 from tests.flow.test_push_directory import app
 from tests.program import regpush
 from tests.registry.api import Api

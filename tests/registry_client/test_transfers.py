@@ -14,7 +14,7 @@ import pytest
 
 from regpush.digest import OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import RefusedError, SourceError, VerificationError
-from regpush.registry.client import Access
+from regpush.registry.repository import Access
 from tests.registry.servers import Registry
 from tests.registry.wire import StartProxy
 from tests.registry_client.opening import (

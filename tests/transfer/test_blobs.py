@@ -20,7 +20,7 @@ from regpush.errors import (
 )
 from regpush.events import Action
 from regpush.reference import Reference
-from regpush.registry.client import Access
+from regpush.registry.repository import Access
 from regpush.transfer.blobs import Passage, bring
 from tests.registry.faults import (
     FOREVER,

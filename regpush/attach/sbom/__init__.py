@@ -14,8 +14,8 @@ from regpush.attach.sbom.bill import Bill
 from regpush.digest import Digest
 from regpush.errors import RefusedError, UsageError
 from regpush.options import Sbom
-from regpush.registry.client import Repository
 from regpush.registry.referrers import Attachment, fetch, list_referrers
+from regpush.registry.repository import Repository
 
 __all__ = ["FORMATS", "Bill", "Format", "attached", "writer"]
 

@@ -1,0 +1,95 @@
+"""The tags of a repository, page by page.
+
+OCI distribution-spec 1.1, "Listing Tags".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from regpush.errors import AuthError, RefusedError
+from regpush.http.exchange import Reply
+from regpush.registry.api import Call
+from regpush.registry.protocol import parse_json
+
+TAGS_LIMIT = 1000
+_TAG_PAGES = 10
+_ALL_TAG_PAGES = 100
+"""Pages of tags that are read at most: some registries give only 10 tags a page."""
+
+_PAGE_LIMIT = 4 << 20
+"""Bytes of a page of tags, at most."""
+
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagList:
+    """Tags in the registry's order; `complete` is False where it has more than `TAGS_LIMIT`."""
+
+    names: tuple[str, ...]
+    complete: bool
+
+
+class Pager(Protocol):
+    """A repository, as far as its tags are asked for."""
+
+    def ask(self, call: Call, *statuses: int) -> Reply:
+        """Send a request; returns a 2xx or one of `statuses`."""
+
+    def next_page(self, reply: Reply) -> str:
+        """The URL of the page that follows `reply`; empty for the last."""
+
+
+def read_some(repository: Pager) -> tuple[str, ...]:
+    """Up to 1000 tags, in the registry's order; none if it lists none."""
+    tags: list[str] = []
+    # Some registries want more rights for a list than for what is in it.
+    with suppress(AuthError, RefusedError):
+        for page, _ in _pages(repository, _TAG_PAGES):
+            tags += page
+    return tuple(tags[:TAGS_LIMIT])
+
+
+def read_all(repository: Pager) -> TagList:
+    """The tags, up to 1000 of them.
+
+    Raises RefusedError where the registry knows no such repository, and what `ask` raises.
+    """
+    pages = [*_pages(repository, _ALL_TAG_PAGES)]
+    tags = [*dict.fromkeys(tag for page, _ in pages for tag in page)]
+    complete = len(tags) <= TAGS_LIMIT and not pages[-1][1]
+    return TagList(names=tuple(tags[:TAGS_LIMIT]), complete=complete)
+
+
+def _pages(repository: Pager, most: int) -> Iterator[tuple[list[str], bool]]:
+    """Up to `most` pages of tags, at least one, each with whether another page follows."""
+    url, count = "", 0
+    for _ in range(most):
+        found, url = _page(repository, url)
+        yield found, bool(url)
+        count += len(found)
+        if not url or count >= TAGS_LIMIT:
+            return
+
+
+def _page(repository: Pager, url: str) -> tuple[list[str], str]:
+    """One page of tags, and the URL of the next, or the empty string."""
+    call = Call(
+        doing="listing tags",
+        method="GET",
+        path=f"/tags/list?n={TAGS_LIMIT}",
+        url=url,
+        limit=_PAGE_LIMIT,
+    )
+    reply = repository.ask(call)
+    content = parse_json(reply.body) if reply.whole else None
+    listed = content.get("tags") if isinstance(content, dict) else None
+    if not isinstance(listed, list):
+        return [], ""
+    tags = [tag for tag in listed if isinstance(tag, str) and _TAG.fullmatch(tag)]
+    return tags, repository.next_page(reply)
