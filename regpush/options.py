@@ -1,8 +1,7 @@
-"""What a user may ask for: one record, whoever fills it in.
+"""The options of a push, in one record.
 
-Flags, the configuration file and library callers all end here. Each station of the flow
-takes its own part of the record. Nothing in here reads the environment; what the machine
-says stands in `settings.Settings`.
+Command-line flags, the configuration file and library callers fill it in. Each step of a push reads
+its own part. Nothing here reads the environment: that is `settings.Settings`.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from regpush.ownership import Rule
 _DECIDES = "decides what an item holds"
 
 _DECIDING = {_DECIDES: lambda value: value}
-"""Metadata of a field on which depends what an item of files that were listed holds, or whether it
-may be sent."""
+"""Metadata of a field whose value decides the content of items made from listed files, or whether
+such an item may be sent."""
 
 _DECIDING_IF_SET: dict[str, Callable[[object], object]] = {_DECIDES: bool}
-"""Metadata of such a field of which matters only whether it is set."""
+"""Metadata of a field like `_DECIDING` where only matters whether it is set."""
 
 _ASIDE: dict[str, None] = {_DECIDES: None}
-"""Metadata of a field that changes no such item."""
+"""Metadata of a field that does not change items made from listed files."""
 
 MAX_LAYERS = 127
-"""Layers an image may have at most: overlayfs and Docker set this limit
+"""The maximum of layers in an image: overlayfs and Docker set this limit
 (docs/internals/registries.md, section 2, Manifests)."""
 
 
 class Reuse(Enum):
-    """What makes a layer of a previous image count as the one that is wanted.
+    """The evidence by which a layer of a previous image is reused.
 
-    RECIPE trusts what writers of the repository annotated. CONTENT takes only a blob whose
-    diff ID this run derived. NONE makes every layer anew.
+    RECIPE: the annotations that writers of the repository left. CONTENT: only the diff ID that this
+    run derived from the layer's files. NONE: every layer is made anew.
     """
 
     RECIPE = "recipe"
@@ -48,10 +47,10 @@ class Reuse(Enum):
 
 
 class IfExists(Enum):
-    """What becomes of a tag that is there already.
+    """What happens to a tag that already exists.
 
-    REPLACE moves it. SAME takes it for done if it names the very image, and is a conflict
-    otherwise. SKIP leaves it alone. FAIL makes any such tag a conflict.
+    REPLACE: it is moved. SAME: no change if it names the same image, else a conflict. SKIP: it is
+    not moved. FAIL: a conflict.
     """
 
     REPLACE = "replace"
@@ -61,7 +60,7 @@ class IfExists(Enum):
 
 
 class Sbom(Enum):
-    """The format of the list of an image's parts that is attached to it, if any."""
+    """The format of the SBOM that is attached to an image; NONE attaches none."""
 
     SPDX = "spdx"
     CYCLONEDX = "cyclonedx"
@@ -107,12 +106,12 @@ class Compression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuixOptions:
-    """What beside its packages makes a Guix profile, in the terms of `guix shell`.
+    """The options of `guix shell` that decide a Guix profile.
 
-    `manifests` and `files`: paths of Scheme files; `expressions`: Scheme, each a package.
-    `target`: a GNU triplet to cross-build for. `options`: transformation and build options,
-    passed on verbatim. `save_provenance`: which channels and options it was made with goes
-    into the image's annotations and labels. `channels`: a file of channels whose Guix builds.
+    `manifests` and `files`: paths of Scheme files. `expressions`: Scheme code; each gives a
+    package. `target`: a GNU triplet to cross-build for. `options`: transformation and build options
+    for guix. `save_provenance`: whether annotations and labels of the image record the channels and
+    options. `channels`: a file of channels whose Guix builds.
     """
 
     manifests: tuple[str, ...] = ()
@@ -125,18 +124,18 @@ class GuixOptions:
 
     @property
     def names_packages(self) -> bool:
-        """Whether there is something to make a profile of, without any target."""
+        """Whether these options alone name a package, so that no target is needed."""
         return bool(self.manifests or self.expressions or self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NixOptions:
-    """How Nix evaluates and builds `nix:` targets, in the terms of its command line.
+    """The options of Nix's command line that apply to `nix:` targets.
 
-    `store`: the store that Nix works in (Nix manual, "Store URL format"), None for its own.
-    `evaluation`: words for what evaluates (`--impure`, `--arg NAME EXPRESSION`, `-I PATH`, …);
-    `settings`: (name, value) pairs of nix.conf. `caches`: binary caches to ask before those
-    that Nix is configured with.
+    `store`: the URL of the store (Nix manual, "Store URL format"), None for the default.
+    `evaluation`: options of evaluation (`--impure`, `--arg NAME EXPRESSION`, `-I PATH`, …), each as
+    its words; `settings`: (name, value) pairs of nix.conf. `caches`: binary caches to ask before
+    the configured ones.
     """
 
     store: str | None = None
@@ -149,13 +148,13 @@ class NixOptions:
 class LockOptions:
     """How the packages of a lock file are chosen and fetched.
 
-    `extras` and `groups`: names of optional dependencies and dependency groups that are wanted
-    too. `package`: the member of a workspace to push, None for the one at the target. `python`:
-    its version, as X.Y or X.Y.Z, None to find out. `python_path`: where the interpreter is in
-    the base, empty for the usual place. `libc`: such as `glibc-2.36` or `musl-1.2`, None to find
-    out. `find_links`: folders of wheels, for packages that the lock has none of.
-    `project_wheels`: wheels to install as they are, such as the project's own. `index_url`: its
-    origin takes the place of that of URLs in the lock.
+    `extras` and `groups`: names of optional dependencies and dependency groups to add. `package`:
+    the member of a workspace to push, None for the one at the target. `python`: the version X.Y or
+    X.Y.Z, None to find it out. `python_path`: the interpreter's path in the base, empty for the
+    default. `libc`: like `glibc-2.36` or `musl-1.2`, None to find it out. `find_links`: folders of
+    wheels, for packages without a fitting wheel in the lock. `project_wheels`: wheels to add, such
+    as the project's own. `index_url`: a mirror, whose origin replaces the origin of URLs in the
+    lock.
     """
 
     extras: tuple[str, ...] = ()
@@ -173,15 +172,15 @@ class LockOptions:
 class SourceOptions:
     """How a target becomes items.
 
-    `root_dir`: where a directory lands in the image. `preserve`: keep modes, owners and hard
-    links below `root_dir` too, as always with `/`. `preserve_xattrs`: extended attributes
-    as well. `allow_secrets`: gitignore patterns of files that look like secrets and are
-    wanted all the same. `own_state`: paths on this machine that regpush writes to, which no image
-    of a directory holds. `rules`: owners and modes of what is in the image. `system`: what Nix and
-    Guix build for (`aarch64-linux`), None for the platform that was asked for. `link_roots`:
-    paths whose trees appear in the image's root, as links; relative to the target. `base`: the
-    reference of an image that this one is to stand on; with None it stands on the one that the
-    source wants, if that wants any, unless `bare`. `lock`: for targets with a lock file.
+    `root_dir`: the directory in the image for the files of a directory target. `preserve`: keep
+    modes, owners and hard links, which a `root_dir` of `/` implies. `preserve_xattrs`: keep
+    extended attributes. `allow_secrets`: gitignore patterns of files to push although they look
+    like secrets. `own_state`: paths on this machine that regpush writes to; a directory is pushed
+    without them. `rules`: owners and modes in the image. `system`: the platform that Nix and Guix
+    build for (`aarch64-linux`), None for that of the image. `link_roots`: paths, relative to the
+    target, whose trees are linked into the image's root. `base`: the reference of the base image;
+    None for the one that the kind of target wants, or for none with `bare`. `lock`: for targets
+    with a lock file.
     """
 
     root_dir: str = field(default="/app", metadata=_DECIDING)
@@ -206,9 +205,9 @@ class SourceOptions:
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """The values, as JSON has them, on which depends what the items of listed files hold.
+        """The values, as JSON types, that decide the content of items made from listed files.
 
-        Each field says itself, where it is declared, whether it is one of them.
+        The metadata of each field says whether it is one of them.
         """
         return {
             one.name: _plain(decides(getattr(self, one.name)))
@@ -227,9 +226,9 @@ def _plain(value: object) -> Any:
 class LayerOptions:
     """How items become layers.
 
-    `compression` None is the default one, which accepts whatever a reusable layer was
-    compressed with. `reuse_from`: references of images to reuse layers of. `layout_from`:
-    digests of manifests in the repository; a strategy that learns then looks at these alone.
+    `compression`: None for the default, which also accepts reusable layers of any compression.
+    `reuse_from`: references of images whose layers may be reused. `layout_from`: digests of
+    manifests in the repository; a learning strategy then plans from these images alone.
     """
 
     strategy: str = "stable"
@@ -242,15 +241,14 @@ class LayerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOptions:
-    """The image's configuration, as `docker run` and `docker inspect` know it.
+    """The configuration of the image, in the terms of `docker run` and `docker inspect`.
 
-    `symlinks`: (path in the image, target) pairs. `essentials`: whether an image of a store
-    gets what programs expect of any system (module `essentials`). `created`: seconds since
-    the epoch, or None for the fixed default. `platforms`: `os/architecture[/variant]` each,
-    an image for every one of them; none to find out. `search_paths`: variables as the source
-    wants them; those of `env` win.
-    `entrypoint`, `cmd`, `user` and `workdir` are None where nothing is said of them; empty, they
-    take away what a base says.
+    `symlinks`: (path in the image, target) pairs. `essentials`: whether an image of store items
+    gets users, /bin/sh and certificates (module `essentials`). `created`: seconds since the epoch,
+    None for the fixed default. `platforms`: `os/architecture[/variant]` each, with one image for
+    every platform; empty to find the platform out. `search_paths`: variables that the source sets;
+    those of `env` win. `entrypoint`, `cmd`, `user` and `workdir`: None to inherit the base's value;
+    an empty value removes it.
     """
 
     platforms: tuple[str, ...] = ()
@@ -273,18 +271,16 @@ class ImageOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryOptions:
-    """How to talk to registries, and which tags to move.
+    """How to reach registries, and which tags to move.
 
-    `also_to`: references of further destinations, which get the same image at the same time.
-    `tags`: empty means the reference's own, or `latest`. `retry_times`: further attempts
-    after the first. `check`: HEAD every blob even where the image is known to be there.
-    `stall_s`: seconds without progress after which a request has failed. `if_exists` and
-    `if_current`: which tags may be moved; the latter is a digest.
-    `max_upload`: bytes of layers that may be sent, None for any number.
-    What lets in (a user name with its password, a token), and what makes a connection less
-    or more than the usual (`plain_http`, a client certificate, not verifying the registry's)
-    is for the destination alone; `from_plain_http` is for all other registries, `ca_file` and
-    `authfile` are for every one.
+    `also_to`: references of further destinations for the same image. `tags`: empty for the tag of
+    the reference, or `latest`. `by_digest`: move no tag. `replace_index`: whether an image may
+    replace an index of several platforms. `check`: ask for every blob even of an unchanged image.
+    `retry_times`: attempts after the first. `stall_s`: seconds without progress after which a
+    request fails. `if_exists` and `if_current`: which tags may move; the latter is a digest.
+    `max_upload`: the most bytes of layers to send, None for no limit. User name, password, token,
+    client certificate, `plain_http` and `insecure_skip_tls_verify` apply to the destination alone;
+    `from_plain_http` to all other registries; `ca_file` and `authfile` to every registry.
     """
 
     also_to: tuple[str, ...] = ()
@@ -311,7 +307,7 @@ class RegistryOptions:
 
     @property
     def elsewhere(self) -> RegistryOptions:
-        """The same for a registry that is not the destination."""
+        """The options for registries other than the destination: without its credentials."""
         return replace(
             self,
             plain_http=self.from_plain_http,
@@ -326,13 +322,13 @@ class RegistryOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachOptions:
-    """What is attached to an image before its tags move.
+    """The documents that are attached to an image before its tags move.
 
-    `sbom`: a list of its parts. `provenance`: a statement of what it was made from. `sign`: a
-    signature by cosign, with `sign_key`, whatever cosign takes for one, or by an identity.
-    `sign_identity` and `sign_issuer`: of the certificate by which an identity's signature is
-    known again. `sign_options`: words for `cosign sign`. `sign_recursive`: of an index, each
-    image is signed as well.
+    `sbom`: the format of an SBOM. `provenance`: whether to attach a statement of the image's
+    materials. `sign`: whether cosign signs, with `sign_key` (cosign's `--key`), or without a key
+    where that is None. `sign_identity` and `sign_issuer`: those of the certificate in an earlier
+    signature that makes another one unnecessary. `sign_options`: words for `cosign sign`.
+    `sign_recursive`: sign each image of an index too.
     """
 
     sbom: Sbom = Sbom.NONE
@@ -346,16 +342,16 @@ class AttachOptions:
 
     @property
     def vouches(self) -> bool:
-        """Whether others are told that the image is what this run made it from."""
+        """Whether this run states or signs what the image was made from."""
         return self.provenance or self.sign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:
-    """Everything a push can be told.
+    """All options of a push.
 
-    `cache` False leaves the local index alone. `strict`: each `events.InputWarned` is a
-    UsageError instead, before any tag moves.
+    `cache`: whether the cache folder is read and written. `strict`: raise UsageError for each
+    `events.InputWarned`, before any tag moves.
     """
 
     source: SourceOptions = SourceOptions()

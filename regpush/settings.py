@@ -1,4 +1,4 @@
-"""What this machine says: the environment, read once, by a pure function."""
+"""The settings that regpush reads from the environment, in one pure function."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class StoreLocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxySettings:
-    """Proxies as the variables have them, unread: `http` and `https` by what is asked for.
+    """The proxy variables, not yet parsed.
 
-    Any may have a password in it. `bypass` is NO_PROXY.
+    `http` and `https`: the proxy for requests to http and to https addresses, possibly with a
+    password; empty for none. `bypass`: NO_PROXY.
     """
 
     http: str = field(default="", repr=False)
@@ -40,10 +41,10 @@ class ProxySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NpmSettings:
-    """How npm is configured outside of a project.
+    """The configuration of npm outside of a project.
 
-    `variables`: the environment, which files of npm quote. `user_file`, `global_file`: what npm
-    calls userconfig and globalconfig. `cache`: where npm's cache is if nothing says otherwise.
+    `variables`: the environment, since npm's files refer to variables. `user_file`, `global_file`:
+    npm's userconfig and globalconfig. `cache`: npm's default cache folder.
     """
 
     variables: Mapping[str, str] = field(
@@ -56,11 +57,11 @@ class NpmSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
-    """How package indexes are reached, as the variables of their clients have it.
+    """The configuration of package indexes, from the variables of pip, uv and npm.
 
-    `logins`: by the name of an index, as uv spells it in variables, its user name and its
-    password. `urls`: of indexes, with credentials in them. `pip_cache`: pip's cache folder. `npm`:
-    of packages of npm.
+    `logins`: triples of the name of an index, as uv spells it in variables, a user name and a
+    password. `urls`: of indexes, possibly with credentials. `pip_cache`: pip's cache folder. `npm`:
+    the configuration of npm.
     """
 
     logins: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
@@ -71,10 +72,10 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
-    """What a pipeline has checked out, and who runs it.
+    """The repository and commit that a CI pipeline has checked out.
 
-    `repository`: its URL, `commit` in full, `ref` as git spells it. `builder`: the URL by which
-    the pipeline names itself, empty where it does not.
+    `repository`: its URL. `commit`: in full. `ref`: like `refs/heads/main`. `builder`: the URL that
+    identifies the pipeline, empty where it has none.
     """
 
     repository: str
@@ -85,9 +86,9 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineIdentity:
-    """What the certificate says by which a pipeline signs without a key: whose, and on whose word.
+    """The identity in the certificate with which a CI pipeline signs without a key.
 
-    Both are URLs: `cosign verify` takes them as --certificate-identity and
+    Both fields are URLs: `subject` is cosign's --certificate-identity and `issuer` its
     --certificate-oidc-issuer.
     """
 
@@ -97,16 +98,16 @@ class PipelineIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The environment's part of a push.
+    """Everything that regpush takes from the environment.
 
-    `cache_dir` is None where the machine has no place for one. `auth` is a whole file of
-    logins, as text. `auth_files` are candidates, first match wins; missing ones are no error;
-    `login_file` is the one that a new login goes to. `github_token` is what a workflow of
-    GitHub was given, `github_actor` whose. `ca_file` and `ca_dir` stand in place of the
-    system's certificates, as for OpenSSL; `certificate_dirs` have a folder for each registry
-    (containers-certs.d(5)), first match wins. `stores` are candidates as well. `checkout` is
-    None outside of a pipeline. `identity` is None where no pipeline has one that is known.
-    `indexes`: of packages.
+    `cache_dir`: None without XDG_CACHE_HOME and HOME. `auth`: the text of an auth.json file.
+    `auth_files`: paths of such files, the first match wins; missing files are no error.
+    `login_file`: the file that `regpush login` writes. `github_token` and `github_actor`: the token
+    of a GitHub workflow and its user. `ca_file` and `ca_dir` replace the system's certificates,
+    like OpenSSL's variables. `certificate_dirs`: folders with one folder for each registry
+    (containers-certs.d(5)), the first match wins. `stores`: candidates, the first match wins.
+    `checkout`: None outside of a pipeline. `identity`: None where the pipeline has no known
+    identity. `indexes`: of packages.
     """
 
     cache_dir: str | None = None
@@ -128,7 +129,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
-        """Read `environ`. Raises UsageError where a variable makes no sense."""
+        """Read `environ`. Raises UsageError for a SOURCE_DATE_EPOCH that is not a number."""
         home = environ.get("HOME") or None
         return cls(
             cache_dir=_cache_dir(environ, home),
@@ -160,7 +161,11 @@ _INDEX_LOGIN = re.compile(r"UV_INDEX_([A-Z0-9_]+)_(?:USERNAME|PASSWORD)", re.ASC
 
 
 def _indexes(environ: Mapping[str, str], home: str | None) -> IndexSettings:
-    """Uv reference, "Environment variables"; pip documentation, "Configuration" and "Caching"."""
+    """Read the variables of uv, pip and npm.
+
+    Sources: uv reference, "Environment variables"; pip documentation, "Configuration" and
+    "Caching".
+    """
     names = dict.fromkeys(found[1] for name in environ if (found := _INDEX_LOGIN.fullmatch(name)))
     urls = [environ.get("PIP_INDEX_URL", ""), *environ.get("PIP_EXTRA_INDEX_URL", "").split()]
     cache = environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
@@ -180,7 +185,7 @@ def _indexes(environ: Mapping[str, str], home: str | None) -> IndexSettings:
 
 
 def _npm(environ: Mapping[str, str], home: str | None) -> NpmSettings:
-    """Npm documentation, "npmrc"; names of its variables count in whatever case."""
+    """Read npm's variables, whose names npm compares without case (npm documentation, "npmrc")."""
     said = {name.lower(): value for name, value in environ.items() if value}
     return NpmSettings(
         variables=MappingProxyType(dict(environ)),
@@ -207,7 +212,7 @@ def _auth_files(environ: Mapping[str, str], home: str | None) -> tuple[str, ...]
 
 
 def _login_file(environ: Mapping[str, str], home: str | None) -> str | None:
-    """What the environment names, else Docker's file: skopeo, podman and crane read it too."""
+    """The file that the environment names, else Docker's: skopeo, podman and crane read it too."""
     if explicit := environ.get("REGISTRY_AUTH_FILE"):
         return explicit
     docker = environ.get("DOCKER_CONFIG") or (os.path.join(home, ".docker") if home else None)
@@ -254,9 +259,10 @@ def _stores(environ: Mapping[str, str]) -> tuple[StoreLocation, ...]:
 
 
 def chroot_stores(url: str) -> tuple[StoreLocation, ...]:
-    """The store that the URL of a local store with another root names; none for any other URL.
+    """The store inside another root directory that the URL of a local store names.
 
-    Nix manual, "Store URL format": a path, or `local` with the parameter `root`.
+    Empty for every other URL. Nix manual, "Store URL format": a path, or `local` with the parameter
+    `root`.
     """
     address, _, query = url.partition("?")
     root = parse_qs(query).get("root", [""])[-1] if address in ("local", "local://") else ""
@@ -284,7 +290,7 @@ def _epoch(text: str) -> int | None:
 
 
 def _checkout(environ: Mapping[str, str]) -> Checkout | None:
-    """What GitHub's runners say, which those of Gitea and Forgejo imitate, or GitLab's."""
+    """Read the variables of GitHub's runners, which Gitea and Forgejo set too, or of GitLab's."""
     if commit := environ.get("GITHUB_SHA"):
         server = environ.get("GITHUB_SERVER_URL") or "https://github.com"
         workflow = environ.get("GITHUB_WORKFLOW_REF")
@@ -311,11 +317,12 @@ _TOKEN_LIMIT = 1 << 16
 
 
 def _identity(environ: Mapping[str, str]) -> PipelineIdentity | None:
-    """What Fulcio writes into certificates for workflows of GitHub and pipelines of GitLab.
+    """The identity that Fulcio certifies for a GitHub workflow or a GitLab pipeline.
 
-    Its config/identity/config.yaml, subject-alternative-name-template. GitHub's claim
-    `job_workflow_ref` is `GITHUB_WORKFLOW_REF`, unless the workflow is called by another. That
-    servers which imitate GitHub issue tokens that Fulcio takes is not known.
+    Source: Fulcio, config/identity/config.yaml, subject-alternative-name-template.
+    GITHUB_WORKFLOW_REF has the value of GitHub's claim `job_workflow_ref`, except in a workflow
+    that another one calls. None on servers other than github.com: whether Fulcio accepts their
+    tokens is not known.
     """
     workflow = environ.get("GITHUB_WORKFLOW_REF")
     if workflow and environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"):
@@ -333,7 +340,7 @@ def _identity(environ: Mapping[str, str]) -> PipelineIdentity | None:
 
 
 def _claims(token: str) -> Mapping[str, Any]:
-    """What a JSON Web Token claims (RFC 7519), unverified; nothing where it is none."""
+    """The claims of a JSON Web Token (RFC 7519), not verified; empty for other text."""
     parts = token.split(".") if len(token) <= _TOKEN_LIMIT else []
     if len(parts) != 3:
         return {}
