@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _list_ahead(words: Sequence[str]) -> Callable[[], None]:
-    """Have the directory listed that will be pushed, if it is the first word; how to end that."""
+    """Start to list the directory to push, if it is the first word; returns how to stop."""
     word = next((word for word in words if word not in ("push", "plan")), "")
     # A link most likely leads into a store, where nothing is listed before it is packed.
     if not os.path.isdir(word) or os.path.islink(word):

@@ -1,7 +1,7 @@
-"""The flags that say how to reach a registry and who we are: one set for all commands.
+"""The flags that say how to reach a registry and how to log in: one set for all commands.
 
-Records of flags are made at each start, for up to 90 fields: they are neither frozen, compared
-nor printed, and their annotations are no text that must be compiled again. That is worth 25 ms.
+The classes hold up to 90 fields and are made at each start. They are neither frozen, compared nor
+printed, and this module does not postpone annotations: that saves 25 ms.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ ACCESS, OUTPUT = "Access to the registry", "Output"
 
 
 class Voice(IntEnum):
-    """How much a command says on stderr; each says what those before it do."""
+    """How much a command writes to stderr; each level includes the levels before it."""
 
     QUIET = -1
     USUAL = 0
@@ -35,13 +35,13 @@ class Voice(IntEnum):
 
 
 def option(panel: str | None, text: str, *names: str, **more: Any) -> Any:
-    """A flag in the section `panel` of the help; None: with the flags of one command alone."""
+    """A flag in the section `panel` of the help; None lists it with the command's own flags."""
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class VoiceFlags:
-    """How much is said on stderr."""
+    """The flags -q and -v."""
 
     quiet: Annotated[
         bool, option(OUTPUT, "Say nothing but errors, and the result.", "-q", "--quiet")
@@ -54,7 +54,7 @@ class VoiceFlags:
 
     @property
     def voice(self) -> Voice:
-        """The level these flags spell. Raises UsageError."""
+        """The level that these flags ask for. Raises UsageError for -q with -v."""
         if self.quiet and self.verbose:
             raise UsageError("-q and -v contradict each other")
         loud = {0: Voice.USUAL, 1: Voice.DECISIONS}
@@ -63,7 +63,7 @@ class VoiceFlags:
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class ConfigFlags(VoiceFlags):
-    """Which configuration is meant, as well."""
+    """`VoiceFlags`, and the configuration file."""
 
     config: Annotated[
         str | None,
@@ -74,7 +74,7 @@ class ConfigFlags(VoiceFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class FileFlags(ConfigFlags):
-    """Which file of logins is meant, as well."""
+    """`ConfigFlags`, and the file of logins."""
 
     authfile: Annotated[
         str | None,
@@ -84,7 +84,7 @@ class FileFlags(ConfigFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class RouteFlags(FileFlags):
-    """How to reach a registry as well."""
+    """`FileFlags`, and how to connect to a registry."""
 
     plain_http: Annotated[
         bool, option(ACCESS, "Use http; loopback registries need no flag.", "--plain-http")
@@ -107,7 +107,7 @@ class RouteFlags(FileFlags):
     ] = False  # fmt: skip
 
     def route(self) -> RegistryOptions:
-        """The record these flags spell."""
+        """The options that these flags set."""
         return RegistryOptions(
             plain_http=self.plain_http,
             ca_file=self.ca_file,
@@ -120,7 +120,7 @@ class RouteFlags(FileFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class AccessFlags(RouteFlags):
-    """Who we are to the registry as well."""
+    """`RouteFlags`, and the credentials."""
 
     username: Annotated[
         str | None, option(ACCESS, "User name, with --password-stdin.", "--username")
@@ -135,7 +135,7 @@ class AccessFlags(RouteFlags):
     ] = None  # fmt: skip
 
     def access(self, password: str | None) -> RegistryOptions:
-        """The record these flags spell, with the password that was read."""
+        """The options that these flags set, with the password that was read."""
         return replace(
             self.route(),
             username=self.username,

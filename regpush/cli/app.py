@@ -1,4 +1,4 @@
-"""The program, and how every outcome becomes an exit code and at most one line of error."""
+"""The program; each outcome becomes an exit code and at most one line of error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regpush.files.filesystem import working_directory
 
 
 def program() -> typer.Typer:
-    """The program, whose commands are imported when they are called."""
+    """The typer program, which imports a command's module when the command is called."""
     app = typer.Typer(
         cls=Group,
         name="regpush",
@@ -73,7 +73,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _lost_directory() -> UsageError | None:
-    """What is wrong with the current directory, to which relative paths of flags belong."""
+    """The error where the current directory was deleted; None where it exists."""
     try:
         working_directory()
     except UsageError as error:
@@ -82,7 +82,7 @@ def _lost_directory() -> UsageError | None:
 
 
 def _explained(error: Exception, words: Sequence[str]) -> str:
-    """What was meant, where words that were not understood are near others; or nothing."""
+    """A hint at the flag or command with the most similar name; empty if none is similar."""
     name, ctx = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if isinstance(name, str) and ctx is not None:
         flags = [flag for one in ctx.command.get_params(ctx) for flag in one.opts]
@@ -96,7 +96,10 @@ def _explained(error: Exception, words: Sequence[str]) -> str:
 
 
 def _usage(error: Exception) -> str | None:
-    """The message of typer's own errors, whose classes have moved between its versions."""
+    """The message of an error that typer raised; None for any other error.
+
+    Typer's error classes have moved between its versions, so their common method identifies them.
+    """
     format_message = getattr(error, "format_message", None)
     if not callable(format_message):
         return None

@@ -1,4 +1,4 @@
-"""Where a push stands, by its events: what is reused, on its way, sent, and left. Pure."""
+"""The progress of a push, kept by its events: reused, packed, sent and remaining bytes. Pure."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from regpush.events import (
 )
 
 _USUAL = 0.4
-"""What layers shrink to, until some of these have shown it: gzip's ratio for most images."""
+"""The assumed ratio of compressed to plain bytes until layers have been packed: gzip's, for most
+images."""
 
 _BASIS = 1_000_000
 
 _WINDOW_S = 10.0
 
 _MOST = 0.99
-"""What a bar shows at most before the registry has said that it has the blob."""
+"""The largest share that a bar shows before the registry has confirmed the blob."""
 
 
 @dataclass(slots=True)
 class Flight:
-    """A layer on its way. Bytes: `read` of `total`, which became `packed`, of which `sent` went.
+    """A layer that is being packed or sent.
 
-    `size` is that of the whole blob, None until its last byte is packed.
+    Bytes: `read` of `total` plain bytes are packed into `packed` compressed bytes, of which `sent`
+    are sent. `size` is that of the whole blob, None until its last byte is packed.
     """
 
     index: int
@@ -43,21 +45,21 @@ class Flight:
 
     @property
     def about(self) -> int | None:
-        """Bytes of the blob in all, an estimate until `size` is known; None without any basis."""
+        """Bytes of the whole blob, estimated until `size` is known; None before any are packed."""
         if self.size is not None or not (self.packed and self.read):
             return self.size
         return max(self.packed * self.total // self.read, self.sent)
 
     @property
     def packing(self) -> bool:
-        """Whether nothing has gone out yet: the blob is read and compressed."""
+        """Whether nothing was sent yet: the layer is read and compressed."""
         return self.sent == 0
 
     @property
     def done(self) -> float:
-        """How much of the way lies behind it, below 1: of the bytes to send, if any went.
+        """The finished share, below 1: of the bytes to send, or to read before any are sent.
 
-        All of it only the registry's answer tells, upon which this flight has ended.
+        It never reaches 1: the registry's confirmation removes the flight.
         """
         of, part = (self.total, self.read) if self.packing else (self.about or 0, self.sent)
         return min(part / of, _MOST) if of else 0.0
@@ -70,14 +72,14 @@ class Meter:
         self._seen: deque[tuple[float, int]] = deque()
 
     def note(self, now: float, total: int) -> None:
-        """By `now`, `total` bytes have gone out."""
+        """Record that `total` bytes have been sent by the time `now`."""
         self._seen.append((now, total))
         while self._seen[0][0] < now - _WINDOW_S and len(self._seen) > 2:
             self._seen.popleft()
 
     @property
     def rate(self) -> float | None:
-        """None where there is nothing to tell from yet."""
+        """Bytes a second; None before two records."""
         if len(self._seen) < 2:
             return None
         (began, before), (now, total) = self._seen[0], self._seen[-1]
@@ -86,9 +88,10 @@ class Meter:
 
 @dataclass(slots=True)
 class Board:
-    """Everything that the events so far tell. Not thread-safe.
+    """The state of a push, from the events so far. Not thread-safe.
 
-    `moved` are bytes of layers that went out, those in vain included; so it only grows.
+    `of_bases`: how many of the last layers are of base images. `moved`: bytes of layers that were
+    sent, failed attempts included, so that it only grows.
     """
 
     target: str = ""
@@ -100,7 +103,7 @@ class Board:
     moved: int = 0
 
     def take(self, event: Event) -> None:
-        """What `event` changes."""
+        """Update the state by `event`."""
         match event:
             case TargetResolved(target=target):
                 self.target = target
@@ -128,7 +131,7 @@ class Board:
         return self.flights[index]
 
     def name(self, index: int) -> str:
-        """`layer 3/12 python3`."""
+        """The layer in words: `layer 3/12 python3`."""
         return f"layer {index + 1}/{len(self.labels)} {self.labels[index]}"
 
     def is_of_base(self, index: int) -> bool:
@@ -136,19 +139,19 @@ class Board:
         return index >= len(self.labels) - self.of_bases
 
     def bases(self) -> list[LayerDone] | None:
-        """The layers of bases, when the registry holds all of them; None before."""
+        """The base layers, once the registry holds all of them; None before."""
         wanted = set(self.labels[len(self.labels) - self.of_bases :])
         done = [one for index, one in self.finished.items() if self.is_of_base(index)]
         # Layers of one digest, which a label ends with, are brought and told of once.
         return done if {self.labels[one.index] for one in done} == wanted else None
 
     def finished_by(self, action: Action) -> list[LayerDone]:
-        """The layers that are there, and how they came."""
+        """The finished layers with the given `action`."""
         return [done for done in self.finished.values() if done.action is action]
 
     @property
     def left(self) -> int:
-        """Bytes that are still to go, an estimate: not every layer is packed yet."""
+        """Bytes that remain to be sent, an estimate while layers are not packed."""
         there, going = self.finished_by(Action.UPLOADED), self.flights.values()
         packed = sum(one.size for one in there) + sum(one.packed for one in going)
         unpacked = sum(self.sizes[one.index] for one in there) + sum(one.read for one in going)

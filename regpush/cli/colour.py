@@ -1,4 +1,7 @@
-"""Whether to colour, and with what. Plain SGR codes: a push off a terminal imports no rich."""
+"""Whether to colour text, and with which codes.
+
+Plain SGR codes: without a terminal for its progress, a push does not import rich.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TextIO
 
 
 class Style(Enum):
-    """What a piece of text means; the value is its SGR code (ECMA-48)."""
+    """The meaning of a piece of text; the value is its SGR code (ECMA-48)."""
 
     GOOD = "32"
     BAD = "1;31"
@@ -18,7 +21,7 @@ class Style(Enum):
 
 
 def wanted(environ: Mapping[str, str], *, terminal: bool) -> bool:
-    """Whether text may be coloured; `terminal`: where it goes is one.
+    """Whether text may be coloured; `terminal`: whether the stream is one.
 
     NO_COLOR (no-color.org) wins; FORCE_COLOR and CLICOLOR_FORCE, unless 0, colour logs too.
     """
@@ -34,5 +37,5 @@ def _unless_off(environ: Mapping[str, str]) -> bool:
 
 
 def moves(environ: Mapping[str, str], stream: TextIO) -> bool:
-    """Whether `stream` is a terminal on which lines can be drawn over, coloured or not."""
+    """Whether `stream` is a terminal whose lines can be overwritten, coloured or not."""
     return stream.isatty() and environ.get("TERM", "") not in ("", "dumb")

@@ -1,4 +1,4 @@
-"""Columns of a table, and what stands in its cells. Plain text: a terminal and a log read alike."""
+"""Columns of a table, and the texts of its cells. Plain text for terminals and logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONTENTS = 40
 
 
 def size(count: int) -> str:
-    """Bytes in the units that network people count in: 1 kB is 1000 B."""
+    """Bytes in decimal units, like network speeds: 1 kB is 1000 B."""
     if count < 1000:
         return f"{count} B"
     value, units = float(count), ("kB", "MB", "GB", "TB")
@@ -25,22 +25,25 @@ def size(count: int) -> str:
 
 
 def short(digest: Digest) -> str:
-    """The beginning of a digest, enough to tell it from others of a table."""
+    """The algorithm and the first digits of a digest, to tell it from others of a table."""
     return f"{digest.algorithm}:{digest.short}"
 
 
 def held(layer: Layer, width: int) -> str:
-    """What a layer says that is in it."""
+    """The contents of a layer, from its annotations, cut to a column of a terminal."""
     return cut_label(label_of_paths(layer.contents), contents_width(width))
 
 
 def contents_width(width: int) -> int:
-    """Columns for what a layer holds: of a narrow terminal enough is left for the reason."""
+    """The width of the column of contents: 16 to 40, leaving 50 columns for the rest."""
     return max(min(_CONTENTS, width - 50), 16)
 
 
 def aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[str]:
-    """`rows` as lines of at most `width` columns, and no less than 40."""
+    """`rows` as lines of at most `width` columns, or of 40 if `width` is less.
+
+    `sides`: `l` or `r` for each column, the side that its cells are aligned to.
+    """
     width = max(width, 40)
     rows = [tuple(cut(cell, width) for cell in row) for row in rows]
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]

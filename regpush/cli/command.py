@@ -1,7 +1,7 @@
-"""A command and its help: the common flags and examples, or with `--help-all` every flag.
+"""A command and its help: the common flags and examples; with `--help-all` every flag.
 
-Typer brings its own copy of click, or uses the one that is installed, by its version: nothing
-here names either.
+Typer contains a copy of click, or imports the installed one, depending on its version. This module
+therefore imports neither.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typer.core import TyperCommand
 from regpush.cli.entries import ENTRIES
 
 MANY = 25
-"""Flags that fit on a screen with the usage and the examples."""
+"""A command with more flags than this shows only the common ones: more do not fit on a screen."""
 
 _COMMON = (
     "to", "tag", "from_", "entrypoint", "env", "workdir", "platform", "layers", "format", "verbose",
 )  # fmt: skip
-"""The flags that `--help` shows of a command that has many, besides those of this command alone."""
+"""The flags that `--help` shows of a command with many, besides the command's own."""
 
 _COMMON_PANEL = "Common flags"
 
 _VALUES = {"integer": "N", "int": "N", "float": "N", "text": "TEXT", "str": "TEXT"}
-"""What stands for a value in the help, by the name of its type in typer, or in click."""
+"""The placeholder of a flag's value in the help, by the name of its type in typer or click."""
 
 
 class Command(TyperCommand):
-    """A command whose place in the list, and whose examples, are those of its name."""
+    """A command whose help section and examples come from `entries.ENTRIES`."""
 
     def __init__(self, name: str | None, **more: Any) -> None:
         self._entry = ENTRIES.get(name or "")
@@ -40,7 +40,7 @@ class Command(TyperCommand):
         show_values(self.params)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help: of many flags the common ones; then the examples."""
+        """Write the help: all flags, or of more than `MANY` the common ones; then the examples."""
         shown = self._shortened()
         # typer writes its help to stdout itself, and nothing to `formatter`.
         TyperCommand.format_help(shown, ctx, formatter)
@@ -50,19 +50,19 @@ class Command(TyperCommand):
             sys.stdout.write(f" {more} more flags: {ctx.command_path} --help-all\n\n")
 
     def format_whole_help(self, ctx: Any, formatter: Any) -> None:
-        """The help with every flag, and the examples."""
+        """Write the help with every flag, and the examples."""
         super().format_help(ctx, formatter)
         if self._entry:
             show_examples(self._entry.examples)
 
     def get_help_option(self, ctx: Any) -> Any:
-        """The flag `--help`, which takes no value and shows none."""
+        """The flag `--help`, without a placeholder for a value."""
         option = super().get_help_option(ctx)
         show_values([option] if option else [])
         return option
 
     def _shortened(self) -> Command:
-        """A copy with the common flags alone, where the command has many; else the command."""
+        """A copy with the common flags alone where the command has many; else the command."""
         if len(self.params) <= MANY:
             return self
         shown = copy.copy(self)
@@ -80,13 +80,16 @@ def _in_panel(parameter: Any, panel: str) -> Any:
 
 
 def show_examples(examples: Sequence[str]) -> None:
-    """Print them below the help, which typer prints itself: as they are, to be copied."""
+    """Write the examples below the help, unwrapped, so that they can be copied.
+
+    Typer writes the help itself.
+    """
     lines = ["Examples:", *(f"  $ {example}" for example in examples)]
     sys.stdout.write("".join(f" {line}\n" for line in [*lines, ""]))
 
 
 def show_values(parameters: Sequence[Any]) -> None:
-    """Name what follows a flag as people do: nothing after a switch, N, TEXT."""
+    """Set the placeholders of flags' values: none for switches, else N or TEXT."""
     for one in parameters:
         if getattr(one, "metavar", None) is not None or one.param_type_name != "option":
             continue

@@ -1,7 +1,8 @@
-"""Commands that the configuration file speaks to: command line, `REGPUSH_*`, file, built in.
+"""Commands that read a configuration file.
 
-What each says is found before typer reads the flags, and given to it as their defaults; so
-a value is checked, and a flag known, in one place.
+The order of precedence: command line, `REGPUSH_*` variables, file, built-in defaults. Variables and
+file become typer's defaults before it reads the flags, so that values are checked, and flags known,
+in one place.
 """
 
 from __future__ import annotations
@@ -31,18 +32,19 @@ from regpush.project.configuration import (
 )
 
 _PACKAGES = {"manifest", "expression", "file"}
-"""Flags that name packages of Guix, so that no target need be."""
+"""Flags that name packages of Guix, so that no target is needed."""
 
 _ARGUMENTS = (TARGET, "targets", "new")
-"""Arguments that may name an app."""
+"""Names of the command-line arguments that may name an app."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What a command was told besides its flags.
+    """The input of a command besides its flags.
 
-    `word` is the target as the user named it, None where there is none; `app` its name in
-    the configuration, where it is one; `settings` are by field.
+    `arguments`: its words on the command line. `word`: the target as the user wrote it, None
+    without one or with several. `app`: its name where the configuration has an app of that name.
+    `settings`: values of the configuration by field of `Flags`.
     """
 
     arguments: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ class Said:
 
     @property
     def targets(self) -> list[str]:
-        """What is to be pushed. Raises UsageError where the app does not say."""
+        """The targets to push. Raises UsageError where the app names none."""
         if self.app is None:
             return [self.word] if self.word else []
         if TARGET in self.settings:
@@ -64,12 +66,15 @@ class Said:
 
     @property
     def place(self) -> str:
-        """The table that counts, for messages."""
+        """The configuration's file and table for the app, for messages."""
         return self.configuration.place(self.app) if self.configuration else ""
 
 
 def load(path: str | None) -> Configuration | None:
-    """The configuration of `--config`, or the one of this directory. Raises UsageError."""
+    """The configuration of `--config`, or the nearest from this directory upwards.
+
+    None where there is no file. Raises UsageError.
+    """
     if path is None:
         return find(".", trust(os.environ, os.geteuid()), note)
     found = read(path)
@@ -79,10 +84,10 @@ def load(path: str | None) -> Configuration | None:
 
 
 def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
-    """Files of `user`, who runs this, and of root are obeyed, and what is named safe.
+    """The owners whose configuration files are read, and the directories marked as safe.
 
-    For root also files of the user who called sudo, which says who that was (sudo(8),
-    SUDO_UID). `REGPUSH_SAFE_DIRECTORY` holds directories, with colons between them.
+    Owners are root, `user`, and for root also the user who called sudo (sudo(8), SUDO_UID).
+    `REGPUSH_SAFE_DIRECTORY` holds directories, separated by colons; `*` is every directory.
     """
     users = {0, user}
     if user == 0 and environ.get("SUDO_UID", "").isdecimal():
@@ -94,17 +99,17 @@ def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredTarget:
-    """A target that is not on the command line, for `flags_of`."""
+    """A target for `flags_of` that is not on the command line."""
 
     word: str
 
 
 class ConfiguredCommand(Command):
-    """A command whose flags the configuration sets where nobody else does."""
+    """A command with defaults from the configuration file."""
 
     # The contexts are click's, which typer has or brings, by its version.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse as typer does, but with the configuration's values as defaults."""
+        """Parse like typer, with the configuration's values as defaults."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         given = _present(self.make_parser(ctx).parse_args(args=list(args))[0])
@@ -135,7 +140,7 @@ class ConfiguredCommand(Command):
         return rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; what the configuration has to do with an error is said with it."""
+        """Run the command; an error caused by the configuration names the table."""
         try:
             return super().invoke(ctx)
         except UsageError as error:
@@ -146,12 +151,12 @@ class ConfiguredCommand(Command):
 
     @property
     def _argument(self) -> str | None:
-        """The name of the argument that may be an app."""
+        """The name of the argument that may be an app; None if it has none."""
         return next((one.name for one in self.params if one.name in _ARGUMENTS), None)
 
     @property
     def _pushes(self) -> bool:
-        """Whether it is for a target and a place to push it to."""
+        """Whether the command takes a target and a destination."""
         return {TARGET, "to"} <= {one.name for one in self.params}
 
     def _targets_of(self, said: Said) -> str | list[str]:
@@ -193,8 +198,7 @@ class ConfiguredCommand(Command):
 def flags_of(ctx: Any, word: str, to: str) -> tuple[list[str], Flags]:
     """The targets of `word`, an app or a path, and the flags of its push to `to`.
 
-    For a command that pushes several: what is on its command line is for all. Raises
-    UsageError.
+    For `regpush resolve`, which pushes several: its command line applies to all. Raises UsageError.
     """
     again = ctx.command.make_context(
         ctx.info_name,
@@ -206,7 +210,10 @@ def flags_of(ctx: Any, word: str, to: str) -> tuple[list[str], Flags]:
 
 
 def _ask_where_to(said: Said) -> None:
-    """Raise UsageError where the configuration has to do with it that nobody says `to`."""
+    """Raise UsageError where the configuration explains why there is no destination.
+
+    The app has no `to`, or the target is neither an app nor a file.
+    """
     if said.app:
         raise UsageError(
             f"{said.place} does not say where to push: add `to`, or say --to registry/name"
@@ -217,7 +224,7 @@ def _ask_where_to(said: Said) -> None:
 
 
 def _fill_in(params: dict[str, Any], said: Said) -> None:
-    """Say which app it is, and what placeholders stand for."""
+    """Print which app is pushed, and fill in the placeholders."""
 
     def say(line: str) -> None:
         if not params["quiet"] and params["progress"] not in (Progress.NONE, Progress.NONE.value):
@@ -235,7 +242,10 @@ def _fill_in(params: dict[str, Any], said: Said) -> None:
 
 
 def _flags(params: Mapping[str, Any]) -> Flags:
-    """The flags in a context's `params`, whose choices are still text: typer converts at a call."""
+    """The flags in a context's `params`, with choices converted from their text.
+
+    Typer itself converts them only when it calls the command.
+    """
     hints = get_type_hints(Flags)
     return Flags(**{one.name: _choice(hints[one.name], params[one.name]) for one in fields(Flags)})
 
@@ -248,7 +258,10 @@ def _choice(hint: Any, value: Any) -> Any:
 
 
 def _present(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What stands on the command line; parsers note what does not in ways of their own."""
+    """The values that are on the command line.
+
+    Parsers of click mark absent ones differently by version, but never by one of these types.
+    """
     kinds = (str, bool, int, list, tuple)
     return {name: value for name, value in given.items() if isinstance(value, kinds)}
 
@@ -259,7 +272,10 @@ def _merge(
     environ: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> None:
-    """Let names and values of all levels live; the highest wins where several have a name."""
+    """Merge flags of NAME=VALUE pairs from file, variables and command line, by name.
+
+    The command line wins over variables, and these over the file.
+    """
     if not file and not environ:
         return
     for field, key in by_field().items():
@@ -269,7 +285,10 @@ def _merge(
 
 
 def _fitting(value: Any, parameter: Any) -> Any:
-    """`value` for a parameter that may take one where `push` takes several, or None."""
+    """`value` as the parameter takes it; None if it is a list of several for a single value.
+
+    A flag of `push` may be repeatable where the same flag of another command is not.
+    """
     if isinstance(value, list) and not getattr(parameter, "multiple", False):
         return value[0] if len(value) == 1 and parameter.nargs == 1 else None
     return value
@@ -284,7 +303,7 @@ def _texts(params: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _only(configuration: Configuration) -> str | None:
-    """The app that is meant where none is named. Raises UsageError where several may be."""
+    """The only app, None without any. Raises UsageError where there are several."""
     if len(configuration.apps) > 1:
         names = ", ".join(configuration.apps)
         raise UsageError(f"which app? {configuration.path} has {names}")
@@ -292,7 +311,7 @@ def _only(configuration: Configuration) -> str | None:
 
 
 def _explanation(ctx: Any) -> str:
-    """What to add to the error of a command: a name that was meant, or where a value is from."""
+    """An addition to a command's error: an app with a similar name, or the table of a bad value."""
     said: Said = ctx.obj
     if said.configuration is None:
         return ""

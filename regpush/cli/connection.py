@@ -1,4 +1,4 @@
-"""What commands work with: a registry's client, what is read of the environment, a way to stop."""
+"""The registry client, settings and cancellation that commands share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which imag
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """The way to registries: `client`, and what it was made of."""
+    """A registry client and the values that it was made from."""
 
     client: Client
     settings: Settings
@@ -39,13 +39,13 @@ class Connection:
     cancel: Cancellation
 
     def repository(self, reference: Reference) -> Repository:
-        """The repository of `reference`, to read."""
+        """The repository of `reference`, for reading."""
         return self.client.repository(reference, Access.PULL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
-    """What a command that sends something to a registry works with."""
+    """The values that a command needs to send something to a registry."""
 
     settings: Settings
     options: RegistryOptions
@@ -54,7 +54,7 @@ class Sending:
 
 
 def access(flags: AccessFlags) -> RegistryOptions:
-    """The options that the flags spell; a password is read from stdin. Raises UsageError."""
+    """The registry options of the flags. Reads the password from stdin. Raises UsageError."""
     return flags.access(read_password(flags.username, flags.password_stdin))
 
 
@@ -62,7 +62,7 @@ def access(flags: AccessFlags) -> RegistryOptions:
 def connected(
     options: RegistryOptions, voice: Voice, progress: Progress = Progress.NONE
 ) -> Iterator[Connection]:
-    """A connection that is closed at the end; Ctrl-C stops what it does."""
+    """A connection that is closed at the end; Ctrl-C cancels its requests."""
     settings = Settings.from_environ(os.environ)
     with (
         stoppable() as cancel,
@@ -76,7 +76,10 @@ def connected(
 
 @contextmanager
 def sending(flags: SendingFlags) -> Iterator[Sending]:
-    """What is needed to send: files to be written are checked. Raises UsageError."""
+    """The values for a command that sends.
+
+    Checks that the files to write can be written. Raises UsageError.
+    """
     options = flags.sending(read_password(flags.username, flags.password_stdin))
     settings = Settings.from_environ(os.environ)
     check_files(flags)
@@ -85,5 +88,5 @@ def sending(flags: SendingFlags) -> Iterator[Sending]:
 
 
 def platform_of(text: str | None) -> Platform | None:
-    """The value of `--platform`. Raises UsageError."""
+    """The value of `--platform`, None without one. Raises UsageError."""
     return Platform.parse(text) if text else None

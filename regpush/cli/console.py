@@ -1,4 +1,4 @@
-"""What all commands do with the terminal: errors, signals, lines, files."""
+"""Terminal input and output of all commands: errors, signals, lines and files."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError, UsageError, printable
 
 NOBODY_READS = 128 + signal.SIGPIPE
-"""What a shell tells of a program that wrote to a pipe which nobody reads on."""
+"""The exit code that a shell shows for a program ended by SIGPIPE: its reader closed stdout."""
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def fail(message: str, code: int) -> int:
-    """Say on stderr what was wrong; gives `code` back."""
+    """Write an error to stderr; returns `code`."""
     tell((Span("regpush:", Style.BAD), f" {message}"))
     return code
 
 
 def tell(*lines: Line) -> None:
-    """Write lines to stderr now. That nobody hears them undoes nothing and ends nothing."""
+    """Write lines to stderr at once. A closed stderr is no error."""
     render = Renderer.of(sys.stderr, os.environ)
     with suppress(OSError):
         sys.stderr.write("".join(f"{render(line)}\n" for line in lines))
@@ -42,13 +42,13 @@ def tell(*lines: Line) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[Cancellation]:
-    """Ctrl-C, SIGTERM and SIGHUP ask for a stop; a second one does not wait for it.
+    """Ctrl-C, SIGTERM and SIGHUP cancel the returned `Cancellation`; a second one exits at once.
 
-    A signal that is ignored stays so: `nohup` starts programs that outlive their terminal.
+    A signal that is ignored stays ignored, for `nohup`.
 
-    A thread of its own hears them. Python runs handlers in the main thread alone, between two
-    steps of it: a signal that comes just before it falls asleep, waiting for workers, would
-    wake nobody.
+    A separate thread receives the signals. Python runs handlers only in the main thread, between
+    two of its instructions: a signal that arrives just before that thread starts to wait for
+    workers would not wake it.
     """
     cancel = Cancellation()
     received: list[int] = []
@@ -88,11 +88,14 @@ def stoppable() -> Iterator[Cancellation]:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """The handler of a signal that somebody else has heard."""
+    """A handler without effect: the wake-up pipe reports the signal to the thread."""
 
 
 def read_password(username: str | None, from_stdin: bool) -> str | None:
-    """The password on stdin, where it is said to be there. Raises UsageError."""
+    """The password on stdin, None without --password-stdin. Raises UsageError.
+
+    The flags --username and --password-stdin are only valid together.
+    """
     if bool(username) != from_stdin:
         raise UsageError("--username and --password-stdin must be given together")
     if not from_stdin:
@@ -101,12 +104,12 @@ def read_password(username: str | None, from_stdin: bool) -> str | None:
 
 
 def width() -> int:
-    """Columns of the terminal, or as many as a log may have."""
+    """Columns of the terminal; 200 where stderr is a log."""
     return shutil.get_terminal_size((160, 24)).columns if sys.stderr.isatty() else 200
 
 
 def note(line: str) -> None:
-    """Say something on stderr."""
+    """Write `regpush: LINE` to stderr."""
     tell(f"regpush: {line}")
 
 
@@ -115,23 +118,23 @@ class OutputError(Exception):
 
 
 def print_lines(*lines: Line) -> None:
-    """Write to stdout now. Raises OutputError, or BrokenPipeError where nobody reads on."""
+    """Write to stdout at once. Raises OutputError, or BrokenPipeError for a closed pipe."""
     render = Renderer.of(sys.stdout, os.environ, longest=LONGEST_RESULT)
     _print("".join(f"{render(line)}\n" for line in lines))
 
 
 def print_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """Write a report to stdout now. Raises as `print_lines` does."""
+    """Write a report to stdout at once. Raises like `print_lines`."""
     _print(f"{json_text(value, indent=indent)}\n")
 
 
 def print_document(data: bytes) -> None:
-    """Write to stdout now what others wrote, made printable. Raises as `print_lines` does."""
+    """Write a text from a registry to stdout, made printable. Raises like `print_lines`."""
     _print(document(data))
 
 
 def print_bytes(data: bytes) -> None:
-    """Write to stdout now, whatever the terminal's encoding. Raises as `print_lines` does."""
+    """Write bytes to stdout, without the terminal's encoding. Raises like `print_lines`."""
     with _writing():
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
@@ -155,15 +158,16 @@ def _writing() -> Iterator[None]:
 
 
 def give_up_stdout() -> None:
-    """Nobody hears us: leave nothing to be flushed, and complained about, at exit."""
+    """Replace a closed stdout by /dev/null, so that Python flushes it at exit without an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def end(code: int) -> NoReturn:
-    """End this process at once with `code`, after all has been written that can be.
+    """End this process with `code` after flushing stdout and stderr, without Python's clean-up.
 
-    A reader of stdout that closed it, as `head` does, ends this as it ends other programs: by
-    SIGPIPE, of which Python makes an exception. By then the work is done, and files are written.
+    Where the reader of stdout closed it, like `head`, the process ends by SIGPIPE like other
+    programs. Python turns that signal into an exception; by then all work is done and files are
+    written.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # said before, if it mattered
