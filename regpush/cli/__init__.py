@@ -12,41 +12,41 @@ from collections.abc import Callable, Sequence
 def main() -> None:
     """The `regpush` program."""
     if sys.argv[1:] == ["--version"]:
-        # Answered before anything is imported: scripts ask this often.
+        # Scripts ask for the version often: this answer needs no other import.
         from regpush import __version__
 
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        print(f"regpush {__version__}")  # noqa: T201  which bears a closed stdout
+        print(f"regpush {__version__}")  # noqa: T201  print bears a closed stdout
         return
-    # Imports and file lists make many objects and no garbage: looking for it takes a tenth of
-    # the time that an unchanged push does.
+    # Imports and file lists make many objects and no garbage: the garbage collector would take a
+    # tenth of the time of an unchanged push.
     gc.set_threshold(100_000)
     stop_listing = _list_ahead(sys.argv[1:])
-    # The listing above has begun before the time that these take.
+    # The directory is listed during these imports, which take longer than starting the listing.
     from regpush.cli.app import run
     from regpush.cli.console import end
 
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started us
+        if stream is None:  # the parent process closed it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  stays open to the end
         else:
-            # Names on disk, and the table's own signs, may be more than the terminal can say.
+            # File names and the table's signs may lack a code in the terminal's encoding.
             stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:], os.environ)
     stop_listing()
-    # The kernel takes a process apart in no time; the interpreter takes a sixth of an
-    # unchanged push. Nothing is left to be done: threads have ended, files are closed.
+    # Python's clean-up at exit takes a sixth of the time of an unchanged push. It is skipped:
+    # threads have ended and files are closed.
     end(code)
 
 
 def _list_ahead(words: Sequence[str]) -> Callable[[], None]:
     """Start to list the directory to push, if it is the first word; returns how to stop."""
     word = next((word for word in words if word not in ("push", "plan")), "")
-    # A link most likely leads into a store, where nothing is listed before it is packed.
+    # A link most likely leads to a store item, whose files are not listed before it is packed.
     if not os.path.isdir(word) or os.path.islink(word):
         return lambda: None
-    from regpush.files import scan_ahead  # only of use to a directory
+    from regpush.files import scan_ahead  # only a directory needs it
 
     scan_ahead.begin(word)
     return scan_ahead.end

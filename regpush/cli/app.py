@@ -46,7 +46,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except KeyboardInterrupt:
         return fail("cancelled", CancelledError.exit_code)
     except SystemExit as ended:
-        # click and rich make one of a pipe that nobody reads on.
+        # click and rich raise SystemExit for a closed stdout.
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
         give_up_stdout()
@@ -103,7 +103,7 @@ def _usage(error: Exception) -> str | None:
     format_message = getattr(error, "format_message", None)
     if not callable(format_message):
         return None
-    # The possible options that it lists are named by `_explained`, the nearest first.
+    # `_explained` names the most similar option in place of this list.
     return str(format_message()).partition(" (Possible options:")[0].rstrip(".")
 
 

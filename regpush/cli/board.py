@@ -110,7 +110,7 @@ class Board:
             case LayersPlanned(labels=labels, sizes=sizes, of_bases=of_bases):
                 if not self.labels or labels[: len(self.labels)] != self.labels:
                     self.flights, self.finished = {}, {}
-                # Else more layers of an archive became known while the first are sent.
+                # Labels that were only extended: an archive's next layers became known.
                 self.labels, self.sizes, self.of_bases = labels, sizes, of_bases
             case LayerProgress(index=index, read=read, total=total, packed=packed):
                 flight = self._flight(index)
@@ -125,7 +125,7 @@ class Board:
 
     def _flight(self, index: int) -> Flight:
         if index not in self.flights:
-            # One that was lost is on its way again.
+            # The registry had lost this layer; it is sent again.
             self.finished.pop(index, None)
             self.flights[index] = Flight(index, self.labels[index], self.sizes[index])
         return self.flights[index]
@@ -142,7 +142,7 @@ class Board:
         """The base layers, once the registry holds all of them; None before."""
         wanted = set(self.labels[len(self.labels) - self.of_bases :])
         done = [one for index, one in self.finished.items() if self.is_of_base(index)]
-        # Layers of one digest, which a label ends with, are brought and told of once.
+        # Equal layers have one event: their labels are equal, since these end with the digest.
         return done if {self.labels[one.index] for one in done} == wanted else None
 
     def finished_by(self, action: Action) -> list[LayerDone]:
@@ -155,7 +155,7 @@ class Board:
         there, going = self.finished_by(Action.UPLOADED), self.flights.values()
         packed = sum(one.size for one in there) + sum(one.packed for one in going)
         unpacked = sum(self.sizes[one.index] for one in there) + sum(one.read for one in going)
-        # Small layers alone say little: as if a megabyte had shrunk as is usual.
+        # A few small layers say little about the ratio: a megabyte of the usual one is added.
         ratio = (packed + _USUAL * _BASIS) / (unpacked + _BASIS)
         left = 0
         for index, size in enumerate(self.sizes):

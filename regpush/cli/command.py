@@ -42,7 +42,7 @@ class Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: all flags, or of more than `MANY` the common ones; then the examples."""
         shown = self._shortened()
-        # typer writes its help to stdout itself, and nothing to `formatter`.
+        # typer writes its help to stdout and does not use `formatter`.
         TyperCommand.format_help(shown, ctx, formatter)
         if self._entry:
             show_examples(self._entry.examples)

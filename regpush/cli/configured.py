@@ -107,7 +107,7 @@ class ConfiguredTarget:
 class ConfiguredCommand(Command):
     """A command with defaults from the configuration file."""
 
-    # The contexts are click's, which typer has or brings, by its version.
+    # The type Any: contexts are of typer's own click or of the installed one, by version.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse like typer, with the configuration's values as defaults."""
         if ctx.resilient_parsing:
@@ -118,7 +118,7 @@ class ConfiguredCommand(Command):
         environ = ctx.default_map or {}
         said = self._said(ctx, given, environ, tuple(args))
         own = {one.name: one for one in self.params}
-        # A command that makes no layers is told how to reach registries, and no more.
+        # A command that makes no layers gets only the settings of access to registries.
         heard = own if "root_dir" in own else AccessFlags.__dataclass_fields__
         file = {
             field: value

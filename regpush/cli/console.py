@@ -58,7 +58,7 @@ def stoppable() -> Iterator[Cancellation]:
     def listen() -> None:
         while number := os.read(hears, 1):
             if received:
-                # Bars may stand on the screen: the shell's next prompt begins below them.
+                # Bars may be on the screen: the shell's next prompt begins below them.
                 start = "\n" if sys.stderr.isatty() else ""
                 os.write(2, f"{start}regpush: ended without waiting\n".encode())
                 os._exit(128 + number[0])
@@ -170,7 +170,7 @@ def end(code: int) -> NoReturn:
     written.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # said before, if it mattered
+        with suppress(OSError):  # an earlier write has reported it
             stream.flush()
     if code == NOBODY_READS:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

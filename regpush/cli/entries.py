@@ -1,6 +1,6 @@
-"""The list of commands: panels, summaries and examples of the help, and what a word may mean.
+"""The list of commands: sections, summaries and examples of the help, and similar names.
 
-The list imports no command, so that help and completion need none of what commands import.
+It imports no command, so that help and completion import little.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ _REGISTRY, _PIPELINE = "Registry", "Pipeline"
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """A command as `regpush --help` lists it; `summary` is the first line of its docstring."""
+    """A command in `regpush --help`.
+
+    `panel`: its section. `summary`: the first line of its function's docstring. `examples`: command
+    lines.
+    """
 
     panel: str
     summary: str
@@ -172,7 +176,7 @@ ENTRIES = {
         ("regpush schema push > push.schema.json",),
     ),
 }
-"""By name, in the order in which they are listed: `cli.commands.NAME` has the function `NAME`."""
+"""Commands by name, in the order of the help. `cli.commands.NAME` has the function `NAME`."""
 
 _ELSEWHERE = {
     "ls": "tags",
@@ -185,7 +189,7 @@ _ELSEWHERE = {
     "manifest": "index",
     "validate": "verify",
 }
-"""What other tools (crane, skopeo, regctl, docker) call what our commands do."""
+"""Names of other tools' commands (crane, skopeo, regctl, docker), with regpush's name for each."""
 
 EXAMPLES = (
     "regpush ./myapp --to registry.example.com/app",
@@ -196,7 +200,7 @@ EXAMPLES = (
 
 
 def meant(word: str) -> str:
-    """The command that `word` means in other tools, or that is spelt almost so; or nothing."""
+    """The command that other tools call `word`, or with a similar name; empty without any."""
     if word in _ELSEWHERE:
         return _ELSEWHERE[word]
     near = difflib.get_close_matches(word, ENTRIES, n=1, cutoff=0.7)

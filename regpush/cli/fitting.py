@@ -1,4 +1,4 @@
-"""Text that must fit into columns of a terminal. Pure."""
+"""Text cut to columns of a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from itertools import accumulate, takewhile
 from regpush.errors import printable
 
 _CONTAINERS = ("site-packages/", "node_modules/", "vendor/")
-"""Folders that say nothing about what is in them, but that it is somebody else's."""
+"""Folders that hold packages of others. A shortened label omits them."""
 
 _LABEL = re.compile(r"(\S+)((?: and [0-9]+ more)?(?: \([^()]*\))?)")
 
 _ENDING = 7
-"""Characters of a file's name that tell what it is: `….min.js`, `…gnu.so`."""
+"""Characters at the end of a file's name that a cut label keeps: `….min.js`, `…gnu.so`."""
 
 _LOOKED_AT = 4096
-"""Characters of a text that are looked at: PATH_MAX, and more than any terminal shows."""
+"""Characters of a text that are read: PATH_MAX, and more than any terminal shows."""
 
 
 def columns(text: str) -> int:
-    """Columns of a terminal that `text` takes: East Asian characters have two."""
+    """Columns of a terminal that `text` fills: an East Asian character fills two."""
     if text.isascii():
         return len(text)
     return sum(map(_columns_of, text))
@@ -44,12 +44,12 @@ def cut(text: str, width: int) -> str:
 
 
 def cut_label(text: str, width: int) -> str:
-    """A layer's label in at most `width` columns: of a path, what tells it from others.
+    """A layer's label in at most `width` columns.
 
-    That is the package, and the beginning and the ending of the file's name.
+    Of a path it keeps the package, and the beginning and the end of the file's name.
     """
     if len(text) > _LOOKED_AT and "/" in text:
-        text = f"…{text[-_LOOKED_AT + 1 :]}"  # of a path the end tells most
+        text = f"…{text[-_LOOKED_AT + 1 :]}"  # the end of a path identifies it best
     text = printable(text[:_LOOKED_AT])
     if columns(text) <= width:
         return text
@@ -66,7 +66,7 @@ def _cut_path(text: str, width: int) -> str:
     parts = text.split("/")
     if columns(text) <= width:
         return text
-    # A name has a column at least, so that more of them than columns never fit.
+    # Each name fills a column at least: more names than columns never fit.
     for at in range(max(1, len(parts) - width), len(parts) - 1):
         shorter = f"…/{'/'.join(parts[at:])}"
         if columns(shorter) <= width:

@@ -1,4 +1,4 @@
-"""Flags and `REGPUSH_*` variables to options: the one place where text becomes records."""
+"""Flags and `REGPUSH_*` variables become options: the one place that parses their text."""
 
 import inspect
 import json
@@ -37,29 +37,29 @@ _REGISTRY, _LAYERS, _ATTACHED = "The registry", "Layers and reuse", "What is att
 
 
 NO_BASE = "none"
-"""In place of a reference: the image stands on none."""
+"""The value of `--from` for an image without a base."""
 
 
 def _strategies(incomplete: str) -> list[str]:
-    """What a shell offers for `--layers`."""
+    """The completions of a shell for `--layers`."""
     return [name for name in (*STRATEGIES, "file=") if name.startswith(incomplete)]
 
 
 def _compressions(incomplete: str) -> list[str]:
-    """What a shell offers for `--compression`."""
+    """The completions of a shell for `--compression`."""
     known = ("gzip", "gzip:fast", "gzip:best", "zstd", "none")
     return [name for name in known if name.startswith(incomplete)]
 
 
 class Format(StrEnum):
-    """What a command writes on stdout."""
+    """The format of a command's output on stdout."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class Progress(StrEnum):
-    """What a command writes on stderr while it works."""
+    """The display of progress on stderr."""
 
     AUTO = "auto"
     PLAIN = "plain"
@@ -68,7 +68,7 @@ class Progress(StrEnum):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class SendingFlags(AccessFlags):
-    """How an image goes into a registry, and what is said of it then."""
+    """`AccessFlags`, tags to move, transfer limits, and how to report the outcome."""
 
     tag: Annotated[
         list[str],
@@ -130,15 +130,15 @@ class SendingFlags(AccessFlags):
 
     @property
     def sums_up(self) -> bool:
-        """Whether the outcome is told on stderr as well."""
+        """Whether a summary is also written to stderr."""
         return self.progress is not Progress.NONE and self.voice is not Voice.QUIET
 
     def heard(self, notify: Listener) -> Listener:
-        """What a command of these flags reports to where `notify` shows it."""
+        """`notify`, or with --strict a listener that raises UsageError for input warnings."""
         return strictly(notify) if self.strict else notify
 
     def sending(self, password: str | None) -> RegistryOptions:
-        """The record these flags spell, with the password that was read."""
+        """The options that these flags set, with the password that was read."""
         return replace(
             self.access(password),
             from_plain_http=self.from_plain_http,
@@ -156,7 +156,7 @@ class SendingFlags(AccessFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Flags(TargetFlags, SendingFlags):
-    """What was said on the command line, as text. Shared by the commands that plan."""
+    """All flags of a push, as text. `push`, `plan` and `resolve` share them."""
 
     to: Annotated[
         str,
@@ -309,7 +309,7 @@ class Flags(TargetFlags, SendingFlags):
     ] = False  # fmt: skip
 
     def options(self, password: str | None) -> PushOptions:
-        """The record these flags spell. Raises UsageError naming the flag."""
+        """The options that these flags set. Raises UsageError naming the flag."""
         return PushOptions(
             source=replace(
                 self.source(),
@@ -368,7 +368,7 @@ class Flags(TargetFlags, SendingFlags):
 
 
 def with_flags(run: Callable[..., None]) -> Callable[..., None]:
-    """Give `run(flags, **others)` a flag for every field of its `flags`, for typer to see."""
+    """Give `run(flags, **others)` a typer option for each field of the class of `flags`."""
     own = inspect.signature(run, eval_str=True)
     record = own.parameters["flags"].annotation
     hints = hints_of(record)
@@ -382,7 +382,7 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
         )
         for one in _fields(record)
     ]
-    # Most targets are of neither: their flags come last in the help.
+    # Most targets are neither Nix's nor Guix's: those flags are last in the help.
     shared.sort(key=lambda one: one.annotation.__metadata__[0].rich_help_panel == STORES)
     if len(others) + len(shared) > MANY:
         others.append(_HELP_ALL)
@@ -402,7 +402,7 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def _show_all(ctx: typer.Context, value: bool) -> None:
-    """Show the whole help and end, before typer misses what has to be said."""
+    """Show the whole help and exit, before typer reports missing flags."""
     if value and not ctx.resilient_parsing:
         command: Any = ctx.command
         command.format_whole_help(ctx, ctx.make_formatter())
@@ -418,34 +418,37 @@ _HELP_ALL = inspect.Parameter(
         typer.Option("--help-all", help="Show every flag.", is_eager=True, callback=_show_all),
     ],
 )
-"""The flag of commands that have more flags than `--help` shows."""
+"""The flag --help-all, for commands with more flags than `--help` shows."""
 
 
 @cache
 def hints_of(record: type) -> Mapping[str, Any]:
-    """The annotations of the fields of a record of flags, each `Annotated` with its option."""
+    """The annotations of a class of flags by field, each an `Annotated` with its typer option."""
     return get_type_hints(record, include_extras=True)
 
 
 def _fields(record: type) -> list[Field[Any]]:
-    """The fields of a dataclass, its own before those of its bases, as they are to be listed."""
+    """The fields of a class of flags: its own before those of its base classes."""
     bases = record.__mro__[::-1]
     order = {n: depth for depth, base in enumerate(bases) for n in inspect.get_annotations(base)}
     return sorted(fields(record), key=lambda one: -order[one.name])
 
 
 def default(one: Field[Any]) -> Any:
-    """What a flag is where nobody says it; `inspect.Parameter.empty` where somebody has to."""
+    """The default of a flag; `inspect.Parameter.empty` for a required one."""
     if one.default is not MISSING:
         return one.default
     return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()
 
 
 def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
-    """Defaults of the flags of `record` by `REGPUSH_<FLAG>`; a list has one value a line."""
+    """The values of `REGPUSH_<FLAG>` variables, by field of the class of flags `record`.
+
+    A variable of a repeatable flag holds one value a line.
+    """
     values: dict[str, Any] = {}
     for name, hint in hints_of(record).items():
-        # A flag that is a keyword of Python has an underscore more as a field.
+        # The field of a flag that is a keyword of Python ends in an underscore.
         text = environ.get(f"REGPUSH_{name.rstrip('_').upper()}")
         if text:
             lines = [line for line in text.split("\n") if line]
@@ -454,7 +457,7 @@ def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
 
 
 def _listed(texts: list[str]) -> tuple[str, ...]:
-    """The values of a flag that may be repeated, or have commas, or both."""
+    """The values of a flag that may be repeated or hold a list separated by commas."""
     return tuple(one.strip() for text in texts for one in text.split(",") if one.strip())
 
 

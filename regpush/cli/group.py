@@ -1,4 +1,4 @@
-"""`regpush` itself: which command the first word means. Only that command's module is imported."""
+"""The program `regpush`, which finds the command and imports only that command's module."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from regpush.cli.entries import DEFAULT, ENTRIES, EXAMPLES
 from regpush.cli.flags import from_environ
 
 _UNCONFIGURED = {"help", "init", "config", "simulate", "schema", "serve", "demo"}
-"""Commands that no configuration speaks to."""
+"""Commands that ignore the configuration file."""
 
 
 def function(name: str) -> Callable[..., None]:
-    """The function of the command `name`, whose module is imported."""
+    """The function of the command `name`; imports its module."""
     found: Callable[..., None] = getattr(import_module(f"regpush.cli.commands.{name}"), name)
     return found
 
 
 @cache
 def load(name: str) -> Command:
-    """The command `name`, with its module and all that this needs."""
+    """The command `name`; imports its module."""
     one = typer.Typer(add_completion=False)
     kind = Command if name in _UNCONFIGURED else ConfiguredCommand
     one.command(name, cls=kind)(function(name))
     command: Any = get_command(one)
-    return command  # type: ignore[no-any-return]  # the class is the one of typer's click
+    return command  # type: ignore[no-any-return]  # get_command returns the class `kind`
 
 
 class Group(TyperGroup):
-    """The program: the first word is a command, or else what `push` is to push.
+    """The program. A first word that is no command is the target of `push`.
 
-    Its `obj` is the environment, whose `REGPUSH_*` are defaults of the command's flags.
+    Its `obj` is the environment; `REGPUSH_*` variables are defaults of the command's flags.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature
-        """All names, by purpose."""
+        """The names of all commands, in the order of the help."""
         return list(ENTRIES)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  click's signature
-        """A command as the help lists it: its name, panel and summary. Nothing is imported."""
+        """A command with its section and summary for the help. Imports nothing."""
         entry = ENTRIES.get(cmd_name)
         return Command(cmd_name, help=entry.summary) if entry else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is meant, to be called: here its module is imported."""
+        """The command to run, with its flags. Imports its module."""
         name, _, rest = super().resolve_command(ctx, args)
         record = getattr(function(str(name)), "flags", None)
         if record and (said := from_environ(ctx.obj, record)):
@@ -60,7 +60,7 @@ class Group(TyperGroup):
         return name, load(str(name)), rest
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words, `push` before those that name no command."""
+        """Parse the words, with `push` before a target that names no command."""
         own = {name for one in self.get_params(ctx) for name in one.opts}
         if args and args[0] not in ENTRIES and args[0] not in own:
             args = [DEFAULT, *args]
@@ -68,18 +68,18 @@ class Group(TyperGroup):
         return parsed
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help, and the examples."""
+        """Write the help and the examples."""
         super().format_help(ctx, formatter)
         show_examples(EXAMPLES)
 
     def get_help_option(self, ctx: Any) -> Any:
-        """The flag `--help`, which takes no value and shows none."""
+        """The flag `--help`, without a placeholder for a value."""
         option = super().get_help_option(ctx)
         show_values([option, *self.params] if option else self.params)
         return option
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """What the first word may become: a command, or a flag of `push` as well."""
+        """The completions of the first word: commands, and flags of `push`."""
         found = super().shell_complete(ctx, incomplete)
         if not incomplete.startswith("-"):
             return found

@@ -1,8 +1,8 @@
-"""What may stand in a table of the configuration: the flags of `push`, by their long names.
+"""The keys of a configuration table: the flags of `push`, by their long names.
 
-The flags themselves say what is wanted, so a new flag is a new key. Its metavar tells what a
-type cannot: `NAME=VALUE` may be a table, `WORDS` are a command line, a `FILE` that is not
-absolute lies where the configuration does, a `TIME` may be a date-time of TOML.
+Keys are derived from the flags, so a new flag is a new key. The metavar adds what the type does not
+say: `NAME=VALUE` may be a table, `WORDS` are a command line, a `FILE` is relative to the
+configuration file, a `TIME` may be a TOML date-time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from regpush.project.configuration import TARGET, VERSION, Configuration, did_yo
 from regpush.sources import prefixes
 
 _OF_APPS = (TARGET, VERSION)
-"""Keys that are no flags: what to push, and what `{version}` stands for."""
+"""Keys that are no flags: the target of an app, and the value of `{version}`."""
 
 _PLURALS = {
     "annotations": "annotation",
@@ -33,7 +33,7 @@ _PLURALS = {
     "tags": "tag",
     "volumes": "volume",
 }
-"""Where a list reads better so; both at once are an error."""
+"""Plural names of keys that hold a list. Singular and plural in one table are an error."""
 
 _CREDENTIALS = frozenset({"username", "password_stdin", "registry_token"})
 _LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$")
@@ -41,7 +41,7 @@ _LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """A value as typer takes it (text, number, truth, a list of texts), and the table it is of."""
+    """A value as typer accepts it (text, number, bool, list of texts), and its table."""
 
     value: Any
     place: str
@@ -49,7 +49,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A flag seen as a key. `repeatable` flags are lists of `kind`."""
+    """A flag as a key of the configuration.
+
+    `kind`: the type of one value; `repeatable`: whether the value is a list of them. `least` and
+    `most`: bounds of a number, None without.
+    """
 
     name: str
     field: str
@@ -61,11 +65,14 @@ class Key:
 
     @property
     def is_pairs(self) -> bool:
-        """Whether each value is a name and a value."""
+        """Whether each value is a NAME=VALUE pair."""
         return self.repeatable and "=" in self.metavar
 
     def value(self, said: Any, directory: str) -> Any:
-        """What typer takes for `said`. Raises ValueError saying what is wanted instead."""
+        """The value that typer accepts for the TOML value `said`.
+
+        Raises ValueError with a description of the expected value. `directory`: that of the file.
+        """
         if not self.repeatable:
             return self._located(self._one(said), directory)
         if isinstance(said, dict) and self.is_pairs:
@@ -106,7 +113,7 @@ class Key:
     def _text(self, said: Any) -> str:
         if isinstance(said, str):
             return said
-        # 1.10 would become 1.1, and true either True or true: those need their quotes.
+        # TOML reads 1.10 as 1.1, and true has two spellings as text: these need quotes.
         if isinstance(said, int) and not isinstance(said, bool):
             return str(said)
         if isinstance(said, date) and self.metavar == "TIME":
@@ -120,7 +127,7 @@ class Key:
     def _located(self, said: Any, directory: str) -> Any:
         if self.metavar == "FILE" and said:
             return from_here(directory, said)
-        # Two flags that may be a file, or not.
+        # The values of two flags may be a file or something else.
         if self.field == "sign_key" and "://" not in said:
             return from_here(directory, said)
         if self.field == "layers" and said.startswith("file="):
@@ -130,7 +137,7 @@ class Key:
 
 @cache
 def keys() -> Mapping[str, Key]:
-    """The keys that set flags, by name, plurals too."""
+    """The keys that set flags by name, plurals included."""
     found = {}
     for field, hint in hints_of(Flags).items():
         option = hint.__metadata__[0]
@@ -152,17 +159,20 @@ def keys() -> Mapping[str, Key]:
 
 
 def spelled(field: str) -> str:
-    """A flag without its dashes; keywords of Python have an underscore more as fields."""
+    """The long name of a flag without dashes, from the name of its field.
+
+    The field of a flag that is a keyword of Python ends in an underscore.
+    """
     return field.rstrip("_").replace("_", "-")
 
 
 def by_field() -> Mapping[str, Key]:
-    """The same by the field of `Flags`."""
+    """The keys by field of `Flags`."""
     return {key.field: key for key in keys().values()}
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
-    """The type of one value of a flag, and whether there may be several."""
+    """The type of one value of a flag, and whether the flag is repeatable."""
     if get_origin(hint) is list:
         return get_args(hint)[0], True
     if get_origin(hint) is not None and type(None) in get_args(hint):  # `X | None`
@@ -171,9 +181,9 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 
 def settings(configuration: Configuration, app: str | None) -> dict[str, Setting]:
-    """What the file says for `app`, or for no app in particular, by the flag's field.
+    """The settings of the file for `app` by field of `Flags`; None for the defaults alone.
 
-    What it says of other apps is checked as well. Raises UsageError naming file, table, key.
+    All tables are checked. Raises UsageError naming file, table and key.
     """
     known = keys()
     tables = {
@@ -191,7 +201,7 @@ def settings(configuration: Configuration, app: str | None) -> dict[str, Setting
 
 
 def merge_pairs(below: Iterable[str], above: Iterable[str]) -> list[str]:
-    """NAME=VALUE texts of both; a name that `above` has is not taken from `below`."""
+    """The NAME=VALUE texts of both; for a name in both, that of `above`."""
     above = list(above)
     named = {text.partition("=")[0] for text in above}
     return [text for text in below if text.partition("=")[0] not in named] + above
@@ -255,14 +265,14 @@ def _shown(said: Any) -> str:
 
 
 def from_here(directory: str, path: str) -> str:
-    """The path that `path` in a file of `directory` means, from the working directory."""
+    """The path relative to the working directory of `path`, which is relative to `directory`."""
     return os.path.normpath(os.path.join(directory, path))
 
 
 def from_here_target(directory: str, target: str) -> str:
-    """The target that `target` in a file of `directory` means, from the working directory.
+    """The target relative to the working directory of `target`, relative to `directory`.
 
-    A target without a prefix is a path, but for `-`, which is standard input.
+    A target without a prefix is a path, except `-`, which is standard input.
     """
     prefix, colon, rest = target.partition(":")
     if colon and (source := prefixes.find(prefix)):

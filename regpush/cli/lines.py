@@ -1,4 +1,4 @@
-"""Events to lines: what a log shows of a push, and a terminal above its bars."""
+"""Events as lines of text, for logs and above the bars on a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from regpush.events import (
 
 
 def line(event: Event, board: Board, voice: Voice) -> Line | None:
-    """What is said of `event` at the level of `voice`, if anything. `board` has taken it."""
+    """The line about `event` at the level `voice`, or None. `board` has recorded the event."""
     if voice is Voice.QUIET:
         return None
     match event:
@@ -42,9 +42,9 @@ def line(event: Event, board: Board, voice: Voice) -> Line | None:
 
 
 def log_line(event: Event, board: Board) -> Line | None:
-    """What a log says besides `line`: the target, and layers as they arrive.
+    """A line for logs only, or None: the target, fetched items, and finished layers.
 
-    Layers that are reused stand in the table at the end; those of bases are one line.
+    Reused layers are only in the table at the end; the layers of bases share one line.
     """
     match event:
         case TargetResolved(target=target, kind=kind, items=items, size=count):
@@ -60,7 +60,7 @@ def log_line(event: Event, board: Board) -> Line | None:
 
 
 def _bases(board: Board) -> Line | None:
-    """What became of the layers of bases, when the last has come; none if all were there."""
+    """The line about the base layers, once all are finished; None if all were reused."""
     done = board.bases() or []
     counted = []
     for action in (Action.UPLOADED, Action.MOUNTED):
@@ -96,7 +96,7 @@ def request(event: Exchanged) -> str:
 
 
 def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
-    """That the push is alive, for a log that nobody else writes to: where it stands now."""
+    """A line that shows that the push is still running, for a log without other news."""
     if not board.flights:
         doing = "looking at the target and the registry"
         if board.labels:
@@ -111,7 +111,7 @@ def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
 
 
 def state(flight: Flight) -> str:
-    """How far a layer is, in words."""
+    """The progress of a layer, in words."""
     if flight.packing:
         return f"packed {size(flight.read)} of {size(flight.total)}"
     about = flight.about

@@ -1,4 +1,4 @@
-"""Bars on a terminal: one for each layer on its way, as many as fit, and a line for the whole."""
+"""Bars on a terminal: one for each layer in progress, as many as fit, and a line of totals."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NARROW = 64
 
 
 class Bars:
-    """What is drawn over at the bottom of a terminal. One thread draws.
+    """The bars at the bottom of a terminal. Only one thread may draw.
 
-    The cursor is never hidden: whatever ends this process, the terminal is left as it was.
+    The cursor is never hidden, so that a killed process leaves a usable terminal.
     """
 
     def __init__(self, stream: TextIO, *, coloured: bool) -> None:
@@ -49,7 +49,7 @@ class Bars:
         self._drawn: list[int] = []
 
     def draw(self, board: Board, rate: float | None, elapsed_s: float) -> None:
-        """Show `board` in place of what was shown before."""
+        """Draw the state of `board` over the previous picture."""
         width, height = self._console.size
         if not self._live.is_started:
             self._live.start()
@@ -64,9 +64,10 @@ class Bars:
         self._live.update(_Narrowed(picture), refresh=True)
 
     def _go_up_to_reflowed(self, width: int) -> None:
-        """Terminals that became narrower have broken the rows that were drawn; rich counts whole.
+        """Move the cursor above rows that a narrower terminal has wrapped.
 
-        Rows are written to their last visible cell, so that is what they break by.
+        Rich counts each drawn row as one. Rows end at their last visible cell, so their length
+        tells how many lines they fill now.
         """
         broken = sum(max(math.ceil(drawn / width) - 1, 0) for drawn in self._drawn)
         up = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * broken
@@ -78,12 +79,12 @@ class Bars:
         self._console.print(Text.from_ansi(line), soft_wrap=True)
 
     def stop(self) -> None:
-        """Wipe the bars away."""
+        """Erase the bars."""
         self._live.stop()
 
 
 class _Narrowed:
-    """A picture that leaves the last column free: terminals differ in what a full row does."""
+    """A picture without the last column: terminals differ in how they treat a full row."""
 
     def __init__(self, picture: RenderableType) -> None:
         self._picture = picture
@@ -95,7 +96,7 @@ class _Narrowed:
 def picture_of(
     board: Board, rate: float | None, elapsed_s: float, width: int, height: int
 ) -> RenderableType:
-    """At most `height` rows of at most `width` columns; the last is about the whole."""
+    """At most `height` rows of at most `width` columns; the last row holds the totals."""
     flights = sorted(board.flights.values(), key=lambda one: (one.packing, one.index))
     room = height - 1
     shown = flights if len(flights) <= room else flights[: max(room - 1, 0)]
@@ -140,7 +141,7 @@ def _bytes(flight: Flight) -> str:
 
 
 def whole(board: Board, rate: float | None, elapsed_s: float, width: int) -> str:
-    """The line about the whole: as much of it as fits into `width` columns."""
+    """The line of totals: of its parts, by importance, as many as fit into `width` columns."""
     if not board.labels:
         return f"looking at the target and the registry, {span(elapsed_s)}"
     reused = board.finished_by(Action.REUSED) + board.finished_by(Action.MOUNTED)

@@ -1,4 +1,4 @@
-"""Images as a page to look at, to send, to paste: one file of HTML that needs nothing else."""
+"""Images as one HTML file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from regpush.image.image import Layer
 from regpush.layering.labels import called
 
 _WIDE, _NARROW = Box(0, 0, 1200, 640), Box(0, 0, 336, 560)
-"""Two pictures of the same: one for screens, one for phones of 360 pixels, on which the letters
-of the first would be 4 pixels high. The style shows the one that fits."""
+"""Two versions of the treemap, for screens and for phones 360 pixels wide. The style sheet shows
+one of them. On a phone the letters of the wide one would be 4 pixels high."""
 _HUES = 8
 _BASE = "base"
 _HEAD = 20.0
-"""Units of a group's own line above its cells; one unit is about a pixel."""
+"""Height of a group's heading above its cells. A unit is about a pixel."""
 _LINE = 16.0
 _LETTER = 7.2
-"""Of the 13 units that letters are high: a little more than most are wide."""
+"""Width of a letter at a font size of 13: a little more than that of most letters."""
 _NUMBERS = (
     "layer", "size", "unpacked", "shared", "only here", "in both", "only in the first",
     "only in the second",
 )  # fmt: skip
 _SHARE, _DIGEST = "share", "digest"
-"""Columns that a phone has no room for: a bar, whose head is empty, and the digest."""
+"""Columns that phones do not show: a bar, whose heading is empty, and the digest."""
 _CELLS = 250
-"""Cells of a group at most: what is smaller than all of these is one cell together."""
+"""Maximum of cells in a group; one more cell stands for all smaller items."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1b2127; --soft: #57616b;
@@ -78,7 +78,7 @@ svg.narrow { display: none; }
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cell:
-    """`lines` are written in it as far as there is room, `title` is told by pointing at it."""
+    """A rectangle of the treemap: its area, its tooltip, and its text, cut to the rectangle."""
 
     weight: int
     title: str
@@ -87,7 +87,7 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Cells of one colour under a line of their own, as large as `weight` bytes."""
+    """Cells of one colour under a common heading; `weight`: the bytes that set its area."""
 
     weight: int
     title: str
@@ -96,10 +96,10 @@ class _Group:
 
 
 def page(found: Sequence[Inspection], weights: Weights) -> str:
-    """The page of one image, by its layers, or of several, by what they share.
+    """The page of one image with its layers, or of several with the layers they share.
 
-    `weights` are known of layers that were read, and may be empty: then it shows how large
-    layers are, and only which items are in them.
+    `weights`: sizes of items, for layers that were read; without any, the page shows the sizes of
+    layers and the names of items.
     """
     body = _one(found[0], weights) if len(found) == 1 else _several(found, weights)
     title = ", ".join(str(one.reference) for one in found)
@@ -282,7 +282,7 @@ def _layer_cell(layer: Layer) -> _Cell:
 
 
 def _picture(groups: Sequence[_Group], title: str) -> str:
-    """The picture twice, for a wide window and for a narrow one."""
+    """The treemap twice, for wide and for narrow windows."""
     colours = "".join(
         f".c{number} rect{{fill:hsl({hue} var(--sat) var(--cell-l))}}"
         f".c{number} rect.head{{fill:hsl({hue} var(--sat) var(--head-l))}}"
@@ -334,7 +334,10 @@ def _rect(box: Box, kind: str = "") -> str:
 
 
 def _lines(box: Box, lines: Sequence[str], kind: str = "") -> str:
-    """As many lines as fit, cut to the box: an inner picture, so that nothing sticks out."""
+    """The lines that fit into the box, cut to its width.
+
+    They are an inner SVG, which clips what is drawn outside of the box.
+    """
     letters, room = int((box.width - 10) / _LETTER), int((box.height - 4) / _LINE)
     if letters < 4 or room < 1:
         return ""
@@ -373,7 +376,7 @@ def _digest(digest: Digest) -> str:
 
 
 def _items(layer: Layer, weights: Weights) -> str:
-    """What is in a layer: its first items, and all of them to be opened."""
+    """The table cell of a layer's contents: the first item, which unfolds to all of them."""
     weighed = weights.get(layer.descriptor.digest, {})
     paths = list(weighed) or list(layer.contents)
     if not paths:
@@ -401,7 +404,7 @@ def _bytes(count: int | None) -> str:
 
 
 def _bar(count: int, most: int) -> str:
-    """`count` beside the `most` that there is, drawn."""
+    """The table cell with a bar for `count` out of `most`."""
     percent = 100 * count / most if most else 0
     width = max(percent, 0.5)
     return f'<td class="{_SHARE}"><span class="bar" style="width:{width:.1f}%"></span></td>'

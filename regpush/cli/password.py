@@ -1,4 +1,4 @@
-"""Reading user names and passwords: from stdin or a terminal, never from the command line."""
+"""User names and passwords from stdin or a terminal, never from the command line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from getpass import getpass
 from regpush.errors import UsageError
 
 _LIMIT = 16 * 1024
-"""Bytes of a password: some are whole JSON documents."""
+"""Maximum of bytes in a password: some are whole JSON documents."""
 
 
 def from_stdin() -> str:
-    """All of stdin but the end of its last line; of a terminal, one line. Raises UsageError."""
+    """The whole of stdin without a final newline; from a terminal one line. Raises UsageError."""
     stdin = sys.stdin.buffer
     data = stdin.readline(_LIMIT + 1) if sys.stdin.isatty() else stdin.read(_LIMIT + 1)
     if len(data) > _LIMIT:
@@ -20,7 +20,7 @@ def from_stdin() -> str:
     try:
         password = data.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        # Not chained: the exception holds what it could not read.
+        # Not chained: the exception contains the password.
         raise UsageError("the password on stdin is not UTF-8") from None
     if not password:
         raise UsageError("there is no password on stdin")
@@ -28,7 +28,7 @@ def from_stdin() -> str:
 
 
 def ask(registry: str, username: str | None) -> tuple[str, str]:
-    """Ask for what is missing, at the terminal. Raises UsageError where there is none."""
+    """Ask for the password, and for a missing user name. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
         raise UsageError("no terminal to ask at: give --username and --password-stdin")
     if username is None:

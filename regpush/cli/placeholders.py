@@ -1,4 +1,4 @@
-"""Placeholders of tags and labels are filled in: by git, the CI, the clock and the app itself."""
+"""The placeholders of tags, labels and references, filled in from git, the CI and the clock."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from regpush.project.checkout import NotInGitError, WorkTree
 from regpush.project.templates import Values, render_reference, render_tag, render_text
 from regpush.settings import Settings
 
-# A pull request's name here is `12/merge`. Not GITHUB_HEAD_REF: whoever forks can call a
-# branch `main`, and would get its tag.
+# For a pull request GITHUB_REF_NAME is `12/merge`. GITHUB_HEAD_REF is not read: a fork may name
+# its branch `main` and would get the tag of that.
 _COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA")
 _BRANCHES = ("GITHUB_REF_NAME", "CI_COMMIT_REF_NAME")
 _SHORT = 7
 
 
 def fill_in(params: dict[str, Any], values: Values) -> None:
-    """Fill in the placeholders of all flags that may have some."""
+    """Fill in the placeholders in all flags that may contain some."""
     for field, key in by_field().items():
         render, said = _render(key), params.get(field)
         if render and isinstance(said, str):
@@ -43,11 +43,11 @@ def facts(
     version: str | None,
     say: Callable[[str], None],
 ) -> Values:
-    """The values of all placeholders, found out when they are asked for, and once.
+    """The values of all placeholders; each is determined once, when it is first needed.
 
-    `directories` may say a version, the first that does; git is asked about the last, which
-    is the configuration's or the current one. `version` is the configured one. `say` hears
-    that a commit is not quite what is pushed.
+    `directories`: searched in order for a version; git is asked in the last one, which is that of
+    the configuration or the current one. `version`: the configured one. `say`: called with a note
+    when the work tree has uncommitted changes.
     """
     checkout = WorkTree(directories[-1])
 
@@ -55,7 +55,7 @@ def facts(
     def dirt() -> str:
         try:
             dirty = checkout.is_dirty()
-        except NotInGitError:  # the commit is the CI's word then
+        except NotInGitError:  # the commit is from a CI variable then
             return ""
         if dirty:
             say("the work tree differs from its commit: {git_sha} ends in -dirty")
@@ -92,7 +92,10 @@ def facts(
 def _ask(
     git: Callable[[], str], environ: Mapping[str, str], variables: Sequence[str], placeholder: str
 ) -> str:
-    """What git says, else the CI: a runner may have no git, no `.git`, or a detached HEAD."""
+    """The answer of git, else of a CI variable.
+
+    A CI runner may have no git, no `.git`, or a detached HEAD.
+    """
     try:
         return git()
     except NotInGitError as error:
@@ -116,5 +119,5 @@ def _version(checkout: WorkTree, directories: Sequence[str]) -> str:
             "{version}: neither `version` in the configuration, nor pyproject.toml, package.json "
             f"or Cargo.toml says one, nor a git tag ({printable(str(error))})"
         ) from error
-    # Tags are called v1.2.3, and versions 1.2.3.
+    # Git tags are named v1.2.3, versions 1.2.3.
     return described[1:] if described[:1] == "v" and described[1:2].isdigit() else described

@@ -1,4 +1,4 @@
-"""Where the outcome of a command is shown: the one place that decides between text and JSON."""
+"""Output of a command's result: the one place that decides between text and JSON."""
 
 from __future__ import annotations
 
@@ -17,31 +17,34 @@ OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or j
 
 @dataclass(frozen=True, slots=True)
 class Presenter:
-    """What a command writes on stdout, in one format."""
+    """The output of a command on stdout, in one format."""
 
     format: Format
 
     def result(self, report: Mapping[str, Any], lines: Callable[[], Iterable[Line]]) -> None:
-        """Print the outcome: `report` as JSON, or `lines` for people."""
+        """Print the result: `report` as JSON, or `lines` as text."""
         if self.format is Format.JSON:
             print_json(report)
         else:
             print_lines(*lines())
 
     def meanwhile(self, *lines: Line) -> None:
-        """Print lines while the command works; for readers of JSON only the result is printed."""
+        """Print lines while the command runs; with JSON only the result is printed."""
         if self.format is Format.TEXT:
             print_lines(*lines)
 
 
 def check_files(flags: SendingFlags) -> None:
-    """Raise UsageError for files that cannot be written: better before a push than after."""
+    """Raise UsageError if a file of --metadata-file or --digest-file cannot be written.
+
+    It is called before a push, since the files are written after it.
+    """
     for path in filter(None, (flags.metadata_file, flags.digest_file)):
         write_file(path, "a", "")
 
 
 def save(report: Mapping[str, Any], flags: SendingFlags) -> None:
-    """Write `report`, and its digest if there is one, where that was asked for."""
+    """Write `report` to --metadata-file, and its digest, if known, to --digest-file."""
     if flags.metadata_file:
         write_file(flags.metadata_file, "w", json_text(report, indent=1) + "\n")
     if flags.digest_file and report["digest"]:
@@ -49,13 +52,13 @@ def save(report: Mapping[str, Any], flags: SendingFlags) -> None:
 
 
 def sum_up(report: Mapping[str, Any], summary: Sequence[Line], flags: SendingFlags) -> None:
-    """Tell on stderr how it went, and leave the report in the files that were asked for."""
+    """Write the summary to stderr, and the report to the files of the flags."""
     if flags.sums_up and summary:
         tell(*summary)
     save(report, flags)
 
 
 def sent(report: Mapping[str, Any], summary: Sequence[Line], flags: SendingFlags) -> None:
-    """Show the outcome of a command that sends: files, stderr, and the reference on stdout."""
+    """Output the result of a command that sends: files, stderr, and the reference on stdout."""
     sum_up(report, summary, flags)
     Presenter(flags.format).result(report, lambda: [report["ref"]])

@@ -1,7 +1,7 @@
-"""Showing a push while it goes on: live on a terminal, in plain lines elsewhere.
+"""The display of a push in progress: bars on a terminal, plain lines elsewhere.
 
-Events only change what is known; a thread of its own draws it, or tells a silent log that
-the push is alive. stdout is never touched.
+Events only update the state. A separate thread draws it, or writes to an otherwise silent log that
+the push is still running. Nothing is written to stdout.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from regpush.cli.live import Bars
 
 HEARTBEAT_S = 12.0
-"""CI ends jobs that say nothing for ten minutes, and people lose patience before that."""
+"""Seconds of silence in a log: CI services end jobs that print nothing for ten minutes, and people
+wait less."""
 
 _FRAME_S = 0.1
 _BEFORE_BARS_S = 0.4
-"""What is over by then needs no bars, nor rich, whose import takes a tenth of a second."""
+"""Seconds before the first bar: a shorter push does not import rich, which takes a tenth of a
+second."""
 
 
 @contextmanager
 def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
-    """A listener that writes to `stream` as `how` and `voice` say."""
+    """A listener that shows events on `stream`, by `how` and `voice`."""
     render = Renderer.of(stream, os.environ)
     if voice is Voice.QUIET:
         yield ignore
@@ -70,13 +72,13 @@ def _ticking(shown: _Live | _Log, every_s: float) -> Iterator[Listener]:
 
 
 def _write(stream: TextIO, line: str) -> None:
-    with suppress(OSError):  # nobody hears us: no reason to end a push
+    with suppress(OSError):  # a closed stderr does not end a push
         stream.write(f"{line}\n")
         stream.flush()
 
 
 class _Few:
-    """No progress: warnings, and what was asked for by -v."""
+    """No progress: only warnings, and the lines of -v."""
 
     def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
         self._voice, self._stream, self._render = voice, stream, render
@@ -97,7 +99,7 @@ class _Few:
 
 
 class _Log:
-    """A line for each thing worth knowing, and one now and then where there is nothing new."""
+    """A line for each event of interest, and one after some seconds without any."""
 
     def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
         self._voice, self._stream, self._render = voice, stream, render
@@ -123,11 +125,11 @@ class _Log:
         _write(self._stream, self._render(line))
 
     def end(self) -> None:
-        """Nothing is left on the screen that should not be."""
+        """Do nothing: a log needs no clean-up."""
 
 
 class _Live:
-    """Bars, which are drawn by the ticker alone; lines go above them."""
+    """Bars, drawn only by the ticker thread, with lines above them."""
 
     def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
         self._voice, self._stream, self._render = voice, stream, render

@@ -1,4 +1,4 @@
-"""What `push`, `plan` and `resolve` share: a push as the flags say, stoppable and shown."""
+"""The push of `push`, `plan` and `resolve`: options from the flags, progress, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Targets = Annotated[
 
 
 def push_and_sum_up(targets: list[str], flags: Flags, password: str | None) -> PushResult:
-    """Push, and say how it went on stderr and in the files that were asked for."""
+    """Push; write the summary to stderr, and the report to the files of the flags."""
     result = flow(pipeline.push, targets, flags, password)
     shown = table.layers if flags.voice > Voice.USUAL else table.changes
     rows = table.styled(shown(result, width()))
@@ -41,7 +41,7 @@ def push_and_sum_up(targets: list[str], flags: Flags, password: str | None) -> P
 def flow(
     work: Callable[..., PushResult], targets: list[str], flags: Flags, password: str | None
 ) -> PushResult:
-    """Run `work`, a push or a plan, as the flags say."""
+    """Run `work`, a push or a plan, with the options of the flags."""
     options = flags.options(password)
     check_files(flags)
     with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:

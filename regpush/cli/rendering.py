@@ -1,10 +1,10 @@
-"""Lines as people see them: the one place through which every line of text output passes.
+"""The one place through which every line of text output passes.
 
 Names and words come from registries, images, files and other programs. A terminal obeys control
 characters in them, and the runners of CI services obey lines of their own: GitHub's takes
 `::command::` at the beginning of a line after blanks, and `##[command]` anywhere in it
 (actions/runner, ActionCommand.cs); Azure's agent takes `##vso[command]` anywhere
-(microsoft/azure-pipelines-agent, Command.cs). Nothing of that leaves this module.
+(microsoft/azure-pipelines-agent, Command.cs). This module escapes all of these.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from regpush.cli.colour import Style, wanted
 from regpush.errors import printable
 
 LONGEST = 1900
-"""Characters of a line on stderr at most: a screen of 80 by 24."""
+"""Maximum of characters in a line on stderr: a screen of 80 by 24."""
 
 LONGEST_RESULT = 1 << 16
-"""Characters of a line on stdout at most: the labels of some images take thousands."""
+"""Maximum of characters in a line on stdout: labels of some images have thousands."""
 
 _ANYWHERE = re.compile(r"##(vso)?\[", re.IGNORECASE | re.ASCII)
 _AT_THE_BEGINNING = re.compile(r"( *):(?=:)")
 _IN_JSON = re.compile(rf"{_ANYWHERE.pattern}|\x7f", _ANYWHERE.flags)
-"""JSON writes no other control character as it is."""
+"""What JSON output must escape besides what json.dumps escapes: runner commands and DEL."""
 
 
 class Span(NamedTuple):
-    """A piece of a line with what it means."""
+    """A piece of a line and its style."""
 
     text: str
     style: Style
 
 
 Line: TypeAlias = str | tuple[str | Span, ...]
-"""One line, in pieces where some of these have a style."""
+"""One line: a text, or pieces of which some have a style."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renderer:
-    """How lines look on one stream: in colours or not, and with how many characters at most."""
+    """Text for one stream: with or without colours, and cut to a maximum length."""
 
     coloured: bool = False
     longest: int = LONGEST
@@ -54,18 +54,18 @@ class Renderer:
         return cls(coloured=wanted(environ, terminal=stream.isatty()), longest=longest)
 
     def __call__(self, line: Line) -> str:
-        """The text of `line` on that stream, without its end."""
+        """The text of `line` for the stream, without a newline."""
         pieces = (line,) if isinstance(line, str) else line
         plain = "".join(printable(_text(piece)) for piece in pieces)
         text = disarmed(shortened(plain, self.longest))
-        # What had to be changed is somebody's trick: it needs no colours.
+        # Text that had to be escaped is most likely hostile: it gets no colours.
         if text != plain or not self.coloured:
             return text
         return "".join(_painted(piece) for piece in pieces)
 
 
 def shortened(text: str, longest: int) -> str:
-    """`text`, or where it has more than `longest` characters its beginning and its end."""
+    """`text`; if it has more than `longest` characters, its beginning and its end."""
     if len(text) <= longest:
         return text
     head = longest * 2 // 3
@@ -73,21 +73,21 @@ def shortened(text: str, longest: int) -> str:
 
 
 def disarmed(text: str) -> str:
-    """`text`, one printable line, with an escape where a runner would read a command."""
+    """`text`, one printable line, with an escape in each command of a CI runner."""
     text = _ANYWHERE.sub(lambda found: f"{found[0][:-1]}\\x5b", text)
     found = _AT_THE_BEGINNING.match(text)
     return f"{found[1]}\\x3a{text[found.end() :]}" if found else text
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON of `value` in which no runner finds a command; readers of JSON see `value`."""
+    """`value` as JSON without commands of CI runners; parsers read the same value."""
     return _disarmed_json(json.dumps(value, indent=indent))
 
 
 def document(data: bytes) -> str:
-    """A text of several lines that others wrote, printable, with an end of its last line.
+    """A text of several lines from a registry, printable, with a final newline.
 
-    JSON stays JSON of the same value, and stays as it is where nothing in it is obeyed.
+    JSON keeps its value, and its exact text where nothing needs an escape.
     """
     text = data.decode("utf-8", "replace")
     try:
@@ -95,7 +95,7 @@ def document(data: bytes) -> str:
     except (ValueError, RecursionError):
         renderer = Renderer(longest=LONGEST_RESULT)
         return "".join(f"{renderer(line)}\n" for line in text.expandtabs().splitlines())
-    # Outside of strings JSON has no blanks but these four (RFC 8259, section 2).
+    # White space outside of JSON strings: only these three and the blank (RFC 8259, section 2).
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ").split("\n")
     return "\n".join(map(_printable_json, lines)).rstrip("\n") + "\n"
 
@@ -108,7 +108,7 @@ def _printable_json(line: str) -> str:
 
 
 def _disarmed_json(text: str) -> str:
-    # `#` and DEL occur in strings alone.
+    # In JSON, `#` and DEL occur only inside strings.
     return _IN_JSON.sub(lambda found: f"{found[0][:-1]}\\u{ord(found[0][-1]):04x}", text)
 
 
@@ -124,5 +124,5 @@ def _painted(piece: str | Span) -> str:
 
 
 def pieces(line: Line) -> Iterator[str | Span]:
-    """The pieces of `line`, to put it behind others."""
+    """The pieces of `line`, to append them to others."""
     yield from (line,) if isinstance(line, str) else line

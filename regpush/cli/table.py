@@ -1,4 +1,4 @@
-"""The table of layers that a push or plan shows, and what crossed the network in a sentence."""
+"""The table of layers of a push or plan, and the sentence about what crossed the network."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from regpush.events import Action
 from regpush.report import BaseReport, ImageReport, LayerReport, PushResult, Tense
 
 _FEW = 3
-"""Rows that are not worth being made one."""
+"""A run of more reused layers than this becomes one row."""
 
 
 _Row: TypeAlias = tuple[str, str, str, str, str]
 
 
 def layers(result: PushResult, width: int) -> list[str]:
-    """One row a layer, bottom first: number, contents, size, what happened, and why.
+    """One row a layer, lowest first: number, contents, size, action, and reason.
 
-    Where there are several images, each comes under a line with its platform.
+    With several images, a line with the platform is above the rows of each.
     """
     return _of_images(result, width, lambda image: [[layer] for layer in image.layers])
 
 
 def changes(result: PushResult, width: int) -> list[str]:
-    """The rows of `layers`, with one row for layers that were reused one after the other.
+    """The rows of `layers`, with one row for each run of reused layers.
 
-    None where no image was made, since all tags exist and stay.
+    Empty where no image was made because all tags exist and --if-exists skip keeps them.
     """
     if not result.images:
         return []
@@ -67,7 +67,7 @@ def _of_images(
 
 
 def _runs(layers: Sequence[LayerReport]) -> _Groups:
-    """Layers that were reused for one reason together, if they are more than a few."""
+    """Layers in groups: runs of more than `_FEW` reused for one reason, else single layers."""
     groups: list[list[LayerReport]] = []
     for (action, _), run in groupby(layers, lambda one: (one.action, one.why)):
         several = list(run)
@@ -89,7 +89,7 @@ def _row(number: int, several: Sequence[LayerReport], result: PushResult, width:
 
 
 def styled(lines: Sequence[str]) -> list[Line]:
-    """`lines` of a table of layers with styles: what was reused is faint."""
+    """`lines` of a table of layers with styles: reused layers are faint."""
     if not lines:
         return []
     head, *rows = lines
@@ -122,7 +122,7 @@ def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
 
 
 def summary(result: PushResult) -> str:
-    """What crossed the network, in a sentence."""
+    """The sentence about the bytes that crossed the network, or would."""
     upload = result.bytes_of(Action.UPLOADED)
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
     every = (*result.layers_of_bases, *result.layers)
@@ -132,20 +132,20 @@ def summary(result: PushResult) -> str:
         return would_send(f"{about}{size(upload)}", saved, counts)
     if not result.uploaded_bytes:
         return sent(result, "0 B", saved, counts)
-    # What a plan says, and what else was sent: config, manifests, repeated attempts.
+    # A plan predicts the bytes of layers; the sum includes config, manifests, repeated attempts.
     layers = f"{size(upload)} of layers, {size(result.uploaded_bytes)} in all"
     return sent(result, layers, saved, counts)
 
 
 def destinations(result: PushResult) -> list[str]:
-    """A line each where there are several: which tags name the image there now."""
+    """A line for each of several destinations: its tags, or the digest without any."""
     if len(result.destinations) == 1:
         return []
     return [f"{one.image}: {', '.join(one.tags) or one.digest}" for one in result.destinations]
 
 
 class Sent(Protocol):
-    """The outcome of a command that sent something; bytes, and seconds."""
+    """The outcome of a command that sent something."""
 
     @property
     def changed(self) -> bool:
@@ -153,11 +153,11 @@ class Sent(Protocol):
 
     @property
     def requests(self) -> int:
-        """Requests to all registries."""
+        """The number of requests to all registries."""
 
     @property
     def seconds(self) -> float:
-        """The time it took."""
+        """The duration."""
 
 
 def would_send(what: str, saved: int, counts: str) -> str:
@@ -174,6 +174,6 @@ def sent(result: Sent, what: str, saved: int, counts: str) -> str:
 
 
 def counts_of(actions: Sequence[Action], tense: Tense) -> str:
-    """`1 uploaded, 21 reused`."""
+    """The number of layers for each action, in words: `1 uploaded, 21 reused`."""
     counted = ((actions.count(action), tense.word(action)) for action in Action)
     return ", ".join(f"{count} {word}" for count, word in counted if count)

@@ -1,4 +1,4 @@
-"""The flags that decide which bytes a target becomes, whoever packs them: to push or to compare."""
+"""The flags that decide which bytes a target becomes, for pushes and for `verify`."""
 
 import shlex
 from dataclasses import dataclass, field
@@ -22,7 +22,10 @@ STORES = "Targets of Nix and Guix"
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TargetFlags:
-    """What was said of the target, as text. Without slots: it goes with other sets of flags."""
+    """The flags about the target, as text.
+
+    No slots: Python combines them with those of another base class only if one has none.
+    """
 
     root_dir: Annotated[
         str,
@@ -166,7 +169,7 @@ class TargetFlags:
     ] = False  # fmt: skip
 
     def source(self) -> SourceOptions:
-        """How the target is read. Raises UsageError naming the flag."""
+        """The options for reading the target. Raises UsageError naming the flag."""
         return SourceOptions(
             root_dir=self.root_dir,
             preserve=self.preserve,
@@ -198,14 +201,14 @@ class TargetFlags:
         )
 
     def additions(self) -> ImageOptions:
-        """What is written into the image besides. Raises UsageError likewise."""
+        """The options for links and essentials. Raises UsageError naming the flag."""
         return ImageOptions(
             symlinks=pairs("--symlink", self.symlink), essentials=not self.no_essentials
         )
 
 
 def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions:
-    """How Nix is called. Raises UsageError for words that are none of its own."""
+    """The options of Nix. Raises UsageError for an unknown one or a wrong number of words."""
     evaluation: list[tuple[str, ...]] = []
     settings: list[tuple[str, str]] = []
     for text in options:
@@ -234,7 +237,7 @@ def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions
 
 
 def pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:
-    """`NAME=VALUE` for each of a flag's values. Raises UsageError."""
+    """The `NAME=VALUE` values of a flag as pairs. Raises UsageError."""
     found = []
     for text in texts:
         key, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""Options of Guix and Nix that their users write as they are used to."""
+"""Options of Guix and Nix that users may write without --guix-option or --nix-option."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TRANSFORMATIONS = frozenset(
         "--without-tests",
     }
 )  # fmt: skip
-"""Guix manual, "Package Transformation Options": all take a value."""
+"""Guix manual, "Package Transformation Options": each takes a value."""
 _TUNE = "--tune"
-"""The one whose value may be left out, so that none follows it as a word of its own."""
+"""The transformation whose value is optional: the next word is never its value."""
 
 NIX_WORDS = {"--impure": 0, "--arg": 2, "--argstr": 2, "--override-input": 2, "-I": 1}
-"""Options of Nix that decide what an installable evaluates to, and how many words follow each
-(Nix manual, "nix build")."""
+"""Options of Nix that decide an evaluation, and the number of words after each (Nix manual, "nix
+build")."""
 _NIX_OPTION = "--nix-option"
 
 
@@ -45,10 +45,10 @@ def wrapped(arguments: Iterable[str]) -> list[str]:
 
 
 def _nix_option(rest: Iterator[str]) -> str:
-    """The value of `--nix-option`: NAME and VALUE, or a word of Nix with what follows it."""
+    """The value of `--nix-option`: NAME and VALUE, or an option of Nix with its words."""
     name = next(rest, "")
     if " " in name:
-        return f"{_NIX_OPTION}={name}"  # both in one word, as variables and files have them
+        return f"{_NIX_OPTION}={name}"  # variables and files give both in one word
     return _nix(name, *islice(rest, NIX_WORDS.get(name, 1)))
 
 
