@@ -43,12 +43,13 @@ def option(panel: str | None, text: str, *names: str, **more: Any) -> Any:
 class VoiceFlags:
     """The flags -q and -v."""
 
-    quiet: Annotated[
-        bool, option(OUTPUT, "Say nothing but errors, and the result.", "-q", "--quiet")
-    ] = False
+    quiet: Annotated[bool, option(OUTPUT, "Print only errors and the result.", "-q", "--quiet")] = (
+        False
+    )
     verbose: Annotated[
         int,
-        option(OUTPUT, "Say what is decided and why; -vv: every request, too.", "-v", "--verbose",
+        option(OUTPUT, "Print decisions and their reasons; -vv: every request too.",
+                "-v", "--verbose",
                count=True),
     ] = 0  # fmt: skip
 
@@ -67,8 +68,8 @@ class ConfigFlags(VoiceFlags):
 
     config: Annotated[
         str | None,
-        option("Configuration", "A configuration instead of the regpush.toml, or pyproject.toml, "
-               "found from here upwards.", "--config", metavar="FILE"),
+        option("Configuration", "Configuration file. Default: the nearest regpush.toml or "
+                "pyproject.toml from here upwards.", "--config", metavar="FILE"),
     ] = None  # fmt: skip
 
 
@@ -78,7 +79,7 @@ class FileFlags(ConfigFlags):
 
     authfile: Annotated[
         str | None,
-        option(ACCESS, "File of logins, before any other.", "--authfile", metavar="FILE"),
+        option(ACCESS, "Read logins from this file first.", "--authfile", metavar="FILE"),
     ] = None
 
 
@@ -87,22 +88,30 @@ class RouteFlags(FileFlags):
     """`FileFlags`, and how to connect to a registry."""
 
     plain_http: Annotated[
-        bool, option(ACCESS, "Use http; loopback registries need no flag.", "--plain-http")
+        bool,
+        option(
+            ACCESS, "Use http instead of https; loopback registries need no flag.", "--plain-http"
+        ),
     ] = False
     ca_file: Annotated[
         str | None,
         option(ACCESS, "Certificates to trust besides the system's.", "--ca-file", metavar="FILE"),
     ] = None
     cert_file: Annotated[
-        str | None, option(ACCESS, "Client certificate to show.", "--cert-file", metavar="FILE")
+        str | None, option(ACCESS, "Client certificate to present.", "--cert-file", metavar="FILE")
     ] = None
     key_file: Annotated[
         str | None,
-        option(ACCESS, "Its key. Default: in the same file.", "--key-file", metavar="FILE"),
+        option(
+            ACCESS,
+            "Key of the client certificate. Default: in the same file.",
+            "--key-file",
+            metavar="FILE",
+        ),
     ] = None
     insecure_skip_tls_verify: Annotated[
         bool,
-        option(ACCESS, "Trust whatever certificate the registry shows.",
+        option(ACCESS, "Do not verify the registry's certificate.",
                "--insecure-skip-tls-verify"),
     ] = False  # fmt: skip
 

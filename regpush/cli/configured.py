@@ -182,8 +182,8 @@ class ConfiguredCommand(Command):
         apps = [one for one in words if one in configuration.apps]
         if apps and word is None:
             raise UsageError(
-                f"{apps[0]} is an app of {configuration.path}: push it by itself, or "
-                f"dir:{apps[0]} where a directory is meant"
+                f"{apps[0]} is an app of {configuration.path}: push it alone, or "
+                f"write dir:{apps[0]} for the directory"
             )
         app = word if word in configuration.apps else None
         return Said(

@@ -25,7 +25,9 @@ from regpush.registry.client import Client
 from regpush.registry.repository import Access, Repository
 from regpush.settings import Settings
 
-PlatformFlag = Annotated[str | None, typer.Option("--platform", help="Which image of several.")]
+PlatformFlag = Annotated[
+    str | None, typer.Option("--platform", help="Platform of the image, where REF is an index.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

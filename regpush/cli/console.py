@@ -60,7 +60,7 @@ def stoppable() -> Iterator[Cancellation]:
             if received:
                 # Bars may be on the screen: the shell's next prompt begins below them.
                 start = "\n" if sys.stderr.isatty() else ""
-                os.write(2, f"{start}regpush: ended without waiting\n".encode())
+                os.write(2, f"{start}regpush: second signal, exiting at once\n".encode())
                 os._exit(128 + number[0])
             received.append(number[0])
             cancel.cancel()

@@ -74,15 +74,19 @@ class SendingFlags(AccessFlags):
         list[str],
         _option(_REGISTRY, "A tag to move; repeatable. Default: REF's, or latest.", "-t", "--tag"),
     ] = field(default_factory=list)
-    by_digest: Annotated[bool, _option(_REGISTRY, "Move no tag at all.", "--by-digest")] = False
+    by_digest: Annotated[bool, _option(_REGISTRY, "Push without moving a tag.", "--by-digest")] = (
+        False
+    )
     replace_index: Annotated[
         bool,
-        _option(_REGISTRY, "Let the image replace one for several platforms.", "--replace-index"),
+        _option(
+            _REGISTRY, "Let the image replace an index of several platforms.", "--replace-index"
+        ),
     ] = False
     if_exists: Annotated[
         IfExists,
-        _option(_REGISTRY, "Tags that exist: replace (default), same (an equal image is fine, "
-                "another a conflict), skip, fail.", "--if-exists"),
+        _option(_REGISTRY, "What to do with tags that exist: replace (default), same (exit 6 "
+                "unless they name the same image), skip, or fail (exit 6).", "--if-exists"),
     ] = IfExists.REPLACE  # fmt: skip
     if_current: Annotated[
         str | None,
@@ -91,41 +95,48 @@ class SendingFlags(AccessFlags):
     ] = None  # fmt: skip
     from_plain_http: Annotated[
         bool,
-        _option(_ACCESS, "Use http for bases and sources; loopback needs no flag.",
+        _option(_ACCESS, "Use http for registries of bases and sources; loopback registries need "
+                "no flag.",
                 "--from-plain-http"),
     ] = False  # fmt: skip
     check: Annotated[
-        bool, _option(_REGISTRY, "Ask for every blob, even of an unchanged image.", "--check")
+        bool,
+        _option(
+            _REGISTRY, "Ask the registry for every blob, even of an unchanged image.", "--check"
+        ),
     ] = False
     retry_times: Annotated[
-        int, _option(_REGISTRY, "Further attempts after a failed one (4).", "--retry-times", min=0)
+        int, _option(_REGISTRY, "Retries of a failed request (4).", "--retry-times", min=0)
     ] = 4
     stall_timeout: Annotated[
         float,
-        _option(_REGISTRY, "Seconds without progress until a request has failed (60).",
+        _option(_REGISTRY, "Seconds without progress after which a request fails (60).",
                 "--stall-timeout", min=0.1),
     ] = 60.0  # fmt: skip
     jobs: Annotated[
         int, _option(_REGISTRY, "Layers sent at a time (4).", "-j", "--jobs", min=1, max=64)
     ] = 4
-    format: Annotated[Format, _option(OUTPUT, "On stdout: text (default) or json.", "--format")] = (
-        Format.TEXT
-    )
+    format: Annotated[
+        Format, _option(OUTPUT, "Format of stdout: text (default) or json.", "--format")
+    ] = Format.TEXT
     metadata_file: Annotated[
         str | None,
-        _option(OUTPUT, "Write the JSON report here as well.", "--metadata-file", metavar="FILE"),
+        _option(
+            OUTPUT, "Also write the JSON report to this file.", "--metadata-file", metavar="FILE"
+        ),
     ] = None
     digest_file: Annotated[
         str | None,
-        _option(OUTPUT, "Write the digest here as well.", "--digest-file", metavar="FILE"),
+        _option(OUTPUT, "Also write the digest to this file.", "--digest-file", metavar="FILE"),
     ] = None
     strict: Annotated[
         bool,
-        _option(OUTPUT, "Refuse (exit 2) what is otherwise a warning about the input, before any "
-                "tag moves.", "--strict"),
+        _option(OUTPUT, "Treat warnings about the input as errors (exit 2), before any tag moves.",
+                "--strict"),
     ] = False  # fmt: skip
     progress: Annotated[
-        Progress, _option(OUTPUT, "auto (default), plain or none.", "--progress")
+        Progress,
+        _option(OUTPUT, "Progress on stderr: auto (default), plain or none.", "--progress"),
     ] = Progress.AUTO
 
     @property
@@ -160,64 +171,73 @@ class Flags(TargetFlags, SendingFlags):
 
     to: Annotated[
         str,
-        _option(_REGISTRY, "Where to: registry/repository[:tag].", "--to", metavar="REF"),
+        _option(_REGISTRY, "Destination: registry/repository[:tag].", "--to", metavar="REF"),
     ]
     also_to: Annotated[
         list[str],
-        _option(_REGISTRY, "Another place for the same image; repeatable. Its own tag, or those "
-                "of --to.", "--also-to", metavar="REF"),
+        _option(_REGISTRY, "Another destination for the same image; repeatable. Without a tag it "
+                "gets the tags of --to.", "--also-to", metavar="REF"),
     ] = field(default_factory=list)  # fmt: skip
     from_: Annotated[
         str | None,
-        _option(_SOURCE, "An image to stand on: its layers go below, its configuration is "
-                "inherited. Default: none, or what the kind of target wants; none says none.",
+        _option(_SOURCE, "Base image: its layers come first, and its configuration is inherited. "
+                "Default: that of the kind of target, if it has one; none for no base.",
                 "--from", metavar="REF"),
     ] = None  # fmt: skip
     allow_secret: Annotated[
         list[str],
-        _option(_SOURCE, "Push files of this pattern though they look secret; repeatable.",
+        _option(_SOURCE, "Push files that match this pattern although they look like secrets; "
+                "repeatable.",
                 "--allow-secret", metavar="PATTERN"),
     ] = field(default_factory=list)  # fmt: skip
     layers: Annotated[
         str,
-        _option(_LAYERS, "Strategy: stable (default), auto, which learns from the images before, "
+        _option(_LAYERS, "Strategy: stable (default), auto (learns from previous images), "
                 "app-deps, size, popularity, origin, single, or file=layers.json.", "--layers",
                 autocompletion=_strategies),
     ] = "stable"  # fmt: skip
     max_layers: Annotated[
-        int, _option(_LAYERS, "Layers at most, 1 to 127 (64).", "--max-layers")
+        int, _option(_LAYERS, "Maximum of layers, 1 to 127 (64).", "--max-layers")
     ] = 64
     compression: Annotated[
         str | None,
-        _option(_LAYERS, "gzip[:fast|best], zstd[:1-19] or none. Default: gzip, and whatever a "
-                "reused layer has. The same files give the same digest on every machine, "
-                "with zstd by the same libzstd; gzip:fast, twice as fast and a tenth larger, "
-                "promises only the same files.", "--compression", autocompletion=_compressions),
+        _option(_LAYERS, "gzip[:fast|best], zstd[:1-19] or none. Default: gzip; reused layers "
+                "keep theirs. Equal files give equal digests on every machine, with zstd only for "
+                "one version of libzstd; with gzip:fast, twice as fast and a tenth larger, only "
+                "diff IDs are equal.", "--compression", autocompletion=_compressions),
     ] = None  # fmt: skip
     reuse: Annotated[
         Reuse,
-        _option(_LAYERS, "Trust recipes (default), only contents, or nothing.", "--reuse"),
+        _option(
+            _LAYERS,
+            "Evidence for reusing a layer: recipe (default; annotations in the "
+            "repository), content (a diff ID derived here), or none (reuse no layer).",
+            "--reuse",
+        ),
     ] = Reuse.RECIPE
     reuse_from: Annotated[
         list[str],
-        _option(_LAYERS, "Another image to reuse layers of; repeatable.", "--reuse-from",
+        _option(_LAYERS, "Another image whose layers may be reused; repeatable.", "--reuse-from",
                 metavar="REF"),
     ] = field(default_factory=list)  # fmt: skip
     layout_from: Annotated[
         list[str],
-        _option(_LAYERS, "Plan as from these images alone, to have that plan again; repeatable. "
-                "With --layers auto.", "--layout-from", metavar="DIGEST"),
+        _option(_LAYERS, "With --layers auto: learn from this image alone, to repeat an earlier "
+                "plan; repeatable.", "--layout-from", metavar="DIGEST"),
     ] = field(default_factory=list)  # fmt: skip
     max_upload: Annotated[
         str | None,
-        _option(_LAYERS, "Send no more bytes of layers than that, such as 50MB; exit 7 if it "
-                "takes more.", "--max-upload", metavar="SIZE"),
+        _option(_LAYERS, "Limit of bytes of layers to send, such as 50MB; exit 7 if the push "
+                "needs more.", "--max-upload", metavar="SIZE"),
     ] = None  # fmt: skip
-    no_cache: Annotated[bool, _option(_LAYERS, "Leave the local index alone.", "--no-cache")] = (
-        False
-    )
+    no_cache: Annotated[
+        bool, _option(_LAYERS, "Neither read nor write the cache folder.", "--no-cache")
+    ] = False
     env: Annotated[
-        list[str], _option(_IMAGE, "A variable; repeatable.", "-e", "--env", metavar="NAME=VALUE")
+        list[str],
+        _option(
+            _IMAGE, "An environment variable; repeatable.", "-e", "--env", metavar="NAME=VALUE"
+        ),
     ] = field(default_factory=list)
     label: Annotated[
         list[str], _option(_IMAGE, "A label; repeatable.", "-l", "--label", metavar="KEY=VALUE")
@@ -234,19 +254,24 @@ class Flags(TargetFlags, SendingFlags):
     ] = field(default_factory=list)  # fmt: skip
     entry_point_argument: Annotated[
         list[str],
-        _option(_IMAGE, "A further argument of the entry point, taken as it is; repeatable.",
+        _option(_IMAGE, "One more argument of the entry point, not split into words; repeatable.",
                 "-A", "--entry-point-argument", metavar="WORD"),
     ] = field(default_factory=list)  # fmt: skip
     cmd: Annotated[
         list[str],
-        _option(_IMAGE, "Default arguments, written likewise.", "--cmd", metavar="WORDS"),
+        _option(
+            _IMAGE,
+            "Default arguments: words, or a JSON list; repeatable.",
+            "--cmd",
+            metavar="WORDS",
+        ),
     ] = field(default_factory=list)
     user: Annotated[
-        str | None, _option(_IMAGE, "User, or user:group; '' takes away a base's.", "-u", "--user")
+        str | None, _option(_IMAGE, "User, or user:group; '' removes the base's.", "-u", "--user")
     ] = None
     workdir: Annotated[
         str | None,
-        _option(_IMAGE, "Working directory; '' takes away a base's.", "-w", "--workdir"),
+        _option(_IMAGE, "Working directory; '' removes the base's.", "-w", "--workdir"),
     ] = None
     expose: Annotated[
         list[str], _option(_IMAGE, "Port, such as 8080 or 53/udp; repeatable.", "--expose")
@@ -254,12 +279,14 @@ class Flags(TargetFlags, SendingFlags):
     volume: Annotated[list[str], _option(_IMAGE, "Path of a volume; repeatable.", "--volume")] = (
         field(default_factory=list)
     )
-    stop_signal: Annotated[str, _option(_IMAGE, "Such as SIGTERM.", "--stop-signal")] = ""
+    stop_signal: Annotated[
+        str, _option(_IMAGE, "Signal that stops a container, such as SIGTERM.", "--stop-signal")
+    ] = ""
     platform: Annotated[
         list[str],
-        _option(_IMAGE, "Such as linux/arm64; several, by commas or repeated, become one image "
-                "for all. The target's {platform}, {os}, {arch} and {variant} stand for each. "
-                "Default: found out.", "--platform"),
+        _option(_IMAGE, "Platform, such as linux/arm64; several, repeated or separated by commas, "
+                "are pushed under one index. {platform}, {os}, {arch} and {variant} in the target "
+                "are replaced for each. Default: detected.", "--platform"),
     ] = field(default_factory=list)  # fmt: skip
     created: Annotated[
         str | None,
@@ -268,32 +295,33 @@ class Flags(TargetFlags, SendingFlags):
     ] = None  # fmt: skip
     sbom: Annotated[
         Sbom,
-        _option(_ATTACHED, "A list of what is in the image, attached to it: spdx, cyclonedx, or "
-                "none (default).", "--sbom"),
+        _option(_ATTACHED, "Attach an SBOM: spdx, cyclonedx, or none (default).", "--sbom"),
     ] = Sbom.NONE  # fmt: skip
     provenance: Annotated[
         bool,
-        _option(_ATTACHED, "A statement of what the image was made from (SLSA); implies "
-                "--reuse content.", "--provenance"),
+        _option(_ATTACHED, "Attach a statement of what the image was made from (SLSA provenance); "
+                "implies --reuse content.", "--provenance"),
     ] = False  # fmt: skip
     sign: Annotated[
         bool,
-        _option(_ATTACHED, "Sign by cosign, before tags move; implies --reuse content.", "--sign"),
+        _option(
+            _ATTACHED, "Sign with cosign, before tags move; implies --reuse content.", "--sign"
+        ),
     ] = False
     sign_key: Annotated[
         str | None,
-        _option(_ATTACHED, "Sign with this key of cosign's. Default: keyless.",
+        _option(_ATTACHED, "Sign with this key (cosign's --key). Default: keyless.",
                 "--sign-key", metavar="KEY"),
     ] = None  # fmt: skip
     sign_identity: Annotated[
         str | None,
-        _option(_ATTACHED, "Who signs without a key: an unchanged image with a signature of this "
-                "identity is not signed again. Needs --sign-issuer. Default: that of a workflow "
-                "of GitHub or a pipeline of GitLab.", "--sign-identity"),
+        _option(_ATTACHED, "Identity of keyless signatures: an unchanged image that has one is "
+                "not signed again. Needs --sign-issuer. Default: that of the GitHub workflow or "
+                "GitLab pipeline.", "--sign-identity"),
     ] = None  # fmt: skip
     sign_issuer: Annotated[
         str | None,
-        _option(_ATTACHED, "Who vouches for --sign-identity, such as "
+        _option(_ATTACHED, "OIDC issuer of --sign-identity, such as "
                 "https://token.actions.githubusercontent.com.", "--sign-issuer", metavar="URL"),
     ] = None  # fmt: skip
     sign_option: Annotated[
@@ -363,7 +391,7 @@ class Flags(TargetFlags, SendingFlags):
     def _entrypoint(self) -> tuple[str, ...] | None:
         words = _words("--entrypoint", self.entrypoint)
         if self.entry_point_argument and not words:
-            raise UsageError("--entry-point-argument goes with --entry-point")
+            raise UsageError("--entry-point-argument needs --entry-point")
         return (*words, *self.entry_point_argument) if self.entrypoint else None
 
 
@@ -469,6 +497,6 @@ def _words(flag: str, texts: list[str]) -> tuple[str, ...]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"bad {flag} '{printable(text[:200])}': {error}") from error
         if not all(isinstance(word, str) for word in parsed):
-            raise UsageError(f"bad {flag} '{printable(text)}': a list of strings is wanted")
+            raise UsageError(f"bad {flag} '{printable(text)}': expected a JSON list of strings")
         words += parsed
     return tuple(words)

@@ -228,7 +228,7 @@ def _read(
         try:
             value = key.value(said, configuration.directory)
         except ValueError as error:
-            raise UsageError(f"{place}: {name} is {_shown(said)}, wanted is {error}") from error
+            raise UsageError(f"{place}: {name} is {_shown(said)}, expected {error}") from error
         found[key.field] = Setting(value=value, place=place)
     return found
 
@@ -238,7 +238,7 @@ def _of_app(configuration: Configuration, place: str, name: str, said: Any) -> A
     several = said if isinstance(said, list) and said and name == TARGET else [said]
     if not all(isinstance(one, str) and one for one in several):
         wanted = "a string or a list of strings" if name == TARGET else "a string"
-        raise UsageError(f"{place}: {name} is {_shown(said)}, wanted is {wanted}")
+        raise UsageError(f"{place}: {name} is {_shown(said)}, expected {wanted}")
     if name == VERSION:
         return said
     return [from_here_target(configuration.directory, one) for one in several]
@@ -251,7 +251,7 @@ def _unknown(name: str, known: tuple[str, ...], app: str | None) -> str:
             "use regpush login, REGPUSH_AUTH, or --username with --password-stdin"
         )
     if name == TARGET and app is None:
-        return "a target is of an app: put it into [apps.NAME]"
+        return "target is a key of apps: put it into [apps.NAME]"
     hint = (
         did_you_mean(name.replace("_", "-"), known) or "; regpush push --help-all lists the flags"
     )

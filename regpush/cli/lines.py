@@ -98,9 +98,9 @@ def request(event: Exchanged) -> str:
 def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
     """A line that shows that the push is still running, for a log without other news."""
     if not board.flights:
-        doing = "looking at the target and the registry"
+        doing = "reading the target and the registry"
         if board.labels:
-            doing = f"{len(board.finished)} of {len(board.labels)} layers are there"
+            doing = f"{len(board.finished)} of {len(board.labels)} layers are finished"
         return f"still working: {doing} ({span(elapsed_s)})"
     flights = sorted(board.flights.values(), key=lambda one: one.packing)
     first = flights[0]

@@ -143,7 +143,7 @@ def _bytes(flight: Flight) -> str:
 def whole(board: Board, rate: float | None, elapsed_s: float, width: int) -> str:
     """The line of totals: of its parts, by importance, as many as fit into `width` columns."""
     if not board.labels:
-        return f"looking at the target and the registry, {span(elapsed_s)}"
+        return f"reading the target and the registry, {span(elapsed_s)}"
     reused = board.finished_by(Action.REUSED) + board.finished_by(Action.MOUNTED)
     left, parts = board.left, [(1, f"sent {size(board.moved)}")]
     if reused:

@@ -133,7 +133,7 @@ def _one(found: Inspection, weights: Weights) -> Iterator[str]:
     yield _picture(groups, f"The layers of {found.reference} by size as transferred")
     yield f"<p>{_of_areas(bool(weights))}</p>"
     most = max((layer.descriptor.size for layer in image.layers), default=0)
-    yield "<h2>Layers, bottom first</h2>"
+    yield "<h2>Layers, lowest first</h2>"
     yield _table(
         ("layer", "contents", "size", _SHARE, "unpacked", _DIGEST),
         (
@@ -164,8 +164,8 @@ def _several(found: Sequence[Inspection], weights: Weights) -> Iterator[str]:
     whole = sum(sharing.size(number) for number in range(len(found)))
     yield f"<h1>What {len(found)} images share</h1>"
     yield (
-        f"<p>Together {size(sharing.total)} as transferred; each by itself they would be "
-        f"{size(whole)}.</p>"
+        f"<p>{size(sharing.total)} to transfer all of them, {size(whole)} to transfer each "
+        "alone.</p>"
     )
     by_holders: dict[tuple[int, ...], list[SharedLayer]] = {}
     for one in sharing.layers:
@@ -196,7 +196,7 @@ def _several(found: Sequence[Inspection], weights: Weights) -> Iterator[str]:
             for number, one in enumerate(found)
         ),
     )
-    yield "<h2>Every two of them</h2>"
+    yield "<h2>Pairs of images</h2>"
     yield _table(
         ("images", "in both", "only in the first", "only in the second"),
         (
@@ -236,12 +236,12 @@ def _whose(holders: Sequence[int], count: int) -> str:
 def _of_areas(weighed: bool) -> str:
     if weighed:
         return (
-            "Layers are as large as they are transferred; within one, items by what they take "
-            "unpacked."
+            "Areas of layers show the bytes transferred; within a layer, areas of items show their "
+            "bytes unpacked."
         )
     return (
-        "Layers are as large as they are transferred. How large each item is, an image does not "
-        "say: --deep reads the layers for it."
+        "Areas show the bytes transferred. An image does not record the sizes of its items; --deep "
+        "reads the layers to measure them."
     )
 
 

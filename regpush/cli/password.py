@@ -30,7 +30,7 @@ def from_stdin() -> str:
 def ask(registry: str, username: str | None) -> tuple[str, str]:
     """Ask for the password, and for a missing user name. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
-        raise UsageError("no terminal to ask at: give --username and --password-stdin")
+        raise UsageError("no terminal to ask for a password: use --username and --password-stdin")
     if username is None:
         sys.stderr.write(f"User name for {registry}: ")
         sys.stderr.flush()

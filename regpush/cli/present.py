@@ -12,7 +12,7 @@ from regpush.cli.console import print_json, print_lines, tell, write_file
 from regpush.cli.flags import Format, SendingFlags
 from regpush.cli.rendering import Line, json_text
 
-OnStdout = Annotated[Format, typer.Option("--format", help="On stdout: text or json.")]
+OnStdout = Annotated[Format, typer.Option("--format", help="Format of stdout: text or json.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ Targets = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="TARGET...",
-        help="A directory, a store path or a link to one (./result), a closure file, nix:.#app, "
-        "packages of Guix, or an app of regpush.toml.",
+        help="A directory, a file, an archive, a store path or a link to one (./result), a closure "
+        "file, nix:.#app, python:DIR, node:DIR, packages of Guix, or an app of regpush.toml.",
         show_default=False,
     ),
 ]

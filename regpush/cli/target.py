@@ -16,7 +16,7 @@ from regpush.options import (
 )
 from regpush.ownership import Rule
 
-SOURCE, LOCKED, IMAGE = "The target", "Targets with a lock file (python:)", "The image"
+SOURCE, LOCKED, IMAGE = "The target", "Targets with a lock file (python:, node:)", "The image"
 STORES = "Targets of Nix and Guix"
 
 
@@ -29,93 +29,101 @@ class TargetFlags:
 
     root_dir: Annotated[
         str,
-        _option(SOURCE, "Where a directory lands in the image (/app).", "--root-dir"),
+        _option(
+            SOURCE,
+            "Directory in the image for the files of a directory target (/app).",
+            "--root-dir",
+        ),
     ] = "/app"
     preserve: Annotated[
         bool,
-        _option(SOURCE, "Keep owners, all modes and hard links, as for --root-dir /.",
+        _option(SOURCE, "Keep owners, all modes and hard links; --root-dir / implies it.",
                 "--preserve"),
     ] = False  # fmt: skip
     preserve_xattrs: Annotated[
-        bool, _option(SOURCE, "Keep extended attributes too.", "--preserve-xattrs")
+        bool, _option(SOURCE, "Like --preserve, and keep extended attributes.", "--preserve-xattrs")
     ] = False
     chown: Annotated[
         list[str],
-        _option(SOURCE, "Owner, by numbers, of what a pattern of paths in the image matches, or "
-                "without one of everything; repeatable.", "--chown",
+        _option(SOURCE, "Numeric owner of the paths in the image that PATTERN matches, or of all "
+                "paths; repeatable.", "--chown",
                 metavar="[PATTERN=]UID:GID"),
     ] = field(default_factory=list)  # fmt: skip
     chmod: Annotated[
         list[str],
         _option(
             SOURCE,
-            "Mode of what a pattern of paths in the image matches; repeatable.",
+            "Mode of the paths in the image that PATTERN matches; repeatable.",
             "--chmod",
             metavar="PATTERN=MODE",
         ),
     ] = field(default_factory=list)
     link_root: Annotated[
         list[str],
-        _option(SOURCE, "Make the tree at PATH, in the target or any store path of it, appear in "
-                "the image's root, as links; repeatable.", "--link-root", metavar="PATH"),
+        _option(SOURCE, "Link the tree at PATH, in the target or one of its store items, into the "
+                "image's root; repeatable.", "--link-root", metavar="PATH"),
     ] = field(default_factory=list)  # fmt: skip
     system: Annotated[
         str | None,
-        _option(STORES, "What Nix and Guix build for, such as aarch64-linux.", "-s", "--system"),
+        _option(
+            STORES, "System that Nix and Guix build for, such as aarch64-linux.", "-s", "--system"
+        ),
     ] = None
     nix_cache: Annotated[
         list[str],
-        _option(STORES, "A binary cache to ask before those Nix is configured with; repeatable.",
+        _option(STORES, "A binary cache to ask before Nix's configured ones; repeatable.",
                 "--nix-cache", metavar="URL"),
     ] = field(default_factory=list)  # fmt: skip
     store: Annotated[
         str | None,
-        _option(STORES, "The store that Nix works in, such as local?root=/mnt; NIX_REMOTE says "
-                "it too.", "--store", metavar="URL"),
+        _option(STORES, "URL of Nix's store, such as local?root=/mnt. Default: NIX_REMOTE.",
+                "--store", metavar="URL"),
     ] = None  # fmt: skip
     nix_option: Annotated[
         list[str],
-        _option(STORES, "Passed on to Nix: --nix-option NAME VALUE is a setting of nix.conf; "
-                "--impure, --arg, --argstr, --override-input and -I need not be wrapped in it. "
-                "Repeatable.", "--nix-option", metavar="NAME VALUE"),
+        _option(STORES, "A setting of nix.conf for this build; repeatable. --impure, --arg, "
+                "--argstr, --override-input and -I may be given directly.",
+                "--nix-option", metavar="NAME VALUE"),
     ] = field(default_factory=list)  # fmt: skip
     channels: Annotated[
         str | None,
-        _option(STORES, "Have the Guix of these channels build, as `guix time-machine -C FILE`.",
+        _option(STORES, "Build with the Guix of these channels, like `guix time-machine -C FILE`.",
                 "--channels", metavar="FILE"),
     ] = None  # fmt: skip
     manifest: Annotated[
         list[str],
-        _option(STORES, "Packages of this manifest go into the Guix profile; repeatable.",
+        _option(STORES, "Add the packages of this manifest to the Guix profile; repeatable.",
                 "-m", "--manifest", metavar="FILE"),
     ] = field(default_factory=list)  # fmt: skip
     expression: Annotated[
         list[str],
-        _option(STORES, "The package that a Scheme expression gives goes into the Guix "
-                "profile; repeatable.", "--expression", metavar="SCHEME"),
+        _option(STORES, "Add the package that this Scheme expression returns to the Guix profile; "
+                "repeatable.", "--expression", metavar="SCHEME"),
     ] = field(default_factory=list)  # fmt: skip
     file: Annotated[
         list[str],
-        _option(STORES, "The package that the Scheme code in a file gives goes into the Guix "
+        _option(STORES, "Add the package that the Scheme code in FILE returns to the Guix "
                 "profile; repeatable.", "--file", metavar="FILE"),
     ] = field(default_factory=list)  # fmt: skip
     guix_target: Annotated[
         str | None,
-        _option(STORES, "Have Guix cross-build, for such as aarch64-linux-gnu.", "--guix-target",
+        _option(STORES, "Cross-build with Guix for this triplet, such as aarch64-linux-gnu.",
+                "--guix-target",
                 metavar="TRIPLET"),
     ] = None  # fmt: skip
     guix_option: Annotated[
         list[str],
-        _option(STORES, "Passed on to Guix; repeatable. --with-input=… and the other "
-                "transformations need not be wrapped in it.", "--guix-option", metavar="OPTION"),
+        _option(STORES, "An option for Guix; repeatable. --with-input=… and other transformations "
+                "may be given directly.", "--guix-option", metavar="OPTION"),
     ] = field(default_factory=list)  # fmt: skip
     save_provenance: Annotated[
         bool,
-        _option(STORES, "Note Guix's channels and options in the image.", "--save-provenance"),
+        _option(STORES, "Record Guix's channels and options in the image's labels and "
+                "annotations.", "--save-provenance"),
     ] = False  # fmt: skip
     extra: Annotated[
         list[str],
-        _option(LOCKED, "Optional dependencies to add, by their name; repeatable.", "--extra",
+        _option(LOCKED, "An extra (optional dependencies) to add; repeatable.", "--extra",
                 metavar="NAME"),
     ] = field(default_factory=list)  # fmt: skip
     group: Annotated[
@@ -134,17 +142,19 @@ class TargetFlags:
     ] = None  # fmt: skip
     python_path: Annotated[
         str,
-        _option(LOCKED, "The interpreter in the base (/usr/local/bin/python3).", "--python-path",
+        _option(LOCKED, "Path of the interpreter in the base (/usr/local/bin/python3).",
+                "--python-path",
                 metavar="PATH"),
     ] = ""  # fmt: skip
     libc: Annotated[
         str | None,
-        _option(LOCKED, "Of the base: such as glibc-2.36 or musl-1.2. Default: found out.",
+        _option(LOCKED, "C library of the base, such as glibc-2.36 or musl-1.2. Default: "
+                "detected.",
                 "--libc"),
     ] = None  # fmt: skip
     find_links: Annotated[
         list[str],
-        _option(LOCKED, "A folder of wheels, for packages that the lock has no fitting wheel of; "
+        _option(LOCKED, "Folder of wheels, for packages without a fitting wheel in the lock; "
                 "repeatable.", "--find-links", metavar="DIR"),
     ] = field(default_factory=list)  # fmt: skip
     project_wheel: Annotated[
@@ -154,7 +164,8 @@ class TargetFlags:
     ] = field(default_factory=list)  # fmt: skip
     index_url: Annotated[
         str | None,
-        _option(LOCKED, "A mirror: its origin takes the place of the one in the lock's URLs.",
+        _option(LOCKED, "Mirror of the package index: its origin replaces that of URLs in the "
+                "lock.",
                 "--index-url", metavar="URL"),
     ] = None  # fmt: skip
     symlink: Annotated[
@@ -164,7 +175,8 @@ class TargetFlags:
     ] = field(default_factory=list)  # fmt: skip
     no_essentials: Annotated[
         bool,
-        _option(IMAGE, "Add no users, /bin/sh, certificates and so on to an image of a store.",
+        _option(IMAGE, "Do not add users, /bin/sh, certificates and the like to an image of store "
+                "items.",
                 "--no-essentials"),
     ] = False  # fmt: skip
 
@@ -225,7 +237,7 @@ def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions
             evaluation.append((name, *values))
         elif name.startswith("-"):
             known = ", ".join(NIX_WORDS)
-            raise UsageError(f"--nix-option knows {known} and settings, not {printable(name)}")
+            raise UsageError(f"--nix-option accepts {known} and settings, not {printable(name)}")
         else:
             settings.append((name, values[0]))
     return NixOptions(

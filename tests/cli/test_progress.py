@@ -116,7 +116,7 @@ def test_ctrl_c_leaves_a_terminal_as_it_was(
     last = shown.lines()[-1]
     assert last in (
         "regpush: cancelled: no tag was moved; running again continues",
-        "regpush: ended without waiting",
+        "regpush: second signal, exiting at once",
     )
     assert shown.raw.rfind(b"\x1b[?25l") < shown.raw.rfind(b"\x1b[?25h")
     assert shown.screen.cursor.x == 0
@@ -216,7 +216,7 @@ def test_a_silent_log_hears_that_the_push_is_alive(monkeypatch: pytest.MonkeyPat
     log.tick(now + 5)
     assert stream.getvalue() == ""
     log.tick(now + 13)
-    assert stream.getvalue() == "still working: looking at the target and the registry (0:13)\n"
+    assert stream.getvalue() == "still working: reading the target and the registry (0:13)\n"
     log.hear(PLANNED)
     log.hear(LayerProgress(index=0, read=200_000_000, total=1_000_000_000, packed=80_000_000))
     for second in range(13):

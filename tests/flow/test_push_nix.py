@@ -374,7 +374,7 @@ def test_words_for_nix_are_passed_on(docker_registry, repository, nix, tmp_path)
     words = [*words, "--nix-option", "restrict-eval", "true"]
     pushed(nix, "nix:.", to=to, cwd=tmp_path, flags=words).failed(9, "restricted mode")
     wrong = pushed(nix, "nix:.#tool", to=to, flags=["--nix-option", "--fallback", "x"])
-    wrong.failed(2, "--nix-option knows --impure", "--fallback")
+    wrong.failed(2, "--nix-option accepts --impure", "--fallback")
 
 
 def test_a_store_with_another_root(docker_registry, repository, nix, tmp_path):

@@ -185,5 +185,5 @@ def _sharing(found: Sequence[Inspection], width: int) -> list[str]:
         "",
         *aligned(layers, "lrll", width),
         "",
-        f"Together {size(shared.total)}; each by itself {size(each)}.",
+        f"Together {size(shared.total)}; each alone {size(each)}.",
     ]
