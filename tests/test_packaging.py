@@ -229,3 +229,14 @@ def test_guix_gets_what_the_project_needs():
     assert listed == sorted(listed)
     assert f'(version "{__version__}")' in package
     assert f'(version "{pins(LOCKED)["oras"]}")' in text
+
+
+def test_the_proofs_of_the_security_policy_exist():
+    text = (ROOT / "SECURITY.md").read_text()
+    named = re.findall(r"`((?:tests/[\w/]*)?(?:test_)?\w+(?:\.py|/))`", text)
+    folder = None
+    assert named
+    for name in named:
+        path = ROOT / name if name.startswith("tests/") else folder / name
+        assert path.exists(), name
+        folder = path if path.is_dir() else path.parent
