@@ -22,8 +22,10 @@ from regpush.flow.release import Release
 from regpush.flow.shipping import Overflow
 from regpush.flow.transaction import TagTransaction
 from regpush.options import PushOptions
+from regpush.pack.recipe import Placed
 from regpush.report import PushResult
 from regpush.settings import Settings
+from regpush.transfer.fanout import FanOut
 
 
 def push(
@@ -52,7 +54,8 @@ def push(
             return reports.of_nothing(prepared, transaction, run)
         if (limit := options.registry.max_upload) is not None:
             foreseen = [[*foresee_base(one, run), *foresee_exactly(one, run)] for one in prepared]
-            check_budget([placed for layers in foreseen for placed in layers], run.fan, limit)
+            placed_ahead = [placed for layers in foreseen for placed in layers]
+            check_budget(_bytes_to_send(placed_ahead, run.fan), limit)
         images: list[Assembled] = []
         for one in prepared:
             placed = [candidate for image in images for candidate in image.candidates]
@@ -96,6 +99,12 @@ def plan(
         tell_unused(prepared, run)
         bases = [foresee_base(one, run) for one in prepared]
         return reports.of_plan(prepared, foreseen, bases, run)
+
+
+def _bytes_to_send(placed: Sequence[Placed], fan: FanOut) -> int:
+    """The bytes of the layers to upload: each as often as it must be sent, for all platforms."""
+    sent = {one.layer.descriptor for one in placed if one.action is Action.UPLOADED}
+    return sum(blob.size * fan.copies([blob]) for blob in sent)
 
 
 def _targets(target: str | Sequence[str]) -> Sequence[str]:

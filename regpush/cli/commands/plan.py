@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
+import regpush
 from regpush.cli import table
 from regpush.cli.access import option
 from regpush.cli.console import read_password, width
@@ -15,8 +16,7 @@ from regpush.cli.present import Presenter, save
 from regpush.cli.pushing import Targets, flow
 from regpush.cli.rendering import Line
 from regpush.events import Action
-from regpush.flow import pipeline
-from regpush.flow.budget import check_plan
+from regpush.flow.budget import check_budget
 from regpush.quantities import Link, parse_size
 from regpush.report import PushResult
 
@@ -40,13 +40,13 @@ def plan(flags: PlanFlags, target: Targets = None) -> None:
     """Say what a push would send and why, and send nothing."""
     over = Link.parse(flags.link) if flags.link else None
     password = read_password(flags.username, flags.password_stdin)
-    work = partial(pipeline.plan, exact=flags.exact)
+    work = partial(regpush.plan, exact=flags.exact)
     result = flow(work, target or [], flags, password)
     save(result.to_json(), flags)
     report = {**result.to_json(), **_on_link(result, over)}
     Presenter(flags.format).result(report, lambda: _lines(result, over))
     if flags.max_upload is not None:
-        check_plan(result, parse_size(flags.max_upload))
+        check_budget(result.bytes_of(Action.UPLOADED), parse_size(flags.max_upload))
 
 
 def _lines(result: PushResult, over: Link | None) -> Iterator[Line]:
