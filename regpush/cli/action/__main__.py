@@ -1,4 +1,4 @@
-"""The step of the action: run regpush as its inputs say, and hand on what came of it."""
+"""The step of the action: run regpush by the inputs, and publish its report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from regpush.report import Tense
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Run the step, and give the exit code of regpush."""
+    """Run the step; returns the exit code of regpush."""
     inputs = inputs_of.given(environ)
     password, token = inputs.get("password", ""), inputs.get("github-token", "")
     _say(*workflow.masks(password), *workflow.masks(token))
@@ -51,7 +51,7 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 def _hand_on(report: results.Report, tense: Tense, environ: Mapping[str, str]) -> None:
-    """Show what came of it, and give it to the steps that follow."""
+    """Print the outcome, and write the summary and the outputs of the step."""
     _say(results.sentence(report, tense), *filter(None, [report["ref"]]))
     _append(environ.get("GITHUB_STEP_SUMMARY"), results.summary(report, tense))
     found = results.outputs(report, tense)
@@ -66,7 +66,7 @@ def _say(*lines: str) -> None:
 
 
 def _append(path: str | None, text: str) -> None:
-    """Add to a file of the runner's, where there is one."""
+    """Append to a file of the runner; without a path do nothing."""
     if path:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""regpush as a program of its own, listened to while it runs."""
+"""regpush as a child process."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ERROR = re.compile(r"regpush: (?!warning: )(.*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How regpush ended: its exit code, what stood on stdout, and the lines of stderr."""
+    """The outcome of a process: its exit code, its stdout, and the lines of its stderr."""
 
     code: int
     stdout: str
     lines: Sequence[str]
 
     def report(self) -> Report | None:
-        """The report on stdout, where there is one."""
+        """The JSON report on stdout; None if stdout holds something else."""
         try:
             found = json.loads(self.stdout)
         except ValueError:
@@ -40,7 +40,7 @@ class Ended:
         return list(dict.fromkeys(match[1] for match in found if match))
 
     def error(self) -> str:
-        """The line that says why it failed."""
+        """Its last error message, or the exit code if it printed none."""
         found = [match[1] for line in self.lines if (match := _ERROR.fullmatch(line))]
         return found[-1] if found else f"ended with exit code {self.code}, without a word"
 
@@ -48,10 +48,10 @@ class Ended:
 def run(
     words: Sequence[str], environ: Mapping[str, str], stdin: str, say: Callable[[str], None]
 ) -> Ended:
-    """Run `regpush words…`; `say` gets each line of its stderr as it comes.
+    """Run `regpush words…`; `say` is called with each line of its stderr at once.
 
-    Signals that ask this process to stop are passed on: a push that is cancelled tidies up.
-    The exit code of one that a signal killed is 128 and the signal's number, as in a shell.
+    SIGINT and SIGTERM of this process are passed on, so that a cancelled push cleans up. The exit
+    code of a process that a signal killed is 128 and the signal's number, like in a shell.
     """
     # -I: neither the working directory nor PYTHONPATH may stand in for our own modules.
     command = [sys.executable, "-I", "-m", "regpush", *words]

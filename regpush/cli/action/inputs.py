@@ -1,4 +1,4 @@
-"""The inputs of the action to the words of a command line. Pure."""
+"""The inputs of the action become a command line. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PREFIX = "INPUT_"
 
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:
-    """The inputs by their names in `action.yml`, from the variables it hands them over in."""
+    """The inputs by their names in `action.yml`, from the variables that it sets."""
     return {
         name.removeprefix(_PREFIX).lower().replace("_", "-"): text
         for name, text in environ.items()
@@ -20,9 +20,9 @@ def given(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` as those may see it who are started from here: passwords stay behind.
+    """The environment of the child process: `environ` without the inputs and their passwords.
 
-    The workspace is the job's own, but in a container job another user owns it.
+    It marks the workspace as safe: in a container job another user owns it.
     """
     beneath = {name: text for name, text in environ.items() if not name.startswith(_PREFIX)}
     workspace = environ.get("GITHUB_WORKSPACE")
@@ -30,7 +30,7 @@ def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def pushes(inputs: Mapping[str, str]) -> bool:
-    """What the input `push` says: to push, or to plan only. Raises UsageError."""
+    """The input `push`: True to push, False only to plan. Raises UsageError."""
     text = inputs.get("push", "").strip() or "true"
     # The words for yes and no of YAML 1.2, which GitHub's own toolkit takes as well.
     if text.lower() not in ("true", "false"):
@@ -39,10 +39,10 @@ def pushes(inputs: Mapping[str, str]) -> bool:
 
 
 def arguments(inputs: Mapping[str, str]) -> list[str]:
-    """What to call regpush with, so that JSON is on its stdout. Raises UsageError.
+    """The arguments of regpush, with JSON on stdout. Raises UsageError.
 
-    What an input says is one word, whatever characters are in it, and never a flag of its own;
-    `extra-args` alone are split, as a shell does.
+    The value of an input is one word, whatever characters it holds, and is never read as a flag;
+    only `extra-args` are split, like by a shell.
     """
     words = ["push" if pushes(inputs) else "plan", "--progress=plain"]
     for name, flag, read in _FLAGS:
@@ -57,14 +57,14 @@ def arguments(inputs: Mapping[str, str]) -> list[str]:
 
 
 def lines(text: str) -> list[str]:
-    """One value a line; blank lines are none."""
+    """The lines of `text`, stripped, without blank ones."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def lower_name(reference: str) -> str:
-    """`reference` with its name in lower case, as registries want it; tags may have capitals.
+    """`reference` with its name in lower case, which registries require; tags keep their case.
 
-    GitHub keeps the capitals of owners and repositories.
+    GitHub keeps capitals in names of owners and repositories.
     """
     name, at, digest = reference.partition("@")
     host, slash, rest = name.rpartition("/")
@@ -86,7 +86,7 @@ def _references(text: str) -> Iterator[str]:
 
 
 def _listed(text: str) -> list[str]:
-    """Values divided by commas or lines."""
+    """Values separated by commas or lines."""
     return lines(text.replace(",", "\n"))
 
 
@@ -109,7 +109,7 @@ _FLAGS: tuple[tuple[str, str, Callable[[str], Iterator[str] | list[str]]], ...] 
 
 
 def _tags(inputs: Mapping[str, str]) -> list[str]:
-    """Tags alone: one with the image's name, as docker/metadata-action writes it, loses that."""
+    """The tags, without the image's name, which docker/metadata-action writes before each."""
     # A tag has no slash in it, so one behind the last slash is no port.
     host, slash, last = lower_name(inputs.get("to", "").strip()).partition("@")[0].rpartition("/")
     name = f"{host}{slash}{last.partition(':')[0]}:"
@@ -118,7 +118,7 @@ def _tags(inputs: Mapping[str, str]) -> list[str]:
 
 
 def _login(inputs: Mapping[str, str]) -> list[str]:
-    """The flags that go with a password on stdin."""
+    """The flags for a password on stdin. Raises UsageError."""
     username = inputs.get("username", "").strip()
     if bool(username) != bool(inputs.get("password")):
         raise UsageError("the inputs username and password must be given together")

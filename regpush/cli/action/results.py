@@ -1,4 +1,4 @@
-"""The JSON report of a push or plan to the outputs and the summary of a step. Pure."""
+"""The JSON report of a push or plan becomes the outputs and the summary of a step. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Report = Mapping[str, Any]
 
 
 def outputs(report: Report, tense: Tense) -> dict[str, str]:
-    """The outputs of `action.yml` by name. What a plan does not know is empty."""
+    """The outputs of `action.yml` by name; empty where a plan does not know the value."""
     destination = report["destinations"][0]
     return {
         "digest": report["digest"] or "",
@@ -34,7 +34,7 @@ def outputs(report: Report, tense: Tense) -> dict[str, str]:
 
 
 def _kept(tense: Tense) -> tuple[str, ...]:
-    """The actions of layers that were not sent: the registry had them, here or elsewhere."""
+    """The actions of layers that were not sent because the registry had them."""
     return tense.word(Action.REUSED), tense.word(Action.MOUNTED)
 
 
@@ -63,9 +63,9 @@ def sentence(report: Report, tense: Tense) -> str:
 
 
 def summary(report: Report, tense: Tense) -> str:
-    """The page of the step: what was pushed, the bytes saved, and a table of the layers.
+    """The summary of the step: the tags, the bytes saved, and a table of the layers.
 
-    HTML throughout, for the signs of Markdown occur in names of files.
+    All of it is HTML, since file names may contain the characters of Markdown.
     """
     return "\n".join([*_page(report, tense), "", ""])
 

@@ -1,4 +1,4 @@
-"""How a step speaks to GitHub's runner: commands in its log, and files that it reads. Pure.
+"""The workflow commands and files by which a step talks to GitHub's runner. Pure.
 
 https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 """
@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Level(Enum):
-    """How much an annotation matters."""
+    """The severity of an annotation."""
 
     NOTICE = "notice"
     WARNING = "warning"
@@ -17,18 +17,18 @@ class Level(Enum):
 
 
 def annotation(level: Level, title: str, message: str) -> str:
-    """A message that is shown beside the run, not in its log alone."""
+    """The command for a message on the page of the run, not only in its log."""
     heading = _escaped(title).replace(":", "%3A").replace(",", "%2C")
     return f"::{level.value} title={heading}::{_escaped(message)}"
 
 
 def masks(secret: str) -> list[str]:
-    """Commands after which the log shows stars for `secret`: the runner wants a line at a time."""
+    """The commands that hide `secret` in the log, one for each of its lines."""
     return [f"::add-mask::{_escaped(line)}" for line in secret.splitlines() if line.strip()]
 
 
 def group(title: str) -> str:
-    """What follows is folded below `title`, until END_GROUP."""
+    """The command that begins a foldable group of lines with a title; END_GROUP ends it."""
     return f"::group::{_escaped(title)}"
 
 
@@ -36,20 +36,20 @@ END_GROUP = "::endgroup::"
 
 
 def stop_commands(token: str) -> str:
-    """From here on lines are text, whatever they look like, until `resume_commands`.
+    """The command after which lines are text, until `resume_commands`.
 
-    Names of files and answers of servers come into the log: none of them shall be obeyed.
+    The log holds names of files and answers of servers: the runner must not obey them.
     """
     return f"::stop-commands::{token}"
 
 
 def resume_commands(token: str) -> str:
-    """What ends `stop_commands`; whoever does not know `token` cannot."""
+    """The command that ends `stop_commands`; it needs the same secret `token`."""
     return f"::{token}::"
 
 
 def output(name: str, value: str, token: str) -> str:
-    """An entry of the file of outputs; `token` must not be known to whoever made `value`."""
+    """An entry of the file of outputs; the author of `value` must not know `token`."""
     return f"{name}<<{token}\n{value}\n{token}\n"
 
 

@@ -1,1 +1,1 @@
-"""A module for each command of the command line, by its name; `cli.entries` lists them."""
+"""One module for each command, named like it; `cli.entries` lists them."""

@@ -1,4 +1,4 @@
-"""`regpush config`: what a push would be told, and by whom."""
+"""`regpush config`: the settings of a push, and the source of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SECRET_NAMES = re.compile(r"passw|secret|token|api_?key|private_?key|credential
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """A value as a push would take it, and where it comes from: None if it is built in."""
+    """The value of a setting in a push, and the place that sets it: None for a built-in default."""
 
     value: Any
     source: str | None
@@ -69,7 +69,7 @@ def config(
 def effective(
     configuration: Configuration | None, app: str | None, environ: Mapping[str, str]
 ) -> dict[str, Effective]:
-    """Every value by its key, those that somebody set first. Raises UsageError."""
+    """Every setting by its key; those that a file or variable sets first. Raises UsageError."""
     said = settings(configuration, app) if configuration else {}
     variables = from_environ(environ, Flags)
     pairs = {field for field, key in by_field().items() if key.is_pairs}
@@ -91,7 +91,7 @@ def effective(
 
 
 def _shown(field: str, value: Any) -> Any:
-    """A value as JSON may have it, without secrets; None where somebody has to set it."""
+    """A value as JSON, without secrets; None for a required flag."""
     if field in _SECRET_FLAGS and value:
         return _HIDDEN
     if isinstance(value, Enum):

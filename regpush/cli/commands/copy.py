@@ -1,4 +1,4 @@
-"""`regpush copy`: an image elsewhere, byte for byte."""
+"""`regpush copy`: an image copied to another repository, byte for byte."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def copy(
 
 
 def copied(result: CopyResult) -> str:
-    """What crossed the network, in a sentence; no blob is counted where none was missing."""
+    """The sentence about what crossed the network."""
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
     actions = [one.action for one in result.blobs]
     return table.sent(

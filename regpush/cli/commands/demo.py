@@ -1,7 +1,7 @@
-"""`regpush demo`: a real app with real dependencies, pushed twice from an empty machine.
+"""`regpush demo`: a sample app with its dependencies, pushed twice without a cache.
 
-The dependencies are the packages of the virtual environment that regpush itself runs in, so
-nothing is downloaded. The registry is the embedded one, in a folder that is removed again.
+The dependencies are the packages of the virtual environment in which regpush runs, so nothing is
+downloaded. The registry is the embedded one, in a temporary folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def demo() -> None:
 
 
 def _run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
-    """Push, change one line, push again; `say` gets what a user would see.
+    """Push, change one line, push again; `say` is called with what a user would see.
 
     Raises UsageError where the environment lacks the packages, and what `push` raises.
     """
@@ -75,7 +75,7 @@ def _run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
 
 
 def make_app(folder: Path) -> Path:
-    """Write the sample app into `folder`, with the packages regpush itself needs beside it."""
+    """Write the sample app, and the packages that regpush needs, into `folder`."""
     packages = folder / "site-packages"
     packages.mkdir(parents=True)
     (folder / "app.py").write_text(_APP)

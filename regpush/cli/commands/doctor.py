@@ -1,4 +1,4 @@
-"""`regpush doctor`: what stands between this machine and a push, step by step."""
+"""`regpush doctor`: the checks of a push's requirements, one after the other."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def doctor(
 
 
 def _rows(step: Step) -> list[Line]:
-    """The line of a step, broken to hang below its own beginning on a terminal."""
+    """The line of a step; on a terminal broken into several, with a hanging indent."""
     sign, style = _sign(step.verdict)
     # A blank that no line is broken at.
     spent = f"  ({step.seconds * 1000:.0f}\u00a0ms)" if step.seconds >= 0.0005 else ""

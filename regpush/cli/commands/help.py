@@ -1,4 +1,4 @@
-"""`regpush help`: what `--help` shows."""
+"""`regpush help`: the text of `--help`."""
 
 from __future__ import annotations
 

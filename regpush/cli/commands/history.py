@@ -1,4 +1,4 @@
-"""`regpush history`: what was pushed to a repository, as a file for `regpush simulate`."""
+"""`regpush history`: the pushes to a repository, as a file for `regpush simulate`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def history(
 
 
 def _known_here(paths: Sequence[str]) -> Closure | None:
-    """The closure of store paths where a store of this machine knows them all."""
+    """The closure of store paths; None unless a store of this machine knows all of them."""
     stores = Settings.from_environ(os.environ).stores
     items: dict[str, Item] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""`regpush index`: images for several platforms under one name."""
+"""`regpush index`: images for several platforms under one index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from regpush.report import PushResult
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class IndexFlags(SendingFlags):
-    """What is said of an index as well."""
+    """The flags of commands that send, and annotations of the index."""
 
     annotation: Annotated[
         list[str],
@@ -64,6 +64,6 @@ def index(
 
 
 def _lines(result: PushResult) -> list[str]:
-    """The images of an index, a line each, and what crossed the network."""
+    """One line for each image of an index, and the sentence about what crossed the network."""
     lines = [f"{image.platform}  {image.digest}" for image in result.images]
     return [*lines, table.sent(result, size(result.uploaded_bytes), 0, "")]

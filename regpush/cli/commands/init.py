@@ -1,4 +1,4 @@
-"""`regpush init`: a configuration to begin with."""
+"""`regpush init`: a new configuration file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`regpush inspect`: what images hold, and what several of them share."""
+"""`regpush inspect`: the contents of images, and the layers that several of them share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from regpush.reference import Reference
 from regpush.registry.referrers import Referrer
 
 _ITEMS = 10
-"""Items of a layer that are listed, the largest."""
+"""The number of a layer's items that are listed, largest first."""
 
 
 @with_flags
@@ -66,7 +66,7 @@ def inspect(
 
 
 def _report(found: Sequence[Inspection], weights: Weights) -> Mapping[str, Any]:
-    """The JSON of one image, or of several and what they share."""
+    """The JSON of one image, or of several images and the layers they share."""
     reports = []
     for one in found:
         report = dict(one.to_json())
@@ -90,7 +90,7 @@ def _lines(found: Sequence[Inspection], weights: Weights, width: int) -> list[st
 
 
 def _attached(found: Inspection) -> list[str]:
-    """What refers to an image, and to the index that it was found in, a line each."""
+    """One line for each referrer of an image, and of the index that lists it."""
     lines = [f"attached: {_artifact(one)}" for one in found.referrers]
     if found.index:
         lines += [f"attached to the index: {_artifact(one)}" for one in found.index.referrers]
@@ -98,7 +98,10 @@ def _attached(found: Inspection) -> list[str]:
 
 
 def _attached_to_several(found: Sequence[Inspection]) -> list[str]:
-    """What refers to images, by their numbers in `_sharing`, and to the indexes of them."""
+    """One line for each referrer of several images, and of their indexes.
+
+    Images are named by their numbers in `_sharing`.
+    """
     lines = [
         f"attached to {number}: {_artifact(referrer)}"
         for number, one in enumerate(found, 1)
@@ -118,7 +121,7 @@ def _artifact(referrer: Referrer) -> str:
 
 
 def _about(found: Inspection) -> list[str]:
-    """An image's name, its platform and date, and its configuration."""
+    """An image's reference, platform, date and configuration."""
     report = found.to_json()
     lines = [report["ref"], f"{report['platform']}, created {report['created']}"]
     lines += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
@@ -126,9 +129,9 @@ def _about(found: Inspection) -> list[str]:
 
 
 def _layers(found: Inspection, weights: Weights, width: int) -> list[str]:
-    """An image's layers, bottom first, and where those were read, their largest items.
+    """A table of an image's layers, lowest first; of layers that were read, their largest items.
 
-    Those of a base say so.
+    Layers of the base are marked.
     """
     below = found.image.base_layers
     rows = [("layer", "contents", "size", "unpacked", "digest")]
@@ -153,7 +156,7 @@ def _layers(found: Inspection, weights: Weights, width: int) -> list[str]:
 
 
 def _sharing(found: Sequence[Inspection], width: int) -> list[str]:
-    """What several images have in common: each, every two, and layer by layer."""
+    """Three tables about several images: sizes of each, of each pair, and all layers."""
     shared = Sharing.of([one.image for one in found])
     images = [("", "image", "platform", "size", "shared", "only here")]
     for number, image in enumerate(found):

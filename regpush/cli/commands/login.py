@@ -1,4 +1,4 @@
-"""`regpush login`: credentials are checked and kept."""
+"""`regpush login`: check credentials and store them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`regpush logout`: credentials are forgotten."""
+"""`regpush logout`: delete stored credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`regpush plan`: what a push would send and why."""
+"""`regpush plan`: the uploads of a push and the reasons for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from regpush.report import PushResult
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class PlanFlags(Flags):
-    """The flags of a push, and those of a plan alone."""
+    """The flags of a push, and the flags of `plan` alone."""
 
     exact: Annotated[
         bool,
@@ -57,14 +57,14 @@ def _lines(result: PushResult, over: Link | None) -> Iterator[Line]:
 
 
 def _duration(result: PushResult, link: Link) -> str:
-    """How long the upload takes, in a sentence."""
+    """The sentence about the duration of the upload."""
     seconds = link.seconds(result.bytes_of(Action.UPLOADED))
     about = "about " if result.digest is None else ""
     return f"That takes {about}{_span(seconds)} at {link}, if nothing else is on the line."
 
 
 def _on_link(result: PushResult, link: Link | None) -> dict[str, Any]:
-    """What the JSON report adds for `--link`."""
+    """The additions of `--link` to the JSON report."""
     if link is None:
         return {}
     seconds = round(link.seconds(result.bytes_of(Action.UPLOADED)), 3)

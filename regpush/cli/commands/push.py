@@ -1,4 +1,4 @@
-"""`regpush push`, the command where none is named: `regpush TARGET --to REF`."""
+"""`regpush push`, the default command: `regpush TARGET --to REF`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`regpush resolve`: manifests for Kubernetes with the images that were pushed for them."""
+"""`regpush resolve`: Kubernetes manifests with the digests of images pushed for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STDIN = "-"
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class ResolveFlags(Flags):
-    """The flags of all pushes; each has a destination of its own."""
+    """The flags of all pushes; the manifests and the configuration decide the destinations."""
 
     to: Annotated[
         str,
@@ -37,7 +37,7 @@ class ResolveFlags(Flags):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFile:
-    """A file, or stdin: its `name` for people, what it says, and where it has references."""
+    """A file, or stdin: its `name` for messages, its text, and the references in it."""
 
     name: str
     text: str
@@ -82,7 +82,7 @@ def resolve(
 
 
 def _files(paths: Sequence[str], recursive: bool) -> Iterator[str]:
-    """The files that are meant, in order. Raises UsageError."""
+    """The paths of the manifests, in order. Raises UsageError for a directory without any."""
     for path in paths:
         if path == _STDIN or not os.path.isdir(path):
             yield path
@@ -118,7 +118,7 @@ def _read(path: str) -> ManifestFile:
 def _pushes(
     ctx: typer.Context, prefix: str, manifests: Sequence[ManifestFile]
 ) -> dict[str, tuple[list[str], Flags]]:
-    """What is to be pushed, once each, by what the references name. Raises UsageError."""
+    """Targets and flags of each push, by the name in the references. Raises UsageError."""
     said: Said = ctx.obj
     pushes: dict[str, tuple[list[str], Flags]] = {}
     places: dict[str, str] = {}
@@ -140,7 +140,7 @@ def _pushes(
 
 
 def _plain(name: str) -> str:
-    """One way to write a path."""
+    """`name` in one spelling, if it is a path: `./a/../b` and `./b` are one push."""
     if not _is_path(name):
         return name
     path = os.path.normpath(name)
@@ -152,7 +152,10 @@ def _is_path(name: str) -> bool:
 
 
 def _destination(name: str, prefix: str, configuration: Configuration | None) -> str:
-    """Where an app says that it goes, else below `prefix` by its own name."""
+    """The `to` of an app in the configuration, else `prefix` and the name.
+
+    Raises UsageError for an unknown app, and where both are missing.
+    """
     if not _is_path(name):
         if configuration is None:
             raise UsageError("there is no regpush.toml with apps; a path begins with ./")
@@ -166,7 +169,7 @@ def _destination(name: str, prefix: str, configuration: Configuration | None) ->
 
 
 def _joined(manifests: Sequence[ManifestFile], images: Mapping[str, str]) -> str:
-    """All manifests as one stream of YAML documents; a single one as it stands."""
+    """All manifests as one stream of YAML documents; a single one without any other change."""
     stream = ""
     for manifest in manifests:
         if stream and not stream.endswith("\n"):

@@ -1,4 +1,4 @@
-"""`regpush simulate`: how layer strategies would have done on a history of versions."""
+"""`regpush simulate`: scores of layer strategies on a history of versions."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _read(path: str) -> bytes:
 
 
 def _table(found: Mapping[str, Score]) -> list[str]:
-    """One row a strategy: ratios to the least possible, and layers."""
+    """One row a strategy: its ratios to the least possible bytes, and numbers of layers."""
     rows: list[tuple[str, ...]] = [("strategy", "push", "pull", "chain", "layers", "most")]
     for name, score in found.items():
         ratios = ("-" if r is None else f"{r:.3f}" for r in (score.push, score.pull, score.chain))

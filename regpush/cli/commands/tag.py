@@ -1,4 +1,4 @@
-"""`regpush tag`: further names for an image that stands in a repository."""
+"""`regpush tag`: more tags for an image in its repository."""
 
 from __future__ import annotations
 

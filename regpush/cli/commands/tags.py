@@ -1,4 +1,4 @@
-"""`regpush tags`: what the tags of a repository name."""
+"""`regpush tags`: the tags of a repository and what each names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tags(
 
 
 def _table(found: Sequence[Tag], width: int) -> list[str]:
-    """A line for each tag: digest, platforms, size and date, or what is wrong with it."""
+    """One row a tag: digest, platforms, size and date, or the problem with it."""
     rows = [("tag", "digest", "platforms", "size", "created")]
     for one in found:
         digest = short(one.digest) if one.digest else "-"
@@ -47,5 +47,5 @@ def _table(found: Sequence[Tag], width: int) -> list[str]:
 
 
 def _day(tag: Tag) -> str:
-    """The date; none for the fixed one that reproducible images have."""
+    """The date; `-` for the fixed date of reproducible images, which is before 1981."""
     return "-" if tag.created < "1981" else tag.created[:10]

@@ -1,4 +1,4 @@
-"""`regpush verify`: whether a registry holds an image as it was pushed."""
+"""`regpush verify`: a check that a registry holds an image as it was pushed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from regpush.sources.tools import Workshop
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class VerifyFlags(TargetFlags, AccessFlags):
-    """The flags of `verify`, as text."""
+    """The flags about access and the target."""
 
 
 @with_flags
@@ -113,13 +113,16 @@ def _made_again(
 
 
 def _as_pushed(source: SourceOptions, image: Image) -> SourceOptions:
-    """What goes on a base is not what stands alone; the image says whether it has one."""
+    """`source` with the base that the image names, or without one, as the push had it.
+
+    Layers for an image on a base differ from those of an image without one.
+    """
     base = image.ancestor.name if image.ancestor and image.base_layers else None
     return replace(source, base=base, bare=base is None)
 
 
 def _table(found: verifying.Verification, width: int) -> list[str]:
-    """What was checked of each layer, bottom first, and what is wrong."""
+    """The checks of each layer, lowest first, and all problems."""
     lines: list[str] = []
     for image in found.images:
         rows: list[tuple[str, ...]] = [("layer", "contents", "size", "checked", "result")]
