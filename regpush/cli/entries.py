@@ -39,7 +39,7 @@ ENTRIES = {
     ),
     "plan": CommandEntry(
         _PUSH,
-        "Say what a push would send and why, and send nothing.",
+        "Show what a push would send and why, without sending it.",
         (
             "regpush plan ./myapp --to registry.example.com/app",
             "regpush plan ./myapp --to registry.example.com/app --exact --link 100mbit",
@@ -63,12 +63,12 @@ ENTRIES = {
     ),
     "index": CommandEntry(
         _PUSH,
-        "Join images for several platforms, which runners pushed by digest, under one index.",
+        "Push one index of images for several platforms, which CI runners pushed by digest.",
         ("regpush index registry.example.com/app:v2 sha256:$AMD64 sha256:$ARM64",),
     ),
     "tag": CommandEntry(
         _PUSH,
-        "Let further tags name an image, or an index, where it stands.",
+        "Add tags to an image or an index in its repository.",
         (
             "regpush tag registry.example.com/app:v2 latest stable",
             "regpush tag registry.example.com/app@sha256:$DIGEST v2 --if-exists fail",
@@ -76,12 +76,12 @@ ENTRIES = {
     ),
     "demo": CommandEntry(
         _PUSH,
-        "Push a sample app twice to a registry of its own, and show what crossed the network.",
+        "Push a sample app twice to a temporary registry, and show what crossed the network.",
         ("regpush demo",),
     ),
     "inspect": CommandEntry(
         _LOOK,
-        "Show what an image in a registry holds, layer by layer, or what several of them share.",
+        "Show the layers of an image in a registry, or the layers that several images share.",
         (
             "regpush inspect registry.example.com/app:v2",
             "regpush inspect registry.example.com/app --platform linux/arm64 --format json",
@@ -100,12 +100,12 @@ ENTRIES = {
     ),
     "history": CommandEntry(
         _LOOK,
-        "Write what was pushed to a repository as a history file, for `regpush simulate`.",
+        "Write the pushes to a repository as a history file, for `regpush simulate`.",
         ("regpush history registry.example.com/app -o history.json",),
     ),
     "simulate": CommandEntry(
         _LOOK,
-        "Score layer strategies on a history of versions: bytes sent, to the least possible.",
+        "Score layer strategies on a history of pushes: bytes sent over the least possible.",
         (
             "regpush simulate history.json",
             "regpush simulate history.json --layers auto --layers stable --max-layers 20",
@@ -126,7 +126,7 @@ ENTRIES = {
     ),
     "doctor": CommandEntry(
         _REGISTRY,
-        "Find out what stands between this machine and a push to REF, step by step.",
+        "Check, step by step, whether this machine can push to REF.",
         (
             "regpush doctor registry.example.com/app",
             "regpush doctor ghcr.io/me/app --format json",
@@ -134,7 +134,7 @@ ENTRIES = {
     ),
     "login": CommandEntry(
         _REGISTRY,
-        "Check a password with REGISTRY and keep it, where other tools find it as well.",
+        "Check a password with REGISTRY, and store it where other tools find it too.",
         (
             "regpush login registry.example.com -u me",
             "pass show registry | regpush login registry.example.com -u me --password-stdin",
@@ -142,7 +142,7 @@ ENTRIES = {
     ),
     "logout": CommandEntry(
         _REGISTRY,
-        "Forget the login for REGISTRY.",
+        "Delete the stored login for REGISTRY.",
         ("regpush logout registry.example.com",),
     ),
     "serve": CommandEntry(
@@ -152,12 +152,12 @@ ENTRIES = {
     ),
     "init": CommandEntry(
         _PIPELINE,
-        "Write a regpush.toml with comments, guessed from what lies in this directory.",
+        "Write a commented regpush.toml, guessed from the files in this directory.",
         ("regpush init",),
     ),
     "config": CommandEntry(
         _PIPELINE,
-        "Show what a push of APP would be told, and by whom.",
+        "Show the settings of a push of APP, and the source of each.",
         ("regpush config",),
     ),
     "resolve": CommandEntry(
@@ -172,7 +172,7 @@ ENTRIES = {
     ),
     "schema": CommandEntry(
         _PIPELINE,
-        "Print the JSON Schema of what `--format json` prints (draft 2020-12).",
+        "Print the JSON Schema (draft 2020-12) of the reports of `--format json`.",
         ("regpush schema push > push.schema.json",),
     ),
 }

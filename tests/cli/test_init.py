@@ -155,7 +155,7 @@ def test_a_dockerignore_becomes_a_regpushignore(here, docker_registry, repositor
     write(here / "sub/draft.md", "x")
     write(here / ".dockerignore", "# mine\nnode_modules\nDockerfile\n*.md\nnotes\n!notes/keep.md\n")
     made = regpush("init", cwd=here).ok()
-    assert "node_modules of .dockerignore was not taken over" in made.stderr
+    assert "node_modules of .dockerignore was not converted" in made.stderr
     text = (here / ".regpushignore").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == ["/*.md", "/notes", "!/notes/keep.md"]

@@ -81,7 +81,7 @@ def test_what_was_pushed_is_right(registry, repository, app):
     assert all(layer["compared"] for layer in image["layers"])
     shown = regpush("verify", to, app).ok().stdout
     assert "all right" in shown
-    assert "made again from the target" in shown
+    assert "packed again from the target" in shown
 
 
 def spoil_byte(path):

@@ -29,7 +29,7 @@ def main(environ: Mapping[str, str]) -> int:
     if token:
         beneath["GITHUB_TOKEN"] = token
 
-    # Names of files and answers of servers are shown here: what looks like a command is none.
+    # The log shows names of files and answers of servers: the runner must not obey them.
     quoted = secrets.token_hex(16)
     title = f"regpush {words[0]} {inputs.get('target', '')} --to {inputs.get('to', '')}"
     _say(workflow.group(title), workflow.stop_commands(quoted))
@@ -42,7 +42,9 @@ def main(environ: Mapping[str, str]) -> int:
     if report := ended.report():
         _hand_on(report, tense, environ)
     elif not ended.code:
-        message = "the input extra-args asks for something else than a push: there is no report"
+        message = (
+            "regpush printed no report: the input extra-args must not ask for anything but a push"
+        )
         _say(workflow.annotation(Level.ERROR, "regpush", message))
         return UsageError.exit_code
     if ended.code:

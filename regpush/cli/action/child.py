@@ -42,7 +42,7 @@ class Ended:
     def error(self) -> str:
         """Its last error message, or the exit code if it printed none."""
         found = [match[1] for line in self.lines if (match := _ERROR.fullmatch(line))]
-        return found[-1] if found else f"ended with exit code {self.code}, without a word"
+        return found[-1] if found else f"exit code {self.code} without an error message"
 
 
 def run(
@@ -53,7 +53,7 @@ def run(
     SIGINT and SIGTERM of this process are passed on, so that a cancelled push cleans up. The exit
     code of a process that a signal killed is 128 and the signal's number, like in a shell.
     """
-    # -I: neither the working directory nor PYTHONPATH may stand in for our own modules.
+    # -I: modules in the working directory or PYTHONPATH must not replace regpush's own.
     command = [sys.executable, "-I", "-m", "regpush", *words]
     lines: list[str] = []
     with (
@@ -71,7 +71,10 @@ def run(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda heard, _: child.send_signal(heard))
         if child.stdin is not None:
-            with suppress(BrokenPipeError), child.stdin:  # one that failed early reads nothing
+            with (
+                suppress(BrokenPipeError),
+                child.stdin,
+            ):  # a process that failed early reads nothing
                 child.stdin.write(stdin)
         for line in child.stderr or ():
             lines.append(line.rstrip("\n"))

@@ -32,7 +32,7 @@ def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
 def pushes(inputs: Mapping[str, str]) -> bool:
     """The input `push`: True to push, False only to plan. Raises UsageError."""
     text = inputs.get("push", "").strip() or "true"
-    # The words for yes and no of YAML 1.2, which GitHub's own toolkit takes as well.
+    # The booleans of YAML 1.2, like in GitHub's own toolkit (core.getBooleanInput).
     if text.lower() not in ("true", "false"):
         raise UsageError(f"the input push is '{printable(text)}': write true or false")
     return text.lower() == "true"
@@ -110,7 +110,7 @@ _FLAGS: tuple[tuple[str, str, Callable[[str], Iterator[str] | list[str]]], ...] 
 
 def _tags(inputs: Mapping[str, str]) -> list[str]:
     """The tags, without the image's name, which docker/metadata-action writes before each."""
-    # A tag has no slash in it, so one behind the last slash is no port.
+    # A colon before the last slash is that of a port: tags contain no slash.
     host, slash, last = lower_name(inputs.get("to", "").strip()).partition("@")[0].rpartition("/")
     name = f"{host}{slash}{last.partition(':')[0]}:"
     return [lower_name(tag).removeprefix(name) if "/" in tag else tag

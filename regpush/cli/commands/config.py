@@ -38,11 +38,12 @@ class Effective:
 def config(
     flags: ConfigFlags,
     app: Annotated[
-        str | None, typer.Argument(metavar="[APP]", help="Default: the only one.")
+        str | None,
+        typer.Argument(metavar="[APP]", help="An app of the configuration. Default: the only one."),
     ] = None,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """Show what a push of APP would be told, and by whom."""
+    """Show the settings of a push of APP, and the source of each."""
     found = load(flags.config)
     if app is not None and found is None:
         raise UsageError(f"no {FILE} is found from here upwards; regpush init writes one")
@@ -109,11 +110,11 @@ def _without_secret(text: str) -> str:
 
 def _title(configuration: Configuration | None, app: str | None) -> str:
     if configuration is None:
-        return f"no {FILE} from here upwards: variables, and what is built in"
+        return f"no {FILE} from here upwards; only variables and defaults apply"
     if app is not None:
         return f"{app}: {configuration.place(app)}"
     apps = ", ".join(configuration.apps) or "none"
-    return f"{configuration.path}, for no app in particular (apps: {apps})"
+    return f"{configuration.path}, the settings of all apps (apps: {apps})"
 
 
 def _lines(values: Mapping[str, Effective]) -> list[str]:

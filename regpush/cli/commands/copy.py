@@ -25,27 +25,29 @@ def copy(
     ],
     to: Annotated[
         str,
-        typer.Argument(metavar="REF2", help="Where to. Default tag: REF's.", show_default=False),
+        typer.Argument(
+            metavar="REF2", help="Destination. Default tag: that of REF.", show_default=False
+        ),
     ],
     platform: Annotated[
-        str | None, typer.Option("--platform", help="Of an index, this image alone.")
+        str | None, typer.Option("--platform", help="Copy only this image of an index.")
     ] = None,
     referrers: Annotated[
         bool,
-        typer.Option("--referrers", help="With signatures, SBOMs and what else refers to it."),
+        typer.Option("--referrers", help="Also copy signatures, SBOMs and other referrers."),
     ] = False,
     cosign_tags: Annotated[
         bool,
         typer.Option(
             "--cosign-tags",
-            help="As --referrers, and with the tags .sig, .att and .sbom of older cosign.",
+            help="Like --referrers, and also copy the tags .sig, .att and .sbom of older cosign.",
         ),
     ] = False,
 ) -> None:
     """Copy an image, or an index with all its images, to another repository, byte for byte.
 
-    Blobs are mounted within a registry, and passed from one to the other between two: nothing
-    is unpacked or kept here. Flags of access are for REF2; REF is read with stored logins.
+    Within one registry blobs are mounted; between two they are streamed. Nothing is unpacked or
+    stored here. Access flags apply to REF2; REF is read with stored logins.
     """
     along = copying.Along.REFERRERS if referrers else copying.Along.NOTHING
     along = copying.Along.COSIGN_TAGS if cosign_tags else along
@@ -71,5 +73,5 @@ def copied(result: CopyResult) -> str:
         result,
         size(result.uploaded_bytes),
         saved,
-        table.counts_of(actions, Tense.DONE) or "all was there",
+        table.counts_of(actions, Tense.DONE) or "nothing was missing",
     )

@@ -41,7 +41,7 @@ app = Starlette(routes=[Route("/", hello)])
 
 
 def demo() -> None:
-    """Push a sample app twice to a registry of its own, and show what crossed the network."""
+    """Push a sample app twice to a temporary registry, and show what crossed the network."""
     with stoppable() as cancel:
         _run(print_lines, width(), cancel)
 
@@ -56,13 +56,13 @@ def _run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
         app = make_app(folder / "myapp")
         with embedded.running(folder / "registry") as registry:
             to = f"{registry.host}/myapp"
-            say(f"A registry of our own listens on {registry.url}.", "")
+            say(f"A temporary registry listens on {registry.url}.", "")
             say(f"$ regpush ./myapp --to {to}")
             first = _push(app, to, cancel)
             _show(first, width, say)
             code = app / "app.py"
             code.write_text(code.read_text().replace("version 1", "version 2"))
-            say("", "One line of app.py changes. No cache is kept: a fresh CI runner.", "")
+            say("", "One line of app.py changes. There is no cache, like on a fresh CI runner.", "")
             say(f"$ regpush ./myapp --to {to}")
             second = _push(app, to, cancel)
             _show(second, width, say)
@@ -105,7 +105,7 @@ def _needed(name: str, extra: str) -> list[metadata.Distribution]:
             try:
                 found[key] = metadata.distribution(key)
             except metadata.PackageNotFoundError:
-                continue  # for another system or Python, as its marker says
+                continue  # its marker excludes this system or Python
             pending.append(key)
     if "starlette" not in found:
         raise UsageError("the demo needs the registry extra: pip install 'regpush[registry]'")

@@ -32,15 +32,16 @@ def doctor(
     reference: Annotated[
         str,
         typer.Argument(
-            metavar="REF", help="Where a push would go: registry/repository.", show_default=False
+            metavar="REF", help="Destination of a push: registry/repository.", show_default=False
         ),
     ],
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """Find out what stands between this machine and a push to REF, step by step.
+    """Check, step by step, whether this machine can push to REF.
 
-    Nothing is left at the registry: uploads that are opened are deleted, no tag is moved. The
-    exit code is that of the first step that failed: 3 credentials, 4 refused, 5 network.
+    No tag is moved and no blob is added: opened uploads are deleted, or left to expire where
+    deleting needs more rights. The exit code is that of the first step that failed: 3 credentials,
+    4 refused, 5 network.
     """
     options, parsed = access(flags), Reference.parse(reference)
     presenter = Presenter(format)
@@ -70,7 +71,7 @@ def doctor(
 def _rows(step: Step) -> list[Line]:
     """The line of a step; on a terminal broken into several, with a hanging indent."""
     sign, style = _sign(step.verdict)
-    # A blank that no line is broken at.
+    # A no-break space, at which textwrap does not break the line.
     spent = f"  ({step.seconds * 1000:.0f}\u00a0ms)" if step.seconds >= 0.0005 else ""
     columns = width() if sys.stdout.isatty() else 1000
     indent = len(sign) + 1 + _NAME + 2

@@ -28,11 +28,11 @@ def history(
     flags: AccessFlags,
     reference: Annotated[str, typer.Argument(metavar="REPOSITORY", show_default=False)],
     output: Annotated[
-        str | None, typer.Option("-o", "--output", help="A file instead of stdout.")
+        str | None, typer.Option("-o", "--output", help="Write to this file instead of stdout.")
     ] = None,
     platform: PlatformFlag = None,
 ) -> None:
-    """Write what was pushed to a repository as a history file, for `regpush simulate`."""
+    """Write the pushes to a repository as a history file, for `regpush simulate`."""
     options, parsed = access(flags), Reference.parse(reference)
     with connected(options, flags.voice, Progress.AUTO) as at:
         images = [
@@ -41,7 +41,7 @@ def history(
         ]
         told = recount(parsed.name.last, images, _known_here)
     if not told.pushes:
-        raise UsageError(f"{printable(reference)}: no image there was pushed by regpush")
+        raise UsageError(f"no image in {printable(reference)} was pushed by regpush")
     if output:
         write_file(output, "w", f"{json_text(told.to_json(), indent=0)}\n")
     else:

@@ -24,7 +24,7 @@ class IndexFlags(SendingFlags):
 
     annotation: Annotated[
         list[str],
-        option("The index", "Of the index; repeatable.", "-a", "--annotation",
+        option("The index", "An annotation of the index; repeatable.", "-a", "--annotation",
                metavar="KEY=VALUE"),
     ] = field(default_factory=list)  # fmt: skip
 
@@ -33,21 +33,21 @@ class IndexFlags(SendingFlags):
 def index(
     flags: IndexFlags,
     reference: Annotated[
-        str, typer.Argument(metavar="REF", help="Where the index goes.", show_default=False)
+        str, typer.Argument(metavar="REF", help="Destination of the index.", show_default=False)
     ],
     images: Annotated[
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="What it is of: REPOSITORY@DIGEST, or a digest or tag in REF's repository.",
+            help="REPOSITORY@DIGEST, or a digest or tag in REF's repository.",
             show_default=False,
         ),
     ],
 ) -> None:
-    """Join images for several platforms, which runners pushed by digest, under one index.
+    """Push one index of images for several platforms, which CI runners pushed by digest.
 
-    Platforms are read from the images; an index stands for those in it. Images of other
-    repositories are copied. Tags move when all are there.
+    Platforms are read from the images. An index among the IMAGEs adds all its images. Images of
+    other repositories are copied. Tags move once the repository holds all images.
     """
     annotations = pairs("--annotation", flags.annotation)
     with sending(flags) as at:

@@ -19,22 +19,22 @@ _IGNORE = ".regpushignore"
 
 
 def init(
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a regpush.toml with comments, guessed from what lies in this directory."""
+    """Write a commented regpush.toml, guessed from the files in this directory."""
     if os.path.lexists(FILE) and not force:
         raise UsageError(f"{FILE} already exists; --force overwrites it")
     if not force and (there := load(None)) and there.path == "pyproject.toml":
         raise UsageError("pyproject.toml has a [tool.regpush], which regpush.toml would hide")
     found = look(".")
     text = starter(found)
-    settings(loads(FILE, text), found.name)  # never write what we would not read
+    settings(loads(FILE, text), found.name)  # raises where the file would not be valid
     write_file(FILE, "w", text)
     if ignore := ignore_file(found):
         write_file(_IGNORE, "w", ignore)
         for line in found.dockerignore.left if found.dockerignore else ():
-            tell(f"{_IGNORE}: {printable(line)} of .dockerignore was not taken over")
-        tell(f"wrote {_IGNORE}, made of .dockerignore")
+            tell(f"{_IGNORE}: {printable(line)} of .dockerignore was not converted")
+        tell(f"wrote {_IGNORE}, converted from .dockerignore")
     for finding in found.findings:
         tell(f"found {finding.what} ({finding.where})")
-    tell(f"wrote {FILE}: look it over, then regpush plan {found.name}")
+    tell(f"wrote {FILE}; check it, then run: regpush plan {found.name}")

@@ -34,22 +34,24 @@ def inspect(
     platform: PlatformFlag = None,
     html: Annotated[
         str | None,
-        typer.Option("--html", help="Write a page with a picture here as well.", metavar="FILE"),
+        typer.Option(
+            "--html", help="Also write an HTML page with a treemap to this file.", metavar="FILE"
+        ),
     ] = None,
     deep: Annotated[
         bool,
-        typer.Option("--deep", help="Read every layer, to know how much of it each item takes."),
+        typer.Option("--deep", help="Read every layer to measure the items in it."),
     ] = False,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """Show what an image in a registry holds, layer by layer, or what several of them share.
+    """Show the layers of an image in a registry, or the layers that several images share.
 
-    Of an index without --platform, all its images.
+    For an index without --platform, all its images are shown.
     """
     options, wanted = access(flags), platform_of(platform)
     parsed = [Reference.parse(text) for text in references]
     if html:
-        write_file(html, "a", "")  # better refused before than after
+        write_file(html, "a", "")  # fails before the images are read
     weights: Weights = {}
     with connected(options, flags.voice) as at:
         found: list[Inspection] = []

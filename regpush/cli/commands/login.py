@@ -22,14 +22,15 @@ def login(
     flags: RouteFlags,
     registry: RegistryArgument,
     username: Annotated[
-        str | None, typer.Option("-u", "--username", help="User name; asked for otherwise.")
+        str | None,
+        typer.Option("-u", "--username", help="User name. Default: asked for at the terminal."),
     ] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from stdin.")
     ] = False,
 ) -> None:
-    """Check a password with REGISTRY and keep it, where other tools find it as well."""
-    name = logins.parse(registry).registry  # before anybody types a password
+    """Check a password with REGISTRY, and store it where other tools find it too."""
+    name = logins.parse(registry).registry  # a bad name fails before a password is typed
     if password_stdin:
         user, secret = username, read_password(username, password_stdin)
     else:
@@ -44,4 +45,4 @@ def login(
             notify=notify,
             cancel=cancel,
         )
-    note(f"logged in to {name}; kept in {place.name}")
+    note(f"logged in to {name}; stored in {place.name}")

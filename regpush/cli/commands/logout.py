@@ -16,7 +16,7 @@ from regpush.settings import Settings
 
 @with_flags
 def logout(flags: FileFlags, registry: RegistryArgument) -> None:
-    """Forget the login for REGISTRY."""
+    """Delete the stored login for REGISTRY."""
     name = logins.parse(registry).registry
     with stoppable() as cancel, showing(Progress.NONE, flags.voice, sys.stderr) as notify:
         places = logins.logout(

@@ -27,17 +27,17 @@ class PlanFlags(Flags):
 
     exact: Annotated[
         bool,
-        option(None, "Pack what would be sent, to know its size and digest.", "--exact"),
+        option(None, "Pack the layers to send, for exact sizes and digests.", "--exact"),
     ] = False
     link: Annotated[
         str | None,
-        option(None, "Say how long it takes on a link, such as 100mbit.", "--link"),
+        option(None, "Show the duration of the upload at this speed, such as 100mbit.", "--link"),
     ] = None
 
 
 @with_flags
 def plan(flags: PlanFlags, target: Targets = None) -> None:
-    """Say what a push would send and why, and send nothing."""
+    """Show what a push would send and why, without sending it."""
     over = Link.parse(flags.link) if flags.link else None
     password = read_password(flags.username, flags.password_stdin)
     work = partial(regpush.plan, exact=flags.exact)
@@ -60,7 +60,7 @@ def _duration(result: PushResult, link: Link) -> str:
     """The sentence about the duration of the upload."""
     seconds = link.seconds(result.bytes_of(Action.UPLOADED))
     about = "about " if result.digest is None else ""
-    return f"That takes {about}{_span(seconds)} at {link}, if nothing else is on the line."
+    return f"The upload takes {about}{_span(seconds)} at {link}, without other traffic."
 
 
 def _on_link(result: PushResult, link: Link | None) -> dict[str, Any]:

@@ -26,22 +26,24 @@ def rebase(
         typer.Option(
             "--from",
             metavar="NEWBASE",
-            help="What to put it on. Default: the base it names, at its newest.",
+            help="The new base. Default: the newest image of the base that REF's annotations name.",
             show_default=False,
         ),
     ] = None,
     old_base: Annotated[
         str | None,
         typer.Option(
-            "--old-base", metavar="REF", help="What it stands on, where it does not say so."
+            "--old-base", metavar="REF", help="The old base, where REF's annotations name none."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent, without sending it.")
+    ] = False,
 ) -> None:
     """Put an image on another base, without its sources: its own layers stay as they are.
 
-    Of an index, each of its images. What of the configuration the image had from its old base
-    it gets from the new one. Flags of access are for REF; bases are read with stored logins.
+    An index is rebased with all its images. Configuration from the old base is replaced by that of
+    the new one. Access flags apply to REF; bases are read with stored logins.
     """
     with sending(flags) as at:
         result = rebasing.rebase(

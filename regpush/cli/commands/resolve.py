@@ -30,8 +30,8 @@ class ResolveFlags(Flags):
 
     to: Annotated[
         str,
-        option("The registry", "Where to push what has no `to` in the configuration: the name "
-               "is added to it.", "--to", metavar="PREFIX"),
+        option("The registry", "Destination prefix for names without a `to` in the "
+               "configuration: the name is appended.", "--to", metavar="PREFIX"),
     ] = ""  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def resolve(
                      help="A manifest, a directory of them, or - for stdin; repeatable."),
     ],
     recursive: Annotated[
-        bool, typer.Option("-R", "--recursive", help="Directories with all below them.")
+        bool, typer.Option("-R", "--recursive", help="Also read the directories below.")
     ] = False,
 ) -> None:  # fmt: skip
     """Push images referenced as regpush://NAME and print the manifests with digests.
@@ -63,21 +63,21 @@ def resolve(
     printed unless everything was pushed.
     """
     if flags.format is not Format.TEXT:
-        raise UsageError("resolve prints manifests: --format is not for it")
+        raise UsageError(f"resolve prints manifests and has no --format {flags.format}")
     if flags.password_stdin and _STDIN in filename:
         raise UsageError("stdin cannot be both the manifest and the password")
     manifests = [_read(path) for path in _files(filename, recursive)]
     pushes = _pushes(ctx, flags.to, manifests)
     if len(pushes) > 1 and (flags.metadata_file or flags.digest_file):
         raise UsageError(
-            "--metadata-file and --digest-file are of one image, and several are wanted"
+            "--metadata-file and --digest-file hold one image; the manifests reference several"
         )
     password = read_password(flags.username, flags.password_stdin)
     images = {
         name: push_and_sum_up(targets, own, password).ref for name, (targets, own) in pushes.items()
     }
     if not pushes and flags.sums_up:
-        tell("note: no regpush:// reference; the manifests are as they were")
+        tell("note: no regpush:// reference; the manifests are unchanged")
     print_bytes(_joined(manifests, images).encode())
 
 
@@ -97,8 +97,8 @@ def _files(paths: Sequence[str], recursive: bool) -> Iterator[str]:
             if not recursive:
                 break
         if not found:
-            deeper = "" if recursive else "; -R looks below it, too"
-            raise UsageError(f"{printable(path)}: no .yaml, .yml or .json in it{deeper}")
+            deeper = "" if recursive else "; -R also reads the directories below"
+            raise UsageError(f"{printable(path)} has no .yaml, .yml or .json file{deeper}")
 
 
 def _read(path: str) -> ManifestFile:
@@ -130,7 +130,7 @@ def _pushes(
                 try:
                     to = _destination(name, prefix, said.configuration)
                     if places.setdefault(to, name) != name and _is_path(name):
-                        raise UsageError(f"{places[to]} would go to {to} as well")
+                        raise UsageError(f"{places[to]} has the same destination {to}")
                     pushes[name] = flags_of(ctx, name, to)
                 except UsageError as error:
                     raise UsageError(
@@ -158,7 +158,7 @@ def _destination(name: str, prefix: str, configuration: Configuration | None) ->
     """
     if not _is_path(name):
         if configuration is None:
-            raise UsageError("there is no regpush.toml with apps; a path begins with ./")
+            raise UsageError("found no regpush.toml with apps; a path begins with ./")
         configuration.app(name)
         own = settings(configuration, name).get("to")
         if own:

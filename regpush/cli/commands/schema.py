@@ -17,7 +17,7 @@ def schema(
         str | None, typer.Argument(metavar="[COMMAND]", help="Only the report of this command.")
     ] = None,
 ) -> None:
-    """Print the JSON Schema of what `--format json` prints (draft 2020-12)."""
+    """Print the JSON Schema (draft 2020-12) of the reports of `--format json`."""
     print_json(of(command), indent=1)
 
 

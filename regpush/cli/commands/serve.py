@@ -14,19 +14,19 @@ from regpush.quantities import parse_size
 def serve(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 5000,
     directory: Annotated[
-        str, typer.Option("--dir", help="Where blobs and manifests are kept.")
+        str, typer.Option("--dir", help="Directory for blobs and manifests.")
     ] = "./registry",
     host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Answer to NAME too, such as host.docker.internal. Default: addresses and "
-            "localhost alone, so that no web page can write here.",
+            help="Also accept requests to host NAME, such as host.docker.internal. Default: only "
+            "IP addresses and localhost, so that no web page can write here.",
         ),
     ] = None,
     max_size: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Keep at most SIZE, such as 10GB."),
+        typer.Option(metavar="SIZE", help="Refuse uploads beyond SIZE in all, such as 10GB."),
     ] = None,
 ) -> None:
     """Run a registry for development on this machine, until Ctrl-C."""

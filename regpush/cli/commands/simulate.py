@@ -22,23 +22,29 @@ from regpush.layering.strategies import STRATEGIES
 def simulate(
     path: Annotated[
         str,
-        typer.Argument(metavar="HISTORY.json", help="See `regpush history`.", show_default=False),
+        typer.Argument(
+            metavar="HISTORY.json", help="A file of `regpush history`.", show_default=False
+        ),
     ],
     layers: Annotated[
         list[str] | None,
         typer.Option("--layers", help="Strategy; repeatable. Default: all.", show_default=False),
     ] = None,
-    max_layers: Annotated[int, typer.Option("--max-layers", help="Layers at most, 1 to 127.")] = 64,
+    max_layers: Annotated[
+        int, typer.Option("--max-layers", help="Maximum of layers, 1 to 127.")
+    ] = 64,
     plans_out: Annotated[
         str | None,
-        typer.Option(help="Write the plans here, a JSON line a push; for one strategy."),
+        typer.Option(
+            help="Write the plans to this file, one JSON line a push; needs one --layers."
+        ),
     ] = None,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """Score layer strategies on a history of versions: bytes sent, to the least possible."""
+    """Score layer strategies on a history of pushes: bytes sent over the least possible."""
     names = layers or list(STRATEGIES)
     if plans_out and len(names) != 1:
-        raise UsageError("--plans-out takes the plans of one strategy: name it with --layers")
+        raise UsageError("--plans-out writes the plans of one strategy: name it with --layers")
     told = History.parse(_read(path))
     scores = {}
     for name in names:

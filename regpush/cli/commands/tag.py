@@ -22,13 +22,12 @@ def tag(
     ],
     new: Annotated[
         list[str],
-        typer.Argument(metavar="NEW...", help="Tags in its repository.", show_default=False),
+        typer.Argument(metavar="NEW...", help="Tags to add.", show_default=False),
     ],
 ) -> None:
-    """Let further tags name an image, or an index, where it stands.
+    """Add tags to an image or an index in its repository.
 
-    Nothing of it is sent but its manifest. `--if-exists` and `--if-current` say which tags may
-    move.
+    Only its manifest is sent. `--if-exists` and `--if-current` decide which tags may move.
     """
     with sending(flags) as at:
         result = tagging.tag(

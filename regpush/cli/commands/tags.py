@@ -25,8 +25,8 @@ def tags(
 ) -> None:
     """List the tags of a repository with digest, platforms, size and date: 1,000 at most.
 
-    Tags are deleted by the registry's own tools: many registries delete nothing by request,
-    and where they do, a digest takes all its tags along.
+    To delete tags use the registry's own tools: many registries reject a DELETE, and others delete
+    all tags of a digest with it.
     """
     options, parsed = access(flags), Reference.parse(reference)
     with connected(options, flags.voice) as at:

@@ -42,15 +42,17 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="[TARGET]...",
-            help="What it was pushed from: layers are made again and compared. Flags that decide "
-            "what is in them (--root-dir, -S, --chown …) must be those of the push.",
+            help="Targets of the push: their layers are packed again and compared. Flags that "
+            "decide layers (--root-dir, -S, --chown …) must be those of the push.",
             show_default=False,
         ),
     ] = None,
     sample: Annotated[
         str, typer.Option("--sample", help="The share of layers to read, such as 5%.")
     ] = "100%",
-    seed: Annotated[str, typer.Option("--seed", help="Any word, for another sample.")] = "",
+    seed: Annotated[
+        str, typer.Option("--seed", help="Any text; another text selects another sample.")
+    ] = "",
     platform: PlatformFlag = None,
     jobs: Annotated[
         int, typer.Option("-j", "--jobs", help="Layers read at a time.", min=1, max=64)
@@ -59,8 +61,8 @@ def verify(
 ) -> None:
     """Check that a registry holds an image as it was pushed: blobs, diff IDs and recipes.
 
-    Every blob is read and hashed, packed and unpacked; nothing is stored. Exit code 8 and the
-    layer, where something is wrong.
+    Every blob, or a sample of them, is read and hashed, compressed and uncompressed; nothing is
+    stored. A mismatch is exit code 8 and names the layer.
     """
     chosen = verifying.Sample.parse(sample, seed)
     options = replace(access(flags), jobs=jobs)
@@ -70,8 +72,8 @@ def verify(
         found = inspect_each(parsed, repository, wanted)
         if targets and len(found) > 1:
             raise UsageError(
-                f"{reference} is an image for several platforms, and a target is for one: "
-                f"say which, --platform {found[0].image.platform}"
+                f"{reference} is an image for several platforms; a target is compared with one: "
+                f"name it, such as --platform {found[0].image.platform}"
             )
         check = partial(
             verifying.verify, found, repository, sample=chosen, jobs=jobs, cancel=at.cancel
@@ -127,7 +129,7 @@ def _table(found: verifying.Verification, width: int) -> list[str]:
     for image in found.images:
         rows: list[tuple[str, ...]] = [("layer", "contents", "size", "checked", "result")]
         for check in image.layers:
-            words = ["read" if check.read else "asked for", *(["compared"] * check.compared)]
+            words = ["read" if check.read else "exists", *(["compared"] * check.compared)]
             result = "wrong" if check.problems else "; ".join(("right", *check.remarks))
             rows.append(
                 (
@@ -143,7 +145,7 @@ def _table(found: verifying.Verification, width: int) -> list[str]:
         lines.append("")
     checks = [check for image in found.images for check in image.layers]
     read, compared = sum(check.read for check in checks), sum(check.compared for check in checks)
-    made_again = f", {compared} made again from the target" if compared else ""
+    made_again = f", {compared} packed again from the target" if compared else ""
     wrong = sum(True for image in found.images for _ in image.failures())
     verdict = f"{wrong} wrong" if wrong else "all right"
     return [*lines, f"{len(checks)} layers, {size(read)} read{made_again}: {verdict}."]

@@ -35,7 +35,7 @@ def why(
     if _is_target(new):
         raise UsageError(
             f"why compares two images, and {printable(new)} is a target: "
-            f"regpush plan {printable(new)} --to {printable(old)} says what a push would send"
+            f"regpush plan {printable(new)} --to {printable(old)} shows what a push would send"
         )
     options, wanted = access(flags), platform_of(platform)
     with connected(options, flags.voice, Progress.AUTO) as at:
@@ -48,7 +48,7 @@ def why(
 
 
 def _is_target(text: str) -> bool:
-    # A path that is not there may be one that a binary cache has.
+    # A path that does not exist here may be a store path that a binary cache holds.
     named = text.partition(":")[0] in prefixes.names() or text.startswith(("/", "./", "../"))
     return named or os.path.lexists(text) or has_placeholders(text)
 
