@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from regpush.settings import NpmSettings, ProxySettings
 from regpush.sources.node import base
 from regpush.sources.node.built import Machine, is_lacking
+from regpush.sources.node.npmrc import Npmrc
+from regpush.sources.node.pnpm_settings import PnpmSettings
+from regpush.sources.surroundings import BaseFacts
 
 ARM = Machine(cpu="arm64", libc="musl")
 
@@ -76,3 +80,76 @@ def test_what_starts_the_app(tmp_path: Path, manifest, files, words, unsaid):
     found, said = base.entrypoint(str(tmp_path), manifest)
     assert found == words
     assert (unsaid in said) if unsaid else not said
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "agrees"),
+    [
+        (">=18", "20.11.1", True),
+        (">=20.11.2", "20.11.1", False),
+        ("^20.11.1 || >=22", "20.11.1", True),
+        ("^20.12 || >=22", "20.11.1", False),
+        ("20.x", "20.11.1", True),
+        ("~20.10", "20.11.1", False),
+        ("<20", "20.0.0", False),
+        ("<=20", "20.11.1", True),
+        ("18 - 20.10", "20.11.1", False),
+        (">=14.0.0 <21.0.0-0", "20.11.1", True),
+        ("*", "20.11.1", True),
+        ("", "20.11.1", True),
+    ],
+)
+def test_whether_a_base_has_the_node_of_engines(tmp_path: Path, engine, version, agrees):
+    """Ranges of npm's semver, tried with `semver -r RANGE VERSION` of npm's semver 7."""
+    facts = BaseFacts(reference="example.com/node:1", env={"NODE_VERSION": version})
+    said = base.disagreement(str(tmp_path), {"engines": {"node": engine}}, facts)
+    assert (said == "") is agrees
+    assert base.disagreement(str(tmp_path), {"engines": {"node": engine}}, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("workspace", "npmrc", "told"),
+    [
+        ("packages: [a]\n", "", []),
+        ("nodeLinker: isolated\nhoistPattern: ['*']\npublicHoistPattern: []\n", "", []),
+        ("nodeLinker: hoisted\n", "", ["nodeLinker of pnpm-workspace.yaml"]),
+        ("hoist: false\nshamefullyHoist: true\n", "",
+         ["shamefullyHoist of pnpm-workspace.yaml", "hoist of pnpm-workspace.yaml"]),
+        ("publicHoistPattern: ['*eslint*']\n", "", ["publicHoistPattern of pnpm-workspace.yaml"]),
+        ("", "node-linker=hoisted\nhoist-pattern[]=*\n", ["node-linker of .npmrc"]),
+        ("", "hoist-pattern[]=*a*\nhoist-pattern[]=*\n", ["hoist-pattern of .npmrc"]),
+        # The workspace file counts before .npmrc.
+        ("nodeLinker: isolated\n", "node-linker=hoisted\n", []),
+    ],
+)  # fmt: skip
+def test_settings_of_pnpm_that_ask_for_another_layout(tmp_path: Path, workspace, npmrc, told):
+    (tmp_path / ".npmrc").write_text(npmrc)
+    if workspace:
+        (tmp_path / "pnpm-workspace.yaml").write_text(workspace)
+    settings = PnpmSettings.of(str(tmp_path), Npmrc.of(str(tmp_path), NpmSettings()))
+    assert list(settings.unheeded()) == told
+
+
+def test_packages_whose_scripts_pnpm_runs(tmp_path: Path):
+    (tmp_path / "package.json").write_text('{"pnpm": {"onlyBuiltDependencies": ["esbuild"]}}')
+    (tmp_path / "pnpm-workspace.yaml").write_text(
+        "onlyBuiltDependencies: ['@swc/core', 'sharp@0.33.0 || 0.34.0']\n"
+        "allowBuilds: {bcrypt: true, core-js: false, '@acme/x@1': true}\n"
+    )
+    settings = PnpmSettings.of(str(tmp_path), Npmrc.of(str(tmp_path), NpmSettings()))
+    assert settings.may_build() == {"esbuild", "@swc/core", "sharp", "bcrypt", "@acme/x"}
+
+
+@pytest.mark.parametrize(
+    ("npmrc", "proxy"),
+    [
+        ("", None),
+        ("proxy=null\nhttps-proxy=false\n", None),
+        ("proxy=http://a:1\n", ProxySettings(http="http://a:1", https="http://a:1")),
+        ("proxy=http://a:1\nhttps-proxy=http://b:2\nnoproxy=c,d\n",
+         ProxySettings(http="http://b:2", https="http://b:2", bypass="c,d")),
+    ],
+)  # fmt: skip
+def test_proxies_of_npm(tmp_path: Path, npmrc, proxy):
+    (tmp_path / ".npmrc").write_text(npmrc)
+    assert Npmrc.of(str(tmp_path), NpmSettings()).proxies == proxy

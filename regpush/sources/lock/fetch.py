@@ -29,6 +29,7 @@ from regpush.http.redaction import Redactor, shown_url
 from regpush.http.retry import Policy, RetryableError
 from regpush.http.trust import Contexts, Trust
 from regpush.http.wire import UnansweredError
+from regpush.settings import ProxySettings
 from regpush.sources.lock.artifact import Artifact
 from regpush.sources.lock.keep import Elsewhere, Kept
 from regpush.sources.lock.logins import Logins, described, without_login
@@ -54,7 +55,8 @@ class Fetcher:
     """The artifacts of one push. Thread-safe; what it began ends with the workshop.
 
     `mirror`: a URL whose origin takes the place of that of artifacts, or empty. `elsewhere`: where
-    another program may have kept them.
+    another program may have kept them. `trust`: certificates besides the system's and those of
+    `--ca-file`. `proxies`: in place of those of the environment.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Fetcher:
         *,
         mirror: str,
         elsewhere: Elsewhere,
+        trust: Trust | None = None,
+        proxies: ProxySettings | None = None,
     ) -> None:
         self._workshop = workshop
         self._surroundings = surroundings
@@ -82,9 +86,10 @@ class Fetcher:
         self._retry = Policy(
             surroundings.registry.retry_times, notify=workshop.notify, cancel=workshop.cancel
         )
-        self._trust = Trust(
-            ca_files=(surroundings.registry.ca_file,) if surroundings.registry.ca_file else ()
-        )
+        given = (surroundings.registry.ca_file,) if surroundings.registry.ca_file else ()
+        trust = trust or Trust()
+        self._trust = replace(trust, ca_files=(*given, *trust.ca_files))
+        self._proxies = proxies or settings.proxies
 
     def begin(self, artifact: Artifact) -> Future[str]:
         """Fetch `artifact`, if that was not begun before; the result is where it is then.
@@ -165,7 +170,7 @@ class Fetcher:
         with self._lock:
             if self._exchange is None:
                 settings = self._surroundings.settings
-                routes = Routes(settings.proxies)
+                routes = Routes(self._proxies)
                 self._redactor.add(routes.secrets)
                 self._exchange = Exchange(
                     connections=2 * _AT_A_TIME,

@@ -18,6 +18,7 @@ _OFFERED = (24, 22, 20)
 _COMPARATOR = re.compile(
     r"(\^|~>?|>=|<=|>|<|=)?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?\S*"
 )
+_VERSION = re.compile(r"v?(\d{1,5})\.(\d{1,5})\.(\d{1,5})", re.ASCII)
 _SHELL = re.compile(r"[$&|;<>*?`()\[\]{}~#!\n]")
 
 
@@ -82,6 +83,35 @@ def _within(comparators: str, major: int) -> tuple[tuple[int, ...], tuple[int, .
         elif sign != ">" and sign != ">=":
             high = min(high, after)
     return low, high
+
+
+def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | None) -> str:
+    """What to tell where the base has a Node that the project is not for; else empty.
+
+    `NODE_VERSION` is in the environment of the official images (docker-node). Where `.nvmrc` or
+    `.node-version` names a major version, that counts beside `engines.node`.
+    """
+    match = _VERSION.match(facts.env.get("NODE_VERSION", "")) if facts else None
+    if facts is None or match is None:
+        return ""
+    theirs = tuple(int(part) for part in match.groups())
+    engines = manifest.get("engines")
+    said = engines.get("node") if isinstance(engines, dict) else None
+    wanted = ""
+    if (major := _pinned(folder)) is not None and major != theirs[0]:
+        wanted = f"Node {major} (.nvmrc or .node-version)"
+    elif isinstance(said, str) and not _has(said, theirs):
+        wanted = f"Node {printable(said)} (engines in package.json)"
+    if not wanted:
+        return ""
+    version = ".".join(map(str, theirs))
+    return f"the project asks for {wanted}, and {printable(facts.reference)} has {version}"
+
+
+def _has(wanted: str, version: tuple[int, ...]) -> bool:
+    """Whether a range (npm's `semver`, "Ranges") has `version`."""
+    several = (_within(one, version[0]) for one in wanted.split("||"))
+    return any(low <= version < high for low, high in several)
 
 
 def _first(wanted: str) -> int | None:

@@ -30,8 +30,8 @@ from regpush.sources.node.pnpm import (
     choose,
     is_name,
     read,
-    read_yaml,
 )
+from regpush.sources.node.pnpm_settings import PnpmSettings
 from regpush.sources.node.tarball import (
     LAYOUT,
     Manner,
@@ -48,16 +48,6 @@ _Commands: TypeAlias = Mapping[str, str]
 """Files by the names of programs."""
 _BUNDLED = re.compile(r"(node_modules/((?:@[^/]+/)?[^/]+))/package\.json", re.DOTALL)
 _COMMAND = re.compile(r"\$|(?!\.{1,2}$)[A-Za-z0-9_.!~*'()-]+", re.ASCII)
-_UNHEEDED = {
-    "node-linker": "isolated",
-    "shamefully-hoist": "false",
-    "hoist": "true",
-    "hoist-pattern": "*",
-    "public-hoist-pattern": "",
-    "virtual-store-dir": _STORE,
-    "modules-dir": "node_modules",
-}
-"""Settings of pnpm that ask for another layout, and what they may say without doing so."""
 
 
 def parts(path: str, project: NodeProject) -> NodeParts:
@@ -65,8 +55,9 @@ def parts(path: str, project: NodeProject) -> NodeParts:
     lock = read(path)
     check_fresh(lock)
     selection = choose(lock, project.target, groups=project.groups)
-    _warn_of_settings(project)
-    listed = _may_build(project)
+    settings = PnpmSettings.of(project.root, project.npmrc)
+    _warn_of_settings(settings, project)
+    listed = settings.may_build()
     scripted = [one.package for one in selection.snapshots.values() if one.package.name in listed]
     warn_of_scripts(
         (Locked(at=one.at, value={**one.value, "hasInstallScript": True}) for one in scripted),
@@ -85,30 +76,10 @@ def parts(path: str, project: NodeProject) -> NodeParts:
     )
 
 
-def _warn_of_settings(project: NodeProject) -> None:
-    for name, usual in _UNHEEDED.items():
-        values = project.npmrc.values
-        said = values.get(name, values.get(f"{name}[]"))
-        if said is not None and said != usual:
-            message = f"{name} of .npmrc is not heeded: packages are laid out isolated, as usual"
-            project.workshop.notify(InputWarned(message=message))
-
-
-def _may_build(project: NodeProject) -> frozenset[str]:
-    """Names of packages whose install scripts pnpm runs (pnpm, "onlyBuiltDependencies")."""
-    said = read_manifest(project.root).get("pnpm")
-    listed = said.get("onlyBuiltDependencies") if isinstance(said, dict) else None
-    found = [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
-    path = os.path.join(project.root, "pnpm-workspace.yaml")
-    if os.path.isfile(path):
-        found += _listed_in_workspace(path)
-    return frozenset(found)
-
-
-def _listed_in_workspace(path: str) -> list[str]:
-    """`onlyBuiltDependencies` of a `pnpm-workspace.yaml`. Raises UsageError, SourceError."""
-    listed = read_yaml(path)[1].get("onlyBuiltDependencies")
-    return [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
+def _warn_of_settings(settings: PnpmSettings, project: NodeProject) -> None:
+    for one in settings.unheeded():
+        message = f"{one} is not heeded: packages are laid out isolated, as usual"
+        project.workshop.notify(InputWarned(message=message))
 
 
 def hoisted(selection: Selection, names: Mapping[str, str]) -> dict[str, str]:

@@ -9,12 +9,12 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from regpush.errors import SourceError, UsageError, printable
-from regpush.settings import NpmSettings
+from regpush.settings import NpmSettings, ProxySettings
 from regpush.sources.lock.logins import Logins
 
 _REGISTRY = "https://registry.npmjs.org/"
@@ -22,13 +22,20 @@ _VARIABLE = re.compile(r"(?<!\\)(\\*)\$\{([^${}]+)\}")
 _KEY = re.compile(r"npm_config_(.+)", re.IGNORECASE | re.DOTALL)
 _LOGIN = ("_authToken", "_auth", "username", "_password")
 _LARGEST = 1 << 20
+_IDENTITY = ("cert", "key", "certfile", "keyfile")
+_NOTHING = ("", "null", "false", "undefined")
+"""Values that stand for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Npmrc:
-    """The configuration of npm for a project; `values` by key."""
+    """The configuration of npm for a project: `values` by key, `variables` of the environment.
+
+    The values of a key that ends in `[]` are joined by newlines.
+    """
 
     values: Mapping[str, str] = field(repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, folder: str, settings: NpmSettings) -> Npmrc:
@@ -40,12 +47,12 @@ class Npmrc:
         values: dict[str, str] = {}
         for path in (settings.global_file, settings.user_file, os.path.join(folder, ".npmrc")):
             if path:
-                values.update(_read(path, variables))
+                values.update(_joined(_read(path, variables)))
         for name, value in variables.items():
             if (match := _KEY.fullmatch(name)) and value:
                 values[_normal(match[1])] = value
         values.setdefault("cache", settings.cache or "")
-        return cls(values=values)
+        return cls(values=values, variables=variables)
 
     @property
     def cache(self) -> str | None:
@@ -78,6 +85,50 @@ class Npmrc:
             return url
         path = host.path if host.path.startswith(ours.path) else ours.path + host.path.lstrip("/")
         return host._replace(scheme=ours.scheme, netloc=ours.netloc, path=path).geturl()
+
+    def ca_files(self, folder: str, scratch: Callable[[str], str]) -> tuple[str, ...]:
+        """Files of certificate authorities: `cafile`, `ca`, and NODE_EXTRA_CA_CERTS of Node.
+
+        A relative `cafile` lies in the project's `folder`; `scratch` names a new file for `ca`.
+        """
+        found = []
+        if (path := self.values.get("cafile", "")) not in _NOTHING:
+            found.append(os.path.join(folder, os.path.expanduser(path)))
+        inline = self.values.get("ca", self.values.get("ca[]", ""))
+        if inline not in _NOTHING:
+            # npm documentation, "ca": newlines of the PEM are written as a backslash and an n.
+            found.append(scratch("npm-ca"))
+            with open(found[-1], "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(inline.replace("\\n", "\n"))
+        # Node documentation, "NODE_EXTRA_CA_CERTS": a file that is missing is ignored.
+        extra = self.variables.get("NODE_EXTRA_CA_CERTS", "")
+        return (*found, extra) if os.path.isfile(extra) else tuple(found)
+
+    @property
+    def verifies(self) -> bool:
+        """Whether certificates of registries are verified (npm documentation, "strict-ssl")."""
+        return self.values.get("strict-ssl") != "false"
+
+    @property
+    def proxies(self) -> ProxySettings | None:
+        """The proxy of all requests (`npm-registry-fetch`, `lib/index.js`), None where unsaid."""
+        said = [self.values.get(key, "") for key in ("https-proxy", "proxy")]
+        url = next((one for one in said if one not in _NOTHING), "")
+        return (
+            ProxySettings(http=url, https=url, bypass=self.values.get("noproxy", ""))
+            if url
+            else None
+        )
+
+    def unheeded(self) -> list[str]:
+        """Keys that name a client certificate, which is not presented to registries of packages."""
+        found = [
+            key
+            for key, value in self.values.items()
+            if key.rpartition(":")[2] in _IDENTITY and value not in _NOTHING
+            if key in ("cert", "key") or key.startswith("//")
+        ]
+        return list(dict.fromkeys(key.rpartition(":")[2] for key in found))
 
     def unset(self) -> list[str]:
         """Variables that logins quote and that are not set."""
@@ -134,6 +185,14 @@ def _pair(place: str, user: str, encoded: str) -> str:
 def _normal(key: str) -> str:
     """A key as it stands in files, of the end of a variable's name."""
     return key if key.startswith("//") else (key[0] + key[1:].replace("_", "-")).lower()
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Values by key; the last of several counts, and all of a key that ends in `[]`."""
+    found: dict[str, str] = {}
+    for key, value in pairs:
+        found[key] = f"{found[key]}\n{value}" if key.endswith("[]") and key in found else value
+    return found
 
 
 def _read(path: str, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:

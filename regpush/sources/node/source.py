@@ -8,7 +8,8 @@ from dataclasses import replace
 from regpush.closure import Closure, Wishes
 from regpush.digest import Digest
 from regpush.errors import printable
-from regpush.events import Note
+from regpush.events import InputWarned, Note
+from regpush.http.trust import Trust
 from regpush.options import SourceOptions
 from regpush.ownership import Rules
 from regpush.platform import Platform
@@ -46,6 +47,8 @@ def resolve(
     if reference is None and not options.bare:
         reference = base.default_base(root, manifest)
     facts = surroundings.base(reference, platform) if reference else None
+    if said := base.disagreement(root, manifest, facts):
+        workshop.notify(InputWarned(message=said))
     npmrc = Npmrc.of(root, surroundings.settings.indexes.npm)
     project = NodeProject(
         root=root,
@@ -53,7 +56,7 @@ def resolve(
         groups=options.lock.groups,
         root_dir=options.root_dir.rstrip("/"),
         npmrc=npmrc,
-        fetcher=_fetcher(npmrc, options.lock.index_url or "", workshop, surroundings),
+        fetcher=_fetcher(root, npmrc, options.lock.index_url or "", workshop, surroundings),
         workshop=workshop,
     )
     lock = os.path.basename(at)
@@ -81,7 +84,10 @@ def resolve(
     )
 
 
-def _fetcher(npmrc: Npmrc, mirror: str, workshop: Workshop, surroundings: Surroundings) -> Fetcher:
+def _fetcher(
+    root: str, npmrc: Npmrc, mirror: str, workshop: Workshop, surroundings: Surroundings
+) -> Fetcher:
+    """What fetches the packages of the project in `root`. Raises UsageError."""
     logins = Logins(surroundings.settings.netrc_file)
     if mirror:
         logins.add(*without_login(mirror))
@@ -89,7 +95,27 @@ def _fetcher(npmrc: Npmrc, mirror: str, workshop: Workshop, surroundings: Surrou
     for name in npmrc.unset():
         message = f"{printable(name)} is not set, and .npmrc has a login by it"
         workshop.notify(Note(message=message))
-    return Fetcher(workshop, surroundings, logins, mirror=mirror, elsewhere=of_npm(npmrc.cache))
+    if keys := npmrc.unheeded():
+        message = (
+            f"the client certificate of .npmrc ({', '.join(keys)}) is not used: registries of "
+            "packages that ask for one are not supported"
+        )
+        workshop.notify(InputWarned(message=message))
+    if not npmrc.verifies:
+        message = (
+            "strict-ssl=false of .npmrc: certificates of package registries are not verified, so "
+            "others may read the logins that are sent there; name their authority by cafile instead"
+        )
+        workshop.notify(InputWarned(message=message))
+    return Fetcher(
+        workshop,
+        surroundings,
+        logins,
+        mirror=mirror,
+        elsewhere=of_npm(npmrc.cache),
+        trust=Trust(ca_files=npmrc.ca_files(root, workshop.new_path), verify=npmrc.verifies),
+        proxies=npmrc.proxies,
+    )
 
 
 def _code(

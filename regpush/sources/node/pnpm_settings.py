@@ -1,0 +1,87 @@
+"""What pnpm is configured to do: its layout, and which install scripts it runs.
+
+pnpm documentation, "Settings (pnpm-workspace.yaml)": names in camelCase there, with hyphens in
+`.npmrc`; the workspace file counts before `.npmrc`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regpush.sources.node.lock import read_manifest
+from regpush.sources.node.npmrc import Npmrc
+from regpush.sources.node.pnpm import read_yaml
+
+_WORKSPACE = "pnpm-workspace.yaml"
+_USUAL: Mapping[str, str | list[str]] = {
+    "node-linker": "isolated",
+    "shamefully-hoist": "false",
+    "hoist": "true",
+    "hoist-pattern": ["*"],
+    "hoist-workspace-packages": "true",
+    "public-hoist-pattern": [],
+    "virtual-store-dir": "node_modules/.pnpm",
+    "virtual-store-dir-max-length": "120",
+    "enable-global-virtual-store": "false",
+    "modules-dir": "node_modules",
+}
+"""Settings that ask for another layout, and what they may say without doing so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PnpmSettings:
+    """The configuration of pnpm for a project.
+
+    `workspace`: the table of `pnpm-workspace.yaml`, every scalar as text; `manifest`: the table
+    `pnpm` of `package.json`. Either may be empty.
+    """
+
+    workspace: Mapping[str, Any] = field(repr=False)
+    manifest: Mapping[str, Any] = field(repr=False)
+    npmrc: Npmrc
+
+    @classmethod
+    def of(cls, folder: str, npmrc: Npmrc) -> PnpmSettings:
+        """The settings of the project in `folder`. Raises UsageError, SourceError."""
+        path = os.path.join(folder, _WORKSPACE)
+        said = read_manifest(folder).get("pnpm")
+        return cls(
+            workspace=read_yaml(path)[1] if os.path.isfile(path) else {},
+            manifest=said if isinstance(said, dict) else {},
+            npmrc=npmrc,
+        )
+
+    def unheeded(self) -> Iterator[str]:
+        """What asks for another layout, for people: a setting, and the file that it stands in."""
+        for name, usual in _USUAL.items():
+            words = name.split("-")
+            camel = words[0] + "".join(map(str.capitalize, words[1:]))
+            if camel in self.workspace:
+                if self.workspace[camel] != usual:
+                    yield f"{camel} of {_WORKSPACE}"
+                continue
+            values = self.npmrc.values
+            said = values.get(name, values.get(f"{name}[]"))
+            plain = "\n".join(usual) if isinstance(usual, list) else usual
+            if said is not None and said != plain:
+                yield f"{name} of .npmrc"
+
+    def may_build(self) -> frozenset[str]:
+        """Names of packages whose install scripts pnpm runs.
+
+        pnpm documentation, "onlyBuiltDependencies", and "allowBuilds" in place of it. Either may
+        name versions after an `@`.
+        """
+        found: list[object] = []
+        for table in (self.workspace, self.manifest):
+            listed, allowed = table.get("onlyBuiltDependencies"), table.get("allowBuilds")
+            found += listed if isinstance(listed, list) else []
+            if isinstance(allowed, dict):
+                found += [name for name, said in allowed.items() if said in (True, "true")]
+        return frozenset(
+            re.sub(r"(?<=.)@.*", "", one, flags=re.DOTALL) for one in found if isinstance(one, str)
+        )
