@@ -162,6 +162,11 @@ class TargetFlags:
         _option(LOCKED, "A wheel to add, such as that of a project which must be built; "
                 "repeatable.", "--project-wheel", metavar="FILE"),
     ] = field(default_factory=list)  # fmt: skip
+    compile: Annotated[
+        bool,
+        _option(LOCKED, "Add .pyc files to packages of Python, which then start faster; this "
+                "machine must have the Python of the image.", "--compile"),
+    ] = False  # fmt: skip
     index_url: Annotated[
         str | None,
         _option(LOCKED, "Mirror of the package index: its origin replaces that of URLs in the "
@@ -206,6 +211,7 @@ class TargetFlags:
                 libc=self.libc,
                 find_links=tuple(self.find_links),
                 project_wheels=tuple(self.project_wheel),
+                compile=self.compile,
                 index_url=self.index_url,
             ),
             link_roots=tuple(self.link_root),

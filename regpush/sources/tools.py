@@ -110,6 +110,17 @@ class Workshop:
         with contextlib.suppress(ToolError):
             self._undo.enter_context(_started(command, _NOTHING, _NOTHING, _NOTHING))
 
+    def converse(self, *command: str) -> tuple[IO[bytes], IO[bytes]]:
+        """Run `command` beside the push, which ends it: its stdin, and its stdout.
+
+        Raises ToolError where it cannot be run.
+        """
+        started = _started(command, _PIPE, _PIPE, _NOTHING)
+        process = self._undo.enter_context(started)
+        assert process.stdin is not None  # noqa: S101  pipes were asked for
+        assert process.stdout is not None  # noqa: S101
+        return process.stdin, process.stdout
+
     def convey(self, giver: Sequence[str], taker: Sequence[str]) -> Digest:
         """Feed what `giver` prints to `taker`; the sha256 of what went across.
 

@@ -620,3 +620,64 @@ def test_a_wheel_that_the_lock_names_by_its_path(index, app, to, tmp_path):
         push(f"python:{app}", to, *BARE, "--cmd", "x", cwd=folder).ok()
         root = unpack(to, tmp_path / f"out{at}")
         assert list((root / SITE).glob("two-1.0.dist-info"))
+
+
+def compilable(index: Index, app: Path) -> None:
+    wheel = make_wheel(index.folder, "one", files={
+        "one/__init__.py": "from one import part\nVERSION = part.VERSION\n",
+        "one/part.py": "VERSION = '1.0' if 'b' in {'a', 'b', 'c'} else None\n",
+        "one/template.py": "class {{ name }}:\n",
+        "one-1.0.data/scripts/tool.py": "#!python\nprint('tool')\n",
+    })  # fmt: skip
+    write_pylock(app, [wheel], index.url_of)
+
+
+def test_compiled_files_are_used_and_are_the_same_everywhere(index, app, to, tmp_path):
+    compilable(index, app)
+    python = Path(sys.executable).resolve()
+    minor = sys.version_info[1]
+    site = f"app/.venv/lib/python3.{minor}/site-packages"
+    flags = ("--python", f"3.{minor}", "--python-path", python)
+    push(f"python:{app}", to, "--from", "none", *flags, "--compile").ok()
+    root = unpack(to, tmp_path / "out")
+
+    made = {str(path.relative_to(root / site)) for path in (root / "app").rglob("*.pyc")}
+    cached = {f"one/__pycache__/{name}.cpython-3{minor}.pyc" for name in ("__init__", "part")}
+    assert made == cached
+    for name in cached:
+        assert (root / site / name).stat().st_mode & 0o777 == 0o644
+    record = (root / site / "one-1.0.dist-info/RECORD").read_text()
+    rows = list(csv.reader(io.StringIO(record)))
+    assert {row[0] for row in rows if row[1:] == ["", ""]} == {*cached, "one-1.0.dist-info/RECORD"}
+
+    # Nothing is compared with the source: the times in the image are all the same.
+    command = [root / "app/.venv/bin/python", "-P", "-v", "-c", "import one; print(one.VERSION)"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.defpath})
+    assert done.stdout == "1.0\n"
+    for name in cached:
+        assert f"code object from '{root / site / name}'" in done.stderr
+    assert f"wrote '{root}" not in done.stderr
+
+    # From another machine: nothing is sent; made anew: the same bytes.
+    index.gets.clear()
+    moved = app.rename(tmp_path / "moved")
+    again = push(f"python:{moved}", to, "--from", "none", *flags, "--compile").ok()
+    assert (index.gets, again.report["changed"]) == ([], False)
+    flags_anew = ("--from", "none", *flags, "--compile", "--reuse", "none")
+    anew = push(f"python:{moved}", f"{to}-anew", *flags_anew).ok()
+    assert anew.report["digest"] == again.report["digest"]
+    regpush("verify", to, f"python:{moved}", *flags, "--compile").ok()
+
+    without = push(f"python:{moved}", f"{to}-without", "--from", "none", *flags).ok()
+    assert without.report["digest"] != again.report["digest"]
+    assert layers(without)["one-1.0"] == "uploaded"
+
+
+def test_compiling_takes_the_python_of_the_image(index, app, to, tmp_path):
+    compilable(index, app)
+    flags = ("--from", "none", "--python", "3.15", "--compile")
+    path = f"{Path(sys.executable).parent}:{os.defpath}"
+    done = push(f"python:{app}", to, *flags, env={"PATH": path, "HOME": str(tmp_path)})
+    assert done.code == 2
+    assert "--compile needs Python 3.15 on this machine" in done.stderr
+    assert index.gets == []

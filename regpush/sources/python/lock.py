@@ -207,7 +207,7 @@ def _of_uv(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Conten
 
 
 def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Workshop) -> str:
-    command = [_uv(), "export", "--project", lock.root, "--package", project]
+    command = [uv_program(), "export", "--project", lock.root, "--package", project]
     command += ["--frozen", "--offline", "--no-emit-workspace", "--no-default-groups"]
     command += ["--format", "pylock.toml", "--no-header", "--no-progress"]
     for extra in options.extras:
@@ -223,7 +223,8 @@ def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Work
         raise SourceError(f"uv cannot read {lock.shown}: {error}") from error
 
 
-def _uv() -> str:
+def uv_program() -> str:
+    """Where uv is. Raises UsageError where it is not installed."""
     try:
         from uv import find_uv_bin
 

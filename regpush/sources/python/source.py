@@ -42,6 +42,7 @@ from regpush.sources.python.lock import (
     read_toml,
 )
 from regpush.sources.python.project import PythonProject, place
+from regpush.sources.python.pyc import Compiler
 from regpush.sources.python.stale import check_fresh
 from regpush.sources.python.target import PythonTarget
 from regpush.sources.python.venv import Environment, own_item
@@ -82,6 +83,7 @@ def resolve(
         prefix=f"{options.root_dir.rstrip('/')}/.venv",
         version=target.python.short,
         threaded=target.python.threaded,
+        compiler=Compiler.start(target.python, workshop) if asked.compile else None,
     )
     chosen = [*choose(wanted, target), *_named(asked, target)]
     logins = _logins(lock, asked, surroundings)

@@ -12,6 +12,7 @@ from functools import partial
 
 from regpush.closure import Identity, Item, Role
 from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes
+from regpush.sources.python.pyc import RULES, Compiler
 
 PATH = "(environment)"
 """In place of a path: the item lies in several places of the environment."""
@@ -25,11 +26,13 @@ class Environment:
     """An environment at `prefix`, an absolute path in the image, of Python `version` (X.Y).
 
     `threaded`: whether it is a free-threaded build, which has a `t` in its folders' names.
+    `compiler`: makes the compiled files of packages, if there are to be any.
     """
 
     prefix: str
     version: str
     threaded: bool = False
+    compiler: Compiler | None = None
 
     @property
     def python(self) -> str:
@@ -62,7 +65,10 @@ class Environment:
 
     def rules(self) -> Mapping[str, str]:
         """What of it decides the bytes of packages in it; stands in recipes."""
-        return {"prefix": self.prefix, "python": self.python}
+        said = {"prefix": self.prefix, "python": self.python}
+        if self.compiler:
+            said["pyc"] = f"{RULES} {self.compiler.magic}"
+        return said
 
 
 def script(environment: Environment, module: str, attribute: str) -> bytes:

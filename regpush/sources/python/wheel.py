@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from configparser import Error as ConfigParserError
 from dataclasses import dataclass
 from email.parser import HeaderParser
@@ -25,6 +25,7 @@ from regpush.entry import Deflated, Entry, Kind, Streamed, as_bytes, as_text
 from regpush.errors import SourceError, printable
 from regpush.sources.lock.overlaps import Overlaps
 from regpush.sources.lock.zipped import ZipMember, blocks, deflated, members, read
+from regpush.sources.python.pyc import LIMIT, Compiled, Source
 from regpush.sources.python.venv import Environment, encoded, file, folders, script
 
 LAYOUT = 1
@@ -131,6 +132,13 @@ class _Wheel:
             if entry.path not in seen:
                 rows.append((_decoded(entry.path), *_hashed(entry)))
                 yield entry, entry.content
+        for one in self._compiled(environment):
+            if encoded(one.path) not in seen:
+                # Without a hash, as pip and uv record compiled files.
+                rows.append((one.path, "", ""))
+                at, size, content = encoded(one.path), one.size, one.content
+                entry = Entry(path=at, kind=Kind.FILE, mode=0o644, size=size, content=content)
+                yield entry, None
         rows.append((record, "", ""))
         yield file(record, _record(rows, environment.site)), None
 
@@ -186,6 +194,18 @@ class _Wheel:
         yield file(f"{info}/INSTALLER", INSTALLER)
         if direct_url:
             yield file(f"{info}/direct_url.json", direct_url)
+
+    def _compiled(self, environment: Environment) -> Sequence[Compiled]:
+        """Compiled files of the modules in it, if the environment has any."""
+        if environment.compiler is None:
+            return ()
+        modules = (
+            Source(at, partial(read, self.path, member, self.what))
+            for member in self.members.values()
+            if member.name.endswith(".py") and member.size <= LIMIT
+            if (at := self._place(member.name, environment)[0]).startswith(f"{environment.site}/")
+        )
+        return environment.compiler.compile(self.path, modules)
 
     def _recorded(self) -> dict[str, tuple[str, str]]:
         """Hash and size by name, as the wheel's own RECORD has them."""

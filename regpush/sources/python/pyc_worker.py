@@ -1,0 +1,183 @@
+"""A program that compiles Python sources, run by the Python that the image will have.
+
+Any CPython from 3.9 on can run it: it imports nothing of regpush. It first writes a line: the
+implementation, X, Y, the magic number in hex, and the tag in the names of `.pyc` files. Then it
+answers each request on stdin. A request: the sizes of a file name and of a source, 4 bytes each,
+then both, the name in UTF-8. A reply: the size of a `.pyc` file, 4 bytes, and the file; size 0 if
+the source does not compile. Numbers are little-endian. Sources are compiled and never executed.
+
+Two runs of `marshal.dumps` differ: it marks objects by their reference counts, and strings by what
+else the interpreter has interned (CPython issues 78274 and 98819); a frozenset is written in the
+order of its hashes before Python 3.11. So its output is written anew, by values alone.
+"""
+
+from __future__ import annotations
+
+import marshal
+import sys
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
+from types import CodeType
+from typing import Union
+
+_Node = Union[bytes, "tuple[bytes, list[_Node]]"]  # Python 3.9 has no other way
+"""A marshalled object: bytes for a leaf, else the bytes before its parts, and these."""
+
+_UNCHECKED = (1).to_bytes(4, "little")
+"""PEP 552: the file holds the hash of its source, which is not compared."""
+
+_REF = 0x80
+_FIXED = {"N": 0, "F": 0, "T": 0, ".": 0, "S": 0, "i": 4, "g": 8, "y": 16}
+"""Bytes after the type, by the type (CPython, `Python/marshal.c`)."""
+_TEXTS = "aAzZut"
+_NOT_WORTH = 5
+"""Bytes of a reference to an object that was written before."""
+_LINE = 8
+"""Place of the first line's number among the parts of a code object: it alone has no type."""
+
+
+class _Reader:
+    """Reads what `marshal.dumps` wrote."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._seen: list[_Node] = []
+        # Python 3.11 replaced three of the parts of a code object by others.
+        self._numbers, self._last = (5, 2) if sys.version_info >= (3, 11) else (6, 1)
+
+    def node(self) -> _Node:
+        """The next object. Raises NotImplementedError for one that is in no code."""
+        first = self._take(1)[0]
+        kind = chr(first & ~_REF)
+        if kind == "r":
+            return self._seen[self._number(4)]
+        place = len(self._seen)
+        if first & _REF:  # numbered before its parts are
+            self._seen.append(b"")
+        found = self._leaf(kind) if kind in _FIXED or kind in "ls" + _TEXTS else self._parts(kind)
+        if first & _REF:
+            self._seen[place] = found
+        return found
+
+    def _leaf(self, kind: str) -> bytes:
+        if kind in _FIXED:
+            return kind.encode() + self._take(_FIXED[kind])
+        if kind == "l":
+            count = int.from_bytes(self._data[self._at : self._at + 4], "little", signed=True)
+            return b"l" + self._take(4 + 2 * abs(count))
+        data = self._take(self._number(1 if kind in "zZ" else 4))
+        if kind == "s":
+            return b"s" + _sized(data, 4)
+        if not data.isascii():
+            return b"u" + _sized(data, 4)
+        # Names are interned when they are loaded, whatever the file says.
+        interned = data.replace(b"_", b"a").isalnum()
+        if len(data) < 256:
+            return (b"Z" if interned else b"z") + _sized(data, 1)
+        return (b"A" if interned else b"a") + _sized(data, 4)
+
+    def _parts(self, kind: str) -> _Node:
+        if kind == ")":
+            return self._tuple(self._number(1))
+        if kind == "(":
+            return self._tuple(self._number(4))
+        if kind == ">":
+            count = self._number(4)
+            return b">" + count.to_bytes(4, "little"), self._nodes(count)
+        if kind == ":":
+            return b":", self._nodes(3)
+        if kind == "c":
+            head = b"c" + self._take(4 * self._numbers)
+            parts = self._nodes(8)
+            return head, [*parts, self._take(4), *self._nodes(self._last)]
+        raise NotImplementedError(kind)
+
+    def _tuple(self, count: int) -> _Node:
+        head = b")" + bytes([count]) if count < 256 else b"(" + count.to_bytes(4, "little")
+        return head, self._nodes(count)
+
+    def _nodes(self, count: int) -> list[_Node]:
+        return [self.node() for _ in range(count)]
+
+    def _number(self, size: int) -> int:
+        return int.from_bytes(self._take(size), "little")
+
+    def _take(self, size: int) -> bytes:
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+
+def _sized(data: bytes, size: int) -> bytes:
+    return len(data).to_bytes(size, "little") + data
+
+
+class _Writer:
+    """Writes trees for `marshal.loads`; a leaf that was written before is referred to."""
+
+    def __init__(self) -> None:
+        self.out = bytearray()
+        self._places: dict[bytes, int] = {}
+
+    def node(self, node: _Node) -> None:
+        """Write `node` to `out`."""
+        if isinstance(node, bytes):
+            self._leaf(node)
+            return
+        head, parts = node
+        self.out += head
+        if head[:1] == b">":
+            parts = sorted(parts, key=_written)
+        for place, part in enumerate(parts):
+            if place == _LINE and head[:1] == b"c" and isinstance(part, bytes):
+                self.out += part
+            else:
+                self.node(part)
+
+    def _leaf(self, leaf: bytes) -> None:
+        if len(leaf) <= _NOT_WORTH:
+            self.out += leaf
+        elif (place := self._places.get(leaf)) is not None:
+            self.out += b"r" + place.to_bytes(4, "little")
+        else:
+            self._places[leaf] = len(self._places)
+            self.out.append(leaf[0] | _REF)
+            self.out += leaf[1:]
+
+
+def _written(node: _Node) -> bytes:
+    writer = _Writer()
+    writer.node(node)
+    return bytes(writer.out)
+
+
+def canonical(code: CodeType) -> bytes:
+    """The bytes from which `marshal.loads` makes `code`; equal for equal code."""
+    return _written(_Reader(marshal.dumps(code)).node())
+
+
+def compiled(name: str, source: bytes) -> bytes:
+    """The `.pyc` file of `source`, in bytes; empty if it does not compile."""
+    try:
+        code = compile(source, name, "exec", dont_inherit=True, optimize=0)
+    except Exception:  # a SyntaxError, or what else the compiler gives up with
+        return b""
+    return MAGIC_NUMBER + _UNCHECKED + source_hash(source) + canonical(code)
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    implementation, (x, y) = sys.implementation.name, sys.version_info[:2]
+    tag = cache_from_source("x.py").rpartition("x.")[2].rpartition(".")[0]
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    replies.write(f"{implementation} {x} {y} {MAGIC_NUMBER.hex()} {tag}\n".encode())
+    replies.flush()
+    while sizes := requests.read(8):
+        name = requests.read(int.from_bytes(sizes[:4], "little"))
+        source = requests.read(int.from_bytes(sizes[4:], "little"))
+        reply = compiled(name.decode("utf-8", "surrogateescape"), source)
+        replies.write(len(reply).to_bytes(4, "little") + reply)
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()
