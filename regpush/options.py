@@ -153,8 +153,8 @@ class LockOptions:
     X.Y.Z, None to find it out. `python_path`: the interpreter's path in the base, empty for the
     default. `libc`: like `glibc-2.36` or `musl-1.2`, None to find it out. `find_links`: folders of
     wheels, for packages without a fitting wheel in the lock. `project_wheels`: wheels to add, such
-    as the project's own. `compile`: add compiled files to packages of Python. `index_url`: a mirror,
-    whose origin replaces the origin of URLs in the lock.
+    as the project's own. `compile`: add compiled files to packages of Python. `index_url`: a
+    mirror, whose origin replaces the origin of URLs in the lock.
     """
 
     extras: tuple[str, ...] = ()

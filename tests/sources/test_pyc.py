@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from regpush.concurrency import Cancellation
 from regpush.errors import UsageError
-from regpush.sources.python.pyc import Compiler, Source
+from regpush.sources.python.pyc import Compiler, Module
 from regpush.sources.python.pyc_worker import canonical, compiled
 from regpush.sources.python.target import PythonVersion
 from regpush.sources.tools import Workshop
@@ -41,13 +41,13 @@ def workshop() -> Iterator[Workshop]:
         yield found
 
 
-def sources() -> list[Source]:
+def sources() -> list[Module]:
     texts = {name: (LIBRARY / name).read_bytes() for name in SAMPLES}
     texts["odd.py"] = ODD.encode()
-    return [Source(f"/app/{name}", lambda text=text: text) for name, text in texts.items()]
+    return [Module(f"/app/{name}", lambda text=text: text) for name, text in texts.items()]
 
 
-def contents(compiler: Compiler, given: list[Source], package: str = "one") -> dict[str, bytes]:
+def contents(compiler: Compiler, given: list[Module], package: str = "one") -> dict[str, bytes]:
     return {
         one.path: b"".join(one.content.open()) for one in compiler.compile(package, given)
     }  # fmt: skip
@@ -132,7 +132,7 @@ def test_an_interpreter_that_crashes_is_started_again(workshop, tmp_path, monkey
          f"mkdir {tmp_path}/once && exit 139; {reply}")  # fmt: skip
     compiler = Compiler.start(PythonVersion(99), workshop)
     assert compiler.magic == "abcd0d0a"
-    given = [Source("/app/a.py", lambda: b"once"), Source("/app/b.py", lambda: b"more")]
+    given = [Module("/app/a.py", lambda: b"once"), Module("/app/b.py", lambda: b"more")]
     assert contents(compiler, given) == {"/app/__pycache__/b.cpython-399.pyc": b"abc"}
 
 

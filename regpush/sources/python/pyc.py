@@ -30,7 +30,7 @@ LIMIT = 16 << 20
 _BLOCK = 1 << 18
 
 
-class Source(NamedTuple):
+class Module(NamedTuple):
     """A source at the absolute `path` of the image; `read` gives its content."""
 
     path: str
@@ -75,7 +75,7 @@ class Compiler:
             f"the PATH: install it ('uv python install {version.short}'), or leave --compile out"
         )
 
-    def compile(self, package: str, sources: Iterable[Source]) -> list[Compiled]:
+    def compile(self, package: str, sources: Iterable[Module]) -> list[Compiled]:
         """The compiled files of the `sources` of `package`, without those that do not compile.
 
         They are made once for each `package`, and kept in a file. Raises SourceError as reading
@@ -86,7 +86,7 @@ class Compiler:
                 self._done[package] = list(self._compile(sources))
             return self._done[package]
 
-    def _compile(self, sources: Iterable[Source]) -> Iterator[Compiled]:
+    def _compile(self, sources: Iterable[Module]) -> Iterator[Compiled]:
         path, offset = self._workshop.new_path("compiled"), 0
         with open(path, "xb") as file:
             for source in sources:

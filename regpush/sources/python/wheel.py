@@ -25,7 +25,7 @@ from regpush.entry import Deflated, Entry, Kind, Streamed, as_bytes, as_text
 from regpush.errors import SourceError, printable
 from regpush.sources.lock.overlaps import Overlaps
 from regpush.sources.lock.zipped import ZipMember, blocks, deflated, members, read
-from regpush.sources.python.pyc import LIMIT, Compiled, Source
+from regpush.sources.python.pyc import LIMIT, Compiled, Module
 from regpush.sources.python.venv import Environment, encoded, file, folders, script
 
 LAYOUT = 1
@@ -200,7 +200,7 @@ class _Wheel:
         if environment.compiler is None:
             return ()
         modules = (
-            Source(at, partial(read, self.path, member, self.what))
+            Module(at, partial(read, self.path, member, self.what))
             for member in self.members.values()
             if member.name.endswith(".py") and member.size <= LIMIT
             if (at := self._place(member.name, environment)[0]).startswith(f"{environment.site}/")
