@@ -136,9 +136,8 @@ class _Wheel:
             if encoded(one.path) not in seen:
                 # Without a hash, as pip and uv record compiled files.
                 rows.append((one.path, "", ""))
-                at, size, content = encoded(one.path), one.size, one.content
-                entry = Entry(path=at, kind=Kind.FILE, mode=0o644, size=size, content=content)
-                yield entry, None
+                name, size, data = encoded(one.path), one.size, one.content
+                yield Entry(path=name, kind=Kind.FILE, mode=0o644, size=size, content=data), None
         rows.append((record, "", ""))
         yield file(record, _record(rows, environment.site)), None
 
