@@ -100,7 +100,7 @@ def contents(
             pass
         stream.skip(-member.size % _BLOCK)
     if not stream.has_end:
-        raise VerificationError("it has no end: what wrote it broke off")
+        raise VerificationError("the archive is cut off: it has no end marker")
 
 
 def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
@@ -321,4 +321,4 @@ class _Stream:
 
 
 def _too_short() -> VerificationError:
-    return VerificationError("it ends in the middle of a file")
+    return VerificationError("the archive is cut off in the middle of a file")

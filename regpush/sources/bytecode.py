@@ -1,10 +1,10 @@
-"""Compiled Python that is out of date in every image, and different at every installation.
+"""Leave out compiled Python files that would be out of date in the image.
 
-A `.pyc` file in `__pycache__` names the time of the source it was made from (Python documentation,
-"Cached bytecode invalidation"; PEP 552), and an archive of ours gives all files one time. So
-Python would compile the source again, and two installations of one package differ in bytes that
-no program uses. Files that name a hash of the source hold, and so do those without a source,
-which lie elsewhere.
+A `.pyc` file in `__pycache__` contains the time of the source it was made from (Python
+documentation, "Cached bytecode invalidation"; PEP 552), and a layer of regpush gives all files one
+time. So Python would compile the source again, and two installations of one package differ in bytes
+that no program uses. Files that contain a hash of the source stay valid and are kept, and so are
+those without a source, which are not in `__pycache__`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from regpush.files.listing import Folder, Listing, join
 
 _CACHE = b"__pycache__"
 _HEADER = struct.Struct("<4sI")
-"""A magic number, which names the version of Python, and flags."""
+"""A magic number, which tells the version of Python, and flags: 0 for a file with a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaned:
-    """A listing without compiled files that are out of date; `count` of them, `first` is one."""
+    """A listing without outdated compiled files; `count` of them are left out, `first` is one."""
 
     listing: Listing
     count: int = 0
@@ -31,9 +31,9 @@ class Cleaned:
 
 
 def without_stale(listing: Listing, wanted: Callable[[bytes], bool]) -> Cleaned:
-    """`listing` without compiled files that are out of date, but those that are `wanted`.
+    """Leave out outdated compiled files from `listing`, except those that are `wanted`.
 
-    A `__pycache__` of which nothing remains is left out too.
+    A `__pycache__` that would be empty is left out too.
     """
     changed: dict[bytes, Folder | None] = {}
     stale: list[bytes] = []

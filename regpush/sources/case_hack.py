@@ -1,7 +1,8 @@
-"""File names of a store on a file system that takes `A` and `a` for the same name.
+"""Names of store files on a file system that takes `A` and `a` for one name.
 
-There Nix writes the second of such siblings, and those after it, with a suffix, which is in no
-Nix archive (nix.conf, `use-case-hack`, the default on macOS; NixOS/nix, archive.cc).
+There Nix adds a suffix to the second of such siblings, and to those after it; the Nix archive has
+the names without the suffix (nix.conf, `use-case-hack`, the default on macOS; NixOS/nix,
+archive.cc).
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ _SUFFIX = re.compile(re.escape(_MARK) + rb"[0-9]+\Z")
 
 
 def undone(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """`entries` of a store item, sorted by path, with the names they have in its archive.
+    """`entries` of a store item with the names that its Nix archive has, sorted by path.
 
-    A suffix counts only beside a sibling whose name differs in nothing but the case: without
-    one Nix writes none, so there it is part of the name.
+    A suffix is removed only where a sibling's name differs in nothing but case: Nix adds it nowhere
+    else, so elsewhere it is part of the name.
     """
     found = list(entries)
     if not any(_MARK in entry.path for entry in found):

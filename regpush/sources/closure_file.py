@@ -1,7 +1,7 @@
-"""A file that lists a closure: what a build without access to its store's database has.
+"""Read a file that lists a closure, for builds without access to the store's database.
 
-Text: `exportReferencesGraph` and the `registration` of nixpkgs' closureInfo (which
-`nix-store --load-db` reads; Nix manual, "Advanced Attributes"). JSON: see `path_info_json`.
+Text: `exportReferencesGraph` and the `registration` of nixpkgs' closureInfo (which `nix-store
+--load-db` reads; Nix manual, "Advanced Attributes"). JSON: see `path_info_json`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEAD = 4096
 
 
 def looks_like_one(path: str) -> bool:
-    """Whether the file at `path` begins as closure files do. Raises SourceError."""
+    """Whether the file at `path` begins like a closure file. Raises SourceError."""
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD).lstrip()
@@ -42,13 +42,12 @@ def looks_like_one(path: str) -> bool:
 
 
 def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> Closure:
-    """The closure that the file at `path` lists; its roots are what nobody else refers to.
+    """The closure that the file at `path` lists; its roots are paths that no other refers to.
 
-    A path whose NAR hash the file does not tell has it looked up in the store's database,
-    else computed from its files, and a warning says so: packing cannot compare it with what a
-    store recorded. Raises UsageError, naming the file and the place in it, for what is
-    malformed or incomplete, SourceError for what cannot be read or is not valid,
-    CancelledError.
+    A NAR hash that the file lacks is looked up in the store's database. Where that lacks it too, it
+    is computed from the files, and a warning says so: packing cannot notice damage to them. Raises
+    UsageError, naming the file and the place in it, for what is malformed or incomplete,
+    SourceError for what cannot be read or is not valid, CancelledError.
     """
     try:
         with open(path, "rb") as file:
@@ -81,9 +80,9 @@ def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) ->
     if unrecorded:
         workshop.notify(
             Warned(
-                message=f"{printable(path)}: no hash is recorded of {len(unrecorded)} of "
-                f"{len(found)} store paths, such as {printable(unrecorded[0])}; they are taken "
-                "as their files are now, undamaged or not"
+                message=f"{printable(path)}: no hash is recorded for {len(unrecorded)} of "
+                f"{len(found)} store paths, such as {printable(unrecorded[0])}; damage to their "
+                "files would go unnoticed"
             )
         )
     return Closure.build(tuple(sorted(set(found) - referred)), tuple(items))
@@ -96,7 +95,7 @@ def _database(stores: tuple[StoreLocation, ...], store: str) -> Database | None:
 
 
 def _recorded(item: Listed, database: Database | None) -> PathInfo | None:
-    """`item` with the hash and size of its NAR, as the file or the store's database has them."""
+    """`item` with its NAR hash and size, from the file or the store's database; else None."""
     if item.nar_hash:
         return item.recorded(item.nar_hash, item.nar_size or 0)
     known = database.path_info(item.path) if database else None
@@ -136,7 +135,7 @@ def _parse(data: bytes) -> Sequence[Listed | NotValid]:
 
 
 def _from_lines(lines: list[str]) -> Iterator[Listed]:
-    """Records of lines: path, [hash, size,] deriver or nothing, count, and so many references."""
+    """Parse records of lines: path, [hash, size,] deriver or an empty line, count, references."""
     if lines and not lines[-1]:
         lines = lines[:-1]
     at = 0
@@ -144,7 +143,7 @@ def _from_lines(lines: list[str]) -> Iterator[Listed]:
     def take(what: str) -> str:
         nonlocal at
         if at >= len(lines):
-            raise ValueError(f"line {at + 1}: it ends where {what} should be")
+            raise ValueError(f"line {at + 1}: the file ends where {what} should be")
         at += 1
         return lines[at - 1]
 

@@ -1,4 +1,4 @@
-"""The digests of many files' contents, read once each and by several threads."""
+"""Hash the contents of many files, each read once, by several threads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, OnDisk
 from regpush.files.filesystem import GuardedFile, read_listed
 
 _BLOCK = 1 << 20
-# What a thread takes at a time: enough files that taking costs nothing, few enough bytes that
-# large files spread over the threads.
+# One task of a thread: enough files that submitting costs little, few enough bytes that large
+# files are spread over the threads.
 _BATCH_FILES = 256
 _BATCH_BYTES = 16 << 20
-_AHEAD = 4  # batches that wait for each thread: memory stays bounded, whatever the tree
+_AHEAD = 4  # waiting tasks for each thread at most, so that memory is bounded for any tree
 
 Member: TypeAlias = tuple[Item, Entry]
 
@@ -29,14 +29,15 @@ Look: TypeAlias = Callable[[Item, Entry, bytes], None]
 def digests(
     members: Iterable[Member], look: Look, cancel: Cancellation
 ) -> Iterator[tuple[Member, bytes]]:
-    """Each member with the raw digest (32 bytes) of its content, empty for all but files.
+    """Each member with the `ContentHash` digest (32 bytes) of its content.
 
-    In the order of `members`, which are taken as they are needed. Raises SourceError for a
-    file that cannot be read or changed since it was listed, CancelledError.
+    The digest is empty for a member that is no file on disk. The order is that of `members`, which
+    are taken as they are needed. Raises SourceError for a file that cannot be read or changed since
+    it was listed, CancelledError.
     """
     threads = os.cpu_count() or 1
     waiting: deque[Future[list[tuple[Member, bytes]]]] = deque()
-    # Small files keep the interpreter busy, not the cores: more threads only get in their way.
+    # Small files are limited by the interpreter, which runs one thread: more would only wait.
     with ThreadPoolExecutor(threads) as pool:
         for batch in _batches(members):
             waiting.append(pool.submit(_batch, batch, look, cancel))

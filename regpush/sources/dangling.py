@@ -1,8 +1,8 @@
-"""Symbolic links of a directory that lead out of it, or to nothing: in the image they are broken.
+"""Find symbolic links of a directory that will be broken in the image.
 
-A workspace's `node_modules/lib -> ../../lib` works on the machine that pushes, and so does a
-link into a Nix or Guix store; what they lead to is not in the image. Links are packed as they
-are, so all there is to do is to say so.
+A workspace's `node_modules/lib -> ../../lib` works on the machine that pushes, and so does a link
+into a Nix or Guix store; but their targets are not in the image. Links are packed unchanged, and
+the user gets a warning.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_LINKS = 40
 """Links followed before giving up, as Linux does (path_resolution(7))."""
 _SHOWN = 3
 
-# What a runtime mounts: OCI runtime-spec, config-linux.md, "Default Filesystems"; Docker and
+# Paths that a runtime mounts: OCI runtime-spec, config-linux.md, "Default Filesystems"; Docker and
 # Kubernetes mount the three files, and secrets below /run.
 _MOUNTED: tuple[list[bytes], ...] = (
     [b"dev"],
@@ -32,21 +32,24 @@ _MOUNTED: tuple[list[bytes], ...] = (
     [b"etc", b"hosts"],
     [b"etc", b"resolv.conf"],
 )
-# What a base image is likely to have (Filesystem Hierarchy Standard 3.0, chapters 3 and 4).
+# Directories that a base image probably has (Filesystem Hierarchy Standard 3.0, chapters 3 and 4).
 _OF_A_BASE = frozenset(
     (b"bin", b"etc", b"lib", b"lib32", b"lib64", b"libx32", b"opt", b"sbin", b"srv", b"usr", b"var")
 )
 
 
 class BasePresence(Enum):
-    """Whether the image has one, whose files absolute links may lead to."""
+    """Whether the image has a base, whose files absolute links may lead to."""
 
     NONE = "none"
     SOME = "some"
 
 
 class Dangling(NamedTuple):
-    """A link at `path`, relative to the tree, with its target; and where in the image it leads."""
+    """A link at `path`, relative to the tree, with its target.
+
+    `place`: the image path that it leads to, as names.
+    """
 
     path: bytes
     target: bytes
@@ -54,7 +57,7 @@ class Dangling(NamedTuple):
 
     @property
     def store(self) -> bytes:
-        """The store that it leads into: what is above the name of a store item; or nothing."""
+        """The store that the link leads into, such as `/nix/store`; empty for no store."""
         names = [as_text(name) for name in self.place]
         at = next((at for at, name in enumerate(names) if is_base(name)), 0)
         return b"/" + b"/".join(self.place[:at]) if at else b""
@@ -63,7 +66,8 @@ class Dangling(NamedTuple):
 def dangling(tree: Tree, base: BasePresence) -> list[Dangling]:
     """The links of `tree` that lead out of it or to nothing, sorted by path.
 
-    Where a link leads astray only because another link of the tree does, that one is named.
+    Where a link is broken only because it leads to another link that is, only that other link is
+    named.
     """
     found = (
         Dangling(path, target, place)
@@ -74,7 +78,7 @@ def dangling(tree: Tree, base: BasePresence) -> list[Dangling]:
 
 
 def warning(broken: Sequence[Dangling], directory: str) -> str:
-    """The line that tells of `broken`, at least one link in `directory`."""
+    """The warning about `broken`, at least one link in `directory`."""
     count = len(broken)
     what = "1 symbolic link leads" if count == 1 else f"{count} symbolic links lead"
     text = (
@@ -100,7 +104,7 @@ def first_of(names: Iterable[bytes]) -> str:
 
 
 def _links(tree: Tree) -> Iterator[tuple[bytes, bytes]]:
-    """Path and target of each link for which it takes more than a glance to tell."""
+    """Path and target of each link that `_leads_straight` does not clear."""
     folders = tree.listing.folders
     for folder, listed in folders.items():
         for name, target in listed.links.items():
@@ -109,9 +113,10 @@ def _links(tree: Tree) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _leads_straight(folders: Mapping[bytes, Folder], folder: bytes, target: bytes) -> bool:
-    """Whether `target`, in `folder`, is a file or folder of the tree and no link is on the way.
+    """Whether `target`, relative to `folder`, is in the tree and no link is on the way.
 
-    Nearly all are: pnpm makes ten links for each package, and this takes a tenth of the time.
+    Nearly all are: pnpm makes ten links for each package, and this takes a tenth of the time of
+    `_astray`.
     """
     if target.startswith(b"/"):
         return False
@@ -123,7 +128,7 @@ def _leads_straight(folders: Mapping[bytes, Folder], folder: bytes, target: byte
 
 
 def _is_provided(link: Dangling, base: BasePresence) -> bool:
-    """Whether something else than the tree is likely to be where `link` leads."""
+    """Whether a runtime's mount or the base image probably has the target of `link`."""
     if link.place == [b"tmp"] or any(link.place[: len(one)] == one for one in _MOUNTED):
         return True
     return (
@@ -132,7 +137,10 @@ def _is_provided(link: Dangling, base: BasePresence) -> bool:
 
 
 def _astray(tree: Tree, path: bytes, target: bytes) -> list[bytes] | None:
-    """The image path, as names, to which the link `path` leads astray; None if it does not."""
+    """The image path, as names, that the link `path` leads to, where that is nothing; else None.
+
+    None as well where another link on the way is the broken one.
+    """
     root = _names(tree.at)
     at = [] if target.startswith(b"/") else _names(tree.in_image(path))[:-1]
     pending = [(name, True) for name in reversed(_names(target))]

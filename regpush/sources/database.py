@@ -18,8 +18,8 @@ from regpush.sources import hashes
 from regpush.sources.path_info import PathInfo
 
 _BUSY_TIMEOUT_S = 10.0
-# One query gives a row for each reference, and one for an item without any. The second
-# parameter says how far to go.
+# A row for each reference, and one for an item without references. The second parameter:
+# 0 for the item alone, 1 for everything that it refers to as well.
 _INFOS = """
     WITH RECURSIVE wanted(id) AS (
         SELECT id FROM ValidPaths WHERE path = ?
@@ -35,12 +35,12 @@ _Rows = list[tuple[object, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A store's database by its file name. Every method raises SourceError if it fails."""
+    """A store's database at `path`. Every method raises SourceError if it fails."""
 
     path: str
 
     def logical_root(self) -> str | None:
-        """The directory all valid paths are in (`/gnu/store`), or None if none is valid."""
+        """The directory of all valid paths (`/gnu/store`); None where no path is valid."""
         rows = self._query("SELECT path FROM ValidPaths LIMIT 1")
         return posixpath.dirname(str(rows[0][0])) if rows else None
 
@@ -49,7 +49,7 @@ class Database:
         return bool(self._query("SELECT 1 FROM ValidPaths WHERE path = ?", path))
 
     def is_nix(self) -> bool:
-        """Whether Nix keeps it: Guix's schema has no content addresses."""
+        """Whether the database is Nix's: Guix's has no column for content addresses."""
         columns = self._query("SELECT name FROM pragma_table_info('ValidPaths')")
         return ("ca",) in columns
 
@@ -85,11 +85,11 @@ class Database:
             )
 
     def _query(self, query: str, *parameters: str | int) -> _Rows:
-        """Read without writing anything, beside the database either.
+        """Run a query without writing anything, not even a file beside the database.
 
-        It is in WAL mode. While a client is connected there is a log, and `mode=ro` reads it
-        too. Without a log `mode=ro` would make one, which another user may not do and root
-        should not; `immutable=1` is right then, unless a client came meanwhile.
+        The database is in WAL mode. While a client is connected there is a log, and `mode=ro` reads
+        it too. Without a log `mode=ro` would create one, which another user may not do and root
+        should not; `immutable=1` is right then, unless a client connected meanwhile.
         """
         log = self.path + "-wal"
         try:

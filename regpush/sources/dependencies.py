@@ -1,7 +1,7 @@
-"""Dependency folders in a directory, and the packages in each.
+"""Find the dependency folders in a directory, and the packages in each.
 
-A package keeps its identity from one version of the app to the next, so each is an item. A
-folder is one of dependencies by its name, or by what lies in it.
+A package stays the same from one version of the app to the next, so each becomes an item. A
+dependency folder is recognised by its name or by its contents.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from regpush.sources.tree import Tree
 
 
 class Rest(Enum):
-    """What files are that lie in a dependency folder and belong to no package of it.
+    """What the files of a dependency folder are that belong to no package.
 
-    DEPENDENCIES where the name of the folder tells that a package manager alone writes it.
-    CODE where only what lies in it tells of packages: code of the app may lie beside them.
+    DEPENDENCIES: dependencies as well, where the folder's name tells that only a package manager
+    writes to it. CODE: the app's own code, where the folder was recognised by its contents, because
+    such code may be beside the packages.
     """
 
     DEPENDENCIES = "dependencies"
@@ -41,8 +42,8 @@ class Rest(Enum):
 class DependencyFolder:
     """A folder that a package manager fills, relative to the tree, and its packages.
 
-    `records`: files that are written anew each time, though no package changed. `rest`: what
-    becomes of the files that are neither.
+    `records`: files that installers write anew each time, although no package changed. `rest`: what
+    the remaining files are.
     """
 
     path: bytes
@@ -51,7 +52,7 @@ class DependencyFolder:
     rest: Rest
 
     def claims(self) -> tuple[bytes, ...]:
-        """The files and folders that are none of the app's own code."""
+        """The files and folders that are not the app's own code."""
         if self.rest is Rest.DEPENDENCIES:
             return (self.path,)
         return (*(top for package in self.packages for top in package.tops), *self.records)
@@ -60,7 +61,8 @@ class DependencyFolder:
 def find(tree: Tree) -> tuple[DependencyFolder, ...]:
     """All dependency folders of `tree` that are not inside another, sorted.
 
-    The tree's own root was asked for as an app, so what no package claims there is its code.
+    The tree's root is the app, whatever its name: files there that belong to no package are own
+    code.
     """
     found = []
     pending = [b""]
@@ -85,7 +87,7 @@ def _found(tree: Tree, folder: bytes, layout: Layout, rest: Rest) -> DependencyF
 
 
 def _layout(tree: Tree, folder: bytes) -> Layout | None:
-    """How the packages in `folder` lie, or None where its name is no dependency folder's."""
+    """The layout of packages that the folder's name, or a `pyvenv.cfg` in it, tells; else None."""
     if b"pyvenv.cfg" in tree.names(folder) and b"pyvenv.cfg" not in tree.directories(folder):
         return venv
     if folder.endswith(b".bundle/ruby"):
@@ -102,4 +104,4 @@ _LAYOUTS: dict[bytes, Layout] = {
     b"dist-packages": python,
     b"vendor": vendor,
 }
-"""Folders by name; a virtual environment of another name is known by its `pyvenv.cfg`."""
+"""Layouts by the folder's name; a virtual environment may also have another name."""

@@ -1,4 +1,4 @@
-"""A directory becomes items: the app's own code, and one for each package it depends on."""
+"""Turn a directory into items: the app's own code, and one for each package."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ from regpush.sources.secrets import Watch
 from regpush.sources.split import Grain, Grains, PackagePiece, large_files, split
 from regpush.sources.tree import Tree
 
-# Fine enough that equal shares of own code can be made of its parts: of a few megabytes, layers
-# that gzip takes below 100 kB. A package changes as a whole, but for a developer who patches it,
-# and its parts had better lie alone.
+# Fine enough to spread own code evenly: a few megabytes of it become layers of less than 100 kB
+# in gzip. A package changes as a whole, except for a developer who patches it; large parts of it
+# are then better apart.
 _COARSE = Grain(whole=8 << 20, piece=512 << 10, most=2 << 20)
 _SOURCE = Grains(
     fine=Grain(whole=128 << 10, piece=64 << 10, most=256 << 10), coarse=_COARSE, limit=16 << 20
@@ -57,7 +57,7 @@ _ASSETS = Grains(
     fine=Grain(whole=0, piece=256 << 10, most=512 << 10), coarse=_COARSE, limit=16 << 20
 )
 _LARGE = 64 << 10
-"""Bytes from which on a file of an app's own code is an asset: hardly any source is as long."""
+"""Bytes from which on a file of own code is an asset; hardly any source file has as many."""
 _PACKAGE = Grain(whole=8 << 20, piece=4 << 20, most=8 << 20)
 
 _ROOT_DIR = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[^/\0]+)+")
@@ -73,9 +73,9 @@ def resolve(
 ) -> Closure:
     """The closure of the directory `path`, listed but not read; its root is the app's own code.
 
-    No item has an identity yet. Names of `without` are left out in whatever folder. Raises
-    UsageError for a bad `root_dir`, a malformed `.regpushignore` and a secret, by its name,
-    among the app's own code; SourceError for what cannot be listed or packed.
+    No item has an identity yet. `without`: names that are left out in every folder. Raises
+    UsageError for a bad `root_dir`, a malformed `.regpushignore`, and a file of own code whose name
+    marks it as a secret; SourceError for what cannot be listed or packed.
     """
     at = image_root(options.root_dir)
     physical = os.fsencode(os.path.realpath(path))
@@ -125,8 +125,8 @@ def _listed(
     without: frozenset[bytes],
     cancel: Cancellation,
 ) -> tuple[Listing, LeaveOut, Patterns | None]:
-    """What is to lie at `at` in the image, what knows the rest, and the patterns it has."""
-    # The second process lists what is to lie below the image's root, without attributes.
+    """What will be at `at` in the image, what selected it, and the patterns of the ignore file."""
+    # The second process (`scan_ahead`) can do neither the image's root nor extended attributes.
     own = own_state.below(physical, options.own_state)
     plain = at and not (without or own or options.preserve_xattrs)
     ahead = scan_ahead.take(physical) if plain else None
@@ -149,7 +149,7 @@ def _listed(
 
 
 def image_root(root_dir: str) -> bytes:
-    """Where a directory lands in the image, without slashes around it. Raises UsageError."""
+    """The image path of a directory, without slashes around it. Raises UsageError."""
     if not _ROOT_DIR.fullmatch(root_dir) or "/.wh." in root_dir:
         raise UsageError(
             f"bad --root-dir '{printable(root_dir)}': an absolute path such as /srv/app, "
@@ -159,7 +159,7 @@ def image_root(root_dir: str) -> bytes:
 
 
 def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> bytes:
-    """A digest of all but the files that decides what an item is, and whether it may be sent."""
+    """A digest of everything besides the files that decides an item, and whether it may be sent."""
     said = [
         __version__,  # which secrets are found, and how items are cut, changes with it
         os.fsdecode(root),
@@ -170,9 +170,9 @@ def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> by
 
 
 def _own_code(tree: Tree, key: bytes, stop_at: ByFolder) -> tuple[list[Part], list[Part]]:
-    """The parts of all but `stop_at`, the one with the root first; and those of assets.
+    """The parts of everything but `stop_at`, the root's first; and the parts of assets.
 
-    Their names are those of places in the image: how the directory itself is called must not
+    They are named by their places in the image: the directory's name on this machine must not
     decide which of them share a layer.
     """
     linked = _linked(tree, stop_at)
@@ -199,13 +199,13 @@ def _own_code(tree: Tree, key: bytes, stop_at: ByFolder) -> tuple[list[Part], li
 
 
 def _is_small(listing: Listing, stop_at: ByFolder) -> bool:
-    """Whether own code is so little that it had better be one part."""
+    """Whether own code is so little that it is one part."""
     size = sum(sum(found.sizes()) for found in listing.below(ROOT, stop_at))
     return size < _SOURCE.fine.whole
 
 
 def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part]:
-    """What no package claims, and the packages; those of many megabytes in several parts."""
+    """The files of no package, and the packages; those of many megabytes in several parts."""
     path, name = folder.path, os.fsdecode(os.path.basename(folder.path))
     records = by_folder(folder.records)
     if folder.rest is Rest.DEPENDENCIES:
@@ -227,17 +227,17 @@ def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part
             path=one.path,
             name=one.name,
             tops=tops,
-            # Shared where it can be: packages are many.
+            # The same object for most packages, because they are many.
             stop_at=merged((records, *(piece.tops for piece in pieces))) if pieces else records,
         )
         yield home
         for piece in pieces:
-            # Named by where it lies: of one name, strategies would put them together again.
+            # Named by its path: strategies would put parts of one name together again.
             yield replace(home, path=piece.path, name=piece.name, tops=piece.tops)
 
 
 def _records(tree: Tree, folders: Sequence[DependencyFolder], key: bytes) -> Iterator[Part]:
-    """What installers write anew each time, all of it together."""
+    """The files that installers write anew each time, all of them as one part."""
     paths = [path for folder in folders for path in folder.records]
     if paths:
         tops = by_folder(paths)
@@ -255,9 +255,9 @@ def _of_bytecode(cleaned: Cleaned) -> Iterator[str]:
 
 
 def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
-    """Names in the app's own code of files that have several, where that is kept.
+    """Files in the app's own code that have several names, where hard links are kept.
 
-    A hard link needs its file in the same archive: these stay with the root, wherever they are.
+    A hard link needs its file in the same archive, so these stay with the root's part.
     """
     if not tree.keeps_links:
         return NOTHING
@@ -270,13 +270,13 @@ def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
 
 
 def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator[str]:
-    """What the user should know about what was left out or changed on the way."""
+    """Notes for the user about what was left out or changed."""
     if leave_out.git:
         yield f"{printable(leave_out.git)} is left out"
     for path in sorted(leave_out.own):
         yield f"{printable(path)} is left out: regpush itself keeps it, and no app needs it"
     if leave_out.device:
-        yield "what lies in /dev is left out"
+        yield "the content of /dev is left out"
     if special := _special(tree):
         yield f"sockets and FIFOs are left out: {first_of(special)}"
     if b".dockerignore" in tree.names(b""):
@@ -287,7 +287,7 @@ def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator
 
 
 def _doubts(listing: Listing, patterns: Patterns | None, allowed: Patterns) -> Iterator[str]:
-    """What in patterns is probably a mistake, for people."""
+    """Warnings about patterns that are probably mistakes."""
     file = printable(listing.on_disk(IGNORE_FILE))
     for where, one in ((file, patterns), ("--allow-secret", allowed)):
         for useless in one.useless if one else ():
@@ -303,7 +303,7 @@ def _special(tree: Tree) -> list[bytes]:
 
 
 def _shared_file(parts: Sequence[Part]) -> tuple[bytes, bytes] | None:
-    """Two paths of one file, which are in two parts, if there are such."""
+    """Two paths of one file that are in different parts; None if no file has such paths."""
     seen: dict[tuple[int, int], tuple[Part, bytes]] = {}
     for part in parts:
         for selected in part.names():

@@ -1,4 +1,4 @@
-"""What a program runs on, by its first bytes: the ELF header.
+"""The platform that a program was built for, from the first bytes of its ELF header.
 
 System V ABI, chapter 4, and its processor supplements; ARM's is IHI 0044.
 """
@@ -10,14 +10,14 @@ import struct
 from regpush.platform import Platform
 
 HEADER = 52
-"""Bytes that are enough; 32-bit files have no more."""
+"""Bytes of a file that must be read: the whole header of a 32-bit file."""
 
 _SYSTEMS = {0: "linux", 3: "linux", 9: "freebsd"}
-"""By EI_OSABI; programs of Linux mostly have none (0)."""
+"""Operating systems by EI_OSABI; most programs for Linux have 0."""
 _RUNNABLE = (2, 3)
-"""ET_EXEC and ET_DYN; objects, kernel modules and programs for BPF are neither."""
+"""ET_EXEC and ET_DYN; objects, kernel modules and BPF programs have other types."""
 
-# By e_machine, whether it is a 64-bit file, and whether it is little-endian.
+# Keys: e_machine, whether the file is 64-bit, whether it is little-endian.
 _ARCHITECTURES = {
     (3, False, True): "386",
     (6, False, True): "386",
@@ -38,10 +38,10 @@ _ARM, _HARD_FLOAT = 40, 0x400
 
 
 def platform_of(header: bytes) -> Platform | None:
-    """What a file with these first bytes runs on; None where it is no program, or an unknown one.
+    """The platform of a file with these first bytes; None for no program, or an unknown platform.
 
-    Of 32-bit ARM what passes floats in registers is for v7, as distributions build it; of the
-    rest the header does not say.
+    A 32-bit ARM program that passes floats in registers is for v7, which distributions build it
+    for; for other ARM programs the header does not tell the variant.
     """
     if len(header) < HEADER or header[:4] != b"\x7fELF" or header[6] != 1:
         return None

@@ -1,10 +1,10 @@
-"""What programs expect of any system and no closure brings: users, /bin/sh, certificates.
+"""Files that programs expect and no closure has: users, /bin/sh, certificates.
 
-Pure, and decided by the names of store items alone: an item whose layer is in the registry
-is not opened and need not be on this machine, and the same closure must give the same image
-everywhere. So only packages count whose layout is fixed, nixpkgs' and Guix's, and of them
-only the output that has programs: `bash-5.2p37`, not `bash-5.2p37-man`. nixpkgs'
-`dockerTools` has the same as `binSh`, `usrBinEnv`, `caCertificates` and `fakeNss`.
+Pure, and decided by the names of store items alone: an item whose layer is in the registry is not
+opened and need not be on this machine, and equal closures must give equal images everywhere. So
+only packages of nixpkgs and Guix count, because their layout is fixed, and of these only the output
+that has programs: `bash-5.2p37`, not `bash-5.2p37-man`. nixpkgs' `dockerTools` has the same files
+as `binSh`, `usrBinEnv`, `caCertificates` and `fakeNss`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _FILES = {
 }
 _USERS = ("root", "nobody")
 
-# Which packages have the program, the likeliest wanted first, and where it is in them. Of
-# busybox it is the program itself: what it does follows from the name it is called by, while
-# where its links lie differs.
+# Packages that have the program, the preferred one first, and its path in them. For busybox
+# that is the program itself, which acts by the name it is called by: nixpkgs and Guix differ in
+# where its links are.
 _SHELLS = {
     "bash": "bin/bash",
     "bash-interactive": "bin/bash",
@@ -56,9 +56,9 @@ _BUNDLES = {
 }
 
 CERTIFICATES = "SSL_CERT_FILE"
-"""The variable by which OpenSSL, Go and others are told where certificates are."""
+"""The variable with the path of the certificates, for OpenSSL, Go and others."""
 BUNDLE_PATHS = (b"etc/ssl/certs/ca-certificates.crt", b"etc/ssl/certs/ca-bundle.crt")
-"""Where Debian and nixpkgs have the certificates, the more usual first."""
+"""The paths of the certificates on Debian and in nixpkgs, the more usual one first."""
 
 # Nixpkgs puts what a package was cross-built for between its name and its version.
 _PACKAGE = re.compile(
@@ -71,28 +71,28 @@ _EMPTY = Identity.nar(
     # nix-hash --type sha256 of an empty directory
     Digest("sha256", "a50a5ab6d992f5598edd92105059fae9acfc192981e08bd88534c2167e92526a"),
 )
-"""A Guix profile without certificates has an empty bundle."""
+"""The identity of an empty directory: a Guix profile without certificates has such a bundle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Essentials:
-    """`entries` by path; `bundle` is where the closure has certificates, empty if nowhere."""
+    """`entries`, sorted by path; `bundle`: the path of the closure's certificates, or empty."""
 
     entries: tuple[Entry, ...]
     bundle: str = ""
 
 
 def of_any() -> Essentials:
-    """What every image has that is no whole root file system: `/tmp`, for all to write in."""
+    """The essentials of every image without a base: `/tmp`, which all may write to."""
     return Essentials(entries=(_TMP,))
 
 
 def of_store(closure: Closure) -> Essentials:
-    """What an image of store items has as well.
+    """The essentials of an image of store items.
 
-    Root and nobody, the name service's configuration, and links to a shell, to `env` and to
-    certificates, as far as the closure has those: in its roots, else in what these refer
-    to, else anywhere.
+    `/tmp`, users root and nobody, root's home, the configuration of the name service, and links to
+    a shell, to `env` and to certificates, where the closure has these. They are searched for in its
+    roots, then in what the roots refer to, then in all items.
     """
     near = _by_nearness(closure)
     bundle = _find(near, _BUNDLES)
@@ -103,14 +103,14 @@ def of_store(closure: Closure) -> Essentials:
 
 
 def check_user(user: str) -> None:
-    """Raise UsageError for a user or group by a name that only essentials could know.
+    """Raise UsageError for a user or group by a name that the generated files do not have.
 
-    No container starts as one that its `/etc/passwd` lacks; numbers need no entry.
+    No container starts as a user that its `/etc/passwd` lacks; numbers need no entry.
     """
     for name in filter(None, user.split(":")):
         if name not in _USERS and not name.isdigit():
             raise UsageError(
-                f"--user {printable(user)}: the image knows {' and '.join(_USERS)} alone; give "
+                f"--user {printable(user)}: the image has no user but {' and '.join(_USERS)}; give "
                 "numbers, such as 1000:1000, or link an /etc/passwd of your own with -S"
             )
 
@@ -122,7 +122,7 @@ def _by_nearness(closure: Closure) -> tuple[Sequence[Item], ...]:
 
 
 def _find(near: Iterable[Sequence[Item]], packages: dict[str, str]) -> str:
-    """Where the first of `packages` is, by nearness, then order, then path; empty if nowhere."""
+    """The path of the first of `packages`, by nearness, then order, then path; empty if none."""
     order = list(packages)
     for items in near:
         found = [
@@ -137,7 +137,7 @@ def _find(near: Iterable[Sequence[Item]], packages: dict[str, str]) -> str:
 
 
 def _package(item: Item) -> str:
-    """The name of the package that `item` is the main output of; empty where it is another."""
+    """The package's name where `item` is its main output; else empty."""
     name = full_name(item.path)
     if name == _OF_PROFILE:
         return name

@@ -1,8 +1,8 @@
-"""What a Guix profile wants for its programs: `etc/profile`, read without running it.
+"""Environment variables of a Guix profile, read from its `etc/profile` without running it.
 
 Guix writes one line a variable, in one of three forms (guix/search-paths.scm,
-`environment-variable-definition`), with `${GUIX_PROFILE:-/gnu/store/…-profile}` for the
-profile itself (guix/build/profiles.scm).
+`environment-variable-definition`), with `${GUIX_PROFILE:-/gnu/store/…-profile}` for the profile
+itself (guix/build/profiles.scm).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FILE = b"etc/profile"
 
 
 def search_paths(profiles: Sequence[Item]) -> tuple[SearchPath, ...]:
-    """The variables of all `profiles`; what several say of one variable stands in that order.
+    """The variables of all `profiles`; several values of one variable are joined in that order.
 
     Raises SourceError where a profile is not on this machine, or cannot be read.
     """

@@ -1,6 +1,6 @@
 """A single file as a target: a program, a script or a jar, which is the whole app.
 
-What a file is, its first bytes say, never its name.
+The first bytes of a file decide what it is, never its name.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ from regpush.sources.secrets import Watch
 from regpush.sources.tree import Tree
 
 _START = 512
-"""Bytes that tell a tar archive too: POSIX pax, "ustar Interchange Format"."""
+"""Bytes read from the beginning of a file: a tar archive is recognised by them.
+
+POSIX pax, "ustar Interchange Format".
+"""
 _MANIFEST = "META-INF/MANIFEST.MF"
 _LARGEST_MANIFEST = 1 << 20
 
-# The first bytes of what is no program of Linux, and what to say of it.
+# The first bytes of files that Linux cannot run, and what the error calls them.
 _OTHERS = (
     (b"MZ", "a program for Windows; build it for Linux"),
     (b"\xcf\xfa\xed\xfe", "a program for macOS; build it for Linux"),
@@ -42,16 +45,16 @@ _OTHERS = (
 
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-"""The first bytes of what is compressed (RFC 1952 and RFC 8878)."""
+"""The first bytes of gzip (RFC 1952) and zstd (RFC 8878) data."""
 
 
 def begins_as_archive(start: bytes) -> bool:
-    """Whether what begins so is a tar archive, or something compressed: 512 bytes tell."""
+    """Whether a file with these first 512 bytes is a tar archive, or gzip or zstd data."""
     return start.startswith((GZIP, ZSTD)) or start[257:262] == b"ustar"
 
 
 def is_archive(path: str) -> bool:
-    """Whether the file `path` is an archive by its first bytes; what cannot be read is none."""
+    """Whether the file at `path` is an archive, by its first bytes; False if it is unreadable."""
     try:
         with open(path, "rb") as file:
             return begins_as_archive(file.read(_START))
@@ -61,17 +64,17 @@ def is_archive(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Program:
-    """`kind` is for people; `wishes` say how it is started where it lies at `path`."""
+    """A recognised file. `kind`: for people. `wishes`: how to start it, or why that is unknown."""
 
     kind: str
     wishes: Wishes
 
 
 def resolve(path: str, options: SourceOptions) -> tuple[str, Closure]:
-    """What kind of program the file `path` is, and its closure: one item, in `root_dir`.
+    """The kind of program at `path`, for people, and its closure: one item, in `root_dir`.
 
-    The entry point that it wishes for is the program itself, or java with the jar. Raises
-    UsageError for a file that is none of these, and SourceError for one that cannot be read.
+    The proposed entry point is the program itself, or `java -jar` with the jar. Raises UsageError
+    for a file that is no program, script or jar, and SourceError for one that cannot be read.
     """
     at = image_root(options.root_dir)
     folder, name = os.path.split(os.fsencode(os.path.realpath(path)))
@@ -106,7 +109,7 @@ def _program(root: OpenRoot, name: bytes, in_image: str, path: str) -> _Program:
     what = next((said for magic, said in _OTHERS if start.startswith(magic)), "")
     if not what:
         what = "no program: neither an ELF file nor a jar nor a script with a '#!' line, nor a "
-        what += "list of a closure; push its directory, with --entrypoint"
+        what += "closure file; push its directory, with --entrypoint"
     raise UsageError(f"{printable(path)} is {what}")
 
 
@@ -122,7 +125,7 @@ def _jar(manifest: str, in_image: str, path: str) -> _Program:
 
 
 def _manifest(root: OpenRoot, name: bytes) -> str | None:
-    """The manifest in a jar; None for what is no archive of zip, or has none."""
+    """The manifest of a jar; None where the file is no zip archive or has no manifest."""
     import zipfile  # 2 ms of a push; few targets are jars
 
     try:
@@ -139,7 +142,7 @@ def _manifest(root: OpenRoot, name: bytes) -> str | None:
 def _main_class(manifest: str) -> str:
     """The value of Main-Class in the main section (JAR File Specification, "JAR Manifest").
 
-    A line that begins with a blank goes on where the one before it ended.
+    A line that begins with a blank continues the line before it. Empty where Main-Class is missing.
     """
     text = manifest.replace("\r\n", "\n").replace("\r", "\n").replace("\n ", "")
     for line in text.split("\n"):

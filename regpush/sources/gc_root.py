@@ -1,4 +1,4 @@
-"""Store items that are being pushed are kept from the garbage collector of their store."""
+"""Protect store items that are being pushed from the garbage collector of their store."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from regpush.sources.tools import ToolError, Workshop, find_program
 
 
 def keep(infos: Iterable[PathInfo], database: Database, workshop: Workshop) -> None:
-    """Let nothing of `infos`, valid in the store of `database`, be collected before the push ends.
+    """Protect `infos`, valid in the store of `database`, from collection until the push ends.
 
-    As well as the user may: by an indirect root, a link in the store's `gcroots/auto` to one in
-    the scratch directory, which alone makes it a root (Nix manual, "Garbage Collector Roots";
-    Guix's daemon is of that descent); else by the store's daemon. Without the right to either
-    nothing is kept, and a path that goes is an error when it is read. Raises CancelledError.
+    First an indirect root is tried: a link in the store's `gcroots/auto` to a link in the scratch
+    directory (Nix manual, "Garbage Collector Roots"; Guix's daemon is derived from Nix's). Where
+    the user may not create it, the store's own program is asked. Where neither is permitted,
+    nothing is protected, and a path that was collected is an error when it is read. Raises
+    CancelledError.
     """
     known = {info.path: info for info in infos}
     referred = {reference for info in known.values() for reference in info.references}
@@ -48,12 +49,12 @@ def _by_daemon(info: PathInfo, link: str, database: Database, workshop: Workshop
     if database.is_nix():
         if find_program("nix-store"):
             with contextlib.suppress(ToolError):
-                # What is not valid in the store that Nix means here is not to be fetched for it.
+                # Nix may use another store here; a path that is not valid in it is not downloaded.
                 only = ("--option", "substitute", "false")
                 workshop.ask("nix-store", "--add-root", link, "--realise", *only, info.path)
     elif find_program("guix") and all(map(os.path.exists, (info.deriver, info.path))):
-        # Roots are for what derivations build (Guix manual, "Invoking guix build"). Guix takes
-        # a second to start: nobody waits.
+        # `guix build --root` makes roots of a derivation's outputs (Guix manual, "Invoking guix
+        # build"). Guix takes a second to start, so the push does not wait for it.
         workshop.start("guix", "build", f"--root={link}", info.deriver)
 
 

@@ -1,8 +1,8 @@
-"""Packages become a profile, built by the real `guix`.
+"""Build Guix packages into a profile, with the command `guix`.
 
-Guix manual, "Invoking guix shell": `--root` links the profile and registers it as a root of
-the garbage collector, `--search-paths` builds it and runs nothing in it. `guix shell` does not
-cross-compile: `guix build --target` of a profile as an expression does.
+Guix manual, "Invoking guix shell": `--root` links the profile and registers it as a root of the
+garbage collector, `--search-paths` builds it and runs nothing in it. `guix shell` cannot
+cross-compile; for that the profile is an expression for `guix build --target`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from regpush.sources.tools import ToolError, Workshop, find_program
 _SPECIFICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*(@[A-Za-z0-9+._~-]+)?(:[a-z0-9-]+)?")
 
 _SYSTEMS = {"armv7l-linux": "armhf-linux", "ppc64le-linux": "powerpc64le-linux"}
-"""What Guix calls systems that Nix calls otherwise (Guix manual, "Invoking guix build")."""
+"""Guix's names of systems where they differ from Nix's.
+
+Guix manual, "Invoking guix build".
+"""
 
 _MACHINES = {"arm": "armv7l", "i586": "i686", "powerpc64le": "ppc64le"}
-"""Machines in triplets that are called otherwise in systems."""
+"""Names of machines in systems where they differ from those in GNU triplets."""
 
 CHANNELS = "dev.regpush.guix.channels"
-"""Annotation and label: the channels, as a `channels.scm`, that packages came from."""
+"""Annotation and label: the channels that packages came from, as a `channels.scm`."""
 OPTIONS = "dev.regpush.guix.options"
 """Annotation and label: packages and options of the profile, as a JSON list of words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """The store path of a profile; `provenance` as `Closure` has it."""
+    """The store path of a profile; `provenance`: see `Closure.provenance`."""
 
     profile: str
     provenance: tuple[tuple[str, str], ...]
@@ -60,10 +63,11 @@ def system_of(triplet: str) -> str:
 def build(
     packages: Sequence[str], options: GuixOptions, system: str | None, workshop: Workshop
 ) -> Built:
-    """Build a profile of `packages` and what `options` names, a root until the push ends.
+    """Build a profile of `packages` and of what `options` names.
 
-    What Guix says becomes events. Raises UsageError for what cannot be asked of it, SourceError
-    for what does not build, CancelledError.
+    The garbage collector keeps it until the push ends. Guix's messages become events. Raises
+    UsageError for options that Guix cannot combine or a bad name, SourceError for what does not
+    build, CancelledError.
     """
     if not has_guix():
         raise UsageError(
@@ -96,17 +100,17 @@ def build(
 
 
 def _guix(options: GuixOptions) -> tuple[str, ...]:
-    """The command `guix`, of the channels that were asked for (Guix manual, "time-machine")."""
+    """The command `guix`, run by `guix time-machine` where channels were given."""
     if options.channels:
         return ("guix", "time-machine", f"--channels={options.channels}", "--")
     return ("guix",)
 
 
 def _shell(command: Sequence[str], chosen: Sequence[str], workshop: Workshop) -> None:
-    """Run `guix shell`, again without its cache of profiles where that makes it fail.
+    """Run `guix shell`; run it again without its cache of profiles where that makes it fail.
 
-    Guix 1.5 registers a root for a profile out of its cache before it has connected to the
-    daemon (`add-indirect-root #f`, guix/scripts/environment.scm).
+    Guix 1.5 registers a root for a profile out of its cache before it has connected to the daemon
+    (`add-indirect-root #f`, guix/scripts/environment.scm).
     """
     try:
         workshop.run(*command, *chosen)
@@ -129,7 +133,7 @@ def _check_collisions(profile: str) -> None:
         with open(os.path.join(profile, "manifest"), encoding="utf-8") as file:
             entries = _ENTRY.findall(file.read(_MANIFEST_LIMIT))
     except (OSError, ValueError):
-        return  # it says nothing of its packages
+        return  # a profile without a readable manifest cannot be checked
     seen: dict[tuple[str, str], tuple[str, str]] = {}
     for name, version, output, path in entries:
         first_version, first = seen.setdefault((name, output), (version, path))
@@ -157,13 +161,13 @@ def _check_cross(options: GuixOptions) -> None:
     transformations = [one for one in options.options if re.match(r"--(with|without|tune)", one)]
     if transformations:
         raise UsageError(
-            f"{printable(transformations[0])} does not go with --guix-target; transform the "
+            f"{printable(transformations[0])} cannot be combined with --guix-target; transform the "
             "packages in a manifest (options->transformation)"
         )
 
 
 def _profile(packages: Sequence[str], options: GuixOptions) -> str:
-    """The profile of packages, manifests, expressions and files, as an expression of Scheme."""
+    """A profile of packages, manifests, expressions and files, as a Scheme expression."""
     manifests = [f"(load {_string(os.path.abspath(path))})" for path in options.manifests]
     if packages:
         manifests.append(f"(specifications->manifest (list {' '.join(map(_string, packages))}))")
@@ -205,7 +209,7 @@ def _provenance(
 
 
 def _lacking(channels: str) -> str:
-    """What a channel in a `channels.scm` lacks to be fetched again; empty where none lacks it."""
+    """What a channel in a `channels.scm` lacks to be fetched again; empty if it is complete."""
     listed = _COMMENT.sub("", channels).split(
         "(channel\n" if "(channel\n" in channels else "(channel "
     )

@@ -1,4 +1,4 @@
-"""The ways Nix and Guix write one sha256: hexadecimal, their own base 32, base 64, SRI, JSON.
+"""Parse a sha256 in all notations of Nix and Guix: hexadecimal, base 32, base 64, SRI, JSON.
 
 Nix manual, "Store Path Specification" (base 32) and "JSON formats: hash".
 """
@@ -15,9 +15,9 @@ _BYTES = 32
 
 
 def parse(value: object) -> Digest:
-    """Read a NAR hash: `sha256:…` or bare in any base, `sha256-…` (SRI), or a structured one.
+    """Parse a NAR hash: `sha256:…` or bare in any base, `sha256-…` (SRI), or a JSON object.
 
-    Raises ValueError for anything else, any other algorithm included.
+    Raises ValueError for anything else, such as another algorithm.
     """
     if isinstance(value, dict):
         if value.get("algorithm") != "sha256" or not isinstance(value.get("hash"), str):

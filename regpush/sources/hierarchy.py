@@ -1,7 +1,7 @@
-"""Directories that every system has: over a base image they stay as they are there.
+"""Standard directories that a layer over a base image leaves as they are in the base.
 
-Filesystem Hierarchy Standard 3.0, chapters 3 to 5. In a base `/bin` may be a link, and `/tmp`
-is open to all: a layer with a directory of that name would make it something else.
+Filesystem Hierarchy Standard 3.0, chapters 3 to 5. In a base `/bin` may be a link, and `/tmp` is
+open to all: an entry for that directory in a layer would replace the link or change the mode.
 """
 
 from __future__ import annotations

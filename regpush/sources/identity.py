@@ -1,4 +1,4 @@
-"""What the items of a directory are: by what their files hold, or held when last read."""
+"""Compute the identities of a directory's items by reading files, or recall them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from regpush.sources.stats import Stats
 def identify(closure: Closure, stats: Stats, cancel: Cancellation, *, now_ns: int) -> Closure:
     """`closure` with the identity of every item.
 
-    What `stats` knows is not read; the files of the others are, the app's own code first.
-    `now_ns` is the time by the clock, in nanoseconds since the epoch, or somewhat earlier.
-    Raises UsageError for what looks like a secret in the app's own code, SourceError for a
-    file that cannot be read or changed since it was listed, CancelledError.
+    Items that `stats` knows are not read; the files of the others are, the app's own code first.
+    `now_ns` is the current time in nanoseconds since the epoch, or slightly less. Raises UsageError
+    for what looks like a secret in the app's own code, SourceError for a file that cannot be read
+    or changed since it was listed, CancelledError.
     """
     unknown = [item for item in closure.items if item.identity is None]
     stamps = _stamps(unknown)
@@ -31,16 +31,16 @@ def identify(closure: Closure, stats: Stats, cancel: Cancellation, *, now_ns: in
 
 
 def remember(closure: Closure, stats: Stats, *, read_ns: int) -> None:
-    """Note for later pushes what was read of `closure` at `read_ns`, or later, in packing it.
+    """Note identities that packing computed at `read_ns` or later, for later pushes.
 
-    The identities must be what reading gave.
+    They must have been computed from the files.
     """
     identities = {item.path: item.identity for item in closure.items if item.identity}
     stats.remember(_stamps(closure.items), identities, read_ns=read_ns)
 
 
 def forget(closure: Closure, stats: Stats) -> None:
-    """Drop what is known of the directory in `closure`, since it was found to be wrong."""
+    """Drop what `stats` has about the directory in `closure`, since it was found to be wrong."""
     stats.forget(_stamps(closure.items))
 
 
@@ -49,7 +49,7 @@ def _stamps(items: Sequence[Item]) -> dict[str, Stamp]:
 
 
 def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:
-    """The identities of `items` by path. Raises SecretError after all were looked at."""
+    """The identities of `items` by path. Raises SecretError after all items were read."""
     found: list[Secret] = []
     trees = {item.path: TreeHash() for item in items}
     for item in items:

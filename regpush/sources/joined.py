@@ -1,4 +1,4 @@
-"""Targets that stand in stores, or that Nix and Guix build, become one closure."""
+"""Join targets in stores, and those that Nix and Guix build, into one closure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from regpush.sources.store_part import StorePart
 
 
 def joined(meant: Sequence[Meaning], asked: Asked) -> Found:
-    """One closure of store items, and of what Nix and Guix make of the others."""
+    """One closure of store items and of what Nix and Guix build, and its kind.
+
+    Raises UsageError for any other target, SourceError, CancelledError.
+    """
     stores = (*_named_store(asked.options.nix), *asked.stores)
     caches = functools.cache(lambda: Caches.of(asked.options.nix.caches, asked.workshop))
 
@@ -49,12 +52,12 @@ def _in_store(one: Meaning) -> InStore:
 
 
 def _named_store(options: NixOptions) -> tuple[StoreLocation, ...]:
-    """Where the database of the store `--store` is, if that tells."""
+    """The store that `--store` names; none where its URL is not that of a local store."""
     return chroot_stores(options.store) if options.store else ()
 
 
 def _built_for(meant: Sequence[Meaning], options: SourceOptions) -> str | None:
-    """The system that everything was asked to be built for, whichever machine did it."""
+    """The system that all targets were to be built for; None if one of them was built before."""
     if any(isinstance(one, Stored) for one in meant):
         return None
     if options.guix.target and any(isinstance(one, Packages) for one in meant):

@@ -1,4 +1,4 @@
-"""Trees of store items in the image's root: links to every file, in directories of their own."""
+"""`--link-root`: links in the image's root to all files of a tree in a store item."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from regpush.errors import UsageError, printable
 _MAX_LINKS = 40
 """Links followed before giving up, as Linux does (path_resolution(7))."""
 _ABOUT = ("nix-support", "manifest")
-"""Names at the top of an item, or a profile, that are about it and not of it."""
+"""Metadata at the top of a store item or profile, which gets no links."""
 
 
 def link_roots(closure: Closure, roots: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Links, as (path in the image, target), that make the trees at `roots` appear in `/`.
 
-    A root is a path in an item, or relative to the first one asked for. Directories are merged;
-    a link that leads to a directory of another item counts as one, as profiles have them. The
-    items are listed, and brought here for it if need be. Raises UsageError for what is no store,
-    for what is no directory of the closure, and for two things in one place, SourceError for what
-    cannot be listed.
+    A root is a path in a store item, or relative to the closure's first root. Directories are
+    merged. A link to a directory of another item counts as a directory, because profiles consist of
+    such links. The items are listed, and downloaded for that if need be. Raises UsageError for a
+    closure of no store, for a root that is no directory of the closure, and for two things at one
+    path; SourceError for what cannot be listed.
     """
     if roots and not all(closure[root].in_store for root in closure.roots):
         raise UsageError("--link-root is for store items; -S links a path of a directory")
@@ -47,16 +47,17 @@ def link_roots(closure: Closure, roots: Sequence[str]) -> tuple[tuple[str, str],
 
 
 class _Trees:
-    """The items of a closure as trees of entries, each listed when it is first looked into."""
+    """The items of a closure as trees of entries; each item is listed when it is first needed."""
 
     def __init__(self, closure: Closure) -> None:
         self._closure = closure
         self._listed: dict[str, Mapping[str, Mapping[str, Entry]]] = {}
 
     def files(self, directory: str, at: str, folders: dict[str, str]) -> Iterator[tuple[str, str]]:
-        """All but directories below `directory`, by where they are to appear below `at`.
+        """(image path, target) of everything below `directory` except directories.
 
-        Directories go into `folders`, by where they appear.
+        `at`: the image path of `directory`. Directories are added to `folders`, by their image
+        paths.
         """
         for name in sorted(self._children(directory)):
             source, path = f"{directory}/{name}", f"{at}/{name}"
@@ -70,7 +71,7 @@ class _Trees:
                 yield from self.files(inner, path, folders)
 
     def directory(self, path: str) -> str | None:
-        """Where the directory is that `path` is, or leads to from one item into another."""
+        """The directory that `path` is, or leads to through links between items; None if none."""
         for _ in range(_MAX_LINKS):
             entry = self._entry(path)
             if entry is None or entry.kind is Kind.FILE:
@@ -79,7 +80,7 @@ class _Trees:
                 return path
             link = as_text(entry.link)
             if not link.startswith("/"):
-                return None  # within the item, where it works as it is; it may lead in circles
+                return None  # a link within the item works unchanged; it may lead in circles
             path = posixpath.normpath(link)
         return None
 

@@ -1,6 +1,6 @@
-"""The one item regpush writes itself: links into the image's root, and essentials.
+"""The item that regpush generates: the user's links, and essentials such as `/tmp`.
 
-It shares the top layer with the app. Links that the user asked for win over essentials.
+It shares the top layer with the app. Links that the user asked for replace essentials.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from regpush.sources import essentials
 from regpush.sources.essentials import Essentials
 
 PATH = "(links)"
-"""In place of a path: the item lies in several places."""
+"""The generated item's name in place of a path, because its entries are in several places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Customisation:
-    """A closure with what regpush adds to it and changes, and the options of its image likewise.
+    """A closure with the generated item added and rules applied, and the options of its image.
 
-    `rules`: what was changed, and remembers whether it was. `skipped`: paths of essentials
-    for which the user's own links left no room. `unknown`: names of the image's user and group
-    that no passwd or group of the image has, as far as that is known here.
+    `rules`: the rules of owners and modes; they record what they matched. `skipped`: paths of
+    essentials that a link of the user's replaces. `unknown`: names of the image's user and group
+    that its passwd and group lack, as far as those files are known here.
     """
 
     closure: Closure
@@ -45,13 +45,13 @@ def customise(
     *,
     base: str | None = None,
 ) -> Customisation:
-    """`closure` with the user's links, with essentials, and with owners and modes by `rules`.
+    """Add links and essentials to `closure`, and set owners and modes by `rules`.
 
-    A relative link's target is under the directory or profile that was asked for. `/tmp` is
-    written unless the closure is a whole root file system, or lands there; the rest of
-    `essentials` is for what comes out of a store; and a `base` has its own of all that. Raises
-    UsageError for a link that lies in the way of an item or of another link, and for a user
-    whom nothing in the image knows.
+    The target of a relative link is below the first root: a directory or a profile. `/tmp` is
+    written unless the closure is a whole root file system or has an item at `/tmp`; the other
+    essentials are for store items only. With a `base` there are none, because the base has them.
+    Raises UsageError for a link in the way of an item or of another link, and for a user that
+    nothing in the image defines.
     """
     links = _links(options.symlinks, closure.roots[0])
     _check_room(links, closure)
@@ -75,10 +75,10 @@ def customise(
 def _unknown(
     user: str | None, closure: Closure, links: Collection[bytes], base: str | None
 ) -> tuple[str, ...]:
-    """The names in `user` that the image's files lack; a file behind a link has any name.
+    """The names in `user` that the image's passwd and group lack; empty where links hide them.
 
-    No runtime starts a container as such a user. A number needs no entry. What the files of a
-    `base` hold is not known here: only one that the app puts in its place tells.
+    No runtime starts a container as such a user. A number needs no entry. The files of a `base` are
+    not read here, so only a file of the app that replaces one of them is checked.
     """
     names = dict(zip((b"etc/passwd", b"etc/group"), (user or "").partition(":")[::2], strict=True))
     wanted = {path: name for path, name in names.items() if name and not name.isdigit()}
@@ -97,10 +97,10 @@ def _unknown(
 
 
 def _own_files(closure: Closure, wanted: Collection[bytes]) -> dict[bytes, bytes] | None:
-    """What those of the paths `wanted`, in /etc, hold that a directory brings.
+    """The contents of the paths `wanted`, in /etc, that a directory has.
 
-    None where one of them is a link, or lies behind one. What would be fetched to be looked into
-    is not: packages of a lock file bring no users.
+    None where one of them is no regular file, or /etc is a link. Packages of a lock file are not
+    downloaded for this: they have no users.
     """
     found: dict[bytes, bytes] = {}
     top = _encoded(closure.roots[0])
@@ -127,9 +127,9 @@ def _essentials(closure: Closure, options: ImageOptions) -> Essentials:
 def _with_certificates(
     options: ImageOptions, bundle: str, added: Collection[bytes]
 ) -> ImageOptions:
-    """`options` whose SSL_CERT_FILE is the bundle: by its usual path where it has that.
+    """`options` with SSL_CERT_FILE set to the certificates, by their usual path where it exists.
 
-    What is mounted there in place of it is then what programs take.
+    With the usual path, a file that is mounted there takes effect.
     """
     if not bundle or essentials.CERTIFICATES in dict(options.env):
         return options
@@ -179,7 +179,9 @@ def _link(path: str, target: str, root: str) -> Entry:
     parts = normal.split("/")
     reserved = ".." in path.split("/") or any(part.startswith(".wh.") for part in parts)
     if normal == "/" or reserved or "\0" in path + target or not target:
-        raise UsageError(f"bad link '{printable(path)}={printable(target)}': such as /bin=bin")
+        raise UsageError(
+            f"bad link '{printable(path)}={printable(target)}': write it like /bin=bin"
+        )
     if not target.startswith("/"):
         target = posixpath.normpath(posixpath.join(root, target))
     image_path = as_bytes(normal.lstrip("/"))
@@ -198,7 +200,7 @@ def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
 
 
 def _is_taken(entry: Entry, closure: Closure) -> bool:
-    """Whether an item lies where the essential `entry` would, or makes it impossible."""
+    """Whether an item is at the path of the essential `entry`, or makes that path impossible."""
     own = (_encoded(item.home) for item in closure.items)
     if entry.kind is Kind.DIRECTORY:
         return any(path in (b"", entry.path) for path in own)
@@ -206,14 +208,14 @@ def _is_taken(entry: Entry, closure: Closure) -> bool:
 
 
 def _gives_way(entry: Entry, links: Collection[bytes]) -> bool:
-    """Whether one of the user's `links` is where `entry` would be, or leads away from it."""
+    """Whether one of the user's `links` is at the path of `entry`, or hides it."""
     if entry.kind is Kind.DIRECTORY:
         return any(_within(entry.path, link) for link in links)
     return any(_within(entry.path, link) or _within(link, entry.path) for link in links)
 
 
 def _check_room(links: dict[bytes, Entry], closure: Closure) -> None:
-    """Every link must be free: no item's, above none, below no file and no link."""
+    """Raise UsageError for a link at an item's path, above an item, or below a file or a link."""
     top = _encoded(closure.roots[0]) if closure.roots else b""
     for path in links:
         for other in links:

@@ -1,8 +1,8 @@
-"""Files that more users may read in the image than on this machine.
+"""Tell users about files that more users may read in the image than on this machine.
 
-A directory's files are readable by everybody in the image, so that the same files give the same
-digest under every umask (docs/guide/directory.md). `tar` and `docker build` keep modes, so
-whoever relies on 0600 is told.
+A directory's files are readable by everybody in the image, so that equal files give equal digests
+under every umask (docs/guide/directory.md). `tar` and `docker build` keep modes, so users who rely
+on mode 0600 get a note.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from regpush.sources.tree import Tree
 
 
 def widening(tree: Tree, rules: Rules) -> str:
-    """What becomes of files that others may not read on this machine; empty if nothing does."""
+    """A note about files that all may read in the image, but not here; empty if there are none."""
     widened = [] if tree.profile is Profile.TREE else sorted(_widened(tree, rules))
     if not widened:
         return ""
     path, mode = widened[0]
-    what = "1 file is" if len(widened) == 1 else f"{len(widened):,} files are"
+    what = "1 file becomes" if len(widened) == 1 else f"{len(widened):,} files become"
     return (
-        f"{what} for everybody to read in the image, but not here, such as {printable(path)} of "
-        f"mode {mode:04o}: --preserve keeps modes and owners"
+        f"{what} readable by everybody in the image, such as {printable(path)} (mode {mode:04o} "
+        "here): --preserve keeps modes and owners"
     )
 
 

@@ -1,4 +1,4 @@
-"""The hash of a Nix archive, while a layer is packed or by itself.
+"""Compute the hash of a Nix archive (NAR): of files alone, or while a layer is packed.
 
 Nix manual, "Nix Archive (NAR) Format".
 """
@@ -31,7 +31,7 @@ def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Diges
 def hash_entries(
     entries: Iterable[Entry], root: bytes, check: Callable[[], None]
 ) -> tuple[Digest, int]:
-    """As `nar_hash`, of `entries` of the store profile that lie at `root` and below."""
+    """Like `nar_hash`, for `entries` of the store profile that are at `root` and below."""
     found: list[Digest] = []
     nar = NarHash(entries, root, found.append)
     for entry in nar.order:
@@ -46,7 +46,7 @@ def hash_entries(
 
 _LENGTH = struct.Struct("<Q").pack
 _PADDING = tuple(bytes(-length % 8) for length in range(8))
-"""What follows a value, by its length modulo 8."""
+"""The zero bytes that follow a value, by its length modulo 8."""
 
 
 def _string(value: bytes) -> bytes:
@@ -67,26 +67,29 @@ _REGULAR = _strings(b"(", b"type", b"regular", b"contents")
 _EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
 _CLOSE = _strings(b")")
 _SMALL = 1 << 15
-"""Bytes of content that are copied rather than hashed by a call of their own. A call costs the
-interpreter as much as hashing a kilobyte, and lets other threads take its lock."""
+"""Contents of at most this many bytes are copied into a buffer and hashed together.
+
+A call of sha256 costs the interpreter as much as hashing a kilobyte, and lets other threads take
+its lock.
+"""
 
 
 class NarHash:
-    """The hash of an archive of `entries`, given one after the other, in whatever order.
+    """The hash of a Nix archive of `entries`, whose contents may be given in any order.
 
-    Siblings are sorted by their names in a Nix archive, and whole paths in a layer: there
-    `lib-a` precedes `lib/b`. A file that is given before its turn is read again when that
-    comes; it was read a moment ago, so it costs no disk.
+    A Nix archive sorts siblings by name, while a layer sorts whole paths: there `lib-a` precedes
+    `lib/b`. A file that is given too early is read again when its turn comes; it was read a moment
+    ago, so it is still in the page cache.
 
-    `entries` are all that lie at `root` and below, of the store profile. `order` is theirs in
-    the archive, `size` the archive's in bytes so far. `done` is called with the hash when the
-    last entry has been given; what it raises passes through. Not for several threads.
+    `entries`: everything at `root` and below, of the store profile. `order`: the entries in the
+    archive's order. `size`: bytes of the archive so far. `done` is called with the hash when the
+    last entry has been given; its exceptions pass through. Not thread-safe.
     """
 
     def __init__(
         self, entries: Iterable[Entry], root: bytes, done: Callable[[Digest], None]
     ) -> None:
-        # No name holds a zero byte: so the order is that of the lists of names.
+        # Names contain no zero byte, so this sorts paths as lists of names.
         self.order = sorted(entries, key=lambda entry: entry.path.replace(b"/", b"\0"))
         self.size = len(_MAGIC)
         self._done = done
@@ -95,13 +98,14 @@ class NarHash:
         self._above_root = root.count(b"/")
         self._at = 0
         self._early: set[bytes] = set()
-        self._closing = b""  # what ends the entry before, and belongs before the next one
-        self._depth = 0  # folders that are open
+        self._closing = b""  # ends the previous entry; written before the next one
+        self._depth = 0  # folders that are not closed yet
 
     def begin(self, path: bytes) -> bool:
-        """Take the entry at `path`. False where its turn comes later: give no content then.
+        """Begin the entry at `path`. Returns whether its content is wanted now.
 
-        Else its content is to be given to `update`, and after that `end` called.
+        If True, give the content to `update`, then call `end`. If False, give nothing: the file is
+        read again when its turn comes.
         """
         entry = self.order[self._at]
         if entry.path != path:
@@ -111,7 +115,7 @@ class NarHash:
         return True
 
     def update(self, content: bytes | memoryview) -> None:
-        """Take the next of the content of the file that `begin` was told of."""
+        """Add the next bytes of the file that was given to `begin`."""
         unhashed = self._unhashed
         if len(content) <= _SMALL:
             unhashed += content
@@ -122,13 +126,13 @@ class NarHash:
             self._hash.update(content)
 
     def end(self) -> None:
-        """The entry of `begin` is complete. Raises SourceError, and what `done` raises."""
+        """Complete the entry that `begin` began. Raises SourceError, and what `done` raises."""
         self._at += 1
         if self._early or self._at == len(self.order):
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Write what was given before its turn, as far as it is its turn now, and what ends all."""
+        """Write entries that were given too early and are next in order; after the last, finish."""
         while self._early and self.order[self._at].path in self._early:
             entry = self.order[self._at]
             self._early.remove(entry.path)
@@ -143,14 +147,14 @@ class NarHash:
             self._done(Digest("sha256", self._hash.hexdigest()))
 
     def add(self, path: bytes, content: bytes | memoryview = b"") -> None:
-        """The entry at `path` and all of its content, at once. Raises as `end` does."""
+        """Add the entry at `path` with all of its content at once. Raises like `end`."""
         if self.begin(path):
             if content:
                 self.update(content)
             self.end()
 
     def _open(self, entry: Entry) -> None:
-        """Write what precedes the content of `entry`."""
+        """Write everything that precedes the content of `entry` in the archive."""
         path, kind, mode, _, _, size, link, _, _ = entry
         depth = path.count(b"/") - self._above_root
         head = self._closing + _CLOSE * (2 * (self._depth - depth))

@@ -1,4 +1,4 @@
-"""Whether a virtual environment serves regpush alone, by the distributions in it."""
+"""Whether a virtual environment is for regpush alone, by the distributions in it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 from importlib import metadata
 
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})
-"""Distributions that make a virtual environment, and are no sign that an app uses it."""
+"""Distributions that create virtual environments; an app need not be using them."""
 
 
 def is_ours_alone(prefix: str) -> bool:
-    """Whether the environment at `prefix` holds only regpush and what that may require."""
+    """Whether the environment at `prefix` has only regpush and what it may depend on."""
     inside = os.path.join(os.path.realpath(prefix), "")
     places = [path for path in sys.path if os.path.realpath(path).startswith(inside)]
     holds = {_normal(one.name) for one in metadata.distributions(path=places)}
@@ -20,7 +20,7 @@ def is_ours_alone(prefix: str) -> bool:
 
 
 def _needed(name: str) -> set[str]:
-    """The distribution called `name` and all that it can require here, with every extra."""
+    """The distribution `name` and all its possible dependencies here, with every extra."""
     found, pending = set[str](), [name]
     while pending:
         one = _normal(pending.pop())

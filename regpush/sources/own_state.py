@@ -1,4 +1,4 @@
-"""What regpush itself keeps below a directory that is pushed: never a part of the app."""
+"""Files of regpush itself below a directory that is pushed; they are left out."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 
 def below(root: bytes, written: Iterable[str]) -> frozenset[bytes]:
-    """The paths, relative to the physical path `root`, that regpush and nobody else uses.
+    """The paths, relative to the physical path `root`, that only regpush uses.
 
-    `written`: paths that it writes to. The virtual environment that it runs from is one too, if
-    it holds nothing but regpush and what that depends on; else it is the app's.
+    `written`: paths that regpush writes to. The virtual environment that regpush runs from is one
+    too, if it contains only regpush and its dependencies; else it is the app's.
     """
     paths = {path for one in written if (path := _relative(root, one))}
     if sys.prefix != sys.base_prefix and (path := _relative(root, sys.prefix)):
@@ -24,7 +24,7 @@ def below(root: bytes, written: Iterable[str]) -> frozenset[bytes]:
 
 
 def _relative(root: bytes, path: str) -> bytes:
-    """`path` relative to `root`, or nothing where it is not below."""
+    """`path` relative to `root`; empty where it is not below `root`."""
     inside = root.rstrip(b"/") + b"/"
     physical = os.fsencode(os.path.realpath(path))
     return physical.removeprefix(inside) if physical.startswith(inside) else b""

@@ -1,7 +1,7 @@
-"""How packages lie in the folders of package managers, each by its own rule.
+"""Find packages in the folders of package managers, each by its own layout.
 
-What belongs to which package is what the package manager wrote down where it does, else
-one folder each.
+Files belong to the package that the package manager recorded for them; without a record each folder
+is a package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from regpush.sources.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """`tops` are its files and folders relative to the tree, sorted; `path` is one of them."""
+    """`tops`: a package's files and folders in the tree, sorted; `path`: one of these."""
 
     name: str
     path: bytes
@@ -27,18 +27,18 @@ class Package:
 
 
 Layout: TypeAlias = Callable[[Tree, bytes], Iterator[Package]]
-"""The packages in a folder, which is relative to the tree."""
+"""Gives the packages in a folder, whose path is relative to the tree."""
 
 
 def folders(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """One package a folder, hidden ones excepted."""
+    """One package per folder, except hidden ones."""
     for name in tree.directories(folder):
         if not name.startswith(b"."):
             yield _folder(join(folder, name), name)
 
 
 def npm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Folders and scopes (npm documentation, "folders"), and pnpm's `.pnpm`."""
+    """Packages in folders, in scopes (npm documentation, "folders"), and in pnpm's `.pnpm`."""
     for name in tree.directories(folder):
         path = join(folder, name)
         if name.startswith(b"@"):
@@ -53,20 +53,23 @@ def npm(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _unversioned(name: bytes) -> bytes:
-    """The package in `express@4.18.2`, `@babel+core@7.0.0` or `react-dom@18.2.0_react@18.2.0`."""
+    """The package's name in `express@4.18.2` or `react-dom@18.2.0_react@18.2.0`.
+
+    `@babel+core@7.0.0` is `@babel/core`.
+    """
     cut = name.find(b"@", 1)
     return (name if cut < 0 else name[:cut]).replace(b"+", b"/")
 
 
 def jspm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`npm/jquery@3.1.0`: a registry each, then packages."""
+    """Packages in one folder per registry: `npm/jquery@3.1.0`."""
     for registry in tree.directories(folder):
         for name in tree.directories(join(folder, registry)):
             yield _folder(join(folder, registry, name), _unversioned(name))
 
 
 def venv(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`lib/python3.11/site-packages` (Python documentation, "site")."""
+    """Packages in `lib/python3.11/site-packages` (Python documentation, "site")."""
     for lib in (b"lib", b"lib64"):
         if lib not in tree.directories(folder):
             continue
@@ -76,9 +79,9 @@ def venv(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def python(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """The `distributions`, and each folder that none of them has to itself.
+    """The `distributions`, and each other folder as a package.
 
-    That is one that several share, a namespace package, or one that none claims.
+    Such a folder is shared by several distributions (a namespace package) or belongs to none.
     """
     found = list(distributions(tree, folder))
     claimed = {top for package in found for top in package.tops}
@@ -90,13 +93,13 @@ def python(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def distributions(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Distributions, by what their RECORD lists (PyPA, "Recording installed projects")."""
+    """Distributions, with what their RECORD lists (PyPA, "Recording installed projects")."""
     children = tree.names(folder)
     claims: dict[bytes, list[bytes]] = {}
     for info in children:
         if info.endswith((b".dist-info", b".egg-info")):
             for top in {info} | _recorded(tree, join(folder, info)):
-                # All single-file modules share __pycache__, so it is nobody's.
+                # All single-file modules share __pycache__, so it belongs to none of them.
                 if top in children and top != b"__pycache__":
                     claims.setdefault(top, []).append(info)
     owned: dict[bytes, list[bytes]] = {}
@@ -107,7 +110,7 @@ def distributions(tree: Tree, folder: bytes) -> Iterator[Package]:
     for info, tops in sorted(owned.items()):
         name = re.sub(rb"[-_.]+", b"-", info.partition(b"-")[0]).lower()
         code = [top for top in tops if top != info]
-        # A path that no version stands in, and the import name if it is the project's.
+        # Prefer a path without a version, and the import name where it is the project's name.
         path = min(code, key=lambda top: (_import_name(top) != name, top), default=info)
         yield Package(
             name=_text(name),
@@ -121,7 +124,7 @@ def _import_name(top: bytes) -> bytes:
 
 
 def _recorded(tree: Tree, info: bytes) -> set[bytes]:
-    """What the distribution described in `info` has in the folder beside it."""
+    """Names in the folder of `info` that belong to the distribution described there."""
     tops = set()
     try:
         for row in csv.reader(tree.lines(join(info, b"RECORD"))):
@@ -136,7 +139,10 @@ def _recorded(tree: Tree, info: bytes) -> set[bytes]:
 
 
 def vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """The `vendor` of Go (`modules.txt`), Composer (`autoload.php`), Bundler, or anybody."""
+    """Packages in the `vendor` of Go (`modules.txt`), Composer (`autoload.php`) or Bundler.
+
+    In any other `vendor` each folder is a package.
+    """
     names = tree.names(folder)
     if b"modules.txt" in names:
         yield from _go(tree, folder)
@@ -151,14 +157,17 @@ def vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def composer(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`symfony/console`: a vendor each, then packages (Composer documentation, "vendor-dir")."""
+    """Packages in one folder per vendor: `symfony/console`.
+
+    Composer documentation, "vendor-dir".
+    """
     for vendor in tree.directories(folder):
         for name in tree.directories(join(folder, vendor)):
             yield _folder(join(folder, vendor, name), vendor + b"/" + name)
 
 
 def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Modules as `# path version` lines tell them (Go Modules Reference, "Vendoring").
+    """Modules, by the lines `# path version` of modules.txt (Go Modules Reference, "Vendoring").
 
     A module inside another's folder stays with it.
     """
@@ -179,13 +188,16 @@ def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def gems(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`3.2.0/gems/rack-3.0.8` in a folder `ruby` (Bundler documentation, "bundle config path")."""
+    """Packages like `3.2.0/gems/rack-3.0.8` in a folder `ruby`.
+
+    Bundler documentation, "bundle config path".
+    """
     for version in tree.directories(folder):
         yield from gem_home(tree, join(folder, version))
 
 
 def gem_home(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`gems/rack-3.0.8` (RubyGems documentation, "GEM_HOME")."""
+    """Packages like `gems/rack-3.0.8` (RubyGems documentation, "GEM_HOME")."""
     if b"gems" in tree.directories(folder):
         for gem in tree.directories(join(folder, b"gems")):
             path = join(folder, b"gems", gem)

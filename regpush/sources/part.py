@@ -1,4 +1,4 @@
-"""A part of a directory, which becomes one item: some paths and all below them."""
+"""A part of a directory that becomes one item: some paths and everything below them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from regpush.sources.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """`tops` and all below them but `stop_at`, relative to `tree`; `path` is one of the tops.
+    """Some paths of a directory (`tops`) and everything below them, except `stop_at`.
 
-    `name`: see `Item.name`. `key`: a digest of what else decides the item; see `Stamp.tree`.
+    Paths are relative to `tree`. `path`: the one of `tops` by which the item is known. `name`: see
+    `Item.name`. `key`: a digest of everything besides the files that decides the item; see
+    `Stamp.tree`.
     """
 
     tree: Tree
@@ -27,7 +29,7 @@ class Part:
     stop_at: ByFolder
 
     def item(self, role: Role, look: Callable[[Entry, bytes], None] | None = None) -> Item:
-        """The item, whose identity it takes reading to know."""
+        """Make the item. Its identity is None: only reading its files tells it."""
         selected = list(self.names())
         parents = self.tree.parents(self.tops)
         return Item(
@@ -48,11 +50,11 @@ class Part:
         )
 
     def names(self) -> Iterator[Names]:
-        """What it holds, a folder at a time."""
+        """Names and lstat data of everything in the part, one folder at a time."""
         return self.tree.listing.select(self.tops, self.stop_at)
 
     def entries(self) -> Iterator[Entry]:
-        """What it holds, in archive order."""
+        """Entries of everything in the part but directories in `tree.kept`, in archive order."""
         tree = self.tree
         entries = tree.listing.entries(tree.at, tree.profile, self.tops, self.stop_at)
         return filter(self._is_written, entries) if tree.kept else entries
@@ -62,7 +64,10 @@ class Part:
 
 
 def _fingerprint(parents: Iterable[Entry], selected: Iterable[Names]) -> bytes:
-    """A digest of what lstat said. Injective: each field is preceded by its length."""
+    """A digest (32 bytes) of the parents' entries and of the lstat data of `selected`.
+
+    Injective: the lengths of all fields precede them.
+    """
     above = TreeHash()
     for parent in parents:
         above.add(parent)

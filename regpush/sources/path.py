@@ -1,4 +1,4 @@
-"""A path that was named as a target: what is there, and what may have been meant."""
+"""A path given as a target: its file mode, and an error that suggests what was meant."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from regpush.sources import guix
 
 
 def mode_of(path: str) -> int:
-    """The file mode of what `path` leads to. Raises UsageError if that is nothing."""
+    """The st_mode of `path`, symbolic links followed.
+
+    Raises UsageError where `path` does not exist, SourceError where it cannot be read.
+    """
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        what = "a link to nothing" if os.path.islink(path) else "not there"
+        what = "is a link to nothing" if os.path.islink(path) else "does not exist"
         maybe = guix.is_specification(path) and not os.path.islink(path)
         no_guix = "; for it to be a package, 'guix' must be on the PATH" if maybe else ""
         raise UsageError(
-            f"target '{printable(path)}' is {what}; looked for a directory, a store path, a "
+            f"target '{printable(path)}' {what}; looked for a directory, a store path, a "
             f"link into a store or a closure file{_from_here(path)}{no_guix}"
             f"{_near(path)}"
         ) from error
@@ -27,7 +30,7 @@ def mode_of(path: str) -> int:
 
 
 def _near(path: str) -> str:
-    """A question after what `path` may have been meant for; empty where nothing is like it."""
+    """A question that names a similar file in the same folder; empty where none is similar."""
     import difflib  # 5 ms, for a name that was mistyped
 
     folder, name = os.path.split(path.rstrip("/"))

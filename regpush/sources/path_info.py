@@ -1,4 +1,4 @@
-"""What a store knows about one of its items, and the item made of it."""
+"""What a store records about a store path, and the item that is made of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from regpush.sources.store_path import item_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathInfo:
-    """One valid store path, as databases and closure files describe it.
+    """One valid store path, as databases, binary caches and closure files describe it.
 
     `path` is logical (`/gnu/store/…`), `nar_size` in bytes, `deriver` empty where unknown;
     `references` are logical paths, without the path itself.
@@ -32,7 +32,7 @@ class PathInfo:
 
 
 def to_item(info: PathInfo, physical: str) -> Item:
-    """The item of `info`, whose files are at `physical` once somebody opens it."""
+    """The item of `info`; its files at `physical` are opened only when they are needed."""
     at = as_bytes(info.path).strip(b"/")
 
     def entries() -> Iterator[Entry]:
@@ -56,7 +56,10 @@ def to_item(info: PathInfo, physical: str) -> Item:
 
 
 def _repair(path: str) -> str:
-    """Guix manual, "Invoking guix gc"; Nix manual, "nix-store --repair-path"."""
+    """The command that repairs `path`.
+
+    Guix manual, "Invoking guix gc"; Nix manual, "nix-store --repair-path".
+    """
     if path.startswith(GUIX_STORE + "/"):
         return "guix gc --verify=contents,repair"
     return f"nix-store --repair-path {path}"

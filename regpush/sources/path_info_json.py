@@ -1,8 +1,8 @@
-"""What `nix path-info --json` prints, in all its forms, and graphs in derivations likewise.
+"""Parse `nix path-info --json` in all its forms, and graphs in a derivation's attributes.
 
-Nix manual, "JSON formats: store object info" (versions 1 to 3) and "Advanced Attributes". Nix
-up to 2.18 and Lix print a list, later ones an object by path, the newest that in an envelope
-with the store's directory, of which paths are then relative.
+Nix manual, "JSON formats: store object info" (versions 1 to 3) and "Advanced Attributes". Nix up to
+2.18 and Lix print a list. Later versions print an object by path; the newest put that object into
+an envelope with the store's directory, to which its paths are relative.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from regpush.sources.store_path import is_path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A store path as somebody lists it: the hash and size of its NAR may be missing.
+    """A store path in JSON or in a closure file; hash and size of its NAR may be missing.
 
     `deriver` is empty where unknown; `references` are sorted, without the path itself.
     """
@@ -46,7 +46,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class NotValid:
-    """A store path that was asked for and is not valid."""
+    """A store path that Nix lists as not valid."""
 
     path: str
 
@@ -62,7 +62,7 @@ def parse(text: str) -> list[Listed | NotValid]:
 def listed(
     path: str, digest: Digest | None, size: int | None, deriver: str, references: Iterable[str]
 ) -> Listed:
-    """The record of what was read of `path`."""
+    """A `Listed` of fields as they were read: references are sorted, an unknown deriver dropped."""
     return Listed(
         path=path,
         nar_hash=digest,

@@ -1,4 +1,4 @@
-"""What is pushed for which platform: as somebody said, or as the source tells."""
+"""Choose the platform of each image: the one the user named, else the source's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from regpush.platform import Platform, has_placeholders, parse_platforms
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Targets as they are named for one platform; None where the source is to say which.
+    """Targets for one platform; `platform` is None where the source decides.
 
-    `shared`: other platforms are to be made of the very same targets.
+    `shared`: images for other platforms are made of the very same targets.
     """
 
     targets: tuple[str, ...]
@@ -26,7 +26,7 @@ class Aim:
 
 
 def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
-    """What to push for each platform asked for, in order, placeholders filled in.
+    """The targets for each platform asked for, in order, with placeholders filled in.
 
     Raises UsageError.
     """
@@ -49,9 +49,10 @@ def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
 def platform_of(
     aim: Aim, closure: Closure, programs: Mapping[Platform, str], notify: Listener
 ) -> Platform:
-    """What the image of `closure` is for; `programs` are those found in a directory.
+    """The platform of the image of `closure`; `programs` are those found in a directory.
 
-    Raises UsageError where that cannot be told, or is not what was asked for.
+    Raises UsageError where the platform is unknown, or where targets shared by several platforms
+    are not for this one.
     """
     said = Platform.of_system(closure.system) if closure.system else None
     if aim.platform is None:
@@ -70,12 +71,12 @@ def platform_of(
 
 
 def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform:
-    """What all run on, or where they are of several, this machine, if it is among them."""
+    """The platform of all programs, or, of several, this machine's. Raises UsageError."""
     host = Platform.of_system(_system())
     first = max(programs)  # of variants the highest runs all
     if all(map(first.akin, programs)):
         if host and not first.akin(host):
-            notify(Note(message=f"the image is for {first}, as {printable(programs[first])} is"))
+            notify(Note(message=f"the image is for {first}, like {printable(programs[first])}"))
         return first
     if host and any(map(host.akin, programs)):
         several = _listed(programs, programs)
@@ -96,7 +97,7 @@ def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> 
 
 
 def of_host(system: str | None = None) -> Platform:
-    """What this machine is, or `system` where that is known. Raises UsageError if it is odd."""
+    """The platform of this machine, or of `system`. Raises UsageError if it is unknown."""
     system = system or _system()
     said = Platform.of_system(system)
     if said is None:

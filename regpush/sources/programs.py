@@ -1,7 +1,7 @@
-"""What the programs in a directory run on: its own, or if it has none, those it depends on.
+"""The platforms of the programs in a directory: of its own, else of its dependencies'.
 
-A few of the largest files that may be programs are looked at, `elf.HEADER` bytes of each, and
-none where they are as they were when last looked at: it costs nothing, whatever the tree.
+Only some of the largest files that may be programs are opened, `elf.HEADER` bytes of each, and none
+where lstat says what it said before: so the time does not grow with the tree.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from regpush.sources.tree import Tree
 _LIBRARY = re.compile(rb"\.so(?:\.[0-9.]+)?$|\.node$")
 
 LOOKED_AT = 32
-"""Files at most: programs are larger than the scripts that start them."""
+"""Files that are opened at most. Programs are larger than the scripts that start them."""
 
 
 def programs(tree: Tree, tops: ByFolder, stop_at: ByFolder) -> Programs:
-    """The likeliest programs below `tops` and not below `stop_at`, as they were listed."""
+    """The likeliest programs below `tops` and not below `stop_at`, with their lstat data."""
     chosen = sorted(_largest(tree.listing.below(tops, stop_at)), key=lambda one: one.path)
     stamp, newest_ns = hashlib.sha256(), 0
     for one in chosen:
@@ -53,7 +53,7 @@ class _Likely(NamedTuple):
 
 
 def _largest(selected: Iterable[Names]) -> list[_Likely]:
-    """The largest of what may be executed, or is a library by its name."""
+    """The largest files that are executable, or libraries by their names; `LOOKED_AT` at most."""
     heap: list[_Likely] = []
     smallest = HEADER
     for names in selected:
@@ -74,9 +74,9 @@ def _largest(selected: Iterable[Names]) -> list[_Likely]:
 
 
 def run_on(closure: Closure, stats: Stats, *, now_ns: int) -> Mapping[Platform, str]:
-    """What programs in a directory run on, each with the path of one in it; of a store nothing.
+    """The platforms of a closure's programs, each with the path of one; empty for a store.
 
-    `now_ns` as for `identify`.
+    `now_ns`: see `identify`.
     """
     for some in closure.programs:
         listed = some()

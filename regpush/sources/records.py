@@ -1,8 +1,8 @@
-"""Files that an installer writes anew each time, though the packages are the same.
+"""Files that an installer writes anew each time, although the packages did not change.
 
-They say when, whence and where to something was installed. Tools need them (yarn refuses to
-start without its state file, scanners read RECORD), so they stay in the image, but in a layer of
-their own: beside packages they would have those sent again.
+They record when, from where and to which path packages were installed. Tools need them (yarn
+refuses to start without its state file, scanners read RECORD), so they stay in the image, but in a
+layer of their own: in a layer with packages they would cause those packages to be sent again.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PYTHON = (
     b"uv_cache.json",  # times of files of a local project
 )
 _COMPOSER = b"installed.php"
-"""In the folder `composer`: it names the commit of the project itself."""
+"""File in the folder `composer` that contains the commit of the project itself."""
 
 _SCRIPT = 64 << 10
-"""Bytes that scripts in a virtual environment have at most; larger files there are programs."""
+"""Maximum size in bytes of scripts in a virtual environment; larger files there are programs."""
 
 
 def records_in(tree: Tree, folder: bytes) -> tuple[bytes, ...]:
-    """Paths of the records in `folder`, one of dependencies; sorted."""
+    """Paths of installers' records in the dependency folder `folder`, sorted."""
     return tuple(sorted(_records(tree, folder)))
 
 
@@ -52,7 +52,7 @@ def _records(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _of_pnpm(tree: Tree, folder: bytes) -> Iterator[bytes]:
-    """The scripts that start programs of packages, which name the folder's place."""
+    """The scripts in `.bin` folders, which contain the path of the dependency folder."""
     prefix = folder + b"/"
     for path, known in tree.listing.folders.items():
         if path.endswith(b"/.bin") and path.startswith(prefix):
@@ -69,7 +69,7 @@ def _of_distributions(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _of_environment(tree: Tree, folder: bytes) -> Iterator[bytes]:
-    """`pyvenv.cfg` and the scripts, which name the folder's place; and of `site-packages`."""
+    """`pyvenv.cfg`, scripts, which contain the environment's path, and records of distributions."""
     yield join(folder, b"pyvenv.cfg")
     if b"bin" in tree.directories(folder):
         scripts = tree.listing.folders[join(folder, b"bin")]

@@ -1,7 +1,7 @@
-"""What in a directory looks like a secret: by name, and by how the content begins.
+"""Recognise secrets in a directory: by the file's name, and by the beginning of its content.
 
-Mistakes this catches are honest ones; nothing here stands in the way of someone who hides
-a secret. Reasons are for people and never quote a content.
+This catches accidents; it does not stop someone who hides a secret. Reasons are for people and
+never quote a file's content.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from regpush.files.listing import Names, join
 from regpush.sources.tree import Tree
 
 # PEM (RFC 7468, RFC 4880 armor), also inside JSON or source text, where line ends are "\n":
-# the marker, perhaps header fields, then real base 64. A program that merely names the marker
-# has none.
+# the marker, perhaps header fields, then real base 64. Source text that only mentions the
+# marker has no base 64 after it.
 _PRIVATE_KEY = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
     rb"(?:\s|\\[rn])*(?:[A-Za-z-]+: [^\r\n\\]*(?:\s|\\[rn])+)*[A-Za-z0-9+/=]{40}"
@@ -31,18 +31,18 @@ _AGE_KEY = re.compile(rb"AGE-SECRET-KEY-1[A-Z0-9]{58}")
 _ENVIRONMENT = re.compile(rb"\.env(?:\..*)?", re.DOTALL)
 _HARMLESS = (b".example", b".sample", b".template", b".dist")
 _KEY_STORES = (b".p12", b".pfx", b".jks", b".keystore")
-"""Files of keys of Java and Windows, by the ends of their names."""
+"""How the names of Java's and Windows' key stores end."""
 
 _ASSIGNED = re.compile(
     rb"(?mi)^[ \t]*(?:export[ \t]+)?[A-Z0-9_]*"
     rb"(?:SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_?KEY)[A-Z0-9_]*"
     rb"[ \t]*=[ \t]*[\"']?[^\s\"'$<{]"
 )
-"""A variable with the name of a secret is given a value that is no placeholder."""
+"""An assignment to a variable with a secret's name, of a value that is no placeholder."""
 _SHELL_FILES = re.compile(rb"\.envrc|.+\.env|env\..+", re.DOTALL)
-"""Files of variables whose names alone say nothing: `prod.env`, `env.prod`, direnv's `.envrc`."""
+"""Files of variables whose names alone prove nothing: `prod.env`, `env.prod`, `.envrc`."""
 
-# By the end of the path: always a secret (None), or only with such content.
+# Ends of paths. None: the file is always a secret; a pattern: only if its content matches.
 _CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
     (b".aws/credentials", None),
     (b"application_default_credentials.json", None),
@@ -74,7 +74,7 @@ _CREDENTIAL_NAMES = frozenset(ending.rpartition(b"/")[2] for ending, _ in _CREDE
 
 
 def by_name(path: bytes) -> str | None:
-    """Why the file at `path` is a secret whatever it holds, or None."""
+    """Why the name of the file at `path` marks it as a secret, for people; else None."""
     name = path.rpartition(b"/")[2]
     if _ENVIRONMENT.fullmatch(name) and not name.endswith(_HARMLESS):
         return "environment file"
@@ -84,7 +84,7 @@ def by_name(path: bytes) -> str | None:
 
 
 def by_content(path: bytes, head: bytes) -> str | None:
-    """Why the file at `path`, whose content begins with `head`, looks like a secret, or None."""
+    """Why the file at `path`, whose content begins with `head`, looks like a secret; else None."""
     if b"-----BEGIN " in head and _PRIVATE_KEY.search(head):
         return "private key"
     if head.startswith(_PUTTY_KEY) or (b"AGE-SECRET-KEY-" in head and _AGE_KEY.search(head)):
@@ -106,7 +106,7 @@ def _is_credentials(path: bytes, head: bytes | None) -> bool:
 
 
 class Secret(NamedTuple):
-    """A file that looks like a secret: its path in the tree and on disk, and why, for people."""
+    """A file that looks like a secret; `path` is relative to the tree, `why` is for people."""
 
     path: bytes
     on_disk: bytes
@@ -114,7 +114,7 @@ class Secret(NamedTuple):
 
 
 class SecretError(UsageError):
-    """The app's own code holds what looks like secrets: `found`, at least one."""
+    """The app's own code contains files that look like secrets: `found`, at least one."""
 
     def __init__(self, found: Iterable[Secret]) -> None:
         self.found = tuple(sorted(found))
@@ -129,7 +129,7 @@ class SecretError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Looks at the app's own files, but for those that the patterns `allowed` name."""
+    """Searches the app's own files for secrets, except files that match the patterns `allowed`."""
 
     tree: Tree
     allowed: Patterns
@@ -149,7 +149,7 @@ class Watch:
             raise SecretError(found)
 
     def look(self, entry: Entry, head: bytes) -> None:
-        """Raise SecretError if `entry`, whose content begins with `head`, looks like one."""
+        """Raise SecretError if `entry` looks like a secret; `head`: its first bytes."""
         path = self.tree.relative(entry.path)
         why = by_content(path, head)
         if why and not self._allows(path):

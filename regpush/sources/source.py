@@ -1,8 +1,8 @@
-"""What a source of closures is: a module that understands what follows its prefix.
+"""The interface of a source: a module that turns a target into a closure.
 
-A source says what a target means, and gives its closure when it is asked for. It is one module of
-`sources/prefixes/`, named like its prefix; nothing else lists it. `targets` understands names
-without a prefix by the sources of the prefixes.
+Each prefix of a target (`node:DIR`) is one module of `sources/prefixes/` with the prefix's name; it
+is registered nowhere else. `targets` decides what a target without a prefix is, and uses modules of
+the prefixes for it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 Found: TypeAlias = tuple[str, Closure]
-"""What kind of thing a target is, for people, and its closure."""
+"""The kind of a target, for people, and its closure."""
 
 Locate: TypeAlias = Callable[[str], StorePart]
-"""Gives the store path that it is called with, of a store here or of a binary cache.
+"""Finds an absolute store path in a store on this machine or in a binary cache.
 
-Raises NotValidError where neither has it, SourceError."""
+Raises UsageError for a derivation, NotValidError where nothing has it, SourceError, CancelledError.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What closures are wanted for, and what they may be made with.
+    """What a source is given to make a closure.
 
-    `stores`: where stores may be described, likeliest first. `platform`: None if nobody said.
-    `surroundings`: how other hosts are reached, None where a target may ask none.
+    `stores`: stores and their databases, likeliest first. `platform`: what the image is for, None
+    where the user named none. `workshop`: runs programs and has a scratch directory.
+    `surroundings`: how other hosts are reached, None where no host may be asked.
     """
 
     options: SourceOptions
@@ -45,7 +47,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A target that makes an image by itself. `closure` raises UsageError, SourceError."""
+    """A target that makes an image by itself and cannot be combined with others.
+
+    `path`: the target's path, for messages. `closure`: makes the closure; raises UsageError,
+    SourceError.
+    """
 
     path: str
     closure: Callable[[Asked], Found]
@@ -53,10 +59,9 @@ class Whole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a target is in a store, or was built into.
+    """The store paths of a target, and what else the target says about the image.
 
-    `find_entrypoint`: finds the program that the target says is its main one.
-    `provenance`: as `Closure` has it.
+    `find_entrypoint`: finds the target's main program. `provenance`: see `Closure.provenance`.
     """
 
     parts: tuple[StorePart, ...]
@@ -65,23 +70,26 @@ class Parts:
 
 
 class InStore(Protocol):
-    """A target of which store paths come; several such targets make one closure."""
+    """A target that consists of store paths; several of them make one closure."""
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """Its store paths, built if need be. Raises UsageError, SourceError, CancelledError."""
+        """Find the target's store paths; build them if need be.
+
+        Raises UsageError, SourceError, CancelledError.
+        """
 
 
 Meaning: TypeAlias = Whole | InStore
 
 
 class Source(Protocol):
-    """A module of `sources/prefixes/`."""
+    """The functions that a module of `sources/prefixes/` must have."""
 
     def understand(self, rest: str, asked: Asked) -> Meaning:
-        """What `rest`, the text after the prefix, means. Raises UsageError, SourceError."""
+        """Interpret `rest`, the text after the prefix. Raises UsageError, SourceError."""
 
     def relocated(self, rest: str, move: Callable[[str], str]) -> str:
-        """`rest` with every relative path in it replaced by what `move` makes of it.
+        """`rest` with each relative path in it replaced by `move(path)`.
 
         A target in a configuration file is relative to that file.
         """

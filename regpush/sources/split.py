@@ -1,13 +1,13 @@
-"""A part of a directory, cut into pieces that keep together from one version to the next.
+"""Cut a part of a directory into pieces that stay together from one version to the next.
 
-What is small stays whole. Of what is large, every file and every folder of which a certain
-size remains is a piece of its own; what is smaller stays with the folder it is in, and where
-too much of that comes together, the hashes of names divide it. No limit depends on anything
-else in the tree, so a change moves only what is beside it: a file that grows past the size
-leaves its piece, a piece that grows past the most becomes two.
+A small part stays whole. In a large one, each file of a certain size, and each folder whose
+remaining content has that size, becomes a piece of its own. Smaller things stay with their folder;
+where too much of that comes together, it is divided by the hashes of names. No limit depends on the
+rest of the tree, so a change affects only its neighbours: a file that grows past the size leaves
+its piece, and a piece that grows past the maximum becomes two.
 
-Large files of an app's own code (`large_files`) are cut apart first: pictures and models hardly
-ever change with the source beside them.
+Large files of an app's own code (`large_files`) are cut off first: pictures and models hardly ever
+change together with the source beside them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _HEADER = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grain:
-    """How finely to cut. All are bytes in an archive, headers and padding included.
+    """How finely to cut. All sizes are bytes in an archive, with headers and padding.
 
-    `whole`: less than this is one piece. `piece`: a file, or what remains of a folder, that
-    is a piece of its own. `most`: small things of one folder that make one piece.
+    `whole`: a part smaller than this is not cut. `piece`: the least size of a file, or of what
+    remains of a folder, that becomes a piece of its own. `most`: the largest size of a piece of
+    small things in one folder.
     """
 
     whole: int
@@ -37,9 +38,9 @@ class Grain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grains:
-    """How an app's own code is cut: `fine` below `limit` bytes of it, `coarse` from there on.
+    """How an app's own code is cut: `fine` if it has fewer than `limit` bytes, else `coarse`.
 
-    Fine pieces of a large tree would be thousands, and share layers of megabytes anyway.
+    Fine pieces of a large tree would be thousands, which share layers of megabytes anyway.
     """
 
     fine: Grain
@@ -47,16 +48,17 @@ class Grains:
     limit: int
 
     def of(self, listing: Listing, stop_at: ByFolder) -> Grain:
-        """The grain for all of `listing` but `stop_at`."""
+        """The grain for everything in `listing` except `stop_at`."""
         size = sum(sum(found.sizes()) for found in listing.below(ROOT, stop_at))
         return self.fine if size < self.limit else self.coarse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagePiece:
-    """`tops` and all below them but the tops of other pieces; `path` is one of them.
+    """A piece: `tops` and everything below them, except the tops of other pieces.
 
-    `name` says where the piece lies, and stays when what is in the piece comes and goes.
+    `path`: one of `tops`. `name`: the place of the piece; it stays the same when files are added to
+    the piece or removed.
     """
 
     path: bytes
@@ -72,9 +74,9 @@ def split(
     *,
     leave: ByFolder = NOTHING,
 ) -> list[PackagePiece]:
-    """What of `tops` and all below, but `stop_at`, lies apart from the rest; sorted.
+    """The pieces that are cut off from `tops`, sorted by path; the rest is one part.
 
-    Files in `leave` stay with that.
+    `stop_at` and everything below it are ignored. Files in `leave` stay with the rest.
     """
     folders = list(listing.below(tops, stop_at))
     packed = [[_HEADER + size + -size % _HEADER for size in found.sizes()] for found in folders]
@@ -82,7 +84,7 @@ def split(
         return []
     pieces: list[PackagePiece] = []
     remains: dict[bytes, int] = {}
-    while folders:  # what is in a folder comes before it
+    while folders:  # from the end: the folders in a folder come before it
         found, files = folders.pop(), packed.pop()
         prefix = found.folder + b"/" if found.folder else b""
         within = {
@@ -93,7 +95,7 @@ def split(
         size = sum(files) + sum(within.values()) - _HEADER * len(within)
         if size < grain.piece and found.folder not in leave:
             remains[found.folder] = _HEADER + size
-            continue  # as most do, and nothing in it can lie apart
+            continue  # most folders: too small to be a piece, or to contain one
         sizes = dict(zip(found.names, files, strict=True)) | within
         for name in leave.get(found.folder, ()):
             del sizes[name]
@@ -114,7 +116,7 @@ def split(
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
-    """Large files of a folder and of those in it, which are no piece yet; `size` of all."""
+    """Large files of a folder and of those in it that are in no piece yet; `size` of all."""
 
     size: int
     tops: ByFolder
@@ -128,14 +130,15 @@ def large_files(
     least: int,
     leave: ByFolder = NOTHING,
 ) -> list[PackagePiece]:
-    """The files of at least `least` bytes outside `stop_at`, in pieces of nothing else; sorted.
+    """Pieces that contain only files of at least `least` bytes outside `stop_at`, sorted by path.
 
-    A file as large as a piece is one; the others of a folder are one together, or where they
-    are too few for that, with those of the folder above. Files in `leave` are in no piece.
+    A file of a piece's size is a piece by itself. The other large files of a folder are one piece,
+    or, where they are too few for that, join those of the folder above. Files in `leave` are in no
+    piece.
     """
     pieces: list[PackagePiece] = []
     carried: dict[bytes, _Carried] = {}
-    for found in reversed(list(listing.below(ROOT, stop_at))):  # what is in a folder first
+    for found in reversed(list(listing.below(ROOT, stop_at))):  # folders before those above
         folder, sizes = found.folder, found.sizes()
         here: dict[bytes, _Carried] = {}
         for name in listing.folders[folder].folders if carried else ():
@@ -149,7 +152,7 @@ def large_files(
         if not here:
             continue
         for name in [name for name, one in here.items() if one.size >= grain.piece]:
-            # What was carried up is smaller: this is a file.
+            # Files carried up are smaller than a piece, so this is a file of this folder.
             path = join(folder, name)
             pieces.append(PackagePiece(path=path, name=os.fsdecode(path), tops=here.pop(name).tops))
         size = sum(one.size for one in here.values())
@@ -166,7 +169,7 @@ def large_files(
 
 @dataclass(frozen=True, slots=True)
 class _Hashed:
-    """A file or a folder by the digest of its name; `size` and `tops` of what is to be placed."""
+    """A file or a folder with the digest of its name; `size` and `tops`: what is to be placed."""
 
     digest: bytes
     size: int
@@ -182,7 +185,7 @@ def _hashed(sizes: Mapping[bytes, int], tops: Mapping[bytes, ByFolder]) -> list[
 def _divided(
     folder: bytes, small: Sequence[_Hashed], most: int, bits: str = "", *, what: str = ""
 ) -> Iterator[PackagePiece]:
-    """`small` as pieces of at most `most`: halves, and halves of those that are too large."""
+    """Divide `small` into pieces of at most `most` bytes, halving by bits of the digests."""
     if sum(one.size for one in small) > most and len(small) > 1:
         halves: tuple[list[_Hashed], list[_Hashed]] = ([], [])
         for one in small:

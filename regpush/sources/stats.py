@@ -1,17 +1,16 @@
-"""The stat index: what a directory's items were when lstat said of them what it says now.
+"""The stat index: identities of a directory's items, recalled while lstat says the same.
 
-SQLite in the user's cache directory, a convenience like the layer index: every failure, from
-a read-only home to a damaged file, only means that files are read again.
+SQLite in the user's cache directory. It only saves time: every failure, from a read-only home to a
+damaged file, means that files are read again.
 
-Whoever changes a file changes its ctime, also one who sets mtime back, unless it is written
-within the same tick of the clock: what was touched too shortly before it was read is
-therefore not remembered (git calls such a file racy, Documentation/technical/racy-git). Times
-in the future, after a clock was set, are as suspect. What no stat tells goes unnoticed, as it
-does by git and ninja. One is a write through a shared mapping, mmap(2), to a page that is dirty
-already: the kernel sets mtime and ctime when a page becomes dirty, which on ext4 happens again
-only after the page was written back, and on tmpfs never. To write back each file that is read
-would cost every push, and would not help on tmpfs. The other is a file system without a ctime of
-its own on which mtime was set back. `--no-cache` is for those.
+A change of a file changes its ctime, even where mtime is set back afterwards, unless both happen
+within one tick of the clock. So an item is not remembered if it was changed less than 2 s before it
+was read (git calls such a file racy, Documentation/technical/racy-git), or has times in the future.
+Some changes are invisible to lstat, and so to git and ninja. One is a write through a shared
+mapping, mmap(2), to a page that is dirty already: the kernel sets mtime and ctime when a page
+becomes dirty, which on ext4 happens again only after the page was written back, and on tmpfs never.
+Writing back each file that is read would slow down every push, and would not help on tmpfs. The
+other is an mtime that was set back on a file system that has no ctime. `--no-cache` is for those.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _WAIT_S = 1.0
 _KEEP = 100_000
 _KEEP_PROGRAMS = 1000
 _SLACK_NS = 2_000_000_000
-"""The coarsest clock of a file system is FAT's: even seconds."""
+"""2 s: FAT stores times in even seconds; no other file system has a coarser clock."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (
     tree BLOB NOT NULL, path BLOB NOT NULL, fingerprint BLOB NOT NULL, digest TEXT NOT NULL,
@@ -44,14 +43,14 @@ _RECALL = "SELECT path, fingerprint, digest FROM items WHERE tree = ?"
 
 
 class Stats:
-    """Identities by stamp. Opened for each call, so any thread may use it."""
+    """Identities of items by their stamps. Each call opens the file, so any thread may use it."""
 
     def __init__(self, directory: str | None) -> None:
-        """The index in `directory`, created when first used; None is one that stays empty."""
+        """Use the index in `directory`, created when first used; with None it stays empty."""
         self._directory = directory
 
     def recall(self, stamps: Mapping[str, Stamp]) -> dict[str, Identity]:
-        """By path, what those items are whose stamps are as they were."""
+        """The identities, by path, of those items whose stamps did not change."""
         paths = {_encoded(path): path for path in stamps}
         found: dict[str, Identity] = {}
         try:
@@ -68,10 +67,10 @@ class Stats:
     def remember(
         self, stamps: Mapping[str, Stamp], identities: Mapping[str, Identity], *, read_ns: int
     ) -> None:
-        """Note what items are that were read at `read_ns`, since the epoch, or later.
+        """Note the identities of items that were read at `read_ns`, since the epoch, or later.
 
-        Passes over what cannot be trusted to look different once it is, and forgets the
-        oldest when there are too many.
+        Items that were changed less than 2 s before `read_ns` are skipped. The oldest rows are
+        dropped where there are more than `_KEEP`.
         """
         rows = [
             (stamps[path].tree, _encoded(path), stamps[path].fingerprint, str(identity.digest))
@@ -90,7 +89,7 @@ class Stats:
             return
 
     def recall_programs(self, programs: Programs) -> dict[Platform, str] | None:
-        """What `programs` run on, with the path of one each, if that was noted of these."""
+        """The platforms of `programs`, each with one path; None where not noted."""
         try:
             with self._open() as database:
                 row = database.execute(
@@ -104,7 +103,7 @@ class Stats:
     def remember_programs(
         self, programs: Programs, found: Mapping[Platform, str], *, read_ns: int
     ) -> None:
-        """Note what `programs` run on, that were read at `read_ns` or later; as `remember`."""
+        """Note the platforms of `programs`, read at `read_ns` or later; see `remember`."""
         if programs.newest_ns + _SLACK_NS > read_ns:
             return
         text = json.dumps({str(platform): path for platform, path in found.items()})
@@ -121,7 +120,7 @@ class Stats:
             return
 
     def forget(self, stamps: Mapping[str, Stamp]) -> None:
-        """Drop all that is known of the trees of `stamps`: it led somebody astray."""
+        """Drop all rows about the trees of `stamps`, because one of them was found to be wrong."""
         try:
             with self._open() as database, database:
                 trees = {(stamp.tree,) for stamp in stamps.values()}

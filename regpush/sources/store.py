@@ -1,7 +1,7 @@
-"""A path in a store, or a link into one, becomes a closure; Nix and Guix alike.
+"""Make a closure of a store path of Nix or Guix.
 
-The facts come from the store's database, or from binary caches: no file of an item is opened,
-and the store directory itself is never listed.
+The facts come from the store's database or from binary caches: no file of an item is opened, and
+the store directory itself is never listed.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _DERIVATION_HEAD = 1 << 20
 
 
 class NotValidError(SourceError):
-    """No store here has an item, and no binary cache that was asked."""
+    """Neither a store on this machine nor a binary cache that was asked has an item."""
 
 
 def main_first(parts: Sequence[StorePart]) -> list[StorePart]:
-    """`parts`, of the outputs of one derivation the main one before the others.
+    """`parts`, with the main output of each derivation before its other outputs.
 
-    `nix build` and `guix build` print the outputs of a package sorted by path. The main output
-    has the package's name alone, the others have it with `-NAME` after it (Nix manual,
-    "Derivations"; Guix's `derivation->output-path` likewise).
+    `nix build` and `guix build` print the outputs of a package sorted by path. The main output has
+    the package's name alone, the others have `-NAME` after it (Nix manual, "Derivations"; the same
+    in Guix's `derivation->output-path`).
     """
 
     def is_output(part: StorePart) -> bool:
@@ -64,7 +64,7 @@ def _full_name(path: str) -> str:
 
 
 def no_caches() -> None:
-    """For who asks no binary cache."""
+    """The `caches` of a caller that asks no binary cache."""
 
 
 def locate(
@@ -72,10 +72,10 @@ def locate(
     stores: tuple[StoreLocation, ...],
     caches: Callable[[], Caches | None] = no_caches,
 ) -> StorePart:
-    """The closure of `item`, of a store here or else, to be fetched when it is opened, of `caches`.
+    """The closure of `item`, from a store on this machine, else from binary caches.
 
-    Raises UsageError for a derivation, NotValidError for an item that nobody knows, SourceError,
-    CancelledError.
+    Items from caches are downloaded when they are opened. Raises UsageError for a derivation,
+    NotValidError for an item that no store and no cache has, SourceError, CancelledError.
     """
     if item.base.endswith(".drv"):
         raise _derivation(item)
@@ -91,13 +91,13 @@ def locate(
         return part
     if asked:
         raise NotValidError(
-            f"{printable(str(item))} is valid in no store here, nor in a binary cache that may be "
-            "taken from; build it first"
+            f"{printable(str(item))} is in no store on this machine, and no binary cache that Nix "
+            "trusts has it; build it first"
         )
     if not found:
         raise NotValidError(
-            f"no database describes the store of {printable(str(item))}; NIX_STATE_DIR or "
-            "GUIX_STATE_DIRECTORY says where it is, dir: takes it for a plain directory"
+            f"no database describes the store of {printable(str(item))}; set NIX_STATE_DIR or "
+            "GUIX_STATE_DIRECTORY to its place, or push a plain directory as dir:PATH"
         )
     raise NotValidError(
         f"{printable(str(item))} is not a valid store path, says "
@@ -106,10 +106,10 @@ def locate(
 
 
 def closure_of(parts: Sequence[StorePart], workshop: Workshop) -> tuple[str, Closure]:
-    """What kind of thing `parts` are, for people, and the closure of all of them.
+    """The kind of `parts`, for people, and the closure of all of them.
 
-    What of it is here is kept from the garbage collector until the push ends, where that is
-    allowed. Raises SourceError, CancelledError.
+    Items on this machine are protected from the garbage collector until the push ends, where that
+    is permitted. Raises SourceError, CancelledError.
     """
     for part in parts:
         if part.database:
@@ -148,7 +148,10 @@ def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Dat
 
 
 def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> StorePart | None:
-    """`item` where a binary cache has it, and this machine perhaps something it refers to."""
+    """The closure of `item` from binary caches; some of its paths may be on this machine.
+
+    None where neither has all of them.
+    """
     database = next((one for one in found if one.logical_root() and one.is_nix()), None)
     store = (database.logical_root() if database else None) or item.store
     path = posixpath.join(store, item.base)
@@ -184,7 +187,7 @@ def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> Store
 
 
 def _to_fetch(one: Cached, downloads: Downloads) -> Item:
-    # Its hash is compared when it has come, so there is nothing left to compare in packing.
+    # Its hash is compared after the download, so packing need not compare it again.
     return replace(
         to_item(one.info, one.info.path),
         entries=functools.partial(downloads.entries, one),
@@ -203,7 +206,10 @@ def _derivation(item: StoreItem) -> UsageError:
 
 
 def physical_store(directory: str, logical: str, base: str, database: Database) -> str:
-    """Where the files of the store `logical` are: where `base` was met, else at home."""
+    """Where the files of the store `logical` are, by which directory contains `base`.
+
+    It is `directory`, or the store at its logical path, or the store in the tree of the database.
+    """
     places = [directory, logical]
     state = _STATE.get(logical, "")
     if state and database.path.endswith(state):
@@ -215,9 +221,10 @@ def physical_store(directory: str, logical: str, base: str, database: Database) 
 
 
 def _system(derivation: str) -> str | None:
-    """The system a derivation is built for (Nix manual, "ATerm": the third field), if it says so.
+    """The system that a derivation is built for; None where it cannot be read.
 
-    Only names and paths precede it, none of which hold the quoted sequence.
+    Nix manual, "ATerm": the third field. Only names and paths precede it, none of which contain the
+    quoted sequence.
     """
     try:
         with open(derivation, "rb") as file:

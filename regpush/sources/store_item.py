@@ -1,4 +1,4 @@
-"""Whether a path lies in a store: the item, and the databases that may describe the store."""
+"""Find the store item that a path is in, and the databases that may describe its store."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from regpush.sources.store_path import is_base
 _MAX_LINKS = 40
 """Links followed before giving up, as Linux does (path_resolution(7))."""
 
-# Where a database is, seen from its store: /nix/store and /nix/var, /gnu/store and /var.
+# Paths of databases relative to their stores: /nix/store and /nix/var, /gnu/store and /var.
 _BESIDE = ("../var/nix/db/db.sqlite", "../../var/guix/db/db.sqlite")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreItem:
-    """Where a target led: `base` (hash and name) in the directory `store`, as it was met."""
+    """A store item: `base` (hash and name) in the directory `store`.
+
+    `store` is the path by which the target led there; its logical path (`/nix/store`) may be
+    another.
+    """
 
     store: str
     base: str
@@ -31,10 +35,10 @@ class StoreItem:
 
 
 def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
-    """The store item that `target` is, lies in, or is a chain of links to; else None.
+    """The store item that `target` is, is inside of, or links to through a chain; else None.
 
-    It need not be valid, nor exist on this machine. Raises UsageError for a relative target in a
-    current directory that was deleted.
+    The item need not be valid, nor exist on this machine. Raises UsageError for a relative target
+    in a current directory that was deleted.
     """
     done = "/"
     start = "/" if os.path.isabs(target) else working_directory()
@@ -51,7 +55,7 @@ def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
             return StoreItem(done, name)
         try:
             link = os.readlink(posixpath.join(done, name))
-        except (OSError, ValueError):  # no link, not there, or a name no file can have
+        except (OSError, ValueError):  # no link, no such file, or a name that no file can have
             done = posixpath.join(done, name)
             continue
         links += 1
@@ -70,10 +74,10 @@ def is_whole_store(directory: str, stores: tuple[StoreLocation, ...]) -> bool:
 
 
 def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bool:
-    """Whether `directory` is a store: by its name, by a database beside it, or by `base` in one."""
+    """Whether `directory` is a store, by its name, a database beside it, or `base` in one."""
     if any(is_at(directory, location) for location in stores):
         return True
-    # All stores are called that; one without a database is better refused than misunderstood.
+    # All stores have this name. Without a database it is refused later, not pushed as an app.
     if posixpath.basename(directory) == "store" or _has_database(directory):
         return True
     return any(
@@ -83,7 +87,7 @@ def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bo
 
 
 def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Database]:
-    """The databases there are that may describe the store at `directory`, likeliest first."""
+    """The existing databases that may describe the store at `directory`, likeliest first."""
     named = [location.database for location in stores if is_at(directory, location)]
     others = [location.database for location in stores]
     for path in dict.fromkeys([*named, *_beside(directory), *others]):

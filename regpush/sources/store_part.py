@@ -1,4 +1,4 @@
-"""One item of a store with all that it refers to."""
+"""A store item together with everything that it refers to."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from regpush.sources.path_info import PathInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorePart:
-    """The closure of one item, `root`; `local` is what of it lies in the store of `database`.
+    """The closure of one store item, `root`.
 
-    `kind` says for people what it is. `is_profile`: one of Guix, which says what environment
-    its programs want.
+    `local`: those of its paths that are valid in the store of `database`; the others are in binary
+    caches. `kind`: what `root` is, for people. `system`: what it was built for, None where unknown.
+    `is_profile`: whether it is a profile of Guix, whose `etc/profile` sets variables. `deriver`:
+    the path of its derivation, None or empty where unknown.
     """
 
     root: str

@@ -1,4 +1,4 @@
-"""What a store path says: `/gnu/store/<hash>-<name>-<version>`.
+"""The parts of a store path: `/gnu/store/<hash>-<name>-<version>`.
 
 Nix manual, "Store Path"; Guix follows it.
 """
@@ -27,7 +27,7 @@ def is_path(path: str) -> bool:
 
 
 def full_name(path: str) -> str:
-    """The name in a store path with its version: all but the hash."""
+    """The name and version in a store path, without the hash."""
     return posixpath.basename(path)[33:]
 
 

@@ -1,4 +1,4 @@
-"""What a closure of store items tells of the programs in it, as far as they lie on this machine."""
+"""Look at programs in a closure of store items, as far as the items are on this machine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MAX_LINKS = 40
 """Links followed before giving up, as Linux does (path_resolution(7))."""
 
 _UNKNOWN = Present(kind=Kind.FILE, mode=0o755, link="", start=b"")
-"""Taken for what lies in an item that is not here: nothing is wrong with it, as far as is known."""
+"""Stands for a path in an item that is not on this machine: an executable file."""
 
 
 def inside_store(closure: Closure) -> Inside:
-    """What the items of `closure` hold; one that would have to be fetched is not looked into."""
+    """Answers about files in the items of `closure`; an item not downloaded yet is not opened."""
     homes = {item.path: item for item in closure.items}
 
     @cache
@@ -53,7 +53,7 @@ def inside_store(closure: Closure) -> Inside:
 
 
 def _item_of(path: str, homes: dict[str, Item]) -> Item | None:
-    """The item that `path` lies in, or the generated one, which has links in several places."""
+    """The item that `path` is in; else the generated item, whose links are in several places."""
     above = path
     while above != "/":
         if above in homes:
@@ -63,7 +63,7 @@ def _item_of(path: str, homes: dict[str, Item]) -> Item | None:
 
 
 def _first_link(path: str, held: dict[bytes, Entry]) -> tuple[str, str] | None:
-    """The first part of `path` that is a link, and what follows it."""
+    """The first part of `path` that is a link, and what follows it; None without a link."""
     end = 0
     while end >= 0:
         end = path.find("/", end + 1)

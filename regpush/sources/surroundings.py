@@ -1,4 +1,4 @@
-"""What a source that fetches is told of the push it works for."""
+"""What a source may use of its push: other hosts, base images, sending layers early."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from regpush.platform import Platform
 from regpush.settings import Settings
 
 Ship: TypeAlias = Callable[[int, Item], Future[None]]
-"""Takes an item that must be let go, and its number from the lowest layer: done when nothing will
-open it again. Raises UsageError where it may not be let go."""
+"""Sends an item, which is a whole layer, before the plan is made.
+
+The number counts layers from the lowest. The future is done when nothing will open the item again.
+Raises UsageError where the push must be able to open every item again.
+"""
 
 MOST_LAYERS = 64
-"""Layers that an archive is cut into at most, where nobody says how many."""
+"""Layers that an archive is cut into at most, unless the user names another number."""
 
 
 def not_kept() -> UsageError:
-    """The error where all of a large archive must be at hand."""
+    """The error where all of an archive must stay readable, but it is larger than the spool."""
     return UsageError(
-        "more of the archive must be at hand than is kept of a stream: write it to a file that is "
-        "not compressed, which is read in place"
+        "the archive must be read again, and is too large to be kept while it is read: write it to "
+        "a file that is not compressed, which is read in place"
     )
 
 
 def refused(number: int, item: Item) -> Future[None]:  # noqa: ARG001  the signature of Ship
-    """The `Ship` of those who read items again. Raises UsageError."""
+    """The `Ship` of a caller that must open items again. Raises UsageError."""
     raise not_kept()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFacts:
-    """What the configuration of a base image says, as far as it is of the expected form.
+    """Values from the config of a base image; those of an unexpected form are left out.
 
     `history`: the `created_by` of its entries, lowest layer first (OCI image-spec, config.md).
     """
@@ -49,11 +52,11 @@ class BaseFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """How other hosts are reached, and the bases that an image may stand on.
+    """How other hosts are reached, and how base images are looked up.
 
-    `cache`: whether what was fetched may be kept on this machine. `base`: reads the
-    configuration of an image for a platform; raises a RegpushError. `most_layers`: how many an
-    archive is cut into at most, and `ship` takes those for which its spool has no room.
+    `cache`: whether downloads may be kept on this machine. `base`: reads the config of an image for
+    a platform; raises a RegpushError. `most_layers`: the number of layers that an archive is cut
+    into at most. `ship`: sends layers for which the archive's spool has no room.
     """
 
     settings: Settings

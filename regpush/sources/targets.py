@@ -1,8 +1,8 @@
-"""Targets, as the user named them, become a closure.
+"""Turn the targets that the user named into one closure.
 
-The order in which a name is understood is that of docs/guide/targets.md: a prefix, then
-an existing path (a store path or a link into a store, a closure file, a directory), then a
-package, where Guix is on the PATH.
+A target is interpreted in the order of docs/guide/targets.md: a prefix; an existing path (a store
+path or a link into a store, a closure file, an archive, a program, a directory); a package, where
+Guix is on the PATH.
 """
 
 from __future__ import annotations
@@ -44,16 +44,18 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings | None = None,
 ) -> Closure:
-    """The closure that `targets` name; who listens to the workshop learns what it was taken for.
+    """The closure that `targets` name; a TargetResolved event tells their kind and size.
 
-    Several targets, all in stores, make one closure; packages of Guix, one profile. Without any,
-    the options name its packages. `stores` are where stores may be described, likeliest first.
-    `platform` is what it is wanted for, None if nobody said: what is built on demand is built for
-    it, and what is there already is taken as it is. `surroundings`: for targets with a lock file.
-    A directory is listed, and `identify` finds out what is in it; of a store only the database is
-    read. Raises UsageError for a target that is nothing known, and for a file of an app's own
-    code whose name says that it is a secret; SourceError for what cannot be built, read, or is
-    not valid, CancelledError.
+    Several targets must all consist of store paths. They make one closure, and packages of Guix
+    among them make one profile. Without targets, the packages that the options name are used.
+    `stores`: stores and their databases, likeliest first. `platform`: what the image is for, None
+    where the user named none; Nix and Guix build for it, while existing files are used as they are.
+    `surroundings`: how other hosts are reached, for targets with a lock file.
+
+    A directory is listed here, and `identify` reads its files; of a store only the database is
+    read. Raises UsageError for a target that is not recognised, and for a file of an app's own code
+    whose name marks it as a secret; SourceError for what cannot be built or read, or is not a valid
+    store path; CancelledError.
     """
     if options.system is None and platform and not options.guix.target:
         options = replace(options, system=platform.system)
@@ -70,7 +72,7 @@ def resolve(
         case [Whole() as one]:
             kind, found = one.closure(asked)
         case several:
-            # It imports what reads stores and calls Nix: 12 ms that a directory needs not wait for.
+            # Its imports, for stores and Nix, take 12 ms, which a push of a directory saves.
             from regpush.sources.joined import joined
 
             kind, found = joined(several, asked)
@@ -82,7 +84,7 @@ def resolve(
 
 
 def _meaning(target: str, asked: Asked) -> Meaning:
-    """What kind of thing `target` is. Raises UsageError, SourceError."""
+    """Interpret one target. Raises UsageError, SourceError."""
     if target == "-":
         return _archive(target, asked)
     prefix, colon, rest = target.partition(":")
@@ -103,14 +105,15 @@ def _existing(path: str, asked: Asked) -> Meaning:
         raise UsageError(f"{printable(path)} is a whole store; name an item in it")
     for name in ("flake.nix", "default.nix"):
         if os.path.isfile(os.path.join(path, name)):
-            said = f"{printable(path)} has a {name}, but is pushed as it is; nix:{printable(path)} "
-            asked.workshop.notify(Note(message=said + "builds it and pushes the result"))
+            said = f"{printable(path)} has a {name}, but is pushed as a directory; "
+            said += f"nix:{printable(path)} builds it and pushes the result"
+            asked.workshop.notify(Note(message=said))
             break
     return dir.understand(path, asked)
 
 
 def _file(path: str, mode: int, asked: Asked) -> Meaning:
-    # What lists a closure is read with what reads stores: 12 ms that directories need not wait for.
+    # Imports of the code for stores take 12 ms, which a push of a directory saves.
     from regpush.sources import closure_file, file
     from regpush.sources.prefixes import closure
 
@@ -122,13 +125,16 @@ def _file(path: str, mode: int, asked: Asked) -> Meaning:
 
 
 def _archive(path: str, asked: Asked) -> Meaning:
-    from regpush.sources.prefixes import tar  # few pushes are of one
+    from regpush.sources.prefixes import tar  # few targets are archives
 
     return tar.understand(path, asked)
 
 
 def _with_one_profile(meant: Sequence[Meaning], asked: Asked) -> list[Meaning]:
-    """`meant` with all Guix packages joined at the first one: they make one profile."""
+    """`meant` with all Guix packages joined into one target, at the place of the first.
+
+    Packages that only the options name come first.
+    """
     names = tuple(name for one in meant if isinstance(one, Packages) for name in one.names)
     profile: list[Meaning] = [Packages(names)]
     at = next((i for i, one in enumerate(meant) if isinstance(one, Packages)), None)

@@ -1,8 +1,8 @@
-"""Packages that lie in a folder which nobody named after them, by what is in it.
+"""Recognise packages by the contents of a folder whose name says nothing.
 
-`pip install --target lib`, jars beside an unpacked Spring Boot application, what `dotnet publish`
-or a release of Erlang or Elixir copies together: the app's own code lies among them or beside
-them, so only what certainly is a package is taken for one.
+Examples are `pip install --target lib`, jars beside an unpacked Spring Boot application, output of
+`dotnet publish`, a release of Erlang or Elixir. The app's own code is among the packages or beside
+them, so only what is certainly a package counts as one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DEPS = b".deps.json"
 
 
 def layout_inside(tree: Tree, folder: bytes) -> Layout | None:
-    """How packages lie in `folder`, or None where nothing in it tells of any."""
+    """The layout of packages in `folder`, or None where its contents indicate no packages."""
     names, directories = tree.names(folder), tree.directories(folder)
     if any(name.endswith(b".dist-info") for name in directories):
         return distributions
@@ -41,23 +41,27 @@ def layout_inside(tree: Tree, folder: bytes) -> Layout | None:
 
 
 def jars(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`guava-33.0.0-jre.jar`: a file each, as in `BOOT-INF/lib` and `target/dependency`."""
+    """One package per jar: `guava-33.0.0-jre.jar` in `BOOT-INF/lib` or `target/dependency`."""
     for jar in _jars(tree, folder):
         name = re.split(rb"-(?=\d)", jar.removesuffix(b".jar"), maxsplit=1)[0]
         yield _package(join(folder, jar), name, (join(folder, jar),))
 
 
 def _jars(tree: Tree, folder: bytes) -> list[bytes]:
-    """The jars in a folder that holds little else; none where there is but one: that is an app."""
+    """The jars in `folder`, where they are several and most of its contents.
+
+    A single jar is an app and no dependency.
+    """
     names = tree.names(folder)
     found = [name for name in names if name.endswith(b".jar")]
     return found if len(found) > 1 and 2 * len(found) > len(names) else []
 
 
 def applications(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """`cowboy-2.10.0` or `cowboy`, with its modules in `ebin` (OTP design principles, "Releases").
+    """One package per Erlang application: `cowboy-2.10.0` or `cowboy`, with modules in `ebin`.
 
-    The one that the release is named after is the app: `rel/shop/lib/shop-0.1.0`.
+    OTP design principles, "Releases". The application that the release is named after is the app
+    itself, and no package: `rel/shop/lib/shop-0.1.0`.
     """
     above = folder.rpartition(b"/")[0]
     started = tree.names(join(above, b"bin")) if b"bin" in tree.directories(above) else ()
@@ -77,11 +81,11 @@ def _applications(tree: Tree, folder: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def dotnet(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """What each `*.deps.json` of a publish folder has of packages and of the runtime.
+    """The packages, and parts of the runtime, that each `*.deps.json` of a publish folder lists.
 
-    dotnet/sdk, documentation/specs/runtime-configuration-file.md: `libraries` tells what is a
-    package, `targets` the files of each. An assembly lies in the folder itself, a resource in
-    the folder of its language, files of `runtimeTargets` where their paths say.
+    dotnet/sdk, documentation/specs/runtime-configuration-file.md: `libraries` says what is a
+    package, `targets` lists the files of each. An assembly is in the folder itself, a resource in
+    the folder of its language, a file of `runtimeTargets` at its own path.
     """
     taken: set[bytes] = set()
     for name in tree.names(folder):
@@ -96,7 +100,7 @@ def dotnet(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _libraries(value: Mapping[str, Any]) -> Iterator[tuple[bytes, list[bytes]]]:
-    """Each package in a `*.deps.json`, and its files, relative to the publish folder."""
+    """The packages in a `*.deps.json`, each with its files relative to the publish folder."""
     kinds = _mapping(value, "libraries")
     for target in _mapping(value, "targets").values():
         for name, assets in target.items() if isinstance(target, dict) else ():
@@ -121,7 +125,7 @@ def _json(tree: Tree, path: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(read_small(tree.listing.root, path))
     except (OSError, SourceError, ValueError, RecursionError):
-        return {}  # for one who means to run it to complain of
+        return {}  # a malformed file only matters to .NET, which reports it
     return value if isinstance(value, dict) else {}
 
 

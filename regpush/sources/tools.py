@@ -1,7 +1,7 @@
-"""Where programs of others (nix, guix) work for one push: how they are run, and stopped.
+"""Run external programs (nix, guix) for one push, and stop them when it ends.
 
-They inherit this program's environment, since it is theirs as much: which store, which
-daemon, which configuration. What they say to people becomes events.
+They inherit the environment of this process, which selects their store, daemon and configuration.
+Their messages become events.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from regpush.events import Listener, ToolSaid
 
 _LOOK_S = 0.1
 _GRACE_S = 0.5
-"""How long a program may take to end when it is asked to, before it is made to."""
+"""Seconds from SIGTERM to SIGKILL, in which a program may end by itself."""
 _READ = 1 << 16
 _TAIL = 10_000
-"""Lines of what a program said that are kept for the error."""
+"""Lines of a program's messages that are kept for an error."""
 
 _ERROR = "error: "
 _NOTHING, _PIPE = subprocess.DEVNULL, subprocess.PIPE
 
 
 class ToolError(SourceError):
-    """A program of others failed; the message tells which, and why in its own words.
+    """An external program failed; the message tells which, and its reason in its own words.
 
-    `said` are the lines it wrote for people, the last ones if there were very many.
+    `said`: the lines it wrote for people, the last ones if they were very many.
     """
 
     def __init__(self, message: str, said: Iterable[str] = ()) -> None:
@@ -50,7 +50,7 @@ class ToolError(SourceError):
 
 
 class Workshop:
-    """A scratch directory and the programs at work for one push; nothing outlives the block."""
+    """A scratch directory and external programs for one push; both end with the block."""
 
     def __init__(self, notify: Listener, cancel: Cancellation) -> None:
         self.notify = notify
@@ -71,42 +71,42 @@ class Workshop:
                 shutil.rmtree(self._directory, ignore_errors=True)
 
     def path(self, name: str) -> str:
-        """Where `name` is, or may be put, in the scratch directory."""
+        """The path of `name` in the scratch directory, which is created if need be."""
         with self._lock:
             if self._directory is None:
-                # Resolved: links into it are compared with what others make of its name.
+                # Resolved, because other programs resolve links to it before they print them.
                 self._directory = os.path.realpath(tempfile.mkdtemp(prefix="regpush-"))
             return os.path.join(self._directory, name)
 
     def new_path(self, name: str) -> str:
-        """A path in the scratch directory that begins with `name` and is nobody else's."""
+        """An unused path in the scratch directory that begins with `name`."""
         return self.path(f"{name}-{next(self._count)}")
 
     def at_end(self, undo: Callable[[], object]) -> None:
-        """Call `undo` when the push ends, however it does; the last one said comes first."""
+        """Call `undo` when the push ends in any way; the last one registered is called first."""
         self._undo.callback(undo)
 
     def run(self, *command: str) -> str:
-        """What `command` prints on stdout; its other lines become events.
+        """Run `command` and return its stdout; its lines on stderr become events.
 
         Raises ToolError where it fails, CancelledError.
         """
         return self._run(command, lambda line: self.show(command[0], [line]))
 
     def ask(self, *command: str, environment: Mapping[str, str] | None = None) -> str:
-        """Like `run`, for what nobody need hear of: an error has what it said.
+        """Like `run`, but lines on stderr become no events; only an error contains them.
 
-        `environment`: all variables of the program, in place of this one's.
+        `environment`: all variables of the program, in place of those of this process.
         """
         return self._run(command, _unheard, environment)
 
     def show(self, program: str, said: Iterable[str]) -> None:
-        """Let people see what `program` said."""
+        """Report lines that `program` wrote as events."""
         for line in said:
             self.notify(ToolSaid(program=program, line=line))
 
     def start(self, *command: str) -> None:
-        """Run `command` beside the push, which does not wait for it, and ends it."""
+        """Run `command` in the background; it is stopped when the push ends."""
         with contextlib.suppress(ToolError):
             self._undo.enter_context(_started(command, _NOTHING, _NOTHING, _NOTHING))
 
@@ -122,7 +122,7 @@ class Workshop:
         return process.stdin, process.stdout
 
     def convey(self, giver: Sequence[str], taker: Sequence[str]) -> Digest:
-        """Feed what `giver` prints to `taker`; the sha256 of what went across.
+        """Pipe the stdout of `giver` into `taker`. Returns the sha256 of the data.
 
         Raises ToolError where either fails, CancelledError.
         """
@@ -133,7 +133,7 @@ class Workshop:
             _started(taker, _PIPE, _NOTHING, _PIPE) as sink,
         ):
             assert sink.stdin is not None  # noqa: S101  a pipe was asked for
-            # One that breaks is of a taker that has failed, and says why below.
+            # A pipe breaks where `taker` fails; its own error is raised below.
             with contextlib.suppress(BrokenPipeError):
                 for stream, data in self._output(source):
                     if stream is source.stderr:
@@ -168,7 +168,7 @@ class Workshop:
         return as_text(b"".join(printed))
 
     def _output(self, process: subprocess.Popen[bytes]) -> Iterator[tuple[IO[bytes], bytes]]:
-        """What the process writes, on stderr in whole lines, until it has closed both."""
+        """Data from stdout, and whole lines from stderr, until the process has closed both."""
         begun = b""
         with selectors.DefaultSelector() as selector:
             for stream in filter(None, (process.stdout, process.stderr)):
@@ -197,11 +197,11 @@ class Workshop:
 
 
 def _unheard(line: str) -> None:
-    """The listener of lines that nobody need hear of."""
+    """Ignore a line."""
 
 
 def find_program(name: str) -> str | None:
-    """Where program `name` is on the PATH, if it is."""
+    """The path of program `name` on the PATH, or None."""
     return shutil.which(name)
 
 
@@ -235,10 +235,10 @@ def _started(
 
 
 def _lines(data: bytes) -> list[str]:
-    """The lines in `data` for people, without what a terminal shows for a moment.
+    """The lines in `data` that are for people, without progress bars and spinners.
 
-    Guix draws progress bars and spinners into pipes too: a carriage return takes back what
-    stands before it, and what remains of a bar says nothing in a log.
+    Guix draws these into pipes too. A carriage return erases what precedes it, and what remains of
+    a bar is of no use in a log.
     """
     found = []
     for line in data.decode("utf-8", "replace").split("\n"):
@@ -255,17 +255,17 @@ _BAR = re.compile(r".*(\[[#= >]{10,}\]|▕.*▏).*|\s*[-\\|/]\s*")
 
 
 def _spelled(command: Sequence[str]) -> str:
-    """The program and what comes before its first option, for an error."""
+    """The program and its words before the first option, for an error."""
     words = itertools.takewhile(lambda word: not word.startswith("-"), command[1:])
     return printable(" ".join([os.path.basename(command[0]), *words]))
 
 
 def _reason(said: Iterable[str]) -> str:
-    """What the last line says that calls itself an error, and the reason after it; else the last.
+    """The reason in a program's messages: its last line with `error: `, else the last line.
 
-    From Nix 2.29 on, "Cannot build" is followed by a line with its reason, and the end of the
-    builder's log, each line of it after `>`. A line that Guix ends with `(failed to evaluate …)`
-    stands below its cause; an error that ends in a colon stands above it.
+    From Nix 2.29 on, "Cannot build" is followed by a line with its reason, and by the end of the
+    builder's log, each line of it after `>`; both are added. A line that Guix ends with `(failed to
+    evaluate …)` follows its cause; an error that ends in a colon precedes it.
     """
     lines = [line.strip() for line in said if line.strip()]
     at = max((n for n, line in enumerate(lines) if _ERROR in line), default=len(lines) - 1)

@@ -1,4 +1,4 @@
-"""A directory on disk as it will lie in the image: one place that knows what is in it."""
+"""A directory on this machine as it was listed, and its place in the image."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from regpush.files.listing import ByFolder, Listing, join
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """What was listed lands at `at` in the image. All paths taken are relative to it.
+    """A listing whose root is at `at` in the image. Path arguments are relative to the listing.
 
-    `kept`: directories, by their paths in the image, that stay as they are below.
+    `kept`: directories, by their image paths, that stay as they are in the base image.
     """
 
     listing: Listing
@@ -28,35 +28,35 @@ class Tree:
 
     @property
     def keeps_links(self) -> bool:
-        """Whether a file with several names in one item is stored once."""
+        """Whether a file with several names is stored once an item, with hard links."""
         return self.profile is Profile.TREE
 
     def in_image(self, path: bytes) -> bytes:
-        """Where `path` lies in the image, without slashes around it."""
+        """The image path of `path`, without leading or trailing slash."""
         return join(self.at, path)
 
     def relative(self, image_path: bytes) -> bytes:
-        """The other way round."""
+        """The path in the tree of an image path; the inverse of `in_image`."""
         return image_path.removeprefix(self.at).lstrip(b"/")
 
     def on_disk(self, path: bytes) -> bytes:
-        """Where `path` is on this machine, for messages."""
+        """The absolute path of `path` on this machine, for messages."""
         return self.listing.on_disk(path)
 
     def names(self, path: bytes) -> tuple[bytes, ...]:
-        """What is in the directory `path` and not left out, sorted."""
+        """The names in the directory `path` that are not left out, sorted."""
         return self.listing.folders[path].names
 
     def directories(self, path: bytes) -> tuple[bytes, ...]:
-        """Those of `names` that are directories."""
+        """The names of the directories in the directory `path`, sorted."""
         return self.listing.folders[path].folders
 
     def parents(self, tops: ByFolder) -> tuple[Entry, ...]:
-        """The directories above `tops` that the tree knows, sorted; never the image's root.
+        """Entries of the tree's directories above `tops`, sorted; never the image's root.
 
         Raises SourceError where extended attributes cannot be read.
         """
-        # Packages in one folder share them: of 20,000, they would take 8 MB.
+        # Cached, because packages in one folder share them: 20,000 tuples would take 8 MB.
         folders = frozenset(folder for folder, names in tops.items() if any(names))
         found = self._parents.get(folders)
         if found is None:

@@ -282,7 +282,7 @@ def test_a_directory_is_for_what_its_programs_run_on(to: str, tmp_path: Path) ->
     target = builds(tmp_path, "riscv64").replace("{arch}", "riscv64")
     outcome = push(target, to).ok()
     assert outcome.report["images"][0]["platform"] == "linux/riscv64"
-    assert "the image is for linux/riscv64, as bin/app is" in outcome.stderr
+    assert "the image is for linux/riscv64, like bin/app" in outcome.stderr
     said = push(target, to, "--platform", "linux/riscv64").ok()
     assert not said.report["changed"]
     assert "becomes an image for" not in said.stderr

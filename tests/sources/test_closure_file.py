@@ -140,12 +140,12 @@ INFO = {"path": A, "narHash": f"sha256:{HEX}", "narSize": 1, "references": []}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (f"{A}\n", "line 2: it ends where a deriver should be"),
-        (f"{A}\n\n", "line 3: it ends where a count of references should be"),
+        (f"{A}\n", "line 2: the file ends where a deriver should be"),
+        (f"{A}\n\n", "line 3: the file ends where a count of references should be"),
         (f"{A}\n\nmany\n", "line 3: 'many' is not a count of references"),
         (f"{A}\n\n-1\n", "line 3: '-1' is not a count"),
-        (f"{A}\n\n2\n{A}\n", "line 5: it ends where a reference"),
-        (f"{A}\n\n99999999999\n{A}\n", "line 5: it ends where a reference"),
+        (f"{A}\n\n2\n{A}\n", "line 5: the file ends where a reference"),
+        (f"{A}\n\n99999999999\n{A}\n", "line 5: the file ends where a reference"),
         (f"{A}\n\n1\nnonsense\n", "line 4: 'nonsense' is not a store path"),
         (f"{A}\nmd5:00\n1\n\n0\n", "line 2: not as long as a sha256"),
         (f"{A}\n{HEX}\nbig\n\n0\n", "line 3: 'big' is not the size"),

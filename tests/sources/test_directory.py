@@ -676,7 +676,7 @@ def test_devices_of_a_root_are_left_out(write: Write) -> None:
     os.mkfifo(root / "dev/initctl")
     found = take(root, root_dir="/")
     assert paths(found.closure) == {"/": ["dev", "etc", "etc/os-release"]}
-    assert notes(found) == ["what lies in /dev is left out"]
+    assert notes(found) == ["the content of /dev is left out"]
     assert notes(take(root)) == ["sockets and FIFOs are left out: dev/initctl"]
 
 
@@ -748,14 +748,14 @@ def test_files_that_more_users_may_read_in_the_image_are_named(write: Write) -> 
         (root / path).chmod(mode)
     (told,) = notes(take(root))
     assert told == (
-        "3 files are for everybody to read in the image, but not here, such as a/key of mode "
-        "0600: --preserve keeps modes and owners"
+        "3 files become readable by everybody in the image, such as a/key (mode 0600 here): "
+        "--preserve keeps modes and owners"
     )
     assert notes(take(root, preserve=True)) == []
     kept = (Rule.chmod("a/*=0600"), Rule.chmod("/app/b=0440"))
     assert notes(take(root, rules=kept)) == []
     (told,) = notes(take(root, rules=kept[:1]))
-    assert told.startswith("1 file is for everybody to read in the image, but not here, such as b")
+    assert told.startswith("1 file becomes readable by everybody in the image, such as b (mode ")
 
 
 def test_cancelling_stops_between_files(write: Write) -> None:

@@ -1,1 +1,1 @@
-"""An archive of a root file system as a target: read once, and cut into layers while it comes."""
+"""An archive of a root file system as a target: read once, and cut into layers meanwhile."""

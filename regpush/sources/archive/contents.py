@@ -1,4 +1,4 @@
-"""Entries of an archive as an image will hold them, checked; and how they lie in a layer."""
+"""Check the entries of an archive, and collect them into layers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ _KINDS = {
 }
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _SMALL = (b"etc/passwd", b"etc/group")
-"""Files that are asked for users when the image is described: kept in memory."""
+"""Files that are kept in memory, because the image's user is looked up in them."""
 _SMALL_LIMIT = 1 << 20
 _MOST = 4_000_000
-"""Entries of an archive at most: each takes a few hundred bytes of memory."""
+"""Maximum number of entries; each takes a few hundred bytes of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """An entry, the digest of its content, and the first bytes of a program.
 
-    `file`: a number that the names of one file share; 0 for what is no file. `held` has its
-    content.
+    `file`: a number shared by all names of one file; 0 for other kinds. `held`: keeps the content.
     """
 
     entry: Entry
@@ -48,7 +47,7 @@ class Unpacked:
 
 
 class PathsSoFar:
-    """What was read of an archive so far: every path once, and links to what came before.
+    """The paths of an archive that were read so far; later entries may link to them.
 
     `check` is called with each file and its first bytes, and may raise.
     """
@@ -60,11 +59,11 @@ class PathsSoFar:
         self._files: list[Unpacked] = []
 
     def refuse(self, path: bytes, why: str) -> UsageError:
-        """The error for an entry that an image cannot hold, or that leads elsewhere."""
+        """The error for an entry that an image cannot contain."""
         return UsageError(f"{printable(self._name)}: {printable(path)} {why}")
 
     def path_of(self, whole: ArchiveEntry) -> bytes:
-        """Where the entry lies in the image, empty for the root itself. Raises UsageError."""
+        """The image path of an entry, checked; empty for the root itself. Raises UsageError."""
         path = self._path(whole.name, whole.name)
         if any(name.startswith(b".wh.") for name in path.split(b"/")):
             raise self.refuse(path, "has a name by which layers delete files: leave it out")
@@ -91,7 +90,7 @@ class PathsSoFar:
         return b"/".join(parts)
 
     def take(self, path: bytes, whole: ArchiveEntry, data: Iterator[bytes], held: Held) -> Unpacked:
-        """The entry at `path`, its `data` read and kept in `held`. Raises UsageError."""
+        """Read the entry at `path`; `held` keeps its `data`. Raises UsageError."""
         if whole.type == tarfile.LNKTYPE:
             member = self._linked(path, whole, held)
         else:
@@ -116,7 +115,7 @@ class PathsSoFar:
         return member
 
     def _linked(self, path: bytes, whole: ArchiveEntry, held: Held) -> Unpacked:
-        """A further name of a file, which becomes another file where that is in another layer."""
+        """Another name of a file; a copy of the file where its first name is in another layer."""
         target = self._path(whole.link, path)
         first = self.members.get(target)
         if first is None or first.entry.kind is Kind.DIRECTORY:
@@ -131,7 +130,7 @@ class PathsSoFar:
         return replace(file, entry=file.entry._replace(path=path))
 
     def _copied(self, file: Unpacked, path: bytes, target: bytes, held: Held) -> Unpacked:
-        """`file`, its content kept in `held` as well. Raises UsageError."""
+        """`file` with its content copied into `held`. Raises UsageError where it was dropped."""
         if file.held and file.held.is_gone:
             raise self.refuse(
                 path,
@@ -157,7 +156,8 @@ class PathsSoFar:
         in_memory = entry.path in _SMALL and entry.size <= _SMALL_LIMIT == LOOK_AT
         content = bytes(start) if in_memory else Streamed(partial(held.read, place, entry.size))
         kept = bytes(start[:HEAD]) if entry.mode & 0o111 else b""
-        # What starts a program stands in its first kilobytes, and there may be thousands of them.
+        # 4 KiB of each program are kept: they have the ELF header or the `#!` line, and there may
+        # be thousands of programs.
         entry = entry._replace(content=content)
         number = len(self._files) + 1
         self._files.append(Unpacked(entry, digest.digest(), kept[:4096], number, held))
@@ -165,7 +165,7 @@ class PathsSoFar:
 
 
 class LayerSoFar:
-    """The entries of one layer, while they come."""
+    """The entries of one layer, collected while the archive is read."""
 
     def __init__(self, held: Held) -> None:
         self.held = held
@@ -177,13 +177,13 @@ class LayerSoFar:
         return path in self._members
 
     def add(self, member: Unpacked) -> None:
-        """Take an entry in; of a path that is not in it."""
+        """Add an entry whose path is not in the layer yet."""
         self._first = self._first or member.entry.path
         self._members[member.entry.path] = member
         self._size += member.entry.size
 
     def item(self, contents: PathsSoFar, path: str, below: str | None) -> Item:
-        """The layer as an item called `path`; `below`: the one of the layer before it."""
+        """The layer as an item called `path`; `below`: the item of the layer below it."""
         members = self._as_files()
         entries = tuple(member.entry for member in members)
         parents = _parents([entry.path for entry in entries], contents)
@@ -208,13 +208,13 @@ class LayerSoFar:
 
     @property
     def first(self) -> bytes:
-        """The path of the entry that came first."""
+        """The path of the entry that was added first."""
         return self._first
 
     def _as_files(self) -> list[Unpacked]:
-        """The entries by path, further names of a file as hard links to its first one.
+        """The entries by path, with further names of a file as hard links to its first one.
 
-        A link must not lead out of the layer: container engines unpack each one by itself.
+        A hard link must not lead out of its layer: container engines unpack each layer by itself.
         """
         names: dict[int, bytes] = {}
         found = []
@@ -228,7 +228,7 @@ class LayerSoFar:
 
 
 def _parents(paths: list[bytes], contents: PathsSoFar) -> tuple[Entry, ...]:
-    """The folders above `paths` that are not among them, as the archive has them so far."""
+    """Entries of the folders above `paths` and not among them, as the archive has them so far."""
     own, above = set(paths), set()
     for path in paths:
         while (path := path.rpartition(b"/")[0]) and path not in above:

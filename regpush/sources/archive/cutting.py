@@ -1,12 +1,12 @@
 """Where a stream of files is cut into layers. Pure.
 
-Where one layer ends and the next begins follows from paths and sizes near that place alone, as in
-content-defined chunking (Muthitacharoen, Chen and Mazieres, 2001): so a file that changes, comes
-or goes changes one layer, or two, and those after it stay.
+Paths and sizes near a cut decide it, as in content-defined chunking (Muthitacharoen, Chen and
+Mazieres, 2001): so a file that is changed, added or removed changes one layer or two, and the
+layers after it stay the same.
 
-How long the stream is, nobody knows before its end. So layers become larger the more there are:
-with 64 layers at most, the first eight have 8 MiB on average, the next eight 16, and so on up to
-1 GiB. 16 GiB fit into those, and the last one takes what is left.
+The length of the stream is unknown before its end. So layers become larger the more there are: of
+64 layers, the first eight have 8 MiB on average, the next eight 16, and so on up to 1 GiB. Together
+these have 16 GiB, and the last layer gets everything after that.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ import hashlib
 _FIRST = 8 << 20
 """Bytes of the first layers, on average."""
 _STEPS = 8
-"""How often the average doubles."""
+"""How many averages there are, each twice the one before."""
 _APART = 1 << 20
-"""Bytes from which on a layer ends with its folder in the root: what changes is in few of them."""
+"""Bytes from which on a layer ends where the next top-level folder begins.
+
+Files that change are then in few layers.
+"""
 _RECORD = 512
-"""Bytes of an archive that an entry takes besides its content (POSIX pax, "ustar Interchange
-Format")."""
+"""Bytes of an archive that an entry needs besides its content.
+
+POSIX pax, "ustar Interchange Format".
+"""
 
 
 class Cuts:
-    """Where layers end, `most` (>= 1) of them at most: asked for one entry after another."""
+    """Decides, for one entry after another, where a layer ends; `most` (>= 1) layers at most."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -39,7 +44,7 @@ class Cuts:
         return self._done + 1 >= self._most
 
     def begins(self, path: bytes, size: int) -> bool:
-        """Whether the entry at `path` with `size` bytes begins a layer; it is in one afterwards."""
+        """Whether the entry at `path` with `size` bytes begins a layer; it is counted as added."""
         size += _RECORD
         cut = bool(self._filled) and not self.is_last and self._is_cut(path, size)
         if cut:
@@ -49,7 +54,7 @@ class Cuts:
         return cut
 
     def cut(self) -> None:
-        """Begin a layer, whatever comes next."""
+        """Begin a layer with the next entry."""
         self._done += 1
         self._filled = 0
 
@@ -63,5 +68,5 @@ class Cuts:
 
 
 def _drawn(path: bytes) -> float:
-    """A number below 1 that only `path` decides, evenly spread."""
+    """A number in [0, 1), evenly spread, that depends on `path` alone."""
     return int.from_bytes(hashlib.blake2b(path, digest_size=6).digest()) / (1 << 48)

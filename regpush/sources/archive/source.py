@@ -1,4 +1,4 @@
-"""An archive of a root file system becomes a closure: an item for each layer, bottom first."""
+"""Turn an archive of a root file system into a closure: one item a layer, lowest first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from regpush.sources.surroundings import Ship
 
 STDIN = "-"
 SPOOL = 256 << 20
-"""Bytes of a stream that are kept at most, or one layer where that has more."""
+"""Bytes of a stream that are kept at most; a single layer that has more is kept too."""
 
 _PIECE = 1 << 20
 _MAX_LINKS = 40
@@ -43,18 +43,19 @@ _MAX_LINKS = 40
 def resolve(
     path: str, options: SourceOptions, most_layers: int, ship: Ship, cancel: Cancellation
 ) -> tuple[str, Closure]:
-    """What kind of archive `path` is, and the closure of it, which is read to its end.
+    """The kind of the archive at `path`, and its closure; the archive is read to its end.
 
     `-` is standard input. Every item is a layer of its own. Where the spool is full, items are
-    given to `ship`, and cannot be opened afterwards. Raises UsageError for what is no such
-    archive, or holds what an image cannot, and SourceError for what cannot be read.
+    given to `ship` and cannot be opened afterwards. Raises UsageError for a file that is no root
+    file system's archive, or contains what an image cannot, and SourceError for one that cannot be
+    read.
     """
     _check(path, options)
     with _opened(path) as stream:
         try:
             return _read(stream, path, options, Cuts(most_layers), ship, cancel)
         except VerificationError as error:
-            raise UsageError(f"{printable(path)} is no whole archive: {error}") from error
+            raise UsageError(f"{printable(path)} is not a complete archive: {error}") from error
         except OSError as error:
             raise unreadable(path, error) from error
 
@@ -76,9 +77,9 @@ def _check(path: str, options: SourceOptions) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OpenArchive:
-    """An open archive, and the 512 bytes that it begins with.
+    """An open archive, and its first 512 bytes.
 
-    `in_place`: reads any place of it at any time, where it is a file that is not compressed.
+    `in_place`: reads any place of the file; None for a stream or a compressed file.
     """
 
     fd: int
@@ -94,13 +95,13 @@ class _OpenArchive:
 
     @property
     def kind(self) -> str:
-        """What it is, for people."""
+        """The kind of archive, for people."""
         if self.start.startswith(GZIP):
             return "tar.gz archive"
         return "tar.zst archive" if self.start.startswith(ZSTD) else "tar archive"
 
     def pieces(self) -> Iterator[bytes]:
-        """The tar archive, unpacked where it is compressed."""
+        """The bytes of the tar archive, decompressed where need be."""
         if self.start.startswith(GZIP):
             return gunzip(self._raw())
         return unzstd(self._raw()) if self.start.startswith(ZSTD) else self._raw()
@@ -111,7 +112,7 @@ class _OpenArchive:
             yield piece
 
     def hold(self) -> Held:
-        """What keeps the contents of a layer."""
+        """A new place to keep the contents of a layer."""
         return self.in_place or TemporaryHold()
 
 
@@ -132,7 +133,7 @@ def _opened(path: str) -> _OpenArchive:
 
 
 class _Cutter:
-    """Cuts what comes into layers, and sees to it that the spool does not overflow."""
+    """Cuts entries into layers, and sends layers early so that the spool does not overflow."""
 
     def __init__(self, stream: _OpenArchive, contents: PathsSoFar, cuts: Cuts, ship: Ship) -> None:
         self._stream, self._contents, self._cuts, self._ship = stream, contents, cuts, ship
@@ -142,10 +143,10 @@ class _Cutter:
         self.items: list[Item] = []
 
     def room_for(self, path: bytes, size: int) -> Held:
-        """What is to keep the content of the entry at `path`, which `add` is given next."""
+        """Where to keep the content of the entry at `path`, which must be given to `add` next."""
         if path in self._layer:
             if self._cuts.is_last:
-                raise self._contents.refuse(path, "comes twice in one layer: say more --max-layers")
+                raise self._contents.refuse(path, "is twice in one layer: raise --max-layers")
             self._cuts.cut()
             self._end()
         if self._cuts.begins(path, size):
@@ -154,11 +155,11 @@ class _Cutter:
         return self._layer.held
 
     def add(self, member: Unpacked) -> None:
-        """Take an entry in."""
+        """Add an entry to the current layer."""
         self._layer.add(member)
 
     def finish(self) -> list[Item]:
-        """All layers, the lowest first."""
+        """All layers as items, lowest layer first."""
         if self._layer.first or not self.items:
             self._end()
         for future, _ in self._shipping:
@@ -177,7 +178,7 @@ class _Cutter:
         self._layer = LayerSoFar(self._stream.hold())
 
     def _make_room(self, size: int) -> None:
-        """Send layers where `size` bytes more are too many, and wait for the first of them."""
+        """Send finished layers, and wait for them, until `size` more bytes fit into the spool."""
         while self._held + size > SPOOL and (self._waiting or self._shipping):
             while self._waiting:
                 item, held = self._waiting.popleft()
@@ -231,9 +232,10 @@ def _check_secret(path: str, allowed: Patterns, entry: Entry, start: bytes) -> N
 
 
 def _refuse_image(path: str, place: bytes, found: PathsSoFar) -> None:
-    """Raise UsageError for an archive of an image, whose layers are files in it.
+    """Raise UsageError for an archive of an image, in which layers are files.
 
-    OCI image-layout.md has `oci-layout`; what `docker save` writes, `manifest.json` beside layers.
+    An OCI layout has a file `oci-layout` (image-layout.md); `docker save` writes `manifest.json`
+    beside the layers.
     """
     saved = place == b"manifest.json" and any(
         name.endswith(b"/layer.tar") or name == b"blobs" for name in found.members
@@ -246,7 +248,7 @@ def _refuse_image(path: str, place: bytes, found: PathsSoFar) -> None:
 
 
 def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
-    """What the programs run on, each with one of them."""
+    """The platforms of the programs, each with the path of one."""
     runs_on: dict[Platform, str] = {}
     for path, member in found.members.items():
         if platform := platform_of(member.start[:HEADER]):
@@ -255,7 +257,7 @@ def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
 
 
 def _find(found: PathsSoFar, path: str) -> Present | None:
-    """What is at `path` of the image, where links of the archive lead."""
+    """What is at the image path `path`, links of the archive followed; None for nothing."""
     wanted = as_bytes(posixpath.normpath(path).strip("/"))
     for _ in range(_MAX_LINKS):
         at, rest = _first_link(found, wanted)
@@ -273,7 +275,7 @@ def _find(found: PathsSoFar, path: str) -> Present | None:
 
 
 def _first_link(found: PathsSoFar, path: bytes) -> tuple[bytes | None, bytes]:
-    """The first part of `path` that is a link, if one is, and what follows it."""
+    """The first part of `path` that is a link, and what follows it; (None, b"") without one."""
     end = 0
     while end >= 0:
         end = path.find(b"/", end + 1)

@@ -1,4 +1,4 @@
-"""What was read of a stream and may be read again, in temporary files."""
+"""Keep contents of an archive in temporary files, so that they can be read again."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _PIECE = 1 << 20
 
 
 class Held(Protocol):
-    """The contents of a layer's files, to be read any number of times until it is let go."""
+    """The contents of a layer's files, which can be read any number of times until dropped."""
 
     size: int
 
     @property
     def is_gone(self) -> bool:
-        """Whether they were let go."""
+        """Whether the contents were dropped."""
 
     def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
-        """Take a file's `data`, which begin at `at` in the archive, while it passes.
+        """Keep a file's `data`, which begins at `at` in the archive, while it is read.
 
-        Gives the place to read it at later, and what must be read to its end for that.
+        Returns the place for `read`, and an iterator over the data that must be read to its end.
         """
 
     def read(self, at: int, size: int) -> Iterator[bytes]:
-        """`size` bytes from the place `at`. Raises SourceError where they were let go."""
+        """Read `size` bytes from the place `at`. Raises SourceError where they were dropped."""
 
     def let_go(self) -> None:
-        """Give the room back."""
+        """Drop the contents and free their disk space."""
 
 
 class InFile:
-    """Contents that are read where they lie: in an archive that is no stream and not compressed."""
+    """Contents in the archive itself, where it is a regular file that is not compressed."""
 
     size = 0
     is_gone = False
@@ -46,7 +46,7 @@ class InFile:
         weakref.finalize(self, os.close, fd)
 
     def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
-        """Keep nothing: the data stay where they are."""
+        """Keep nothing, because the archive has the data."""
         return at, data
 
     def read(self, at: int, size: int) -> Iterator[bytes]:
@@ -54,11 +54,11 @@ class InFile:
         return _read(self._fd, at, size)
 
     def let_go(self) -> None:
-        """It takes no room."""
+        """Do nothing, because no disk space was used."""
 
 
 class TemporaryHold:
-    """Contents in a temporary file without a name, which ends with this process."""
+    """Contents in a temporary file without a name, which disappears with this process."""
 
     def __init__(self) -> None:
         with tempfile.TemporaryFile(prefix="regpush-") as file:
@@ -72,7 +72,7 @@ class TemporaryHold:
         return not self._close.alive
 
     def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:  # noqa: ARG002
-        """Write the data behind what is there. Raises SourceError where there is no room."""
+        """Append the data to the file. Raises SourceError where the disk is full."""
         return self.size, self._kept(data)
 
     def _kept(self, data: Iterator[bytes]) -> Iterator[bytes]:
@@ -83,8 +83,8 @@ class TemporaryHold:
                     left = left[os.write(self._fd, left) :]
                 except OSError as error:
                     raise SourceError(
-                        f"no room to keep a layer of the archive in {tempfile.gettempdir()}: "
-                        f"{os.strerror(error.errno or 0).lower()}; TMPDIR names another folder"
+                        f"cannot keep a layer of the archive in {tempfile.gettempdir()}: "
+                        f"{os.strerror(error.errno or 0).lower()}; set TMPDIR to another folder"
                     ) from error
             self.size += len(piece)
             yield piece
@@ -93,8 +93,8 @@ class TemporaryHold:
         """Read from the file. Raises SourceError where it was closed."""
         if self.is_gone:
             raise SourceError(
-                "a layer of the archive must be read again, and was let go when it had been sent; "
-                "push once more"
+                "a layer of the archive must be read again, but its files were dropped after it "
+                "was sent; push once more"
             )
         return _read(self._fd, at, size)
 

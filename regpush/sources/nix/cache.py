@@ -1,8 +1,8 @@
-"""Binary caches: what they know about store paths, and single paths out of them.
+"""Binary caches: what they state about store paths, and downloads of single paths.
 
-Planning needs only what a cache says about a path; its files are fetched when its layer
-turns out to be one that must be sent. They go to a scratch directory: the store takes no path
-without all that it refers to (Nix manual, "Closures"), which is just what need not come.
+Planning needs only what a cache states about a path; its files are downloaded when its layer must
+be sent. They are unpacked into a scratch directory: a store accepts a path only with all that it
+refers to (Nix manual, "Closures"), which is not needed here.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from regpush.sources.path_info_json import Listed
 from regpush.sources.tools import ToolError, Workshop
 
 _AT_A_TIME = 6
-"""Paths fetched at once: of a remote cache each takes a connection and some round trips."""
+"""Paths that are downloaded at once; each needs a connection and some round trips."""
 _NOT_VALID = "is not valid"
-"""Of a closure that the cache has not got whole."""
+"""Part of Nix's error about a closure that the cache does not have completely."""
 _UNTRUSTED = re.compile(r"path '([^']+)' is untrusted")
 
 
 _SOON = ("--option", "connect-timeout", "2", "--option", "download-attempts", "1")
-"""A cache that does not answer is one of several: Nix itself would try five times, 10 s in all."""
+"""Try once for 2 s, because there are other caches: Nix would try five times, 10 s in all."""
 _AT_ONCE = (*_SOON, "--option", "stalled-download-timeout", "2")
-"""Of a cache that takes connections and is silent, Nix would wait 300 s for the first byte."""
+"""For a cache that accepts connections and stays silent: Nix would wait 300 s for a byte."""
 _BEFORE_LONG = (*_SOON, "--option", "stalled-download-timeout", "5")
-"""What a cache knows of a path takes longer than whether it is one; nothing is downloaded."""
+"""For questions about paths, which take longer than a ping; nothing is downloaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cached:
-    """A store path that the binary cache `url` offers, signed by somebody this machine trusts.
+    """A store path that the binary cache `url` has, and that Nix may take from there.
 
-    `others`: caches that may be asked for its files where that one has lost them.
+    `others`: caches that may be asked for its files where `url` has lost them.
     """
 
     info: PathInfo
@@ -55,7 +55,7 @@ class Cached:
 
 
 class Downloads:
-    """Paths on their way out of binary caches into the scratch directory, each once."""
+    """Downloads of store paths from binary caches to the scratch directory, each once."""
 
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop
@@ -64,9 +64,9 @@ class Downloads:
         self._pool: ThreadPoolExecutor | None = None
 
     def begin(self, one: Cached) -> Future[str]:
-        """Fetch the path, if that was not begun before; the result is where its files are then.
+        """Begin to download the path, unless that was done; the result is the path of its files.
 
-        It raises SourceError where it cannot be had, CancelledError.
+        It raises SourceError where no cache has the files, CancelledError.
         """
         with self._lock:
             if self._pool is None:
@@ -77,7 +77,10 @@ class Downloads:
             return self._begun[one.info.path]
 
     def entries(self, one: Cached) -> Iterator[Entry]:
-        """The entries of the path as a store has them, once it is here. Raises as `begin` says."""
+        """The entries of the path with the modes of a store, once it is downloaded.
+
+        Raises like `begin`.
+        """
         at = as_bytes(one.info.path).strip(b"/")
         files = self.begin(one).result()
         return map(_canonical, scan(os.fsencode(files)).entries(at, Profile.STORE))
@@ -87,7 +90,7 @@ class Downloads:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fetch(self, one: Cached) -> str:
-        """Fetch a path, from any cache that has its files: the hash that was signed tells."""
+        """Download a path from any cache that has its files, and compare its stated hash."""
         first: ToolError | None = None
         for url in (one.url, *one.others):
             try:
@@ -98,7 +101,7 @@ class Downloads:
         raise first
 
     def _fetch_from(self, url: str, info: PathInfo) -> str:
-        self._workshop.cancel.check()  # many may wait in line
+        self._workshop.cancel.check()  # many downloads may wait for a thread
         folder = self._workshop.path("fetched")
         os.makedirs(folder, exist_ok=True)
         files = os.path.join(folder, posixpath.basename(info.path))
@@ -108,8 +111,8 @@ class Downloads:
         came = self._workshop.convey(dump, ("nix-store", "--restore", files))
         if came != info.nar_hash:
             raise SourceError(
-                f"{printable(info.path)} from {_shown(url)} is {came}, not {info.nar_hash} as "
-                "the cache says of it"
+                f"{printable(info.path)} from {_shown(url)} has the hash {came}, but the cache "
+                f"states {info.nar_hash}"
             )
         self._workshop.notify(ItemFetched(path=info.path, source=_shown(url), size=info.nar_size))
         return files
@@ -117,7 +120,7 @@ class Downloads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caches:
-    """The binary caches that may be asked, first match wins, and what comes from there."""
+    """The binary caches that may be asked, first match wins, and downloads from them."""
 
     workshop: Workshop
     urls: tuple[str, ...]
@@ -126,7 +129,7 @@ class Caches:
 
     @classmethod
     def of(cls, extra: Sequence[str], workshop: Workshop) -> Caches | None:
-        """`extra` ones and then the configured ones; None where there are none, or no Nix.
+        """The caches `extra` and then the configured ones; None without any, or without Nix.
 
         Raises CancelledError.
         """
@@ -150,10 +153,10 @@ class Caches:
     def find(
         self, paths: Iterable[str], known: Callable[[str], bool]
     ) -> tuple[list[Cached], list[str]]:
-        """What `paths` and all they refer to are, as far as they are not `known`.
+        """What caches state about `paths` and all these refer to, except what is `known`.
 
-        And those that no cache has. A cache that does not answer is a warning. Raises
-        CancelledError.
+        The second value lists paths that no cache has. A cache that does not answer causes a
+        warning. Raises CancelledError.
         """
         found: dict[str, tuple[PathInfo, str]] = {}
         silent: set[str] = set()
@@ -179,9 +182,9 @@ class Caches:
         return cached, sorted(pending)
 
     def _ask(self, url: str, paths: Sequence[str], silent: set[str]) -> list[PathInfo]:
-        """What may be taken from the cache of `paths`, and of what these refer to; in few steps.
+        """The usable answers of a cache about `paths` and what these refer to.
 
-        A cache that does not answer is a warning, and one of `silent` from then on.
+        A cache that does not answer causes a warning, and is added to `silent`.
         """
         if not paths:
             return []
@@ -204,7 +207,7 @@ class Caches:
             return []
 
     def _closures(self, url: str, paths: Sequence[str]) -> list[PathInfo] | None:
-        """What may be taken of the closures of `paths`; None where the cache lacks part of them."""
+        """The usable paths of the closures of `paths`; None where the cache lacks some of them."""
         try:
             infos = self._path_infos(url, "--recursive", *paths)
         except ToolError as error:
@@ -221,16 +224,15 @@ class Caches:
         except ToolError as error:
             if not any("--json-format" in line for line in error.said):
                 raise
-            # Announced to be wanted one day, and unknown to versions before 2.33.
+            # Nix announced that this option will be required; versions before 2.33 lack it.
             said = self.workshop.ask(*asked, "--json-format", "2")
         return [_whole(one) for one in path_info_json.parse(said) if isinstance(one, Listed)]
 
     def _ask_ahead(self, url: str, paths: Sequence[str]) -> None:
-        """Have Nix learn of whole closures at once, into its own memory of what caches say.
+        """Have Nix learn about whole closures at once, and keep it in its own cache of answers.
 
-        `path-info` of older versions asks for one path after the other: 254 of them are 13 s at
-        a round trip of 50 ms. What would be fetched into an empty store is asked for by 25
-        threads, in 0.7 s.
+        `path-info` of older versions asks for one path after another: 254 of them take 13 s at a
+        round trip of 50 ms. A dry run into an empty store asks by 25 threads, in 0.7 s.
         """
         store = f"local?root={self.workshop.path('empty')}"
         options = ("--store", store, "--option", "substituters", url, *_BEFORE_LONG)
@@ -238,7 +240,7 @@ class Caches:
             self.workshop.ask("nix-store", "--realise", "--dry-run", *options, *paths)
 
     def _untrusted(self, url: str, *words: str) -> frozenset[str]:
-        """What of the paths in `words` Nix would not take: those unsigned, if it minds."""
+        """The paths that Nix would refuse, because it demands signatures and they have none."""
         trusted = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query).get("trusted", ["0"])
         if not words or not self.require_sigs or trusted[-1] in ("1", "true"):
             return frozenset()
@@ -251,7 +253,7 @@ class Caches:
                 raise
             message = (
                 f"{printable(min(found))} in {_shown(url)} is not signed by a key in "
-                "trusted-public-keys; it is not taken from there"
+                "trusted-public-keys; it is not used"
             )
             self.workshop.notify(Warned(message=message))
             return found
@@ -265,7 +267,7 @@ def _whole(one: Listed) -> PathInfo:
 
 
 def _canonical(entry: Entry) -> Entry:
-    """`entry` with the mode it has in a store, of which an archive keeps who may execute."""
+    """`entry` with the mode of a store: 0555 for directories and executables, else 0444."""
     if entry.kind is Kind.SYMLINK:
         return entry
     executable = entry.kind is Kind.DIRECTORY or entry.mode & 0o100
@@ -273,6 +275,6 @@ def _canonical(entry: Entry) -> Entry:
 
 
 def _shown(url: str) -> str:
-    """A store's address without what may be secret in it: credentials, and parameters."""
+    """The address of a store without credentials and parameters, which may be secret."""
     parts = urllib.parse.urlsplit(url)
     return printable(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl())

@@ -1,4 +1,4 @@
-"""How Nix is asked: `nix` and the older programs beside it, from 2.8 on, Lix included."""
+"""Command lines of `nix` and the `nix-*` programs, from Nix 2.8 on, and of Lix."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from regpush.options import NixOptions
 from regpush.sources.tools import ToolError, Workshop, find_program
 
 _FEATURES = "nix-command flakes"
-"""Who names a flake, or a path in a binary cache, wants these, whatever is configured."""
+"""Switched on for every command: flakes and binary caches need them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NixConfig:
-    """What of nix.conf, NIX_CONFIG and the like matters here (Nix manual, nix.conf)."""
+    """The settings that matter here, of nix.conf, NIX_CONFIG and others (Nix manual, nix.conf)."""
 
     substituters: tuple[str, ...]
     require_sigs: bool
@@ -31,7 +31,7 @@ def command(*words: str) -> tuple[str, ...]:
 
 
 def settings_of(options: NixOptions) -> list[str]:
-    """The store and the settings of `options`, as words that all of Nix's programs take."""
+    """The store and the settings of `options`, as arguments that all of Nix's programs accept."""
     store = ["--store", options.store] if options.store else []
     return store + [word for pair in options.settings for word in ("--option", *pair)]
 

@@ -1,8 +1,8 @@
-"""What `nix:` targets name: attributes of flakes and of expressions, and their out paths.
+"""Evaluate and build `nix:` targets: attributes of flakes and of expressions.
 
-An installable is `PLACE` or `PLACE#ATTRIBUTE`. A file, or a directory with a `default.nix` and
-no flake, is an expression as `nix-build` takes it; anything else is for `nix build`: a flake,
-a store path, a derivation with its outputs.
+An installable is `PLACE` or `PLACE#ATTRIBUTE`. A file, or a directory with a `default.nix` and no
+flake, is an expression for `nix-build`; anything else is for `nix build`: a flake, a store path, a
+derivation with its outputs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from regpush.sources.tools import ToolError, Workshop
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An attribute of a file of Nix, or what the file evaluates to."""
+    """An attribute of a Nix file; with an empty attribute, the value of the whole file."""
 
     file: str
     attribute: str
@@ -71,9 +71,9 @@ def _parse(word: str, workshop: Workshop) -> Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What an installable came to: outputs of the derivation `drv`, or where that is "", a path.
+    """The outputs of the derivation `drv`; where `drv` is empty, a store path.
 
-    `outputs`: store paths by name, "" where building alone tells them.
+    `outputs`: store paths by name, empty where only building tells them.
     """
 
     drv: str
@@ -81,27 +81,27 @@ class Evaluated:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The out paths, the main output first, "" for each that is not known."""
+        """The output paths, the main output first; empty for each that is unknown."""
         return tuple(self.outputs.values())
 
     def with_main(self, first: Sequence[str]) -> Evaluated:
-        """The outputs in another order: `out` first, else those of `first`, else as they are."""
+        """Put the main output first: `out`, else the first of the names `first` that exists."""
         order = [name for name in ("out", *first) if name in self.outputs]
         named = dict.fromkeys([*order[:1], *self.outputs])
         return replace(self, outputs={name: self.outputs[name] for name in named})
 
     @property
     def to_build(self) -> str:
-        """The same in the terms of `nix-store --realise`."""
+        """The argument for `nix-store --realise`."""
         return f"{self.drv}!{','.join(self.outputs)}" if self.drv else self.paths[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """What a package's `meta` says (Nixpkgs manual, "Standard meta-attributes").
+    """A package's `meta` (Nixpkgs manual, "Standard meta-attributes").
 
-    `outputs`: the names of `outputsToInstall`. `program`: `mainProgram`, empty where it names
-    none. `program_output`: the output that holds it, as `lib.getBin` finds it.
+    `outputs`: the names of `outputsToInstall`. `program`: `mainProgram`, empty where that is
+    missing. `program_output`: the output that contains it, by the rule of `lib.getBin`.
     """
 
     outputs: tuple[str, ...] = ()
@@ -115,11 +115,11 @@ _META = """d: {
   output = if d.outputSpecified or false then d.outputName or "" else
     if d ? bin then "bin" else if d ? out then "out" else d.outputName or "";
 }"""
-"""An expression of Nix: a derivation becomes what `Meta` has, and nothing is built."""
+"""A Nix function from a derivation to the fields of `Meta`; it builds nothing."""
 
 
 def meta_of(wanted: Wanted, options: NixOptions, system: str | None, workshop: Workshop) -> Meta:
-    """The `meta` of an installable; an empty one of a store path, and of what has none.
+    """The `meta` of an installable; empty for a store path, and for what has no `meta`.
 
     Raises CancelledError.
     """
@@ -143,11 +143,11 @@ def meta_of(wanted: Wanted, options: NixOptions, system: str | None, workshop: W
             outputs=outputs, program=str(found["program"]), program_output=str(found["output"])
         )
     except (ToolError, ValueError, TypeError, KeyError):
-        return Meta()  # a list of derivations, or none at all: building tells
+        return Meta()  # a list of derivations, or no derivation: building will tell
 
 
 def _evaluation(options: NixOptions, *, of_flakes: bool) -> list[str]:
-    """The words for what evaluates; two of them mean something to flakes alone."""
+    """The options for evaluating; two of them are for flakes only."""
     chosen = [one for one in options.evaluation if of_flakes or one[0] not in _OF_FLAKES]
     return [word for one in chosen for word in one]
 
@@ -159,14 +159,13 @@ _OF_FLAKES = ("--impure", "--override-input")
 def evaluate(
     wanted: Sequence[Wanted], options: NixOptions, system: str | None, workshop: Workshop
 ) -> tuple[Evaluated, ...]:
-    """What `wanted` are; nothing is built, but derivations are written to the store.
+    """Evaluate `wanted`. Nothing is built, but derivations are written to the store.
 
-    Each has its main output first: `out`, else the first that its `outputsToInstall` names.
-
+    Each result has its main output first: `out`, else the first that its `outputsToInstall` names.
     Raises SourceError for what does not evaluate, CancelledError.
     """
     found: list[Evaluated] = []
-    # For the evaluation alone: a build would take this machine for one of that system.
+    # For evaluating only: in a build this option would claim that this machine is of that system.
     chosen = [*settings_of(options), *(("--option", "system", system) if system else ())]
     for group in _groups(wanted):
         if isinstance(group, Expression):
@@ -188,12 +187,12 @@ def evaluate(
 
 
 def build(evaluated: Sequence[Evaluated], options: NixOptions, workshop: Workshop) -> list[str]:
-    """Build, or substitute, what was evaluated, and return the out paths, which are valid then.
+    """Build, or substitute, what was evaluated. Returns the output paths, which are then valid.
 
-    They are roots of the store's garbage collector until the push ends. What Nix says becomes
-    events. Raises SourceError for what does not build, CancelledError.
+    The garbage collector keeps them until the push ends. Nix's messages become events. Raises
+    SourceError for what does not build, CancelledError.
     """
-    # Of what builders say the end alone is shown, and only of one that fails.
+    # The builders' output is not shown; the error has the end of it where a builder fails.
     root = ("--no-build-output", "--add-root", workshop.new_path("result"))
     wanted = [one.to_build for one in evaluated]
     words = ("nix-store", "--realise", *settings_of(options), *root, *wanted)
@@ -202,7 +201,7 @@ def build(evaluated: Sequence[Evaluated], options: NixOptions, workshop: Worksho
 
 
 def _groups(wanted: Sequence[Wanted]) -> Iterator[Expression | list[str]]:
-    """Each expression by itself, and installables that follow each other at once."""
+    """Each expression by itself; installables that follow each other as one list."""
     texts: list[str] = []
     for one in wanted:
         if isinstance(one, Installable):
@@ -217,7 +216,7 @@ def _groups(wanted: Sequence[Wanted]) -> Iterator[Expression | list[str]]:
 
 
 def _loudly(workshop: Workshop, *asked: str) -> str:
-    """Run what is silent unless it fails: then people see all it said."""
+    """Run a command without showing its messages, unless it fails."""
     try:
         return workshop.ask(*asked)
     except ToolError as error:
@@ -226,7 +225,7 @@ def _loudly(workshop: Workshop, *asked: str) -> str:
 
 
 def _of_derivation(printed: str, options: NixOptions, workshop: Workshop) -> Evaluated:
-    """What `nix-instantiate` printed: a derivation, and if it is not `out` its output after `!`."""
+    """Parse a line of `nix-instantiate`: a derivation, and after `!` an output other than `out`."""
     drv, _, output = printed.partition("!")
     name = output or "out"
     words = ("--query", *settings_of(options), "--binding", name, drv)
@@ -235,10 +234,10 @@ def _of_derivation(printed: str, options: NixOptions, workshop: Workshop) -> Eva
 
 
 def _of_json(printed: str) -> Iterator[Evaluated]:
-    """What `nix build --json` prints, in all its forms.
+    """Parse what `nix build --json` prints, in all its forms.
 
-    A list with an object for each derivation, with its outputs by name, or for a store path:
-    a string, or an object with its `path`.
+    A list with an object for each derivation, with its outputs by name, or for a store path: a
+    string, or an object with its `path`.
     """
     try:
         built: list[Any] = json.loads(printed)

@@ -1,7 +1,7 @@
-"""One module for each prefix of a target: `node:DIR` is understood by `prefixes/node.py`.
+"""One module for each prefix of a target: `prefixes/node.py` interprets `node:DIR`.
 
-A module that is put here is a source; nothing else has to know of it. Its heavy imports are
-deferred into its functions where few pushes need them.
+A module that is added here is a source; it is registered nowhere else. Heavy imports are deferred
+into functions where few pushes need them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def names() -> tuple[str, ...]:
 
 
 def find(prefix: str) -> Source | None:
-    """The source whose prefix it is; None where it is no prefix but part of a name."""
+    """The source with this prefix; None where the text is part of a name and no prefix."""
     if not prefix.isidentifier() or prefix.startswith("_") or prefix not in names():
         return None
     source: Source = import_module(f"{__name__}.{prefix}")

@@ -18,7 +18,7 @@ def understand(rest: str, asked: Asked) -> Whole:
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path, moved."""
+    """The path of the file, moved."""
     return move(rest)
 
 

@@ -1,4 +1,4 @@
-"""`dir:PATH`: a directory as it is."""
+"""`dir:PATH`: a plain directory, also where PATH is in a store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def understand(rest: str, asked: Asked) -> Whole:
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path, moved."""
+    """The path of the directory, moved."""
     return move(rest)
 
 

@@ -11,12 +11,12 @@ from regpush.sources.source import Asked, Locate, Parts
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """Packages, as specifications: `hello`, `python@3.11`, `gcc:lib`."""
+    """Guix packages by specification: `hello`, `python@3.11`, `gcc:lib`."""
 
     names: tuple[str, ...]
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """The profile of the packages, and of those that the options name."""
+        """Build one profile of these packages and of those in the options; it is the only part."""
         options, system = asked.options.guix, asked.options.system
         built = guix.build(self.names, options, system, asked.workshop)
         return Parts(
@@ -26,7 +26,7 @@ class Packages:
 
 
 def understand(rest: str, asked: Asked) -> Packages:
-    """The packages that `rest` names, with blanks between them."""
+    """The Guix packages in `rest`, which blanks separate."""
     return Packages(tuple(rest.split()))
 
 

@@ -1,4 +1,4 @@
-"""`nix:INSTALLABLE…`: what Nix builds of flakes, files and expressions."""
+"""`nix:INSTALLABLE…`: outputs of flakes, files and expressions, which Nix builds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from regpush.sources.store_part import StorePart
 
 @dataclass(frozen=True, slots=True)
 class Installables:
-    """Installables, as `nix build` takes them, with blanks between them."""
+    """Installables of `nix build`, separated by blanks."""
 
     text: str
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """Their outputs, and what finds the entry point of the first of them.
+        """The outputs of the installables; the first one's main program is the entry point.
 
-        They are built only if neither the store nor the binary caches have all of them.
+        Nothing is built where the store or the binary caches have every output.
         """
         options, system, workshop = asked.options.nix, asked.options.system, asked.workshop
         wanted = installables.parse(self.text, workshop)
@@ -48,7 +48,7 @@ class Installables:
 
 
 def understand(rest: str, asked: Asked) -> Installables:
-    """The installables that `rest` names."""
+    """The installables in `rest`, which blanks separate."""
     return Installables(rest)
 
 

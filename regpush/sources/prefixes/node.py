@@ -1,4 +1,4 @@
-"""`node:DIR`: a Node.js project with a lock file, tarball by tarball."""
+"""`node:DIR`: a Node.js project with a lock file; each package's tarball becomes an item."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """The project at the path `rest`, or with the lock file there."""
+    """The project in the directory `rest`, or the one whose lock file `rest` is."""
     path = rest or "."
     return Whole(path, partial(_closure, path))
 
@@ -24,5 +24,5 @@ def _closure(path: str, asked: Asked) -> Found:
     from regpush.sources.node import source  # few pushes are of it
 
     if asked.surroundings is None:
-        raise UsageError(f"{printable(path)}: a lock file's packages come from other hosts")
+        raise UsageError(f"{printable(path)}: a lock file's packages cannot be downloaded here")
     return source.resolve(path, asked.options, asked.platform, asked.workshop, asked.surroundings)

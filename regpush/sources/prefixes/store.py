@@ -12,17 +12,17 @@ from regpush.sources.store_item import StoreItem, find
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An item that a store holds."""
+    """A target that is a store item."""
 
     item: StoreItem
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """The item alone."""
+        """One part: the item and everything that it refers to."""
         return Parts(parts=(locate(str(self.item)),))
 
 
 def understand(rest: str, asked: Asked) -> Stored:
-    """The item at, or behind, the path `rest`. Raises UsageError where there is none."""
+    """The store item that `rest` is in or links to. Raises UsageError where there is none."""
     found = find(rest, asked.stores)
     if found is None:
         raise UsageError(f"{printable(rest)} neither lies in a store nor links to one")
@@ -30,5 +30,5 @@ def understand(rest: str, asked: Asked) -> Stored:
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path, moved."""
+    """The path of the item or link, moved."""
     return move(rest)

@@ -16,7 +16,7 @@ def understand(rest: str, asked: Asked) -> Whole:
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path, moved; `-` is standard input, not a path."""
+    """The path of the archive, moved; `-` is standard input, not a path."""
     return rest if rest == "-" else move(rest)
 
 
