@@ -159,6 +159,7 @@ class _Gathering:
         """The closure as it goes into the image, and the layers of it that were sent already."""
         run, options = self.run, self.run.options
         closure, shipped = self._closure()
+        _tell_strategy(closure, options.layers, run)
         found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
         platform = platform_of(self.aim, closure, found, run.notify)
         base = base_of(closure, options.source)
@@ -264,6 +265,16 @@ def look_at_past(
     with ThreadPoolExecutor(len(run.destinations), thread_name_prefix="regpush") as pool:
         found = pool.map(look, run.destinations)
         return {one.name: past for one, past in zip(run.destinations, found, strict=True)}
+
+
+def _tell_strategy(closure: Closure, options: LayerOptions, run: Run) -> None:
+    """Say where `--layers` has no effect: the layers of an archive were cut while it was read."""
+    if closure.stacked and options.strategy not in (LayerOptions().strategy, "single"):
+        message = (
+            f"--layers {printable(options.strategy)} has no effect on an archive, which is cut "
+            "into layers while it is read; --layers single makes one layer of it"
+        )
+        run.notify(Note(message=message))
 
 
 def _tell_customised(made: Customisation, run: Run) -> None:

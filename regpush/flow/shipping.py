@@ -14,6 +14,7 @@ from regpush.closure import Item
 from regpush.concurrency import workers
 from regpush.events import LayersPlanned, Note
 from regpush.flow.context import Run
+from regpush.flow.transaction import TagTransaction
 from regpush.layering.plan import PlannedLayer
 from regpush.options import Compression
 from regpush.pack.packer import Packer
@@ -44,13 +45,18 @@ class Shipping:
         self._labels: list[tuple[str, int]] = []
         self._open = ExitStack()
         self._begun: Transfer | None = None
+        self._nothing_moves: bool | None = None
         self.placed: dict[str, Placed] = {}
 
     def ship(self, number: int, item: Item) -> Future[None]:
-        """Send `item`, the layer `number` from below; see `surroundings.Ship`."""
+        """Send `item`, the layer `number` from below; see `surroundings.Ship`.
+
+        Nothing is sent where the rule about existing tags leaves nothing to do. Raises
+        TagConflictError where that rule permits no image.
+        """
         if self._overflow is Overflow.REFUSED:
             raise not_kept()
-        if self._overflow is Overflow.FORGOTTEN:
+        if self._overflow is Overflow.FORGOTTEN or self._no_tag_would_move():
             done: Future[None] = Future()
             done.set_result(None)
             return done
@@ -73,6 +79,16 @@ class Shipping:
             self.placed[item.path] = place_alone(wanted, transfer)
 
         return self._pool.submit(place)
+
+    def _no_tag_would_move(self) -> bool:
+        """Whether all tags exist and stay (`--if-exists skip`); they are read once, at the start.
+
+        Raises TagConflictError where one exists and `--if-exists fail` was said.
+        """
+        if self._nothing_moves is None:
+            conditional = self._run.rule.conditional
+            self._nothing_moves = conditional and TagTransaction.begin(self._run).skips()
+        return self._nothing_moves
 
     def _transfer(self) -> Transfer:
         if self._begun is None:

@@ -181,6 +181,32 @@ def test_a_stream_larger_than_the_spool(
     assert 1 <= len(uploaded) <= 2
 
 
+def test_tags_that_stay_are_looked_at_before_a_large_stream_is_sent(
+    docker_registry: Registry, repository: str, archive: Path
+) -> None:
+    """Blobs that no image names would lie in the registry until its garbage collection."""
+    to = f"{docker_registry.host}/{repository}"
+    held = piped(made(entry("other", size=9)), "-", "--to", to, "--format", "json", *QUIET).ok()
+    skipped = small_spool(archive, to, "--if-exists", "skip").ok()
+    assert (skipped.report["digest"], skipped.report["changed"]) == (held.report["digest"], False)
+    assert skipped.report["bytes"]["uploaded"] == 0
+    assert "layers go while it is read" not in skipped.stderr
+    failed = small_spool(archive, to, "--if-exists", "fail")
+    failed.failed(6, "exists", "--if-exists fail")
+    assert "layers go while it is read" not in failed.stderr
+    other = small_spool(archive, f"{to}:new", "--if-exists", "fail").ok()
+    assert other.report["bytes"]["uploaded"] > 1 << 20
+
+
+def test_a_strategy_without_effect_is_said(
+    docker_registry: Registry, repository: str, archive: Path
+) -> None:
+    words = (archive, "--to", f"{docker_registry.host}/{repository}", *QUIET)
+    assert "--layers origin has no effect" in regpush(*words, "--layers", "origin").ok().stderr
+    for flags in ((), ("--layers", "single")):
+        assert "no effect" not in regpush(*words, *flags).ok().stderr
+
+
 def _fields(node: object) -> dict[str, object]:
     return {name: getattr(node, name) for name in node.__slots__}  # type: ignore[attr-defined]
 
