@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.flow.test_node_lock import statement
 from tests.http.proxying import proxy
 from tests.program import push, regpush
 from tests.registry.servers import Registry
@@ -183,10 +184,34 @@ def test_an_index_with_a_certificate_of_its_own_authority(app, to, tmp_path):
     flags = (*BARE, "--cmd", "x", "--retry-times", "1")
     with serve(tmp_path / "index", context) as index:
         write_pylock(app, [wheel], index.url_of)
-        push(f"python:{app}", to, *flags).failed(4, "certificate of 127.0.0.1 is not trusted")
+        refused = push(f"python:{app}", to, *flags)
+        host = index.url.removeprefix("https://")
+        refused.failed(4, f"one 1.0 from {host}", "certificate of 127.0.0.1 is not trusted")
         assert not index.gets
         push(f"python:{app}", to, *flags, env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")}).ok()
         assert index.gets == [wheel.path.name]
+
+
+def test_an_index_that_cannot_be_reached(index, app, to):
+    wheel = make_wheel(index.folder, "one")
+    for address, words in (
+        ("127.0.0.1:1", "refused"),  # no server listens at port 1
+        ("no-such-index.test", "no-such-index.test"),
+    ):
+        write_pylock(app, [wheel], lambda one, at=address: f"http://{at}/{one.path.name}")
+        done = push(f"python:{app}", to, *BARE, "--cmd", "x", "--retry-times", "0")
+        done.failed(5, f"one 1.0 from {address}", words)
+
+
+def test_provenance_names_wheels_by_the_hashes_of_the_lock(index, app, to):
+    wheels = two_versions(index)[0]
+    path = write_pylock(app, wheels, index.url_of)
+    push(f"python:{app}", to, *BARE, "--cmd", "x", "--provenance").ok()
+    materials = statement(to)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    said = {one.get("uri") or one["name"]: one["digest"] for one in materials}
+    purls = {f"pkg:pypi/{one.name}@{one.version}": {"sha256": one.sha256} for one in wheels}
+    assert {purl: said[purl] for purl in purls} == purls
+    assert said["pylock.toml"] == {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def test_what_pip_has_is_not_fetched(index, app, to, tmp_path):

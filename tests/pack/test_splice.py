@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import random
 import struct
@@ -31,6 +32,9 @@ from tests.wheels import make_wheel
 MIB = 1 << 20
 ENVIRONMENT = Environment(prefix="/app/.venv", version="3.13")
 PACKAGE = LockedPackage(kind="pypi", name="one", version="1.0")
+DIFF_ID = "sha256:3fdc6d727df47e9ae5079332dff1a8f14db62d0a829c3885fe50da90f0633346"
+BLOB = "sha256:231d5e0cd13b1f5a1e69c64e482f0d495a82067bf2f87376ec7300ff82fd36ba"
+"""Of tests/data/one-1.0-py3-none-any.whl at the prefix /app/.venv for Python 3.13."""
 
 
 def words(size: int, seed: int = 1) -> bytes:
@@ -84,6 +88,16 @@ def test_a_layer_holds_the_stream_of_the_wheel_and_the_same_archive(tmp_path, si
     blob, layer = packed(of_wheel(path), "zstd")
     assert layer.diff_id == whole.diff_id
     assert stream not in blob
+
+
+def test_the_blob_of_a_wheel_is_what_it_always_was():
+    """Equal bytes from any release of regpush: what a registry holds is mounted by its digest."""
+    path = Path(__file__).parents[1] / "data/one-1.0-py3-none-any.whl"
+    blob, layer = packed(of_wheel(path), "gzip")
+    assert stream_of(path, "one/squares.txt") in blob
+    assert f"sha256:{hashlib.sha256(gzip.decompress(blob)).hexdigest()}" == str(layer.diff_id)
+    assert str(layer.diff_id) == DIFF_ID
+    assert f"sha256:{hashlib.sha256(blob).hexdigest()}" == BLOB
 
 
 def test_a_stored_file_and_one_that_was_deflated_badly_are_compressed(tmp_path):

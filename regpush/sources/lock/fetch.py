@@ -208,6 +208,8 @@ class _Download:
                     reply.rest.close()
         except UnansweredError as error:
             raise RetryableError(TransientError(f"{self._what}: {error}")) from error
+        except RefusedError as error:  # of a certificate
+            raise RefusedError(f"{self._what}: {error}") from error
 
     def check(self) -> None:
         """Raises SourceError where the bytes are not those of the lock."""
