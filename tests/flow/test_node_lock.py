@@ -95,6 +95,21 @@ def test_every_strategy_groups_packages_of_a_lock(index, app, to, strategy, tmp_
     assert "left-pad-1.3.0.tgz" in index.gets
 
 
+def test_small_packages_share_layers_and_machine_code_lies_alone(index, app, to):
+    """A lock of npm names no sizes: 40 packages are not 40 layers of a few hundred bytes."""
+    names = [f"p{at:02}" for at in range(40)]
+    packages = {}
+    for name in names:
+        tarball = make_tarball(index.folder, name)
+        native = {"cpu": ["x64"]} if name == "p20" else {}
+        packages[f"node_modules/{name}"] = locked(tarball, index.url, **native)
+    write_lock(app, packages, dict.fromkeys(names, "^1"))
+    done = push(f"node:{app}", to, *BARE).ok()
+    held = [one["items"] for one in done.report["images"][0]["layers"]]
+    assert 10 <= len(held) <= 20
+    assert ["/app/node_modules/p20@1.0.0"] in held
+
+
 def test_several_platforms_share_what_is_for_all(index, app, to, tmp_path):
     packages = lock(app, index)
     for cpu in ("x64", "arm64"):

@@ -17,7 +17,7 @@ from regpush.errors import UsageError, printable
 _SECURE = ("sha256", "sha512", "sha384", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2s")
 
 _UNSAID = 256 << 10
-"""Bytes of a package's file where the lock does not say: about the median of an index."""
+"""Bytes of a wheel where the lock does not say: about the median of an index."""
 _UNPACKED = 3
 """How many times larger a package is than its file: 2.9 in the median of 150 large wheels."""
 
@@ -81,10 +81,12 @@ def item_of(
     opened: Callable[[Artifact, ArtifactLayout], Iterator[Entry]],
     begin: Callable[[Artifact], object],
     references: tuple[str, ...] = (),
+    unsaid: int = _UNSAID,
 ) -> Item:
     """The item that `artifact` becomes, known from the lock alone.
 
     `opened` gives its entries, and `begin` has its file fetched, when its layer must be sent.
+    `unsaid`: the bytes that its file is taken to have where the lock does not say.
     """
     package = artifact.package
     return Item(
@@ -92,7 +94,7 @@ def item_of(
         name=package.name,
         origin=package.name,
         identity=_identity(package, layout),
-        size=_UNPACKED * (_UNSAID if artifact.size is None else artifact.size),
+        size=_UNPACKED * (unsaid if artifact.size is None else artifact.size),
         references=references,
         entries=functools.partial(opened, artifact, layout),
         ahead=functools.partial(begin, artifact),

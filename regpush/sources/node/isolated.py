@@ -22,7 +22,14 @@ from regpush.ownership import Rule
 from regpush.sources.lock.artifact import Artifact, ArtifactLayout, item_of
 from regpush.sources.lock.graph import acyclic
 from regpush.sources.node.lock import Locked, read_manifest
-from regpush.sources.node.parts import NodeParts, NodeProject, artifact, generated, warn_of_scripts
+from regpush.sources.node.parts import (
+    NodeParts,
+    NodeProject,
+    artifact,
+    generated,
+    likely_size,
+    warn_of_scripts,
+)
 from regpush.sources.node.pnpm import (
     Selection,
     Snapshot,
@@ -161,6 +168,7 @@ class _Layout:
                 opened=project.opened,
                 begin=project.fetcher.begin,
                 references=tuple(self._path(snapshots[child]) for child in edges[key]),
+                unsaid=likely_size(one.package),
             )
             for key, one in snapshots.items()
         ]

@@ -21,6 +21,7 @@ from regpush.sources.node.parts import (
     NodeProject,
     artifact,
     generated,
+    likely_size,
     warn_of_scripts,
 )
 from regpush.sources.node.tarball import LAYOUT, Manner, Place, Program, link, program_link
@@ -94,6 +95,7 @@ def _packages(lock: NodeLock, chosen: Mapping[str, Locked], project: NodeProject
             opened=project.opened,
             begin=project.fetcher.begin,
             references=tuple(paths[needed] for needed in edges[at]),
+            unsaid=likely_size(one),
         )
         for at, one in own.items()
     ]

@@ -20,6 +20,16 @@ from regpush.sources.node.npmrc import Npmrc
 from regpush.sources.node.tarball import Manner, Tarball, parents
 from regpush.sources.tools import Workshop
 
+_TARBALL = 32 << 10
+"""About the mean of 390 packages of an application (Nest, the AWS SDK, ESLint); the median is 6 kB.
+
+So two or three share a layer where layers do not run short. Of those 390, a new version of one
+sends 206 kB on average in 63 layers, of which 4 have less than 16 kB; with 256 KiB each, which
+wheels have, it sent 360 kB, and 27 layers were so small.
+"""
+_PROGRAM = 2 << 20
+"""A package for some machines only holds machine code: esbuild 4 MB, libvips 7 MB. It is alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeProject:
@@ -76,6 +86,14 @@ def artifact(one: Locked, project: NodeProject) -> Artifact:
     package = LockedPackage(kind="npm", name=one.name, version=one.version, hashes=one.hashes())
     filename = (url or path).partition("?")[0].rpartition("/")[2]
     return Artifact(package=package, filename=filename, url=url, path=path)
+
+
+def likely_size(one: Locked) -> int:
+    """The bytes that the tarball of a package is taken to have: no lock of Node says it.
+
+    Layers are planned by it, so it depends on what the lock says alone.
+    """
+    return _PROGRAM if one.value.get("cpu") else _TARBALL
 
 
 def warn_of_scripts(packages: Iterable[Locked], workshop: Workshop) -> None:
