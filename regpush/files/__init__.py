@@ -1,1 +1,1 @@
-"""Reading a disk: listing, file systems, what is ignored."""
+"""Reading files on disk: listing, ignore patterns, archives, decompression."""

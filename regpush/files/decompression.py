@@ -1,4 +1,4 @@
-"""gzip and zstd, unpacked in bounded memory whatever the ratio."""
+"""Decompress gzip and zstd, in bounded memory whatever the ratio."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from regpush.errors import VerificationError
 
 _WRAPPER = 16 + zlib.MAX_WBITS
 _PIECE = 1 << 20
-"""Bytes of a piece at most."""
+"""Maximum bytes of a piece."""
 
 
 def gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """What is in one gzip member after the other. Raises VerificationError for what is none."""
+    """Decompress gzip members that follow each other.
+
+    Raises VerificationError for data that is not gzip or is truncated.
+    """
     from isal import isal_zlib
 
-    failure: Any = isal_zlib.IsalError  # which the stubs take for an instance
+    failure: Any = isal_zlib.IsalError  # the stubs declare it as an instance
     member = isal_zlib.decompressobj(wbits=_WRAPPER)
     for chunk in chunks:
         left, piece = chunk, b""
-        # What was taken in whole may still have more to give than one piece.
+        # A chunk that was read completely may decompress to more than one piece.
         while left or (len(piece) == _PIECE and not member.eof):
             if member.eof:
                 member = isal_zlib.decompressobj(wbits=_WRAPPER)
@@ -37,13 +40,16 @@ def gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """What is in one zstd frame after the other. Raises VerificationError for what is none."""
+    """Decompress zstd frames that follow each other.
+
+    Raises VerificationError for data that is not zstd or is truncated.
+    """
     from regpush.files.zstd import ZstdDecompressor, ZstdError
 
     frame = ZstdDecompressor()
     for chunk in chunks:
         left = chunk
-        # What was taken in whole may still have more to give than one piece.
+        # A chunk that was read completely may decompress to more than one piece.
         while left or not (frame.needs_input or frame.eof):
             if frame.eof:
                 frame = ZstdDecompressor()

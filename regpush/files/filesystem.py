@@ -1,6 +1,6 @@
-"""Reading files off the disk, under guard: what was listed is what is read.
+"""Read files and check that they are the files that were listed, unchanged.
 
-Everything is bytes: names on disk have no encoding. No symbolic link is followed.
+Everything is bytes, because names on disk have no encoding. No symbolic link is followed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Self
 from regpush.entry import HEAD, Entry, OnDisk, Root, Streamed
 from regpush.errors import SourceError, UsageError, printable
 
-_AHEAD = 4 << 20  # bytes of a file that the disk is asked for ahead
+_AHEAD = 4 << 20  # bytes of a file that the disk is asked for before they are read
 _FILES_AHEAD = 16
 
 
 def files_ahead() -> int:
-    """How many files of one archive may be open before it is their turn.
+    """How many files of one archive may be opened before they are read.
 
     Fewer where the process may open few: with `ulimit -n 256`, four for each of 32 archives.
     """
@@ -29,7 +29,7 @@ def files_ahead() -> int:
 
 
 def open_ahead(content: OnDisk) -> int:
-    """Open a listed file that will soon be read, and have the disk begin; a descriptor.
+    """Open a listed file that will soon be read, and ask the disk for it. Returns a descriptor.
 
     Raises SourceError.
     """
@@ -39,17 +39,17 @@ def open_ahead(content: OnDisk) -> int:
         raise _unreadable(content, error) from error
     try:  # noqa: SIM105  suppress() would cost as much as the call
         os.posix_fadvise(fd, 0, _AHEAD, os.POSIX_FADV_WILLNEED)
-    except (OSError, AttributeError):  # a FIFO came in the file's place, or this is macOS
+    except (OSError, AttributeError):  # a FIFO replaced the file, or this is macOS
         pass
     return fd
 
 
 class GuardedFile:
-    """A listed file, opened to be read once, whole, and found unchanged at the end.
+    """A listed file, opened to be read once, whole, and checked at the end.
 
-    A context manager, which closes the file, `fd` if it was opened already. `finish` raises
-    SourceError naming the file if it grew, shrank or was written to since it was listed: its
-    length and stat are compared, not trusted.
+    A context manager, which closes the file; `fd`: its descriptor if it is open already. `finish`
+    raises SourceError naming the file if it grew, shrank or was written to since it was listed: its
+    length and stat data are compared.
     """
 
     def __init__(self, entry: Entry, content: OnDisk, fd: int | None = None) -> None:
@@ -70,14 +70,14 @@ class GuardedFile:
         os.close(self._fd)
 
     def head(self) -> bytes:
-        """The first bytes, `HEAD` at most; they will be read again."""
+        """The first bytes, `HEAD` at most, without changing what `readinto` reads."""
         try:
             return os.pread(self._fd, min(self._entry.size, HEAD), 0)
         except OSError as error:
             raise _unreadable(self._content, error) from error
 
     def readinto(self, view: memoryview) -> int:
-        """Fill `view`, or less at the end; the count of bytes, 0 once all were read."""
+        """Fill `view`, or less at the end. Returns the count of bytes, 0 once all were read."""
         want = min(len(view), self._left)
         if not want:
             return 0
@@ -91,15 +91,15 @@ class GuardedFile:
         return count
 
     def finish(self) -> None:
-        """Check that everything was read and nothing changed meanwhile."""
+        """Check that everything was read and that nothing changed meanwhile."""
         if self._left or not _is_listed(os.fstat(self._fd), self._entry, self._content):
             raise _changed(self._content)
 
 
 def read_whole(entry: Entry, content: OnDisk, fd: int, view: memoryview) -> None:
-    """Read a listed file, opened as `fd`, into `view` of just its size, under guard; close it.
+    """Read a listed file, open as `fd`, into `view` of exactly its size; check and close it.
 
-    For small files; raises SourceError as `GuardedFile` does.
+    For small files. Raises SourceError like `GuardedFile`.
     """
     try:
         count = os.readv(fd, [view])
@@ -113,9 +113,9 @@ def read_whole(entry: Entry, content: OnDisk, fd: int, view: memoryview) -> None
 
 
 def read_listed(entry: Entry, content: OnDisk) -> bytes:
-    """What is in a file, at once: for small ones, at two thirds of what `GuardedFile` costs.
+    """The content of a listed file, checked; two thirds of the time of `GuardedFile`.
 
-    Raises SourceError as that does.
+    For small files. Raises SourceError like `GuardedFile`.
     """
     try:
         fd = content.root.open(content.path)
@@ -142,9 +142,9 @@ def _is_listed(status: os.stat_result, entry: Entry, content: OnDisk) -> bool:
 
 
 def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
-    """The content of a file entry in pieces of at most `size` bytes, under guard.
+    """The content of a file entry in pieces of at most `size` bytes, checked at the end.
 
-    A piece is valid until the next is asked for. Raises SourceError as `GuardedFile` does.
+    A piece is valid until the next is asked for. Raises SourceError like `GuardedFile`.
     """
     content = entry.content
     if isinstance(content, bytes):
@@ -162,9 +162,9 @@ def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
 
 
 def read_start(root: Root, path: bytes, count: int) -> bytes:
-    """The first `count` bytes of the file `path` in `root`, or fewer; none if it cannot be read.
+    """The first `count` bytes of the file `path` in `root`, or fewer; none if it is unreadable.
 
-    For a look at what it is: whoever reads all of it says what is wrong.
+    For recognising files: an error is reported where the whole file is read.
     """
     try:
         fd = root.open(path)
@@ -179,14 +179,14 @@ def read_start(root: Root, path: bytes, count: int) -> bytes:
 
 
 SMALL = 16 << 20
-"""Bytes that a file which steers a push, a list or an index, has at most."""
+"""Maximum bytes of a file that controls a push, such as an ignore file or a lock file."""
 
 
 def read_small(root: Root, path: bytes) -> bytes:
-    """The regular file `path` in `root`, of at most `SMALL` bytes, whole.
+    """The whole regular file `path` in `root`, of at most `SMALL` bytes.
 
-    Follows no link and waits for no FIFO. Raises FileNotFoundError where there is none,
-    SourceError for what is no such file or cannot be read.
+    Follows no link and waits for no FIFO. Raises FileNotFoundError where it does not exist,
+    SourceError for any other kind of file, a larger one, or one that cannot be read.
     """
     try:
         fd = root.open(path)
@@ -231,6 +231,6 @@ def working_directory() -> str:
 
 
 def unreadable(path: str | bytes, error: OSError) -> SourceError:
-    """The one-line SourceError for an OSError at `path`."""
+    """The SourceError, of one line, for an OSError at `path`."""
     reason = error.strerror or type(error).__name__
     return SourceError(f"cannot read {printable(path)}: {reason}")

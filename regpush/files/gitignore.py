@@ -1,9 +1,9 @@
-"""Which paths gitignore patterns leave out, as git decides it: level by level, last match wins.
+"""Which paths gitignore patterns leave out, like git: level by level, last match wins.
 
-Two automata run side by side over all patterns at once, as bits of integers (Navarro and
-Raffinot, Flexible Pattern Matching in Strings, 4.5): one over the bytes of a name, whose outcome
-is which parts of patterns that name can be, and one over the names of a path. So the time is
-linear in the path for given patterns, whatever stars are in them.
+Two automata run side by side over all patterns at once, as bits of integers (Navarro and Raffinot,
+Flexible Pattern Matching in Strings, 4.5): one over the bytes of a name, which tells the parts of
+patterns that match the name, and one over the names of a path. So for given patterns the time is
+linear in the path, however many stars they have.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from regpush.files.glob import Mark, NeverMatchesError, Token, literal, tokens
 
 _SPECIAL = b"*?[\\"
-_CACHED_BITS = 1 << 28  # 32 MiB, of what names can be
+_CACHED_BITS = 1 << 28  # 32 MiB of results by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
-    """A pattern as `names`, what each name of a path must be, with gaps between them.
+    """A pattern: `names` has the tokens that each name of a path must match.
 
-    `gaps` are the numbers of names after which any further names may come.
+    `gaps`: positions between names at which any further names may be. `only_folders`: it ends in
+    `/`.
     """
 
     names: tuple[tuple[Token, ...], ...]
@@ -32,16 +33,16 @@ class _Rule:
 
 @dataclass(frozen=True, slots=True)
 class Useless:
-    """A `pattern` that is allowed but matches nothing; `why`, for people."""
+    """A `pattern` that is allowed but can match nothing; `why`: for people."""
 
     pattern: bytes
     why: str
 
 
 class Patterns:
-    """Patterns, compiled. A path is asked for by its state, which is that of its folder and a name.
+    """Compiled patterns. A path is matched by its state, from its folder's state and its name.
 
-    `useless` are those that can match no path.
+    `useless`: the patterns that can match no path.
     """
 
     def __init__(self, rules: Sequence[_Rule], useless: Sequence[Useless]) -> None:
@@ -70,19 +71,19 @@ class Patterns:
         self._folder_ends = self._ends | _bits(folder_ends)
 
     def below(self, folder: int, name: bytes) -> int:
-        """The state of what is called `name` in a folder of the state `folder`."""
+        """The state of `name` in a folder whose state is `folder`."""
         return (folder << 1) & self._parts.of(name) | folder & self._gaps
 
     def match_folder(self, state: int) -> bool:
-        """Whether the last pattern that matches the folder of this state leaves it out."""
+        """Whether the last pattern that matches a folder of this state leaves it out."""
         return self._decided((state & self._folder_ends).bit_length())
 
     def match_file(self, state: int) -> bool:
-        """Whether the last pattern that matches the file or link of this state leaves it out."""
+        """Whether the last pattern that matches a file or link of this state leaves it out."""
         return self._decided((state & self._ends).bit_length())
 
     def match(self, path: bytes) -> bool:
-        """Whether the file at `path` is left out, by itself or with a folder that it is in."""
+        """Whether the file at `path` is left out, by itself or with a folder above it."""
         state = self.root
         *folders, name = path.split(b"/")
         for folder in folders:
@@ -103,7 +104,7 @@ class Patterns:
 
 
 class Trail:
-    """The states of folders that are asked for in the order of a walk: each name costs once."""
+    """States of folders, asked for in the order of a walk: each name is matched once."""
 
     def __init__(self, patterns: Patterns) -> None:
         self._patterns = patterns
@@ -111,7 +112,7 @@ class Trail:
         self._states = [patterns.root]
 
     def state(self, folder: bytes) -> int:
-        """The state of the folder at this path, which is empty for the root."""
+        """The state of the folder `folder`, which is empty for the root."""
         names = folder.split(b"/") if folder else []
         common = 0
         for one, other in zip(names, self._names, strict=False):
@@ -126,9 +127,9 @@ class Trail:
 
 
 def parse(data: bytes, *, check: Callable[[], None] = lambda: None) -> Patterns:
-    """The patterns of an ignore file, its lines read as git reads them.
+    """Parse an ignore file, whose lines are read like git reads them.
 
-    Any bytes are patterns, as for git. `check` is called for each line, to stop by raising.
+    Patterns may contain any bytes. `check` is called for each line, and stops by raising.
     """
     rules: list[_Rule] = []
     useless: list[Useless] = []
@@ -149,7 +150,7 @@ def parse(data: bytes, *, check: Callable[[], None] = lambda: None) -> Patterns:
 
 
 def _without_trailing_spaces(line: bytes) -> bytes:
-    """`line` without the spaces at its end, but for one that a backslash precedes."""
+    """`line` without spaces at its end, except one that a backslash precedes."""
     kept = line.rstrip(b" ")
     backslashes = len(kept) - len(kept.rstrip(b"\\"))
     return line[: len(kept) + 1] if backslashes % 2 else kept
@@ -163,7 +164,7 @@ def _rules(pattern: bytes) -> Iterator[_Rule]:
     text = text.removesuffix(b"/")
     if b"/" not in text:
         found = tokens(text)
-        # Without a slash there are no names between which `**` could be.
+        # Without a slash in the pattern, `**` is between no names and means `*`.
         name = tuple(Mark.STAR if token is Mark.REST else token for token in found)
         if not name:
             raise NeverMatchesError("it names nothing")
@@ -180,11 +181,11 @@ def _rules(pattern: bytes) -> Iterator[_Rule]:
 
 
 def _spelled_out(fixed: list[Token], rest: list[Token]) -> Iterator[list[Token]]:
-    """The paths that a pattern with a slash means, of which `fixed` is what needs no matching.
+    """The paths that a pattern with a slash means; `fixed` is its beginning without wildcards.
 
-    git before 2.52 compares that with the path first, and matches `rest` as if it stood alone.
-    So in `foo**/bar` the stars count as between slashes: it is `foobar`, and `foo*/**/bar`. The
-    manual says that such stars are ordinary ones.
+    git before 2.52 compares `fixed` with the path first, and matches `rest` as if it stood alone.
+    So in `foo**/bar` the stars count as being between slashes: it matches `foobar` and
+    `foo*/**/bar`. The manual says that such stars are ordinary ones.
     """
     if fixed and fixed[-1] is not Mark.SLASH and rest[:1] == [Mark.ANY_FOLDERS]:
         yield from _spelled_out(fixed, rest[1:])
@@ -216,7 +217,7 @@ def _names(path: Iterable[Token]) -> tuple[tuple[tuple[Token, ...], ...], frozen
 
 
 class _Parts:
-    """Parts of patterns that are one name each, by numbers that `Patterns` gives them."""
+    """All parts of patterns that match one name each, by numbers that `Patterns` assigns."""
 
     def __init__(self) -> None:
         self._literal: dict[bytes, list[int]] = {}
@@ -224,14 +225,14 @@ class _Parts:
         self._cache: dict[bytes, int] = {}
 
     def add(self, name: tuple[Token, ...], number: int) -> None:
-        """Let `number` be among those of the names that these tokens match."""
+        """Register `number` for names that these tokens match."""
         if (text := _text(name)) is not None:
             self._literal.setdefault(text, []).append(number)
         else:
             self._globs.setdefault(name, []).append(number)
 
     def close(self, bits: int) -> None:
-        """Make the automaton of all parts, whose numbers are less than `bits`."""
+        """Build the automaton of all parts, whose numbers are less than `bits`."""
         self._bits = bits
         self._cached = _CACHED_BITS // (bits + 512)
         size = sum(len(name) + 1 for name in self._globs)
@@ -254,7 +255,7 @@ class _Parts:
         self._end = _bits(self._ends)
 
     def of(self, name: bytes) -> int:
-        """The numbers, as bits, of the parts that `name` can be."""
+        """The numbers, as bits, of the parts that match `name`."""
         found = self._cache.get(name)
         if found is None:
             found = self._matched(name)
@@ -272,7 +273,7 @@ class _Parts:
         numbers = list(self._literal.get(name, ()))
         ended = state & self._end
         if ended:
-            # As text: to take bits off a long integer one by one would be quadratic.
+            # As text, because clearing the bits of a long integer one by one is quadratic.
             text = f"{ended:b}"[::-1]
             bit = text.find("1")
             while bit >= 0:
@@ -282,7 +283,7 @@ class _Parts:
 
 
 def _text(name: tuple[Token, ...]) -> bytes | None:
-    """The one text that the tokens match, or None where there may be others."""
+    """The one text that the tokens match; None where they match several."""
     text = bytearray()
     for token in name:
         if isinstance(token, Mark) or len(token) != 1:

@@ -1,6 +1,6 @@
-"""A pattern of git's wildmatch, read into tokens; a token matches one byte, or is a `Mark`.
+"""Parse a pattern of git's wildmatch into tokens; a token matches one byte, or is a `Mark`.
 
-git's `wildmatch.c` and gitignore(5) are the sources. Everything is bytes, as names on disk are,
+Sources are git's `wildmatch.c` and gitignore(5). Everything is bytes, because names on disk are,
 and upper and lower case always differ.
 """
 
@@ -16,11 +16,11 @@ _BYTES = [frozenset({byte}) for byte in range(256)]
 
 
 class Mark(Enum):
-    """What in a pattern is not one byte of a name.
+    """A token that does not match exactly one byte of a name.
 
-    SLASH ends a name. STAR is any bytes within a name, none too. ANY_FOLDERS is `**/`, any number
-    of whole names with their slashes, none too. REST is `**` at the end of a pattern or before an
-    escaped slash: at least one whole name, or the rest of one that has begun.
+    SLASH ends a name. STAR matches any bytes within a name, or none. ANY_FOLDERS is `**/`, which
+    matches any number of whole names with their slashes, or none. REST is `**` at the end of a
+    pattern or before an escaped slash: at least one whole name, or the rest of one that has begun.
     """
 
     SLASH = "/"
@@ -33,18 +33,18 @@ Token: TypeAlias = frozenset[int] | Mark
 
 
 class NeverMatchesError(ValueError):
-    """git takes the pattern, but it can match no path; the message says why, for people."""
+    """A pattern that git accepts, but that can match no path; the message says why, for people."""
 
 
 def literal(text: bytes) -> list[Token]:
-    """The tokens of `text`, in which no byte but a slash means anything."""
+    """The tokens of `text`, in which only the slash has a special meaning."""
     return [Mark.SLASH if byte == _SLASH else _BYTES[byte] for byte in text]
 
 
 def tokens(pattern: bytes) -> list[Token]:
-    """Read `pattern` as wildmatch does with WM_PATHNAME. Raises NeverMatchesError.
+    """Parse `pattern` like wildmatch with WM_PATHNAME. Raises NeverMatchesError.
 
-    `**` is special only between slashes, or the ends of `pattern`; else it is `*`.
+    `**` is special only between slashes, or at an end of `pattern`; elsewhere it is `*`.
     """
     found: list[Token] = []
     at, end = 0, len(pattern)
@@ -69,7 +69,7 @@ def tokens(pattern: bytes) -> list[Token]:
 
 
 def _stars(pattern: bytes, start: int) -> tuple[Mark, int]:
-    """The run of asterisks at `start`, and where what follows it begins."""
+    """The token of the asterisks at `start`, and the position after it."""
     end = start
     while pattern[end : end + 1] == b"*":
         end += 1
@@ -86,7 +86,7 @@ def _ascii(characters: str) -> frozenset[int]:
     return frozenset(characters.encode("ascii"))
 
 
-# What git's own ctype tables say, whatever the locale: no byte above 126 is in any but by `!`.
+# From git's own ctype tables, in any locale: no byte above 127 is in a class.
 _CLASSES = {
     b"alnum": _ascii(string.ascii_letters + string.digits),
     b"alpha": _ascii(string.ascii_letters),
@@ -104,7 +104,7 @@ _CLASSES = {
 
 
 def _bracket(pattern: bytes, at: int) -> tuple[frozenset[int], int]:
-    """The bytes that the bracket expression matches whose `[` is before `at`, and its end."""
+    """The bytes that a bracket expression matches, and the position after it; `at` is after `[`."""
     negated = pattern[at : at + 1] in (b"!", b"^")
     at += negated
     chosen: set[int] = set()
@@ -140,7 +140,7 @@ def _byte(pattern: bytes, at: int) -> int:
 
 
 def _escaped(pattern: bytes, at: int) -> tuple[int, int]:
-    """The byte at `at`, or the one after a backslash there, and where the next one is."""
+    """The byte at `at`, or the one after a backslash there, and the position of the next."""
     if _byte(pattern, at) == _BACKSLASH:
         return _byte(pattern, at + 1), at + 2
     return pattern[at], at + 1
@@ -151,7 +151,7 @@ def _ends_range(pattern: bytes, at: int) -> bool:
 
 
 def _named_class(pattern: bytes, at: int) -> tuple[bytes, int] | None:
-    """The name in `[:name:]` at `at` and its end, or None where a `[` there is an ordinary one."""
+    """The name in `[:name:]` at `at` and the position after it; None where no class is there."""
     if not pattern.startswith(b"[:", at):
         return None
     end = pattern.find(b"]", at + 2)

@@ -1,4 +1,4 @@
-"""What a directory leaves out: `.git`, what `.regpushignore` lists, and what lies in /dev."""
+"""What a directory leaves out: `.git`, matches of `.regpushignore`, the content of /dev."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from regpush.files.open_root import OpenRoot
 IGNORE_FILE = b".regpushignore"
 
 _REGISTRY = {b"blobs", b"lock", b"repositories", b"scratch"}
-"""What is in a folder that `regpush serve` keeps a registry in, and nothing else."""
+"""The names in a folder in which `regpush serve` keeps a registry."""
 
-# 256 bits of memory for each byte of a pattern, and time for each name: both stay small so.
+# Bytes of an ignore file at most. Each byte of a pattern takes 256 bits of memory, and time for
+# each name.
 _MOST = 1 << 20
 
 
 class LeaveOut:
-    """Called with each folder, relative to the directory; remembers what users should be told of.
+    """Decides, folder by folder, which names of a directory stay out of the image.
 
-    `git` and `device` are the least path of their kind that was left out, or empty.
+    It records what users should be told: `git` and `device` are the first paths, in sorted order,
+    of their kind that were left out, or empty; `own` are paths of regpush itself.
     """
 
     def __init__(
@@ -34,11 +36,10 @@ class LeaveOut:
         paths: frozenset[bytes] = frozenset(),
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`in_image` is where the directory lands in the image, without slashes around it.
+        """`in_image` is the directory's image path, without slashes around it.
 
-        `names`: what is left out besides, in whatever folder; `paths`: likewise where it lies;
-        `own` are those of them that were there. `check` is called for each name, to
-        stop by raising.
+        `names`: left out in every folder. `paths`: paths of regpush itself, left out and added to
+        `own`. `check`: called for each name, and stops the listing by raising.
         """
         self._names = names
         self._paths = paths
@@ -52,7 +53,7 @@ class LeaveOut:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it says the same wherever below the image's root the directory lands."""
+        """Whether the answers are the same for every image path below the root."""
         return not self._is_root
 
     def saw_git(self, path: bytes) -> None:
@@ -60,7 +61,7 @@ class LeaveOut:
         self.git = min(filter(None, (self.git, path)), default=b"")
 
     def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
-        """Which of the names `found` in `folder` stay out of the image, with all below them."""
+        """The names among `found` in `folder` that stay out, with everything below them."""
         self._check()
         prefix = folder + b"/" if folder else b""
         out = set(self._names & found.keys())
@@ -92,10 +93,10 @@ class LeaveOut:
 def read_ignore_file(
     directory: OpenRoot, *, check: Callable[[], None] = lambda: None
 ) -> Patterns | None:
-    """The patterns of the `.regpushignore` in `directory`, or None without one.
+    """The patterns of the `.regpushignore` in `directory`; None where the file is missing.
 
-    A link is followed to a file in `directory`. Raises UsageError where it is anything but that
-    or a file, SourceError where it cannot be read. `check`: see `gitignore.parse`.
+    A link to a file in `directory` is followed. Raises UsageError where it is no such link and no
+    file, SourceError where it cannot be read. `check`: see `gitignore.parse`.
     """
     path = directory.on_disk(IGNORE_FILE)
     if not os.path.lexists(path):
@@ -110,7 +111,7 @@ def read_ignore_file(
     if os.path.isdir(physical):
         raise UsageError(f"{where} is a directory, not a file of patterns; remove or rename it")
     try:
-        # Relative to descriptors: a link that takes a folder's place now is not followed.
+        # Opened relative to descriptors: a link that replaces a folder meanwhile is not followed.
         data = read_small(directory, physical.removeprefix(inside))
     except FileNotFoundError as error:
         raise UsageError(f"{where} is a link that leads to no file") from error

@@ -1,8 +1,8 @@
-"""A tree as one scan of the disk found it: what it holds, without the contents of files.
+"""A tree as one scan of the disk found it: names and lstat data, without contents of files.
 
-A listing is held compactly, some 150 bytes a file, and opened as entries as often as wanted,
-so that no directory is read twice. Everything is bytes: names on disk have no encoding.
-No symbolic link is followed, whatever takes a folder's place meanwhile: see `open_root`.
+A listing takes some 150 bytes a file and can be turned into entries any number of times, so that no
+directory is read twice. Everything is bytes, because names on disk have no encoding. No symbolic
+link is followed, even one that replaces a folder meanwhile: see `open_root`.
 """
 
 from __future__ import annotations
@@ -34,21 +34,24 @@ _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(
 _NO_LINKS: Mapping[bytes, bytes] = {}
 
 ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
-"""Paths, as names by the folder they are in; the root of a tree has no name."""
+"""Paths, as names by the folder they are in; the root of a tree has the empty name."""
 
 NOTHING: ByFolder = {}
 ROOT: ByFolder = {b"": (b"",)}
 
 LeaveOut: TypeAlias = Callable[[bytes, Mapping[bytes, "os.DirEntry[str]"]], Collection[bytes]]
-"""Given a folder's path and what is in it by name: the names that stay out, and all below."""
+"""Called with a folder's path and its content by name; returns names to leave out.
+
+Everything below such a name is left out as well.
+"""
 
 
 class Row(NamedTuple):
-    """What lstat says of one name, as far as anything here depends on it; in `_ROW`'s order.
+    """The lstat data of one name, as far as it is used here, in the order of `_ROW`.
 
-    `size` is 0 for all but files. A directory's row is all 0 but for mode and owner, and
-    ctime where attributes are kept: the rest changes with what is in it, which the listing
-    says itself.
+    `size` is 0 for all but files. A directory's row is all 0 except for mode and owner, and ctime
+    where attributes are kept: the other values change with its content, which the listing has
+    itself. `names`: st_nlink.
     """
 
     inode: int
@@ -68,7 +71,7 @@ class Row(NamedTuple):
 
 
 def _having(rows: bytes, table: bytes) -> Iterator[int]:
-    """Indexes of the rows for whose permissions `table`, by their last byte, says 1."""
+    """Indexes of rows for which `table`, by the last byte of the mode, has 1."""
     flags = rows[_PERMISSIONS :: _ROW.size].translate(table)
     index = flags.find(1)
     while index >= 0:
@@ -77,10 +80,10 @@ def _having(rows: bytes, table: bytes) -> Iterator[int]:
 
 
 class Folder(NamedTuple):
-    """One directory: its own packed row, and the names in it, sorted, with theirs.
+    """One directory: its own packed row, and the names in it, sorted, with their rows.
 
-    `folders`: those of the names that are directories. `links`: targets by name. `special`:
-    sockets and FIFOs in it, which are not among `names`, as no layer holds them.
+    `folders`: those of the names that are directories. `links`: targets of links by name.
+    `special`: sockets and FIFOs in it, which are not among `names`, because no layer holds them.
     """
 
     row: bytes
@@ -101,12 +104,12 @@ class Folder(NamedTuple):
         return self.rows[index : index + _ROW.size]
 
     def private(self) -> Iterator[tuple[bytes, Row]]:
-        """The names that others than owner and group may not read. Next to free if none are."""
+        """The names that others than owner and group may not read; fast where there are none."""
         for index in _having(self.rows, _PRIVATE):
             yield self.names[index], Row(*_ROW.unpack_from(self.rows, index * _ROW.size))
 
     def without(self, leaving: Collection[bytes]) -> Folder:
-        """The folder without the names `leaving`, all of which it has."""
+        """The folder without the names `leaving`, all of which it must have."""
         kept = [
             (name, row)
             for name, row in zip(self.names, _cut(self.rows), strict=True)
@@ -121,7 +124,7 @@ class Folder(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Some of the names in one folder of a listing, sorted: packed rows, targets of links."""
+    """Some of the names in one folder of a listing, sorted, with packed rows and link targets."""
 
     folder: bytes
     names: Sequence[bytes]
@@ -133,7 +136,7 @@ class Names(NamedTuple):
         return _column(self.rows, 1)
 
     def executable(self) -> Iterator[int]:
-        """Indexes of the names that somebody may execute, or search. Next to free if none are."""
+        """Indexes of names that somebody may execute, or search; fast where there are none."""
         return _having(self.rows, _EXECUTABLE)
 
     def row(self, index: int) -> bytes:
@@ -149,10 +152,11 @@ class _Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The tree at `root`. Paths taken and given are relative to it.
+    """The tree at `root`. Paths in arguments and results are relative to it.
 
-    `row` and `link` are those of `root` itself; `folders` is empty where that is no
-    directory. `xattrs`: whether entries have extended attributes, read when they are made.
+    `row` and `link`: the row and link target of `root` itself. `folders`: all directories by path;
+    empty where `root` is no directory. `xattrs`: whether entries get extended attributes, which are
+    read when the entries are made.
     """
 
     root: OpenRoot
@@ -166,12 +170,12 @@ class Listing:
         return self.root.on_disk(path)
 
     def select(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
-        """`tops` and all below but `stop_at` and what is below that, a folder at a time."""
+        """`tops` and everything below them, except `stop_at` and below, one folder at a time."""
         yield from self._tops(tops)
         yield from self.below(tops, stop_at)
 
     def below(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
-        """The same without `tops` themselves; a folder comes before those in it."""
+        """Like `select`, without `tops` themselves; a folder precedes the folders in it."""
         pending = self._opened(tops)
         while pending:
             path = pending.pop()
@@ -179,7 +183,7 @@ class Listing:
                 yield self._kept(path, stop_at)
                 pending += self._folders(path, stop_at)
                 continue
-            # As nearly all are: the same without the two calls, each folder twice in a push.
+            # Nearly all folders: like above, without the two calls, for each folder twice a push.
             _, names, rows, folders, links, _ = self.folders[path]
             yield Names(path, names, rows, links)
             if folders:
@@ -189,9 +193,9 @@ class Listing:
     def entries(
         self, at: bytes, profile: Profile, tops: ByFolder = ROOT, stop_at: ByFolder = NOTHING
     ) -> Iterator[Entry]:
-        """What `select` selects, as entries under the image path `at`, in archive order.
+        """What `select` gives, as entries below the image path `at`, in archive order.
 
-        With `at` empty the root itself gives no entry: it is the image's root. Raises
+        With an empty `at` the root gives no entry, because it is the image's root. Raises
         SourceError where extended attributes cannot be read.
         """
         above = (step for selected in self._tops(tops) for step in _steps(selected))
@@ -224,7 +228,7 @@ class Listing:
             yield Names(folder, names, rows, chosen)
 
     def _opened(self, tops: ByFolder) -> list[bytes]:
-        """Those of `tops` that are folders, always in the same order."""
+        """The paths of those `tops` that are folders, sorted by folder and name."""
         paths = (
             join(folder, name) for folder, names in sorted(tops.items()) for name in sorted(names)
         )
@@ -254,7 +258,7 @@ class Listing:
         return [prefix + name for name in folders]
 
     def _ordered(self, top: bytes, stop_at: ByFolder) -> Iterator[_Step]:
-        """What is below the folder `top`, in archive order."""
+        """Everything below the folder `top`, in archive order."""
         open_folders = [self._mixed(top, stop_at)]
         while open_folders:
             for step in open_folders[-1]:
@@ -266,9 +270,10 @@ class Listing:
                 open_folders.pop()
 
     def _mixed(self, path: bytes, stop_at: ByFolder) -> Iterator[_Step | bytes]:
-        """What is in the folder `path`, in archive order; a bare path is a folder to open.
+        """The content of the folder `path`, in archive order; a bare path is a folder to open.
 
-        A folder's content comes where its name with a slash does: after `a-b`, say, for `a`.
+        A folder's content follows where its name with a slash would be sorted: the content of `a`
+        comes after `a-b`.
         """
         steps = _steps(self._kept(path, stop_at))
         folders = self._folders(path, stop_at)
@@ -287,10 +292,10 @@ def _steps(selected: Names) -> Iterator[_Step]:
 
 
 class Known(Protocol):
-    """Folders that were listed before, by path; as `list_folder` has them."""
+    """Folders that were listed before, by path, in the form of `list_folder`."""
 
     def get(self, path: bytes, /) -> Folder | None:
-        """The folder, if it is known."""
+        """The folder at `path`; None where it is not known."""
 
 
 def open_root(path: bytes) -> OpenRoot:
@@ -319,11 +324,11 @@ def scan_root(
     xattrs: bool = False,
     known: Known | None = None,
 ) -> Listing:
-    """List `root` and all below it but what `leave_out` says, from the first to the last.
+    """List `root` and everything below it, first to last, without what `leave_out` names.
 
-    What is `known` of such a scan is taken from there. Raises SourceError, naming the path, for
-    what cannot be read, for devices, and for names that layers reserve; without `leave_out`,
-    which means that all must be packed, for sockets and FIFOs as well.
+    Folders that `known` has are not listed again. Raises SourceError, naming the path, for what
+    cannot be read, for devices, and for names that layers reserve; without `leave_out`, which means
+    that everything must be packed, for sockets and FIFOs as well.
     """
     row = row_of_root(root, xattrs=xattrs)
     mode = next(Row.unpack(row)).mode
@@ -345,9 +350,10 @@ def scan_root(
 
 
 def list_program(root: OpenRoot, name: bytes) -> Listing:
-    """The file `name` in `root` alone, executable, in a folder that has nothing of `root` itself.
+    """A listing of one file, `name` in `root`, made executable, in a folder of mode 0755.
 
-    Artifacts of CI lose their modes, and who names a program wants it to run. Raises OSError.
+    Artifacts of CI lose their modes, and a user who names a program wants it to run. Raises
+    OSError.
     """
     status = os.stat(name, dir_fd=root.folder(b"").fd, follow_symlinks=False)
     row = next(Row.unpack(_pack(status, False)))
@@ -358,7 +364,7 @@ def list_program(root: OpenRoot, name: bytes) -> Listing:
 
 
 def row_of_root(root: OpenRoot, *, xattrs: bool = False) -> bytes:
-    """`Listing.row`. Raises SourceError."""
+    """The packed row of the root itself. Raises SourceError."""
     try:
         return _pack(root.status(), xattrs)
     except OSError as error:
@@ -368,24 +374,27 @@ def row_of_root(root: OpenRoot, *, xattrs: bool = False) -> bytes:
 def folders_in(
     path: bytes, folder: Folder, names: Iterable[bytes]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """The folders `names` in `folder`, which is at `path`: path and packed row of each.
+    """Path and packed row of each folder `names` in `folder`, which is at `path`.
 
-    One at a time: of 20,000 packages in one folder, the list would take 4 MB.
+    An iterator, because the list of 20,000 packages in one folder would take 4 MB.
     """
     prefix = path + b"/" if path else b""
     return ((prefix + name, folder.row_of(name)) for name in names)
 
 
 def walk(root: bytes, at: bytes, profile: Profile) -> list[Entry]:
-    """`root`, a physical path, and all below it as entries under the image path `at`.
+    """`root`, a physical path, and everything below it as entries below the image path `at`.
 
-    Raises as `scan` does.
+    Raises like `scan`.
     """
     return list(scan(root).entries(at, profile))
 
 
 def size(selected: Iterable[Names], profile: Profile) -> int:
-    """Bytes in the files of `selected`; a file with several names counts once where it is kept."""
+    """Bytes of the files in `selected`.
+
+    With the TREE profile, a file with several names counts once.
+    """
     rows = b"".join(names.rows for names in selected)
     total = sum(_column(rows, 1))
     if profile is not Profile.TREE:
@@ -405,19 +414,19 @@ def newest_ns(selected: Iterable[Names]) -> int:
 
 
 def by_folder(paths: Iterable[bytes]) -> ByFolder:
-    """`paths` as the names in each folder."""
+    """`paths`, grouped as names by the folder they are in."""
     found: dict[bytes, set[bytes]] = {}
     for path in paths:
         folder, _, name = path.rpartition(b"/")
         found.setdefault(folder, set()).add(name)
-    if len(found) == 1:  # nearly always of one path: there are as many as there are packages
+    if len(found) == 1:  # nearly always one path; there is such a mapping for each package
         ((folder, names),) = found.items()
         return {folder: tuple(names)} if len(names) == 1 else found
     return found
 
 
 def merged(several: Iterable[ByFolder]) -> ByFolder:
-    """All paths of `several`."""
+    """The union of all paths in `several`."""
     found: dict[bytes, set[bytes]] = {}
     for paths in several:
         for folder, names in paths.items():
@@ -426,7 +435,7 @@ def merged(several: Iterable[ByFolder]) -> ByFolder:
 
 
 def join(*parts: bytes) -> bytes:
-    """Relative paths put together; empty ones vanish."""
+    """Join relative paths; empty ones are skipped."""
     return b"/".join(part for part in parts if part)
 
 
@@ -438,7 +447,7 @@ def list_folder(
     *,
     xattrs: bool = False,
 ) -> Folder:
-    """List the folder `path` of the tree at `root`. Raises as `scan` does."""
+    """List the folder `path` of the tree at `root`. Raises like `scan_root`."""
     folders: list[bytes] = []
     links: dict[bytes, bytes] = {}
     rows: list[bytes] = []
@@ -446,7 +455,7 @@ def list_folder(
     pack = _ROW.pack
     name = b""
     try:
-        # Each name is looked up in this very folder, whatever takes its place meanwhile.
+        # Names are looked up in this open folder, even if another one takes its path meanwhile.
         opened = root.folder(path)
         with os.scandir(opened.fd) as children:
             found = {child.name.encode(_ENCODING, _ERRORS): child for child in children}
@@ -454,9 +463,9 @@ def list_folder(
             del found[name]
         names = sorted(found)
         for name in names:
-            # Taken out: each keeps what stat said, 500 bytes, and a folder may hold 20,000 names.
+            # Popped, because each keeps 500 bytes of stat, and a folder may hold 20,000 names.
             status = found.pop(name).stat(follow_symlinks=False)
-            # Unpacked here: this is done for every file of a tree, before anything else begins.
+            # Unpacked here for speed: this runs for every file, before anything else begins.
             mode, inode, device, count, uid, gid, size = status[:7]
             if mode & _FORMAT == stat.S_IFREG:
                 mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
@@ -474,7 +483,7 @@ def list_folder(
         raise unreadable(root.on_disk(join(path, name)), error) from error
     if special:
         names = [name for name in names if name not in special]
-    # All that begin so are beside each other.
+    # Names with this prefix are next to each other, because `names` is sorted.
     at = bisect.bisect_left(names, b".wh.")
     if at < len(names) and names[at].startswith(b".wh."):
         raise SourceError(
@@ -530,7 +539,7 @@ def _cut(rows: bytes) -> Iterator[bytes]:
 
 
 class _Maker:
-    """Makes entries of rows, in archive order, for one profile and one place in the image."""
+    """Makes entries from rows, in archive order, for one profile and one place in the image."""
 
     def __init__(self, root: OpenRoot, at: bytes, profile: Profile, xattrs: bool) -> None:
         self._root = root
@@ -547,7 +556,7 @@ class _Maker:
     def entry(self, path: bytes, at: bytes, row: Row, link: bytes) -> Entry:
         """The entry of `path` at the image path `at`.
 
-        Every name of a file but the first is a link to the first.
+        With the TREE profile, every name of a file but the first is a hard link to the first.
         """
         inode, size, mtime_ns, ctime_ns, device, mode, uid, gid, names = row
         kind = _KINDS[stat.S_IFMT(mode)]
@@ -577,7 +586,7 @@ def _readlink(path: bytes) -> bytes:
 
 
 def _xattrs(root: OpenRoot, path: bytes, kind: Kind) -> tuple[tuple[bytes, bytes], ...]:
-    # Linux only, as the images are; elsewhere there are none to keep.
+    # Only Linux has attributes that an image can keep.
     if not hasattr(os, "listxattr"):
         return ()
     above, _, name = path.rpartition(b"/")

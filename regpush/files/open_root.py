@@ -26,7 +26,7 @@ each of which may read a store item of its own.
 
 
 class OpenFolder:
-    """The descriptor of an open folder; closed when nobody refers to this object any more."""
+    """The descriptor of an open folder; it is closed with the last reference to this object."""
 
     __slots__ = ("fd",)
 
@@ -47,8 +47,8 @@ class OpenRoot:
         """Open the root if it is a directory. Raises OSError."""
         self.path = path
         self._top: OpenFolder | None = None
-        # Read without the lock: whoever has found a folder here refers to it, so it stays open
-        # although another thread removes it.
+        # Read without the lock: a thread that found a folder here refers to it, so the folder
+        # stays open although another thread removes it.
         self._held: dict[bytes, OpenFolder] = {}
         self._lock = threading.Lock()
         try:
@@ -64,7 +64,7 @@ class OpenRoot:
         return hash(self.path)
 
     def on_disk(self, path: bytes) -> bytes:
-        """The whole path of `path`, for messages. To open it would follow links."""
+        """The absolute path of `path`, for messages. Opening it would follow links."""
         return self.path + b"/" + path if path else self.path
 
     def status(self) -> os.stat_result:
@@ -79,7 +79,7 @@ class OpenRoot:
         above, _, name = path.rpartition(b"/")
         if not name:
             return os.open(self.path, OPEN_FILE)
-        # Referred to until the file is open: another thread may remove it from `_held`.
+        # This reference keeps the folder open if another thread removes it from `_held`.
         folder = self._held.get(above) or self.folder(above)
         return os.open(name, OPEN_FILE, dir_fd=folder.fd)
 
@@ -107,7 +107,7 @@ class OpenRoot:
         return self._top
 
     def _hold(self, path: bytes, folder: OpenFolder) -> None:
-        """Keep `folder` open, as the last to be closed."""
+        """Keep `folder` open; of those kept open it is closed last."""
         with self._lock:
             self._held.pop(path, None)
             self._held[path] = folder

@@ -1,9 +1,9 @@
-"""A directory listed by a second process, while the program itself is still starting.
+"""List a directory by a second process, while this one is still importing modules.
 
-To import what a push needs takes as long as listing 30,000 files, and one interpreter does one
-thing at a time. Later the two meet: the other process goes from the last folder to the first,
-and whoever asked from the first to the last. Nobody ever waits for it, and where it fails,
-nothing is missing.
+The imports of a push take as long as listing 30,000 files, and one interpreter does one thing at a
+time. The second process lists folders from the last to the first, and this one, later, from the
+first to the last, until they meet. This process never waits for the other, and lists everything
+itself where the other fails.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from regpush.files.listing import Folder, folders_in, list_folder, row_of_root
 from regpush.files.open_root import OpenRoot
 
 _LENGTH = struct.Struct("=Q")
-_BATCH = 2048  # names listed from one report to the next
+_BATCH = 2048  # names listed between two reports
 
 
 class ScanAhead:
-    """What another process has listed so far of `root`, by folder.
+    """The folders of `root` that the second process has listed so far.
 
-    Less what `.regpushignore` says; for a directory that comes to lie below the root of an
-    image, without extended attributes. `git` is `LeaveOut.git`, as far as was seen.
+    What `.regpushignore` and others leave out is missing. The listing is for an image path below
+    the root, and has no extended attributes. `git`: `LeaveOut.git` of the folders so far.
     """
 
     def __init__(self, root: OpenRoot) -> None:
-        """Fork. Only while this process has a single thread. Raises OSError."""
+        """Fork, which is safe only while this process has a single thread. Raises OSError."""
         self.root = root
         self.git = b""
         self._found: dict[bytes, Folder] = {}
@@ -42,13 +42,13 @@ class ScanAhead:
             _work(root, self._file)
 
     def get(self, path: bytes) -> Folder | None:
-        """The folder `path`, relative to the root, if it is listed by now."""
+        """The folder `path`, relative to the root; None where it is not listed yet."""
         if path not in self._found:
             self._catch_up()
         return self._found.get(path)
 
     def stop(self) -> None:
-        """End the other process, whether it was done or not. `get` must not be called again."""
+        """End the second process, finished or not. `get` must not be called afterwards."""
         os.close(self._file)
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
@@ -61,7 +61,7 @@ class ScanAhead:
             (length,) = _LENGTH.unpack(os.pread(self._file, _LENGTH.size, self._read))
             at = self._read + _LENGTH.size
             if size - at < length:
-                break  # it is being written
+                break  # the report is not written completely
             git, folders = marshal.loads(os.pread(self._file, length, at))  # noqa: S302  our fork's
             self.git = git
             self._found.update((path, Folder(*folder)) for path, folder in folders)
@@ -69,10 +69,10 @@ class ScanAhead:
 
 
 def _work(root: OpenRoot, file: int) -> None:
-    """What the other process does, all its life."""
+    """Everything that the second process does."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_DFL)
-    # Whatever goes wrong, the other meets it as well, and says so.
+    # The first process meets any error here as well, and reports it.
     with suppress(BaseException):
         leave_out = LeaveOut(read_ignore_file(root), in_image=b"below")
         listed: list[tuple[bytes, tuple[object, ...]]] = []
@@ -101,13 +101,13 @@ def _report(file: int, report: bytes) -> None:
 
 
 _begun: list[ScanAhead] = []
-"""At most one: begun before anything else is, for whoever comes to ask about its root."""
+"""The listing that `begin` started, until `take` or `end`; one at most."""
 
 
 def begin(path: str) -> None:
-    """Have the directory `path` listed, if another core is there to do it.
+    """Start to list the directory `path`, on Linux and where a second core is available.
 
-    On Linux alone: elsewhere, to fork is not as harmless.
+    Forking is not as safe on other systems.
     """
     if sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1:
         with suppress(OSError):
@@ -115,13 +115,13 @@ def begin(path: str) -> None:
 
 
 def take(root: bytes) -> ScanAhead | None:
-    """What was begun about `root`, if it was, and nobody took it before; to be stopped."""
+    """The listing of `root` that `begin` started, which the caller must stop; else None."""
     if _begun and _begun[0].root.path == root:
         return _begun.pop()
     return None
 
 
 def end() -> None:
-    """Stop what nobody asked for."""
+    """Stop the listing that was started and not taken."""
     while _begun:
         _begun.pop().stop()

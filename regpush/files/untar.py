@@ -1,9 +1,9 @@
-"""Reading a tar archive, whoever made it, in one pass and in bounded memory.
+"""Read a tar archive of any writer, in one pass and in bounded memory.
 
-`tarfile` reads a header block; it also reads extended headers, but whole, however large they say
-that they are, one inside the other, and with numbers of any length. The blocks are put together
-here, with bounds (POSIX.1-2024, pax; GNU tar manual, "Basic Tar Format"; archive/tar of Go has
-the same bound of 1 MiB).
+`tarfile` parses header blocks here. Its own reader also reads extended headers, but whole, however
+large they claim to be, nested, and with numbers of any length. So the blocks are put together here,
+with bounds (POSIX.1-2024, pax; GNU tar manual, "Basic Tar Format"; archive/tar of Go has the same
+bound of 1 MiB).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from regpush.errors import VerificationError, printable
 
 _BLOCK = 512
 _LONGEST_HEADER = 1 << 20
-"""Bytes of an extended header at most, as in Go's archive/tar."""
+"""Maximum bytes of an extended header, as in Go's archive/tar."""
 _MOST_HEADERS = 16
-"""Extended headers before one member at most: writers need three."""
+"""Maximum number of extended headers before one member: writers need three."""
 _MOST_DIGITS = 19
 _LARGEST = (1 << 63) - 1
 
 _LARGEST_ID = (1 << 32) - 2
-"""The one above means "leave it" to chown(2)."""
+"""The greatest owner: the number above it means "no change" to chown(2)."""
 _XATTR = b"SCHILY.xattr."
-"""pax records of extended attributes, as GNU tar, star and Go write them."""
+"""Prefix of pax records with extended attributes, which GNU tar, star and Go write."""
 
 _LONG_NAME, _LONG_LINK, _SPARSE = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, b"S"
 _PAX, _PAX_SUN, _GLOBAL = tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE
@@ -50,11 +50,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveEntry:
-    """All that the headers of an entry say; `type` as in `tarfile`.
+    """Everything that the headers of an entry say; `type`: see `tarfile.TarInfo.type`.
 
     `mode`: permission bits. `at`: where its data begins in the archive. `link`: the target of a
     link. `device`: major and minor number. `xattrs`: sorted (name, value) pairs. `is_sparse`:
-    the data has gaps that are left out.
+    whether gaps are left out of the data.
     """
 
     name: bytes
@@ -71,10 +71,10 @@ class ArchiveEntry:
 
 
 def members(pieces: Iterator[bytes], cancel: Cancellation) -> Iterator[Member]:
-    """The names and sizes in the archive in `pieces`, which is read to its end.
+    """The names and sizes in the archive `pieces`, which is read to its end.
 
-    Memory stays bounded whatever is in it. Raises VerificationError for what is no tar archive
-    or ends too early, CancelledError, and what `pieces` raises.
+    Memory is bounded for any content. Raises VerificationError for data that is no tar archive or
+    is truncated, CancelledError, and what `pieces` raises.
     """
     stream = _Stream(pieces, cancel)
     for header, said in _headers(stream):
@@ -87,9 +87,10 @@ def members(pieces: Iterator[bytes], cancel: Cancellation) -> Iterator[Member]:
 def contents(
     pieces: Iterator[bytes], cancel: Cancellation
 ) -> Iterator[tuple[ArchiveEntry, Iterator[bytes]]]:
-    """Each entry of the archive in `pieces`, and its data, to be read before the next is taken.
+    """Each entry of the archive `pieces` with its data, which is read before the next entry.
 
-    Raises as `members` does, and where the archive has no end: what wrote it may have broken off.
+    Raises like `members`, and VerificationError where the end marker is missing: the writer may
+    have stopped early.
     """
     stream = _Stream(pieces, cancel)
     for header, said in _headers(stream):
@@ -106,7 +107,8 @@ def contents(
 def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
     """The header of each entry, and what the extended headers before it say.
 
-    The data must be taken before the next one. In the end, all of the stream is read.
+    The caller takes the entry's data before the next header. At the end, the stream is read to its
+    end.
     """
     said = everywhere = _Said()
     headers = 0
@@ -132,7 +134,7 @@ def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
-    """What extended headers say of a file, where they do."""
+    """Fields of an entry that its extended headers state; None where they do not."""
 
     name: str | None = None
     size: int | None = None
@@ -143,7 +145,7 @@ class _Said:
     is_sparse: bool = False
 
     def with_records(self, data: bytes) -> Self:
-        """Return the header with pax records (`length key=value` each); later ones win."""
+        """These fields replaced by those of pax records (`length key=value`); the last one wins."""
         records = dict(_records(data))
         name = records.get(b"GNU.sparse.name") or records.get(b"path")
         found = {key: _number(records[key]) for key in (b"size", b"uid", b"gid") if key in records}
@@ -161,7 +163,7 @@ class _Said:
         )
 
     def over(self, everywhere: _Said) -> _Said:
-        """What is said of one file, and for what is not, of all of them."""
+        """These fields of one file, completed by those that are stated for all files."""
         return _Said(
             name=everywhere.name if self.name is None else self.name,
             size=everywhere.size if self.size is None else self.size,
@@ -236,7 +238,7 @@ def _padded(size: int) -> int:
 
 
 class _Stream:
-    """The bytes of an archive, taken from its beginning to its end."""
+    """The bytes of an archive, read from its beginning to its end."""
 
     def __init__(self, pieces: Iterator[bytes], cancel: Cancellation) -> None:
         self._pieces, self._cancel = pieces, cancel
@@ -246,11 +248,11 @@ class _Stream:
 
     @property
     def position(self) -> int:
-        """How many bytes were taken."""
+        """How many bytes were read."""
         return self._before + self._at
 
     def header(self) -> tarfile.TarInfo | None:
-        """The next header, None at the end: a block of zeros, or nothing more."""
+        """The next header; None at the end: a block of zeros, or the end of the stream."""
         block = self._taken(_BLOCK)
         if not block.strip(b"\0"):
             self.has_end = len(block) == _BLOCK
@@ -277,7 +279,7 @@ class _Stream:
         return data[: header.size]
 
     def pieces_of(self, count: int) -> Iterator[bytes]:
-        """The next `count` bytes, which must be there, as they come."""
+        """The next `count` bytes, in pieces. Raises VerificationError where they are missing."""
         while count:
             if self._at == len(self._piece) and not self._pull():
                 raise _too_short()
@@ -287,7 +289,7 @@ class _Stream:
             yield piece
 
     def skip(self, count: int) -> None:
-        """Leave `count` bytes behind, which must be there."""
+        """Skip `count` bytes. Raises VerificationError where they are missing."""
         while count:
             if self._at == len(self._piece) and not self._pull():
                 raise _too_short()
@@ -296,12 +298,12 @@ class _Stream:
             count -= step
 
     def skip_all(self) -> None:
-        """Leave all behind."""
+        """Read the stream to its end."""
         while self._pull():
             pass
 
     def _taken(self, count: int) -> bytes:
-        """The next `count` bytes, or as many as there are."""
+        """The next `count` bytes, or fewer at the end of the stream."""
         taken = self._piece[self._at : self._at + count]
         self._at += len(taken)
         if len(taken) == count:

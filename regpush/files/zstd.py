@@ -1,7 +1,7 @@
-"""zstd as the standard library has it: from Python 3.14 on, and before that its backport.
+"""zstd from the standard library (Python 3.14 and later), else from its backport.
 
-The backport is 1.4 MB, `zstandard` 23 MB, and both give the same frames from 1 MiB on. The
-standard library's libzstd is the one that Python was built with.
+The backport is 1.4 MB, `zstandard` 23 MB, and both give the same frames from 1 MiB on. The standard
+library uses the libzstd that Python was built with.
 """
 
 import sys
