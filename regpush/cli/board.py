@@ -27,7 +27,7 @@ _MOST = 0.99
 """The largest share that a bar shows before the registry has confirmed the blob."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Flight:
     """A layer that is being packed or sent.
 
@@ -86,7 +86,7 @@ class Meter:
         return (total - before) / (now - began) if now > began else None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Board:
     """The state of a push, from the events so far. Not thread-safe.
 

@@ -38,7 +38,7 @@ _ARGUMENTS = (TARGET, "targets", "new")
 """Names of the command-line arguments that may name an app."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Said:
     """The input of a command besides its flags.
 
@@ -97,7 +97,7 @@ def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
     return TrustedOwners(users=frozenset(users), safe=frozenset(safe))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ConfiguredTarget:
     """A target for `flags_of` that is not on the command line."""
 

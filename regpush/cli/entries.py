@@ -14,7 +14,7 @@ _PUSH, _LOOK = "Push", "Look"
 _REGISTRY, _PIPELINE = "Registry", "Pipeline"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CommandEntry:
     """A command in `regpush --help`.
 

@@ -15,7 +15,7 @@ from regpush.cli.rendering import Line, json_text
 OnStdout = Annotated[Format, typer.Option("--format", help="Format of stdout: text or json.")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Presenter:
     """The output of a command on stdout, in one format."""
 

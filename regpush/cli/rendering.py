@@ -41,7 +41,7 @@ Line: TypeAlias = str | tuple[str | Span, ...]
 """One line: a text, or pieces of which some have a style."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Renderer:
     """Text for one stream: with or without colours, and cut to a maximum length."""
 

@@ -40,7 +40,7 @@ from regpush.transfer.schedule import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Assembled:
     """An image of which every destination holds every blob.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from regpush.registry.referrers import Attachment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Attachments:
     """What a push has to attach.
 

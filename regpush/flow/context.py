@@ -26,7 +26,7 @@ from regpush.transfer.fanout import FanOut
 from regpush.transfer.tags import TagRule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Context:
     """What push, copy, rebase and index share: destinations and rules.
 
@@ -55,7 +55,7 @@ class Context:
         return time.monotonic() - self.started
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Run(Context):
     """What all steps of one push share. `fan`: all destinations together, for sending blobs."""
 

@@ -41,7 +41,7 @@ from regpush.transfer.base import Foundation
 from regpush.transfer.destinations import Destination
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Gathered:
     """What was read for one platform: the source, the earlier images, the base.
 
@@ -128,7 +128,7 @@ def gather(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Sight:
     """What the source tells first: the platform, and where the base is, if there is one."""
 
@@ -136,7 +136,7 @@ class _Sight:
     foundation: Foundation | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Gathering:
     """The source and the past of one platform while both are read, at the same time.
 

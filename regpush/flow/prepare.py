@@ -31,7 +31,7 @@ from regpush.transfer.destinations import Destination
 from regpush.transfer.publish import refuse_index, warn_of_lost_platforms
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Prepared:
     """What will be pushed for one platform, and all that is known about it so far.
 

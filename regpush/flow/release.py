@@ -28,7 +28,7 @@ def whole_of(images: Sequence[Image], run: Run) -> Manifest:
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Release:
     """Images of which every blob was sent; `whole`: what the tags will name.
 

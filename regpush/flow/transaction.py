@@ -67,7 +67,7 @@ def healing(delivery: D, work: Callable[[D], R]) -> R:
     raise AssertionError  # the last turn of the loop returns or raises
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class TagTransaction:
     """The tags of one command; `held`: what they named when it began."""
 

@@ -55,7 +55,7 @@ class Cause:
         return f"{self.change}; {self.dependents} item{plural} depend{verb} on it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Causes:
     """`of`: the cause of each changed item, by the item's path; of several the most important."""
 

@@ -24,7 +24,7 @@ from regpush.reference import RepositoryName
 _HEADS = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Planned:
     """A plan, the records for its image, and layers known from memories alone.
 

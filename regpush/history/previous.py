@@ -73,7 +73,7 @@ class Seen:
         return answer.result()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Past:
     """The result of a search: manifests by tag, and their images, nearest first.
 
@@ -127,7 +127,7 @@ def _images_of(found: Sequence[_Found]) -> list[PreviousImage]:
     return [image for _, image in found if image]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Look:
     """One look back at `repository`, whose `tags` are about to be moved.
 

@@ -24,7 +24,7 @@ from regpush.pack.tar import ArchiveOptions
 from regpush.reference import RepositoryName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Recalled:
     """The history for a plan.
 

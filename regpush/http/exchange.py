@@ -37,7 +37,7 @@ COMMIT_PATIENCE = 5.0
 this many times as long as others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Request:
     """One HTTP request; `url` is sent byte for byte.
 
@@ -79,7 +79,7 @@ class ReplyBody:
         self._reply.close()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Reply:
     """A reply; `url` is the one that gave it, `whole` whether `body` is all of it.
 

@@ -82,7 +82,7 @@ class Proxy:
         return tuple(s for s in (pair, password) if s)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Routes:
     """The proxies of a run."""
 

@@ -297,7 +297,7 @@ def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -
     raise failure or httpcore.ConnectError(f"the name {host} has no address")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Begun:
     """A connection that was opened ahead, and when (monotonic seconds)."""
 

@@ -68,7 +68,7 @@ class Plan:
             raise RegpushError(f"{printable(twice[0])} is in two layers: report this bug")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PlanContext:
     """What a strategy may use besides the closure.
 

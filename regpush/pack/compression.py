@@ -53,7 +53,7 @@ _SLACK = 1 / 32
 _GZIP_WRAPPER = 31  # zlib's wbits for a gzip header (its mtime is 0) and the largest window
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Codec:
     """How a layer is compressed: in blocks of `block` bytes at most.
 

@@ -24,7 +24,7 @@ from regpush.pack.page import Filled
 from regpush.pack.tar import Archive
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Piece:
     """A block of an archive, valid until the next piece is asked for, and what becomes of it.
 
@@ -167,7 +167,7 @@ class _Turns:
                     self._free += 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Ready:
     """A block that was read, its compressed form in the making, and what memory it is of."""
 

@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 """Called with bytes read and bytes compressed so far in this attempt; may raise to stop it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LayerSource:
     """A planned layer and all that is known about it before it is made or found.
 

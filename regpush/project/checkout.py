@@ -13,7 +13,7 @@ class NotInGitError(Exception):
     """git cannot answer; the message is git's own, or says that git is not installed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WorkTree:
     """The git work tree that `directory` lies in."""
 

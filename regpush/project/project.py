@@ -13,7 +13,7 @@ from regpush.errors import UsageError, printable
 _MOST = 4 << 20  # no description of a project is larger; lock files may be
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Project:
     """A description of the app in a directory, in the file `file`.
 

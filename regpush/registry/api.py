@@ -56,7 +56,7 @@ class MissingBlobsError(TransientError):
         self.document = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Call:
     """One request to a repository; `doing` completes "… failed" in messages.
 

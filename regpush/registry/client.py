@@ -38,7 +38,7 @@ _UNVERIFIED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _KnownRegistry:
     """One registry: its address, its pace, and the upload forms it has taught."""
 

@@ -16,7 +16,7 @@ from regpush.registry.quirks import is_ghcr, is_hub, is_tag_conflict, vendor_of
 _DOCTOR = "whether you may "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Trouble:
     """A request to the repository `name` that failed, and its answer.
 

@@ -16,7 +16,7 @@ from regpush.reference import HUB_HOSTS, RepositoryName
 from regpush.registry.protocol import Problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Vendor:
     """A registry as a service, known by its hosts.
 

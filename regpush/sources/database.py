@@ -33,7 +33,7 @@ _ITEM, _CLOSURE = 0, 1
 _Rows = list[tuple[object, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Database:
     """A store's database at `path`. Every method raises SourceError if it fails."""
 

@@ -22,7 +22,7 @@ PATH = "(links)"
 """The generated item's name in place of a path, because its entries are in several places."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Customisation:
     """A closure with the generated item added and rules applied, and the options of its image.
 

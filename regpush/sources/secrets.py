@@ -127,7 +127,7 @@ class SecretError(UsageError):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Watch:
     """Searches the app's own files for secrets, except files that match the patterns `allowed`."""
 

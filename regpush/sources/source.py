@@ -29,7 +29,7 @@ Raises UsageError for a derivation, NotValidError where nothing has it, SourceEr
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Asked:
     """What a source is given to make a closure.
 
@@ -45,7 +45,7 @@ class Asked:
     surroundings: Surroundings | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Whole:
     """A target that makes an image by itself and cannot be combined with others.
 
@@ -57,7 +57,7 @@ class Whole:
     closure: Callable[[Asked], Found]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Parts:
     """The store paths of a target, and what else the target says about the image.
 

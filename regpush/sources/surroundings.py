@@ -50,7 +50,7 @@ class BaseFacts:
     history: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Surroundings:
     """How other hosts are reached, and how base images are looked up.
 

@@ -27,7 +27,7 @@ _AT_ONCE = 12
 _DEAREST = (Action.UPLOADED, Action.MOUNTED, Action.REUSED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Foundation:
     """Where a base image is; `seen` gives its manifests, each read once.
 
@@ -74,7 +74,7 @@ def _name(reference: Reference) -> str:
     return f"{reference.name}:{reference.tag}" if reference.tag else str(reference)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Haul:
     """How the layers of a base reach the repositories of the image.
 

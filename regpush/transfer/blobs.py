@@ -26,7 +26,7 @@ Progress = Callable[[Descriptor, int], None]
 """Called now and then with the bytes of a blob that were sent in this attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Passage:
     """The repositories that blobs are brought from and to; `slots`: how many at a time."""
 

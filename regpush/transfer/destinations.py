@@ -14,7 +14,7 @@ from regpush.registry.repository import Access, Repository
 from regpush.transfer.fanout import Shelf
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Destination:
     """A repository that is written to; `tags`: those to move, none for a push by digest.
 

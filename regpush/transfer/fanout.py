@@ -212,7 +212,7 @@ def _slowest(told: Told, count: int) -> list[Told]:
     return [partial(tell, index) for index in range(count)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _DescribedBlob:
     """A blob with a known descriptor, as a `BlobStream`."""
 

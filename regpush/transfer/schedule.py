@@ -52,7 +52,7 @@ class Naming(Enum):
     IF_LIKELY = "if likely"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Transfer:
     """What the workers of one push share.
 

@@ -38,7 +38,7 @@ _TOKEN_LIMIT = 256 * 1024
 _RENEW_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Held:
     """A token, and when it was requested (monotonic seconds)."""
 

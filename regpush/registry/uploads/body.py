@@ -9,7 +9,7 @@ from dataclasses import dataclass
 Piece = bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Chunk:
     """Bytes of a body from position `start`; `last` if it ends the body."""
 

@@ -31,7 +31,7 @@ _TELL = 128 << 10
 _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BodyPart:
     """Bytes of a blob from position `at`: `size` of them, None where only their end will tell.
 
