@@ -2,13 +2,16 @@
 
 Two things differ from what a user does: `localhost:5000` is the registry of the tests, and the
 official base images are those of tests/bases.py. `podman run` is done by umoci and runc.
+Nix and Guix run in chroots (tests/chroots.py) whose package `hello` is a static program in C.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +19,11 @@ from pathlib import Path
 import pytest
 
 from tests.bases import OFFICIAL, put_stand_in
+from tests.chroots import Chroot, chroot
 from tests.containers import START_S, Container, answer, running
 from tests.documents import blocks
+from tests.greeting import GREETING, greeter
+from tests.guix_daemon import running_guix
 from tests.program import environment, program_on_path
 from tests.registry.parts import missing, real_part
 from tests.registry.servers import Registry
@@ -25,7 +31,7 @@ from tests.registry.servers import Registry
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="containers of runc need root here")
 
 _OFFLINE = re.compile(r"(?i)could ?n[o']t resolve host|name resolution|dns error")
-"""What Nix, pip, uv and npm say of a network that is not there."""
+"""What pip, uv and npm say of a network that is not there."""
 
 FLASK = """
 from flask import Flask
@@ -62,6 +68,21 @@ app = FastAPI()
 def hello():
     return "hello"
 """
+NIXPKGS = """
+{ outputs = { self }: { packages.x86_64-linux.hello = derivation {
+    name = "hello-2.12.3"; system = "x86_64-linux"; builder = "/bin/sh"; PATH = "/usr/bin:/bin";
+    args = [ "-ec" "mkdir -p $out/bin; cp ${./program} $out/bin/hello" ];
+  } // { meta.mainProgram = "hello"; }; };
+}
+"""
+NIX_SETTINGS = """
+build-users-group =
+experimental-features = nix-command flakes
+sandbox = false
+substituters =
+"""
+COMMANDS = "/opt/regpush-commands"
+NIX = "/opt/regpush-quickstart"
 CARGO = """
 [package]
 name = "hello"
@@ -162,9 +183,41 @@ def test_it_answers(name, files, tools, docker_registry, tmp_path):
     assert answer(container, tmp_path) == "hello"
 
 
+def says(name: str, inside: Chroot, registry: Registry, env: dict[str, str], scratch: Path) -> str:
+    """What the container of the block `quickstart-NAME` prints, after a push in the chroot."""
+    inside.write(f"{COMMANDS}/regpush", '#!/bin/sh\nexec python3 -m regpush "$@"\n', 0o755)
+    (block,) = blocks(f"quickstart-{name}")
+    command, last = (line[2:] for line in block.splitlines() if line.startswith("$ "))
+    words = ("bash", "-euc", f"PATH={COMMANDS}:$PATH; {command}".replace(*at(registry)))
+    inside.output(*words, env=env)
+    program, verb, *words = shlex.split(last.replace(*at(registry)))
+    assert (program, verb) == ("podman", "run")
+    with running(Container(image=words[-1], port=0), scratch) as (process, _):
+        return process.communicate(timeout=START_S)[0]
+
+
+def at(registry: Registry) -> tuple[str, str]:
+    """The registry of the documents, and the one of the tests that stands for it."""
+    return "localhost:5000", registry.host
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize(("name", "tool"), [("nix", "nix"), ("guix", "guix")])
-def test_it_says_hello(name, tool, docker_registry, tmp_path):
-    container = pushed(name, {}, (tool,), docker_registry, tmp_path)
-    with running(container, tmp_path) as (process, _):
-        assert "Hello, world!" in process.communicate(timeout=START_S)[0]
+@pytest.mark.parametrize("suite", ["trixie", "sid"])
+def test_hello_of_nix(suite: str, docker_registry: Registry, tmp_path: Path) -> None:
+    """The registry of flakes, a setting of Nix, leads `nixpkgs` to a flake on this disk."""
+    inside = chroot(suite, tmp_path)
+    inside.write(f"{NIX}/nixpkgs/flake.nix", NIXPKGS)
+    shutil.copy(greeter(tmp_path), inside.root / f"{NIX[1:]}/nixpkgs/program")
+    named = {"type": "indirect", "id": "nixpkgs"}, {"type": "path", "path": f"{NIX}/nixpkgs"}
+    entry = dict(zip(("from", "to"), named, strict=True))
+    registry = inside.write(f"{NIX}/registry.json", json.dumps({"version": 2, "flakes": [entry]}))
+    inside.write(f"{NIX}/nix.conf", f"{NIX_SETTINGS}flake-registry = {registry}\n")
+    env = {"NIX_CONF_DIR": NIX, "NIX_REMOTE": "local", "HOME": f"{NIX}/home"}
+    assert says("nix", inside, docker_registry, env, tmp_path) == GREETING
+
+
+@pytest.mark.soak
+def test_hello_of_guix(docker_registry: Registry, tmp_path: Path) -> None:
+    with running_guix(tmp_path) as guix:
+        guix.supply("hello", ours=False)
+        assert says("guix", guix.inside, docker_registry, {}, tmp_path) == GREETING

@@ -1,8 +1,4 @@
-"""Packages of a real Guix (1.5.0, Debian sid) with its daemon; and the stand-in beside it.
-
-The daemon has no network. What Guix itself takes from there, its Guile and the programs of the
-hooks of profiles, tests/data/guix/stand_in.py puts into the store.
-"""
+"""Packages of a real Guix (1.5.0, Debian sid) with its daemon; and the stand-in beside it."""
 
 from __future__ import annotations
 
@@ -11,16 +7,16 @@ import os
 import random
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from tests.chroots import Chroot, chroot
+from tests.chroots import Chroot
 from tests.flow.test_push_guix import seen
 from tests.guix import CHANNELS, DEBIAN_CHANNELS, FakeGuix, fake_guix
+from tests.guix_daemon import COMMIT, MODULES, OURS, Guix, running_guix
 from tests.images import unpack
 
 pytestmark = [
@@ -28,65 +24,11 @@ pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="a chroot needs root"),
 ]
 
-MODULES = "/mnt/regpush/tests/data/guix"
-OURS = {"GUIX_PACKAGE_PATH": MODULES}
-COMMIT = "e0fa68c7718fffd33d81af415279d6ddb518f727"
-_DAEMON = ("guix-daemon", "--disable-chroot", "--no-substitutes", "--cores=2", "--max-jobs=2")
-_START_S = 30.0
-_PROFILE = re.compile(r"/gnu/store/\S*-profile\.drv")
-
-
-@dataclass(frozen=True, slots=True)
-class Guix:
-    """A Guix with its daemon in a chroot; `described` as those who fetched it have it."""
-
-    inside: Chroot
-    described: Chroot
-
-    def supply(self, *words: str, of: Chroot | None = None, ours: bool = True) -> None:
-        """Let the store have what the profile of `guix shell WORDS` takes from the network."""
-        env = OURS if ours else {}
-        for _ in range(4):
-            done = (of or self.inside).run("guix", "shell", "-n", "--no-grafts", *words, env=env)
-            assert done.returncode == 0, done.stderr
-            found = _PROFILE.findall(done.stdout + done.stderr)
-            if not found:
-                return
-            self.stand_in(found[-1])
-
-    def stand_in(self, derivation: str) -> None:
-        """Put what `derivation` needs from the network into the store."""
-        self.inside.output("python3", f"{MODULES}/stand_in.py", derivation)
-
 
 @pytest.fixture(scope="module")
 def guix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guix]:
-    scratch = tmp_path_factory.mktemp("guix")
-    inside = chroot("sid", scratch)
-    # Debian's guix does not say from which commit it is, and so has no cache of profiles.
-    config = "usr/share/guile/site/3.0/guix/config.scm"
-    text = (inside.root / config).read_text()
-    assert text.count("(commit #f)") == 1
-    inside.write("/opt/described/config.scm", text.replace("(commit #f)", f'(commit "{COMMIT}")'))
-    compiling = (
-        "(use-modules (system base compile))"
-        '(compile-file "/opt/described/config.scm" #:output-file "/opt/described/config.go")'
-    )
-    inside.output("guile", "--no-auto-compile", "-c", compiling)
-    compiled = "/usr/lib/x86_64-linux-gnu/guile/3.0/site-ccache/guix/config.go"
-    over = (("/opt/described/config.scm", f"/{config}"), ("/opt/described/config.go", compiled))
-    socket = inside.root / "var/guix/daemon-socket/socket"
-    socket.unlink(missing_ok=True)
-    daemon = inside.start(*_DAEMON, log=scratch / "daemon.log")
-    try:
-        until = time.monotonic() + _START_S
-        while not socket.exists():
-            assert time.monotonic() < until, (scratch / "daemon.log").read_text()
-            time.sleep(0.1)
-        yield Guix(inside=inside, described=replace(inside, over=over))
-    finally:
-        daemon.terminate()
-        daemon.wait()
+    with running_guix(tmp_path_factory.mktemp("guix")) as made:
+        yield made
 
 
 @pytest.fixture

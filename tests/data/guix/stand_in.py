@@ -4,8 +4,8 @@
 
 A package of Guix proper is built from sources, down to its bootstrap. Each one that DERIVATION
 needs becomes a tree of Debian's programs and Guile modules, at the very path that Guix computes,
-and is registered as valid. What needs Guile alone is left for the daemon to build. Standard
-library only: it runs inside a chroot.
+and is registered as valid. A package for which _PROGRAMS has a program gets that one. What needs
+Guile alone is left for the daemon to build. Standard library only: it runs inside a chroot.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ _INPUT = re.compile(r'\("(/gnu/store/[^"]*\.drv)",\[')
 _VERSIONED = re.compile(r"-[0-9][0-9.]*\.drv$")
 """Packages; locales, for one, Guile builds, but by a program of glibc."""
 _BUILDER = re.compile(r'"(/gnu/store/[^"]*-builder)"')
+
+_PROGRAMS = "/opt/regpush-programs"
 
 _MODULES = {
     "guile-gcrypt": ("gcrypt",),
@@ -105,6 +107,8 @@ def _fill(path: str) -> None:
             _link(f"{path}/{_COMPILED}/{module}", f"{_DEBIAN_COMPILED}/site-ccache/{module}")
     elif key == "texinfo":
         _write(f"{path}/bin/install-info", "#!/bin/sh\n", 0o555)
+    elif os.path.exists(f"{_PROGRAMS}/{key}"):
+        shutil.copy(f"{_PROGRAMS}/{key}", f"{path}/bin/{key}")
     elif os.path.exists(f"/usr/bin/{key}"):
         _link(f"{path}/bin/{key}", f"/usr/bin/{key}")
     else:

@@ -1,0 +1,23 @@
+"""A program that prints the greeting of GNU hello and needs nothing else of an image."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.registry.parts import real_part
+
+GREETING = "Hello, world!\n"
+_SOURCE = """
+#include <stdio.h>
+
+int main(void) { return puts("Hello, world!") == EOF; }
+"""
+
+
+def greeter(directory: Path) -> Path:
+    """The program, linked statically from C below `directory`."""
+    source, program = directory / "hello.c", directory / "hello"
+    source.write_text(_SOURCE)
+    subprocess.run([real_part("gcc"), "-static", "-Os", "-s", "-o", program, source], check=True)
+    return program
