@@ -14,7 +14,7 @@ from regpush.quantities import parse_size
 
 
 def main() -> int:
-    """Serve until a signal comes. Returns the exit code."""
+    """Serve until a signal arrives. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m regpush.embedded")
     parser.add_argument("--dir", type=Path, required=True, help="where blobs and tags are kept")
     parser.add_argument("--address", default="127.0.0.1")

@@ -1,4 +1,4 @@
-"""What the API answers when it cannot do as it was asked: distribution-spec, Error Codes."""
+"""Error replies of the API: distribution-spec, Error Codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STATUS = {
     "BLOB_UPLOAD_UNKNOWN": 404,
     "DENIED": 403,
     "DIGEST_INVALID": 400,
-    "MANIFEST_BLOB_UNKNOWN": 400,  # distribution's; the specification would allow 404 as well
+    "MANIFEST_BLOB_UNKNOWN": 400,  # like CNCF distribution; the specification allows 404 too
     "MANIFEST_INVALID": 400,
     "MANIFEST_UNKNOWN": 404,
     "NAME_INVALID": 400,
@@ -25,9 +25,9 @@ _STATUS = {
 
 
 class ApiError(Exception):
-    """A request that gets an error body; it never leaves this package.
+    """A request that is answered with an error body; it never leaves this package.
 
-    `code` is one of the error codes; `status` is the code's own unless given.
+    `code` is one of the error codes; `status`: the HTTP status, the code's usual one unless given.
     """
 
     def __init__(
@@ -44,5 +44,5 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def to_json(self) -> dict[str, object]:
-        """The error body of the specification."""
+        """The error body that the specification defines."""
         return {"errors": [{"code": self.code, "message": str(self), "detail": None}]}

@@ -1,4 +1,4 @@
-"""The application: every route, and every failure as an error body."""
+"""The ASGI application: all routes, and error bodies for all failures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from regpush.embedded.guard import Guard
 from regpush.embedded.manifest_api import ManifestApi
 from regpush.embedded.store import ContentStore
 
-# How much of a refused body is still read (bytes), so that a client that sends all of it
-# before it listens finds the answer and not a reset connection.
+# Bytes of a refused body that are still read: a client that sends its whole body before it reads
+# then gets the reply, and not a reset connection.
 _DRAIN_LIMIT = 64 * 1024 * 1024
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -30,7 +30,10 @@ _log = logging.getLogger("regpush.embedded")
 
 
 def application(store: ContentStore, hosts: Collection[str] = ()) -> Starlette:
-    """The ASGI application that serves `store`, and answers to `hosts` beside addresses."""
+    """The ASGI application that serves `store`; `hosts`: names that it answers to.
+
+    It always answers to IP addresses and localhost.
+    """
     app = Starlette(
         middleware=[Middleware(Guard, hosts=hosts)],
         routes=[
@@ -45,26 +48,26 @@ def application(store: ContentStore, hosts: Collection[str] = ()) -> Starlette:
             ClientDisconnect: _gone,
         },
     )
-    app.router.redirect_slashes = False  # a client does not expect to be sent elsewhere
+    app.router.redirect_slashes = False  # clients of registries do not expect redirects
     return app
 
 
 def _base(_request: Request) -> Response:
-    """The check of the version of the API."""
+    """`GET /v2/`, by which clients check the version of the API."""
     return JSONResponse({}, headers={"Docker-Distribution-API-Version": "registry/2.0"})
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ApiError):  # Starlette's types do not say what it promises
+    if not isinstance(error, ApiError):  # Starlette's types are wider than what it passes
         raise error
-    if "Expect" not in request.headers:  # such a client waits for us before it sends
-        with suppress(ClientDisconnect, RuntimeError):  # gone, or the body was read whole
+    if "Expect" not in request.headers:  # a client with Expect waits for a reply before it sends
+        with suppress(ClientDisconnect, RuntimeError):  # disconnected, or the body was read
             await _drain(request)
     return JSONResponse(error.to_json(), status_code=error.status, headers=error.headers)
 
 
 async def _not_offered(request: Request, error: Exception) -> Response:
-    """Unknown paths and methods."""
+    """Answer a request for an unknown path or method."""
     if not isinstance(error, HTTPException):
         raise error
     answer = ApiError(
@@ -77,7 +80,7 @@ async def _not_offered(request: Request, error: Exception) -> Response:
 
 
 class _Disk:
-    """Answers for a disk that fails: 507 where it is full, else 500; each reason logged once."""
+    """Answers failures of the disk: 507 where it is full, else 500. Each reason is logged once."""
 
     def __init__(self, directory: os.PathLike[str]) -> None:
         self._directory = directory
@@ -105,5 +108,5 @@ async def _drain(request: Request) -> None:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    """For the log: nobody is there to read it."""
+    """Answer a client that disconnected; only the log gets to see it."""
     return Response(status_code=400)

@@ -1,4 +1,4 @@
-"""Blobs over HTTP: reading, and the upload forms of distribution-spec, Pushing Blobs."""
+"""Blobs over HTTP: reading, and all ways to upload (distribution-spec, Pushing Blobs)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from regpush.embedded.store import ContentStore
 from regpush.embedded.uploads import UploadSession, UploadSessions
 from regpush.errors import VerificationError
 
-# What is gathered before a thread is asked to write it; a hop costs some 100 microseconds.
+# Bytes that are collected before a thread writes them; calling a thread costs some 100 µs.
 _BLOCK = 1024 * 1024
 _RANGE = re.compile(r"\s*([0-9]{1,18})\s*-\s*([0-9]{0,18})\s*|\s*-[0-9]{1,18}\s*", re.ASCII)
 _CONTENT_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
@@ -32,7 +32,7 @@ class _BlobResponse(FileResponse):
 class BlobApi:
     """The endpoints of blobs and of their uploads.
 
-    What waits for a body is asynchronous, the rest runs in Starlette's threads.
+    Handlers that wait for a body are asynchronous, the others run in Starlette's threads.
     """
 
     def __init__(self, store: ContentStore) -> None:
@@ -40,7 +40,7 @@ class BlobApi:
         self._uploads = UploadSessions(store)
 
     def routes(self) -> list[Route]:
-        """More specific paths first."""
+        """The routes, more specific paths first."""
         one_upload = "/v2/{name:path}/blobs/uploads/{upload}"
         blob = "/v2/{name:path}/blobs/{digest}"
         return [
@@ -67,13 +67,13 @@ class BlobApi:
         )
 
     def delete(self, request: Request) -> Response:
-        """DELETE a blob from its repository; others that have it keep it."""
+        """DELETE a blob from its repository; other repositories keep it."""
         if not self._store.delete_blob(*_blob_of(request)):
             raise ApiError("BLOB_UNKNOWN", "the repository has no such blob")
         return Response(status_code=202)
 
     async def start(self, request: Request) -> Response:
-        """POST: mount a blob, take it whole in this request, or open a session."""
+        """POST: mount a blob, upload it with this one request, or open a session."""
         repository = parse_repository(request.path_params["name"])
         parameters = request.query_params
         if "mount" in parameters and "from" in parameters:
@@ -93,18 +93,18 @@ class BlobApi:
         return _progress(self._uploads.start(repository), 202)
 
     async def status(self, request: Request) -> Response:
-        """GET how far an upload has come."""
+        """GET the number of bytes that an upload has received."""
         return _progress(self._upload_of(request), 204)
 
     async def add(self, request: Request) -> Response:
-        """PATCH: a chunk with its Content-Range, or a stream without."""
+        """PATCH: add a chunk with its Content-Range, or a stream without one."""
         async with self._turn(request) as upload:
             _check_range(request, upload)
             await _receive(request, upload)
         return _progress(upload, 202)
 
     async def finish(self, request: Request) -> Response:
-        """PUT: the last bytes, or all, or none; then the digest is checked."""
+        """PUT: add the last bytes, all bytes or none, then check the digest."""
         async with self._turn(request) as upload:
             digest = parse_digest(request.query_params.get("digest"))
             _check_range(request, upload)
@@ -112,12 +112,12 @@ class BlobApi:
             try:
                 await self._keep(upload, digest)
             finally:
-                # Also after a wrong digest: nothing that can still be sent makes it right.
+                # Also after a wrong digest: no further bytes can make it right.
                 self._uploads.end(upload)
         return _created(upload.repository, digest)
 
     async def cancel(self, request: Request) -> Response:
-        """DELETE an upload."""
+        """DELETE an upload session."""
         async with self._turn(request) as upload:
             self._uploads.end(upload)
         return Response(status_code=204)
@@ -128,13 +128,13 @@ class BlobApi:
 
     @asynccontextmanager
     async def _turn(self, request: Request) -> AsyncIterator[UploadSession]:
-        """The upload, once no other request adds to it; it may have ended meanwhile."""
+        """The upload, locked against other requests; raises ApiError if it ended meanwhile."""
         async with self._upload_of(request).turn:
             upload = self._upload_of(request)
             try:
                 yield upload
             except OSError:
-                self._uploads.end(upload)  # the part on a full disk is useless
+                self._uploads.end(upload)  # frees the disk, which may be full
                 raise
 
     async def _keep(self, upload: UploadSession, digest: Digest) -> None:
@@ -151,9 +151,9 @@ class BlobApi:
 
 
 async def _receive(request: Request, upload: UploadSession) -> None:
-    """Append the body, reading on while a thread writes and hashes the block before.
+    """Append the request's body; a thread writes and hashes one block while the next arrives.
 
-    What has arrived before a client went away stays, so that it can go on from there.
+    Bytes that arrived before a client disconnected are kept, so that it can resume.
     """
     block = bytearray()
     writing: asyncio.Future[None] | None = None
@@ -173,7 +173,7 @@ async def _receive(request: Request, upload: UploadSession) -> None:
 
 
 def _check_range(request: Request, upload: UploadSession) -> None:
-    """Raises ApiError where a chunk does not begin at the upload's end, or states no size."""
+    """Raise ApiError for a chunk that does not begin at the upload's end, or has another size."""
     stated = request.headers.get("Content-Range")
     if stated is None:
         return
@@ -190,10 +190,10 @@ def _check_range(request: Request, upload: UploadSession) -> None:
 
 
 def _ignore_invalid_range(request: Request) -> None:
-    """Take away a Range that is none, so that the whole blob is the answer.
+    """Remove an invalid Range header, so that the whole blob is sent.
 
-    RFC 9110, 14.2: a range whose end is before its beginning is invalid, and an invalid Range,
-    or one of an unknown unit, may be ignored. Starlette answers 400.
+    RFC 9110, 14.2: a range whose end is before its beginning is invalid, and an invalid Range, or
+    one of an unknown unit, may be ignored. Starlette answers 400.
     """
     unit, _, ranges = request.headers.get("Range", "").partition("=")
     found = [_RANGE.fullmatch(one) for one in ranges.split(",")]
@@ -227,7 +227,7 @@ def _progress(upload: UploadSession, status: int) -> Response:
 def _position(upload: UploadSession) -> dict[str, str]:
     return {
         "Location": f"/v2/{upload.repository}/blobs/uploads/{upload.identifier}",
-        # `0-0` for none as well as for one byte, as CNCF distribution says it.
+        # `0-0` for no byte and for one byte, like CNCF distribution.
         "Range": f"0-{max(upload.size - 1, 0)}",
         "Docker-Upload-UUID": upload.identifier,
     }

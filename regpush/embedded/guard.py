@@ -1,8 +1,8 @@
-"""Who may speak to the registry: a page in a browser on this machine may not.
+"""Refuse requests that web pages on this machine make through a browser.
 
-The registry asks for no login, so whatever reaches it may write. A page of another site can
+The registry has no logins, so every request that reaches it may write. A page of another site can
 send a POST as text/plain without a preflight (Fetch standard, "CORS protocol"), and by DNS
-rebinding any request: then Host names the page's site. An address in Host cannot be rebound.
+rebinding any request: then Host names the page's site. An IP address in Host cannot be rebound.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@\[\]/\s]+))(?::[0-9]*)?", re.A
 
 
 class Guard:
-    """ASGI middleware before `app`: `hosts` are the names it answers to, beside addresses."""
+    """ASGI middleware before `app`; `hosts`: names that it answers to, besides addresses."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
         self._app = app
         self._hosts = frozenset(name.lower().rstrip(".") for name in (*_ALWAYS, *hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 to a request with a foreign Host or Origin, before its body is read."""
+        """Answer 403 to a request with another Host or Origin, before its body is read."""
         if scope["type"] == "http" and (error := self._refusal(Headers(scope=scope))):
             response = JSONResponse(error.to_json(), error.status, headers={"Connection": "close"})
             await response(scope, receive, send)

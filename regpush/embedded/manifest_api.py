@@ -1,4 +1,4 @@
-"""Manifests, tags, referrers and the lists of them over HTTP."""
+"""Manifests, tags and referrers over HTTP, and the lists of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ManifestApi:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """More specific paths first."""
+        """The routes, more specific paths first."""
         manifest = "/v2/{name:path}/manifests/{target}"
         return [
             Route("/v2/_catalog", self.catalog, methods=["GET"]),
@@ -42,7 +42,7 @@ class ManifestApi:
         ]
 
     def read(self, request: Request) -> Response:
-        """GET or HEAD a manifest, of whatever type it is."""
+        """GET or HEAD a manifest of any type."""
         manifest = self._store.manifest(*_manifest_of(request))
         if manifest is None:
             raise ApiError("MANIFEST_UNKNOWN", "the repository has no such manifest")
@@ -53,7 +53,7 @@ class ManifestApi:
         )
 
     async def put(self, request: Request) -> Response:
-        """PUT a manifest whose blobs and children are there already."""
+        """PUT a manifest; the repository must have its blobs and child manifests already."""
         repository, target = _manifest_of(request)
         content = await _body(request)
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -79,19 +79,19 @@ class ManifestApi:
             headers={
                 "Location": f"/v2/{repository}/manifests/{digest}",
                 "Docker-Content-Digest": str(digest),
-                # By this a client knows that it need not keep a list of its own.
+                # Tells the client that this registry has the referrers API.
                 **({"OCI-Subject": str(references.subject)} if references.subject else {}),
             },
         )
 
     def delete(self, request: Request) -> Response:
-        """DELETE a tag, or a manifest with all tags of it."""
+        """DELETE a tag, or a manifest and all its tags."""
         if not self._store.delete_manifest(*_manifest_of(request)):
             raise ApiError("MANIFEST_UNKNOWN", "the repository has no such manifest")
         return Response(status_code=202)
 
     def tags(self, request: Request) -> Response:
-        """GET the tags in order, `n` after `last`."""
+        """GET the tags in sorted order; `n` of them, those after `last`."""
         repository = parse_repository(request.path_params["name"])
         tags = self._store.tags(repository)
         if tags is None:
@@ -100,7 +100,7 @@ class ManifestApi:
         return JSONResponse({"name": repository, "tags": page}, headers=headers)
 
     def referrers(self, request: Request) -> Response:
-        """GET an index of the manifests that refer to another, of one `artifactType` if asked."""
+        """GET an index of the manifests that refer to another; `artifactType` filters it."""
         repository = parse_repository(request.path_params["name"])
         subject = parse_digest(request.path_params["digest"])
         listed = [
@@ -118,7 +118,7 @@ class ManifestApi:
         return JSONResponse(index, media_type=OCI_INDEX, headers=headers)
 
     def catalog(self, request: Request) -> Response:
-        """GET the names of the repositories in order, `n` after `last`."""
+        """GET the repositories' names in sorted order; `n` of them, those after `last`."""
         page, headers = _page(request, self._store.repositories())
         return JSONResponse({"repositories": page}, headers=headers)
 
@@ -142,7 +142,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _page(request: Request, names: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The part of the sorted `names` asked for, and the Link to the next where there is one."""
+    """The page of the sorted `names` that was asked for, and a Link header to the next one."""
     parameters = request.query_params
     if "last" in parameters:
         names = [name for name in names if name > parameters["last"]]

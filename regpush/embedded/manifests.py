@@ -1,4 +1,4 @@
-"""What a pushed manifest says, checked as far as a registry can check it: pure."""
+"""Parse a pushed manifest, and check it as far as a registry can. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TYPE_REQUIRED = (DOCKER_MANIFEST, DOCKER_INDEX)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """What must be in the repository before a manifest may be: its blobs, its child manifests.
+    """What the repository must have before a manifest is pushed: blobs and child manifests.
 
-    Not its `subject`, which the specification lets come later.
+    `subject` may come later (distribution-spec, Pushing Manifests with Subject).
     """
 
     blobs: tuple[Digest, ...] = ()
@@ -29,7 +29,7 @@ class References:
 
 
 def read_references(content: bytes, media_type: str) -> References:
-    """Check `content` as a manifest of `media_type` and give what it refers to.
+    """Check that `content` is a manifest of `media_type`. Returns what it refers to.
 
     Raises ApiError MANIFEST_INVALID.
     """
@@ -64,9 +64,9 @@ def read_references(content: bytes, media_type: str) -> References:
 
 
 def describe_referrer(content: bytes, descriptor: Descriptor) -> dict[str, Any]:
-    """`descriptor` as a list of referrers has it: distribution-spec, Listing Referrers.
+    """`descriptor` in the form of a list of referrers (distribution-spec, Listing Referrers).
 
-    `content` are the bytes of its manifest, which were checked when it was pushed.
+    `content`: the bytes of its manifest, which were checked when it was pushed.
     """
     manifest = json.loads(content)
     config = manifest.get("config") or {}
@@ -87,7 +87,7 @@ def _descriptors(manifest: dict[str, object], key: str) -> tuple[Descriptor, ...
 
 
 def _is_foreign(layer: Descriptor) -> bool:
-    """Layers that may not be distributed stay elsewhere (image-spec, layer.md)."""
+    """Whether a layer must not be distributed, so that it is not here (image-spec, layer.md)."""
     return ".nondistributable." in layer.media_type or ".foreign." in layer.media_type
 
 

@@ -1,4 +1,4 @@
-"""Names and digests out of a request, checked before any of them touches a path."""
+"""Parse names and digests of a request, before any of them is used in a path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANY = Reference(registry="localhost", repository="any")
 
 
 def parse_repository(text: str) -> RepositoryName:
-    """A repository name as the specification has it. Raises ApiError NAME_INVALID."""
+    """Parse a repository's name by the specification. Raises ApiError NAME_INVALID."""
     try:
         valid = Reference.parse(f"localhost/{text}").repository == text
     except UsageError:
@@ -27,7 +27,7 @@ def parse_repository(text: str) -> RepositoryName:
 
 
 def parse_digest(text: str | None) -> Digest:
-    """A digest of sha256 or sha512. Raises ApiError DIGEST_INVALID."""
+    """Parse a digest of sha256 or sha512. Raises ApiError DIGEST_INVALID."""
     try:
         return Digest.parse(text)
     except VerificationError as error:
@@ -35,7 +35,7 @@ def parse_digest(text: str | None) -> Digest:
 
 
 def parse_tag_or_digest(text: str) -> Tag | Digest:
-    """What a manifest is asked for by. Raises ApiError DIGEST_INVALID or TAG_INVALID."""
+    """Parse a manifest's tag or digest. Raises ApiError DIGEST_INVALID or TAG_INVALID."""
     if ":" in text:
         return parse_digest(text)
     try:

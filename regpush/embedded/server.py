@@ -1,4 +1,4 @@
-"""Running the registry with uvicorn: beside the caller, or instead of it."""
+"""Run the registry with uvicorn, in a thread or in place of the caller."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from regpush.errors import UsageError, printable
 if TYPE_CHECKING:
     import uvicorn
 
-# Longer than clients keep idle connections, so that it is they who close them: a request
-# that crosses our close on the wire would be lost.
+# Longer than clients keep idle connections, so that clients close them: a request that is sent
+# while the server closes would be lost.
 _KEEP_ALIVE_S = 75
 _SHUTDOWN_S = 1  # for requests under way when the registry ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A registry that answers. `host` is `address:port`, as image references have it."""
+    """A registry that accepts connections. `host`: `address:port`, for image references."""
 
     host: str
     port: int
 
     @property
     def url(self) -> str:
-        """The root of its API's addresses."""
+        """The base URL of its API."""
         return f"http://{self.host}"
 
 
@@ -45,11 +45,11 @@ def running(
     hosts: Collection[str] = (),
     max_size: int | None = None,
 ) -> Iterator[Running]:
-    """A registry over `directory` in a thread of this process; port 0 takes a free one.
+    """Serve `directory` in a thread of this process; with port 0, at a free port.
 
-    It answers to addresses, localhost and `hosts`, and keeps `max_size` bytes at most.
-    Raises UsageError where the extra is not installed, the directory is not writable or in
-    use, or the address cannot be had.
+    It answers to IP addresses, localhost and `hosts`, and stores `max_size` bytes at most. Raises
+    UsageError where the extra is not installed, the directory is not writable or in use, or the
+    address is not available.
     """
     offer = _Offer(hosts=tuple(hosts), max_size=max_size)
     with _listening(Path(directory), address, port, offer) as (server, listener, registry):
@@ -73,10 +73,10 @@ def serve(
     hosts: Collection[str] = (),
     max_size: int | None = None,
 ) -> None:
-    """Serve `directory` until SIGINT or SIGTERM, which then takes its usual effect.
+    """Serve `directory` until SIGINT or SIGTERM, which then has its usual effect.
 
-    `ready` is called with `address:port` once connections are accepted. Requests are logged
-    to the logger `uvicorn.access`. The rest, and what it raises, as in `running`.
+    `ready` is called with `address:port` once connections are accepted. Requests are logged to the
+    logger `uvicorn.access`. Other arguments and errors are those of `running`.
     """
     offer = _Offer(hosts=tuple(hosts), max_size=max_size)
     with _listening(Path(directory), address, port, offer) as (server, listener, registry):
@@ -86,7 +86,7 @@ def serve(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Offer:
-    """The names that the registry answers to, and the bytes that it keeps at most."""
+    """The names that the registry answers to, and the maximum bytes that it stores."""
 
     hosts: tuple[str, ...]
     max_size: int | None

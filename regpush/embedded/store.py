@@ -37,7 +37,7 @@ _BLOBS, _MANIFESTS, _TAGS, _REFERRERS = "_blobs", "_manifests", "_tags", "_refer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredManifest:
-    """A manifest's bytes, exactly as they were pushed."""
+    """The bytes of a manifest, exactly as they were pushed."""
 
     digest: Digest
     media_type: str
@@ -45,7 +45,7 @@ class StoredManifest:
 
 
 class ContentStore:
-    """One directory's registry content. Methods may be called from any thread."""
+    """The content of a registry in one directory. Thread-safe."""
 
     def __init__(self, directory: Path, max_size: int | None = None) -> None:
         """Open `directory`, creating it, for contents of `max_size` bytes at most.
@@ -56,7 +56,7 @@ class ContentStore:
         self._contents = directory / "blobs"
         self._repositories = directory / "repositories"
         self._scratch = directory / "scratch"
-        # Held wherever what exists decides what is written or removed.
+        # Held while existing files decide what is written or removed.
         self._changing = threading.Lock()
         try:
             for folder in (self._contents, self._repositories, self._scratch):
@@ -80,7 +80,7 @@ class ContentStore:
         self._size = _size_of(self._contents) if max_size is not None else 0
 
     def close(self) -> None:
-        """Let another server have the directory."""
+        """Unlock the directory for another server."""
         self._lock_file.close()
 
     def grow(self, size: int) -> None:
@@ -92,20 +92,20 @@ class ContentStore:
             self._size += size
 
     def shrink(self, size: int) -> None:
-        """Count `size` bytes that are gone."""
+        """Count `size` bytes that were removed."""
         with self._counting:
             self._size -= size
 
     def new_file(self) -> Path:
-        """A path for an unfinished file, not yet there."""
+        """An unused path for an unfinished file."""
         return self._scratch / uuid.uuid4().hex
 
     # Blobs
 
     def add_blob(self, repository: RepositoryName, file: Path, sha256: str, digest: Digest) -> None:
-        """Move `file`, whose sha256 is known in hex, in as blob `digest` of `repository`.
+        """Move `file`, whose sha256 in hex is given, into `repository` as the blob `digest`.
 
-        Raises VerificationError, leaving `file`, where its content is not `digest`.
+        Raises VerificationError, and leaves `file`, where its content has another digest.
         """
         if digest.algorithm == "sha256":
             actual = sha256
@@ -123,11 +123,11 @@ class ContentStore:
             self._write(self._marker(repository, _BLOBS, digest), b"")
 
     def blob(self, repository: RepositoryName, digest: Digest) -> Path | None:
-        """The file of a blob that `repository` has, or None."""
+        """The file of a blob in `repository`; None where the repository lacks it."""
         return self._content(digest) if self._marker(repository, _BLOBS, digest).exists() else None
 
     def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName) -> bool:
-        """Give `repository` a blob of `source`; whether `source` has it."""
+        """Add a blob of `source` to `repository`. Returns whether `source` has it."""
         with self._changing:
             if self.blob(source, digest) is None:
                 return False
@@ -135,7 +135,7 @@ class ContentStore:
             return True
 
     def delete_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Take a blob from `repository`; whether it was there."""
+        """Remove a blob from `repository`. Returns whether it was there."""
         with self._changing:
             return self._remove(repository, _BLOBS, digest)
 
@@ -148,9 +148,9 @@ class ContentStore:
         references: References,
         tag: Tag | None,
     ) -> tuple[Digest, ...]:
-        """Keep `manifest`, under `tag` too where one is given.
+        """Store `manifest`, and point `tag` to it if one is given.
 
-        Returns what of `references` the repository lacks; where it lacks any, nothing is kept.
+        Returns what `repository` lacks of `references`; if it lacks anything, nothing is stored.
         """
         with self._changing:
             needed = [(_BLOBS, digest) for digest in references.blobs]
@@ -176,7 +176,7 @@ class ContentStore:
             return ()
 
     def referrers(self, repository: RepositoryName, subject: Digest) -> list[StoredManifest]:
-        """The manifests whose subject is `subject`, by digest; those deleted are not."""
+        """The manifests whose subject is `subject`, sorted by digest, without deleted ones."""
         folder = self._marker(repository, _REFERRERS, subject)
         names = sorted(os.listdir(folder)) if folder.is_dir() else []
         digests = [Digest.parse(name.replace("-", ":", 1)) for name in names]
@@ -184,7 +184,7 @@ class ContentStore:
         return [manifest for manifest in found if manifest]
 
     def manifest(self, repository: RepositoryName, target: Tag | Digest) -> StoredManifest | None:
-        """The manifest that `target` names in `repository`, or None."""
+        """The manifest in `repository` with the tag or digest `target`; None if missing."""
         with self._changing:
             try:
                 digest = target
@@ -200,7 +200,7 @@ class ContentStore:
                 return None
 
     def delete_manifest(self, repository: RepositoryName, target: Tag | Digest) -> bool:
-        """Delete a tag alone, or a manifest with every tag of it; whether it was there."""
+        """Delete a tag alone, or a manifest and all its tags. Whether it was there."""
         with self._changing:
             tags = self._folder(repository) / _TAGS
             if not isinstance(target, Digest):
@@ -216,7 +216,7 @@ class ContentStore:
             return found
 
     def tags(self, repository: RepositoryName) -> list[str] | None:
-        """The tags of `repository`, sorted; None where it never had a manifest."""
+        """The tags of `repository`, sorted; None where no manifest was ever pushed to it."""
         folder = self._folder(repository)
         if not (folder / _MANIFESTS).is_dir():
             return None
@@ -225,7 +225,7 @@ class ContentStore:
         return []
 
     def repositories(self) -> list[str]:
-        """The repositories that have had a manifest, sorted."""
+        """The repositories to which a manifest was ever pushed, sorted."""
         return sorted(
             str(folder.relative_to(self._repositories))
             for folder in self._folders()

@@ -1,4 +1,4 @@
-"""Upload sessions: bytes that arrive in order, hashed as they are written."""
+"""Upload sessions: bytes arrive in order, and are hashed while they are written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class UploadSession:
-    """One session. `size` is the bytes written so far; hold `turn` while adding or ending."""
+    """An upload. `size`: bytes written so far. `turn`: hold it to add bytes or to end."""
 
     identifier: str
     repository: RepositoryName
@@ -30,7 +30,7 @@ class UploadSession:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def append(self, block: bytes | bytearray) -> None:
-        """Write `block` behind what is there. A failed write changes nothing that counts."""
+        """Write `block` at the end. A failed write changes neither `size` nor the hash."""
         self.store.grow(len(block))
         try:
             with self.file.open("r+b") as stream:
@@ -44,14 +44,14 @@ class UploadSession:
 
 
 class UploadSessions:
-    """The sessions of a running server; they end with it."""
+    """The sessions of a running server; they are lost when it ends."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
         self._open: dict[str, UploadSession] = {}
 
     def start(self, repository: RepositoryName) -> UploadSession:
-        """A new, empty session."""
+        """Open a new, empty session."""
         upload = UploadSession(
             identifier=uuid.uuid4().hex,
             repository=repository,
@@ -63,14 +63,14 @@ class UploadSessions:
         return upload
 
     def find(self, repository: RepositoryName, identifier: str) -> UploadSession:
-        """A session of `repository`. Raises ApiError BLOB_UPLOAD_UNKNOWN."""
+        """The session `identifier` of `repository`. Raises ApiError BLOB_UPLOAD_UNKNOWN."""
         upload = self._open.get(identifier)
         if upload is None or upload.repository != repository:
             raise ApiError("BLOB_UPLOAD_UNKNOWN", "there is no such upload in this repository")
         return upload
 
     def end(self, upload: UploadSession) -> None:
-        """Forget the session and what of it was not moved into the store."""
+        """Remove the session, and its file unless that was moved into the store."""
         self._open.pop(upload.identifier, None)
         try:
             upload.file.unlink()

@@ -1,17 +1,17 @@
-"""Blocks of an archive to chunks of a blob, and back: gzip, zstd, or as they are.
+"""Compress blocks of an archive and decompress blobs: gzip, zstd, or none.
 
-Every block is compressed by itself, to a gzip member (RFC 1952, section 2.2) or a zstd frame
-(RFC 8878, section 3) of its own. So any thread may do it at any time, and the bytes depend
-only on the archive, the algorithm and its level, and the library's version; never on how
-many did it. Unpackers take members and frames in a row as one stream; eStargz layers and
-`pigz --independent` rest on that too.
+Every block is compressed by itself, to a gzip member (RFC 1952, section 2.2) or a zstd frame (RFC
+8878, section 3) of its own. So any thread may do it at any time, and the bytes depend only on the
+archive, the algorithm, its level and the library's version, never on the number of threads.
+Decompressors read consecutive members and frames as one stream; eStargz layers and `pigz
+--independent` rely on that too.
 
-`gzip` and `gzip:best` are libdeflate: each call clears the tables it looks matches up in, so a
-block always gives the same bytes, the same ones with deflate 0.7 to 0.9 on little-endian
-machines. `gzip:fast` is ISA-L, whose level 1 was seen to leave out a match at the beginning of
-a block, about once in 100,000 blocks on a loaded machine: its blobs unpack to the same archive,
-but their digests are not promised. zstd's bytes are those of libzstd 1.5.7 (1.5.6 gave
-others), which backports.zstd 1.0 to 1.8 has. pyproject.toml holds these ranges.
+`gzip` and `gzip:best` are libdeflate: each call clears its tables of matches, so a block always
+gives the same bytes, which are equal for deflate 0.7 to 0.9 on little-endian machines. `gzip:fast`
+is ISA-L, whose level 1 was seen to miss a match at the beginning of a block, about once in 100,000
+blocks on a loaded machine: its blobs unpack to the same archive, but their digests are not
+promised. zstd's bytes are those of libzstd 1.5.7 (1.5.6 gave others), which backports.zstd 1.0 to
+1.8 has. pyproject.toml holds these ranges.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MEDIA_TYPE = {
 """The media type of a layer by its compression."""
 
 LAYERS = {*MEDIA_TYPE.values(), DOCKER_LAYER_GZIP}
-"""Media types of layers that any registry and runtime takes."""
+"""Media types of layers that all registries and runtimes accept."""
 
 # Blocks of 2, 4 and 8 MiB are .1 % smaller by libdeflate, and take as much more memory.
 _GZIP_BLOCK = 1 << 20
@@ -41,9 +41,9 @@ _LEAST_SAMPLED = 128 << 10  # below, samples would be most of the block
 _ZSTD_BLOCK = 4 << 20
 _ZSTD_SLOW_BLOCK = 16 << 20
 _ZSTD_SLOW = 10
-# How far back a frame looks: all of it, or as far as any decoder must follow, 8 MiB (RFC 8878,
-# section 3.1.1.1.2). Level 3 would look back 2 MiB; and it gets level 4's table of long matches,
-# a megabyte. Together that is 4 % smaller, for no more than a tenth of the time.
+# A frame's window: 8 MiB, the largest that every decoder must support (RFC 8878, section
+# 3.1.1.1.2). Level 3's own is 2 MiB; and it gets level 4's table of long matches, a megabyte.
+# Together that is 4 % smaller, and costs no more than a tenth of the time.
 _ZSTD_WINDOW_LOG = 23
 _ZSTD_LEVEL_3_HASH_LOG = 18
 # To compress a byte takes 5 ns, and to send one at 100 Mbit/s 80 ns: so a deflate stream that is
@@ -55,11 +55,11 @@ _GZIP_WRAPPER = 31  # zlib's wbits for a gzip header (its mtime is 0) and the la
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Codec:
-    """How a layer is compressed: in blocks of `block` bytes at most.
+    """How a layer is compressed: in blocks of at most `block` bytes.
 
-    `compress` may be called by several threads at once, and lets go of the interpreter.
-    `slack`: by how many bytes for each byte of content a deflate stream that is taken over as it
-    is may be longer than what `compress` gives; None where the format can hold none.
+    `compress` is thread-safe and releases the interpreter's lock. `slack`: the bytes, for each byte
+    of content, by which an existing deflate stream may be longer than the output of `compress` and
+    is still copied unchanged; None where the format cannot contain one.
     """
 
     block: int
@@ -67,7 +67,7 @@ class Codec:
     slack: float | None = None
 
     def takes(self, content: bytes, deflated: int) -> bool:
-        """Whether a stream of `deflated` bytes that unpack to `content` is short enough."""
+        """Whether a deflate stream of `deflated` bytes, which unpacks to `content`, is copied."""
         if self.slack is None:
             return False
         most = len(self.compress(memoryview(content))) + self.slack * len(content)
@@ -114,8 +114,8 @@ def _libdeflate_or_stored() -> Callable[[memoryview], bytes]:
         return len(deflate.deflate_compress(sample, 1)) < len(sample) - len(sample) // 512
 
     def compress(block: memoryview) -> bytes:
-        # The first look takes 40 µs where the block takes 5 ms; only what seems not to shrink
-        # gets the second. Storing is a hundred times as fast as trying in vain.
+        # The first test takes 40 µs, while compressing a block takes 5 ms; only blocks that seem
+        # not to shrink get the second. Storing is a hundred times as fast as compressing in vain.
         if len(block) < _LEAST_SAMPLED or shrinks(block, 8, 1024) or shrinks(block, 16, 4096):
             return bytes(deflate.gzip_compress(block, 3))
         return bytes(deflate.gzip_compress(block, 0))
@@ -150,7 +150,7 @@ def _zstd(level: int) -> Callable[[memoryview], bytes]:
 
 
 def matches(media_type: str, wanted: Compression | None) -> bool:
-    """Whether a layer of `media_type` will do for someone who asked for `wanted`."""
+    """Whether a layer of `media_type` is compressed as `wanted`; with None, in any usual way."""
     if wanted is None:
         return media_type in LAYERS
     if media_type == DOCKER_LAYER_GZIP:
@@ -159,10 +159,10 @@ def matches(media_type: str, wanted: Compression | None) -> bool:
 
 
 def decompressed(media_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The archive in a blob of `LAYERS`, whoever made it, in pieces of 1 MiB at most.
+    """The archive in a blob of one of `LAYERS`, in pieces of 1 MiB at most.
 
-    Memory stays bounded whatever the ratio; no piece is empty. Raises VerificationError for
-    what is not compressed as its type says, or ends too early, and what `chunks` raises.
+    Memory is bounded whatever the ratio; no piece is empty. Raises VerificationError for a blob
+    that is not compressed as its type says, or is truncated, and what `chunks` raises.
     """
     if media_type == OCI_LAYER_ZSTD:
         return unzstd(chunks)

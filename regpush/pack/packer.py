@@ -1,6 +1,6 @@
-"""Archives read and compressed ahead of whoever sends them, in bounded memory.
+"""Read and compress archives ahead of the thread that sends them, in bounded memory.
 
-One thread a layer reads, all cores compress, and the one who iterates hashes and sends: so
+One thread a layer reads, all cores compress, and the thread that iterates hashes and sends. So
 these overlap within a single large layer, and small layers fill each other's gaps.
 """
 
@@ -26,9 +26,9 @@ from regpush.pack.tar import Archive
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Piece:
-    """A block of an archive, valid until the next piece is asked for, and what becomes of it.
+    """A block of an archive, valid until the next piece is asked for.
 
-    `chunk` gives the compressed block, when it is ready.
+    `chunk` returns the compressed block; it waits until that is ready.
     """
 
     block: memoryview
@@ -38,8 +38,8 @@ class Piece:
 class Packer:
     """The threads and the memory that all layers of a push share. A context manager.
 
-    `cores` compress at a time. A layer always has one block of memory to itself, so that it
-    never waits for another, and takes what it can get of the `spare` ones: `SPARE` bytes of
+    `cores` threads compress. A layer always has one block of memory to itself, so that it never
+    waits for another layer, and may take free ones of the shared `spare` blocks: `SPARE` bytes of
     them, or one for each core if that is more.
     """
 
@@ -49,10 +49,10 @@ class Packer:
         self.codec = codec(compression)
         self.spare = threading.Semaphore(max(self.SPARE // self.codec.block, cores))
         self._cores = ThreadPoolExecutor(cores, thread_name_prefix="regpush-core")
-        # Reading many small files is the interpreter's work, of which it does one thread's at
-        # a time; several only take it from each other at every system call. So they take
-        # turns, of a block each: no layer waits for another's network. Reading large files
-        # and hashing them leaves the interpreter alone, and fills half the cores at most.
+        # Reading many small files is work of the interpreter, which runs one thread at a time;
+        # several threads only take its lock from each other at every system call. So they take
+        # turns, one block each, and no layer waits for another's network. Reading and hashing
+        # large files does not hold the lock, and half the cores may do it.
         self._turns = _Turns(max(cores // 2, 1))
         self._ranks = itertools.count()
         self._idle: SimpleQueue[memoryview] = SimpleQueue()
@@ -72,13 +72,13 @@ class Packer:
         self._cores.shutdown(cancel_futures=True)
 
     def rank(self) -> int:
-        """The rank of the next archive: it is read after those of lower ranks."""
+        """A rank for the next archive, which is read after those of lower ranks."""
         return next(self._ranks)
 
     def pieces(self, archive: Archive, rank: int) -> Generator[Piece, None, None]:
-        """All of `archive`, which has the rank `rank`. Raises what reading it raises.
+        """All pieces of `archive`, which has the rank `rank`. Raises what reading it raises.
 
-        To stop early, close the iterator: it ends what it began in other threads.
+        To stop early, close the iterator: it ends its work in other threads.
         """
         block = self.borrow()
         filled = self.read(archive, block, rank)
@@ -91,12 +91,15 @@ class Packer:
             finally:
                 self._readers.discard(reader)
             return
-        # Most layers are no longer than one block: not worth a word to another thread.
+        # Most layers are no longer than one block, so another thread would save nothing.
         yield Piece(first, partial(self.codec.compress, first))
         self.give_back(block)
 
     def blocks(self, archive: Archive, rank: int) -> Iterator[memoryview]:
-        """All of `archive` uncompressed, each block until the next. Raises as `pieces` does."""
+        """All of `archive` uncompressed, in blocks; each is valid until the next.
+
+        Raises like `pieces`.
+        """
         block = self.borrow()
         is_last = False
         while not is_last:
@@ -112,19 +115,19 @@ class Packer:
             return memoryview(bytearray(self.codec.block))
 
     def give_back(self, block: memoryview) -> None:
-        """Let another use `block`."""
+        """Return `block`, so that another layer can use it."""
         self._idle.put(block)
 
     def read(self, archive: Archive, block: memoryview, rank: int) -> Filled:
-        """Read the next of `archive` into `block`; how much of it that is.
+        """Read the next part of `archive` into `block`. Returns how much of it was filled.
 
-        Of archives that are read at the same time, those of a low `rank` go first.
+        Of archives that are read at the same time, those of a lower `rank` are read first.
         """
         with self._turns.of(rank):
             return archive.readinto(block)
 
     def packed(self, block: memoryview, filled: Filled) -> Future[bytes]:
-        """What stands for `block` in the layer; where `filled` does not say, it is compressed."""
+        """The layer's bytes for `block`; it is compressed where `filled` does not have them."""
         if filled.packed is None:
             return self._cores.submit(self.codec.compress, block)
         known: Future[bytes] = Future()
@@ -133,9 +136,9 @@ class Packer:
 
 
 class _Turns:
-    """So many at a time; of those who wait, the lowest rank goes first.
+    """Lets `count` threads work at a time; of those that wait, the lowest rank is next.
 
-    Layers of equal rank would all be packed at the same pace, and a slow link would lie idle
+    With equal ranks, all layers would be packed at the same pace, and a slow link would be idle
     until, much later, all of them were ready to be sent at once.
     """
 
@@ -147,7 +150,7 @@ class _Turns:
 
     @contextmanager
     def of(self, rank: int) -> Iterator[None]:
-        """A turn, as soon as there is one; it ends with the block."""
+        """Wait for a turn; it ends with the block."""
         with self._lock:
             gate = None if self._free else threading.Lock()
             if gate:
@@ -169,7 +172,10 @@ class _Turns:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Ready:
-    """A block that was read, its compressed form in the making, and what memory it is of."""
+    """A block that was read, and its compressed form, which may not be ready yet.
+
+    `room`: the semaphore that counts its memory.
+    """
 
     block: memoryview
     compressed: Future[bytes]
@@ -177,7 +183,7 @@ class _Ready:
 
 
 class _ReadAhead:
-    """A thread that reads one archive and has its blocks compressed, as memory allows."""
+    """A thread that reads one archive and has its blocks compressed, as far as memory allows."""
 
     def __init__(
         self,
@@ -212,7 +218,7 @@ class _ReadAhead:
             self._let_go()
 
     def stop(self) -> None:
-        """Have the thread end soon; it may have ended already."""
+        """Tell the thread to end; it may have ended already."""
         self._stopped = True
         self._own.release()
 
@@ -231,11 +237,11 @@ class _ReadAhead:
                 read = block[: filled.used]
                 self._ready.put(_Ready(read, packer.packed(read, filled), room))
             self._ready.put(None)
-        except BaseException as error:  # whatever it is, the one who iterates raises it
+        except BaseException as error:  # raised again in the thread that iterates
             self._ready.put(error)
 
     def _let_go(self) -> None:
-        """Let others have the memory of what was read in vain."""
+        """Release the memory of blocks that were read and will not be used."""
         with suppress(Empty):
             while True:
                 if isinstance(ready := self._ready.get_nowait(), _Ready):
@@ -243,7 +249,7 @@ class _ReadAhead:
                     ready.room.release()
 
     def _room(self) -> threading.Semaphore:
-        """Memory for a block: our own, else a spare one, else our own when it is free."""
+        """Memory for a block: the layer's own, else a spare one, else wait for the own one."""
         for room in (self._own, self._packer.spare):
             if room.acquire(blocking=False):
                 return room

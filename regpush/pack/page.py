@@ -1,4 +1,4 @@
-"""The block of memory that an archive is written into, until it is full and the next begins."""
+"""The block of memory that an archive is written into; a full one is replaced by the next."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 ROOM = 512
-"""Bytes of a record of an archive; what a member holds is filled up to a multiple of it."""
+"""Bytes of a record of an archive; every member is padded to a multiple of it."""
 
 _ZEROS = bytes(ROOM)
 
 
 class Filled(NamedTuple):
-    """How many bytes of a block were filled, and what else there is to say of them.
+    """How many bytes of a block were filled, and how the block is compressed.
 
-    `packed`: what stands for the block in a compressed layer, if that is known: the next bytes of
-    a compressed stream, of which block after block gives a part. `is_last`: whether the archive
-    ends with the block.
+    `packed`: the bytes of the compressed layer for this block where they are known already: the
+    next part of one compressed stream over several blocks; None where the block must be compressed.
+    `is_last`: whether the archive ends with the block.
     """
 
     used: int
@@ -25,7 +25,7 @@ class Filled(NamedTuple):
 
 
 class Page:
-    """The block that is being filled; full ones are handed out when room is needed."""
+    """The block that is being filled; it is handed out when it is full."""
 
     def __init__(self, block: memoryview) -> None:
         self._block = block
@@ -33,20 +33,20 @@ class Page:
 
     @property
     def free(self) -> memoryview:
-        """What is left of the block."""
+        """The part of the block that is not filled yet."""
         return self._block[self.used :]
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing is."""
+        """Whether the whole block is filled."""
         return self.used == len(self._block)
 
     def has_room(self, count: int) -> bool:
-        """Whether `count` bytes fit into this block."""
+        """Whether `count` more bytes fit into this block."""
         return self.used + count <= len(self._block)
 
     def take(self, count: int) -> memoryview:
-        """The next `count` bytes, counted as filled; there must be room."""
+        """The next `count` bytes of the block, counted as filled; there must be room."""
         start, self.used = self.used, self.used + count
         return self._block[start : self.used]
 
@@ -55,7 +55,10 @@ class Page:
         self.take(len(data))[:] = data
 
     def member(self, head: bytes, size: int) -> memoryview:
-        """Write a member but for its content; the room for that. There must be room for all."""
+        """Write a member's header and padding. Returns the memory for its `size` bytes of content.
+
+        There must be room for the whole member.
+        """
         block = self._block
         start = self.used + len(head)
         end = start + size
@@ -65,12 +68,12 @@ class Page:
         return block[start:end]
 
     def turn(self, packed: bytes | None = None) -> Generator[Filled, memoryview, None]:
-        """Hand the block out, with what is `packed` of it, and go on with the next."""
+        """Hand the block out and continue with the next; `packed`: see `Filled`."""
         self._block = yield Filled(self.used, packed)
         self.used = 0
 
     def put(self, data: bytes) -> Generator[Filled, memoryview, None]:
-        """Write `data`, over several blocks if need be."""
+        """Write `data`, across several blocks if need be."""
         while not self.has_room(len(data)):
             fitting, data = data[: len(self.free)], data[len(self.free) :]
             self.write(fitting)
@@ -79,5 +82,5 @@ class Page:
 
 
 def padding(size: int) -> bytes:
-    """Zeros up to the next record after `size` bytes of content."""
+    """The zeros that pad `size` bytes of content to whole records."""
     return _ZEROS[: -size % ROOM]

@@ -1,7 +1,7 @@
-"""Which planned layers are known already, and where. Pure, over what was read elsewhere.
+"""Which planned layers exist already, and where. Pure, over data that was read elsewhere.
 
-A layer found by its recipe is never opened; one found by its diff ID was read, but is
-neither compressed nor sent (docs/internals/recipes.md, How a layer avoids being sent).
+A layer found by its recipe is never opened; one found by its diff ID was read, but is neither
+compressed nor sent (docs/internals/recipes.md, How a layer avoids being sent).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from regpush.pack.tar import ArchiveOptions
 from regpush.reference import RepositoryName
 
 RECIPE_VERSION = 1
-"""Stands in every recipe; raised whenever the same items would give other bytes."""
+"""Part of every recipe; raised whenever equal items would give other bytes."""
 
 MOUNTS = 3
-"""Candidates that a mount is tried with: each failure costs two requests."""
+"""Candidates that are tried for a mount at most: each failure costs two requests."""
 
 
 class BlobStore(Protocol):
-    """One repository's blobs, as far as reuse asks for them."""
+    """The blobs of one repository, as far as reuse needs them."""
 
     @property
     def name(self) -> RepositoryName:
@@ -37,12 +37,12 @@ class BlobStore(Protocol):
         """Whether the repository holds the blob, with the size the descriptor says."""
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
-        """Take the blob over from the repository `source` of the same registry, if it can be."""
+        """Mount the blob from the repository `source` of the same registry. Whether it worked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousImage:
-    """An image that was pushed before; `name`: how people call it."""
+    """An image that was pushed before; `name`: its name for people."""
 
     name: str
     repository: RepositoryName
@@ -51,7 +51,7 @@ class PreviousImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A layer that may do, the repository that has it, and how we know, for people."""
+    """A layer that may be reused, the repository that has it, and where it is from, for people."""
 
     layer: Layer
     repository: RepositoryName
@@ -60,7 +60,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A layer that stands in the target repository, and how it came there."""
+    """A layer that is in the target repository; `action` and `why`: how it got there."""
 
     layer: Layer
     action: Action
@@ -68,9 +68,9 @@ class Placed:
 
 
 def recipe(identities: Iterable[tuple[str, Identity]], options: ArchiveOptions) -> Digest:
-    """What is in a layer, not how it is compressed: sha256 over canonical JSON.
+    """A digest of what is in a layer, not of its compression: sha256 over canonical JSON.
 
-    `identities` are the paths of its items and what they are.
+    `identities`: the path and the identity of each item.
     """
     value = {
         "version": RECIPE_VERSION,
@@ -83,14 +83,14 @@ def recipe(identities: Iterable[tuple[str, Identity]], options: ArchiveOptions) 
 def by_recipe(
     wanted: Digest, previous: Sequence[PreviousImage], compression: Compression | None
 ) -> list[Candidate]:
-    """Layers of previous images that were made from `wanted`, nearest image first."""
+    """Layers of previous images that were made from the recipe `wanted`, nearest image first."""
     return [c for c in _candidates(previous, compression) if c.layer.recipe == wanted]
 
 
 def remembered(
     wanted: Digest, known: Sequence[Candidate], compression: Compression | None
 ) -> list[Candidate]:
-    """Those of `known` that were made from `wanted`."""
+    """The layers of `known` that were made from `wanted` and have a suitable compression."""
     return [
         candidate
         for candidate in known
@@ -102,7 +102,7 @@ def remembered(
 def by_diff_id(
     wanted: Digest, previous: Sequence[PreviousImage], compression: Compression | None
 ) -> list[Candidate]:
-    """Layers of previous images that unpack to exactly the archive `wanted`."""
+    """Layers of previous images whose uncompressed archive has the digest `wanted`."""
     return [c for c in _candidates(previous, compression) if c.layer.diff_id == wanted]
 
 
@@ -116,13 +116,13 @@ def _candidates(
 
 
 def lacks_recipes(previous: Sequence[PreviousImage]) -> bool:
-    """Whether there are previous images, but none whose recipes are of our version."""
+    """Whether previous images exist, but none has recipes of this version of recipes."""
     versions = {before.image.recipe_version for before in previous}
     return bool(versions) and RECIPE_VERSION not in versions
 
 
 def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | None) -> Layer:
-    """`layer` as a manifest of ours describes it: an OCI one has OCI's media types."""
+    """`layer` with the annotations and the OCI media type that regpush's manifests give it."""
     annotations = {RECIPE: str(recipe)}
     if size is not None:
         annotations[SIZE] = str(size)
@@ -142,11 +142,11 @@ def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | No
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DryRun:
-    """A store in which mounting only asks whether it would work."""
+    """A store for plans: mounting only asks whether the blob exists, and changes nothing."""
 
     store: BlobStore
     source_of: Callable[[str], BlobStore]
-    """Opens the repository at a path of the registry that `store` is of."""
+    """Opens the repository at a path of the registry of `store`."""
 
     @property
     def name(self) -> RepositoryName:
@@ -154,7 +154,7 @@ class DryRun:
         return self.store.name
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """As the real store answers."""
+        """Whether the real store holds the blob."""
         return self.store.has_blob(descriptor)
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
@@ -163,7 +163,7 @@ class DryRun:
 
 
 def place(candidates: Sequence[Candidate], stores: Sequence[BlobStore]) -> Placed | None:
-    """Find, or mount, the first candidate that all `stores` can have; None if there is none."""
+    """Find, or mount, the first candidate that all `stores` can have; None without one."""
     lacking: dict[Descriptor, list[BlobStore]] = {}
     for candidate in candidates:
         descriptor = candidate.layer.descriptor

@@ -1,8 +1,8 @@
-"""Content that was compressed before becomes a gzip member without being compressed again.
+"""Copy content that is compressed already into a gzip member, without compressing it again.
 
 A member is a header, a raw deflate stream, the CRC-32 and the size of the content (RFC 1952,
-section 2.3), and a zip archive holds such streams. The content is unpacked all the same: the
-diff ID is over it, and a stream that is not what it says must not get into an image.
+section 2.3), and a zip archive contains such streams. The content is decompressed all the same: the
+diff ID is computed over it, and a damaged stream must not get into an image.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from regpush.entry import Deflated
 from regpush.pack.page import Filled, Page
 
 Takes = Callable[[bytes, int], bool]
-"""Whether a deflate stream is short enough to be taken over: some content, and its bytes there."""
+"""Whether a deflate stream is short enough to be copied: some content, and its deflated size."""
 
 SPLICED = 128 << 10
-"""Bytes of content at least. From 64 to 256 KiB layers of ten large wheels differ by less than
-.1 %; members of a few KiB take `unpigz` twenty times as long to unpack."""
+"""Minimum bytes of content of a stream that is copied.
+
+From 64 to 256 KiB layers of ten large wheels differ by less than .1 %; members of a few KiB take
+`unpigz` twenty times as long to unpack.
+"""
 
 _SAMPLE = 64 << 10
 _MOST = 1 << 20
 _HEADER = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
-"""Deflate, no flags, no time, no extra flags, unknown system."""
+"""A gzip header: deflate, no flags, no time, no extra flags, unknown system."""
 _TRAILER = struct.Struct("<LL")
 
 
@@ -32,7 +35,7 @@ def splice(
 ) -> Generator[Filled, memoryview, None]:
     """Write `content`, of `size` bytes; as a member of its own where its beginning is short enough.
 
-    Raises SourceError as reading `content` does.
+    Raises SourceError like reading `content`.
     """
     pieces = content.open()
     first = list(_sample(pieces))
@@ -59,7 +62,7 @@ def splice(
 
 
 def _sample(pieces: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """The first pieces of a stream, until they unpack to enough, or are too long for it."""
+    """The first pieces of a stream: until they unpack to `_SAMPLE` bytes, or have twice as many."""
     read = unpacked = 0
     for stream, plain in pieces:
         yield stream, plain
@@ -71,7 +74,7 @@ def _sample(pieces: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, byte
 def _chained(
     first: list[tuple[bytes, bytes]], rest: Iterator[tuple[bytes, bytes]]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """All pieces; the first are let go of as they are given."""
+    """All pieces; each of the first ones is freed when it is given."""
     while first:
         yield first.pop(0)
     yield from rest

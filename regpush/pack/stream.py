@@ -1,4 +1,4 @@
-"""A planned layer becomes a stream of compressed bytes that knows its digests at the end."""
+"""Turn a planned layer into a stream of compressed bytes and, at its end, digests."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from regpush.pack.recipe import Candidate, Placed, annotate, recipe
 from regpush.pack.tar import Archive, ArchiveOptions
 
 Progress = Callable[[int, int], None]
-"""Called with bytes read and bytes compressed so far in this attempt; may raise to stop it."""
+"""Called with the bytes read and the bytes compressed so far; may raise to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LayerSource:
-    """A planned layer and all that is known about it before it is made or found.
+    """A planned layer, before it is packed or found in a registry.
 
-    `archive` and `compression` decide its bytes, which `open` gives any number of times.
-    `recipe` is None where it takes reading the items to know. `candidates`: layers that may
-    already be it. `why` it is sent, if none of them is. `placed`: it stands in the registry
-    already, for it could not be kept until the plan was made.
+    `archive` and `compression` decide its bytes, which `open` gives any number of times. `recipe`:
+    None where only reading the items tells it. `candidates`: existing layers that may be this one.
+    `why`: the reason for sending it if none of them is. `placed`: set where the layer was sent
+    before the plan was made.
     """
 
     index: int
@@ -47,7 +47,7 @@ class LayerSource:
     def of(
         cls, index: int, planned: PlannedLayer, archive: ArchiveOptions, compression: Compression
     ) -> LayerSource:
-        """The source of a planned layer, the `index`th of all that a push is about."""
+        """The source of a planned layer, the `index`th of the push."""
         known = [(item.path, item.identity) for item in planned.items if item.identity]
         return cls(
             index=index,
@@ -59,12 +59,12 @@ class LayerSource:
 
     @property
     def size(self) -> int:
-        """Uncompressed bytes, an estimate: the sizes of the items."""
+        """Uncompressed bytes, an estimate: the sum of the items' sizes."""
         return sum(item.size for item in self.planned.items)
 
     @property
     def media_type(self) -> str:
-        """What a layer made anew will be."""
+        """The media type of the layer if it is packed."""
         return MEDIA_TYPE[self.compression.algorithm]
 
     def open(self, packer: Packer, progress: Progress) -> LayerStream:
@@ -75,27 +75,27 @@ class LayerSource:
         return LayerStream(self, packer, progress)
 
     def described(self, layer: Layer) -> Layer:
-        """`layer`, which holds just these items, as a manifest of ours describes it.
+        """`layer`, which holds exactly these items, with regpush's annotations.
 
-        Only where the recipe is known before anything is read.
+        Only for a source whose recipe is known before anything is read.
         """
         if self.recipe is None:
-            raise RegpushError(f"layer {self.index} is taken for a known one: report this bug")
+            raise RegpushError(f"layer {self.index} is known without a recipe: report this bug")
         return annotate(layer, self.planned.items, self.recipe, layer.uncompressed_size)
 
 
 class LayerStream:
-    """One pass over a layer: packed, compressed, and hashed on both sides.
+    """One pass over a layer: packed, compressed, and hashed before and after compression.
 
-    Iterating gives the blob's bytes, once. After the last, `digest` and `size` are those of
-    the blob, `diff_id` and `uncompressed_size` those of the archive in it.
+    Iterating gives the blob's bytes, once. After the last, `digest` and `size` are those of the
+    blob, `diff_id` and `uncompressed_size` those of the archive in it.
     """
 
     def __init__(self, source: LayerSource, packer: Packer, progress: Progress) -> None:
         self._source = source
         self._packer = packer
-        # Taken when the layer is opened, not when its first byte is asked for: the layer that is
-        # sent first waits for its upload session, and those that wait in memory do not.
+        # The rank is taken when the layer is opened, not when its first byte is asked for: a layer
+        # that is sent waits for its upload session first, and those kept in memory do not.
         self._rank = packer.rank()
         self._progress = progress
         self._items = Archive(source.planned.items, source.archive, packer.codec.takes)
@@ -118,7 +118,7 @@ class LayerStream:
                 yield chunk
 
     def read(self) -> None:
-        """Read everything, compressing nothing: for the diff ID alone."""
+        """Read everything without compressing, to compute the diff ID alone."""
         for block in self._packer.blocks(self._items, self._rank):
             self._archive.update(block)
             self.uncompressed_size += len(block)
@@ -141,11 +141,11 @@ class LayerStream:
 
     @property
     def identities(self) -> tuple[tuple[str, Identity], ...]:
-        """Path and identity of each item; after the last byte."""
+        """Path and identity of each item; only after the last byte."""
         return self._items.identities
 
     def layer(self) -> Layer:
-        """The record of what was packed; only after the last byte."""
+        """The layer that was packed; only after the last byte."""
         media_type = self._source.media_type
         return self.as_read(
             Layer(
@@ -155,18 +155,18 @@ class LayerStream:
         )
 
     def as_read(self, layer: Layer) -> Layer:
-        """`layer`, of the same diff ID, as a manifest of ours describes it; after the last byte."""
+        """`layer`, of the same diff ID, with regpush's annotations; only after the last byte."""
         source = self._source
         found = recipe(self.identities, source.archive)
         return annotate(layer, source.planned.items, found, self.uncompressed_size)
 
 
 class Spool:
-    """The memory that all workers together may fill with blobs not yet named.
+    """The memory in which all workers together keep blobs whose digests are not known yet.
 
-    Of a blob that is named before it goes, the registry can be asked whether it has it. But a
-    link that lies idle till then is lost time: where nothing else is going, a blob goes as soon
-    as `rush` bytes of it are there; with None, no blob does.
+    For a blob that is kept until its digest is known, the registry can be asked whether it has it.
+    But an idle link is lost time: where nothing else is being sent, a blob is sent as soon as
+    `rush` bytes of it are ready. With None, blobs always wait.
     """
 
     def __init__(self, budget: int = 20 << 20, rush: int | None = 8 << 20) -> None:
@@ -177,7 +177,7 @@ class Spool:
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """While a blob is being sent."""
+        """Counts a blob as being sent until the block ends."""
         with self._lock:
             self._going += 1
         try:
@@ -187,18 +187,18 @@ class Spool:
                 self._going -= 1
 
     def rushes(self, size: int) -> bool:
-        """Whether a blob of which `size` bytes are there should not wait any longer."""
+        """Whether a blob of which `size` bytes are ready should be sent at once."""
         return self._rush is not None and size >= self._rush and not self._going
 
     def suits(self, size: int) -> bool:
-        """Whether a blob of `size` bytes, uncompressed, might find room; else let it go at once.
+        """Whether a blob of `size` uncompressed bytes might fit; if not, it is sent at once.
 
-        Few archives shrink to less than a third.
+        Few archives are compressed to less than a third.
         """
         return size <= 3 * self._left
 
     def take(self, size: int) -> bool:
-        """Take `size` bytes if they are left; never waits."""
+        """Reserve `size` bytes if they are left; never waits. Returns whether they were."""
         with self._lock:
             if size > self._left:
                 return False
@@ -206,17 +206,17 @@ class Spool:
             return True
 
     def give_back(self, size: int) -> None:
-        """Return `size` bytes taken before."""
+        """Return `size` bytes that were reserved."""
         with self._lock:
             self._left += size
 
 
 class Spooled:
-    """The beginning of a stream in memory, as much as the spool has room for, or time.
+    """The beginning of a stream in memory, as far as the spool has room or does not rush.
 
-    A context manager that gives its memory back. With `whole`, all of the blob is in
-    `chunks`; else iterating gives the blob's bytes once, freeing them as they go, and then
-    the rest of the stream: a `BlobStream`.
+    A context manager that returns its memory. If `whole`, `chunks` has the whole blob. Iterating
+    gives the blob's bytes once: the chunks, each freed after it, and then the rest of the stream.
+    It is a `BlobStream`.
     """
 
     def __init__(self, stream: LayerStream, spool: Spool) -> None:
@@ -245,7 +245,7 @@ class Spooled:
     def __exit__(self, *_: object) -> None:
         self._rest.close()
         self._spool.give_back(sum(map(len, self.chunks)))
-        # Emptied, not dropped: whoever still holds the list must not hold its megabytes.
+        # Emptied, because another reference to the list must not keep its megabytes.
         self.chunks.clear()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -264,5 +264,5 @@ class Spooled:
 
     @property
     def size(self) -> int:
-        """Bytes of the blob, after the last."""
+        """The bytes of the blob, after the last byte."""
         return self.stream.size

@@ -1,9 +1,9 @@
-"""Items to the bytes of a layer: a deterministic tar stream.
+"""Turn items into the bytes of a layer: a deterministic tar stream.
 
-POSIX.1-1988 ustar, with PAX records (POSIX.1-2001) only for what ustar cannot say. Members
-are sorted bytewise by path, every mtime is 1, names of owners are empty, and the archive ends
-with two zero blocks. The same entries give the same bytes on every machine; a change in
-these bytes needs a new `recipe.RECIPE_VERSION`.
+POSIX.1-1988 ustar, with PAX records (POSIX.1-2001) only for what ustar cannot express. Members are
+sorted bytewise by path, every mtime is 1, names of owners are empty, and the archive ends with two
+zero blocks. Equal entries give equal bytes on every machine; a change in these bytes needs a new
+`RECIPE_VERSION`.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _END = bytes(2 * ROOM)
 
 
 class Parents(Enum):
-    """Whether a layer says what the directories above its items are.
+    """Whether a layer has entries for the directories above its items.
 
-    OMITTED is for images with a base, whose own directories, or links, must stay.
+    OMITTED is for images with a base, whose own directories, or links in their place, must stay.
     """
 
     WRITTEN = "written"
@@ -64,23 +64,22 @@ class Parents(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveOptions:
-    """What, besides the items, decides the bytes of an archive; part of every recipe."""
+    """What decides the bytes of an archive besides the items; part of every recipe."""
 
     profile: Profile = Profile.STORE
     parents: Parents = Parents.WRITTEN
 
     def to_json(self) -> dict[str, Any]:
-        """For the canonical JSON of a recipe."""
+        """The options in the canonical JSON of a recipe."""
         return {"profile": self.profile.value, "parents": self.parents.value}
 
 
 class Archive:
-    """The archive of some items, read once from beginning to end. Not for several threads.
+    """The archive of some items, read once from beginning to end. Not thread-safe.
 
-    `takes` decides which files that were compressed before stay as they are; without it, none.
-
-    After the last byte `identities` says what every item is, on this reading's word where
-    the item did not say itself.
+    `takes`: decides which files that are compressed already are copied without compressing them
+    again; None: no file. After the last byte, `identities` has the identity of every item; for an
+    item that did not know its own, it is computed from what was read.
     """
 
     def __init__(
@@ -92,11 +91,11 @@ class Archive:
         next(self._writing)
 
     def readinto(self, block: memoryview) -> Filled:
-        """Fill `block`, to its end unless the archive ends, or compressed content begins or ends.
+        """Fill `block`, unless the archive ends or compressed content begins or ends before.
 
-        Not to be called after the one that is the last. Raises SourceError, always before the
-        last bytes, where an item cannot be read, is not what its identity or its store says, or
-        shares a path with another; and what `Item.look` raises.
+        Must not be called after the last block. Raises SourceError, always before the last bytes,
+        where an item cannot be read, is not what its identity or its store says, or shares a path
+        with another; and what `Item.look` raises.
         """
         return self._writing.send(block)
 
@@ -115,7 +114,7 @@ def _written(
     trees: list[tuple[Item, TreeHash]],
     takes: Takes | None,
 ) -> Generator[Filled, memoryview, None]:
-    """Is sent block after block, and gives for each how much of it was filled."""
+    """A generator that is sent blocks, and yields how much of each was filled."""
     block = yield Filled(0)
     page = Page(block)
     last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
@@ -195,7 +194,7 @@ def _written(
 def _made(
     page: Page, content: Streamed, entry: Entry, tree: TreeHash | None
 ) -> Generator[Filled, memoryview, None]:
-    """Write the content of `entry`. Raises SourceError where it has another size."""
+    """Write the content of `entry`. Raises SourceError where its size differs."""
     left, digest = entry.size, ContentHash() if tree else None
     for piece in content.open():
         left -= len(piece)
@@ -211,10 +210,10 @@ def _made(
 
 
 class _Twins(Enum):
-    """What becomes of a member whose path another one had already.
+    """What happens to a member whose path an earlier member had.
 
     REFUSED: it is an error. FOLDERS: a folder is written once, and anything else is an error.
-    DROPPED: it is not written, for packages may hold files of each other.
+    DROPPED: it is not written, because packages may contain files of each other.
     """
 
     REFUSED = "refused"
@@ -229,10 +228,10 @@ _Member = tuple[Entry, TreeHash | None, NarHash | None, _Look, _Twins]
 def _members(
     items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
 ) -> Iterator[_Member]:
-    """Everything the archive holds, sorted; of equal paths the one that is written comes first.
+    """Every member of the archive, sorted; of equal paths the one to be written comes first.
 
-    That is a listed item's own, else that of the package whose item has the greatest path: the
-    order, like the archive, must follow from the items alone.
+    That is a listed item's member, else that of the package whose item has the greatest path: the
+    order, like the archive, must depend on the items alone.
     """
     parents = _parents(items) if options.parents is Parents.WRITTEN else []
     trees.extend((item, _hash_of_parents(item)) for item in items if item.is_listed)
@@ -247,8 +246,8 @@ def _members(
 def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
     """All members by path; of equal paths that of the earlier stream comes first.
 
-    As `heapq.merge`, for streams of which few overlap: a layer may hold hundreds of items, but
-    nearly always the next member is the same item's.
+    Like `heapq.merge`, for streams of which few overlap: a layer may hold hundreds of items, but
+    nearly always the next member is of the same item.
     """
     heads = [
         (first[0].path, number, first, stream)
@@ -274,10 +273,10 @@ def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
 
 
 def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
-    """Each member and the descriptor of its file, -1 where it has none; the taker closes it.
+    """Each member with the descriptor of its file, -1 without one; the caller closes it.
 
-    The next files are opened, and asked of the disk, a little before it is their turn: from a
-    cold disk small files come twice as fast.
+    The next files are opened, and the disk is asked for them, a little before they are read: from a
+    cold disk small files are read twice as fast.
     """
     waiting: deque[tuple[_Member, int]] = deque()
     most = files_ahead()
@@ -304,9 +303,9 @@ def _hash_of_parents(item: Item) -> TreeHash:
 
 
 def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
-    """The members of all store items, opened one at a time: theirs never interleave.
+    """The members of all store items, opened one at a time, because they never interleave.
 
-    Items of a directory may: a Python package lies in several places.
+    Items of a directory may interleave: a Python package lies in several places.
     """
     stored = (item for item in items if item.in_store)
     for item in sorted(stored, key=lambda item: _image_path(item.path)):
@@ -322,9 +321,9 @@ def _opened(item: Item, tree: TreeHash | None, twins: _Twins) -> Iterator[_Membe
 
 
 def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
-    """The members of an item whose files must be what its store recorded.
+    """The members of an item whose files must have the hash that its store recorded.
 
-    Taking the last one's content raises SourceError where they are not.
+    Raises SourceError with the last member's content where they do not.
     """
     entries = list(item.entries())
     as_stored = entries if recorded.entries is item.entries else list(recorded.entries())
@@ -345,7 +344,7 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
 
 
 def _parents(items: Sequence[Item]) -> list[Entry]:
-    """The directories above `items`: as the source has them, else 0755 and root's."""
+    """Entries of the directories above `items`: as the source has them, else 0755 and root's."""
     known: dict[bytes, Entry] = {}
     for item in sorted(items, key=lambda item: item.role is Role.GENERATED):
         for parent in item.parents:
@@ -385,7 +384,7 @@ def header(entry: Entry) -> bytes:
 
 
 def _device(entry: Entry) -> bytes:
-    """The header of a device: that of a pipe, with another type and the numbers put in."""
+    """The header of a device: that of a FIFO with another type and the device's numbers."""
     head = header(entry._replace(kind=Kind.FIFO, link=b""))
     numbers = b"".join(b"%07o\0" % int(number) for number in entry.link.split(b":"))
     block = head[-ROOM:]
@@ -404,7 +403,7 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
 def _ustar(
     entry: Entry, name: bytes, prefix: bytes, link: bytes, *, uid: int, gid: int, size: int
 ) -> bytes:
-    """A header block: what nearly all have in common, and the rest put in."""
+    """A header block, made from a cached frame of the fields that most members share."""
     kind = _TYPE[entry.kind]
     owned, total = _frame(kind, entry.mode, uid, gid)
     size_field = b"%011o" % size
@@ -417,7 +416,7 @@ def _ustar(
 
 @cache
 def _frame(kind: bytes, mode: int, uid: int, gid: int) -> tuple[bytes, int]:
-    """The fields of mode and owner; and the checksum of a header with nothing else in it."""
+    """The fields of mode and owner, and the checksum of a header with no other fields."""
     block = _block(
         name=b"", mode=mode, uid=uid, gid=gid, size=0, mtime=_MTIME, kind=kind, link=b"",
         prefix=b"",
@@ -438,7 +437,7 @@ def _block(
 
 
 def _pax(entry: Entry, name: bytes) -> bytes:
-    """POSIX.1-2001 pax, "pax Extended Header": records, then a ustar header as far as it goes."""
+    """POSIX.1-2001 pax, "pax Extended Header": records, then a ustar header with what fits."""
     fields = {b"SCHILY.xattr." + key: value for key, value in entry.xattrs}
     texts = {b"path": name, b"linkpath": entry.link}
     fields |= {k: text for k, text in texts.items() if len(text) > 100 or not text.isascii()}
@@ -461,7 +460,7 @@ def _pax(entry: Entry, name: bytes) -> bytes:
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """`length key=value` and a line feed, where the length counts its own digits."""
+    """A pax record: `length key=value` and a line feed; the length counts its own digits."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))
