@@ -7,7 +7,10 @@ import hashlib
 import json
 import os
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from tests.images import unpack
 from tests.program import push, regpush
 from tests.registry.api import Api
 from tests.registry.servers import Registry
-from tests.tarballs import locked, make_tarball, write_lock
+from tests.tarballs import integrity, locked, make_tarball, write_lock
 from tests.wheels import Index, serve
 
 BARE = ("--from", "none", "--platform", "linux/amd64")
@@ -194,6 +197,64 @@ def test_an_image_is_compared_with_its_lock(index, app, to):
     other = regpush("verify", to, f"node:{app}")
     assert other.code == 8, other.stderr
     assert "left-pad" in other.stderr + other.stdout
+
+
+@contextmanager
+def registry_that_lists(files: Mapping[str, bytes], name: str) -> Iterator[tuple[str, list]]:
+    """A registry of npm with tarballs at `/files/`, where nobody guesses them; what is asked."""
+    asked: list[tuple[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Accept", "")))
+            body = None
+            if self.path == f"/npm/{name}":
+                where = f"http://{self.headers['Host']}/files"
+                versions = {one: {"dist": {"tarball": f"{where}/{one}.tgz"}} for one in files}
+                body = json.dumps({"name": name, "versions": versions}).encode()
+            elif self.path.startswith("/files/"):
+                body = files.get(self.path.removeprefix("/files/").removesuffix(".tgz"))
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/npm/", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_lock_without_urls_where_tarballs_have_others_than_usual(app, to, tmp_path):
+    """npm documentation, "omit-lockfile-registry-resolved": the registry is asked for the URL."""
+    made = make_tarball(tmp_path, "@acme/queue")
+    packages = {"node_modules/@acme/queue": {"version": "1.0.0", "integrity": integrity(made)}}
+    write_lock(app, packages, {"@acme/queue": "^1"})
+    with registry_that_lists({"1.0.0": made.read_bytes()}, "@acme%2fqueue") as (url, asked):
+        (app / ".npmrc").write_text(f"@acme:registry={url}\n")
+        push(f"node:{app}", to, *BARE).ok()
+        assert [path for path, _ in asked] == [
+            "/npm/@acme/queue/-/queue-1.0.0.tgz", "/npm/@acme%2fqueue", "/files/1.0.0.tgz",
+        ]  # fmt: skip
+        assert asked[1][1].startswith("application/vnd.npm.install-v1+json")
+        asked.clear()
+        push(f"node:{app}", to, *BARE).ok()
+        assert asked == []
+    other = ("--reuse", "none", "--if-exists", "replace")
+    with registry_that_lists({"2.0.0": b"x"}, "@acme%2fqueue") as (url, _):
+        (app / ".npmrc").write_text(f"@acme:registry={url}\n")
+        push(f"node:{app}", to, *BARE, *other).failed(
+            9, "@acme/queue 1.0.0", "lists no tarball of that version", ".npmrc"
+        )
+    with registry_that_lists({}, "other") as (url, _):
+        (app / ".npmrc").write_text(f"@acme:registry={url}\n")
+        push(f"node:{app}", to, *BARE, *other).failed(9, "@acme/queue 1.0.0", "404")
 
 
 def test_certificates_of_npmrc(app, to, tmp_path):

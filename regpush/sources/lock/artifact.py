@@ -23,10 +23,23 @@ _UNPACKED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VersionList:
+    """What an index lists of a package: at `url`, asked for as `media_type`.
+
+    `find`: the URL of the artifact by the bytes of the list; raises SourceError where it has none.
+    """
+
+    url: str = field(repr=False)
+    media_type: str
+    find: Callable[[bytes], str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """The file `filename` that holds `package`, at `url` (http or https) or at `path`, here.
 
-    The other of both is empty. `size`: its bytes, where the lock says.
+    The other of both is empty. `size`: its bytes, where the lock says. `listing`: says where the
+    file is if nothing is at `url`, which the lock did not say then.
     """
 
     package: LockedPackage
@@ -34,6 +47,7 @@ class Artifact:
     url: str = field(default="", repr=False)
     path: str = ""
     size: int | None = None
+    listing: VersionList | None = None
 
     @property
     def named(self) -> str:

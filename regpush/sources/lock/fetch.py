@@ -30,7 +30,7 @@ from regpush.http.retry import Policy, RetryableError
 from regpush.http.trust import Contexts, Trust
 from regpush.http.wire import UnansweredError
 from regpush.settings import ProxySettings
-from regpush.sources.lock.artifact import Artifact
+from regpush.sources.lock.artifact import Artifact, VersionList
 from regpush.sources.lock.keep import Elsewhere, Kept
 from regpush.sources.lock.logins import Logins, described, without_login
 from regpush.sources.surroundings import Surroundings
@@ -42,6 +42,8 @@ _HOPS = 5
 _BLOCK = 1 << 20
 _LARGEST = 20 << 30
 """Bytes of an artifact whose size the lock does not say, at most."""
+_LARGEST_LIST = 256 << 20
+"""Bytes of what an index lists of a package, at most."""
 _LOGINS = {
     "pypi": "UV_INDEX_<NAME>_USERNAME and _PASSWORD, PIP_INDEX_URL",
     "npm": ".npmrc (//HOST/:_authToken=…)",
@@ -49,6 +51,10 @@ _LOGINS = {
 """Where users keep logins, by the kind of package."""
 _TOO_MANY = (408, 425, 429)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.ASCII)
+
+
+class _MissingError(SourceError):
+    """The index has nothing at a URL."""
 
 
 class Fetcher:
@@ -122,24 +128,49 @@ class Fetcher:
         if artifact.path:
             _check_here(artifact)
             return artifact.path
-        url, user, password = without_login(artifact.url)
-        self._logins.add(url, user, password)
+        url = self._ours(artifact.url)
         if kept := self._kept().find(artifact):
             return kept
-        if self._mirror:
-            url = self._mirror + request_target(url)
-        path = self._fetch(artifact, url)
+        try:
+            path = self._fetch(artifact, url)
+        except _MissingError:
+            if artifact.listing is None:
+                raise
+            url = self._ours(self._listed(artifact, artifact.listing))
+            path = self._fetch(artifact, url)
         size = os.path.getsize(path)
         source = described(url)
         self._workshop.notify(ItemFetched(path=artifact.named, source=source, size=size))
         return self._kept().keep(artifact, path)
 
-    def _fetch(self, artifact: Artifact, url: str) -> str:
-        """The path of a new file with the verified bytes of `url`."""
+    def _ours(self, url: str) -> str:
+        """`url` without its login, which is remembered, and at the mirror if there is one."""
+        plain, user, password = without_login(url)
+        self._logins.add(plain, user, password)
+        return self._mirror + request_target(plain) if self._mirror else plain
+
+    def _listed(self, artifact: Artifact, listing: VersionList) -> str:
+        """Where `artifact` is as the index lists it. Raises as `begin` says."""
+        list_of_it = replace(
+            artifact,
+            filename="its list of versions",
+            size=None,
+            package=replace(artifact.package, hashes=()),
+        )
+        path = self._fetch(list_of_it, self._ours(listing.url), listing.media_type)
+        with open(path, "rb") as file:
+            text = file.read(_LARGEST_LIST)
+        _remove(path)
+        return listing.find(text)
+
+    def _fetch(self, artifact: Artifact, url: str, accept: str = "") -> str:
+        """The path of a new file with the verified bytes of `url`, asked for as `accept`."""
         folder = self._kept().folder
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
             self._workshop.at_end(lambda: _remove(file.name))
-            download = _Download(artifact, url, file, self._send)
+            download = _Download(
+                artifact, url, file, self._send, {"Accept": accept} if accept else {}
+            )
             self._retry.run(download.attempt, lambda: download.size)
             download.check()
         return file.name
@@ -194,6 +225,7 @@ class _Download:
     url: str
     file: IO[bytes]
     send: Callable[[str, dict[str, str]], Reply]
+    headers: dict[str, str]
     size: int = 0
     hashes: list[Any] | None = None
 
@@ -228,7 +260,8 @@ class _Download:
         """The reply with the bytes, after redirects. Raises for any other than that."""
         url, first = self.url, Origin.of(self.url)
         for _ in range(_HOPS):
-            reply = self.send(url, {"Range": f"bytes={self.size}-"} if self.size else {})
+            rest = {"Range": f"bytes={self.size}-"} if self.size else {}
+            reply = self.send(url, {**self.headers, **rest})
             location = reply.header("location")
             if reply.status not in (301, 302, 303, 307, 308) or not location:
                 return self._judged(reply)
@@ -256,7 +289,7 @@ class _Download:
                     f"{_LOGINS[self.artifact.package.kind]} or .netrc"
                 )
             case 404 | 410:
-                raise SourceError(
+                raise _MissingError(
                     f"{self._what}: {printable(self.artifact.filename)} is not there "
                     f"({reply.status}); it was deleted, or --index-url names no mirror that has it"
                 )

@@ -17,6 +17,7 @@ from regpush.sources.lock.fetch import Fetcher
 from regpush.sources.node.choice import NodeTarget
 from regpush.sources.node.lock import Locked
 from regpush.sources.node.npmrc import Npmrc
+from regpush.sources.node.packument import listing
 from regpush.sources.node.tarball import Manner, Tarball, parents
 from regpush.sources.tools import Workshop
 
@@ -69,7 +70,7 @@ class NodeParts:
 
 def artifact(one: Locked, project: NodeProject) -> Artifact:
     """The tarball of a package. Raises UsageError where the lock names none that is verified."""
-    url, path = one.text("resolved"), ""
+    url, path, listed = one.text("resolved"), "", None
     if url.startswith(("git", "ssh:")) or url.partition("#")[0].endswith(".git"):
         raise UsageError(
             f"{one.named} comes from git, so the lock has no hash of its files: depend on a "
@@ -79,13 +80,14 @@ def artifact(one: Locked, project: NodeProject) -> Artifact:
         url, path = "", os.path.join(project.root, url.removeprefix("file:"))
     elif not url and one.version:
         url = project.npmrc.tarball(one.name, one.version)
+        listed = listing(one, project.npmrc)
     elif url.startswith(("https://", "http://")):
         url = project.npmrc.placed(url)
     else:
         raise UsageError(f"the lock does not say where {one.named} is: lock again")
     package = LockedPackage(kind="npm", name=one.name, version=one.version, hashes=one.hashes())
     filename = (url or path).partition("?")[0].rpartition("/")[2]
-    return Artifact(package=package, filename=filename, url=url, path=path)
+    return Artifact(package=package, filename=filename, url=url, path=path, listing=listed)
 
 
 def likely_size(one: Locked) -> int:
