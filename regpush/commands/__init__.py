@@ -1,1 +1,1 @@
-"""The other verbs: each reads or writes images that exist."""
+"""The commands besides push and plan: each reads or writes images in registries."""

@@ -1,4 +1,4 @@
-"""The flow of `regpush copy`: an image, or an index with all its images, byte for byte."""
+"""`regpush copy`: an image, or an index with all its images, copied byte for byte."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ _CHAIN = 4  # what refers to what refers to what refers to an image: more is nob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyResult:
-    """The outcome of a copy: `source` is `registry/repository@digest`.
+    """The outcome of a copy.
 
-    `documents`: manifests and indexes that were sent, and `blobs` what they name; none where
-    the destination had it all. `changed` is False where all tags named it already. Bytes as
-    in `PushResult`.
+    `source`: `registry/repository@digest`. `documents`: manifests and indexes that were sent;
+    `blobs`: the blobs that they name, with the action for each; both are empty where the
+    destination had everything. `changed`: False if all tags named the image before. Bytes like in
+    `PushResult`.
     """
 
     source: str
@@ -59,11 +60,11 @@ class CopyResult:
 
     @property
     def digest(self) -> Digest | None:
-        """Of the copy, and of what was copied."""
+        """The digest of the copy, which is that of the source."""
         return self.destination.digest
 
     def bytes_of(self, action: Action) -> int:
-        """Bytes of the blobs that `action` befell."""
+        """Bytes of the blobs with the given `action`."""
         return sum(one.blob.size for one in self.blobs if one.action is action)
 
     def to_json(self) -> Mapping[str, Any]:
@@ -97,10 +98,9 @@ class CopyResult:
 
 
 class Along(Enum):
-    """What comes along with an image: nothing, or what refers to it (signatures, SBOMs).
+    """The documents that are copied with an image: none, or its referrers (signatures, SBOMs).
 
-    Before its version 3, cosign kept signatures at tags beside the image, which are no
-    referrers: COSIGN_TAGS takes those too.
+    COSIGN_TAGS adds the signatures that cosign before version 3 stored at tags instead.
     """
 
     NOTHING = "nothing"
@@ -119,13 +119,13 @@ def copy(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> CopyResult:
-    """Copy the image or index `source` to `to`; of an index, with `platform`, that one image.
+    """Copy the image or index `source` to `to`; with `platform`, one image of the index.
 
-    With Along.REFERRERS, what refers to it, and to its images, comes along before tags move,
-    and a warning names tags of cosign that do not.
-    Without any tag named, the copy has the source's. What of `options` is for the destination
-    alone is so here as well: the source is reached with stored credentials. Raises a
-    RegpushError; no tag was moved then, unless the error is about the tags themselves.
+    With Along.REFERRERS, referrers of the index and its images are copied before tags move; a
+    warning names tags of cosign that are not copied. Without tags in `to` and `options`, the copy
+    gets the source's tag. Credentials in `options` are for the destination alone; the source is
+    read with stored logins. Raises a RegpushError; no tag was moved then, unless the error is about
+    the tags themselves.
     """
     options = options or RegistryOptions()
     origin, destination = Reference.parse(source), Reference.parse(to)
@@ -151,7 +151,7 @@ def copy(
 
 
 def route_from(source: Repository, context: Context) -> Route:
-    """How documents of `source` come to the main destination."""
+    """The route from the repository `source` to the first destination of `context`."""
     return Route(
         source=source,
         target=context.main.repository,
@@ -163,7 +163,7 @@ def route_from(source: Repository, context: Context) -> Route:
 
 
 def _top(origin: Reference, source: Repository, platform: Platform | None) -> Manifest:
-    """What is to be copied. Raises as `find`, `choose` and `check_platform`."""
+    """The manifest or index to copy. Raises like `find`, `choose` and `check_platform`."""
     found = find(origin, source)
     if platform is None:
         return found
@@ -174,29 +174,29 @@ def _top(origin: Reference, source: Repository, platform: Platform | None) -> Ma
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Copy:
-    """An image or index and what comes along with it; a `flow.transaction.Delivery`."""
+    """An image or index and its referrers, as a `flow.transaction.Delivery`."""
 
     shipment: Shipment
     along: Along
 
     @property
     def whole(self) -> Manifest:
-        """What the tags are to name."""
+        """The manifest or index that the tags will name."""
         return self.shipment.whole
 
     def send(self) -> _Copy:
-        """Bring it to the target, and then what refers to it. Raises a RegpushError."""
+        """Send the image or index, then its referrers. Raises a RegpushError."""
         self.shipment.send()
         if self.along is not Along.NOTHING:
             self._send_referrers()
         return self
 
     def healed(self, lost: MissingBlobsError) -> _Copy:
-        """As `Shipment.healed`."""
+        """Like `Shipment.healed`."""
         return replace(self, shipment=self.shipment.healed(lost))
 
     def _send_referrers(self) -> None:
-        """What refers to the documents of the image or index, and to that in turn."""
+        """Send the referrers of all manifests and indexes, and their own referrers in turn."""
         route = self.shipment.route
         everything = follow(self.whole, route.source, lambda _: False, route.cancel)
         subjects = [one.digest for one in everything.documents]
@@ -223,7 +223,7 @@ class _Copy:
             subjects = following
 
     def _send_cosign_tags(self, subjects: Sequence[Digest]) -> None:
-        """Copy and tag what cosign's tags of `subjects` name, or warn of what stays."""
+        """Copy the manifests at cosign's tags of `subjects` and tag them, or warn of them."""
         route = self.shipment.route
         tags = [f"{one.algorithm}-{one.hex}.{kind}" for one in subjects for kind in _COSIGN_KINDS]
         found = parallel(_AT_ONCE, tags, route.source.get_manifest, route.cancel)

@@ -1,7 +1,7 @@
-"""`regpush doctor`: what stands between this machine and a push to a repository, step by step.
+"""`regpush doctor`: the checks of a push's requirements, one after the other.
 
-Facts only. No blob stays at the registry, and no tag is moved: uploads that are opened are
-deleted, and what is mounted is there already.
+No blob is added to the registry and no tag is moved: opened uploads are deleted, and only a blob
+that the repository holds is mounted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from regpush.registry.uploads.lessons import Limits
 from regpush.settings import Settings
 
 CHUNK = 1024
-"""Bytes of each of the two chunks that are tried, where the registry asks for no larger ones."""
+"""Bytes of each of the two chunks that are sent, unless the registry states a larger minimum."""
 
 _LARGEST_CHUNK = 1 << 20
 _SKEW_S = 60.0
@@ -51,7 +51,7 @@ _ANY = (AuthError, RefusedError, TransientError, VerificationError)
 
 
 class Verdict(Enum):
-    """How a step ended. SKIPPED: not there, not known, or not tried; nothing is wrong."""
+    """The result of a step. SKIPPED: not applicable, not known, or not tried; nothing is wrong."""
 
     OK = "ok"
     WARNING = "warning"
@@ -61,9 +61,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One look: what it was for, how it ended, and one line about it.
+    """One check: its name, its result, and one line about it.
 
-    `exit_code` is that of the error where it failed, else 0.
+    `exit_code`: that of the error if it failed, else 0.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """That of the first step that failed; 0 where none did."""
+        """The exit code of the first step that failed; 0 if none did."""
         return next((step.exit_code for step in self.steps if step.exit_code), 0)
 
     def to_json(self) -> Mapping[str, Any]:
@@ -113,10 +113,10 @@ def examine(
     cancel: Cancellation,
     found: Callable[[Step], None],
 ) -> Diagnosis:
-    """Look at the registry and the repository of `reference`; `found` is told of each step.
+    """Check the registry and the repository of `reference`; `found` is called with each step.
 
-    What fails is a step, not an exception. Raises CancelledError, and UsageError for options
-    that make no sense.
+    A failure is a step, not an exception. Raises CancelledError, and UsageError for invalid
+    options.
     """
     options = replace(options, retry_times=0)
     with Client(options, settings, notify=notify, cancel=cancel) as client:
@@ -135,7 +135,10 @@ def examine(
 
 @dataclass(slots=True, kw_only=True)
 class _Patient:
-    """What is looked at, and what earlier steps found: `ailing` are the names of failed ones."""
+    """The registry that is checked, and what earlier steps found.
+
+    `ailing`: the names of the steps that failed.
+    """
 
     reference: Reference
     probe: Probe
@@ -157,7 +160,10 @@ _Look = Callable[[_Patient], _Finding]
 
 
 def _spared(instead: str, *errors: type[RegpushError]) -> Callable[[_Look], _Look]:
-    """A look at what no push depends on: `errors` are no failure, `instead` says what is done."""
+    """A decorator for checks of optional features: `errors` are no failure.
+
+    `instead`: what a push does without the feature, for the line of the step.
+    """
 
     def made(look: _Look) -> _Look:
         def looked(patient: _Patient) -> _Finding:
@@ -291,9 +297,9 @@ def _open(patient: _Patient) -> tuple[Reply, str]:
 
 
 def _forget(patient: _Patient, place: str) -> str:
-    """Delete an upload; what became of it, in words that follow on 'and'.
+    """Delete an upload; returns the outcome, in words that follow `and`.
 
-    Distribution wants the right to delete for it, which no push asks for.
+    Distribution requires the right to delete for it, which no push asks for.
     """
     try:
         reply = patient.probe.send(Call(doing="deleting an upload", method="DELETE", url=place))
@@ -321,7 +327,7 @@ def _mount(patient: _Patient) -> _Finding:
 
 
 def _known_blob(patient: _Patient) -> Descriptor | None:
-    """The config of the image that was seen, or of one of its platforms."""
+    """The config of the image that was pulled, or of the first image of its index."""
     manifest = patient.manifest
     if manifest and manifest.media_type in INDEXES:
         listed = _content(manifest).get("manifests")
@@ -435,4 +441,4 @@ _STEPS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("proxy", (), _name_proxy),
     ("uploads", (*_ADMITTED, "push"), _name_form),
 )
-"""Name, the steps without which it makes no sense, and the look itself."""
+"""For each step its name, the steps that must not have failed, and its check."""

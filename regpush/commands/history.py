@@ -1,10 +1,11 @@
-"""Histories of versions, to try strategies on: the format `regpush-history/1`. Pure.
+"""Histories of pushes, for scoring strategies: the format `regpush-history/1`. Pure.
 
-A JSON object. `items[k]` is `{name, hash, size, refs, origin}`: 32 hex digits of what it
-is, bytes, names of items of the same closure. `pushes`, in time order: `{app, date, roots,
-add, remove}` with item indexes; a closure is the one before of the same app without
-`remove` and with `add`. Names are unique inside a closure. `semantics` is `rehash` where
-an item changes with anything below it, as in Nix and Guix, else `plain`.
+A JSON object. `items[k]` is `{name, hash, size, refs, origin}`: `hash`, 32 hex digits, identifies
+the content; `size` is in bytes; `refs` are names of items in the same closure. `pushes`, in time
+order: `{app, date, roots, add, remove}`, with indexes of items. The closure of a push is that of
+the app's previous push, without `remove` and with `add`. Names are unique inside a closure.
+`semantics` is `rehash` where a change of an item changes all items that refer to it, like in Nix
+and Guix, else `plain`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """One push of `app`: indexes of versions."""
+    """One push of `app`; `roots`, `add` and `remove` are indexes of versions."""
 
     app: str
     date: str
@@ -48,7 +49,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What was pushed to one registry, in time order."""
+    """The pushes to one registry, in time order."""
 
     name: str
     semantics: str
@@ -57,7 +58,7 @@ class History:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read the file's content. Raises UsageError saying what is wrong."""
+        """Read a history file's content. Raises UsageError saying what is wrong."""
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:
@@ -74,7 +75,7 @@ class History:
         )
 
     def to_json(self) -> Mapping[str, Any]:
-        """The file's content."""
+        """The content of a history file."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -102,7 +103,7 @@ class History:
         }
 
     def closures(self) -> Iterator[tuple[str, Closure]]:
-        """The app and the closure of every push. Raises UsageError for one that cannot be."""
+        """The app and the closure of every push. Raises UsageError for an inconsistent history."""
         current: dict[str, frozenset[int]] = {}
         for number, push in enumerate(self.pushes, 1):
             before = current.get(push.app, frozenset())
@@ -136,7 +137,7 @@ class History:
 
 
 def hash_of(item: Item) -> str:
-    """The hash of an item that `History.closures` gave."""
+    """The hash of an item from `History.closures`."""
     if item.identity is None:
         raise VerificationError(f"{printable(item.path)} has no identity yet")
     return item.identity.digest.hex[:HASH_DIGITS]

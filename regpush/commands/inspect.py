@@ -1,4 +1,4 @@
-"""Reading an image back from a registry: what it holds, as far as it says."""
+"""Images read back from a registry, with the contents that their annotations state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from regpush.transfer.choice import choose, find
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """The index in which an image was found. `referrers`: what is attached to the index itself."""
+    """The index that lists an image. `referrers`: those of the index itself."""
 
     digest: Digest
     media_type: str
@@ -40,10 +40,10 @@ class Index:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """An image as the registry has it, under the name it was asked for by.
+    """An image in a registry, with the reference that it was asked for by.
 
-    `referrers`: what is attached to it, where somebody looked. `index`: None for an image that
-    the name means itself.
+    `referrers`: empty unless `with_referrers` read them. `index`: None where the reference names
+    the image itself.
     """
 
     reference: Reference
@@ -53,11 +53,11 @@ class Inspection:
 
     @property
     def created(self) -> str:
-        """The date in the config, as it stands there; empty where there is none."""
+        """The date in the config, unchanged; empty without one."""
         return str(json.loads(self.image.config).get("created") or "")
 
     def to_json(self) -> Mapping[str, Any]:
-        """Digest, platform, run configuration and layers, bottom first."""
+        """Digest, platform, run configuration and layers, lowest first."""
         image = self.image
         config = json.loads(image.config)
         manifest = json.loads(image.manifest)
@@ -89,10 +89,10 @@ class Inspection:
 
 
 def inspect(reference: Reference, repository: Repository, platform: Platform | None) -> Inspection:
-    """Read the image `reference` names; of an index the one for `platform`.
+    """Read the image that `reference` names; of an index, the image for `platform`.
 
-    Raises RefusedError where there is none, UsageError where an index needs a platform,
-    VerificationError for what is no image.
+    Raises RefusedError where the registry has none, UsageError where an index needs a platform,
+    VerificationError where it is not an image.
     """
     found = find(reference, repository)
     manifest = choose(found, reference, platform, repository)
@@ -102,9 +102,9 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
 def inspect_each(
     reference: Reference, repository: Repository, platform: Platform | None
 ) -> list[Inspection]:
-    """As `inspect`, but of an index all images where no `platform` is said.
+    """Like `inspect`, but without `platform` all images of an index.
 
-    Raises VerificationError for an index without any, or of which the registry lacks one.
+    Raises VerificationError for an index without images, or with an image that the registry lacks.
     """
     found = find(reference, repository)
     within = None
@@ -122,7 +122,7 @@ def inspect_each(
 def _named(
     found: Manifest, reference: Reference, within: Index | None, repository: Repository
 ) -> Inspection:
-    """The image of a manifest; errors tell whose."""
+    """The image of a manifest. Raises VerificationError with the reference in its message."""
     try:
         image = read_image(found, repository)
     except VerificationError as error:
@@ -133,9 +133,9 @@ def _named(
 
 
 def with_referrers(found: Sequence[Inspection], repository: Repository) -> list[Inspection]:
-    """The images of one name with what is attached to them and to their index.
+    """`found`, images of one reference, with their referrers and those of their index.
 
-    Where the registry does not let us see that, it is nothing.
+    Referrers are empty where the registry refuses to list them.
     """
     within = found[0].index
     if within:
@@ -160,10 +160,11 @@ def _referrers(subject: Digest, repository: Repository) -> tuple[Referrer, ...]:
 def inspect_all(
     reference: Reference, repository: Repository, platform: Platform | None, notify: Listener
 ) -> list[Inspection]:
-    """The images of all tags of a repository, none twice, by date; what is none is a note.
+    """The distinct images at the tags of a repository, by date.
 
-    Of images of one date, as reproducible ones are, the order is that of their history,
-    where they carry one, then that of their tags, in which 1.10 comes after 1.9.
+    Images of one date, like reproducible ones, are ordered by the serial number in their layout, if
+    they have one, then by tag, with 1.10 after 1.9. A tag that cannot be read as an image is left
+    out, with a note.
     """
     found: dict[Digest, tuple[tuple[str, int, list[tuple[int, int, str]]], Inspection]] = {}
     for tag in sorted(repository.all_tags().names, key=natural):

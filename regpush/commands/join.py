@@ -1,6 +1,6 @@
-"""The flow of `regpush index`: images that stand in registries, under one index.
+"""`regpush index`: images from registries, joined under one index.
 
-Runners that each know one platform push by digest; whoever comes last joins what they pushed.
+CI runners push one platform each by digest; the last job joins their images.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ _BARE = re.compile(r"@?(?P<digest>(?:sha256|sha512):.*)|:?(?P<tag>[^/:@]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexImage:
-    """An image of the index: where it was found, under the name it was asked for by.
+    """An image of the index, under the reference that it was asked for by.
 
-    `entry`: how it is listed. `attestations`: the entries beside it that are about it.
+    `entry`: its descriptor in the index. `attestations`: entries of the index it was found in that
+    are about it.
     """
 
     reference: Reference
@@ -53,12 +54,12 @@ class IndexImage:
 
     @property
     def platform(self) -> Platform:
-        """What its config says."""
+        """The platform in its config."""
         return self.image.platform
 
     @property
     def place(self) -> Reference:
-        """Where it is, by digest."""
+        """The reference of the image by digest."""
         return self.reference.with_digest(self.image.descriptor.digest)
 
 
@@ -72,12 +73,12 @@ def unite(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> PushResult:
-    """Push an index of `members`, in their order, and let the tags of `reference` name it.
+    """Push an index of `members`, in this order, and move the tags of `reference` to it.
 
-    A member is a reference, or a digest or tag in the repository of `reference`; an index
-    stands for its images. Those of other repositories are copied, byte for byte. Raises
-    UsageError where two are for one platform, RefusedError where one is not there, or another
-    RegpushError; no tag was moved then, unless the error is about the tags themselves.
+    A member is a reference, or a digest or tag in the repository of `reference`; an index adds all
+    its images. Images of other repositories are copied, byte for byte. Raises UsageError where two
+    are for one platform, RefusedError for a missing one, or another RegpushError; no tag was moved
+    then, unless the error is about the tags themselves.
     """
     options = options or RegistryOptions()
     destination = Reference.parse(reference)
@@ -109,7 +110,7 @@ def unite(
 
 
 def name_member(text: str, destination: Reference) -> Reference:
-    """What `text` names: a digest or a tag alone is of the repository of `destination`.
+    """The reference of `text`; a digest or a tag alone is in the repository of `destination`.
 
     Raises UsageError.
     """
@@ -125,7 +126,7 @@ def name_member(text: str, destination: Reference) -> Reference:
 
 
 def _find_all(named: Sequence[Reference], context: Context) -> list[IndexImage]:
-    """The images that were named, one for each platform. Raises as `unite`."""
+    """The named images, one for each platform. Raises like `unite`."""
     groups = parallel(_AT_ONCE, named, lambda one: _find(one, context), context.cancel)
     members: dict[Platform, IndexImage] = {}
     for one in (member for group in groups for member in group):
@@ -158,7 +159,7 @@ def _find(reference: Reference, context: Context) -> list[IndexImage]:
 def _members_of(
     contents: Sequence[IndexMember], reference: Reference, repository: Repository, context: Context
 ) -> list[IndexImage]:
-    """The images of an index, each with its attestations; says what else is left out."""
+    """The images of an index, each with its attestations; a warning counts other entries."""
     members = []
     for one in contents:
         if one.manifest is None:
@@ -205,10 +206,10 @@ def _warn(whole: Manifest, found: Sequence[IndexImage], transaction: TagTransact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Union:
-    """An index and what it names; a `flow.transaction.Delivery`.
+    """An index and its images, as a `flow.transaction.Delivery`.
 
-    `shipments`: what other repositories hold of it, by digest. `standing`: whether the
-    repository has the index.
+    `shipments`: by digest, what must be copied from other repositories. `standing`: whether the
+    repository already has the index.
     """
 
     whole: Manifest
@@ -220,7 +221,7 @@ class _Union:
     def of(
         cls, whole: Manifest, found: Sequence[IndexImage], transaction: TagTransaction
     ) -> _Union:
-        """The delivery of `whole`. Asks whether it stands."""
+        """The delivery of `whole`. Asks the registry whether it has the index."""
         context = transaction.context
         target = context.main.repository
         standing = transaction.named_already(whole.digest) or (
@@ -234,7 +235,7 @@ class _Union:
         )
 
     def send(self) -> _Union:
-        """Bring members of other repositories, and then the index. Raises a RegpushError."""
+        """Copy images of other repositories, then push the index. Raises a RegpushError."""
         for shipment in self.shipments.values():
             healing(shipment, Shipment.send)
         if self.standing and not self.context.registry.check:
@@ -246,12 +247,12 @@ class _Union:
         return self
 
     def healed(self, lost: MissingBlobsError) -> _Union:
-        """Raises `lost`: members of this repository were not sent from here."""
+        """Raises `lost`: images of this repository have no other source."""
         raise lost from lost.__cause__
 
 
 def _shipments(found: Sequence[IndexImage], context: Context) -> Iterator[tuple[Digest, Shipment]]:
-    """Members of other repositories, and their attestations, by digest."""
+    """The images of other repositories and their attestations, by digest."""
     for one in found:
         if one.reference.name == context.main.name:
             continue

@@ -1,4 +1,4 @@
-"""`regpush login` and `regpush logout`: credentials checked, and kept where all tools look."""
+"""`regpush login` and `regpush logout`: credentials in the files that other tools share."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def login(
     notify: Listener,
     cancel: Cancellation,
 ) -> LoginPlace:
-    """Keep a login for `registry` once it has taken it; where it is kept now.
+    """Check credentials with `registry` and store them; returns where they are stored.
 
-    Raises AuthError where the registry does not take it, UsageError where it cannot be kept;
+    Raises AuthError where the registry rejects them, UsageError where they cannot be stored;
     nothing was changed then.
     """
     reference = parse(registry)
@@ -60,9 +60,9 @@ def logout(
     notify: Listener,
     cancel: Cancellation,
 ) -> list[LoginPlace]:
-    """Forget every login for `registry`, in all files that are read; where there was one.
+    """Delete every login for `registry` in all files of logins; returns where one was.
 
-    With `options.authfile` that file alone. Raises UsageError.
+    With `options.authfile`, in that file alone. Raises UsageError.
     """
     reference = parse(registry)
     removed = _store(options, settings, cancel).remove(reference.registry)

@@ -1,8 +1,7 @@
-"""The flow of `regpush rebase`: the layers of an image on another base, without its sources.
+"""`regpush rebase`: the layers of an image on another base, without its sources.
 
-Only manifest and config are made anew. What the image itself said of its configuration
-stands in it, if a push of ours put it on a base; for the images of others it is what their
-config has beyond the old base's.
+Only manifest and config are made anew. An image that regpush pushed on a base records which
+configuration is its own. For other images it is the difference of their config to the old base's.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ from regpush.transfer.publish import manifest_of, push_config, push_manifest
 
 
 def rebased(image: Image, new: Base, old: Base | None) -> Image:
-    """`image` on `new`, in place of what is below it now. Pure.
+    """`image` on the base `new`, in place of the layers of its base now. Pure.
 
-    That is `old`, or without it, as many layers as the image says. Raises UsageError where
-    the layers of `old` are not there, or all would be too many.
+    Those are the layers of `old`, or without it as many as the image records. Raises UsageError
+    where the image does not begin with the layers of `old`, or would have too many layers.
     """
     count = _below(image, old) if old else image.base_layers
     kept = image.layers[count:]
@@ -70,10 +69,10 @@ def rebased(image: Image, new: Base, old: Base | None) -> Image:
 
 
 def _below(image: Image, old: Base) -> int:
-    """How many layers of `image` are those of `old` alone. Raises UsageError where they differ.
+    """The number of lowest layers of `image` that belong to `old` alone.
 
-    What a push on `old` left out of it, because the app has the same layers, is the app's:
-    the image counts fewer layers of a base then than `old` has.
+    A push on `old` leaves out layers of `old` that the app has too. They count as the app's, so the
+    image then has fewer base layers than `old`. Raises UsageError where the layers differ.
     """
     says = isinstance(json.loads(image.config).get(OWN), Mapping)
     fewer = says and image.base_layers < len(old.image.layers)
@@ -95,7 +94,7 @@ def _as_kept(layer: Layer) -> Layer:
 
 
 def _own_history(config: Mapping[str, Any], kept: int, old: Base | None) -> Sequence[Any]:
-    """The entries of the `kept` topmost layers, and of the steps without one among them."""
+    """The history entries of the `kept` topmost layers, and of steps without a layer among them."""
     entries = config.get("history") or []
     before = (json.loads(old.image.config).get("history") or []) if old else []
     if before and entries[: len(before)] == before:
@@ -117,13 +116,13 @@ class _Rebased:
 
     @property
     def is_new(self) -> bool:
-        """Whether anything changes at all."""
+        """Whether the manifest changes."""
         return self.before.manifest != self.after.manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bases:
-    """The base to put `reference` on, and the one below it now where the user names that."""
+    """The new base for `reference`, and the old one; `old` is None unless the user names it."""
 
     reference: Reference
     new: Foundation
@@ -143,12 +142,12 @@ def rebase(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> PushResult:
-    """Put the image `reference` on the base `onto`, and let its tags name the result.
+    """Put the image `reference` on the base `onto`, and move its tags to the result.
 
-    Without `onto` the base is what the image's annotations name, at its newest. Of an index
-    every image. `old` is what it stands on, where it does not say so itself. With
-    Tense.PLANNED nothing is sent. Raises a RegpushError; no tag was moved then, unless the
-    error is about the tags themselves.
+    Without `onto`, the base is the newest image under the name in the image's annotations. An index
+    is rebased with all its images. `old`: the old base, for an image without that annotation. With
+    Tense.PLANNED nothing is sent. Raises a RegpushError; no tag was moved then, unless the error is
+    about the tags themselves.
     """
     options = options or RegistryOptions()
     parsed = Reference.parse(reference)
@@ -199,10 +198,10 @@ def rebase(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Delivery:
-    """Images on their new base, under `whole`; a `flow.transaction.Delivery`.
+    """Images on their new base, under `whole`, as a `flow.transaction.Delivery`.
 
-    `placed`: what became of the layers of each base. `lost`: blobs to send whatever the
-    registry says it has.
+    `placed`: the action for each layer of each base. `lost`: blobs to send even if the registry
+    claims to have them.
     """
 
     images: Sequence[_Rebased]
@@ -221,7 +220,7 @@ class _Delivery:
         return not check and self.transaction.named_already(self.whole.digest)
 
     def foresee(self) -> Sequence[Sequence[Placed]]:
-        """What `send` would do for the layers of each base, as far as asking tells."""
+        """The actions of `send` for the layers of each base, predicted by asking the registry."""
         if self._stands:
             return [one.haul.standing() for one in self.images]
         return [one.haul.foresee() for one in self.images]
@@ -251,7 +250,7 @@ class _Delivery:
         return replace(self, placed=placed)
 
     def healed(self, lost: MissingBlobsError) -> _Delivery:
-        """A delivery that sends again what is `lost` of the bases; else raises that."""
+        """A delivery that sends `lost` blobs of the bases again; raises `lost` for others."""
         gone = {blob.digest for blob in self._blobs} & set(lost.digests)
         if not gone:
             raise lost from lost.__cause__
@@ -270,10 +269,10 @@ def _contents(found: Manifest, reference: Reference, repository: Repository) -> 
 
 
 def _named_base(images: Sequence[Image], reference: Reference) -> str:
-    """The name, with its tag, of the base that all `images` say they stand on.
+    """The name, with its tag, of the base that the annotations of all `images` name.
 
-    Raises UsageError where they name none, or several, or one by its digest alone, which
-    nothing newer can have.
+    Raises UsageError where they name none, or several, or one by its digest alone, for which there
+    is no newer image.
     """
     names = list(dict.fromkeys(one.ancestor.name if one.ancestor else "" for one in images))
     if names == [""] or len(names) > 1:
@@ -317,7 +316,11 @@ def _one(image: Image, first: int, bases: _Bases) -> _Rebased:
 
 
 def _old(image: Image, bases: _Bases) -> Base | None:
-    """What `image` stands on, where it takes that to tell its own configuration."""
+    """The base of `image` now, or None where the image records its own configuration.
+
+    Raises UsageError for an image whose annotations name no base, RefusedError where the registry
+    lacks that.
+    """
     if bases.old:
         return bases.old.read(image.platform)
     if isinstance(json.loads(image.config).get(OWN), Mapping):
@@ -338,10 +341,10 @@ def _old(image: Image, bases: _Bases) -> Base | None:
 def _whole(
     found: Manifest, contents: Sequence[IndexMember], images: Sequence[_Rebased], notify: Listener
 ) -> Manifest:
-    """What tags will name: the image, or the index `found` with its images in their new form.
+    """The manifest of the rebased image, or the index `found` with its images rebased.
 
-    Inner indexes become part of it. Attestations and other artifacts are about the images as
-    they were: they are left out, with a warning, unless no image changes at all.
+    Images of inner indexes are listed in it directly. Unless all images are unchanged, attestations
+    and other artifacts are left out, with a warning, since they describe the images before.
     """
     if found.media_type not in INDEXES:
         return manifest_of(images[0].after)

@@ -1,9 +1,9 @@
-"""A history written down from the images of a repository, to try strategies on. Pure.
+"""A history file derived from the images of a repository, for scoring strategies. Pure.
 
-An image says which items its layers hold, not how large each is nor what it refers to.
-Where a store of this machine still knows the items, it is asked; else an item alone in its
-layer has the layer's size, others share theirs, and only the top layer's items are known
-to need all the rest.
+An image records the items in its layers, but neither their sizes nor their references. A store of
+this machine that knows the items supplies both. Else an item alone in its layer has the layer's
+size, several share it equally, and each item of the top layer refers to all items of the other
+layers.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from regpush.image.image import Image, Layer
 from regpush.sources.store_path import is_path, item_name
 
 Known = Callable[[Sequence[str]], Closure | None]
-"""Gives the closure of store paths, the top layer's, where a store here knows it."""
+"""A function from the store paths of a top layer to their closure; None if no store here knows it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An image that was found: `created` as its config has it."""
+    """An image of the repository; `created` is the date in its config."""
 
     image: Image
     created: str
 
 
 def recount(name: str, images: Sequence[Found], known: Known) -> History:
-    """The history of `images`, in time order. Those that do not say what they hold are left out."""
+    """The history of `images`, in time order, without images that record no items."""
     telling = [found for found in images if any(layer.items for layer in found.image.own_layers)]
     sizes = _alone(telling)
     numbers: dict[Version, int] = {}
@@ -59,7 +60,7 @@ def recount(name: str, images: Sequence[Found], known: Known) -> History:
 def _versions(image: Image, sizes: dict[str, int], known: Known) -> tuple[list[Version], list[str]]:
     """The items of an image, and the names of its roots.
 
-    `sizes` of store items are added to: what one was taken for once, it is in every image.
+    Adds the sizes of store items to `sizes`, so that an item has one size in all images.
     """
     told = [(layer, _paths(layer)) for layer in image.own_layers]
     told = [(layer, paths) for layer, paths in told if paths]
@@ -113,7 +114,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _alone(images: Sequence[Found]) -> dict[str, int]:
-    """Bytes of the store items that were alone in a layer of any image."""
+    """Bytes of the store items that are alone in a layer of any image."""
     return {
         layer.items[0]: layer.uncompressed_size
         for found in images
@@ -131,6 +132,6 @@ def _sizes(layer: Layer, paths: Sequence[str], exact: Mapping[str, int]) -> dict
 
 
 def _hash(path: str, layer: Layer) -> str:
-    """What the item is: a store path says it, of other paths only the whole layer does."""
+    """The hash of an item's content: from its store path, or its path and the layer's diff ID."""
     said = path if is_path(path) else f"{path} {layer.diff_id}"
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_DIGITS]

@@ -1,8 +1,8 @@
-"""Layers made again from their sources: what should be in a registry, whatever it says.
+"""Layers packed again from their sources, to compare with those in a registry.
 
-The recipe of a layer is derived from what its items are now, read anew: NAR hashes from a
-store's files, identities from a directory's. That a layer holds what its recipe says is
-shown by packing it: the archive must have the diff ID that the image names.
+The recipe of a layer is computed from its items as they are now: from NAR hashes of a store's
+files, or identities of a directory's. Packing them shows whether the layer holds what its recipe
+says: the archive must have the diff ID that the image names.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ def from_targets(
     workshop: Workshop,
     surroundings: Surroundings | None = None,
 ) -> Iterator[Sources]:
-    """What `targets` are on this machine, pushed with such options.
+    """The items of `targets` on this machine, as a push with these options would have them.
 
-    Raises as `sources.resolve` and `customised` do, but looks for no secrets: nothing is sent.
+    Raises like `sources.targets.resolve` and `flow.gather.customised`, but does not refuse files
+    that look like secrets, since nothing is sent.
     """
     everything = replace(source, allow_secrets=("*",))
     closure = resolve(
@@ -63,7 +64,7 @@ def from_targets(
 class Sources:
     """A closure to compare layers with. Thread-safe.
 
-    `closure` is as it was to be pushed, `stored` the same as it lies in its store.
+    `closure`: with the changes for the image, such as owners. `stored`: as it is in its store.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Sources:
         return [item.path for item in self._closure.items if item.path not in held]
 
     def compare(self, layer: Layer) -> Iterator[str]:
-        """What of `layer` is not as its items would make it, for people.
+        """The differences between `layer` and one packed from its items, as sentences.
 
         Raises SourceError for an item that cannot be read, CancelledError.
         """
@@ -102,7 +103,7 @@ class Sources:
         yield from self._packed(layer, [replace(item, recorded=None) for item in items])
 
     def agrees(self, layer: Layer) -> bool:
-        """Whether `layer` has the recipe of these items by the word of their store alone."""
+        """Whether the recipe of `layer` fits the identities in the store's database."""
         items = [self._closure[path] for path in layer.items if path in self._closure]
         known = [(item.path, item.identity) for item in items if item.identity]
         if len(known) < len(layer.items):
@@ -110,7 +111,10 @@ class Sources:
         return any(recipe(known, options) == layer.recipe for options in self._options())
 
     def _options(self) -> list[ArchiveOptions]:
-        """How an image of the closure may be packed: on a base, parents are left out."""
+        """The ways in which a push may pack the closure.
+
+        On a base, parent directories are left out.
+        """
         profile = self._closure.profile
         return [ArchiveOptions(profile=profile, parents=parents) for parents in Parents]
 
@@ -121,7 +125,7 @@ class Sources:
         return stored.identity is not None and stored.identity.digest == digest
 
     def _packed(self, layer: Layer, items: Sequence[Item]) -> Iterator[str]:
-        """What packing `items` shows of the recipe and the diff ID."""
+        """The differences of recipe and diff ID that packing `items` shows, as sentences."""
         for options in self._options():
             stream = self._stream(items, options)
             if recipe(stream.identities, options) == layer.recipe:

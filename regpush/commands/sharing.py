@@ -1,7 +1,6 @@
-"""What several images have in common, layer by layer. Pure.
+"""The layers that several images share. Pure.
 
-A registry keeps, and a machine pulls, a blob once for all images that have it: what is
-shared is what has the same digest.
+A registry stores, and a machine pulls, each blob once: layers with one digest are shared.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from regpush.image.image import Image, Layer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedLayer:
-    """A blob and the images that have it, by their numbers from 0."""
+    """A layer and the images that contain it, by their numbers from 0."""
 
     layer: Layer
     holders: tuple[int, ...]
@@ -25,7 +24,7 @@ class SharedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two images, by their numbers from 0: bytes of blobs that both have, or one alone."""
+    """Two images, by their numbers from 0: bytes of layers in both, and in only one of them."""
 
     first: int
     second: int
@@ -36,7 +35,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """The distinct layers of several images, what most images have first, large before small."""
+    """The distinct layers of several images: those of the most images first, then by size."""
 
     count: int
     layers: tuple[SharedLayer, ...]
@@ -62,20 +61,20 @@ class Sharing:
         return cls(count=len(images), layers=tuple(layers))
 
     def size(self, number: int) -> int:
-        """Bytes of the blobs of an image, each once."""
+        """Bytes of the layers of an image, each once."""
         return sum(_size(one) for one in self.layers if number in one.holders)
 
     def own(self, number: int) -> int:
-        """Bytes of the blobs that no other image has."""
+        """Bytes of the layers that no other image has."""
         return sum(_size(one) for one in self.layers if one.holders == (number,))
 
     @property
     def total(self) -> int:
-        """Bytes that all images take together, each blob once."""
+        """Bytes of the layers of all images, each once."""
         return sum(map(_size, self.layers))
 
     def pairs(self) -> list[Pair]:
-        """Every two images."""
+        """All pairs of images."""
         return [self._pair(first, second) for first, second in combinations(range(self.count), 2)]
 
     def _pair(self, first: int, second: int) -> Pair:
@@ -90,7 +89,7 @@ class Sharing:
         )
 
     def to_json(self) -> Mapping[str, Any]:
-        """`shared` in the report; images are numbered from 0, as they were named."""
+        """The object `shared` of the report, with images numbered from 0 as requested."""
         return {
             "size": self.total,
             "images": [

@@ -1,7 +1,7 @@
-"""What a strategy would have sent, had it planned a history: ratios to the least possible.
+"""The bytes that a strategy would have sent in a history, as ratios to the least possible.
 
-Sizes are of items, uncompressed. A layer costs its size where the registry has not got
-exactly its items. Pure but for the time that planning took, which the caller measures.
+Bytes are those of items, uncompressed. A layer costs its size unless the registry holds a layer of
+exactly these items. Pure.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from regpush.layering.memory import Memory
 from regpush.layering.plan import PlanContext
 
 HashPlan: TypeAlias = tuple[tuple[str, ...], ...]
-"""The hashes of the items of each layer, sorted; layers bottom first."""
+"""For each layer, lowest first, the sorted hashes of its items."""
 
 Hashes: TypeAlias = Collection[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How a strategy did. All ratios are of bytes, 1 is the least possible.
+    """The score of a strategy. All ratios are of bytes; 1 is the least possible.
 
-    `push`: of layers that the registry lacked, to the items new to it. `pull`: of layers
-    that a node with the app's previous image lacks, to the items new to the app. `chain`:
-    of all layers from the first that differs on, which runtimes unpack anew, to the same.
-    A ratio is None where nothing ever was new.
+    `push`: bytes of layers that the registry lacked, over bytes of items new to it. `pull`: bytes
+    of layers that a node with the app's previous image lacks, over bytes of items new to the app.
+    `chain`: bytes of all layers from the first different one upwards, which container runtimes
+    unpack again, over bytes of items new to the app. A ratio is None where no item ever was new.
     """
 
     push: float | None
@@ -40,7 +40,7 @@ class Score:
     most_layers: int
 
     def to_json(self) -> Mapping[str, Any]:
-        """Rounded, ratios to four digits."""
+        """The score in the report, ratios rounded to four digits."""
         return {
             "push_ratio": _rounded(self.push, 4),
             "pull_ratio": _rounded(self.pull, 4),
@@ -51,9 +51,9 @@ class Score:
 
 
 def plans(history: History, strategy: str, max_layers: int) -> Iterator[HashPlan]:
-    """The plan of every push; one that learns knows the earlier images of the same app.
+    """The plan of every push; a learning strategy knows the earlier images of the same app.
 
-    Raises UsageError for a strategy or a history that cannot be.
+    Raises UsageError for an unknown strategy or an inconsistent history.
     """
     chosen = strategies.named(strategy, max_layers)
     memories: dict[str, Memory] = {}
@@ -67,7 +67,7 @@ def plans(history: History, strategy: str, max_layers: int) -> Iterator[HashPlan
 
 
 def score(history: History, planned: Sequence[HashPlan]) -> Score:
-    """Score `planned`, a plan for every push of `history`."""
+    """The score of `planned`, which holds a plan for every push of `history`."""
     size = {version.hash: version.size for version in history.items}
     registry: set[tuple[str, ...]] = set()
     known: set[str] = set()

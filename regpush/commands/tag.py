@@ -1,4 +1,4 @@
-"""The flow of `regpush tag`: a copy within its repository, of which only the tags are new."""
+"""`regpush tag`: a copy inside one repository, of which only the tags are new."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def tag(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> CopyResult:
-    """Let the tags `new` name what `reference` does, in its repository.
+    """Move the tags `new` to the image of `reference`, in its repository.
 
-    A tag may be written as `v2`, `:v2` or with the repository. Raises UsageError for one of
-    another repository, and as `copy`.
+    A tag may be written as `v2`, `:v2` or with the repository. Raises UsageError for one of another
+    repository, and like `copy`.
     """
     parsed = Reference.parse(reference)
     names = dict.fromkeys(_name(text, parsed) for text in new)

@@ -1,4 +1,4 @@
-"""The tags of a repository: what each names, for which platforms, how large and from when."""
+"""The tags of a repository: the image, platforms, size and date of each."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from regpush.registry.repository import Manifest, Repository
 
 _AT_ONCE = 12
 _ATTACHED = ("sha256-", "sha512-")
-"""How tags begin at which clients keep signatures and referrers (distribution-spec)."""
+"""Prefixes of tags for signatures and referrers (distribution-spec, "Referrers Tag Schema";
+cosign)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """A tag and what it names.
+    """A tag and the image that it names.
 
-    `size`: bytes of layers and configs as transferred, each blob once, of all its images.
-    `created`: the newest date in their configs, empty where none says one. `problem`: why no
-    image could be read, for people; empty where all is well.
+    `size`: bytes of layers and configs of all its images as transferred, each blob once. `created`:
+    the newest date in their configs, empty without one. `problem`: why no image could be read, as a
+    sentence; empty where one was.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Tag:
     problem: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
-        """One member of `tags` in the report."""
+        """One element of `tags` in the report."""
         return {
             "tag": self.name,
             "digest": str(self.digest) if self.digest else None,
@@ -54,7 +55,7 @@ class Tag:
 class Tags:
     """The tags of a repository in the order of their names, 1.10 after 1.9.
 
-    `complete` is False where it has more than were looked at.
+    `complete`: False if the repository has more tags than were read.
     """
 
     tags: tuple[Tag, ...]
@@ -62,10 +63,10 @@ class Tags:
 
 
 def list_tags(repository: Repository, cancel: Cancellation) -> Tags:
-    """The tags but for those of signatures and referrers, 1000 of them at most.
+    """The tags, at most 1,000, without those of signatures and referrers.
 
     Raises RefusedError where there is no such repository, AuthError, TransientError and
-    CancelledError. What is wrong with one tag is its `problem`.
+    CancelledError. A problem with one tag is its `problem`.
     """
     seen = Seen(repository)
     known = repository.all_tags()

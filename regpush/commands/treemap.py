@@ -1,7 +1,7 @@
-"""Squarified treemaps: areas in proportion, as near to squares as they can be. Pure.
+"""Squarified treemaps: rectangles with areas in proportion to weights, close to squares. Pure.
 
-Bruls, Huizing, van Wijk, "Squarified Treemaps" (2000): rows are laid along the shorter side,
-and one more is taken into a row while that makes its worst proportion better.
+Bruls, Huizing, van Wijk, "Squarified Treemaps" (2000): rows are laid along the shorter side, and a
+rectangle is added to a row while that improves its worst aspect ratio.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Box:
     height: float
 
     def inset(self, edge: float, top: float = 0.0) -> Box:
-        """What is left inside a border of `edge`, and `top` more above; empty at the least."""
+        """The rectangle inside a border of `edge`, and of `top` more above; at least of size 0."""
         return Box(
             self.x + edge,
             self.y + edge + top,
@@ -30,9 +30,10 @@ class Box:
 
 
 def squarify(weights: Sequence[float], box: Box) -> list[Box]:
-    """A box in `box` for each weight, in the order of `weights`: not negative, largest first.
+    """A rectangle in `box` for each weight, in the order of `weights`.
 
-    What is too small to be told from nothing has no extent.
+    Weights are not negative, largest first. A weight too small for a positive area gets a rectangle
+    of size 0.
     """
     total = sum(weights)
     scale = box.width * box.height / total if total else 0.0
@@ -47,7 +48,7 @@ def squarify(weights: Sequence[float], box: Box) -> list[Box]:
 
 
 def _row(areas: Sequence[float], side: float) -> list[float]:
-    """As many of `areas` as look best in one row along `side`."""
+    """The first of `areas` that look best as one row along `side`."""
     row = [areas[0]]
     for area in areas[1:]:
         if _worst([*row, area], side) > _worst(row, side):
@@ -57,13 +58,13 @@ def _row(areas: Sequence[float], side: float) -> list[float]:
 
 
 def _worst(row: Sequence[float], side: float) -> float:
-    """The proportion, 1 or more, of the least square box in a row."""
+    """The largest aspect ratio, 1 or more, of the rectangles in a row."""
     thickness = sum(row) / side
     return max(max(area / thickness**2, thickness**2 / area) for area in row)
 
 
 def _lay(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
-    """The boxes of a row along the shorter side of `box`, and what is left of that."""
+    """The rectangles of a row along the shorter side of `box`, and the rest of `box`."""
     placed = []
     if box.width >= box.height:
         thickness, at = sum(row) / box.height, box.y

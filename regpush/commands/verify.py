@@ -1,7 +1,7 @@
-"""Whether a registry still holds what was pushed: blobs, diff IDs, recipes, and what names them.
+"""A check that a registry holds what was pushed: blobs, diff IDs, recipes and manifests.
 
-Blobs are read once, block by block, and kept nowhere. Nothing here is believed because the
-registry says it, but for the digest that the image is asked for by.
+Blobs are read once, block by block, and not stored. Every statement of the registry is verified
+against the digest that the image is asked for by.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Which part of all layers is read: `share` of them, above 0 and at most 1, one at least.
+    """The part of the layers that is read: `share` of them, above 0 and at most 1, at least one.
 
-    The choice depends on `seed` and the layers' digests alone, so that a run can be repeated.
+    The choice depends only on `seed` and the layers' digests, so that a run can be repeated.
     """
 
     share: float = 1.0
@@ -41,14 +41,14 @@ class Sample:
 
     @classmethod
     def parse(cls, text: str, seed: str) -> Self:
-        """Read `5%`. Raises UsageError."""
+        """Read a percentage such as `5%`. Raises UsageError."""
         match = _PERCENT.fullmatch(text)
         if match is None or not 0 < float(match[1]) <= 100:
             raise UsageError(f"bad --sample '{printable(text)}': such as 5%, at most 100%")
         return cls(float(match[1]) / 100, seed)
 
     def choose(self, digests: Sequence[Digest]) -> frozenset[Digest]:
-        """Those to be read."""
+        """The digests of the layers to read."""
 
         def lot(digest: Digest) -> bytes:
             return hashlib.sha256(f"{self.seed}\n{digest}".encode()).digest()
@@ -59,10 +59,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCheck:
-    """What became of a layer, `number` from 1 at the bottom.
+    """The outcome for a layer; `number` counts from 1, lowest first.
 
-    `read`: bytes of the blob that were read, 0 where it was only asked for. `compared`:
-    whether it was made again from its sources. `problems` and `remarks` are for people.
+    `read`: bytes of the blob that were read, 0 where only its existence was checked. `compared`:
+    whether it was packed again from its sources. `problems` and `remarks` are sentences.
     """
 
     number: int
@@ -73,7 +73,7 @@ class LayerCheck:
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
-        """One member of `layers` in the report."""
+        """One element of `layers` in the report."""
         descriptor = self.layer.descriptor
         return {
             "number": self.number,
@@ -90,7 +90,7 @@ class LayerCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCheck:
-    """What became of an image: `problems` of its own, and its layers, bottom first."""
+    """The outcome for an image: `problems` of its own, and its layers, lowest first."""
 
     ref: str
     image: Image
@@ -98,7 +98,7 @@ class ImageCheck:
     layers: tuple[LayerCheck, ...] = field(repr=False)
 
     def failures(self) -> Iterator[str]:
-        """Each problem with the layer that has it, for people."""
+        """Each problem as a sentence that names the layer."""
         for problem in self.problems:
             yield f"{self.ref}: {problem}"
         for check in self.layers:
@@ -109,7 +109,7 @@ class ImageCheck:
                 )
 
     def to_json(self) -> Mapping[str, Any]:
-        """One member of `images` in the report."""
+        """One element of `images` in the report."""
         return {
             "ref": self.ref,
             "digest": str(self.image.descriptor.digest),
@@ -121,7 +121,7 @@ class ImageCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """The report of `regpush verify`."""
+    """The outcome of `regpush verify`."""
 
     images: tuple[ImageCheck, ...]
     sample: Sample
@@ -145,7 +145,11 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A layer of a repository to be checked; the same one of several images is, once."""
+    """A layer to check once, even if several images have it.
+
+    `whole`: whether its blob is read. `spared`: why it is not compared with the target, empty if it
+    is.
+    """
 
     layer: Layer
     whole: bool
@@ -161,12 +165,11 @@ def verify(
     jobs: int,
     cancel: Cancellation,
 ) -> Verification:
-    """Check images of `repository`, whose manifests and configs have the digests they should.
+    """Check images of `repository`, whose manifests and configs were verified by digest.
 
-    Of every layer the blob is asked for, and of those in `sample` it is read, its diff ID
-    derived, and with `sources` the layer made again. What is wrong is reported, not raised.
-    Raises SourceError for a source that cannot be read, what the registry's failures are
-    otherwise, CancelledError.
+    Every blob must exist. Blobs in `sample` are read, their diff IDs computed, and with `sources`
+    their layers packed again. Problems are reported, not raised. Raises SourceError for a source
+    that cannot be read, the errors of a registry that cannot be read, and CancelledError.
     """
     layers = [layer for one in found for layer in one.image.layers]
     chosen = sample.choose([layer.descriptor.digest for layer in layers])
@@ -256,7 +259,7 @@ def _check(
 
 
 def _read(layer: Layer, repository: Repository, cancel: Cancellation) -> Iterator[str]:
-    """What is wrong with the blob of `layer`. Raises VerificationError where it is another."""
+    """The problems of the blob of `layer`. Raises VerificationError for a wrong digest or size."""
     descriptor = layer.descriptor
     with closing(repository.read_blob(descriptor)) as blocks:
         if descriptor.media_type not in LAYERS:
@@ -287,7 +290,7 @@ def _drain(blocks: Iterator[bytes], cancel: Cancellation) -> None:
 
 
 def _inconsistencies(image: Image) -> Iterator[str]:
-    """Where manifest and config do not fit each other or our own annotations are wrong."""
+    """Contradictions between manifest, config and regpush's own annotations."""
     config = json.loads(image.config)
     history = config.get("history")
     if isinstance(history, list):

@@ -1,7 +1,6 @@
-"""How much of a layer each of its items takes, by reading the layer.
+"""The bytes of each item in a layer, measured by reading the layer.
 
-An image says what is in a layer, not how large each item is: that takes the archive itself.
-Nothing is stored.
+An image records the items in a layer, but not their sizes. Nothing is stored.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ _RECORD = 512
 _LONGEST = 4096
 """Characters of a name that are kept: PATH_MAX."""
 _NAMED = 16 << 20
-"""Characters of all names of a layer that are kept. What else is in it is one item together."""
+"""Characters of all names of a layer that are kept. All further items are counted as one."""
 _REST = "(more)"
 _ITEM = "/"
-"""The key of an item in the folders, where no name has a slash."""
+"""The key of an item in the tree of folders, where no name contains a slash."""
 _NAMES = 2
-"""Names of a path that say what something is, where the layer does not say."""
+"""Names of a path that identify an item, in a layer that records no items."""
 
 
 Weights: TypeAlias = Mapping[Digest, Mapping[str, int]]
-"""Of layers that were read, by the digests of their blobs: unpacked bytes by item."""
+"""Unpacked bytes by item, for each layer that was read, by the digest of its blob."""
 
 
 def weigh_image(
     image: Image, repository: Repository, jobs: int, known: Weights, cancel: Cancellation
 ) -> Weights:
-    """The weights of all layers of `image` that are not `known`; raises as `weigh` does."""
+    """The weights of all layers of `image` that are not in `known`. Raises like `weigh`."""
     wanted = {
         layer.descriptor.digest: layer
         for layer in sorted(image.layers, key=lambda one: -one.descriptor.size)
@@ -53,9 +52,9 @@ def weigh_image(
 def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping[str, int]:
     """Bytes of the unpacked archive for each item, by its path; the largest first.
 
-    Where the layer says of no items, folders near the root stand for them. What lies in none,
-    as the directories above them, is left out. Raises VerificationError for a blob that is not
-    what it should be, what the registry's failures are otherwise, CancelledError.
+    Where the layer records no items, folders near the root are counted instead. Directories above
+    items are not counted. Raises VerificationError for a blob with another digest or a broken
+    archive, the errors of a registry that cannot be read, and CancelledError.
     """
     if layer.descriptor.media_type not in LAYERS:
         return {}
@@ -84,14 +83,14 @@ def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping
 
 
 def _normal(name: str) -> str:
-    """A member's name without slashes around it, and without the `./` of other tools."""
+    """A member's name without outer slashes and without the `./` of other tools."""
     return posixpath.normpath(name.strip("/"))
 
 
 class _Owners:
-    """Whose the paths of a layer are, by the items that it lists.
+    """The item of each path in a layer, from the items that the layer lists.
 
-    A store's item is all that is below its path. One of a directory may lie in several
+    A store item owns all paths below its own. Files of an item of a directory may be in several
     places, of which the image names one.
     """
 
@@ -109,9 +108,10 @@ class _Owners:
         self._depth = min(depths, default=_NAMES)
 
     def of(self, path: str, *, is_folder: bool) -> str:
-        """The item that is, or is nearest above, `path`; where none is, what can be told.
+        """The item at or nearest above `path`; empty for a folder above items.
 
-        Empty for a folder above items.
+        Where no item is above it: the layer's generated item, its only item, or a folder near the
+        root.
         """
         names, folder, item = path.split("/"), self._folders, ""
         for name in names:
