@@ -30,7 +30,7 @@ from regpush.transfer.shipment import Copied, Freight, Route, Shipment
 
 _AT_ONCE = 12
 _COSIGN_KINDS = ("sig", "att", "sbom")  # cosign, pkg/oci/remote: suffixes of its tags
-_CHAIN = 4  # what refers to what refers to what refers to an image: more is nobody's signature
+_CHAIN = 4  # maximum depth of chains of referrers; signatures of SBOMs need 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,12 +232,12 @@ class _Copy:
             first, more = next(iter(held)), len(held) - 1
             others = f" and {more} more" if more else ""
             said = f"{route.source.name} has tags of cosign for this image ({first}{others})"
-            route.notify(Warned(message=f"{said}, which are not copied: --cosign-tags takes them"))
+            route.notify(Warned(message=f"{said}, which are not copied; --cosign-tags copies them"))
             return
         for tag, manifest in held.items():
             there = route.target.head_manifest(tag)
             if there not in (None, manifest.digest):
-                said = f"{route.target.name}:{tag} holds other signatures, and is left alone"
+                said = f"{route.target.name}:{tag} holds other signatures and is not moved"
                 route.notify(Warned(message=said))
                 continue
             self._send_also(manifest)
@@ -252,7 +252,7 @@ def _referrer(digest: Digest, source: Repository) -> Manifest:
     found = source.get_manifest(str(digest))
     if found is None:
         raise VerificationError(
-            f"{source.name} lists {digest} as what refers to the image, and lacks it; "
+            f"{source.name} lists the referrer {digest} but lacks its manifest; "
             "without --referrers the image is copied alone"
         )
     return found

@@ -44,7 +44,7 @@ CHUNK = 1024
 _LARGEST_CHUNK = 1 << 20
 _SKEW_S = 60.0
 _SOON = timedelta(days=14)
-_NO_MOUNTS = "layers of other repositories are sent"
+_NO_MOUNTS = "a push sends layers that other repositories hold"
 _NO_CHUNKS = "blobs are sent whole"
 _NO_LISTS = "using the fallback tag"
 _ANY = (AuthError, RefusedError, TransientError, VerificationError)
@@ -208,25 +208,25 @@ def _take(patient: _Patient, name: str, needs: tuple[str, ...], look: _Look) -> 
 def _look_up_name(patient: _Patient) -> _Finding:
     host = patient.probe.origin.host
     if proxy := patient.probe.proxy:
-        return _Finding(f"{host} is left to the proxy {proxy}", Verdict.SKIPPED)
+        return _Finding(f"the proxy {proxy} resolves {host}", Verdict.SKIPPED)
     addresses = patient.probe.addresses()
     if addresses == (host,):
-        return _Finding(f"{host} is an address")
-    return _Finding(f"{host} is {', '.join(addresses)}")
+        return _Finding(f"{host} is an IP address")
+    return _Finding(f"{host} resolves to {', '.join(addresses)}")
 
 
 def _connect(patient: _Patient) -> _Finding:
     if proxy := patient.probe.proxy:
-        return _Finding(f"left to the proxy {proxy}", Verdict.SKIPPED)
+        return _Finding(f"made by the proxy {proxy}", Verdict.SKIPPED)
     made = patient.probe.connect()
     if not made.protocol:
         return _Finding(f"plain http to {made.address}, not encrypted")
     if made.expires is None:
         return _Finding(f"{made.protocol}, the certificate is not verified", Verdict.WARNING)
     left = made.expires - datetime.now(UTC)
-    text = f"{made.protocol}, certificate of {made.issuer}, until {made.expires:%Y-%m-%d}"
+    text = f"{made.protocol}, certificate of {made.issuer}, valid until {made.expires:%Y-%m-%d}"
     if left < _SOON:
-        return _Finding(f"{text}: in {left.days} days", Verdict.WARNING)
+        return _Finding(f"{text}, which is in {left.days} days", Verdict.WARNING)
     return _Finding(text)
 
 
@@ -234,8 +234,8 @@ def _ask_root(patient: _Patient) -> _Finding:
     root = patient.root = patient.probe.root()
     patient.answered_at = datetime.now(UTC)
     says = f", {root.says}" if root.says else ""
-    wants = {"": "no authentication required", "basic": "wants a user and a password"}.get(
-        root.scheme, f"wants a token{' of ' if root.tokens else ''}{root.tokens}"
+    wants = {"": "no authentication required", "basic": "requires a user name and a password"}.get(
+        root.scheme, f"requires a token{' of ' if root.tokens else ''}{root.tokens}"
     )
     return _Finding(f"{patient.probe.origin}/v2/ answers {root.status}{says}: {wants}")
 
@@ -243,16 +243,16 @@ def _ask_root(patient: _Patient) -> _Finding:
 def _log_in(patient: _Patient) -> _Finding:
     account = patient.probe.authenticate()
     if not account:
-        return _Finding("none are asked for", Verdict.SKIPPED)
+        return _Finding("the registry asks for none", Verdict.SKIPPED)
     return _Finding(account)
 
 
 def _ask_for_scopes(patient: _Patient) -> _Finding:
     if not patient.root or patient.root.scheme != "bearer":
-        return _Finding("there are none without tokens", Verdict.SKIPPED)
+        return _Finding("only tokens have scopes", Verdict.SKIPPED)
     granted = patient.probe.scopes()
     if granted is None:
-        return _Finding("a token was given that does not say what it allows", Verdict.SKIPPED)
+        return _Finding("the token does not state what it allows", Verdict.SKIPPED)
     missing = [action for action in Access.PUSH.value if action not in granted]
     text = f"the token allows {', '.join(sorted(granted)) or 'nothing'}"
     if missing:
@@ -263,18 +263,21 @@ def _ask_for_scopes(patient: _Patient) -> _Finding:
 def _pull(patient: _Patient) -> _Finding:
     reference, pulling = patient.reference, patient.pulling
     version = str(reference.digest) if reference.digest else reference.tag or "latest"
+    missing = f"no {'manifest' if reference.digest else 'tag'} {version}"
     patient.manifest = pulling.get_manifest(version)
     if patient.manifest:
         return _Finding(f"{version} is {patient.manifest.digest}")
     try:
         tags = pulling.list_tags()
     except TransientError as error:
-        return _Finding(f"nothing is at {version}; {without_doctor(str(error))}", Verdict.WARNING)
+        return _Finding(f"{missing}; {without_doctor(str(error))}", Verdict.WARNING)
     if not tags:
-        return _Finding(f"nothing is at {version}, and there is no tag")
+        return _Finding(f"{missing}; the repository has no tags")
     patient.manifest = pulling.get_manifest(tags[-1])
-    count = f"{len(tags)} tags" if len(tags) < TAGS_LIMIT else f"{TAGS_LIMIT:,} tags or more"
-    return _Finding(f"nothing is at {version}, but {count}, of which one is {tags[-1]}")
+    count = f"{len(tags)} tag{'s' * (len(tags) > 1)}"
+    if len(tags) >= TAGS_LIMIT:
+        count = f"{TAGS_LIMIT:,} tags or more"
+    return _Finding(f"{missing}; found {count}, e.g. {tags[-1]}")
 
 
 def _push(patient: _Patient) -> _Finding:
@@ -292,7 +295,7 @@ def _open(patient: _Patient) -> tuple[Reply, str]:
         raise patient.probe.failure(reply, call.doing)
     place = patient.probe.next_place(reply)
     if not place:
-        raise VerificationError("the registry opened an upload and did not say where")
+        raise VerificationError("the registry opened an upload without a Location header")
     return reply, place
 
 
@@ -304,25 +307,25 @@ def _forget(patient: _Patient, place: str) -> str:
     try:
         reply = patient.probe.send(Call(doing="deleting an upload", method="DELETE", url=place))
     except (AuthError, RefusedError):
-        return "left to the registry to forget (deleting it takes more rights than a push has)"
+        return "left to expire (deleting it needs more rights than a push has)"
     if 200 <= reply.status < 300 or reply.status == 404:
         return "deleted again"
-    return f"left to the registry to forget (deleting it answered {reply.status})"
+    return f"left to expire (deleting it answered {reply.status})"
 
 
 @_spared(_NO_MOUNTS, *_ANY)
 def _mount(patient: _Patient) -> _Finding:
     blob = _known_blob(patient)
     if blob is None:
-        return _Finding("not known: there is no image here to try it with", Verdict.SKIPPED)
+        return _Finding("not tried: the repository has no image to try it with", Verdict.SKIPPED)
     path = f"/blobs/uploads/?mount={blob.digest}&from={patient.reference.repository}"
     reply = patient.probe.send(Call(doing="mounting", method="POST", path=path))
     if reply.status == 201:
-        return _Finding("a blob was taken over without being sent")
+        return _Finding("a blob was mounted")
     if 200 <= reply.status < 300 and (place := patient.probe.next_place(reply)):
         _forget(patient, place)
     step = no_mounts(patient.reference.name)
-    said = f"not done (answered {reply.status}): {_NO_MOUNTS}{'; ' if step else ''}{step}"
+    said = f"not supported (answered {reply.status}): {_NO_MOUNTS}{'; ' if step else ''}{step}"
     return _Finding(said, Verdict.SKIPPED)
 
 
@@ -365,7 +368,7 @@ def _send_chunks(patient: _Patient) -> _Finding:
         if not 200 <= reply.status < 300:
             end = _forget(patient, place)
             which = "the second chunk" if number else "chunks"
-            said = f"{which} not taken (answered {reply.status}): {_NO_CHUNKS}"
+            said = f"{which} rejected (answered {reply.status}): {_NO_CHUNKS}"
             return _Finding(f"{said}; the upload was {end}", Verdict.SKIPPED)
         place = patient.probe.next_place(reply) or place
         ranges.append(reply.header("range").rpartition("=")[2])
@@ -393,13 +396,13 @@ def _ask_for_referrers(patient: _Patient) -> _Finding:
     subject = patient.manifest.digest if patient.manifest else Digest("sha256", "0" * 64)
     listing = referrers_list.ask(patient.pulling, subject)
     if listing.entries is not None:
-        return _Finding(f"the registry lists them, {len(listing.entries)} for this image")
+        return _Finding(f"the registry lists {len(listing.entries)} for this image")
     return _Finding(f"no referrers API ({listing.said}): {_NO_LISTS}", Verdict.SKIPPED)
 
 
 def _compare_clocks(patient: _Patient) -> _Finding:
     if not patient.root or not patient.root.date or not patient.answered_at:
-        return _Finding("the registry does not say what time it is", Verdict.SKIPPED)
+        return _Finding("the registry's replies have no Date", Verdict.SKIPPED)
     ahead_s = (patient.answered_at - patient.root.date).total_seconds()
     if abs(ahead_s) > _SKEW_S:
         which = "ahead of" if ahead_s > 0 else "behind"
@@ -421,7 +424,7 @@ def _name_form(patient: _Patient) -> _Finding:
     if limits.most is not None:
         return _Finding(f"the registry asks for chunks of {limits.least} to {limits.most} bytes")
     least = f", of at least {limits.least} bytes" if limits.least > 1 else ""
-    return _Finding(f"whole blobs in one request; in chunks{least} where that is refused")
+    return _Finding(f"whole blobs in one request, or chunks{least} where the registry rejects that")
 
 
 _REACHED = ("name", "connection", "API")

@@ -169,7 +169,7 @@ def inspect_all(
     found: dict[Digest, tuple[tuple[str, int, list[tuple[int, int, str]]], Inspection]] = {}
     for tag in sorted(repository.all_tags().names, key=natural):
         if tag.startswith(("sha256-", "sha512-")):
-            continue  # referrers and signatures
+            continue  # tags of referrers and signatures
         try:
             one = inspect(reference.with_tag(tag), repository, platform)
             carried = layout.read(one.image)

@@ -144,7 +144,7 @@ def _find_all(named: Sequence[Reference], context: Context) -> list[IndexImage]:
 def _find(reference: Reference, context: Context) -> list[IndexImage]:
     repository = context.client.repository(reference, Access.PULL)
     if repository.name == context.main.name:
-        repository = context.main.repository  # one token for all that is done there
+        repository = context.main.repository  # its token also allows pushing: no second one
     top = find(reference, repository)
     try:
         if top.media_type not in INDEXES:

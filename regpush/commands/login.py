@@ -45,8 +45,8 @@ def login(
     if place.kind is LoginKind.PLAIN_TEXT:
         notify(
             Warned(
-                message=f"the password is kept unencrypted in {printable(place.name)}; "
-                "a credential helper (credsStore) would keep it better"
+                message=f"the password is stored unencrypted in {printable(place.name)}; "
+                "a credential helper (credsStore) avoids that"
             )
         )
     return place
@@ -81,7 +81,7 @@ def parse(registry: str) -> Reference:
         raise UsageError(f"{bad}: a login is for a whole registry, a host with or without a port")
     reference = Reference.parse(f"{host}/any")
     if reference.registry == DOCKER_HUB and host != DOCKER_HUB:
-        raise UsageError(f"{bad}: it is no host, which has a '.' or a ':', or is localhost")
+        raise UsageError(f"{bad}: a host contains a '.' or a ':', or is localhost")
     return Reference(registry=reference.registry, repository="")
 
 

@@ -48,8 +48,8 @@ def rebased(image: Image, new: Base, old: Base | None) -> Image:
     below = new.to_inherit(kept)
     if len(below.layers) + len(kept) > MAX_LAYERS:
         raise UsageError(
-            f"on {new.name} it would have {len(below.layers) + len(kept)} layers, and an image "
-            f"has {MAX_LAYERS} at most"
+            f"on {new.name} the image would have {len(below.layers) + len(kept)} layers; the "
+            f"maximum is {MAX_LAYERS}"
         )
     config = json.loads(image.config)
     run = config.get("config") or {}
@@ -79,7 +79,7 @@ def _below(image: Image, old: Base) -> int:
     left_out = old.left_out(image.own_layers) if fewer else ()
     alone = [one for number, one in enumerate(old.image.layers) if number not in left_out]
     if _diff_ids(alone) != _diff_ids(image.layers[: len(alone)]):
-        raise UsageError(f"it does not stand on {old.name}: its lowest layers are others")
+        raise UsageError(f"its lowest layers are not those of {old.name}")
     return len(alone)
 
 
@@ -276,11 +276,11 @@ def _named_base(images: Sequence[Image], reference: Reference) -> str:
     """
     names = list(dict.fromkeys(one.ancestor.name if one.ancestor else "" for one in images))
     if names == [""] or len(names) > 1:
-        said = "does not say what it stands on" if len(names) == 1 else "stands on several bases"
+        said = "names no base in its annotations" if len(names) == 1 else "names several bases"
         raise UsageError(f"{reference} {said}: name the new base by --from")
     if Reference.parse(names[0]).digest:
         raise UsageError(
-            f"{reference} stands on {names[0]}, which names no tag to look for a newer one at: "
+            f"{reference} has the base {names[0]}, without a tag at which a newer one could be: "
             "name the new base by --from"
         )
     return names[0]
@@ -327,13 +327,13 @@ def _old(image: Image, bases: _Bases) -> Base | None:
         return None
     ancestor = image.ancestor
     if ancestor is None:
-        raise UsageError("it does not say what it stands on: name that image by --old-base")
+        raise UsageError("its annotations name no base: name the old base by --old-base")
     name = Reference.parse(ancestor.name).with_digest(ancestor.digest)
     try:
         return Foundation.of(str(name), bases.context.client).read(image.platform)
     except RefusedError as error:
         raise RefusedError(
-            f"{bases.reference} stands on {ancestor.name}, of which {ancestor.digest} is gone: "
+            f"{bases.reference} has the base {ancestor.name}@{ancestor.digest}, which is gone: "
             "name an image with the same layers by --old-base"
         ) from error
 
@@ -354,8 +354,8 @@ def _whole(
     if dropped := len(contents) - len(kept):
         notify(
             Warned(
-                message=f"{dropped} attestations or other artifacts of the index are about the "
-                "images before the rebase and are left out"
+                message=f"{dropped} attestations or other artifacts of the index are left out, "
+                "since they describe the images before the rebase"
             )
         )
     entries = [

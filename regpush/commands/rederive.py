@@ -86,20 +86,20 @@ class Sources:
         Raises SourceError for an item that cannot be read, CancelledError.
         """
         if layer.recipe is None or not layer.items:
-            yield "nothing says what is in it: regpush did not make it"
+            yield "it has no recipe or items in its annotations: regpush did not make it"
             return
         unknown = [path for path in layer.items if path not in self._closure]
         if unknown:
-            yield f"it holds {_named(unknown)}, which the target does not"
+            yield f"it holds {_named(unknown)}, which the target does not contain"
             return
         items = [self._closure[path] for path in layer.items]
         wrong = [item.path for item in items if item.in_store and not self._is_itself(item)]
         if wrong:
             yield (
-                f"the files of {_named(wrong)} are not what the store says they are; "
+                f"the files of {_named(wrong)} do not have the hash in the store's database; "
                 "repair the store"
             )
-        # Compared just now, and told: a damaged item is a finding here, not the end.
+        # Without `recorded`, a damaged item does not end the comparison: it was reported above.
         yield from self._packed(layer, [replace(item, recorded=None) for item in items])
 
     def agrees(self, layer: Layer) -> bool:

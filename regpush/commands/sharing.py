@@ -48,7 +48,7 @@ class Sharing:
         for number, image in enumerate(images):
             for layer in image.layers:
                 digest = layer.descriptor.digest
-                # Of equal blobs the description that tells most is kept.
+                # Of equal blobs, the layer that lists its items is kept.
                 if not found.get(digest, layer).items:
                     found[digest] = layer
                 found.setdefault(digest, layer)

@@ -46,6 +46,6 @@ def _name(text: str, reference: Reference) -> str:
     named = Reference.parse(text)
     if named.name != reference.name or named.digest or not named.tag:
         raise UsageError(
-            f"{text} is no tag in {reference.name}; regpush copy brings an image elsewhere"
+            f"{text} is not a tag of {reference.name}; to another repository use regpush copy"
         )
     return named.tag

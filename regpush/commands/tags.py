@@ -82,7 +82,7 @@ def _tag(name: str, seen: Seen) -> Tag:
     except (RefusedError, VerificationError) as error:
         return Tag(name=name, problem=str(error))
     if found is None:
-        return Tag(name=name, problem="the registry lists it, and has no manifest there")
+        return Tag(name=name, problem="the registry lists the tag but has no manifest for it")
     try:
         images = [read_image(one, seen) for one in _manifests(found, seen)]
     except (RefusedError, VerificationError) as error:

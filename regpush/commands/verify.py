@@ -225,7 +225,7 @@ def _check(
     read = 0
     if not task.whole:
         if not repository.has_blob(layer.descriptor):
-            problems.append("the registry does not have the blob, or one of another size")
+            problems.append("the registry lacks the blob, or has one of another size")
     else:
         try:
             problems += _read(layer, repository, cancel)
@@ -234,8 +234,8 @@ def _check(
             problems.append(str(error))
         if layer.descriptor.media_type not in LAYERS:
             remarks.append(
-                f"its diff ID is not checked: {printable(layer.descriptor.media_type)} is no "
-                "archive that can be unpacked here"
+                f"its diff ID is not checked: {printable(layer.descriptor.media_type)} is not a "
+                "format that regpush unpacks"
             )
     compared = False
     if sources and not task.spared and task.whole:
@@ -245,7 +245,7 @@ def _check(
         except SourceError as error:
             if not sources.agrees(layer):
                 raise
-            remarks.append(f"its recipe is right by the word of the store alone: {error}")
+            remarks.append(f"only the store's database confirms its recipe: {error}")
     elif sources and task.spared:
         remarks.append(f"{task.spared}: not compared")
     return LayerCheck(
@@ -272,7 +272,7 @@ def _read(layer: Layer, repository: Repository, cancel: Cancellation) -> Iterato
                 unpacked.update(piece)
                 size += len(piece)
         except VerificationError as error:
-            # A blob that is not the right one is that before it is anything else.
+            # A digest mismatch takes precedence: draining the blob raises it.
             _drain(blocks, cancel)
             yield str(error)
             return
@@ -296,13 +296,13 @@ def _inconsistencies(image: Image) -> Iterator[str]:
     if isinstance(history, list):
         filled = [one for one in history if not one.get("empty_layer")]
         if len(filled) != len(image.layers):
-            yield f"its history tells of {len(filled)} layers, and it has {len(image.layers)}"
+            yield f"its history describes {len(filled)} layers, but it has {len(image.layers)}"
     recipes = [layer for layer in image.layers if layer.recipe]
     if recipes and image.recipe_version is None:
-        yield "its layers have recipes, and it does not say of which version"
+        yield "its layers have recipes, but it states no recipe version"
     for number, layer in enumerate(image.layers, 1):
         if layer.recipe and not layer.items:
-            yield f"layer {number} has a recipe, and the history does not say of what"
+            yield f"layer {number} has a recipe, but the history lists no items for it"
         size = layer.descriptor.annotation(SIZE)
         if size is not None and layer.uncompressed_size is None:
             yield f"layer {number}: {SIZE} is '{printable(size[:80])}', not a number"

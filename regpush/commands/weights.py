@@ -72,12 +72,12 @@ def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping
                     size = _RECORD + member.size + -member.size % _RECORD
                     found[whose] = found.get(whose, 0) + size
         except VerificationError as error:
-            # A digest mismatch takes precedence over what is wrong with the archive.
+            # A digest mismatch takes precedence over a broken archive: reading on raises it.
             for _ in blocks:
                 cancel.check()
             raise VerificationError(
-                f"{repository.name}: layer {layer.descriptor.digest} is no archive that can be "
-                f"read: {error}"
+                f"{repository.name}: layer {layer.descriptor.digest} cannot be "
+                f"read as an archive: {error}"
             ) from error
     return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 

@@ -105,7 +105,7 @@ def test_what_names_no_base_that_could_be_newer(
 ) -> None:
     to = f"{docker_registry.host}/{repository}"
     push(app, f"{to}:alone").ok()
-    regpush("rebase", f"{to}:alone").failed(2, "does not say what it stands on", "--from")
+    regpush("rebase", f"{to}:alone").failed(2, "names no base in its annotations", "--from")
     base = put_base(docker_registry, f"{repository}-base", [layer("etc/os", "old")], config=OLD)
     digest = raw_digest(base)
     push(app, f"{to}:fixed", "--from", f"{base.rpartition(':')[0]}@{digest}").ok()
@@ -157,7 +157,7 @@ def test_an_image_of_another_tool(
         docker_registry, repository, [*under, layer("srv/x", "app")], config=own, history=history
     )
     rebase(to, new).failed(2, to, "--old-base")
-    rebase(to, old, "--old-base", new).failed(2, to, "does not stand on")
+    rebase(to, old, "--old-base", new).failed(2, to, "lowest layers are not those of")
     rebase(to, new, "--old-base", old).ok()
     got = config(to)
     assert got["config"] == {

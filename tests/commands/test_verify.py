@@ -173,9 +173,9 @@ def media_type(manifest, config):
         (diff_id, 3, f"not to its diff ID {OTHER}"),
         (size, 3, "bytes, not to 1234 as annotated"),
         (no_size, 0, "layer 3: dev.regpush.size is 'many', not a number"),
-        (history, 0, "its history tells of"),
+        (history, 0, "its history describes"),
         (twice, 0, "is in layers 2 and 3"),
-        (version, 0, "does not say of which version"),
+        (version, 0, "states no recipe version"),
         (media_type, 3, "not zstd data"),
     ],
 )
@@ -346,12 +346,12 @@ def test_a_store_is_not_believed(docker_registry, repository, tmp_path):
     problems, _ = wrong(to, out, *given, env=nix.environment)
     (found,) = problems.values()
     assert library in found[0]
-    assert "are not what the store says they are" in found[0]
+    assert "do not have the hash in the store's database" in found[0]
     os.rename(library, tmp_path / "away")
     code, report, _ = verify(to, out, *given, env=nix.environment)
     assert code == 0
     (remark,) = [r for one in report["images"][0]["layers"] for r in one["remarks"]]
-    assert "by the word of the store alone" in remark
+    assert "only the store's database confirms" in remark
 
 
 def test_a_guix_profile(docker_registry, repository, tmp_path):

@@ -84,7 +84,7 @@ def test_login_push_logout(
     done = login(registry, home).ok()
     assert done.stdout == ""
     assert f"logged in to {registry.host}" in done.stderr
-    assert f"warning: the password is kept unencrypted in {docker_file}" in done.stderr
+    assert f"warning: the password is stored unencrypted in {docker_file}" in done.stderr
     assert registry.password not in done.stderr
     assert json.loads(docker_file.read_text()) == {
         "auths": {registry.host: {"auth": auth(registry)}}
