@@ -101,7 +101,8 @@ def listed(index: Manifest, holder: Holder) -> list[IndexMember]:
     """All entries of `index` and of the indexes below it, in order, each once.
 
     An image of an inner index that states no platform has that of the outer index's entry. Raises
-    VerificationError where `holder` lacks an image, and for indexes that are nested too deeply.
+    VerificationError where `holder` lacks an image or has it in another size than the entry states,
+    which containerd does not pull, and for indexes that are nested too deeply.
     """
     found: dict[Digest, IndexMember] = {}
     for one in _listed(index, None, holder, DEEPEST):
@@ -125,6 +126,11 @@ def _listed(
         if manifest is None:
             raise VerificationError(
                 f"{holder.name}: the registry lacks {digest}, which an index names"
+            )
+        if len(manifest.data) != entry.descriptor.size:
+            raise VerificationError(
+                f"{holder.name}@{index.digest} states {entry.descriptor.size} bytes for {digest}, "
+                f"which has {len(manifest.data)}"
             )
         known = entry.platform or said
         if manifest.media_type in INDEXES:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from regpush.digest import INDEXES
-from regpush.errors import RefusedError, UsageError
+from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.image.image import Image
-from regpush.image.index import platforms_said
+from regpush.image.index import entries, platforms_said
 from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.images import Holder, best
@@ -27,12 +27,14 @@ def choose(
     """`found`, or if it is an index, its image for `platform`; `reference` names it.
 
     Raises UsageError where no platform is given, or none fits; RefusedError where the registry
-    lacks what the index names.
+    lacks what the index names; VerificationError for an index without images.
     """
     if found.media_type not in INDEXES:
         return found
     image = best(found, lambda one: one.rank(platform), holder) if platform else None
     if image is None:
+        if not any(entry.is_image for entry in entries(found.data)):
+            raise VerificationError(f"{reference} is an index without images")
         known = list(dict.fromkeys(map(str, platforms_said(found.data))))
         where = f"{platform} is not one of them; " if platform else ""
         raise UsageError(

@@ -326,6 +326,43 @@ def test_indexes_without_an_end_are_refused(docker_registry: Registry, repositor
     regpush("verify", at).failed(8, "too many other indexes")
 
 
+def test_a_wrong_size_in_an_index_is_found(docker_registry: Registry, repository: str) -> None:
+    """Registries take it, and containerd pulls nothing by it: no new index repeats it."""
+    shelf = Shelf(docker_registry.host, repository)
+    image = on(shelf.image("x", "amd64"), "amd64")
+    wrong = image | {"size": image["size"] + 1}
+    shelf.index(wrong, tag="wrong")
+    shelf.index(shelf.index(wrong), tag="nested")
+    said = f"states {wrong['size']} bytes for {image['digest']}, which has {image['size']}"
+    for tag in ("wrong", "nested"):
+        at = f"{shelf.host}/{repository}:{tag}"
+        regpush("verify", at).failed(8, said)
+        regpush("index", f"{shelf.host}/{repository}:joined", at).failed(8, said)
+        regpush("inspect", at, "--platform", "linux/amd64").ok()
+
+
+def test_an_index_without_images_says_so(
+    docker_registry: Registry, repository: str, app: Path
+) -> None:
+    shelf = Shelf(docker_registry.host, f"{repository}-base")
+    shelf.index(tag="empty")
+    shelf.index(attestation(shelf, shelf.image("x", "amd64")), tag="statements")
+    for tag in ("empty", "statements"):
+        at = f"{shelf.host}/{repository}-base:{tag}"
+        for flags in ((), ("--platform", "linux/amd64")):
+            regpush("inspect", at, *flags).failed(8, "is an index without images")
+        to = f"{shelf.host}/{repository}:v1"
+        push(app, to, "--from", at).failed(8, "is an index without images")
+
+
+def test_an_image_without_a_date_names_none(docker_registry: Registry, repository: str) -> None:
+    shelf = Shelf(docker_registry.host, repository)
+    shelf.index(on(shelf.image("x", "amd64"), "amd64"), tag="v1")
+    at = f"{shelf.host}/{repository}:v1"
+    shown = regpush("inspect", at, "--platform", "linux/amd64").ok().stdout.splitlines()
+    assert shown[1] == "linux/amd64"
+
+
 def test_an_image_made_on_a_nested_base_runs_as_one(
     odd: Odd, repository: str, app: Path, tmp_path: Path
 ) -> None:

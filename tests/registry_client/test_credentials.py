@@ -210,6 +210,14 @@ def test_an_auth_with_line_ends(tmp_path: Path, end: str) -> None:
     assert (found.username, found.password) == ("u", password)
 
 
+@pytest.mark.parametrize("auth", ["dTpwdw", "dTpwdw==", " dTpwdw==\t", "dTp wdw=="])
+def test_an_auth_written_by_hand(tmp_path: Path, auth: str) -> None:
+    """Without padding, as go-containerregistry reads it, or with blanks."""
+    found = look_up(tmp_path, {"auths": {"r.example": {"auth": auth}}})
+    assert found is not None
+    assert (found.username, found.password) == ("u", "pw")
+
+
 def test_a_helper_may_hand_out_an_identity_token(helper: Path) -> None:
     answers(helper, "<token>", SECRET)
     found = look_up(helper, {"credsStore": "test"})

@@ -125,7 +125,8 @@ def _artifact(referrer: Referrer) -> str:
 def _about(found: Inspection) -> list[str]:
     """An image's reference, platform, date and configuration."""
     report = found.to_json()
-    lines = [report["ref"], f"{report['platform']}, created {report['created']}"]
+    created = f", created {found.created}" if found.created else ""
+    lines = [report["ref"], f"{report['platform']}{created}"]
     lines += [f"{key}: {json.dumps(value)}" for key, value in sorted(report["config"].items())]
     return lines
 

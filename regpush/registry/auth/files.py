@@ -157,9 +157,11 @@ class AuthFile:
 
     def _decode(self, auth: str, key: str) -> tuple[str, str]:
         try:
-            # GNU base64 breaks lines at 76 columns; Go's decoder, Docker's, passes over line ends.
-            joined = auth.replace("\r", "").replace("\n", "")
-            text = base64.b64decode(joined, validate=True).decode().rstrip("\0")
+            # GNU base64 breaks lines at 76 columns, and Docker passes over line ends. Padding may
+            # be missing (go-containerregistry, authn.go, decodeDockerConfigFieldAuth).
+            joined = "".join(auth.split()).rstrip("=")
+            padded = joined + "=" * (-len(joined) % 4)
+            text = base64.b64decode(padded, validate=True).decode().rstrip("\0")
         except (binascii.Error, ValueError):
             text = ""
         username, colon, password = text.partition(":")
