@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -18,7 +19,9 @@ import trustme
 from tests.flow.test_node_lock import statement
 from tests.http.proxying import proxy
 from tests.program import push, regpush
+from tests.registry.faults import Trouble, TroubledWire
 from tests.registry.servers import Registry
+from tests.registry_client.tokens import USERS, token_registry
 from tests.wheels import Index, Wheel, make_wheel, serve, write_pylock
 
 BARE = ("--from", "none", "--python", "3.11.2")
@@ -212,6 +215,29 @@ def test_provenance_names_wheels_by_the_hashes_of_the_lock(index, app, to):
     purls = {f"pkg:pypi/{one.name}@{one.version}": {"sha256": one.sha256} for one in wheels}
     assert {purl: said[purl] for purl in purls} == purls
     assert said["pylock.toml"] == {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+@pytest.mark.parametrize("stated_s", [3, 300], ids=["it says so", "it promises more"])
+def test_a_token_that_lasts_shorter_than_a_layer_of_wheels(index, app, repository, tmp_path,
+                                                           stated_s):  # fmt: skip
+    wheel = make_wheel(index.folder, "one", files={"one/data.bin": os.urandom(6 << 20)})
+    write_pylock(app, [wheel], index.url_of)
+    with (
+        token_registry(tmp_path) as (registry, tokens),
+        TroubledWire(registry.host, [Trouble(drip_up=1 << 20)] * 100) as wire,
+    ):
+        # docker-registry forgives 60 seconds, so this one lasts 3, and the layer takes 6.
+        tokens.lifetime_s, tokens.stated_s = -57, stated_s
+        pair = base64.b64encode(f"alice:{USERS['alice']}".encode()).decode()
+        env = {"REGPUSH_AUTH": json.dumps({"auths": {wire.host: {"auth": pair}}})}
+        to = f"{wire.host}/{repository}:1"
+        done = push(f"python:{app}", to, *BARE, "--cmd", "x", env=env).ok()
+        assert done.report["changed"]
+        assert len(tokens.requests) > 1
+        # Whole, once: what was sent before the token ended is not sent again.
+        assert wire.passed_up < 1.5 * wheel.size
+        tokens.lifetime_s, tokens.stated_s = 300, None
+        regpush("verify", to, f"python:{app}", "--python", "3.11.2", env=env).ok()
 
 
 def test_what_pip_has_is_not_fetched(index, app, to, tmp_path):

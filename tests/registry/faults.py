@@ -319,6 +319,7 @@ class Trouble:
     stall_up: int | None = None
     stall_down: int | None = None
     drip_down: int | None = None
+    drip_up: int | None = None
 
 
 CALM = Trouble()
@@ -381,7 +382,10 @@ class TroubledWire:
                 _reset(client)
                 continue
             self._sockets += [client, server]
-            up = (client, server, self._count, trouble.cut_up, trouble.stall_up, None)
+            up = (
+                *(client, server, self._count),
+                *(trouble.cut_up, trouble.stall_up, trouble.drip_up),
+            )
             down = (
                 *(server, client, lambda size: None),
                 *(trouble.cut_down, trouble.stall_down, trouble.drip_down),
