@@ -5,7 +5,8 @@ its parts; its large files (Role.ASSET) and files that installers write anew eac
 then have layers of their own. Generated items (Role.GENERATED) share the top layer with the part
 that the user asked for, and with nothing else. Where nothing is OWN, as in a store's closure, the
 strategy names the ordinary items that share a layer with the generated ones. It groups the items
-below. A plan of one layer holds everything.
+below; groups of locked packages that a registry may refuse are cut. A plan of one layer holds
+everything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from regpush.closure import Closure, Item, Role
+from regpush.layering.limit import within_limit
 from regpush.layering.own_code import share, together
 from regpush.layering.plan import Plan
 
@@ -43,12 +45,12 @@ def stack(
         lifted = [item for item in below if item.path in top]
         above = [*lifted, *roles[Role.GENERATED]]
         room = max_layers - 1 if above else max_layers
-        return Plan.of(
-            [*grouping(tuple(item for item in below if item.path not in top), room), above]
-        )
+        rest = tuple(item for item in below if item.path not in top)
+        return Plan.of([*within_limit(grouping(rest, room), room), above])
     upper = _together(closure, max_layers) if own is None else _upper(closure, max_layers, own)
     *lower, highest = upper
-    groups = grouping(tuple(below), max_layers - len(upper)) if below else ()
+    room = max_layers - len(upper)
+    groups = within_limit(grouping(tuple(below), room), room) if below else ()
     return Plan.of([*groups, *lower, [*highest, *roles[Role.GENERATED]]])
 
 

@@ -7,16 +7,17 @@ images the plan is that of `stable`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from regpush.closure import Closure, Item
-from regpush.layering.auto.groups import Groups
+from regpush.layering.auto.groups import GroupKind, Groups, ItemGroup
 from regpush.layering.auto.history import Held, again, base_of, habits_after, held, remember
 from regpush.layering.auto.merging import merge
 from regpush.layering.auto.odds import Odds
 from regpush.layering.auto.order import stacked
 from regpush.layering.auto.subject import Subject
+from regpush.layering.limit import too_large, within_limit
 from regpush.layering.memory import LAYOUTS, Habit, Layout, Name, first, joined
 from regpush.layering.plan import Plan, PlanContext
 from regpush.layering.reach import closures, origins, package
@@ -72,7 +73,20 @@ def _grouped(
         *(using.of(items, subject.kind(items[0]), held=False) for items in _seeds(subject, free)),
     ]
     groups.sort(key=lambda group: (group.first, group.items[0].path))
-    return [group.items for group in stacked(merge(groups, limit, using), subject, base)]
+    merged = list(_cut(merge(groups, limit, using), limit, using))
+    return [group.items for group in stacked(merged, subject, base)]
+
+
+def _cut(groups: Sequence[ItemGroup], limit: int, using: Groups) -> Iterator[ItemGroup]:
+    """`groups`, of which those are cut that a registry may refuse, and does not hold."""
+    free = [one for one in groups if one.kind is GroupKind.ORDINARY and not one.held]
+    if not any(too_large(one.items) for one in free):
+        yield from groups
+        return
+    kept = [one for one in groups if one not in free]
+    yield from kept
+    for items in within_limit((one.items for one in free), limit - len(kept)):
+        yield using.of(items, GroupKind.ORDINARY, held=False)
 
 
 def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:

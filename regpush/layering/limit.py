@@ -1,0 +1,53 @@
+"""Layers of locked packages stay below the size that a registry takes.
+
+The sizes of packages are estimated from their files. So what is too large is cut into layers that
+are half as large as they may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from regpush.closure import Item
+from regpush.layering.own_code import LAYER_LIMIT
+
+
+def too_large(group: Collection[Item]) -> bool:
+    """Whether a layer of `group` has packages of a lock, can be cut, and may be refused."""
+    locked = any(item.locked for item in group)
+    return locked and len(group) > 1 and sum(item.size for item in group) > LAYER_LIMIT
+
+
+def within_limit(groups: Iterable[Collection[Item]], room: int) -> list[Collection[Item]]:
+    """`groups`, in their order, those that are too large cut; at most `room` (>= 1) of them.
+
+    Where `room` is short of that, all are filled anew as far as LAYER_LIMIT. What has no room then
+    is in the last.
+    """
+    given = list(groups)
+    if not any(map(too_large, given)):
+        return given
+    cut = [
+        piece
+        for group in given
+        for piece in (_filled(group, LAYER_LIMIT // 2) if too_large(group) else (group,))
+    ]
+    if len(cut) <= room:
+        return cut
+    filled = list(_filled([item for group in given for item in group], LAYER_LIMIT))
+    last = [item for group in filled[room - 1 :] for item in group]
+    return [*filled[: room - 1], last]
+
+
+def _filled(items: Iterable[Item], most: int) -> Iterator[Collection[Item]]:
+    """Groups of neighbours of at most `most` bytes, or of one larger item."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        if group and size + item.size > most:
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += item.size
+    if group:
+        yield group
