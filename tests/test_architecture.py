@@ -1,6 +1,7 @@
 """The layout shows the flow of data: a module imports only from the ones above it."""
 
 import ast
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -162,3 +163,12 @@ def test_commands_import_on_top(path):
         if isinstance(node, ast.FunctionDef):
             inside = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
             assert not inside, f"{node.name} imports inside"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_docstring_leans_on_another(path: Path) -> None:
+    """A docstring is read alone: it names what it is like."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+            said = ast.get_docstring(node) or ""
+            assert not re.match(r"(The same|As|Those|Likewise)\b", said), said

@@ -162,7 +162,7 @@ class Signer:
 
 
 def _kept(words: Sequence[str]) -> Iterator[str]:
-    """Those words for `cosign sign` that `cosign verify` needs too: annotations, trust, logs."""
+    """The words for `cosign sign` that `cosign verify` needs too: annotations, trust, logs."""
     following = False
     for word in words:
         flag, _, value = word.partition("=")

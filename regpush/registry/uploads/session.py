@@ -48,7 +48,7 @@ class BodyPart:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Those of a request with these bytes. Content-Range is `a-b`, without a unit."""
+        """The headers of a request with these bytes. Content-Range is `a-b`, without a unit."""
         if not self.ranged or not self.size:
             return _OCTETS
         return {**_OCTETS, "Content-Range": f"{self.at}-{self.at + self.size - 1}"}
