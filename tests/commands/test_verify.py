@@ -323,7 +323,7 @@ def test_there_is_no_such_image(docker_registry, repository, app):
     to = f"{docker_registry.host}/{repository}"
     regpush("verify", to).failed(4, "no such image")
     push(app, to).ok()
-    regpush("verify", to, app.parent / "nothing").failed(2, "is not there")
+    regpush("verify", to, app.parent / "nothing").failed(2, "does not exist")
     regpush("verify", "127.0.0.1:1/x", "--sample", "7").failed(2, "such as 5%")
     regpush("verify", "127.0.0.1:1/x").failed(5, "cannot reach")
 

@@ -125,7 +125,7 @@ def test_nothing_is_taken_that_nobody_trusted_has_signed(
     url = f"file://{published.directory}"
     with emptied(published.nix, tmp_path) as env:
         done = push(published.one, to, "--nix-cache", url, env=env)
-        done.failed(9, published.one.name, "nor in a binary cache that may be taken from")
+        done.failed(9, published.one.name, "no binary cache that Nix trusts has it")
         assert "not signed by a key in trusted-public-keys" in done.stderr
         assert not has_tag(docker_registry, repository, "latest")
         push(published.one, to, "--nix-cache", f"{url}?trusted=1", env=env).ok()

@@ -257,7 +257,7 @@ def test_what_the_placeholders_stand_for(
     [
         ("linux/amd64,linux/amd64", "linux/amd64 is given twice"),
         ("linux/amd64,arm64", "bad platform 'arm64'"),
-        ("linux/amd64,linux/s390x", "s390x' is not there"),
+        ("linux/amd64,linux/s390x", "s390x' does not exist"),
     ],
 )
 def test_platforms_that_make_no_sense(

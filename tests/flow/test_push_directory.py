@@ -297,7 +297,7 @@ def test_a_current_directory_that_was_deleted(docker_registry, repository, app, 
     for target in (".", "dir:app", "store:x"):
         done = in_shell(script, target, "--to", to).failed(2, "the current directory was deleted")
         assert done.stdout == ""
-    in_shell(script, tmp_path / "none", "--to", to).failed(2, "is not there")
+    in_shell(script, tmp_path / "none", "--to", to).failed(2, "does not exist")
 
 
 def test_an_unchanged_layer_is_read_once_and_neither_compressed_nor_sent(

@@ -376,7 +376,7 @@ def answering(status: int, times: int = 99, **headers: str):
 @pytest.mark.parametrize(
     ("spoil", "code", "words"),
     [
-        (gone, 9, ["one 1.0", "is not there (404)"]),
+        (gone, 9, ["one 1.0", "does not exist (404)"]),
         (altered, 9, ["one 1.0", "sha256", "changed"]),
         (longer, 9, ["one 1.0", "more than"]),
         (answering(401), 3, ["one 1.0", "401", "UV_INDEX_"]),
@@ -540,7 +540,7 @@ def test_targets_that_are_none(app, to, tmp_path):
     (app / "poetry.lock").write_text("")
     push(f"python:{app}", to, *BARE).failed(2, "poetry.lock", "poetry export")
     push(f"python:{app}/main.py", to, *BARE).failed(2, "not a lock")
-    push(f"python:{tmp_path}/none", to, *BARE).failed(2, "is not there")
+    push(f"python:{tmp_path}/none", to, *BARE).failed(2, "does not exist")
 
 
 def test_python_must_be_known_and_agree(index, app, docker_registry, repository, to):

@@ -215,7 +215,7 @@ def test_a_store_without_a_database_is_a_source_error(tmp_path: Path) -> None:
 def test_a_directory_called_store_is_taken_for_one(tmp_path: Path) -> None:
     item = tmp_path / "store" / f"{'0' * 32}-x"
     item.mkdir(parents=True)
-    with pytest.raises(SourceError, match="dir: takes it for a plain directory"):
+    with pytest.raises(SourceError, match="or push a plain directory as dir:PATH"):
         take(item)
     assert take(f"dir:{item}").closure.roots == ("/app",)
 
