@@ -1,1 +1,1 @@
-"""Packages that a lock file names by hash: fetched when their layer must be sent, and laid out."""
+"""Packages that a lock file lists with hashes: downloaded when a layer needs them, unpacked."""

@@ -1,4 +1,4 @@
-"""Files that a lock names by their hashes, and the items of an image that they become. Pure."""
+"""Files that a lock lists with their hashes, and the items of an image made of them. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from regpush.digest import Digest, canonical_json
 from regpush.entry import Entry
 from regpush.errors import UsageError, printable
 
-# The first that a lock has decides the identity: so two locks that have it agree.
+# The first of these that a lock has decides the identity, so that locks with it agree.
 _SECURE = ("sha256", "sha512", "sha384", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2s")
 
 _UNSAID = 256 << 10
-"""Bytes of a wheel where the lock does not say: about the median of an index."""
+"""Assumed bytes of a wheel whose size the lock does not state: the median of an index."""
 _UNPACKED = 3
 """How many times larger a package is than its file: 2.9 in the median of 150 large wheels."""
 
@@ -36,10 +36,10 @@ class VersionList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """The file `filename` that holds `package`, at `url` (http or https) or at `path`, here.
+    """The file `filename` with `package`, at a `url` (http or https) or at a local `path`.
 
-    The other of both is empty. `size`: its bytes, where the lock says. `listing`: says where the
-    file is if nothing is at `url`, which the lock did not say then.
+    The other of both is empty. `size`: its bytes, None where the lock does not state them.
+    `listing`: tells the URL if nothing is at `url`, where the lock did not state `url`.
     """
 
     package: LockedPackage
@@ -58,7 +58,7 @@ class Artifact:
 def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str], ...]:
     """The secure ones among `hashes` (hex digits by algorithm), the decisive one first.
 
-    Raises UsageError where there is none, or one that is none; `what` names the file.
+    Raises UsageError where none is secure, or one is malformed; `what` names the file.
     """
     lowered = {name.lower().replace("-", "_"): text.lower() for name, text in hashes.items()}
     found = tuple((name, lowered[name]) for name in _SECURE if name in lowered)
@@ -69,17 +69,17 @@ def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str]
         )
     for name, text in found:
         if len(text) != 2 * hashlib.new(name).digest_size or set(text) - set("0123456789abcdef"):
-            raise UsageError(f"the lock's {name} of {printable(what)} is none")
+            raise UsageError(f"the lock's {name} of {printable(what)} is malformed")
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactLayout:
-    """How the contents of a package's file lie in the image.
+    """Where the contents of a package's file are in the image.
 
-    `path` names the item: it ends in the package's name and version. `folder`: the folder of
-    the image that all of it lies in. `rules`: what else decides the entries; stands in recipes.
-    `entries`: reads the file that is given by its path, and gives sorted entries.
+    `path`: the item's path, which ends in the package's name and version. `folder`: the folder of
+    the image that contains all of it. `rules`: everything else that decides the entries; part of
+    recipes. `entries`: reads the file at a path, and gives sorted entries.
     """
 
     path: str
@@ -97,10 +97,10 @@ def item_of(
     references: tuple[str, ...] = (),
     unsaid: int = _UNSAID,
 ) -> Item:
-    """The item that `artifact` becomes, known from the lock alone.
+    """The item of `artifact`, made from the lock alone.
 
-    `opened` gives its entries, and `begin` has its file fetched, when its layer must be sent.
-    `unsaid`: the bytes that its file is taken to have where the lock does not say.
+    `begin` downloads its file and `opened` gives its entries, when its layer must be sent.
+    `unsaid`: assumed bytes of the file where the lock does not state them.
     """
     package = artifact.package
     return Item(
@@ -118,6 +118,6 @@ def item_of(
 
 
 def _identity(package: LockedPackage, layout: ArtifactLayout) -> Identity:
-    """sha256 over canonical JSON, which stands in recipes: never change it for the same bytes."""
+    """sha256 over canonical JSON, which is part of recipes: it must not change for equal bytes."""
     value = {"hash": list(package.hashes[0]), "layout": dict(layout.rules)}
     return Identity.artifact(Digest.of(canonical_json(value)))

@@ -1,7 +1,8 @@
-"""Artifacts brought to this machine, each once, and none before its layer must be sent.
+"""Download artifacts, each once, and only those whose layer must be sent.
 
-From what earlier pushes and pip have kept, else from where the lock says; several at a time.
-Nothing is used before all the hashes that the lock has of it were found to be right.
+They are taken from what earlier pushes and other programs have kept, else from where the lock says;
+several at a time. An artifact is used only after all hashes that the lock has for it were found to
+be right.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 _AT_A_TIME = 6
-"""Artifacts fetched at once: small ones take a round trip each, and indexes serve that many."""
+"""Downloads at once: a small one takes a round trip, and indexes accept that many."""
 _HOPS = 5
 _BLOCK = 1 << 20
 _LARGEST = 20 << 30
-"""Bytes of an artifact whose size the lock does not say, at most."""
+"""Maximum bytes of an artifact whose size the lock does not state."""
 _LARGEST_LIST = 256 << 20
-"""Bytes of what an index lists of a package, at most."""
+"""Maximum bytes of an index's list of a package's files."""
 _LOGINS = {
     "pypi": "UV_INDEX_<NAME>_USERNAME and _PASSWORD, PIP_INDEX_URL",
     "npm": ".npmrc (//HOST/:_authToken=…)",
@@ -54,15 +55,15 @@ _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.AS
 
 
 class _MissingError(SourceError):
-    """The index has nothing at a URL."""
+    """The index answered that nothing is at a URL (404 or 410)."""
 
 
 class Fetcher:
-    """The artifacts of one push. Thread-safe; what it began ends with the workshop.
+    """Downloads the artifacts of one push. Thread-safe; downloads end with the workshop.
 
-    `mirror`: a URL whose origin takes the place of that of artifacts, or empty. `elsewhere`: where
-    another program may have kept them. `trust`: certificates besides the system's and those of
-    `--ca-file`. `proxies`: in place of those of the environment.
+    `mirror`: a URL whose origin replaces that of artifacts, or empty. `elsewhere`: where another
+    program may have kept them. `trust`: certificates besides the system's and those of `--ca-file`.
+    `proxies`: replace those of the environment.
     """
 
     def __init__(
@@ -98,10 +99,10 @@ class Fetcher:
         self._proxies = proxies or settings.proxies
 
     def begin(self, artifact: Artifact) -> Future[str]:
-        """Fetch `artifact`, if that was not begun before; the result is where it is then.
+        """Begin to download `artifact`, unless that was done; the result is the path of its file.
 
-        It raises SourceError where it cannot be had or is another than the lock says, AuthError,
-        TransientError after retries, CancelledError.
+        It raises SourceError where the file cannot be downloaded or differs from the lock,
+        AuthError, TransientError after retries, CancelledError.
         """
         with self._lock:
             if self._pool is None:
@@ -113,7 +114,7 @@ class Fetcher:
             return self._begun[key]
 
     def path(self, artifact: Artifact) -> str:
-        """Where `artifact` is on this machine, once it is. Raises as `begin` says."""
+        """The path of `artifact`, once it is downloaded. Raises like the result of `begin`."""
         return self.begin(artifact).result()
 
     def _stop(self) -> None:
@@ -124,7 +125,7 @@ class Fetcher:
         self._kept().prune()
 
     def _find(self, artifact: Artifact) -> str:
-        self._workshop.cancel.check()  # many may wait in line
+        self._workshop.cancel.check()  # many downloads may wait for a thread
         if artifact.path:
             _check_here(artifact)
             return artifact.path
@@ -144,7 +145,7 @@ class Fetcher:
         return self._kept().keep(artifact, path)
 
     def _ours(self, url: str) -> str:
-        """`url` without its login, which is remembered, and at the mirror if there is one."""
+        """`url` without its login, which is remembered, at the mirror's origin if there is one."""
         plain, user, password = without_login(url)
         self._logins.add(plain, user, password)
         return self._mirror + request_target(plain) if self._mirror else plain
@@ -176,7 +177,7 @@ class Fetcher:
         return file.name
 
     def _send(self, url: str, headers: dict[str, str]) -> Reply:
-        """One request, by its turn, with the login that is for its origin alone."""
+        """Send one request, in turn, with the login for its origin."""
         exchange = self._open()
         authorization, secrets = self._logins.authorization(url)
         self._redactor.add(secrets)
@@ -219,7 +220,7 @@ class Fetcher:
 
 @dataclass(slots=True)
 class _Download:
-    """An artifact on its way into `file`, over as many replies as it takes."""
+    """The download of an artifact into `file`, over as many replies as it needs."""
 
     artifact: Artifact
     url: str
@@ -230,7 +231,7 @@ class _Download:
     hashes: list[Any] | None = None
 
     def attempt(self) -> None:
-        """Get what is still lacking. Raises RetryableError where another attempt may do."""
+        """Download the missing bytes. Raises RetryableError where another attempt may succeed."""
         try:
             reply = self._answer()
             try:
@@ -244,7 +245,7 @@ class _Download:
             raise RefusedError(f"{self._what}: {error}") from error
 
     def check(self) -> None:
-        """Raises SourceError where the bytes are not those of the lock."""
+        """Raise SourceError where the bytes do not have the hashes of the lock."""
         self.file.flush()
         for (name, wanted), found in zip(
             self.artifact.package.hashes, self.hashes or (), strict=True
@@ -257,7 +258,7 @@ class _Download:
         return f"fetching {self.artifact.named} from {described(self.url)}"
 
     def _answer(self) -> Reply:
-        """The reply with the bytes, after redirects. Raises for any other than that."""
+        """The reply with the bytes, after redirects. Raises for any other reply."""
         url, first = self.url, Origin.of(self.url)
         for _ in range(_HOPS):
             rest = {"Range": f"bytes={self.size}-"} if self.size else {}
@@ -285,13 +286,13 @@ class _Download:
                 )
             case 401 | 403:
                 raise AuthError(
-                    f"{self._what}: it answered {reply.status}; its login may stand in "
+                    f"{self._what}: it answered {reply.status}; set its login in "
                     f"{_LOGINS[self.artifact.package.kind]} or .netrc"
                 )
             case 404 | 410:
                 raise _MissingError(
-                    f"{self._what}: {printable(self.artifact.filename)} is not there "
-                    f"({reply.status}); it was deleted, or --index-url names no mirror that has it"
+                    f"{self._what}: {printable(self.artifact.filename)} does not exist "
+                    f"({reply.status}); it was deleted, or the mirror of --index-url lacks it"
                 )
             case status if status in _TOO_MANY or status >= 500:
                 error = TransientError(f"{self._what}: it answered {status}")
@@ -299,7 +300,7 @@ class _Download:
         raise SourceError(f"{self._what}: it answered {reply.status}")
 
     def _take(self, reply: Reply) -> None:
-        """Write the body of `reply` where it belongs, hashing it."""
+        """Write the body of `reply` at its place in the file, and hash it."""
         rest = reply.rest
         match = _RANGE.fullmatch(reply.header("content-range").strip())
         if reply.status == 206 and (match is None or int(match[1]) != self.size):
@@ -329,7 +330,7 @@ class _Download:
 
 
 def _check_here(artifact: Artifact) -> None:
-    """Raises SourceError where a file of this machine is not what the lock says."""
+    """Raise SourceError where a file on this machine does not have the hashes of the lock."""
     try:
         with open(artifact.path, "rb") as file:
             for name, wanted in artifact.package.hashes:

@@ -1,4 +1,4 @@
-"""Who needs whom among locked packages, which may need each other. Pure."""
+"""Dependencies between locked packages, without cycles. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 
 def acyclic(needs: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """`needs` among its own keys, each once and sorted, without what closes a cycle.
+    """`needs` among its own keys, each once and sorted, without the edges that close cycles.
 
-    Which that is depends on the names alone.
+    Which edges these are depends on the names alone.
     """
     among = {name: sorted({one for one in needs[name] if one in needs} - {name}) for name in needs}
     kept: dict[str, list[str]] = {name: [] for name in needs}

@@ -1,4 +1,4 @@
-"""Artifacts that this machine has already: of earlier pushes, of pip and of npm."""
+"""Artifacts that this machine has already: kept by earlier pushes, by pip or by npm."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _ROOM = 4 << 30
 
 
 Elsewhere: TypeAlias = Callable[[Artifact], str | None]
-"""Where another program keeps an artifact if it has it; None for nowhere."""
+"""The path at which another program would keep an artifact; None for no such path."""
 
 
 def of_pip(cache: str | None) -> Elsewhere:
-    """Pip's `SafeFileCache`: the sha224 of the URL, in folders by its first five digits."""
+    """Paths in pip's `SafeFileCache`: the URL's sha224, in folders by its first five digits."""
 
     def path(artifact: Artifact) -> str | None:
         name = hashlib.sha224(without_login(artifact.url)[0].encode()).hexdigest()
@@ -30,7 +30,7 @@ def of_pip(cache: str | None) -> Elsewhere:
 
 
 def of_npm(cache: str | None) -> Elsewhere:
-    """Npm's `cacache` (`lib/content/path.js`): contents by their hash, two digits a folder."""
+    """Paths in npm's `cacache` (`lib/content/path.js`): by hash, two digits a folder."""
 
     def path(artifact: Artifact) -> str | None:
         name, digits = artifact.package.hashes[0]
@@ -41,10 +41,11 @@ def of_npm(cache: str | None) -> Elsewhere:
 
 
 class Kept:
-    """What is kept in a folder of `cache_dir`, which may be None, and by others, `elsewhere`.
+    """Artifacts kept in a folder of `cache_dir`, which may be None, or by another program.
 
-    Without a `cache_dir` that can be written, `scratch` takes its place, which ends with the
-    push: the images of several platforms still share what is in it.
+    Without a `cache_dir` that is writable, the folder `scratch` is used, which is removed after the
+    push: the images of several platforms still share its files. `elsewhere`: paths of the other
+    program.
     """
 
     def __init__(self, cache_dir: str | None, elsewhere: Elsewhere, scratch: str) -> None:
@@ -54,7 +55,7 @@ class Kept:
         os.makedirs(self.folder, exist_ok=True)
 
     def find(self, artifact: Artifact) -> str | None:
-        """Where a file with all hashes of `artifact` is, if there is one."""
+        """The path of a file with all hashes of `artifact`; None without one."""
         own = self._own(artifact)
         if _is(own, artifact):
             with suppress(OSError):
@@ -64,13 +65,13 @@ class Kept:
         return path if path and _is(path, artifact) else None
 
     def keep(self, artifact: Artifact, path: str) -> str:
-        """Keep the verified file at `path`, which lies in `folder`; where it is then."""
+        """Keep the verified file at `path`, which is in `folder`. Returns its new path."""
         own = self._own(artifact)
         os.replace(path, own)
         return own
 
     def prune(self) -> None:
-        """Make room: remove what was not used for longest."""
+        """Remove files, the longest unused first, until at most `_ROOM` bytes are kept."""
         if not self._lasts:
             return
         with suppress(OSError), os.scandir(self.folder) as found:

@@ -1,4 +1,4 @@
-"""Who we are to package indexes; each login is for one origin (RFC 6454) and no other."""
+"""Logins for package indexes; each is for one origin (RFC 6454) and no other."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from regpush.settings import Settings
 
 
 def without_login(url: str) -> tuple[str, str, str]:
-    """`url` without user information, and the user name and password that stood in it.
+    """`url` without user information, and the user name and password that were in it.
 
-    Raises UsageError, which does not quote it, where it is no URL.
+    Raises UsageError, which does not quote the text, where it is no URL.
     """
     try:
         parts = urlsplit(url)
@@ -30,7 +30,7 @@ def without_login(url: str) -> tuple[str, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Login:
-    """The value of an Authorization header for what lies below `path`; what of it is `secret`."""
+    """An Authorization header for everything below `path`; `secrets`: the secret parts of it."""
 
     path: str
     authorization: str
@@ -38,7 +38,7 @@ class _Login:
 
 
 class Logins:
-    """The logins of a run, by origin; what is in `.netrc` is looked up when it is needed."""
+    """The logins of a push by origin; `.netrc` is read when a login is needed."""
 
     def __init__(self, netrc_file: str | None) -> None:
         self._netrc_file = netrc_file
@@ -48,7 +48,7 @@ class Logins:
     def of(cls, settings: Settings, urls: Iterable[str], names: Mapping[str, str]) -> Logins:
         """Logins from `urls`, the environment, and the indexes `names` (their URLs by name).
 
-        The first for an origin counts. Raises UsageError for what is no URL.
+        The first for an origin counts. Raises UsageError for a text that is no URL.
         """
         logins = cls(settings.netrc_file)
         for url in (*urls, *settings.indexes.urls):
@@ -66,21 +66,21 @@ class Logins:
         return logins
 
     def add(self, url: str, user: str, password: str) -> None:
-        """Remember a login for the origin of `url`, if there is one and none before it."""
+        """Add a login for the origin of `url`, if one is given; an earlier one takes precedence."""
         if user or password:
             self._by_origin.setdefault(Origin.of(url), []).append(_basic(user, password))
 
     def add_header(self, url: str, authorization: str, secret: str) -> None:
-        """Remember the value of a header for what lies below `url`; the first for it counts.
+        """Add an Authorization header for everything below `url`; an earlier one takes precedence.
 
-        Raises UsageError where it is no URL.
+        Raises UsageError where `url` is no URL.
         """
         plain = without_login(url)[0]
         login = _Login(urlsplit(plain).path.rstrip("/") + "/", authorization, (secret,))
         self._by_origin.setdefault(Origin.of(plain), []).append(login)
 
     def authorization(self, url: str) -> tuple[str, tuple[str, ...]]:
-        """The value of the Authorization header for `url`, or empty; and what of it is secret."""
+        """The Authorization header for `url`, or empty; and the secret parts of it."""
         origin, path = Origin.of(url), urlsplit(url).path
         known = [one for one in self._by_origin.get(origin, ()) if path.startswith(one.path)]
         if known:

@@ -1,4 +1,4 @@
-"""Files that several packages hold: which they are is seen only of packages that are opened."""
+"""Find files that several packages contain, among the packages that are opened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from regpush.events import InputWarned, Listener
 
 
 class Overlaps:
-    """What the packages of an image hold, as far as they were opened. Thread-safe."""
+    """The files of an image's packages, as far as they were opened. Thread-safe."""
 
     def __init__(self, notify: Listener) -> None:
         self._notify = notify
@@ -20,10 +20,10 @@ class Overlaps:
         self._folders: dict[bytes, str] = {}
 
     def add(self, package: str, files: Iterable[tuple[bytes, object]]) -> None:
-        """Take in the `files` of `package`: path in the image, and what tells contents apart.
+        """Add the `files` of `package`: image path, and a value that differs for other contents.
 
-        Warns where packages differ about a file. Raises SourceError where one's file is another's
-        folder.
+        Warns where two packages have different contents for a file. Raises SourceError where a file
+        of one is a folder of another.
         """
         with self._lock:
             if package in self._seen:

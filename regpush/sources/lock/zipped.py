@@ -1,7 +1,7 @@
-"""Files in a zip archive, in any order and in bounded memory; what is odd is refused by name.
+"""Read files of a zip archive, in any order and in bounded memory; odd ones are refused.
 
-PKWARE APPNOTE.TXT, sections 4.3 and 4.4. The standard library reads the central directory, so
-zip64 and data descriptors need nothing here.
+PKWARE APPNOTE.TXT, sections 4.3 and 4.4. The standard library reads the central directory, so zip64
+and data descriptors need no code here.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from isal import isal_zlib
 from regpush.errors import SourceError, printable
 
 _LOCAL = struct.Struct("<4s22xHH")
-_BROKEN: Any = isal_zlib.IsalError  # which the stubs take for an instance
+_BROKEN: Any = isal_zlib.IsalError  # the stubs declare it as an instance
 _BLOCK = 1 << 18
 _MOST = 1032
-"""How much larger than itself deflate can make anything (RFC 1951: 258 bytes of 2 bits)."""
+"""The highest ratio of deflate (RFC 1951: 258 bytes by 2 bits)."""
 _ALL = 64 << 30
-"""Bytes that an archive unpacks to at most."""
+"""Maximum bytes of an unpacked archive."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """A file in an archive; `mode` are the permission bits that were stored, 0 for none."""
+    """A file in an archive; `mode`: the permission bits that are stored, 0 for none."""
 
     name: str
     size: int
@@ -43,8 +43,8 @@ class ZipMember:
 def members(path: str, what: str) -> dict[str, ZipMember]:
     """The files of the archive at `path` by name; `what` names it in errors.
 
-    Raises SourceError for what is no archive, and for one with encrypted files, names that are
-    absolute, lead out of it, or come twice, unknown methods, and sizes that cannot be.
+    Raises SourceError for a file that is no zip archive, and for an archive with encrypted files,
+    names that are absolute, lead out of it, or occur twice, unknown methods, or impossible sizes.
     """
     found: dict[str, ZipMember] = {}
     try:
@@ -76,7 +76,7 @@ def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
     packed, size = info.compress_size, info.file_size
     if (size > packed * _MOST) if deflated else (size != packed):
-        raise SourceError(f"{what} lies about the size of {shown}")
+        raise SourceError(f"{what} states an impossible size of {shown}")
     return ZipMember(
         name=name,
         size=size,
@@ -89,14 +89,14 @@ def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
 
 
 def read(path: str, member: ZipMember, what: str) -> bytes:
-    """A small file of the archive at `path`, whole. Raises as `blocks`."""
+    """The whole content of a small file of the archive at `path`. Raises like `blocks`."""
     return b"".join(blocks(path, member, what))
 
 
 def blocks(path: str, member: ZipMember, what: str) -> Iterator[bytes]:
     """The content of a file of the archive at `path`, in pieces of bounded size.
 
-    Raises SourceError where it is not of the size, or has not the CRC-32, that it should.
+    Raises SourceError where size or CRC-32 differ from those in the archive.
     """
     return (piece for _, piece in deflated(path, member, what) if piece)
 
@@ -104,7 +104,8 @@ def blocks(path: str, member: ZipMember, what: str) -> Iterator[bytes]:
 def deflated(path: str, member: ZipMember, what: str) -> Iterator[tuple[bytes, bytes]]:
     """A file of the archive at `path`: parts of its deflate stream, and what they unpack to.
 
-    Of a stored file, which has none, the first is always empty. Raises as `blocks`.
+    For a stored file, which has no such stream, the first value is always empty. Raises like
+    `blocks`.
     """
     crc, left = 0, member.size
     try:
@@ -143,7 +144,7 @@ def _unpacked(path: str, member: ZipMember) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _stored(path: str, member: ZipMember) -> Iterator[bytes]:
-    """What of the archive is the file, compressed as it is."""
+    """The bytes of the file in the archive, still compressed."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         signature, name, extra = _LOCAL.unpack(os.pread(fd, _LOCAL.size, member.offset))

@@ -1,7 +1,8 @@
-"""A Python project with a lock file becomes a closure: `python:./app`.
+"""Turn a Python project with a lock file into a closure: `python:./app`.
 
-Each locked package is an item, known by the hash in the lock. Planning reads the lock alone;
-the wheels of layers that must be sent are fetched and laid out as installing them would.
+Each locked package is an item, identified by the hash in the lock. Planning reads the lock alone;
+the wheels of layers that must be sent are downloaded, and their files are placed where an installer
+would place them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings,
 ) -> tuple[str, Closure]:
-    """What kind of thing the project at `path` is, for people, and its closure.
+    """The kind of the project at `path`, for people, and its closure.
 
-    Raises UsageError where a library of the extra `python` is not installed, and for what
+    Raises UsageError where a library of the extra `python` is not installed, and for a project that
     cannot be pushed, SourceError, CancelledError.
     """
     try:

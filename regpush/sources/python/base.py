@@ -1,4 +1,4 @@
-"""What a base image, the project and the user say of the Python that the image will have."""
+"""Python's version, C library and path, from the user, the project and the base image."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from regpush.sources.python.target import Libc, PythonVersion
 from regpush.sources.surroundings import BaseFacts
 
 INTERPRETER = "/usr/local/bin/python3"
-"""In the official images of Python."""
+"""The path of Python in its official images."""
 
 _DEFAULT = "docker.io/library/python:{version}-slim"
 _OLDEST_LIBC = Libc("glibc", 2, 28)
-"""What nearly all wheels of today run on; the base may have a newer one that nobody told of."""
+"""Nearly all wheels of today run on it; a base whose glibc is unknown may have a newer one."""
 _MUSL = Libc("musl", 1, 2)
 
-# What the images of distributions have in their history, and which C library that means.
+# Lines in the history of distributions' images, which tell the C library.
 _DEBIAN = re.compile(r"debian\.sh\b.*?'([a-z]+)'")
 _ALPINE = re.compile(r"alpine-minirootfs-")
 _GLIBC = {
@@ -33,17 +33,17 @@ _GLIBC = {
 
 
 def default_base(version: PythonVersion) -> str:
-    """The official image of that Python."""
+    """The official image of that version of Python."""
     return _DEFAULT.format(version=version)
 
 
 def python_version(
     options: LockOptions, pinned: str, facts: BaseFacts | None, choices: Callable[[], str]
 ) -> PythonVersion:
-    """The version that the image is for: `--python`, else `pinned`, else that of the base.
+    """The version that the image is for: `--python`, else `pinned`, else the base's.
 
-    `pinned`: what the project says, and empty if it does not. `choices`: for the error, the
-    versions that would do. Raises UsageError where none is said, or the base has another.
+    `pinned`: the project's `.python-version`, empty without one. `choices`: the versions that have
+    all wheels, for the error. Raises UsageError where no version is known, or the base has another.
     """
     wanted = None
     if options.python:
@@ -71,7 +71,7 @@ def python_version(
 
 
 def libc(options: LockOptions, facts: BaseFacts | None) -> Libc:
-    """`--libc`, else what the history and labels of the base tell, else an old glibc."""
+    """`--libc`, else the one that the base's history or labels indicate, else an old glibc."""
     if options.libc:
         return Libc.parse(options.libc)
     history = facts.history if facts else ()
@@ -88,7 +88,7 @@ def libc(options: LockOptions, facts: BaseFacts | None) -> Libc:
 
 
 def interpreter(options: LockOptions) -> str:
-    """Where Python is in the base. Raises UsageError."""
+    """The path of Python in the base. Raises UsageError for a bad `--python-path`."""
     path = options.python_path or INTERPRETER
     if not re.fullmatch(r"(?:/(?!\.{1,2}(?:/|$))[^/\0\n]+)+", path) or path.count("/") < 2:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Which file of each locked package is for the target; what cannot be installed is refused."""
+"""Choose the wheel of each locked package for a target; refuse what cannot be installed."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from regpush.sources.lock.artifact import Artifact, secure_hashes
 from regpush.sources.python.target import PythonTarget, PythonVersion
 
 _UNTOLD = ("platform_release", "platform_version")
-"""Variables of markers that only a running machine answers."""
+"""Variables of markers whose values only a running machine knows."""
 
 _FIRST, _LAST = 0, 99
-"""Patch versions that stand for all, where the one of the base is not known."""
+"""Patch versions that are tried in place of all, where the base's is unknown."""
 
 _KNOWN = range(9, 16)
-"""Minor versions of Python 3 that are tried, to tell which would do."""
+"""Minor versions of Python 3 that are tried, to name those with all wheels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """A package's wheel; `direct_url` is the URL of one that is not of an index."""
+    """A package's wheel; `direct_url`: its URL where it is not from an index, else empty."""
 
     artifact: Artifact
     direct_url: str = field(default="", repr=False)
@@ -46,7 +46,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockQuery:
-    """What is looked for in a lock, and where else: `root` is the lock's own folder."""
+    """A lock, and the options for choosing from it; `root` is the lock's own folder."""
 
     pylock: Pylock
     shown: str
@@ -58,7 +58,7 @@ class LockQuery:
 def choose(wanted: LockQuery, target: PythonTarget) -> list[Chosen]:
     """A wheel for each package that `target` needs, in the lock's order; no local packages.
 
-    Raises UsageError for a package that has none, naming it and the way out.
+    Raises UsageError for a package without one, naming it and what to do.
     """
     _refuse_untold(wanted)
     tags = target.tags()
@@ -100,7 +100,10 @@ _One = PackageArchive | PackageDirectory | PackageSdist | PackageWheel | object
 def _selected(
     wanted: LockQuery, target: PythonTarget, tags: Sequence[Tag]
 ) -> list[tuple[Package, _One]]:
-    """What the markers select, by the patch version of Python or, if unknown, whatever it is."""
+    """The packages that markers select, if that is independent of an unknown patch version.
+
+    Raises UsageError where it depends on it.
+    """
     patch = target.python.patch
     if patch is not None:
         return list(_select(wanted, target, tags, patch))
@@ -185,7 +188,7 @@ def _is_wheel(place: str) -> bool:
 def _linked(
     package: Package, one: _One, wanted: LockQuery, target: PythonTarget, ranks: Mapping[Tag, int]
 ) -> Chosen:
-    """A wheel in a folder of `--find-links`, in place of what would have to be built."""
+    """A wheel in a folder of `--find-links`, for a package that would have to be built."""
     found: list[tuple[int, str]] = []
     for folder in wanted.options.find_links:
         try:
@@ -206,7 +209,7 @@ def _linked(
 
 
 def of_file(path: str) -> Chosen:
-    """The wheel at `path`, whatever hash it has. Raises UsageError, SourceError."""
+    """The wheel at `path`; its hash is computed. Raises UsageError, SourceError."""
     filename = os.path.basename(path)
     try:
         name, version, _, _ = parse_wheel_filename(filename)
@@ -227,7 +230,7 @@ def of_file(path: str) -> Chosen:
 
 
 def check_fits(chosen: Chosen, target: PythonTarget) -> None:
-    """Raises UsageError where a wheel that was named is for other machines."""
+    """Raise UsageError where a wheel that the user named is for other targets."""
     tags = parse_wheel_filename(chosen.artifact.filename)[3]
     if not tags & set(target.tags()):
         raise UsageError(f"{printable(chosen.artifact.filename)} is not for {_wanted_tag(target)}")
@@ -255,7 +258,7 @@ def _no_wheel(package: Package, one: _One, target: PythonTarget) -> UsageError:
 
 
 def _wanted_tag(target: PythonTarget) -> str:
-    """The tag that says most, as people know it."""
+    """The most specific tag of the target, for people."""
     version = f"cp3{target.python.minor}"
     abi = f"{version}{'t' if target.python.threaded else ''}"
     libc = target.libc

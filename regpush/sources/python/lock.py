@@ -1,4 +1,4 @@
-"""A project's lock: found, read, and as PEP 751 has it; nothing is resolved, nothing fetched.
+"""Find and read a project's lock, in the form of PEP 751; nothing is resolved or downloaded.
 
 `pylock.toml` (PyPA, "pylock.toml Specification") and `uv.lock`, which uv itself converts.
 """
@@ -29,7 +29,7 @@ _OTHERS = {
     "requirements.txt": "uv pip compile requirements.txt --format pylock.toml -o pylock.toml",
     "pyproject.toml": "uv lock",
 }
-"""What makes a lock that can be read, of what a project has instead; the first match is said."""
+"""How to make a readable lock from another file of a project; the first match is shown."""
 
 _UV_LOCK_VERSION = 1
 _LOCAL = ("editable", "virtual", "directory")
@@ -39,7 +39,7 @@ _LOCAL = ("editable", "virtual", "directory")
 class LocalPackage:
     """A package that is a folder: a member of the workspace, or a dependency by path.
 
-    `folder`: absolute. `is_installed`: False where it is only a list of dependencies.
+    `folder`: absolute. `is_installed`: False where it only lists dependencies.
     """
 
     name: str
@@ -51,7 +51,7 @@ class LocalPackage:
 class PythonLock:
     """A lock file at `path`, in the folder `root`, of the project in the folder `target`.
 
-    `text`: its bytes. `value`: as TOML has it. `is_uv`: whether it is a `uv.lock`.
+    `text`: its bytes. `value`: its parsed TOML. `is_uv`: whether it is a `uv.lock`.
     """
 
     path: str
@@ -63,22 +63,24 @@ class PythonLock:
 
     @property
     def shown(self) -> str:
-        """Its path, for people."""
+        """The path of the lock, for people."""
         return printable(self.path)
 
 
 def find(path: str) -> PythonLock:
-    """The lock of the project at `path`, a folder, or a lock file itself.
+    """The lock of the project in the folder `path`; `path` may also be the lock file itself.
 
-    `uv.lock` is looked for in the folders above as well: that of a workspace lies at its root.
-    Raises UsageError where there is none, SourceError where it cannot be read.
+    `uv.lock` is searched for in the folders above as well, because a workspace has it at its root.
+    Raises UsageError where no lock is found, SourceError where it cannot be read.
     """
     path = os.path.realpath(path)
     if os.path.isdir(path):
         return _read(_above(path), path)
     name = os.path.basename(path)
     if not os.path.isfile(path):
-        raise UsageError(f"python:{printable(path)} is not there; name a project or its lock file")
+        raise UsageError(
+            f"python:{printable(path)} does not exist; name a project or its lock file"
+        )
     if name != _UV_LOCK and not (name.startswith("pylock.") and name.endswith(".toml")):
         raise UsageError(f"{printable(path)} is not a lock that can be read{_instead_of(path)}")
     return _read(path, os.path.dirname(path))
@@ -105,21 +107,23 @@ def _instead_in(folder: str) -> str:
 
 def _instead_of(path: str) -> str:
     name = os.path.basename(path)
-    return f"; of {name} this makes one: {_OTHERS[name]}" if name in _OTHERS else ""
+    return f"; this makes one from {name}: {_OTHERS[name]}" if name in _OTHERS else ""
 
 
 def _read(path: str, target: str) -> PythonLock:
     text, value = read_toml(path)
     is_uv = os.path.basename(path) == _UV_LOCK
     if is_uv and value.get("version") != _UV_LOCK_VERSION:
-        raise UsageError(f"{printable(path)} is of a version that is not known: push with newer")
+        raise UsageError(
+            f"{printable(path)} has a version that this regpush does not know: use a newer regpush"
+        )
     return PythonLock(
         path=path, root=os.path.dirname(path), target=target, text=text, value=value, is_uv=is_uv
     )
 
 
 def read_toml(path: str) -> tuple[bytes, dict[str, Any]]:
-    """A TOML file: its bytes and what they mean. Raises UsageError, SourceError."""
+    """The bytes and the parsed content of a TOML file. Raises UsageError, SourceError."""
     try:
         folder, name = os.path.split(os.fsencode(path))
         text = read_small(OpenRoot(folder), name)
@@ -133,9 +137,10 @@ def read_toml(path: str) -> tuple[bytes, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What a lock holds for one project: `pylock`, its local packages, and who needs whom.
+    """A lock's content for one project: `pylock`, its local packages, and dependencies.
 
-    `project`: the package at the target, if it is one. `needs`: names by name, among all.
+    `project`: the name of the package at the target, None without one. `needs`: the names of
+    dependencies by a package's name.
     """
 
     pylock: Pylock
@@ -145,9 +150,10 @@ class Contents:
 
 
 def contents(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Contents:
-    """What `lock` holds for its target, with the extras and groups of `options`.
+    """The content of `lock` for its target, with the extras and groups of `options`.
 
-    Raises UsageError for a lock or an option that makes no sense, SourceError where uv fails.
+    Raises UsageError for a malformed lock or an option that does not fit it, SourceError where uv
+    fails.
     """
     return _of_uv(lock, options, workshop) if lock.is_uv else _of_pylock(lock, options)
 
@@ -177,7 +183,7 @@ def _of_pylock(lock: PythonLock, options: LockOptions) -> Contents:
 
 
 def parse(value: Mapping[str, Any], shown: str) -> Pylock:
-    """Read a PEP 751 lock. Raises UsageError; `shown` names the file."""
+    """Parse a PEP 751 lock. Raises UsageError; `shown` names the file."""
     try:
         return Pylock.from_dict(value)
     except (PylockValidationError, PylockUnsupportedVersionError) as error:
@@ -215,7 +221,7 @@ def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Work
     for group in options.groups:
         command += ["--group", group]
     home = workshop.path("uv")
-    # What a variable of the host says of uv must not change what is in an image.
+    # Variables that configure uv on this machine must not change the content of an image.
     environment = {"HOME": home, "UV_CACHE_DIR": home, "PATH": os.defpath}
     try:
         return workshop.ask(*command, environment=environment)
@@ -224,7 +230,7 @@ def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Work
 
 
 def uv_program() -> str:
-    """Where uv is. Raises UsageError where it is not installed."""
+    """The path of uv. Raises UsageError where it is not installed."""
     try:
         from uv import find_uv_bin
 
@@ -237,13 +243,13 @@ def uv_program() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The packages of a `uv.lock`, as its tables have them."""
+    """The packages of a `uv.lock`, in the form of its tables."""
 
     packages: tuple[Mapping[str, Any], ...]
 
     @classmethod
     def of(cls, lock: PythonLock) -> Graph:
-        """Raises UsageError where the lock is not of the form that uv writes."""
+        """The packages of `lock`. Raises UsageError where it has another form than uv's."""
         listed = lock.value.get("package", [])
         if not isinstance(listed, list) or not all(
             isinstance(one, dict)
@@ -251,7 +257,7 @@ class Graph:
             and isinstance(one.get("source"), dict)
             for one in listed
         ):
-            raise UsageError(f"{lock.shown} is not as uv writes it: lock again")
+            raise UsageError(f"{lock.shown} does not have the form of a uv.lock: run 'uv lock'")
         return cls(tuple(listed))
 
     def members(self, lock: PythonLock) -> dict[str, str]:
@@ -264,7 +270,7 @@ class Graph:
         return found
 
     def project(self, lock: PythonLock, wanted: str | None) -> str:
-        """The name of the package that is pushed. Raises UsageError where there is none."""
+        """The name of the package that is pushed. Raises UsageError where it is not a member."""
         members = self.members(lock)
         listed = f"there are {', '.join(sorted(members))}" if members else "there are none"
         if wanted:
@@ -284,7 +290,7 @@ class Graph:
         )
 
     def check_hashes(self, lock: PythonLock) -> None:
-        """Raises UsageError for a wheel without a hash: uv would fetch it to have one."""
+        """Raise UsageError for a wheel without a hash: uv would download it to compute one."""
         for one in self.packages:
             for wheel in one.get("wheels", ()):
                 if not wheel.get("hash"):
@@ -294,7 +300,7 @@ class Graph:
                     )
 
     def named(self, name: str) -> Iterator[Mapping[str, Any]]:
-        """The packages of that name: of several versions, for different markers."""
+        """The packages called `name`: one for each version that some markers select."""
         return (one for one in self.packages if one["name"] == name)
 
     def extras(self, name: str) -> set[str]:
@@ -320,7 +326,7 @@ class Graph:
         }
 
     def needs(self) -> dict[str, list[str]]:
-        """Who needs whom, by name, in whatever extra."""
+        """Names of dependencies, of all extras, by a package's name."""
         return {
             one["name"]: [
                 needed["name"]
@@ -334,7 +340,7 @@ class Graph:
         }
 
     def local(self, lock: PythonLock, project: str, options: LockOptions) -> Iterator[LocalPackage]:
-        """The local packages that `project` needs, itself the first."""
+        """The local packages that `project` needs; it is the first itself."""
         folders = self.members(lock)
         virtual = {one["name"] for one in self.packages if "virtual" in one["source"]}
         pending: list[tuple[str, tuple[str, ...]]] = [(project, options.extras)]

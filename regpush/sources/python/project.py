@@ -1,7 +1,7 @@
-"""The project itself, and others that are folders: their code, and what installing them leaves.
+"""Local Python projects: their code, and the files that installing them would write.
 
-As an editable install leaves it: the code stays where it is, a `.pth` file has Python find it,
-and a `.dist-info` tells of it. Nothing of a project is executed.
+It is an editable install: the code stays in its folder, a `.pth` file makes Python find it, and a
+`.dist-info` describes it. No code of a project is executed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WAY_OUT = "build it, and say --project-wheel dist/*.whl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonProject:
-    """A project in `folder`, an absolute path; `value` is its `pyproject.toml`, if it has one."""
+    """A project in `folder`, an absolute path; `value`: its `pyproject.toml`, or empty."""
 
     name: str
     folder: str
@@ -48,7 +48,7 @@ class PythonProject:
 
     @classmethod
     def read(cls, name: str, folder: str) -> PythonProject:
-        """Raises UsageError for a `pyproject.toml` that makes no sense, SourceError."""
+        """Read the project in `folder`. Raises UsageError for a bad file, SourceError."""
         path = os.path.join(folder, "pyproject.toml")
         value = read_toml(path)[1] if os.path.isfile(path) else {}
         said = value.get("project", {})
@@ -71,13 +71,13 @@ class PythonProject:
 
     @property
     def scripts(self) -> tuple[str, ...]:
-        """The names of its programs."""
+        """The names of the project's programs."""
         return tuple(self.said.get("scripts", {}))
 
     def installed(self, at: str, environment: Environment) -> Iterator[Entry]:
-        """What installing it leaves in `environment`, where its folder is `at` in the image.
+        """The files of an editable install in `environment`; `at`: the code's image path.
 
-        Raises UsageError where that takes running it.
+        Raises UsageError where code of the project would have to be run for it.
         """
         version = self._version()
         code = f"{at}/src" if self._in_src() else at
@@ -109,7 +109,7 @@ class PythonProject:
             ) from error
 
     def _in_src(self) -> bool:
-        """Whether its import package lies in `src`. Raises UsageError where there is none."""
+        """Whether the import package is in `src`. Raises UsageError where it cannot be found."""
         backend = str(self.value.get("build-system", {}).get("build-backend", ""))
         for compiler, called in _COMPILERS.items():
             if backend == compiler or backend.startswith(f"{compiler}."):
@@ -156,7 +156,7 @@ class PythonProject:
         )
 
     def _metadata(self, version: str) -> bytes:
-        """PyPA, "Core metadata specifications": what is said statically."""
+        """PyPA, "Core metadata specifications": the fields that are stated statically."""
         said = self.said
         lines = ["Metadata-Version: 2.1", f"Name: {said['name']}", f"Version: {version}"]
         if isinstance(summary := said.get("description"), str):
@@ -183,12 +183,12 @@ class PythonProject:
                 continue
             marker = f"({one.marker}) and " if one.marker else ""
             one.marker = None
-            # A URL ends at a space, so that is what must stand before its marker.
+            # A URL ends at a space, so a space must precede its marker.
             yield f"{one}{' ' if one.url else ''}; {marker}extra == '{extra}'"
 
 
 def _modules(folder: str) -> Iterator[str]:
-    """Names of what can be imported from `folder`."""
+    """Names of modules and packages that can be imported from `folder`."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -213,10 +213,10 @@ def _record(files: Sequence[Entry], info: str, site: str) -> bytes:
 
 
 def place(package: LocalPackage, target: str, root: str, root_dir: str) -> str:
-    """Where the folder of a local package lies in the image, whose `root_dir` is `target`.
+    """The image path of a local package's folder; `target` itself is at `root_dir`.
 
-    Outside of the target: by its path from `root`, that of the workspace. Raises UsageError for
-    one outside of both.
+    A folder outside of the target is placed by its path from `root`, the workspace. Raises
+    UsageError for one outside of both.
     """
     for above in (target, root):
         relative = os.path.relpath(package.folder, above)

@@ -1,4 +1,4 @@
-"""The parts of a Python project's image, put together: packages, own code, environment."""
+"""Put together a Python project's image: packages, own code, virtual environment."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 _NOT_CODE = frozenset({b"__pycache__", b".venv", b".pytest_cache", b".mypy_cache", b".ruff_cache"})
-"""What tools leave in a project: it differs from machine to machine, and no program needs it."""
+"""Folders that tools write in a project: they differ between machines, no program needs them."""
 
 
 def resolve(
@@ -60,10 +60,10 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings,
 ) -> tuple[str, Closure]:
-    """What kind of thing the project at `path` is, for people, and its closure.
+    """The kind of the project at `path`, for people, and its closure.
 
-    No wheel is fetched before its item is opened. Raises UsageError for what cannot be pushed,
-    SourceError, what reading the base raises, CancelledError.
+    No wheel is downloaded before its item is opened. Raises UsageError for a project that cannot be
+    pushed, SourceError, what reading the base raises, CancelledError.
     """
     asked = options.lock
     lock = find(path)
@@ -115,9 +115,9 @@ def resolve(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Placed:
-    """A local project and where its folder lies in the image, `at`.
+    """A local project, and the path `at` of its folder in the image.
 
-    `is_editable`: whether what installing it leaves is to be written, for no wheel brings it.
+    `is_editable`: whether the files of an editable install are written, because no wheel has it.
     """
 
     project: PythonProject
@@ -125,7 +125,10 @@ class _Placed:
     is_editable: bool
 
     def installed(self, environment: Environment) -> Iterator[Entry]:
-        """What installing it leaves in `environment`. Raises UsageError as the project does."""
+        """Files of an editable install in `environment`, if any.
+
+        Raises UsageError like the project.
+        """
         return self.project.installed(self.at, environment) if self.is_editable else iter(())
 
 
@@ -143,7 +146,7 @@ def _placed(
 
 
 def _local(lock: PythonLock, held: Contents) -> Sequence[LocalPackage]:
-    """The project that is pushed, first, and the other folders that it needs."""
+    """The project that is pushed, then the other local projects that it needs."""
     if lock.is_uv:
         return held.local
     others = [one for one in held.local if one.folder != lock.target]
@@ -162,7 +165,7 @@ def _target(
     platform: Platform,
     surroundings: Surroundings,
 ) -> tuple[PythonTarget, str | None]:
-    """What packages are chosen for, and the reference of the base, if there is to be one."""
+    """The target that packages are chosen for, and the reference of the base; None without one."""
     asked = options.lock
     pinned = _pinned(folder, wanted.root)
     reference = options.base
@@ -209,7 +212,7 @@ def _named(options: LockOptions, target: PythonTarget) -> Iterator[Chosen]:
 
 
 def _logins(lock: PythonLock, options: LockOptions, surroundings: Surroundings) -> Logins:
-    """Who we are to the indexes that the project, the user and the environment name."""
+    """Logins for the indexes that the project, the user and the environment name."""
     path = os.path.join(lock.root, "pyproject.toml")
     value = read_toml(path)[1] if os.path.isfile(path) else {}
     listed = value.get("tool", {}).get("uv", {}).get("index", [])
@@ -229,7 +232,7 @@ def _packages(
     fetcher: Fetcher,
     overlaps: Overlaps,
 ) -> list[Item]:
-    """An item for each wheel; the last of one name counts."""
+    """An item for each wheel; of several wheels of one name, the last is used."""
     by_name = {one.artifact.package.name: one for one in chosen}
     edges = acyclic({name: needs.get(name, ()) for name in by_name})
     paths = {name: _path(one.artifact, environment) for name, one in by_name.items()}
@@ -294,7 +297,7 @@ def _code(
     options: SourceOptions,
     workshop: Workshop,
 ) -> Iterator[Item]:
-    """The own code: that of the target first, and of folders that lie outside of it."""
+    """Items of own code: of the target first, then of folders outside of it."""
     places = {folder: options.root_dir}
     for one in projects:
         if not one.project.folder.startswith(f"{folder}/"):
@@ -312,7 +315,7 @@ def _code(
 
 
 def _environments(folder: str) -> frozenset[bytes]:
-    """Names of virtual environments in `folder`, whatever they are called."""
+    """Names of virtual environments in `folder`, recognised by `pyvenv.cfg`."""
     return frozenset(
         os.fsencode(name)
         for name in os.listdir(folder)
@@ -330,7 +333,7 @@ def _search_paths(environment: Environment) -> tuple[SearchPath, ...]:
 def _wishes(
     options: SourceOptions, environment: Environment, project: PythonProject, reference: str | None
 ) -> Wishes:
-    """What the image of `project` is like where the user says nothing else."""
+    """Base, working directory and entry point of `project`, unless the user names others."""
     programs = project.scripts if project.is_package else ()
     entrypoint = (f"{environment.bin}/{programs[0]}",) if len(programs) == 1 else ()
     has = f"{len(programs)} programs" if programs else "no program"

@@ -1,4 +1,4 @@
-"""Whether a `uv.lock` is of the project as it is now: told from what the lock says of it."""
+"""Check that a `uv.lock` is up to date, by what it says about the project."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from regpush.errors import UsageError, printable
 from regpush.sources.python.lock import Graph, PythonLock, read_toml
 
 _Need = tuple[str, tuple[str, ...], str]
-"""The name of a package that is needed, the extras of it, and its versions."""
+"""A dependency: the name of the package, its extras, and its versions."""
 
 
 def check_fresh(lock: PythonLock) -> None:
-    """Raises UsageError where a member's `pyproject.toml` wants other packages than `lock` has.
+    """Raise UsageError where a member's `pyproject.toml` wants other packages than `lock` has.
 
-    Compared are names, extras, versions and groups; markers are not, since uv rewrites them.
+    Names, extras, versions and groups are compared; markers are not, because uv rewrites them.
     """
     graph = Graph.of(lock)
     for name, folder in graph.members(lock).items():
@@ -69,7 +69,7 @@ def _compare(
 
 
 def _raise_difference(lock: PythonLock, name: str, before: set[_Need], now: set[_Need]) -> None:
-    # What the lock has from a place of its own, tool.uv.sources, may lack its versions.
+    # A dependency with an entry in tool.uv.sources may be without versions in the lock.
     bare = {(one, extras) for one, extras, versions in before if not versions}
     changed = {n for n in now - before if n[:2] not in bare} or {
         b for b in before - now if b[:2] not in {n[:2] for n in now}
@@ -109,6 +109,6 @@ def _locked(one: Mapping[str, Any]) -> _Need:
 
 
 def _need(name: str, extras: Iterable[str], versions: str) -> _Need:
-    with suppress(InvalidSpecifier):  # compared as it is written
+    with suppress(InvalidSpecifier):  # an invalid one is compared as text
         versions = ",".join(sorted(str(one) for one in SpecifierSet(versions)))
     return canonicalize_name(name), tuple(sorted(map(canonicalize_name, extras))), versions

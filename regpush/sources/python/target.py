@@ -1,4 +1,4 @@
-"""The machine that packages are chosen for: its markers and tags, whatever machine this is.
+"""The machine that packages are chosen for: its markers and tags, on any host.
 
 PyPA, "Dependency specifiers" and "Platform compatibility tags"; PEP 600, PEP 656.
 """
@@ -30,9 +30,9 @@ _MACHINE = {
     "loong64": "loongarch64",
 }
 _OLDEST = {"x86_64": 5, "i686": 5}
-"""The least minor version of glibc that wheels are made for (PEP 513, PEP 599)."""
+"""The oldest minor version of glibc that wheels are built for (PEP 513, PEP 599)."""
 _ALIASES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-"""PEP 600, "Legacy manylinux tags"."""
+"""Older names of tags, by the minor version of glibc: PEP 600, "Legacy manylinux tags"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Libc:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises UsageError."""
+        """Parse `--libc`. Raises UsageError."""
         match = _LIBC.fullmatch(text)
         if match is None:
             raise UsageError(f"bad --libc '{printable(text)}': such as glibc-2.36 or musl-1.2")
@@ -72,7 +72,7 @@ class PythonVersion:
         return cls(int(match[1]), int(match[2]) if match[2] else None, bool(match[3]))
 
     def agrees(self, other: PythonVersion) -> bool:
-        """Whether both may be of one interpreter."""
+        """Whether one interpreter may have both versions."""
         same = (self.minor, self.threaded) == (other.minor, other.threaded)
         return same and (None in (self.patch, other.patch) or self.patch == other.patch)
 
@@ -88,7 +88,7 @@ class PythonVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonTarget:
-    """What packages are to run on."""
+    """Python, platform and C library that packages must run on."""
 
     python: PythonVersion
     platform: Platform
@@ -104,10 +104,9 @@ class PythonTarget:
         return machine
 
     def markers(self, patch: int) -> Markers:
-        """The variables of markers, if the interpreter has that patch version.
+        """The variables of markers, for an interpreter with that patch version.
 
-        A running system alone knows its release, so that a lock which asks for it is refused
-        before (`choice`).
+        Only a running system knows its release, so `choice` refuses a lock whose markers need it.
         """
         full = f"{self.python.short}.{patch}"
         return {
@@ -125,7 +124,7 @@ class PythonTarget:
         }
 
     def tags(self) -> list[Tag]:
-        """What wheels may be for, the best first."""
+        """The tags of wheels that run on this target, the best first."""
         version = (3, self.python.minor)
         interpreter = f"cp3{self.python.minor}"
         abi = f"{interpreter}{'t' if self.python.threaded else ''}"

@@ -1,7 +1,7 @@
-"""A virtual environment that nobody had to create: where things lie in it, and its own files.
+"""The paths in a virtual environment, and its own files; no environment is created here.
 
-Python documentation, "venv" and "site"; PEP 405. Scripts are written by our own code: what a
-library writes changes with its version, and with it the bytes of layers.
+Python documentation, "venv" and "site"; PEP 405. Scripts are written by our own code: those of a
+library change with its version, and with them the bytes of layers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes
 from regpush.sources.python.pyc import RULES, Compiler
 
 PATH = "(environment)"
-"""In place of a path: the item lies in several places of the environment."""
+"""The item's name in place of a path: its files are in several places of the environment."""
 
 _SHEBANG = 127
-"""Bytes of a first line that Linux reads at most (`BINPRM_BUF_SIZE` in `binfmts.h`, less one)."""
+"""Maximum bytes of a first line that Linux reads (`BINPRM_BUF_SIZE` in `binfmts.h`, less one)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Environment:
     """An environment at `prefix`, an absolute path in the image, of Python `version` (X.Y).
 
     `threaded`: whether it is a free-threaded build, which has a `t` in its folders' names.
-    `compiler`: makes the compiled files of packages, if there are to be any.
+    `compiler`: makes the compiled files of packages, None for no such files.
     """
 
     prefix: str
@@ -55,7 +55,7 @@ class Environment:
 
     @property
     def shebang(self) -> bytes:
-        """The first lines of a script, for the kernel or for sh, which may be longer."""
+        """The first lines of a script: for the kernel, or for sh where the path is too long."""
         program = as_bytes(f"{self.bin}/python")
         line = b"#!%b\n" % program
         if len(line) <= _SHEBANG and b" " not in program:
@@ -64,7 +64,7 @@ class Environment:
         return b"#!/bin/sh\n'''exec' '%b' \"$0\" \"$@\"\n' '''\n" % program.replace(b"'", b"'\\''")
 
     def rules(self) -> Mapping[str, str]:
-        """What of it decides the bytes of packages in it; stands in recipes."""
+        """What decides the bytes of packages in the environment; part of recipes."""
         said = {"prefix": self.prefix, "python": self.python}
         if self.compiler:
             said["pyc"] = f"{RULES} {self.compiler.magic}"

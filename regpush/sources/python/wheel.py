@@ -1,6 +1,6 @@
-"""A wheel becomes the entries that installing it would leave (PyPA, "Binary distribution format").
+"""The entries that installing a wheel writes (PyPA, "Binary distribution format").
 
-Nothing of it is executed. Scripts, RECORD and INSTALLER are written as installers do.
+No code of it is executed. Scripts, RECORD and INSTALLER are written like installers write them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from regpush.sources.python.pyc import LIMIT, Compiled, Module
 from regpush.sources.python.venv import Environment, encoded, file, folders, script
 
 LAYOUT = 1
-"""Stands in identities; raised whenever the same wheel would give other entries."""
+"""Part of identities; raised whenever an equal wheel would give other entries."""
 
 INSTALLER = b"regpush\n"
 
@@ -48,8 +48,8 @@ def entries(
 ) -> Iterator[Entry]:
     """The sorted entries of the wheel at `path` in `environment`.
 
-    `direct_url`: the content of `direct_url.json` where it is not of an index (PEP 610). Raises
-    SourceError for what is no wheel of `package`, or holds what no wheel may.
+    `direct_url`: the content of `direct_url.json`, empty for a wheel from an index (PEP 610).
+    Raises SourceError for a file that is no wheel of `package`, or contains what no wheel may.
     """
     named = printable(f"{package.name} {package.version}".strip())
     wheel = _Wheel.open(path, package, f"the wheel of {named}")
@@ -62,7 +62,7 @@ def entries(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wheel:
-    """An opened wheel; `what` names it in errors, `info` is its `.dist-info` folder."""
+    """An open wheel; `what` names it in errors, `info` is its `.dist-info` folder."""
 
     path: str
     what: str
@@ -71,7 +71,7 @@ class _Wheel:
 
     @classmethod
     def open(cls, path: str, package: LockedPackage, what: str) -> _Wheel:
-        """Raises SourceError for what is no wheel of `package`."""
+        """Open the wheel at `path`. Raises SourceError for a file that is no wheel of `package`."""
         found = members(path, what)
         infos = {name.partition("/")[0] for name in found if ".dist-info/" in name}
         infos = {info for info in infos if info.endswith(".dist-info")}
@@ -107,7 +107,7 @@ class _Wheel:
     def entries(
         self, environment: Environment, direct_url: bytes
     ) -> Iterator[tuple[Entry, object]]:
-        """Every file, and what tells it from another of the same path; unsorted."""
+        """Every file, unsorted, with a value that differs for other contents of the same path."""
         hashes = self._recorded()
         rows: list[tuple[str, str, str]] = []
         record = f"{environment.site}/{self.info}/RECORD"
@@ -142,7 +142,7 @@ class _Wheel:
         yield file(record, _record(rows, environment.site)), None
 
     def _place(self, name: str, environment: Environment) -> tuple[str, bool]:
-        """Where the file `name` of the wheel lies in the image, and whether it is a script."""
+        """The image path of the file `name` in the wheel, and whether it is a script."""
         data = f"{self.info.removesuffix('.dist-info')}.data/"
         if not name.startswith(data):
             return f"{environment.site}/{name}", False
@@ -159,7 +159,7 @@ class _Wheel:
         return f"{homes[kind]}/{rest}", kind == "scripts"
 
     def _file(self, at: str, member: ZipMember) -> Entry:
-        # Unpacked when it is its turn: a wheel may hold thousands of files, and many are opened.
+        # Unpacked when it is written: a wheel may hold thousands of files, and many are opened.
         read = partial(blocks, self.path, member, self.what)
         packed = Deflated(partial(deflated, self.path, member, self.what), member.crc)
         content = Streamed(read, packed if member.deflated else None)
@@ -172,10 +172,10 @@ class _Wheel:
         )
 
     def _script(self, at: str, member: ZipMember, environment: Environment) -> Entry:
-        """A program, whose first line is for the environment's Python if it is for any."""
+        """A script of the wheel, with `#!python` replaced by the environment's Python."""
         head = next(blocks(self.path, member, self.what), b"")
         match = _SHEBANG.match(head)
-        if match is None:  # nor is it text, often: programs of 50 MB are brought so
+        if match is None:  # often a binary: some wheels have programs of 50 MB as scripts
             return self._file(at, member)._replace(mode=0o755)
         first, _, rest = self._read(member).partition(b"\n")
         arguments = first[match.end() :].strip()
@@ -185,7 +185,7 @@ class _Wheel:
         return file(at, shebang + rest, 0o755)
 
     def _written(self, environment: Environment, direct_url: bytes) -> Iterator[Entry]:
-        """What installing adds to the files of the wheel."""
+        """The files that installing adds to those of the wheel."""
         for name, module, attribute in scripts(self._text("entry_points.txt"), self.what):
             program = script(environment, module, attribute)
             yield file(f"{environment.bin}/{name}", program, 0o755)
@@ -195,7 +195,7 @@ class _Wheel:
             yield file(f"{info}/direct_url.json", direct_url)
 
     def _compiled(self, environment: Environment) -> Sequence[Compiled]:
-        """Compiled files of the modules in it, if the environment has any."""
+        """Compiled files of the wheel's modules; none where the environment has no compiler."""
         if environment.compiler is None:
             return ()
         modules = (
@@ -207,7 +207,7 @@ class _Wheel:
         return environment.compiler.compile(self.path, modules)
 
     def _recorded(self) -> dict[str, tuple[str, str]]:
-        """Hash and size by name, as the wheel's own RECORD has them."""
+        """Hash and size by name, from the wheel's own RECORD."""
         found = {}
         try:
             for row in csv.reader(io.StringIO(self._text("RECORD"))):
@@ -219,7 +219,7 @@ class _Wheel:
 
 
 def _hashed(entry: Entry) -> tuple[str, str]:
-    """Hash and size of an entry as RECORD has them."""
+    """Hash and size of an entry, in the form of RECORD."""
     content, sha = entry.content, hashlib.sha256()
     if isinstance(content, Streamed):
         for piece in content.open():
@@ -233,7 +233,7 @@ def _hashed(entry: Entry) -> tuple[str, str]:
 def scripts(text: str, what: str) -> Iterator[tuple[str, str, str]]:
     """Name, module and attribute of each program in an `entry_points.txt`.
 
-    Raises SourceError for one that is none, by name.
+    Raises SourceError, which names it, for a malformed one.
     """
     try:
         found = list(parse_entrypoints(text)) if text.strip() else []
