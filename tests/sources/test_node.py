@@ -153,3 +153,12 @@ def test_packages_whose_scripts_pnpm_runs(tmp_path: Path):
 def test_proxies_of_npm(tmp_path: Path, npmrc, proxy):
     (tmp_path / ".npmrc").write_text(npmrc)
     assert Npmrc.of(str(tmp_path), NpmSettings()).proxies == proxy
+
+
+def test_hosts_that_npm_reaches_directly_by_the_environment(tmp_path: Path):
+    """npm documentation, "noproxy": by default what NO_PROXY says."""
+    (tmp_path / ".npmrc").write_text("proxy=http://a:1\n")
+    settings = NpmSettings(variables={"NO_PROXY": "b,c"})
+    assert Npmrc.of(str(tmp_path), settings).proxies == ProxySettings(
+        http="http://a:1", https="http://a:1", bypass="b,c"
+    )

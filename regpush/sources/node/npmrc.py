@@ -114,11 +114,11 @@ class Npmrc:
         """The proxy of all requests (`npm-registry-fetch`, `lib/index.js`), None where unsaid."""
         said = [self.values.get(key, "") for key in ("https-proxy", "proxy")]
         url = next((one for one in said if one not in _NOTHING), "")
-        return (
-            ProxySettings(http=url, https=url, bypass=self.values.get("noproxy", ""))
-            if url
-            else None
-        )
+        if not url:
+            return None
+        environment = self.variables.get("NO_PROXY") or self.variables.get("no_proxy", "")
+        bypass = self.values.get("noproxy") or environment
+        return ProxySettings(http=url, https=url, bypass=bypass)
 
     def unheeded(self) -> list[str]:
         """Keys that name a client certificate, which is not presented to registries of packages."""
