@@ -265,7 +265,7 @@ def test_the_page_of_one_image(two, tmp_path, flags):
             for cell in group.findall("g"):
                 assert cell.find("title").text
                 assert inside(cell.find("rect"), head)
-    assert ("within one, items" in page) is bool(flags)
+    assert ("within a layer, areas of items" in page) is bool(flags)
     assert all(layer["digest"][7:19] in page for layer in reports[0])
 
 
