@@ -24,6 +24,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_SECOND = 253402300799
 """Seconds from 1970 to the end of the year 9999, the last that RFC 3339 can express."""
 
+LAYER_LIMIT = 10 << 30
+"""Bytes of the largest layer that GitHub's registry takes; uncompressed ones are no smaller."""
+
 
 def parse_size(text: str) -> int:
     """Read `50MB`, `1.5GB`, `512KiB` or `1000` (bytes). Raises UsageError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from regpush.closure import Item
-from regpush.layering.own_code import LAYER_LIMIT
+from regpush.quantities import LAYER_LIMIT
 
 
 def too_large(group: Collection[Item]) -> bool:

@@ -16,9 +16,7 @@ from collections.abc import Sequence
 
 from regpush.closure import Item
 from regpush.layering.rendezvous import preferences, rendezvous
-
-LAYER_LIMIT = 10 << 30
-"""Bytes of the largest layer that GitHub's registry takes; uncompressed ones are no smaller."""
+from regpush.quantities import LAYER_LIMIT
 
 
 def together(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:

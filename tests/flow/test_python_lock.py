@@ -195,6 +195,21 @@ def test_an_index_with_a_certificate_of_its_own_authority(app, to, tmp_path):
         assert index.gets == [wheel.path.name]
 
 
+def test_a_wheel_larger_than_layers_may_be(index, app, to):
+    """Known from the lock: nothing is fetched before it is said."""
+    wheel = make_wheel(index.folder, "one")
+    path = write_pylock(app, [wheel], index.url_of)
+    text = path.read_text()
+    path.write_text(text.replace(f"size = {wheel.size}", f"size = {11 << 30}"))
+    done = regpush("plan", f"python:{app}", "--to", to, *BARE).ok()
+    assert "the wheel of one 1.0 has 11.0 GiB" in done.stderr
+    refused = push(f"python:{app}", to, *BARE, "--cmd", "x", "--strict")
+    refused.failed(2, "the wheel of one 1.0 has 11.0 GiB")
+    assert index.gets == []
+    path.write_text(text)
+    assert "GiB" not in regpush("plan", f"python:{app}", "--to", to, *BARE).ok().stderr
+
+
 def test_an_index_that_cannot_be_reached(index, app, to):
     wheel = make_wheel(index.folder, "one")
     for address, words in (

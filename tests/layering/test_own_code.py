@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from regpush.closure import Closure, Role
 from regpush.layering import strategies
-from regpush.layering.own_code import LAYER_LIMIT, apart, share, together
+from regpush.layering.own_code import apart, share, together
 from regpush.layering.plan import PlanContext
+from regpush.quantities import LAYER_LIMIT
 from tests.layering.graphs import MIB, graph, item, names
 
 GIB = 1 << 30

@@ -14,8 +14,10 @@ from regpush.closure import Closure, Item, LockedPackage, SearchPath, Side, Wish
 from regpush.digest import Digest
 from regpush.entry import Entry
 from regpush.errors import printable
+from regpush.events import InputWarned
 from regpush.options import LockOptions, SourceOptions
 from regpush.platform import Platform
+from regpush.quantities import LAYER_LIMIT
 from regpush.sources import directory
 from regpush.sources.lock.artifact import Artifact, ArtifactLayout, item_of
 from regpush.sources.lock.fetch import Fetcher
@@ -86,6 +88,7 @@ def resolve(
         compiler=Compiler.start(target.python, workshop) if asked.compile else None,
     )
     chosen = [*choose(wanted, target), *_named(asked, target)]
+    _warn_of_large(chosen, workshop)
     logins = _logins(lock, asked, surroundings)
     fetcher = Fetcher(
         workshop,
@@ -111,6 +114,16 @@ def resolve(
             wishes=_wishes(options, environment, projects[0].project, reference),
         ),
     )
+
+
+def _warn_of_large(chosen: Sequence[Chosen], workshop: Workshop) -> None:
+    """A wheel is never cut, and its layer is about as large as the wheel: both are deflated."""
+    for one in chosen:
+        if (size := one.artifact.size or 0) > LAYER_LIMIT:
+            said = f"the wheel of {one.artifact.named} has {size / (1 << 30):.1f} GiB"
+            workshop.notify(
+                InputWarned(message=f"{said}: some registries take layers of 10 GiB at most")
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
