@@ -1,5 +1,6 @@
-"""A Node project with a lock file of npm becomes a closure: `node:./app`.
+"""Turn a Node project with a lock of npm or pnpm into a closure: `node:./app`.
 
-Each locked package is an item, known by the hash in the lock. Planning reads the lock alone;
-the tarballs of layers that must be sent are fetched and laid out as `npm ci` would.
+Each locked package is an item, identified by the hash in the lock. Planning reads the lock alone;
+the tarballs of layers that must be sent are downloaded, and their files are placed where `npm ci`
+or `pnpm install` would place them.
 """

@@ -1,4 +1,4 @@
-"""What a Node project and a base image say of the Node that the image will have."""
+"""Node's version, C library and entry point, from the project, the user and the base image."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _SHELL = re.compile(r"[$&|;<>*?`()\[\]{}~#!\n]")
 
 
 def default_base(folder: str, manifest: Mapping[str, Any]) -> str:
-    """The official image of the Node that `.nvmrc`, `.node-version` or `engines` ask for.
+    """The official image of the Node that `.nvmrc`, `.node-version` or `engines` names.
 
-    Raises UsageError where none of them says it.
+    Raises UsageError where none of them names a version.
     """
     major = _pinned(folder)
     engines = manifest.get("engines")
@@ -55,12 +55,12 @@ def _pinned(folder: str) -> int | None:
 
 
 def _admits(wanted: str, major: int) -> bool:
-    """Whether a range (npm's `semver`, "Ranges") has a version of `major`."""
+    """Whether a range (npm's `semver`, "Ranges") includes a version of `major`."""
     return any(low < high for low, high in (_within(one, major) for one in wanted.split("||")))
 
 
 def _within(comparators: str, major: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The versions of `major` that all comparators admit: from, and up to."""
+    """The versions of `major` that all comparators admit: the first, and the first after them."""
     low: tuple[int, ...] = (major, 0, 0)
     high: tuple[int, ...] = (major + 1, 0, 0)
     hyphen = re.sub(r"(\S+)\s+-\s+(\S+)", r">=\1 <=\2", comparators)
@@ -86,10 +86,10 @@ def _within(comparators: str, major: int) -> tuple[tuple[int, ...], tuple[int, .
 
 
 def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | None) -> str:
-    """What to tell where the base has a Node that the project is not for; else empty.
+    """A warning where the base has a Node that the project is not for; else empty.
 
-    `NODE_VERSION` is in the environment of the official images (docker-node). Where `.nvmrc` or
-    `.node-version` names a major version, that counts beside `engines.node`.
+    `NODE_VERSION` is in the environment of the official images (docker-node). A major version in
+    `.nvmrc` or `.node-version` is compared as well as `engines.node`.
     """
     match = _VERSION.match(facts.env.get("NODE_VERSION", "")) if facts else None
     if facts is None or match is None:
@@ -109,7 +109,7 @@ def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | No
 
 
 def _has(wanted: str, version: tuple[int, ...]) -> bool:
-    """Whether a range (npm's `semver`, "Ranges") has `version`."""
+    """Whether a range (npm's `semver`, "Ranges") includes `version`."""
     several = (_within(one, version[0]) for one in wanted.split("||"))
     return any(low <= version < high for low, high in several)
 
@@ -120,7 +120,7 @@ def _first(wanted: str) -> int | None:
 
 
 def libc(said: str | None, facts: BaseFacts | None) -> str:
-    """`glibc` or `musl`: by `--libc`, else by the history of the base, else glibc."""
+    """`glibc` or `musl`: `--libc`, else by the base's history, else glibc. Raises UsageError."""
     if said:
         name = said.partition("-")[0]
         if name not in ("glibc", "musl"):
@@ -131,7 +131,7 @@ def libc(said: str | None, facts: BaseFacts | None) -> str:
 
 
 def entrypoint(folder: str, manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """What starts the project, and, where nothing is known to, what to tell the user."""
+    """The command that starts the project; if none is known, a warning for the user."""
     scripts = manifest.get("scripts")
     start = scripts.get("start") if isinstance(scripts, dict) else None
     words = _words(start) if isinstance(start, str) else ()
@@ -152,7 +152,7 @@ def entrypoint(folder: str, manifest: Mapping[str, Any]) -> tuple[tuple[str, ...
 
 
 def _words(command: str) -> tuple[str, ...]:
-    """The words of `node FILE …`; none for any other command, which takes a shell or npm."""
+    """The words of `node FILE …`; empty for any other command, which needs a shell or npm."""
     try:
         words = tuple(shlex.split(command))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Whether a package brings its machine code, or compiles it when npm installs it. Pure.
+"""Whether a package contains its machine code, or compiles it in an install script. Pure.
 
-npm documentation, "scripts" (a `binding.gyp` means `node-gyp rebuild`); the README of
-prebuildify for names in `prebuilds`.
+npm documentation, "scripts" (a `binding.gyp` means `node-gyp rebuild`); the README of prebuildify
+for names in `prebuilds`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 _COMPILERS = re.compile(r"\b(?:node-gyp|node-pre-gyp|prebuild-install|cmake-js)\b")
-"""Programs that fetch or compile machine code, in an install script."""
+"""Programs in install scripts that download or compile machine code."""
 _SCRIPTS = ("preinstall", "install", "postinstall")
 _PREBUILT = re.compile(r"prebuilds/([a-z0-9]+)-([a-z0-9+]+)/(.+)\.node", re.DOTALL)
 _LIBCS = {"glibc", "musl"}
@@ -20,7 +20,7 @@ _LIBCS = {"glibc", "musl"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What machine code is for, in the words of Node: `process.arch`, and `glibc` or `musl`."""
+    """The machine that code is for, in Node's words: `process.arch`, and `glibc` or `musl`."""
 
     cpu: str
     libc: str
@@ -30,7 +30,7 @@ class Machine:
 
 
 def is_lacking(files: Collection[str], manifest: bytes, machine: Machine) -> bool:
-    """Whether a package lacks machine code that its install script compiles or fetches.
+    """Whether a package lacks machine code that its install script compiles or downloads.
 
     `files`: the names of its files. `manifest`: its `package.json`.
     """
@@ -51,7 +51,7 @@ def _scripts(manifest: bytes) -> str:
 
 
 def _is_for(name: str, machine: Machine) -> bool:
-    """Whether a file of machine code is for `machine`, as far as its name tells."""
+    """Whether a file of machine code is for `machine`; True where its name does not tell."""
     match = _PREBUILT.fullmatch(name)
     if match is None:
         return True

@@ -1,7 +1,7 @@
-"""Which packages of a lock an image gets: those for its platform, and for production. Pure.
+"""Choose the packages of a lock that an image needs: by platform and group. Pure.
 
-npm documentation, "package.json" (os, cpu, libc) and "config" (omit); npm's
-`npm-install-checks` and Arborist's `optional-set.js`.
+npm documentation, "package.json" (os, cpu, libc) and "config" (omit); npm's `npm-install-checks`
+and Arborist's `optional-set.js`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _CPU = {
     "s390x": "s390x",
     "loong64": "loong64",
 }
-"""What Node calls a machine (`process.arch`), by what OCI calls it."""
+"""Node's names of machines (`process.arch`) by those of OCI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTarget:
-    """What packages are chosen for; `libc` is `glibc` or `musl`."""
+    """The platform that packages are chosen for; `libc` is `glibc` or `musl`."""
 
     platform: Platform
     libc: str
 
     @property
     def machine(self) -> Machine:
-        """Raises UsageError where Node does not run on such a machine."""
+        """The machine in Node's words. Raises UsageError where Node does not run on it."""
         if self.platform.os != "linux" or self.platform.architecture not in _CPU:
             raise UsageError(f"node: cannot make an image for {self.platform}")
         return Machine(cpu=_CPU[self.platform.architecture], libc=self.libc)
@@ -49,7 +49,7 @@ class NodeTarget:
 
 
 def _is_listed(value: str, said: object) -> bool:
-    """Whether a list of values, and of values with `!` for all but these, has `value`."""
+    """Whether a package's list of values admits `value`; `!` before a value excludes it."""
     listed = [said] if isinstance(said, str) else said
     if not isinstance(listed, list) or listed == ["any"]:
         return True
@@ -59,10 +59,10 @@ def _is_listed(value: str, said: object) -> bool:
 
 
 def choose(lock: NodeLock, target: NodeTarget, *, groups: Sequence[str]) -> dict[str, Locked]:
-    """The packages that `npm ci --omit=dev` would leave, by their folders, in the lock's order.
+    """The packages that `npm ci --omit=dev` would install, by folder, in the lock's order.
 
-    `groups` may have `dev`. Local packages and links are not among them; what lies in the tarball
-    of another package is. Raises UsageError where one that is needed is for other platforms.
+    `groups` may contain `dev`. Local packages and links are not among them; packages bundled in
+    another one's tarball are. Raises UsageError where a needed package is for other platforms.
     """
     if unknown := next((one for one in groups if one != "dev"), None):
         raise UsageError(f"--group {unknown}: packages of npm have the group dev, and no other")
@@ -88,22 +88,22 @@ def choose(lock: NodeLock, target: NodeTarget, *, groups: Sequence[str]) -> dict
 
 
 def is_wanted(lock: NodeLock, one: Locked, groups: Sequence[str]) -> bool:
-    """Whether an entry of the lock, or what it links to, is among what `groups` ask for.
+    """Whether an entry of the lock, or the target of its link, belongs to `groups`.
 
-    Never one that the lock has though nothing needs it (`extraneous`): npm leaves it out.
+    False for an entry that nothing needs (`extraneous`), which npm leaves out too.
     """
     meant = lock.target(one) or one
     return not meant.said("extraneous") and ("dev" in groups or not meant.said("dev"))
 
 
 def _is_brought(one: Locked, chosen: Mapping[str, Locked]) -> bool:
-    """Whether what is bundled in a package lies in one that is chosen, or in a local one."""
+    """False for an entry that is bundled in a package that is not chosen."""
     above = one.parent
     return not (one.said("inBundle") and is_package(above)) or above in chosen
 
 
 def _edges(lock: NodeLock, one: Locked) -> Iterator[tuple[str, bool]]:
-    """The folders of what a package needs, and whether it cannot do without."""
+    """The folders of a package's dependencies, each with whether it is required."""
     for name, is_required in one.needs():
         if (found := lock.find(name, one.at)) is not None:
             yield found.at, is_required
@@ -114,7 +114,7 @@ def _edges(lock: NodeLock, one: Locked) -> Iterator[tuple[str, bool]]:
 
 
 def _spread(lock: NodeLock, wanted: dict[str, Locked], unfit: set[str]) -> set[str]:
-    """`unfit`, and all optional packages that cannot do without one of them."""
+    """`unfit`, and all optional packages that require one of them, directly or not."""
     needed_by: dict[str, list[str]] = {}
     for at, one in wanted.items():
         for needed, is_required in _edges(lock, one):
@@ -129,7 +129,7 @@ def _spread(lock: NodeLock, wanted: dict[str, Locked], unfit: set[str]) -> set[s
 
 
 def _reached(lock: NodeLock, wanted: dict[str, Locked], gone: set[str]) -> set[str]:
-    """What local packages need, directly or not, without what is gone."""
+    """The folders that local packages need, directly or not, without those in `gone`."""
     pending = [at for at, one in wanted.items() if not one.folder_name]
     reached = set(pending)
     while pending:

@@ -1,7 +1,7 @@
-"""A lock of pnpm becomes items: each package in a folder of its own in `node_modules/.pnpm`.
+"""Turn a lock of pnpm into items: each package in a folder in `node_modules/.pnpm`.
 
-pnpm documentation, "Symlinked node_modules structure". Programs are links, as with pnpm's
-`prefer-symlinked-executables`: its shell scripts name folders of the machine that installs.
+pnpm documentation, "Symlinked node_modules structure". Programs are links, like with pnpm's
+`prefer-symlinked-executables`: its shell scripts contain paths of the machine that installs.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ from regpush.sources.node.tarball import (
 _STORE = "node_modules/.pnpm"
 _HOISTED = f"{_STORE}/node_modules"
 _Commands: TypeAlias = Mapping[str, str]
-"""Files by the names of programs."""
+"""Files of programs by the programs' names."""
 _BUNDLED = re.compile(r"(node_modules/((?:@[^/]+/)?[^/]+))/package\.json", re.DOTALL)
 _COMMAND = re.compile(r"\$|(?!\.{1,2}$)[A-Za-z0-9_.!~*'()-]+", re.ASCII)
 
 
 def parts(path: str, project: NodeProject) -> NodeParts:
-    """What the lock at `path` makes of `project`. Raises UsageError, SourceError."""
+    """The items of the lock at `path`. Raises UsageError, SourceError."""
     lock = read(path)
     check_fresh(lock)
     selection = choose(lock, project.target, groups=project.groups)
@@ -90,10 +90,10 @@ def _warn_of_settings(settings: PnpmSettings, project: NodeProject) -> None:
 
 
 def hoisted(selection: Selection, names: Mapping[str, str]) -> dict[str, str]:
-    """Where links in `.pnpm/node_modules` lead, by alias: to what may be found there by all.
+    """Targets of the links in `.pnpm/node_modules`, by alias: packages that all others may find.
 
-    `names`: folders of local packages by their names. pnpm, `pkg-manager/hoist`: the first of an
-    alias counts, by the distance from the project, and then by the name of the folder.
+    `names`: folders of local packages by their names. pnpm, `pkg-manager/hoist`: of several
+    packages with one alias the nearest to the project is used, then the first by its folder's name.
     """
     root = next((one for one in selection.importers if not one.folder), None)
     taken = {*root.children, *root.links} if root else set()
@@ -116,7 +116,7 @@ def hoisted(selection: Selection, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _by_depth(selection: Selection, start: list[str]) -> list[str]:
-    """Keys by how far pnpm finds them from the project (`lockfile/walker`), then by folder."""
+    """Keys, sorted by the depth at which pnpm finds them (`lockfile/walker`), then by folder."""
     depths: dict[str, int] = {}
     pending = [(0, start)]
     while pending:
@@ -130,7 +130,7 @@ def _by_depth(selection: Selection, start: list[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """How the packages of a selection lie in an image; `listed` may run their install scripts."""
+    """The places of a selection's packages in an image; `listed`: may run install scripts."""
 
     selection: Selection
     project: NodeProject
@@ -174,14 +174,14 @@ class _Layout:
         ]
 
     def _path(self, one: Snapshot) -> str:
-        """A folder and a version: no file, since the folder alone may name no version."""
+        """The item's path: the package's folder in `.pnpm`, whose name contains the version."""
         return f"{self.project.root_dir}/{_STORE}/{one.folder}"
 
     def _builds(self, one: Snapshot) -> bool:
         return one.package.name in self.listed and not one.package.said("optional")
 
     def _links(self, one: Snapshot) -> Iterator[tuple[str, str]]:
-        """The links beside a package to what it needs."""
+        """The links to a package's dependencies, which are beside it."""
         beside = f"{_STORE}/{one.folder}/node_modules"
         for alias, key in sorted(one.children.items()):
             if alias != one.package.name:
@@ -190,7 +190,10 @@ class _Layout:
             yield f"{beside}/{alias}", folder
 
     def _program_folders(self) -> dict[str, list[tuple[str, str]]]:
-        """Where programs of a package are linked, but in packages: folders, and ways to it."""
+        """Folders with links to a package's programs, each with the path by which they lead to it.
+
+        Folders inside of other packages are not among them.
+        """
         found: dict[str, list[tuple[str, str]]] = {key: [] for key in self.selection.snapshots}
         for one in self.selection.importers:
             for key in one.children.values():
@@ -241,7 +244,7 @@ class _Layout:
         )
 
     def _own(self, one: Snapshot, commands: _Commands) -> Iterator[tuple[str, str]]:
-        """Paths of links to `commands` that the package itself finds, and their files."""
+        """Paths, in the package's own `.bin`, of links to `commands`, each with its file."""
         return ((f"{one.at}/node_modules/.bin/{name}", file) for name, file in commands.items())
 
     def _commands(self, one: Snapshot, artifact: Artifact) -> _Commands:
@@ -250,7 +253,7 @@ class _Layout:
         return commands_of(tarball, one.package.name)
 
     def _has_platform_packages(self, one: Snapshot) -> bool:
-        """Whether its binary is in a package that is for some platforms only."""
+        """Whether the binary of a package is in an optional package for some platforms only."""
         children = (self.selection.snapshots[key].package for key in one.children.values())
         return any(child.said("optional") and "cpu" in child.value for child in children)
 
@@ -264,7 +267,7 @@ class _Layout:
         return found
 
     def links(self) -> Iterator[Item]:
-        """The links to what local packages need, to what all may find, and to local programs."""
+        """An item of links: to dependencies of local packages, hoisted ones, and local programs."""
         root = self.project.root_dir
         made: list[Entry] = []
         tops = ["node_modules"]
@@ -283,7 +286,10 @@ class _Layout:
             yield generated("package links", {one.path: one for one in made}, tops_encoded)
 
     def local_programs(self) -> Iterator[tuple[str, str, str, str]]:
-        """Of each program of a linked local package: a `.bin`, its folder, its name, its file."""
+        """`.bin` folder, package folder, name and file of each program of a local package.
+
+        Only of local packages that are linked.
+        """
         for one in self.selection.importers:
             for folder in one.links.values():
                 place = os.path.join(self.project.root, folder)
@@ -302,7 +308,7 @@ def commands_of(tarball: Tarball, name: str) -> _Commands:
 
 
 def bundled(tarball: Tarball) -> _Commands:
-    """The programs of packages that lie in the tarball of another; files from its own folder."""
+    """The programs of packages bundled in a tarball; files are relative to its own folder."""
     found: dict[str, str] = {}
     for path in tarball.files:
         if match := _BUNDLED.fullmatch(path):
@@ -327,7 +333,7 @@ def _of_manifest(manifest: bytes, name: str, files: Iterable[str]) -> _Commands:
 
 
 def _listed(manifest: Mapping[str, Any]) -> _Commands:
-    """What `bin` of a `package.json` lists."""
+    """The programs that `bin` of a `package.json` lists."""
     said = manifest.get("bin")
     given = {str(manifest.get("name")): said} if isinstance(said, str) else said
     found = {}

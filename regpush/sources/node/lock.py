@@ -18,7 +18,7 @@ from regpush.errors import SourceError, UsageError, printable
 from regpush.sources.lock.artifact import secure_hashes
 
 _NAMES = ("npm-shrinkwrap.json", "package-lock.json")
-"""In the order in which npm looks for them."""
+"""Names of npm's locks, in the order in which npm looks for them."""
 PNPM = "pnpm-lock.yaml"
 _OTHERS = {"yarn.lock": "Yarn", "bun.lock": "Bun", "bun.lockb": "Bun"}
 _LARGEST = 256 << 20
@@ -31,9 +31,9 @@ _EDGES = ("dependencies", "optionalDependencies", "peerDependencies")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """An entry of the lock; `at` is its folder relative to the project, empty for the project.
+    """An entry of the lock: `value`, of the folder `at`, relative to the project.
 
-    `value` is what the lock says of it.
+    `at` is empty for the project itself.
     """
 
     at: str
@@ -47,12 +47,12 @@ class Locked:
 
     @property
     def name(self) -> str:
-        """Its own name, which differs from that of its folder where it has an alias (`npm:`)."""
+        """The package's name, which differs from its folder's where it has an alias (`npm:`)."""
         return self.text("name") or self.folder_name
 
     @property
     def version(self) -> str:
-        """The version, as far as the lock has one."""
+        """The version; empty where the lock has none."""
         return self.text("version")
 
     @property
@@ -62,32 +62,32 @@ class Locked:
 
     @property
     def modules(self) -> str:
-        """The folder `node_modules` that it lies in, relative to the project."""
+        """The folder `node_modules` that contains it, relative to the project."""
         return self.at[: -len(self.folder_name) - 1]
 
     @property
     def parent(self) -> str:
-        """The folder of the package whose `node_modules` it lies in; empty for the project's."""
+        """The folder of the package whose `node_modules` contains it; empty for the project's."""
         return self.modules.removesuffix("node_modules").rstrip("/")
 
     def text(self, key: str) -> str:
-        """The text at `key`, empty where there is none."""
+        """The text at `key`; empty where the value is missing or no text."""
         found = self.value.get(key)
         return found if isinstance(found, str) else ""
 
     def said(self, key: str) -> bool:
-        """Whether the lock has `key` as true."""
+        """Whether the value at `key` is true."""
         return self.value.get(key) is True
 
     def table(self, key: str) -> Mapping[str, str]:
-        """Names and texts at `key`."""
+        """The table of texts at `key`; other values are left out."""
         found = self.value.get(key)
         if not isinstance(found, dict):
             return {}
         return {name: text for name, text in found.items() if isinstance(text, str)}
 
     def needs(self) -> Iterator[tuple[str, bool]]:
-        """Names of what it depends on, and whether it cannot do without."""
+        """Names of dependencies, each with whether it is required."""
         meta = self.value.get("peerDependenciesMeta")
         weak = {
             name
@@ -100,7 +100,7 @@ class Locked:
                 yield name, name not in optional and not (key == _EDGES[2] and name in weak)
 
     def bins(self) -> Mapping[str, str]:
-        """Its programs: names, and files relative to its folder (npm, "package.json", "bin")."""
+        """Files of its programs, relative to its folder, by name (npm, "package.json", "bin")."""
         raw = self.value.get("bin")
         given = {self.name.rpartition("/")[2]: raw} if isinstance(raw, str) else raw
         found = {}
@@ -113,7 +113,7 @@ class Locked:
         return found
 
     def hashes(self) -> tuple[tuple[str, str], ...]:
-        """The strongest hash of its tarball. Raises UsageError where it has no secure one."""
+        """The strongest hash of its tarball. Raises UsageError where none is secure."""
         found: dict[str, str] = {}
         for one in self.text("integrity").split():
             algorithm, _, digits = one.partition("?")[0].partition("-")
@@ -121,7 +121,7 @@ class Locked:
                 found.setdefault(algorithm, base64.b64decode(digits, validate=True).hex())
             except (binascii.Error, ValueError):
                 raise UsageError(
-                    f"the lock's {printable(algorithm)} of {self.named} is none"
+                    f"the lock's {printable(algorithm)} of {self.named} is malformed"
                 ) from None
         best = next((name for name in _STRENGTH if name in found), None)
         if best is None:
@@ -134,13 +134,13 @@ class Locked:
 
 
 def is_package(at: str) -> bool:
-    """Whether the folder `at`, relative to the project, is one in a `node_modules`."""
+    """Whether the folder `at`, relative to the project, is a package's in a `node_modules`."""
     return _PACKAGE.fullmatch(at) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLock:
-    """The lock at `path`; `root` is the folder of the project, `text` all of it."""
+    """The lock at `path`; `root` is the folder of the project, `text` the bytes of the lock."""
 
     path: str
     root: str
@@ -153,9 +153,9 @@ class NodeLock:
         return printable(os.path.basename(self.path))
 
     def find(self, name: str, at: str) -> Locked | None:
-        """What the module at `at` gets for `name` (Node, "Loading from node_modules folders").
+        """The package that a module at `at` gets for `name`; links are followed. None without one.
 
-        Links are followed.
+        Node documentation, "Loading from node_modules folders".
         """
         while True:
             found = self.packages.get(f"{at}/node_modules/{name}".lstrip("/"))
@@ -166,21 +166,21 @@ class NodeLock:
             at = at.rpartition("/")[0]
 
     def target(self, one: Locked) -> Locked | None:
-        """The entry itself, or what it links to."""
+        """The entry itself, or the one it links to; None where that is missing."""
         if not one.said("link"):
             return one
         return self.packages.get(one.text("resolved").removeprefix("./"))
 
     def local(self) -> Iterator[Locked]:
-        """The project, and the folders that are packages of it."""
+        """The project, and its local packages: folders outside of `node_modules`."""
         return (one for one in self.packages.values() if not one.folder_name)
 
 
 def find(target: str) -> str:
-    """The lock of the project at `target`, a folder or the lock itself; an absolute path.
+    """The absolute path of the lock; `target` is the project's folder or the lock itself.
 
-    Of npm's and pnpm's, the one of the `packageManager` of `package.json` counts, else npm's.
-    Raises UsageError where there is none that can be pushed.
+    Where both npm and pnpm have one, `packageManager` in `package.json` decides, else npm's is
+    used. Raises UsageError where no lock is found.
     """
     path = os.path.realpath(target)
     if not os.path.isdir(path):
@@ -196,7 +196,7 @@ def find(target: str) -> str:
 
 
 def read(path: str) -> NodeLock:
-    """The lock of npm at `path`. Raises UsageError for one that cannot be pushed, SourceError."""
+    """Read the lock of npm at `path`. Raises UsageError where it cannot be pushed, SourceError."""
     text = read_text(path)
     return NodeLock(
         path=path, root=os.path.dirname(path), text=text, packages=_packages(text, path)
@@ -204,7 +204,7 @@ def read(path: str) -> NodeLock:
 
 
 def read_text(path: str) -> bytes:
-    """A lock, whole. Raises SourceError."""
+    """The bytes of a lock. Raises SourceError."""
     try:
         with open(path, "rb") as file:
             return file.read(_LARGEST + 1)
@@ -233,7 +233,7 @@ def _no_lock(folder: str) -> str:
 
 
 def _above(folder: str) -> str:
-    """The nearest folder above that has a lock, empty where there is none."""
+    """The nearest folder above that has a lock; empty where none has."""
     while (parent := os.path.dirname(folder)) != folder:
         folder = parent
         if any(os.path.isfile(os.path.join(folder, name)) for name in (*_NAMES, PNPM)):
@@ -269,7 +269,7 @@ def _packages(text: bytes, path: str) -> Mapping[str, Locked]:
 
 
 def read_manifest(folder: str) -> Mapping[str, Any]:
-    """The `package.json` in `folder`, empty where there is none. Raises UsageError."""
+    """The `package.json` in `folder`; empty where it is missing. Raises UsageError, SourceError."""
     path = os.path.join(folder, "package.json")
     try:
         with open(path, "rb") as file:
@@ -286,7 +286,7 @@ def read_manifest(folder: str) -> Mapping[str, Any]:
 
 
 def check_fresh(lock: NodeLock) -> None:
-    """Raises UsageError where a `package.json` asks for something else than the lock is for."""
+    """Raise UsageError where a `package.json` and the lock name different dependencies."""
     for one in lock.local():
         manifest = Locked(at=one.at, value=read_manifest(os.path.join(lock.root, one.at)))
         if not manifest.value and one.at:

@@ -1,4 +1,4 @@
-"""A lock of npm becomes items: a folder in `node_modules` for each tarball, as npm has it."""
+"""Turn a lock of npm into items: one for each tarball, in npm's folders in `node_modules`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from regpush.sources.node.tarball import LAYOUT, Manner, Place, Program, link, p
 
 
 def parts(path: str, project: NodeProject) -> NodeParts:
-    """What the lock at `path` makes of `project`. Raises UsageError, SourceError."""
+    """The items of the lock at `path`. Raises UsageError, SourceError."""
     lock = read(path)
     check_fresh(lock)
     chosen = choose(lock, project.target, groups=project.groups)
@@ -46,7 +46,7 @@ def parts(path: str, project: NodeProject) -> NodeParts:
 
 
 def _local_programs(lock: NodeLock, project: NodeProject) -> Iterator[tuple[Locked, str, str]]:
-    """Each link to a local package with the name and the file of a program that exists."""
+    """The link to a local package, the name and the file of each local program that exists."""
     for one in lock.packages.values():
         local = lock.target(one)
         if one.said("link") and local and is_wanted(lock, one, project.groups):
@@ -56,7 +56,7 @@ def _local_programs(lock: NodeLock, project: NodeProject) -> Iterator[tuple[Lock
 
 
 def _packages(lock: NodeLock, chosen: Mapping[str, Locked], project: NodeProject) -> list[Item]:
-    """An item for each tarball; what is bundled in one belongs to it."""
+    """An item for each tarball, which includes the packages that are bundled in it."""
     owners = {at: _owner(one, chosen) for at, one in chosen.items()}
     own = {at: one for at, one in chosen.items() if owners[at] == at}
     needs = {
@@ -102,12 +102,12 @@ def _packages(lock: NodeLock, chosen: Mapping[str, Locked], project: NodeProject
 
 
 def _rules(place: Place, must_run_on: Machine | None) -> Mapping[str, object]:
-    """What decides the bytes of a package besides its tarball; stands in identities."""
+    """What decides the bytes of a package besides its tarball; part of identities."""
     return {
         "npm": LAYOUT,
         "path": f"{place.root}/{place.at}",
         "bin": [[one.folder, one.name, one.file] for one in place.programs],
-        # So a layer with this recipe was made of a package that does not lack it.
+        # Part of the recipe: a layer with it was made of a package that has its machine code.
         **({"complete": str(must_run_on)} if must_run_on else {}),
     }
 
@@ -122,7 +122,7 @@ def _entries(
 
 
 def _owner(one: Locked, chosen: Mapping[str, Locked]) -> str:
-    """The folder of the package whose tarball holds `one`: its own, or of one that bundles it."""
+    """The folder of the package whose tarball contains `one`: itself, or one that bundles it."""
     while one.said("inBundle"):
         if one.parent not in chosen:
             return one.at  # the project bundles it, when it is packed itself
@@ -133,7 +133,7 @@ def _owner(one: Locked, chosen: Mapping[str, Locked]) -> str:
 def _programs(
     chosen: Mapping[str, Locked], owners: Mapping[str, str]
 ) -> dict[str, tuple[Program, ...]]:
-    """The programs of each tarball. Of several of one name the first keeps it, as npm does it."""
+    """The programs of each tarball. Of several with one name the first is used, like in npm."""
     taken: set[tuple[str, str]] = set()
     found: dict[str, list[Program]] = {}
     for at, one in sorted(chosen.items(), key=lambda pair: (pair[0].lower(), pair[0])):
@@ -149,7 +149,7 @@ def _programs(
 
 
 def _path(root: str, at: str, artifact: Artifact) -> str:
-    """The folder of a package and its version: no file, since the folder alone names no version."""
+    """The item's path: the package's folder, and its version after an `@`."""
     version = artifact.package.version or artifact.package.hashes[0][1][:12]
     return f"{root.rstrip('/')}/{at}@{version}"
 
@@ -157,7 +157,8 @@ def _path(root: str, at: str, artifact: Artifact) -> str:
 def _is_whole(lock: NodeLock, one: Locked, chosen: Mapping[str, Locked]) -> bool:
     """Whether a package works without its install script, as far as the lock tells.
 
-    It has none, the project can do without it, or its binary is in an optional package.
+    True where it has no script, where it is optional, or where its binary is in an optional
+    package.
     """
     if not one.said("hasInstallScript") or one.said("optional"):
         return True
@@ -166,7 +167,7 @@ def _is_whole(lock: NodeLock, one: Locked, chosen: Mapping[str, Locked]) -> bool
 
 
 def _links(lock: NodeLock, project: NodeProject) -> Iterator[Item]:
-    """An item of the links to local packages and to their programs, where there are any."""
+    """An item of the links to local packages and to their programs; none without links."""
     root = project.root_dir
     made: dict[bytes, Entry] = {}
     tops: list[str] = []

@@ -1,4 +1,4 @@
-"""What npm is configured to do: where packages are, who we are there, and npm's cache.
+"""The configuration of npm: registries, logins, certificates, proxies and npm's cache.
 
 npm documentation, "npmrc" and "config"; `npm-registry-fetch` (`lib/auth.js`) for logins.
 """
@@ -24,14 +24,14 @@ _LOGIN = ("_authToken", "_auth", "username", "_password")
 _LARGEST = 1 << 20
 _IDENTITY = ("cert", "key", "certfile", "keyfile")
 _NOTHING = ("", "null", "false", "undefined")
-"""Values that stand for none."""
+"""Values that mean that a key is not set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Npmrc:
     """The configuration of npm for a project: `values` by key, `variables` of the environment.
 
-    The values of a key that ends in `[]` are joined by newlines.
+    Values of a key that ends in `[]` are joined by newlines.
     """
 
     values: Mapping[str, str] = field(repr=False)
@@ -39,9 +39,9 @@ class Npmrc:
 
     @classmethod
     def of(cls, folder: str, settings: NpmSettings) -> Npmrc:
-        """Variables count first, then the file of the project in `folder`, then the user's.
+        """Read variables, the `.npmrc` of the project in `folder`, the user's and the global file.
 
-        Raises SourceError for a file that cannot be read.
+        Earlier ones take precedence. Raises SourceError for a file that cannot be read.
         """
         variables = settings.variables
         values: dict[str, str] = {}
@@ -56,24 +56,25 @@ class Npmrc:
 
     @property
     def cache(self) -> str | None:
-        """The folder of npm's cache of contents, if it has one."""
+        """The folder of npm's cache of contents, None without one."""
         path = self.values.get("cache")
         return os.path.join(os.path.expanduser(path), "_cacache") if path else None
 
     def registry(self, name: str) -> str:
-        """The URL, ending in a slash, that packages of this name, or scope, come from."""
+        """The URL, ending in a slash, of the registry for this package's name or scope."""
         scope = name.partition("/")[0] if name.startswith("@") else ""
         scoped = self.values.get(f"{scope.lower()}:registry") if scope else None
         return (scoped or self.values.get("registry") or _REGISTRY).rstrip("/") + "/"
 
     def tarball(self, name: str, version: str) -> str:
-        """Where the tarball is of which a lock has no URL: it was of the registry then."""
+        """The URL of a tarball in the registry, for a lock that has no URL."""
         return f"{self.registry(name)}{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
 
     def placed(self, url: str) -> str:
-        """`url` of a lock, with the host of the registry that is configured where npm puts it.
+        """`url` of a lock, with the configured registry's host where npm replaces it.
 
-        npm documentation, "replace-registry-host": by default where it is that of npm's own.
+        npm documentation, "replace-registry-host": by default the host of npm's own registry is
+        replaced.
         """
         try:
             host, ours = urlsplit(url), urlsplit(self.registry(""))
@@ -87,9 +88,10 @@ class Npmrc:
         return host._replace(scheme=ours.scheme, netloc=ours.netloc, path=path).geturl()
 
     def ca_files(self, folder: str, scratch: Callable[[str], str]) -> tuple[str, ...]:
-        """Files of certificate authorities: `cafile`, `ca`, and NODE_EXTRA_CA_CERTS of Node.
+        """Files of certificate authorities: `cafile`, `ca`, and Node's NODE_EXTRA_CA_CERTS.
 
-        A relative `cafile` lies in the project's `folder`; `scratch` names a new file for `ca`.
+        A relative `cafile` is relative to `folder`, the project's; `scratch` gives a new path for
+        `ca`.
         """
         found = []
         if (path := self.values.get("cafile", "")) not in _NOTHING:
@@ -111,7 +113,7 @@ class Npmrc:
 
     @property
     def proxies(self) -> ProxySettings | None:
-        """The proxy of all requests (`npm-registry-fetch`, `lib/index.js`), None where unsaid."""
+        """The proxy of all requests (`npm-registry-fetch`, `lib/index.js`), None if not set."""
         said = [self.values.get(key, "") for key in ("https-proxy", "proxy")]
         url = next((one for one in said if one not in _NOTHING), "")
         if not url:
@@ -121,7 +123,7 @@ class Npmrc:
         return ProxySettings(http=url, https=url, bypass=bypass)
 
     def unheeded(self) -> list[str]:
-        """Keys that name a client certificate, which is not presented to registries of packages."""
+        """Keys of a client certificate; regpush presents none to registries of packages."""
         found = [
             key
             for key, value in self.values.items()
@@ -131,7 +133,7 @@ class Npmrc:
         return list(dict.fromkeys(key.rpartition(":")[2] for key in found))
 
     def unset(self) -> list[str]:
-        """Variables that logins quote and that are not set."""
+        """Variables in logins that are not set."""
         quoted = (
             match[2]
             for key, value in self.values.items()
@@ -141,7 +143,7 @@ class Npmrc:
         return list(dict.fromkeys(quoted))
 
     def add_to(self, logins: Logins) -> None:
-        """Add each login to `logins`, for the host and the path that it is for."""
+        """Add each login to `logins`, for its host and path."""
         plain = {
             urlsplit(value).netloc
             for key, value in self.values.items()
@@ -154,12 +156,12 @@ class Npmrc:
                 logins.add_header(f"http:{place}", authorization, secret)
 
     def _said(self, key: str) -> str:
-        """The value of `key`; empty where it quotes a variable that is not set."""
+        """The value of `key`; empty where it contains a variable that is not set."""
         value = self.values.get(key, "")
         return "" if _VARIABLE.search(value) else value
 
     def _logins(self) -> Iterator[tuple[str, str, str]]:
-        """`//host/path/`, the value of the header, and what of it is secret."""
+        """`//host/path/`, the Authorization header for it, and the secret part of that."""
         places = dict.fromkeys(
             key.rpartition(":")[0] for key in self.values if key.startswith("//") and ":_" in key
         )
@@ -183,12 +185,12 @@ def _pair(place: str, user: str, encoded: str) -> str:
 
 
 def _normal(key: str) -> str:
-    """A key as it stands in files, of the end of a variable's name."""
+    """A key in the form of `.npmrc` files, from the end of a variable's name."""
     return key if key.startswith("//") else (key[0] + key[1:].replace("_", "-")).lower()
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Values by key; the last of several counts, and all of a key that ends in `[]`."""
+    """Values by key: the last of several values, or all of them for a key that ends in `[]`."""
     found: dict[str, str] = {}
     for key, value in pairs:
         found[key] = f"{found[key]}\n{value}" if key.endswith("[]") and key in found else value
@@ -196,7 +198,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _read(path: str, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Keys and values of the file at `path`, if there is one (npm's `ini`)."""
+    """Keys and values of the file at `path`, which may be missing (npm's `ini`)."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read(_LARGEST)
@@ -217,7 +219,7 @@ def _read(path: str, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _expanded(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with the values of variables; one that is not set stays, as npm has it."""
+    """`text` with variables replaced by their values; one that is not set stays, like in npm."""
 
     def value(match: re.Match[str]) -> str:
         name = match[2].removesuffix("?")

@@ -1,4 +1,4 @@
-"""What locks of npm and of pnpm have in common: tarballs as items, links, what is told of them."""
+"""Shared by locks of npm and pnpm: tarballs as items, links as items, warnings."""
 
 from __future__ import annotations
 
@@ -22,22 +22,26 @@ from regpush.sources.node.tarball import Manner, Tarball, parents
 from regpush.sources.tools import Workshop
 
 _TARBALL = 32 << 10
-"""About the mean of 390 packages of an application (Nest, the AWS SDK, ESLint); the median is 6 kB.
+"""Assumed bytes of a tarball: the mean of 390 packages of an application; the median is 6 kB.
 
-So two or three share a layer where layers do not run short. Of those 390, a new version of one
-sends 206 kB on average in 63 layers, of which 4 have less than 16 kB; with 256 KiB each, which
-wheels have, it sent 360 kB, and 27 layers were so small.
+The application uses Nest, the AWS SDK and ESLint. Two or three such packages share a layer while
+layers are not scarce. Of those 390, a new version of one sends 206 kB on average in 63 layers, of
+which 4 have less than 16 kB; with 256 KiB each, which wheels have, it sent 360 kB, and 27 layers
+were so small.
 """
 _PROGRAM = 2 << 20
-"""A package for some machines only holds machine code: esbuild 4 MB, libvips 7 MB. It is alone."""
+"""Assumed bytes of a package for some machines only, which is machine code.
+
+esbuild has 4 MB, libvips 7 MB. Such a package is alone in its layer.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeProject:
-    """A project in the folder `root`, and what its image is made for.
+    """A project in the folder `root`, and the target of its image.
 
-    `groups`: names of dependency groups. `root_dir`: where the project lies in the image, without
-    a slash at its end.
+    `groups`: names of dependency groups. `root_dir`: the project's image path, without a slash at
+    its end.
     """
 
     root: str
@@ -49,18 +53,18 @@ class NodeProject:
     workshop: Workshop
 
     def opened(self, artifact: Artifact, layout: ArtifactLayout) -> Iterator[Entry]:
-        """The entries of a package, whose tarball is fetched. Raises as `Fetcher.begin` says."""
+        """The entries of a package, whose tarball is downloaded. Raises like `Fetcher.begin`."""
         return layout.entries(self.fetcher.path(artifact))
 
     def unpacked(self, path: str, named: str, manner: Manner) -> Tarball:
-        """The tarball at `path` of the package that people know as `named`. Raises SourceError."""
+        """Unpack the tarball at `path`; `named` is the package for people. Raises SourceError."""
         what, scratch = f"the tarball of {named}", self.workshop.path("tarballs")
         return Tarball.open(path, what=what, scratch=scratch, manner=manner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeParts:
-    """What a lock makes of a project: `text` is the lock; `programs`, those of local packages."""
+    """The items of a lock; `text`: its bytes, `programs`: rules for local programs' modes."""
 
     text: bytes = field(repr=False)
     packages: Sequence[Item]
@@ -69,7 +73,7 @@ class NodeParts:
 
 
 def artifact(one: Locked, project: NodeProject) -> Artifact:
-    """The tarball of a package. Raises UsageError where the lock names none that is verified."""
+    """The tarball of a package. Raises UsageError where the lock has no hash or no place of it."""
     url, path, listed = one.text("resolved"), "", None
     if url.startswith(("git", "ssh:")) or url.partition("#")[0].endswith(".git"):
         raise UsageError(
@@ -91,15 +95,15 @@ def artifact(one: Locked, project: NodeProject) -> Artifact:
 
 
 def likely_size(one: Locked) -> int:
-    """The bytes that the tarball of a package is taken to have: no lock of Node says it.
+    """The assumed bytes of a package's tarball, because no lock of Node states them.
 
-    Layers are planned by it, so it depends on what the lock says alone.
+    Layers are planned by it, so it depends on the lock alone.
     """
     return _PROGRAM if one.value.get("cpu") else _TARBALL
 
 
 def warn_of_scripts(packages: Iterable[Locked], workshop: Workshop) -> None:
-    """Name the packages whose install scripts npm or pnpm would run."""
+    """Warn about packages whose install scripts npm or pnpm would run."""
     names = list(dict.fromkeys(one.named for one in packages if one.said("hasInstallScript")))
     if len(names) == 1:
         workshop.notify(InputWarned(message=f"{names[0]} has an install script, which is not run"))
@@ -109,7 +113,7 @@ def warn_of_scripts(packages: Iterable[Locked], workshop: Workshop) -> None:
 
 
 def generated(name: str, made: Mapping[bytes, Entry], tops: Iterable[bytes]) -> Item:
-    """An item of the links `made`, with the folders that they lie in, from `tops` on."""
+    """An item of the links `made`, and of the folders above them, from `tops` on."""
     every = dict(made)
     for top in dict.fromkeys(tops):
         below = {path: entry for path, entry in every.items() if path.startswith(top + b"/")}

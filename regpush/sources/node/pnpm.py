@@ -1,7 +1,7 @@
-"""A `pnpm-lock.yaml` of version 9, and which of its packages an image gets. Pure but for reading.
+"""Read a `pnpm-lock.yaml` of version 9, and choose the packages that an image needs.
 
-pnpm, `lockfile/types` and `packages/dependency-path`: a snapshot is a package with the peers that
-it has; its key is `name@version(peer@version)…`.
+pnpm, `lockfile/types` and `packages/dependency-path`: a snapshot is a package with its peers; its
+key is `name@version(peer@version)…`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from regpush.sources.node.lock import Locked, read_manifest, read_text
 
 _TABLES = {"dependencies": "prod", "optionalDependencies": "optional", "devDependencies": "dev"}
 _LONGEST = 120
-"""Characters of a folder's name at most (pnpm, "virtualStoreDirMaxLength")."""
+"""Maximum characters of a folder's name (pnpm, "virtualStoreDirMaxLength")."""
 _FOLDER = re.compile(r"(?!\.{1,2}$|\.wh\.)[^/\\\0\n\r]+")
 _NAME = re.compile(r"(?:@[^/\\\0\n\r@]+/)?(?!\.|node_modules$)[^/\\\0\n\r@]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A package of the lock with its peers; `children` are keys of others by alias.
+    """A package of the lock with its peers; `children`: keys of other snapshots by alias.
 
     `links`: folders of local packages by alias, relative to the project.
     """
@@ -44,7 +44,7 @@ class Snapshot:
 
     @property
     def at(self) -> str:
-        """Where its files lie, relative to the project."""
+        """The folder of its files, relative to the project."""
         return f"node_modules/.pnpm/{self.folder}/node_modules/{self.package.name}"
 
 
@@ -58,13 +58,13 @@ class Importer:
 
     @property
     def modules(self) -> str:
-        """Its `node_modules`, relative to the project."""
+        """The path of its `node_modules`, relative to the project."""
         return f"{self.folder}/node_modules".lstrip("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What an image gets of a lock: local packages, and snapshots by key."""
+    """The part of a lock that an image needs: local packages, and snapshots by key."""
 
     importers: Sequence[Importer]
     snapshots: Mapping[str, Snapshot]
@@ -72,7 +72,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PnpmLock:
-    """The lock at `path`; `value` is what it says, every scalar as text."""
+    """The lock at `path`; `value`: its content, with every scalar as text."""
 
     path: str
     text: bytes = field(repr=False)
@@ -84,7 +84,7 @@ class PnpmLock:
         return os.path.dirname(self.path)
 
     def table(self, *keys: str) -> Mapping[str, Any]:
-        """The table at `keys`, empty where there is none."""
+        """The table at `keys`; empty where it is missing."""
         found: Any = self.value
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
@@ -104,7 +104,7 @@ def folder_name(key: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether a package may have that name: it becomes a folder."""
+    """Whether a package may have that name, which becomes a folder's."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -126,7 +126,7 @@ def read_yaml(path: str) -> tuple[bytes, Mapping[str, Any]]:
 
 
 def read(path: str) -> PnpmLock:
-    """The lock at `path`. Raises UsageError for one that cannot be pushed, SourceError."""
+    """Read the lock at `path`. Raises UsageError where it cannot be pushed, SourceError."""
     text, value = read_yaml(path)
     version = value.get("lockfileVersion")
     if not isinstance(version, str) or version.partition(".")[0] != "9":
@@ -138,7 +138,7 @@ def read(path: str) -> PnpmLock:
 
 
 def check_fresh(lock: PnpmLock) -> None:
-    """Raises UsageError where a `package.json` asks for something else than the lock is for."""
+    """Raise UsageError where a `package.json` and the lock name different dependencies."""
     overridden = lock.table("overrides")
     for folder in lock.table("importers"):
         manifest = Locked(at=folder, value=read_manifest(os.path.join(lock.root, folder)))
@@ -155,7 +155,7 @@ def check_fresh(lock: PnpmLock) -> None:
         }
         for name in sorted(wanted.keys() | locked.keys()):
             same = wanted.get(name) == locked.get(name) or (overridden and name in locked)
-            # autoInstallPeers: the project's own peers stand among its dependencies.
+            # autoInstallPeers: the lock has the project's own peers among its dependencies.
             if not same and name not in manifest.table("peerDependencies"):
                 asked = printable(wanted.get(name) or "does not need it")
                 had = printable(locked.get(name) or "does not have it")
@@ -167,9 +167,9 @@ def check_fresh(lock: PnpmLock) -> None:
 
 
 def choose(lock: PnpmLock, target: NodeTarget, *, groups: Sequence[str]) -> Selection:
-    """What `pnpm install --prod` would install, for `target`, in the lock's order.
+    """The packages that `pnpm install --prod` would install for `target`, in the lock's order.
 
-    Raises UsageError for a package that is needed and is for other platforms, or makes no sense.
+    Raises UsageError where a needed package is for other platforms, and for a malformed lock.
     """
     if unknown := next((one for one in groups if one != "dev"), None):
         raise UsageError(f"--group {unknown}: packages of pnpm have the group dev, and no other")
@@ -204,7 +204,10 @@ def _pruned(one: Snapshot, kept: Mapping[str, Snapshot]) -> Snapshot:
 def _follow(
     lock: PnpmLock, target: NodeTarget, pending: list[str], found: dict[str, Snapshot | None]
 ) -> None:
-    """Put `pending` snapshots and all that they need into `found`; None for other platforms'."""
+    """Add `pending` snapshots and their dependencies to `found`.
+
+    None stands for an optional snapshot that is for other platforms.
+    """
     while pending:
         key = pending.pop()
         if key in found:
@@ -251,7 +254,7 @@ def _snapshot(lock: PnpmLock, key: str) -> Snapshot:
 def _locked(
     key: str, name: str, version: str, package: Mapping[str, Any], snapshot: Mapping[str, Any]
 ) -> Locked:
-    """A package as npm's locks have it."""
+    """A package in the form of npm's locks."""
     resolution = package.get("resolution")
     said = resolution if isinstance(resolution, dict) else {}
     if said.get("type") == "git" or "repo" in said:
@@ -280,7 +283,7 @@ def _locked(
 def _needs(
     lock: PnpmLock, at: tuple[str, ...], kinds: Sequence[str], folder: str
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Keys of snapshots, and folders of local packages, both by alias."""
+    """Dependencies by alias: keys of snapshots, and folders of local packages."""
     needs: dict[str, str] = {}
     links: dict[str, str] = {}
     for alias, said in _said(lock, at, kinds):
@@ -306,7 +309,7 @@ def _said(lock: PnpmLock, at: tuple[str, ...], kinds: Sequence[str]) -> Iterator
 
 
 def _key(alias: str, said: str) -> str:
-    """The key of what an alias refers to (`refToRelative`): a version, or a key of another name."""
+    """The key of an alias's dependency (`refToRelative`): a version, or the key of another name."""
     at, brackets, colon = said.find("@", 1), said.find("("), said.find(":")
     if said.startswith("@"):
         return said

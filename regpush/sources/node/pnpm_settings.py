@@ -1,7 +1,7 @@
-"""What pnpm is configured to do: its layout, and which install scripts it runs.
+"""The configuration of pnpm: its layout, and the packages whose install scripts it runs.
 
 pnpm documentation, "Settings (pnpm-workspace.yaml)": names in camelCase there, with hyphens in
-`.npmrc`; the workspace file counts before `.npmrc`.
+`.npmrc`; the workspace file takes precedence.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _USUAL: Mapping[str, str | list[str]] = {
     "enable-global-virtual-store": "false",
     "modules-dir": "node_modules",
 }
-"""Settings that ask for another layout, and what they may say without doing so."""
+"""Settings that change the layout, and the values with which they do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class PnpmSettings:
         )
 
     def unheeded(self) -> Iterator[str]:
-        """What asks for another layout, for people: a setting, and the file that it stands in."""
+        """Settings that ask for another layout, each with its file, for people."""
         for name, usual in _USUAL.items():
             words = name.split("-")
             camel = words[0] + "".join(map(str.capitalize, words[1:]))

@@ -1,4 +1,4 @@
-"""The parts of a Node project's image, put together: packages, own code, links."""
+"""Put together a Node project's image: packages, own code, links."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings,
 ) -> tuple[str, Closure]:
-    """What kind of thing the project at `path` is, for people, and its closure.
+    """The kind of the project at `path`, for people, and its closure.
 
-    No tarball is fetched before its item is opened. Raises UsageError for what cannot be pushed,
-    SourceError, what reading the base raises, CancelledError.
+    No tarball is downloaded before its item is opened. Raises UsageError for a project that cannot
+    be pushed, SourceError, what reading the base raises, CancelledError.
     """
     at = find(path)
     root = os.path.dirname(at)
@@ -87,13 +87,13 @@ def resolve(
 def _fetcher(
     root: str, npmrc: Npmrc, mirror: str, workshop: Workshop, surroundings: Surroundings
 ) -> Fetcher:
-    """What fetches the packages of the project in `root`. Raises UsageError."""
+    """The downloader of packages, with the logins and settings of npm. Raises UsageError."""
     logins = Logins(surroundings.settings.netrc_file)
     if mirror:
         logins.add(*without_login(mirror))
     npmrc.add_to(logins)
     for name in npmrc.unset():
-        message = f"{printable(name)} is not set, and .npmrc has a login by it"
+        message = f"{printable(name)} is not set, but a login in .npmrc needs it"
         workshop.notify(Note(message=message))
     if keys := npmrc.unheeded():
         message = (
@@ -121,7 +121,7 @@ def _fetcher(
 def _code(
     root: str, lock: str, parts: NodeParts, options: SourceOptions, workshop: Workshop
 ) -> Closure:
-    """The project's own files. Programs of local packages may be run, as npm sees to it."""
+    """The project's own files; programs of local packages are made executable, like npm does."""
     code = directory.resolve(
         root,
         replace(options, rules=(*parts.programs, *options.rules)),

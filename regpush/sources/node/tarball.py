@@ -1,6 +1,6 @@
-"""A package's tarball becomes the entries that npm would leave of it.
+"""The entries that npm or pnpm would write for a package's tarball.
 
-npm's `pacote` (`lib/fetcher.js`), `node-tar` (`strip: 1`) and `bin-links`. Nothing of it is
+npm's `pacote` (`lib/fetcher.js`), `node-tar` (`strip: 1`) and `bin-links`. No code of it is
 executed.
 """
 
@@ -22,13 +22,13 @@ from regpush.errors import SourceError, printable
 from regpush.sources.node.built import Machine, is_lacking
 
 LAYOUT = 1
-"""Stands in identities; raised whenever the same tarball would give other entries."""
+"""Part of identities; raised whenever an equal tarball would give other entries."""
 
 _BLOCK = 1 << 18
 _ALL = 16 << 30
-"""Bytes that a tarball unpacks to at most."""
+"""Maximum bytes of an unpacked tarball."""
 _SMALL = 64 << 10
-"""Bytes of a file that is read at once; a larger one is read while it is written."""
+"""Files of at most this many bytes are read at once, larger ones while they are written."""
 _SHEBANG = re.compile(rb"(#![^\n]+)\r\n")
 _SHEBANG_LIMIT = 2048
 _BIN_LIMIT = 64 << 20
@@ -49,11 +49,11 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a package lies: in `at`, relative to `root`, an absolute path of the image.
+    """The place of a package: `at`, relative to `root`, an absolute path of the image.
 
-    `tops`: the folders, relative to `root`, that it and its links lie in. `runnable`: its files
-    that are programs, besides those of `programs`. `links`: from it, or
-    beside it, to others: paths and where those lead, relative to `root`.
+    `tops`: the folders, relative to `root`, that contain it and its links. `runnable`: files that
+    are programs, besides those of `programs`. `links`: paths of links in the package or beside it,
+    and their targets, relative to `root`.
     """
 
     root: str
@@ -64,12 +64,12 @@ class Place:
     links: tuple[tuple[str, str], ...] = ()
 
     def path(self, relative: str) -> bytes:
-        """The path of an entry."""
+        """The image path of an entry, in bytes."""
         return as_bytes(f"{self.root}/{relative}".strip("/"))
 
 
 class _Unpacked:
-    """The unpacked tarball: a file without a name, as long as something refers to this."""
+    """An unpacked tarball: an unnamed file, which exists as long as this object."""
 
     def __init__(self, folder: str) -> None:
         self.fd, name = tempfile.mkstemp(dir=folder)
@@ -77,7 +77,7 @@ class _Unpacked:
         os.unlink(name)
 
     def blocks(self, at: int, size: int) -> Iterator[bytes]:
-        """Bytes of it, in pieces of bounded size."""
+        """`size` bytes from `at`, in pieces of bounded size. Raises SourceError."""
         while size:
             piece = os.pread(self.fd, min(size, _BLOCK), at)
             if not piece:
@@ -94,7 +94,7 @@ class _File:
 
 
 class Manner(Enum):
-    """How files of a tarball are laid out: as npm does it, or as pnpm does it."""
+    """Whether files of a tarball get names and modes like in npm or like in pnpm."""
 
     NPM = "npm"
     PNPM = "pnpm"
@@ -104,7 +104,7 @@ class Manner(Enum):
 class Tarball:
     """The contents of a tarball; `what` names it in errors.
 
-    `folders`: modes by name, and `files`, without the first component of each name.
+    `folders`: modes by name. `files`: by name. Names are without their first component.
     """
 
     what: str
@@ -116,7 +116,7 @@ class Tarball:
     def open(cls, path: str, *, what: str, scratch: str, manner: Manner) -> Tarball:
         """Unpack the tarball at `path` into a temporary file in the folder `scratch`.
 
-        Raises SourceError for what is not a tarball, or holds what cannot lie in an image.
+        Raises SourceError for a file that is no tarball, or contains what an image cannot.
         """
         os.makedirs(scratch, exist_ok=True)
         unpacked = _unpack(path, what, scratch)
@@ -124,12 +124,12 @@ class Tarball:
         return cls(what=what, unpacked=unpacked, folders=folders, files=files)
 
     def manifest(self, folder: str = "") -> bytes:
-        """The `package.json` in `folder`; empty where there is none."""
+        """The `package.json` in `folder`; empty where it is missing."""
         file = self.files.get(f"{folder}/package.json".lstrip("/"), _File(0, 0, 0))
         return b"".join(self.unpacked.blocks(file.at, min(file.size, _MANIFEST_LIMIT)))
 
     def check_complete(self, machine: Machine) -> None:
-        """Raises SourceError where it lacks machine code that its install script compiles."""
+        """Raise SourceError where machine code is missing that an install script would compile."""
         if is_lacking(self.files, self.manifest(), machine):
             raise SourceError(
                 f"{self.what} has no machine code for {machine}: its install script compiles "
@@ -195,7 +195,7 @@ def _unpack(path: str, what: str, scratch: str) -> _Unpacked:
 
 
 def _inflated(part: bytes, more: partial[bytes]) -> Iterator[bytes]:
-    """What gzip members hold, in bounded pieces; what is not gzip is given as it is."""
+    """The content of gzip members in bounded pieces; data that is not gzip is passed through."""
     if part[:2] != b"\x1f\x8b":
         while part:
             yield part
@@ -210,7 +210,7 @@ def _inflated(part: bytes, more: partial[bytes]) -> Iterator[bytes]:
         if inflate.eof:
             part = inflate.unused_data or more()
             if part[:2] != b"\x1f\x8b":
-                return  # what lies behind the last member is no part of the archive
+                return  # data after the last member is no part of the archive
             inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
     raise zlib.error("it ends too early")
 
@@ -218,9 +218,10 @@ def _inflated(part: bytes, more: partial[bytes]) -> Iterator[bytes]:
 def _listed(
     unpacked: _Unpacked, what: str, manner: Manner
 ) -> tuple[dict[str, int], dict[str, _File]]:
-    """Folders with their modes, and files, by names without their first component.
+    """Modes of folders, and files, by their names without the first component.
 
-    The last of one name counts. Links and devices are left out, as npm and pnpm leave them out.
+    Of several files with one name, the last is used. Links and devices are left out, like npm and
+    pnpm do.
     """
     folders: dict[str, int] = {}
     files: dict[str, _File] = {}
@@ -255,7 +256,7 @@ def _listed(
 
 
 def _renamed(name: str, ignores: set[str]) -> str:
-    """A `.gitignore` becomes `.npmignore`, or nothing where its folder had one before it."""
+    """`.npmignore` for a `.gitignore`; empty where its folder had a `.npmignore` before."""
     folder, _, base = name.rpartition("/")
     if base == ".npmignore":
         ignores.add(folder)
@@ -289,7 +290,7 @@ def link(root: str, at: str, to: str) -> Entry:
 
 
 def parents(paths: Iterable[bytes], top: bytes) -> Iterator[Entry]:
-    """The folders that `paths` lie in, `top` and below."""
+    """Entries of the folders above `paths`, from `top` on."""
     found: set[bytes] = set()
     for path in paths:
         above = path
