@@ -27,6 +27,7 @@ import httpx
 
 from regpush.concurrency import Cancellation
 from regpush.errors import RefusedError
+from regpush.http.address import Origin
 from regpush.http.proxy import Proxy
 from regpush.http.trust import Trust, check_alert, untrusted
 
@@ -107,6 +108,10 @@ def _queued(sock: socket.socket) -> int:
     return 0
 
 
+class HandshakeError(RefusedError):
+    """A server that speaks no TLS, or whose certificate is not trusted. It knows no port."""
+
+
 class Transport(httpx.BaseTransport):
     """HTTP/1.1 over pooled connections of our own sockets; thread-safe.
 
@@ -143,16 +148,18 @@ class Transport(httpx.BaseTransport):
         )
         trust, proxy = request.extensions["trust"], request.extensions["proxy"]
         pool = self._pool(request.url.scheme, trust, proxy, bounded=request.extensions["bounded"])
-        with _translated(proxy):
-            reply = pool.handle_request(
-                httpcore.Request(
-                    method=request.method,
-                    url=url,
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions={"timeout": request.extensions["timeout"]},
-                )
-            )
+        sent = httpcore.Request(
+            method=request.method,
+            url=url,
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions={"timeout": request.extensions["timeout"]},
+        )
+        try:
+            with _translated(proxy):
+                reply = pool.handle_request(sent)
+        except HandshakeError as error:
+            raise RefusedError(f"{Origin.of(str(request.url)).with_port}: {error}") from error
         body = _ReplyStream(reply, proxy)
         return httpx.Response(status_code=reply.status, headers=reply.headers, stream=body)
 
@@ -518,8 +525,8 @@ def shake_hands(
 ) -> ssl.SSLSocket:
     """Start TLS on a connection, which is closed if that fails.
 
-    Raises RefusedError where the certificate is not trusted or the server speaks no TLS, httpcore's
-    ConnectError or ConnectTimeout where a retry may help.
+    Raises HandshakeError where the certificate is not trusted or the server speaks no TLS,
+    httpcore's ConnectError or ConnectTimeout where a retry may help.
     """
     secure = context.wrap_socket(sock, server_hostname=hostname, do_handshake_on_connect=False)
     try:
@@ -533,14 +540,14 @@ def shake_hands(
                 return secure
     except ssl.SSLCertVerificationError as error:
         secure.close()
-        raise RefusedError(
+        raise HandshakeError(
             f"the certificate of {hostname} is not trusted: {error.verify_message}; "
             f"{untrusted(error.verify_code)}"
         ) from error
     except ssl.SSLError as error:
         secure.close()
         if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-            raise RefusedError(
+            raise HandshakeError(
                 f"{hostname} does not speak TLS; if it is meant to speak http, give "
                 "--plain-http, or for a source --from-plain-http"
             ) from error

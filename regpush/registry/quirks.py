@@ -192,14 +192,18 @@ def is_one_too_high(header: str) -> bool:
 
 # Manifests and tags.
 
-_KEPT = ("immutab", "already exists", "overwrit", "protected tag", "tag is protected")
+_KEPT = (
+    "immutab", "already exists", "overwrit", "protected tag", "tag is protected",
+    "disallowed on this registry, repository or image",
+)  # fmt: skip
 
 
 def is_tag_conflict(status: int, problem: Problem) -> bool:
     """Whether a refused manifest was refused because its tag may not be moved.
 
     409 and 412 (Harbor) say so by their status. Others say it in words: ECR with 400 TAG_INVALID,
-    Quay with UNKNOWN, GitLab with DENIED (docs/internals/registries.md).
+    Quay with UNKNOWN, GitLab with DENIED (docs/internals/registries.md), ACR with 405 or DENIED for
+    a locked image (aka.ms/acr/faq).
     """
     if status in (409, 412):
         return True

@@ -117,7 +117,9 @@ def test_https_is_never_given_up_for_http(docker_registry: Registry, tmp_path: P
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     with (
         opened(docker_registry.host, ca_file=str(tmp_path / "ca.pem")) as at,
-        pytest.raises(RefusedError, match=r"does not speak TLS.*--plain-http"),
+        pytest.raises(
+            RefusedError, match=rf"^https://{docker_registry.host}: .* not speak TLS.*--plain-http"
+        ),
     ):
         at.repository.get_manifest("latest")
 

@@ -82,6 +82,8 @@ WORDS = {
     "Harbor": (412, "PRECONDITION", "configured as immutable"),
     "Quay": (409, "UNKNOWN", "tag is immutable and cannot be overwritten"),
     "GitLab": (403, "DENIED", "protected tag"),
+    "ACR": (405, "UNSUPPORTED", "The operation is disallowed on this registry, repository or "
+            "image."),
     "Alibaba": (403, "DENIED", "The requested tag already exists and cannot be overwritten."),
     "a code of its own": (400, "TAG_IMMUTABLE", "no"),
 }  # fmt: skip
