@@ -80,7 +80,7 @@ def test_the_usual_port_may_be_left_out(tmp_path: Path, registry: str, name: str
 @pytest.mark.parametrize("half", ["me.cert", "me.key"])
 def test_half_a_pair(tmp_path: Path, half: str) -> None:
     folder(tmp_path, "r.example", half)
-    with pytest.raises(UsageError, match="one of a pair") as caught:
+    with pytest.raises(UsageError, match="which does not exist") as caught:
         trust("r.example", tmp_path)
     assert "me.cert" in str(caught.value)
     assert "me.key" in str(caught.value)
