@@ -68,7 +68,7 @@ class OpenRoot:
         return self.path + b"/" + path if path else self.path
 
     def status(self) -> os.stat_result:
-        """What lstat says of the root. Raises OSError."""
+        """The lstat data of the root. Raises OSError."""
         return os.fstat(self._top.fd) if self._top else os.lstat(self.path)
 
     def open(self, path: bytes) -> int:

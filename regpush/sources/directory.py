@@ -125,7 +125,7 @@ def _listed(
     without: frozenset[bytes],
     cancel: Cancellation,
 ) -> tuple[Listing, LeaveOut, Patterns | None]:
-    """What will be at `at` in the image, what selected it, and the patterns of the ignore file."""
+    """What will be at `at` in the image, the filter that selected it, and its patterns."""
     # The second process (`scan_ahead`) can do neither the image's root nor extended attributes.
     own = own_state.below(physical, options.own_state)
     plain = at and not (without or own or options.preserve_xattrs)

@@ -65,7 +65,7 @@ _CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
     (b".pgpass", None),
     (b".pypirc", re.compile(rb"(?m)^\s*password\s*[=:]\s*[^\s$]")),
     (b".bundle/config", re.compile(rb"(?m)^BUNDLE_[A-Z0-9_]*__[A-Z0-9_]*:\s*[\"']?[^\s\"'$]")),
-    # `${NPM_TOKEN}` stands for a secret and is none.
+    # `${NPM_TOKEN}` is replaced by a secret later; it is not a secret itself.
     (b".npmrc", re.compile(rb"_(?:authToken|auth|password)\s*=\s*[\"']?[^\s\"'$]")),
     (b".yarnrc.yml", re.compile(rb"(?m)^\s*npmAuth(?:Token|Ident):\s*[\"']?[^\s\"'$]")),
     (b"auth.json", re.compile(rb'"(?:http-basic|github-oauth|gitlab-token|bearer)"\s*:\s*\{\s*"')),

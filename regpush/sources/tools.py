@@ -111,7 +111,7 @@ class Workshop:
             self._undo.enter_context(_started(command, _NOTHING, _NOTHING, _NOTHING))
 
     def converse(self, *command: str) -> tuple[IO[bytes], IO[bytes]]:
-        """Run `command` beside the push, which ends it: its stdin, and its stdout.
+        """Run `command` in the background until the push ends. Returns its stdin and its stdout.
 
         Raises ToolError where it cannot be run.
         """

@@ -24,9 +24,10 @@ _UNPACKED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionList:
-    """What an index lists of a package: at `url`, asked for as `media_type`.
+    """An index's list of a package's versions: at `url`, requested as `media_type`.
 
-    `find`: the URL of the artifact by the bytes of the list; raises SourceError where it has none.
+    `find`: the URL of the artifact in the bytes of that list; raises SourceError where it is
+    missing.
     """
 
     url: str = field(repr=False)

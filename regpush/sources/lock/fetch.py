@@ -151,7 +151,7 @@ class Fetcher:
         return self._mirror + request_target(plain) if self._mirror else plain
 
     def _listed(self, artifact: Artifact, listing: VersionList) -> str:
-        """Where `artifact` is as the index lists it. Raises as `begin` says."""
+        """The URL of `artifact` in the index's list. Raises like the result of `begin`."""
         list_of_it = replace(
             artifact,
             filename="its list of versions",
@@ -165,7 +165,7 @@ class Fetcher:
         return listing.find(text)
 
     def _fetch(self, artifact: Artifact, url: str, accept: str = "") -> str:
-        """The path of a new file with the verified bytes of `url`, asked for as `accept`."""
+        """Download `url`, requested as `accept`, and check it. Returns the path of a new file."""
         folder = self._kept().folder
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
             self._workshop.at_end(lambda: _remove(file.name))

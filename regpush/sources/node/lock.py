@@ -149,7 +149,7 @@ class NodeLock:
 
     @property
     def shown(self) -> str:
-        """Its name, for people."""
+        """The file name of the lock, for people."""
         return printable(os.path.basename(self.path))
 
     def find(self, name: str, at: str) -> Locked | None:

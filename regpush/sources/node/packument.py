@@ -1,8 +1,8 @@
-"""What a registry of npm lists of a package: where the tarball of each version is.
+"""The list of a package's versions in a registry of npm, with the URL of each tarball.
 
-npm, "Package Metadata" (registry/docs/responses/package-metadata.md): abbreviated, as an install
-asks for it. Only asked for where a lock has no URL (npm documentation,
-"omit-lockfile-registry-resolved") and the usual one has nothing.
+npm, "Package Metadata" (registry/docs/responses/package-metadata.md): the abbreviated form, which
+an install requests. It is requested only where a lock has no URL (npm documentation,
+"omit-lockfile-registry-resolved") and the usual URL does not exist.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ABBREVIATED = "application/vnd.npm.install-v1+json, application/json;q=0.8"
 
 
 def listing(one: Locked, npmrc: Npmrc) -> VersionList:
-    """The list of versions of a package, in the registry that its name is configured for."""
+    """The list of versions of a package, in the registry that is configured for its name."""
     # The slash of a scope is encoded (`npm-package-arg`, escapedName).
     return VersionList(
         url=npmrc.registry(one.name) + quote(one.name, safe="@/").replace("/", "%2f"),
@@ -31,7 +31,7 @@ def listing(one: Locked, npmrc: Npmrc) -> VersionList:
 
 
 def _tarball(one: Locked, placed: Callable[[str], str], text: bytes) -> str:
-    """The URL of the tarball of `one` by a packument. Raises SourceError where it has none."""
+    """The URL of the tarball of `one` in a packument. Raises SourceError where it is missing."""
     try:
         found = json.loads(text)
         for key in ("versions", one.version, "dist", "tarball"):

@@ -1,7 +1,7 @@
-"""Compiled files (`.pyc`) for the packages of an image, made by the Python X.Y of this machine.
+"""Compiled files (`.pyc`) for the packages of an image, made by a Python X.Y of this machine.
 
-They hold on any machine: `unchecked-hash` files (PEP 552) name no time, and the code in them names
-the paths of the image. Sources are compiled, and nothing of them is executed.
+They are valid on any machine: `unchecked-hash` files (PEP 552) contain no time, and the code in
+them contains paths of the image. Sources are compiled, and none of their code is executed.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from regpush.sources.python.target import PythonVersion
 from regpush.sources.tools import ToolError, Workshop, find_program
 
 RULES = 1
-"""Stands in identities; raised whenever the same source would give other bytes."""
+"""Part of identities; raised whenever an equal source would give other bytes."""
 
 LIMIT = 16 << 20
-"""Bytes of a source that is compiled, at most: more is data, and takes gigabytes to compile."""
+"""Maximum bytes of a source: a larger one is data, and takes gigabytes to compile."""
 
 _BLOCK = 1 << 18
 
 
 class Module(NamedTuple):
-    """A source at the absolute `path` of the image; `read` gives its content."""
+    """A source at the absolute image path `path`; `read` gives its content."""
 
     path: str
     read: Callable[[], bytes]
 
 
 class Compiled(NamedTuple):
-    """A compiled file at the absolute `path` of the image, of `size` bytes."""
+    """A compiled file at the absolute image path `path`, of `size` bytes."""
 
     path: str
     size: int
@@ -47,9 +47,9 @@ class Compiled(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiler:
-    """An interpreter that compiles; `magic` (hex) is the version of its bytecode.
+    """An interpreter that compiles; `magic` (hex) is the version of its bytecode. Thread-safe.
 
-    `tag` stands in the names of compiled files: `cpython-313`. Thread-safe.
+    `tag` is part of the names of compiled files: `cpython-313`.
     """
 
     magic: str
@@ -61,9 +61,9 @@ class Compiler:
 
     @classmethod
     def start(cls, version: PythonVersion, workshop: Workshop) -> Compiler:
-        """Start the Python `version` of this machine; it ends with `workshop`.
+        """Start a Python `version` of this machine; it ends with `workshop`.
 
-        Raises UsageError where there is none, SourceError, CancelledError.
+        Raises UsageError where none is installed, SourceError, CancelledError.
         """
         for program in _interpreters(version, workshop):
             worker = _Worker(program, workshop)
@@ -78,8 +78,8 @@ class Compiler:
     def compile(self, package: str, sources: Iterable[Module]) -> list[Compiled]:
         """The compiled files of the `sources` of `package`, without those that do not compile.
 
-        They are made once for each `package`, and kept in a file. Raises SourceError as reading
-        the sources does, CancelledError.
+        They are made once for each `package`, and kept in a file. Raises SourceError like reading
+        the sources, CancelledError.
         """
         with self._lock:
             if package not in self._done:
@@ -100,7 +100,7 @@ class Compiler:
                 offset += len(data)
 
     def _path(self, source: str) -> str:
-        """PEP 3147, "Proposal"."""
+        """The image path of a compiled file (PEP 3147, "Proposal")."""
         folder, _, name = source.rpartition("/")
         return f"{folder}/__pycache__/{name.removesuffix('.py')}.{self.tag}.pyc"
 
@@ -117,7 +117,7 @@ def _read(path: str, offset: int, size: int) -> Iterator[bytes]:
 
 
 def _interpreters(version: PythonVersion, workshop: Workshop) -> Iterator[str]:
-    """Programs that may be Python `version`: this one, one on the PATH, one that uv keeps."""
+    """Programs that may be Python `version`: this one, one on the PATH, one installed by uv."""
     if sys.version_info[:2] == (3, version.minor) and sys.executable:
         yield sys.executable
     if found := find_program(f"python{version.short}"):
@@ -128,7 +128,7 @@ def _interpreters(version: PythonVersion, workshop: Workshop) -> Iterator[str]:
 
 
 class _Worker:
-    """`pyc_worker`, run by `program`; begun anew after a source that has ended it."""
+    """A process of `program` that runs `pyc_worker`; restarted after a source that ended it."""
 
     def __init__(self, program: str, workshop: Workshop) -> None:
         self._program = program
@@ -149,9 +149,9 @@ class _Worker:
             return b""
 
     def _begin(self) -> None:
-        """Start it, and read its first line into `said`: empty if `program` is no Python."""
+        """Start it, and read its first line into `said`: empty words if `program` is no Python."""
         worker = files("regpush.sources.python").joinpath("pyc_worker.py").read_text("utf-8")
-        # Neither variables of this machine nor its folders of packages have a say.
+        # Variables of this machine and its folders of packages have no effect with these flags.
         flags = ("-I", "-S", "-B", "-W", "ignore")
         process = self._workshop.converse(self._program, *flags, "-c", worker)
         self._requests, self._replies = process

@@ -202,7 +202,7 @@ def _target(
 
 
 def _pinned(folder: str, root: str) -> str:
-    """What `.python-version` says, here or in a folder above, up to that of the lock."""
+    """The content of `.python-version`, in the project or in a folder above, up to the lock's."""
     while True:
         try:
             with open(os.path.join(folder, ".python-version"), encoding="utf-8") as file:

@@ -104,10 +104,10 @@ def folders(paths: Iterable[bytes], prefix: str) -> Iterator[Entry]:
 
 
 def own_item(environment: Environment, interpreter: str, files: Iterable[Entry]) -> Item:
-    """What makes a folder an environment, with `files` that belong to the project.
+    """The files that make a folder an environment, with `files` of the project, as one item.
 
-    `interpreter`: the absolute path of Python in the base. Small, and of the project's own
-    version: so it lies in the top layer.
+    `interpreter`: the absolute path of Python in the base. The item is small and belongs to one
+    version of the project, so it is in the top layer.
     """
     entries = tuple(sorted([*_own(environment, interpreter), *files], key=lambda e: e.path))
     parents = tuple(
