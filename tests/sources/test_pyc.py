@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from regpush.concurrency import Cancellation
 from regpush.errors import UsageError
+from regpush.sources.python import pyc_worker
 from regpush.sources.python.pyc import Compiler, Module
 from regpush.sources.python.pyc_worker import canonical, compiled
 from regpush.sources.python.target import PythonVersion
@@ -117,6 +118,12 @@ def test_any_constant_is_kept(values):
 @pytest.mark.parametrize("text", [b"def f(:", b"\0", b"# coding: nothing\n", b"x = '\xff'"])
 def test_what_does_not_compile_has_none(text):
     assert compiled("/app/a.py", text) == b""
+
+
+def test_a_python_whose_code_is_written_in_another_way_is_not_used(monkeypatch):
+    assert pyc_worker.is_known()
+    monkeypatch.setitem(pyc_worker._FIXED, "i", 8)
+    assert not pyc_worker.is_known()
 
 
 def fake(folder: Path, words: str, then: str) -> None:

@@ -164,8 +164,19 @@ def compiled(name: str, source: bytes) -> bytes:
     return MAGIC_NUMBER + _UNCHECKED + source_hash(source) + canonical(code)
 
 
+def is_known() -> bool:
+    """Whether the code of this Python is written as it should be: a later one may have more."""
+    code = compile("def f(x):\n    return x in {1, 'one'}, x[1:2]\n", "f.py", "exec")
+    try:
+        return bool(marshal.loads(canonical(code)) == code)  # noqa: S302  written here
+    except Exception:
+        return False
+
+
 def main() -> None:
     """Answer requests until stdin ends."""
+    if not is_known():
+        return
     implementation, (x, y) = sys.implementation.name, sys.version_info[:2]
     tag = cache_from_source("x.py").rpartition("x.")[2].rpartition(".")[0]
     requests, replies = open(0, "rb", closefd=False), open(1, "wb", closefd=False)  # noqa: SIM115
