@@ -290,7 +290,7 @@ def test_certificates_of_npmrc(app, to, tmp_path):
 
 
 def test_a_base_with_another_node_is_told_of(index, app, docker_registry, repository, to):
-    lock(app, index)
+    packages = lock(app, index)
     base = put_base(
         docker_registry, f"{repository}/base", [base_layer("etc/os")],
         config={"Env": ["NODE_VERSION=20.11.1"]}, history=[{"created_by": "a base"}],
@@ -304,6 +304,11 @@ def test_a_base_with_another_node_is_told_of(index, app, docker_registry, reposi
         return push(f"node:{app}", to, *flags, *more)
 
     assert "asks for" not in pushed(">=20.10").ok().stderr
+    for at, (name, range_) in enumerate(zip(NAMES, (">=22", "^18", "*", "20.x"), strict=True)):
+        packages[f"node_modules/{name}"] |= {"engines": {"node": range_}, "optional": at == 1}
+    write_lock(app, packages, dict.fromkeys(NAMES, "^1"))
+    said = "Node 20.11.1 of the base is not what packages ask for: accepts 1.0.0 (>=22)\n"
+    assert said in pushed("").ok().stderr
     said = "the project asks for Node ^22 || >=23 (engines in package.json), and"
     assert said in pushed("^22 || >=23").ok().stderr
     pushed("^22 || >=23", "--strict").failed(2, said, "/base:1 has 20.11.1")

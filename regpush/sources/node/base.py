@@ -91,16 +91,15 @@ def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | No
     `NODE_VERSION` is in the environment of the official images (docker-node). A major version in
     `.nvmrc` or `.node-version` is compared as well as `engines.node`.
     """
-    match = _VERSION.match(facts.env.get("NODE_VERSION", "")) if facts else None
-    if facts is None or match is None:
+    theirs = node_version(facts)
+    if facts is None or theirs is None:
         return ""
-    theirs = tuple(int(part) for part in match.groups())
     engines = manifest.get("engines")
     said = engines.get("node") if isinstance(engines, dict) else None
     wanted = ""
     if (major := _pinned(folder)) is not None and major != theirs[0]:
         wanted = f"Node {major} (.nvmrc or .node-version)"
-    elif isinstance(said, str) and not _has(said, theirs):
+    elif isinstance(said, str) and not admits(said, theirs):
         wanted = f"Node {printable(said)} (engines in package.json)"
     if not wanted:
         return ""
@@ -108,7 +107,13 @@ def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | No
     return f"the project asks for {wanted}, and {printable(facts.reference)} has {version}"
 
 
-def _has(wanted: str, version: tuple[int, ...]) -> bool:
+def node_version(facts: BaseFacts | None) -> tuple[int, ...] | None:
+    """The three numbers of `NODE_VERSION` of a base, None where it has none."""
+    match = _VERSION.match(facts.env.get("NODE_VERSION", "")) if facts else None
+    return tuple(int(part) for part in match.groups()) if match else None
+
+
+def admits(wanted: str, version: tuple[int, ...]) -> bool:
     """Whether a range (npm's `semver`, "Ranges") includes `version`."""
     several = (_within(one, version[0]) for one in wanted.split("||"))
     return any(low <= version < high for low, high in several)

@@ -28,6 +28,7 @@ from regpush.sources.node.parts import (
     artifact,
     generated,
     likely_size,
+    warn_of_engines,
     warn_of_scripts,
 )
 from regpush.sources.node.pnpm import (
@@ -70,6 +71,7 @@ def parts(path: str, project: NodeProject) -> NodeParts:
         (Locked(at=one.at, value={**one.value, "hasInstallScript": True}) for one in scripted),
         project.workshop,
     )
+    warn_of_engines((one.package for one in selection.snapshots.values()), project)
     layout = _Layout(selection=selection, project=project, listed=listed)
     local = [*layout.local_programs()]
     return NodeParts(

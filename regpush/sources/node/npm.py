@@ -22,6 +22,7 @@ from regpush.sources.node.parts import (
     artifact,
     generated,
     likely_size,
+    warn_of_engines,
     warn_of_scripts,
 )
 from regpush.sources.node.tarball import LAYOUT, Manner, Place, Program, link, program_link
@@ -33,6 +34,7 @@ def parts(path: str, project: NodeProject) -> NodeParts:
     check_fresh(lock)
     chosen = choose(lock, project.target, groups=project.groups)
     warn_of_scripts(chosen.values(), project.workshop)
+    warn_of_engines(chosen.values(), project)
     programs = [
         Rule(pattern=glob.escape(f"{one.text('resolved')}/{file}"), mode=0o755)
         for one, _, file in _local_programs(lock, project)

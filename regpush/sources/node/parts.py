@@ -9,11 +9,12 @@ from functools import partial
 
 from regpush.closure import Identity, Item, LockedPackage, Role
 from regpush.entry import Entry, TreeHash
-from regpush.errors import UsageError
+from regpush.errors import UsageError, printable
 from regpush.events import InputWarned
 from regpush.ownership import Rule
 from regpush.sources.lock.artifact import Artifact, ArtifactLayout
 from regpush.sources.lock.fetch import Fetcher
+from regpush.sources.node.base import admits
 from regpush.sources.node.choice import NodeTarget
 from regpush.sources.node.lock import Locked
 from regpush.sources.node.npmrc import Npmrc
@@ -41,11 +42,12 @@ class NodeProject:
     """A project in the folder `root`, and the target of its image.
 
     `groups`: names of dependency groups. `root_dir`: the project's image path, without a slash at
-    its end.
+    its end. `node`: the version of Node in the base, where that is known.
     """
 
     root: str
     target: NodeTarget
+    node: tuple[int, ...] | None
     groups: tuple[str, ...]
     root_dir: str
     npmrc: Npmrc
@@ -108,8 +110,33 @@ def warn_of_scripts(packages: Iterable[Locked], workshop: Workshop) -> None:
     if len(names) == 1:
         workshop.notify(InputWarned(message=f"{names[0]} has an install script, which is not run"))
     elif names:
-        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if names[10:] else "")
-        workshop.notify(InputWarned(message=f"{shown} have install scripts, which are not run"))
+        message = f"{_some(names)} have install scripts, which are not run"
+        workshop.notify(InputWarned(message=message))
+
+
+def warn_of_engines(packages: Iterable[Locked], project: NodeProject) -> None:
+    """Name the packages that are for another Node than the base has, as npm does (EBADENGINE).
+
+    Not optional ones (npm, Arborist, `build-ideal-tree.js`).
+    """
+    if project.node is None:
+        return
+    names = [
+        f"{one.named} ({printable(wanted)})"
+        for one in packages
+        if not one.said("optional")
+        if (wanted := one.table("engines").get("node")) and not admits(wanted, project.node)
+    ]
+    if names:
+        version = ".".join(map(str, project.node))
+        message = f"Node {version} of the base is not what packages ask for: {_some(names)}"
+        project.workshop.notify(InputWarned(message=message))
+
+
+def _some(names: Iterable[str]) -> str:
+    """Up to ten of `names`, each once, and how many more there are."""
+    several = list(dict.fromkeys(names))
+    return ", ".join(several[:10]) + (f" and {len(several) - 10} more" if several[10:] else "")
 
 
 def generated(name: str, made: Mapping[bytes, Entry], tops: Iterable[bytes]) -> Item:

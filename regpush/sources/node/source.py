@@ -53,6 +53,7 @@ def resolve(
     project = NodeProject(
         root=root,
         target=NodeTarget(platform=platform, libc=base.libc(options.lock.libc, facts)),
+        node=base.node_version(facts),
         groups=options.lock.groups,
         root_dir=options.root_dir.rstrip("/"),
         npmrc=npmrc,
