@@ -7,6 +7,7 @@ layer of their own: in a layer with packages they would cause those packages to 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from regpush.files.listing import Row, join
@@ -28,6 +29,10 @@ _PYTHON = (
 )
 _COMPOSER = b"installed.php"
 """File in the folder `composer` that contains the commit of the project itself."""
+_AUTOLOADERS = (b"autoload_real.php", b"autoload_static.php")
+"""Files in `composer` whose classes Composer 2.5 names by a random number, as in autoload.php."""
+_RUBY = (b"gem_make.out", b"mkmf.log", b"Makefile")
+"""Files of built extensions with the number of the process that built them, and its folders."""
 
 _SCRIPT = 64 << 10
 """Maximum size in bytes of scripts in a virtual environment; larger files there are programs."""
@@ -44,6 +49,11 @@ def _records(tree: Tree, folder: bytes) -> Iterator[bytes]:
     composer = join(folder, b"composer")
     if b"composer" in tree.directories(folder) and _COMPOSER in tree.names(composer):
         yield join(composer, _COMPOSER)
+        yield from (join(composer, name) for name in _AUTOLOADERS if name in tree.names(composer))
+        if b"autoload.php" in names:
+            yield join(folder, b"autoload.php")
+    for home in _gem_homes(tree, folder):
+        yield from _of_extensions(tree, home)
     if b".pnpm" in names:
         yield from _of_pnpm(tree, folder)
     if b"pyvenv.cfg" in names:
@@ -59,6 +69,27 @@ def _of_pnpm(tree: Tree, folder: bytes) -> Iterator[bytes]:
             for name in known.names:
                 if name not in known.links and name not in known.folders:
                     yield join(path, name)
+
+
+def _gem_homes(tree: Tree, folder: bytes) -> Iterator[bytes]:
+    """Folders with gems and extensions that were built: `folder`, or those of Bundler in it."""
+    ruby = join(folder, b"bundle", b"ruby")
+    inside = [folder]
+    if folder.endswith(b"/ruby"):
+        inside += [join(folder, version) for version in tree.directories(folder)]
+    if ruby in tree.listing.folders:
+        inside += [join(ruby, version) for version in tree.directories(ruby)]
+    for home in inside:
+        if {b"extensions", b"gems"} <= set(tree.directories(home)):
+            yield home
+
+
+def _of_extensions(tree: Tree, home: bytes) -> Iterator[bytes]:
+    """What RubyGems writes about extensions that it built, below `extensions` and `gems/*/ext`."""
+    built = re.compile(re.escape(home) + rb"/(extensions|gems/[^/]+/ext)/")
+    for path, known in tree.listing.folders.items():
+        if built.match(path + b"/"):
+            yield from (join(path, name) for name in _RUBY if name in known.names)
 
 
 def _of_distributions(tree: Tree, folder: bytes) -> Iterator[bytes]:

@@ -435,7 +435,7 @@ FOLDERS = {
         {
             "gem-home/gems/rack-3.0.8": "rack",
             "lib/php/monolog/monolog": "monolog/monolog",
-            "lib/php/composer/installed.php": "records",
+            "lib/php/autoload.php": "records",
         },
     ),
     "jars": (
@@ -526,6 +526,40 @@ FOLDERS = {
         },
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("packages", "records"),
+    [
+        # Composer 2.5.5 ends the names of classes with 128 random bits, even with a lock.
+        (
+            ("composer/autoload_psr4.php", "composer/platform_check.php", "a/b/x.php"),
+            (
+                "autoload.php",
+                "composer/autoload_real.php",
+                "composer/autoload_static.php",
+                "composer/installed.php",
+            ),
+        ),
+        # RubyGems 3.3.15 names `siteconf20261129-25369-l3diuj.rb` and `.gem.20261129-25369-s0gm11`.
+        (
+            ("bundle/ruby/3.1.0/gems/rack-3/Makefile", "bundle/ruby/3.1.0/gems/bcrypt-3/ext/x.c"),
+            (
+                "bundle/ruby/3.1.0/extensions/x86_64-linux/3.1.0/bcrypt-3/gem_make.out",
+                "bundle/ruby/3.1.0/extensions/x86_64-linux/3.1.0/bcrypt-3/mkmf.log",
+                "bundle/ruby/3.1.0/gems/bcrypt-3/ext/mri/Makefile",
+            ),
+        ),
+    ],
+    ids=["Composer", "Bundler"],
+)
+def test_records_of_composer_and_bundler(
+    write: Write, packages: tuple[str, ...], records: tuple[str, ...]
+) -> None:
+    closure = take(write({f"vendor/{path}": path for path in packages + records})).closure
+    (item,) = (item for item in closure.items if item.role is Role.RECORD)
+    files = [os.fsdecode(entry.path) for entry in item.entries() if entry.kind is Kind.FILE]
+    assert sorted(files) == [f"app/vendor/{path}" for path in records]
 
 
 @pytest.mark.parametrize("manager", FOLDERS)
