@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import tempfile
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_a_name_that_only_looks_like_an_item_is_a_directory(tmp_path: Path) -> N
         ("", "target '' does not exist"),
         ("nul\0", r"target 'nul\\x00' does not exist"),
         ("file", "file is no program: neither an ELF file nor a jar nor a script"),
-        ("fifo", "fifo is neither a file nor a directory"),
+        ("socket", "socket is neither a file nor a directory"),
         ("dir:file", "file is not a directory"),
         ("dir:nothing", "target 'nothing' does not exist"),
         ("store:app", "app neither lies in a store nor links to one"),
@@ -73,9 +74,10 @@ def test_what_is_nothing_is_a_usage_error(
     (tmp_path / "app").mkdir()
     (tmp_path / "file").write_text("hello\n")
     (tmp_path / "dangling").symlink_to("gone")
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(UsageError, match=message) as caught:
-        take(target)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket")
+        with pytest.raises(UsageError, match=message) as caught:
+            take(target)
     assert "\n" not in str(caught.value)
 
 
