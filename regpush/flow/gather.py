@@ -312,8 +312,12 @@ def _archive_of(profile: Profile, base: object) -> ArchiveOptions:
 
 
 def _most_layers(options: LayerOptions) -> int:
-    """The number of layers that an archive is cut into, at most."""
-    return 1 if options.strategy == "single" else options.max_layers
+    """The number of layers that an archive is cut into, at most.
+
+    One of `--max-layers` stays free for what regpush adds, such as links: an archive is cut before
+    it is known whether anything is added.
+    """
+    return 1 if options.strategy == "single" else max(options.max_layers - 1, 1)
 
 
 def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> Customisation:

@@ -82,8 +82,14 @@ def _stacked(closure: Closure, context: PlanContext) -> Plan:
     layers = [*([item] for item in own), generated]
     planned = Plan.of(layers)
     if len(planned.layers) > context.max_layers:
+        adds = ", and regpush adds one" if generated else ""
+        way_out = (
+            f"say --max-layers {context.max_layers}"
+            if context.max_layers > 1
+            else "say --max-layers 2, or choose a base with fewer layers"
+        )
         raise UsageError(
-            f"the archive became {len(planned.layers)} layers, and there is room for "
-            f"{context.max_layers}: say --max-layers {context.max_layers - bool(generated)}"
+            f"the archive was cut into {len(own)} layers{adds}; the image has room for "
+            f"{context.max_layers}: {way_out}"
         )
     return planned

@@ -329,6 +329,26 @@ def test_standard_input_that_is_a_socket(
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("most", [2, 3, 6])
+def test_a_link_beside_it_finds_room(
+    docker_registry: Registry, repository: str, archive: Path, most: int
+) -> None:
+    """regpush adds a layer for `--symlink`: the cuts leave room for it."""
+    to = f"{docker_registry.host}/{repository}"
+    flags = ("--max-layers", str(most), "--symlink", "/started=/bin")
+    report = json.loads(small_spool(archive, to, *flags).ok().stdout)
+    assert len(report["images"][0]["layers"]) <= most
+
+
+def test_a_link_beside_an_archive_in_one_layer_is_refused(
+    docker_registry: Registry, repository: str, archive: Path
+) -> None:
+    to = f"{docker_registry.host}/{repository}"
+    flags = ("--max-layers", "1", "--symlink", "/started=/bin")
+    said = small_spool(archive, to, *flags)
+    said.failed(2, "cut into 1 layers, and regpush adds one", "--max-layers 2")
+
+
 def test_a_file_may_be_a_program_of_another_platform(tmp_path: Path) -> None:
     program = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\xb7\0" + bytes(44)  # aarch64
     out = io.BytesIO()
