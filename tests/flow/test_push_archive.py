@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,42 @@ def test_it_runs(docker_registry: Registry, repository: str, tmp_path: Path) -> 
     piped(packed, "-", "--to", to, "--no-cache", "--strict", *start).ok()
     with running(Container(image=to, port=0), tmp_path) as (process, _):
         assert process.communicate(timeout=START_S)[0] == "hello from /bin/sh\n"
+
+
+@pytest.mark.soak
+@needs_root
+def test_archives_of_mmdebstrap_and_podman(
+    docker_registry: Registry, repository: str, tmp_path: Path
+) -> None:
+    """Each as a file and in a pipe: the program runs, and nothing is sent again."""
+    made = {name: tmp_path / f"{name}.tar" for name in ("mmdebstrap", "podman")}
+    small = ("--variant=extract", "--include=busybox-static", "--mode=root", "bookworm")
+    real(("mmdebstrap", *small, str(made["mmdebstrap"])))
+    with tempfile.TemporaryDirectory() as short:  # podman wants at most 50 characters
+        podman = ("podman", "--root", f"{short}/a", "--runroot", f"{short}/b")
+        podman += ("--storage-driver", "vfs")
+        real((*podman, "import", "-q", str(made["mmdebstrap"]), "regpush-base"))
+        container = real((*podman, "create", "localhost/regpush-base", "/bin/busybox"))
+        real((*podman, "export", "-o", str(made["podman"]), container))
+    start = ("--entrypoint", "/bin/busybox echo hello")
+    for name, archive in made.items():
+        to = f"{docker_registry.host}/{repository}/{name}:latest"
+        first = push(archive, to, "--no-cache", *start).ok().report
+        piped_again = piped(archive, "-", "--to", to, "--format", "json", "--no-cache", *start)
+        for again in (push(archive, to, "--no-cache", *start), piped_again):
+            assert again.ok().report["digest"] == first["digest"]
+            assert again.report["bytes"]["uploaded"] == 0
+        with running(Container(image=to, port=0), tmp_path / name) as (process, _):
+            assert process.communicate(timeout=START_S)[0] == "hello\n"
+
+
+def real(command: tuple[str, ...]) -> str:
+    """The last word that a real program says on stdout; it must succeed."""
+    done = subprocess.run(
+        [real_part(command[0]), *command[1:]], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().rpartition("\n")[2]
 
 
 def test_it_is_the_same_image_however_it_comes(
