@@ -71,7 +71,10 @@ def test_a_target_in_a_file_is_relative_to_the_file(name: str) -> None:
     ("said", "meant"),
     [
         ("node:", "node:.."), ("python:.", "python:.."), ("nix:nixpkgs#hello", "nix:nixpkgs#hello"),
-        ("nix:.#app", "nix:..#app"), ("nix:./web#app", "nix:../web#app"), ("guix:a b", "guix:a b"),
+        ("nix:.#app", "nix:..#app"), ("nix:", "nix:.."),
+        ("nix:./a#x ./b#y nixpkgs#z", "nix:../a#x ../b#y nixpkgs#z"),
+        ("nix:./web#app", "nix:../web#app"),
+        ("guix:a b", "guix:a b"),
         ("web", "../web"), ("my:app", "../my:app"), ("-", "-"), ("/srv/app", "/srv/app"),
         ("tar:/srv/root.tar", "tar:/srv/root.tar"),
     ],

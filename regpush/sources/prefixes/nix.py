@@ -53,9 +53,13 @@ def understand(rest: str, asked: Asked) -> Installables:
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Each installable whose flake or file is a relative path, with that path moved."""
-    path, mark, attribute = rest.partition("#")
+    """Move the path of each installable that begins with a relative one; none means `.`."""
+    return " ".join(_moved(word, move) for word in rest.split() or ["."])
+
+
+def _moved(word: str, move: Callable[[str], str]) -> str:
+    path, mark, attribute = word.partition("#")
     if not path.startswith("."):
-        return rest
+        return word
     moved = move(path)
     return f"{moved if moved.startswith(('.', '/')) else f'./{moved}'}{mark}{attribute}"
