@@ -37,10 +37,10 @@ class Scheme(Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
-    """What an item *is*, on whatever machine it lies; `str()` is `scheme:algorithm:hex`.
+    """A digest of an item's content, equal on every machine; `str()` is `scheme:algorithm:hex`.
 
     `nar_hash`: the hash of the item's Nix archive as `nix path-info` prints it, also where rules
-    change owners and modes; None for an item of no store.
+    change owners and modes; None for an item that is in no store.
     """
 
     scheme: Scheme
@@ -49,23 +49,27 @@ class Identity:
 
     @classmethod
     def nar(cls, nar_hash: Digest) -> Self:
-        """The identity of a store item as the store has it."""
+        """Return the identity of a store item whose owners and modes are those of the store."""
         return cls(Scheme.NAR, nar_hash, nar_hash)
 
     @classmethod
     def tree(cls, digest: Digest) -> Self:
-        """The identity of what `entry.TreeHash` was computed of."""
+        """Return the identity for a digest that `entry.TreeHash` computed."""
         return cls(Scheme.TREE, digest)
 
     @classmethod
     def artifact(cls, digest: Digest) -> Self:
-        """The identity of a locked package, as its lock and its layout have it."""
+        """Return the identity of a locked package.
+
+        `digest` covers the hash that the lock file states and all that decides how the archive is
+        laid out.
+        """
         return cls(Scheme.ARTIFACT, digest)
 
     def ruled(self, rules: Iterable[str]) -> Self:
-        """The identity of this item under `rules` of owners and modes.
+        """Return the identity of this item under `rules` of owners and modes.
 
-        Its digest is sha256 over canonical JSON of this identity and the rules.
+        The digest is sha256 over canonical JSON of this identity and the rules.
         """
         text = json.dumps([str(self), *rules], separators=(",", ":"))
         scheme = Scheme.NAR_RULED if self.nar_hash else self.scheme
@@ -245,7 +249,7 @@ def no_search_paths() -> tuple[SearchPath, ...]:
 
 
 def no_entrypoint() -> tuple[str, ...]:
-    """The entry point of a source that knows none."""
+    """Return an empty entry point, for a source that finds none."""
     return ()
 
 

@@ -66,7 +66,7 @@ class Rule:
 
 
 def _bad(flag: str, text: str, such_as: str) -> UsageError:
-    return UsageError(f"bad {flag} '{printable(text)}': such as {such_as}")
+    return UsageError(f"bad {flag} '{printable(text)}': expected one such as {such_as}")
 
 
 def _checked(flag: str, text: str, pattern: str) -> str:

@@ -32,7 +32,9 @@ def parse_size(text: str) -> int:
     """Read `50MB`, `1.5GB`, `512KiB` or `1000` (bytes). Raises UsageError."""
     found = re.fullmatch(rf"{_NUMBER} ?([kmgt]i?|)b?", text, re.ASCII | re.IGNORECASE)
     if found is None:
-        raise UsageError(f"bad size '{printable(text)}': such as 50MB, 1.5GB or 512KiB")
+        raise UsageError(
+            f"bad size '{printable(text)}': expected one such as 50MB, 1.5GB or 512KiB"
+        )
     return _scaled(found[1], found[2], (_PREFIX | _BINARY)[found[3].lower()])
 
 
@@ -65,7 +67,7 @@ def _wanted(text: str) -> str:
         return f"say {text}T00:00:00Z"
     if re.fullmatch(rf"{_DATE}[Tt ]{_HOUR_MINUTE}:[0-5][0-9](\.[0-9]+)?", text):
         return f"it has no offset from UTC; say {text}Z"
-    return "such as 2026-11-29T10:00:00Z, or seconds since 1970"
+    return "expected one such as 2026-11-29T10:00:00Z, or seconds since 1970"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Link:
         found = re.fullmatch(pattern, text, re.ASCII | re.IGNORECASE)
         rate = _scaled(found[1], found[2], _PREFIX[found[3].lower()]) if found else 0
         if not rate:
-            raise UsageError(f"bad link '{printable(text)}': such as 100mbit or 1gbit")
+            raise UsageError(f"bad link '{printable(text)}': expected one such as 100mbit or 1gbit")
         return cls(rate)
 
     def seconds(self, size: int) -> float:

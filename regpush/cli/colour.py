@@ -21,9 +21,11 @@ class Style(Enum):
 
 
 def wanted(environ: Mapping[str, str], *, terminal: bool) -> bool:
-    """Whether text may be coloured; `terminal`: whether the stream is one.
+    """Whether text may be coloured; `terminal`: whether the stream is a terminal.
 
-    NO_COLOR (no-color.org) wins; FORCE_COLOR and CLICOLOR_FORCE, unless 0, colour logs too.
+    A non-empty NO_COLOR (no-color.org) forbids colour. Else FORCE_COLOR or CLICOLOR_FORCE demand
+    it, unless empty or 0. Else only a terminal gets colour, unless TERM is empty or `dumb`, or
+    CLICOLOR is 0.
     """
     if environ.get("NO_COLOR"):
         return False
@@ -37,5 +39,5 @@ def _unless_off(environ: Mapping[str, str]) -> bool:
 
 
 def moves(environ: Mapping[str, str], stream: TextIO) -> bool:
-    """Whether `stream` is a terminal whose lines can be overwritten, coloured or not."""
+    """Whether `stream` is a terminal that lets written lines be overwritten, in colour or not."""
     return stream.isatty() and environ.get("TERM", "") not in ("", "dumb")

@@ -234,7 +234,11 @@ def _read(
 
 
 def _of_app(configuration: Configuration, place: str, name: str, said: Any) -> Any:
-    """The version, a string; or the targets, a list of at least one."""
+    """Check a key of an app: VERSION is a string, TARGET a string or a list of at least one string.
+
+    Returns the version unchanged, or the targets as a list, with paths relative to this directory.
+    Raises UsageError for other values.
+    """
     several = said if isinstance(said, list) and said and name == TARGET else [said]
     if not all(isinstance(one, str) and one for one in several):
         wanted = "a string or a list of strings" if name == TARGET else "a string"

@@ -226,18 +226,18 @@ class TargetFlags:
 
 
 def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions:
-    """The options of Nix. Raises UsageError for an unknown one or a wrong number of words."""
+    """Return the options of Nix.
+
+    Raises UsageError for an unknown option or a wrong number of values.
+    """
     evaluation: list[tuple[str, ...]] = []
     settings: list[tuple[str, str]] = []
     for text in options:
-        try:
-            name, *values = shlex.split(text)
-        except ValueError:
-            raise UsageError(f"bad --nix-option '{printable(text)}': write NAME VALUE") from None
-        if len(values) != NIX_WORDS.get(name, 1):
+        name, *values = _split(text)
+        if len(values) != (count := NIX_WORDS.get(name, 1)):
             raise UsageError(
                 f"bad --nix-option '{printable(text)}': {printable(name)} takes "
-                f"{NIX_WORDS.get(name, 1)} words"
+                f"{count} {'value' if count == 1 else 'values'}, {len(values)} given"
             )
         if name in NIX_WORDS:
             evaluation.append((name, *values))
@@ -252,6 +252,18 @@ def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions
         settings=tuple(settings),
         caches=tuple(caches),
     )
+
+
+def _split(text: str) -> list[str]:
+    """Split a value of `--nix-option` at spaces, at least one word. Raises UsageError."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:  # the only other one: "No escaped character"
+        fault = "a quote is not closed" if "quotation" in str(error) else "it ends in a backslash"
+        raise UsageError(f"bad --nix-option '{printable(text)}': {fault}") from None
+    if not words:
+        raise UsageError(f"bad --nix-option '{printable(text)}': write NAME VALUE")
+    return words
 
 
 def pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:

@@ -280,8 +280,8 @@ def _named_base(images: Sequence[Image], reference: Reference) -> str:
         raise UsageError(f"{reference} {said}: name the new base by --from")
     if Reference.parse(names[0]).digest:
         raise UsageError(
-            f"{reference} has the base {names[0]}, which has no tag for a newer image: "
-            "name the new base by --from"
+            f"{reference} names its base {names[0]} by digest only, so no newer one can be "
+            "looked up: name the new base by --from"
         )
     return names[0]
 

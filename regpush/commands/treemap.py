@@ -20,7 +20,10 @@ class Box:
     height: float
 
     def inset(self, edge: float, top: float = 0.0) -> Box:
-        """The rectangle inside a border of `edge`, and of `top` more above; at least of size 0."""
+        """Return the rectangle inside a border `edge` wide, and wider by `top` at the upper side.
+
+        No side becomes shorter than 0.
+        """
         return Box(
             self.x + edge,
             self.y + edge + top,
@@ -30,7 +33,7 @@ class Box:
 
 
 def squarify(weights: Sequence[float], box: Box) -> list[Box]:
-    """A rectangle in `box` for each weight, in the order of `weights`.
+    """Return a rectangle in `box` for each weight, in the order of `weights`.
 
     Weights are not negative, largest first. A weight too small for a positive area gets a rectangle
     of size 0.
@@ -48,7 +51,10 @@ def squarify(weights: Sequence[float], box: Box) -> list[Box]:
 
 
 def _row(areas: Sequence[float], side: float) -> list[float]:
-    """The first of `areas` that look best as one row along `side`."""
+    """Return the first of `areas`, as many as give the squarest rectangles in a row.
+
+    `side`: the length of the row.
+    """
     row = [areas[0]]
     for area in areas[1:]:
         if _worst([*row, area], side) > _worst(row, side):
@@ -58,13 +64,16 @@ def _row(areas: Sequence[float], side: float) -> list[float]:
 
 
 def _worst(row: Sequence[float], side: float) -> float:
-    """The largest aspect ratio, 1 or more, of the rectangles in a row."""
+    """Return the largest aspect ratio, 1 or more, among the rectangles of a row."""
     thickness = sum(row) / side
     return max(max(area / thickness**2, thickness**2 / area) for area in row)
 
 
 def _lay(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
-    """The rectangles of a row along the shorter side of `box`, and the rest of `box`."""
+    """Place the areas in `row` as rectangles side by side along the shorter side of `box`.
+
+    Returns the rectangles, and the part of `box` that stays free.
+    """
     placed = []
     if box.width >= box.height:
         thickness, at = sum(row) / box.height, box.y

@@ -44,7 +44,9 @@ class Sample:
         """Read a percentage such as `5%`. Raises UsageError."""
         match = _PERCENT.fullmatch(text)
         if match is None or not 0 < float(match[1]) <= 100:
-            raise UsageError(f"bad --sample '{printable(text)}': such as 5%, at most 100%")
+            raise UsageError(
+                f"bad --sample '{printable(text)}': expected one such as 5%, at most 100%"
+            )
         return cls(float(match[1]) / 100, seed)
 
     def choose(self, digests: Sequence[Digest]) -> frozenset[Digest]:

@@ -57,7 +57,7 @@ class Assembled:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """Its layers, as candidates for the platforms that follow."""
+        """Return the layers as candidates for the platforms that follow."""
         return [
             Candidate(
                 layer=one.layer,
@@ -101,7 +101,7 @@ def haul(
     slots: threading.Semaphore | None = None,
     targets: Sequence[Repository] = (),
 ) -> Haul | None:
-    """How the layers of the base reach `targets`, by default all destinations.
+    """Make the `Haul` of the base's layers to `targets`, by default to all destinations.
 
     None without a base.
     """
@@ -121,7 +121,10 @@ def haul(
 
 @contextmanager
 def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Future[Sequence[Placed]]]:
-    """Bring the layers of the base while our layers are placed; a failure of either ends both."""
+    """Bring the layers of the base while the app's layers are placed.
+
+    A failure of either ends both.
+    """
     with workers(1, run.cancel) as pool:
         bringing: Future[Sequence[Placed]] = pool.submit(haul.bring if haul else tuple)
         bringing.add_done_callback(lambda done: run.cancel.cancel() if done.exception() else None)
@@ -133,9 +136,9 @@ def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Future[Sequence[Plac
 
 
 def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
-    """The image, if every destination holds exactly this manifest; None otherwise.
+    """Return the image if every destination holds exactly this manifest; None otherwise.
 
-    Then no blob is asked for: a registry holds the blobs of the manifests it serves.
+    Then no blob is looked up: a registry holds the blobs of the manifests it serves.
     """
     if run.options.registry.check:
         return None
@@ -169,7 +172,7 @@ def _of_image(name: str, wanted: LayerSource) -> Placed | None:
 
 
 def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
-    """The image of `layers`. Pure."""
+    """Make the image of `layers`. Pure."""
     return build(
         layers,
         prepared.origin.image_options,
@@ -183,9 +186,10 @@ def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
 def _with_config(
     layers: Sequence[Layer], prepared: Prepared, run: Run
 ) -> tuple[Image, frozenset[RepositoryName]]:
-    """The image of `layers`, with its config sent, and the destinations that hold its manifest.
+    """Make the image of `layers` and send its config to each destination that lacks it.
 
-    An image that was read from a repository is there, its config included, unless that is doubted.
+    Also returns the destinations that hold the manifest. A destination from which this image was
+    read has its config, unless the user doubts the registry (`--check`); then it is asked.
     """
     image = build_image(layers, prepared)
     standing: set[RepositoryName] = set()
@@ -203,7 +207,10 @@ def _with_config(
 def heal(
     assembled: Assembled, error: MissingBlobsError, destination: Destination, run: Run
 ) -> Assembled:
-    """Send the blobs that `destination` reported as missing, or if it named none, all it lacks."""
+    """Send again the blobs that `destination` reported as missing.
+
+    If the report named none, send all that it lacks.
+    """
     prepared, image, repository = assembled.prepared, assembled.image, destination.repository
     placed_before = [*assembled.base, *assembled.placed]
     blobs = [one.layer.descriptor for one in placed_before] + [image.config_descriptor]
@@ -229,7 +236,7 @@ def heal(
 
 
 def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None:
-    """Bring layers that were made anew for `source` alone to all other destinations."""
+    """Copy layers that were made anew, and are only in `source`, to all other destinations."""
     for one in run.destinations:
         if one is not source:
             passage = Passage(
@@ -244,14 +251,17 @@ def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None
 
 
 def foresee(prepared: Prepared, run: Run) -> list[Placed | None]:
-    """What a push would do about each layer, as far as HEAD requests tell; sends nothing."""
+    """Predict what a push would do about each layer, as far as HEAD requests tell; sends nothing.
+
+    None stands for a layer that would be packed and uploaded.
+    """
     if found := unchanged(prepared, run):
         return list(found.placed)
     return find_layers(prepared.wanted, run.dry_stores, run.cancel)
 
 
 def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
-    """What a push would do about each layer of the base; sends nothing."""
+    """Predict what a push would do about each layer of the base; sends nothing."""
     if found := unchanged(prepared, run):
         return found.base
     way = haul(prepared, run)
@@ -263,14 +273,14 @@ def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
 
 
 def foresee_exactly(prepared: Prepared, run: Run) -> list[Placed]:
-    """What a push would do about each layer: packs and hashes those that would be sent."""
+    """Predict what a push would do about each layer, by packing those that would be sent."""
     pairs = zip(foresee(prepared, run), prepared.wanted, strict=True)
     with _transfer(prepared, run, run.fan, run.dry_stores, {}) as transfer:
         return [one or _packed(wanted, transfer) for one, wanted in pairs]
 
 
 def _packed(wanted: LayerSource, transfer: Transfer) -> Placed:
-    """The layer that a push would make, and whether the registry holds it."""
+    """Pack the layer as a push would, without sending it, and look it up in the registry."""
     if transfer.content and (placed := by_content(wanted, transfer)):
         return placed
     stream = wanted.open(transfer.packer, lambda *_: transfer.cancel.check())

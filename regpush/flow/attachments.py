@@ -25,17 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Attachments:
-    """What a push has to attach.
-
-    `write`: writes an SBOM; `signer`: signs; None if not asked for.
-    """
+    """The documents to attach: `write` makes the SBOM, `signer` signs; None if not asked for."""
 
     write: Callable[[Bill], Attachment] | None
     signer: Signer | None
 
     @classmethod
     def of(cls, run: Run) -> Attachments:
-        """The attachments that the options ask for.
+        """Decide which attachments the options ask for.
 
         Raises UsageError where a program or library that they need is missing.
         """
@@ -53,9 +50,9 @@ class Attachments:
         return cls(write=write, signer=signer)
 
     def attach(self, images: Sequence[Assembled], whole: Manifest, run: Run) -> None:
-        """Attach to each of `images`, and sign what tags will name, at every destination.
+        """Attach documents to each of `images`, and sign what tags will name, everywhere.
 
-        All manifests are there already. A document that is attached is not sent again, and a
+        All manifests were sent before. A document that is attached already is not sent again, and a
         manifest with a signature that verifies is not signed again. Raises a RegpushError.
         """
         for image in images:
@@ -67,7 +64,7 @@ class Attachments:
                 _sign(self.signer, images, whole, to, run)
 
     def _documents(self, image: Assembled, run: Run) -> list[Attachment]:
-        """The SBOM and provenance of an image; they name the main destination everywhere."""
+        """Make the SBOM and provenance of an image; both name the main destination."""
         asked, name = run.options.attach, str(run.main.name)
         if self.write is None and not asked.provenance:
             return []

@@ -14,7 +14,7 @@ from regpush.transfer.base import Foundation
 
 
 class Bases:
-    """The base images of one run. Thread-safe. `asked`: the one that the user names, if any."""
+    """The base images of one run. Thread-safe. `asked`: the base that the user names, if any."""
 
     def __init__(self, client: Client, asked: str | None) -> None:
         self._client = client
@@ -24,7 +24,7 @@ class Bases:
         self._foundations: dict[str, Foundation] = {}
 
     def foundation(self, reference: str) -> Foundation:
-        """Where the image `reference` is. Raises UsageError."""
+        """Return the repository and reference of the base image `reference`. Raises UsageError."""
         with self._lock:
             if reference not in self._foundations:
                 called = "--from" if self._asked == reference else "the base image"
@@ -33,7 +33,7 @@ class Bases:
             return self._foundations[reference]
 
     def read(self, at: Foundation, platform: Platform) -> Base:
-        """The base for `platform`. Raises like `Foundation.read`."""
+        """Read the base for `platform`, once. Raises like `Foundation.read`."""
         with self._lock:
             key = str(at.reference), platform
             if key not in self._read:
@@ -41,7 +41,7 @@ class Bases:
             return self._read[key]
 
     def facts(self, reference: str, platform: Platform) -> BaseFacts:
-        """Facts from the config of the image `reference`. Raises like `read`."""
+        """Return facts from the config of the image `reference`. Raises like `read`."""
         config = json.loads(self.read(self.foundation(reference), platform).image.config)
         run = config.get("config")
         listed = run.get("Env") if isinstance(run, Mapping) else None

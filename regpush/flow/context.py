@@ -51,7 +51,7 @@ class Context:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the command began."""
+        """Return the seconds since the command began."""
         return time.monotonic() - self.started
 
 
@@ -67,7 +67,7 @@ class Run(Context):
 
     @property
     def dry_stores(self) -> list[DryRun]:
-        """All destinations, with mounts that are only asked about."""
+        """Return all destinations as stores that look up a mount but do not make it."""
 
         def beside(registry: str, path: str) -> Repository:
             reference = Reference(registry=registry, repository=path)
@@ -78,7 +78,7 @@ class Run(Context):
         ]
 
     def other(self, text: str) -> tuple[Seen, str]:
-        """The repository of another image to look at, and its tag or digest. Raises UsageError."""
+        """Return the repository of another image, and its tag or digest. Raises UsageError."""
         reference = Reference.parse(text)
         version = str(reference.digest) if reference.digest else reference.tag or "latest"
         return Seen(self.client.repository(reference, Access.PULL)), version
@@ -92,7 +92,7 @@ def writing(
     notify: Listener,
     cancel: Cancellation | None,
 ) -> Iterator[Context]:
-    """A context that writes to `places` and moves the tags beside each.
+    """Make a context that writes to `places` and moves the tags beside each.
 
     Options for the destination alone apply to the registry of the first place. Raises UsageError.
     """
@@ -118,7 +118,7 @@ def running(
     notify: Listener,
     cancel: Cancellation | None,
 ) -> Iterator[Run]:
-    """A push to the reference `to`. Raises UsageError for contradictory options."""
+    """Make the context of a push to the reference `to`. Raises UsageError for bad options."""
     if options.strict:
         notify = strictly(notify)
     if settings.cache_dir:

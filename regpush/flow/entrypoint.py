@@ -13,7 +13,7 @@ from regpush.options import ImageOptions
 
 
 def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
-    """`options` with an absolute entry point, or the source's proposal.
+    """Return `options` with an absolute entry point; without one, the source's proposal.
 
     An entry point such as `bin/app` is relative to the directory or profile that is the target;
     `./NAME` means a store item that is one file. Raises UsageError where a store item on this
@@ -31,9 +31,10 @@ def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
 
 
 def _program_in(item: Item, root: str, program: str) -> str:
-    """The absolute path of `program`, which is relative to `root`. Raises UsageError.
+    """Return the absolute path of `program`, which is relative to `root`. Raises UsageError.
 
-    An item in a binary cache is not fetched for this, and links in the item are not followed.
+    An item in a binary cache is not fetched to check the path, and links in the item are not
+    followed.
     """
     path = f"{root.rstrip('/')}/{program.removeprefix('./')}"
     if not item.in_store or item.ahead is not None:

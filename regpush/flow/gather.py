@@ -61,16 +61,16 @@ class Gathered:
 
     @property
     def archive(self) -> ArchiveOptions:
-        """How the layers are written."""
+        """Return how the layers are written."""
         return _archive_of(self.closure.profile, self.base)
 
     @property
     def images(self) -> tuple[PreviousImage, ...]:
-        """The earlier images, those of the main destination first."""
+        """Return the earlier images, those of the main destination first."""
         return tuple(image for past in self.pasts.values() for image in past.images)
 
     def tags_seen(self, at: Destination) -> Held:
-        """What the tags of the destination `at` named when its images were read."""
+        """Return what the tags of `at` named when its images were read, None where none was."""
         seen = self.pasts[at.name].manifests
         return {at.name: {tag: seen[tag].digest if tag in seen else None for tag in at.tags}}
 
@@ -87,7 +87,7 @@ class Identify(Enum):
 
 
 class Reach(Enum):
-    """How many earlier images are read; NEAR: those at the tags to be moved, if all exist."""
+    """How many earlier images are read; NEAR: only those at the tags to be moved, if all exist."""
 
     NEAR = "near"
     WHOLE = "whole"
@@ -96,11 +96,11 @@ class Reach(Enum):
 def gather(
     aim: Aim, run: Run, identify: Identify, overflow: Overflow, others: Sequence[tuple[Seen, str]]
 ) -> Gathered:
-    """Read the source that `aim` names and, in another thread, what was pushed before.
+    """Read the source that `aim` names and, in another thread, the images that were pushed before.
 
-    `others`: repositories to look back at, each with a tag or digest in it. `overflow`: what
-    becomes of layers of an archive for which the spool has no room. Raises a RegpushError; the
-    source's errors take precedence over those of the registry.
+    `others`: further repositories whose images are read, each with a tag or digest in it.
+    `overflow`: what is done with layers of an archive for which the spool has no room. Raises a
+    RegpushError; an error of the source takes precedence over an error of the registry.
     """
     reading = _Gathering(
         aim=aim,
@@ -130,7 +130,7 @@ def gather(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Sight:
-    """What the source tells first: the platform, and where the base is, if there is one."""
+    """What the source tells first: the platform, and the base, None without one."""
 
     platform: Platform
     foundation: Foundation | None
@@ -156,7 +156,7 @@ class _Gathering:
     sight: Future[_Sight] = field(default_factory=Future)
 
     def source(self) -> tuple[Customisation, Mapping[str, Placed]]:
-        """The closure as it goes into the image, and the layers of it that were sent already."""
+        """Read the source; returns its closure for the image, and the layers sent already."""
         run, options = self.run, self.run.options
         closure, shipped = self._closure()
         _tell_strategy(closure, options.layers, run)
@@ -198,7 +198,7 @@ class _Gathering:
         return closure, before.placed
 
     def past(self) -> tuple[dict[RepositoryName, Past], Base | None]:
-        """The images that were pushed before, by destination, and the base."""
+        """Read the images that were pushed before, by destination, and the base."""
         run = self.run
         for destination in run.destinations:
             run.client.open_ahead(destination.reference, max(len(destination.tags), 1))
@@ -221,7 +221,7 @@ def _both(
 ) -> tuple[
     tuple[Customisation, Mapping[str, Placed]], tuple[dict[RepositoryName, Past], Base | None]
 ]:
-    """Look back in a thread while this one reads the source; a failure of either ends both."""
+    """Look back in a thread while this thread reads the source; a failure of either ends both."""
     cancel = reading.run.cancel
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
         looking = pool.submit(reading.past)
@@ -243,9 +243,9 @@ def look_at_past(
     platform: Callable[[], Platform],
     reach: Reach,
 ) -> dict[RepositoryName, Past]:
-    """The images of the past by destination, as far as `reach` says.
+    """Read the earlier images of each destination, as many as `reach` says.
 
-    `platform` may wait: it is called when all else is at hand. Raises what `look_back` raises.
+    `platform` may block, so it is called last. Raises what `look_back` raises.
     """
     reuse = run.options.layers.reuse
 
@@ -307,12 +307,12 @@ def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run
 
 
 def _archive_of(profile: Profile, base: object) -> ArchiveOptions:
-    """How layers are written; on a base, without the folders above their items."""
+    """Decide how layers are written: on a base, without the folders above their items."""
     return ArchiveOptions(profile=profile, parents=Parents.OMITTED if base else Parents.WRITTEN)
 
 
 def _most_layers(options: LayerOptions) -> int:
-    """The number of layers that an archive is cut into, at most.
+    """Return the number of layers that an archive is cut into, at most.
 
     One of `--max-layers` stays free for what regpush adds, such as links: an archive is cut before
     it is known whether anything is added.
@@ -321,22 +321,22 @@ def _most_layers(options: LayerOptions) -> int:
 
 
 def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> Customisation:
-    """`closure` with everything that the image holds besides.
+    """Add to `closure` everything else that the image holds, such as links and owners.
 
-    `source` are the options that led to it. Raises UsageError and SourceError like `customise` and
-    `link_roots`.
+    `source`: the options by which the closure was made. Raises UsageError and SourceError like
+    `customise` and `link_roots`.
     """
     said = _said_by_source(with_entrypoint(image, closure), closure, source.link_roots)
     return customise(closure, said, source.rules, base=base_of(closure, source))
 
 
 def base_of(closure: Closure, options: SourceOptions) -> str | None:
-    """The reference of the base for `closure`, if there is one."""
+    """Return the reference of the base for `closure`; None without a base."""
     return options.base or (None if options.bare else closure.wishes.base or None)
 
 
 def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:
-    """`options` with what only the source knows: environment, provenance, links to its trees."""
+    """Add to `options` what only the source knows: environment, provenance, links to its trees."""
     own = {path for path, _ in options.symlinks}
     trees = sources.link_roots(closure, roots)
     return replace(

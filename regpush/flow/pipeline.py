@@ -84,7 +84,7 @@ def plan(
     cancel: Cancellation | None = None,
     exact: bool = False,
 ) -> PushResult:
-    """What `push` would do; sends nothing.
+    """Predict what `push` would do; sends nothing.
 
     Layers that would be uploaded have estimated sizes and no digests; with `exact` they are packed
     to find these out. Raises like `push`, but comparing the sizes with `max_upload` is left to the
@@ -102,7 +102,7 @@ def plan(
 
 
 def _bytes_to_send(placed: Sequence[Placed], fan: FanOut) -> int:
-    """The bytes of the layers to upload: each as often as it must be sent, for all platforms."""
+    """Add up the bytes of layers to upload, for all platforms and as often as each is sent."""
     sent = {one.layer.descriptor for one in placed if one.action is Action.UPLOADED}
     return sum(blob.size * fan.copies([blob]) for blob in sent)
 

@@ -54,11 +54,11 @@ class Prepared:
         return self.planned.learned
 
     def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:
-        """The plan after packing: all identities are known."""
+        """Return this plan after packing, with the identities that packing found."""
         return replace(self, planned=self.planned.once_known(identities, run.notify))
 
     def following(self, placed: Sequence[Candidate]) -> Prepared:
-        """The plan for a platform after others, whose layers are `placed` already."""
+        """Return this plan for a further platform, knowing that layers are `placed` already."""
 
         def knowing(one: LayerSource) -> LayerSource:
             there = remembered(one.recipe, placed, None) if one.recipe else []
@@ -67,7 +67,7 @@ class Prepared:
         return replace(self, wanted=tuple(map(knowing, self.wanted)))
 
     def holds(self, image: Image, destination: Destination) -> bool:
-        """Whether `image`, with its config, was read at that destination, under whatever tag."""
+        """Whether `image`, with its config, was read at `destination`, under any tag."""
         return any(
             before.repository == destination.name and before.image.manifest == image.manifest
             for before in self.origin.images
@@ -108,7 +108,10 @@ def prepare(
 
 
 def _near(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared | None:
-    """The plan, if the images at the tags to be moved hold every layer of it; else None."""
+    """Plan from the images at the tags to be moved; None unless they hold every layer.
+
+    None too where all earlier images were read already.
+    """
     if all(past.whole for past in origin.pasts.values()):
         return None
     said: list[Event] = []
@@ -121,14 +124,14 @@ def _near(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
 
 
 def _beyond(origin: Gathered, others: Sequence[tuple[Seen, str]], run: Run) -> Gathered:
-    """`origin` with all earlier images, where only the tags to be moved were read."""
+    """Return `origin` with all earlier images; reads them where only the moving tags were read."""
     if all(past.whole for past in origin.pasts.values()):
         return origin
     return replace(origin, pasts=look_at_past(run, others, lambda: origin.platform, Reach.WHOLE))
 
 
 def _numbered(prepared: Sequence[Prepared]) -> list[Prepared]:
-    """All `prepared`, with the layers of bases numbered after all others."""
+    """Return all `prepared`, with the layers of bases numbered after all others."""
     number = sum(len(one.wanted) for one in prepared)
     numbered = []
     for one in prepared:
@@ -192,7 +195,7 @@ def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
 
 
 def _beside(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
-    """`options` with the number of layers that a base leaves."""
+    """Limit the layers of `options` to the number that the base leaves; a note tells of it."""
     left = MAX_LAYERS - len(base.image.layers) if base else MAX_LAYERS
     if base and left < options.max_layers:
         run.notify(

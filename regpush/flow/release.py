@@ -20,7 +20,7 @@ from regpush.transfer.publish import manifest_of, push_manifest, verify
 
 
 def whole_of(images: Sequence[Image], run: Run) -> Manifest:
-    """What tags will name: the image, or the index of several, in the order of the request."""
+    """Return what tags will name: the image, or an index of several in the order of the request."""
     if len(images) == 1:
         return manifest_of(images[0])
     children = [IndexEntry.of(image.descriptor, image.platform) for image in images]
@@ -44,7 +44,7 @@ class Release:
 
     @classmethod
     def of(cls, images: Sequence[Assembled], attachments: Attachments, run: Run) -> Release:
-        """The delivery of `images` and their attachments."""
+        """Make the delivery of `images` and their attachments."""
         whole = whole_of([one.image for one in images], run)
         return cls(images=images, whole=whole, attachments=attachments, run=run)
 
@@ -56,7 +56,7 @@ class Release:
         return self
 
     def healed(self, lost: MissingBlobsError) -> Release:
-        """A release that sends what `lost` names again, its blobs at once."""
+        """Return a release that sends what `lost` names again; lost blobs are sent now."""
         run = self.run
         at = next(one for one in run.destinations if one.name == lost.repository)
         doubted = self.doubted | {at.name}

@@ -29,7 +29,7 @@ from regpush.transfer.fanout import FanOut
 
 
 def of_push(release: Release, destinations: Sequence[DestinationReport], run: Run) -> PushResult:
-    """The report of a push; `destinations`: what became of the tags."""
+    """Return the report of a push; `destinations`: the outcome for the tags."""
     images = release.images
     moved = any(one.moved for one in destinations)
     new = any(one.name not in image.standing for image in images for one in run.destinations)
@@ -52,9 +52,10 @@ def of_plan(
     bases: Sequence[Sequence[Placed]],
     run: Run,
 ) -> PushResult:
-    """The report of a plan; None stands for a layer that is not packed and will be uploaded.
+    """Return the report of a plan.
 
-    `bases`: what would be done about the layers of bases.
+    In `placed`, None stands for a layer that is not packed and would be uploaded. `bases`: what
+    would be done about the layers of bases.
     """
     images = [_built(*pair) for pair in zip(prepared, foreseen, strict=True)]
     known = [image for image in images if image]
@@ -81,14 +82,17 @@ def of_plan(
 
 
 def of_nothing(prepared: Sequence[Prepared], transaction: TagTransaction, run: Run) -> PushResult:
-    """The report where all tags exist and do not move: about the image that the first one names."""
+    """Return the report of a run without work: the tags exist, and none moves.
+
+    The report is about the image that the first tag names.
+    """
     seen = prepared[0].origin.pasts[run.main.name].manifests
     first = seen.get(run.main.tags[0])
     return of_tags_left(transaction, first.media_type if first else OCI_MANIFEST, run)
 
 
 def of_tags_left(transaction: TagTransaction, media_type: str, context: Context) -> PushResult:
-    """The report where no tag moves; the images that they name are not looked at."""
+    """Return the report of a run in which no tag moves; the tags' images are not read."""
     return PushResult(
         destinations=transaction.left_alone(),
         images=(),
@@ -141,7 +145,7 @@ def _image(
 
 
 def once(placed: Placed) -> int:  # noqa: ARG001  whatever it is
-    """How often a layer is sent, or not sent, to one destination."""
+    """Return 1, the number of copies of a layer for a single destination."""
     return 1
 
 
@@ -151,9 +155,9 @@ def of_base(
     above: Image | None,
     copies: Callable[[Placed], int] = once,
 ) -> BaseReport:
-    """What became of the layers of a base, without those that the image `above` has too.
+    """Return the report of the layers of a base, without those that the image `above` has too.
 
-    `copies`: to how many destinations.
+    `copies`: returns to how many destinations a layer was, or would be, sent.
     """
     left_out = base.left_out(above.own_layers) if above else ()
     return BaseReport(
@@ -168,7 +172,7 @@ def of_base(
 
 
 def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
-    """The layers, where one that an earlier platform brings counts as reused for later ones."""
+    """Count a layer that an earlier platform brings as reused in the reports of later ones."""
     brought: dict[Digest, str] = {}
 
     def following(layer: LayerReport) -> LayerReport:
@@ -198,7 +202,7 @@ def _copies(placed: Placed, fan: FanOut) -> int:
 
 
 def of_layer(label: str, placed: Placed, copies: int = 1) -> LayerReport:
-    """The report of a layer that is known; `label` is for people."""
+    """Return the report of a layer that is known; `label` is for people."""
     layer = placed.layer
     return LayerReport(
         label=label,

@@ -38,7 +38,7 @@ class Overflow(Enum):
 
 
 class Shipping:
-    """Sends layers one by one; `placed`: those that were sent, by their items' paths."""
+    """Sends layers one by one; `placed`: the sent layers by their items' paths."""
 
     def __init__(self, run: Run, archive: ArchiveOptions, overflow: Overflow) -> None:
         self._run, self._archive, self._overflow = run, archive, overflow
@@ -117,13 +117,13 @@ class Shipping:
         return self._begun
 
     def close(self) -> None:
-        """Wait until all was sent."""
+        """Wait until all layers have been sent."""
         self._open.close()
 
 
 @contextmanager
 def shipping(run: Run, archive: ArchiveOptions, overflow: Overflow) -> Iterator[Shipping]:
-    """A `Shipping`; when the block ends, all its layers were sent."""
+    """Yield a `Shipping`; at the end of the block all its layers have been sent."""
     made = Shipping(run, archive, overflow)
     try:
         yield made

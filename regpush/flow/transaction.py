@@ -45,7 +45,7 @@ class Delivery(Protocol):
         """
 
     def healed(self, lost: MissingBlobsError) -> Self:
-        """A delivery that sends again what was `lost`; or raises `lost`."""
+        """Return a delivery that sends again what was `lost`; or raise `lost`."""
 
 
 D = TypeVar("D", bound=Delivery)
@@ -53,7 +53,7 @@ R = TypeVar("R")
 
 
 def healing(delivery: D, work: Callable[[D], R]) -> R:
-    """Call `work` on `delivery`, and after MissingBlobsError on the healed one.
+    """Call `work` on `delivery`; after MissingBlobsError, call it on the healed delivery.
 
     At most `HEALS` deliveries are healed.
     """
@@ -76,9 +76,9 @@ class TagTransaction:
 
     @classmethod
     def begin(cls, context: Context, seen: Callable[[Destination], Held] | None = None) -> Self:
-        """Read what the tags hold, at all destinations.
+        """Read the digests that the tags name, at all destinations.
 
-        `seen`: what was read before, which is enough where no rule depends on it.
+        `seen`: gives digests that were read before; they are used where no rule depends on tags.
         """
         held: dict[RepositoryName, Mapping[str, Digest | None]] = {}
         for one in context.destinations:
@@ -98,7 +98,10 @@ class TagTransaction:
         return all(self.context.rule.skips(tags) for tags in self.held.values())
 
     def left_alone(self) -> tuple[DestinationReport, ...]:
-        """The report of tags that `skips` does not move: each names what its first one does."""
+        """Return the report where `skips` lets no tag move, with a note for each destination.
+
+        The digest reported for a destination is the one that its first tag names.
+        """
         reports = []
         for one in self.context.destinations:
             tags, names = one.tags, self.held[one.name]
@@ -114,11 +117,11 @@ class TagTransaction:
         return digest in self.held[self.context.main.name].values()
 
     def would_move(self, digest: Digest) -> bool:
-        """Whether a tag names something other than `digest`, or nothing."""
+        """Whether any tag does not exist or names something other than `digest`."""
         return any(there != digest for tags in self.held.values() for there in tags.values())
 
     def judge(self, whole: Manifest) -> None:
-        """Raise TagConflictError, which names the tag, where one must not move to `whole`."""
+        """Raise TagConflictError, naming the tag, where a tag must not move to `whole`."""
         for name, tags in self.held.items():
             self.context.rule.judge(name, whole.digest, tags)
 
@@ -135,11 +138,11 @@ class TagTransaction:
                     refuse_index(f"{one.name}:{tag}", one.repository.get_manifest(str(digest)))
 
     def carry_out(self, delivery: D) -> tuple[D, Mapping[RepositoryName, Tagged]]:
-        """Send `delivery` and move the tags; returns the results of both, tags by destination.
+        """Send `delivery`, then move the tags; returns what was sent, and the tags by destination.
 
-        Raises TagConflictError before anything is sent, and again, before any tag is moved, where
-        another push has moved one meanwhile. After any other error before that, no tag was moved;
-        an error raised later says which were.
+        Raises TagConflictError before anything is sent where a tag must not move, and before any
+        tag is moved where another push has moved a tag meanwhile. After another error before the
+        tags no tag was moved; an error at the tags says which tags were moved.
         """
 
         def attempt(delivery: D) -> tuple[D, Mapping[RepositoryName, Tagged]]:
@@ -167,7 +170,7 @@ class TagTransaction:
     def reported(
         self, digest: Digest, tagged: Mapping[RepositoryName, Tagged]
     ) -> tuple[DestinationReport, ...]:
-        """The report of every destination, where `digest` was sent."""
+        """Return the report of every destination, to which `digest` was sent."""
         return tuple(
             DestinationReport(
                 image=str(one.name),
@@ -179,7 +182,7 @@ class TagTransaction:
         )
 
     def foreseen(self, digest: Digest) -> tuple[DestinationReport, ...]:
-        """The report of a dry run, after which every tag would name `digest`."""
+        """Return the report of a dry run, after which every tag would name `digest`."""
         return tuple(
             DestinationReport(image=str(one.name), tags=one.tags, digest=digest)
             for one in self.context.destinations
@@ -188,7 +191,7 @@ class TagTransaction:
 
 @contextmanager
 def _telling(before: Mapping[RepositoryName, Tagged]) -> Iterator[None]:
-    """Add to an error which tags of other destinations were moved before it."""
+    """Add to an error which tags of other destinations were moved before it was raised."""
     moved = [f"{name}:{tag}" for name, tagged in before.items() for tag in tagged.moved]
     try:
         yield

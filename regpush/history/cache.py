@@ -65,7 +65,7 @@ class LayerIndex:
             self._database = None
 
     def knows(self, registry: str) -> bool:
-        """Whether it holds any layer of any repository of `registry`."""
+        """Whether the index holds a layer of any repository of `registry`."""
         if self._database is None:
             return False
         try:
@@ -81,7 +81,7 @@ class LayerIndex:
     def recall(
         self, recipe: Digest, repository: RepositoryName, compression: Compression | None
     ) -> list[Candidate]:
-        """Layers made from `recipe`: those in `repository` first, then the newest first."""
+        """Find layers made from `recipe`: those in `repository` first, then the newest first."""
         if self._database is None:
             return []
         try:

@@ -81,10 +81,10 @@ class Causes:
 
 
 def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> Causes:
-    """Compare `closure` with earlier `images`, nearest first.
+    """Find, for each changed item of `closure`, the item that caused the change.
 
-    An item of a directory whose layer differs counts as changed, unless something tells it from the
-    other items in that layer.
+    `images`: earlier ones, nearest first. An item of a directory whose layer differs is treated as
+    changed, unless something tells it from the other items in that layer.
     """
     there = unchanged(closure, images, archive)
     before = _names(path for image in images for layer in image.own_layers for path in layer.items)
@@ -122,10 +122,10 @@ def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -
 
 
 def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> frozenset[str]:
-    """The paths of items that an earlier image certainly held unchanged.
+    """Return the paths of items that an earlier image certainly held unchanged.
 
-    A store path says what the item holds, but not its owners and modes: where a recipe of store
-    items alone differs for equal paths, these differ. The path of a locked package holds its
+    A store path tells the content of the item, but not its owners and modes: where a recipe of
+    store items alone differs for equal paths, these differ. The path of a locked package holds its
     version. For items of a directory the recipe of their layer tells, or the history in the image.
     """
     keys = keys_of(closure.items) or {}
@@ -161,7 +161,10 @@ def _remembered(image: Image) -> frozenset[Key]:
 
 
 def _names(paths: Iterable[str]) -> dict[str, str]:
-    """The names of earlier items, by name without version, or by path; the nearest image wins."""
+    """Return the names of earlier items, by name without version, or by path.
+
+    Where images differ, the nearest wins.
+    """
     names: dict[str, str] = {}
     for path in paths:
         if is_path(path):

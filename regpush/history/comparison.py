@@ -122,7 +122,7 @@ class _Versioned(NamedTuple):
 
 
 def _versioned(path: str) -> _Versioned | None:
-    """The item of a store, or the package of a lock, at `path`; None for any other."""
+    """Return the item of a store, or the package of a lock, at `path`; None for other paths."""
     if is_path(path):
         name = item_name(path)
         return _Versioned(name, name, full_name(path))
@@ -133,7 +133,7 @@ def _versioned(path: str) -> _Versioned | None:
 
 
 def _told_of(path: str, before: set[str], names: Mapping[str, str]) -> str | None:
-    """The change of the item, for people; None if it was only rebuilt."""
+    """Describe the change of the item, for people; None if it was only rebuilt."""
     found = _versioned(path)
     if found is None:
         name = path.rpartition("/")[2] or path

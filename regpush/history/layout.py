@@ -144,7 +144,7 @@ def _text(data: bytes) -> str:
 
 
 def read(image: Image) -> Carried | None:
-    """The memory in `image`; None if it has no such field.
+    """Read the memory in `image`; None if the image has no such field.
 
     Raises VerificationError where the field is damaged or of another version.
     """
@@ -188,7 +188,7 @@ def read(image: Image) -> Carried | None:
 
 
 def read_of(manifest: bytes) -> tuple[Digest, ...]:
-    """Digests of the manifests that the plan of an image used, from its own manifest.
+    """Read from an image's manifest the digests of the manifests that its plan used.
 
     They remain when the config of the image is lost.
     """
@@ -257,7 +257,7 @@ def _habits(field: Mapping[str, Any]) -> dict[Name, Habit]:
 
 
 def _pieces(field: Mapping[str, Any], key: str, length: int, *, again: bool = False) -> list[bytes]:
-    """The byte string `key` in pieces of `length`, which may repeat only with `again`."""
+    """Cut the byte string `key` into pieces of `length`, which may repeat only with `again`."""
     text = field.get(key)
     try:
         data = base64.b64decode(text if isinstance(text, str) else "?", validate=True)

@@ -39,14 +39,14 @@ class Planned:
 
     @property
     def read(self) -> tuple[Digest, ...]:
-        """Digests of the manifests that `--layout-from` needs to make this plan again."""
+        """Return the digests of manifests that `--layout-from` needs to make this plan again."""
         memory = self.plan.memory
         if memory is None:
             return ()
         return (memory.manifest,) if memory.manifest else memory.read
 
     def once_known(self, identities: Mapping[str, Identity], notify: Listener) -> Planned:
-        """The plan with its records, written after packing has found the identities of items."""
+        """Return the plan with its records, written after packing has found all identities."""
         if not self.early:
             return self
         groups = [
@@ -90,7 +90,7 @@ def plan_layers(
 
 
 def layout_places(options: LayerOptions) -> list[str]:
-    """The digests of `--layout-from`. Raises UsageError for a malformed one."""
+    """Read the digests of `--layout-from`. Raises UsageError for a malformed one."""
     try:
         return [str(Digest.parse(text)) for text in options.layout_from]
     except VerificationError as error:
@@ -100,10 +100,10 @@ def layout_places(options: LayerOptions) -> list[str]:
 def _replayed(
     images: Sequence[PreviousImage], digests: Sequence[str], repository: RepositoryName
 ) -> Sequence[PreviousImage]:
-    """The images to plan from.
+    """Select the images to plan from.
 
-    All of `images`; with `digests` those alone, in their order, and the images of other
-    repositories.
+    Without `digests` all of `images`. With them, the images of these digests in their order, and
+    the images of other repositories.
     """
     if not digests:
         return images
@@ -120,7 +120,7 @@ def _replayed(
 
 
 def _lost(recalled: Recalled, closure: Closure, store: BlobStore) -> list[Descriptor]:
-    """The blobs that the plan would use and that the registry has deleted."""
+    """Find the blobs that the plan would use and that the registry has deleted."""
     asked = recalled.doubtful(closure)
     if not asked:
         return []
@@ -132,7 +132,7 @@ def _lost(recalled: Recalled, closure: Closure, store: BlobStore) -> list[Descri
 def reasons(
     closure: Closure, archive: ArchiveOptions, images: Sequence[PreviousImage], reuse: Reuse
 ) -> Callable[[Sequence[Item], bool], str]:
-    """A function that says, for people, why a layer of given items must be sent.
+    """Return a function that says, for people, why a layer of given items must be sent.
 
     Its second argument: whether an earlier image has the layer, so that only the registry can have
     lost it.

@@ -120,7 +120,7 @@ def look_back(
 
 
 _Found = tuple[Manifest | None, PreviousImage | None]
-"""What is at a place: its manifest, and the image that leads to, where it gives one."""
+"""The manifest at a place, and the image found there or in the index there; None for a lack."""
 
 
 def _images_of(found: Sequence[_Found]) -> list[PreviousImage]:
@@ -142,17 +142,18 @@ class _Look:
     read_in: ThreadPoolExecutor
 
     def at(self, places: Sequence[tuple[Seen, str]]) -> list[_Found]:
-        """What `places` name, each a repository and a tag or digest in it."""
+        """Read each of `places`, a repository with a tag or digest in it, in parallel; in order."""
         return list(self.read_in.map(self._read, places))
 
     def at_listed(self, tags: Sequence[str]) -> list[PreviousImage]:
-        """The images at the few of the listed `tags` that are most likely recent."""
+        """Read the images at the few of the listed `tags` that are most likely recent."""
         return self._own(nearest(tags, self.tags))
 
     def behind(self, damaged: Sequence[Manifest]) -> list[PreviousImage]:
-        """The images that those were planned from whose manifests are `damaged`.
+        """Read the images from which the images of the `damaged` manifests were planned.
 
-        The manifest is there and its config is not: what it was planned from may be.
+        The configs of these images cannot be read, but each manifest names the manifests that its
+        plan used.
         """
         digests = [str(one) for manifest in damaged for one in read_of(manifest.data)]
         return self._own(list(dict.fromkeys(digests)))
@@ -173,7 +174,7 @@ class _Look:
 def look_near(
     repository: Seen, tags: Sequence[str], platform: Callable[[], Platform], notify: Listener
 ) -> Past | None:
-    """Read the images that `tags` name and no others; None unless each names a usable one.
+    """Read the images that `tags` name and no others; None unless each tag names a usable one.
 
     An unchanged push needs no more: a request for the manifest and one for its config. Raises like
     `look_back`.
@@ -200,7 +201,7 @@ def look_at_tags(repository: Seen, tags: Sequence[str]) -> Past:
 
 
 def _listed(repository: Seen, notify: Listener) -> tuple[str, ...]:
-    """All tags; none where the registry cannot list them, since this only saves work."""
+    """List all tags; empty where the registry cannot list them, since this only saves work."""
     try:
         return repository.list_tags()
     except TransientError as error:
@@ -209,9 +210,10 @@ def _listed(repository: Seen, notify: Listener) -> tuple[str, ...]:
 
 
 def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
-    """The tags in `listed` that are probably recent: those similar to `tags`, then the highest.
+    """Return the tags in `listed` that are probably recent.
 
-    Lists hold no times. Tags of referrers and signatures are skipped.
+    First those similar to `tags`, then the highest: lists hold no times. Tags of referrers and
+    signatures are skipped.
     """
     images = [tag for tag in listed if not tag.startswith(("sha256-", "sha512-"))]
 
@@ -222,12 +224,12 @@ def nearest(listed: Sequence[str], tags: Sequence[str]) -> list[str]:
 
 
 def _common(one: str, other: str) -> int:
-    """The length of the common prefix of two tags."""
+    """Return the length of the common prefix of two tags."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def natural(tag: str) -> list[tuple[int, int, str]]:
-    """A sort key by which 1.10 follows 1.9."""
+    """Return a sort key by which 1.10 follows 1.9."""
     key: list[tuple[int, int, str]] = []
     while tag:
         digits = "".join(takewhile(lambda c: "0" <= c <= "9", tag))
@@ -265,9 +267,10 @@ def _image(repository: Seen, manifest: Manifest, platform: Callable[[], Platform
 
 
 def _nearness(wanted: Platform, one: Platform) -> int | None:
-    """How near `platform` is to the wanted one.
+    """Return how near the platform `one` is to `wanted`, 0 for equal; None if unrelated.
 
-    Layers are often equal for all variants, so every variant counts, the wanted one first.
+    Layers are often equal for all variants, so an image for any variant is used, the wanted variant
+    first.
     """
     if (rank := one.rank(wanted)) is not None:
         return rank

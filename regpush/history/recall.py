@@ -41,9 +41,10 @@ class Recalled:
     blobs: Mapping[Digest, Layer] = field(default_factory=dict)
 
     def doubtful(self, closure: Closure) -> list[Descriptor]:
-        """Blobs that a plan of `closure` may use although no manifest that was read names them.
+        """Return the blobs that a plan of `closure` may use but no manifest that was read names.
 
-        Blobs whose items are all in layers that manifests name are left out: they save nothing.
+        The registry may have deleted such a blob. A blob is left out if all its items are in layers
+        that manifests name too, since the plan gains nothing by it.
         """
         here = frozenset((keys_of(closure.items) or {}).values())
         own = [layer.keys for memory in self.memories for layer in memory.own.layers]
@@ -62,11 +63,11 @@ class Recalled:
         ]
 
     def without(self, lost: Sequence[Descriptor]) -> frozenset[Digest]:
-        """The history without the blobs that are `lost`."""
+        """Return the digests of the blobs in the history, without those that are `lost`."""
         return frozenset(self.blobs) - {descriptor.digest for descriptor in lost}
 
     def to_write(self, plan: Plan, notify: Listener) -> Learned | None:
-        """The records for the image of `plan`; for an unchanged image exactly those it has."""
+        """Return the records for the image of `plan`; an unchanged image keeps exactly its own."""
         memory = plan.memory
         if memory is None:
             return None
@@ -85,7 +86,7 @@ def recall(
     archive: ArchiveOptions,
     notify: Listener,
 ) -> Recalled:
-    """Read the records of `images`; `repository` is the one to push to.
+    """Read the records of `images` for a plan to push to `repository`.
 
     Damaged records, and those of an unknown version, give a note, and the layers of that image are
     known by their recipes alone.

@@ -101,12 +101,12 @@ class Image:
 
     @property
     def own_layers(self) -> tuple[Layer, ...]:
-        """The layers above the base, or all if there is no base."""
+        """Return the layers above the base, or all if there is no base."""
         return self.layers[self.base_layers :]
 
     @property
     def ancestor(self) -> Ancestor | None:
-        """The base that the annotations name; None unless they name it with its digest."""
+        """Return the base that the annotations name; None unless they give its digest too."""
         said = json.loads(self.manifest).get("annotations") or {}
         name, digest = said.get(BASE_NAME), said.get(BASE_DIGEST)
         if not isinstance(name, str):
@@ -194,9 +194,10 @@ class Base:
     image: Image
 
     def left_out(self, above: Sequence[Layer]) -> frozenset[int]:
-        """Which of its layers, counted from 0, an image does not inherit whose own are `above`.
+        """Return which layers, counted from 0, an image does not inherit from this base.
 
-        Only layers that regpush packed count, which have a recipe. Raises as `repeated`.
+        `above`: the layers of the image itself. Only layers that regpush packed, which have a
+        recipe, can be left out. Raises like `repeated`.
         """
         image = self.image
         ours = all(layer.recipe for layer in image.own_layers)
@@ -208,7 +209,10 @@ class Base:
         )
 
     def to_inherit(self, above: Sequence[Layer] = ()) -> Inherited:
-        """What an image whose own layers are `above` takes over. Raises like `left_out`."""
+        """Return what an image with the layers `above` takes over from this base.
+
+        Raises like `left_out`.
+        """
         image, config = self.image, json.loads(self.image.config)
         left_out = self.left_out(above)
         kept = [layer for n, layer in enumerate(image.layers) if n not in left_out]
@@ -232,7 +236,7 @@ class Base:
 def _without(
     history: Sequence[Mapping[str, Any]], left_out: Collection[int]
 ) -> tuple[Mapping[str, Any], ...]:
-    """The entries of `history` without those of the layers that are `left_out`."""
+    """Return the entries of `history` without those of the layers that are `left_out`."""
     count = -1
     kept = []
     for entry in history:
@@ -243,7 +247,7 @@ def _without(
 
 
 def _as_base(layer: Layer) -> Layer:
-    """`layer` as our manifests describe a layer of a base: without its recipe.
+    """Return `layer` as our manifests describe a layer of a base: without its recipe.
 
     A recipe is trusted because its author may push to the repository. The author of a base may not.
     """
@@ -269,7 +273,7 @@ def parse_manifest(manifest: bytes) -> dict[str, Any]:
 
 
 def is_artifact(manifest: bytes) -> bool:
-    """Whether a manifest is that of something other than an image, by the type of its config.
+    """Whether a manifest describes something other than an image, by the type of its config.
 
     Raises VerificationError for anything but a JSON object.
     """
@@ -279,7 +283,7 @@ def is_artifact(manifest: bytes) -> bool:
 
 
 def annotations_of(options: ImageOptions) -> dict[str, str]:
-    """The annotations that the user asked for, and the creation time if one was given."""
+    """Return the annotations that the user asked for, and the creation time if one was given."""
     annotations = dict(options.annotations)
     if options.created is not None:
         created = _timestamp(options.created)
@@ -301,7 +305,9 @@ def check_options(options: ImageOptions) -> None:
     if options.stop_signal and not re.fullmatch(
         r"(SIG)?[A-Z]+[0-9+-]*|[0-9]{1,2}", options.stop_signal
     ):
-        raise UsageError(f"bad stop signal '{printable(options.stop_signal)}': such as SIGTERM")
+        raise UsageError(
+            f"bad stop signal '{printable(options.stop_signal)}': expected one such as SIGTERM"
+        )
     parse_platforms(options.platforms)
     if options.created is not None and not 0 <= options.created <= LAST_SECOND:
         raise UsageError(f"bad creation time {options.created}: seconds from 1970 to 9999")
@@ -363,7 +369,7 @@ def build(
 def put_together(
     layers: Sequence[Layer], config: Mapping[str, Any], annotations: Mapping[str, str]
 ) -> Image:
-    """The image of `layers`, lowest first, with the given config and their diff IDs.
+    """Make the image of `layers`, lowest first, with the given config and their diff IDs.
 
     Equal arguments give equal bytes.
     """
@@ -393,7 +399,7 @@ def _timestamp(seconds: int) -> str:
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in `data`. Raises VerificationError, which calls it `what`."""
+    """Read the JSON object in `data`. Raises VerificationError, whose message calls it `what`."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -404,7 +410,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
 
 
 def json_list(value: Mapping[str, Any], key: str) -> list[Any]:
-    """The list under `key`. Raises VerificationError for any other value."""
+    """Return the list under `key`. Raises VerificationError for any other value."""
     found = value.get(key)
     if not isinstance(found, list):
         raise VerificationError(f"'{key}' is not a JSON list")
@@ -440,7 +446,7 @@ def _parse_layer(
 
 
 def _items_of(history: Sequence[Mapping[str, Any]], layers: int, own: int) -> list[tuple[str, ...]]:
-    """The item paths of each layer, from the comments of our history entries.
+    """Return the item paths of each layer, from the comments of our history entries.
 
     Those of the `own` topmost layers are known even if the history of the base is out of order.
     """

@@ -44,19 +44,19 @@ class IndexEntry:
 
     @classmethod
     def of(cls, descriptor: Descriptor, platform: Platform) -> IndexEntry:
-        """The entry for an image that regpush made, with its platform."""
+        """Make the entry for an image that regpush made, with its platform."""
         bare = replace(descriptor, annotations=()).to_json()
         content = {**bare, "platform": _spelt(platform).to_json()}
         return cls(descriptor=descriptor, platform=platform, is_image=True, content=content)
 
     @property
     def is_index(self) -> bool:
-        """Whether it refers to another index."""
+        """Whether the entry refers to another index."""
         return self.descriptor.media_type in INDEXES
 
     @property
     def attested(self) -> Digest | None:
-        """The digest of the image that this attestation belongs to; None for other entries."""
+        """Return the digest of the image that this attestation describes; else None."""
         if not self.descriptor.annotation(_ATTESTATION):
             return None
         try:
@@ -65,7 +65,7 @@ class IndexEntry:
             return None
 
     def saying(self, platform: Platform) -> IndexEntry:
-        """The entry itself if it states its platform, else with `platform` added."""
+        """Return this entry with `platform` added, unless it states a platform itself."""
         if self.platform:
             return self
         content = {**self.content, "platform": _spelt(platform).to_json()}
@@ -73,14 +73,14 @@ class IndexEntry:
 
 
 def _spelt(platform: Platform) -> Platform:
-    """The platform in Go's spelling; an explicit variant such as arm64/v8 stays."""
+    """Return the platform in Go's spelling; an explicit variant such as arm64/v8 stays."""
     normal = platform.normal
     same = (platform.os, platform.architecture) == (normal.os, normal.architecture)
     return platform if same else normal
 
 
 def entries(index: bytes) -> list[IndexEntry]:
-    """The entries of an index, in their order. Raises VerificationError."""
+    """Read the entries of an index, in their order. Raises VerificationError."""
     return [_entry(value) for value in json_list(json_object(index, "index"), "manifests")]
 
 
@@ -104,12 +104,12 @@ def _entry(value: object) -> IndexEntry:
 
 
 def platforms_said(index: bytes) -> list[Platform]:
-    """The platforms that the entries of an index state. Raises VerificationError."""
+    """Return the platforms that the entries of an index state. Raises VerificationError."""
     return [one.platform for one in entries(index) if one.is_image and one.platform]
 
 
 def build_index(children: Sequence[IndexEntry], options: ImageOptions) -> bytes:
-    """An index of `children`, in their order, with the annotations of the images.
+    """Make an index of `children`, in their order, with the annotations of the images.
 
     Equal arguments give equal bytes.
     """

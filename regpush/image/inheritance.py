@@ -24,7 +24,7 @@ _NOT_INHERITED = ("OnBuild", "Image")
 
 
 def own_config(options: ImageOptions, inherited: Config) -> dict[str, Any]:
-    """The run configuration that the user and the source asked for.
+    """Return the run configuration that the user and the source asked for.
 
     Search paths are put before or after the values that are `inherited`, or the runtime's defaults.
     Raises UsageError for a malformed port.
@@ -56,19 +56,21 @@ def _list(words: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _home(options: ImageOptions, inherited: Config) -> str:
-    """The working directory: where the directory lands, unless the base names one.
+    """Return the working directory that the source proposes; empty where the base has one.
 
-    BuildKit writes `/` where a Dockerfile names none, so `/` counts as none.
+    BuildKit writes `/` as the working directory where a Dockerfile names none, so a base with `/`
+    is treated as a base without a working directory. Empty too for a path with unprintable
+    characters.
     """
     said = inherited.get("WorkingDir") or "/"
     return options.home if said == "/" != options.home and options.home.isprintable() else ""
 
 
 def over(own: Config, inherited: Config) -> dict[str, Any]:
-    """`own` put over `inherited`, which gives way.
+    """Merge two configurations; `own` takes precedence over `inherited`.
 
-    Variables and labels are taken one by one, ports and volumes are joined; an entry point of `own`
-    drops the command below it. A member that is empty in `own` is removed.
+    Variables and labels are merged by name, ports and volumes are joined; an entry point of `own`
+    removes the command that is inherited. A member that is empty in `own` is removed.
     """
     config = {key: value for key, value in inherited.items() if key not in _NOT_INHERITED}
     if "Entrypoint" in own:
@@ -86,7 +88,7 @@ def over(own: Config, inherited: Config) -> dict[str, Any]:
 
 
 def apart(whole: Config, inherited: Config) -> dict[str, Any]:
-    """The part of `whole` that is not in `inherited`: put over that, it gives `whole` again.
+    """Return the part of `whole` that `inherited` lacks: `over` of both gives `whole` again.
 
     Members that were removed, or repeated with equal values, cannot be recognised.
     """
@@ -106,11 +108,16 @@ def apart(whole: Config, inherited: Config) -> dict[str, Any]:
 
 
 def ports(text: str) -> list[str]:
-    """Ports as config.md writes them, from `8080`, `53/udp` or `8000-8003`. Raises UsageError."""
+    """Return the ports in the form of config.md, from `8080`, `53/udp` or `8000-8003`.
+
+    Raises UsageError.
+    """
     match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", text, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if match is None or not 0 < first <= last < 65536:
-        raise UsageError(f"bad port '{printable(text)}': such as 8080, 53/udp or 8000-8003")
+        raise UsageError(
+            f"bad port '{printable(text)}': expected one such as 8080, 53/udp or 8000-8003"
+        )
     return [f"{port}/{match[3] or 'tcp'}" for port in range(first, last + 1)]
 
 

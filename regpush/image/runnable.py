@@ -37,7 +37,7 @@ class Below:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], layers: Sequence[Layer]) -> Self:
-        """What the configuration and the layers of a base tell.
+        """Read what the configuration and the layers of a base tell.
 
         A generated item has links in places that are not recorded.
         """
@@ -46,7 +46,7 @@ class Below:
         return cls(config=config, items=frozenset(items) if known else None)
 
     def may_hold(self, path: str) -> bool:
-        """Whether something may be at `path`, as far as is known; of relative ones all may."""
+        """Whether the base may have something at `path`; always true for relative paths."""
         if self.items is None or not path.startswith("/"):
             return True
         above = posixpath.normpath(path)
@@ -58,7 +58,7 @@ class Below:
 def doubts(
     inside: Inside, options: ImageOptions, platform: Platform, below: Below | None
 ) -> Iterator[str]:
-    """Warnings about an image of a directory that will not run, each with its remedy.
+    """Return warnings about an image of a directory that will not run, each with its remedy.
 
     `below`: what is known of the base, None without a base.
     """
@@ -160,12 +160,12 @@ def _is_linked(path: str, linked: set[str]) -> bool:
 
 
 def _does(runs_on: Platform, wanted: Platform) -> bool:
-    """Whether machines of the platform `wanted` run it; amd64 runs 386 too."""
+    """Whether machines of the platform `wanted` run programs for `runs_on`; amd64 runs 386 too."""
     return runs_on.akin(wanted) or (wanted.architecture, runs_on.architecture) == ("amd64", "386")
 
 
 def _shebang(start: bytes) -> str:
-    """The interpreter in the first line of a script (execve(2)); empty if there is none."""
+    """Return the interpreter in the first line of a script (execve(2)); empty without one."""
     if not start.startswith(b"#!"):
         return ""
     words = start[2:].partition(b"\n")[0].split()
@@ -173,7 +173,7 @@ def _shebang(start: bytes) -> str:
 
 
 def _interpreter(start: bytes) -> str:
-    """PT_INTERP of an ELF file, if its first bytes hold it (System V ABI, chapter 5)."""
+    """Return PT_INTERP of an ELF file, if its first bytes hold it (System V ABI, chapter 5)."""
     order, wide = ("<" if start[5] == 1 else ">"), start[4] == 2
     at, size_at = (32, 54) if wide else (28, 42)
     try:
@@ -192,7 +192,7 @@ def _interpreter(start: bytes) -> str:
 
 
 def _of_libraries(natives: Sequence[Native], platform: Platform) -> Iterator[str]:
-    """Packages all of whose libraries are for other platforms than the wanted one."""
+    """Find packages all of whose libraries are for other platforms than the wanted one."""
     groups: dict[str, list[Native]] = {}
     for one in natives:
         groups.setdefault(one.group, []).append(one)

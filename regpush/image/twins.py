@@ -19,9 +19,9 @@ EMPTY = Digest.of(bytes(1024))
 
 
 def uppermost(diff_ids: Sequence[Digest]) -> list[int]:
-    """The numbers, from 0, of the layers of one push that its image keeps, lowest first.
+    """Return the numbers, from 0, of the layers of one push that its image keeps, lowest first.
 
-    Of equal layers it keeps the uppermost, of empty ones none.
+    Of equal layers the image keeps the uppermost, of empty layers none.
     """
     last = {diff_id: number for number, diff_id in enumerate(diff_ids)}
     last.pop(EMPTY, None)
@@ -31,12 +31,12 @@ def uppermost(diff_ids: Sequence[Digest]) -> list[int]:
 def repeated(
     base: Sequence[Digest], last_push: int, above: Collection[Digest], name: str
 ) -> frozenset[int]:
-    """The numbers, from 0, of layers of a base that the image above leaves out.
+    """Return the numbers, from 0, of layers of a base that the image above leaves out.
 
     `base`: diff IDs, lowest first. `last_push`: the number of the first layer that the push of the
     base made; the count of all where regpush did not push it. `above`: diff IDs of the layers put
     on the base, which is called `name`. Raises UsageError where a layer that stays lies over a
-    repeated one and came from another push: whether it depends on that one is unknown.
+    repeated one and came from another push: whether it depends on that layer is unknown.
     """
     found: set[int] = set()
     kept = False

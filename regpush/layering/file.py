@@ -30,7 +30,7 @@ _LIMIT = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A strategy that follows a file: the patterns of each layer, lowest first."""
+    """A strategy that follows a file with a list of patterns for each layer, lowest first."""
 
     path: str
     layers: tuple[tuple[str, ...], ...]
@@ -72,7 +72,7 @@ class Split:
         return cls(path=path, layers=tuple(map(tuple, layers)))
 
     def __call__(self, closure: Closure, context: PlanContext) -> Plan:
-        """A plan of at most `context.max_layers` layers.
+        """Plan at most `context.max_layers` layers.
 
         Raises UsageError where the file does not fit the closure: two layers name one item, a
         pattern without `*` or `?` matches nothing, or no layer remains for items that the file does
@@ -98,7 +98,11 @@ class Split:
         return stack(closure, context.max_layers, grouped, top=top, own=apart)
 
     def _divide(self, items: Sequence[Item]) -> tuple[list[tuple[Item, ...]], list[Item]]:
-        """The items of each layer in the file, and the items that no pattern names."""
+        """Divide `items` among the layers of the file.
+
+        Returns the items of each layer, lowest first, and the items that no pattern names. Raises
+        UsageError where two layers name one item.
+        """
         listed: list[list[Item]] = [[] for _ in self.layers]
         rest: list[Item] = []
         for item in items:

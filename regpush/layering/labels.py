@@ -19,16 +19,17 @@ _CONTAINER = re.compile(r".*/(?:node_modules|(?:site|dist)-packages)/", re.DOTAL
 
 
 def store_name(path: str) -> str | None:
-    """The name and version of the store item at `path`; None where it is no store item."""
+    """Return the name and version of the store item at `path`; None for other paths."""
     match = _STORE_NAME.fullmatch(path.rpartition("/")[2])
     return match[1] if match else None
 
 
 def called(path: str) -> str:
-    """What people call the item at `path`: a package by its name, all else by its whole path.
+    """Return the name by which people know the item at `path`.
 
-    Packages: of a store and of a lock file with their version, others below `node_modules` and
-    `site-packages` without. A generated item has a name in parentheses instead of a path.
+    A package of a store or of a lock file is called by its name and version, a package below
+    `node_modules` or `site-packages` by its name, every other item by its whole path. A generated
+    item has a name in parentheses instead of a path.
     """
     if name := store_name(path):
         return name
@@ -45,7 +46,7 @@ def called(path: str) -> str:
 
 
 def label(name: str, count: int, more: str = "") -> str:
-    """The label of a layer of `count` items that is named after one of them; `more` ends it.
+    """Return the label of a layer of `count` items, which is named after one item; `more` ends it.
 
     One printable line of at most `LABEL_LENGTH` characters.
     """
@@ -58,11 +59,12 @@ def label(name: str, count: int, more: str = "") -> str:
 
 
 def label_of_paths(paths: Sequence[str]) -> str:
-    """The label of a layer by the paths of its items, which are all that an image tells of them.
+    """Return the label of a layer, made from the paths of its items.
 
-    So `push` and `inspect` call a layer the same. With packages it is called by one of them: of
-    the outputs of a store's package that is the main one, which has the shortest name. Files are
-    called by the folder of all, or of most of them.
+    An image records no more than the paths, so `push` and `inspect` give a layer the same label. A
+    layer with packages is called by one of them: of the outputs of one store package, by the main
+    output, which has the shortest name. A layer of files is called by the folder that holds all, or
+    most, of them.
     """
     folders = {path[: path.rfind("/")] for path in paths}
     named = [path for path in paths if path not in folders] or list(paths)

@@ -19,10 +19,10 @@ def too_large(group: Collection[Item]) -> bool:
 
 
 def within_limit(groups: Iterable[Collection[Item]], room: int) -> list[Collection[Item]]:
-    """`groups`, in their order, those that are too large cut; at most `room` (>= 1) of them.
+    """Return `groups` in their order, with each group that is too large cut into smaller ones.
 
-    Where `room` is short of that, all are filled anew as far as LAYER_LIMIT. What has no room then
-    is in the last.
+    At most `room` (>= 1) groups. Where `room` is too small for that, all groups are filled anew up
+    to LAYER_LIMIT, and the last group takes every item that is left.
     """
     given = list(groups)
     if not any(map(too_large, given)):
@@ -40,7 +40,7 @@ def within_limit(groups: Iterable[Collection[Item]], room: int) -> list[Collecti
 
 
 def _filled(items: Iterable[Item], most: int) -> Iterator[Collection[Item]]:
-    """Groups of neighbours of at most `most` bytes, or of one larger item."""
+    """Yield groups of neighbouring items: at most `most` bytes each, or one larger item alone."""
     group: list[Item] = []
     size = 0
     for item in items:

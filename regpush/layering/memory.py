@@ -44,7 +44,7 @@ class Habit:
     pushes: int = 0
 
     def after(self, changed: bool) -> Habit:
-        """The habit after one more push."""
+        """Return the habit after one more push."""
         changes = (self.changes << 1 | changed) & ((1 << WINDOW) - 1)
         return Habit(changes, min(self.pushes + 1, WINDOW))
 
@@ -57,7 +57,7 @@ class Laid:
     blob: Digest | None = None
 
     def is_among(self, available: frozenset[Digest] | None) -> bool:
-        """Whether `available` lists its blob; True where either is unknown."""
+        """Whether `available` lists the blob of this layer; True where either is unknown."""
         return available is None or self.blob is None or self.blob in available
 
 
@@ -69,11 +69,11 @@ class Layout:
     layers: tuple[Laid, ...]
 
     def keys(self) -> Iterator[Key]:
-        """The keys of all items, each once."""
+        """Return the keys of all items, each once."""
         return chain.from_iterable(layer.keys for layer in self.layers)
 
     def alike(self, other: Layout) -> bool:
-        """Whether both have equal layers; digests of blobs are ignored."""
+        """Whether the layout `other` has equal layers; digests of blobs are not compared."""
         return [one.keys for one in self.layers] == [one.keys for one in other.layers]
 
 
@@ -93,12 +93,12 @@ class Memory:
 
     @property
     def own(self) -> Layout:
-        """The layout of the image itself."""
+        """The layout of the image itself, which is the first."""
         return self.layouts[0]
 
 
 def keys_of(items: Iterable[Item]) -> dict[str, Key] | None:
-    """The key of each item by its path; None if any identity is still unknown."""
+    """Return the key of each item by its path; None if any identity is still unknown."""
     keys: dict[str, Key] = {}
     for item in items:
         if item.identity is None:
@@ -109,7 +109,10 @@ def keys_of(items: Iterable[Item]) -> dict[str, Key] | None:
 
 
 def names_of(items: Iterable[Item]) -> dict[str, Name]:
-    """The name of each item by its path; equal names in a closure are numbered in their order."""
+    """Return the name of each item by its path.
+
+    Items of a closure with equal names get numbers in their order.
+    """
     seen: dict[str, int] = {}
     names: dict[str, Name] = {}
     for item in sorted(items, key=lambda item: (item.name, item.path)):
@@ -121,7 +124,7 @@ def names_of(items: Iterable[Item]) -> dict[str, Name]:
 
 
 def first(groups: Sequence[Sequence[Item]]) -> Memory | None:
-    """The memory of an image without earlier images; None if any identity is still unknown."""
+    """Return the memory of an image without earlier images; None if an identity is unknown."""
     items = [item for group in groups for item in group]
     keys = keys_of(items)
     if keys is None:
@@ -132,9 +135,9 @@ def first(groups: Sequence[Sequence[Item]]) -> Memory | None:
 
 
 def joined(memories: Sequence[Memory]) -> Memory:
-    """All that `memories`, at least one, record: the layouts newest first, each once.
+    """Join all that `memories`, at least one, record: each layout once, the newest first.
 
-    Habits are those of the newest image; among equally new ones, of the first in `memories`.
+    Habits are taken from the newest image; of equally new images, from the first in `memories`.
     """
     newest = max(memories, key=lambda memory: memory.own.serial)
     layouts: list[Layout] = []

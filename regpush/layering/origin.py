@@ -15,7 +15,7 @@ from regpush.layering.stack import stack
 
 
 def origin(closure: Closure, context: PlanContext) -> Plan:
-    """A plan of at most `context.max_layers` layers, the largest group lowest."""
+    """Plan at most `context.max_layers` layers, with the largest group lowest."""
     return stack(closure, context.max_layers, _by_origin)
 
 

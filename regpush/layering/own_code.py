@@ -20,7 +20,7 @@ from regpush.quantities import LAYER_LIMIT
 
 
 def together(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
-    """All parts in one layer, or in as few as stay well below LAYER_LIMIT."""
+    """Put all parts into one layer, or into as few as stay well below LAYER_LIMIT."""
     size, bins = sum(part.size for part in parts), 1
     while bins < room and 2 * size > bins * LAYER_LIMIT and size > LAYER_LIMIT:
         bins *= 2
@@ -28,9 +28,10 @@ def together(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
 
 
 def apart(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
-    """The largest parts alone, in an eighth of `room` (>= 1) layers; the others by their names.
+    """Put the largest parts alone into an eighth of `room` (>= 1) layers, and spread the others.
 
-    None of these layers is much larger than the others, as far as the sizes of the parts allow.
+    The name of a part decides which of the remaining layers it joins. None of these is much larger
+    than the others, as far as the sizes of the parts allow.
     """
     ordered = sorted(parts, key=lambda part: (-part.size, part.origin, part.name, part.path))
     alone, rest = ordered[: room // 8], ordered[room // 8 :]
@@ -38,10 +39,11 @@ def apart(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
 
 
 def share(own: int, others: int, room: int) -> int:
-    """How many of `room` (>= 2) layers are for `own` bytes of code beside `others` bytes.
+    """Return how many of `room` (>= 2) layers `own` bytes of code get beside `others` bytes.
 
-    Both sizes are at least 1. The answer is in eighths of `room`, because a finer share would
-    change often. It is at least two, since code changes more often than its dependencies.
+    Both sizes are at least 1. The share is a number of eighths of `room`, because a finer share
+    would change often. It is at least two eighths, since code changes more often than its
+    dependencies.
     """
     total = max(own + others, 1)
     eighths = (16 * own + total) // (2 * total)  # rounded
@@ -69,12 +71,15 @@ def _level(parts: Sequence[Item], bins: int) -> list[tuple[Item, ...]]:
 
 
 def _place(origin: str) -> bytes:
-    """The rank of a part in choosing a layer; independent of other parts and of sizes."""
+    """Return the sort key that decides when a part chooses its layer.
+
+    Independent of other parts and of sizes.
+    """
     return hashlib.sha256(origin.encode("utf-8", "surrogatepass")).digest()
 
 
 def _roughly(size: int) -> int:
-    """`size`, rounded up by an eighth at most."""
+    """Round `size` up by an eighth at most."""
     step = 1 << max(size.bit_length() - 4, 0)
     return -(-size // step) * step
 

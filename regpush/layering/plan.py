@@ -33,7 +33,7 @@ class PlannedLayer:
 
     @classmethod
     def of(cls, items: Collection[Item]) -> PlannedLayer:
-        """The layer of `items`, at least one."""
+        """Make the layer of `items`, at least one."""
         ordered = tuple(sorted(items, key=lambda item: item.path))
         return cls(items=ordered, label=_label(ordered))
 
@@ -52,7 +52,7 @@ class Plan:
 
     @classmethod
     def of(cls, groups: Iterable[Collection[Item]]) -> Plan:
-        """A layer for each group of items, lowest first; empty groups give none."""
+        """Make a plan with a layer for each group, lowest first; empty groups get no layer."""
         return cls(layers=tuple(PlannedLayer.of(group) for group in groups if group))
 
     def check(self, closure: Closure) -> None:

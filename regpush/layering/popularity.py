@@ -17,7 +17,7 @@ from regpush.layering.stack import stack
 
 
 def popularity(closure: Closure, context: PlanContext) -> Plan:
-    """A plan of at most `context.max_layers` layers; ties by name, then by hash, as in nixpkgs."""
+    """Plan at most `context.max_layers` layers; ties go by name, then by hash, as in nixpkgs."""
     popular = popularities(closure)
 
     def by_popularity(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:
@@ -31,7 +31,10 @@ def popularity(closure: Closure, context: PlanContext) -> Plan:
 
 
 def popularities(closure: Closure) -> dict[str, int]:
-    """The popularity of each path. The numbers grow exponentially with depth, the work does not."""
+    """Return the popularity of each item by its path.
+
+    The numbers grow exponentially with the depth of the graph, the time does not.
+    """
     items = closure.items[::-1]  # dependents first
     walks, needed_by = _walks(items)
     width = (len(items) + 7) // 8
@@ -50,7 +53,7 @@ def popularities(closure: Closure) -> dict[str, int]:
 
 
 def _walks(items: tuple[Item, ...]) -> tuple[dict[str, int], dict[str, int]]:
-    """For each path the number of walks that lead to it, and a bit set of `items` that need it.
+    """Return, for each path, the number of walks to it and a bit set of `items` that need it.
 
     `items`: dependents first. A walk starts at an item that nothing references. Every item needs
     itself.

@@ -6,11 +6,11 @@ from regpush.closure import Closure, Item
 
 
 def closures(closure: Closure) -> dict[str, int]:
-    """For each path a bit set of its own closure, itself included.
+    """Return, for each path, the closure of that item as a bit set, the item included.
 
     Bit i stands for `closure.items[i]`. With Python's integers the union of two sets of 20,000
-    items takes a microsecond. Dependencies come first, so an item's set is no longer than its own
-    index.
+    items takes a microsecond. Dependencies have the lower indexes, so an item's set is no longer
+    than its own index.
     """
     sets: dict[str, int] = {}
     for index, item in enumerate(closure.items):
@@ -22,18 +22,19 @@ def closures(closure: Closure) -> dict[str, int]:
 
 
 def package(item: Item) -> str:
-    """The unit that is released together with the item: its source package.
+    """Return the name of the unit that is released together with the item: its source package.
 
-    An item of a directory is a unit of its own: items of equal names are other versions, or parts
+    An item of a directory is a unit of its own: items with equal names are other versions, or parts
     of a package that was divided so that they can change apart.
     """
     return item.origin if item.in_store else item.path
 
 
 def origins(closure: Closure) -> dict[str, int]:
-    """For each path a bit set of the source packages in its closure, its own included.
+    """Return, for each path, a bit set of the source packages in the closure of that item.
 
-    Outputs of one package are released together, so for the odds of a change they count as one.
+    The item's own package is included. Outputs of one package are released together, so for the
+    odds of a change they count as one.
     """
     number: dict[str, int] = {}
     sets: dict[str, int] = {}

@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 
 def rendezvous(key: str, bins: int) -> int:
-    """The bin of `key` by highest random weight (Thaler and Ravishankar).
+    """Return the bin of `key` by highest random weight (Thaler and Ravishankar).
 
-    One more bin moves 1/bins of the keys. `key` is never a hash or a version, so that a new version
-    stays in the bin of the old one.
+    With one more bin, 1/bins of the keys move. `key` never contains a hash or a version, so that a
+    new version stays in the bin of the old one.
     """
     return max(range(bins), key=_weights(key))
 
 
 def preferences(key: str, bins: int) -> list[int]:
-    """All bins in the order in which `key` prefers them; `rendezvous` gives the first."""
+    """Return all bins in the order in which `key` prefers them; `rendezvous` gives the first."""
     return sorted(range(bins), key=_weights(key), reverse=True)
 
 

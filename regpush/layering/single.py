@@ -7,5 +7,5 @@ from regpush.layering.plan import Plan, PlanContext
 
 
 def single(closure: Closure, _context: PlanContext) -> Plan:
-    """A plan of one layer."""
+    """Plan one layer with all items."""
     return Plan.of([closure.items])

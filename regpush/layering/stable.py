@@ -37,7 +37,7 @@ _Unit: TypeAlias = tuple[Item, ...]
 
 
 def stable(closure: Closure, context: PlanContext) -> Plan:
-    """A plan of at most `context.max_layers` layers; the top one holds the roots of the user."""
+    """Plan at most `context.max_layers` layers; the top one holds the roots of the user."""
     reach = closures(closure)
 
     def grouped(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:
@@ -47,7 +47,7 @@ def stable(closure: Closure, context: PlanContext) -> Plan:
 
 
 def ordered(groups: Sequence[tuple[Item, ...]], reach: Mapping[str, int]) -> list[tuple[Item, ...]]:
-    """`groups` by rising chance of a change per byte: large and lasting ones lowest.
+    """Sort `groups` by rising chance of a change per byte, so that large, lasting ones are lowest.
 
     An item stays unchanged in one push with a probability of .99.
     """
@@ -67,7 +67,7 @@ def ordered(groups: Sequence[tuple[Item, ...]], reach: Mapping[str, int]) -> lis
 
 
 def user_roots(closure: Closure, reach: Mapping[str, int]) -> tuple[str, ...]:
-    """The roots whose closures are nearly as large as the largest one: profiles and apps.
+    """Return the roots whose closures are nearly as large as the largest one: profiles and apps.
 
     A far smaller root is a package that was listed too. It changes as often as other packages, and
     in the top layer it would be sent with every change of the app.
@@ -78,7 +78,7 @@ def user_roots(closure: Closure, reach: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[tuple[Item, ...]]:
-    """At most `room` groups of `items`, unordered; `room` >= 1 if there are items.
+    """Divide `items` into at most `room` groups, unordered; `room` >= 1 if there are items.
 
     `reach`: the result of `closures`.
     """
@@ -97,7 +97,10 @@ def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[t
 
 
 def _units(items: Sequence[Item], reach: Mapping[str, int]) -> Iterator[_Unit]:
-    """All `items`, each in one unit. An app and its assets are two units although of one origin."""
+    """Divide `items` into units, each item in one.
+
+    An app and its assets are two units although they have one origin.
+    """
     by_package: dict[str, list[tuple[int, str, str, Item]]] = {}
     for item in items:
         entry = (reach[item.path].bit_count(), item.name, item.path, item)
@@ -120,7 +123,10 @@ def _size(unit: _Unit) -> int:
 
 
 def _tiers(units: Sequence[_Unit], reach: Mapping[str, int], bins: int) -> list[tuple[_Unit, ...]]:
-    """The non-empty tiers of volatility, at least one, at most `bins`: as fine as that allows."""
+    """Group `units` by how many items each reaches, in at most `bins` groups.
+
+    Uses the finest ladder that gives so few groups; one group where none does. Empty for no units.
+    """
     counts = [max(reach[item.path].bit_count() for item in unit) for unit in units]
     for ladder in _LADDERS:
         tiers: list[list[_Unit]] = [[] for _ in range(len(ladder) + 1)]
@@ -145,7 +151,10 @@ def _bins(tiers: list[tuple[_Unit, ...]], bins: int) -> list[tuple[Item, ...]]:
 
 
 def _shares(weights: list[int], bins: int) -> list[int]:
-    """One bin for each weight, the remaining bins in proportion, by largest remainder."""
+    """Return how many of `bins` each weight gets: one each, and the rest in proportion.
+
+    The largest-remainder method rounds the shares; of equal remainders the first wins.
+    """
     total, spare = sum(weights), bins - len(weights)
     shares = [1 + spare * weight // total for weight in weights]
     by_remainder = sorted(range(len(weights)), key=lambda i: (-(spare * weights[i] % total), i))

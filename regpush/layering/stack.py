@@ -31,7 +31,7 @@ def stack(
     top: Collection[str] = (),
     own: Grouping | None = None,
 ) -> Plan:
-    """At most `max_layers` layers: those of `grouping`, and own code and generated items above.
+    """Plan at most `max_layers` layers: the groups of `grouping`, with own code and links above.
 
     `top`: paths of ordinary items for the top layer; ignored where an item is OWN. By default the
     top layer holds generated items alone, like the customisation layer of guix pack and nixpkgs.
@@ -62,7 +62,7 @@ def _by_role(closure: Closure) -> dict[Role, list[Item]]:
 
 
 def _together(closure: Closure, max_layers: int) -> list[Collection[Item]]:
-    """All items that are not ordinary, in as few layers as possible; the roots in the last."""
+    """Put all items of own code into as few layers as possible; the roots are in the last layer."""
     roles = _by_role(closure)
     room = max_layers - 1 if roles[Role.ORDINARY] else max_layers
     parts = [*roles[Role.RECORD], *roles[Role.ASSET], *roles[Role.OWN]]
@@ -71,7 +71,7 @@ def _together(closure: Closure, max_layers: int) -> list[Collection[Item]]:
 
 
 def _upper(closure: Closure, max_layers: int, own: Grouping) -> list[Collection[Item]]:
-    """The layers above the ordinary ones, lowest first; the roots in the highest.
+    """Group the items above the ordinary ones into layers, lowest first; roots are in the highest.
 
     Source, assets and records do not share a layer, as far as the number of layers allows.
     """
@@ -97,9 +97,9 @@ def _upper(closure: Closure, max_layers: int, own: Grouping) -> list[Collection[
 
 
 def _room(parts: Sequence[Item], closure: Closure, max_layers: int) -> int:
-    """The number of layers for items that are not ordinary.
+    """Return the number of layers for items that are not ordinary.
 
-    `parts`: how many such items there are beside the roots.
+    `parts`: own code or assets; where there are none, items that are not ordinary get one layer.
     """
     roles = _by_role(closure)
     below = roles.pop(Role.ORDINARY)

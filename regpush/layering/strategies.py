@@ -41,12 +41,14 @@ _FILE = "file="
 
 
 def named(name: str, max_layers: int) -> Strategy:
-    """The strategy `name`: one of `STRATEGIES`, or `file=PATH`, which is read here.
+    """Return the strategy `name`: one of `STRATEGIES`, or `file=PATH`, whose file is read now.
 
     Raises UsageError for an unknown name, a malformed file, and a limit outside 1 to 127.
     """
     if not 1 <= max_layers <= MAX_LAYERS:
-        raise UsageError(f"{max_layers} layers at most: give a number from 1 to {MAX_LAYERS}")
+        raise UsageError(
+            f"{max_layers} is no possible maximum of layers: give a number from 1 to {MAX_LAYERS}"
+        )
     if name.startswith(_FILE):
         split = import_module("regpush.layering.file").Split
         strategy: Strategy = split.read(name.removeprefix(_FILE))
@@ -65,10 +67,10 @@ def plan(closure: Closure, name: str, context: PlanContext) -> Plan:
 
 
 def carry_out(strategy: Strategy, closure: Closure, context: PlanContext) -> Plan:
-    """Plan `closure`. Layers that the source has cut stay as they are.
+    """Plan `closure` by the given strategy.
 
-    Raises what the strategy raises, UsageError for too many layers that were cut, and
-    RegpushError for a bug in the strategy.
+    Layers that the source has cut stay unchanged. Raises what the strategy raises, UsageError for
+    too many layers that were cut, and RegpushError for a bug in the strategy.
     """
     planned = _stacked(closure, context) if closure.stacked else strategy(closure, context)
     planned.check(closure)
@@ -76,7 +78,7 @@ def carry_out(strategy: Strategy, closure: Closure, context: PlanContext) -> Pla
 
 
 def _stacked(closure: Closure, context: PlanContext) -> Plan:
-    """A layer for each item, and what regpush adds on top."""
+    """Plan a layer for each item, and one above for the items that regpush generates."""
     generated = [item for item in closure.items if item.role is Role.GENERATED]
     own = [item for item in closure.items if item.role is not Role.GENERATED]
     layers = [*([item] for item in own), generated]

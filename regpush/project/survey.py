@@ -82,7 +82,10 @@ class Survey:
 
 
 def look(directory: str) -> Survey:
-    """Survey a directory. Raises UsageError where a description in it cannot be read."""
+    """Find out how `directory` would be pushed: its target, name, entry point and remote.
+
+    Raises UsageError where a file that describes the project cannot be read.
+    """
     project = next(describe(directory), None)
     remote = _remote(WorkTree(directory))
     key, target, where = _target(directory, project)

@@ -45,7 +45,10 @@ def blocks(api: Api, retry: Policy, descriptor: Descriptor) -> Generator[bytes, 
 
 
 class _Reading:
-    """One reading of a blob, over as many replies as it takes. A context manager."""
+    """Downloads one blob; where a reply breaks off, it asks for the rest by a range request.
+
+    A context manager.
+    """
 
     def __init__(self, api: Api, descriptor: Descriptor) -> None:
         self._api = api
@@ -68,9 +71,9 @@ class _Reading:
         self._let_go()
 
     def block(self) -> bytes:
-        """The next bytes, fewer than `BLOCK` only at the end.
+        """Return the next bytes of the blob, fewer than `BLOCK` only at its end.
 
-        May be called again after a RetryableError: what came before it is not lost.
+        May be called again after a RetryableError: bytes that arrived before the error are kept.
         """
         wanted = min(BLOCK, self._descriptor.size - self._given)
         try:

@@ -41,13 +41,16 @@ class Foundation:
 
     @classmethod
     def of(cls, base: str, client: Client, *, called: str = "--from") -> Foundation:
-        """Where the image `base`, named by the flag `called`, is. Raises UsageError."""
+        """Find the repository of the image `base`, named by the flag `called`.
+
+        Raises UsageError.
+        """
         reference = Reference.parse(base)
         repository = client.repository(reference, Access.PULL)
         return cls(reference=reference, repository=repository, seen=Seen(repository), called=called)
 
     def read(self, platform: Platform) -> Base:
-        """The base for `platform`.
+        """Read the base for `platform`.
 
         Raises RefusedError where it does not exist, UsageError where it is for other platforms or
         cannot be a base, VerificationError for anything but an image.
@@ -70,13 +73,16 @@ class Foundation:
 
 
 def _name(reference: Reference) -> str:
-    """The reference by which tools pull it; the digest is stated apart where it has a tag."""
+    """Return the reference by which tools pull the base.
+
+    A base with a tag is called by it: its digest is recorded apart.
+    """
     return f"{reference.name}:{reference.tag}" if reference.tag else str(reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Haul:
-    """How the layers of a base reach the repositories of the image.
+    """The layers of a base, to be brought to the repositories of the image.
 
     `targets`: all these repositories. `first`: the number of the lowest layer in events.
     """
@@ -90,10 +96,10 @@ class Haul:
     cancel: Cancellation
 
     def bring(self, lost: Collection[Digest] = ()) -> tuple[Placed, ...]:
-        """Bring every layer to every target: found there, mounted, or passed through.
+        """Bring every layer to every target: found in the target, mounted, or passed through.
 
-        Those that are `lost` are sent whatever a target says it has. Raises like `blobs.bring`; the
-        first failure ends all.
+        Layers that are `lost` are sent even where a target says that it has them. Raises like
+        `blobs.bring`; the first failure ends all.
         """
         layers = self.base.to_inherit().layers
         numbers = {layer.descriptor.digest: self.first + n for n, layer in enumerate(layers)}
@@ -131,7 +137,7 @@ class Haul:
         return self._placed(dict(zip(blobs, actions, strict=True)))
 
     def foresee(self) -> tuple[Placed, ...]:
-        """What `bring` would do, as far as HEAD requests tell; sends nothing."""
+        """Predict what `bring` would do, as far as HEAD requests tell; sends nothing."""
 
         def look(blob: Descriptor) -> Action:
             lacking = [one for one in self.targets if not one.has_blob(blob)]
@@ -145,7 +151,7 @@ class Haul:
         return self._placed(dict(zip(blobs, actions, strict=True)))
 
     def standing(self) -> tuple[Placed, ...]:
-        """All layers, where every target is known to hold the image."""
+        """Return all layers as reused, for targets that are known to hold the image."""
         layers = self.base.image.layers
         return self._placed({layer.descriptor.digest: Action.REUSED for layer in layers})
 

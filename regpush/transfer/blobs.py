@@ -23,7 +23,7 @@ _FOREIGN = (
 )
 
 Progress = Callable[[Descriptor, int], None]
-"""Called now and then with the bytes of a blob that were sent in this attempt."""
+"""Called repeatedly with the bytes of a blob that were sent in this attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -38,7 +38,7 @@ class Passage:
 
     @property
     def mountable_from(self) -> str | None:
-        """The source's path, if both repositories are of one registry; else None."""
+        """Return the source's path if both repositories are of one registry; else None."""
         source = self.source.name
         return source.path if source.is_beside(self.target.name) else None
 
@@ -58,10 +58,10 @@ def check_distributable(descriptors: Sequence[Descriptor], image: str) -> None:
 
 
 def bring(descriptor: Descriptor, passage: Passage) -> Action:
-    """Make sure that the target holds the blob; returns what that took.
+    """Make sure that the target holds the blob; returns the action that this took.
 
-    A mount that is refused, for whatever reason, becomes a transfer. Raises VerificationError where
-    the source's bytes are not those of `descriptor`, and what both repositories raise.
+    A mount that is refused, for any reason, becomes a transfer. Raises VerificationError where the
+    source's bytes are not those of `descriptor`, and what both repositories raise.
     """
     if passage.target.has_blob(descriptor):
         return Action.REUSED
@@ -71,7 +71,10 @@ def bring(descriptor: Descriptor, passage: Passage) -> Action:
 
 
 def send(descriptor: Descriptor, passage: Passage) -> Action:
-    """Send the blob from the source, whatever the target says it has. Raises like `bring`."""
+    """Send the blob from the source, even where the target says that it has the blob.
+
+    Raises like `bring`.
+    """
 
     def opened() -> Iterator[bytes]:
         with closing(passage.source.read_blob(descriptor)) as blocks:

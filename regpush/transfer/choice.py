@@ -13,7 +13,10 @@ from regpush.registry.repository import Manifest
 
 
 def find(reference: Reference, holder: Holder) -> Manifest:
-    """The manifest that `reference` names, by its digest if it has one. Raises RefusedError."""
+    """Fetch the manifest that `reference` names, by its digest if it has one.
+
+    Raises RefusedError where the registry has none.
+    """
     version = str(reference.digest) if reference.digest else reference.tag or "latest"
     found = holder.get_manifest(version)
     if found is None:
@@ -24,10 +27,11 @@ def find(reference: Reference, holder: Holder) -> Manifest:
 def choose(
     found: Manifest, reference: Reference, platform: Platform | None, holder: Holder
 ) -> Manifest:
-    """`found`, or if it is an index, its image for `platform`; `reference` names it.
+    """Return `found`, or if that is an index, its image for `platform`.
 
-    Raises UsageError where no platform is given, or none fits; RefusedError where the registry
-    lacks what the index names; VerificationError for an index without images.
+    `reference`: the name for messages. Raises UsageError where no platform is given, or none fits;
+    RefusedError where the registry lacks what the index names; VerificationError for an index
+    without images.
     """
     if found.media_type not in INDEXES:
         return found

@@ -28,7 +28,7 @@ class Destination:
 
     @classmethod
     def of(cls, reference: Reference, tags: Sequence[str], client: Client) -> Destination:
-        """The repository of `reference`, opened for writing."""
+        """Open the repository of `reference` for writing."""
         repository = client.repository(reference, Access.PUSH)
         return cls(
             reference=reference,
@@ -49,9 +49,9 @@ class Destination:
 
 
 def places_of(to: str, options: RegistryOptions) -> list[tuple[Reference, tuple[str, ...]]]:
-    """The destinations, `to` first, with the tags to move at each.
+    """Return the destinations, `to` first, with the tags to move at each.
 
-    A destination that names no tag of its own gets those of `to`. Raises UsageError.
+    A destination without a tag of its own gets those of `to`. Raises UsageError.
     """
     main = Reference.parse(to)
     tags = tags_to_move(main, options)
@@ -69,7 +69,7 @@ def places_of(to: str, options: RegistryOptions) -> list[tuple[Reference, tuple[
 
 
 def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, ...]:
-    """The tags asked for, the reference's own first. Raises UsageError."""
+    """Return the tags asked for, the reference's own first. Raises UsageError."""
     if reference.digest:
         raise UsageError(f"cannot push to a digest: {reference}; leave out what follows '@'")
     if options.by_digest:
@@ -86,7 +86,10 @@ def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, .
 def tags_to_keep(
     origin: Reference, destination: Reference, options: RegistryOptions
 ) -> tuple[str, ...]:
-    """The tags to move: those asked for, by default the tag of `origin`. Raises UsageError."""
+    """Return the tags to move: those asked for, by default the tag of `origin`.
+
+    Raises UsageError.
+    """
     if not (destination.tag or destination.digest or options.tags or options.by_digest):
         if origin.tag is None and origin.digest:
             raise UsageError(

@@ -47,15 +47,12 @@ class Shelf:
         return descriptor.digest in self._seen
 
     def showed(self, descriptors: Sequence[Descriptor]) -> bool:
-        """Whether it is known to hold one of `descriptors`; sends no request."""
+        """Whether the repository is known to hold one of `descriptors`; sends no request."""
         return any(descriptor.digest in self._seen for descriptor in descriptors)
 
 
 class FanOut:
-    """Shelves that are filled together. Thread-safe.
-
-    With a single shelf it adds nothing to that.
-    """
+    """Shelves that are filled together. Thread-safe. A single shelf gets the plain requests."""
 
     def __init__(self, shelves: Sequence[Shelf], cancel: Cancellation) -> None:
         self.shelves = tuple(shelves)
@@ -63,16 +60,22 @@ class FanOut:
         self._mounts_failed: set[str] = set()
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether all shelves hold it; all are asked, so that those that lack it are known."""
+        """Whether all shelves hold the blob.
+
+        Every shelf is asked, even after one lacks it, so that all that lack it are known.
+        """
         answers = [shelf.has_blob(descriptor) for shelf in self.shelves]
         return all(answers)
 
     def lacking(self, likely: Sequence[Descriptor]) -> list[Shelf]:
-        """The shelves not known to hold one of `likely`; all if that would be none."""
+        """Return the shelves not known to hold one of `likely`; all where every shelf holds one."""
         return [one for one in self.shelves if not one.showed(likely)] or list(self.shelves)
 
     def first_of(self, shelves: Sequence[Shelf]) -> list[Shelf]:
-        """One shelf of each registry, from which its others mount; all where mounts failed."""
+        """Return the first of `shelves` in each registry, from which the others there mount.
+
+        Where mounts failed in a registry, return all its shelves.
+        """
         first = {shelf.name.registry: shelf for shelf in reversed(shelves)}
         return [
             shelf
@@ -81,7 +84,7 @@ class FanOut:
         ]
 
     def copies(self, likely: Sequence[Descriptor]) -> int:
-        """How many times a blob must be sent that may be one of `likely`."""
+        """Return how many times a blob must be sent that may be one of `likely`."""
         return len(self.first_of(self.lacking(likely)))
 
     def upload(self, told: Told, likely: Sequence[Descriptor] = ()) -> FanUpload:
@@ -104,9 +107,9 @@ class FanOut:
 
 
 class FanUpload:
-    """The upload of one blob to all shelves that lack it; sessions are requested at once.
+    """Uploads one blob to all shelves that lack it; sessions are requested at once.
 
-    A context manager that deletes sessions that were not used.
+    A context manager that deletes the sessions that were not used.
     """
 
     def __init__(self, fan: FanOut, shelves: Sequence[Shelf], told: Told) -> None:
@@ -200,7 +203,7 @@ class FanUpload:
 
 
 def _slowest(told: Told, count: int) -> list[Told]:
-    """A listener for each of `count` uploads; `told` gets the progress of the slowest."""
+    """Return a listener for each of `count` uploads; `told` hears the slowest's progress."""
     if count == 1:
         return [told]
     sent: dict[int, int] = {}
@@ -214,7 +217,7 @@ def _slowest(told: Told, count: int) -> list[Told]:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _DescribedBlob:
-    """A blob with a known descriptor, as a `BlobStream`."""
+    """A blob whose descriptor is known before it is read; implements `BlobStream`."""
 
     descriptor: Descriptor
     open_body: Callable[[], Iterator[bytes]]

@@ -34,10 +34,10 @@ class ImageGraph:
 def follow(
     top: Manifest, source: Repository, held: Callable[[Digest], bool], cancel: Cancellation
 ) -> ImageGraph:
-    """All that `top` in `source` refers to, without documents that are `held` elsewhere.
+    """Collect all that `top` in `source` refers to, without documents that are `held` elsewhere.
 
-    What is below those is left out too: a registry holds what its documents name. Raises UsageError
-    for what cannot be copied, VerificationError where `source` lacks a part.
+    What a held document names is left out too: a registry holds what its documents name. Raises
+    UsageError for what cannot be copied, VerificationError where `source` lacks a part.
     """
     levels: list[list[Manifest]] = []
     blobs: dict[Digest, Descriptor] = {}
@@ -66,7 +66,10 @@ def follow(
 
 
 def _read(child: Descriptor, source: Repository) -> Manifest | Descriptor:
-    """The document; or if it has an unknown type and is not one, the blob it must be."""
+    """Read the document `child`; where no document has that digest, return `child`, a blob.
+
+    Raises VerificationError where `child` has the type of a document and the source lacks it.
+    """
     found = source.get_manifest(str(child.digest))
     if found:
         return found

@@ -30,7 +30,7 @@ from regpush.transfer.tags import TagRule, TagVerdict
 
 _LOOKERS = 8
 _MOVES = 3
-"""How many times a tag is put that still reads back as before."""
+"""How many times at most a tag is put while the registry still answers with the old digest."""
 
 
 def push_config(image: Image, repository: Repository) -> None:
@@ -42,12 +42,12 @@ def push_config(image: Image, repository: Repository) -> None:
 
 
 def send_config(image: Image, repository: Repository) -> None:
-    """Send the config of `image`, whatever the registry says it holds."""
+    """Send the config of `image`, even where the registry says that it holds it."""
     repository.put_blob(image.config_descriptor, lambda: iter((image.config,)))
 
 
 def manifest_of(image: Image) -> Manifest:
-    """The manifest of `image`, as a registry will hold it."""
+    """Return the manifest of `image` in the form in which a registry will hold it."""
     descriptor = image.descriptor
     return Manifest(media_type=descriptor.media_type, data=image.manifest, digest=descriptor.digest)
 
@@ -72,7 +72,7 @@ class Tagged:
 
 
 def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Digest | None]:
-    """What `tags` name; all are asked for at once."""
+    """Ask for the digests that `tags` name, all at once; None for a tag that does not exist."""
     if not tags:
         return {}
     with ThreadPoolExecutor(min(len(tags), _LOOKERS), thread_name_prefix="regpush") as pool:
@@ -90,7 +90,7 @@ def refuse_index(tag: str, there: Manifest | None) -> None:
 def warn_of_lost_platforms(
     tag: str, there: Manifest | None, coming: Sequence[Platform | None], notify: Listener
 ) -> None:
-    """Warn where the index `there`, named by `tag`, has platforms that are not `coming`."""
+    """Warn where the index `there`, named by `tag`, has platforms that `coming` lacks."""
     if there is None or there.media_type not in INDEXES:
         return
     with suppress(VerificationError):  # a damaged one has nothing to lose
@@ -164,7 +164,7 @@ def _read_back(repository: Repository, tag: str) -> Digest | None:
 
 @contextmanager
 def _telling(tag: str, moved: Sequence[str], digest: Digest) -> Iterator[None]:
-    """Add to an error which tags were, or may have been, moved before it."""
+    """Add to an error which tags were, or may have been, moved before it was raised."""
     names = ", ".join([*moved, tag])
     try:
         yield

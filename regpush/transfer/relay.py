@@ -30,7 +30,7 @@ class Relay:
         self._ended = False
 
     def run(self) -> None:
-        """Make the bytes, as long as any reader is left. Its errors are raised in all readers."""
+        """Make the bytes, as long as any reader is left. An error is raised in all readers."""
         try:
             self._stream = self._open()
             chunks = iter(self._stream)
@@ -55,7 +55,7 @@ class Relay:
                 self._changed.notify_all()
 
     def opener(self, index: int) -> Callable[[], BlobStream]:
-        """How reader `index` opens the blob: shared with the others at first, then alone."""
+        """Return how reader `index` opens the blob: shared at first, then alone."""
         shared: list[BlobStream] = [_Share(self, index)]
         return lambda: shared.pop() if shared else self._open()
 
@@ -66,7 +66,7 @@ class Relay:
             self._changed.notify_all()
 
     def chunks(self, index: int) -> Iterator[bytes]:
-        """The bytes for reader `index`, which lets go by closing the iterator."""
+        """Yield the bytes for reader `index`, which lets go by closing the iterator."""
         try:
             while (chunk := self._next(index)) is not None:
                 yield chunk
@@ -75,7 +75,7 @@ class Relay:
 
     @property
     def stream(self) -> BlobStream:
-        """What the bytes came from; after the last."""
+        """Return the stream that the bytes came from, after the last byte."""
         if self._stream is None:
             raise RegpushError("a blob is described before it was made: report this bug")
         return self._stream
@@ -94,7 +94,7 @@ class Relay:
             return bool(self._waiting)
 
     def _next(self, index: int) -> bytes | None:
-        """The next chunk, None after the last."""
+        """Return the next chunk, None after the last."""
         with self._changed:
             chunks = self._waiting[index]
             self._changed.wait_for(lambda: chunks or self._ended)
@@ -107,7 +107,7 @@ class Relay:
 
 
 class _Share:
-    """A blob whose bytes other readers get too; a `BlobStream`."""
+    """A blob whose bytes other readers get too; implements `BlobStream`."""
 
     def __init__(self, relay: Relay, index: int) -> None:
         self._relay = relay

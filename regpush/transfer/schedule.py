@@ -77,7 +77,7 @@ class Transfer:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """A slot to send a layer in."""
+        """Wait for one of the slots that limit how many layers are sent at a time."""
         with self.slots, self.spool.going():
             yield
 
@@ -85,12 +85,12 @@ class Transfer:
 def place_layers(
     wanted: Sequence[LayerSource], transfer: Transfer, then: Callable[[Sequence[Layer]], T]
 ) -> tuple[list[Placed], T]:
-    """Bring every layer to all repositories: found there, mounted, or sent.
+    """Bring every layer to all repositories: found in a repository, mounted, or sent.
 
     Layers without candidates are packed and sent at once, the largest first, while the registry is
     asked for all others. `then` is called, in another thread, as soon as all layers are known,
-    lowest first, and again if one turned out otherwise; its last result is returned too. The first
-    failure ends everything and is raised.
+    lowest first, and again if a layer turned out to be another one; its last result is returned
+    too. The first failure ends everything and is raised.
     """
     with (
         workers(PACKERS_PER_JOB * transfer.jobs, transfer.cancel) as senders,
@@ -131,7 +131,7 @@ def place_layers(
 
 
 def place_alone(one: LayerSource, transfer: Transfer) -> Placed:
-    """Bring a layer to all repositories before the others are known, asking for it first."""
+    """Bring a layer to all repositories before other layers are known; asks for it first."""
     placed = _find(one, transfer.stores)
     if placed is None:
         with _upload(one, transfer) as upload:
@@ -152,7 +152,7 @@ def send_again(
     lost: Collection[Digest],
     transfer: Transfer,
 ) -> list[Placed]:
-    """Pack the layers whose blobs are `lost` again and send them, whatever the registry says.
+    """Pack the layers whose blobs are `lost` again, and send them without asking for them.
 
     A layer that was taken from another image may get a blob of another digest with an equal diff
     ID.
@@ -284,7 +284,7 @@ def _anew(
 
 
 def _why(one: LayerSource, likely: Sequence[Descriptor], fan: FanOut) -> str:
-    """The reason for sending the layer; where only some repositories lacked it, their names."""
+    """Return why the layer is sent; if only some repositories lacked it, with their names."""
     lacking = fan.lacking(likely)
     if len(lacking) == len(fan.shelves):
         return one.why

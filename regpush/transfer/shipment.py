@@ -38,11 +38,14 @@ class Route:
     cancel: Cancellation
 
     def follow(self, top: Manifest, held: Callable[[Digest], bool]) -> ImageGraph:
-        """All that `top` names, without documents that are `held`. Raises like `graph.follow`."""
+        """Collect all that `top` names, without documents that are `held`.
+
+        Raises like `graph.follow`.
+        """
         return follow(top, self.source, held, self.cancel)
 
     def bring(self, blobs: Sequence[Descriptor], lost: Collection[Digest]) -> Sequence[Action]:
-        """Bring every blob, the largest first; those that are `lost` whatever the target says.
+        """Bring every blob, the largest first; `lost` ones are sent without asking the target.
 
         The actions are in the order of `blobs`. Raises like `blobs.bring`.
         """
@@ -86,7 +89,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A blob that the target holds, and what that took."""
+    """A blob that the target holds, and the action that this took."""
 
     blob: Descriptor
     action: Action
@@ -96,7 +99,7 @@ class Copied:
 class Freight:
     """What a copy has sent so far: documents, and blobs with the action for each.
 
-    Every shipment adds to it, also one that had to be healed.
+    Every shipment adds to it, also a shipment that failed and was sent again.
     """
 
     documents: dict[Digest, Manifest] = field(default_factory=dict)
@@ -121,11 +124,11 @@ class Shipment:
 
     @property
     def whole(self) -> Manifest:
-        """What tags may name when it was sent."""
+        """The image or index that tags may name once it was sent."""
         return self.top
 
     def send(self) -> Self:
-        """Send it to the target, unless that holds `top`. Raises a RegpushError."""
+        """Send everything to the target, unless the target holds `top`. Raises a RegpushError."""
         route = self.route
         if self.graph is None and not route.check and self._stands(self.top.digest):
             return self
@@ -142,7 +145,7 @@ class Shipment:
         return self
 
     def healed(self, lost: MissingBlobsError) -> Self:
-        """A shipment of everything, with the blobs that are `lost` sent again.
+        """Return a shipment of everything that sends the blobs that are `lost` again.
 
         Raises `lost` where no document of this shipment was refused.
         """

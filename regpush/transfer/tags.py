@@ -21,9 +21,9 @@ class TagVerdict(Enum):
 
     MOVE = auto()
     THERE = auto()
-    """It names the image already."""
+    """The tag names the image already."""
     LEAVE = auto()
-    """It names another image, and does not move."""
+    """The tag names another image, and does not move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class TagRule:
 
     @classmethod
     def of(cls, options: RegistryOptions) -> TagRule:
-        """The rule of `options`. Raises UsageError."""
+        """Read the rule from `options`. Raises UsageError."""
         if options.if_current is None:
             return cls(options.if_exists)
         try:
@@ -63,7 +63,7 @@ class TagRule:
     def judge(
         self, image: RepositoryName, wanted: Digest, held: Mapping[str, Digest | None]
     ) -> dict[str, TagVerdict]:
-        """The decision about every tag of `image`. Raises TagConflictError, naming the tag."""
+        """Decide about every tag of `image`. Raises TagConflictError, naming the tag."""
         self.admit(image, held)
         return {tag: self._judge(f"{image}:{tag}", wanted, there) for tag, there in held.items()}
 

@@ -25,7 +25,7 @@ from regpush.layering.stable import stable, user_roots
 
 
 def auto(closure: Closure, context: PlanContext) -> Plan:
-    """A plan of at most `context.max_layers` layers, with the `memory` for its image."""
+    """Plan at most `context.max_layers` layers, with the `memory` for the image."""
     subject = Subject.of(closure, context.max_layers)
     if subject is None:
         return _afresh(closure, context, "what the items are is not known before they are packed")
@@ -78,7 +78,7 @@ def _grouped(
 
 
 def _cut(groups: Sequence[ItemGroup], limit: int, using: Groups) -> Iterator[ItemGroup]:
-    """`groups`, of which those are cut that a registry may refuse, and does not hold."""
+    """Cut those of `groups` that a registry may refuse as a layer and does not hold yet."""
     free = [one for one in groups if one.kind is GroupKind.ORDINARY and not one.held]
     if not any(too_large(one.items) for one in free):
         yield from groups
@@ -90,7 +90,7 @@ def _cut(groups: Sequence[ItemGroup], limit: int, using: Groups) -> Iterator[Ite
 
 
 def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:
-    """The groups to start from: each free item alone, the items of the top layer together.
+    """Return the groups to start from: each free item alone, the items of the top layer together.
 
     In a store the user's roots belong to the top layer too.
     """
@@ -105,7 +105,7 @@ def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:
 
 
 def _steps(subject: Subject, layouts: Sequence[Layout], context: PlanContext) -> tuple[str, ...]:
-    """Sentences for people: the data that the plan used, and the data that was missing."""
+    """Return sentences for people: which data the plan used, and which was missing."""
     count = len(layouts)
     plural = "s" if count > 1 else ""
     rests = f"planned from {count} earlier layout{plural}" if count else "planned from other images"

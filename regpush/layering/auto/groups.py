@@ -55,7 +55,7 @@ class Groups:
     odds: Odds
 
     def of(self, items: Collection[Item], kind: GroupKind, *, held: bool) -> ItemGroup:
-        """The group of `items`, at least one."""
+        """Make the group of `items`, at least one."""
         changes = pushes = origins = 0
         for item in items:
             habit = self.habits[self.names[item.path]]
@@ -75,7 +75,7 @@ class Groups:
         )
 
     def join(self, one: ItemGroup, other: ItemGroup) -> ItemGroup:
-        """One group of the items of both; the registry does not hold it."""
+        """Make one group of the items of two groups; the registry does not hold it as a layer."""
         changes = one.changes | other.changes
         pushes = max(one.pushes, other.pushes)
         origins = one.origins | other.origins
@@ -92,12 +92,12 @@ class Groups:
         )
 
     def cost(self, one: ItemGroup) -> Callable[[ItemGroup], int]:
-        """What joining `one` with another costs, in bytes times `odds.UNIT`; joining pays below 0.
+        """Return the cost of joining `one` with another group, in bytes times `odds.UNIT`.
 
-        The sum of what both cost more together than apart over the next pushes, and of the bytes
-        that the registry holds and that would be sent again now. Two groups that changed in the
-        same pushes so far need not do so again: their joint odds lean towards those of independent
-        groups.
+        Joining pays where the cost is below 0. It is the sum of what both groups cost more together
+        than apart over the next pushes, and of the bytes that the registry holds and that would be
+        sent again now. Two groups that changed in the same pushes so far need not do so again:
+        their joint odds lean towards those of independent groups.
         """
         together_of = self.odds.together
         size, changes, pushes, origins = one.size, one.changes, one.pushes, one.origins

@@ -17,10 +17,11 @@ Held: TypeAlias = tuple[Item, ...]
 
 
 def again(subject: Subject, context: PlanContext) -> Plan | None:
-    """The plan of an earlier image of exactly these items; None if there is none.
+    """Return the plan of an earlier image of exactly these items; None without such an image.
 
-    Its memory is taken over unchanged, so that nothing in the image is new. For an image before the
-    last, its layout moves to the front and no habit advances: nothing changed to learn from.
+    The memory of that image is taken over unchanged, so that nothing in the new image differs. For
+    an image before the last, its layout moves to the front and no habit advances: nothing changed
+    to learn from.
     """
 
     def planned(layout: Layout, memory: Memory, step: str) -> Plan | None:
@@ -60,7 +61,7 @@ def _is_of(layout: Layout, subject: Subject, context: PlanContext) -> bool:
 
 
 def base_of(subject: Subject, layouts: Sequence[Layout]) -> Layout | None:
-    """The layout of which most bytes can stay; among equals the newest."""
+    """Find the layout of which most bytes can stay; among equals the newest."""
 
     def staying(layout: Layout) -> int:
         return sum(subject.size(layer.keys) for layer in layout.layers if subject.holds(layer))
@@ -74,9 +75,9 @@ def held(
     layouts: Sequence[Layout],
     available: frozenset[Digest] | None,
 ) -> Iterator[Held]:
-    """The layers that can stay: those of `base`, then the largest of others.
+    """Return the layers that can stay: those of `base`, then the largest of other layouts.
 
-    Each item is in one of them at most. A layer that mixes kinds, from a plan of a single layer,
+    Each item is in at most one of them. A layer that mixes kinds, from a plan of a single layer,
     does not stay; nor does a layer that holds a part of the top layer among other items.
     """
     free = set(subject.items)
@@ -101,7 +102,7 @@ def held(
 def habits_after(
     subject: Subject, before: Mapping[Name, Habit], base: Layout | None
 ) -> dict[Name, Habit]:
-    """The habits after this push: every item that `base` does not hold has changed."""
+    """Return the habits after this push: every item that `base` does not hold has changed."""
     there = frozenset(base.keys()) if base else frozenset()
     habits: dict[Name, Habit] = {}
     for path, name in subject.names.items():
@@ -113,7 +114,7 @@ def habits_after(
 def remember(
     plan: Plan, subject: Subject, habits: Mapping[Name, Habit], past: Memory | None
 ) -> Memory:
-    """What the image of `plan` records: its own layout before those of `past`."""
+    """Return the memory for the image of `plan`: its own layout before the layouts of `past`."""
     own = Layout(
         serial=past.own.serial + 1 if past else 0,
         layers=tuple(

@@ -14,10 +14,10 @@ _SMALLEST = 24
 
 
 def merge(groups: Iterable[ItemGroup], limit: int, using: Groups) -> list[ItemGroup]:
-    """At most `limit` groups; `limit` is at least the number of kinds.
+    """Join groups until at most `limit` remain and no further join pays.
 
-    Two groups that the registry holds are joined only where there are too many. Ties go by the
-    order of `groups`, which depends on the groups alone.
+    `limit` is at least the number of kinds. Two groups that the registry holds are joined only
+    where there are too many. Ties go by the order of `groups`, which depends on the groups alone.
     """
     alive = _Alive(using)
     for group in groups:
@@ -69,7 +69,7 @@ class _Alive:
         del by_size[bisect_left(by_size, (group.size, number))]
 
     def cheapest(self) -> tuple[int, int, int] | None:
-        """Take the pair of least cost of which both groups remain: cost and numbers."""
+        """Take out the pair of least cost of which both groups remain; returns cost and numbers."""
         while self._pairs:
             pair = heapq.heappop(self._pairs)
             if pair[1] in self.groups and pair[2] in self.groups:
@@ -77,7 +77,7 @@ class _Alive:
         return None
 
     def look_around(self, number: int) -> None:
-        """Record the cost of joining the group with each of its neighbours."""
+        """Record the cost of joining group `number` with each group of similar odds or size."""
         group = self.groups[number]
         cost = self._using.cost(group)
         for other in self._near(group, number):
@@ -85,7 +85,7 @@ class _Alive:
             heapq.heappush(self._pairs, (cost(self.groups[other]), *pair))
 
     def look_again(self) -> None:
-        """Record the costs of all groups anew."""
+        """Compute and record the costs of joining any two similar groups anew."""
         pairs = {
             (other, number) if other < number else (number, other)
             for number, group in self.groups.items()

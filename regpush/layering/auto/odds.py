@@ -27,7 +27,7 @@ class Odds:
         self._prior = tuple(_PRIOR_PUSHES * (UNIT - keep // UNIT) for keep in kept)
 
     def of(self, changes: int, pushes: int, origins: int) -> int:
-        """The odds of a change, in units of `UNIT`, below one.
+        """Return the odds of a change, in units of `UNIT`, below one.
 
         `changes`: a bit for each of the last `pushes` pushes in which any item of the group
         changed. `origins`: a bit set of the source packages in the group's closure.
@@ -36,10 +36,10 @@ class Odds:
         return seen // (pushes + _PRIOR_PUSHES)
 
     def together(self, changes: int, pushes: int, origins: int, one: int, other: int) -> int:
-        """The odds for two groups as one, whose own odds are `one` and `other`.
+        """Return the odds for two groups as one; their own odds are `one` and `other`.
 
-        The other arguments are those of `of`. It counts a few imagined pushes more, in which each
-        group changed independently by its own odds.
+        The other arguments have the meaning that they have for `of`. The result counts a few
+        imagined pushes more, in which each group changed independently by its own odds.
         """
         seen = changes.bit_count() * UNIT + self._prior[origins.bit_count()]
         weight = pushes + _PRIOR_PUSHES
@@ -49,12 +49,12 @@ class Odds:
 
 
 def hazard(odds: int) -> int:
-    """-log2(1 - odds), for ordering; in 2**-16."""
+    """Return -log2(1 - odds) in units of 2**-16, for ordering."""
     return _log2(UNIT) - _log2(max(UNIT - odds, 1))
 
 
 def _log2(number: int) -> int:
-    """The logarithm of `number` (>= 1), digit by digit: the square of 2**x is 2**2x."""
+    """Return the logarithm of `number` (>= 1), computed bit by bit: the square of 2**x is 2**2x."""
     whole = number.bit_length() - 1
     mantissa, result = (number << 64) >> whole, whole
     for _ in range(_FRACTION_BITS):

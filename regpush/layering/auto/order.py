@@ -13,10 +13,11 @@ _Rank = tuple[GroupKind, bool]
 
 
 def stacked(groups: Sequence[ItemGroup], subject: Subject, base: Layout | None) -> list[ItemGroup]:
-    """The order of `groups`, lowest first.
+    """Order `groups`, lowest first.
 
-    First the unbroken run of layers that `base` starts with, then by odds of a change per byte. Own
-    code lies above all others, and generated items with the roots above own code.
+    First comes the unbroken run of layers that `base` starts with, then the others by odds of a
+    change per byte. Own code lies above all others, and generated items with the roots above own
+    code.
     """
 
     def rank(group: ItemGroup) -> _Rank:

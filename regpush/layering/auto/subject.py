@@ -28,7 +28,7 @@ class Subject:
 
     @classmethod
     def of(cls, closure: Closure, max_layers: int) -> Self | None:
-        """The subject `closure`; None if any identity is still unknown.
+        """Make the subject for `closure`; None if any identity is still unknown.
 
         Where `max_layers` is less than the number of kinds, all items that are not ordinary are of
         one kind.
@@ -59,11 +59,11 @@ class Subject:
         return len({self.kind(self.items[key]) for key in layer.keys}) == 1
 
     def size(self, keys: Collection[Key]) -> int:
-        """Bytes of the items, all of which are in the closure."""
+        """Return the bytes of the items, all of which are in the closure."""
         return sum(self.items[key].size for key in keys)
 
     def kind(self, item: Item) -> GroupKind:
-        """The kind of `item`, by its role."""
+        """Return the kind of `item`, by its role."""
         return self.kinds.get(item.role, GroupKind.ORDINARY)
 
 

@@ -351,7 +351,7 @@ def _checked(chunks: Iterator[bytes], descriptor: Descriptor, *, rehash: bool) -
         if sent > descriptor.size:
             raise SourceError(f"{changed}: it has more than {descriptor.size} bytes")
         if sent == descriptor.size and rehash and sha.hexdigest() != descriptor.digest.hex:
-            raise SourceError(f"{changed}: it has another digest now")
+            raise SourceError(f"{changed}: its content no longer has that digest")
         yield chunk
     if sent != descriptor.size:
         raise SourceError(f"{changed}: {sent} bytes instead of {descriptor.size}")
