@@ -136,7 +136,7 @@ ROWS = [
         "401-for-ever",
         one(answers(401, **CHALLENGE), "", "", times=FOREVER),
         AuthError,
-        "does not take the credentials",
+        "rejected the credentials",
         options={"username": "u", "password": "never seen"},
     ),
     *(

@@ -156,7 +156,7 @@ def test_what_guix_does_not_build(machine, to, docker_registry, repository):
 def test_without_guix_a_name_is_no_package(machine, to, tmp_path):
     bare = {**machine.without_guix, "PATH": str(tmp_path)}
     regpush("hello", "--to", to, env=bare).failed(2, "'hello'", "'guix' must be on the PATH")
-    regpush("-m", "m.scm", "--to", to, env=bare).failed(2, "there is no 'guix' on the PATH")
+    regpush("-m", "m.scm", "--to", to, env=bare).failed(2, "'guix' is not on the PATH")
 
 
 def test_what_lies_here_comes_before_a_package_of_that_name(machine, to, tmp_path):

@@ -78,8 +78,10 @@ def test_a_large_blob_passes_through(
         assert bring(descriptor, way) is Action.UPLOADED
         assert bring(descriptor, way) is Action.REUSED
         assert b"".join(at.repository.read_blob(descriptor)) == data
+    # How often depends on the clock: what the kernel still queues counts later.
     assert seen[-1] == len(data)
-    assert len(seen) == 40
+    assert seen == sorted(seen)
+    assert len(seen) > 10
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB, MIB + 1])
