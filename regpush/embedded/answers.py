@@ -44,5 +44,5 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def to_json(self) -> dict[str, object]:
-        """The error body that the specification defines."""
+        """Return the error body that the specification defines."""
         return {"errors": [{"code": self.code, "message": str(self), "detail": None}]}

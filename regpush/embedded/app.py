@@ -30,7 +30,7 @@ _log = logging.getLogger("regpush.embedded")
 
 
 def application(store: ContentStore, hosts: Collection[str] = ()) -> Starlette:
-    """The ASGI application that serves `store`; `hosts`: names that it answers to.
+    """Make the ASGI application that serves `store`; `hosts`: names that it answers to.
 
     It always answers to IP addresses and localhost.
     """
@@ -53,7 +53,7 @@ def application(store: ContentStore, hosts: Collection[str] = ()) -> Starlette:
 
 
 def _base(_request: Request) -> Response:
-    """`GET /v2/`, by which clients check the version of the API."""
+    """Answer `GET /v2/`, by which clients check the version of the API."""
     return JSONResponse({}, headers={"Docker-Distribution-API-Version": "registry/2.0"})
 
 

@@ -40,7 +40,7 @@ class BlobApi:
         self._uploads = UploadSessions(store)
 
     def routes(self) -> list[Route]:
-        """The routes, more specific paths first."""
+        """Return the routes, more specific paths first."""
         one_upload = "/v2/{name:path}/blobs/uploads/{upload}"
         blob = "/v2/{name:path}/blobs/{digest}"
         return [

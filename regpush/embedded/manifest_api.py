@@ -30,7 +30,7 @@ class ManifestApi:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """The routes, more specific paths first."""
+        """Return the routes, more specific paths first."""
         manifest = "/v2/{name:path}/manifests/{target}"
         return [
             Route("/v2/_catalog", self.catalog, methods=["GET"]),
@@ -142,7 +142,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _page(request: Request, names: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The page of the sorted `names` that was asked for, and a Link header to the next one."""
+    """Return the page of the sorted `names` that was asked for, with a Link header to the next."""
     parameters = request.query_params
     if "last" in parameters:
         names = [name for name in names if name > parameters["last"]]

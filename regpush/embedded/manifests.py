@@ -64,9 +64,10 @@ def read_references(content: bytes, media_type: str) -> References:
 
 
 def describe_referrer(content: bytes, descriptor: Descriptor) -> dict[str, Any]:
-    """`descriptor` in the form of a list of referrers (distribution-spec, Listing Referrers).
+    """Return `descriptor` in the form of a list of referrers.
 
-    `content`: the bytes of its manifest, which were checked when it was pushed.
+    Distribution-spec, Listing Referrers. `content`: the bytes of its manifest, which were checked
+    when it was pushed.
     """
     manifest = json.loads(content)
     config = manifest.get("config") or {}
@@ -87,7 +88,7 @@ def _descriptors(manifest: dict[str, object], key: str) -> tuple[Descriptor, ...
 
 
 def _is_foreign(layer: Descriptor) -> bool:
-    """Whether a layer must not be distributed, so that it is not here (image-spec, layer.md)."""
+    """Whether a layer must not be distributed, so no registry holds it (image-spec, layer.md)."""
     return ".nondistributable." in layer.media_type or ".foreign." in layer.media_type
 
 

@@ -84,7 +84,7 @@ class ContentStore:
         self._lock_file.close()
 
     def grow(self, size: int) -> None:
-        """Count `size` bytes that will be written. Raises OSError where that is too much."""
+        """Count `size` bytes that will be written. Raises OSError where the store would be full."""
         with self._counting:
             if self._max_size is not None and self._size + size > self._max_size:
                 reason = f"it holds {self._size} bytes, and at most {self._max_size} (--max-size)"
@@ -97,7 +97,7 @@ class ContentStore:
             self._size -= size
 
     def new_file(self) -> Path:
-        """An unused path for an unfinished file."""
+        """Return an unused path for an unfinished file."""
         return self._scratch / uuid.uuid4().hex
 
     # Blobs
@@ -123,7 +123,7 @@ class ContentStore:
             self._write(self._marker(repository, _BLOBS, digest), b"")
 
     def blob(self, repository: RepositoryName, digest: Digest) -> Path | None:
-        """The file of a blob in `repository`; None where the repository lacks it."""
+        """Return the file of a blob in `repository`; None where the repository lacks it."""
         return self._content(digest) if self._marker(repository, _BLOBS, digest).exists() else None
 
     def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName) -> bool:
@@ -135,7 +135,7 @@ class ContentStore:
             return True
 
     def delete_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Remove a blob from `repository`. Returns whether it was there."""
+        """Remove a blob from `repository`; returns whether the repository had it."""
         with self._changing:
             return self._remove(repository, _BLOBS, digest)
 
@@ -176,7 +176,10 @@ class ContentStore:
             return ()
 
     def referrers(self, repository: RepositoryName, subject: Digest) -> list[StoredManifest]:
-        """The manifests whose subject is `subject`, sorted by digest, without deleted ones."""
+        """Return the manifests whose subject is `subject`, sorted by digest.
+
+        Deleted manifests are left out.
+        """
         folder = self._marker(repository, _REFERRERS, subject)
         names = sorted(os.listdir(folder)) if folder.is_dir() else []
         digests = [Digest.parse(name.replace("-", ":", 1)) for name in names]
@@ -184,7 +187,7 @@ class ContentStore:
         return [manifest for manifest in found if manifest]
 
     def manifest(self, repository: RepositoryName, target: Tag | Digest) -> StoredManifest | None:
-        """The manifest in `repository` with the tag or digest `target`; None if missing."""
+        """Return the manifest in `repository` with the tag or digest `target`; None if missing."""
         with self._changing:
             try:
                 digest = target
@@ -200,7 +203,7 @@ class ContentStore:
                 return None
 
     def delete_manifest(self, repository: RepositoryName, target: Tag | Digest) -> bool:
-        """Delete a tag alone, or a manifest and all its tags. Whether it was there."""
+        """Delete a tag alone, or a manifest and all its tags; returns whether it existed."""
         with self._changing:
             tags = self._folder(repository) / _TAGS
             if not isinstance(target, Digest):
@@ -216,7 +219,7 @@ class ContentStore:
             return found
 
     def tags(self, repository: RepositoryName) -> list[str] | None:
-        """The tags of `repository`, sorted; None where no manifest was ever pushed to it."""
+        """Return the tags of `repository`, sorted; None where no manifest was ever pushed to it."""
         folder = self._folder(repository)
         if not (folder / _MANIFESTS).is_dir():
             return None
@@ -225,7 +228,7 @@ class ContentStore:
         return []
 
     def repositories(self) -> list[str]:
-        """The repositories to which a manifest was ever pushed, sorted."""
+        """Return the repositories to which a manifest was ever pushed, sorted."""
         return sorted(
             str(folder.relative_to(self._repositories))
             for folder in self._folders()
@@ -278,5 +281,5 @@ def _size(file: Path) -> int:
 
 
 def _size_of(folder: Path) -> int:
-    """Bytes of all files below `folder`."""
+    """Return the bytes of all files below `folder`."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class UploadSession:
-    """An upload. `size`: bytes written so far. `turn`: hold it to add bytes or to end."""
+    """An upload; `size`: bytes written so far, `turn`: a lock for adding bytes and ending."""
 
     identifier: str
     repository: RepositoryName
@@ -63,7 +63,10 @@ class UploadSessions:
         return upload
 
     def find(self, repository: RepositoryName, identifier: str) -> UploadSession:
-        """The session `identifier` of `repository`. Raises ApiError BLOB_UPLOAD_UNKNOWN."""
+        """Return the session `identifier` of `repository`.
+
+        Raises ApiError BLOB_UPLOAD_UNKNOWN.
+        """
         upload = self._open.get(identifier)
         if upload is None or upload.repository != repository:
             raise ApiError("BLOB_UPLOAD_UNKNOWN", "there is no such upload in this repository")

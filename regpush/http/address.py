@@ -28,7 +28,10 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """The origin of an absolute http or https URL. Raises RefusedError for anything else."""
+        """Return the origin of an absolute http or https URL.
+
+        Raises RefusedError for any other URL.
+        """
         try:
             if not _URL.fullmatch(url):
                 raise ValueError(url)
@@ -88,11 +91,11 @@ class Location:
 
 
 def upload_location(request: str, location: str, registry: Origin) -> Location:
-    """Resolve the Location that answers an upload's `request`, against the URL of that request.
+    """Resolve the Location that answers an upload's `request`, against the URL of the request.
 
-    The query stays byte for byte. Raises RefusedError where the upload must not be sent there: the
-    address holds a user name, or leads from https to http, or into a private network that only the
-    sender of the reply can name.
+    The query stays byte for byte. Raises RefusedError where the upload must not be sent to that
+    address: it holds a user name, or leads from https to http, or into a private network that only
+    the sender of the reply can name.
     """
     url = _resolve(request, location)
     origin = Origin.of(url)
@@ -131,7 +134,7 @@ def _rebase(url: str, origin: Origin) -> str:
 
 
 def request_target(url: str) -> str:
-    """Path and query of an absolute `url`, byte for byte."""
+    """Return path and query of an absolute `url`, byte for byte."""
     rest = url.partition("://")[2]
     cut = re.search(r"[/?]", rest)
     target = rest[cut.start() :] if cut else ""
@@ -139,7 +142,7 @@ def request_target(url: str) -> str:
 
 
 def authority(url: str) -> str:
-    """The Host header for `url`; an explicit port stays, also the scheme's default one."""
+    """Return the Host header for `url`; an explicit port stays, even the scheme's default."""
     return re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
 
 

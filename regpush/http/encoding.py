@@ -19,9 +19,9 @@ def is_gzip(encoding: str) -> bool:
 
 
 def unpacked(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress a gzip body, in pieces of bounded size; an empty body gives none.
+    """Decompress a gzip body, in pieces of bounded size; an empty body gives no piece.
 
-    Raises UnansweredError where it is not gzip, or is truncated.
+    Raises UnansweredError where the body is not gzip, or is truncated.
     """
     packer = zlib.decompressobj(_GZIP)
     began = False

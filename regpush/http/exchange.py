@@ -41,12 +41,11 @@ this many times as long as others."""
 class Request:
     """One HTTP request; `url` is sent byte for byte.
 
-    `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the
-    latter, or None to send it chunked. `limit` is the bytes of a successful reply read at
-    most, None to leave them to the caller; `expected` those that it has if it is what was asked
-    for, where that is known: then they are taken as they are, else a gzip nobody asked for is
-    unpacked; `patience` how many times longer than usual to wait
-    for it. `trust` is for https.
+    `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the latter,
+    or None to send it chunked. `limit`: bytes of a successful reply that are read at most, None to
+    leave the body to the caller. `expected`: bytes of the requested body, None if unknown; a body
+    of that length is not decoded, another one that is gzip is unpacked. `patience`: how many times
+    longer than usual the reply may take. `trust`: the certificates for https.
     """
 
     method: str
@@ -71,7 +70,7 @@ class ReplyBody:
         self._parts = unpacked(reply.iter_raw()) if self.unpacks else reply.iter_raw()
 
     def next(self) -> bytes:
-        """The next bytes that arrived, empty at the end. Raises UnansweredError."""
+        """Return the next bytes that arrived, empty at the end. Raises UnansweredError."""
         return next(self._parts, b"")
 
     def close(self) -> None:
@@ -96,12 +95,12 @@ class Reply:
     rest: ReplyBody | None = None
 
     def header(self, name: str) -> str:
-        """The header `name`, or the empty string."""
+        """Return the header `name`, or the empty string."""
         value: str = self.headers.get(name, "")
         return value
 
     def values(self, name: str) -> list[str]:
-        """All headers called `name`."""
+        """Return all headers called `name`."""
         return self.headers.get_list(name)
 
 
@@ -154,7 +153,7 @@ class Exchange:
         self._client.close()
 
     def open_ahead(self, origin: Origin, count: int) -> None:
-        """Have `count` connections begun, to be used by the next requests to `origin`."""
+        """Begin `count` connections, which the next requests to `origin` use."""
         there = self._routes.proxy(origin) or origin
         self._transport.open_ahead(there.host, there.port, count)
 

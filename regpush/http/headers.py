@@ -13,7 +13,7 @@ _NEXT = re.compile(r';\s*rel\s*=\s*(?:"next"|next(?:[\s;,]|$))', re.IGNORECASE)
 
 
 def next_link(values: Iterable[str]) -> str | None:
-    """The address of the next page in `Link` headers (RFC 8288), unresolved."""
+    """Return the address of the next page in `Link` headers (RFC 8288), unresolved."""
     for value in values:
         for match in _LINK.finditer(value):
             if _NEXT.search(match[2]):
@@ -22,7 +22,7 @@ def next_link(values: Iterable[str]) -> str | None:
 
 
 def http_date(text: str) -> datetime | None:
-    """Read a date of RFC 9110; None where it is none."""
+    """Read a date of RFC 9110; None where `text` is not one."""
     try:
         date = parsedate_to_datetime(text)
         return date if date.utcoffset() == timedelta(0) else None
@@ -31,9 +31,10 @@ def http_date(text: str) -> datetime | None:
 
 
 def retry_after_s(value: str, date: str) -> float | None:
-    """Seconds to wait according to `Retry-After`, 3,600 at most; None for an unusable value.
+    """Read the seconds to wait from `Retry-After`, 3,600 at most; None if unusable.
 
-    A date counts from `date`, the reply's own Date header, because this machine's clock may differ.
+    A date is compared with `date`, the reply's own Date header, because this machine's clock may
+    differ.
     """
     if re.fullmatch(r"[0-9]{1,12}", value.strip(), re.ASCII):
         return min(float(value), _LONGEST_WAIT_S)
@@ -44,7 +45,7 @@ def retry_after_s(value: str, date: str) -> float | None:
 
 
 def content_length(status: int, headers: Mapping[str, str]) -> int | None:
-    """The size of the whole resource, by the headers of a HEAD or of a GET of its first byte.
+    """Return the size of the whole resource, by the headers of HEAD or of GET of its first byte.
 
     None where they do not tell it, and for an encoded resource, whose Content-Length is that of its
     encoding.

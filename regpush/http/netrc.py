@@ -9,10 +9,11 @@ from regpush.errors import UsageError, printable
 
 
 def login(path: str, machines: Iterable[str]) -> tuple[str, str] | None:
-    """User name and password of the first of `machines` that the file at `path` names, or None.
+    """Find user name and password of the first of `machines` that the file at `path` names.
 
-    None also where the file does not exist. The `default` entry is ignored: it would send one
-    password to every host. Raises UsageError naming the file where it cannot be read.
+    None without a match, and where the file does not exist. The `default` entry is ignored: it
+    would send one password to every host. Raises UsageError naming the file where it cannot be
+    read.
     """
     try:
         hosts = netrc.netrc(path).hosts

@@ -19,7 +19,7 @@ _CALM = 8
 
 
 class Pace:
-    """The pauses of one registry. Thread-safe; no request waits before the registry complains."""
+    """Limits how fast one registry is asked. Thread-safe; no limit before it complains."""
 
     def __init__(self, cancel: Cancellation) -> None:
         self._cancel = cancel
@@ -55,10 +55,10 @@ class Pace:
         return self._until - time.monotonic()
 
     def slower(self, after_s: float | None) -> None:
-        """The registry complained: halve the number of parallel requests, pause for `after_s`.
+        """Halve the number of parallel requests and pause for `after_s`, after a complaint.
 
         `after_s` is in seconds, None for no pause. A wait longer than the retry policy allows is
-        not made here: the caller sees `after_s` and ends.
+        left out: the caller reads `after_s` and ends.
         """
         with self._changed:
             self._calm = 0
@@ -67,7 +67,7 @@ class Pace:
                 self._until = max(self._until, time.monotonic() + after_s)
 
     def well(self) -> None:
-        """The registry answered without complaint."""
+        """Record that the registry answered without complaint."""
         if self._allowed is None:
             return
         with self._changed:

@@ -1,4 +1,4 @@
-"""Which proxy a request goes through, if any, as the environment has it. Pure, no I/O.
+"""Which proxy a request is sent through, if any, by the environment. Pure, no I/O.
 
 The rules are those of Go's `httpproxy`, which Docker, skopeo and crane follow.
 """
@@ -32,7 +32,7 @@ class Proxy:
 
     @classmethod
     def parse(cls, text: str, variable: str) -> Proxy:
-        """Read the value of `variable`. Raises UsageError, which does not quote it."""
+        """Read the value of `variable`. Raises UsageError, which does not quote the value."""
         try:
             parts = urlsplit(text if "://" in text else f"http://{text}")
             host, port = parts.hostname or "", parts.port or _PORT
@@ -60,7 +60,7 @@ class Proxy:
         return f"{host}:{self.port}"
 
     def refusal(self, status: int) -> AuthError | RefusedError | None:
-        """The error for a proxy that refused a request itself; None where a retry may help."""
+        """Return the error for a proxy that refused a request itself; None if a retry may help."""
         if status == WANTS_CREDENTIALS:
             return self.denied()
         if status >= 500:
@@ -68,7 +68,7 @@ class Proxy:
         return RefusedError(f"the proxy {self} answered {status}: it does not let us through")
 
     def denied(self) -> AuthError:
-        """The error for a proxy that wants credentials."""
+        """Return the error for a proxy that wants credentials."""
         return AuthError(
             f"the proxy {self} wants credentials, or rejected them (407); put them into its "
             "address: HTTPS_PROXY=http://user:password@host:port"
@@ -89,9 +89,9 @@ class Routes:
     settings: ProxySettings
 
     def proxy(self, origin: Origin) -> Proxy | None:
-        """The proxy for requests to `origin`; None to connect directly, as always to this machine.
+        """Return the proxy for requests to `origin`; None to connect directly.
 
-        Raises UsageError for a malformed variable.
+        This machine is always reached directly. Raises UsageError for a malformed variable.
         """
         text = self.settings.https if origin.scheme == "https" else self.settings.http
         if not text or _is_loopback(origin.host) or bypasses(self.settings.bypass, origin):

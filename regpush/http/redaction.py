@@ -34,7 +34,7 @@ class Redactor:
             self._secrets = tuple(sorted(known, key=len, reverse=True))
 
     def text(self, text: str) -> str:
-        """`text` with every secret replaced, also one that is cut off at the end of `text`.
+        """Replace every secret in `text`, also a secret that is cut off at the end of `text`.
 
         Messages are shortened before they are redacted, so a secret may be cut.
         """
@@ -50,7 +50,7 @@ class Redactor:
 
 
 def shown_url(url: str, redactor: Redactor) -> str:
-    """`url` for people: shortened, and without query parameters that may grant access.
+    """Return `url` for people: shortened, without query parameters that may grant access.
 
     The state of an upload session is such a parameter: with it anybody can continue the upload.
     """

@@ -101,7 +101,7 @@ class _Tally:
         self._safe = 0
 
     def ends(self, state: tenacity.RetryCallState) -> bool:
-        """Count the failure of `state`; whether to give up."""
+        """Count the failure of `state`; returns whether to give up."""
         failure = _failure(state)
         if failure.learned:
             self._lessons += 1

@@ -52,7 +52,7 @@ class Trust:
 
     @classmethod
     def of(cls, registry: str, options: RegistryOptions, folders: Sequence[str]) -> Trust:
-        """The settings for `registry`: those of `options`, then those of the first fitting folder.
+        """Read the settings for `registry`: `options` first, then the first fitting folder.
 
         `registry` includes its port if one was written. Raises UsageError for a certificate without
         its key.
@@ -71,7 +71,7 @@ class Trust:
 
     @property
     def anonymous(self) -> Trust:
-        """These settings without the client certificate."""
+        """Return these settings without the client certificate."""
         return replace(self, identities=())
 
 
@@ -87,9 +87,9 @@ class Contexts:
         self._made: dict[Trust, ssl.SSLContext] = {}
 
     def context(self, trust: Trust) -> ssl.SSLContext:
-        """The TLS context for `trust`. Raises UsageError naming a malformed file.
+        """Return the TLS context for `trust`. Raises UsageError naming a malformed file.
 
-        Loading a machine's certificates takes longer than many a request, so contexts are kept.
+        Loading a machine's certificates takes longer than many requests, so contexts are kept.
         """
         with self._lock:
             if trust not in self._made:
@@ -113,9 +113,10 @@ def _given(options: RegistryOptions) -> Trust:
 
 
 def _of_folders(folders: Sequence[str], registry: str) -> Trust:
-    """The settings in the first folder for `registry`: `*.crt`, and pairs of `*.cert` and `*.key`.
+    """Read the settings in the first folder for `registry`.
 
-    Raises UsageError where one file of a pair is missing.
+    `*.crt` are certificates to trust, pairs of `*.cert` and `*.key` client certificates. Raises
+    UsageError where one file of a pair is missing.
     """
     names = [registry]
     if registry.endswith(_HTTPS_PORT):
@@ -218,7 +219,10 @@ def check_alert(error: OSError) -> None:
 
 
 def untrusted(code: int) -> str:
-    """The advice for a certificate that failed verification, by OpenSSL's code (`x509_vfy.h`)."""
+    """Return the advice for a certificate that failed verification, by OpenSSL's code.
+
+    The codes are those of `x509_vfy.h`.
+    """
     match code:
         case 9:
             return "it is not valid yet: is the clock of this machine right?"

@@ -43,7 +43,7 @@ _IDLE_S = 50.0
 
 
 _SLOWEST = 1024
-"""Bytes a second that a reply must deliver; a slower one counts as stalled."""
+"""Bytes a second that a reply must deliver; a slower reply is treated as stalled."""
 
 _STEP = 64 * 1024
 """Bytes of a request that must be sent within the time-out."""
@@ -73,7 +73,10 @@ class NoConnectionError(UnansweredError):
 
 
 class _Watch(threading.local):
-    """What hears of the request that this thread sends: httpcore writes where it is called."""
+    """Holds, for each thread, the function that hears of the request which the thread sends.
+
+    httpcore writes a request in the thread that calls it.
+    """
 
     hears: Callable[[int], None] | None = None
 
@@ -83,9 +86,10 @@ _watch = _Watch()
 
 @contextmanager
 def watching(hears: Callable[[int], None]) -> Iterator[None]:
-    """Within, `hears` is told of this thread's requests how many bytes the kernel still holds.
+    """Tell `hears` how many bytes of this thread's requests the kernel still holds.
 
-    That is after each write, and ten times a second while the reply is waited for.
+    It is called inside the block after each write, and ten times a second while the reply is waited
+    for.
     """
     before, _watch.hears = _watch.hears, hears
     try:
@@ -95,9 +99,9 @@ def watching(hears: Callable[[int], None]) -> Iterator[None]:
 
 
 def _queued(sock: socket.socket) -> int:
-    """Bytes written to `sock` that the other side has not acknowledged; 0 where none can tell.
+    """Return the bytes written to `sock` that the other side has not acknowledged.
 
-    tcp(7), SIOCOUTQ, which is TIOCOUTQ by another name.
+    0 where the system cannot tell. tcp(7), SIOCOUTQ, which is TIOCOUTQ by another name.
     """
     with suppress(OSError):
         if sys.platform == "linux":
@@ -109,7 +113,10 @@ def _queued(sock: socket.socket) -> int:
 
 
 class HandshakeError(RefusedError):
-    """A server that speaks no TLS, or whose certificate is not trusted. It knows no port."""
+    """A server speaks no TLS, or its certificate is not trusted.
+
+    The error does not know the port.
+    """
 
 
 class Transport(httpx.BaseTransport):
@@ -135,7 +142,7 @@ class Transport(httpx.BaseTransport):
         self._unbounded = _Backend(cancel, None)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
-        """Have `count` connections to `host` begun, which the next requests to it will take."""
+        """Begin `count` connections to `host`, which the next requests to it will take."""
         self._backend.open_ahead(host, port, count)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -284,10 +291,10 @@ class _Backend(httpcore.NetworkBackend):
 
 
 def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -> socket.socket:
-    """A non-blocking TCP connection to the first address of `host` that takes one.
+    """Make a non-blocking TCP connection to the first address of `host` that accepts one.
 
-    Raises httpcore's ConnectError or ConnectTimeout, CancelledError. `timeout` in seconds is
-    for each address.
+    Raises httpcore's ConnectError or ConnectTimeout, CancelledError. `timeout` in seconds is for
+    each address.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -313,7 +320,7 @@ class _Begun:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it may be used: servers soon close connections without requests."""
+        """Whether the connection may be used: servers soon close connections without requests."""
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return time.monotonic() - self.at < _AHEAD_S and not poll.poll(0)
@@ -386,7 +393,7 @@ _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class _Connection(httpcore.NetworkStream):
-    """One connection. Errors are httpcore's, as httpcore wants them."""
+    """One connection; raises the errors of httpcore, which its pool expects."""
 
     def __init__(self, sock: socket.socket, cancel: Cancellation, reply_limit: int | None) -> None:
         self._sock = sock
@@ -409,7 +416,7 @@ class _Connection(httpcore.NetworkStream):
             self._cancel.check()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Bytes that arrived, empty at the end.
+        """Return bytes that arrived, empty at the end.
 
         Raises ReadError for a reply that is too slow or too large.
         """
@@ -424,7 +431,7 @@ class _Connection(httpcore.NetworkStream):
         return came
 
     def _watch(self, came: bytes) -> None:
-        """Whether this reply still may come to an end: its head soon, all of it at all."""
+        """Raise ReadError for a reply whose head, or whose body, exceeds the limit of its size."""
         if self._head is not None:
             self._head += came
             while (end := self._head.find(b"\r\n\r\n")) >= 0:

@@ -181,11 +181,11 @@ class Api:
         raise self.failure(reply, call.doing)
 
     def outcome(self, reply: Reply) -> Outcome:
-        """What a reply means."""
+        """Classify what a reply means for the request."""
         return classify(reply.status, parse_problem(reply.body).code)
 
     def failure(self, reply: Reply, doing: str) -> RegpushError | RetryableError:
-        """The error for a reply that is not a success."""
+        """Return the error for a reply that is not a success."""
         problem = parse_problem(reply.body)
         words = self._authorizer.words(reply.body)
         trouble = Trouble(
@@ -224,7 +224,7 @@ class Api:
                 return RefusedError(what)
 
     def abandon(self, url: str) -> None:
-        """DELETE an upload session, even after a cancellation; the reply is ignored."""
+        """Send DELETE for an upload session, even after a cancellation; the reply is ignored."""
         header = self._authorizer.held() if Origin.of(url) == self.origin else None
         request = Request(
             method="DELETE",
@@ -251,11 +251,11 @@ class Api:
     def _follow(
         self, request: Request, doing: str, *, home: Origin | None = None, hops: int = HOPS
     ) -> Reply:
-        """Send, and follow redirects: any of GET and HEAD, and 307 and 308 of other methods.
+        """Send a request and follow redirects: any of GET and HEAD, else 307 and 308.
 
-        A body that can be read only once is not sent again here, and neither are requests to
-        `home`: bodies for a token server hold secrets. Authorization is sent to `home` alone, which
-        by default is the registry.
+        A body that can be read only once is not sent a second time by this method, and neither are
+        requests to `home`: bodies for a token server hold secrets. Authorization is sent to `home`
+        alone, which by default is the registry.
         """
         for _ in range(hops + 1):
             away = Origin.of(request.url) != (home or self.origin)

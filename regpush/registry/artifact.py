@@ -34,7 +34,7 @@ class Provider(oras.provider.Registry):
     def describe(
         self, artifact: Attachment, subject: Descriptor
     ) -> tuple[Referrer, dict[str, Any]]:
-        """The manifest by which `artifact` refers to `subject`, and its entry in a list.
+        """Return the manifest by which `artifact` refers to `subject`, and its entry in a list.
 
         Equal arguments give equal bytes.
         """
@@ -79,9 +79,9 @@ class Provider(oras.provider.Registry):
 
 
 class _Session(requests.Session):
-    """What oras sends with: requests to the paths of one repository.
+    """Replaces the HTTP session of oras: sends requests to the paths of one repository.
 
-    A response is a success; what else may come, `Repository.ask` raises.
+    Each response is a success; for a failure `Repository.ask` raises.
     """
 
     def __init__(self, repository: Repository) -> None:

@@ -141,7 +141,7 @@ class Client:
         return self._uploaded.total
 
     def open_ahead(self, reference: Reference, count: int = _CONNECTIONS) -> None:
-        """Have `count` connections to the registry of `reference` begun, for the next requests.
+        """Begin `count` connections to the registry of `reference`, for the next requests.
 
         Returns as soon as the name is resolved; failures appear at the requests.
         """
@@ -164,7 +164,7 @@ class Client:
         return self._known[reference.registry]
 
     def repository(self, reference: Reference, access: Access) -> Repository:
-        """The repository of `reference`, whose tag and digest are ignored. Sends nothing."""
+        """Return the repository of `reference`, whose tag and digest are ignored; sends nothing."""
         key = (reference.name, access)
         with self._lock:
             if key not in self._repositories:
@@ -191,7 +191,10 @@ class Client:
         return api.challenged
 
     def credentials(self, reference: Reference) -> Credentials | None:
-        """Our credentials for the registry of `reference`; None: anonymous. Raises UsageError."""
+        """Find our credentials for the registry of `reference`; None: anonymous.
+
+        Raises UsageError.
+        """
         if self._given and reference.registry == self._given_for:
             found: Credentials | None = self._given
         else:
@@ -200,7 +203,7 @@ class Client:
         return found
 
     def probe(self, reference: Reference) -> Probe:
-        """A `Probe` of the registry and the repository of `reference`. Sends nothing."""
+        """Return a `Probe` of the registry and the repository of `reference`. Sends nothing."""
         from regpush.registry.probe import Probe  # of `regpush doctor` alone
 
         scope = Scope(reference.repository, Access.PUSH.value)

@@ -28,7 +28,7 @@ _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.ASCI
 
 
 def blocks(api: Api, retry: Policy, descriptor: Descriptor) -> Generator[bytes, None, None]:
-    """The bytes of a blob. Raises like `Repository.read_blob`."""
+    """Yield the bytes of a blob. Raises like `Repository.read_blob`."""
     sha, left = hashlib.new(descriptor.digest.algorithm), descriptor.size
     with _Reading(api, descriptor) as reading:
         while True:
@@ -93,7 +93,7 @@ class _Reading:
         return block
 
     def wrong(self, what: str) -> VerificationError:
-        """The error for bytes that are not those of the descriptor."""
+        """Return the error for bytes that are not those of the descriptor."""
         return VerificationError(f"{self._api.name}: blob {self._descriptor.digest} {what}")
 
     def _next(self, rest: ReplyBody) -> bytes:
@@ -104,12 +104,15 @@ class _Reading:
         raise self._broken(f"it ended after {here} bytes")
 
     def _end(self, rest: ReplyBody, over: int) -> None:
-        """Nothing may follow; read to the end, the connection can be used again."""
+        """Check that nothing follows, which also frees the connection for the next request."""
         if over or rest.next():
             raise self.wrong(f"has more than the {self._descriptor.size} bytes it should")
 
     def _open(self, at: int) -> ReplyBody:
-        """The reply whose rest is the bytes from `at`: by a range, or by passing over others."""
+        """Request the blob from byte `at`: by a range, or by discarding the bytes before it.
+
+        Returns the body, which begins at that byte.
+        """
         ranged = at > 0 and self._ranges
         call = Call(
             doing=self._doing,
@@ -136,7 +139,7 @@ class _Reading:
         return self._open_whole(at, ranged, reply)
 
     def _open_whole(self, at: int, ranged: bool, reply: Reply) -> ReplyBody:
-        """Begin again without a range, where what came is not the one that was asked for."""
+        """Request the whole blob, where the reply to a range request is not that range."""
         if not ranged:
             raise self._broken(f"the registry answered {reply.status} to a plain GET")
         self._ranges = False

@@ -38,7 +38,7 @@ class Trouble:
 
 
 def hint(trouble: Trouble) -> str:
-    """The next step after `trouble`; empty if none is known."""
+    """Return the next step after `trouble`; empty if none is known."""
     for applies, say in _TABLE:
         if applies(trouble):
             return say if isinstance(say, str) else say(trouble)
@@ -46,18 +46,18 @@ def hint(trouble: Trouble) -> str:
 
 
 def log_in(host: str) -> str:
-    """The command that gives regpush credentials for `host`."""
+    """Return the command that gives regpush credentials for `host`."""
     vendor = vendor_of(host)
     return vendor.say(vendor.login, RepositoryName(host, ""))
 
 
 def without_credentials(host: str) -> str:
-    """The advice where a registry wants credentials and we have none for it."""
+    """Return the advice where a registry wants credentials and we have none."""
     return f"log in with '{log_in(host)}', or give --username and --password-stdin"
 
 
 def with_credentials(host: str, source: str) -> str:
-    """The advice where a registry rejects the credentials from `source`."""
+    """Return the advice where a registry rejects the credentials from `source`."""
     vendor = vendor_of(host)
     if is_ghcr(host):
         return vendor.writing
@@ -70,20 +70,20 @@ def with_credentials(host: str, source: str) -> str:
 
 
 def missing_repository(name: RepositoryName) -> str:
-    """The advice where the repository may not exist."""
+    """Return the advice where the repository may not exist."""
     vendor = vendor_of(name.registry)
     general = "if the repository does not exist, this registry wants it created first"
     return f"{general}: {vendor.say(vendor.creating, name)}" if vendor.creating else general
 
 
 def no_mounts(name: RepositoryName) -> str:
-    """The advice where a registry did not mount a blob that it has; empty if none is known."""
+    """Return the advice where a registry did not mount a blob that it has; empty for none."""
     vendor = vendor_of(name.registry)
     return vendor.say(vendor.mounts, name)
 
 
 def unreachable(failure: str) -> str:
-    """The advice where no connection could be made, by the words of the failure."""
+    """Return the advice where no connection could be made, by the words of the failure."""
     if "does not resolve" in failure:
         return "is the name written rightly, and is this machine on the network?"
     if "proxy" in failure:
@@ -92,7 +92,7 @@ def unreachable(failure: str) -> str:
 
 
 def too_large(smallest: int) -> str:
-    """The advice where bodies are refused for their size, with the sizes that were tried."""
+    """Return the advice where bodies are refused for their size, with the sizes tried."""
     return (
         f"blobs were tried whole and in chunks down to {smallest} bytes: the limit must be "
         "raised where it is (nginx: client_max_body_size)"
@@ -112,10 +112,10 @@ HELD_OR_DENIED = (
 
 
 def led_astray(registry: str, led_to: str) -> str:
-    """The message for a request that failed at `led_to`, where the registry had sent it.
+    """Return the message for a request that failed at `led_to`, to which it was redirected.
 
-    Both are origins with their ports. A proxy that passes on the Host header without its port makes
-    a registry answer with addresses at the default port.
+    Both addresses are origins with their ports. A proxy that passes on the Host header without its
+    port makes a registry answer with addresses at the default port.
     """
     said = f"the registry {registry} sent us to {led_to}"
     here, there = registry.rpartition(":"), led_to.rpartition(":")
@@ -166,7 +166,7 @@ def _rights(it: Trouble) -> str:
 
 
 def without_doctor(message: str) -> str:
-    """`message` without the advice to run `regpush doctor`, for doctor itself."""
+    """Remove from `message` the advice to run `regpush doctor`, for doctor itself."""
     return message.partition(f"; {_DOCTOR}")[0]
 
 

@@ -18,7 +18,7 @@ from regpush.reference import Reference
 
 
 class RegistryRole(Enum):
-    """Which registry of a run one is; the value is the flag by which it is spoken to by http."""
+    """The part that a registry plays in a run; the value is the flag for reaching it by http."""
 
     DESTINATION = "--plain-http"
     SOURCE = "--from-plain-http"
@@ -77,7 +77,7 @@ class Host:
         return self._trust
 
     def trusting(self, request: Request) -> Request:
-        """`request` with the certificates that apply to its address."""
+        """Return `request` with the certificates that apply to its address."""
         here = Origin.of(request.url) == self.origin
         return replace(request, trust=self._trust if here else self._trust.anonymous)
 

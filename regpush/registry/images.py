@@ -37,12 +37,12 @@ class Holder(Protocol):
         ...
 
     def get_manifest(self, reference: str, /) -> Manifest | None:
-        """The manifest or index at a tag or digest; None where there is none."""
+        """Fetch the manifest or index at a tag or digest; None where it does not exist."""
         ...
 
     @property
     def get_blob(self) -> Callable[[Descriptor], bytes]:
-        """Reads a small blob."""
+        """Read a small blob."""
         ...
 
 
@@ -55,17 +55,20 @@ class IndexMember:
 
 
 def read_image(found: Manifest, holder: Holder) -> Image:
-    """The image with the manifest `found`. Raises VerificationError for another document."""
+    """Read the image with the manifest `found`.
+
+    Raises VerificationError for another document.
+    """
     config = Descriptor.from_json(parse_manifest(found.data)["config"])
     return Image.parse(found.data, holder.get_blob(config))
 
 
 def best(index: Manifest, rank: Rank, holder: Holder) -> Manifest | None:
-    """The manifest of the image in `index` that `rank` prefers, the first among equals.
+    """Find the manifest of the image in `index` that `rank` prefers, the first among equals.
 
-    Entries that state their platform are considered first; the others are read only where none of
-    those suits. Raises RefusedError where `holder` lacks one that is read, VerificationError for
-    indexes that are nested too deeply.
+    Entries that state their platform are considered first; the others are read only where no stated
+    platform suits. Raises RefusedError where `holder` lacks a document that is read,
+    VerificationError for indexes that are nested too deeply.
     """
     return _best(index, rank, holder, DEEPEST)
 
@@ -98,9 +101,9 @@ def _best(index: Manifest, rank: Rank, holder: Holder, levels: int) -> Manifest 
 
 
 def listed(index: Manifest, holder: Holder) -> list[IndexMember]:
-    """All entries of `index` and of the indexes below it, in order, each once.
+    """List all entries of `index` and of the indexes below it, in order, each once.
 
-    An image of an inner index that states no platform has that of the outer index's entry. Raises
+    An image of an inner index that states no platform gets that of the outer index's entry. Raises
     VerificationError where `holder` lacks an image or has it in another size than the entry states,
     which containerd does not pull, and for indexes that are nested too deeply.
     """

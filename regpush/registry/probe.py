@@ -86,11 +86,14 @@ class Probe:
 
     @property
     def proxy(self) -> Proxy | None:
-        """The proxy for requests to it. Raises UsageError for a malformed variable."""
+        """Return the proxy for requests to the registry.
+
+        Raises UsageError for a malformed variable.
+        """
         return self._routes.proxy(self._host.origin)
 
     def addresses(self) -> tuple[str, ...]:
-        """The addresses that the name resolves to, each once."""
+        """Resolve the registry's name to its addresses, each once."""
         origin = self._host.origin
         try:
             found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
@@ -129,7 +132,7 @@ class Probe:
         )
 
     def root(self) -> RootAnswer:
-        """Ask at `/v2/` without credentials."""
+        """Request `/v2/` without credentials."""
         request = Request(method="GET", url=f"{self._host.base}/v2/")
         try:
             reply = self._host.send(request)
@@ -160,7 +163,7 @@ class Probe:
         return self._root.account
 
     def scopes(self) -> frozenset[str] | None:
-        """The actions that a token for pulling and pushing allows; None if it states none."""
+        """Ask which actions a token for pulling and pushing allows; None if it states none."""
         call = Call(doing="asking for a token", method="GET", url=f"{self._host.base}/v2/")
         _once(lambda: self._pushing.expect(call))
         return self._pushing.granted
@@ -170,12 +173,12 @@ class Probe:
         return _once(lambda: self._pushing.send(call))
 
     def failure(self, reply: Reply, doing: str) -> Exception:
-        """The error for a reply that is not a success."""
+        """Return the error for a reply that is not a success."""
         failure = self._pushing.failure(reply, doing)
         return failure.error if isinstance(failure, RetryableError) else failure
 
     def next_place(self, reply: Reply) -> str:
-        """The address at which the upload of `reply` continues; empty if it states none."""
+        """Return the address at which the upload of `reply` continues; empty without one."""
         location = reply.header("location")
         return upload_location(reply.url, location, self.origin).url if location else ""
 
@@ -188,7 +191,7 @@ def _once(work: Callable[[], T]) -> T:
 
 
 def _name(issuer: Any) -> str:
-    """`CN (O)` of a distinguished name as the ssl module gives it."""
+    """Return `CN (O)` of a distinguished name in the form of the ssl module."""
     parts = {key: value for part in issuer for key, value in part}
     names = (parts.get("commonName", ""), parts.get("organizationName", ""))
     first, *rest = [printable(name) for name in dict.fromkeys(filter(None, names))] or [""]

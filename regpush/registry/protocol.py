@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])|sha512:[0-9a-f]{128}(?![0
 
 
 def with_digest(url: str, digest: Digest) -> str:
-    """`url` with `digest` appended to whatever query it has."""
+    """Append `digest` to the query of `url`, whatever the query is."""
     mark = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
     return f"{url}{mark}digest={quote(str(digest), safe='')}"
 
@@ -122,14 +122,14 @@ def _one_line(text: str) -> str:
 
 
 def digests_in(body: bytes) -> tuple[Digest, ...]:
-    """The digests anywhere in an error body; a thousand at most."""
+    """Find all digests in an error body; a thousand at most."""
     text = body[:ERROR_LIMIT].decode("ascii", "replace")
     found = (match[0] for match in islice(_DIGEST.finditer(text), 1000))
     return tuple(Digest.parse(digest) for digest in dict.fromkeys(found))
 
 
 def parse_json(body: bytes) -> object:
-    """The value of a JSON text; None where it is malformed (or `null`)."""
+    """Return the value of a JSON text; None where it is malformed (or `null`)."""
     try:
         value: object = json.loads(body)
     except (ValueError, RecursionError):

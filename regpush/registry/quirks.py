@@ -134,7 +134,10 @@ VENDORS: Sequence[Vendor] = (
 
 
 def vendor_of(registry: str) -> Vendor:
-    """The vendor of the host `registry`, as references write it; one without a name if unknown."""
+    """Return the vendor of the host `registry`; without a name if unknown.
+
+    `registry`: the host in the form of references.
+    """
     host = registry.lower()
     return next((one for one in VENDORS if one.hosts.fullmatch(host)), _UNKNOWN)
 

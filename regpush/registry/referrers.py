@@ -74,17 +74,17 @@ class Referrer:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of a list."""
+        """Return the entry of a list."""
         return {**self.descriptor.to_json(), "artifactType": self.artifact_type}
 
 
 def list_referrers(
     repository: Repository, subject: Digest, artifact_type: str | None = None
 ) -> tuple[Referrer, ...]:
-    """The referrers of `subject`, all or those of `artifact_type`, in the registry's order.
+    """List the referrers of `subject`, all or those of `artifact_type`.
 
-    One request, and a second for a registry without the referrers API. Raises VerificationError for
-    a malformed list.
+    They are in the registry's order. One request, and a second for a registry without the referrers
+    API. Raises VerificationError for a malformed list.
     """
     entries = referrers_list.ask(repository, subject, artifact_type).entries
     if entries is not None:
@@ -97,10 +97,10 @@ def list_referrers(
 
 
 def fetch(repository: Repository, referrer: Referrer) -> Attachment:
-    """The document behind an entry of a list, checked against its digests.
+    """Read the document behind an entry of a list, checked against its digests.
 
-    Raises RefusedError where the registry lacks what it lists, VerificationError where that is not
-    one document.
+    Raises RefusedError where the registry lacks what its list names, VerificationError for an
+    artifact that does not hold exactly one document.
     """
     digest = referrer.descriptor.digest
     manifest = repository.get_manifest(str(digest))
@@ -168,7 +168,7 @@ def enlist(
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """An artifact with the manifest that makes it one, and how a list will have that."""
+    """An artifact with its manifest, and with its entry for the list of referrers."""
 
     artifact: Attachment
     referrer: Referrer
@@ -202,7 +202,7 @@ class _Lists(Enum):
 
 
 def _ask(repository: Repository, subject: Digest) -> list[Referrer] | _Lists:
-    """The registry's own list, for a push: an unreadable list fails no push.
+    """Request the registry's own list for a push, which an unreadable list does not end.
 
     The reply to each artifact says whether the registry lists it (`OCI-Subject`).
     """

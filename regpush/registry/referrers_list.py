@@ -39,11 +39,11 @@ class ReferrersAnswer:
 def ask(
     repository: Repository, subject: Digest, artifact_type: str | None = None
 ) -> ReferrersAnswer:
-    """Every page of the registry's list for `subject`, or only the entries of `artifact_type`.
+    """Read every page of the registry's list for `subject`, or only of `artifact_type`.
 
     A redirect to another host is followed once, without credentials; where that host gives no list,
-    the registry counts as without one. Raises VerificationError for a malformed list of the
-    registry itself, and what `Repository.ask` raises.
+    the registry is treated as one without a list. Raises VerificationError for a malformed list of
+    the registry itself, and what `Repository.ask` raises.
     """
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     call = Call(
@@ -78,7 +78,10 @@ def _ask_at(url: str, repository: Repository, call: Call) -> Reply:
 def _pages(
     repository: Repository, reply: Reply, call: Call, artifact_type: str | None
 ) -> list[Any] | None:
-    """The entries of the page `reply` and of all that follow; None for a reply that is no list."""
+    """Read the entries of the page `reply` and of all that follow.
+
+    None where the reply is not a list.
+    """
     if reply.status != 200:
         return None
     found: list[Any] = []

@@ -30,12 +30,12 @@ class NoListError(RefusedError):
 
 
 def tag_of(subject: Digest) -> str:
-    """The tag that holds the list: `sha256-…`."""
+    """Return the tag that holds the list: `sha256-…`."""
     return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
 
 
 def entries_in(body: bytes) -> list[Any] | None:
-    """The entries of an index, unchanged; None where `body` is not an index."""
+    """Read the entries of an index, unchanged; None where `body` is not an index."""
     value = parse_json(body)
     if not isinstance(value, dict) or value.get("mediaType", OCI_INDEX) != OCI_INDEX:
         return None
@@ -46,7 +46,10 @@ def entries_in(body: bytes) -> list[Any] | None:
 
 
 def read(repository: Repository, subject: Digest) -> list[Any]:
-    """The entries of the list; none where the list does not exist. Raises NoListError."""
+    """Read the entries of the list; empty where the list does not exist.
+
+    Raises NoListError.
+    """
     tag = tag_of(subject)
     manifest = repository.get_manifest(tag)
     if manifest is None:

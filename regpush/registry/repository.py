@@ -125,11 +125,11 @@ class Repository:
         return Origin.of(url) == self._api.origin
 
     def redirect_of(self, reply: Reply) -> str:
-        """The URL that the redirect `reply` leads to. Raises RefusedError."""
+        """Return the URL that the redirect `reply` leads to. Raises RefusedError."""
         return redirect_location(reply.url, reply.header("location"), self._api.origin)
 
     def next_page(self, reply: Reply) -> str:
-        """The URL of the page of a list that follows `reply`; empty for the last.
+        """Return the URL of the page of a list that follows `reply`; empty for the last.
 
         It belongs to the registry, or to the host that sent `reply`.
         """
@@ -146,9 +146,9 @@ class Repository:
         return self._retry.run(lambda: self._head_blob(descriptor))
 
     def get_blob(self, descriptor: Descriptor) -> bytes:
-        """A small blob, such as a config.
+        """Read a small blob, such as a config.
 
-        Raises VerificationError where it is not what `descriptor` says, or is over 16 MiB.
+        Raises VerificationError where the blob is not what `descriptor` says, or is over 16 MiB.
         """
         name = f"{self.name}: blob {descriptor.digest}"
         if descriptor.size > CONFIG_LIMIT:
@@ -172,7 +172,7 @@ class Repository:
         return reply.body
 
     def read_blob(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
-        """The bytes of a blob of any size, in blocks of 1 MiB, in bounded memory.
+        """Yield the bytes of a blob of any size, in blocks of 1 MiB, in bounded memory.
 
         A broken connection is resumed. Raises VerificationError, before the last block, where the
         bytes are not those of `descriptor`. A generator: close it to stop early.
@@ -232,7 +232,7 @@ class Repository:
             return upload.stream(media_type, open_stream)
 
     def get_manifest(self, reference: str) -> Manifest | None:
-        """The manifest or index at a tag or digest; None where there is none.
+        """Fetch the manifest or index at a tag or digest; None where it does not exist.
 
         Raises VerificationError where it is over 4 MiB or not what its digest says.
         """
@@ -240,7 +240,7 @@ class Repository:
         return None if reply.status == 404 else self._verified(reply, reference)
 
     def head_manifest(self, reference: str) -> Digest | None:
-        """The digest of the manifest at a tag or digest; None where there is none.
+        """Ask for the digest of the manifest at a tag or digest; None where it does not exist.
 
         Where HEAD gives no digest, GET decides. Raises VerificationError like `get_manifest`.
         """
@@ -295,9 +295,9 @@ class Repository:
         return digest
 
     def _kept_tag(self, refusal: Reply, call: Call, reference: str, data: bytes) -> Reply:
-        """A reply that counts as a success, if the tag that was not moved names `data` already.
+        """Return `refusal` as a success, if the tag that was not moved names `data` already.
 
-        Raises the error that the refusal means otherwise.
+        Otherwise raises the error that the refusal means.
         """
         failure = self._api.failure(refusal, call.doing)
         if not isinstance(failure, RefusedError):
@@ -320,7 +320,7 @@ class Repository:
         raise failure
 
     def _missing(self, data: bytes) -> tuple[Digest, ...]:
-        """Digests that the manifest `data` names and the repository seems to lack."""
+        """Find the digests that the manifest `data` names and the repository seems to lack."""
         content = parse_json(data)
         if not isinstance(content, dict):
             return ()
@@ -341,11 +341,11 @@ class Repository:
         return ()
 
     def list_tags(self) -> tuple[str, ...]:
-        """Up to 1000 tags, in the registry's order; none if it lists none."""
+        """List up to 1000 tags, in the registry's order; empty if the registry lists none."""
         return tag_list.read_some(self)
 
     def all_tags(self) -> TagList:
-        """The tags, up to 1000 of them; that there are more is a warning.
+        """List up to 1000 tags, and warn where there are more.
 
         Raises RefusedError where the registry knows no such repository.
         """

@@ -46,7 +46,7 @@ class Pager(Protocol):
 
 
 def read_some(repository: Pager) -> tuple[str, ...]:
-    """Up to 1000 tags, in the registry's order; none if it lists none."""
+    """List up to 1000 tags, in the registry's order; empty if the registry lists none."""
     tags: list[str] = []
     # Some registries want more rights for a list than for what is in it.
     with suppress(AuthError, RefusedError):
@@ -56,7 +56,7 @@ def read_some(repository: Pager) -> tuple[str, ...]:
 
 
 def read_all(repository: Pager) -> TagList:
-    """The tags, up to 1000 of them.
+    """List up to 1000 tags.
 
     Raises RefusedError where the registry knows no such repository, and what `ask` raises.
     """
@@ -67,7 +67,7 @@ def read_all(repository: Pager) -> TagList:
 
 
 def _pages(repository: Pager, most: int) -> Iterator[tuple[list[str], bool]]:
-    """Up to `most` pages of tags, at least one, each with whether another page follows."""
+    """Yield up to `most` pages of tags, at least one, each with whether another page follows."""
     url, count = "", 0
     for _ in range(most):
         found, url = _page(repository, url)
@@ -78,7 +78,7 @@ def _pages(repository: Pager, most: int) -> Iterator[tuple[list[str], bool]]:
 
 
 def _page(repository: Pager, url: str) -> tuple[list[str], str]:
-    """One page of tags, and the URL of the next, or the empty string."""
+    """Read one page of tags, and the URL of the next page, empty after the last."""
     call = Call(
         doing="listing tags",
         method="GET",

@@ -46,7 +46,7 @@ class _Held:
     asked_at: float
 
     def lasts(self, now: float, lifetime_s: float) -> bool:
-        """Whether it is good for a while yet, if it lives so long."""
+        """Whether the token is valid for a while yet, as far as its lifetime allows."""
         return now < self.asked_at + lifetime_s - min(lifetime_s / 4, _RENEW_S)
 
 
@@ -84,10 +84,10 @@ class Authorizer:
         self._redactor = redactor
 
     def header(self, more: Sequence[Scope] = ()) -> str | None:
-        """The header for a request that may use the scopes `more`; None before any challenge.
+        """Return the header for a request that may use the scopes `more`; None before a challenge.
 
-        May request a token; where that is refused because of `more`, one without them. Raises
-        AuthError, or RetryableError.
+        May request a token; where the server refuses a token because of `more`, a token without
+        these scopes. Raises AuthError, or RetryableError.
         """
         with self._lock:
             if self._challenge is None:
@@ -109,7 +109,7 @@ class Authorizer:
             return self._bearer(self._challenge, self._scopes, credentials)
 
     def held(self) -> str | None:
-        """The header, as far as it is known without a request."""
+        """Return the header, as far as it is known without a request."""
         with self._lock:
             if self._challenge is None:
                 return None
@@ -172,7 +172,7 @@ class Authorizer:
             return True
 
     def denied(self, words: str = "") -> AuthError:
-        """The error for a registry that rejects our credentials, or wants some."""
+        """Return the error for a registry that rejects our credentials, or wants some."""
         said = f" ({words})" if words else ""
         scope = self._scopes[0] if self._scopes else None
         wants = ""
@@ -191,7 +191,7 @@ class Authorizer:
         )
 
     def words(self, body: bytes) -> str:
-        """The words of an error body, without our secrets, which some servers repeat."""
+        """Return the words of an error body, without our secrets, which some servers repeat."""
         return self._redactor.text(parse_problem(body).words)
 
     def _bearer(
@@ -222,7 +222,7 @@ class Authorizer:
                 self._stated = True
 
     def _covering(self, scopes: Sequence[Scope]) -> _Held | None:
-        """A token requested with at least `scopes` that is not about to expire."""
+        """Find a token requested with at least `scopes` that is not about to expire."""
         now = time.monotonic()
         for asked, held in self._tokens.items():
             lifetime_s = held.token.stated_s if self._stated else held.token.lifetime_s

@@ -82,7 +82,10 @@ class Token:
 
 
 def parse_challenges(values: Iterable[str]) -> list[Challenge]:
-    """The challenges of all `WWW-Authenticate` headers of a reply; malformed ones are skipped."""
+    """Read the challenges of all `WWW-Authenticate` headers of a reply.
+
+    Malformed challenges are skipped.
+    """
     return [challenge for value in values for challenge in _parse(value)]
 
 
@@ -122,7 +125,7 @@ def _value(value: str, at: int) -> tuple[str, int]:
 
 
 def choose(challenges: Sequence[Challenge]) -> Challenge | None:
-    """The challenge to answer: Bearer if it names a token server, else Basic."""
+    """Choose the challenge to answer: Bearer if it names a token server, else Basic."""
     for challenge in challenges:
         if challenge.scheme == "bearer" and challenge.get("realm"):
             return challenge
@@ -130,7 +133,7 @@ def choose(challenges: Sequence[Challenge]) -> Challenge | None:
 
 
 def merge(wanted: Sequence[Scope], more: Iterable[Scope]) -> tuple[Scope, ...]:
-    """`wanted` widened by `more`; the order stays, because some servers read only the first."""
+    """Widen the scopes `wanted` by `more`, in order: some servers read only the first scope."""
     actions = {scope.repository: set(scope.actions) for scope in wanted}
     for scope in more:
         actions.setdefault(scope.repository, set()).update(scope.actions)
@@ -141,7 +144,7 @@ def merge(wanted: Sequence[Scope], more: Iterable[Scope]) -> tuple[Scope, ...]:
 
 
 def challenged_scopes(challenge: Challenge) -> tuple[Scope, ...]:
-    """The scopes in a challenge, reduced to those that regpush ever asks for."""
+    """Return the scopes in a challenge, reduced to those that regpush ever asks for."""
     scopes = map(Scope.parse, challenge.get("scope").split())
     return tuple(scope for scope in scopes if scope)
 
@@ -149,8 +152,8 @@ def challenged_scopes(challenge: Challenge) -> tuple[Scope, ...]:
 def parse_token(body: bytes, date: str) -> Token:
     """Read a token server's reply; `date` is its Date header. Raises AuthError.
 
-    A lifetime that is missing or below a minute counts as a minute. `issued_at` is compared with
-    the server's own clock, and ignored if it lies in the future.
+    A lifetime that is missing or below a minute is replaced by a minute. `issued_at` is compared
+    with the server's own clock, and ignored if it lies in the future.
     """
     reply = parse_json(body)
     if not isinstance(reply, dict):
@@ -177,7 +180,7 @@ def _age_s(issued_at: object, date: str) -> float:
 
 
 def granted_actions(token: str, repository: str) -> frozenset[str] | None:
-    """The actions on `repository` that a token allows, for people; None if it does not tell.
+    """Read which actions on `repository` a token allows, for people; None if it does not tell.
 
     The token's text is read: a JSON web token, per distribution's specification. Only the registry
     can check its signature.

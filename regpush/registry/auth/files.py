@@ -23,7 +23,7 @@ _SIZE_LIMIT = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthFile:
-    """The content of such a file; `path` names it in messages.
+    """The content of a file with logins; `path` names it in messages.
 
     Every method raises UsageError for malformed content; the message names the file and quotes
     nothing of it.
@@ -61,9 +61,9 @@ class AuthFile:
         return cls(path=path, content=content)
 
     def helper(self, key: str) -> str | None:
-        """The name of the credential helper for a registry, or for `registry/path` in it.
+        """Return the name of the credential helper for a registry, or for `registry/path` in it.
 
-        None if there is none; the helper for all registries does not count for a path.
+        None without a helper; the helper for all registries is not used for a path.
         """
         own = {normalise(key): value for key, value in self._section("credHelpers").items()}
         for_all = None if "/" in key else self.content.get("credsStore")
@@ -76,38 +76,38 @@ class AuthFile:
         return helper
 
     def login(self, key: str) -> Credentials | None:
-        """The login that the file itself holds under the normal key `key`."""
+        """Return the login that the file itself holds under the normal key `key`."""
         for own, entry in self._section("auths").items():
             if normalise(own) == key and (found := self._inline(own, entry)):
                 return found
         return None
 
     def knows(self, registry: str) -> bool:
-        """Whether it has an entry for the whole of `registry`, or one that points to a helper."""
+        """Whether the file has an entry for all of `registry`, also one that points to a helper."""
         own = registry.lower()
         sections = (self._section("auths"), self._section("credHelpers"))
         return any(normalise(key) == own for section in sections for key in section)
 
     def with_login(self, registry: str, username: str, password: str) -> AuthFile:
-        """The file with a login for `registry`, replacing any other."""
+        """Return the file with a login for `registry`, replacing any other."""
         pair = base64.b64encode(f"{username}:{password}".encode()).decode()
         return self._with_entry(registry, {"auth": pair})
 
     def with_mark(self, registry: str) -> AuthFile:
-        """The file with an empty entry for `registry`.
+        """Return the file with an empty entry for `registry`.
 
-        Docker writes one when a helper keeps the login.
+        Docker writes such an entry when a helper keeps the login.
         """
         return self._with_entry(registry, {})
 
     def without_login(self, registry: str) -> AuthFile:
-        """The file without an entry for `registry`; entries of its namespaces stay."""
+        """Return the file without an entry for `registry`; entries of its namespaces stay."""
         entries = self._section("auths")
         kept = {k: v for k, v in entries.items() if normalise(k) != registry.lower()}
         return replace(self, content={**self.content, "auths": kept}) if kept != entries else self
 
     def dump(self) -> bytes:
-        """The bytes of the file, indented like Docker's."""
+        """Return the bytes of the file, indented like Docker's."""
         return (json.dumps(self.content, indent="\t", ensure_ascii=False) + "\n").encode()
 
     def _with_entry(self, registry: str, entry: Mapping[str, str]) -> AuthFile:

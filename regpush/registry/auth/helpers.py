@@ -61,7 +61,7 @@ class Helper:
         return f"docker-credential-{self.name}"
 
     def get(self, server: str) -> Credentials | None:
-        """The login for `server`, if the helper has one."""
+        """Ask the helper for the login for `server`; None if the helper has none."""
         code, said, words = self._run("get", f"{server}\n")
         if code:
             if _NOT_FOUND in said.lower():
@@ -94,7 +94,7 @@ class Helper:
             raise self._failed("erase", said, words)
 
     def _run(self, verb: str, text: str) -> tuple[int, str, str]:
-        """The exit code, and what was written on standard output and standard error."""
+        """Run the helper; returns exit code, standard output and the end of standard error."""
         data = text.encode()
         if len(data) > INPUT_LIMIT:
             raise self._error(f"takes {INPUT_LIMIT} bytes at most")
@@ -127,7 +127,7 @@ class Helper:
         return code, _text(said), _text(words)
 
     def _read(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-        """All of standard output, and the end of standard error."""
+        """Read all of standard output, and the end of standard error."""
         said, words = bytearray(), bytearray()
         left = {_pipe(process.stdout).fileno(): said, _pipe(process.stderr).fileno(): words}
         poll = select.poll()
@@ -157,7 +157,7 @@ class Helper:
         return self._error(f"gave no answer in {TIMEOUT_S:g} s")
 
     def _failed(self, verb: str, said: str, words: str) -> AuthError:
-        """The error for a helper that said why on standard output, or on standard error."""
+        """Return the error for a helper that said why on standard output or standard error."""
         # Of what is not of the protocol, a word alone is no reason, and may be the secret.
         last = [line for line in words.splitlines()[-1:] if len(line.split()) > 1]
         lines = [*said.splitlines()[:1], *last]

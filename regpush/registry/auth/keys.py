@@ -12,13 +12,13 @@ HUB_KEY = "https://index.docker.io/v1/"
 
 
 def candidates(registry: str, repository: str) -> list[str]:
-    """The normal keys that match, the most specific first: `host/a/b`, `host/a`, `host`."""
+    """Return the normal keys that match, most specific first: `host/a/b`, `host/a`, `host`."""
     parts = [registry.lower(), *repository.split("/")]
     return ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
 
 
 def normalise(key: str) -> str:
-    """The normal form of a key: `https://host/v1/` becomes `host`; `host/namespace` stays."""
+    """Return the normal form of a key: `host` for `https://host/v1/`; `host/namespace` stays."""
     scheme, mark, rest = key.rpartition("://")
     host, _, path = rest.partition("/")
     host = DOCKER_HUB if host.lower() in HUB_HOSTS else host.lower()
@@ -30,5 +30,5 @@ def normalise(key: str) -> str:
 
 
 def docker_key(registry: str) -> str:
-    """Docker's key for `registry`, in its file and for its helpers."""
+    """Return Docker's key for `registry`, in its file and for its helpers."""
     return HUB_KEY if registry == DOCKER_HUB else registry

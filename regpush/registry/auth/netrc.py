@@ -11,7 +11,7 @@ from regpush.registry.auth.record import Credentials
 
 
 def find(path: str, registry: str) -> Credentials | None:
-    """The login for the machine of `registry`, or None. Raises UsageError like `login`."""
+    """Find the login for the machine of `registry`, or None. Raises UsageError like `login`."""
     names = HUB_HOSTS if registry == DOCKER_HUB else (registry, _machine(registry))
     if found := login(path, names):
         return Credentials(source=printable(path), username=found[0], password=found[1])
@@ -19,5 +19,5 @@ def find(path: str, registry: str) -> Credentials | None:
 
 
 def _machine(registry: str) -> str:
-    """The host without its port, which netrc does not know."""
+    """Return the host without its port, since netrc has no ports."""
     return urlsplit(f"//{registry}").hostname or registry

@@ -35,9 +35,10 @@ class CredentialSources:
         self._asked: dict[tuple[str, str], Credentials | AuthError | None] = {}
 
     def find(self, registry: str, repository: str = "") -> Credentials | None:
-        """The login for `repository` of `registry`; None is anonymous.
+        """Find the login for `repository` of `registry`; None is anonymous.
 
-        Raises UsageError naming the file that cannot be read, AuthError the helper that fails.
+        Raises UsageError naming the file that cannot be read, AuthError naming the helper that
+        fails.
         """
         for file in self._files():
             if found := self._look_up(file, registry, repository):
@@ -54,7 +55,10 @@ class CredentialSources:
         return None
 
     def _files(self) -> Iterator[AuthFile]:
-        """The files, each read when its turn comes: a broken one after the match does no harm."""
+        """Yield the files, each read only when all before it had no login.
+
+        So a broken file after the first match does no harm.
+        """
         if self._authfile is not None:
             if not os.path.exists(self._authfile):
                 raise UsageError(f"--authfile {printable(self._authfile)}: there is no such file")
@@ -64,7 +68,7 @@ class CredentialSources:
         yield from map(AuthFile.load, self._settings.auth_files)
 
     def _look_up(self, file: AuthFile, registry: str, repository: str) -> Credentials | None:
-        """The login of the most specific entry: its helper's, or its own."""
+        """Return the login of the most specific entry: from its helper, or from the file itself."""
         keys = candidates(registry, repository) if repository else [registry.lower()]
         for key in keys:
             if helper := file.helper(key):
@@ -79,7 +83,7 @@ class CredentialSources:
         return None
 
     def _ask(self, helper: str, server: str, file: AuthFile) -> Credentials | None:
-        """The helper's answer; it is asked once, because it may have to be unlocked each time."""
+        """Ask the helper for a login, only once, because it may have to be unlocked each time."""
         # It starts programs, and few registries need one.
         from regpush.registry.auth.helpers import Helper
 
@@ -97,7 +101,7 @@ class CredentialSources:
 
 
 def from_options(options: RegistryOptions) -> Credentials | None:
-    """The credentials that flags give for the destination.
+    """Return the credentials that flags give for the destination.
 
     Raises UsageError for incomplete or contradictory flags.
     """

@@ -46,7 +46,11 @@ class LoginStore:
         self._check = check
 
     def put(self, registry: str, username: str, password: str) -> LoginPlace:
-        """Store a login for `registry`: in the default file, or one before it with an entry."""
+        """Store a login for `registry`; returns where it is kept.
+
+        It is kept in the default file, or in an earlier file that has an entry for `registry`;
+        where that file names a helper, by the helper.
+        """
         path = self._path(registry)
         with _locked(path):
             file = AuthFile.load(path)
@@ -67,7 +71,7 @@ class LoginStore:
         return self._default
 
     def remove(self, registry: str) -> list[LoginPlace]:
-        """Delete every login for all of `registry`; returns where there was one."""
+        """Delete every login for all of `registry`; returns the places that had a login."""
         removed = []
         for path in self._files:
             if not os.path.exists(path):

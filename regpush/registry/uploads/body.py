@@ -54,14 +54,14 @@ class Body:
                 self._ahead.appendleft(memoryview(piece)[len(part) :])
 
     def rest(self) -> Iterator[bytes]:
-        """All bytes from here on; `position` advances as they are taken."""
+        """Yield all bytes from `position` on, which advances with them."""
         self._chunk = Chunk(self.position, (), last=False)
         while piece := self._next():
             self.position += len(piece)
             yield bytes(piece)
 
     def take(self, size: int) -> Chunk:
-        """The next `size` bytes, or fewer at the end."""
+        """Return the next `size` bytes, or fewer at the end."""
         start, pieces, left = self.position, [], size
         while left and (piece := self._next()):
             if len(piece) > left:
@@ -88,7 +88,7 @@ class Body:
         self.position = 0
 
     def _next(self) -> Piece:
-        """The next bytes, none at the end."""
+        """Return the next bytes; empty at the end."""
         if self._ahead:
             return self._ahead.popleft()
         if self._source is None:

@@ -96,7 +96,7 @@ class Upload:
             self._ahead.submit(_give_up, opening)
 
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
-        """Send a blob whose digest is known. Raises as `Repository.put_blob`."""
+        """Send a blob whose digest is known. Raises like `Repository.put_blob`."""
         passes = 0
 
         def checked() -> Iterator[bytes]:
@@ -111,7 +111,7 @@ class Upload:
     def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
         """Send a blob whose digest is not known yet; once it was read, it must not change.
 
-        Raises as `Repository.stream_blob`.
+        Raises like `Repository.stream_blob`.
         """
         described: Descriptor | None = None
 
@@ -211,7 +211,7 @@ class Uploads:
 
 
 def _hung_up(error: RetryableError, name: RepositoryName) -> RetryableError:
-    """The error with a hint: ECR ends the connection where the repository does not exist."""
+    """Return the error with a hint: ECR ends the connection where the repository is missing."""
     cause = error.__cause__
     if not isinstance(cause, UnansweredError) or isinstance(cause, NoConnectionError):
         return error
@@ -320,7 +320,7 @@ class _Passage:
         return self._send_chunks(session)
 
     def _send_chunks(self, session: Session) -> Descriptor:
-        """The rest, and the end: chunks, the last in the PUT; where none is left, just that."""
+        """Send the rest in chunks, the last one in the PUT; without a rest, only the PUT."""
         memory = self._uploads.memory
         while True:
             chunk = self._body.take(memory.lessons.chunk_size(session.limits))

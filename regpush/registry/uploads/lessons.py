@@ -79,7 +79,7 @@ class Lessons:
     mounts: bool = True
 
     def form(self, size: int | None, limits: Limits) -> Form:
-        """The form in which to send a blob of `size` bytes, None if its size is unknown."""
+        """Choose the form in which to send a blob of `size` bytes, None if its size is unknown."""
         if size is not None and self.whole:
             taken = self.too_large is None or size < self.too_large
             if taken and (limits.most is None or size <= limits.most):
@@ -108,7 +108,7 @@ class Refusal:
 
 
 def learn(lessons: Lessons, refusal: Refusal) -> Lessons | None:
-    """The lessons after a refusal; None where it does not concern the form of the request.
+    """Return the lessons after a refusal; None where it does not concern the request's form.
 
     Of two workers that are refused for one reason, the second learns nothing new, but may try again
     too.

@@ -15,10 +15,10 @@ _RANGE = re.compile(r"(bytes=)?0-(-1|[0-9]{1,18})", re.ASCII)
 
 
 def stored(header: str, sent: int) -> int | None:
-    """How many of `sent` bytes `Range` says are stored; None where it does not tell.
+    """Read how many of `sent` bytes `Range` says are stored; None where it does not tell.
 
-    Reads `0-N`, `bytes=0-N` and olareg's `0--1`. `0-0` is one byte or, for many registries, none:
-    it counts as none if more than one byte was sent, and as unknown if exactly one was.
+    Reads `0-N`, `bytes=0-N` and olareg's `0--1`. `0-0` means one byte or, for many registries, no
+    byte: it is read as no byte if more than one byte was sent, and as unknown if exactly one was.
     """
     match = _RANGE.fullmatch(header.strip())
     if match is None:
@@ -43,8 +43,8 @@ class Receipt:
 def acknowledged(before: int, sent: int, header: str) -> Receipt:
     """Judge the Range of a reply that accepted the bytes from `before` to `sent`.
 
-    A count between the two is true: the rest is missing. A count that did not move, moved back or
-    ran ahead is that registry's way of counting (ECR's never moves), and is ignored.
+    A count between the two is true: the bytes after it are missing. A count that did not move,
+    moved back or ran ahead is that registry's way of counting (ECR's never moves), and is ignored.
     """
     end = stored(header, sent)
     if end is None or end == sent:
@@ -55,11 +55,11 @@ def acknowledged(before: int, sent: int, header: str) -> Receipt:
 
 
 def resume_at(acked: int, sent: int, header: str) -> int | None:
-    """The position at which a broken upload continues; None: start anew.
+    """Decide at which position a broken upload continues; None: start anew.
 
-    `header`: the Range of the session's status. Its count is taken if it lies within what was
-    acknowledged and what was sent. If it does not, or is one too high, the last acknowledged
-    position is tried, if there is one.
+    `header`: the Range of the session's status. Its count is taken if it lies between the bytes
+    acknowledged and the bytes sent. If it does not, or is one too high, the last acknowledged
+    position is tried, unless it is 0.
     """
     end = stored(header, sent)
     if end is not None and acked <= end <= sent and not is_one_too_high(header):

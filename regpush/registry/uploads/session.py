@@ -48,7 +48,10 @@ class BodyPart:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers of a request with these bytes. Content-Range is `a-b`, without a unit."""
+        """Return the headers of a request with these bytes.
+
+        Content-Range is `a-b`, without a unit.
+        """
         if not self.ranged or not self.size:
             return _OCTETS
         return {**_OCTETS, "Content-Range": f"{self.at}-{self.at + self.size - 1}"}
@@ -118,10 +121,10 @@ class Session:
         return self._going_elsewhere or (self._broken and self._memory.lessons.ranges)
 
     def resume(self) -> int | None:
-        """The position at which a broken session continues; None where it cannot.
+        """Return the position at which a broken session continues; None where it cannot.
 
-        After a redirect it continues where the redirected request began. Raises RetryableError
-        where the registry cannot be asked.
+        After a redirect the session continues where the redirected request began. Raises
+        RetryableError where the registry cannot be asked.
         """
         if self._going_elsewhere:
             self._going_elsewhere = False
@@ -233,7 +236,7 @@ class Session:
         raise self._failure(reply, part, closing=True)
 
     def _going(self, part: BodyPart) -> Iterator[bytes]:
-        """The bytes of `part` on their way, and how many were taken."""
+        """Yield the bytes of `part` for the request, and count those that were taken."""
         self.sent = part.at
         for piece in part.pieces:
             self.sent += len(piece)
@@ -262,10 +265,10 @@ class Session:
         return reply
 
     def _follow(self, reply: Reply) -> None:
-        """Where `reply` is a redirect of a request with a body, have that sent again, there.
+        """Where `reply` is a redirect of a request with a body, have the body sent again there.
 
-        Raises RetryableError for the first redirect of a method (RFC 9110, 15.4.8 and 15.4.9),
-        and RefusedError where the bytes must not go there.
+        Raises RetryableError for the first redirect of a method (RFC 9110, 15.4.8 and 15.4.9), and
+        RefusedError where the bytes must not be sent to that place.
         """
         location = reply.header("location")
         if reply.status not in (307, 308) or not location or reply.method in self._redirected:
@@ -316,7 +319,7 @@ class Session:
 
 
 def _until_broken(body: Iterator[bytes], broken: list[Exception]) -> Iterator[bytes]:
-    """`body` up to the piece that raises; the error is put into `broken`."""
+    """Yield `body` up to the piece that raises; the error is put into `broken`."""
     try:
         yield from body
     except Exception as error:  # whatever it is, it is raised again by the caller
