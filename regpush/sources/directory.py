@@ -152,7 +152,7 @@ def image_root(root_dir: str) -> bytes:
     """The image path of a directory, without slashes around it. Raises UsageError."""
     if not _ROOT_DIR.fullmatch(root_dir) or "/.wh." in root_dir:
         raise UsageError(
-            f"bad --root-dir '{printable(root_dir)}': an absolute path such as /srv/app, "
+            f"bad --root-dir '{printable(root_dir)}': expected an absolute path such as /srv/app, "
             "without '..' or a slash at its end"
         )
     return as_bytes(root_dir).strip(b"/")

@@ -76,10 +76,13 @@ def build(
     for package in packages:
         if not is_specification(package):
             raise UsageError(
-                f"bad package '{printable(package)}': such as guile, guile@3.0 or git:send-email"
+                f"bad package '{printable(package)}': expected one such as guile, guile@3.0 or "
+                "git:send-email"
             )
     if not packages and not options.names_packages:
-        raise UsageError("guix: names no package; such as guix:hello, or -m manifest.scm")
+        raise UsageError(
+            "guix: names no package: write one, such as guix:hello, or use -m manifest.scm"
+        )
     root = workshop.new_path("profile")
     system = _SYSTEMS.get(system, system) if system else None
     for_system = [f"--system={system}"] if system else []

@@ -70,7 +70,9 @@ def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str]
         )
     for name, text in found:
         if len(text) != 2 * hashlib.new(name).digest_size or set(text) - set("0123456789abcdef"):
-            raise UsageError(f"the lock's {name} of {printable(what)} is malformed")
+            raise UsageError(
+                f"the lock's hash of {printable(what)} is not a valid {name} hash: lock it again"
+            )
     return found
 
 

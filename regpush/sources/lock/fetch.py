@@ -306,7 +306,9 @@ class _Download:
         if reply.status == 206 and (match is None or int(match[1]) != self.size):
             self._begin_again()
             raise RetryableError(
-                TransientError(f"{self._what}: it sent another range than was asked for")
+                TransientError(
+                    f"{self._what}: the server sent another part of the file than was asked for"
+                )
             )
         if reply.status == 200 or self.hashes is None:
             self._begin_again()

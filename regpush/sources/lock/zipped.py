@@ -70,7 +70,10 @@ def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
         raise SourceError(f"{what} holds {shown} in a compression that wheels do not use")
     parts = info.orig_filename.split("/")
     if not all(parts) or {".", ".."} & set(parts) or "\\" in name or "\0" in info.orig_filename:
-        raise SourceError(f"{what} holds a file of the name '{shown}', which no package may have")
+        raise SourceError(
+            f"{what} has a file '{shown}': a name must be relative, and may have no empty part, no "
+            "'.' or '..', no backslash and no zero byte"
+        )
     if any(part.startswith(".wh.") for part in parts):
         raise SourceError(f"{what} holds {shown}, a name that marks a deletion in layers")
     deflated = info.compress_type == zipfile.ZIP_DEFLATED

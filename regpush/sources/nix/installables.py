@@ -51,7 +51,7 @@ def parse(text: str, workshop: Workshop) -> list[Wanted]:
     for word in words:
         if word.startswith("-"):
             raise UsageError(
-                f"bad target nix:{printable(text)}: an attribute is written after '#', such as "
+                f"bad target nix:{printable(text)}: write an attribute after '#', as in "
                 "nix:./default.nix#app"
             )
     return [_parse(word, workshop) for word in words or ["."]]

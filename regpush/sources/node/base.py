@@ -34,7 +34,8 @@ def default_base(folder: str, manifest: Mapping[str, Any]) -> str:
         major = next((one for one in _OFFERED if _admits(said, one)), None) or _first(said)
     if major is None:
         raise UsageError(
-            "which Node? Have a .nvmrc or engines.node in package.json, or say --from "
+            "no Node version is given: write it into .nvmrc, or into engines.node of package.json, "
+            "or use --from "
             f"{_DEFAULT.format(major=_OFFERED[0])}"
         )
     return _DEFAULT.format(major=major)
@@ -129,7 +130,7 @@ def libc(said: str | None, facts: BaseFacts | None) -> str:
     if said:
         name = said.partition("-")[0]
         if name not in ("glibc", "musl"):
-            raise UsageError(f"bad --libc '{printable(said)}': glibc or musl")
+            raise UsageError(f"bad --libc '{printable(said)}': expected glibc or musl")
         return name
     history = facts.history if facts else ()
     return "musl" if any("alpine-minirootfs-" in line for line in history) else "glibc"

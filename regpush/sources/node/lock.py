@@ -121,7 +121,8 @@ class Locked:
                 found.setdefault(algorithm, base64.b64decode(digits, validate=True).hex())
             except (binascii.Error, ValueError):
                 raise UsageError(
-                    f"the lock's {printable(algorithm)} of {self.named} is malformed"
+                    f"the lock's hash of {self.named} is not a valid {printable(algorithm)} hash: "
+                    "lock it again"
                 ) from None
         best = next((name for name in _STRENGTH if name in found), None)
         if best is None:

@@ -234,12 +234,12 @@ def _snapshot(lock: PnpmLock, key: str) -> Snapshot:
     if not isinstance(snapshot, dict) or not isinstance(package, dict):
         raise UsageError(f"pnpm-lock.yaml needs {printable(key)}, and does not have it: lock again")
     if not _NAME.fullmatch(name) or not _FOLDER.fullmatch(folder_name(key)):
-        raise UsageError(f"pnpm-lock.yaml has a package of a name that none may have: "
+        raise UsageError(f"pnpm-lock.yaml has a package with a name that npm does not allow: "
                          f"{printable(key)}")  # fmt: skip
     if "(patch_hash=" in key:
         raise UsageError(
             f"{printable(bare)} is patched (patchedDependencies), and patches are not applied "
-            "here: publish the patched package, or install and push the folder as a directory"
+            "by regpush: publish the patched package, or install and push the folder as a directory"
         )
     children, links = _needs(lock, ("snapshots", key), ["dependencies", "optionalDependencies"], "")
     return Snapshot(

@@ -133,7 +133,7 @@ class Tarball:
         if is_lacking(self.files, self.manifest(), machine):
             raise SourceError(
                 f"{self.what} has no machine code for {machine}: its install script compiles "
-                "or fetches it, and nothing is run here; take a version with prebuilds, or run "
+                "or fetches it, and regpush runs no scripts; take a version with prebuilds, or run "
                 "the install on that platform and push the folder as a directory"
             )
 
@@ -269,7 +269,10 @@ def _name(name: str, what: str) -> str:
     """`name` without its first component; empty where nothing is left."""
     parts = [part for part in name.split("/")[1:] if part not in ("", ".")]
     if ".." in parts or any(part.startswith(".wh.") or "\0" in part for part in parts):
-        raise SourceError(f"{what} holds '{printable(name)}', a name that no package may have")
+        raise SourceError(
+            f"{what} has a file '{printable(name)}': a name may have no '..', no zero byte, and no "
+            "part that begins with .wh., which marks a deletion in layers"
+        )
     return "/".join(parts)
 
 

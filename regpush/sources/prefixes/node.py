@@ -24,5 +24,8 @@ def _closure(path: str, asked: Asked) -> Found:
     from regpush.sources.node import source  # few pushes are of it
 
     if asked.surroundings is None:
-        raise UsageError(f"{printable(path)}: a lock file's packages cannot be downloaded here")
+        raise UsageError(
+            f"{printable(path)}: the packages of its lock file must be downloaded, and this caller "
+            "permits no network access"
+        )
     return source.resolve(path, asked.options, asked.platform, asked.workshop, asked.surroundings)

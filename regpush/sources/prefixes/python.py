@@ -24,5 +24,8 @@ def _closure(path: str, asked: Asked) -> Found:
     from regpush.sources import python  # its libraries are an extra, and few pushes are of it
 
     if asked.surroundings is None:
-        raise UsageError(f"{printable(path)}: a lock file's packages cannot be downloaded here")
+        raise UsageError(
+            f"{printable(path)}: the packages of its lock file must be downloaded, and this caller "
+            "permits no network access"
+        )
     return python.resolve(path, asked.options, asked.platform, asked.workshop, asked.surroundings)

@@ -49,15 +49,20 @@ def python_version(
     if options.python:
         wanted, said_by = PythonVersion.find(options.python), f"--python {options.python}"
         if wanted is None:
-            raise UsageError(f"bad {printable(said_by)}: such as 3.13, 3.13.1 or 3.13t")
+            raise UsageError(
+                f"bad {printable(said_by)}: expected one such as 3.13, 3.13.1 or 3.13t"
+            )
     elif pinned:
         wanted, said_by = PythonVersion.find(pinned), f".python-version ({pinned})"
         if wanted is None:
-            raise UsageError(f"{printable(said_by)} is no version that can be pushed: say --python")
+            raise UsageError(f"{printable(said_by)} is no version of Python 3: use --python")
     theirs = PythonVersion.find(facts.env.get("PYTHON_VERSION", "")) if facts else None
     if wanted is None:
         if theirs is None:
-            raise UsageError(f"which Python? Say --python, or have a .python-version{choices()}")
+            raise UsageError(
+                "no Python version is given: use --python, or write it into .python-version"
+                f"{choices()}"
+            )
         return theirs
     if facts and theirs:
         if not wanted.agrees(theirs) and not (wanted.minor == theirs.minor and wanted.threaded):
@@ -92,6 +97,7 @@ def interpreter(options: LockOptions) -> str:
     path = options.python_path or INTERPRETER
     if not re.fullmatch(r"(?:/(?!\.{1,2}(?:/|$))[^/\0\n]+)+", path) or path.count("/") < 2:
         raise UsageError(
-            f"bad --python-path '{printable(path)}': an absolute path such as /usr/bin/python3"
+            f"bad --python-path '{printable(path)}': expected an absolute path, such as "
+            "/usr/bin/python3"
         )
     return path

@@ -252,7 +252,7 @@ def _no_wheel(package: Package, one: _One, target: PythonTarget) -> UsageError:
         case _:
             what = "is a commit of a repository"
     return UsageError(
-        f"{named} {what}, and nothing is built here: 'pip wheel' makes a wheel, and "
+        f"{named} {what}, and regpush builds no wheels: 'pip wheel' makes a wheel, and "
         "--find-links DIR names the folder"
     )
 

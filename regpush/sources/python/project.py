@@ -139,8 +139,8 @@ class PythonProject:
 
     def _refused(self, why: str) -> UsageError:
         return UsageError(
-            f"project {printable(self.name)} in {printable(self.folder)} {why}, and nothing is "
-            f"run here: {_WAY_OUT}"
+            f"project {printable(self.name)} in {printable(self.folder)} {why}, and regpush "
+            f"runs no code of a project: {_WAY_OUT}"
         )
 
     def _entry_points(self) -> str:

@@ -48,7 +48,9 @@ class Libc:
         """Parse `--libc`. Raises UsageError."""
         match = _LIBC.fullmatch(text)
         if match is None:
-            raise UsageError(f"bad --libc '{printable(text)}': such as glibc-2.36 or musl-1.2")
+            raise UsageError(
+                f"bad --libc '{printable(text)}': expected one such as glibc-2.36 or musl-1.2"
+            )
         return cls(match[1], int(match[2]), int(match[3]))
 
     def __str__(self) -> str:

@@ -155,7 +155,10 @@ class _Wheel:
             "headers": environment.headers(self.info.partition("-")[0]),
         }
         if kind not in homes or not rest:
-            raise SourceError(f"{self.what} holds {printable(name)}, which belongs nowhere")
+            raise SourceError(
+                f"{self.what} has a file {printable(name)}: in {printable(data)} a wheel may have "
+                f"only the folders {', '.join(homes)}"
+            )
         return f"{homes[kind]}/{rest}", kind == "scripts"
 
     def _file(self, at: str, member: ZipMember) -> Entry:
