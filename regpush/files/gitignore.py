@@ -71,7 +71,7 @@ class Patterns:
         self._folder_ends = self._ends | _bits(folder_ends)
 
     def below(self, folder: int, name: bytes) -> int:
-        """The state of `name` in a folder whose state is `folder`."""
+        """Compute the state of the name `name` in a folder whose state is `folder`."""
         return (folder << 1) & self._parts.of(name) | folder & self._gaps
 
     def match_folder(self, state: int) -> bool:
@@ -93,7 +93,7 @@ class Patterns:
         return self.match_file(self.below(state, name))
 
     def brings_back(self, path: bytes) -> bool:
-        """Whether the last pattern that matches the file at `path` begins with `!`."""
+        """Whether the file at `path` is kept because its last matching pattern begins with `!`."""
         state = self.root
         for name in path.split(b"/"):
             state = self.below(state, name)
@@ -112,7 +112,7 @@ class Trail:
         self._states = [patterns.root]
 
     def state(self, folder: bytes) -> int:
-        """The state of the folder `folder`, which is empty for the root."""
+        """Return the state of the folder at the path `folder`, which is empty for the root."""
         names = folder.split(b"/") if folder else []
         common = 0
         for one, other in zip(names, self._names, strict=False):
@@ -150,14 +150,14 @@ def parse(data: bytes, *, check: Callable[[], None] = lambda: None) -> Patterns:
 
 
 def _without_trailing_spaces(line: bytes) -> bytes:
-    """`line` without spaces at its end, except one that a backslash precedes."""
+    """Cut the spaces off the end of `line`, except one that a backslash precedes."""
     kept = line.rstrip(b" ")
     backslashes = len(kept) - len(kept.rstrip(b"\\"))
     return line[: len(kept) + 1] if backslashes % 2 else kept
 
 
 def _rules(pattern: bytes) -> Iterator[_Rule]:
-    """The rules that one pattern stands for. Raises NeverMatchesError."""
+    """Translate one pattern into the rules that it stands for. Raises NeverMatchesError."""
     negated = pattern.startswith(b"!")
     text = pattern[negated:]
     only_folders = text.endswith(b"/")
@@ -181,7 +181,7 @@ def _rules(pattern: bytes) -> Iterator[_Rule]:
 
 
 def _spelled_out(fixed: list[Token], rest: list[Token]) -> Iterator[list[Token]]:
-    """The paths that a pattern with a slash means; `fixed` is its beginning without wildcards.
+    """Yield the paths that a pattern with a slash means; `fixed` is its start without wildcards.
 
     git before 2.52 compares `fixed` with the path first, and matches `rest` as if it stood alone.
     So in `foo**/bar` the stars count as being between slashes: it matches `foobar` and
@@ -195,7 +195,7 @@ def _spelled_out(fixed: list[Token], rest: list[Token]) -> Iterator[list[Token]]
 
 
 def _names(path: Iterable[Token]) -> tuple[tuple[tuple[Token, ...], ...], frozenset[int]]:
-    """`_Rule.names` and `_Rule.gaps` of the tokens of a path."""
+    """Split the tokens of a path into names and gaps, as `_Rule` has them."""
     names: list[tuple[Token, ...]] = []
     gaps: set[int] = set()
     name: list[Token] = []
@@ -255,7 +255,7 @@ class _Parts:
         self._end = _bits(self._ends)
 
     def of(self, name: bytes) -> int:
-        """The numbers, as bits, of the parts that match `name`."""
+        """Find the parts that match `name`; returns their numbers as bits of an integer."""
         found = self._cache.get(name)
         if found is None:
             found = self._matched(name)
@@ -283,7 +283,7 @@ class _Parts:
 
 
 def _text(name: tuple[Token, ...]) -> bytes | None:
-    """The one text that the tokens match; None where they match several."""
+    """Return the only text that the tokens match; None where they match several."""
     text = bytearray()
     for token in name:
         if isinstance(token, Mark) or len(token) != 1:
@@ -293,7 +293,7 @@ def _text(name: tuple[Token, ...]) -> bytes | None:
 
 
 def _bits(numbers: Iterable[int]) -> int:
-    """An integer with these bits set, in linear time."""
+    """Return an integer with the bits of these numbers set, in linear time."""
     numbers = list(numbers)
     row = bytearray(max(numbers, default=0) // 8 + 1)
     for number in numbers:

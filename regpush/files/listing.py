@@ -66,12 +66,12 @@ class Row(NamedTuple):
 
     @classmethod
     def unpack(cls, rows: bytes) -> Iterator[Row]:
-        """Each row in `rows`."""
+        """Decode `rows`, fixed-size binary records, into one Row after another."""
         return map(cls._make, _ROW.iter_unpack(rows))
 
 
 def _having(rows: bytes, table: bytes) -> Iterator[int]:
-    """Indexes of rows for which `table`, by the last byte of the mode, has 1."""
+    """Yield the indexes of the rows whose mode's last byte `table` maps to 1."""
     flags = rows[_PERMISSIONS :: _ROW.size].translate(table)
     index = flags.find(1)
     while index >= 0:
@@ -99,17 +99,20 @@ class Folder(NamedTuple):
         return index < len(self.names) and self.names[index] == name
 
     def row_of(self, name: bytes) -> bytes:
-        """The packed row of one of `names`."""
+        """Return the packed row of `name`, which must be one of `names`."""
         index = bisect.bisect_left(self.names, name) * _ROW.size
         return self.rows[index : index + _ROW.size]
 
     def private(self) -> Iterator[tuple[bytes, Row]]:
-        """The names that others than owner and group may not read; fast where there are none."""
+        """Yield each name that users besides owner and group may not read, with its row.
+
+        Fast where a folder has no such name.
+        """
         for index in _having(self.rows, _PRIVATE):
             yield self.names[index], Row(*_ROW.unpack_from(self.rows, index * _ROW.size))
 
     def without(self, leaving: Collection[bytes]) -> Folder:
-        """The folder without the names `leaving`, all of which it must have."""
+        """Copy the folder without the names `leaving`, all of which it must have."""
         kept = [
             (name, row)
             for name, row in zip(self.names, _cut(self.rows), strict=True)
@@ -132,11 +135,11 @@ class Names(NamedTuple):
     links: Mapping[bytes, bytes]
 
     def sizes(self) -> Sequence[int]:
-        """`Row.size` of each name."""
+        """Return the `Row.size` of each name, in the order of `names`."""
         return _column(self.rows, 1)
 
     def executable(self) -> Iterator[int]:
-        """Indexes of names that somebody may execute, or search; fast where there are none."""
+        """Yield indexes of names that somebody may execute or search; fast without such names."""
         return _having(self.rows, _EXECUTABLE)
 
     def row(self, index: int) -> bytes:

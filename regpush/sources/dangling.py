@@ -64,10 +64,10 @@ class Dangling(NamedTuple):
 
 
 def dangling(tree: Tree, base: BasePresence) -> list[Dangling]:
-    """The links of `tree` that lead out of it or to nothing, sorted by path.
+    """Find the links of `tree` that lead out of it or to nothing, sorted by path.
 
-    Where a link is broken only because it leads to another link that is, only that other link is
-    named.
+    Links that a runtime's mount or a base image probably satisfies are left out. Where a link is
+    broken only because it leads to another link that is broken, only that other link is named.
     """
     found = (
         Dangling(path, target, place)
@@ -78,7 +78,7 @@ def dangling(tree: Tree, base: BasePresence) -> list[Dangling]:
 
 
 def warning(broken: Sequence[Dangling], directory: str) -> str:
-    """The warning about `broken`, at least one link in `directory`."""
+    """Return the text of a warning about `broken`, at least one link in `directory`."""
     count = len(broken)
     what = "1 symbolic link leads" if count == 1 else f"{count} symbolic links lead"
     text = (
@@ -96,7 +96,7 @@ def warning(broken: Sequence[Dangling], directory: str) -> str:
 
 
 def first_of(names: Iterable[bytes]) -> str:
-    """The first three of `names`, for people, and how many more there are."""
+    """List the first three of `names` for people, and say how many more there are."""
     several = list(names)
     shown = ", ".join(map(printable, several[:_SHOWN]))
     more = len(several) - _SHOWN
@@ -104,7 +104,7 @@ def first_of(names: Iterable[bytes]) -> str:
 
 
 def _links(tree: Tree) -> Iterator[tuple[bytes, bytes]]:
-    """Path and target of each link that `_leads_straight` does not clear."""
+    """Yield path and target of each link whose target needs the slow check of `_astray`."""
     folders = tree.listing.folders
     for folder, listed in folders.items():
         for name, target in listed.links.items():
@@ -113,10 +113,10 @@ def _links(tree: Tree) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _leads_straight(folders: Mapping[bytes, Folder], folder: bytes, target: bytes) -> bool:
-    """Whether `target`, relative to `folder`, is in the tree and no link is on the way.
+    """Whether `target`, relative to `folder`, is in the tree, and no link is on the way.
 
-    Nearly all are: pnpm makes ten links for each package, and this takes a tenth of the time of
-    `_astray`.
+    This is so for nearly all links: pnpm makes ten for each package, and this check takes a tenth
+    of the time of `_astray`.
     """
     if target.startswith(b"/"):
         return False
@@ -128,7 +128,11 @@ def _leads_straight(folders: Mapping[bytes, Folder], folder: bytes, target: byte
 
 
 def _is_provided(link: Dangling, base: BasePresence) -> bool:
-    """Whether a runtime's mount or the base image probably has the target of `link`."""
+    """Whether the target of `link` will probably exist when a container runs.
+
+    True for paths that a runtime mounts (/proc, /etc/hosts) and for `/tmp`; with a base image also
+    for absolute targets in its usual directories (/usr, /lib).
+    """
     if link.place == [b"tmp"] or any(link.place[: len(one)] == one for one in _MOUNTED):
         return True
     return (
@@ -137,9 +141,9 @@ def _is_provided(link: Dangling, base: BasePresence) -> bool:
 
 
 def _astray(tree: Tree, path: bytes, target: bytes) -> list[bytes] | None:
-    """The image path, as names, that the link `path` leads to, where that is nothing; else None.
+    """Follow the link at `path`; return the missing image path, as names, or None.
 
-    None as well where another link on the way is the broken one.
+    None where the target exists, and where another link on the way is the broken one.
     """
     root = _names(tree.at)
     at = [] if target.startswith(b"/") else _names(tree.in_image(path))[:-1]

@@ -20,9 +20,11 @@ _FILE = b"etc/profile"
 
 
 def search_paths(profiles: Sequence[Item]) -> tuple[SearchPath, ...]:
-    """The variables of all `profiles`; several values of one variable are joined in that order.
+    """Read the environment variables that all `profiles` set.
 
-    Raises SourceError where a profile is not on this machine, or cannot be read.
+    A list variable, such as PATH, that several profiles set has their values joined in the order of
+    `profiles`; of a variable that is set exactly, the first profile's value is kept. Raises
+    SourceError where a profile is not on this machine, or cannot be read.
     """
     found: dict[str, SearchPath] = {}
     for profile in profiles:
@@ -37,7 +39,7 @@ def search_paths(profiles: Sequence[Item]) -> tuple[SearchPath, ...]:
 
 
 def parse(text: str) -> Iterator[SearchPath]:
-    """The variables that an `etc/profile` of Guix exports; other lines are passed over."""
+    """Read the variables that an `etc/profile` of Guix exports; other lines are skipped."""
     for line in text.splitlines():
         match = _EXPORT.fullmatch(line)
         if not match:

@@ -54,7 +54,7 @@ def is_specification(text: str) -> bool:
 
 
 def system_of(triplet: str) -> str:
-    """The system of a GNU triplet as Nix would name it: `aarch64-linux`."""
+    """Convert a GNU triplet into the system as Nix names it, such as `aarch64-linux`."""
     machine, _, rest = triplet.partition("-")
     kernel = "linux" if "linux" in rest else rest
     return f"{_MACHINES.get(machine, machine)}-{kernel}"
@@ -63,11 +63,11 @@ def system_of(triplet: str) -> str:
 def build(
     packages: Sequence[str], options: GuixOptions, system: str | None, workshop: Workshop
 ) -> Built:
-    """Build a profile of `packages` and of what `options` names.
+    """Build a profile of `packages` and of the manifests, expressions and files in `options`.
 
-    The garbage collector keeps it until the push ends. Guix's messages become events. Raises
-    UsageError for options that Guix cannot combine or a bad name, SourceError for what does not
-    build, CancelledError.
+    The garbage collector keeps the profile until the push ends. Guix's messages become events.
+    Raises UsageError for options that Guix cannot combine or a bad name, SourceError where a build
+    fails, CancelledError.
     """
     if not has_guix():
         raise UsageError(
@@ -103,7 +103,7 @@ def build(
 
 
 def _guix(options: GuixOptions) -> tuple[str, ...]:
-    """The command `guix`, run by `guix time-machine` where channels were given."""
+    """Return the command `guix`, run by `guix time-machine` where the user gave channels."""
     if options.channels:
         return ("guix", "time-machine", f"--channels={options.channels}", "--")
     return ("guix",)
@@ -170,7 +170,7 @@ def _check_cross(options: GuixOptions) -> None:
 
 
 def _profile(packages: Sequence[str], options: GuixOptions) -> str:
-    """A profile of packages, manifests, expressions and files, as a Scheme expression."""
+    """Write a Scheme expression for a profile of the packages and of `options`."""
     manifests = [f"(load {_string(os.path.abspath(path))})" for path in options.manifests]
     if packages:
         manifests.append(f"(specifications->manifest (list {' '.join(map(_string, packages))}))")
@@ -187,7 +187,7 @@ def _profile(packages: Sequence[str], options: GuixOptions) -> str:
 
 
 def _string(text: str) -> str:
-    """A string literal of Scheme."""
+    """Write `text` as a string literal of Scheme."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -212,7 +212,10 @@ def _provenance(
 
 
 def _lacking(channels: str) -> str:
-    """What a channel in a `channels.scm` lacks to be fetched again; empty if it is complete."""
+    """Name what a channel in a `channels.scm` lacks to be fetched again: `url` or `commit`.
+
+    Empty if every channel has both; `channels` if the file lists no channel.
+    """
     listed = _COMMENT.sub("", channels).split(
         "(channel\n" if "(channel\n" in channels else "(channel "
     )

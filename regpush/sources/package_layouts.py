@@ -19,7 +19,11 @@ from regpush.sources.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """`tops`: a package's files and folders in the tree, sorted; `path`: one of these."""
+    """A package that was found in a folder.
+
+    `tops`: its files and folders, as sorted paths in the tree. `path`: the one of `tops` that names
+    its item.
+    """
 
     name: str
     path: bytes
@@ -27,18 +31,21 @@ class Package:
 
 
 Layout: TypeAlias = Callable[[Tree, bytes], Iterator[Package]]
-"""Gives the packages in a folder, whose path is relative to the tree."""
+"""A function that yields the packages in a folder, whose path is relative to the tree."""
 
 
 def folders(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """One package per folder, except hidden ones."""
+    """Yield each folder as a package, except hidden ones."""
     for name in tree.directories(folder):
         if not name.startswith(b"."):
             yield _folder(join(folder, name), name)
 
 
 def npm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Packages in folders, in scopes (npm documentation, "folders"), and in pnpm's `.pnpm`."""
+    """Yield the packages of a `node_modules`: folders, scopes (`@scope/name`), pnpm's `.pnpm`.
+
+    npm documentation, "folders".
+    """
     for name in tree.directories(folder):
         path = join(folder, name)
         if name.startswith(b"@"):
@@ -53,23 +60,23 @@ def npm(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _unversioned(name: bytes) -> bytes:
-    """The package's name in `express@4.18.2` or `react-dom@18.2.0_react@18.2.0`.
+    """Cut the version off: `express@4.18.2`, `react-dom@18.2.0_react@18.2.0`.
 
-    `@babel+core@7.0.0` is `@babel/core`.
+    `@babel+core@7.0.0` becomes `@babel/core`.
     """
     cut = name.find(b"@", 1)
     return (name if cut < 0 else name[:cut]).replace(b"+", b"/")
 
 
 def jspm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Packages in one folder per registry: `npm/jquery@3.1.0`."""
+    """Yield the packages of jspm, in one folder per registry: `npm/jquery@3.1.0`."""
     for registry in tree.directories(folder):
         for name in tree.directories(join(folder, registry)):
             yield _folder(join(folder, registry, name), _unversioned(name))
 
 
 def venv(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Packages in `lib/python3.11/site-packages` (Python documentation, "site")."""
+    """Yield the packages in `lib/python3.11/site-packages` (Python documentation, "site")."""
     for lib in (b"lib", b"lib64"):
         if lib not in tree.directories(folder):
             continue
@@ -79,7 +86,7 @@ def venv(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def python(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """The `distributions`, and each other folder as a package.
+    """Yield the distributions in a `site-packages`, and each other folder as a package.
 
     Such a folder is shared by several distributions (a namespace package) or belongs to none.
     """
@@ -93,7 +100,10 @@ def python(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def distributions(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Distributions, with what their RECORD lists (PyPA, "Recording installed projects")."""
+    """Yield each Python distribution, with the files that its RECORD lists.
+
+    PyPA, "Recording installed projects".
+    """
     children = tree.names(folder)
     claims: dict[bytes, list[bytes]] = {}
     for info in children:
@@ -124,7 +134,7 @@ def _import_name(top: bytes) -> bytes:
 
 
 def _recorded(tree: Tree, info: bytes) -> set[bytes]:
-    """Names in the folder of `info` that belong to the distribution described there."""
+    """Read which names beside the folder `info` belong to the distribution described in it."""
     tops = set()
     try:
         for row in csv.reader(tree.lines(join(info, b"RECORD"))):
@@ -139,9 +149,9 @@ def _recorded(tree: Tree, info: bytes) -> set[bytes]:
 
 
 def vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Packages in the `vendor` of Go (`modules.txt`), Composer (`autoload.php`) or Bundler.
+    """Yield the packages in a `vendor` of Go (`modules.txt`), Composer or Bundler.
 
-    In any other `vendor` each folder is a package.
+    Composer is recognised by `autoload.php`. In any other `vendor` each folder is a package.
     """
     names = tree.names(folder)
     if b"modules.txt" in names:
@@ -157,7 +167,7 @@ def vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def composer(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Packages in one folder per vendor: `symfony/console`.
+    """Yield the packages of Composer, in one folder per vendor: `symfony/console`.
 
     Composer documentation, "vendor-dir".
     """
@@ -167,9 +177,9 @@ def composer(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Modules, by the lines `# path version` of modules.txt (Go Modules Reference, "Vendoring").
+    """Yield Go modules, which the lines `# path version` of modules.txt list.
 
-    A module inside another's folder stays with it.
+    Go Modules Reference, "Vendoring". A module inside another's folder stays with that module.
     """
     modules = {
         as_bytes(line.split(" ")[1])
@@ -188,7 +198,7 @@ def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def gems(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Packages like `3.2.0/gems/rack-3.0.8` in a folder `ruby`.
+    """Yield the gems like `3.2.0/gems/rack-3.0.8` in a folder `ruby`.
 
     Bundler documentation, "bundle config path".
     """
@@ -197,7 +207,7 @@ def gems(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def gem_home(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Packages like `gems/rack-3.0.8` (RubyGems documentation, "GEM_HOME")."""
+    """Yield the gems like `gems/rack-3.0.8` (RubyGems documentation, "GEM_HOME")."""
     if b"gems" in tree.directories(folder):
         for gem in tree.directories(join(folder, b"gems")):
             path = join(folder, b"gems", gem)

@@ -23,7 +23,7 @@ _DEPS = b".deps.json"
 
 
 def layout_inside(tree: Tree, folder: bytes) -> Layout | None:
-    """The layout of packages in `folder`, or None where its contents indicate no packages."""
+    """Find the layout of packages in `folder` by its contents; None for no packages."""
     names, directories = tree.names(folder), tree.directories(folder)
     if any(name.endswith(b".dist-info") for name in directories):
         return distributions
@@ -41,16 +41,16 @@ def layout_inside(tree: Tree, folder: bytes) -> Layout | None:
 
 
 def jars(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """One package per jar: `guava-33.0.0-jre.jar` in `BOOT-INF/lib` or `target/dependency`."""
+    """Yield each jar, as `guava-33.0.0-jre.jar` in `BOOT-INF/lib` or `target/dependency`."""
     for jar in _jars(tree, folder):
         name = re.split(rb"-(?=\d)", jar.removesuffix(b".jar"), maxsplit=1)[0]
         yield _package(join(folder, jar), name, (join(folder, jar),))
 
 
 def _jars(tree: Tree, folder: bytes) -> list[bytes]:
-    """The jars in `folder`, where they are several and most of its contents.
+    """List the jars in `folder`, if there are several and they are most of its contents.
 
-    A single jar is an app and no dependency.
+    Otherwise the list is empty: a single jar is an app and no dependency.
     """
     names = tree.names(folder)
     found = [name for name in names if name.endswith(b".jar")]
@@ -58,7 +58,7 @@ def _jars(tree: Tree, folder: bytes) -> list[bytes]:
 
 
 def applications(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """One package per Erlang application: `cowboy-2.10.0` or `cowboy`, with modules in `ebin`.
+    """Yield each Erlang application, `cowboy-2.10.0` or `cowboy`, with modules in `ebin`.
 
     OTP design principles, "Releases". The application that the release is named after is the app
     itself, and no package: `rel/shop/lib/shop-0.1.0`.
@@ -71,7 +71,7 @@ def applications(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _applications(tree: Tree, folder: bytes) -> list[tuple[bytes, bytes]]:
-    """Name and path of each application of Erlang in `folder`."""
+    """List name and path of each application of Erlang in `folder`."""
     found = []
     for name in tree.directories(folder):
         path = join(folder, name)
@@ -81,7 +81,7 @@ def _applications(tree: Tree, folder: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def dotnet(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """The packages, and parts of the runtime, that each `*.deps.json` of a publish folder lists.
+    """Yield the packages and parts of the runtime that the `*.deps.json` of a folder list.
 
     dotnet/sdk, documentation/specs/runtime-configuration-file.md: `libraries` says what is a
     package, `targets` lists the files of each. An assembly is in the folder itself, a resource in
@@ -100,7 +100,7 @@ def dotnet(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _libraries(value: Mapping[str, Any]) -> Iterator[tuple[bytes, list[bytes]]]:
-    """The packages in a `*.deps.json`, each with its files relative to the publish folder."""
+    """Yield each package of a `*.deps.json`, with its files relative to the publish folder."""
     kinds = _mapping(value, "libraries")
     for target in _mapping(value, "targets").values():
         for name, assets in target.items() if isinstance(target, dict) else ():

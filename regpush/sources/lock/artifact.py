@@ -52,14 +52,14 @@ class Artifact:
 
     @property
     def named(self) -> str:
-        """`numpy 2.1.0`, for people."""
+        """Name and version for people, such as `numpy 2.1.0`."""
         return printable(f"{self.package.name} {self.package.version}".strip())
 
 
 def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str], ...]:
-    """The secure ones among `hashes` (hex digits by algorithm), the decisive one first.
+    """Select the secure ones of `hashes` (hex digits by algorithm), the decisive one first.
 
-    Raises UsageError where none is secure, or one is malformed; `what` names the file.
+    Raises UsageError where none is secure, or one is not a valid hash; `what` names the file.
     """
     lowered = {name.lower().replace("-", "_"): text.lower() for name, text in hashes.items()}
     found = tuple((name, lowered[name]) for name in _SECURE if name in lowered)
@@ -100,9 +100,9 @@ def item_of(
     references: tuple[str, ...] = (),
     unsaid: int = _UNSAID,
 ) -> Item:
-    """The item of `artifact`, made from the lock alone.
+    """Make the item of `artifact` from the lock alone, before its file is downloaded.
 
-    `begin` downloads its file and `opened` gives its entries, when its layer must be sent.
+    When the item's layer must be sent, `begin` downloads its file and `opened` gives its entries.
     `unsaid`: assumed bytes of the file where the lock does not state them.
     """
     package = artifact.package
@@ -121,6 +121,9 @@ def item_of(
 
 
 def _identity(package: LockedPackage, layout: ArtifactLayout) -> Identity:
-    """sha256 over canonical JSON, which is part of recipes: it must not change for equal bytes."""
+    """Hash what decides the item's bytes: sha256 over canonical JSON.
+
+    Part of recipes: it must not change while the bytes stay equal.
+    """
     value = {"hash": list(package.hashes[0]), "layout": dict(layout.rules)}
     return Identity.artifact(Digest.of(canonical_json(value)))

@@ -114,7 +114,11 @@ class Fetcher:
             return self._begun[key]
 
     def path(self, artifact: Artifact) -> str:
-        """The path of `artifact`, once it is downloaded. Raises like the result of `begin`."""
+        """Wait until `artifact` is downloaded, and return the path of its file.
+
+        Raises SourceError where the file cannot be downloaded or differs from the lock, AuthError,
+        TransientError after retries, CancelledError.
+        """
         return self.begin(artifact).result()
 
     def _stop(self) -> None:
@@ -145,13 +149,19 @@ class Fetcher:
         return self._kept().keep(artifact, path)
 
     def _ours(self, url: str) -> str:
-        """`url` without its login, which is remembered, at the mirror's origin if there is one."""
+        """Remember the login in `url`, and return the URL to fetch without that login.
+
+        Where a mirror is configured, the URL has the mirror's origin.
+        """
         plain, user, password = without_login(url)
         self._logins.add(plain, user, password)
         return self._mirror + request_target(plain) if self._mirror else plain
 
     def _listed(self, artifact: Artifact, listing: VersionList) -> str:
-        """The URL of `artifact` in the index's list. Raises like the result of `begin`."""
+        """Look up the URL of `artifact` in the list that an index has of its package.
+
+        Raises what downloading the list raises, and SourceError where the list lacks the artifact.
+        """
         list_of_it = replace(
             artifact,
             filename="its list of versions",

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 
 def acyclic(needs: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """`needs` among its own keys, each once and sorted, without the edges that close cycles.
+    """Reduce `needs` to dependencies among its own keys, sorted, without cycles.
 
-    Which edges these are depends on the names alone.
+    Each dependency is listed once. Which edges are dropped to break cycles depends on the names
+    alone.
     """
     among = {name: sorted({one for one in needs[name] if one in needs} - {name}) for name in needs}
     kept: dict[str, list[str]] = {name: [] for name in needs}

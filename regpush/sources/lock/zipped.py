@@ -22,7 +22,7 @@ _LOCAL = struct.Struct("<4s22xHH")
 _BROKEN: Any = isal_zlib.IsalError  # the stubs declare it as an instance
 _BLOCK = 1 << 18
 _MOST = 1032
-"""The highest ratio of deflate (RFC 1951: 258 bytes by 2 bits)."""
+"""The highest ratio that deflate can reach (RFC 1951: 258 bytes by 2 bits)."""
 _ALL = 64 << 30
 """Maximum bytes of an unpacked archive."""
 
@@ -41,7 +41,7 @@ class ZipMember:
 
 
 def members(path: str, what: str) -> dict[str, ZipMember]:
-    """The files of the archive at `path` by name; `what` names it in errors.
+    """List the files of the zip archive at `path`, by name; `what` names it in errors.
 
     Raises SourceError for a file that is no zip archive, and for an archive with encrypted files,
     names that are absolute, lead out of it, or occur twice, unknown methods, or impossible sizes.
@@ -92,23 +92,26 @@ def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
 
 
 def read(path: str, member: ZipMember, what: str) -> bytes:
-    """The whole content of a small file of the archive at `path`. Raises like `blocks`."""
+    """Read the whole of a small file in the zip archive at `path`.
+
+    Raises SourceError where its size or CRC-32 differ from those in the archive.
+    """
     return b"".join(blocks(path, member, what))
 
 
 def blocks(path: str, member: ZipMember, what: str) -> Iterator[bytes]:
-    """The content of a file of the archive at `path`, in pieces of bounded size.
+    """Read a file in the zip archive at `path`, unpacked, in pieces of bounded size.
 
-    Raises SourceError where size or CRC-32 differ from those in the archive.
+    Raises SourceError where its size or CRC-32 differ from those in the archive.
     """
     return (piece for _, piece in deflated(path, member, what) if piece)
 
 
 def deflated(path: str, member: ZipMember, what: str) -> Iterator[tuple[bytes, bytes]]:
-    """A file of the archive at `path`: parts of its deflate stream, and what they unpack to.
+    """Read a file in the zip archive at `path` as pairs: deflated bytes, and their content.
 
-    For a stored file, which has no such stream, the first value is always empty. Raises like
-    `blocks`.
+    For a stored file, which has no deflate stream, the first of a pair is always empty. Raises
+    SourceError where its size or CRC-32 differ from those in the archive.
     """
     crc, left = 0, member.size
     try:
@@ -147,7 +150,7 @@ def _unpacked(path: str, member: ZipMember) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _stored(path: str, member: ZipMember) -> Iterator[bytes]:
-    """The bytes of the file in the archive, still compressed."""
+    """Read the bytes of a file as the zip archive stores them, still compressed."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         signature, name, extra = _LOCAL.unpack(os.pread(fd, _LOCAL.size, member.offset))

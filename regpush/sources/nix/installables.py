@@ -29,7 +29,7 @@ class Expression:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The arguments of `nix-build` and `nix-instantiate`."""
+        """The arguments of `nix-build` and `nix-instantiate` for the expression."""
         return (self.file, "-A", self.attribute) if self.attribute else (self.file,)
 
 
@@ -44,7 +44,10 @@ Wanted = Expression | Installable
 
 
 def parse(text: str, workshop: Workshop) -> list[Wanted]:
-    """The installables in `text`, separated by blanks. Raises UsageError, ToolError."""
+    """Parse the installables in `text`, separated by blanks; an empty `text` means `.`.
+
+    Raises UsageError where Nix is not installed or `text` contains an option, and ToolError.
+    """
     if not has_nix():
         raise UsageError(f"nix:{printable(text)} needs Nix, and 'nix' is not on the PATH")
     words = text.split()
@@ -81,7 +84,7 @@ class Evaluated:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The output paths, the main output first; empty for each that is unknown."""
+        """The output paths, the main output first; an empty text for each unknown path."""
         return tuple(self.outputs.values())
 
     def with_main(self, first: Sequence[str]) -> Evaluated:
@@ -119,7 +122,7 @@ _META = """d: {
 
 
 def meta_of(wanted: Wanted, options: NixOptions, system: str | None, workshop: Workshop) -> Meta:
-    """The `meta` of an installable; empty for a store path, and for what has no `meta`.
+    """Read the `meta` of an installable; empty for a store path, or without `meta`.
 
     Raises CancelledError.
     """
@@ -147,13 +150,16 @@ def meta_of(wanted: Wanted, options: NixOptions, system: str | None, workshop: W
 
 
 def _evaluation(options: NixOptions, *, of_flakes: bool) -> list[str]:
-    """The options for evaluating; two of them are for flakes only."""
+    """Select those of the user's evaluation options that fit the kind of installable.
+
+    All of them for flakes; for expressions all but `_OF_FLAKES`.
+    """
     chosen = [one for one in options.evaluation if of_flakes or one[0] not in _OF_FLAKES]
     return [word for one in chosen for word in one]
 
 
 _OF_FLAKES = ("--impure", "--override-input")
-"""Expressions are always evaluated impurely, and have no inputs."""
+"""Options for flakes only: expressions are always impure and have no inputs."""
 
 
 def evaluate(
@@ -187,10 +193,10 @@ def evaluate(
 
 
 def build(evaluated: Sequence[Evaluated], options: NixOptions, workshop: Workshop) -> list[str]:
-    """Build, or substitute, what was evaluated. Returns the output paths, which are then valid.
+    """Build or substitute what was evaluated. Returns the output paths, which are then valid.
 
-    The garbage collector keeps them until the push ends. Nix's messages become events. Raises
-    SourceError for what does not build, CancelledError.
+    The garbage collector keeps the paths until the push ends. Nix's messages become events. Raises
+    SourceError where a build fails, CancelledError.
     """
     # The builders' output is not shown; the error has the end of it where a builder fails.
     root = ("--no-build-output", "--add-root", workshop.new_path("result"))
@@ -201,7 +207,7 @@ def build(evaluated: Sequence[Evaluated], options: NixOptions, workshop: Worksho
 
 
 def _groups(wanted: Sequence[Wanted]) -> Iterator[Expression | list[str]]:
-    """Each expression by itself; installables that follow each other as one list."""
+    """Group `wanted`: each expression alone, installables in a row as one list of texts."""
     texts: list[str] = []
     for one in wanted:
         if isinstance(one, Installable):
