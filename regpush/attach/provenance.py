@@ -36,7 +36,7 @@ LOCAL = "https://regpush.dev/builder/unknown"
 def provenance(
     closure: Closure, image: Image, name: str, options: PushOptions, checkout: Checkout | None
 ) -> Attachment:
-    """The statement that `image`, in the repository `name`, was made from `closure`.
+    """State that `image`, in the repository `name`, was made from `closure`.
 
     `checkout`: the commit that the pipeline has checked out, and the pipeline, if it names them.
     """
@@ -80,7 +80,7 @@ def provenance(
 
 
 def _options(options: PushOptions) -> dict[str, Any]:
-    """The options for source, layers and image that differ from their defaults."""
+    """Return the options for source, layers and image that differ from their defaults."""
     records = {"source": options.source, "layers": options.layers, "image": options.image}
     said = {name: _said(record) for name, record in records.items()}
     return {name: record for name, record in said.items() if record}
@@ -112,7 +112,7 @@ def _quoted(text: str) -> str:
 
 
 def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
-    """The items that were asked for, all of an app's own code, locked packages and their lock."""
+    """List the items that were asked for, an app's own code, locked packages and their lock."""
     for name, digest in closure.locks:
         yield {"name": printable(name), "digest": {digest.algorithm: digest.hex}}
     for item in closure.items:
@@ -129,9 +129,9 @@ def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
 
 
 def _digest_set(identity: Identity) -> Mapping[str, str]:
-    """The digest of a material, under the name of its algorithm.
+    """Return the digest of a material, under the name of its algorithm.
 
-    Rules for owners and modes stand in the options. in-toto names no algorithm for a digest of a
+    Rules for owners and modes are in the options. in-toto names no algorithm for a digest of a
     tree, so it gets a name of our own.
     """
     if identity.nar_hash:

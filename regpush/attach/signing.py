@@ -58,7 +58,7 @@ class SigningPlace:
     cancel: Cancellation
 
     def named(self, digest: Digest) -> str:
-        """The manifest `digest` there, as cosign takes it."""
+        """Return the manifest `digest` in this repository in the form that cosign reads."""
         return f"{self.reference.name}@{digest}"
 
 
@@ -78,7 +78,7 @@ class Signer:
 
     @classmethod
     def find(cls, options: AttachOptions, pipeline: PipelineIdentity | None = None) -> Signer:
-        """The cosign on the PATH. Raises UsageError where it is not installed."""
+        """Find the cosign on the PATH. Raises UsageError where it is not installed."""
         program = shutil.which("cosign")
         if program is None:
             raise UsageError("--sign needs the program cosign, which is not on the PATH")
@@ -96,8 +96,8 @@ class Signer:
     def is_signed(self, place: SigningPlace, digest: Digest) -> bool:
         """Whether cosign verifies a signature of the manifest, with the same annotations.
 
-        It must be made with the key, or by the identity. Where neither is known, a note says so and
-        the answer is False.
+        The signature must be made with the key, or by the identity. Where neither is known, a note
+        says so and the answer is False.
         """
         with self._checked_by(place) as flags:
             if not flags:
@@ -128,7 +128,7 @@ class Signer:
 
     @contextmanager
     def _checked_by(self, place: SigningPlace) -> Iterator[list[str]]:
-        """The flags of `cosign verify` that name the accepted signer; empty if it is unknown."""
+        """Return the flags of `cosign verify` that name the accepted signer; empty if unknown."""
         if self.key is None:
             if not (self.identity and self.issuer):
                 unknown = (
@@ -162,7 +162,10 @@ class Signer:
 
 
 def _kept(words: Sequence[str]) -> Iterator[str]:
-    """The words for `cosign sign` that `cosign verify` needs too: annotations, trust, logs."""
+    """Select the words for `cosign sign` that `cosign verify` needs too.
+
+    These are annotations, trust and logs.
+    """
     following = False
     for word in words:
         flag, _, value = word.partition("=")
@@ -189,7 +192,7 @@ def _flags(options: RegistryOptions) -> Iterator[str]:
 
 @contextmanager
 def _login(credentials: Credentials | None, registry: str) -> Iterator[list[str]]:
-    """Arguments and environment for a program that logs in to `registry` with our credentials.
+    """Make arguments and environment for a program that logs in to `registry` as we do.
 
     cosign reads Docker's configuration file, and knows neither our flags nor REGPUSH_AUTH. The
     password is written to a temporary file, because other users can read command lines; the file is

@@ -35,7 +35,7 @@ class Voice(IntEnum):
 
 
 def option(panel: str | None, text: str, *names: str, **more: Any) -> Any:
-    """A flag in the section `panel` of the help; None lists it with the command's own flags."""
+    """Make a flag in the section `panel` of the help; None lists it with the command's own."""
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
@@ -55,7 +55,7 @@ class VoiceFlags:
 
     @property
     def voice(self) -> Voice:
-        """The level that these flags ask for. Raises UsageError for -q with -v."""
+        """Return the level that these flags ask for. Raises UsageError for -q with -v."""
         if self.quiet and self.verbose:
             raise UsageError("-q and -v contradict each other")
         loud = {0: Voice.USUAL, 1: Voice.DECISIONS}
@@ -116,7 +116,7 @@ class RouteFlags(FileFlags):
     ] = False  # fmt: skip
 
     def route(self) -> RegistryOptions:
-        """The options that these flags set."""
+        """Return the options that these flags set."""
         return RegistryOptions(
             plain_http=self.plain_http,
             ca_file=self.ca_file,
@@ -144,7 +144,7 @@ class AccessFlags(RouteFlags):
     ] = None  # fmt: skip
 
     def access(self, password: str | None) -> RegistryOptions:
-        """The options that these flags set, with the password that was read."""
+        """Return the options that these flags set, with the password that was read."""
         return replace(
             self.route(),
             username=self.username,

@@ -73,7 +73,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _lost_directory() -> UsageError | None:
-    """The error where the current directory was deleted; None where it exists."""
+    """Return the error where the current directory was deleted; None where it exists."""
     try:
         working_directory()
     except UsageError as error:
@@ -82,7 +82,7 @@ def _lost_directory() -> UsageError | None:
 
 
 def _explained(error: Exception, words: Sequence[str]) -> str:
-    """A hint at the flag or command with the most similar name; empty if none is similar."""
+    """Return a hint at the flag or command with the most similar name; empty without one."""
     name, ctx = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if isinstance(name, str) and ctx is not None:
         flags = [flag for one in ctx.command.get_params(ctx) for flag in one.opts]
@@ -96,7 +96,7 @@ def _explained(error: Exception, words: Sequence[str]) -> str:
 
 
 def _usage(error: Exception) -> str | None:
-    """The message of an error that typer raised; None for any other error.
+    """Return the message of an error that typer raised; None for any other error.
 
     Typer's error classes have moved between its versions, so their common method identifies them.
     """

@@ -79,7 +79,7 @@ class Meter:
 
     @property
     def rate(self) -> float | None:
-        """Bytes a second; None before two records."""
+        """Return the bytes a second; None before two records."""
         if len(self._seen) < 2:
             return None
         (began, before), (now, total) = self._seen[0], self._seen[-1]
@@ -131,22 +131,22 @@ class Board:
         return self.flights[index]
 
     def name(self, index: int) -> str:
-        """The layer in words: `layer 3/12 python3`."""
+        """Return the layer in words: `layer 3/12 python3`."""
         return f"layer {index + 1}/{len(self.labels)} {self.labels[index]}"
 
     def is_of_base(self, index: int) -> bool:
-        """Whether layer `index` is one of a base image."""
+        """Whether layer `index` is a layer of a base image."""
         return index >= len(self.labels) - self.of_bases
 
     def bases(self) -> list[LayerDone] | None:
-        """The base layers, once the registry holds all of them; None before."""
+        """Return the base layers, once the registry holds all of them; None before."""
         wanted = set(self.labels[len(self.labels) - self.of_bases :])
         done = [one for index, one in self.finished.items() if self.is_of_base(index)]
         # Equal layers have one event: their labels are equal, since these end with the digest.
         return done if {self.labels[one.index] for one in done} == wanted else None
 
     def finished_by(self, action: Action) -> list[LayerDone]:
-        """The finished layers with the given `action`."""
+        """Return the finished layers with the given `action`."""
         return [done for done in self.finished.values() if done.action is action]
 
     @property

@@ -13,7 +13,7 @@ _CONTENTS = 40
 
 
 def size(count: int) -> str:
-    """Bytes in decimal units, like network speeds: 1 kB is 1000 B."""
+    """Format bytes in decimal units, like network speeds: 1 kB is 1000 B."""
     if count < 1000:
         return f"{count} B"
     value, units = float(count), ("kB", "MB", "GB", "TB")
@@ -25,22 +25,22 @@ def size(count: int) -> str:
 
 
 def short(digest: Digest) -> str:
-    """The algorithm and the first digits of a digest, to tell it from others of a table."""
+    """Return the algorithm and the first digits of a digest, enough within one table."""
     return f"{digest.algorithm}:{digest.short}"
 
 
 def held(layer: Layer, width: int) -> str:
-    """The contents of a layer, from its annotations, cut to a column of a terminal."""
+    """Describe the contents of a layer, from its annotations, cut to a column of a terminal."""
     return cut_label(label_of_paths(layer.contents), contents_width(width))
 
 
 def contents_width(width: int) -> int:
-    """The width of the column of contents: 16 to 40, leaving 50 columns for the rest."""
+    """Return the width of the column of contents: 16 to 40, leaving 50 for the rest."""
     return max(min(_CONTENTS, width - 50), 16)
 
 
 def aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[str]:
-    """`rows` as lines of at most `width` columns, or of 40 if `width` is less.
+    """Format `rows` as lines of at most `width` columns, or of 40 if `width` is less.
 
     `sides`: `l` or `r` for each column, the side that its cells are aligned to.
     """

@@ -62,7 +62,7 @@ class Command(TyperCommand):
         return option
 
     def _shortened(self) -> Command:
-        """A copy with the common flags alone where the command has many; else the command."""
+        """Return a copy with the common flags alone where there are many; else the command."""
         if len(self.params) <= MANY:
             return self
         shown = copy.copy(self)

@@ -71,9 +71,9 @@ class Said:
 
 
 def load(path: str | None) -> Configuration | None:
-    """The configuration of `--config`, or the nearest from this directory upwards.
+    """Read the configuration of `--config`, or the nearest from this directory upwards.
 
-    None where there is no file. Raises UsageError.
+    None where no file exists. Raises UsageError.
     """
     if path is None:
         return find(".", trust(os.environ, os.geteuid()), note)
@@ -84,7 +84,7 @@ def load(path: str | None) -> Configuration | None:
 
 
 def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
-    """The owners whose configuration files are read, and the directories marked as safe.
+    """Decide which owners' configuration files are read, and which directories are safe.
 
     Owners are root, `user`, and for root also the user who called sudo (sudo(8), SUDO_UID).
     `REGPUSH_SAFE_DIRECTORY` holds directories, separated by colons; `*` is every directory.
@@ -196,9 +196,10 @@ class ConfiguredCommand(Command):
 
 
 def flags_of(ctx: Any, word: str, to: str) -> tuple[list[str], Flags]:
-    """The targets of `word`, an app or a path, and the flags of its push to `to`.
+    """Return the targets of `word`, an app or a path, and the flags of its push to `to`.
 
-    For `regpush resolve`, which pushes several: its command line applies to all. Raises UsageError.
+    For `regpush resolve`, which pushes several apps: its command line applies to all. Raises
+    UsageError.
     """
     again = ctx.command.make_context(
         ctx.info_name,
@@ -242,7 +243,7 @@ def _fill_in(params: dict[str, Any], said: Said) -> None:
 
 
 def _flags(params: Mapping[str, Any]) -> Flags:
-    """The flags in a context's `params`, with choices converted from their text.
+    """Return the flags in a context's `params`, with choices converted from their text.
 
     Typer itself converts them only when it calls the command.
     """
@@ -258,9 +259,9 @@ def _choice(hint: Any, value: Any) -> Any:
 
 
 def _present(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values that are on the command line.
+    """Select the values that are on the command line.
 
-    Parsers of click mark absent ones differently by version, but never by one of these types.
+    Parsers of click mark absent values differently by version, but never by one of these types.
     """
     kinds = (str, bool, int, list, tuple)
     return {name: value for name, value in given.items() if isinstance(value, kinds)}
@@ -285,7 +286,7 @@ def _merge(
 
 
 def _fitting(value: Any, parameter: Any) -> Any:
-    """`value` as the parameter takes it; None if it is a list of several for a single value.
+    """Return `value` in the parameter's form; None for several values where it takes one.
 
     A flag of `push` may be repeatable where the same flag of another command is not.
     """
@@ -303,7 +304,7 @@ def _texts(params: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _only(configuration: Configuration) -> str | None:
-    """The only app, None without any. Raises UsageError where there are several."""
+    """Return the only app, None without any. Raises UsageError where the file has several."""
     if len(configuration.apps) > 1:
         names = ", ".join(configuration.apps)
         raise UsageError(f"which app? {configuration.path} has {names}")
@@ -311,7 +312,7 @@ def _only(configuration: Configuration) -> str | None:
 
 
 def _explanation(ctx: Any) -> str:
-    """An addition to a command's error: an app with a similar name, or the table of a bad value."""
+    """Explain a command's error: by an app with a similar name, or the table of a bad value."""
     said: Said = ctx.obj
     if said.configuration is None:
         return ""

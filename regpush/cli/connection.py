@@ -41,7 +41,7 @@ class Connection:
     cancel: Cancellation
 
     def repository(self, reference: Reference) -> Repository:
-        """The repository of `reference`, for reading."""
+        """Return the repository of `reference`, for reading."""
         return self.client.repository(reference, Access.PULL)
 
 
@@ -56,7 +56,10 @@ class Sending:
 
 
 def access(flags: AccessFlags) -> RegistryOptions:
-    """The registry options of the flags. Reads the password from stdin. Raises UsageError."""
+    """Return the registry options of the flags, with the password from stdin.
+
+    Raises UsageError.
+    """
     return flags.access(read_password(flags.username, flags.password_stdin))
 
 
@@ -64,7 +67,7 @@ def access(flags: AccessFlags) -> RegistryOptions:
 def connected(
     options: RegistryOptions, voice: Voice, progress: Progress = Progress.NONE
 ) -> Iterator[Connection]:
-    """A connection that is closed at the end; Ctrl-C cancels its requests."""
+    """Open a connection that is closed at the end of the block; Ctrl-C cancels its requests."""
     settings = Settings.from_environ(os.environ)
     with (
         stoppable() as cancel,
@@ -78,9 +81,9 @@ def connected(
 
 @contextmanager
 def sending(flags: SendingFlags) -> Iterator[Sending]:
-    """The values for a command that sends.
+    """Make the values for a command that sends, and check that the files can be written.
 
-    Checks that the files to write can be written. Raises UsageError.
+    Raises UsageError.
     """
     options = flags.sending(read_password(flags.username, flags.password_stdin))
     settings = Settings.from_environ(os.environ)
@@ -90,5 +93,5 @@ def sending(flags: SendingFlags) -> Iterator[Sending]:
 
 
 def platform_of(text: str | None) -> Platform | None:
-    """The value of `--platform`, None without one. Raises UsageError."""
+    """Read the value of `--platform`, None without one. Raises UsageError."""
     return Platform.parse(text) if text else None

@@ -42,13 +42,12 @@ def tell(*lines: Line) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[Cancellation]:
-    """Ctrl-C, SIGTERM and SIGHUP cancel the returned `Cancellation`; a second one exits at once.
+    """Let Ctrl-C, SIGTERM and SIGHUP cancel the returned `Cancellation`.
 
-    A signal that is ignored stays ignored, for `nohup`.
-
-    A separate thread receives the signals. Python runs handlers only in the main thread, between
-    two of its instructions: a signal that arrives just before that thread starts to wait for
-    workers would not wake it.
+    A second signal ends the process at once. A signal that is ignored stays ignored, for `nohup`. A
+    separate thread receives the signals. Python runs handlers only in the main thread, between two
+    of its instructions: a signal that arrives just before that thread starts to wait for workers
+    would not wake it.
     """
     cancel = Cancellation()
     received: list[int] = []
@@ -88,11 +87,11 @@ def stoppable() -> Iterator[Cancellation]:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler without effect: the wake-up pipe reports the signal to the thread."""
+    """Do nothing on a signal: the wake-up pipe reports it to the thread."""
 
 
 def read_password(username: str | None, from_stdin: bool) -> str | None:
-    """The password on stdin, None without --password-stdin. Raises UsageError.
+    """Read the password from stdin; None without --password-stdin. Raises UsageError.
 
     The flags --username and --password-stdin are only valid together.
     """
@@ -104,7 +103,7 @@ def read_password(username: str | None, from_stdin: bool) -> str | None:
 
 
 def width() -> int:
-    """Columns of the terminal; 200 where stderr is a log."""
+    """Return the columns of the terminal; 200 where stderr is a log."""
     return shutil.get_terminal_size((160, 24)).columns if sys.stderr.isatty() else 200
 
 

@@ -200,7 +200,7 @@ EXAMPLES = (
 
 
 def meant(word: str) -> str:
-    """The command that other tools call `word`, or with a similar name; empty without any."""
+    """Return the command that other tools call `word`, or with a similar name; empty for none."""
     if word in _ELSEWHERE:
         return _ELSEWHERE[word]
     near = difflib.get_close_matches(word, ENTRIES, n=1, cutoff=0.7)

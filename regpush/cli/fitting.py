@@ -21,7 +21,7 @@ _LOOKED_AT = 4096
 
 
 def columns(text: str) -> int:
-    """Columns of a terminal that `text` fills: an East Asian character fills two."""
+    """Return the columns of a terminal that `text` fills: an East Asian character fills two."""
     if text.isascii():
         return len(text)
     return sum(map(_columns_of, text))
@@ -34,7 +34,7 @@ def _columns_of(character: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """The beginning of `text` in at most `width` columns, on one line."""
+    """Cut `text` to at most `width` columns, on one line."""
     beginning = printable(text[:_LOOKED_AT])
     if len(text) <= _LOOKED_AT and columns(beginning) <= width:
         return beginning
@@ -44,9 +44,9 @@ def cut(text: str, width: int) -> str:
 
 
 def cut_label(text: str, width: int) -> str:
-    """A layer's label in at most `width` columns.
+    """Cut a layer's label to at most `width` columns.
 
-    Of a path it keeps the package, and the beginning and the end of the file's name.
+    Of a path the package stays, and the beginning and the end of the file's name.
     """
     if len(text) > _LOOKED_AT and "/" in text:
         text = f"…{text[-_LOOKED_AT + 1 :]}"  # the end of a path identifies it best

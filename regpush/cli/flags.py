@@ -41,12 +41,12 @@ NO_BASE = "none"
 
 
 def _strategies(incomplete: str) -> list[str]:
-    """The completions of a shell for `--layers`."""
+    """Return the completions of a shell for `--layers`."""
     return [name for name in (*STRATEGIES, "file=") if name.startswith(incomplete)]
 
 
 def _compressions(incomplete: str) -> list[str]:
-    """The completions of a shell for `--compression`."""
+    """Return the completions of a shell for `--compression`."""
     known = ("gzip", "gzip:fast", "gzip:best", "zstd", "none")
     return [name for name in known if name.startswith(incomplete)]
 
@@ -145,11 +145,11 @@ class SendingFlags(AccessFlags):
         return self.progress is not Progress.NONE and self.voice is not Voice.QUIET
 
     def heard(self, notify: Listener) -> Listener:
-        """`notify`, or with --strict a listener that raises UsageError for input warnings."""
+        """Return `notify`; with --strict, a listener that raises UsageError at an input warning."""
         return strictly(notify) if self.strict else notify
 
     def sending(self, password: str | None) -> RegistryOptions:
-        """The options that these flags set, with the password that was read."""
+        """Return the options that these flags set, with the password that was read."""
         return replace(
             self.access(password),
             from_plain_http=self.from_plain_http,
@@ -337,7 +337,7 @@ class Flags(TargetFlags, SendingFlags):
     ] = False  # fmt: skip
 
     def options(self, password: str | None) -> PushOptions:
-        """The options that these flags set. Raises UsageError naming the flag."""
+        """Return the options that these flags set. Raises UsageError naming the flag."""
         return PushOptions(
             source=replace(
                 self.source(),
@@ -451,26 +451,26 @@ _HELP_ALL = inspect.Parameter(
 
 @cache
 def hints_of(record: type) -> Mapping[str, Any]:
-    """The annotations of a class of flags by field, each an `Annotated` with its typer option."""
+    """Return the annotations of a class of flags by field, each with its typer option."""
     return get_type_hints(record, include_extras=True)
 
 
 def _fields(record: type) -> list[Field[Any]]:
-    """The fields of a class of flags: its own before those of its base classes."""
+    """Return the fields of a class of flags: its own before those of its base classes."""
     bases = record.__mro__[::-1]
     order = {n: depth for depth, base in enumerate(bases) for n in inspect.get_annotations(base)}
     return sorted(fields(record), key=lambda one: -order[one.name])
 
 
 def default(one: Field[Any]) -> Any:
-    """The default of a flag; `inspect.Parameter.empty` for a required one."""
+    """Return the default of a flag; `inspect.Parameter.empty` for a required one."""
     if one.default is not MISSING:
         return one.default
     return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()
 
 
 def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
-    """The values of `REGPUSH_<FLAG>` variables, by field of the class of flags `record`.
+    """Read `REGPUSH_<FLAG>` variables, by field of the class of flags `record`.
 
     A variable of a repeatable flag holds one value a line.
     """
@@ -485,7 +485,7 @@ def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
 
 
 def _listed(texts: list[str]) -> tuple[str, ...]:
-    """The values of a flag that may be repeated or hold a list separated by commas."""
+    """Return the values of a flag that may be repeated or hold a list separated by commas."""
     return tuple(one.strip() for text in texts for one in text.split(",") if one.strip())
 
 

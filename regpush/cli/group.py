@@ -21,14 +21,14 @@ _UNCONFIGURED = {"help", "init", "config", "simulate", "schema", "serve", "demo"
 
 
 def function(name: str) -> Callable[..., None]:
-    """The function of the command `name`; imports its module."""
+    """Import the module of the command `name`; returns its function."""
     found: Callable[..., None] = getattr(import_module(f"regpush.cli.commands.{name}"), name)
     return found
 
 
 @cache
 def load(name: str) -> Command:
-    """The command `name`; imports its module."""
+    """Import the module of the command `name`; returns the command."""
     one = typer.Typer(add_completion=False)
     kind = Command if name in _UNCONFIGURED else ConfiguredCommand
     one.command(name, cls=kind)(function(name))
@@ -37,22 +37,22 @@ def load(name: str) -> Command:
 
 
 class Group(TyperGroup):
-    """The program. A first word that is no command is the target of `push`.
+    """The program `regpush`. A first word that names no command is the target of `push`.
 
     Its `obj` is the environment; `REGPUSH_*` variables are defaults of the command's flags.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature
-        """The names of all commands, in the order of the help."""
+        """Return the names of all commands, in the order of the help."""
         return list(ENTRIES)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  click's signature
-        """A command with its section and summary for the help. Imports nothing."""
+        """Return a command with its section and summary for the help. Imports nothing."""
         entry = ENTRIES.get(cmd_name)
         return Command(cmd_name, help=entry.summary) if entry else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command to run, with its flags. Imports its module."""
+        """Return the command to run, with its flags. Imports its module."""
         name, _, rest = super().resolve_command(ctx, args)
         record = getattr(function(str(name)), "flags", None)
         if record and (said := from_environ(ctx.obj, record)):
@@ -79,7 +79,7 @@ class Group(TyperGroup):
         return option
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """The completions of the first word: commands, and flags of `push`."""
+        """Complete the first word: commands, and flags of `push`."""
         found = super().shell_complete(ctx, incomplete)
         if not incomplete.startswith("-"):
             return found

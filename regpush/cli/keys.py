@@ -69,7 +69,7 @@ class Key:
         return self.repeatable and "=" in self.metavar
 
     def value(self, said: Any, directory: str) -> Any:
-        """The value that typer accepts for the TOML value `said`.
+        """Return the value that typer accepts for the TOML value `said`.
 
         Raises ValueError with a description of the expected value. `directory`: that of the file.
         """
@@ -137,7 +137,7 @@ class Key:
 
 @cache
 def keys() -> Mapping[str, Key]:
-    """The keys that set flags by name, plurals included."""
+    """Return the keys that set flags by name, plurals included."""
     found = {}
     for field, hint in hints_of(Flags).items():
         option = hint.__metadata__[0]
@@ -159,7 +159,7 @@ def keys() -> Mapping[str, Key]:
 
 
 def spelled(field: str) -> str:
-    """The long name of a flag without dashes, from the name of its field.
+    """Return the long name of a flag without dashes, from the name of its field.
 
     The field of a flag that is a keyword of Python ends in an underscore.
     """
@@ -167,12 +167,12 @@ def spelled(field: str) -> str:
 
 
 def by_field() -> Mapping[str, Key]:
-    """The keys by field of `Flags`."""
+    """Return the keys by field of `Flags`."""
     return {key.field: key for key in keys().values()}
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
-    """The type of one value of a flag, and whether the flag is repeatable."""
+    """Return the type of one value of a flag, and whether the flag is repeatable."""
     if get_origin(hint) is list:
         return get_args(hint)[0], True
     if get_origin(hint) is not None and type(None) in get_args(hint):  # `X | None`
@@ -181,7 +181,7 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 
 def settings(configuration: Configuration, app: str | None) -> dict[str, Setting]:
-    """The settings of the file for `app` by field of `Flags`; None for the defaults alone.
+    """Read the settings of the file for `app`, by field of `Flags`; None for the defaults alone.
 
     All tables are checked. Raises UsageError naming file, table and key.
     """
@@ -201,7 +201,7 @@ def settings(configuration: Configuration, app: str | None) -> dict[str, Setting
 
 
 def merge_pairs(below: Iterable[str], above: Iterable[str]) -> list[str]:
-    """The NAME=VALUE texts of both; for a name in both, that of `above`."""
+    """Merge two lists of NAME=VALUE texts; for a name in both, the text of `above` wins."""
     above = list(above)
     named = {text.partition("=")[0] for text in above}
     return [text for text in below if text.partition("=")[0] not in named] + above
@@ -263,18 +263,18 @@ def _unknown(name: str, known: tuple[str, ...], app: str | None) -> str:
 
 
 def _shown(said: Any) -> str:
-    """A value on one line, short enough for a message."""
+    """Format a value on one line, short enough for a message."""
     text = printable(json.dumps(said, default=str))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def from_here(directory: str, path: str) -> str:
-    """The path relative to the working directory of `path`, which is relative to `directory`."""
+    """Return `path`, which is relative to `directory`, relative to the working directory."""
     return os.path.normpath(os.path.join(directory, path))
 
 
 def from_here_target(directory: str, target: str) -> str:
-    """The target relative to the working directory of `target`, relative to `directory`.
+    """Return `target`, which is relative to `directory`, relative to the working directory.
 
     A target without a prefix is a path, except `-`, which is standard input.
     """

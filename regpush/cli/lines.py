@@ -24,7 +24,10 @@ from regpush.events import (
 
 
 def line(event: Event, board: Board, voice: Voice) -> Line | None:
-    """The line about `event` at the level `voice`, or None. `board` has recorded the event."""
+    """Return the line about `event` at the level `voice`, or None.
+
+    `board` has recorded the event already.
+    """
     if voice is Voice.QUIET:
         return None
     match event:
@@ -42,7 +45,7 @@ def line(event: Event, board: Board, voice: Voice) -> Line | None:
 
 
 def log_line(event: Event, board: Board) -> Line | None:
-    """A line for logs only, or None: the target, fetched items, and finished layers.
+    """Return a line for logs only, or None: the target, fetched items, and finished layers.
 
     Reused layers are only in the table at the end; the layers of bases share one line.
     """
@@ -60,7 +63,7 @@ def log_line(event: Event, board: Board) -> Line | None:
 
 
 def _bases(board: Board) -> Line | None:
-    """The line about the base layers, once all are finished; None if all were reused."""
+    """Return the line about the base layers, once all are finished; None if all were reused."""
     done = board.bases() or []
     counted = []
     for action in (Action.UPLOADED, Action.MOUNTED):
@@ -87,7 +90,7 @@ def _decision(event: Event, board: Board) -> str | None:
 
 
 def request(event: Exchanged) -> str:
-    """One line for one request: method, address, status, bytes, milliseconds."""
+    """Return a line about one request: method, address, status, bytes, milliseconds."""
     came = event.failure if event.status is None else str(event.status)
     counts = [f"{size(event.sent)} sent"] if event.sent else []
     counts += [f"{size(event.received)} received"] if event.received else []
@@ -96,7 +99,7 @@ def request(event: Exchanged) -> str:
 
 
 def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
-    """A line that shows that the push is still running, for a log without other news."""
+    """Return a line that shows that the push is still running, for an otherwise silent log."""
     if not board.flights:
         doing = "reading the target and the registry"
         if board.labels:
@@ -111,7 +114,7 @@ def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
 
 
 def state(flight: Flight) -> str:
-    """The progress of a layer, in words."""
+    """Describe the progress of a layer, in words."""
     if flight.packing:
         return f"packed {size(flight.read)} of {size(flight.total)}"
     about = flight.about
@@ -121,7 +124,7 @@ def state(flight: Flight) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration as clocks show it: 0:07, 12:34, 1:02:03."""
+    """Format a duration as clocks do: 0:07, 12:34, 1:02:03."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -96,7 +96,7 @@ class _Narrowed:
 def picture_of(
     board: Board, rate: float | None, elapsed_s: float, width: int, height: int
 ) -> RenderableType:
-    """At most `height` rows of at most `width` columns; the last row holds the totals."""
+    """Make at most `height` rows of at most `width` columns; the last row holds the totals."""
     flights = sorted(board.flights.values(), key=lambda one: (one.packing, one.index))
     room = height - 1
     shown = flights if len(flights) <= room else flights[: max(room - 1, 0)]
@@ -141,7 +141,7 @@ def _bytes(flight: Flight) -> str:
 
 
 def whole(board: Board, rate: float | None, elapsed_s: float, width: int) -> str:
-    """The line of totals: of its parts, by importance, as many as fit into `width` columns."""
+    """Return the line of totals: as many of its parts, by importance, as fit into `width`."""
     if not board.labels:
         return f"reading the target and the registry, {span(elapsed_s)}"
     reused = board.finished_by(Action.REUSED) + board.finished_by(Action.MOUNTED)

@@ -96,7 +96,7 @@ class _Group:
 
 
 def page(found: Sequence[Inspection], weights: Weights) -> str:
-    """The page of one image with its layers, or of several with the layers they share.
+    """Return the page of one image with its layers, or of several with the layers they share.
 
     `weights`: sizes of items, for layers that were read; without any, the page shows the sizes of
     layers and the names of items.
@@ -257,7 +257,7 @@ def _layer_group(layer: Layer, number: int, is_base: bool, weights: Weights) -> 
 
 
 def _few(weighed: Mapping[str, int]) -> Iterator[_Cell]:
-    """A cell for each of the larger items, and one for all others."""
+    """Make a cell for each of the larger items, and one for all others."""
     ordered = sorted(weighed.items(), key=lambda pair: (-pair[1], pair[0]))
     for path, count in ordered[:_CELLS]:
         yield _Cell(
@@ -282,7 +282,7 @@ def _layer_cell(layer: Layer) -> _Cell:
 
 
 def _picture(groups: Sequence[_Group], title: str) -> str:
-    """The treemap twice, for wide and for narrow windows."""
+    """Draw the treemap twice, for wide and for narrow windows."""
     colours = "".join(
         f".c{number} rect{{fill:hsl({hue} var(--sat) var(--cell-l))}}"
         f".c{number} rect.head{{fill:hsl({hue} var(--sat) var(--head-l))}}"
@@ -334,7 +334,7 @@ def _rect(box: Box, kind: str = "") -> str:
 
 
 def _lines(box: Box, lines: Sequence[str], kind: str = "") -> str:
-    """The lines that fit into the box, cut to its width.
+    """Draw the lines that fit into the box, cut to its width.
 
     They are an inner SVG, which clips what is drawn outside of the box.
     """
@@ -376,7 +376,7 @@ def _digest(digest: Digest) -> str:
 
 
 def _items(layer: Layer, weights: Weights) -> str:
-    """The table cell of a layer's contents: the first item, which unfolds to all of them."""
+    """Make the table cell of a layer's contents: the first item, which unfolds to all of them."""
     weighed = weights.get(layer.descriptor.digest, {})
     paths = list(weighed) or list(layer.contents)
     if not paths:
@@ -404,7 +404,7 @@ def _bytes(count: int | None) -> str:
 
 
 def _bar(count: int, most: int) -> str:
-    """The table cell with a bar for `count` out of `most`."""
+    """Make the table cell with a bar for `count` out of `most`."""
     percent = 100 * count / most if most else 0
     width = max(percent, 0.5)
     return f'<td class="{_SHARE}"><span class="bar" style="width:{width:.1f}%"></span></td>'

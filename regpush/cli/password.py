@@ -12,7 +12,7 @@ _LIMIT = 16 * 1024
 
 
 def from_stdin() -> str:
-    """The whole of stdin without a final newline; from a terminal one line. Raises UsageError."""
+    """Read all of stdin without a final newline; from a terminal one line. Raises UsageError."""
     stdin = sys.stdin.buffer
     data = stdin.readline(_LIMIT + 1) if sys.stdin.isatty() else stdin.read(_LIMIT + 1)
     if len(data) > _LIMIT:

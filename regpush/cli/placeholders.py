@@ -43,7 +43,7 @@ def facts(
     version: str | None,
     say: Callable[[str], None],
 ) -> Values:
-    """The values of all placeholders; each is determined once, when it is first needed.
+    """Return functions for the values of all placeholders; each runs once, at the first need.
 
     `directories`: searched in order for a version; git is asked in the last one, which is that of
     the configuration or the current one. `version`: the configured one. `say`: called with a note
@@ -92,7 +92,7 @@ def facts(
 def _ask(
     git: Callable[[], str], environ: Mapping[str, str], variables: Sequence[str], placeholder: str
 ) -> str:
-    """The answer of git, else of a CI variable.
+    """Ask git for a value, else read it from a CI variable.
 
     A CI runner may have no git, no `.git`, or a detached HEAD.
     """

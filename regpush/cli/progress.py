@@ -35,7 +35,7 @@ second."""
 
 @contextmanager
 def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
-    """A listener that shows events on `stream`, by `how` and `voice`."""
+    """Make a listener that shows events on `stream`, by `how` and `voice`."""
     render = Renderer.of(stream, os.environ)
     if voice is Voice.QUIET:
         yield ignore

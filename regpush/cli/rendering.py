@@ -50,11 +50,11 @@ class Renderer:
 
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str], *, longest: int = LONGEST) -> Self:
-        """The renderer for `stream`."""
+        """Make the renderer for `stream`."""
         return cls(coloured=wanted(environ, terminal=stream.isatty()), longest=longest)
 
     def __call__(self, line: Line) -> str:
-        """The text of `line` for the stream, without a newline."""
+        """Return the text of `line` for the stream, without a newline."""
         pieces = (line,) if isinstance(line, str) else line
         plain = "".join(printable(_text(piece)) for piece in pieces)
         text = disarmed(shortened(plain, self.longest))
@@ -65,7 +65,7 @@ class Renderer:
 
 
 def shortened(text: str, longest: int) -> str:
-    """`text`; if it has more than `longest` characters, its beginning and its end."""
+    """Return `text`, or if it has more than `longest` characters, its beginning and its end."""
     if len(text) <= longest:
         return text
     head = longest * 2 // 3
@@ -73,19 +73,19 @@ def shortened(text: str, longest: int) -> str:
 
 
 def disarmed(text: str) -> str:
-    """`text`, one printable line, with an escape in each command of a CI runner."""
+    """Escape each command of a CI runner in `text`, one printable line."""
     text = _ANYWHERE.sub(lambda found: f"{found[0][:-1]}\\x5b", text)
     found = _AT_THE_BEGINNING.match(text)
     return f"{found[1]}\\x3a{text[found.end() :]}" if found else text
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """`value` as JSON without commands of CI runners; parsers read the same value."""
+    """Return `value` as JSON without commands of CI runners; parsers read the same value."""
     return _disarmed_json(json.dumps(value, indent=indent))
 
 
 def document(data: bytes) -> str:
-    """A text of several lines from a registry, printable, with a final newline.
+    """Make a text of several lines from a registry printable, with a final newline.
 
     JSON keeps its value, and its exact text where nothing needs an escape.
     """
@@ -124,5 +124,5 @@ def _painted(piece: str | Span) -> str:
 
 
 def pieces(line: Line) -> Iterator[str | Span]:
-    """The pieces of `line`, to append them to others."""
+    """Return the pieces of `line`, to append them to others."""
     yield from (line,) if isinstance(line, str) else line

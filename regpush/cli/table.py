@@ -22,7 +22,7 @@ _Row: TypeAlias = tuple[str, str, str, str, str]
 
 
 def layers(result: PushResult, width: int) -> list[str]:
-    """One row a layer, lowest first: number, contents, size, action, and reason.
+    """Return one row a layer, lowest first: number, contents, size, action, and reason.
 
     With several images, a line with the platform is above the rows of each.
     """
@@ -30,7 +30,7 @@ def layers(result: PushResult, width: int) -> list[str]:
 
 
 def changes(result: PushResult, width: int) -> list[str]:
-    """The rows of `layers`, with one row for each run of reused layers.
+    """Return the rows of `layers`, with one row for each run of reused layers.
 
     Empty where no image was made because all tags exist and --if-exists skip keeps them.
     """
@@ -67,7 +67,7 @@ def _of_images(
 
 
 def _runs(layers: Sequence[LayerReport]) -> _Groups:
-    """Layers in groups: runs of more than `_FEW` reused for one reason, else single layers."""
+    """Group the layers: runs of more than `_FEW` reused for one reason, else single layers."""
     groups: list[list[LayerReport]] = []
     for (action, _), run in groupby(layers, lambda one: (one.action, one.why)):
         several = list(run)
@@ -89,7 +89,7 @@ def _row(number: int, several: Sequence[LayerReport], result: PushResult, width:
 
 
 def styled(lines: Sequence[str]) -> list[Line]:
-    """`lines` of a table of layers with styles: reused layers are faint."""
+    """Style the `lines` of a table of layers: reused layers are faint."""
     if not lines:
         return []
     head, *rows = lines
@@ -109,7 +109,7 @@ _WORD = re.compile(r"(?<=  )(uploaded|upload|reused|reuse|mounted|mount)(?=  )")
 
 
 def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
-    """One row for all layers of a base."""
+    """Return one row for all layers of a base."""
     count = len(base.layers)
     actions = [layer.action for layer in base.layers]
     return (
@@ -122,7 +122,7 @@ def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
 
 
 def summary(result: PushResult) -> str:
-    """The sentence about the bytes that crossed the network, or would."""
+    """Return the sentence about the bytes that crossed the network, or would."""
     upload = result.bytes_of(Action.UPLOADED)
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
     every = (*result.layers_of_bases, *result.layers)
@@ -138,7 +138,7 @@ def summary(result: PushResult) -> str:
 
 
 def destinations(result: PushResult) -> list[str]:
-    """A line for each of several destinations: its tags, or the digest without any."""
+    """Return a line for each of several destinations: its tags, or the digest without any."""
     if len(result.destinations) == 1:
         return []
     return [f"{one.image}: {', '.join(one.tags) or one.digest}" for one in result.destinations]
@@ -161,19 +161,19 @@ class Sent(Protocol):
 
 
 def would_send(what: str, saved: int, counts: str) -> str:
-    """The sentence of a plan: `what` it would send of layers, and the bytes `saved`."""
+    """Return the sentence of a plan: `what` it would send of layers, and the bytes `saved`."""
     counted = f" ({counts})" if counts else ""
     return f"Would send {what} of layers, saving {size(saved)}{counted}."
 
 
 def sent(result: Sent, what: str, saved: int, counts: str) -> str:
-    """The sentence of a command that sent `what`: bytes `saved`, requests, seconds."""
+    """Return the sentence of a command that sent `what`: bytes `saved`, requests, seconds."""
     unchanged = "" if result.changed else "Unchanged. "
     spared = f", saved {size(saved)} ({counts})" if counts else ""
     return f"{unchanged}Sent {what}{spared}; {result.requests} requests, {result.seconds:.1f} s."
 
 
 def counts_of(actions: Sequence[Action], tense: Tense) -> str:
-    """The number of layers for each action, in words: `1 uploaded, 21 reused`."""
+    """Count the layers for each action, in words: `1 uploaded, 21 reused`."""
     counted = ((actions.count(action), tense.word(action)) for action in Action)
     return ", ".join(f"{count} {word}" for count, word in counted if count)

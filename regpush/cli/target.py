@@ -186,7 +186,7 @@ class TargetFlags:
     ] = False  # fmt: skip
 
     def source(self) -> SourceOptions:
-        """The options for reading the target. Raises UsageError naming the flag."""
+        """Return the options for reading the target. Raises UsageError naming the flag."""
         return SourceOptions(
             root_dir=self.root_dir,
             preserve=self.preserve,
@@ -219,7 +219,7 @@ class TargetFlags:
         )
 
     def additions(self) -> ImageOptions:
-        """The options for links and essentials. Raises UsageError naming the flag."""
+        """Return the options for links and essentials. Raises UsageError naming the flag."""
         return ImageOptions(
             symlinks=pairs("--symlink", self.symlink), essentials=not self.no_essentials
         )
@@ -267,7 +267,7 @@ def _split(text: str) -> list[str]:
 
 
 def pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:
-    """The `NAME=VALUE` values of a flag as pairs. Raises UsageError."""
+    """Read the `NAME=VALUE` values of a flag as pairs. Raises UsageError."""
     found = []
     for text in texts:
         key, equals, value = text.partition("=")

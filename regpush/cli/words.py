@@ -25,7 +25,7 @@ _NIX_OPTION = "--nix-option"
 
 
 def wrapped(arguments: Iterable[str]) -> list[str]:
-    """`arguments` with options of Guix and Nix as values of `--guix-option`, `--nix-option`."""
+    """Put options of Guix and Nix in `arguments` behind `--guix-option` or `--nix-option`."""
     words: list[str] = []
     rest = iter(arguments)
     for word in rest:
@@ -45,7 +45,7 @@ def wrapped(arguments: Iterable[str]) -> list[str]:
 
 
 def _nix_option(rest: Iterator[str]) -> str:
-    """The value of `--nix-option`: NAME and VALUE, or an option of Nix with its words."""
+    """Read the value of `--nix-option`: NAME and VALUE, or an option of Nix with its words."""
     name = next(rest, "")
     if " " in name:
         return f"{_NIX_OPTION}={name}"  # variables and files give both in one word

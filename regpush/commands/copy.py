@@ -64,11 +64,11 @@ class CopyResult:
         return self.destination.digest
 
     def bytes_of(self, action: Action) -> int:
-        """Bytes of the blobs with the given `action`."""
+        """Add up the bytes of the blobs with the given `action`."""
         return sum(one.blob.size for one in self.blobs if one.action is action)
 
     def to_json(self) -> Mapping[str, Any]:
-        """The JSON report, schema 1."""
+        """Return the JSON report, schema 1."""
         return {
             "schema": 1,
             "ref": self.ref,
@@ -151,7 +151,7 @@ def copy(
 
 
 def route_from(source: Repository, context: Context) -> Route:
-    """The route from the repository `source` to the first destination of `context`."""
+    """Make the route from the repository `source` to the first destination of `context`."""
     return Route(
         source=source,
         target=context.main.repository,
@@ -163,7 +163,7 @@ def route_from(source: Repository, context: Context) -> Route:
 
 
 def _top(origin: Reference, source: Repository, platform: Platform | None) -> Manifest:
-    """The manifest or index to copy. Raises like `find`, `choose` and `check_platform`."""
+    """Read the manifest or index to copy. Raises like `find`, `choose` and `check_platform`."""
     found = find(origin, source)
     if platform is None:
         return found
@@ -192,7 +192,7 @@ class _Copy:
         return self
 
     def healed(self, lost: MissingBlobsError) -> _Copy:
-        """Like `Shipment.healed`."""
+        """Return the copy with its shipment healed; see `Shipment.healed`."""
         return replace(self, shipment=self.shipment.healed(lost))
 
     def _send_referrers(self) -> None:

@@ -51,7 +51,11 @@ _ANY = (AuthError, RefusedError, TransientError, VerificationError)
 
 
 class Verdict(Enum):
-    """The result of a step. SKIPPED: not applicable, not known, or not tried; nothing is wrong."""
+    """The result of a step.
+
+    SKIPPED: the step does not apply, its result is not known, or it was not tried; nothing is
+    wrong.
+    """
 
     OK = "ok"
     WARNING = "warning"
@@ -73,7 +77,7 @@ class Step:
     exit_code: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The `steps` object of the JSON report."""
+        """Return the `steps` object of the JSON report."""
         return {
             "name": self.name,
             "result": self.verdict.value,
@@ -95,7 +99,7 @@ class Diagnosis:
         return next((step.exit_code for step in self.steps if step.exit_code), 0)
 
     def to_json(self) -> Mapping[str, Any]:
-        """The JSON report, schema 1."""
+        """Return the JSON report, schema 1."""
         return {
             "schema": 1,
             "ref": str(self.reference),
@@ -160,7 +164,7 @@ _Look = Callable[[_Patient], _Finding]
 
 
 def _spared(instead: str, *errors: type[RegpushError]) -> Callable[[_Look], _Look]:
-    """A decorator for checks of optional features: `errors` are no failure.
+    """Decorate a check of an optional feature: `errors` do not make the step fail.
 
     `instead`: what a push does without the feature, for the line of the step.
     """
@@ -330,7 +334,7 @@ def _mount(patient: _Patient) -> _Finding:
 
 
 def _known_blob(patient: _Patient) -> Descriptor | None:
-    """The config of the image that was pulled, or of the first image of its index."""
+    """Return the config of the image that was pulled, or of the first image of its index."""
     manifest = patient.manifest
     if manifest and manifest.media_type in INDEXES:
         listed = _content(manifest).get("manifests")

@@ -75,7 +75,7 @@ class History:
         )
 
     def to_json(self) -> Mapping[str, Any]:
-        """The content of a history file."""
+        """Return the content of a history file."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -103,7 +103,10 @@ class History:
         }
 
     def closures(self) -> Iterator[tuple[str, Closure]]:
-        """The app and the closure of every push. Raises UsageError for an inconsistent history."""
+        """Yield the app and the closure of every push.
+
+        Raises UsageError for an inconsistent history.
+        """
         current: dict[str, frozenset[int]] = {}
         for number, push in enumerate(self.pushes, 1):
             before = current.get(push.app, frozenset())
@@ -137,7 +140,7 @@ class History:
 
 
 def hash_of(item: Item) -> str:
-    """The hash of an item from `History.closures`."""
+    """Return the hash of an item from `History.closures`."""
     if item.identity is None:
         raise VerificationError(f"{printable(item.path)} has no identity yet")
     return item.identity.digest.hex[:HASH_DIGITS]

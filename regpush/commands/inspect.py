@@ -30,7 +30,7 @@ class Index:
     referrers: tuple[Referrer, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
-        """The index as a part of the report of its image."""
+        """Return the index as a part of the report of its image."""
         return {
             "digest": str(self.digest),
             "media_type": self.media_type,
@@ -57,7 +57,7 @@ class Inspection:
         return str(json.loads(self.image.config).get("created") or "")
 
     def to_json(self) -> Mapping[str, Any]:
-        """Digest, platform, run configuration and layers, lowest first."""
+        """Return digest, platform, run configuration and layers, lowest first."""
         image = self.image
         config = json.loads(image.config)
         manifest = json.loads(image.manifest)
@@ -102,9 +102,10 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
 def inspect_each(
     reference: Reference, repository: Repository, platform: Platform | None
 ) -> list[Inspection]:
-    """Like `inspect`, but without `platform` all images of an index.
+    """Read the image that `reference` names; without `platform`, all images of an index.
 
-    Raises VerificationError for an index without images, or with an image that the registry lacks.
+    Raises like `inspect`, and VerificationError for an index without images, or with an image that
+    the registry lacks.
     """
     found = find(reference, repository)
     within = None
@@ -122,7 +123,7 @@ def inspect_each(
 def _named(
     found: Manifest, reference: Reference, within: Index | None, repository: Repository
 ) -> Inspection:
-    """The image of a manifest. Raises VerificationError with the reference in its message."""
+    """Read the image of a manifest. Raises VerificationError with the reference in its message."""
     try:
         image = read_image(found, repository)
     except VerificationError as error:
@@ -133,7 +134,7 @@ def _named(
 
 
 def with_referrers(found: Sequence[Inspection], repository: Repository) -> list[Inspection]:
-    """`found`, images of one reference, with their referrers and those of their index.
+    """Add to `found`, images of one reference, their referrers and those of their index.
 
     Referrers are empty where the registry refuses to list them.
     """
@@ -160,7 +161,7 @@ def _referrers(subject: Digest, repository: Repository) -> tuple[Referrer, ...]:
 def inspect_all(
     reference: Reference, repository: Repository, platform: Platform | None, notify: Listener
 ) -> list[Inspection]:
-    """The distinct images at the tags of a repository, by date.
+    """Read the distinct images at the tags of a repository; returns them by date.
 
     Images of one date, like reproducible ones, are ordered by the serial number in their layout, if
     they have one, then by tag, with 1.10 after 1.9. A tag that cannot be read as an image is left

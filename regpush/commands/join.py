@@ -110,7 +110,7 @@ def unite(
 
 
 def name_member(text: str, destination: Reference) -> Reference:
-    """The reference of `text`; a digest or a tag alone is in the repository of `destination`.
+    """Read the reference `text`; a digest or a tag alone is in the repository of `destination`.
 
     Raises UsageError.
     """
@@ -126,7 +126,7 @@ def name_member(text: str, destination: Reference) -> Reference:
 
 
 def _find_all(named: Sequence[Reference], context: Context) -> list[IndexImage]:
-    """The named images, one for each platform. Raises like `unite`."""
+    """Read the named images, one for each platform. Raises like `unite`."""
     groups = parallel(_AT_ONCE, named, lambda one: _find(one, context), context.cancel)
     members: dict[Platform, IndexImage] = {}
     for one in (member for group in groups for member in group):
@@ -159,7 +159,10 @@ def _find(reference: Reference, context: Context) -> list[IndexImage]:
 def _members_of(
     contents: Sequence[IndexMember], reference: Reference, repository: Repository, context: Context
 ) -> list[IndexImage]:
-    """The images of an index, each with its attestations; a warning counts other entries."""
+    """Return the images of an index, each with its attestations.
+
+    A warning counts the other entries, which are left out.
+    """
     members = []
     for one in contents:
         if one.manifest is None:
@@ -221,7 +224,7 @@ class _Union:
     def of(
         cls, whole: Manifest, found: Sequence[IndexImage], transaction: TagTransaction
     ) -> _Union:
-        """The delivery of `whole`. Asks the registry whether it has the index."""
+        """Make the delivery of `whole`. Asks the registry whether it has the index."""
         context = transaction.context
         target = context.main.repository
         standing = transaction.named_already(whole.digest) or (
@@ -247,12 +250,12 @@ class _Union:
         return self
 
     def healed(self, lost: MissingBlobsError) -> _Union:
-        """Raises `lost`: images of this repository have no other source."""
+        """Raise `lost`: images of this repository have no other source."""
         raise lost from lost.__cause__
 
 
 def _shipments(found: Sequence[IndexImage], context: Context) -> Iterator[tuple[Digest, Shipment]]:
-    """The images of other repositories and their attestations, by digest."""
+    """Collect the images of other repositories and their attestations, by digest."""
     for one in found:
         if one.reference.name == context.main.name:
             continue

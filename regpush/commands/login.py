@@ -26,7 +26,7 @@ def login(
     notify: Listener,
     cancel: Cancellation,
 ) -> LoginPlace:
-    """Check credentials with `registry` and store them; returns where they are stored.
+    """Check credentials with `registry` and store them; returns the file or helper that has them.
 
     Raises AuthError where the registry rejects them, UsageError where they cannot be stored;
     nothing was changed then.
@@ -60,7 +60,7 @@ def logout(
     notify: Listener,
     cancel: Cancellation,
 ) -> list[LoginPlace]:
-    """Delete every login for `registry` in all files of logins; returns where one was.
+    """Delete every login for `registry` in all files of logins; returns the places that had one.
 
     With `options.authfile`, in that file alone. Raises UsageError.
     """
@@ -74,7 +74,7 @@ def logout(
 
 
 def parse(registry: str) -> Reference:
-    """The registry that `registry` names: a host, or a URL of one. Raises UsageError."""
+    """Read the registry that `registry` names: a host, or a URL of one. Raises UsageError."""
     host = normalise(registry)
     bad = f"bad registry '{printable(registry)}'"
     if "/" in host:

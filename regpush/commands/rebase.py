@@ -38,10 +38,11 @@ from regpush.transfer.publish import manifest_of, push_config, push_manifest
 
 
 def rebased(image: Image, new: Base, old: Base | None) -> Image:
-    """`image` on the base `new`, in place of the layers of its base now. Pure.
+    """Put `image` on the base `new`, in place of the layers of its present base. Pure.
 
-    Those are the layers of `old`, or without it as many as the image records. Raises UsageError
-    where the image does not begin with the layers of `old`, or would have too many layers.
+    The layers that are replaced are those of `old`, or without it as many as the image records.
+    Raises UsageError where the image does not begin with the layers of `old`, or would have too
+    many layers.
     """
     count = _below(image, old) if old else image.base_layers
     kept = image.layers[count:]
@@ -69,9 +70,9 @@ def rebased(image: Image, new: Base, old: Base | None) -> Image:
 
 
 def _below(image: Image, old: Base) -> int:
-    """The number of lowest layers of `image` that belong to `old` alone.
+    """Count the lowest layers of `image` that belong to `old` alone.
 
-    A push on `old` leaves out layers of `old` that the app has too. They count as the app's, so the
+    A push on `old` leaves out layers of `old` that the app has too. They are the app's, so the
     image then has fewer base layers than `old`. Raises UsageError where the layers differ.
     """
     says = isinstance(json.loads(image.config).get(OWN), Mapping)
@@ -94,7 +95,10 @@ def _as_kept(layer: Layer) -> Layer:
 
 
 def _own_history(config: Mapping[str, Any], kept: int, old: Base | None) -> Sequence[Any]:
-    """The history entries of the `kept` topmost layers, and of steps without a layer among them."""
+    """Return the history entries of the `kept` topmost layers, and of steps among them.
+
+    A step is an entry without a layer.
+    """
     entries = config.get("history") or []
     before = (json.loads(old.image.config).get("history") or []) if old else []
     if before and entries[: len(before)] == before:
@@ -220,7 +224,7 @@ class _Delivery:
         return not check and self.transaction.named_already(self.whole.digest)
 
     def foresee(self) -> Sequence[Sequence[Placed]]:
-        """The actions of `send` for the layers of each base, predicted by asking the registry."""
+        """Predict what `send` would do about the layers of each base, by asking the registry."""
         if self._stands:
             return [one.haul.standing() for one in self.images]
         return [one.haul.foresee() for one in self.images]
@@ -250,7 +254,7 @@ class _Delivery:
         return replace(self, placed=placed)
 
     def healed(self, lost: MissingBlobsError) -> _Delivery:
-        """A delivery that sends `lost` blobs of the bases again; raises `lost` for others."""
+        """Return a delivery that sends `lost` blobs of the bases again; raise `lost` for others."""
         gone = {blob.digest for blob in self._blobs} & set(lost.digests)
         if not gone:
             raise lost from lost.__cause__
@@ -259,7 +263,10 @@ class _Delivery:
 
 
 def _contents(found: Manifest, reference: Reference, repository: Repository) -> list[IndexMember]:
-    """What an index has, which must be an image at least; nothing for an image alone."""
+    """Read the entries of an index; empty for an image alone.
+
+    Raises VerificationError for an index without images.
+    """
     if found.media_type not in INDEXES:
         return []
     contents = listed(found, repository)
@@ -269,10 +276,10 @@ def _contents(found: Manifest, reference: Reference, repository: Repository) -> 
 
 
 def _named_base(images: Sequence[Image], reference: Reference) -> str:
-    """The name, with its tag, of the base that the annotations of all `images` name.
+    """Return the name, with its tag, of the base that the annotations of all `images` name.
 
-    Raises UsageError where they name none, or several, or one by its digest alone, for which there
-    is no newer image.
+    Raises UsageError where they name no base, or several, or one by its digest alone, for which no
+    newer image can be looked up.
     """
     names = list(dict.fromkeys(one.ancestor.name if one.ancestor else "" for one in images))
     if names == [""] or len(names) > 1:
@@ -287,7 +294,7 @@ def _named_base(images: Sequence[Image], reference: Reference) -> str:
 
 
 def _images(images: Sequence[Image], bases: _Bases) -> list[_Rebased]:
-    """Each image on its new base."""
+    """Put each image on its new base."""
     rebased_ones: list[_Rebased] = []
     first = 0
     for image in images:
@@ -316,10 +323,10 @@ def _one(image: Image, first: int, bases: _Bases) -> _Rebased:
 
 
 def _old(image: Image, bases: _Bases) -> Base | None:
-    """The base of `image` now, or None where the image records its own configuration.
+    """Read the present base of `image`; None where the image records its own configuration.
 
     Raises UsageError for an image whose annotations name no base, RefusedError where the registry
-    lacks that.
+    lacks that base.
     """
     if bases.old:
         return bases.old.read(image.platform)
@@ -341,7 +348,7 @@ def _old(image: Image, bases: _Bases) -> Base | None:
 def _whole(
     found: Manifest, contents: Sequence[IndexMember], images: Sequence[_Rebased], notify: Listener
 ) -> Manifest:
-    """The manifest of the rebased image, or the index `found` with its images rebased.
+    """Return the manifest of the rebased image, or the index `found` with its images rebased.
 
     Images of inner indexes are listed in it directly. Unless all images are unchanged, attestations
     and other artifacts are left out, with a warning, since they describe the images before.

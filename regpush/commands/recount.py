@@ -31,7 +31,7 @@ class Found:
 
 
 def recount(name: str, images: Sequence[Found], known: Known) -> History:
-    """The history of `images`, in time order, without images that record no items."""
+    """Derive the history of `images`, in time order, without images that record no items."""
     telling = [found for found in images if any(layer.items for layer in found.image.own_layers)]
     sizes = _alone(telling)
     numbers: dict[Version, int] = {}
@@ -58,7 +58,7 @@ def recount(name: str, images: Sequence[Found], known: Known) -> History:
 
 
 def _versions(image: Image, sizes: dict[str, int], known: Known) -> tuple[list[Version], list[str]]:
-    """The items of an image, and the names of its roots.
+    """Read the items of an image, and the names of its roots.
 
     Adds the sizes of store items to `sizes`, so that an item has one size in all images.
     """
@@ -99,7 +99,7 @@ def _paths(layer: Layer) -> list[str]:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """A name for each path, unique in the image."""
+    """Give each path a name, unique in the image."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for path in sorted(paths):
@@ -114,7 +114,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _alone(images: Sequence[Found]) -> dict[str, int]:
-    """Bytes of the store items that are alone in a layer of any image."""
+    """Return the bytes of the store items that are alone in a layer of any image."""
     return {
         layer.items[0]: layer.uncompressed_size
         for found in images
@@ -132,6 +132,9 @@ def _sizes(layer: Layer, paths: Sequence[str], exact: Mapping[str, int]) -> dict
 
 
 def _hash(path: str, layer: Layer) -> str:
-    """The hash of an item's content: from its store path, or its path and the layer's diff ID."""
+    """Return the hash of an item's content: from its store path, or its path and diff ID.
+
+    The diff ID is that of the layer that holds the item.
+    """
     said = path if is_path(path) else f"{path} {layer.diff_id}"
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_DIGITS]

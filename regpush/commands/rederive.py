@@ -42,7 +42,7 @@ def from_targets(
     workshop: Workshop,
     surroundings: Surroundings | None = None,
 ) -> Iterator[Sources]:
-    """The items of `targets` on this machine, as a push with these options would have them.
+    """Read the items of `targets` on this machine, as a push with these options would have them.
 
     Raises like `sources.targets.resolve` and `flow.gather.customised`, but does not refuse files
     that look like secrets, since nothing is sent.
@@ -76,12 +76,12 @@ class Sources:
         self._cancel = cancel
 
     def missing(self, layers: Sequence[Layer]) -> list[str]:
-        """Paths of items that no layer holds."""
+        """Return the paths of items that no layer holds."""
         held = {path for layer in layers for path in layer.items}
         return [item.path for item in self._closure.items if item.path not in held]
 
     def compare(self, layer: Layer) -> Iterator[str]:
-        """The differences between `layer` and one packed from its items, as sentences.
+        """Compare `layer` with one packed from its items; returns the differences, as sentences.
 
         Raises SourceError for an item that cannot be read, CancelledError.
         """
@@ -111,7 +111,7 @@ class Sources:
         return any(recipe(known, options) == layer.recipe for options in self._options())
 
     def _options(self) -> list[ArchiveOptions]:
-        """The ways in which a push may pack the closure.
+        """Return the ways in which a push may pack the closure.
 
         On a base, parent directories are left out.
         """
@@ -125,7 +125,7 @@ class Sources:
         return stored.identity is not None and stored.identity.digest == digest
 
     def _packed(self, layer: Layer, items: Sequence[Item]) -> Iterator[str]:
-        """The differences of recipe and diff ID that packing `items` shows, as sentences."""
+        """Pack `items`; returns how recipe and diff ID differ, as sentences."""
         for options in self._options():
             stream = self._stream(items, options)
             if recipe(stream.identities, options) == layer.recipe:

@@ -61,11 +61,11 @@ class Sharing:
         return cls(count=len(images), layers=tuple(layers))
 
     def size(self, number: int) -> int:
-        """Bytes of the layers of an image, each once."""
+        """Return the bytes of the layers of an image, each once."""
         return sum(_size(one) for one in self.layers if number in one.holders)
 
     def own(self, number: int) -> int:
-        """Bytes of the layers that no other image has."""
+        """Return the bytes of the layers that no other image has."""
         return sum(_size(one) for one in self.layers if one.holders == (number,))
 
     @property
@@ -74,7 +74,7 @@ class Sharing:
         return sum(map(_size, self.layers))
 
     def pairs(self) -> list[Pair]:
-        """All pairs of images."""
+        """Return all pairs of images."""
         return [self._pair(first, second) for first, second in combinations(range(self.count), 2)]
 
     def _pair(self, first: int, second: int) -> Pair:
@@ -89,7 +89,7 @@ class Sharing:
         )
 
     def to_json(self) -> Mapping[str, Any]:
-        """The object `shared` of the report, with images numbered from 0 as requested."""
+        """Return the object `shared` of the report, with images numbered from 0 as requested."""
         return {
             "size": self.total,
             "images": [

@@ -40,7 +40,7 @@ class Score:
     most_layers: int
 
     def to_json(self) -> Mapping[str, Any]:
-        """The score in the report, ratios rounded to four digits."""
+        """Return the score in the report, ratios rounded to four digits."""
         return {
             "push_ratio": _rounded(self.push, 4),
             "pull_ratio": _rounded(self.pull, 4),
@@ -51,7 +51,7 @@ class Score:
 
 
 def plans(history: History, strategy: str, max_layers: int) -> Iterator[HashPlan]:
-    """The plan of every push; a learning strategy knows the earlier images of the same app.
+    """Yield the plan of every push; a learning strategy knows the earlier images of the same app.
 
     Raises UsageError for an unknown strategy or an inconsistent history.
     """
@@ -67,7 +67,7 @@ def plans(history: History, strategy: str, max_layers: int) -> Iterator[HashPlan
 
 
 def score(history: History, planned: Sequence[HashPlan]) -> Score:
-    """The score of `planned`, which holds a plan for every push of `history`."""
+    """Score `planned`, which holds a plan for every push of `history`."""
     size = {version.hash: version.size for version in history.items}
     registry: set[tuple[str, ...]] = set()
     known: set[str] = set()

@@ -39,7 +39,7 @@ class Tag:
     problem: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
-        """One element of `tags` in the report."""
+        """Return one element of `tags` in the report."""
         return {
             "tag": self.name,
             "digest": str(self.digest) if self.digest else None,
@@ -63,9 +63,9 @@ class Tags:
 
 
 def list_tags(repository: Repository, cancel: Cancellation) -> Tags:
-    """The tags, at most 1,000, without those of signatures and referrers.
+    """Read the tags, at most 1,000, without those of signatures and referrers.
 
-    Raises RefusedError where there is no such repository, AuthError, TransientError and
+    Raises RefusedError where no such repository exists, AuthError, TransientError and
     CancelledError. A problem with one tag is its `problem`.
     """
     seen = Seen(repository)

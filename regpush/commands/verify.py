@@ -50,7 +50,7 @@ class Sample:
         return cls(float(match[1]) / 100, seed)
 
     def choose(self, digests: Sequence[Digest]) -> frozenset[Digest]:
-        """The digests of the layers to read."""
+        """Choose the digests of the layers to read."""
 
         def lot(digest: Digest) -> bytes:
             return hashlib.sha256(f"{self.seed}\n{digest}".encode()).digest()
@@ -75,7 +75,7 @@ class LayerCheck:
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
-        """One element of `layers` in the report."""
+        """Return one element of `layers` in the report."""
         descriptor = self.layer.descriptor
         return {
             "number": self.number,
@@ -100,7 +100,7 @@ class ImageCheck:
     layers: tuple[LayerCheck, ...] = field(repr=False)
 
     def failures(self) -> Iterator[str]:
-        """Each problem as a sentence that names the layer."""
+        """Return each problem as a sentence that names the layer."""
         for problem in self.problems:
             yield f"{self.ref}: {problem}"
         for check in self.layers:
@@ -111,7 +111,7 @@ class ImageCheck:
                 )
 
     def to_json(self) -> Mapping[str, Any]:
-        """One element of `images` in the report."""
+        """Return one element of `images` in the report."""
         return {
             "ref": self.ref,
             "digest": str(self.image.descriptor.digest),
@@ -136,7 +136,7 @@ class Verification:
             raise VerificationError(f"{failures[0]}{more}")
 
     def to_json(self) -> Mapping[str, Any]:
-        """The JSON report."""
+        """Return the JSON report."""
         return {
             "schema": 1,
             "ok": not any(True for image in self.images for _ in image.failures()),
@@ -209,7 +209,7 @@ def _key(layer: Layer) -> tuple[object, ...]:
 
 
 def _spared(image: Image) -> Iterator[tuple[tuple[object, ...], str]]:
-    """Layers of `image` that cannot be compared with the target, and why not."""
+    """Find the layers of `image` that cannot be compared with the target, and why not."""
     version = image.recipe_version
     for layer in image.own_layers if version not in (None, RECIPE_VERSION) else ():
         yield (
@@ -261,7 +261,10 @@ def _check(
 
 
 def _read(layer: Layer, repository: Repository, cancel: Cancellation) -> Iterator[str]:
-    """The problems of the blob of `layer`. Raises VerificationError for a wrong digest or size."""
+    """Read the blob of `layer`; returns its problems.
+
+    Raises VerificationError for a wrong digest or size.
+    """
     descriptor = layer.descriptor
     with closing(repository.read_blob(descriptor)) as blocks:
         if descriptor.media_type not in LAYERS:
@@ -292,7 +295,7 @@ def _drain(blocks: Iterator[bytes], cancel: Cancellation) -> None:
 
 
 def _inconsistencies(image: Image) -> Iterator[str]:
-    """Contradictions between manifest, config and regpush's own annotations."""
+    """Find contradictions between manifest, config and regpush's own annotations."""
     config = json.loads(image.config)
     history = config.get("history")
     if isinstance(history, list):

@@ -37,7 +37,7 @@ Weights: TypeAlias = Mapping[Digest, Mapping[str, int]]
 def weigh_image(
     image: Image, repository: Repository, jobs: int, known: Weights, cancel: Cancellation
 ) -> Weights:
-    """The weights of all layers of `image` that are not in `known`. Raises like `weigh`."""
+    """Weigh all layers of `image` that are not in `known`. Raises like `weigh`."""
     wanted = {
         layer.descriptor.digest: layer
         for layer in sorted(image.layers, key=lambda one: -one.descriptor.size)
@@ -50,7 +50,7 @@ def weigh_image(
 
 
 def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping[str, int]:
-    """Bytes of the unpacked archive for each item, by its path; the largest first.
+    """Add up the bytes of the unpacked archive for each item, by its path; the largest first.
 
     Where the layer records no items, folders near the root are counted instead. Directories above
     items are not counted. Raises VerificationError for a blob with another digest or a broken
@@ -83,7 +83,7 @@ def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping
 
 
 def _normal(name: str) -> str:
-    """A member's name without outer slashes and without the `./` of other tools."""
+    """Return a member's name without outer slashes and without the `./` of other tools."""
     return posixpath.normpath(name.strip("/"))
 
 
@@ -108,7 +108,7 @@ class _Owners:
         self._depth = min(depths, default=_NAMES)
 
     def of(self, path: str, *, is_folder: bool) -> str:
-        """The item at or nearest above `path`; empty for a folder above items.
+        """Find the item at or nearest above `path`; empty for a folder above items.
 
         Where no item is above it: the layer's generated item, its only item, or a folder near the
         root.

@@ -266,7 +266,7 @@ class _Backend(httpcore.NetworkBackend):
                 begun.pop().sock.close()
 
     def _begun(self, host: str, port: int, timeout: float | None) -> socket.socket | None:
-        """A connection that was begun ahead and is still good, if there is one."""
+        """Take a connection that was opened ahead and still works; None without one."""
         waiting = self._ahead.get((host, port), deque())
         with suppress(IndexError):  # none is left
             while True:

@@ -20,15 +20,15 @@ class WorkTree:
     directory: str
 
     def commit(self) -> str:
-        """The commit checked out, in hex. Raises NotInGitError."""
+        """Return the commit checked out, in hex. Raises NotInGitError."""
         return self._git("rev-parse", "--verify", "HEAD^{commit}")
 
     def short_commit(self) -> str:
-        """The commit, abbreviated as git does it. Raises NotInGitError."""
+        """Return the commit, abbreviated as git does it. Raises NotInGitError."""
         return self._git("rev-parse", "--verify", "--short", "HEAD^{commit}")
 
     def branch(self) -> str:
-        """The branch checked out. Raises NotInGitError, also where HEAD is detached."""
+        """Return the branch checked out. Raises NotInGitError, also where HEAD is detached."""
         return self._git("symbolic-ref", "--quiet", "--short", "HEAD")
 
     def is_dirty(self) -> bool:
@@ -39,11 +39,11 @@ class WorkTree:
         )
 
     def description(self) -> str:
-        """The output of `git describe`. Raises NotInGitError, also where there is no tag."""
+        """Return the output of `git describe`. Raises NotInGitError, also without a tag."""
         return self._git("describe", "--tags", "--dirty")
 
     def remote(self) -> str:
-        """The URL of `origin`, as it is configured. Raises NotInGitError."""
+        """Return the URL of `origin`, as it is configured. Raises NotInGitError."""
         return self._git("config", "--get", "remote.origin.url")
 
     def _git(self, *arguments: str) -> str:

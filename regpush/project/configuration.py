@@ -46,15 +46,15 @@ class Configuration:
         return os.path.dirname(self.path) or "."
 
     def title(self, app: str | None) -> str:
-        """The heading of the table of `app`, or of the defaults: `[apps.web]`."""
+        """Return the heading of the table of `app`, or of the defaults: `[apps.web]`."""
         return f"[{self.prefix}{DEFAULTS if app is None else f'{APPS}.{app}'}]"
 
     def place(self, app: str | None) -> str:
-        """`title`, with the file, for messages."""
+        """Return `title`, with the file, for messages."""
         return f"{self.path} {self.title(app)}"
 
     def app(self, name: str) -> Mapping[str, Any]:
-        """The table of the app `name`. Raises UsageError that lists the apps."""
+        """Return the table of the app `name`. Raises UsageError that lists the apps."""
         if name in self.apps:
             return self.apps[name]
         known = ", ".join(self.apps) or "none"
@@ -75,7 +75,7 @@ class TrustedOwners:
     safe: frozenset[str] = frozenset()
 
     def doubt(self, path: str) -> str:
-        """Why the file at `path` is untrusted; empty if it is trusted. Raises OSError."""
+        """Say why the file at `path` is untrusted; empty if it is trusted. Raises OSError."""
         folder = os.path.realpath(os.path.dirname(path) or ".")
         if any(one == "*" or f"{folder}/".startswith(one.rstrip("/") + "/") for one in self.safe):
             return ""
@@ -106,7 +106,7 @@ class TrustedOwners:
 
 
 def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> Configuration | None:
-    """The configuration of `directory`, or of the nearest directory above it that has one.
+    """Read the configuration of `directory`, or of the nearest directory above that has one.
 
     The search ends at the repository's root (a directory with `.git`) or at a mount point; outside
     a repository it also ends below a directory that everybody may write to. Raises UsageError for a
@@ -141,7 +141,7 @@ def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> C
 
 
 def read(path: str) -> Configuration:
-    """The configuration in `path`. Raises UsageError, with line and column if known."""
+    """Read the configuration in `path`. Raises UsageError, with line and column if known."""
     try:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8-sig")
@@ -152,7 +152,10 @@ def read(path: str) -> Configuration:
 
 
 def loads(path: str, text: str) -> Configuration:
-    """The configuration in `text`; `path` names it in messages. Raises UsageError like `read`."""
+    """Read the configuration in `text`; `path` names it in messages.
+
+    Raises UsageError like `read`.
+    """
     import tomllib  # 3 ms, where there is a configuration
 
     try:
@@ -163,7 +166,7 @@ def loads(path: str, text: str) -> Configuration:
 
 
 def parse(path: str, document: Mapping[str, Any]) -> Configuration:
-    """The configuration in the TOML `document` of the file `path`.
+    """Read the configuration in the TOML `document` of the file `path`.
 
     A `pyproject.toml` holds it in `[tool.regpush]`; without that table it is empty. Raises
     UsageError for unknown tables.
@@ -193,7 +196,7 @@ def parse(path: str, document: Mapping[str, Any]) -> Configuration:
 
 
 def did_you_mean(word: str, words: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """`; did you mean '…'?` where something is close, else nothing."""
+    """Return `; did you mean '…'?` where a known word is similar, else an empty text."""
     close = get_close_matches(word, words, 1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
@@ -205,7 +208,7 @@ def _table(value: Any, path: str, title: str) -> Mapping[str, Any]:
 
 
 def _upwards(directory: str) -> Iterator[tuple[str, str]]:
-    """`directory` and those above it within the search: absolute, and as seen from here."""
+    """Yield `directory` and those above it within the search, each with its path for messages."""
     try:
         folder, above = os.path.abspath(directory), "" if directory == "." else directory
     except FileNotFoundError:  # the current directory was deleted
@@ -236,7 +239,7 @@ def _mentions_us(path: str) -> bool:
 
 
 def _malformed(path: str, text: str, reason: str) -> str:
-    """The message of tomllib as `file:line:column: what`; a repeated key is said in our words."""
+    """Return the message of tomllib as `file:line:column: what`; a repeated key in our words."""
     where = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason)
     what = reason[: where.start()] if where else reason
     if twice := re.fullmatch(r"Cannot declare \((.*)\) twice", what):

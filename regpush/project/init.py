@@ -25,7 +25,7 @@ _MORE = """\
 
 
 def starter(survey: Survey) -> str:
-    """The text of the file, with comments; it states only what the survey found."""
+    """Return the text of the file, with comments; it states only what the survey found."""
     return "\n".join([_HEAD, *_defaults(survey), *_app(survey), _MORE.format(name=survey.name)])
 
 
@@ -72,7 +72,7 @@ def _app(survey: Survey) -> list[str]:
 
 
 def ignore_file(survey: Survey) -> str | None:
-    """The text of a `.regpushignore` translated from `.dockerignore`; None if none is needed."""
+    """Translate `.dockerignore` into the text of a `.regpushignore`; None if none is needed."""
     if survey.ignores or survey.dockerignore is None:
         return None
     head = "# Made of .dockerignore by `regpush init`; the syntax is that of .gitignore.\n"
@@ -82,11 +82,11 @@ def ignore_file(survey: Survey) -> str | None:
 
 
 def _repository(path: str) -> str:
-    """`path` as a repository name: lower case, other characters replaced."""
+    """Turn `path` into a repository name: lower case, other characters replaced."""
     parts = ["-".join(re.findall(r"[a-z0-9._]+", part)) for part in path.lower().split("/")]
     return "/".join(filter(None, parts))
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML, whose escapes include those of JSON."""
+    """Write a basic string of TOML, whose escapes include those of JSON."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -42,9 +42,10 @@ class Mention:
 
 
 def find(manifest: str, where: str) -> tuple[Mention, ...]:
-    """All references in the strings of `manifest`, in order; those in comments are ignored.
+    """Find all references in the strings of `manifest`, in order; comments are ignored.
 
-    `where` names it in messages. Raises UsageError where it has references and is not YAML.
+    `where` names the manifest in messages. Raises UsageError where it has references and is not
+    YAML.
     """
     # Half a megabyte of somebody's definitions takes seconds to parse.
     if SCHEME.partition("/")[0] not in manifest:
@@ -73,7 +74,7 @@ def find(manifest: str, where: str) -> tuple[Mention, ...]:
 
 
 def replace(manifest: str, mentions: tuple[Mention, ...], images: Mapping[str, str]) -> str:
-    """`manifest` with each reference replaced by the image of its name."""
+    """Replace each reference in `manifest` by the image of its name."""
     pieces, at = [], 0
     for mention in mentions:
         text = _REFERENCE.sub(lambda found: images[found[1]], mention.text)
@@ -86,7 +87,7 @@ def replace(manifest: str, mentions: tuple[Mention, ...], images: Mapping[str, s
 
 
 def _mentions(manifest: str, scalar: ScalarToken, where: str) -> list[Mention]:
-    """The references of one string; each by itself where the source has no escapes."""
+    """Find the references of one string, each by itself where the source has no escapes."""
     start, end = scalar.start_mark.index, scalar.end_mark.index
     line, style, value = scalar.start_mark.line + 1, scalar.style, scalar.value
     # The header of a block may have a comment.

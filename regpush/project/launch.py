@@ -40,7 +40,7 @@ class Launch:
 
 
 def find_launch(directory: str) -> Launch | None:
-    """How the app in `directory` is run; None if unknown."""
+    """Find out how the app in `directory` is run; None if unknown."""
     return next((found for find in _FINDERS if (found := find(directory))), None)
 
 
@@ -94,7 +94,10 @@ def _python(directory: str, what: str, where: str, words: tuple[str, ...], port:
 
 
 def _locked(directory: str) -> Launch | None:
-    """A Python project of no known framework: its lock says what it needs, and its programs."""
+    """Describe a Python project of no known framework; None without a lock file.
+
+    The lock file tells what it needs, and its programs.
+    """
     name = next((name for name in ("uv.lock", "pylock.toml") if _has(directory, name)), None)
     return Launch(what="Python", where=name, port=8000, target="python:.") if name else None
 
@@ -170,7 +173,7 @@ _FINDERS: tuple[Callable[[str], Launch | None], ...] = (
 
 
 def _module_with(directory: str, kind: str) -> tuple[str, str] | None:
-    """The module in `directory` that creates an app of `kind`, and the variable that holds it."""
+    """Find the module in `directory` that creates an app of `kind`, and its variable."""
     names = ["app.py", "main.py", "wsgi.py", "asgi.py", "server.py"]
     for name in names:
         found = re.search(rf"^(\w+)\s*(?::[^=\n]+)?=\s*(?:\w+\.)?{kind}\(", _text(directory, name),
@@ -192,7 +195,7 @@ def _has(directory: str, name: str) -> bool:
 
 
 def _text(directory: str, name: str) -> str:
-    """The text of a file; empty for anything but a readable file."""
+    """Read the text of a file; empty for anything but a readable file."""
     try:
         with open(os.path.join(directory, name), "rb") as file:
             return file.read(_MOST).decode("utf-8", "replace")

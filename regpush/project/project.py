@@ -28,12 +28,12 @@ class Project:
 
 
 def version(directory: str) -> str | None:
-    """The version in the first description that states one. Raises UsageError."""
+    """Return the version in the first description that states one. Raises UsageError."""
     return next((one.version for one in describe(directory) if one.version), None)
 
 
 def describe(directory: str) -> Iterator[Project]:
-    """The descriptions in `directory`. Raises UsageError for one that cannot be read."""
+    """Read the descriptions in `directory`. Raises UsageError for one that cannot be read."""
     for file, understand in _FILES.items():
         path = os.path.join(directory, file)
         if os.path.isfile(path):
@@ -115,7 +115,7 @@ def _read(path: str) -> str:
 
 
 def _at(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """The table at `keys`; empty if absent."""
+    """Return the table at `keys`; empty if absent."""
     table: Any = document
     for key in keys:
         table = table.get(key) if isinstance(table, dict) else None

@@ -65,7 +65,7 @@ class Survey:
 
     @property
     def findings(self) -> Iterator[Finding]:
-        """All that was found, for people."""
+        """Return all that was found, for people."""
         yield self.reason
         if self.project:
             version = f", version {self.project.version}" if self.project.version else ""
@@ -126,7 +126,7 @@ def _dockerignore(directory: str) -> Ignored | None:
 
 
 def _target(directory: str, project: Project | None) -> tuple[str, str, str]:
-    """The key that names the target, its value, and the file that told it."""
+    """Return the key that names the target, its value, and the file that told it."""
 
     def has(name: str) -> bool:
         return os.path.lexists(os.path.join(directory, name))
@@ -160,7 +160,7 @@ def _remote(checkout: WorkTree) -> Remote | None:
 
 
 def _app_name(text: str | None) -> str | None:
-    """The last component of a name, in the form of an app's and a repository's name."""
+    """Return the last component of a name, in the form of an app's and a repository's name."""
     last = (text or "").rpartition("/")[2].lower()
     parts = re.findall(r"[a-z0-9]+", last)
     return "-".join(parts) or None

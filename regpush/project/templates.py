@@ -24,7 +24,7 @@ _NOT_IN_FRONT = ".-"
 
 
 def render_tag(template: str, values: Values) -> str:
-    """The tag that `template` describes; `{{` and `}}` are braces.
+    """Return the tag that `template` describes; `{{` and `}}` are braces.
 
     Characters of a value that no tag may have are replaced: `feature/x` becomes `feature-x`. Where
     the tag would be too long, the end of its longest value is cut. Text outside placeholders is not
@@ -53,7 +53,7 @@ def render_tag(template: str, values: Values) -> str:
 
 
 def render_reference(template: str, values: Values) -> str:
-    """`template` with its tag rendered.
+    """Render the tag of the reference `template`.
 
     Raises UsageError like `render_tag`, and for a placeholder before the tag.
     """
@@ -69,7 +69,7 @@ def render_reference(template: str, values: Values) -> str:
 
 
 def render_text(template: str, values: Values) -> str:
-    """`template` with known placeholders replaced by their values.
+    """Replace known placeholders in `template` by their values.
 
     Everything else stays, because a label may hold JSON or a template of another program.
     `{{git_sha}}` gives the text `{git_sha}`.

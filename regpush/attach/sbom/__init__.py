@@ -40,7 +40,7 @@ FORMATS = {
 
 
 def writer(sbom: Sbom) -> Callable[[Bill], Attachment]:
-    """The function that writes a bill in the format `sbom`.
+    """Return the function that writes a bill in the format `sbom`.
 
     Raises UsageError where its library is not installed, so it is called before anything is sent.
     """
@@ -61,10 +61,10 @@ def writer(sbom: Sbom) -> Callable[[Bill], Attachment]:
 
 
 def attached(repository: Repository, subject: Digest, wanted: Sbom | None) -> Attachment:
-    """The SBOM that refers to the manifest `subject`, in the format `wanted` or in any.
+    """Find the SBOM that refers to the manifest `subject`, in the format `wanted` or in any.
 
-    The last one in the list, since registries append to it. Raises RefusedError where there is
-    none.
+    The last one in the list, since registries append to it. Raises RefusedError where no SBOM is
+    attached.
     """
     forms = [FORMATS[wanted]] if wanted else list(FORMATS.values())
     types = [form.media_type for form in forms]

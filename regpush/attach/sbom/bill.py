@@ -37,7 +37,7 @@ class Purpose(Enum):
     APPLICATION = "application"
     LIBRARY = "library"
     FILES = "files"
-    """Of a dependency folder, what belongs to no package."""
+    """The files of a dependency folder that belong to no package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class Bill:
 
     @classmethod
     def of(cls, closure: Closure, image: Image, name: str) -> Bill:
-        """The components of `closure`, of which `image` in the repository `name` was made.
+        """Make the bill of `closure`, of which `image` in the repository `name` was made.
 
         Reads the descriptions of packages in a directory; fetches nothing for locked packages.
         Raises SourceError where a description cannot be read.
@@ -129,7 +129,10 @@ class Bill:
 
 
 def image_purl(name: str, digest: Digest) -> Purl:
-    """The image in a repository (purl type `oci`); `name` may have a tag."""
+    """Return the package URL of an image in a repository (type `oci`).
+
+    `name` may have a tag.
+    """
     repository = name.partition("@")[0]
     if ":" in repository.rpartition("/")[2]:
         repository = repository.rpartition(":")[0]
@@ -177,7 +180,7 @@ def _of_lock(item: Item, package: LockedPackage) -> Component:
 
 
 def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterator[Component]:
-    """The packages in a directory, and the app, which depends on those that no package needs.
+    """Return the packages in a directory, and the app, which depends on packages no other needs.
 
     `locked`: components that are known from a lock file.
     """
@@ -207,7 +210,7 @@ def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterato
 def _homes(
     items: Sequence[Item], inside: Mapping[str, Sequence[BillPackage]]
 ) -> dict[str, BillPackage]:
-    """For each item, by its path, the package that it is or belongs to."""
+    """Return, for each item by its path, the package that it is or belongs to."""
     by_folder = {_path(one): one for packages in inside.values() for one in packages}
     homes: dict[str, BillPackage] = {}
     for item in items:
@@ -227,7 +230,7 @@ def _homes(
 
 
 def _undescribed(item: Item) -> BillPackage | None:
-    """A package that is known by its folder alone, without a version."""
+    """Return a package of npm known by its folder alone, without a version; else None."""
     if match := _NPM_FOLDER.fullmatch(item.path):
         namespace, _, name = match[1].rpartition("/")
         folder = as_bytes(item.path[1:])
@@ -278,7 +281,7 @@ def _ref_of(package: BillPackage) -> str:
 
 
 def _ref(path: str) -> str:
-    """A ref made of the last component of `path`, to be readable, and a digest, to be unique."""
+    """Make a ref of the last component of `path`, to be readable, and a digest, to be unique."""
     last = re.sub(r"[^A-Za-z0-9.]+", "-", path.rpartition("/")[2]).strip("-") or "root"
     digest = hashlib.sha256(as_bytes(path)).hexdigest()
     return f"{last}-{digest[:12]}"

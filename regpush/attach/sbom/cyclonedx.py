@@ -30,7 +30,7 @@ _TYPES = {
 
 
 def cyclonedx(bill: Bill) -> bytes:
-    """The document; equal bills give equal bytes."""
+    """Write the document; equal bills give equal bytes."""
     refs = {one.ref: BomRef(one.ref) for one in bill.components}
     image = BomRef("image")
     graph = [

@@ -48,7 +48,7 @@ _Reader: TypeAlias = Callable[[Entry, re.Match[bytes]], Iterator[BillPackage]]
 
 
 def packages_in(item: Item) -> Iterator[BillPackage]:
-    """The packages that the files of `item` describe, in archive order.
+    """Find the packages that the files of `item` describe, in archive order.
 
     Malformed descriptions are ignored. Raises SourceError where the item cannot be opened, or
     changed.
@@ -61,7 +61,7 @@ def packages_in(item: Item) -> Iterator[BillPackage]:
 
 
 def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """`package.json` (npm documentation, "package.json")."""
+    """Read `package.json` (npm documentation, "package.json")."""
     value = _json(entry)
     folder = entry.path.rpartition(b"/")[0]
     if isinstance(value, dict) and isinstance(value.get("version"), str):
@@ -75,7 +75,7 @@ def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _distribution(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """`name-version.dist-info` (PyPA, "Recording installed projects"), or `.egg-info`."""
+    """Read `name-version.dist-info` or `.egg-info` (PyPA, "Recording installed projects")."""
     yield BillPackage(
         kind="pypi",
         namespace="",
@@ -86,7 +86,7 @@ def _distribution(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]
 
 
 def _gem(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """`specifications/rack-3.0.8.gemspec` beside `gems` (RubyGems, "Gem::Specification")."""
+    """Read `specifications/rack-3.0.8.gemspec` beside `gems` (RubyGems, "Gem::Specification")."""
     folder = entry.path.rpartition(b"/")[2].removesuffix(b".gemspec")
     yield BillPackage(
         kind="gem",
@@ -98,7 +98,7 @@ def _gem(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _go(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """`# path version` lines of `vendor/modules.txt` (Go Modules Reference, "Vendoring")."""
+    """Read `# path version` lines of `vendor/modules.txt` (Go Modules Reference, "Vendoring")."""
     for line in _read(entry).decode("utf-8", "replace").splitlines():
         words = line.split(" ")
         if len(words) > 2 and words[0] == "#":
@@ -113,7 +113,7 @@ def _go(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """`vendor/composer/installed.json` (Composer documentation, "The vendor directory")."""
+    """Read `vendor/composer/installed.json` (Composer documentation, "The vendor directory")."""
     value = _json(entry)
     listed = value.get("packages") if isinstance(value, dict) else value
     for one in listed if isinstance(listed, list) else ():
@@ -130,7 +130,7 @@ def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """`var/lib/dpkg/status` (dpkg-query(1), "Package status"; deb822(5))."""
+    """Read `var/lib/dpkg/status` (dpkg-query(1), "Package status"; deb822(5))."""
     listed = [one for one in _paragraphs(entry) if one.get("Status") == "install ok installed"]
     # Packages that were not changed for Ubuntu have Debian's versions, but never all of them.
     vendor = "ubuntu" if any("ubuntu" in one.get("Version", "") for one in listed) else "debian"
@@ -139,7 +139,7 @@ def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _apk(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """`lib/apk/db/installed` (Alpine's wiki, "Apk spec")."""
+    """Read `lib/apk/db/installed` (Alpine's wiki, "Apk spec")."""
     for one in _paragraphs(entry):
         yield from _of_system("apk", "alpine", one, ("P", "V", "A"), match)
 
@@ -161,7 +161,7 @@ def _of_system(
 
 
 def _paragraphs(entry: Entry) -> list[dict[str, str]]:
-    """Blocks of `Field: value` lines; continuation lines are ignored."""
+    """Read blocks of `Field: value` lines; continuation lines are ignored."""
     text = _read(entry).decode("utf-8", "replace")
     return [
         {

@@ -42,7 +42,7 @@ _PURPOSES = {
 
 
 def spdx(bill: Bill) -> bytes:
-    """The document; equal bills give equal bytes."""
+    """Write the document; equal bills give equal bytes."""
     document = Document(
         CreationInfo(
             spdx_version="SPDX-2.3",

@@ -27,7 +27,7 @@ class Ended:
     lines: Sequence[str]
 
     def report(self) -> Report | None:
-        """The JSON report on stdout; None if stdout holds something else."""
+        """Read the JSON report on stdout; None if stdout holds something else."""
         try:
             found = json.loads(self.stdout)
         except ValueError:
@@ -35,12 +35,12 @@ class Ended:
         return found if isinstance(found, dict) else None
 
     def warnings(self) -> list[str]:
-        """The messages of its warnings, each once."""
+        """Return the messages of the process's warnings, each once."""
         found = (_WARNING.fullmatch(line) for line in self.lines)
         return list(dict.fromkeys(match[1] for match in found if match))
 
     def error(self) -> str:
-        """Its last error message, or the exit code if it printed none."""
+        """Return the last error message, or the exit code if the process printed none."""
         found = [match[1] for line in self.lines if (match := _ERROR.fullmatch(line))]
         return found[-1] if found else f"exit code {self.code} without an error message"
 

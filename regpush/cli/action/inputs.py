@@ -11,7 +11,7 @@ _PREFIX = "INPUT_"
 
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:
-    """The inputs by their names in `action.yml`, from the variables that it sets."""
+    """Read the inputs by their names in `action.yml`, from the variables that it sets."""
     return {
         name.removeprefix(_PREFIX).lower().replace("_", "-"): text
         for name, text in environ.items()
@@ -20,7 +20,7 @@ def given(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the child process: `environ` without the inputs and their passwords.
+    """Return the environment of the child process: without the inputs and their passwords.
 
     It marks the workspace as safe: in a container job another user owns it.
     """
@@ -30,7 +30,7 @@ def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def pushes(inputs: Mapping[str, str]) -> bool:
-    """The input `push`: True to push, False only to plan. Raises UsageError."""
+    """Read the input `push`: True to push, False only to plan. Raises UsageError."""
     text = inputs.get("push", "").strip() or "true"
     # The booleans of YAML 1.2, like in GitHub's own toolkit (core.getBooleanInput).
     if text.lower() not in ("true", "false"):
@@ -39,7 +39,7 @@ def pushes(inputs: Mapping[str, str]) -> bool:
 
 
 def arguments(inputs: Mapping[str, str]) -> list[str]:
-    """The arguments of regpush, with JSON on stdout. Raises UsageError.
+    """Return the arguments of regpush, with JSON on stdout. Raises UsageError.
 
     The value of an input is one word, whatever characters it holds, and is never read as a flag;
     only `extra-args` are split, like by a shell.
@@ -57,12 +57,12 @@ def arguments(inputs: Mapping[str, str]) -> list[str]:
 
 
 def lines(text: str) -> list[str]:
-    """The lines of `text`, stripped, without blank ones."""
+    """Split `text` into lines, stripped, without blank ones."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def lower_name(reference: str) -> str:
-    """`reference` with its name in lower case, which registries require; tags keep their case.
+    """Put the name in `reference` in lower case, which registries require; tags keep their case.
 
     GitHub keeps capitals in names of owners and repositories.
     """
@@ -86,7 +86,7 @@ def _references(text: str) -> Iterator[str]:
 
 
 def _listed(text: str) -> list[str]:
-    """Values separated by commas or lines."""
+    """Split a text into values, at commas and line ends."""
     return lines(text.replace(",", "\n"))
 
 
@@ -109,7 +109,7 @@ _FLAGS: tuple[tuple[str, str, Callable[[str], Iterator[str] | list[str]]], ...] 
 
 
 def _tags(inputs: Mapping[str, str]) -> list[str]:
-    """The tags, without the image's name, which docker/metadata-action writes before each."""
+    """Return the tags, without the image's name that docker/metadata-action writes before each."""
     # A colon before the last slash is that of a port: tags contain no slash.
     host, slash, last = lower_name(inputs.get("to", "").strip()).partition("@")[0].rpartition("/")
     name = f"{host}{slash}{last.partition(':')[0]}:"
@@ -118,7 +118,7 @@ def _tags(inputs: Mapping[str, str]) -> list[str]:
 
 
 def _login(inputs: Mapping[str, str]) -> list[str]:
-    """The flags for a password on stdin. Raises UsageError."""
+    """Return the flags for a password on stdin. Raises UsageError."""
     username = inputs.get("username", "").strip()
     if bool(username) != bool(inputs.get("password")):
         raise UsageError("the inputs username and password must be given together")

@@ -19,7 +19,7 @@ Report = Mapping[str, Any]
 
 
 def outputs(report: Report, tense: Tense) -> dict[str, str]:
-    """The outputs of `action.yml` by name; empty where a plan does not know the value."""
+    """Return the outputs of `action.yml` by name; empty where a plan does not know the value."""
     destination = report["destinations"][0]
     return {
         "digest": report["digest"] or "",
@@ -34,7 +34,7 @@ def outputs(report: Report, tense: Tense) -> dict[str, str]:
 
 
 def _kept(tense: Tense) -> tuple[str, ...]:
-    """The actions of layers that were not sent because the registry had them."""
+    """Return the actions of layers that were not sent because the registry had them."""
     return tense.word(Action.REUSED), tense.word(Action.MOUNTED)
 
 
@@ -48,7 +48,7 @@ class _Outcome:
 
 
 def sentence(report: Report, tense: Tense) -> str:
-    """What crossed the network, or would, in the sentence that regpush itself prints."""
+    """Return the sentence that regpush prints about the bytes that crossed the network."""
     count = report["bytes"]
     saved = count["reused"] + count["mounted"]
     of_word = {tense.word(action): action for action in Action}
@@ -63,7 +63,7 @@ def sentence(report: Report, tense: Tense) -> str:
 
 
 def summary(report: Report, tense: Tense) -> str:
-    """The summary of the step: the tags, the bytes saved, and a table of the layers.
+    """Return the summary of the step: the tags, the bytes saved, and a table of the layers.
 
     All of it is HTML, since file names may contain the characters of Markdown.
     """

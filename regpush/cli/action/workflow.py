@@ -17,18 +17,18 @@ class Level(Enum):
 
 
 def annotation(level: Level, title: str, message: str) -> str:
-    """The command for a message on the page of the run, not only in its log."""
+    """Return the command for a message on the page of the run, not only in its log."""
     heading = _escaped(title).replace(":", "%3A").replace(",", "%2C")
     return f"::{level.value} title={heading}::{_escaped(message)}"
 
 
 def masks(secret: str) -> list[str]:
-    """The commands that hide `secret` in the log, one for each of its lines."""
+    """Return the commands that hide `secret` in the log, one for each of its lines."""
     return [f"::add-mask::{_escaped(line)}" for line in secret.splitlines() if line.strip()]
 
 
 def group(title: str) -> str:
-    """The command that begins a foldable group of lines with a title; END_GROUP ends it."""
+    """Return the command that begins a foldable group of lines; END_GROUP ends the group."""
     return f"::group::{_escaped(title)}"
 
 
@@ -36,7 +36,7 @@ END_GROUP = "::endgroup::"
 
 
 def stop_commands(token: str) -> str:
-    """The command after which lines are text, until `resume_commands`.
+    """Return the command after which lines are text, until `resume_commands`.
 
     The log holds names of files and answers of servers: the runner must not obey them.
     """
@@ -44,12 +44,12 @@ def stop_commands(token: str) -> str:
 
 
 def resume_commands(token: str) -> str:
-    """The command that ends `stop_commands`; it needs the same secret `token`."""
+    """Return the command that ends `stop_commands`; it needs the same secret `token`."""
     return f"::{token}::"
 
 
 def output(name: str, value: str, token: str) -> str:
-    """An entry of the file of outputs; the author of `value` must not know `token`."""
+    """Return an entry of the file of outputs; the author of `value` must not know `token`."""
     return f"{name}<<{token}\n{value}\n{token}\n"
 
 
