@@ -59,11 +59,11 @@ class PathsSoFar:
         self._files: list[Unpacked] = []
 
     def refuse(self, path: bytes, why: str) -> UsageError:
-        """The error for an entry that an image cannot contain."""
+        """Make the UsageError for an entry that an image cannot contain."""
         return UsageError(f"{printable(self._name)}: {printable(path)} {why}")
 
     def path_of(self, whole: ArchiveEntry) -> bytes:
-        """The image path of an entry, checked; empty for the root itself. Raises UsageError."""
+        """Check an entry, and return its image path; empty for the root. Raises UsageError."""
         path = self._path(whole.name, whole.name)
         if any(name.startswith(b".wh.") for name in path.split(b"/")):
             raise self.refuse(path, "has a name by which layers delete files: leave it out")
@@ -115,7 +115,11 @@ class PathsSoFar:
         return member
 
     def _linked(self, path: bytes, whole: ArchiveEntry, held: Held) -> Unpacked:
-        """Another name of a file; a copy of the file where its first name is in another layer."""
+        """Resolve a hard link: return the file that it names, under the path `path`.
+
+        Where the file's first name is in another layer, its content is copied. Raises UsageError
+        for a link to no earlier file.
+        """
         target = self._path(whole.link, path)
         first = self.members.get(target)
         if first is None or first.entry.kind is Kind.DIRECTORY:
@@ -130,7 +134,7 @@ class PathsSoFar:
         return replace(file, entry=file.entry._replace(path=path))
 
     def _copied(self, file: Unpacked, path: bytes, target: bytes, held: Held) -> Unpacked:
-        """`file` with its content copied into `held`. Raises UsageError where it was dropped."""
+        """Copy the content of `file` into `held`. Raises UsageError where it was dropped."""
         if file.held and file.held.is_gone:
             raise self.refuse(
                 path,
@@ -183,7 +187,7 @@ class LayerSoFar:
         self._size += member.entry.size
 
     def item(self, contents: PathsSoFar, path: str, below: str | None) -> Item:
-        """The layer as an item called `path`; `below`: the item of the layer below it."""
+        """Make the layer an item called `path`; `below`: the item of the layer below it."""
         members = self._as_files()
         entries = tuple(member.entry for member in members)
         parents = _parents([entry.path for entry in entries], contents)
@@ -212,7 +216,7 @@ class LayerSoFar:
         return self._first
 
     def _as_files(self) -> list[Unpacked]:
-        """The entries by path, with further names of a file as hard links to its first one.
+        """Sort the entries by path; further names of a file become hard links to its first.
 
         A hard link must not lead out of its layer: container engines unpack each layer by itself.
         """
@@ -228,7 +232,10 @@ class LayerSoFar:
 
 
 def _parents(paths: list[bytes], contents: PathsSoFar) -> tuple[Entry, ...]:
-    """Entries of the folders above `paths` and not among them, as the archive has them so far."""
+    """Make entries of the folders above `paths`, as the archive has them so far.
+
+    Folders among `paths` are left out.
+    """
     own, above = set(paths), set()
     for path in paths:
         while (path := path.rpartition(b"/")[0]) and path not in above:
@@ -242,7 +249,7 @@ def _parents(paths: list[bytes], contents: PathsSoFar) -> tuple[Entry, ...]:
 
 
 def _name(entries: tuple[Entry, ...]) -> str:
-    """The folder in which most of the bytes lie, or a file that alone has most of them."""
+    """Name a layer after the folder, or the one file, that most of its bytes are in."""
     folder = b""
     while True:
         sizes: dict[bytes, int] = {}

@@ -68,5 +68,5 @@ class Cuts:
 
 
 def _drawn(path: bytes) -> float:
-    """A number in [0, 1), evenly spread, that depends on `path` alone."""
+    """Hash `path` to a number in [0, 1), evenly spread, that depends on `path` alone."""
     return int.from_bytes(hashlib.blake2b(path, digest_size=6).digest()) / (1 << 48)

@@ -43,12 +43,12 @@ _MAX_LINKS = 40
 def resolve(
     path: str, options: SourceOptions, most_layers: int, ship: Ship, cancel: Cancellation
 ) -> tuple[str, Closure]:
-    """The kind of the archive at `path`, and its closure; the archive is read to its end.
+    """Make the closure of the archive at `path`, which is read to its end.
 
-    `-` is standard input. Every item is a layer of its own. Where the spool is full, items are
-    given to `ship` and cannot be opened afterwards. Raises UsageError for a file that is no root
-    file system's archive, or contains what an image cannot, and SourceError for one that cannot be
-    read.
+    Returns the kind of the archive, for people, and the closure. `-` is standard input. Every item
+    is a layer of its own. Where the spool is full, items are given to `ship` and cannot be opened
+    afterwards. Raises UsageError for a file that is no root file system's archive, or contains what
+    an image cannot, and SourceError for one that cannot be read.
     """
     _check(path, options)
     with _opened(path) as stream:
@@ -101,7 +101,7 @@ class _OpenArchive:
         return "tar.zst archive" if self.start.startswith(ZSTD) else "tar archive"
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes of the tar archive, decompressed where need be."""
+        """Read the bytes of the tar archive, decompressed where it is compressed."""
         if self.start.startswith(GZIP):
             return gunzip(self._raw())
         return unzstd(self._raw()) if self.start.startswith(ZSTD) else self._raw()
@@ -112,7 +112,7 @@ class _OpenArchive:
             yield piece
 
     def hold(self) -> Held:
-        """A new place to keep the contents of a layer."""
+        """Make a new place to keep the contents of a layer."""
         return self.in_place or TemporaryHold()
 
 
@@ -143,7 +143,10 @@ class _Cutter:
         self.items: list[Item] = []
 
     def room_for(self, path: bytes, size: int) -> Held:
-        """Where to keep the content of the entry at `path`, which must be given to `add` next."""
+        """Choose where to keep the content of the entry at `path`; `add` must get that entry next.
+
+        May end the current layer. Raises UsageError.
+        """
         if path in self._layer:
             if self._cuts.is_last:
                 raise self._contents.refuse(path, "is twice in one layer: raise --max-layers")
@@ -159,7 +162,7 @@ class _Cutter:
         self._layer.add(member)
 
     def finish(self) -> list[Item]:
-        """All layers as items, lowest layer first."""
+        """End the last layer; return all layers as items, lowest layer first."""
         if self._layer.first or not self.items:
             self._end()
         for future, _ in self._shipping:
@@ -248,7 +251,7 @@ def _refuse_image(path: str, place: bytes, found: PathsSoFar) -> None:
 
 
 def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
-    """The platforms of the programs, each with the path of one."""
+    """Find the platforms that the archive's programs run on, each with the path of one program."""
     runs_on: dict[Platform, str] = {}
     for path, member in found.members.items():
         if platform := platform_of(member.start[:HEADER]):
@@ -257,7 +260,7 @@ def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
 
 
 def _find(found: PathsSoFar, path: str) -> Present | None:
-    """What is at the image path `path`, links of the archive followed; None for nothing."""
+    """Describe what is at the image path `path`; links are followed. None for nothing."""
     wanted = as_bytes(posixpath.normpath(path).strip("/"))
     for _ in range(_MAX_LINKS):
         at, rest = _first_link(found, wanted)
@@ -275,7 +278,10 @@ def _find(found: PathsSoFar, path: str) -> Present | None:
 
 
 def _first_link(found: PathsSoFar, path: bytes) -> tuple[bytes | None, bytes]:
-    """The first part of `path` that is a link, and what follows it; (None, b"") without one."""
+    """Find the first part of `path` that is a link; return it and the rest of the path.
+
+    (None, b"") where no part is a link.
+    """
     end = 0
     while end >= 0:
         end = path.find(b"/", end + 1)

@@ -23,9 +23,10 @@ _SHELL = re.compile(r"[$&|;<>*?`()\[\]{}~#!\n]")
 
 
 def default_base(folder: str, manifest: Mapping[str, Any]) -> str:
-    """The official image of the Node that `.nvmrc`, `.node-version` or `engines` names.
+    """Name the official image of the Node that the project asks for.
 
-    Raises UsageError where none of them names a version.
+    `.nvmrc` and `.node-version` precede `engines` in `package.json`. Raises UsageError where none
+    of them names a version.
     """
     major = _pinned(folder)
     engines = manifest.get("engines")
@@ -61,7 +62,7 @@ def _admits(wanted: str, major: int) -> bool:
 
 
 def _within(comparators: str, major: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The versions of `major` that all comparators admit: the first, and the first after them."""
+    """Find the versions of `major` that all comparators admit: the first, the excluded end."""
     low: tuple[int, ...] = (major, 0, 0)
     high: tuple[int, ...] = (major + 1, 0, 0)
     hyphen = re.sub(r"(\S+)\s+-\s+(\S+)", r">=\1 <=\2", comparators)
@@ -87,7 +88,7 @@ def _within(comparators: str, major: int) -> tuple[tuple[int, ...], tuple[int, .
 
 
 def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | None) -> str:
-    """A warning where the base has a Node that the project is not for; else empty.
+    """Write a warning where the base has a Node that the project is not for; else empty.
 
     `NODE_VERSION` is in the environment of the official images (docker-node). A major version in
     `.nvmrc` or `.node-version` is compared as well as `engines.node`.
@@ -126,7 +127,10 @@ def _first(wanted: str) -> int | None:
 
 
 def libc(said: str | None, facts: BaseFacts | None) -> str:
-    """`glibc` or `musl`: `--libc`, else by the base's history, else glibc. Raises UsageError."""
+    """Decide between `glibc` and `musl`: `--libc`, else the base's history, else glibc.
+
+    Raises UsageError for a bad `--libc`.
+    """
     if said:
         name = said.partition("-")[0]
         if name not in ("glibc", "musl"):
@@ -137,7 +141,10 @@ def libc(said: str | None, facts: BaseFacts | None) -> str:
 
 
 def entrypoint(folder: str, manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """The command that starts the project; if none is known, a warning for the user."""
+    """Find the command that starts the project; without one, write a warning for the user.
+
+    Returns the words of the command, and the warning; one of both is empty.
+    """
     scripts = manifest.get("scripts")
     start = scripts.get("start") if isinstance(scripts, dict) else None
     words = _words(start) if isinstance(start, str) else ()
@@ -158,7 +165,10 @@ def entrypoint(folder: str, manifest: Mapping[str, Any]) -> tuple[tuple[str, ...
 
 
 def _words(command: str) -> tuple[str, ...]:
-    """The words of `node FILE …`; empty for any other command, which needs a shell or npm."""
+    """Split the command `node FILE …` into words; empty for any other command.
+
+    Other commands need a shell or npm.
+    """
     try:
         words = tuple(shlex.split(command))
     except ValueError:

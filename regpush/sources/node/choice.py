@@ -59,10 +59,11 @@ def _is_listed(value: str, said: object) -> bool:
 
 
 def choose(lock: NodeLock, target: NodeTarget, *, groups: Sequence[str]) -> dict[str, Locked]:
-    """The packages that `npm ci --omit=dev` would install, by folder, in the lock's order.
+    """Choose the packages that `npm ci --omit=dev` would install, by folder.
 
-    `groups` may contain `dev`. Local packages and links are not among them; packages bundled in
-    another one's tarball are. Raises UsageError where a needed package is for other platforms.
+    In the lock's order. `groups` may contain `dev`. Local packages and links are left out; packages
+    that are bundled in another one's tarball are included. Raises UsageError where a needed package
+    is for other platforms.
     """
     if unknown := next((one for one in groups if one != "dev"), None):
         raise UsageError(f"--group {unknown}: packages of npm have the group dev, and no other")
@@ -97,13 +98,16 @@ def is_wanted(lock: NodeLock, one: Locked, groups: Sequence[str]) -> bool:
 
 
 def _is_brought(one: Locked, chosen: Mapping[str, Locked]) -> bool:
-    """False for an entry that is bundled in a package that is not chosen."""
+    """Whether an entry is installed by its own tarball or by that of a chosen package.
+
+    False for an entry that is bundled in a package that is not chosen.
+    """
     above = one.parent
     return not (one.said("inBundle") and is_package(above)) or above in chosen
 
 
 def _edges(lock: NodeLock, one: Locked) -> Iterator[tuple[str, bool]]:
-    """The folders of a package's dependencies, each with whether it is required."""
+    """Yield the folder of each dependency of a package, and whether it is required."""
     for name, is_required in one.needs():
         if (found := lock.find(name, one.at)) is not None:
             yield found.at, is_required
@@ -114,7 +118,7 @@ def _edges(lock: NodeLock, one: Locked) -> Iterator[tuple[str, bool]]:
 
 
 def _spread(lock: NodeLock, wanted: dict[str, Locked], unfit: set[str]) -> set[str]:
-    """`unfit`, and all optional packages that require one of them, directly or not."""
+    """Add to `unfit` all optional packages that require one of them, directly or not."""
     needed_by: dict[str, list[str]] = {}
     for at, one in wanted.items():
         for needed, is_required in _edges(lock, one):
@@ -129,7 +133,7 @@ def _spread(lock: NodeLock, wanted: dict[str, Locked], unfit: set[str]) -> set[s
 
 
 def _reached(lock: NodeLock, wanted: dict[str, Locked], gone: set[str]) -> set[str]:
-    """The folders that local packages need, directly or not, without those in `gone`."""
+    """Find the folders that local packages need, directly or not, without those in `gone`."""
     pending = [at for at, one in wanted.items() if not one.folder_name]
     reached = set(pending)
     while pending:

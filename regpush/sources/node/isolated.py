@@ -59,7 +59,7 @@ _COMMAND = re.compile(r"\$|(?!\.{1,2}$)[A-Za-z0-9_.!~*'()-]+", re.ASCII)
 
 
 def parts(path: str, project: NodeProject) -> NodeParts:
-    """The items of the lock at `path`. Raises UsageError, SourceError."""
+    """Make the items of the lock of pnpm at `path`. Raises UsageError, SourceError."""
     lock = read(path)
     check_fresh(lock)
     selection = choose(lock, project.target, groups=project.groups)
@@ -92,7 +92,7 @@ def _warn_of_settings(settings: PnpmSettings, project: NodeProject) -> None:
 
 
 def hoisted(selection: Selection, names: Mapping[str, str]) -> dict[str, str]:
-    """Targets of the links in `.pnpm/node_modules`, by alias: packages that all others may find.
+    """Choose the links in `.pnpm/node_modules`, by which all packages find others: alias, target.
 
     `names`: folders of local packages by their names. pnpm, `pkg-manager/hoist`: of several
     packages with one alias the nearest to the project is used, then the first by its folder's name.
@@ -118,7 +118,7 @@ def hoisted(selection: Selection, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _by_depth(selection: Selection, start: list[str]) -> list[str]:
-    """Keys, sorted by the depth at which pnpm finds them (`lockfile/walker`), then by folder."""
+    """Sort keys by the depth at which pnpm finds them (`lockfile/walker`), then by folder."""
     depths: dict[str, int] = {}
     pending = [(0, start)]
     while pending:
@@ -132,14 +132,17 @@ def _by_depth(selection: Selection, start: list[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """The places of a selection's packages in an image; `listed`: may run install scripts."""
+    """Places the packages of a selection in an image.
+
+    `listed`: names of the packages that may run install scripts.
+    """
 
     selection: Selection
     project: NodeProject
     listed: frozenset[str]
 
     def packages(self) -> list[Item]:
-        """An item for each snapshot."""
+        """Make an item of each snapshot."""
         snapshots, project = self.selection.snapshots, self.project
         artifacts = {key: artifact(one.package, project) for key, one in snapshots.items()}
         edges = acyclic({key: list(one.children.values()) for key, one in snapshots.items()})
@@ -176,14 +179,14 @@ class _Layout:
         ]
 
     def _path(self, one: Snapshot) -> str:
-        """The item's path: the package's folder in `.pnpm`, whose name contains the version."""
+        """Return the path of the item: the package's folder in `.pnpm`, which names the version."""
         return f"{self.project.root_dir}/{_STORE}/{one.folder}"
 
     def _builds(self, one: Snapshot) -> bool:
         return one.package.name in self.listed and not one.package.said("optional")
 
     def _links(self, one: Snapshot) -> Iterator[tuple[str, str]]:
-        """The links to a package's dependencies, which are beside it."""
+        """Yield the links to a package's dependencies, which are in the folder that it is in."""
         beside = f"{_STORE}/{one.folder}/node_modules"
         for alias, key in sorted(one.children.items()):
             if alias != one.package.name:
@@ -192,9 +195,10 @@ class _Layout:
             yield f"{beside}/{alias}", folder
 
     def _program_folders(self) -> dict[str, list[tuple[str, str]]]:
-        """Folders with links to a package's programs, each with the path by which they lead to it.
+        """Find the folders that get links to a package's programs, by the package's key.
 
-        Folders inside of other packages are not among them.
+        Each folder has the path by which its links lead to the package. Folders inside of other
+        packages are not among them.
         """
         found: dict[str, list[tuple[str, str]]] = {key: [] for key in self.selection.snapshots}
         for one in self.selection.importers:
@@ -246,7 +250,7 @@ class _Layout:
         )
 
     def _own(self, one: Snapshot, commands: _Commands) -> Iterator[tuple[str, str]]:
-        """Paths, in the package's own `.bin`, of links to `commands`, each with its file."""
+        """Yield the links to `commands` in the package's own `.bin`: path and file of each."""
         return ((f"{one.at}/node_modules/.bin/{name}", file) for name, file in commands.items())
 
     def _commands(self, one: Snapshot, artifact: Artifact) -> _Commands:
@@ -260,7 +264,7 @@ class _Layout:
         return any(child.said("optional") and "cpu" in child.value for child in children)
 
     def _names(self) -> dict[str, str]:
-        """Folders of local packages, without the project itself, by their names."""
+        """Return the folders of local packages by name, without that of the project itself."""
         found = {}
         for one in self.selection.importers:
             name = read_manifest(os.path.join(self.project.root, one.folder)).get("name")
@@ -269,7 +273,7 @@ class _Layout:
         return found
 
     def links(self) -> Iterator[Item]:
-        """An item of links: to dependencies of local packages, hoisted ones, and local programs."""
+        """Make an item of all links: of local packages to dependencies, hoisted ones, programs."""
         root = self.project.root_dir
         made: list[Entry] = []
         tops = ["node_modules"]
@@ -288,9 +292,9 @@ class _Layout:
             yield generated("package links", {one.path: one for one in made}, tops_encoded)
 
     def local_programs(self) -> Iterator[tuple[str, str, str, str]]:
-        """`.bin` folder, package folder, name and file of each program of a local package.
+        """Yield each program of a local package: `.bin` folder, package folder, name and file.
 
-        Only of local packages that are linked.
+        Only local packages that another one depends on are linked, and have such programs.
         """
         for one in self.selection.importers:
             for folder in one.links.values():
@@ -305,12 +309,15 @@ def _is_inside(folder: str) -> bool:
 
 
 def commands_of(tarball: Tarball, name: str) -> _Commands:
-    """The programs of a package and their files (pnpm, `pkg-manager/package-bins`)."""
+    """Read the programs of a package: files by name (pnpm, `pkg-manager/package-bins`)."""
     return _of_manifest(tarball.manifest(), name, tarball.files)
 
 
 def bundled(tarball: Tarball) -> _Commands:
-    """The programs of packages bundled in a tarball; files are relative to its own folder."""
+    """Find the programs of the packages bundled in a tarball, as files by name.
+
+    Files are relative to the folder of the package that the tarball is of.
+    """
     found: dict[str, str] = {}
     for path in tarball.files:
         if match := _BUNDLED.fullmatch(path):
@@ -335,7 +342,7 @@ def _of_manifest(manifest: bytes, name: str, files: Iterable[str]) -> _Commands:
 
 
 def _listed(manifest: Mapping[str, Any]) -> _Commands:
-    """The programs that `bin` of a `package.json` lists."""
+    """Read the programs that `bin` of a `package.json` lists, as files by name."""
     said = manifest.get("bin")
     given = {str(manifest.get("name")): said} if isinstance(said, str) else said
     found = {}

@@ -41,7 +41,10 @@ class Locked:
 
     @property
     def folder_name(self) -> str:
-        """The name by which other packages find it, such as `@scope/name`; empty for own code."""
+        """The name by which other packages import it, such as `@scope/name`.
+
+        Empty for the project's own code.
+        """
         match = _PACKAGE.fullmatch(self.at)
         return match[1] if match else ""
 
@@ -57,12 +60,12 @@ class Locked:
 
     @property
     def named(self) -> str:
-        """`express 4.19.2`, for people."""
+        """Name and version for people, such as `express 4.19.2`."""
         return printable(f"{self.name} {self.version}".strip())
 
     @property
     def modules(self) -> str:
-        """The folder `node_modules` that contains it, relative to the project."""
+        """The folder `node_modules` that contains the package, relative to the project."""
         return self.at[: -len(self.folder_name) - 1]
 
     @property
@@ -71,7 +74,7 @@ class Locked:
         return self.modules.removesuffix("node_modules").rstrip("/")
 
     def text(self, key: str) -> str:
-        """The text at `key`; empty where the value is missing or no text."""
+        """Return the text at `key`; empty where the value is missing or not a text."""
         found = self.value.get(key)
         return found if isinstance(found, str) else ""
 
@@ -80,14 +83,14 @@ class Locked:
         return self.value.get(key) is True
 
     def table(self, key: str) -> Mapping[str, str]:
-        """The table of texts at `key`; other values are left out."""
+        """Return the table of texts at `key`; other values are left out."""
         found = self.value.get(key)
         if not isinstance(found, dict):
             return {}
         return {name: text for name, text in found.items() if isinstance(text, str)}
 
     def needs(self) -> Iterator[tuple[str, bool]]:
-        """Names of dependencies, each with whether it is required."""
+        """Yield the name of each dependency, and whether it is required."""
         meta = self.value.get("peerDependenciesMeta")
         weak = {
             name
@@ -100,7 +103,10 @@ class Locked:
                 yield name, name not in optional and not (key == _EDGES[2] and name in weak)
 
     def bins(self) -> Mapping[str, str]:
-        """Files of its programs, relative to its folder, by name (npm, "package.json", "bin")."""
+        """Read the package's programs: files relative to its folder, by name.
+
+        npm, "package.json", "bin".
+        """
         raw = self.value.get("bin")
         given = {self.name.rpartition("/")[2]: raw} if isinstance(raw, str) else raw
         found = {}
@@ -113,7 +119,10 @@ class Locked:
         return found
 
     def hashes(self) -> tuple[tuple[str, str], ...]:
-        """The strongest hash of its tarball. Raises UsageError where none is secure."""
+        """Read the strongest hash of the package's tarball.
+
+        Raises UsageError where the lock has no secure hash.
+        """
         found: dict[str, str] = {}
         for one in self.text("integrity").split():
             algorithm, _, digits = one.partition("?")[0].partition("-")
@@ -135,7 +144,7 @@ class Locked:
 
 
 def is_package(at: str) -> bool:
-    """Whether the folder `at`, relative to the project, is a package's in a `node_modules`."""
+    """Whether the folder `at`, relative to the project, is a package in a `node_modules`."""
     return _PACKAGE.fullmatch(at) is not None
 
 
@@ -154,9 +163,9 @@ class NodeLock:
         return printable(os.path.basename(self.path))
 
     def find(self, name: str, at: str) -> Locked | None:
-        """The package that a module at `at` gets for `name`; links are followed. None without one.
+        """Find the package that Node loads for `name` in a module of the folder `at`, or None.
 
-        Node documentation, "Loading from node_modules folders".
+        Links are followed. Node documentation, "Loading from node_modules folders".
         """
         while True:
             found = self.packages.get(f"{at}/node_modules/{name}".lstrip("/"))
@@ -167,21 +176,21 @@ class NodeLock:
             at = at.rpartition("/")[0]
 
     def target(self, one: Locked) -> Locked | None:
-        """The entry itself, or the one it links to; None where that is missing."""
+        """Return `one`, or the entry that it links to; None where that entry is missing."""
         if not one.said("link"):
             return one
         return self.packages.get(one.text("resolved").removeprefix("./"))
 
     def local(self) -> Iterator[Locked]:
-        """The project, and its local packages: folders outside of `node_modules`."""
+        """Yield the project and its local packages: folders outside of `node_modules`."""
         return (one for one in self.packages.values() if not one.folder_name)
 
 
 def find(target: str) -> str:
-    """The absolute path of the lock; `target` is the project's folder or the lock itself.
+    """Find the lock; `target` is the project's folder or the lock itself.
 
-    Where both npm and pnpm have one, `packageManager` in `package.json` decides, else npm's is
-    used. Raises UsageError where no lock is found.
+    Returns its absolute path. Where both npm and pnpm have a lock, `packageManager` in
+    `package.json` decides, else npm's is used. Raises UsageError where no lock is found.
     """
     path = os.path.realpath(target)
     if not os.path.isdir(path):
@@ -205,7 +214,7 @@ def read(path: str) -> NodeLock:
 
 
 def read_text(path: str) -> bytes:
-    """The bytes of a lock. Raises SourceError."""
+    """Read the bytes of a lock. Raises SourceError."""
     try:
         with open(path, "rb") as file:
             return file.read(_LARGEST + 1)
@@ -234,7 +243,7 @@ def _no_lock(folder: str) -> str:
 
 
 def _above(folder: str) -> str:
-    """The nearest folder above that has a lock; empty where none has."""
+    """Find the nearest folder above `folder` that has a lock; empty where none has."""
     while (parent := os.path.dirname(folder)) != folder:
         folder = parent
         if any(os.path.isfile(os.path.join(folder, name)) for name in (*_NAMES, PNPM)):
@@ -270,7 +279,10 @@ def _packages(text: bytes, path: str) -> Mapping[str, Locked]:
 
 
 def read_manifest(folder: str) -> Mapping[str, Any]:
-    """The `package.json` in `folder`; empty where it is missing. Raises UsageError, SourceError."""
+    """Read the `package.json` in `folder`; empty where it is missing.
+
+    Raises UsageError for a malformed file, SourceError.
+    """
     path = os.path.join(folder, "package.json")
     try:
         with open(path, "rb") as file:

@@ -29,7 +29,7 @@ from regpush.sources.node.tarball import LAYOUT, Manner, Place, Program, link, p
 
 
 def parts(path: str, project: NodeProject) -> NodeParts:
-    """The items of the lock at `path`. Raises UsageError, SourceError."""
+    """Make the items of the lock of npm at `path`. Raises UsageError, SourceError."""
     lock = read(path)
     check_fresh(lock)
     chosen = choose(lock, project.target, groups=project.groups)
@@ -48,7 +48,7 @@ def parts(path: str, project: NodeProject) -> NodeParts:
 
 
 def _local_programs(lock: NodeLock, project: NodeProject) -> Iterator[tuple[Locked, str, str]]:
-    """The link to a local package, the name and the file of each local program that exists."""
+    """Yield each program of a local package that exists: the link to the package, name, file."""
     for one in lock.packages.values():
         local = lock.target(one)
         if one.said("link") and local and is_wanted(lock, one, project.groups):
@@ -58,7 +58,7 @@ def _local_programs(lock: NodeLock, project: NodeProject) -> Iterator[tuple[Lock
 
 
 def _packages(lock: NodeLock, chosen: Mapping[str, Locked], project: NodeProject) -> list[Item]:
-    """An item for each tarball, which includes the packages that are bundled in it."""
+    """Make an item of each tarball; packages that are bundled in the tarball are part of it."""
     owners = {at: _owner(one, chosen) for at, one in chosen.items()}
     own = {at: one for at, one in chosen.items() if owners[at] == at}
     needs = {
@@ -104,7 +104,7 @@ def _packages(lock: NodeLock, chosen: Mapping[str, Locked], project: NodeProject
 
 
 def _rules(place: Place, must_run_on: Machine | None) -> Mapping[str, object]:
-    """What decides the bytes of a package besides its tarball; part of identities."""
+    """Collect what decides the bytes of a package besides its tarball; part of identities."""
     return {
         "npm": LAYOUT,
         "path": f"{place.root}/{place.at}",
@@ -124,7 +124,10 @@ def _entries(
 
 
 def _owner(one: Locked, chosen: Mapping[str, Locked]) -> str:
-    """The folder of the package whose tarball contains `one`: itself, or one that bundles it."""
+    """Return the folder of the package whose tarball contains `one`.
+
+    This is `one` itself, or a package that bundles `one`.
+    """
     while one.said("inBundle"):
         if one.parent not in chosen:
             return one.at  # the project bundles it, when it is packed itself
@@ -135,7 +138,10 @@ def _owner(one: Locked, chosen: Mapping[str, Locked]) -> str:
 def _programs(
     chosen: Mapping[str, Locked], owners: Mapping[str, str]
 ) -> dict[str, tuple[Program, ...]]:
-    """The programs of each tarball. Of several with one name the first is used, like in npm."""
+    """Find the programs of each tarball, by the folder of the package that the tarball is of.
+
+    Of several programs with one name in a folder, the first is used, like in npm.
+    """
     taken: set[tuple[str, str]] = set()
     found: dict[str, list[Program]] = {}
     for at, one in sorted(chosen.items(), key=lambda pair: (pair[0].lower(), pair[0])):
@@ -151,7 +157,7 @@ def _programs(
 
 
 def _path(root: str, at: str, artifact: Artifact) -> str:
-    """The item's path: the package's folder, and its version after an `@`."""
+    """Return the path of a package's item: the package's folder, `@`, and the version."""
     version = artifact.package.version or artifact.package.hashes[0][1][:12]
     return f"{root.rstrip('/')}/{at}@{version}"
 
@@ -169,7 +175,7 @@ def _is_whole(lock: NodeLock, one: Locked, chosen: Mapping[str, Locked]) -> bool
 
 
 def _links(lock: NodeLock, project: NodeProject) -> Iterator[Item]:
-    """An item of the links to local packages and to their programs; none without links."""
+    """Make an item of the links to local packages and to their programs; none without links."""
     root = project.root_dir
     made: dict[bytes, Entry] = {}
     tops: list[str] = []

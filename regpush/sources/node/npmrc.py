@@ -67,11 +67,11 @@ class Npmrc:
         return (scoped or self.values.get("registry") or _REGISTRY).rstrip("/") + "/"
 
     def tarball(self, name: str, version: str) -> str:
-        """The URL of a tarball in the registry, for a lock that has no URL."""
+        """Return the usual URL of a tarball in the registry, for a lock that states no URL."""
         return f"{self.registry(name)}{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
 
     def placed(self, url: str) -> str:
-        """`url` of a lock, with the configured registry's host where npm replaces it.
+        """Replace the host of `url`, from a lock, by the configured registry's where npm does.
 
         npm documentation, "replace-registry-host": by default the host of npm's own registry is
         replaced.
@@ -123,7 +123,7 @@ class Npmrc:
         return ProxySettings(http=url, https=url, bypass=bypass)
 
     def unheeded(self) -> list[str]:
-        """Keys of a client certificate; regpush presents none to registries of packages."""
+        """List keys of a client certificate; regpush presents none to registries of packages."""
         found = [
             key
             for key, value in self.values.items()
@@ -133,7 +133,7 @@ class Npmrc:
         return list(dict.fromkeys(key.rpartition(":")[2] for key in found))
 
     def unset(self) -> list[str]:
-        """Variables in logins that are not set."""
+        """List the variables that logins name and that are not set."""
         quoted = (
             match[2]
             for key, value in self.values.items()
@@ -156,12 +156,12 @@ class Npmrc:
                 logins.add_header(f"http:{place}", authorization, secret)
 
     def _said(self, key: str) -> str:
-        """The value of `key`; empty where it contains a variable that is not set."""
+        """Return the value of `key`; empty where it contains a variable that is not set."""
         value = self.values.get(key, "")
         return "" if _VARIABLE.search(value) else value
 
     def _logins(self) -> Iterator[tuple[str, str, str]]:
-        """`//host/path/`, the Authorization header for it, and the secret part of that."""
+        """Yield each login: `//host/path/`, its Authorization header, the secret part of that."""
         places = dict.fromkeys(
             key.rpartition(":")[0] for key in self.values if key.startswith("//") and ":_" in key
         )
@@ -185,12 +185,12 @@ def _pair(place: str, user: str, encoded: str) -> str:
 
 
 def _normal(key: str) -> str:
-    """A key in the form of `.npmrc` files, from the end of a variable's name."""
+    """Convert the end of a variable's name into a key as `.npmrc` files have it."""
     return key if key.startswith("//") else (key[0] + key[1:].replace("_", "-")).lower()
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Values by key: the last of several values, or all of them for a key that ends in `[]`."""
+    """Collect values by key: the last of several, or all for a key that ends in `[]`."""
     found: dict[str, str] = {}
     for key, value in pairs:
         found[key] = f"{found[key]}\n{value}" if key.endswith("[]") and key in found else value
@@ -198,7 +198,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _read(path: str, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Keys and values of the file at `path`, which may be missing (npm's `ini`)."""
+    """Yield keys and values of the file at `path`, which may be missing (npm's `ini`)."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read(_LARGEST)
@@ -219,7 +219,7 @@ def _read(path: str, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _expanded(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with variables replaced by their values; one that is not set stays, like in npm."""
+    """Replace variables in `text` by their values; one that is not set stays, like in npm."""
 
     def value(match: re.Match[str]) -> str:
         name = match[2].removesuffix("?")

@@ -21,7 +21,7 @@ _ABBREVIATED = "application/vnd.npm.install-v1+json, application/json;q=0.8"
 
 
 def listing(one: Locked, npmrc: Npmrc) -> VersionList:
-    """The list of versions of a package, in the registry that is configured for its name."""
+    """Describe where a registry lists the versions of the package `one`."""
     # The slash of a scope is encoded (`npm-package-arg`, escapedName).
     return VersionList(
         url=npmrc.registry(one.name) + quote(one.name, safe="@/").replace("/", "%2f"),
@@ -31,7 +31,7 @@ def listing(one: Locked, npmrc: Npmrc) -> VersionList:
 
 
 def _tarball(one: Locked, placed: Callable[[str], str], text: bytes) -> str:
-    """The URL of the tarball of `one` in a packument. Raises SourceError where it is missing."""
+    """Find the URL of the tarball of `one` in a packument. Raises SourceError."""
     try:
         found = json.loads(text)
         for key in ("versions", one.version, "dist", "tarball"):

@@ -55,7 +55,11 @@ class NodeProject:
     workshop: Workshop
 
     def opened(self, artifact: Artifact, layout: ArtifactLayout) -> Iterator[Entry]:
-        """The entries of a package, whose tarball is downloaded. Raises like `Fetcher.begin`."""
+        """Download the tarball of a package, and yield the package's entries.
+
+        Raises SourceError where the file cannot be downloaded or differs from the lock, AuthError,
+        TransientError after retries, CancelledError.
+        """
         return layout.entries(self.fetcher.path(artifact))
 
     def unpacked(self, path: str, named: str, manner: Manner) -> Tarball:
@@ -75,7 +79,10 @@ class NodeParts:
 
 
 def artifact(one: Locked, project: NodeProject) -> Artifact:
-    """The tarball of a package. Raises UsageError where the lock has no hash or no place of it."""
+    """Describe the tarball of a package.
+
+    Raises UsageError where the lock lacks the tarball's hash or place.
+    """
     url, path, listed = one.text("resolved"), "", None
     if url.startswith(("git", "ssh:")) or url.partition("#")[0].endswith(".git"):
         raise UsageError(
@@ -97,9 +104,9 @@ def artifact(one: Locked, project: NodeProject) -> Artifact:
 
 
 def likely_size(one: Locked) -> int:
-    """The assumed bytes of a package's tarball, because no lock of Node states them.
+    """Assume the bytes of a package's tarball, because no lock of Node states them.
 
-    Layers are planned by it, so it depends on the lock alone.
+    Layers are planned by this size, so it depends on the lock alone.
     """
     return _PROGRAM if one.value.get("cpu") else _TARBALL
 
@@ -140,7 +147,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def generated(name: str, made: Mapping[bytes, Entry], tops: Iterable[bytes]) -> Item:
-    """An item of the links `made`, and of the folders above them, from `tops` on."""
+    """Make an item of the links `made`, and of the folders above them, from `tops` on."""
     every = dict(made)
     for top in dict.fromkeys(tops):
         below = {path: entry for path, entry in every.items() if path.startswith(top + b"/")}

@@ -39,12 +39,12 @@ class Snapshot:
 
     @property
     def folder(self) -> str:
-        """The name of its folder in `.pnpm` (`depPathToFilename`)."""
+        """The name of the snapshot's folder in `.pnpm` (`depPathToFilename`)."""
         return folder_name(self.key)
 
     @property
     def at(self) -> str:
-        """The folder of its files, relative to the project."""
+        """The folder of the package's files, relative to the project."""
         return f"node_modules/.pnpm/{self.folder}/node_modules/{self.package.name}"
 
 
@@ -58,7 +58,7 @@ class Importer:
 
     @property
     def modules(self) -> str:
-        """The path of its `node_modules`, relative to the project."""
+        """The local package's folder `node_modules`, as a path relative to the project."""
         return f"{self.folder}/node_modules".lstrip("/")
 
 
@@ -84,7 +84,7 @@ class PnpmLock:
         return os.path.dirname(self.path)
 
     def table(self, *keys: str) -> Mapping[str, Any]:
-        """The table at `keys`; empty where it is missing."""
+        """Return the table at `keys`, one key below the other; empty where it is missing."""
         found: Any = self.value
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
@@ -92,7 +92,10 @@ class PnpmLock:
 
 
 def folder_name(key: str) -> str:
-    """The name of the folder of a snapshot in `.pnpm` (pnpm 10, `depPathToFilename`)."""
+    """Convert a snapshot's key into the name of its folder in `.pnpm`.
+
+    pnpm 10, `depPathToFilename`.
+    """
     plain = key.replace(":", "+", 1) if key.startswith("file:") else key
     name = re.sub(r'[\\/:*?"<>|#]', "+", plain)
     if "(" in name:
@@ -104,12 +107,15 @@ def folder_name(key: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether a package may have that name, which becomes a folder's."""
+    """Whether `text` is allowed as a package's name, which becomes the name of a folder."""
     return _NAME.fullmatch(text) is not None
 
 
 def read_yaml(path: str) -> tuple[bytes, Mapping[str, Any]]:
-    """The table in the file at `path`, every scalar as text. Raises UsageError, SourceError."""
+    """Read the table in the YAML file at `path`, every scalar as text.
+
+    Returns the bytes of the file and the table. Raises UsageError, SourceError.
+    """
     import yaml
 
     text = read_text(path)
@@ -167,7 +173,7 @@ def check_fresh(lock: PnpmLock) -> None:
 
 
 def choose(lock: PnpmLock, target: NodeTarget, *, groups: Sequence[str]) -> Selection:
-    """The packages that `pnpm install --prod` would install for `target`, in the lock's order.
+    """Choose what `pnpm install --prod` would install for `target`, in the lock's order.
 
     Raises UsageError where a needed package is for other platforms, and for a malformed lock.
     """
@@ -195,7 +201,7 @@ def choose(lock: PnpmLock, target: NodeTarget, *, groups: Sequence[str]) -> Sele
 
 
 def _pruned(one: Snapshot, kept: Mapping[str, Snapshot]) -> Snapshot:
-    """A snapshot without the children that are for other platforms."""
+    """Copy a snapshot without the children that are for other platforms."""
     children = {alias: key for alias, key in one.children.items() if key in kept}
     return Snapshot(key=one.key, package=one.package, children=children, links=one.links,
                     has_programs=one.has_programs)  # fmt: skip
@@ -254,7 +260,7 @@ def _snapshot(lock: PnpmLock, key: str) -> Snapshot:
 def _locked(
     key: str, name: str, version: str, package: Mapping[str, Any], snapshot: Mapping[str, Any]
 ) -> Locked:
-    """A package in the form of npm's locks."""
+    """Convert a package of the lock into the form of npm's locks. Raises UsageError."""
     resolution = package.get("resolution")
     said = resolution if isinstance(resolution, dict) else {}
     if said.get("type") == "git" or "repo" in said:
@@ -283,7 +289,10 @@ def _locked(
 def _needs(
     lock: PnpmLock, at: tuple[str, ...], kinds: Sequence[str], folder: str
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Dependencies by alias: keys of snapshots, and folders of local packages."""
+    """Read dependencies by alias: keys of snapshots, and folders of local packages.
+
+    Raises UsageError for a name that is not allowed, and a folder outside of the project.
+    """
     needs: dict[str, str] = {}
     links: dict[str, str] = {}
     for alias, said in _said(lock, at, kinds):
@@ -309,7 +318,10 @@ def _said(lock: PnpmLock, at: tuple[str, ...], kinds: Sequence[str]) -> Iterator
 
 
 def _key(alias: str, said: str) -> str:
-    """The key of an alias's dependency (`refToRelative`): a version, or the key of another name."""
+    """Return the key of the snapshot that the dependency `alias` means (`refToRelative`).
+
+    `said`: a version of the package `alias`, or already the key of a package with another name.
+    """
     at, brackets, colon = said.find("@", 1), said.find("("), said.find(":")
     if said.startswith("@"):
         return said

@@ -46,7 +46,7 @@ class PnpmSettings:
 
     @classmethod
     def of(cls, folder: str, npmrc: Npmrc) -> PnpmSettings:
-        """The settings of the project in `folder`. Raises UsageError, SourceError."""
+        """Read the settings of the project in `folder`. Raises UsageError, SourceError."""
         path = os.path.join(folder, _WORKSPACE)
         said = read_manifest(folder).get("pnpm")
         return cls(
@@ -56,7 +56,7 @@ class PnpmSettings:
         )
 
     def unheeded(self) -> Iterator[str]:
-        """Settings that ask for another layout, each with its file, for people."""
+        """List the settings that ask for another layout, each with its file, for people."""
         for name, usual in _USUAL.items():
             words = name.split("-")
             camel = words[0] + "".join(map(str.capitalize, words[1:]))
@@ -71,7 +71,7 @@ class PnpmSettings:
                 yield f"{name} of .npmrc"
 
     def may_build(self) -> frozenset[str]:
-        """Names of packages whose install scripts pnpm runs.
+        """Return the names of the packages whose install scripts pnpm runs.
 
         pnpm documentation, "onlyBuiltDependencies", and "allowBuilds" in place of it. Either may
         name versions after an `@`.

@@ -34,10 +34,11 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings,
 ) -> tuple[str, Closure]:
-    """The kind of the project at `path`, for people, and its closure.
+    """Make the closure of the Node project at `path`.
 
-    No tarball is downloaded before its item is opened. Raises UsageError for a project that cannot
-    be pushed, SourceError, what reading the base raises, CancelledError.
+    Returns the kind of the project, for people, and the closure. No tarball is downloaded before
+    its item is opened. Raises UsageError for a project that cannot be pushed, SourceError, what
+    reading the base raises, CancelledError.
     """
     at = find(path)
     root = os.path.dirname(at)
@@ -88,7 +89,10 @@ def resolve(
 def _fetcher(
     root: str, npmrc: Npmrc, mirror: str, workshop: Workshop, surroundings: Surroundings
 ) -> Fetcher:
-    """The downloader of packages, with the logins and settings of npm. Raises UsageError."""
+    """Make the downloader of packages, with the logins and settings of npm.
+
+    Raises UsageError.
+    """
     logins = Logins(surroundings.settings.netrc_file)
     if mirror:
         logins.add(*without_login(mirror))

@@ -37,9 +37,9 @@ _MANIFEST_LIMIT = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A link `name` in the folder `folder`, to `file` of the package; relative to the project.
+    """A link called `name`, in the folder `folder` of the project, to `file` of a package.
 
-    `file` is relative to the folder of the package that is laid out.
+    `folder` is relative to the project, `file` to the package's folder.
     """
 
     folder: str
@@ -64,7 +64,7 @@ class Place:
     links: tuple[tuple[str, str], ...] = ()
 
     def path(self, relative: str) -> bytes:
-        """The image path of an entry, in bytes."""
+        """Turn a path relative to `root` into the image path of an entry, in bytes."""
         return as_bytes(f"{self.root}/{relative}".strip("/"))
 
 
@@ -77,7 +77,7 @@ class _Unpacked:
         os.unlink(name)
 
     def blocks(self, at: int, size: int) -> Iterator[bytes]:
-        """`size` bytes from `at`, in pieces of bounded size. Raises SourceError."""
+        """Read `size` bytes from `at`, in pieces of bounded size. Raises SourceError."""
         while size:
             piece = os.pread(self.fd, min(size, _BLOCK), at)
             if not piece:
@@ -94,7 +94,7 @@ class _File:
 
 
 class Manner(Enum):
-    """Whether files of a tarball get names and modes like in npm or like in pnpm."""
+    """Whose rules give files of a tarball their names and modes: npm's or pnpm's."""
 
     NPM = "npm"
     PNPM = "pnpm"
@@ -124,7 +124,7 @@ class Tarball:
         return cls(what=what, unpacked=unpacked, folders=folders, files=files)
 
     def manifest(self, folder: str = "") -> bytes:
-        """The `package.json` in `folder`; empty where it is missing."""
+        """Read the `package.json` in `folder`; empty where the file is missing."""
         file = self.files.get(f"{folder}/package.json".lstrip("/"), _File(0, 0, 0))
         return b"".join(self.unpacked.blocks(file.at, min(file.size, _MANIFEST_LIMIT)))
 
@@ -138,7 +138,11 @@ class Tarball:
             )
 
     def entries(self, place: Place) -> Iterator[Entry]:
-        """The sorted entries of the package in `place`."""
+        """Yield the entries of the package as installed at `place`, sorted by path.
+
+        Folders, files and links, with the folders above them from `place.tops` on. Programs get
+        mode 0755, and their `#!` line ends in a line feed alone. Raises SourceError.
+        """
         programs = [one for one in place.programs if one.file in self.files]
         made: dict[bytes, Entry | str] = {
             place.path(f"{place.at}/{name}"): name for name in self.files
@@ -195,7 +199,10 @@ def _unpack(path: str, what: str, scratch: str) -> _Unpacked:
 
 
 def _inflated(part: bytes, more: partial[bytes]) -> Iterator[bytes]:
-    """The content of gzip members in bounded pieces; data that is not gzip is passed through."""
+    """Unpack gzip members into bounded pieces; data that is not gzip is passed through.
+
+    Raises zlib.error for damaged or truncated data.
+    """
     if part[:2] != b"\x1f\x8b":
         while part:
             yield part
@@ -218,10 +225,10 @@ def _inflated(part: bytes, more: partial[bytes]) -> Iterator[bytes]:
 def _listed(
     unpacked: _Unpacked, what: str, manner: Manner
 ) -> tuple[dict[str, int], dict[str, _File]]:
-    """Modes of folders, and files, by their names without the first component.
+    """List the modes of folders, and the files, by their names without the first component.
 
     Of several files with one name, the last is used. Links and devices are left out, like npm and
-    pnpm do.
+    pnpm do. Raises SourceError.
     """
     folders: dict[str, int] = {}
     files: dict[str, _File] = {}
@@ -256,7 +263,10 @@ def _listed(
 
 
 def _renamed(name: str, ignores: set[str]) -> str:
-    """`.npmignore` for a `.gitignore`; empty where its folder had a `.npmignore` before."""
+    """Return the name that npm gives the file `name`: `.npmignore` for a `.gitignore`.
+
+    Empty, for no file, where the folder of the `.gitignore` had a `.npmignore` before.
+    """
     folder, _, base = name.rpartition("/")
     if base == ".npmignore":
         ignores.add(folder)
@@ -266,7 +276,7 @@ def _renamed(name: str, ignores: set[str]) -> str:
 
 
 def _name(name: str, what: str) -> str:
-    """`name` without its first component; empty where nothing is left."""
+    """Cut the first component off `name`; empty where nothing is left. Raises SourceError."""
     parts = [part for part in name.split("/")[1:] if part not in ("", ".")]
     if ".." in parts or any(part.startswith(".wh.") or "\0" in part for part in parts):
         raise SourceError(
@@ -277,12 +287,12 @@ def _name(name: str, what: str) -> str:
 
 
 def program_link(root: str, program: Program, at: str) -> Entry:
-    """The link to a program of the package in `at`."""
+    """Make the link to a program of the package in the folder `at`."""
     return link(root, f"{program.folder}/{program.name}", f"{at}/{program.file}")
 
 
 def link(root: str, at: str, to: str) -> Entry:
-    """The link at the path `at` to the path `to`, both relative to `root`."""
+    """Make the link at the path `at` to the path `to`, both relative to `root`."""
     target = os.path.relpath(to, os.path.dirname(at))
     return Entry(
         path=as_bytes(f"{root}/{at}".strip("/")),
@@ -293,7 +303,7 @@ def link(root: str, at: str, to: str) -> Entry:
 
 
 def parents(paths: Iterable[bytes], top: bytes) -> Iterator[Entry]:
-    """Entries of the folders above `paths`, from `top` on."""
+    """Make entries of the folders above `paths`, from the folder `top` on."""
     found: set[bytes] = set()
     for path in paths:
         above = path

@@ -22,10 +22,11 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings,
 ) -> tuple[str, Closure]:
-    """The kind of the project at `path`, for people, and its closure.
+    """Make the closure of the Python project at `path`.
 
-    Raises UsageError where a library of the extra `python` is not installed, and for a project that
-    cannot be pushed, SourceError, CancelledError.
+    Returns the kind of the project, for people, and the closure. Raises UsageError where a library
+    of the extra `python` is not installed, and for a project that cannot be pushed, SourceError,
+    CancelledError.
     """
     try:
         from regpush.sources.python import source

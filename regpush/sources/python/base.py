@@ -33,14 +33,14 @@ _GLIBC = {
 
 
 def default_base(version: PythonVersion) -> str:
-    """The official image of that version of Python."""
+    """Name the official image of that version of Python."""
     return _DEFAULT.format(version=version)
 
 
 def python_version(
     options: LockOptions, pinned: str, facts: BaseFacts | None, choices: Callable[[], str]
 ) -> PythonVersion:
-    """The version that the image is for: `--python`, else `pinned`, else the base's.
+    """Decide the image's version of Python: `--python`, else `pinned`, else the base's.
 
     `pinned`: the project's `.python-version`, empty without one. `choices`: the versions that have
     all wheels, for the error. Raises UsageError where no version is known, or the base has another.
@@ -76,7 +76,10 @@ def python_version(
 
 
 def libc(options: LockOptions, facts: BaseFacts | None) -> Libc:
-    """`--libc`, else the one that the base's history or labels indicate, else an old glibc."""
+    """Decide the C library: `--libc`, else what the base indicates, else an old glibc.
+
+    The base's history or labels name its distribution. Raises UsageError for a bad `--libc`.
+    """
     if options.libc:
         return Libc.parse(options.libc)
     history = facts.history if facts else ()
@@ -93,7 +96,7 @@ def libc(options: LockOptions, facts: BaseFacts | None) -> Libc:
 
 
 def interpreter(options: LockOptions) -> str:
-    """The path of Python in the base. Raises UsageError for a bad `--python-path`."""
+    """Return the path of Python in the base. Raises UsageError for a bad `--python-path`."""
     path = options.python_path or INTERPRETER
     if not re.fullmatch(r"(?:/(?!\.{1,2}(?:/|$))[^/\0\n]+)+", path) or path.count("/") < 2:
         raise UsageError(

@@ -56,9 +56,10 @@ class LockQuery:
 
 
 def choose(wanted: LockQuery, target: PythonTarget) -> list[Chosen]:
-    """A wheel for each package that `target` needs, in the lock's order; no local packages.
+    """Choose a wheel for each package that `target` needs, in the lock's order.
 
-    Raises UsageError for a package without one, naming it and what to do.
+    Local packages have no wheel and are left out. Raises UsageError that names a package without a
+    fitting wheel, and what to do.
     """
     _refuse_untold(wanted)
     tags = target.tags()
@@ -73,7 +74,7 @@ def choose(wanted: LockQuery, target: PythonTarget) -> list[Chosen]:
 def versions_with_wheels(
     wanted: LockQuery, at: Callable[[PythonVersion], PythonTarget]
 ) -> list[str]:
-    """The versions of Python for which every package has a wheel."""
+    """Try versions of Python; list those for which every package has a wheel."""
     found = []
     for minor in _KNOWN:
         try:
@@ -100,9 +101,9 @@ _One = PackageArchive | PackageDirectory | PackageSdist | PackageWheel | object
 def _selected(
     wanted: LockQuery, target: PythonTarget, tags: Sequence[Tag]
 ) -> list[tuple[Package, _One]]:
-    """The packages that markers select, if that is independent of an unknown patch version.
+    """Select packages by their markers, if the unknown patch version makes no difference.
 
-    Raises UsageError where it depends on it.
+    Raises UsageError where the patch version decides.
     """
     patch = target.python.patch
     if patch is not None:
@@ -188,7 +189,10 @@ def _is_wheel(place: str) -> bool:
 def _linked(
     package: Package, one: _One, wanted: LockQuery, target: PythonTarget, ranks: Mapping[Tag, int]
 ) -> Chosen:
-    """A wheel in a folder of `--find-links`, for a package that would have to be built."""
+    """Find a wheel in a folder of `--find-links`, for a package that would need a build.
+
+    Raises UsageError where no folder has a fitting one.
+    """
     found: list[tuple[int, str]] = []
     for folder in wanted.options.find_links:
         try:
@@ -209,7 +213,7 @@ def _linked(
 
 
 def of_file(path: str) -> Chosen:
-    """The wheel at `path`; its hash is computed. Raises UsageError, SourceError."""
+    """Describe the wheel at `path`; its hash is computed. Raises UsageError, SourceError."""
     filename = os.path.basename(path)
     try:
         name, version, _, _ = parse_wheel_filename(filename)
@@ -258,7 +262,7 @@ def _no_wheel(package: Package, one: _One, target: PythonTarget) -> UsageError:
 
 
 def _wanted_tag(target: PythonTarget) -> str:
-    """The most specific tag of the target, for people."""
+    """Write the most specific wheel tag of the target, for people."""
     version = f"cp3{target.python.minor}"
     abi = f"{version}{'t' if target.python.threaded else ''}"
     libc = target.libc

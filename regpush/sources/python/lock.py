@@ -68,7 +68,7 @@ class PythonLock:
 
 
 def find(path: str) -> PythonLock:
-    """The lock of the project in the folder `path`; `path` may also be the lock file itself.
+    """Find the lock of the project in the folder `path`, or the lock file that `path` is.
 
     `uv.lock` is searched for in the folders above as well, because a workspace has it at its root.
     Raises UsageError where no lock is found, SourceError where it cannot be read.
@@ -123,7 +123,7 @@ def _read(path: str, target: str) -> PythonLock:
 
 
 def read_toml(path: str) -> tuple[bytes, dict[str, Any]]:
-    """The bytes and the parsed content of a TOML file. Raises UsageError, SourceError."""
+    """Read a TOML file: its bytes and its parsed content. Raises UsageError, SourceError."""
     try:
         folder, name = os.path.split(os.fsencode(path))
         text = read_small(OpenRoot(folder), name)
@@ -150,10 +150,10 @@ class Contents:
 
 
 def contents(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Contents:
-    """The content of `lock` for its target, with the extras and groups of `options`.
+    """Read the content of `lock` for its project, with the extras and groups of `options`.
 
-    Raises UsageError for a malformed lock or an option that does not fit it, SourceError where uv
-    fails.
+    Raises UsageError for a malformed lock or an option that does not fit the lock, SourceError
+    where uv fails.
     """
     return _of_uv(lock, options, workshop) if lock.is_uv else _of_pylock(lock, options)
 
@@ -230,7 +230,7 @@ def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Work
 
 
 def uv_program() -> str:
-    """The path of uv. Raises UsageError where it is not installed."""
+    """Find the program uv. Raises UsageError where it is not installed."""
     try:
         from uv import find_uv_bin
 
@@ -249,7 +249,7 @@ class Graph:
 
     @classmethod
     def of(cls, lock: PythonLock) -> Graph:
-        """The packages of `lock`. Raises UsageError where it has another form than uv's."""
+        """Read the packages of `lock`. Raises UsageError for a malformed uv.lock."""
         listed = lock.value.get("package", [])
         if not isinstance(listed, list) or not all(
             isinstance(one, dict)
@@ -261,7 +261,7 @@ class Graph:
         return cls(tuple(listed))
 
     def members(self, lock: PythonLock) -> dict[str, str]:
-        """The folder of each local package by its name."""
+        """Return the folder of each local package by its name."""
         found = {}
         for one in self.packages:
             for kind in _LOCAL:
@@ -270,7 +270,7 @@ class Graph:
         return found
 
     def project(self, lock: PythonLock, wanted: str | None) -> str:
-        """The name of the package that is pushed. Raises UsageError where it is not a member."""
+        """Find the name of the package that is pushed. Raises UsageError for no member."""
         members = self.members(lock)
         listed = f"there are {', '.join(sorted(members))}" if members else "there are none"
         if wanted:
@@ -300,11 +300,11 @@ class Graph:
                     )
 
     def named(self, name: str) -> Iterator[Mapping[str, Any]]:
-        """The packages called `name`: one for each version that some markers select."""
+        """Yield the packages called `name`: one for each version that some markers select."""
         return (one for one in self.packages if one["name"] == name)
 
     def extras(self, name: str) -> set[str]:
-        """The extras of a package."""
+        """Return the names of a package's extras."""
         return {
             extra
             for one in self.named(name)
@@ -315,7 +315,7 @@ class Graph:
         }
 
     def groups(self, name: str) -> set[str]:
-        """The dependency groups of a package."""
+        """Return the names of a package's dependency groups."""
         return {
             group
             for one in self.named(name)
@@ -326,7 +326,7 @@ class Graph:
         }
 
     def needs(self) -> dict[str, list[str]]:
-        """Names of dependencies, of all extras, by a package's name."""
+        """Return the names of the dependencies, those of all extras included, by package name."""
         return {
             one["name"]: [
                 needed["name"]
@@ -340,7 +340,7 @@ class Graph:
         }
 
     def local(self, lock: PythonLock, project: str, options: LockOptions) -> Iterator[LocalPackage]:
-        """The local packages that `project` needs; it is the first itself."""
+        """Yield `project`, and then the other local packages that it needs."""
         folders = self.members(lock)
         virtual = {one["name"] for one in self.packages if "virtual" in one["source"]}
         pending: list[tuple[str, tuple[str, ...]]] = [(project, options.extras)]

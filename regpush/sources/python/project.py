@@ -59,13 +59,17 @@ class PythonProject:
 
     @property
     def said(self) -> Mapping[str, Any]:
-        """The table `project`."""
+        """The table `project` of the `pyproject.toml`."""
         found: Mapping[str, Any] = self.value.get("project", {})
         return found
 
     @property
     def is_package(self) -> bool:
-        """Whether installing it does more than installing what it needs (uv, "Build systems")."""
+        """Whether installing the project installs more than its dependencies.
+
+        uv documentation, "Build systems": True with a build system, unless `tool.uv.package` is
+        false.
+        """
         uv = self.value.get("tool", {}).get("uv", {})
         return bool(uv.get("package", "build-system" in self.value)) and "name" in self.said
 
@@ -75,7 +79,7 @@ class PythonProject:
         return tuple(self.said.get("scripts", {}))
 
     def installed(self, at: str, environment: Environment) -> Iterator[Entry]:
-        """The files of an editable install in `environment`; `at`: the code's image path.
+        """Make the files of an editable install in `environment`; `at`: the code's image path.
 
         Raises UsageError where code of the project would have to be run for it.
         """
@@ -156,7 +160,10 @@ class PythonProject:
         )
 
     def _metadata(self, version: str) -> bytes:
-        """PyPA, "Core metadata specifications": the fields that are stated statically."""
+        """Write the METADATA file of the project from the static fields of its pyproject.toml.
+
+        PyPA, "Core metadata specifications". Raises UsageError for a malformed requirement.
+        """
         said = self.said
         lines = ["Metadata-Version: 2.1", f"Name: {said['name']}", f"Version: {version}"]
         if isinstance(summary := said.get("description"), str):
@@ -188,7 +195,7 @@ class PythonProject:
 
 
 def _modules(folder: str) -> Iterator[str]:
-    """Names of modules and packages that can be imported from `folder`."""
+    """Yield the names of modules and packages that can be imported from `folder`."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -213,7 +220,7 @@ def _record(files: Sequence[Entry], info: str, site: str) -> bytes:
 
 
 def place(package: LocalPackage, target: str, root: str, root_dir: str) -> str:
-    """The image path of a local package's folder; `target` itself is at `root_dir`.
+    """Find the image path of a local package's folder; `target` itself is at `root_dir`.
 
     A folder outside of the target is placed by its path from `root`, the workspace. Raises
     UsageError for one outside of both.

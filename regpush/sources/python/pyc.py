@@ -76,10 +76,10 @@ class Compiler:
         )
 
     def compile(self, package: str, sources: Iterable[Module]) -> list[Compiled]:
-        """The compiled files of the `sources` of `package`, without those that do not compile.
+        """Compile the `sources` of `package`; sources that do not compile are skipped.
 
-        They are made once for each `package`, and kept in a file. Raises SourceError like reading
-        the sources, CancelledError.
+        The compiled files are made once for each `package`, and kept in a file. Raises what reading
+        the sources raises, and CancelledError.
         """
         with self._lock:
             if package not in self._done:
@@ -100,7 +100,7 @@ class Compiler:
                 offset += len(data)
 
     def _path(self, source: str) -> str:
-        """The image path of a compiled file (PEP 3147, "Proposal")."""
+        """Return the image path of a compiled file (PEP 3147, "Proposal")."""
         folder, _, name = source.rpartition("/")
         return f"{folder}/__pycache__/{name.removesuffix('.py')}.{self.tag}.pyc"
 
@@ -117,7 +117,7 @@ def _read(path: str, offset: int, size: int) -> Iterator[bytes]:
 
 
 def _interpreters(version: PythonVersion, workshop: Workshop) -> Iterator[str]:
-    """Programs that may be Python `version`: this one, one on the PATH, one installed by uv."""
+    """Yield programs that may be Python `version`: this one, one on the PATH, one of uv."""
     if sys.version_info[:2] == (3, version.minor) and sys.executable:
         yield sys.executable
     if found := find_program(f"python{version.short}"):
@@ -136,7 +136,10 @@ class _Worker:
         self._begin()
 
     def compile(self, path: str, source: bytes) -> bytes:
-        """The compiled file; empty if the source does not compile. Raises CancelledError."""
+        """Compile `source`, which is at the image path `path`; empty if it does not compile.
+
+        Raises CancelledError.
+        """
         name = as_bytes(path)
         sizes = len(name).to_bytes(4, "little") + len(source).to_bytes(4, "little")
         try:
@@ -149,7 +152,10 @@ class _Worker:
             return b""
 
     def _begin(self) -> None:
-        """Start it, and read its first line into `said`: empty words if `program` is no Python."""
+        """Start the process, and read its first line into `said`, as five words.
+
+        The words are empty if `program` is not Python.
+        """
         worker = files("regpush.sources.python").joinpath("pyc_worker.py").read_text("utf-8")
         # Variables of this machine and its folders of packages have no effect with these flags.
         flags = ("-I", "-S", "-B", "-W", "ignore")

@@ -46,7 +46,7 @@ class _Reader:
         self._numbers, self._last = (5, 2) if sys.version_info >= (3, 11) else (6, 1)
 
     def node(self) -> _Node:
-        """The next object. Raises NotImplementedError for one that is in no code."""
+        """Read the next object. Raises NotImplementedError for one that code never contains."""
         first = self._take(1)[0]
         kind = chr(first & ~_REF)
         if kind == "r":
@@ -151,12 +151,12 @@ def _written(node: _Node) -> bytes:
 
 
 def canonical(code: CodeType) -> bytes:
-    """The bytes from which `marshal.loads` makes `code`; equal for equal code."""
+    """Write bytes from which `marshal.loads` makes `code`; equal for equal code."""
     return _written(_Reader(marshal.dumps(code)).node())
 
 
 def compiled(name: str, source: bytes) -> bytes:
-    """The `.pyc` file of `source`, in bytes; empty if it does not compile."""
+    """Compile `source` into the bytes of a `.pyc` file; empty if it does not compile."""
     try:
         code = compile(source, name, "exec", dont_inherit=True, optimize=0)
     except Exception:  # a SyntaxError, or what else the compiler gives up with

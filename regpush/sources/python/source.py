@@ -62,10 +62,11 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings,
 ) -> tuple[str, Closure]:
-    """The kind of the project at `path`, for people, and its closure.
+    """Make the closure of the Python project at `path`.
 
-    No wheel is downloaded before its item is opened. Raises UsageError for a project that cannot be
-    pushed, SourceError, what reading the base raises, CancelledError.
+    Returns the kind of the project, for people, and the closure. No wheel is downloaded before its
+    item is opened. Raises UsageError for a project that cannot be pushed, SourceError, what reading
+    the base raises, CancelledError.
     """
     asked = options.lock
     lock = find(path)
@@ -117,7 +118,10 @@ def resolve(
 
 
 def _warn_of_large(chosen: Sequence[Chosen], workshop: Workshop) -> None:
-    """A wheel is never cut, and its layer is about as large as the wheel: both are deflated."""
+    """Warn about wheels that make a layer larger than some registries take.
+
+    A wheel is never cut, and its layer is about as large as the wheel: both are deflated.
+    """
     for one in chosen:
         if (size := one.artifact.size or 0) > LAYER_LIMIT:
             said = f"the wheel of {one.artifact.named} has {size / (1 << 30):.1f} GiB"
@@ -138,9 +142,9 @@ class _Placed:
     is_editable: bool
 
     def installed(self, environment: Environment) -> Iterator[Entry]:
-        """Files of an editable install in `environment`, if any.
+        """Make the files of the project's editable install, if it has one, in `environment`.
 
-        Raises UsageError like the project.
+        Raises UsageError where code of the project would have to be run for it.
         """
         return self.project.installed(self.at, environment) if self.is_editable else iter(())
 
@@ -159,7 +163,7 @@ def _placed(
 
 
 def _local(lock: PythonLock, held: Contents) -> Sequence[LocalPackage]:
-    """The project that is pushed, then the other local projects that it needs."""
+    """List the project that is pushed, then the other local projects that it needs."""
     if lock.is_uv:
         return held.local
     others = [one for one in held.local if one.folder != lock.target]
@@ -178,7 +182,10 @@ def _target(
     platform: Platform,
     surroundings: Surroundings,
 ) -> tuple[PythonTarget, str | None]:
-    """The target that packages are chosen for, and the reference of the base; None without one."""
+    """Decide the target of the packages, and the reference of the base; None without a base.
+
+    Raises UsageError, and what reading the base raises.
+    """
     asked = options.lock
     pinned = _pinned(folder, wanted.root)
     reference = options.base
@@ -202,7 +209,10 @@ def _target(
 
 
 def _pinned(folder: str, root: str) -> str:
-    """The content of `.python-version`, in the project or in a folder above, up to the lock's."""
+    """Read `.python-version`, in the project or a folder above, up to that of the lock.
+
+    Returns the first line that is no comment, empty without one.
+    """
     while True:
         try:
             with open(os.path.join(folder, ".python-version"), encoding="utf-8") as file:
@@ -217,7 +227,7 @@ def _pinned(folder: str, root: str) -> str:
 
 
 def _named(options: LockOptions, target: PythonTarget) -> Iterator[Chosen]:
-    """The wheels of `--project-wheel`."""
+    """Yield the wheels of `--project-wheel`. Raises UsageError for one that does not fit."""
     for path in options.project_wheels:
         chosen = of_file(path)
         check_fits(chosen, target)
@@ -225,7 +235,7 @@ def _named(options: LockOptions, target: PythonTarget) -> Iterator[Chosen]:
 
 
 def _logins(lock: PythonLock, options: LockOptions, surroundings: Surroundings) -> Logins:
-    """Logins for the indexes that the project, the user and the environment name."""
+    """Collect logins for the indexes that the project, the user and the environment name."""
     path = os.path.join(lock.root, "pyproject.toml")
     value = read_toml(path)[1] if os.path.isfile(path) else {}
     listed = value.get("tool", {}).get("uv", {}).get("index", [])
@@ -245,7 +255,7 @@ def _packages(
     fetcher: Fetcher,
     overlaps: Overlaps,
 ) -> list[Item]:
-    """An item for each wheel; of several wheels of one name, the last is used."""
+    """Make an item of each wheel; of several wheels of one name, the last is used."""
     by_name = {one.artifact.package.name: one for one in chosen}
     edges = acyclic({name: needs.get(name, ()) for name in by_name})
     paths = {name: _path(one.artifact, environment) for name, one in by_name.items()}
@@ -295,7 +305,10 @@ def _opened(fetcher: Fetcher, artifact: Artifact, layout: ArtifactLayout) -> Ite
 
 
 def _direct_url(one: Chosen) -> bytes:
-    """PyPA, "Recording the Direct URL Origin of installed distributions"."""
+    """Write the content of `direct_url.json`; empty for a wheel from an index.
+
+    PyPA, "Recording the Direct URL Origin of installed distributions".
+    """
     if not one.direct_url:
         return b""
     name, digits = one.artifact.package.hashes[0]
@@ -310,7 +323,7 @@ def _code(
     options: SourceOptions,
     workshop: Workshop,
 ) -> Iterator[Item]:
-    """Items of own code: of the target first, then of folders outside of it."""
+    """Yield items of own code: of the target first, then of folders outside of it."""
     places = {folder: options.root_dir}
     for one in projects:
         if not one.project.folder.startswith(f"{folder}/"):
@@ -328,7 +341,7 @@ def _code(
 
 
 def _environments(folder: str) -> frozenset[bytes]:
-    """Names of virtual environments in `folder`, recognised by `pyvenv.cfg`."""
+    """List the names of virtual environments in `folder`, recognised by `pyvenv.cfg`."""
     return frozenset(
         os.fsencode(name)
         for name in os.listdir(folder)
@@ -346,7 +359,7 @@ def _search_paths(environment: Environment) -> tuple[SearchPath, ...]:
 def _wishes(
     options: SourceOptions, environment: Environment, project: PythonProject, reference: str | None
 ) -> Wishes:
-    """Base, working directory and entry point of `project`, unless the user names others."""
+    """Propose base, working directory and entry point of `project`; the user may name others."""
     programs = project.scripts if project.is_package else ()
     entrypoint = (f"{environment.bin}/{programs[0]}",) if len(programs) == 1 else ()
     has = f"{len(programs)} programs" if programs else "no program"

@@ -45,7 +45,7 @@ class Libc:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `--libc`. Raises UsageError."""
+        """Parse the value of `--libc`, such as `glibc-2.36`. Raises UsageError."""
         match = _LIBC.fullmatch(text)
         if match is None:
             raise UsageError(
@@ -74,13 +74,13 @@ class PythonVersion:
         return cls(int(match[1]), int(match[2]) if match[2] else None, bool(match[3]))
 
     def agrees(self, other: PythonVersion) -> bool:
-        """Whether one interpreter may have both versions."""
+        """Whether one interpreter can be both versions; an unknown patch version fits any."""
         same = (self.minor, self.threaded) == (other.minor, other.threaded)
         return same and (None in (self.patch, other.patch) or self.patch == other.patch)
 
     @property
     def short(self) -> str:
-        """`3.13`."""
+        """The version without its patch number, such as `3.13`."""
         return f"3.{self.minor}"
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class PythonTarget:
 
     @property
     def machine(self) -> str:
-        """The machine as Linux names it. Raises UsageError for one without a wheel tag."""
+        """The machine's name in Linux, such as x86_64. Raises UsageError without a wheel tag."""
         said = "/".join(filter(None, (self.platform.architecture, self.platform.variant)))
         machine = _MACHINE.get(said) or _MACHINE.get(self.platform.architecture)
         if machine is None or self.platform.os != "linux":
@@ -106,9 +106,9 @@ class PythonTarget:
         return machine
 
     def markers(self, patch: int) -> Markers:
-        """The variables of markers, for an interpreter with that patch version.
+        """Return the variables of markers for an interpreter with the patch version `patch`.
 
-        Only a running system knows its release, so `choice` refuses a lock whose markers need it.
+        Only a running system knows its release, so `choice` refuses a lock whose markers need that.
         """
         full = f"{self.python.short}.{patch}"
         return {
@@ -126,7 +126,7 @@ class PythonTarget:
         }
 
     def tags(self) -> list[Tag]:
-        """The tags of wheels that run on this target, the best first."""
+        """List the tags of wheels that run on this target, the best first."""
         version = (3, self.python.minor)
         interpreter = f"cp3{self.python.minor}"
         abi = f"{interpreter}{'t' if self.python.threaded else ''}"

@@ -36,26 +36,29 @@ class Environment:
 
     @property
     def python(self) -> str:
-        """`python3.13`, or `python3.13t`."""
+        """The name of the interpreter, `python3.13` or `python3.13t`."""
         return f"python{self.version}{'t' if self.threaded else ''}"
 
     @property
     def bin(self) -> str:
-        """The folder of programs."""
+        """The folder of the environment's programs, as an absolute image path."""
         return f"{self.prefix}/bin"
 
     @property
     def site(self) -> str:
-        """The folder of packages."""
+        """The folder of the environment's packages, as an absolute image path."""
         return f"{self.prefix}/lib/{self.python}/site-packages"
 
     def headers(self, name: str) -> str:
-        """The folder of the C headers of the package `name`."""
+        """Return the folder of the C headers of the package `name`."""
         return f"{self.prefix}/include/site/{self.python}/{name}"
 
     @property
     def shebang(self) -> bytes:
-        """The first lines of a script: for the kernel, or for sh where the path is too long."""
+        """The first lines of a script, for the kernel.
+
+        Where the path of Python is too long for the kernel, they are for sh, which runs Python.
+        """
         program = as_bytes(f"{self.bin}/python")
         line = b"#!%b\n" % program
         if len(line) <= _SHEBANG and b" " not in program:
@@ -64,7 +67,7 @@ class Environment:
         return b"#!/bin/sh\n'''exec' '%b' \"$0\" \"$@\"\n' '''\n" % program.replace(b"'", b"'\\''")
 
     def rules(self) -> Mapping[str, str]:
-        """What decides the bytes of packages in the environment; part of recipes."""
+        """Collect what decides the bytes of packages in the environment; part of recipes."""
         said = {"prefix": self.prefix, "python": self.python}
         if self.compiler:
             said["pyc"] = f"{RULES} {self.compiler.magic}"
@@ -72,7 +75,7 @@ class Environment:
 
 
 def script(environment: Environment, module: str, attribute: str) -> bytes:
-    """A program that calls `attribute` of `module`, and ends with what that returns.
+    """Write a program that calls `attribute` of `module` and exits with the result.
 
     PyPA, "Entry points specification", "Use for scripts".
     """
@@ -84,17 +87,17 @@ def script(environment: Environment, module: str, attribute: str) -> bytes:
 
 
 def file(path: str, content: bytes, mode: int = 0o644) -> Entry:
-    """A file at the absolute `path` of the image."""
+    """Make the entry of a file at the absolute image path `path`."""
     return Entry(path=encoded(path), kind=Kind.FILE, mode=mode, size=len(content), content=content)
 
 
 def encoded(path: str) -> bytes:
-    """An absolute path of the image as entries have it."""
+    """Convert an absolute image path into the form of `Entry.path`: bytes, no outer slashes."""
     return as_bytes(path.strip("/"))
 
 
 def folders(paths: Iterable[bytes], prefix: str) -> Iterator[Entry]:
-    """The folders that `paths` lie in, `prefix` and below."""
+    """Make entries of the folders that `paths` are in, from `prefix` on."""
     top, found = encoded(prefix), set()
     for path in paths:
         above = path
@@ -104,7 +107,7 @@ def folders(paths: Iterable[bytes], prefix: str) -> Iterator[Entry]:
 
 
 def own_item(environment: Environment, interpreter: str, files: Iterable[Entry]) -> Item:
-    """The files that make a folder an environment, with `files` of the project, as one item.
+    """Make an item of the environment's own files and `files` of the project.
 
     `interpreter`: the absolute path of Python in the base. The item is small and belongs to one
     version of the project, so it is in the top layer.

@@ -46,7 +46,7 @@ def entries(
     overlaps: Overlaps,
     direct_url: bytes = b"",
 ) -> Iterator[Entry]:
-    """The sorted entries of the wheel at `path` in `environment`.
+    """Yield the sorted entries of the wheel at `path`, as installed in `environment`.
 
     `direct_url`: the content of `direct_url.json`, empty for a wheel from an index (PEP 610).
     Raises SourceError for a file that is no wheel of `package`, or contains what no wheel may.
@@ -107,7 +107,7 @@ class _Wheel:
     def entries(
         self, environment: Environment, direct_url: bytes
     ) -> Iterator[tuple[Entry, object]]:
-        """Every file, unsorted, with a value that differs for other contents of the same path."""
+        """Yield every file, unsorted, with a value that differs for other contents of a path."""
         hashes = self._recorded()
         rows: list[tuple[str, str, str]] = []
         record = f"{environment.site}/{self.info}/RECORD"
@@ -142,7 +142,10 @@ class _Wheel:
         yield file(record, _record(rows, environment.site)), None
 
     def _place(self, name: str, environment: Environment) -> tuple[str, bool]:
-        """The image path of the file `name` in the wheel, and whether it is a script."""
+        """Return the image path of the file `name` of the wheel, and whether it is a script.
+
+        Raises SourceError for a file in an unknown folder of `.data`.
+        """
         data = f"{self.info.removesuffix('.dist-info')}.data/"
         if not name.startswith(data):
             return f"{environment.site}/{name}", False
@@ -175,7 +178,7 @@ class _Wheel:
         )
 
     def _script(self, at: str, member: ZipMember, environment: Environment) -> Entry:
-        """A script of the wheel, with `#!python` replaced by the environment's Python."""
+        """Make the entry of a script: `#!python` becomes the environment's Python."""
         head = next(blocks(self.path, member, self.what), b"")
         match = _SHEBANG.match(head)
         if match is None:  # often a binary: some wheels have programs of 50 MB as scripts
@@ -188,7 +191,7 @@ class _Wheel:
         return file(at, shebang + rest, 0o755)
 
     def _written(self, environment: Environment, direct_url: bytes) -> Iterator[Entry]:
-        """The files that installing adds to those of the wheel."""
+        """Yield the files that installing adds to those of the wheel."""
         for name, module, attribute in scripts(self._text("entry_points.txt"), self.what):
             program = script(environment, module, attribute)
             yield file(f"{environment.bin}/{name}", program, 0o755)
@@ -198,7 +201,7 @@ class _Wheel:
             yield file(f"{info}/direct_url.json", direct_url)
 
     def _compiled(self, environment: Environment) -> Sequence[Compiled]:
-        """Compiled files of the wheel's modules; none where the environment has no compiler."""
+        """Compile the wheel's modules; nothing where the environment has no compiler."""
         if environment.compiler is None:
             return ()
         modules = (
@@ -210,7 +213,7 @@ class _Wheel:
         return environment.compiler.compile(self.path, modules)
 
     def _recorded(self) -> dict[str, tuple[str, str]]:
-        """Hash and size by name, from the wheel's own RECORD."""
+        """Read hash and size by file name from the wheel's own RECORD."""
         found = {}
         try:
             for row in csv.reader(io.StringIO(self._text("RECORD"))):
@@ -222,7 +225,7 @@ class _Wheel:
 
 
 def _hashed(entry: Entry) -> tuple[str, str]:
-    """Hash and size of an entry, in the form of RECORD."""
+    """Return hash and size of an entry, in the form of RECORD."""
     content, sha = entry.content, hashlib.sha256()
     if isinstance(content, Streamed):
         for piece in content.open():
@@ -234,9 +237,9 @@ def _hashed(entry: Entry) -> tuple[str, str]:
 
 
 def scripts(text: str, what: str) -> Iterator[tuple[str, str, str]]:
-    """Name, module and attribute of each program in an `entry_points.txt`.
+    """Parse an `entry_points.txt`: name, module and attribute of each program.
 
-    Raises SourceError, which names it, for a malformed one.
+    Raises SourceError, which contains `what`, for a malformed file.
     """
     try:
         found = list(parse_entrypoints(text)) if text.strip() else []
@@ -251,7 +254,10 @@ def scripts(text: str, what: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _record(rows: Iterable[tuple[str, str, str]], site: str) -> bytes:
-    """RECORD: paths relative to the folder of packages (PyPA, "Recording installed projects")."""
+    """Write RECORD: paths relative to the folder of packages.
+
+    PyPA, "Recording installed projects".
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     up = len(site.split("/"))
