@@ -221,7 +221,7 @@ class SearchPath:
     separator: str = ":"
 
     def beside(self, current: str) -> str:
-        """The new value where the variable's present value is `current`."""
+        """Return the new value where the variable's present value is `current`."""
         parts = {
             Side.PREFIX: (self.value, current),
             Side.SUFFIX: (current, self.value),
@@ -244,7 +244,7 @@ class Programs:
 
 
 def no_search_paths() -> tuple[SearchPath, ...]:
-    """The search paths of a source that has none."""
+    """Return no search paths, for a source that has none."""
     return ()
 
 
@@ -380,13 +380,13 @@ class Closure:
         return path in self._by_path
 
     def with_items(self, extra: tuple[Item, ...]) -> Closure:
-        """A closure of these items and the `extra` ones, which are roots too."""
+        """Return a closure of these items and the `extra` ones, which are roots too."""
         roots = self.roots + tuple(item.path for item in extra)
         ordered = Closure.build(roots, self.items + extra).items
         return replace(self, roots=roots, items=ordered)
 
     def identified(self, identities: Mapping[str, Identity]) -> Closure:
-        """A closure with `identities`, by path, put in for items whose identity was unknown."""
+        """Return a closure in which unknown identities are filled in from `identities`, by path."""
         items = (
             replace(item, identity=item.identity or identities.get(item.path))
             for item in self.items

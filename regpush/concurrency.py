@@ -50,7 +50,7 @@ class Cancellation:
 
 
 def exhausted(error: BaseException) -> UsageError | None:
-    """The advice for an `error` by which the system refuses more threads or memory."""
+    """Return the advice for an `error` by which the system refuses more threads or memory."""
     if isinstance(error, MemoryError) or str(error) == "can't start new thread":
         return UsageError(
             "the system gives this process no more threads or memory: lower --jobs, or raise "
@@ -72,9 +72,10 @@ def parallel(
 
 @contextmanager
 def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
-    """A thread pool that ends before the block does; a failure of the block cancels its work.
+    """Open a thread pool that ends before the block does.
 
-    Raises UsageError where the system refuses more threads or memory.
+    A failure of the block cancels the work of the pool. Raises UsageError where the system refuses
+    more threads or memory.
     """
     pool = ThreadPoolExecutor(count, thread_name_prefix="regpush")
     try:
@@ -90,7 +91,10 @@ def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
 
 
 def results(futures: Sequence[Future[R]]) -> list[R]:
-    """All results, or the first failure that is not the cancellation it caused."""
+    """Return all results in order, or raise the first failure.
+
+    A cancellation that another failure caused is not raised in its place.
+    """
     failed = _failed(wait(futures, return_when=FIRST_EXCEPTION).done)
     if failed and all(isinstance(error, CancelledError) for error in failed):
         # What fails in a pool inside one of them cancels the others before it gets here.

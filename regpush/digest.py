@@ -59,7 +59,7 @@ class Digest:
 
     @classmethod
     def of(cls, data: bytes) -> Digest:
-        """The sha256 of `data`."""
+        """Compute the sha256 of `data`."""
         return cls("sha256", hashlib.sha256(data).hexdigest())
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class Descriptor:
 
     @classmethod
     def of(cls, data: bytes, media_type: str) -> Descriptor:
-        """The descriptor of `data`."""
+        """Make the descriptor of `data`."""
         return cls(media_type=media_type, digest=Digest.of(data), size=len(data))
 
     @classmethod
@@ -106,7 +106,7 @@ class Descriptor:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The descriptor as a JSON object, per the image-spec."""
+        """Return the descriptor as a JSON object, per the image-spec."""
         value: dict[str, Any] = {
             "mediaType": self.media_type,
             "digest": str(self.digest),
@@ -117,7 +117,7 @@ class Descriptor:
         return value
 
     def annotation(self, key: str) -> str | None:
-        """The value annotated under `key`, or None."""
+        """Return the value annotated under `key`, or None."""
         return dict(self.annotations).get(key)
 
 

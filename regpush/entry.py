@@ -18,7 +18,7 @@ from regpush.digest import Digest
 
 
 def as_bytes(text: str) -> bytes:
-    """A path, or other text of a file system, as the bytes that an archive holds.
+    """Encode a path, or other text of a file system, as the bytes that an archive holds.
 
     UTF-8; bytes that are not UTF-8 stand as lone surrogates in `text` (PEP 383).
     """
@@ -26,7 +26,7 @@ def as_bytes(text: str) -> bytes:
 
 
 def as_text(data: bytes) -> str:
-    """The text of `data`, from which `as_bytes` makes the same bytes again."""
+    """Decode `data` into text from which `as_bytes` makes the same bytes again."""
     return data.decode("utf-8", "surrogateescape")
 
 
@@ -60,10 +60,13 @@ class Root(Protocol):
     """A tree on this machine whose files are opened by paths relative to it, in bytes."""
 
     def open(self, path: bytes, /) -> int:
-        """A descriptor to read `path`, without following symbolic links. Raises OSError."""
+        """Open `path` for reading, without following symbolic links; returns the descriptor.
+
+        Raises OSError.
+        """
 
     def on_disk(self, path: bytes, /) -> bytes:
-        """The absolute path of `path`, for messages."""
+        """Return the absolute path of `path`, for messages."""
 
 
 class OnDisk(NamedTuple):
@@ -163,5 +166,5 @@ class TreeHash:
         self._hash.update(head + path + link + content)
 
     def digest(self) -> Digest:
-        """The digest of everything added so far."""
+        """Return the digest of everything added so far."""
         return Digest("sha256", self._hash.hexdigest())

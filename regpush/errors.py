@@ -80,7 +80,7 @@ class CancelledError(RegpushError):
 
 
 def printable(name: str | bytes) -> str:
-    """`name` on one line and free of terminal control characters, for an error message."""
+    """Put `name` on one line, free of terminal control characters, for an error message."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text

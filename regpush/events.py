@@ -176,10 +176,10 @@ Listener: TypeAlias = Callable[[Event], None]
 
 
 def strictly(notify: Listener) -> Listener:
-    """A listener that passes events on to `notify`, but raises UsageError at an `InputWarned`.
+    """Make a listener that passes events on to `notify`, but raises UsageError at an `InputWarned`.
 
-    This is all that `--strict` and `PushOptions.strict` do. The one who emitted the event gets
-    the exception, in whichever thread that is.
+    This is all that `--strict` and `PushOptions.strict` do. The one who emitted the event gets the
+    exception, in whichever thread that is.
     """
 
     def hear(event: Event) -> None:
@@ -191,4 +191,4 @@ def strictly(notify: Listener) -> Listener:
 
 
 def ignore(event: Event) -> None:
-    """A listener that ignores every event."""
+    """Ignore every event; a listener."""

@@ -86,14 +86,14 @@ class Rules:
         self._rules = [_PlacedRule(rule, closure) for rule in rules]
 
     def apply(self, closure: Closure) -> Closure:
-        """`closure` with the rules applied; generated items get them when they are made."""
+        """Apply the rules to `closure`; generated items get theirs when they are made."""
         if not self._rules:
             return closure
         items = (one if one.role is Role.GENERATED else self._ruled(one) for one in closure.items)
         return replace(closure, items=tuple(items))
 
     def adjust(self, entry: Entry) -> Entry:
-        """`entry` with the owner and mode that the rules give it.
+        """Give `entry` the owner and mode that the rules state.
 
         A further name of a hard-linked file follows its first name, since both are one file.
         """
@@ -105,7 +105,7 @@ class Rules:
         return entry
 
     def parents(self, parents: Sequence[Entry], path: bytes) -> tuple[Entry, ...]:
-        """`parents`, the known parents of `path`, adjusted, and those that the rules name."""
+        """Adjust `parents`, the known parents of `path`, and add those that the rules name."""
         known = {entry.path: entry for entry in parents}
         while path := path.rpartition(b"/")[0]:
             plain = Entry(path=path, kind=Kind.DIRECTORY, mode=0o755)
@@ -114,11 +114,15 @@ class Rules:
         return tuple(self.adjust(known[path]) for path in sorted(known))
 
     def unused(self) -> list[str]:
-        """The rules that matched nothing, as far as items were opened: see `_Placed.unread`."""
+        """Return the rules that matched nothing in the items that were opened.
+
+        A rule that might match in an item that was not opened is left out: see
+        `_PlacedRule.unread`.
+        """
         return [str(rule.asked) for rule in self._rules if not rule.seen and not rule.unread]
 
     def _ruled(self, item: Item) -> Item:
-        """`item` with the rules applied, if any of them can reach it."""
+        """Apply the rules to `item`, if any of them can reach it."""
         reaching = [rule for rule in self._rules if item.is_listed or rule.reaches(item.home)]
         if not reaching:
             return item
@@ -171,7 +175,7 @@ class _PlacedRule:
         self._after_folder = lru_cache(256)(self._after)
 
     def adjust(self, entry: Entry) -> Entry:
-        """`entry` with the rule applied; modes of links are ignored everywhere, so they stay."""
+        """Apply the rule to `entry`; the mode of a link stays, since every system ignores it."""
         if self.rule.owner:
             return entry._replace(uid=self.rule.owner[0], gid=self.rule.owner[1])
         if self.rule.mode is not None and entry.kind is not Kind.SYMLINK:
@@ -184,7 +188,7 @@ class _PlacedRule:
         return self._end in self._next(self._after_folder(folder), _decoded(name))
 
     def reaches(self, path: str) -> bool:
-        """Whether it can match the item at `path`, something in it, or a folder above it."""
+        """Whether the rule can match the item at `path`, something in it, or a folder above it."""
         states = self._skipped({0})
         for name in path.strip("/").split("/"):
             states = self._next(states, name)
@@ -193,7 +197,7 @@ class _PlacedRule:
         return bool(states)
 
     def _after(self, folder: bytes) -> frozenset[int]:
-        """For each way in which `folder` can match the pattern's beginning, the names used up."""
+        """Return how many names of the pattern `folder` can use up, for each way to match."""
         above, _, name = folder.rpartition(b"/")
         if not folder:
             return self._skipped({0})
@@ -210,7 +214,7 @@ class _PlacedRule:
         return self._skipped(found)
 
     def _skipped(self, states: set[int]) -> frozenset[int]:
-        """`states`, and those reached when `**` matches no name."""
+        """Add to `states` those reached when `**` matches no name."""
         for state in range(self._end):
             if state in states and self._names[state] is None:
                 states.add(state + 1)

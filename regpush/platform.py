@@ -170,7 +170,7 @@ class Platform:
 
     @classmethod
     def of_json(cls, value: Mapping[str, Any]) -> Self | None:
-        """The platform in an image config or an index entry, in its own spelling.
+        """Read the platform in an image config or an index entry, in its own spelling.
 
         None where operating system or architecture is missing, or `unknown`, which BuildKit writes
         for attestations, or where a value violates the image-spec.
@@ -220,10 +220,10 @@ class Platform:
         )
 
     def rank(self, wanted: Platform) -> int | None:
-        """How well an image for this platform suits `wanted`: 0 is best, None is not at all.
+        """Return how well an image for this platform suits `wanted`: 0 is best, None is not at all.
 
         A machine runs images for its own variant and for lesser variants of its architecture.
-        Images of another architecture that it could run too, such as 386 on amd64, do not count.
+        Images of another architecture that it could run too, such as 386 on amd64, get None.
         """
         mine, other = self.normal, wanted.normal
         if (mine.os, mine.architecture) != (other.os, other.architecture):
@@ -241,7 +241,7 @@ class Platform:
         return (mine.os, mine.architecture) == (its.os, its.architecture)
 
     def over(self, below: Platform) -> Self:
-        """The platform with those details that only `below`, that of a base image, states."""
+        """Add to the platform those details that only `below`, that of a base image, states."""
         return replace(
             self,
             variant=self.variant or below.variant,
@@ -250,7 +250,7 @@ class Platform:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The members of an image config, or of `platform` in an index entry."""
+        """Return the members of an image config, or of `platform` in an index entry."""
         more = {
             "variant": self.variant,
             "os.version": self.os_version,
@@ -260,7 +260,7 @@ class Platform:
         return {"os": self.os, "architecture": self.architecture, **said}
 
     def fill(self, text: str) -> str:
-        """`text` with `{platform}` (linux-arm-v7), `{os}`, `{arch}` and `{variant}` filled in."""
+        """Fill in `{platform}` (linux-arm-v7), `{os}`, `{arch}` and `{variant}` in `text`."""
         values = {
             "platform": "-".join(filter(None, (self.os, self.architecture, self.variant))),
             "os": self.os,
@@ -300,7 +300,7 @@ def _normal(architecture: str, variant: str) -> tuple[str, str]:
 
 
 def _run_by(architecture: str, variant: str) -> tuple[str, ...]:
-    """The normal variants that a machine of the normal `variant` runs, best first."""
+    """Return the normal variants that a machine of the normal `variant` runs, best first."""
     levels = _LEVELS.get(architecture, ())
     if variant and variant not in levels:
         return (variant,)
@@ -329,7 +329,7 @@ def _windows_runs(image: str, host: str) -> bool:
 
 
 def _architecture_meant(said: str) -> str:
-    """The normal name and variant that `said` probably means; None if unknown."""
+    """Return the normal name and variant that `said` probably means; None if unknown."""
     if said in _MEANT or said in _ARCHITECTURES:
         return _MEANT.get(said, said)
     near = get_close_matches(said, sorted(_ARCHITECTURES | _SPELLINGS.keys()), 1)
@@ -337,7 +337,7 @@ def _architecture_meant(said: str) -> str:
 
 
 def _unknown(text: str, system: str, architecture: str, variant: str) -> UsageError:
-    """The error for an unknown platform; it names the closest known one."""
+    """Return the error for an unknown platform; it names the closest known one."""
     bad = f"bad platform '{printable(text)}'"
     if system in _ARCHITECTURES and architecture in _SYSTEMS:
         return UsageError(f"{bad}: the operating system comes first: {architecture}/{system}")

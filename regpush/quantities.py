@@ -62,7 +62,7 @@ def _since_1970(text: str, local: str, offset: str) -> int:
 
 
 def _wanted(text: str) -> str:
-    """The advice for a text that is not a time."""
+    """Return the advice for a text that is not a time."""
     if re.fullmatch(_DATE, text):
         return f"say {text}T00:00:00Z"
     if re.fullmatch(rf"{_DATE}[Tt ]{_HOUR_MINUTE}:[0-5][0-9](\.[0-9]+)?", text):
@@ -87,7 +87,7 @@ class Link:
         return cls(rate)
 
     def seconds(self, size: int) -> float:
-        """Seconds that `size` bytes take at the full rate."""
+        """Return the seconds that `size` bytes take at the full rate."""
         return size * 8 / self.bits_per_second
 
     def __str__(self) -> str:

@@ -135,7 +135,10 @@ class Reference:
             return False
 
     def with_tag(self, tag: str) -> Reference:
-        """A reference to this repository under `tag`. Raises UsageError for a malformed tag."""
+        """Return a reference to this repository under `tag`.
+
+        Raises UsageError for a malformed tag.
+        """
         if not _TAG.fullmatch(tag):
             raise UsageError(
                 f"bad tag '{printable(tag)}': a tag is up to 128 of letters, digits, '.', '_', '-'"
@@ -143,7 +146,7 @@ class Reference:
         return replace(self, tag=tag, digest=None)
 
     def with_digest(self, digest: Digest) -> Reference:
-        """A reference to this repository at `digest`, without a tag."""
+        """Return a reference to this repository at `digest`, without a tag."""
         return replace(self, tag=None, digest=digest)
 
 

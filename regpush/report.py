@@ -18,7 +18,7 @@ class Tense(Enum):
     PLANNED = "planned"
 
     def word(self, action: Action) -> str:
-        """`uploaded` or `upload`, and so on."""
+        """Return the word for `action`: `uploaded` for what was done, `upload` for a plan."""
         return action.value if self is Tense.DONE else _PLANNED[action]
 
 
@@ -46,7 +46,7 @@ class LayerReport:
     copies: int = 1
 
     def to_json(self, tense: Tense) -> dict[str, Any]:
-        """The `layers` object of the JSON report."""
+        """Return one element of `layers` in the JSON report."""
         value: dict[str, Any] = {
             "label": self.label,
             "digest": _text(self.digest),
@@ -73,7 +73,7 @@ class BaseReport:
     layers: tuple[LayerReport, ...]
 
     def to_json(self, tense: Tense) -> dict[str, Any]:
-        """The `base` object of the JSON report."""
+        """Return the `base` object of the JSON report."""
         return {
             "name": self.name,
             "digest": str(self.digest),
@@ -97,7 +97,7 @@ class ImageReport:
     base: BaseReport | None = None
 
     def to_json(self, tense: Tense) -> dict[str, Any]:
-        """The `images` object of the JSON report."""
+        """Return one element of `images` in the JSON report."""
         return {
             "platform": self.platform,
             "digest": _text(self.digest),
@@ -124,7 +124,7 @@ class DestinationReport:
         return f"{self.image}@{self.digest}"
 
     def to_json(self) -> dict[str, Any]:
-        """The `destinations` object of the JSON report."""
+        """Return one element of `destinations` in the JSON report."""
         return {
             "image": self.image,
             "tags": list(self.tags),
@@ -189,12 +189,15 @@ class PushResult:
         return tuple(layer for image in self.images if image.base for layer in image.base.layers)
 
     def bytes_of(self, action: Action) -> int:
-        """Bytes of the layers with the given `action`, over all destinations, bases included."""
+        """Add up the bytes of the layers with the given `action`.
+
+        Over all destinations, bases included.
+        """
         every = (*self.layers, *self.layers_of_bases)
         return sum(layer.size * layer.copies for layer in every if layer.action is action)
 
     def to_json(self) -> Mapping[str, Any]:
-        """The JSON report, schema 1."""
+        """Return the JSON report, schema 1."""
         known = self.digest is not None
         planned = self.tense is Tense.PLANNED
         return {

@@ -212,7 +212,10 @@ def _auth_files(environ: Mapping[str, str], home: str | None) -> tuple[str, ...]
 
 
 def _login_file(environ: Mapping[str, str], home: str | None) -> str | None:
-    """The file that the environment names, else Docker's: skopeo, podman and crane read it too."""
+    """Return the file of logins that the environment names, else Docker's.
+
+    skopeo, podman and crane read Docker's file too.
+    """
     if explicit := environ.get("REGISTRY_AUTH_FILE"):
         return explicit
     docker = environ.get("DOCKER_CONFIG") or (os.path.join(home, ".docker") if home else None)
@@ -259,7 +262,7 @@ def _stores(environ: Mapping[str, str]) -> tuple[StoreLocation, ...]:
 
 
 def chroot_stores(url: str) -> tuple[StoreLocation, ...]:
-    """The store inside another root directory that the URL of a local store names.
+    """Return the store inside another root directory that the URL of a local store names.
 
     Empty for every other URL. Nix manual, "Store URL format": a path, or `local` with the parameter
     `root`.
@@ -273,7 +276,10 @@ def chroot_stores(url: str) -> tuple[StoreLocation, ...]:
 
 
 def _rootless(environ: Mapping[str, str]) -> tuple[StoreLocation, ...]:
-    """The store that Nix makes for a user who may not write to /nix (Nix manual, "Local Store")."""
+    """Return the store that Nix makes for a user who may not write to /nix.
+
+    Nix manual, "Local Store".
+    """
     home = environ.get("HOME")
     data = environ.get("XDG_DATA_HOME") or (os.path.join(home, ".local", "share") if home else "")
     return chroot_stores(os.path.join(data, "nix", "root")) if data else ()
@@ -317,7 +323,7 @@ _TOKEN_LIMIT = 1 << 16
 
 
 def _identity(environ: Mapping[str, str]) -> PipelineIdentity | None:
-    """The identity that Fulcio certifies for a GitHub workflow or a GitLab pipeline.
+    """Return the identity that Fulcio certifies for a GitHub workflow or a GitLab pipeline.
 
     Source: Fulcio, config/identity/config.yaml, subject-alternative-name-template.
     GITHUB_WORKFLOW_REF has the value of GitHub's claim `job_workflow_ref`, except in a workflow
@@ -340,7 +346,7 @@ def _identity(environ: Mapping[str, str]) -> PipelineIdentity | None:
 
 
 def _claims(token: str) -> Mapping[str, Any]:
-    """The claims of a JSON Web Token (RFC 7519), not verified; empty for other text."""
+    """Read the claims of a JSON Web Token (RFC 7519), not verified; empty for other text."""
     parts = token.split(".") if len(token) <= _TOKEN_LIMIT else []
     if len(parts) != 3:
         return {}

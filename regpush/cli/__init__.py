@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 
 def main() -> None:
-    """The `regpush` program."""
+    """Run the `regpush` program."""
     if sys.argv[1:] == ["--version"]:
         # Scripts ask for the version often: this answer needs no other import.
         from regpush import __version__

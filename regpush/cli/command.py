@@ -56,7 +56,7 @@ class Command(TyperCommand):
             show_examples(self._entry.examples)
 
     def get_help_option(self, ctx: Any) -> Any:
-        """The flag `--help`, without a placeholder for a value."""
+        """Return the flag `--help`, without a placeholder for a value."""
         option = super().get_help_option(ctx)
         show_values([option] if option else [])
         return option

@@ -73,7 +73,7 @@ class Group(TyperGroup):
         show_examples(EXAMPLES)
 
     def get_help_option(self, ctx: Any) -> Any:
-        """The flag `--help`, without a placeholder for a value."""
+        """Return the flag `--help`, without a placeholder for a value."""
         option = super().get_help_option(ctx)
         show_values([option, *self.params] if option else self.params)
         return option

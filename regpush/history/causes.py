@@ -62,7 +62,7 @@ class Causes:
     of: Mapping[str, Cause]
 
     def among(self, items: Iterable[Item]) -> list[Cause]:
-        """The causes of changes among `items`, those with most changed items first."""
+        """Return the causes of changes among `items`, those with most changed items first."""
         changed = [item for item in items if item.path in self.of]
         # Links and the like are what went along, unless they are all there is.
         told = [item for item in changed if item.role is not Role.GENERATED] or changed
@@ -72,7 +72,7 @@ class Causes:
         return sorted(by_path.values(), key=lambda one: (-counts[one.item.path], one.item.path))
 
     def why(self, items: Iterable[Item]) -> str:
-        """The reason why a layer of `items` must be sent, for people."""
+        """Return the reason why a layer of `items` must be sent, for people."""
         causes = self.among(items)
         if not causes:
             return "grouped anew; nothing in it changed"
@@ -185,7 +185,7 @@ def _replaced(item: Item, before: Mapping[str, str]) -> str | None:
 
 
 def version(name: str, whole: str) -> str:
-    """The version in `whole`, which begins with `name`; empty if it has none."""
+    """Return the version in `whole`, which begins with `name`; empty without a version."""
     rest = whole.removeprefix(name)
     return rest.removeprefix("-") if rest != whole else ""
 

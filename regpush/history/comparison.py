@@ -43,7 +43,7 @@ class Comparison:
     reused: int
 
     def by_cause(self) -> list[tuple[str, int, int]]:
-        """For the first cause of each layer: bytes and layers sent for it; most bytes first."""
+        """Add up bytes and layers by the first cause of each layer; most bytes first."""
         total: dict[str, list[int]] = {}
         for layer in self.layers:
             total.setdefault(layer.causes[0], []).append(layer.size)
@@ -51,7 +51,7 @@ class Comparison:
         return sorted(rows, key=lambda row: (-row[1], row[0]))
 
     def to_json(self) -> Mapping[str, Any]:
-        """The JSON report of `regpush why`."""
+        """Return the JSON report of `regpush why`."""
         return {
             "schema": 1,
             "size_is_estimate": False,

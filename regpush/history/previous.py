@@ -46,18 +46,18 @@ class Seen:
         self.name = repository.name
 
     def get_manifest(self, reference: str) -> Manifest | None:
-        """Like `Repository.get_manifest`."""
+        """Return the manifest at a tag or digest, read once by `Repository.get_manifest`."""
         return self._once(
             self._manifests, reference, lambda: self._repository.get_manifest(reference)
         )
 
     def get_blob(self, descriptor: Descriptor) -> bytes:
-        """Like `Repository.get_blob`."""
+        """Read a small blob by `Repository.get_blob`."""
         key = f"{descriptor.digest} {descriptor.size}"
         return self._once(self._blobs, key, lambda: self._repository.get_blob(descriptor))
 
     def list_tags(self) -> tuple[str, ...]:
-        """Like `Repository.list_tags`."""
+        """List the tags by `Repository.list_tags`."""
         return self._once(self._tags, str(self.name), self._repository.list_tags)
 
     def _once(self, asked: dict[str, Future[T]], key: str, ask: Callable[[], T]) -> T:

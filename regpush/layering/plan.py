@@ -89,7 +89,7 @@ Strategy: TypeAlias = Callable[[Closure, PlanContext], Plan]
 
 
 def base_name(item: Item) -> str:
-    """How people call the item: name and version if known, else the name."""
+    """Return how people call the item: name and version if known, else the name."""
     if item.locked and item.locked.version:
         return f"{item.name}-{item.locked.version}"
     return store_name(item.path) or item.name

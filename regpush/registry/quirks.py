@@ -40,7 +40,7 @@ class Vendor:
     rejected: str = ""
 
     def say(self, template: str, at: RepositoryName) -> str:
-        """`template` filled in for the repository `at`, which is of this vendor."""
+        """Fill in `template` for the repository `at`, which is of this vendor."""
         match = self.hosts.fullmatch(at.registry.lower())
         groups = match.groupdict() if match else {}
         owner, _, rest = at.path.partition("/")

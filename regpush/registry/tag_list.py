@@ -42,7 +42,7 @@ class Pager(Protocol):
         """Send a request; returns a 2xx or one of `statuses`."""
 
     def next_page(self, reply: Reply) -> str:
-        """The URL of the page that follows `reply`; empty for the last."""
+        """Return the URL of the page that follows `reply`; empty for the last."""
 
 
 def read_some(repository: Pager) -> tuple[str, ...]:

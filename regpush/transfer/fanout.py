@@ -35,13 +35,13 @@ class Shelf:
         return self.repository.name
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Like `Repository.has_blob`; positive answers are cached."""
+        """Ask as `Repository.has_blob` does; positive answers are cached."""
         if descriptor.digest not in self._seen and self.repository.has_blob(descriptor):
             self._seen.add(descriptor.digest)
         return descriptor.digest in self._seen
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
-        """Like `Repository.mount_blob`; a success is cached."""
+        """Mount as `Repository.mount_blob` does; a success is cached."""
         if self.repository.mount_blob(descriptor, source):
             self._seen.add(descriptor.digest)
         return descriptor.digest in self._seen

@@ -196,7 +196,8 @@ class _Roll(Generic[T]):
             self._begun = layers, self._then(layers)
 
     def settle(self, layers: Sequence[Layer]) -> Future[T]:
-        """The result for `layers`, of the work that started early if that was for them."""
+        """Return the pending result for `layers`: of the work that started early, if it was for
+        these."""
         if self._begun and self._begun[0] == layers:
             return self._begun[1]
         return self._then(layers)
@@ -215,7 +216,7 @@ def _find(one: LayerSource, stores: Sequence[BlobStore]) -> Placed | None:
 
 
 def _upload(one: LayerSource, transfer: Transfer) -> FanUpload:
-    """The upload of a layer, begun before it is packed."""
+    """Begin the upload of a layer before it is packed."""
     likely = [candidate.layer.descriptor for candidate in one.candidates]
     return transfer.fan.upload(_sent(one, transfer), likely)
 

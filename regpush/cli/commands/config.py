@@ -70,7 +70,10 @@ def config(
 def effective(
     configuration: Configuration | None, app: str | None, environ: Mapping[str, str]
 ) -> dict[str, Effective]:
-    """Every setting by its key; those that a file or variable sets first. Raises UsageError."""
+    """Return every setting by its key; those that a file or variable sets first.
+
+    Raises UsageError.
+    """
     said = settings(configuration, app) if configuration else {}
     variables = from_environ(environ, Flags)
     pairs = {field for field, key in by_field().items() if key.is_pairs}
@@ -92,7 +95,7 @@ def effective(
 
 
 def _shown(field: str, value: Any) -> Any:
-    """A value as JSON, without secrets; None for a required flag."""
+    """Format a value as JSON, without secrets; None for a required flag."""
     if field in _SECRET_FLAGS and value:
         return _HIDDEN
     if isinstance(value, Enum):

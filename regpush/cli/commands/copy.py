@@ -66,7 +66,7 @@ def copy(
 
 
 def copied(result: CopyResult) -> str:
-    """The sentence about what crossed the network."""
+    """Return the sentence about the bytes that crossed the network."""
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
     actions = [one.action for one in result.blobs]
     return table.sent(

@@ -90,7 +90,7 @@ def make_app(folder: Path) -> Path:
 
 
 def _needed(name: str, extra: str) -> list[metadata.Distribution]:
-    """The installed distributions that `name[extra]` requires, without itself."""
+    """Yield the installed distributions that `name[extra]` requires, without itself."""
     found: dict[str, metadata.Distribution] = {}
     pending = [name]
     while pending:

@@ -69,7 +69,7 @@ def doctor(
 
 
 def _rows(step: Step) -> list[Line]:
-    """The line of a step; on a terminal broken into several, with a hanging indent."""
+    """Format the line of a step; on a terminal broken into several, with a hanging indent."""
     sign, style = _sign(step.verdict)
     # A no-break space, at which textwrap does not break the line.
     spent = f"  ({step.seconds * 1000:.0f}\u00a0ms)" if step.seconds >= 0.0005 else ""

@@ -49,7 +49,7 @@ def history(
 
 
 def _known_here(paths: Sequence[str]) -> Closure | None:
-    """The closure of store paths; None unless a store of this machine knows all of them."""
+    """Read the closure of store paths; None unless a store of this machine knows all."""
     stores = Settings.from_environ(os.environ).stores
     items: dict[str, Item] = {}
     for path in paths:

@@ -64,6 +64,6 @@ def index(
 
 
 def _lines(result: PushResult) -> list[str]:
-    """One line for each image of an index, and the sentence about what crossed the network."""
+    """Return a line for each image of an index, and the sentence about the bytes sent."""
     lines = [f"{image.platform}  {image.digest}" for image in result.images]
     return [*lines, table.sent(result, size(result.uploaded_bytes), 0, "")]

@@ -68,7 +68,7 @@ def inspect(
 
 
 def _report(found: Sequence[Inspection], weights: Weights) -> Mapping[str, Any]:
-    """The JSON of one image, or of several images and the layers they share."""
+    """Return the JSON of one image, or of several images and the layers they share."""
     reports = []
     for one in found:
         report = dict(one.to_json())
@@ -92,7 +92,7 @@ def _lines(found: Sequence[Inspection], weights: Weights, width: int) -> list[st
 
 
 def _attached(found: Inspection) -> list[str]:
-    """One line for each referrer of an image, and of the index that lists it."""
+    """Return a line for each referrer of an image, and of the index that lists the image."""
     lines = [f"attached: {_artifact(one)}" for one in found.referrers]
     if found.index:
         lines += [f"attached to the index: {_artifact(one)}" for one in found.index.referrers]
@@ -100,7 +100,7 @@ def _attached(found: Inspection) -> list[str]:
 
 
 def _attached_to_several(found: Sequence[Inspection]) -> list[str]:
-    """One line for each referrer of several images, and of their indexes.
+    """Return a line for each referrer of several images, and of their indexes.
 
     Images are named by their numbers in `_sharing`.
     """
@@ -123,7 +123,7 @@ def _artifact(referrer: Referrer) -> str:
 
 
 def _about(found: Inspection) -> list[str]:
-    """An image's reference, platform, date and configuration."""
+    """Describe an image: reference, platform, date and configuration."""
     report = found.to_json()
     created = f", created {found.created}" if found.created else ""
     lines = [report["ref"], f"{report['platform']}{created}"]
@@ -132,9 +132,9 @@ def _about(found: Inspection) -> list[str]:
 
 
 def _layers(found: Inspection, weights: Weights, width: int) -> list[str]:
-    """A table of an image's layers, lowest first; of layers that were read, their largest items.
+    """Make a table of an image's layers, lowest first, with a mark at layers of the base.
 
-    Layers of the base are marked.
+    Layers that were read are followed by their largest items.
     """
     below = found.image.base_layers
     rows = [("layer", "contents", "size", "unpacked", "digest")]
@@ -159,7 +159,7 @@ def _layers(found: Inspection, weights: Weights, width: int) -> list[str]:
 
 
 def _sharing(found: Sequence[Inspection], width: int) -> list[str]:
-    """Three tables about several images: sizes of each, of each pair, and all layers."""
+    """Make three tables about several images: sizes of each, of each pair, and all layers."""
     shared = Sharing.of([one.image for one in found])
     images = [("", "image", "platform", "size", "shared", "only here")]
     for number, image in enumerate(found):

@@ -57,14 +57,14 @@ def _lines(result: PushResult, over: Link | None) -> Iterator[Line]:
 
 
 def _duration(result: PushResult, link: Link) -> str:
-    """The sentence about the duration of the upload."""
+    """Return the sentence about the duration of the upload."""
     seconds = link.seconds(result.bytes_of(Action.UPLOADED))
     about = "about " if result.digest is None else ""
     return f"The upload takes {about}{_span(seconds)} at {link}, without other traffic."
 
 
 def _on_link(result: PushResult, link: Link | None) -> dict[str, Any]:
-    """The additions of `--link` to the JSON report."""
+    """Return the additions of `--link` to the JSON report."""
     if link is None:
         return {}
     seconds = round(link.seconds(result.bytes_of(Action.UPLOADED)), 3)

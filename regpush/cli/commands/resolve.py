@@ -82,7 +82,10 @@ def resolve(
 
 
 def _files(paths: Sequence[str], recursive: bool) -> Iterator[str]:
-    """The paths of the manifests, in order. Raises UsageError for a directory without any."""
+    """Yield the paths of the manifests, in order.
+
+    Raises UsageError for a directory without manifests.
+    """
     for path in paths:
         if path == _STDIN or not os.path.isdir(path):
             yield path
@@ -118,7 +121,10 @@ def _read(path: str) -> ManifestFile:
 def _pushes(
     ctx: typer.Context, prefix: str, manifests: Sequence[ManifestFile]
 ) -> dict[str, tuple[list[str], Flags]]:
-    """Targets and flags of each push, by the name in the references. Raises UsageError."""
+    """Return targets and flags of each push, by the name in the references.
+
+    Raises UsageError.
+    """
     said: Said = ctx.obj
     pushes: dict[str, tuple[list[str], Flags]] = {}
     places: dict[str, str] = {}
@@ -140,7 +146,7 @@ def _pushes(
 
 
 def _plain(name: str) -> str:
-    """`name` in one spelling, if it is a path: `./a/../b` and `./b` are one push."""
+    """Return `name` in one spelling, if it is a path: `./a/../b` and `./b` are one push."""
     if not _is_path(name):
         return name
     path = os.path.normpath(name)
@@ -152,7 +158,7 @@ def _is_path(name: str) -> bool:
 
 
 def _destination(name: str, prefix: str, configuration: Configuration | None) -> str:
-    """The `to` of an app in the configuration, else `prefix` and the name.
+    """Return the `to` of an app in the configuration, else `prefix` and the name.
 
     Raises UsageError for an unknown app, and where both are missing.
     """
@@ -169,7 +175,10 @@ def _destination(name: str, prefix: str, configuration: Configuration | None) ->
 
 
 def _joined(manifests: Sequence[ManifestFile], images: Mapping[str, str]) -> str:
-    """All manifests as one stream of YAML documents; a single one without any other change."""
+    """Join all manifests into one stream of YAML documents, with images for references.
+
+    A single manifest has no other change.
+    """
     stream = ""
     for manifest in manifests:
         if stream and not stream.endswith("\n"):

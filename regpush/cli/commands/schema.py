@@ -22,7 +22,10 @@ def schema(
 
 
 def of(command: str | None) -> dict[str, Any]:
-    """The schema of one command's report, or of all. Raises UsageError for other commands."""
+    """Return the schema of one command's report, or of all.
+
+    Raises UsageError for other commands.
+    """
     text = files("regpush").joinpath("report.schema.json").read_text("utf-8")
     whole: dict[str, Any] = json.loads(text)
     if command is None:

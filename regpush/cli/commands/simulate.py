@@ -75,7 +75,7 @@ def _read(path: str) -> bytes:
 
 
 def _table(found: Mapping[str, Score]) -> list[str]:
-    """One row a strategy: its ratios to the least possible bytes, and numbers of layers."""
+    """Return one row a strategy: its ratios to the least possible bytes, and layer counts."""
     rows: list[tuple[str, ...]] = [("strategy", "push", "pull", "chain", "layers", "most")]
     for name, score in found.items():
         ratios = ("-" if r is None else f"{r:.3f}" for r in (score.push, score.pull, score.chain))

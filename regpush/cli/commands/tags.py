@@ -37,7 +37,7 @@ def tags(
 
 
 def _table(found: Sequence[Tag], width: int) -> list[str]:
-    """One row a tag: digest, platforms, size and date, or the problem with it."""
+    """Return one row a tag: digest, platforms, size and date, or the problem with the tag."""
     rows = [("tag", "digest", "platforms", "size", "created")]
     for one in found:
         digest = short(one.digest) if one.digest else "-"
@@ -47,5 +47,5 @@ def _table(found: Sequence[Tag], width: int) -> list[str]:
 
 
 def _day(tag: Tag) -> str:
-    """The date; `-` for the fixed date of reproducible images, which is before 1981."""
+    """Return the date; `-` for the fixed date of reproducible images, which is before 1981."""
     return "-" if tag.created < "1981" else tag.created[:10]

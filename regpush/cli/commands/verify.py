@@ -91,7 +91,7 @@ def verify(
 def _made_again(
     targets: list[str], flags: VerifyFlags, image: Image, at: Connection
 ) -> Iterator[rederive.Sources]:
-    """The layers of `targets`, as a push with these flags would make them."""
+    """Make the layers of `targets` as a push with these flags would make them."""
     source = _as_pushed(flags.source(), image)
     around = Surroundings(
         settings=at.settings,
@@ -115,7 +115,7 @@ def _made_again(
 
 
 def _as_pushed(source: SourceOptions, image: Image) -> SourceOptions:
-    """`source` with the base that the image names, or without one, as the push had it.
+    """Return `source` with the base that the image names, or without one, as at its push.
 
     Layers for an image on a base differ from those of an image without one.
     """
@@ -124,7 +124,7 @@ def _as_pushed(source: SourceOptions, image: Image) -> SourceOptions:
 
 
 def _table(found: verifying.Verification, width: int) -> list[str]:
-    """The checks of each layer, lowest first, and all problems."""
+    """Return the checks of each layer, lowest first, and all problems."""
     lines: list[str] = []
     for image in found.images:
         rows: list[tuple[str, ...]] = [("layer", "contents", "size", "checked", "result")]

@@ -54,7 +54,7 @@ def _is_target(text: str) -> bool:
 
 
 def _table(found: Comparison, width: int) -> list[str]:
-    """Bytes by cause, then the layers that are not in the old image, lowest first."""
+    """Return bytes by cause, then the layers that are not in the old image, lowest first."""
     total = sum(layer.size for layer in found.layers)
     gone = len(found.layers)
     head = f"{size(total)} in {gone} layers of {gone + found.reused} are not in the old image."

@@ -42,7 +42,7 @@ class Challenge:
     parameters: tuple[tuple[str, str], ...] = ()
 
     def get(self, name: str) -> str:
-        """The parameter `name`, or the empty string."""
+        """Return the parameter `name`, or the empty string."""
         return dict(self.parameters).get(name, "")
 
 

@@ -40,7 +40,7 @@ class Credentials:
 
 
 def described(credentials: Credentials | None) -> str:
-    """The user and the source of credentials, for people; never a secret."""
+    """Describe the user and the source of credentials, for people; never a secret."""
     if credentials is None:
         return "none, anonymous"
     if credentials.registry_token:

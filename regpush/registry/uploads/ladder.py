@@ -34,7 +34,7 @@ class BlobStream(Protocol):
     """A blob whose digest is known once all of it was read."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """The bytes, once. Errors pass through the upload."""
+        """Yield the bytes, once. Errors pass through the upload."""
 
     @property
     def digest(self) -> Digest:
@@ -55,7 +55,7 @@ again."""
 
 
 def untold(sent: int, size: int | None) -> None:
-    """A `Told` that ignores the progress."""
+    """Ignore the progress; a `Told`."""
 
 
 class Upload:

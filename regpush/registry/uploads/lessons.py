@@ -88,7 +88,7 @@ class Lessons:
         return Form.STREAMED if self.streamed and boundless else Form.CHUNKED
 
     def chunk_size(self, limits: Limits) -> int:
-        """Bytes of every chunk but the last."""
+        """Return the bytes of every chunk but the last."""
         return max(min(self.chunk, limits.most or LARGEST), limits.least)
 
 
