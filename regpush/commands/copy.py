@@ -174,7 +174,7 @@ def _top(origin: Reference, source: Repository, platform: Platform | None) -> Ma
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Copy:
-    """An image or index and its referrers, as a `flow.transaction.Delivery`."""
+    """An image or index and its referrers; implements `flow.transaction.Delivery`."""
 
     shipment: Shipment
     along: Along

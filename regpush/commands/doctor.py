@@ -65,9 +65,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One check: its name, its result, and one line about it.
+    """One check: its name, its result, and a line about the result.
 
-    `exit_code`: that of the error if it failed, else 0.
+    `exit_code`: that of the error if the check failed, else 0.
     """
 
     name: str

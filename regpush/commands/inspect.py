@@ -23,7 +23,7 @@ from regpush.transfer.choice import choose, find
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """The index that lists an image. `referrers`: those of the index itself."""
+    """The index that lists an image. `referrers`: the referrers of the index itself."""
 
     digest: Digest
     media_type: str
@@ -40,7 +40,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """An image in a registry, with the reference that it was asked for by.
+    """An image in a registry, with the reference by which the user named it.
 
     `referrers`: empty unless `with_referrers` read them. `index`: None where the reference names
     the image itself.

@@ -41,10 +41,10 @@ _BARE = re.compile(r"@?(?P<digest>(?:sha256|sha512):.*)|:?(?P<tag>[^/:@]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexImage:
-    """An image of the index, under the reference that it was asked for by.
+    """An image of the index, with the reference by which the user named it.
 
-    `entry`: its descriptor in the index. `attestations`: entries of the index it was found in that
-    are about it.
+    `entry`: its descriptor in the index. `attestations`: entries about it, from the index that
+    listed it before.
     """
 
     reference: Reference
@@ -209,7 +209,7 @@ def _warn(whole: Manifest, found: Sequence[IndexImage], transaction: TagTransact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Union:
-    """An index and its images, as a `flow.transaction.Delivery`.
+    """An index and its images; implements `flow.transaction.Delivery`.
 
     `shipments`: by digest, what must be copied from other repositories. `standing`: whether the
     repository already has the index.

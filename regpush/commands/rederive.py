@@ -81,7 +81,7 @@ class Sources:
         return [item.path for item in self._closure.items if item.path not in held]
 
     def compare(self, layer: Layer) -> Iterator[str]:
-        """Compare `layer` with one packed from its items; returns the differences, as sentences.
+        """Pack the items of `layer` again; returns the differences to it, as sentences.
 
         Raises SourceError for an item that cannot be read, CancelledError.
         """

@@ -92,7 +92,7 @@ class LayerCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCheck:
-    """The outcome for an image: `problems` of its own, and its layers, lowest first."""
+    """The outcome for an image: its own `problems`, and the checks of its layers, lowest first."""
 
     ref: str
     image: Image
@@ -149,8 +149,8 @@ class Verification:
 class _Task:
     """A layer to check once, even if several images have it.
 
-    `whole`: whether its blob is read. `spared`: why it is not compared with the target, empty if it
-    is.
+    `whole`: whether its blob is read. `spared`: why the layer is not compared with the target;
+    empty where it is compared.
     """
 
     layer: Layer

@@ -189,7 +189,8 @@ def _with_config(
     """Make the image of `layers` and send its config to each destination that lacks it.
 
     Also returns the destinations that hold the manifest. A destination from which this image was
-    read has its config, unless the user doubts the registry (`--check`); then it is asked.
+    read has its config, unless the user doubts the registry (`--check`); then the destination is
+    asked.
     """
     image = build_image(layers, prepared)
     standing: set[RepositoryName] = set()
@@ -324,7 +325,7 @@ def _transfer(
 
 @contextmanager
 def _learning(prepared: Prepared, run: Run, transfer: Transfer) -> Iterator[None]:
-    """Record in the stat index what packing found out about a directory's items."""
+    """Record in the stat index the identities that packing found for a directory's items."""
     closure = prepared.origin.closure
     try:
         yield

@@ -57,7 +57,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Run(Context):
-    """What all steps of one push share. `fan`: all destinations together, for sending blobs."""
+    """The context of one push, shared by all its steps.
+
+    `fan`: all destinations together, for sending blobs.
+    """
 
     fan: FanOut
     options: PushOptions

@@ -33,7 +33,7 @@ from regpush.transfer.publish import refuse_index, warn_of_lost_platforms
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Prepared:
-    """What will be pushed for one platform, and all that is known about it so far.
+    """The plan for one platform, with the source and the past that it was made from.
 
     `first_of_base`: the number, in events, of the lowest layer of the base.
     """

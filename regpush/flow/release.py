@@ -30,10 +30,10 @@ def whole_of(images: Sequence[Image], run: Run) -> Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Release:
-    """Images of which every blob was sent; `whole`: what the tags will name.
+    """Images of which every blob was sent; a `flow.transaction.Delivery`.
 
-    `doubted`: names of the destinations that turned out to lack what they said they had. A
-    `flow.transaction.Delivery`.
+    `whole`: what the tags will name. `doubted`: names of the destinations that turned out to lack a
+    blob they had claimed to have.
     """
 
     images: Sequence[Assembled]
@@ -56,7 +56,7 @@ class Release:
         return self
 
     def healed(self, lost: MissingBlobsError) -> Release:
-        """Return a release that sends what `lost` names again; lost blobs are sent now."""
+        """Return a release that sends again what `lost` names; its blobs are sent at once."""
         run = self.run
         at = next(one for one in run.destinations if one.name == lost.repository)
         doubted = self.doubted | {at.name}

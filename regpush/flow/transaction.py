@@ -69,7 +69,7 @@ def healing(delivery: D, work: Callable[[D], R]) -> R:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class TagTransaction:
-    """The tags of one command; `held`: what they named when it began."""
+    """The tags of one command; `held`: the digests that they named when it began."""
 
     context: Context
     held: Held
@@ -126,9 +126,9 @@ class TagTransaction:
             self.context.rule.judge(name, whole.digest, tags)
 
     def refuse_indexes(self, whole: Manifest) -> None:
-        """Raise TagConflictError where a tag would move from several images to a single one.
+        """Raise TagConflictError where a tag would move from several images to one image.
 
-        Reads what such tags name, unless the user permitted that.
+        Reads the manifests that such tags name, unless the user permitted the move.
         """
         if self.context.registry.replace_index or whole.media_type in INDEXES:
             return
@@ -141,8 +141,9 @@ class TagTransaction:
         """Send `delivery`, then move the tags; returns what was sent, and the tags by destination.
 
         Raises TagConflictError before anything is sent where a tag must not move, and before any
-        tag is moved where another push has moved a tag meanwhile. After another error before the
-        tags no tag was moved; an error at the tags says which tags were moved.
+        tag is moved where another push has moved a tag meanwhile. If any other error is raised
+        before the tags move, no tag was moved; an error that is raised later says which tags were
+        moved.
         """
 
         def attempt(delivery: D) -> tuple[D, Mapping[RepositoryName, Tagged]]:
@@ -155,7 +156,7 @@ class TagTransaction:
         return healing(delivery, attempt)
 
     def _move(self, whole: Manifest) -> Mapping[RepositoryName, Tagged]:
-        """Move the tags to `whole`, at each destination in turn, once all permit it."""
+        """Move the tags to `whole` at each destination in turn, once the rule permits all."""
         context = self.context
         now = TagTransaction.begin(context) if context.rule.conditional else self
         now.judge(whole)

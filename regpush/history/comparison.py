@@ -37,7 +37,7 @@ class Forced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """`layers`: those that the older image lacks, lowest first; `reused`: the number of others."""
+    """`layers` that the older image lacks, lowest first, and the number `reused` of all others."""
 
     layers: tuple[Forced, ...]
     reused: int

@@ -142,7 +142,10 @@ class _Look:
     read_in: ThreadPoolExecutor
 
     def at(self, places: Sequence[tuple[Seen, str]]) -> list[_Found]:
-        """Read each of `places`, a repository with a tag or digest in it, in parallel; in order."""
+        """Read all `places` in parallel, each a repository with a tag or digest in it.
+
+        The results are in the order of `places`.
+        """
         return list(self.read_in.map(self._read, places))
 
     def at_listed(self, tags: Sequence[str]) -> list[PreviousImage]:

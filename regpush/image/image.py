@@ -173,10 +173,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inherited:
-    """What an image takes over from its base; empty without one.
+    """The part of a base that an image takes over; empty without a base.
 
     `layers`: as our manifests describe layers of a base. `history`: an entry for each layer, and
-    those of steps without a layer.
+    entries of steps without a layer.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -188,7 +188,7 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """An image that another stands on; `name` is a reference to it, for people and tools."""
+    """An image that another image stands on; `name`: its reference, for people and tools."""
 
     name: str
     image: Image

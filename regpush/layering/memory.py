@@ -79,11 +79,11 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What one image records: `layouts`, its own first, then those of the images before it.
+    """The records in one image: `layouts`, its own first, then those of images before it.
 
-    `habits`: of the items in its own layout. `read`: digests of the manifests that its plan looked
-    at. `manifest`: digest of the manifest that this was read from, None for an image that is being
-    made.
+    `habits`: of the items in its own layout. `read`: digests of the manifests that its plan used.
+    `manifest`: digest of the manifest that the records were read from, None for an image that is
+    being made.
     """
 
     layouts: tuple[Layout, ...]

@@ -40,7 +40,7 @@ _UNVERIFIED = (
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _KnownRegistry:
-    """One registry: its address, its pace, and the upload forms it has taught."""
+    """One registry: its address, its pace, and the upload forms that it accepts."""
 
     host: Host
     pace: Pace

@@ -29,9 +29,9 @@ _DEAREST = (Action.UPLOADED, Action.MOUNTED, Action.REUSED)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Foundation:
-    """Where a base image is; `seen` gives its manifests, each read once.
+    """A base image in its repository; `seen` reads each of its manifests once.
 
-    `called`: the flag that names it, for messages.
+    `called`: the flag that names the base, for messages.
     """
 
     reference: Reference

@@ -16,7 +16,7 @@ from regpush.transfer.fanout import Shelf
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Destination:
-    """A repository that is written to; `tags`: those to move, none for a push by digest.
+    """A repository that is written to; `tags`: the tags to move, none for a push by digest.
 
     `shelf`: its blobs; `seen`: the manifests that it held before.
     """

@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class Shelf:
-    """A repository that is pushed to, and the blobs seen in it; a `pack.recipe.BlobStore`."""
+    """A repository that is pushed to, with the blobs known in it; implements `BlobStore`."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository

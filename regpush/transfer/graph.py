@@ -25,7 +25,7 @@ _ASKERS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageGraph:
-    """`documents`, in the order in which a registry accepts them, and `blobs`; each once."""
+    """`documents`, in the order in which a registry accepts them, and `blobs`, each once."""
 
     documents: tuple[Manifest, ...] = ()
     blobs: tuple[Descriptor, ...] = ()

@@ -65,7 +65,7 @@ def push_manifest(manifest: Manifest, repository: Repository) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """The tags after a push: those `naming` the image, of which `moved` did not before."""
+    """The tags after a push: `naming` the image now, and of these `moved` by this push."""
 
     naming: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def digests_of_tags(repository: Repository, tags: Sequence[str]) -> dict[str, Di
 
 
 def refuse_index(tag: str, there: Manifest | None) -> None:
-    """Raise TagConflictError where `tag` names several images, `there`, and would name one."""
+    """Raise TagConflictError where `tag` would move from the index `there` to a single image."""
     if there and there.media_type in INDEXES:
         raise TagConflictError(
             f"{tag} is an image for several platforms; --replace-index lets this one take its place"

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Naming(Enum):
-    """Whether a blob that memory has no room for is packed twice to ask for it before it goes.
+    """Whether a blob too large for the memory is packed twice, to look it up before it is sent.
 
     IF_LIKELY: only where the registry is likely to have it under another name.
     """
@@ -54,12 +54,12 @@ class Naming(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Transfer:
-    """What the workers of one push share.
+    """The context of the workers of one push.
 
     `stores`: where layers are looked for: the shelves of `fan`, or dry runs over them. `content`:
-    images whose diff IDs count as the layer's, empty where recipes decide. `compression`: what the
-    user asked for, None for any. `slots`: one for each layer that is sent at a time. `identities`:
-    those that packing found, by path.
+    images in which layers of equal diff ID are looked for, empty where recipes decide.
+    `compression`: what the user asked for, None for any. `slots`: one for each layer that is sent
+    at a time. `identities`: those that packing found, by path.
     """
 
     fan: FanOut
@@ -196,8 +196,10 @@ class _Roll(Generic[T]):
             self._begun = layers, self._then(layers)
 
     def settle(self, layers: Sequence[Layer]) -> Future[T]:
-        """Return the pending result for `layers`: of the work that started early, if it was for
-        these."""
+        """Return the pending result of `then` for `layers`.
+
+        The work that started early is used if it was for equal layers.
+        """
         if self._begun and self._begun[0] == layers:
             return self._begun[1]
         return self._then(layers)
@@ -234,9 +236,9 @@ def _send(
 
 
 def by_content(one: LayerSource, transfer: Transfer) -> Placed | None:
-    """Read the layer once and look for one of equal diff ID.
+    """Pack the layer only as far as its diff ID, and find a layer that has an equal one.
 
-    It is neither compressed nor sent.
+    Nothing is compressed or sent.
     """
     stream = one.open(transfer.packer, _progress(one, transfer))
     stream.read()
@@ -251,9 +253,9 @@ def by_content(one: LayerSource, transfer: Transfer) -> Placed | None:
 def _anew(
     one: LayerSource, transfer: Transfer, upload: FanUpload, known: Callable[[Layer], None]
 ) -> Placed:
-    """Pack, compress and hash the layer, and send it if it turns out to be lacking.
+    """Pack, compress and hash the layer, and send it where the registry turns out to lack it.
 
-    `known` is told the layer before it is sent, if it is known by then.
+    `known` is called with the layer before it is sent, if the layer is known by then.
     """
     fan = transfer.fan
     progress = _progress(one, transfer)

@@ -108,11 +108,11 @@ class Freight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """`top` and everything that it names, along `route`.
+    """`top` and everything that it names, to copy along `route`; a `flow.transaction.Delivery`.
 
-    A `flow.transaction.Delivery`. `held`: digests of documents that the target is known to hold.
-    `freight`: records what is sent. `graph` and `lost`: for a healed shipment, everything it names
-    and the blobs to send whatever the target says.
+    `held`: digests of documents that the target is known to hold. `freight`: records what is sent.
+    `graph` and `lost`: for a healed shipment, everything it names and the blobs to send without
+    asking the target.
     """
 
     top: Manifest

@@ -15,7 +15,7 @@ _HORIZON = 10  # H: pushes that a decision is made for
 
 
 class GroupKind(IntEnum):
-    """Kinds of items: two kinds never share a layer. The order is that of the layers."""
+    """Kinds of items; items of two kinds never share a layer. Ordered like the layers."""
 
     ORDINARY = 0
     RECORD = 1

@@ -55,7 +55,7 @@ class Subject:
         return layer.keys <= self.items.keys()
 
     def is_pure(self, layer: Laid) -> bool:
-        """Whether the layer, which the closure holds, has items of one kind only."""
+        """Whether the layer has items of one kind only; the closure must hold all its items."""
         return len({self.kind(self.items[key]) for key in layer.keys}) == 1
 
     def size(self, keys: Collection[Key]) -> int:

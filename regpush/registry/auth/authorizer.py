@@ -212,7 +212,7 @@ class Authorizer:
         return challenge.scheme == "basic" and used.startswith("Basic ")
 
     def _judge(self, used: str | None) -> None:
-        """Learn from a refused token whether its stated lifetime is the true one.
+        """Decide from a refused token whether its stated lifetime is the true one.
 
         Every token should last a minute; some servers state less, and mean it.
         """

@@ -55,9 +55,10 @@ class Scope:
 
     @classmethod
     def parse(cls, text: str) -> Scope | None:
-        """Read one scope. None for another resource, or where nothing we ever ask for is left.
+        """Read one scope; None where nothing is left that regpush ever asks for.
 
-        Deleting and `*` are never asked for, whatever a challenge says.
+        So for another kind of resource. Deleting and `*` are never asked for, whatever a challenge
+        says.
         """
         kind, _, rest = text.partition(":")
         name, _, actions = rest.rpartition(":")
@@ -71,7 +72,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A Bearer token and the seconds it may be used for.
+    """A Bearer token, with the seconds for which it may be used.
 
     `lifetime_s` is a minute at least, as the specification wants; `stated_s` may be less.
     """
