@@ -23,7 +23,10 @@ _HEADER = struct.Struct("<4sI")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaned:
-    """A listing without outdated compiled files; `count` of them are left out, `first` is one."""
+    """A listing without outdated compiled files.
+
+    `count`: how many files were left out. `first`: the path of the first one, in sorted order.
+    """
 
     listing: Listing
     count: int = 0

@@ -17,10 +17,10 @@ _SUFFIX = re.compile(re.escape(_MARK) + rb"[0-9]+\Z")
 
 
 def undone(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """`entries` of a store item with the names that its Nix archive has, sorted by path.
+    """Rename `entries` of a store item as its Nix archive names them; sorted by path.
 
-    A suffix is removed only where a sibling's name differs in nothing but case: Nix adds it nowhere
-    else, so elsewhere it is part of the name.
+    A suffix is removed only where a sibling's name differs in nothing but case: Nix adds suffixes
+    nowhere else, so elsewhere a suffix is part of the name.
     """
     found = list(entries)
     if not any(_MARK in entry.path for entry in found):

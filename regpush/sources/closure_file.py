@@ -42,11 +42,11 @@ def looks_like_one(path: str) -> bool:
 
 
 def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> Closure:
-    """The closure that the file at `path` lists; its roots are paths that no other refers to.
+    """Read the closure that the file at `path` lists; roots are what no other path refers to.
 
-    A NAR hash that the file lacks is looked up in the store's database. Where that lacks it too, it
-    is computed from the files, and a warning says so: packing cannot notice damage to them. Raises
-    UsageError, naming the file and the place in it, for what is malformed or incomplete,
+    A NAR hash that the file lacks is looked up in the store's database. Where the database lacks it
+    too, it is computed from the files, and a warning says so: packing cannot notice damage to them.
+    Raises UsageError, naming the file and the place in it, for what is malformed or incomplete,
     SourceError for what cannot be read or is not valid, CancelledError.
     """
     try:
@@ -89,13 +89,13 @@ def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) ->
 
 
 def _database(stores: tuple[StoreLocation, ...], store: str) -> Database | None:
-    """The database of the logical `store`, if this machine has it."""
+    """Find the database of the logical `store` on this machine, or None."""
     found = (database for database in databases(store, stores) if database.logical_root() == store)
     return next(found, None)
 
 
 def _recorded(item: Listed, database: Database | None) -> PathInfo | None:
-    """`item` with its NAR hash and size, from the file or the store's database; else None."""
+    """Look up NAR hash and size of `item` in the file, then the database; None without them."""
     if item.nar_hash:
         return item.recorded(item.nar_hash, item.nar_size or 0)
     known = database.path_info(item.path) if database else None
@@ -124,7 +124,7 @@ def _check_complete(found: Mapping[str, Listed]) -> None:
 
 
 def _parse(data: bytes) -> Sequence[Listed | NotValid]:
-    """Raises ValueError naming the line or field that is wrong."""
+    """Parse a closure file. Raises ValueError naming the line or field that is wrong."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -29,7 +29,7 @@ Look: TypeAlias = Callable[[Item, Entry, bytes], None]
 def digests(
     members: Iterable[Member], look: Look, cancel: Cancellation
 ) -> Iterator[tuple[Member, bytes]]:
-    """Each member with the `ContentHash` digest (32 bytes) of its content.
+    """Hash the content of each member; yields the member and its `ContentHash` (32 bytes).
 
     The digest is empty for a member that is no file on disk. The order is that of `members`, which
     are taken as they are needed. Raises SourceError for a file that cannot be read or changed since

@@ -40,7 +40,7 @@ class Database:
     path: str
 
     def logical_root(self) -> str | None:
-        """The directory of all valid paths (`/gnu/store`); None where no path is valid."""
+        """Return the directory of all valid paths (`/gnu/store`); None without a valid path."""
         rows = self._query("SELECT path FROM ValidPaths LIMIT 1")
         return posixpath.dirname(str(rows[0][0])) if rows else None
 
@@ -54,11 +54,14 @@ class Database:
         return ("ca",) in columns
 
     def closure(self, path: str) -> tuple[PathInfo, ...]:
-        """The logical `path` and all it refers to, however indirectly; empty if not valid."""
+        """Return the logical `path` and all that it refers to, also indirectly.
+
+        Empty where `path` is not valid.
+        """
         return tuple(self._infos(self._query(_INFOS, path, _CLOSURE)))
 
     def path_info(self, path: str) -> PathInfo | None:
-        """What is known about the logical `path`, or None if it is not valid."""
+        """Read what the database records about the logical `path`, or None if it is not valid."""
         return next(self._infos(self._query(_INFOS, path, _ITEM)), None)
 
     def _infos(self, rows: _Rows) -> Iterator[PathInfo]:

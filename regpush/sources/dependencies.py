@@ -27,10 +27,10 @@ from regpush.sources.tree import Tree
 
 
 class Rest(Enum):
-    """What the files of a dependency folder are that belong to no package.
+    """How the files of a dependency folder that belong to no package are treated.
 
-    DEPENDENCIES: dependencies as well, where the folder's name tells that only a package manager
-    writes to it. CODE: the app's own code, where the folder was recognised by its contents, because
+    DEPENDENCIES: as dependencies, where the folder's name tells that only a package manager writes
+    to it. CODE: as the app's own code, where the folder was recognised by its contents, because
     such code may be beside the packages.
     """
 
@@ -52,17 +52,17 @@ class DependencyFolder:
     rest: Rest
 
     def claims(self) -> tuple[bytes, ...]:
-        """The files and folders that are not the app's own code."""
+        """Return the paths in the folder that are not the app's own code."""
         if self.rest is Rest.DEPENDENCIES:
             return (self.path,)
         return (*(top for package in self.packages for top in package.tops), *self.records)
 
 
 def find(tree: Tree) -> tuple[DependencyFolder, ...]:
-    """All dependency folders of `tree` that are not inside another, sorted.
+    """Find all dependency folders of `tree` that are not inside another, sorted.
 
-    The tree's root is the app, whatever its name: files there that belong to no package are own
-    code.
+    The tree's root is the app, whatever its name: files in the root that belong to no package are
+    own code.
     """
     found = []
     pending = [b""]
@@ -87,7 +87,10 @@ def _found(tree: Tree, folder: bytes, layout: Layout, rest: Rest) -> DependencyF
 
 
 def _layout(tree: Tree, folder: bytes) -> Layout | None:
-    """The layout of packages that the folder's name, or a `pyvenv.cfg` in it, tells; else None."""
+    """Decide the layout of packages by the folder's name, or a `pyvenv.cfg` in the folder.
+
+    None where neither tells a layout.
+    """
     if b"pyvenv.cfg" in tree.names(folder) and b"pyvenv.cfg" not in tree.directories(folder):
         return venv
     if folder.endswith(b".bundle/ruby"):

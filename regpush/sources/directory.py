@@ -71,11 +71,12 @@ def resolve(
     cancel: Cancellation,
     without: frozenset[bytes] = frozenset(),
 ) -> Closure:
-    """The closure of the directory `path`, listed but not read; its root is the app's own code.
+    """List the directory `path`, without reading its files, and make its closure.
 
-    No item has an identity yet. `without`: names that are left out in every folder. Raises
-    UsageError for a bad `root_dir`, a malformed `.regpushignore`, and a file of own code whose name
-    marks it as a secret; SourceError for what cannot be listed or packed.
+    The closure's root is the app's own code. No item has an identity yet. `without`: names that are
+    left out in every folder. Raises UsageError for a bad `root_dir`, a malformed `.regpushignore`,
+    and a file of own code whose name marks it as a secret; SourceError for what cannot be listed or
+    packed.
     """
     at = image_root(options.root_dir)
     physical = os.fsencode(os.path.realpath(path))
@@ -125,7 +126,7 @@ def _listed(
     without: frozenset[bytes],
     cancel: Cancellation,
 ) -> tuple[Listing, LeaveOut, Patterns | None]:
-    """What will be at `at` in the image, the filter that selected it, and its patterns."""
+    """List the directory; returns the listing, the filter that selected it, its patterns."""
     # The second process (`scan_ahead`) can do neither the image's root nor extended attributes.
     own = own_state.below(physical, options.own_state)
     plain = at and not (without or own or options.preserve_xattrs)
@@ -149,7 +150,7 @@ def _listed(
 
 
 def image_root(root_dir: str) -> bytes:
-    """The image path of a directory, without slashes around it. Raises UsageError."""
+    """Convert `--root-dir` into an image path without outer slashes. Raises UsageError."""
     if not _ROOT_DIR.fullmatch(root_dir) or "/.wh." in root_dir:
         raise UsageError(
             f"bad --root-dir '{printable(root_dir)}': expected an absolute path such as /srv/app, "
@@ -159,7 +160,7 @@ def image_root(root_dir: str) -> bytes:
 
 
 def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> bytes:
-    """A digest of everything besides the files that decides an item, and whether it may be sent."""
+    """Hash what decides an item besides its files, and whether it may be sent."""
     said = [
         __version__,  # which secrets are found, and how items are cut, changes with it
         os.fsdecode(root),
@@ -170,9 +171,9 @@ def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> by
 
 
 def _own_code(tree: Tree, key: bytes, stop_at: ByFolder) -> tuple[list[Part], list[Part]]:
-    """The parts of everything but `stop_at`, the root's first; and the parts of assets.
+    """Divide own code, all but `stop_at`, into parts of code, the root's first, and of assets.
 
-    They are named by their places in the image: the directory's name on this machine must not
+    Parts are named by their places in the image: the directory's name on this machine must not
     decide which of them share a layer.
     """
     linked = _linked(tree, stop_at)
@@ -205,7 +206,10 @@ def _is_small(listing: Listing, stop_at: ByFolder) -> bool:
 
 
 def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part]:
-    """The files of no package, and the packages; those of many megabytes in several parts."""
+    """Yield the parts of a dependency folder: files of no package, then the packages.
+
+    A package of many megabytes is divided into several parts.
+    """
     path, name = folder.path, os.fsdecode(os.path.basename(folder.path))
     records = by_folder(folder.records)
     if folder.rest is Rest.DEPENDENCIES:
@@ -237,7 +241,7 @@ def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part
 
 
 def _records(tree: Tree, folders: Sequence[DependencyFolder], key: bytes) -> Iterator[Part]:
-    """The files that installers write anew each time, all of them as one part."""
+    """Make one part of all files that installers write anew each time."""
     paths = [path for folder in folders for path in folder.records]
     if paths:
         tops = by_folder(paths)
@@ -255,9 +259,9 @@ def _of_bytecode(cleaned: Cleaned) -> Iterator[str]:
 
 
 def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
-    """Files in the app's own code that have several names, where hard links are kept.
+    """Find files in the app's own code that have several names, where hard links are kept.
 
-    A hard link needs its file in the same archive, so these stay with the root's part.
+    A hard link needs its file in the same archive, so these files stay with the root's part.
     """
     if not tree.keeps_links:
         return NOTHING
@@ -270,7 +274,7 @@ def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
 
 
 def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator[str]:
-    """Notes for the user about what was left out or changed."""
+    """Yield notes for the user about what was left out or changed."""
     if leave_out.git:
         yield f"{printable(leave_out.git)} is left out"
     for path in sorted(leave_out.own):
@@ -287,7 +291,7 @@ def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator
 
 
 def _doubts(listing: Listing, patterns: Patterns | None, allowed: Patterns) -> Iterator[str]:
-    """Warnings about patterns that are probably mistakes."""
+    """Yield warnings about patterns that are probably mistakes."""
     file = printable(listing.on_disk(IGNORE_FILE))
     for where, one in ((file, patterns), ("--allow-secret", allowed)):
         for useless in one.useless if one else ():
@@ -297,13 +301,13 @@ def _doubts(listing: Listing, patterns: Patterns | None, allowed: Patterns) -> I
 
 
 def _special(tree: Tree) -> list[bytes]:
-    """The sockets and FIFOs in the tree."""
+    """List the sockets and FIFOs in the tree."""
     folders = tree.listing.folders.items()
     return sorted(join(path, name) for path, folder in folders for name in folder.special)
 
 
 def _shared_file(parts: Sequence[Part]) -> tuple[bytes, bytes] | None:
-    """Two paths of one file that are in different parts; None if no file has such paths."""
+    """Find two paths of one file that are in different parts, or None."""
     seen: dict[tuple[int, int], tuple[Part, bytes]] = {}
     for part in parts:
         for selected in part.names():

@@ -38,7 +38,7 @@ _ARM, _HARD_FLOAT = 40, 0x400
 
 
 def platform_of(header: bytes) -> Platform | None:
-    """The platform of a file with these first bytes; None for no program, or an unknown platform.
+    """Read a program's platform from its first bytes; None for no program, or an unknown one.
 
     A 32-bit ARM program that passes floats in registers is for v7, which distributions build it
     for; for other ARM programs the header does not tell the variant.

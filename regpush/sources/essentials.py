@@ -83,12 +83,12 @@ class Essentials:
 
 
 def of_any() -> Essentials:
-    """The essentials of every image without a base: `/tmp`, which all may write to."""
+    """Return the essentials of every image without a base: `/tmp`, which all may write to."""
     return Essentials(entries=(_TMP,))
 
 
 def of_store(closure: Closure) -> Essentials:
-    """The essentials of an image of store items.
+    """Choose the essentials of an image of store items.
 
     `/tmp`, users root and nobody, root's home, the configuration of the name service, and links to
     a shell, to `env` and to certificates, where the closure has these. They are searched for in its
@@ -122,7 +122,10 @@ def _by_nearness(closure: Closure) -> tuple[Sequence[Item], ...]:
 
 
 def _find(near: Iterable[Sequence[Item]], packages: dict[str, str]) -> str:
-    """The path of the first of `packages`, by nearness, then order, then path; empty if none."""
+    """Find the nearest of `packages`; returns its path, empty if the closure has none.
+
+    Nearness to the roots decides, then the order of `packages`, then the path.
+    """
     order = list(packages)
     for items in near:
         found = [
@@ -137,7 +140,7 @@ def _find(near: Iterable[Sequence[Item]], packages: dict[str, str]) -> str:
 
 
 def _package(item: Item) -> str:
-    """The package's name where `item` is its main output; else empty."""
+    """Return the package's name where `item` is its main output; else an empty text."""
     name = full_name(item.path)
     if name == _OF_PROFILE:
         return name

@@ -71,10 +71,11 @@ class _Program:
 
 
 def resolve(path: str, options: SourceOptions) -> tuple[str, Closure]:
-    """The kind of program at `path`, for people, and its closure: one item, in `root_dir`.
+    """Make the closure of the program at `path`: one item, in `root_dir`.
 
-    The proposed entry point is the program itself, or `java -jar` with the jar. Raises UsageError
-    for a file that is no program, script or jar, and SourceError for one that cannot be read.
+    Returns the kind of program, for people, and the closure. The proposed entry point is the
+    program itself, or `java -jar` with the jar. Raises UsageError for a file that is no program,
+    script or jar, and SourceError for one that cannot be read.
     """
     at = image_root(options.root_dir)
     folder, name = os.path.split(os.fsencode(os.path.realpath(path)))
@@ -125,7 +126,7 @@ def _jar(manifest: str, in_image: str, path: str) -> _Program:
 
 
 def _manifest(root: OpenRoot, name: bytes) -> str | None:
-    """The manifest of a jar; None where the file is no zip archive or has no manifest."""
+    """Read the manifest of a jar; None for no zip archive, or one without a manifest."""
     import zipfile  # 2 ms of a push; few targets are jars
 
     try:
@@ -140,9 +141,10 @@ def _manifest(root: OpenRoot, name: bytes) -> str | None:
 
 
 def _main_class(manifest: str) -> str:
-    """The value of Main-Class in the main section (JAR File Specification, "JAR Manifest").
+    """Read Main-Class in the main section of a jar's manifest; empty where it is missing.
 
-    A line that begins with a blank continues the line before it. Empty where Main-Class is missing.
+    JAR File Specification, "JAR Manifest": a line that begins with a blank continues the line
+    before it.
     """
     text = manifest.replace("\r\n", "\n").replace("\r", "\n").replace("\n ", "")
     for line in text.split("\n"):

@@ -13,7 +13,7 @@ from regpush.sources.stats import Stats
 
 
 def identify(closure: Closure, stats: Stats, cancel: Cancellation, *, now_ns: int) -> Closure:
-    """`closure` with the identity of every item.
+    """Return `closure` with the identity of every item.
 
     Items that `stats` knows are not read; the files of the others are, the app's own code first.
     `now_ns` is the current time in nanoseconds since the epoch, or slightly less. Raises UsageError
@@ -40,7 +40,7 @@ def remember(closure: Closure, stats: Stats, *, read_ns: int) -> None:
 
 
 def forget(closure: Closure, stats: Stats) -> None:
-    """Drop what `stats` has about the directory in `closure`, since it was found to be wrong."""
+    """Drop what `stats` has about the directory in `closure`, because a value was wrong."""
     stats.forget(_stamps(closure.items))
 
 
@@ -49,7 +49,10 @@ def _stamps(items: Sequence[Item]) -> dict[str, Stamp]:
 
 
 def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:
-    """The identities of `items` by path. Raises SecretError after all items were read."""
+    """Compute the identities of `items`, by path.
+
+    Raises SecretError after all items were read.
+    """
     found: list[Secret] = []
     trees = {item.path: TreeHash() for item in items}
     for item in items:

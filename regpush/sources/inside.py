@@ -29,7 +29,7 @@ _PACKAGES = re.compile(rb"(?:.*/)?(?:node_modules|(?:site|dist)-packages)/([^/]+
 
 
 def inside(tree: Tree) -> Inside:
-    """Questions about the files of `tree`, answered when they are asked."""
+    """Make the answers about files of `tree`; a file is read when a question needs it."""
     return Inside(
         place=os.fsdecode(tree.on_disk(b"")),
         find=partial(_find, tree),
@@ -39,7 +39,7 @@ def inside(tree: Tree) -> Inside:
 
 
 def _find(tree: Tree, path: str) -> Present | None:
-    """What is at the image path `path`, links of the tree followed; None for nothing."""
+    """Describe what is at the image path `path`; links are followed. None for nothing."""
     wanted = posixpath.normpath(path)
     for _ in range(_MAX_LINKS):
         place = _below(tree, os.fsencode(wanted))
@@ -58,7 +58,7 @@ def _find(tree: Tree, path: str) -> Present | None:
 
 
 def _below(tree: Tree, image_path: bytes) -> bytes | None:
-    """The path in the tree of `image_path`, or None where it is outside of the tree."""
+    """Convert an image path into a path in the tree; None where it is outside of the tree."""
     path = image_path.strip(b"/")
     if not tree.at:
         return path
@@ -68,7 +68,10 @@ def _below(tree: Tree, image_path: bytes) -> bytes | None:
 
 
 def _first_link(tree: Tree, path: bytes) -> tuple[bytes | None, bytes]:
-    """The first part of `path` that is a link, and what follows it; (None, b"") without one."""
+    """Find the first part of `path` that is a link; return it and the rest of the path.
+
+    (None, b"") where no part is a link.
+    """
     folder, names = b"", path.split(b"/")
     for number, name in enumerate(names):
         known = tree.listing.folders.get(folder)
@@ -112,7 +115,7 @@ def _runs_on(start: bytes) -> Platform | str | None:
 
 
 def _guesses(tree: Tree) -> Iterator[str]:
-    """Probable entry points and the file that suggests each, for people; the surest first."""
+    """Yield probable entry points and the file that suggests each, for people; surest first."""
     for line in tree.lines(b"Procfile") if b"Procfile" in tree.names(b"") else ():
         kind, colon, command = line.partition(":")
         if colon and kind.strip() == "web" and command.strip():
@@ -135,7 +138,7 @@ def _guesses(tree: Tree) -> Iterator[str]:
 
 
 def _top_programs(tree: Tree) -> Iterator[bytes]:
-    """Programs for Linux in the directory itself and in its `bin`."""
+    """Yield programs for Linux in the directory itself and in its `bin`."""
     for folder in (b"", b"bin"):
         known = tree.listing.folders.get(folder)
         if known is None:
@@ -148,7 +151,7 @@ def _top_programs(tree: Tree) -> Iterator[bytes]:
 
 
 def _document(tree: Tree, name: bytes) -> dict[str, object]:
-    """A JSON or TOML file in the directory; empty where it is missing or malformed."""
+    """Read a JSON or TOML file in the directory; empty where it is missing or malformed."""
     if name not in tree.names(b""):
         return {}
     import tomllib  # 3 ms of a push; few directories have a file of TOML

@@ -21,9 +21,10 @@ from regpush.sources.store_part import StorePart
 
 
 def joined(meant: Sequence[Meaning], asked: Asked) -> Found:
-    """One closure of store items and of what Nix and Guix build, and its kind.
+    """Join store items, and what Nix and Guix build, into one closure.
 
-    Raises UsageError for any other target, SourceError, CancelledError.
+    Returns the kind of the targets, for people, and the closure. Raises UsageError for any other
+    target, SourceError, CancelledError.
     """
     stores = (*_named_store(asked.options.nix), *asked.stores)
     caches = functools.cache(lambda: Caches.of(asked.options.nix.caches, asked.workshop))
@@ -52,12 +53,12 @@ def _in_store(one: Meaning) -> InStore:
 
 
 def _named_store(options: NixOptions) -> tuple[StoreLocation, ...]:
-    """The store that `--store` names; none where its URL is not that of a local store."""
+    """Return the store that `--store` names; empty where its URL is not of a local store."""
     return chroot_stores(options.store) if options.store else ()
 
 
 def _built_for(meant: Sequence[Meaning], options: SourceOptions) -> str | None:
-    """The system that all targets were to be built for; None if one of them was built before."""
+    """Return the system that all targets were built for; None where a target already existed."""
     if any(isinstance(one, Stored) for one in meant):
         return None
     if options.guix.target and any(isinstance(one, Packages) for one in meant):

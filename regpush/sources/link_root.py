@@ -16,12 +16,12 @@ _ABOUT = ("nix-support", "manifest")
 
 
 def link_roots(closure: Closure, roots: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Links, as (path in the image, target), that make the trees at `roots` appear in `/`.
+    """Make links (image path, target) by which the trees at `roots` appear in `/`.
 
     A root is a path in a store item, or relative to the closure's first root. Directories are
     merged. A link to a directory of another item counts as a directory, because profiles consist of
-    such links. The items are listed, and downloaded for that if need be. Raises UsageError for a
-    closure of no store, for a root that is no directory of the closure, and for two things at one
+    such links. The items are listed, and downloaded for that where necessary. Raises UsageError for
+    a closure of no store, for a root that is no directory of the closure, and for two things at one
     path; SourceError for what cannot be listed.
     """
     if roots and not all(closure[root].in_store for root in closure.roots):
@@ -54,7 +54,7 @@ class _Trees:
         self._listed: dict[str, Mapping[str, Mapping[str, Entry]]] = {}
 
     def files(self, directory: str, at: str, folders: dict[str, str]) -> Iterator[tuple[str, str]]:
-        """(image path, target) of everything below `directory` except directories.
+        """Yield (image path, target) of everything below `directory` except directories.
 
         `at`: the image path of `directory`. Directories are added to `folders`, by their image
         paths.
@@ -71,7 +71,7 @@ class _Trees:
                 yield from self.files(inner, path, folders)
 
     def directory(self, path: str) -> str | None:
-        """The directory that `path` is, or leads to through links between items; None if none."""
+        """Return the directory that `path` is, or leads to by links between items; or None."""
         for _ in range(_MAX_LINKS):
             entry = self._entry(path)
             if entry is None or entry.kind is Kind.FILE:
@@ -102,7 +102,7 @@ class _Trees:
         return self._folders(item).get(directory, {}) if item else {}
 
     def _folders(self, item: str) -> Mapping[str, Mapping[str, Entry]]:
-        """The entries of an item by directory and name."""
+        """Return the entries of an item by directory and name."""
         if item not in self._listed:
             folders: dict[str, dict[str, Entry]] = {}
             for entry in self._closure[item].entries():

@@ -75,10 +75,11 @@ def customise(
 def _unknown(
     user: str | None, closure: Closure, links: Collection[bytes], base: str | None
 ) -> tuple[str, ...]:
-    """The names in `user` that the image's passwd and group lack; empty where links hide them.
+    """Find the names in `user` that the image's passwd and group lack.
 
-    No runtime starts a container as such a user. A number needs no entry. The files of a `base` are
-    not read here, so only a file of the app that replaces one of them is checked.
+    Empty where links hide these files. No runtime starts a container as a user that they lack. A
+    number needs no entry. The files of a `base` are not read, so only a file of the app that
+    replaces one of them is checked.
     """
     names = dict(zip((b"etc/passwd", b"etc/group"), (user or "").partition(":")[::2], strict=True))
     wanted = {path: name for path, name in names.items() if name and not name.isdigit()}
@@ -97,7 +98,7 @@ def _unknown(
 
 
 def _own_files(closure: Closure, wanted: Collection[bytes]) -> dict[bytes, bytes] | None:
-    """The contents of the paths `wanted`, in /etc, that a directory has.
+    """Read those files of a directory that are at the paths `wanted`, in /etc.
 
     None where one of them is no regular file, or /etc is a link. Packages of a lock file are not
     downloaded for this: they have no users.
@@ -127,9 +128,9 @@ def _essentials(closure: Closure, options: ImageOptions) -> Essentials:
 def _with_certificates(
     options: ImageOptions, bundle: str, added: Collection[bytes]
 ) -> ImageOptions:
-    """`options` with SSL_CERT_FILE set to the certificates, by their usual path where it exists.
+    """Add SSL_CERT_FILE, the path of the certificates, to the environment in `options`.
 
-    With the usual path, a file that is mounted there takes effect.
+    The usual path is preferred where it exists, so that a file mounted at it takes effect.
     """
     if not bundle or essentials.CERTIFICATES in dict(options.env):
         return options
@@ -165,7 +166,10 @@ def _item(entries: Collection[Entry], rules: Rules) -> Item | None:
 
 
 def _links(symlinks: Iterable[tuple[str, str]], root: str) -> dict[bytes, Entry]:
-    """`symlinks`, (path in the image, target) pairs as the user gave them, by path."""
+    """Make links of the user's pairs (path in the image, target); returns them by path.
+
+    Raises UsageError for a bad link, and for two different ones at one path.
+    """
     entries: dict[bytes, Entry] = {}
     for path, target in symlinks:
         entry = _link(path, target, root)

@@ -18,7 +18,10 @@ from regpush.sources.tree import Tree
 
 
 def widening(tree: Tree, rules: Rules) -> str:
-    """A note about files that all may read in the image, but not here; empty if there are none."""
+    """Write a note about files that more users may read in the image than on this machine.
+
+    Empty if the image has no such file.
+    """
     widened = [] if tree.profile is Profile.TREE else sorted(_widened(tree, rules))
     if not widened:
         return ""
@@ -31,7 +34,7 @@ def widening(tree: Tree, rules: Rules) -> str:
 
 
 def _widened(tree: Tree, rules: Rules) -> Iterator[tuple[bytes, int]]:
-    """Paths and modes on this machine of files that more users may read in the image."""
+    """Yield path and mode, on this machine, of files that more users may read in the image."""
     for path, folder in tree.listing.folders.items():
         for name, row in folder.private():
             if stat.S_ISREG(row.mode) and row.mode & stat.S_IRUSR:

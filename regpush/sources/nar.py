@@ -20,7 +20,7 @@ _ROOT = b"nar"
 
 
 def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Digest, int]:
-    """The sha256 of the archive of the file tree at `path`, and the archive's size in bytes.
+    """Hash the Nix archive of the file tree at `path`: sha256, and the archive's bytes.
 
     `check` is called for each file and may raise. Raises SourceError for what cannot be read.
     """
@@ -50,7 +50,7 @@ _PADDING = tuple(bytes(-length % 8) for length in range(8))
 
 
 def _string(value: bytes) -> bytes:
-    """`value` with its length (64 bits, little endian) before it, padded to 8 bytes."""
+    """Encode `value` with its length (64 bits, little endian) before it, padded to 8 bytes."""
     length = len(value)
     return b"%b%b%b" % (_LENGTH(length), value, _PADDING[length & 7])
 

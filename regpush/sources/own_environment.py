@@ -20,7 +20,10 @@ def is_ours_alone(prefix: str) -> bool:
 
 
 def _needed(name: str) -> set[str]:
-    """The distribution `name` and all its possible dependencies here, with every extra."""
+    """Find the distribution `name` and all it may depend on, of those installed.
+
+    Dependencies of every extra are included.
+    """
     found, pending = set[str](), [name]
     while pending:
         one = _normal(pending.pop())
@@ -37,5 +40,5 @@ def _needed(name: str) -> set[str]:
 
 
 def _normal(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """Normalise a distribution's name for comparison (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

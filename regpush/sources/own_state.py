@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 def below(root: bytes, written: Iterable[str]) -> frozenset[bytes]:
-    """The paths, relative to the physical path `root`, that only regpush uses.
+    """Find the paths, relative to the physical path `root`, that only regpush uses.
 
     `written`: paths that regpush writes to. The virtual environment that regpush runs from is one
     too, if it contains only regpush and its dependencies; else it is the app's.
@@ -24,7 +24,7 @@ def below(root: bytes, written: Iterable[str]) -> frozenset[bytes]:
 
 
 def _relative(root: bytes, path: str) -> bytes:
-    """`path` relative to `root`; empty where it is not below `root`."""
+    """Return `path` relative to `root`; empty where it is not below `root`."""
     inside = root.rstrip(b"/") + b"/"
     physical = os.fsencode(os.path.realpath(path))
     return physical.removeprefix(inside) if physical.startswith(inside) else b""

@@ -50,11 +50,14 @@ class Part:
         )
 
     def names(self) -> Iterator[Names]:
-        """Names and lstat data of everything in the part, one folder at a time."""
+        """Yield names and lstat data of everything in the part, one folder at a time."""
         return self.tree.listing.select(self.tops, self.stop_at)
 
     def entries(self) -> Iterator[Entry]:
-        """Entries of everything in the part but directories in `tree.kept`, in archive order."""
+        """Yield entries of everything in the part but directories in `tree.kept`.
+
+        In archive order.
+        """
         tree = self.tree
         entries = tree.listing.entries(tree.at, tree.profile, self.tops, self.stop_at)
         return filter(self._is_written, entries) if tree.kept else entries
@@ -64,7 +67,7 @@ class Part:
 
 
 def _fingerprint(parents: Iterable[Entry], selected: Iterable[Names]) -> bytes:
-    """A digest (32 bytes) of the parents' entries and of the lstat data of `selected`.
+    """Hash the parents' entries and the lstat data of `selected` (32 bytes).
 
     Injective: the lengths of all fields precede them.
     """

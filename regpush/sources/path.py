@@ -10,7 +10,7 @@ from regpush.sources import guix
 
 
 def mode_of(path: str) -> int:
-    """The st_mode of `path`, symbolic links followed.
+    """Read the st_mode of `path`, symbolic links followed.
 
     Raises UsageError where `path` does not exist, SourceError where it cannot be read.
     """
@@ -30,7 +30,7 @@ def mode_of(path: str) -> int:
 
 
 def _near(path: str) -> str:
-    """A question that names a similar file in the same folder; empty where none is similar."""
+    """Write the question whether a similar file was meant; empty where none is similar."""
     import difflib  # 5 ms, for a name that was mistyped
 
     folder, name = os.path.split(path.rstrip("/"))

@@ -32,7 +32,7 @@ class PathInfo:
 
 
 def to_item(info: PathInfo, physical: str) -> Item:
-    """The item of `info`; its files at `physical` are opened only when they are needed."""
+    """Make the item of `info`; its files at `physical` are opened only when needed."""
     at = as_bytes(info.path).strip(b"/")
 
     def entries() -> Iterator[Entry]:
@@ -56,7 +56,7 @@ def to_item(info: PathInfo, physical: str) -> Item:
 
 
 def _repair(path: str) -> str:
-    """The command that repairs `path`.
+    """Write the command that repairs `path`.
 
     Guix manual, "Invoking guix gc"; Nix manual, "nix-store --repair-path".
     """

@@ -34,7 +34,7 @@ class Listed:
     references: tuple[str, ...]
 
     def recorded(self, nar_hash: Digest, nar_size: int) -> PathInfo:
-        """The store path with the hash and the size (bytes) of its NAR."""
+        """Make the `PathInfo` of the store path with the hash and size (bytes) of its NAR."""
         return PathInfo(
             path=self.path,
             nar_hash=nar_hash,
@@ -62,7 +62,7 @@ def parse(text: str) -> list[Listed | NotValid]:
 def listed(
     path: str, digest: Digest | None, size: int | None, deriver: str, references: Iterable[str]
 ) -> Listed:
-    """A `Listed` of fields as they were read: references are sorted, an unknown deriver dropped."""
+    """Make a `Listed`: references are sorted, an unknown deriver is dropped."""
     return Listed(
         path=path,
         nar_hash=digest,
@@ -139,7 +139,10 @@ _REQUIRED = object()
 def _field(
     value: dict[str, Any], key: str, kind: type, where: str, default: Any = _REQUIRED
 ) -> Any:
-    """`value[key]`, which must be of `kind`; absent or null it is `default`, if there is one."""
+    """Return `value[key]`, which must be of `kind`; absent or null, the `default` if given.
+
+    Raises ValueError.
+    """
     found = value.get(key)
     if found is None and default is not _REQUIRED:
         return default

@@ -26,7 +26,7 @@ class Aim:
 
 
 def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
-    """The targets for each platform asked for, in order, with placeholders filled in.
+    """Make the targets of each platform the user named, placeholders replaced, in order.
 
     Raises UsageError.
     """
@@ -49,10 +49,10 @@ def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
 def platform_of(
     aim: Aim, closure: Closure, programs: Mapping[Platform, str], notify: Listener
 ) -> Platform:
-    """The platform of the image of `closure`; `programs` are those found in a directory.
+    """Decide the platform of the image of `closure`.
 
-    Raises UsageError where the platform is unknown, or where targets shared by several platforms
-    are not for this one.
+    `programs`: those found in a directory. Raises UsageError where the platform is unknown, or
+    where targets shared by several platforms are not for this one.
     """
     said = Platform.of_system(closure.system) if closure.system else None
     if aim.platform is None:
@@ -71,7 +71,7 @@ def platform_of(
 
 
 def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform:
-    """The platform of all programs, or, of several, this machine's. Raises UsageError."""
+    """Return the platform of all programs; of several, this machine's. Raises UsageError."""
     host = Platform.of_system(_system())
     first = max(programs)  # of variants the highest runs all
     if all(map(first.akin, programs)):
@@ -89,7 +89,7 @@ def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform
 
 
 def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> str:
-    """`linux/amd64 (bin/app), linux/arm64 (lib/x.so)`."""
+    """List platforms for people: `linux/amd64 (bin/app), linux/arm64 (lib/x.so)`."""
     return ", ".join(
         f"{one} ({printable(programs[one])})" if one in programs else str(one)
         for one in sorted(platforms)
@@ -97,7 +97,7 @@ def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> 
 
 
 def of_host(system: str | None = None) -> Platform:
-    """The platform of this machine, or of `system`. Raises UsageError if it is unknown."""
+    """Return the platform of this machine, or of `system`. Raises UsageError if unknown."""
     system = system or _system()
     said = Platform.of_system(system)
     if said is None:

@@ -28,7 +28,7 @@ LOOKED_AT = 32
 
 
 def programs(tree: Tree, tops: ByFolder, stop_at: ByFolder) -> Programs:
-    """The likeliest programs below `tops` and not below `stop_at`, with their lstat data."""
+    """Find the likeliest programs below `tops` and not below `stop_at`, with lstat data."""
     chosen = sorted(_largest(tree.listing.below(tops, stop_at)), key=lambda one: one.path)
     stamp, newest_ns = hashlib.sha256(), 0
     for one in chosen:
@@ -53,7 +53,7 @@ class _Likely(NamedTuple):
 
 
 def _largest(selected: Iterable[Names]) -> list[_Likely]:
-    """The largest files that are executable, or libraries by their names; `LOOKED_AT` at most."""
+    """Find the largest files, `LOOKED_AT` at most, that are executable or named as libraries."""
     heap: list[_Likely] = []
     smallest = HEADER
     for names in selected:
@@ -74,9 +74,9 @@ def _largest(selected: Iterable[Names]) -> list[_Likely]:
 
 
 def run_on(closure: Closure, stats: Stats, *, now_ns: int) -> Mapping[Platform, str]:
-    """The platforms of a closure's programs, each with the path of one; empty for a store.
+    """Find the platforms of a closure's programs, each with the path of one.
 
-    `now_ns`: see `identify`.
+    Empty for a store. `now_ns`: see `identify`.
     """
     for some in closure.programs:
         listed = some()

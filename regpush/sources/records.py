@@ -39,7 +39,7 @@ _SCRIPT = 64 << 10
 
 
 def records_in(tree: Tree, folder: bytes) -> tuple[bytes, ...]:
-    """Paths of installers' records in the dependency folder `folder`, sorted."""
+    """Find the installers' records in the dependency folder `folder`; sorted paths."""
     return tuple(sorted(_records(tree, folder)))
 
 
@@ -62,7 +62,7 @@ def _records(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _of_pnpm(tree: Tree, folder: bytes) -> Iterator[bytes]:
-    """The scripts in `.bin` folders, which contain the path of the dependency folder."""
+    """Yield the scripts in `.bin` folders, which contain the path of the dependency folder."""
     prefix = folder + b"/"
     for path, known in tree.listing.folders.items():
         if path.endswith(b"/.bin") and path.startswith(prefix):
@@ -72,7 +72,7 @@ def _of_pnpm(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _gem_homes(tree: Tree, folder: bytes) -> Iterator[bytes]:
-    """Folders with gems and extensions that were built: `folder`, or those of Bundler in it."""
+    """Yield folders with gems and built extensions: `folder`, or those of Bundler in it."""
     ruby = join(folder, b"bundle", b"ruby")
     inside = [folder]
     if folder.endswith(b"/ruby"):
@@ -100,7 +100,11 @@ def _of_distributions(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _of_environment(tree: Tree, folder: bytes) -> Iterator[bytes]:
-    """`pyvenv.cfg`, scripts, which contain the environment's path, and records of distributions."""
+    """Yield a virtual environment's records.
+
+    They are `pyvenv.cfg`, scripts, which contain the environment's path, and records of
+    distributions.
+    """
     yield join(folder, b"pyvenv.cfg")
     if b"bin" in tree.directories(folder):
         scripts = tree.listing.folders[join(folder, b"bin")]

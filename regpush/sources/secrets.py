@@ -74,7 +74,7 @@ _CREDENTIAL_NAMES = frozenset(ending.rpartition(b"/")[2] for ending, _ in _CREDE
 
 
 def by_name(path: bytes) -> str | None:
-    """Why the name of the file at `path` marks it as a secret, for people; else None."""
+    """Say for people why the name of the file at `path` marks it as a secret; else None."""
     name = path.rpartition(b"/")[2]
     if _ENVIRONMENT.fullmatch(name) and not name.endswith(_HARMLESS):
         return "environment file"
@@ -84,7 +84,10 @@ def by_name(path: bytes) -> str | None:
 
 
 def by_content(path: bytes, head: bytes) -> str | None:
-    """Why the file at `path`, whose content begins with `head`, looks like a secret; else None."""
+    """Say for people why the file at `path`, which begins with `head`, looks like a secret.
+
+    None where it does not.
+    """
     if b"-----BEGIN " in head and _PRIVATE_KEY.search(head):
         return "private key"
     if head.startswith(_PUTTY_KEY) or (b"AGE-SECRET-KEY-" in head and _AGE_KEY.search(head)):
@@ -160,6 +163,6 @@ class Watch:
 
 
 def _as_pattern(path: bytes) -> str:
-    """The gitignore pattern that means exactly `path`."""
+    """Write the gitignore pattern that means exactly `path`."""
     text = path.decode("utf-8", "backslashreplace")
     return re.sub(r"(^[#!]|[\\*?\[\] ])", r"\\\1", text)

@@ -89,7 +89,7 @@ class Source(Protocol):
         """Interpret `rest`, the text after the prefix. Raises UsageError, SourceError."""
 
     def relocated(self, rest: str, move: Callable[[str], str]) -> str:
-        """`rest` with each relative path in it replaced by `move(path)`.
+        """Replace each relative path in `rest` by `move(path)`.
 
         A target in a configuration file is relative to that file.
         """

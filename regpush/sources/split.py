@@ -48,7 +48,7 @@ class Grains:
     limit: int
 
     def of(self, listing: Listing, stop_at: ByFolder) -> Grain:
-        """The grain for everything in `listing` except `stop_at`."""
+        """Choose the grain for everything in `listing` except `stop_at`."""
         size = sum(sum(found.sizes()) for found in listing.below(ROOT, stop_at))
         return self.fine if size < self.limit else self.coarse
 
@@ -74,9 +74,9 @@ def split(
     *,
     leave: ByFolder = NOTHING,
 ) -> list[PackagePiece]:
-    """The pieces that are cut off from `tops`, sorted by path; the rest is one part.
+    """Cut pieces off `tops`, sorted by path; what remains is one part.
 
-    `stop_at` and everything below it are ignored. Files in `leave` stay with the rest.
+    `stop_at` and everything below it are ignored. Files in `leave` stay with the remaining part.
     """
     folders = list(listing.below(tops, stop_at))
     packed = [[_HEADER + size + -size % _HEADER for size in found.sizes()] for found in folders]
@@ -130,11 +130,11 @@ def large_files(
     least: int,
     leave: ByFolder = NOTHING,
 ) -> list[PackagePiece]:
-    """Pieces that contain only files of at least `least` bytes outside `stop_at`, sorted by path.
+    """Cut off pieces that contain only files of at least `least` bytes, sorted by path.
 
-    A file of a piece's size is a piece by itself. The other large files of a folder are one piece,
-    or, where they are too few for that, join those of the folder above. Files in `leave` are in no
-    piece.
+    Files at and below `stop_at` are ignored. A file of a piece's size is a piece by itself. The
+    other large files of a folder are one piece, or, where they are too few for that, join those of
+    the folder above. Files in `leave` are in no piece.
     """
     pieces: list[PackagePiece] = []
     carried: dict[bytes, _Carried] = {}

@@ -50,7 +50,7 @@ class Stats:
         self._directory = directory
 
     def recall(self, stamps: Mapping[str, Stamp]) -> dict[str, Identity]:
-        """The identities, by path, of those items whose stamps did not change."""
+        """Return the identities, by path, of those items whose stamps did not change."""
         paths = {_encoded(path): path for path in stamps}
         found: dict[str, Identity] = {}
         try:
@@ -89,7 +89,7 @@ class Stats:
             return
 
     def recall_programs(self, programs: Programs) -> dict[Platform, str] | None:
-        """The platforms of `programs`, each with one path; None where not noted."""
+        """Return the platforms of `programs`, each with one path; None where not noted."""
         try:
             with self._open() as database:
                 row = database.execute(

@@ -37,7 +37,7 @@ class NotValidError(SourceError):
 
 
 def main_first(parts: Sequence[StorePart]) -> list[StorePart]:
-    """`parts`, with the main output of each derivation before its other outputs.
+    """Sort `parts`: the main output of each derivation before its other outputs.
 
     `nix build` and `guix build` print the outputs of a package sorted by path. The main output has
     the package's name alone, the others have `-NAME` after it (Nix manual, "Derivations"; the same
@@ -59,12 +59,12 @@ def main_first(parts: Sequence[StorePart]) -> list[StorePart]:
 
 
 def _full_name(path: str) -> str:
-    """The name and version in a store path, without its hash."""
+    """Return the name and version in a store path, without its hash."""
     return posixpath.basename(path).partition("-")[2]
 
 
 def no_caches() -> None:
-    """The `caches` of a caller that asks no binary cache."""
+    """Return None: the `caches` of a caller that asks no binary cache."""
 
 
 def locate(
@@ -72,7 +72,7 @@ def locate(
     stores: tuple[StoreLocation, ...],
     caches: Callable[[], Caches | None] = no_caches,
 ) -> StorePart:
-    """The closure of `item`, from a store on this machine, else from binary caches.
+    """Find the closure of `item` in a store on this machine, else in binary caches.
 
     Items from caches are downloaded when they are opened. Raises UsageError for a derivation,
     NotValidError for an item that no store and no cache has, SourceError, CancelledError.
@@ -106,7 +106,7 @@ def locate(
 
 
 def closure_of(parts: Sequence[StorePart], workshop: Workshop) -> tuple[str, Closure]:
-    """The kind of `parts`, for people, and the closure of all of them.
+    """Make one closure of `parts`; returns their kind, for people, and the closure.
 
     Items on this machine are protected from the garbage collector until the push ends, where that
     is permitted. Raises SourceError, CancelledError.
@@ -148,9 +148,9 @@ def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Dat
 
 
 def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> StorePart | None:
-    """The closure of `item` from binary caches; some of its paths may be on this machine.
+    """Find the closure of `item` in binary caches; some of its paths may be on this machine.
 
-    None where neither has all of them.
+    None where a path is neither in a cache nor on this machine.
     """
     database = next((one for one in found if one.logical_root() and one.is_nix()), None)
     store = (database.logical_root() if database else None) or item.store
@@ -206,9 +206,9 @@ def _derivation(item: StoreItem) -> UsageError:
 
 
 def physical_store(directory: str, logical: str, base: str, database: Database) -> str:
-    """Where the files of the store `logical` are, by which directory contains `base`.
+    """Find where the files of the store `logical` are, by which directory contains `base`.
 
-    It is `directory`, or the store at its logical path, or the store in the tree of the database.
+    Tried are `directory`, the store at its logical path, and the store in the tree of the database.
     """
     places = [directory, logical]
     state = _STATE.get(logical, "")
@@ -221,7 +221,7 @@ def physical_store(directory: str, logical: str, base: str, database: Database) 
 
 
 def _system(derivation: str) -> str | None:
-    """The system that a derivation is built for; None where it cannot be read.
+    """Read the system that a derivation is built for; None where it cannot be read.
 
     Nix manual, "ATerm": the third field. Only names and paths precede it, none of which contain the
     quoted sequence.

@@ -35,10 +35,10 @@ class StoreItem:
 
 
 def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
-    """The store item that `target` is, is inside of, or links to through a chain; else None.
+    """Find the store item that `target` is, is inside of, or links to; else None.
 
-    The item need not be valid, nor exist on this machine. Raises UsageError for a relative target
-    in a current directory that was deleted.
+    A chain of links is followed. The item need not be valid, nor exist on this machine. Raises
+    UsageError for a relative target in a current directory that was deleted.
     """
     done = "/"
     start = "/" if os.path.isabs(target) else working_directory()
@@ -87,7 +87,7 @@ def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bo
 
 
 def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Database]:
-    """The existing databases that may describe the store at `directory`, likeliest first."""
+    """List the existing databases that may describe the store at `directory`, likeliest first."""
     named = [location.database for location in stores if is_at(directory, location)]
     others = [location.database for location in stores]
     for path in dict.fromkeys([*named, *_beside(directory), *others]):

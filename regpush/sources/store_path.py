@@ -27,12 +27,12 @@ def is_path(path: str) -> bool:
 
 
 def full_name(path: str) -> str:
-    """The name and version in a store path, without the hash."""
+    """Return the name and version in a store path, without the hash."""
     return posixpath.basename(path)[33:]
 
 
 def item_name(path: str) -> str:
-    """The name in a store path, without hash, version, and the `.drv` of a derivation.
+    """Return the name in a store path, without hash, version, and a derivation's `.drv`.
 
     The version begins at the first dash that no letter follows (Nix manual,
     `builtins.parseDrvName`); where that leaves nothing, the name stays whole.

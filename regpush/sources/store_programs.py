@@ -19,7 +19,7 @@ _UNKNOWN = Present(kind=Kind.FILE, mode=0o755, link="", start=b"")
 
 
 def inside_store(closure: Closure) -> Inside:
-    """Answers about files in the items of `closure`; an item not downloaded yet is not opened."""
+    """Make the answers about files of `closure`; items not downloaded are not opened."""
     homes = {item.path: item for item in closure.items}
 
     @cache
@@ -53,7 +53,7 @@ def inside_store(closure: Closure) -> Inside:
 
 
 def _item_of(path: str, homes: dict[str, Item]) -> Item | None:
-    """The item that `path` is in; else the generated item, whose links are in several places."""
+    """Find the item that `path` is in; else the generated item, with links in many places."""
     above = path
     while above != "/":
         if above in homes:
@@ -63,7 +63,7 @@ def _item_of(path: str, homes: dict[str, Item]) -> Item | None:
 
 
 def _first_link(path: str, held: dict[bytes, Entry]) -> tuple[str, str] | None:
-    """The first part of `path` that is a link, and what follows it; None without a link."""
+    """Find the first part of `path` that is a link; return it and the rest; or None."""
     end = 0
     while end >= 0:
         end = path.find("/", end + 1)

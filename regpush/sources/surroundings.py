@@ -25,7 +25,7 @@ MOST_LAYERS = 64
 
 
 def not_kept() -> UsageError:
-    """The error where all of an archive must stay readable, but it is larger than the spool."""
+    """Make the error for an archive that must stay readable and is larger than the spool."""
     return UsageError(
         "the archive must be read again, and is too large to be kept while it is read: write it to "
         "a file that is not compressed, which is read in place"
@@ -33,7 +33,7 @@ def not_kept() -> UsageError:
 
 
 def refused(number: int, item: Item) -> Future[None]:  # noqa: ARG001  the signature of Ship
-    """The `Ship` of a caller that must open items again. Raises UsageError."""
+    """Raise UsageError: the `Ship` of a caller that must open items again."""
     raise not_kept()
 
 

@@ -44,18 +44,17 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings | None = None,
 ) -> Closure:
-    """The closure that `targets` name; a TargetResolved event tells their kind and size.
+    """Make the closure that `targets` name; a TargetResolved event tells kind and size.
 
     Several targets must all consist of store paths. They make one closure, and packages of Guix
     among them make one profile. Without targets, the packages that the options name are used.
     `stores`: stores and their databases, likeliest first. `platform`: what the image is for, None
     where the user named none; Nix and Guix build for it, while existing files are used as they are.
-    `surroundings`: how other hosts are reached, for targets with a lock file.
-
-    A directory is listed here, and `identify` reads its files; of a store only the database is
-    read. Raises UsageError for a target that is not recognised, and for a file of an app's own code
-    whose name marks it as a secret; SourceError for what cannot be built or read, or is not a valid
-    store path; CancelledError.
+    `surroundings`: how other hosts are reached, for targets with a lock file. A directory is only
+    listed, and `identify` reads its files; of a store only the database is read. Raises UsageError
+    for a target that is not recognised, and for a file of an app's own code whose name marks it as
+    a secret; SourceError for what cannot be built or read, or is not a valid store path;
+    CancelledError.
     """
     if options.system is None and platform and not options.guix.target:
         options = replace(options, system=platform.system)
@@ -131,7 +130,7 @@ def _archive(path: str, asked: Asked) -> Meaning:
 
 
 def _with_one_profile(meant: Sequence[Meaning], asked: Asked) -> list[Meaning]:
-    """`meant` with all Guix packages joined into one target, at the place of the first.
+    """Join all Guix packages of `meant` into one target, at the place of the first.
 
     Packages that only the options name come first.
     """

@@ -71,7 +71,7 @@ class Workshop:
                 shutil.rmtree(self._directory, ignore_errors=True)
 
     def path(self, name: str) -> str:
-        """The path of `name` in the scratch directory, which is created if need be."""
+        """Return the path of `name` in the scratch directory, which is created where missing."""
         with self._lock:
             if self._directory is None:
                 # Resolved, because other programs resolve links to it before they print them.
@@ -79,7 +79,7 @@ class Workshop:
             return os.path.join(self._directory, name)
 
     def new_path(self, name: str) -> str:
-        """An unused path in the scratch directory that begins with `name`."""
+        """Return an unused path in the scratch directory that begins with `name`."""
         return self.path(f"{name}-{next(self._count)}")
 
     def at_end(self, undo: Callable[[], object]) -> None:
@@ -201,7 +201,7 @@ def _unheard(line: str) -> None:
 
 
 def find_program(name: str) -> str | None:
-    """The path of program `name` on the PATH, or None."""
+    """Find the program `name` on the PATH; returns its path, or None."""
     return shutil.which(name)
 
 
@@ -235,7 +235,7 @@ def _started(
 
 
 def _lines(data: bytes) -> list[str]:
-    """The lines in `data` that are for people, without progress bars and spinners.
+    """Split `data` into the lines for people, without progress bars and spinners.
 
     Guix draws these into pipes too. A carriage return erases what precedes it, and what remains of
     a bar is of no use in a log.
@@ -255,17 +255,17 @@ _BAR = re.compile(r".*(\[[#= >]{10,}\]|▕.*▏).*|\s*[-\\|/]\s*")
 
 
 def _spelled(command: Sequence[str]) -> str:
-    """The program and its words before the first option, for an error."""
+    """Return the program and its words before the first option, for an error."""
     words = itertools.takewhile(lambda word: not word.startswith("-"), command[1:])
     return printable(" ".join([os.path.basename(command[0]), *words]))
 
 
 def _reason(said: Iterable[str]) -> str:
-    """The reason in a program's messages: its last line with `error: `, else the last line.
+    """Find the reason in a program's messages: its last line with `error: `, else the last line.
 
     From Nix 2.29 on, "Cannot build" is followed by a line with its reason, and by the end of the
     builder's log, each line of it after `>`; both are added. A line that Guix ends with `(failed to
-    evaluate …)` follows its cause; an error that ends in a colon precedes it.
+    evaluate …)` follows its cause; an error that ends in a colon precedes its cause.
     """
     lines = [line.strip() for line in said if line.strip()]
     at = max((n for n, line in enumerate(lines) if _ERROR in line), default=len(lines) - 1)

@@ -32,27 +32,27 @@ class Tree:
         return self.profile is Profile.TREE
 
     def in_image(self, path: bytes) -> bytes:
-        """The image path of `path`, without leading or trailing slash."""
+        """Convert `path` into an image path without leading or trailing slash."""
         return join(self.at, path)
 
     def relative(self, image_path: bytes) -> bytes:
-        """The path in the tree of an image path; the inverse of `in_image`."""
+        """Convert an image path into a path in the tree; the inverse of `in_image`."""
         return image_path.removeprefix(self.at).lstrip(b"/")
 
     def on_disk(self, path: bytes) -> bytes:
-        """The absolute path of `path` on this machine, for messages."""
+        """Return the absolute path of `path` on this machine, for messages."""
         return self.listing.on_disk(path)
 
     def names(self, path: bytes) -> tuple[bytes, ...]:
-        """The names in the directory `path` that are not left out, sorted."""
+        """List the names in the directory `path` that are not left out, sorted."""
         return self.listing.folders[path].names
 
     def directories(self, path: bytes) -> tuple[bytes, ...]:
-        """The names of the directories in the directory `path`, sorted."""
+        """List the names of the directories in the directory `path`, sorted."""
         return self.listing.folders[path].folders
 
     def parents(self, tops: ByFolder) -> tuple[Entry, ...]:
-        """Entries of the tree's directories above `tops`, sorted; never the image's root.
+        """Make entries of the tree's directories above `tops`, sorted, without the image's root.
 
         Raises SourceError where extended attributes cannot be read.
         """
@@ -75,7 +75,7 @@ class Tree:
         )
 
     def lines(self, path: bytes) -> Iterator[str]:
-        """The lines of the text file `path`, without their ends; none if it cannot be read."""
+        """Read the lines of the text file `path`, without their ends; none if it is unreadable."""
         try:
             text = as_text(read_small(self.listing.root, path))
         except (OSError, SourceError):

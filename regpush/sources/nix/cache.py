@@ -77,9 +77,9 @@ class Downloads:
             return self._begun[one.info.path]
 
     def entries(self, one: Cached) -> Iterator[Entry]:
-        """The entries of the path with the modes of a store, once it is downloaded.
+        """Wait for the download of the path; yield its entries, with the modes of a store.
 
-        Raises like `begin`.
+        Raises SourceError where no cache has the files, CancelledError.
         """
         at = as_bytes(one.info.path).strip(b"/")
         files = self.begin(one).result()
@@ -129,7 +129,7 @@ class Caches:
 
     @classmethod
     def of(cls, extra: Sequence[str], workshop: Workshop) -> Caches | None:
-        """The caches `extra` and then the configured ones; None without any, or without Nix.
+        """Collect the caches `extra`, then the configured ones; None without any, or without Nix.
 
         Raises CancelledError.
         """
@@ -153,10 +153,10 @@ class Caches:
     def find(
         self, paths: Iterable[str], known: Callable[[str], bool]
     ) -> tuple[list[Cached], list[str]]:
-        """What caches state about `paths` and all these refer to, except what is `known`.
+        """Ask caches about `paths` and all that these refer to, except what is `known`.
 
-        The second value lists paths that no cache has. A cache that does not answer causes a
-        warning. Raises CancelledError.
+        Returns what the caches state, and the paths that no cache has. A cache that does not answer
+        causes a warning. Raises CancelledError.
         """
         found: dict[str, tuple[PathInfo, str]] = {}
         silent: set[str] = set()
@@ -182,7 +182,7 @@ class Caches:
         return cached, sorted(pending)
 
     def _ask(self, url: str, paths: Sequence[str], silent: set[str]) -> list[PathInfo]:
-        """The usable answers of a cache about `paths` and what these refer to.
+        """Ask a cache about `paths` and what these refer to; returns the usable answers.
 
         A cache that does not answer causes a warning, and is added to `silent`.
         """
@@ -267,7 +267,7 @@ def _whole(one: Listed) -> PathInfo:
 
 
 def _canonical(entry: Entry) -> Entry:
-    """`entry` with the mode of a store: 0555 for directories and executables, else 0444."""
+    """Give `entry` the mode of a store: 0555 for directories and executables, else 0444."""
     if entry.kind is Kind.SYMLINK:
         return entry
     executable = entry.kind is Kind.DIRECTORY or entry.mode & 0o100
@@ -275,6 +275,6 @@ def _canonical(entry: Entry) -> Entry:
 
 
 def _shown(url: str) -> str:
-    """The address of a store without credentials and parameters, which may be secret."""
+    """Return the address of a store without credentials and parameters, which may be secret."""
     parts = urllib.parse.urlsplit(url)
     return printable(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl())

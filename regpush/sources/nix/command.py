@@ -13,7 +13,10 @@ _FEATURES = "nix-command flakes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NixConfig:
-    """The settings that matter here, of nix.conf, NIX_CONFIG and others (Nix manual, nix.conf)."""
+    """The settings of Nix that regpush needs, from nix.conf, NIX_CONFIG and others.
+
+    Nix manual, nix.conf.
+    """
 
     substituters: tuple[str, ...]
     require_sigs: bool
@@ -26,18 +29,18 @@ def has_nix() -> bool:
 
 
 def command(*words: str) -> tuple[str, ...]:
-    """The command line `nix WORDS`."""
+    """Return the command line `nix WORDS`."""
     return ("nix", *words, "--extra-experimental-features", _FEATURES)
 
 
 def settings_of(options: NixOptions) -> list[str]:
-    """The store and the settings of `options`, as arguments that all of Nix's programs accept."""
+    """Convert the store and settings of `options` into arguments that all Nix programs accept."""
     store = ["--store", options.store] if options.store else []
     return store + [word for pair in options.settings for word in ("--option", *pair)]
 
 
 def config(workshop: Workshop) -> NixConfig:
-    """Nix's configuration on this machine. Raises ToolError, CancelledError."""
+    """Read Nix's configuration on this machine. Raises ToolError, CancelledError."""
     # Not by `command`: which features the user has is asked here.
     asked = ("nix", "--extra-experimental-features", "nix-command")
     try:
