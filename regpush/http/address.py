@@ -20,7 +20,7 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host and effective port: what decides whether credentials may go along."""
+    """Scheme, host and effective port, which decide whether credentials are sent."""
 
     scheme: str
     host: str
@@ -55,7 +55,7 @@ class Origin:
 
     @property
     def with_port(self) -> str:
-        """The origin with its port, also where that is the default of the scheme."""
+        """The origin with its port, even where that is the default of the scheme."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 

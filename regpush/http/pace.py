@@ -36,7 +36,10 @@ class Pace:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait until a request may be sent, and count it while it lasts. Raises CancelledError."""
+        """Wait until a request may be sent; inside the block the request is counted.
+
+        Raises CancelledError.
+        """
         with self._changed:
             while (wait_s := self._wait_s()) > 0:
                 self._cancel.check()

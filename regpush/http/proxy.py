@@ -24,7 +24,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """An HTTP proxy; `authorization` is the value of a header for it alone, or empty."""
+    """An HTTP proxy; `authorization`: a header value that only the proxy gets, or empty."""
 
     host: str
     port: int

@@ -26,7 +26,7 @@ class Redactor:
         self._secrets: tuple[str, ...] = ()
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Hide `secrets` from now on, also where line ends were removed from them."""
+        """Hide `secrets` from now on, also where a message shows them on one line."""
         added = [form for s in secrets for form in (s, printable(" ".join(s.split()))) if form]
         with self._lock:
             # The longest first: one may be a part of another.

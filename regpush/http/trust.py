@@ -164,7 +164,10 @@ def _context(trust: Trust, ca_file: str | None, ca_dir: str | None) -> ssl.SSLCo
 
 
 def _believe_system(context: ssl.SSLContext, ca_file: str | None, ca_dir: str | None) -> None:
-    """Load the system's certificates; either variable replaces them, as in OpenSSL and Go."""
+    """Load the system's certificates; `ca_file` or `ca_dir` replaces their file or folder.
+
+    OpenSSL and Go read the variables of these two in the same way.
+    """
     if ca_file is None and ca_dir is None:
         context.load_default_certs()
         return

@@ -85,11 +85,11 @@ class TrustedOwners:
         return next(filter(None, doubts), "")
 
     def _doubt_of(self, path: str) -> str:
-        """Who else may have put the file or the link at `path` there; no link is above it.
+        """Say who else may have put the file or the link at `path` there; empty for nobody.
 
-        In the file's own directory that is whoever may write to it. In one further above,
-        what lies in it could be replaced; in a sticky one only by its owner
-        (POSIX.1-2017, unlink and rename, EPERM).
+        No link is above `path`. In the file's own directory this is everybody who may write to that
+        directory. In a directory further above, its content could be replaced; in a sticky one only
+        by its owner (POSIX.1-2017, unlink and rename, EPERM).
         """
         below, folder = os.lstat(path), os.path.dirname(path)
         if below.st_uid not in self.users:

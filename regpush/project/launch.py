@@ -21,7 +21,7 @@ _MOST = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How an app runs: `what` it is, `where` that was found.
+    """How an app runs: `what` kind of app it is, and `where` that was found.
 
     `target` and `root_dir`: None for the defaults of `init`. `base`: a reference, None if none is
     needed. `entrypoint`: empty where the base or the target has one. `before`: commands to run
@@ -212,7 +212,7 @@ _DEPENDENCIES = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignored:
-    """A `.dockerignore` as a `.regpushignore`: lines that were `kept`, and those `left` out."""
+    """A translated `.dockerignore`: the lines that were `kept`, and the lines `left` out."""
 
     kept: tuple[str, ...]
     left: tuple[str, ...]

@@ -18,7 +18,7 @@ _DOCTOR = "whether you may "
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Trouble:
-    """A request to the repository `name` that failed, and its answer.
+    """A request to the repository `name` that failed, and the registry's answer.
 
     `code` and `words` are those of the error body. `anonymous`: the registry wants credentials, and
     we have none.

@@ -48,7 +48,7 @@ class Holder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexMember:
-    """An entry of an index; `manifest`: that of an image, None for anything else."""
+    """An entry of an index; `manifest`: the image's manifest, None for anything but an image."""
 
     entry: IndexEntry
     manifest: Manifest | None

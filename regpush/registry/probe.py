@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbedConnection:
-    """A connection that was made; over TLS, `protocol` is its version.
+    """A connection that was made; `protocol`: the version of TLS, if any.
 
     `issuer` and `expires`: those of the registry's certificate; empty and None if unverified.
     """

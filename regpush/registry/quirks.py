@@ -186,7 +186,7 @@ def wants_smaller_ranges(status: int, length: int) -> bool:
 
 
 def is_one_too_high(header: str) -> bool:
-    """Whether a Range is of the form `bytes=0-N`, which Quay counts one byte too high in.
+    """Whether a Range has the form `bytes=0-N`, in which Quay states one byte too many.
 
     quay/quay, endpoints/v2/blob.py, `_render_range`.
     """

@@ -26,10 +26,10 @@ _PAGES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferrersAnswer:
-    """A registry's answer to the request for its list.
+    """A registry's answer to the request for its list of referrers.
 
-    `entries`: unchanged, None where the registry gives no list. `said`: the status, and the host it
-    redirected to, for people.
+    `entries`: unchanged, None where the registry gives no list. `said`: the status, and the host of
+    a redirect, for people.
     """
 
     entries: list[Any] | None

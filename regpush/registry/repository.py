@@ -47,7 +47,7 @@ _ACCEPT = {"Accept": ", ".join(MANIFESTS + INDEXES)}
 
 
 class Access(Enum):
-    """The purpose that a repository is opened for; the value: the actions in its token's scope."""
+    """The purpose for which a repository is opened; the value: the actions in the token's scope."""
 
     PULL = ("pull",)
     PUSH = ("pull", "push")

@@ -109,7 +109,7 @@ def test_what_names_no_base_that_could_be_newer(
     base = put_base(docker_registry, f"{repository}-base", [layer("etc/os", "old")], config=OLD)
     digest = raw_digest(base)
     push(app, f"{to}:fixed", "--from", f"{base.rpartition(':')[0]}@{digest}").ok()
-    regpush("rebase", f"{to}:fixed").failed(2, digest, "no tag", "--from")
+    regpush("rebase", f"{to}:fixed").failed(2, digest, "by digest only", "--from")
 
 
 def raw_digest(reference: str) -> str:

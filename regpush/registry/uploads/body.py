@@ -11,7 +11,7 @@ Piece = bytes | memoryview
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Chunk:
-    """Bytes of a body from position `start`; `last` if it ends the body."""
+    """Bytes of a body from position `start`; `last`: whether the body ends with them."""
 
     start: int
     pieces: tuple[Piece, ...]
@@ -24,10 +24,10 @@ class Chunk:
 
 
 class Body:
-    """The bytes of a blob; `open_bytes` gives them from the first, equal each time.
+    """The bytes of a blob; `open_bytes` gives them from the first byte, equal each time.
 
-    Only the last chunk is kept, so going back further reads everything again. Errors of the source
-    pass through.
+    Only the last chunk is kept, so a seek to an earlier position reads everything again. Errors of
+    the source pass through.
     """
 
     def __init__(self, open_bytes: Callable[[], Iterator[bytes]]) -> None:
@@ -38,7 +38,7 @@ class Body:
         self.position = 0
 
     def seek(self, position: int) -> None:
-        """Go to `position`, at most the number of bytes there are."""
+        """Continue at `position`, which is at most the size of the blob."""
         if position == self.position:
             return
         chunk = self._chunk

@@ -61,7 +61,7 @@ def untold(sent: int, size: int | None) -> None:
 class Upload:
     """The upload of one blob. A context manager that leaves no session open.
 
-    With `ahead`, its session is requested at once, in a thread of that pool.
+    `ahead`: a thread pool in which the session is requested at once; None to request it later.
     """
 
     def __init__(self, uploads: Uploads, told: Told, ahead: Executor | None = None) -> None:
@@ -221,10 +221,10 @@ def _hung_up(error: RetryableError, name: RepositoryName) -> RetryableError:
 
 
 class _Passage:
-    """The attempts at one blob, and what is kept from one to the next: the open session.
+    """The attempts to send one blob, and the open session that one attempt leaves to the next.
 
-    `describe` gives the descriptor, None until it is known. `safe` are the most bytes that
-    the registry ever acknowledged. A context manager: in the end nothing stays open.
+    `describe` gives the descriptor, None until it is known. `safe` are the most bytes that the
+    registry ever acknowledged. A context manager: in the end no session stays open.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ class Lessons:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A reply that is not a success: the form it answers, its status and error code.
+    """A reply that refuses: the form of the refused request, its status and error code.
 
     `length`: bytes of the request's body, None for a streamed one; `closing`: the request was a
     PUT.
@@ -140,7 +140,7 @@ def _wants_no_closing_chunk(lessons: Lessons, refusal: Refusal) -> bool:
 
 
 class HostMemory:
-    """The lessons of one host, for as long as a run lasts. Thread-safe."""
+    """The lessons of one host, kept for one run. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

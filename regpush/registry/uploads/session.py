@@ -33,10 +33,10 @@ _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BodyPart:
-    """Bytes of a blob from position `at`: `size` of them, None where only their end will tell.
+    """Bytes of a blob from position `at`: `size` of them, None if unknown until they end.
 
-    With `ranged`, the registry is told where they belong. `told` hears now and then how many
-    bytes of the blob the registry's side has acknowledged, by the kernel's word.
+    With `ranged`, a Content-Range tells the registry their position. `told` is called repeatedly
+    with the bytes of the blob that the other side has acknowledged, as the kernel knows.
     """
 
     form: Form
@@ -58,7 +58,7 @@ class BodyPart:
 
 
 class Session:
-    """An upload session; a context manager that deletes it unless it was committed.
+    """One upload session. A context manager that deletes the session unless it was committed.
 
     `acked`: bytes that the registry confirmed; `sent`: bytes that it may have.
     """
