@@ -80,7 +80,7 @@ class Identity:
 
 
 class Role(Enum):
-    """With which items an item may share a layer.
+    """Decides with which items an item may share a layer.
 
     ORDINARY: with other ordinary items, as the strategy decides. OWN: the app's own code of a
     directory; with OWN and GENERATED items only, if the plan has layers enough. ASSET: large files
@@ -97,7 +97,7 @@ class Role(Enum):
 
     @property
     def is_code(self) -> bool:
-        """Whether it is the app's own code: source or asset."""
+        """Whether an item of this role is the app's own code: source or asset."""
         return self in (Role.OWN, Role.ASSET)
 
 
@@ -183,27 +183,28 @@ class Item:
 
     @property
     def scheme(self) -> Scheme:
-        """How the identity is derived; it may still be unknown for a directory's item."""
+        """How the identity is derived; TREE while it is unknown, as for a directory's item."""
         return self.identity.scheme if self.identity else Scheme.TREE
 
     @property
     def in_store(self) -> bool:
-        """Whether it is a store item."""
+        """Whether the item is a store item."""
         return self.identity is not None and self.identity.nar_hash is not None
 
     @property
     def is_listed(self) -> bool:
-        """Whether its entries are known without opening anything.
+        """Whether the item's entries are known without opening anything.
 
-        So it is for a directory's items, which were listed, and for generated ones.
+        True for a directory's items, which were listed, and for generated ones.
         """
         return self.scheme is Scheme.TREE
 
 
 class Side(Enum):
-    """What becomes of the present value of a variable.
+    """Where the new value of a variable is put beside its present value.
 
-    PREFIX: it follows the new value. SUFFIX: it precedes the new value. EXACT: it is replaced.
+    PREFIX: the present value follows the new one. SUFFIX: the present value precedes the new one.
+    EXACT: the new value replaces it.
     """
 
     PREFIX = "prefix"

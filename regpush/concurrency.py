@@ -33,7 +33,7 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether `cancel` was called here or on a parent."""
+        """Whether `cancel` was called on this flag or on a parent."""
         return self._set or (self._parent is not None and self._parent.cancelled)
 
     def check(self) -> None:

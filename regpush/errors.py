@@ -32,7 +32,7 @@ class UsageError(RegpushError):
 
 
 class AuthError(RegpushError):
-    """The registry wants credentials, or rejected those it was given."""
+    """The registry wants credentials, or rejected the credentials it was given."""
 
     exit_code = 3
 
@@ -74,7 +74,7 @@ class SourceError(RegpushError):
 
 
 class CancelledError(RegpushError):
-    """The push was cancelled from outside before it finished; the message says of the tags."""
+    """The push was cancelled before it finished; the message says which tags were moved."""
 
     exit_code = 130
 

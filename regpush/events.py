@@ -14,7 +14,7 @@ from regpush.errors import UsageError
 
 
 class Action(Enum):
-    """What was done about a layer. The values are those of the JSON report."""
+    """The action that was taken for a layer. The values are those of the JSON report."""
 
     UPLOADED = "uploaded"
     REUSED = "reused"
@@ -133,7 +133,7 @@ class LayerDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagMoved:
-    """`image:tag` now names `digest`; `changed` is False if it did before."""
+    """`image:tag` now names `digest`; `changed` is False if it named `digest` before."""
 
     image: str
     tag: str

@@ -151,7 +151,7 @@ class ConfiguredCommand(Command):
 
     @property
     def _argument(self) -> str | None:
-        """The name of the argument that may be an app; None if it has none."""
+        """Name of the argument that may be an app; None if the command has none."""
         return next((one.name for one in self.params if one.name in _ARGUMENTS), None)
 
     @property

@@ -32,7 +32,7 @@ PlatformFlag = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """A registry client and the values that it was made from."""
+    """A registry client, with the options and settings that it was made from."""
 
     client: Client
     settings: Settings

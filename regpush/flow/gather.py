@@ -43,11 +43,11 @@ from regpush.transfer.destinations import Destination
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Gathered:
-    """What was read for one platform: the source, the earlier images, the base.
+    """The source, the earlier images and the base, as read for one platform.
 
-    `pasts`: by names of destinations. `rules`: those that gave owners and modes to items of
-    `closure`. `foundation`: where the base is. `shipped`: layers that were sent while the source
-    was read, by their items' paths.
+    `pasts`: by names of destinations. `rules`: gave owners and modes to items of `closure`.
+    `foundation`: the repository of the base. `shipped`: layers that were sent while the source was
+    read, by their items' paths.
     """
 
     image_options: ImageOptions
@@ -268,7 +268,10 @@ def look_at_past(
 
 
 def _tell_strategy(closure: Closure, options: LayerOptions, run: Run) -> None:
-    """Say where `--layers` has no effect: the layers of an archive were cut while it was read."""
+    """Tell the user where `--layers` has no effect: on an archive.
+
+    An archive was cut into layers while it was read.
+    """
     if closure.stacked and options.strategy not in (LayerOptions().strategy, "single"):
         message = (
             f"--layers {printable(options.strategy)} has no effect on an archive, which is cut "

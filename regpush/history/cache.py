@@ -37,7 +37,7 @@ class LayerIndex:
     """Recipes and the layers made from them. A context manager; for one thread."""
 
     def __init__(self, directory: str | None) -> None:
-        """Open, or create, the index in `directory`; with None it stays empty."""
+        """Open, or create, the index in `directory`; with None the index stays empty."""
         self._database: sqlite3.Connection | None = None
         if directory is None:
             return

@@ -61,7 +61,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A memory as an image will carry it, and what exceeded the limit.
+    """A memory in the form for an image, and the parts that exceeded the limit.
 
     `forgotten`: the number of earlier layouts left out. `habits`: whether the habits fit. `learned`
     is None if not even the image's own layout fits.

@@ -27,9 +27,9 @@ _PT_INTERP = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Below:
-    """What is known of a base: its run configuration, and the paths of its items.
+    """The facts known of a base: its run configuration, and the paths of its items.
 
-    `items` is None where they are not known, of images that another tool made.
+    `items` is None where the paths are unknown, for an image of another tool.
     """
 
     config: Mapping[str, Any]

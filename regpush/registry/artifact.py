@@ -53,7 +53,7 @@ class Provider(oras.provider.Registry):
     def send(self, manifest: dict[str, Any], referrer: Referrer) -> bool:
         """Send the manifest, which oras's schema has checked, under its digest.
 
-        Returns whether the registry will list it (header `OCI-Subject`). Raises like
+        Returns whether the registry will list the artifact (header `OCI-Subject`). Raises like
         `Repository.put_manifest`.
         """
         container = oras.container.Container("artifact")

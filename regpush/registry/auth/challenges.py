@@ -48,7 +48,10 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a token allows on one repository; `str()` gives `repository:NAME:pull,push`."""
+    """The actions that a token allows on one repository.
+
+    `str()` gives `repository:NAME:pull,push`.
+    """
 
     repository: str
     actions: tuple[str, ...]

@@ -32,7 +32,7 @@ class Credentials:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be shown, in all forms in which it is sent."""
+        """The texts that must never be shown, in all forms in which they are sent."""
         told = [self.password, self.identity_token, self.registry_token]
         told += [encode(secret) for secret in told for encode in (quote, quote_plus)]
         told.append(self.basic.removeprefix("Basic "))
