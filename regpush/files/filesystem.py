@@ -20,7 +20,7 @@ _FILES_AHEAD = 16
 
 
 def files_ahead() -> int:
-    """How many files of one archive may be opened before they are read.
+    """Return how many files of one archive may be opened before they are read.
 
     Fewer where the process may open few: with `ulimit -n 256`, four for each of 32 archives.
     """
@@ -70,7 +70,10 @@ class GuardedFile:
         os.close(self._fd)
 
     def head(self) -> bytes:
-        """The first bytes, `HEAD` at most, without changing what `readinto` reads."""
+        """Read the first bytes, `HEAD` at most, without changing what `readinto` reads.
+
+        Raises SourceError.
+        """
         try:
             return os.pread(self._fd, min(self._entry.size, HEAD), 0)
         except OSError as error:
@@ -99,7 +102,8 @@ class GuardedFile:
 def read_whole(entry: Entry, content: OnDisk, fd: int, view: memoryview) -> None:
     """Read a listed file, open as `fd`, into `view` of exactly its size; check and close it.
 
-    For small files. Raises SourceError like `GuardedFile`.
+    For small files. Raises SourceError where the file grew, shrank or was written to since it was
+    listed.
     """
     try:
         count = os.readv(fd, [view])
@@ -113,9 +117,10 @@ def read_whole(entry: Entry, content: OnDisk, fd: int, view: memoryview) -> None
 
 
 def read_listed(entry: Entry, content: OnDisk) -> bytes:
-    """The content of a listed file, checked; two thirds of the time of `GuardedFile`.
+    """Read the content of a listed file, and check it.
 
-    For small files. Raises SourceError like `GuardedFile`.
+    For small files: this takes two thirds of the time of `GuardedFile`. Raises SourceError where
+    the file grew, shrank or was written to since it was listed.
     """
     try:
         fd = content.root.open(content.path)
@@ -142,9 +147,10 @@ def _is_listed(status: os.stat_result, entry: Entry, content: OnDisk) -> bool:
 
 
 def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
-    """The content of a file entry in pieces of at most `size` bytes, checked at the end.
+    """Read the content of a file entry in pieces of at most `size` bytes.
 
-    A piece is valid until the next is asked for. Raises SourceError like `GuardedFile`.
+    A piece is valid until the next is asked for. Raises SourceError, at the end, where a file on
+    disk grew, shrank or was written to since it was listed.
     """
     content = entry.content
     if isinstance(content, bytes):
@@ -162,7 +168,7 @@ def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
 
 
 def read_start(root: Root, path: bytes, count: int) -> bytes:
-    """The first `count` bytes of the file `path` in `root`, or fewer; none if it is unreadable.
+    """Read the first `count` bytes of the file `path` in `root`, or fewer; none if unreadable.
 
     For recognising files: an error is reported where the whole file is read.
     """
@@ -183,7 +189,7 @@ SMALL = 16 << 20
 
 
 def read_small(root: Root, path: bytes) -> bytes:
-    """The whole regular file `path` in `root`, of at most `SMALL` bytes.
+    """Read the whole regular file `path` in `root`, of at most `SMALL` bytes.
 
     Follows no link and waits for no FIFO. Raises FileNotFoundError where it does not exist,
     SourceError for any other kind of file, a larger one, or one that cannot be read.
@@ -220,7 +226,10 @@ def _unreadable(content: OnDisk, error: OSError) -> SourceError:
 
 
 def working_directory() -> str:
-    """The current directory. Raises UsageError where it was deleted, as CI workspaces are."""
+    """Return the current directory.
+
+    Raises UsageError where it was deleted, as CI workspaces are.
+    """
     try:
         return os.getcwd()
     except FileNotFoundError as error:
@@ -231,6 +240,6 @@ def working_directory() -> str:
 
 
 def unreadable(path: str | bytes, error: OSError) -> SourceError:
-    """The SourceError, of one line, for an OSError at `path`."""
+    """Make the SourceError, of one line, for an OSError at `path`."""
     reason = error.strerror or type(error).__name__
     return SourceError(f"cannot read {printable(path)}: {reason}")

@@ -37,7 +37,7 @@ class NeverMatchesError(ValueError):
 
 
 def literal(text: bytes) -> list[Token]:
-    """The tokens of `text`, in which only the slash has a special meaning."""
+    """Convert `text` into tokens; only the slash has a special meaning."""
     return [Mark.SLASH if byte == _SLASH else _BYTES[byte] for byte in text]
 
 
@@ -69,7 +69,7 @@ def tokens(pattern: bytes) -> list[Token]:
 
 
 def _stars(pattern: bytes, start: int) -> tuple[Mark, int]:
-    """The token of the asterisks at `start`, and the position after it."""
+    """Read the asterisks at `start`; returns their token and the position after them."""
     end = start
     while pattern[end : end + 1] == b"*":
         end += 1
@@ -104,7 +104,10 @@ _CLASSES = {
 
 
 def _bracket(pattern: bytes, at: int) -> tuple[frozenset[int], int]:
-    """The bytes that a bracket expression matches, and the position after it; `at` is after `[`."""
+    """Read a bracket expression; `at` is after its `[`.
+
+    Returns the bytes that it matches, and the position after it.
+    """
     negated = pattern[at : at + 1] in (b"!", b"^")
     at += negated
     chosen: set[int] = set()
@@ -140,7 +143,10 @@ def _byte(pattern: bytes, at: int) -> int:
 
 
 def _escaped(pattern: bytes, at: int) -> tuple[int, int]:
-    """The byte at `at`, or the one after a backslash there, and the position of the next."""
+    """Read the byte at `at`, or the one after a backslash at `at`.
+
+    Returns the byte and the position after it.
+    """
     if _byte(pattern, at) == _BACKSLASH:
         return _byte(pattern, at + 1), at + 2
     return pattern[at], at + 1
@@ -151,7 +157,7 @@ def _ends_range(pattern: bytes, at: int) -> bool:
 
 
 def _named_class(pattern: bytes, at: int) -> tuple[bytes, int] | None:
-    """The name in `[:name:]` at `at` and the position after it; None where no class is there."""
+    """Read the name in `[:name:]` at `at`, and the position after it; None for no class."""
     if not pattern.startswith(b"[:", at):
         return None
     end = pattern.find(b"]", at + 2)

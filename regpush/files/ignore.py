@@ -61,7 +61,10 @@ class LeaveOut:
         self.git = min(filter(None, (self.git, path)), default=b"")
 
     def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
-        """The names among `found` in `folder` that stay out, with everything below them."""
+        """Return the names in `folder` that stay out of the image, with all below them.
+
+        `found`: the names in the folder.
+        """
         self._check()
         prefix = folder + b"/" if folder else b""
         out = set(self._names & found.keys())
@@ -93,10 +96,10 @@ class LeaveOut:
 def read_ignore_file(
     directory: OpenRoot, *, check: Callable[[], None] = lambda: None
 ) -> Patterns | None:
-    """The patterns of the `.regpushignore` in `directory`; None where the file is missing.
+    """Read the patterns of the `.regpushignore` in `directory`; None where it is missing.
 
-    A link to a file in `directory` is followed. Raises UsageError where it is no such link and no
-    file, SourceError where it cannot be read. `check`: see `gitignore.parse`.
+    A link to a file in `directory` is followed. Raises UsageError for anything else than a file or
+    such a link, SourceError where it cannot be read. `check`: see `gitignore.parse`.
     """
     path = directory.on_disk(IGNORE_FILE)
     if not os.path.lexists(path):

@@ -47,7 +47,7 @@ Everything below such a name is left out as well.
 
 
 class Row(NamedTuple):
-    """The lstat data of one name, as far as it is used here, in the order of `_ROW`.
+    """The lstat data of one name, the fields that regpush uses, in the order of `_ROW`.
 
     `size` is 0 for all but files. A directory's row is all 0 except for mode and owner, and ctime
     where attributes are kept: the other values change with its content, which the listing has
@@ -143,7 +143,7 @@ class Names(NamedTuple):
         return _having(self.rows, _EXECUTABLE)
 
     def row(self, index: int) -> bytes:
-        """The packed row of one name."""
+        """Return the packed row of the name at `index`."""
         return self.rows[index * _ROW.size : (index + 1) * _ROW.size]
 
 
@@ -169,16 +169,22 @@ class Listing:
     xattrs: bool
 
     def on_disk(self, path: bytes) -> bytes:
-        """Where `path` is on this machine, for messages."""
+        """Return the path of `path` on this machine, for messages."""
         return self.root.on_disk(path)
 
     def select(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
-        """`tops` and everything below them, except `stop_at` and below, one folder at a time."""
+        """Yield the names of `tops` and of everything below them, one folder at a time.
+
+        `stop_at` and everything below it are left out.
+        """
         yield from self._tops(tops)
         yield from self.below(tops, stop_at)
 
     def below(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
-        """Like `select`, without `tops` themselves; a folder precedes the folders in it."""
+        """Yield the names below `tops`, without `tops` themselves; a folder precedes its folders.
+
+        `stop_at` and everything below it are left out.
+        """
         pending = self._opened(tops)
         while pending:
             path = pending.pop()
@@ -196,10 +202,11 @@ class Listing:
     def entries(
         self, at: bytes, profile: Profile, tops: ByFolder = ROOT, stop_at: ByFolder = NOTHING
     ) -> Iterator[Entry]:
-        """What `select` gives, as entries below the image path `at`, in archive order.
+        """Yield `tops` and everything below them, except `stop_at` and below, as entries.
 
-        With an empty `at` the root gives no entry, because it is the image's root. Raises
-        SourceError where extended attributes cannot be read.
+        Their paths are below the image path `at`, in archive order. With an empty `at` the root
+        gives no entry, because it is the image's root. Raises SourceError where extended attributes
+        cannot be read.
         """
         above = (step for selected in self._tops(tops) for step in _steps(selected))
         opened = self._opened(tops)
@@ -213,12 +220,12 @@ class Listing:
                 yield make.entry(path, make.in_image(path), row, link)
 
     def mode(self, path: bytes) -> int:
-        """The st_mode of `path`, which is not the root."""
+        """Return the st_mode of `path`, which is not the root."""
         folder, _, name = path.rpartition(b"/")
         return next(Row.unpack(self._row(folder, name))).mode
 
     def directory(self, path: bytes, at: bytes, profile: Profile) -> Entry:
-        """The entry of the directory `path` alone, at the image path `at`."""
+        """Make the entry of the directory `path` alone, at the image path `at`."""
         (row,) = Row.unpack(self.folders[path].row)
         return _Maker(self.root, at, profile, self.xattrs).entry(path, at, row, b"")
 
@@ -231,7 +238,7 @@ class Listing:
             yield Names(folder, names, rows, chosen)
 
     def _opened(self, tops: ByFolder) -> list[bytes]:
-        """The paths of those `tops` that are folders, sorted by folder and name."""
+        """Return the paths of those `tops` that are folders, sorted by folder and name."""
         paths = (
             join(folder, name) for folder, names in sorted(tops.items()) for name in sorted(names)
         )
@@ -261,7 +268,7 @@ class Listing:
         return [prefix + name for name in folders]
 
     def _ordered(self, top: bytes, stop_at: ByFolder) -> Iterator[_Step]:
-        """Everything below the folder `top`, in archive order."""
+        """Yield everything below the folder `top`, in archive order."""
         open_folders = [self._mixed(top, stop_at)]
         while open_folders:
             for step in open_folders[-1]:
@@ -273,7 +280,7 @@ class Listing:
                 open_folders.pop()
 
     def _mixed(self, path: bytes, stop_at: ByFolder) -> Iterator[_Step | bytes]:
-        """The content of the folder `path`, in archive order; a bare path is a folder to open.
+        """Yield the content of the folder `path` in archive order, bare paths for its folders.
 
         A folder's content follows where its name with a slash would be sorted: the content of `a`
         comes after `a-b`.
@@ -298,7 +305,7 @@ class Known(Protocol):
     """Folders that were listed before, by path, in the form of `list_folder`."""
 
     def get(self, path: bytes, /) -> Folder | None:
-        """The folder at `path`; None where it is not known."""
+        """Return the folder at `path`; None where it was not listed before."""
 
 
 def open_root(path: bytes) -> OpenRoot:
@@ -353,7 +360,7 @@ def scan_root(
 
 
 def list_program(root: OpenRoot, name: bytes) -> Listing:
-    """A listing of one file, `name` in `root`, made executable, in a folder of mode 0755.
+    """List one file, `name` in `root`, made executable, in a folder of mode 0755.
 
     Artifacts of CI lose their modes, and a user who names a program wants it to run. Raises
     OSError.
@@ -367,7 +374,7 @@ def list_program(root: OpenRoot, name: bytes) -> Listing:
 
 
 def row_of_root(root: OpenRoot, *, xattrs: bool = False) -> bytes:
-    """The packed row of the root itself. Raises SourceError."""
+    """Read the packed row of the root itself. Raises SourceError."""
     try:
         return _pack(root.status(), xattrs)
     except OSError as error:
@@ -377,7 +384,7 @@ def row_of_root(root: OpenRoot, *, xattrs: bool = False) -> bytes:
 def folders_in(
     path: bytes, folder: Folder, names: Iterable[bytes]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Path and packed row of each folder `names` in `folder`, which is at `path`.
+    """Yield path and packed row of each folder `names` in `folder`, which is at `path`.
 
     An iterator, because the list of 20,000 packages in one folder would take 4 MB.
     """
@@ -386,15 +393,15 @@ def folders_in(
 
 
 def walk(root: bytes, at: bytes, profile: Profile) -> list[Entry]:
-    """`root`, a physical path, and everything below it as entries below the image path `at`.
+    """List `root`, a physical path, and everything below it, as entries below `at`.
 
-    Raises like `scan`.
+    `at`: an image path. Raises SourceError for what cannot be read or packed.
     """
     return list(scan(root).entries(at, profile))
 
 
 def size(selected: Iterable[Names], profile: Profile) -> int:
-    """Bytes of the files in `selected`.
+    """Add up the bytes of the files in `selected`.
 
     With the TREE profile, a file with several names counts once.
     """
@@ -411,13 +418,13 @@ def size(selected: Iterable[Names], profile: Profile) -> int:
 
 
 def newest_ns(selected: Iterable[Names]) -> int:
-    """The latest mtime or ctime, in nanoseconds since the epoch; 0 without names."""
+    """Find the latest mtime or ctime, in nanoseconds since the epoch; 0 without names."""
     rows = b"".join(names.rows for names in selected)
     return max(max(_column(rows, field), default=0) for field in (2, 3))
 
 
 def by_folder(paths: Iterable[bytes]) -> ByFolder:
-    """`paths`, grouped as names by the folder they are in."""
+    """Group `paths`, as names by the folder that they are in."""
     found: dict[bytes, set[bytes]] = {}
     for path in paths:
         folder, _, name = path.rpartition(b"/")
@@ -429,7 +436,7 @@ def by_folder(paths: Iterable[bytes]) -> ByFolder:
 
 
 def merged(several: Iterable[ByFolder]) -> ByFolder:
-    """The union of all paths in `several`."""
+    """Return the union of all paths in `several`."""
     found: dict[bytes, set[bytes]] = {}
     for paths in several:
         for folder, names in paths.items():
@@ -533,7 +540,7 @@ def _pack(status: os.stat_result, xattrs: bool) -> bytes:
 
 
 def _column(rows: bytes, field: int) -> memoryview[int]:
-    """One of the first four fields of all `rows`."""
+    """Return one of the first four fields of all `rows`."""
     return memoryview(rows).cast("q")[field :: _ROW.size // 8]
 
 
@@ -553,11 +560,11 @@ class _Maker:
         self._first: dict[tuple[int, int], bytes] = {}
 
     def in_image(self, path: bytes) -> bytes:
-        """Where `path`, relative to the tree, lies in the image."""
+        """Convert `path`, relative to the tree, into an image path."""
         return self._prefix + path if path else self._at
 
     def entry(self, path: bytes, at: bytes, row: Row, link: bytes) -> Entry:
-        """The entry of `path` at the image path `at`.
+        """Make the entry of `path` at the image path `at`.
 
         With the TREE profile, every name of a file but the first is a hard link to the first.
         """

@@ -64,11 +64,11 @@ class OpenRoot:
         return hash(self.path)
 
     def on_disk(self, path: bytes) -> bytes:
-        """The absolute path of `path`, for messages. Opening it would follow links."""
+        """Return the absolute path of `path`, for messages. Opening that path follows links."""
         return self.path + b"/" + path if path else self.path
 
     def status(self) -> os.stat_result:
-        """The lstat data of the root. Raises OSError."""
+        """Read lstat's data of the root. Raises OSError."""
         return os.fstat(self._top.fd) if self._top else os.lstat(self.path)
 
     def open(self, path: bytes) -> int:
@@ -84,7 +84,10 @@ class OpenRoot:
         return os.open(name, OPEN_FILE, dir_fd=folder.fd)
 
     def folder(self, path: bytes) -> OpenFolder:
-        """The open folder at `path`. Raises OSError as `open` does."""
+        """Open the folder at `path`, or return it if it is open. Raises OSError.
+
+        ELOOP or ENOTDIR where a symbolic link is in a folder's place.
+        """
         below: list[bytes] = []
         found = self._nearest(path)
         while found is None:

@@ -42,7 +42,7 @@ class ScanAhead:
             _work(root, self._file)
 
     def get(self, path: bytes) -> Folder | None:
-        """The folder `path`, relative to the root; None where it is not listed yet."""
+        """Return the folder `path`, relative to the root; None where it is not listed yet."""
         if path not in self._found:
             self._catch_up()
         return self._found.get(path)
@@ -69,7 +69,7 @@ class ScanAhead:
 
 
 def _work(root: OpenRoot, file: int) -> None:
-    """Everything that the second process does."""
+    """List folders in the second process, and report them."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_DFL)
     # The first process meets any error here as well, and reports it.
@@ -115,7 +115,7 @@ def begin(path: str) -> None:
 
 
 def take(root: bytes) -> ScanAhead | None:
-    """The listing of `root` that `begin` started, which the caller must stop; else None."""
+    """Return the listing of `root` that `begin` started, which the caller must stop; or None."""
     if _begun and _begun[0].root.path == root:
         return _begun.pop()
     return None

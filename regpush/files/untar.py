@@ -71,7 +71,7 @@ class ArchiveEntry:
 
 
 def members(pieces: Iterator[bytes], cancel: Cancellation) -> Iterator[Member]:
-    """The names and sizes in the archive `pieces`, which is read to its end.
+    """Read the names and sizes in the archive `pieces`, to its end.
 
     Memory is bounded for any content. Raises VerificationError for data that is no tar archive or
     is truncated, CancelledError, and what `pieces` raises.
@@ -87,10 +87,11 @@ def members(pieces: Iterator[bytes], cancel: Cancellation) -> Iterator[Member]:
 def contents(
     pieces: Iterator[bytes], cancel: Cancellation
 ) -> Iterator[tuple[ArchiveEntry, Iterator[bytes]]]:
-    """Each entry of the archive `pieces` with its data, which is read before the next entry.
+    """Yield each entry of the archive `pieces` with its data, to be read before the next entry.
 
-    Raises like `members`, and VerificationError where the end marker is missing: the writer may
-    have stopped early.
+    Memory is bounded for any content. Raises VerificationError for data that is no tar archive, is
+    truncated, or lacks the end marker, because the writer may have stopped early; CancelledError,
+    and what `pieces` raises.
     """
     stream = _Stream(pieces, cancel)
     for header, said in _headers(stream):
@@ -105,10 +106,10 @@ def contents(
 
 
 def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
-    """The header of each entry, and what the extended headers before it say.
+    """Yield the header of each entry, with the fields of the extended headers before it.
 
-    The caller takes the entry's data before the next header. At the end, the stream is read to its
-    end.
+    The caller takes the entry's data before the next header. After the last header, the stream is
+    read to its end.
     """
     said = everywhere = _Said()
     headers = 0
@@ -145,7 +146,7 @@ class _Said:
     is_sparse: bool = False
 
     def with_records(self, data: bytes) -> Self:
-        """These fields replaced by those of pax records (`length key=value`); the last one wins."""
+        """Replace fields by those of pax records (`length key=value`); the last one wins."""
         records = dict(_records(data))
         name = records.get(b"GNU.sparse.name") or records.get(b"path")
         found = {key: _number(records[key]) for key in (b"size", b"uid", b"gid") if key in records}
@@ -163,7 +164,7 @@ class _Said:
         )
 
     def over(self, everywhere: _Said) -> _Said:
-        """These fields of one file, completed by those that are stated for all files."""
+        """Complete the fields of one file by those that are stated for all files."""
         return _Said(
             name=everywhere.name if self.name is None else self.name,
             size=everywhere.size if self.size is None else self.size,
@@ -248,11 +249,11 @@ class _Stream:
 
     @property
     def position(self) -> int:
-        """How many bytes were read."""
+        """How many bytes were read so far."""
         return self._before + self._at
 
     def header(self) -> tarfile.TarInfo | None:
-        """The next header; None at the end: a block of zeros, or the end of the stream."""
+        """Read the next header; None at the end: a block of zeros, or the end of the stream."""
         block = self._taken(_BLOCK)
         if not block.strip(b"\0"):
             self.has_end = len(block) == _BLOCK
@@ -270,7 +271,7 @@ class _Stream:
         return header
 
     def data_of(self, header: tarfile.TarInfo) -> bytes:
-        """The data of an extended header, without padding."""
+        """Read the data of an extended header, without padding."""
         if not 0 <= header.size <= _LONGEST_HEADER:
             raise VerificationError(f"an extended header of more than {_LONGEST_HEADER} bytes")
         data = self._taken(_padded(header.size))
@@ -279,7 +280,10 @@ class _Stream:
         return data[: header.size]
 
     def pieces_of(self, count: int) -> Iterator[bytes]:
-        """The next `count` bytes, in pieces. Raises VerificationError where they are missing."""
+        """Read the next `count` bytes, in pieces.
+
+        Raises VerificationError where the stream ends before.
+        """
         while count:
             if self._at == len(self._piece) and not self._pull():
                 raise _too_short()
@@ -289,7 +293,7 @@ class _Stream:
             yield piece
 
     def skip(self, count: int) -> None:
-        """Skip `count` bytes. Raises VerificationError where they are missing."""
+        """Skip `count` bytes. Raises VerificationError where the stream ends before."""
         while count:
             if self._at == len(self._piece) and not self._pull():
                 raise _too_short()
@@ -303,7 +307,7 @@ class _Stream:
             pass
 
     def _taken(self, count: int) -> bytes:
-        """The next `count` bytes, or fewer at the end of the stream."""
+        """Read the next `count` bytes, or fewer at the end of the stream."""
         taken = self._piece[self._at : self._at + count]
         self._at += len(taken)
         if len(taken) == count:

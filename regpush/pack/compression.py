@@ -75,7 +75,7 @@ class Codec:
 
 
 def codec(compression: Compression) -> Codec:
-    """The codec of an algorithm and level: ISA-L for gzip 1, libdeflate for gzip 6 and 9."""
+    """Return the codec of an algorithm and level: ISA-L for gzip 1, libdeflate for gzip 6, 9."""
     match compression:
         case Compression(Algorithm.GZIP, 1):
             return Codec(_GZIP_BLOCK, _isal(), _SLACK)
@@ -159,7 +159,7 @@ def matches(media_type: str, wanted: Compression | None) -> bool:
 
 
 def decompressed(media_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The archive in a blob of one of `LAYERS`, in pieces of 1 MiB at most.
+    """Decompress a blob of one of `LAYERS` into pieces of its archive, 1 MiB at most.
 
     Memory is bounded whatever the ratio; no piece is empty. Raises VerificationError for a blob
     that is not compressed as its type says, or is truncated, and what `chunks` raises.

@@ -72,13 +72,14 @@ class Packer:
         self._cores.shutdown(cancel_futures=True)
 
     def rank(self) -> int:
-        """A rank for the next archive, which is read after those of lower ranks."""
+        """Return a rank for the next archive, which is read after those of lower ranks."""
         return next(self._ranks)
 
     def pieces(self, archive: Archive, rank: int) -> Generator[Piece, None, None]:
-        """All pieces of `archive`, which has the rank `rank`. Raises what reading it raises.
+        """Read and compress `archive`, which has the rank `rank`; yields all its pieces.
 
-        To stop early, close the iterator: it ends its work in other threads.
+        Raises what reading the archive raises. To stop early, close the iterator: this ends the
+        work in other threads.
         """
         block = self.borrow()
         filled = self.read(archive, block, rank)
@@ -96,9 +97,9 @@ class Packer:
         self.give_back(block)
 
     def blocks(self, archive: Archive, rank: int) -> Iterator[memoryview]:
-        """All of `archive` uncompressed, in blocks; each is valid until the next.
+        """Read `archive` without compressing; yields blocks, each valid until the next.
 
-        Raises like `pieces`.
+        Raises what reading the archive raises.
         """
         block = self.borrow()
         is_last = False
@@ -108,7 +109,7 @@ class Packer:
         self.give_back(block)
 
     def borrow(self) -> memoryview:
-        """A block of memory to read into."""
+        """Take a block of memory to read into."""
         try:
             return self._idle.get_nowait()
         except Empty:
@@ -127,7 +128,7 @@ class Packer:
             return archive.readinto(block)
 
     def packed(self, block: memoryview, filled: Filled) -> Future[bytes]:
-        """The layer's bytes for `block`; it is compressed where `filled` does not have them."""
+        """Return the layer's bytes for `block`, which is compressed unless `filled` has them."""
         if filled.packed is None:
             return self._cores.submit(self.codec.compress, block)
         known: Future[bytes] = Future()
@@ -249,7 +250,7 @@ class _ReadAhead:
                     ready.room.release()
 
     def _room(self) -> threading.Semaphore:
-        """Memory for a block: the layer's own, else a spare one, else wait for the own one."""
+        """Take memory for a block: the layer's own, else a spare one, else wait for the own one."""
         for room in (self._own, self._packer.spare):
             if room.acquire(blocking=False):
                 return room

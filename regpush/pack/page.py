@@ -46,7 +46,7 @@ class Page:
         return self.used + count <= len(self._block)
 
     def take(self, count: int) -> memoryview:
-        """The next `count` bytes of the block, counted as filled; there must be room."""
+        """Return the next `count` bytes of the block, counted as filled; there must be room."""
         start, self.used = self.used, self.used + count
         return self._block[start : self.used]
 
@@ -73,7 +73,7 @@ class Page:
         self.used = 0
 
     def put(self, data: bytes) -> Generator[Filled, memoryview, None]:
-        """Write `data`, across several blocks if need be."""
+        """Write `data`, across several blocks where one has no room."""
         while not self.has_room(len(data)):
             fitting, data = data[: len(self.free)], data[len(self.free) :]
             self.write(fitting)
@@ -82,5 +82,5 @@ class Page:
 
 
 def padding(size: int) -> bytes:
-    """The zeros that pad `size` bytes of content to whole records."""
+    """Return the zeros that pad `size` bytes of content to whole records."""
     return _ZEROS[: -size % ROOM]

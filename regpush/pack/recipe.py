@@ -37,7 +37,10 @@ class BlobStore(Protocol):
         """Whether the repository holds the blob, with the size the descriptor says."""
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
-        """Mount the blob from the repository `source` of the same registry. Whether it worked."""
+        """Mount the blob from the repository `source` of the same registry.
+
+        Returns whether the registry did.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ class Placed:
 
 
 def recipe(identities: Iterable[tuple[str, Identity]], options: ArchiveOptions) -> Digest:
-    """A digest of what is in a layer, not of its compression: sha256 over canonical JSON.
+    """Hash what is in a layer, but not its compression: sha256 over canonical JSON.
 
     `identities`: the path and the identity of each item.
     """
@@ -83,14 +86,14 @@ def recipe(identities: Iterable[tuple[str, Identity]], options: ArchiveOptions) 
 def by_recipe(
     wanted: Digest, previous: Sequence[PreviousImage], compression: Compression | None
 ) -> list[Candidate]:
-    """Layers of previous images that were made from the recipe `wanted`, nearest image first."""
+    """Find layers of previous images made from the recipe `wanted`, nearest image first."""
     return [c for c in _candidates(previous, compression) if c.layer.recipe == wanted]
 
 
 def remembered(
     wanted: Digest, known: Sequence[Candidate], compression: Compression | None
 ) -> list[Candidate]:
-    """The layers of `known` that were made from `wanted` and have a suitable compression."""
+    """Select layers of `known` made from the recipe `wanted`, of a suitable compression."""
     return [
         candidate
         for candidate in known
@@ -102,7 +105,7 @@ def remembered(
 def by_diff_id(
     wanted: Digest, previous: Sequence[PreviousImage], compression: Compression | None
 ) -> list[Candidate]:
-    """Layers of previous images whose uncompressed archive has the digest `wanted`."""
+    """Find layers of previous images whose uncompressed archive has the digest `wanted`."""
     return [c for c in _candidates(previous, compression) if c.layer.diff_id == wanted]
 
 
@@ -122,7 +125,7 @@ def lacks_recipes(previous: Sequence[PreviousImage]) -> bool:
 
 
 def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | None) -> Layer:
-    """`layer` with the annotations and the OCI media type that regpush's manifests give it."""
+    """Give `layer` the annotations and the OCI media type of regpush's manifests."""
     annotations = {RECIPE: str(recipe)}
     if size is not None:
         annotations[SIZE] = str(size)
@@ -163,7 +166,10 @@ class DryRun:
 
 
 def place(candidates: Sequence[Candidate], stores: Sequence[BlobStore]) -> Placed | None:
-    """Find, or mount, the first candidate that all `stores` can have; None without one."""
+    """Find the first candidate that all `stores` have, else mount one; None without one.
+
+    `MOUNTS` candidates at most are tried for a mount.
+    """
     lacking: dict[Descriptor, list[BlobStore]] = {}
     for candidate in candidates:
         descriptor = candidate.layer.descriptor

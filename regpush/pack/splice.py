@@ -33,9 +33,10 @@ _TRAILER = struct.Struct("<LL")
 def splice(
     page: Page, content: Deflated, size: int, takes: Takes
 ) -> Generator[Filled, memoryview, None]:
-    """Write `content`, of `size` bytes; as a member of its own where its beginning is short enough.
+    """Write `content`, of `size` bytes, and copy its deflate stream if `takes` accepts it.
 
-    Raises SourceError like reading `content`.
+    The stream becomes a gzip member of its own; otherwise the content is compressed again. Raises
+    what reading `content` raises: SourceError.
     """
     pieces = content.open()
     first = list(_sample(pieces))
@@ -62,7 +63,10 @@ def splice(
 
 
 def _sample(pieces: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """The first pieces of a stream: until they unpack to `_SAMPLE` bytes, or have twice as many."""
+    """Read the first pieces of a stream, until they unpack to `_SAMPLE` bytes.
+
+    Stops as well once they have twice as many compressed bytes.
+    """
     read = unpacked = 0
     for stream, plain in pieces:
         yield stream, plain
@@ -74,7 +78,7 @@ def _sample(pieces: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, byte
 def _chained(
     first: list[tuple[bytes, bytes]], rest: Iterator[tuple[bytes, bytes]]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """All pieces; each of the first ones is freed when it is given."""
+    """Yield all pieces; each of the first ones is freed when it is yielded."""
     while first:
         yield first.pop(0)
     yield from rest

@@ -47,7 +47,7 @@ class LayerSource:
     def of(
         cls, index: int, planned: PlannedLayer, archive: ArchiveOptions, compression: Compression
     ) -> LayerSource:
-        """The source of a planned layer, the `index`th of the push."""
+        """Make the source of a planned layer, the `index`th of the push."""
         known = [(item.path, item.identity) for item in planned.items if item.identity]
         return cls(
             index=index,
@@ -75,7 +75,7 @@ class LayerSource:
         return LayerStream(self, packer, progress)
 
     def described(self, layer: Layer) -> Layer:
-        """`layer`, which holds exactly these items, with regpush's annotations.
+        """Annotate `layer`, which holds exactly the items of this source.
 
         Only for a source whose recipe is known before anything is read.
         """
@@ -126,7 +126,7 @@ class LayerStream:
 
     @property
     def expected(self) -> int:
-        """Uncompressed bytes, an estimate."""
+        """Uncompressed bytes, an estimate: the sum of the items' sizes."""
         return self._source.size
 
     @property
@@ -145,7 +145,7 @@ class LayerStream:
         return self._items.identities
 
     def layer(self) -> Layer:
-        """The layer that was packed; only after the last byte."""
+        """Describe the layer that was packed; only after the last byte."""
         media_type = self._source.media_type
         return self.as_read(
             Layer(
@@ -155,7 +155,7 @@ class LayerStream:
         )
 
     def as_read(self, layer: Layer) -> Layer:
-        """`layer`, of the same diff ID, with regpush's annotations; only after the last byte."""
+        """Annotate `layer`, which has the same diff ID; only after the last byte."""
         source = self._source
         found = recipe(self.identities, source.archive)
         return annotate(layer, source.planned.items, found, self.uncompressed_size)
@@ -177,7 +177,7 @@ class Spool:
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """Counts a blob as being sent until the block ends."""
+        """Count a blob as being sent until the block ends."""
         with self._lock:
             self._going += 1
         try:

@@ -70,7 +70,7 @@ class ArchiveOptions:
     parents: Parents = Parents.WRITTEN
 
     def to_json(self) -> dict[str, Any]:
-        """The options in the canonical JSON of a recipe."""
+        """Return the options as a recipe's canonical JSON has them."""
         return {"profile": self.profile.value, "parents": self.parents.value}
 
 
@@ -114,7 +114,10 @@ def _written(
     trees: list[tuple[Item, TreeHash]],
     takes: Takes | None,
 ) -> Generator[Filled, memoryview, None]:
-    """A generator that is sent blocks, and yields how much of each was filled."""
+    """Write the archive; a generator that is sent blocks and yields how each was filled.
+
+    Raises SourceError, always before the last bytes.
+    """
     block = yield Filled(0)
     page = Page(block)
     last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
@@ -194,7 +197,7 @@ def _written(
 def _made(
     page: Page, content: Streamed, entry: Entry, tree: TreeHash | None
 ) -> Generator[Filled, memoryview, None]:
-    """Write the content of `entry`. Raises SourceError where its size differs."""
+    """Write the content of `entry`, in pieces. Raises SourceError where its size differs."""
     left, digest = entry.size, ContentHash() if tree else None
     for piece in content.open():
         left -= len(piece)
@@ -228,7 +231,7 @@ _Member = tuple[Entry, TreeHash | None, NarHash | None, _Look, _Twins]
 def _members(
     items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
 ) -> Iterator[_Member]:
-    """Every member of the archive, sorted; of equal paths the one to be written comes first.
+    """Yield every member of the archive, sorted; of equal paths the one to be written first.
 
     That is a listed item's member, else that of the package whose item has the greatest path: the
     order, like the archive, must depend on the items alone.
@@ -244,7 +247,7 @@ def _members(
 
 
 def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
-    """All members by path; of equal paths that of the earlier stream comes first.
+    """Merge sorted streams of members; of equal paths that of the earlier stream comes first.
 
     Like `heapq.merge`, for streams of which few overlap: a layer may hold hundreds of items, but
     nearly always the next member is of the same item.
@@ -273,7 +276,7 @@ def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
 
 
 def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
-    """Each member with the descriptor of its file, -1 without one; the caller closes it.
+    """Yield each member with its file's descriptor, which the caller closes; -1 without one.
 
     The next files are opened, and the disk is asked for them, a little before they are read: from a
     cold disk small files are read twice as fast.
@@ -303,9 +306,9 @@ def _hash_of_parents(item: Item) -> TreeHash:
 
 
 def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
-    """The members of all store items, opened one at a time, because they never interleave.
+    """Yield the members of all store items, opened one at a time: they never interleave.
 
-    Items of a directory may interleave: a Python package lies in several places.
+    Items of a directory may interleave: a Python package is in several places.
     """
     stored = (item for item in items if item.in_store)
     for item in sorted(stored, key=lambda item: _image_path(item.path)):
@@ -321,9 +324,9 @@ def _opened(item: Item, tree: TreeHash | None, twins: _Twins) -> Iterator[_Membe
 
 
 def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
-    """The members of an item whose files must have the hash that its store recorded.
+    """Yield the members of an item whose files must have the hash that its store recorded.
 
-    Raises SourceError with the last member's content where they do not.
+    Raises SourceError with the last member's content where they have another hash.
     """
     entries = list(item.entries())
     as_stored = entries if recorded.entries is item.entries else list(recorded.entries())
@@ -344,7 +347,10 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
 
 
 def _parents(items: Sequence[Item]) -> list[Entry]:
-    """Entries of the directories above `items`: as the source has them, else 0755 and root's."""
+    """Make entries of the directories above `items`.
+
+    Mode and owner are those of the source, else 0755 and root's.
+    """
     known: dict[bytes, Entry] = {}
     for item in sorted(items, key=lambda item: item.role is Role.GENERATED):
         for parent in item.parents:
@@ -361,7 +367,7 @@ def _image_path(path: str) -> bytes:
 
 
 def header(entry: Entry) -> bytes:
-    """The header block of `entry`, preceded by a PAX header where ustar cannot hold it."""
+    """Write the header block of `entry`, after a pax header where ustar cannot express it."""
     if entry.kind in _DEVICES:
         return _device(entry)
     name = entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path
@@ -384,7 +390,7 @@ def header(entry: Entry) -> bytes:
 
 
 def _device(entry: Entry) -> bytes:
-    """The header of a device: that of a FIFO with another type and the device's numbers."""
+    """Write the header of a device: a FIFO's with another type and the device's numbers."""
     head = header(entry._replace(kind=Kind.FIFO, link=b""))
     numbers = b"".join(b"%07o\0" % int(number) for number in entry.link.split(b":"))
     block = head[-ROOM:]
@@ -403,7 +409,7 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
 def _ustar(
     entry: Entry, name: bytes, prefix: bytes, link: bytes, *, uid: int, gid: int, size: int
 ) -> bytes:
-    """A header block, made from a cached frame of the fields that most members share."""
+    """Write a header block, made from a cached frame of the fields that most members share."""
     kind = _TYPE[entry.kind]
     owned, total = _frame(kind, entry.mode, uid, gid)
     size_field = b"%011o" % size
@@ -416,7 +422,7 @@ def _ustar(
 
 @cache
 def _frame(kind: bytes, mode: int, uid: int, gid: int) -> tuple[bytes, int]:
-    """The fields of mode and owner, and the checksum of a header with no other fields."""
+    """Return the fields of mode and owner, and the checksum of a header with no other fields."""
     block = _block(
         name=b"", mode=mode, uid=uid, gid=gid, size=0, mtime=_MTIME, kind=kind, link=b"",
         prefix=b"",
@@ -437,7 +443,10 @@ def _block(
 
 
 def _pax(entry: Entry, name: bytes) -> bytes:
-    """POSIX.1-2001 pax, "pax Extended Header": records, then a ustar header with what fits."""
+    """Write a pax extended header, and then a ustar header with the fields that fit.
+
+    POSIX.1-2001 pax, "pax Extended Header".
+    """
     fields = {b"SCHILY.xattr." + key: value for key, value in entry.xattrs}
     texts = {b"path": name, b"linkpath": entry.link}
     fields |= {k: text for k, text in texts.items() if len(text) > 100 or not text.isascii()}
@@ -460,7 +469,7 @@ def _pax(entry: Entry, name: bytes) -> bytes:
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """A pax record: `length key=value` and a line feed; the length counts its own digits."""
+    """Write a pax record, `length key=value` and a line feed; the length counts its digits."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))

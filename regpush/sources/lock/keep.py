@@ -20,7 +20,10 @@ Elsewhere: TypeAlias = Callable[[Artifact], str | None]
 
 
 def of_pip(cache: str | None) -> Elsewhere:
-    """Paths in pip's `SafeFileCache`: the URL's sha224, in folders by its first five digits."""
+    """Return a function that gives the path at which pip's cache may keep an artifact.
+
+    pip's `SafeFileCache`: the URL's sha224, in folders by its first five digits.
+    """
 
     def path(artifact: Artifact) -> str | None:
         name = hashlib.sha224(without_login(artifact.url)[0].encode()).hexdigest()
@@ -30,7 +33,10 @@ def of_pip(cache: str | None) -> Elsewhere:
 
 
 def of_npm(cache: str | None) -> Elsewhere:
-    """Paths in npm's `cacache` (`lib/content/path.js`): by hash, two digits a folder."""
+    """Return a function that gives the path at which npm's cache may keep an artifact.
+
+    npm's `cacache` (`lib/content/path.js`): by hash, two digits a folder.
+    """
 
     def path(artifact: Artifact) -> str | None:
         name, digits = artifact.package.hashes[0]
@@ -55,7 +61,7 @@ class Kept:
         os.makedirs(self.folder, exist_ok=True)
 
     def find(self, artifact: Artifact) -> str | None:
-        """The path of a file with all hashes of `artifact`; None without one."""
+        """Find a file that has all hashes of `artifact`; returns its path, or None."""
         own = self._own(artifact)
         if _is(own, artifact):
             with suppress(OSError):

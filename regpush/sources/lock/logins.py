@@ -14,7 +14,7 @@ from regpush.settings import Settings
 
 
 def without_login(url: str) -> tuple[str, str, str]:
-    """`url` without user information, and the user name and password that were in it.
+    """Split `url` into the URL without user information, the user name and the password.
 
     Raises UsageError, which does not quote the text, where it is no URL.
     """
@@ -46,7 +46,7 @@ class Logins:
 
     @classmethod
     def of(cls, settings: Settings, urls: Iterable[str], names: Mapping[str, str]) -> Logins:
-        """Logins from `urls`, the environment, and the indexes `names` (their URLs by name).
+        """Collect logins from `urls`, the environment, and the indexes `names` (URLs by name).
 
         The first for an origin counts. Raises UsageError for a text that is no URL.
         """
@@ -80,7 +80,7 @@ class Logins:
         self._by_origin.setdefault(Origin.of(plain), []).append(login)
 
     def authorization(self, url: str) -> tuple[str, tuple[str, ...]]:
-        """The Authorization header for `url`, or empty; and the secret parts of it."""
+        """Find the Authorization header for `url`, empty without one, and its secret parts."""
         origin, path = Origin.of(url), urlsplit(url).path
         known = [one for one in self._by_origin.get(origin, ()) if path.startswith(one.path)]
         if known:
@@ -99,5 +99,5 @@ def _basic(user: str, password: str) -> _Login:
 
 
 def described(url: str) -> str:
-    """The host of `url`, for people."""
+    """Return the host of `url`, for people."""
     return printable(urlsplit(url).netloc.rpartition("@")[2])

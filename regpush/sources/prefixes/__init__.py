@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def names() -> tuple[str, ...]:
-    """All prefixes, sorted."""
+    """List all prefixes, sorted."""
     found = {entry.partition(".")[0] for entry in os.listdir(os.path.dirname(__file__))}
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def find(prefix: str) -> Source | None:
-    """The source with this prefix; None where the text is part of a name and no prefix."""
+    """Find the source with this prefix; None where the text is part of a name."""
     if not prefix.isidentifier() or prefix.startswith("_") or prefix not in names():
         return None
     source: Source = import_module(f"{__name__}.{prefix}")

@@ -13,12 +13,12 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """The closure that the file at the path `rest` lists."""
+    """Interpret `rest`, the path of a file that lists a closure."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path of the file, moved."""
+    """Return the path of the file, moved by `move`."""
     return move(rest)
 
 

@@ -13,12 +13,12 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """The directory at the path `rest`."""
+    """Interpret `rest`, the path of a directory."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path of the directory, moved."""
+    """Return the path of the directory, moved by `move`."""
     return move(rest)
 
 

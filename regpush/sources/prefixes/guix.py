@@ -16,7 +16,10 @@ class Packages:
     names: tuple[str, ...]
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """Build one profile of these packages and of those in the options; it is the only part."""
+        """Build one profile of the packages and of those in the options.
+
+        The profile is the only part.
+        """
         options, system = asked.options.guix, asked.options.system
         built = guix.build(self.names, options, system, asked.workshop)
         return Parts(
@@ -26,10 +29,10 @@ class Packages:
 
 
 def understand(rest: str, asked: Asked) -> Packages:
-    """The Guix packages in `rest`, which blanks separate."""
+    """Split `rest` into the names of Guix packages, which blanks separate."""
     return Packages(tuple(rest.split()))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The packages: their names hold no path."""
+    """Return `rest` unchanged, because names of packages contain no path."""
     return rest

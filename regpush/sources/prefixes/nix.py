@@ -19,7 +19,7 @@ class Installables:
     text: str
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """The outputs of the installables; the first one's main program is the entry point.
+        """Find the outputs of the installables; the first one's main program is the entry point.
 
         Nothing is built where the store or the binary caches have every output.
         """
@@ -48,12 +48,12 @@ class Installables:
 
 
 def understand(rest: str, asked: Asked) -> Installables:
-    """The installables in `rest`, which blanks separate."""
+    """Interpret `rest` as installables, which blanks separate."""
     return Installables(rest)
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Move the path of each installable that begins with a relative one; none means `.`."""
+    """Move the path in each installable whose flake or file is a relative path."""
     return " ".join(_moved(word, move) for word in rest.split() or ["."])
 
 

@@ -10,13 +10,13 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """The project in the directory `rest`, or the one whose lock file `rest` is."""
+    """Interpret `rest`: the directory of a project, or the path of its lock file."""
     path = rest or "."
     return Whole(path, partial(_closure, path))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path of the project, moved."""
+    """Return the path of the project, moved by `move`."""
     return move(rest or ".")
 
 

@@ -17,12 +17,12 @@ class Stored:
     item: StoreItem
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """One part: the item and everything that it refers to."""
+        """Return one part: the item and everything that it refers to."""
         return Parts(parts=(locate(str(self.item)),))
 
 
 def understand(rest: str, asked: Asked) -> Stored:
-    """The store item that `rest` is in or links to. Raises UsageError where there is none."""
+    """Find the store item that `rest` is in or links to. Raises UsageError without one."""
     found = find(rest, asked.stores)
     if found is None:
         raise UsageError(f"{printable(rest)} neither lies in a store nor links to one")
@@ -30,5 +30,5 @@ def understand(rest: str, asked: Asked) -> Stored:
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path of the item or link, moved."""
+    """Return the path of the item or link, moved by `move`."""
     return move(rest)

@@ -11,12 +11,12 @@ from regpush.sources.surroundings import MOST_LAYERS, refused
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """The archive at the path `rest`."""
+    """Interpret `rest`, the path of an archive."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """The path of the archive, moved; `-` is standard input, not a path."""
+    """Return the path of the archive, moved by `move`; `-` is no path and stays."""
     return rest if rest == "-" else move(rest)
 
 
