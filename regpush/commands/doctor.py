@@ -77,7 +77,7 @@ class Step:
     exit_code: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the `steps` object of the JSON report."""
+        """Return one element of `steps` in the JSON report."""
         return {
             "name": self.name,
             "result": self.verdict.value,
@@ -334,7 +334,10 @@ def _mount(patient: _Patient) -> _Finding:
 
 
 def _known_blob(patient: _Patient) -> Descriptor | None:
-    """Return the config of the image that was pulled, or of the first image of its index."""
+    """Return the config of the image that was pulled, or of the first image of its index.
+
+    None where no such config is known.
+    """
     manifest = patient.manifest
     if manifest and manifest.media_type in INDEXES:
         listed = _content(manifest).get("manifests")

@@ -255,7 +255,10 @@ class _Union:
 
 
 def _shipments(found: Sequence[IndexImage], context: Context) -> Iterator[tuple[Digest, Shipment]]:
-    """Collect the images of other repositories and their attestations, by digest."""
+    """Yield a shipment for each image of another repository, and each of its attestations.
+
+    Each with its digest.
+    """
     for one in found:
         if one.reference.name == context.main.name:
             continue

@@ -114,7 +114,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _alone(images: Sequence[Found]) -> dict[str, int]:
-    """Return the bytes of the store items that are alone in a layer of any image."""
+    """Return the bytes of each store item that is alone in a layer of any image, by its path."""
     return {
         layer.items[0]: layer.uncompressed_size
         for found in images

@@ -65,7 +65,7 @@ class Sharing:
         return sum(_size(one) for one in self.layers if number in one.holders)
 
     def own(self, number: int) -> int:
-        """Return the bytes of the layers that no other image has."""
+        """Return the bytes of the layers that only the image `number` has."""
         return sum(_size(one) for one in self.layers if one.holders == (number,))
 
     @property

@@ -100,7 +100,7 @@ class ImageCheck:
     layers: tuple[LayerCheck, ...] = field(repr=False)
 
     def failures(self) -> Iterator[str]:
-        """Return each problem as a sentence that names the layer."""
+        """Yield each problem as a sentence, which names the layer if the problem is in one."""
         for problem in self.problems:
             yield f"{self.ref}: {problem}"
         for check in self.layers:
