@@ -457,7 +457,10 @@ def list_folder(
     *,
     xattrs: bool = False,
 ) -> Folder:
-    """List the folder `path` of the tree at `root`. Raises like `scan_root`."""
+    """List the folder `path` of the tree at `root`.
+
+    Raises SourceError, naming the path, for what cannot be read or packed.
+    """
     folders: list[bytes] = []
     links: dict[bytes, bytes] = {}
     rows: list[bytes] = []

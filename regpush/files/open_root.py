@@ -110,7 +110,7 @@ class OpenRoot:
         return self._top
 
     def _hold(self, path: bytes, folder: OpenFolder) -> None:
-        """Keep `folder` open; of those kept open it is closed last."""
+        """Keep `folder` open; of the folders that are kept open, it is closed last."""
         with self._lock:
             self._held.pop(path, None)
             self._held[path] = folder

@@ -349,7 +349,7 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
 def _parents(items: Sequence[Item]) -> list[Entry]:
     """Make entries of the directories above `items`.
 
-    Mode and owner are those of the source, else 0755 and root's.
+    Mode and owner are those in the source; without a directory there, 0755 and root.
     """
     known: dict[bytes, Entry] = {}
     for item in sorted(items, key=lambda item: item.role is Role.GENERATED):

@@ -45,7 +45,10 @@ def parse(value: object) -> Digest:
 
 
 def _base32(text: str) -> bytes:
-    """Nix's base 32: the last digit holds the lowest bits of the first byte."""
+    """Decode Nix's base 32: the last digit holds the lowest bits of the first byte.
+
+    Raises ValueError.
+    """
     number = 0
     for digit in text:
         number = number << 5 | _ALPHABET.index(digit)

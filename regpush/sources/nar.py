@@ -31,7 +31,11 @@ def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Diges
 def hash_entries(
     entries: Iterable[Entry], root: bytes, check: Callable[[], None]
 ) -> tuple[Digest, int]:
-    """Like `nar_hash`, for `entries` of the store profile that are at `root` and below."""
+    """Hash the Nix archive of `entries`, those of the store profile at `root` and below.
+
+    Returns the sha256 and the archive's bytes. `check` is called for each file and may raise.
+    Raises SourceError for what cannot be read.
+    """
     found: list[Digest] = []
     nar = NarHash(entries, root, found.append)
     for entry in nar.order:
@@ -147,7 +151,10 @@ class NarHash:
             self._done(Digest("sha256", self._hash.hexdigest()))
 
     def add(self, path: bytes, content: bytes | memoryview = b"") -> None:
-        """Add the entry at `path` with all of its content at once. Raises like `end`."""
+        """Add the entry at `path` with all of its content at once.
+
+        Raises SourceError, and what `done` raises.
+        """
         if self.begin(path):
             if content:
                 self.update(content)

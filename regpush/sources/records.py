@@ -85,7 +85,7 @@ def _gem_homes(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _of_extensions(tree: Tree, home: bytes) -> Iterator[bytes]:
-    """What RubyGems writes about extensions that it built, below `extensions` and `gems/*/ext`."""
+    """Yield RubyGems' records of extensions that it built, in `extensions` and `gems/*/ext`."""
     built = re.compile(re.escape(home) + rb"/(extensions|gems/[^/]+/ext)/")
     for path, known in tree.listing.folders.items():
         if built.match(path + b"/"):

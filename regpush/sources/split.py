@@ -116,7 +116,7 @@ def split(
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
-    """Large files of a folder and of those in it that are in no piece yet; `size` of all."""
+    """Large files, in a folder and its folders, that are in no piece yet; `size`: of all."""
 
     size: int
     tops: ByFolder

@@ -94,9 +94,10 @@ class Workshop:
         return self._run(command, lambda line: self.show(command[0], [line]))
 
     def ask(self, *command: str, environment: Mapping[str, str] | None = None) -> str:
-        """Like `run`, but lines on stderr become no events; only an error contains them.
+        """Run `command` and return its stdout; lines on stderr become no events.
 
-        `environment`: all variables of the program, in place of those of this process.
+        Only an error contains those lines. `environment`: all variables of the program, in place of
+        those of this process. Raises ToolError where the program fails, CancelledError.
         """
         return self._run(command, _unheard, environment)
 
@@ -168,7 +169,7 @@ class Workshop:
         return as_text(b"".join(printed))
 
     def _output(self, process: subprocess.Popen[bytes]) -> Iterator[tuple[IO[bytes], bytes]]:
-        """Data from stdout, and whole lines from stderr, until the process has closed both."""
+        """Yield data from stdout, and whole lines from stderr, until the process closes both."""
         begun = b""
         with selectors.DefaultSelector() as selector:
             for stream in filter(None, (process.stdout, process.stderr)):

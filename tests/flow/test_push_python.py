@@ -378,7 +378,7 @@ def answering(status: int, times: int = 99, **headers: str):
     [
         (gone, 9, ["one 1.0", "does not exist (404)"]),
         (altered, 9, ["one 1.0", "sha256", "changed"]),
-        (longer, 9, ["one 1.0", "more than"]),
+        (longer, 9, ["one 1.0", "larger than", "the size in the lock"]),
         (answering(401), 3, ["one 1.0", "401", "UV_INDEX_"]),
         (answering(403), 3, ["one 1.0", "403"]),
         (answering(410), 9, ["one 1.0", "410"]),

@@ -268,7 +268,10 @@ class _Download:
         return f"fetching {self.artifact.named} from {described(self.url)}"
 
     def _answer(self) -> Reply:
-        """The reply with the bytes, after redirects. Raises for any other reply."""
+        """Request the missing bytes, and return the reply with them, after redirects.
+
+        Raises an error for any other reply.
+        """
         url, first = self.url, Origin.of(self.url)
         for _ in range(_HOPS):
             rest = {"Range": f"bytes={self.size}-"} if self.size else {}
@@ -283,7 +286,7 @@ class _Download:
             except RefusedError as error:
                 said = str(error).replace("the registry", described(self.url))
                 raise SourceError(f"{self._what}: {said}") from error
-        raise SourceError(f"{self._what}: it redirects more than {_HOPS} times")
+        raise SourceError(f"{self._what}: the server redirects more than {_HOPS} times")
 
     def _judged(self, reply: Reply) -> Reply:
         match reply.status:
@@ -292,11 +295,13 @@ class _Download:
             case 416:
                 self._begin_again()
                 raise RetryableError(
-                    TransientError(f"{self._what}: it refused the range that was asked for")
+                    TransientError(
+                        f"{self._what}: the server refused the part of the file that was asked for"
+                    )
                 )
             case 401 | 403:
                 raise AuthError(
-                    f"{self._what}: it answered {reply.status}; set its login in "
+                    f"{self._what}: the server answered {reply.status}; set its login in "
                     f"{_LOGINS[self.artifact.package.kind]} or .netrc"
                 )
             case 404 | 410:
@@ -305,9 +310,9 @@ class _Download:
                     f"({reply.status}); it was deleted, or the mirror of --index-url lacks it"
                 )
             case status if status in _TOO_MANY or status >= 500:
-                error = TransientError(f"{self._what}: it answered {status}")
+                error = TransientError(f"{self._what}: the server answered {status}")
                 raise RetryableError(error, after_s=_wait_s(reply))
-        raise SourceError(f"{self._what}: it answered {reply.status}")
+        raise SourceError(f"{self._what}: the server answered {reply.status}")
 
     def _take(self, reply: Reply) -> None:
         """Write the body of `reply` at its place in the file, and hash it."""
@@ -325,14 +330,17 @@ class _Download:
         limit = _LARGEST if self.artifact.size is None else self.artifact.size
         while part := rest.next() if rest else b"":
             if self.size + len(part) > limit:
-                raise SourceError(f"{self._what}: it has more than {limit} bytes, as the lock says")
+                said = "the maximum" if self.artifact.size is None else "the size in the lock"
+                raise SourceError(f"{self._what}: the file is larger than {limit} bytes, {said}")
             self.file.write(part)
             for one in self.hashes or ():
                 one.update(part)
             self.size += len(part)
         whole = content_length(reply.status, reply.headers) or self.artifact.size
         if whole is not None and self.size < whole:
-            raise RetryableError(TransientError(f"{self._what}: it ended after {self.size} bytes"))
+            raise RetryableError(
+                TransientError(f"{self._what}: the reply ended after {self.size} bytes")
+            )
 
     def _begin_again(self) -> None:
         self.file.seek(0)

@@ -207,7 +207,10 @@ class Caches:
             return []
 
     def _closures(self, url: str, paths: Sequence[str]) -> list[PathInfo] | None:
-        """The usable paths of the closures of `paths`; None where the cache lacks some of them."""
+        """Read the closures of `paths` from a cache; returns the usable paths.
+
+        None where the cache lacks some of the paths.
+        """
         try:
             infos = self._path_infos(url, "--recursive", *paths)
         except ToolError as error:
@@ -240,7 +243,7 @@ class Caches:
             self.workshop.ask("nix-store", "--realise", "--dry-run", *options, *paths)
 
     def _untrusted(self, url: str, *words: str) -> frozenset[str]:
-        """The paths that Nix would refuse, because it demands signatures and they have none."""
+        """Find the paths without the signatures that Nix demands, which Nix would refuse."""
         trusted = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query).get("trusted", ["0"])
         if not words or not self.require_sigs or trusted[-1] in ("1", "true"):
             return frozenset()

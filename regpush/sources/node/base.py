@@ -110,7 +110,7 @@ def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | No
 
 
 def node_version(facts: BaseFacts | None) -> tuple[int, ...] | None:
-    """The three numbers of `NODE_VERSION` of a base, None where it has none."""
+    """Read `NODE_VERSION` of a base, as three numbers; None where the base lacks it."""
     match = _VERSION.match(facts.env.get("NODE_VERSION", "")) if facts else None
     return tuple(int(part) for part in match.groups()) if match else None
 

@@ -61,7 +61,7 @@ class Npmrc:
         return os.path.join(os.path.expanduser(path), "_cacache") if path else None
 
     def registry(self, name: str) -> str:
-        """The URL, ending in a slash, of the registry for this package's name or scope."""
+        """Return the URL, ending in a slash, of the registry for the package or scope `name`."""
         scope = name.partition("/")[0] if name.startswith("@") else ""
         scoped = self.values.get(f"{scope.lower()}:registry") if scope else None
         return (scoped or self.values.get("registry") or _REGISTRY).rstrip("/") + "/"
@@ -88,7 +88,7 @@ class Npmrc:
         return host._replace(scheme=ours.scheme, netloc=ours.netloc, path=path).geturl()
 
     def ca_files(self, folder: str, scratch: Callable[[str], str]) -> tuple[str, ...]:
-        """Files of certificate authorities: `cafile`, `ca`, and Node's NODE_EXTRA_CA_CERTS.
+        """Return files of certificate authorities: `cafile`, `ca`, Node's NODE_EXTRA_CA_CERTS.
 
         A relative `cafile` is relative to `folder`, the project's; `scratch` gives a new path for
         `ca`.

@@ -122,9 +122,9 @@ def warn_of_scripts(packages: Iterable[Locked], workshop: Workshop) -> None:
 
 
 def warn_of_engines(packages: Iterable[Locked], project: NodeProject) -> None:
-    """Name the packages that are for another Node than the base has, as npm does (EBADENGINE).
+    """Warn about packages for another Node than the base has, as npm does (EBADENGINE).
 
-    Not optional ones (npm, Arborist, `build-ideal-tree.js`).
+    Optional packages are left out (npm, Arborist, `build-ideal-tree.js`).
     """
     if project.node is None:
         return
@@ -141,7 +141,7 @@ def warn_of_engines(packages: Iterable[Locked], project: NodeProject) -> None:
 
 
 def _some(names: Iterable[str]) -> str:
-    """Up to ten of `names`, each once, and how many more there are."""
+    """List up to ten of `names`, each once, and say how many more there are."""
     several = list(dict.fromkeys(names))
     return ", ".join(several[:10]) + (f" and {len(several) - 10} more" if several[10:] else "")
 

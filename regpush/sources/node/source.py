@@ -126,7 +126,7 @@ def _fetcher(
 def _code(
     root: str, lock: str, parts: NodeParts, options: SourceOptions, workshop: Workshop
 ) -> Closure:
-    """The project's own files; programs of local packages are made executable, like npm does."""
+    """List the project's own files; programs of local packages become executable, like in npm."""
     code = directory.resolve(
         root,
         replace(options, rules=(*parts.programs, *options.rules)),
