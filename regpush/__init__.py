@@ -35,6 +35,6 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'regpush' has no attribute '{name}'")
-    from importlib import import_module
+    from importlib import import_module  # --version does without it
 
     return getattr(import_module(_HOME[name]), name)

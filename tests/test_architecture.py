@@ -172,3 +172,16 @@ def test_no_docstring_leans_on_another(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
             said = ast.get_docstring(node) or ""
             assert not re.match(r"(The same|As|Those|Likewise)\b", said), said
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_late_import_says_why(path: Path) -> None:
+    """On its line, or on the line before: what it costs, or who does without it."""
+    lines = path.read_text().splitlines()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for late in ast.walk(node):
+                if isinstance(late, ast.Import | ast.ImportFrom):
+                    said = lines[late.lineno - 1 : late.end_lineno]
+                    before = lines[late.lineno - 2].strip()
+                    assert any("#" in line for line in said) or before.startswith("#"), said

@@ -24,7 +24,7 @@ def main() -> None:
     stop_listing = _list_ahead(sys.argv[1:])
     # The directory is listed during these imports, which take longer than starting the listing.
     from regpush.cli.app import run
-    from regpush.cli.console import end
+    from regpush.cli.console import end  # --version does without it
 
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -18,7 +18,7 @@ def gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
     Raises VerificationError for data that is not gzip or is truncated.
     """
-    from isal import isal_zlib
+    from isal import isal_zlib  # few commands unpack anything
 
     failure: Any = isal_zlib.IsalError  # the stubs declare it as an instance
     member = isal_zlib.decompressobj(wbits=_WRAPPER)
@@ -44,7 +44,7 @@ def unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
     Raises VerificationError for data that is not zstd or is truncated.
     """
-    from regpush.files.zstd import ZstdDecompressor, ZstdError
+    from regpush.files.zstd import ZstdDecompressor, ZstdError  # few layers are zstd
 
     frame = ZstdDecompressor()
     for chunk in chunks:

@@ -40,11 +40,11 @@ class Attachments:
         signer = write = None
         # Most pushes attach nothing, and import none of it.
         if asked.sign:
-            from regpush.attach.signing import Signer
+            from regpush.attach.signing import Signer  # most pushes attach nothing
 
             signer = Signer.find(asked, run.settings.identity)
         if asked.sbom is not Sbom.NONE:
-            from regpush.attach.sbom import writer
+            from regpush.attach.sbom import writer  # most pushes attach nothing
 
             write = writer(asked.sbom)
         return cls(write=write, signer=signer)
@@ -71,11 +71,11 @@ class Attachments:
         closure = image.prepared.origin.closure.identified(image.identities)
         made: list[Attachment] = []
         if self.write:
-            from regpush.attach.sbom import Bill
+            from regpush.attach.sbom import Bill  # most pushes attach nothing
 
             made.append(self.write(Bill.of(closure, image.image, name)))
         if asked.provenance:
-            from regpush.attach.provenance import provenance
+            from regpush.attach.provenance import provenance  # most pushes attach nothing
 
             checkout = run.settings.checkout
             made.append(provenance(closure, image.image, name, run.options, checkout))
@@ -85,7 +85,7 @@ class Attachments:
 def _sign(
     signer: Signer, images: Sequence[Assembled], whole: Manifest, to: Destination, run: Run
 ) -> None:
-    from regpush.attach.signing import SigningPlace
+    from regpush.attach.signing import SigningPlace  # most pushes attach nothing
 
     options = run.registry
     main = to.reference.registry == run.main.reference.registry
@@ -113,7 +113,7 @@ def _sign(
 def _attach(
     documents: Sequence[Attachment], subject: Descriptor, to: Destination, run: Run
 ) -> None:
-    from regpush.registry.referrers import attach
+    from regpush.registry.referrers import attach  # most pushes attach nothing
 
     for one in attach(to.repository, subject, documents, cancel=run.cancel):
         digest = one.descriptor.digest

@@ -134,7 +134,7 @@ def _libdeflate() -> Callable[[memoryview], bytes]:
 
 
 def _zstd(level: int) -> Callable[[memoryview], bytes]:
-    from regpush.files.zstd import CompressionParameter, ZstdCompressor
+    from regpush.files.zstd import CompressionParameter, ZstdCompressor  # few layers are zstd
 
     options: dict[int, int] = {
         CompressionParameter.compression_level: level,

@@ -29,7 +29,7 @@ def resolve(
     CancelledError.
     """
     try:
-        from regpush.sources.python import source
+        from regpush.sources.python import source  # needs libraries of an extra
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("packaging", "installer"):
             raise

@@ -232,7 +232,7 @@ def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Work
 def uv_program() -> str:
     """Find the program uv. Raises UsageError where it is not installed."""
     try:
-        from uv import find_uv_bin
+        from uv import find_uv_bin  # an extra, for a uv.lock
 
         return find_uv_bin()
     except (ImportError, FileNotFoundError):
