@@ -59,7 +59,7 @@ class IndexImage:
 
     @property
     def place(self) -> Reference:
-        """The reference of the image by digest."""
+        """The user's reference to the image, with the image's own digest in place of a tag."""
         return self.reference.with_digest(self.image.descriptor.digest)
 
 

@@ -99,7 +99,10 @@ def _paths(layer: Layer) -> list[str]:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """Give each path a name, unique in the image."""
+    """Name each item by its path, briefly and unlike all others in the image.
+
+    A store item's name lacks hash and version; a repeated name gets `#2`, `#3`.
+    """
     names: dict[str, str] = {}
     taken: set[str] = set()
     for path in sorted(paths):

@@ -112,7 +112,10 @@ class Trail:
         self._states = [patterns.root]
 
     def state(self, folder: bytes) -> int:
-        """Return the state of the folder at the path `folder`, which is empty for the root."""
+        """Return the state of `folder`, for `Patterns.below`; an empty path is the root.
+
+        A state is a set of bits: how far the names of the path match each pattern.
+        """
         names = folder.split(b"/") if folder else []
         common = 0
         for one, other in zip(names, self._names, strict=False):

@@ -310,7 +310,7 @@ def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run
 
 
 def _archive_of(profile: Profile, base: object) -> ArchiveOptions:
-    """Decide how layers are written: on a base, without the folders above their items."""
+    """Return the rules of the archives: above a base, no entries for folders above the items."""
     return ArchiveOptions(profile=profile, parents=Parents.OMITTED if base else Parents.WRITTEN)
 
 

@@ -50,7 +50,7 @@ class Prepared:
 
     @property
     def learned(self) -> Learned | None:
-        """The records that the image carries for the plan of the next one."""
+        """The records to write into the image, for the next push to plan by; None without any."""
         return self.planned.learned
 
     def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:

@@ -145,7 +145,7 @@ def _image(
 
 
 def once(placed: Placed) -> int:  # noqa: ARG001  whatever it is
-    """Return 1, the number of copies of a layer for a single destination."""
+    """Return 1: the default for `copies`, where each layer counts for one destination."""
     return 1
 
 

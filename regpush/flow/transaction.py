@@ -78,7 +78,8 @@ class TagTransaction:
     def begin(cls, context: Context, seen: Callable[[Destination], Held] | None = None) -> Self:
         """Read the digests that the tags name, at all destinations.
 
-        `seen`: gives digests that were read before; they are used where no rule depends on tags.
+        `seen`: returns what was read before of a destination; used instead where the rule for tags
+        has no condition on what they name.
         """
         held: dict[RepositoryName, Mapping[str, Digest | None]] = {}
         for one in context.destinations:

@@ -310,7 +310,9 @@ def check_options(options: ImageOptions) -> None:
         )
     parse_platforms(options.platforms)
     if options.created is not None and not 0 <= options.created <= LAST_SECOND:
-        raise UsageError(f"bad creation time {options.created}: seconds from 1970 to 9999")
+        raise UsageError(
+            f"bad creation time {options.created}: expected seconds since 1970, up to the year 9999"
+        )
     texts = (*(options.entrypoint or ()), *(options.cmd or ()), *options.volumes)
     texts = (*texts, options.user or "", options.workdir or "")
     pairs = (*options.env, *options.labels, *options.annotations)

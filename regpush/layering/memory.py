@@ -81,9 +81,9 @@ class Layout:
 class Memory:
     """The records in one image: `layouts`, its own first, then those of images before it.
 
-    `habits`: of the items in its own layout. `read`: digests of the manifests that its plan used.
-    `manifest`: digest of the manifest that the records were read from, None for an image that is
-    being made.
+    `habits`: how often the items of its own layout changed, by name. `read`: digests of the
+    manifests that its plan used. `manifest`: digest of the manifest that the records were read
+    from, None for an image that is being made.
     """
 
     layouts: tuple[Layout, ...]

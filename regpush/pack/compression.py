@@ -55,11 +55,11 @@ _GZIP_WRAPPER = 31  # zlib's wbits for a gzip header (its mtime is 0) and the la
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Codec:
-    """How a layer is compressed: in blocks of at most `block` bytes.
+    """How a layer is compressed: `compress` takes blocks of at most `block` bytes.
 
-    `compress` is thread-safe and releases the interpreter's lock. `slack`: the bytes, for each byte
-    of content, by which an existing deflate stream may be longer than the output of `compress` and
-    is still copied unchanged; None where the format cannot contain one.
+    `compress` is thread-safe and releases the interpreter's lock. `slack`: an existing deflate
+    stream is copied unchanged if it is longer than the output of `compress` by at most `slack`
+    bytes for each byte of content; None where the format cannot contain such a stream.
     """
 
     block: int

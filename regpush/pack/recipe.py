@@ -125,7 +125,10 @@ def lacks_recipes(previous: Sequence[PreviousImage]) -> bool:
 
 
 def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | None) -> Layer:
-    """Give `layer` the annotations and the OCI media type of regpush's manifests."""
+    """Return `layer` as regpush's manifests list it: with recipe, size and items.
+
+    Recipe and uncompressed `size` become annotations; one of Docker's media types becomes OCI's.
+    """
     annotations = {RECIPE: str(recipe)}
     if size is not None:
         annotations[SIZE] = str(size)

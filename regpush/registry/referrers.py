@@ -109,7 +109,9 @@ def fetch(repository: Repository, referrer: Referrer) -> Attachment:
     head = parse_json(manifest.data)
     layers = head.get("layers") if isinstance(head, dict) else None
     if not isinstance(layers, list) or len(layers) != 1:
-        raise VerificationError(f"{repository.name}: {digest} is not one document")
+        raise VerificationError(
+            f"{repository.name}: the artifact {digest} does not hold exactly one document"
+        )
     layer = Descriptor.from_json(layers[0])
     return Attachment(
         media_type=layer.media_type,

@@ -75,7 +75,7 @@ class TagRule:
         if self.if_exists is IfExists.SKIP:
             return TagVerdict.LEAVE
         if self.if_exists is IfExists.SAME:
-            raise TagConflictError(f"{name} names {held}, not {wanted}, (--if-exists same)")
+            raise TagConflictError(f"{name} names {held}, not {wanted} (--if-exists same)")
         if self.current and held != self.current:
             raise TagConflictError(
                 f"{name} names {held}, not {self.current} as --if-current says: somebody moved it"

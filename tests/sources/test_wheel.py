@@ -171,7 +171,7 @@ def test_what_is_no_wheel_is_refused(tmp_path, files, words):
 
 
 def test_a_wheel_of_another_package_is_refused(tmp_path):
-    with pytest.raises(SourceError, match=r"is one of one 1\.1"):
+    with pytest.raises(SourceError, match=r"the wheel is of one 1\.1"):
         laid_out(make_wheel(tmp_path, "one", info_version="1.1").path)
     (tmp_path / "no.whl").write_bytes(b"no archive")
     with pytest.raises(SourceError, match="not a zip archive"):

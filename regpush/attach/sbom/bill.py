@@ -180,9 +180,10 @@ def _of_lock(item: Item, package: LockedPackage) -> Component:
 
 
 def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterator[Component]:
-    """Return the packages in a directory, and the app, which depends on packages no other needs.
+    """Return components for a directory: packages, files of no package, and the app's code.
 
-    `locked`: components that are known from a lock file.
+    The app depends on the packages that no other component needs. `locked`: components that are
+    known from a lock file.
     """
     inside = {item.path: tuple(packages_in(item)) for item in items}
     homes = _homes(items, inside)

@@ -1,7 +1,8 @@
-"""The packages in a directory, by the descriptions that package managers install with them.
+"""Packages in a directory, by the files in which package managers describe them.
 
-The items of a dependency folder tell where packages are. Versions, and packages inside others, are
-known from these files alone, so they are read for an SBOM.
+Such as `package.json`, `NAME-VERSION.dist-info` and the `status` of dpkg. The items of a dependency
+folder tell where packages are; their versions, and packages inside others, are known from these
+files alone.
 """
 
 from __future__ import annotations

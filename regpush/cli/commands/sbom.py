@@ -31,7 +31,10 @@ def sbom(
     platform: PlatformFlag = None,
     format: Annotated[  # noqa: A002  the flag's name
         SbomFormat | None,
-        typer.Option(help="Format of the SBOM. Default: any.", show_default=False),
+        typer.Option(
+            help="Format of the SBOM to print. Default: the last one attached, in any format.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Print the SBOM that is attached to an image (`regpush TARGET --sbom`)."""

@@ -114,7 +114,10 @@ def habits_after(
 def remember(
     plan: Plan, subject: Subject, habits: Mapping[Name, Habit], past: Memory | None
 ) -> Memory:
-    """Return the memory for the image of `plan`: its own layout before the layouts of `past`."""
+    """Return the records for the image of `plan`: its own layout, then the layouts of `past`.
+
+    Layouts of `past` with the same layers are left out; at most `LAYOUTS` are kept.
+    """
     own = Layout(
         serial=past.own.serial + 1 if past else 0,
         layers=tuple(

@@ -54,7 +54,10 @@ def hazard(odds: int) -> int:
 
 
 def _log2(number: int) -> int:
-    """Return the logarithm of `number` (>= 1), computed bit by bit: the square of 2**x is 2**2x."""
+    """Return log2 of `number` (>= 1) in units of 2**-16.
+
+    Computed in integers, bit by bit: squaring 2**x gives 2**2x.
+    """
     whole = number.bit_length() - 1
     mantissa, result = (number << 64) >> whole, whole
     for _ in range(_FRACTION_BITS):

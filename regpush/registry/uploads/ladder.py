@@ -354,4 +354,4 @@ def _checked(chunks: Iterator[bytes], descriptor: Descriptor, *, rehash: bool) -
             raise SourceError(f"{changed}: its content no longer has that digest")
         yield chunk
     if sent != descriptor.size:
-        raise SourceError(f"{changed}: {sent} bytes instead of {descriptor.size}")
+        raise SourceError(f"{changed}: it has {sent} bytes instead of {descriptor.size}")

@@ -251,7 +251,10 @@ def _refuse_image(path: str, place: bytes, found: PathsSoFar) -> None:
 
 
 def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
-    """Find the platforms that the archive's programs run on, each with the path of one program."""
+    """Map each platform that programs in the archive are for to the path of one program.
+
+    Platforms are read from ELF headers.
+    """
     runs_on: dict[Platform, str] = {}
     for path, member in found.members.items():
         if platform := platform_of(member.start[:HEADER]):

@@ -54,8 +54,8 @@ def parse(text: str, workshop: Workshop) -> list[Wanted]:
     for word in words:
         if word.startswith("-"):
             raise UsageError(
-                f"bad target nix:{printable(text)}: write an attribute after '#', as in "
-                "nix:./default.nix#app"
+                f"bad target nix:{printable(text)}: '{printable(word)}' is an option; name a file "
+                "and its attribute as in nix:./default.nix#app, and give options to regpush"
             )
     return [_parse(word, workshop) for word in words or ["."]]
 

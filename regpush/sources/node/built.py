@@ -30,9 +30,9 @@ class Machine:
 
 
 def is_lacking(files: Collection[str], manifest: bytes, machine: Machine) -> bool:
-    """Whether a package lacks machine code that its install script compiles or downloads.
+    """Whether a package lacks machine code for `machine` that its install script would make.
 
-    `files`: the names of its files. `manifest`: its `package.json`.
+    Made: compiled or downloaded. `files`: the names of its files. `manifest`: its `package.json`.
     """
     if "binding.gyp" not in files and not _COMPILERS.search(_scripts(manifest)):
         return False

@@ -314,9 +314,9 @@ def commands_of(tarball: Tarball, name: str) -> _Commands:
 
 
 def bundled(tarball: Tarball) -> _Commands:
-    """Find the programs of the packages bundled in a tarball, as files by name.
+    """Map the programs of the packages bundled in a tarball to their files, by name.
 
-    Files are relative to the folder of the package that the tarball is of.
+    Files are relative to the folder of the tarball's own package.
     """
     found: dict[str, str] = {}
     for path in tarball.files:

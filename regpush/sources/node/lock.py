@@ -31,7 +31,7 @@ _EDGES = ("dependencies", "optionalDependencies", "peerDependencies")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """An entry of the lock: `value`, of the folder `at`, relative to the project.
+    """The entry of the lock, `value`, for the package's folder `at`, relative to the project.
 
     `at` is empty for the project itself.
     """
@@ -70,7 +70,10 @@ class Locked:
 
     @property
     def parent(self) -> str:
-        """The folder of the package whose `node_modules` contains it; empty for the project's."""
+        """The folder with the `node_modules` it is in; empty where that is the project's own.
+
+        Another package's folder, or a workspace member's, relative to the project.
+        """
         return self.modules.removesuffix("node_modules").rstrip("/")
 
     def text(self, key: str) -> str:
@@ -264,7 +267,9 @@ def _packages(text: bytes, path: str) -> Mapping[str, Locked]:
         )
     packages = value.get("packages")
     if not isinstance(packages, dict) or not isinstance(packages.get(""), dict):
-        raise UsageError(f"{printable(path)} has no packages")
+        raise UsageError(
+            f"{printable(path)} has no 'packages' with an entry '' for the project: it is damaged"
+        )
     found = {}
     for at, one in packages.items():
         if at and not all(_PART.fullmatch(part) for part in at.split("/")):

@@ -88,7 +88,8 @@ def _group(groups: Mapping[str, Any], name: str, path: str) -> Iterator[str]:
         resolved = DependencyGroupResolver(groups).resolve(name)
     except (ValueError, TypeError, LookupError) as error:
         raise UsageError(
-            f"{printable(path)}: group {printable(name)}: {printable(str(error))}"
+            f"{printable(path)}: cannot resolve the dependency group {printable(name)}: "
+            f"{printable(str(error))}"
         ) from error
     return map(str, resolved)
 

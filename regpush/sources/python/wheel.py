@@ -88,7 +88,9 @@ class _Wheel:
         except InvalidVersion:
             same = version == package.version
         if canonicalize_name(name) != package.name or not (same or not package.version):
-            raise SourceError(f"{self.what} is one of {printable(name)} {printable(version)}")
+            raise SourceError(
+                f"{self.what}: the wheel is of {printable(name)} {printable(version)}"
+            )
         said = HeaderParser().parsestr(self._text("WHEEL")).get("Wheel-Version", "")
         if said.partition(".")[0] != "1":
             raise SourceError(f"{self.what} is of version '{printable(said)}', not of 1.x")
