@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from regpush.closure import Closure, no_entrypoint
+from regpush.errors import UsageError, printable
 from regpush.options import SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
@@ -43,6 +44,18 @@ class Asked:
     platform: Platform | None
     workshop: Workshop
     surroundings: Surroundings | None
+
+    def network(self, path: str) -> Surroundings:
+        """Return the surroundings, for the download of what the lock file of `path` lists.
+
+        Raises UsageError where no host may be asked.
+        """
+        if self.surroundings is None:
+            raise UsageError(
+                f"{printable(path)}: the packages of its lock file must be downloaded, and this "
+                "caller permits no network access"
+            )
+        return self.surroundings
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

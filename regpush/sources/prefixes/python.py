@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from regpush.errors import UsageError, printable
 from regpush.sources.source import Asked, Found, Whole
 
 
@@ -23,9 +22,5 @@ def relocated(rest: str, move: Callable[[str], str]) -> str:
 def _closure(path: str, asked: Asked) -> Found:
     from regpush.sources import python  # its libraries are an extra, and few pushes are of it
 
-    if asked.surroundings is None:
-        raise UsageError(
-            f"{printable(path)}: the packages of its lock file must be downloaded, and this caller "
-            "permits no network access"
-        )
-    return python.resolve(path, asked.options, asked.platform, asked.workshop, asked.surroundings)
+    surroundings = asked.network(path)
+    return python.resolve(path, asked.options, asked.platform, asked.workshop, surroundings)
