@@ -61,22 +61,21 @@ class Shipping:
             done.set_result(None)
             return done
         planned = PlannedLayer.of((item,))
-        compression = self._run.options.layers.compression or Compression()
-        source = LayerSource.of(number, planned, self._archive, compression)
+        wanted = self._run.options.layers.compression
+        source = LayerSource.of(number, planned, self._archive, wanted or Compression())
         self._labels.append((planned.label, source.size))
         labels, sizes = zip(*self._labels, strict=True)
         self._run.notify(LayersPlanned(labels=labels, sizes=sizes))
-        known = self._run.options.layers
         recalled = (
-            self._run.index.recall(source.recipe, self._run.main.name, known.compression)
+            self._run.index.recall(source.recipe, self._run.main.name, wanted)
             if source.recipe
             else []
         )
-        wanted = replace(source, candidates=recalled, why="sent while it was read")
+        layer = replace(source, candidates=recalled, why="sent while it was read")
         transfer = self._transfer()
 
         def place() -> None:
-            self.placed[item.path] = place_alone(wanted, transfer)
+            self.placed[item.path] = place_alone(layer, transfer)
 
         return self._pool.submit(place)
 

@@ -42,9 +42,11 @@ def plan(flags: PlanFlags, target: Targets = None) -> None:
     password = read_password(flags.username, flags.password_stdin)
     work = partial(regpush.plan, exact=flags.exact)
     result = flow(work, target or [], flags, password)
-    save(result.to_json(), flags)
-    report = {**result.to_json(), **_on_link(result, over)}
-    Presenter(flags.format).result(report, lambda: _lines(result, over))
+    report = result.to_json()
+    save(report, flags)
+    Presenter(flags.format).result(
+        {**report, **_on_link(result, over)}, lambda: _lines(result, over)
+    )
     if flags.max_upload is not None:
         check_budget(result.bytes_of(Action.UPLOADED), parse_size(flags.max_upload))
 
