@@ -22,7 +22,6 @@ from tests.flow.test_from import put_base
 from tests.images import unpack
 from tests.program import push, regpush
 from tests.registry.api import Api
-from tests.registry.servers import Registry
 from tests.tarballs import integrity, locked, make_tarball, write_lock
 from tests.wheels import Index, serve
 
@@ -31,23 +30,11 @@ NAMES = ("accepts", "left-pad", "@acme/queue", "debug")
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    (tmp_path / "index").mkdir()
-    with serve(tmp_path / "index") as found:
-        yield found
-
-
-@pytest.fixture
 def app(tmp_path: Path) -> Path:
     app = tmp_path / "app"
     app.mkdir()
     (app / "index.js").write_text("console.log('hello')\n")
     return app
-
-
-@pytest.fixture
-def to(docker_registry: Registry, repository: str) -> str:
-    return f"{docker_registry.host}/{repository}:1"
 
 
 def lock(app: Path, index: Index, left_pad: str = "1.2.0") -> dict[str, Any]:

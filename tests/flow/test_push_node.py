@@ -5,25 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.images import unpack
 from tests.program import push, regpush
-from tests.registry.servers import Registry
 from tests.tarballs import integrity, locked, make_tarball, write_lock
-from tests.wheels import Index, serve
 
 BARE = ("--from", "none")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    (tmp_path / "index").mkdir()
-    with serve(tmp_path / "index") as found:
-        yield found
 
 
 @pytest.fixture
@@ -32,11 +22,6 @@ def app(tmp_path: Path) -> Path:
     app.mkdir()
     (app / "index.js").write_text("console.log('hello')\n")
     return app
-
-
-@pytest.fixture
-def to(docker_registry: Registry, repository: str) -> str:
-    return f"{docker_registry.host}/{repository}:1"
 
 
 def test_nothing_is_fetched_that_the_registry_has(index, app, to):

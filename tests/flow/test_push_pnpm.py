@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,10 @@ import yaml
 
 from tests.images import unpack
 from tests.program import push
-from tests.registry.servers import Registry
 from tests.tarballs import integrity, make_tarball
-from tests.wheels import Index, serve
+from tests.wheels import Index
 
 BARE = ("--from", "none")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    (tmp_path / "index").mkdir()
-    with serve(tmp_path / "index") as found:
-        yield found
-
-
-@pytest.fixture
-def to(docker_registry: Registry, repository: str) -> str:
-    return f"{docker_registry.host}/{repository}:1"
 
 
 class Shop:

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,10 @@ from tests.flow.test_from import config, put_base
 from tests.flow.test_from import layer as base_layer
 from tests.images import tree, unpack
 from tests.program import push, regpush
-from tests.registry.servers import Registry
 from tests.wheels import Index, make_wheel, record_hash, serve, write_pylock, write_uv_lock
 
 SITE = "app/.venv/lib/python3.11/site-packages"
 BARE = ("--from", "none", "--python", "3.11.2")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    (tmp_path / "index").mkdir()
-    with serve(tmp_path / "index") as found:
-        yield found
 
 
 @pytest.fixture
@@ -38,11 +29,6 @@ def app(tmp_path: Path) -> Path:
     app.mkdir()
     (app / "main.py").write_text("import one\nprint(one.VERSION)\n")
     return app
-
-
-@pytest.fixture
-def to(docker_registry: Registry, repository: str) -> str:
-    return f"{docker_registry.host}/{repository}:1"
 
 
 def layers(outcome) -> dict[str, str]:

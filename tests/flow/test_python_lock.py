@@ -20,18 +20,10 @@ from tests.flow.test_node_lock import statement
 from tests.http.proxying import proxy
 from tests.program import push, regpush
 from tests.registry.faults import Trouble, TroubledWire
-from tests.registry.servers import Registry
 from tests.registry_client.tokens import USERS, token_registry
 from tests.wheels import Index, Wheel, make_wheel, serve, write_pylock
 
 BARE = ("--from", "none", "--python", "3.11.2")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    (tmp_path / "index").mkdir()
-    with serve(tmp_path / "index") as found:
-        yield found
 
 
 @pytest.fixture
@@ -40,11 +32,6 @@ def app(tmp_path: Path) -> Path:
     app.mkdir()
     (app / "main.py").write_text("import one\n")
     return app
-
-
-@pytest.fixture
-def to(docker_registry: Registry, repository: str) -> str:
-    return f"{docker_registry.host}/{repository}:1"
 
 
 def two_versions(index: Index) -> tuple[list[Wheel], list[Wheel]]:
