@@ -30,6 +30,16 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def image_path(path: str) -> bytes:
+    """Convert a path in an image into the form of `Entry.path`: bytes without outer slashes."""
+    return as_bytes(path.strip("/"))
+
+
+def absolute(path: bytes) -> str:
+    """Convert an `Entry.path` into text that starts with a slash."""
+    return "/" + as_text(path)
+
+
 class Profile(Enum):
     """How file metadata is normalised; part of every recipe.
 

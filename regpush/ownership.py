@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Self
 
 from regpush.closure import Closure, Item, Role
-from regpush.entry import Entry, Kind, as_bytes, as_text
+from regpush.entry import Entry, Kind, as_text, image_path
 from regpush.errors import UsageError, printable
 
 _ANY = "**"
@@ -128,7 +128,7 @@ class Rules:
             return item
         made = replace(
             item,
-            parents=self.parents(item.parents, _encoded(item.path)),
+            parents=self.parents(item.parents, image_path(item.path)),
             entries=self._watched(item.path, item.entries, reaching),
         )
         if item.identity and not item.is_listed:
@@ -185,7 +185,7 @@ class _PlacedRule:
     def matches(self, path: bytes) -> bool:
         """Whether the pattern matches `path`, which has no slashes around it."""
         folder, _, name = path.rpartition(b"/")
-        return self._end in self._next(self._after_folder(folder), _decoded(name))
+        return self._end in self._next(self._after_folder(folder), as_text(name))
 
     def reaches(self, path: str) -> bool:
         """Whether the rule can match the item at `path`, something in it, or a folder above it."""
@@ -201,7 +201,7 @@ class _PlacedRule:
         above, _, name = folder.rpartition(b"/")
         if not folder:
             return self._skipped({0})
-        return self._next(self._after_folder(above), _decoded(name))
+        return self._next(self._after_folder(above), as_text(name))
 
     def _next(self, states: frozenset[int], name: str) -> frozenset[int]:
         found = set()
@@ -219,11 +219,3 @@ class _PlacedRule:
             if state in states and self._names[state] is None:
                 states.add(state + 1)
         return frozenset(states)
-
-
-def _encoded(path: str) -> bytes:
-    return as_bytes(path.strip("/"))
-
-
-def _decoded(name: bytes) -> str:
-    return as_text(name)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from regpush.closure import Closure, Item, Role
 from regpush.concurrency import Cancellation
-from regpush.entry import as_bytes
+from regpush.entry import image_path
 from regpush.errors import printable
 from regpush.flow.gather import customised
 from regpush.image.image import Layer
@@ -120,7 +120,7 @@ class Sources:
 
     def _is_itself(self, item: Item) -> bool:
         stored = self._stored[item.path]
-        root = as_bytes(item.path.strip("/"))
+        root = image_path(item.path)
         digest, _ = hash_entries(stored.entries(), root, self._cancel.check)
         return stored.identity is not None and stored.identity.digest == digest
 

@@ -125,7 +125,7 @@ def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
         if header.type == _GLOBAL:
             everywhere = everywhere.with_records(data)
         elif header.type == _LONG_NAME:
-            said = replace(said, name=_text(data.partition(b"\0")[0]))
+            said = replace(said, name=as_text(data.partition(b"\0")[0]))
         elif header.type == _LONG_LINK:
             said = replace(said, link=data.partition(b"\0")[0])
         else:
@@ -154,7 +154,7 @@ class _Said:
         xattrs |= {k[len(_XATTR) :]: v for k, v in records.items() if k.startswith(_XATTR)}
         return replace(
             self,
-            name=_text(name) if name else self.name,
+            name=as_text(name) if name else self.name,
             size=found.get(b"size", self.size),
             link=records.get(b"linkpath", self.link),
             uid=found.get(b"uid", self.uid),
@@ -212,26 +212,18 @@ def _whole(header: tarfile.TarInfo, said: _Said, member: Member, at: int) -> Arc
     if not (0 <= uid <= _LARGEST_ID and 0 <= gid <= _LARGEST_ID):
         raise VerificationError(f"a header has a bad owner: {uid:.3g}:{gid:.3g}")
     return ArchiveEntry(
-        name=_bytes(member.name),
+        name=as_bytes(member.name),
         type=header.type,
         mode=header.mode & 0o7777,
         uid=uid,
         gid=gid,
         size=member.size,
         at=at,
-        link=_bytes(header.linkname) if said.link is None else said.link,
+        link=as_bytes(header.linkname) if said.link is None else said.link,
         device=(header.devmajor, header.devminor),
         xattrs=said.xattrs,
         is_sparse=said.is_sparse or header.type == _SPARSE,
     )
-
-
-def _bytes(text: str) -> bytes:
-    return as_bytes(text)
-
-
-def _text(data: bytes) -> str:
-    return as_text(data)
 
 
 def _padded(size: int) -> int:

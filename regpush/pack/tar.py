@@ -29,8 +29,8 @@ from regpush.entry import (
     Profile,
     Streamed,
     TreeHash,
-    as_bytes,
     as_text,
+    image_path,
 )
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_whole
@@ -240,7 +240,7 @@ def _members(
     trees.extend((item, _hash_of_parents(item)) for item in items if item.is_listed)
     opened = [_opened(item, tree, _Twins.REFUSED) for item, tree in trees]
     packages = [item for item in items if not item.is_listed and not item.in_store]
-    packages.sort(key=lambda item: _image_path(item.path), reverse=True)
+    packages.sort(key=lambda item: image_path(item.path), reverse=True)
     opened += [_opened(item, None, _Twins.DROPPED) for item in packages]
     above: Iterator[_Member] = ((parent, None, None, None, _Twins.FOLDERS) for parent in parents)
     return _merged([_store_items(items), *opened, above])
@@ -311,7 +311,7 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
     Items of a directory may interleave: a Python package is in several places.
     """
     stored = (item for item in items if item.in_store)
-    for item in sorted(stored, key=lambda item: _image_path(item.path)):
+    for item in sorted(stored, key=lambda item: image_path(item.path)):
         if item.recorded:
             yield from _compared(item, item.recorded)
         else:
@@ -342,7 +342,7 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
                 f"recorded {recorded.nar_hash}; repair it: {printable(recorded.repair)}"
             )
 
-    nar = NarHash(as_stored, _image_path(item.path), compare)
+    nar = NarHash(as_stored, image_path(item.path), compare)
     return ((entry, None, nar, item.look, _Twins.FOLDERS) for entry in entries)
 
 
@@ -356,14 +356,10 @@ def _parents(items: Sequence[Item]) -> list[Entry]:
         for parent in item.parents:
             known.setdefault(parent.path, parent)
     for item in items:
-        path = _image_path(item.path)
+        path = image_path(item.path)
         while path := path.rpartition(b"/")[0]:
             known.setdefault(path, Entry(path=path, kind=Kind.DIRECTORY, mode=0o755))
     return sorted(known.values(), key=lambda entry: entry.path)
-
-
-def _image_path(path: str) -> bytes:
-    return as_bytes(path).strip(b"/")
 
 
 def header(entry: Entry) -> bytes:

@@ -14,7 +14,7 @@ from functools import partial
 from regpush import __version__
 from regpush.closure import Closure, Role
 from regpush.concurrency import Cancellation
-from regpush.entry import as_bytes
+from regpush.entry import as_bytes, image_path
 from regpush.errors import SourceError, UsageError, printable
 from regpush.events import InputWarned, Listener, Note
 from regpush.files import scan_ahead
@@ -156,7 +156,7 @@ def image_root(root_dir: str) -> bytes:
             f"bad --root-dir '{printable(root_dir)}': expected an absolute path such as /srv/app, "
             "without '..' or a slash at its end"
         )
-    return as_bytes(root_dir).strip(b"/")
+    return image_path(root_dir)
 
 
 def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> bytes:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from regpush.closure import Item, SearchPath, Side
-from regpush.entry import Entry, Kind, as_bytes, as_text
+from regpush.entry import Entry, Kind, as_text, image_path
 from regpush.files.filesystem import blocks
 
 _EXPORT = re.compile(r'export ([A-Za-z_][A-Za-z0-9_]*)="(.*)"')
@@ -57,7 +57,7 @@ def parse(text: str) -> Iterator[SearchPath]:
 
 
 def _text(profile: Item) -> str:
-    at = as_bytes(profile.path.strip("/")) + b"/" + _FILE
+    at = image_path(profile.path) + b"/" + _FILE
     entry = _entry(at, profile.entries())
     if entry is None:
         return ""

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 
 from regpush.closure import Closure
-from regpush.entry import Entry, Kind, as_text
+from regpush.entry import Entry, Kind, absolute, as_text
 from regpush.errors import UsageError, printable
 
 _MAX_LINKS = 40
@@ -106,7 +106,7 @@ class _Trees:
         if item not in self._listed:
             folders: dict[str, dict[str, Entry]] = {}
             for entry in self._closure[item].entries():
-                path = "/" + as_text(entry.path)
+                path = absolute(entry.path)
                 folders.setdefault(posixpath.dirname(path), {})[posixpath.basename(path)] = entry
             self._listed[item] = folders
         return self._listed[item]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from regpush.closure import Closure, Identity, Item, Role
-from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes, as_text
+from regpush.entry import ContentHash, Entry, Kind, TreeHash, absolute, as_bytes, image_path
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import blocks
 from regpush.options import ImageOptions
@@ -58,7 +58,7 @@ def customise(
     wanted = Essentials(entries=()) if base else _essentials(closure, options)
     fitting = [entry for entry in wanted.entries if not _is_taken(entry, closure)]
     added = {entry.path: entry for entry in fitting if not _gives_way(entry, links)}
-    skipped = tuple(_shown(entry.path) for entry in fitting if entry.path not in added)
+    skipped = tuple(absolute(entry.path) for entry in fitting if entry.path not in added)
     if b"etc/passwd" in added:
         essentials.check_user(options.user or "")
     placed = Rules(rules, closure)
@@ -104,7 +104,7 @@ def _own_files(closure: Closure, wanted: Collection[bytes]) -> dict[bytes, bytes
     downloaded for this: they have no users.
     """
     found: dict[bytes, bytes] = {}
-    top = _encoded(closure.roots[0])
+    top = image_path(closure.roots[0])
     if top and not _within(b"etc", top):
         return found
     for item in filter(lambda one: one.is_listed, closure.items):
@@ -134,7 +134,7 @@ def _with_certificates(
     """
     if not bundle or essentials.CERTIFICATES in dict(options.env):
         return options
-    usual = [_shown(path) for path in essentials.BUNDLE_PATHS if path in added]
+    usual = [absolute(path) for path in essentials.BUNDLE_PATHS if path in added]
     variable = (essentials.CERTIFICATES, usual[0] if usual else bundle)
     return replace(options, env=(*options.env, variable))
 
@@ -188,9 +188,7 @@ def _link(path: str, target: str, root: str) -> Entry:
         )
     if not target.startswith("/"):
         target = posixpath.normpath(posixpath.join(root, target))
-    image_path = as_bytes(normal.lstrip("/"))
-    link = as_bytes(target)
-    return Entry(path=image_path, kind=Kind.SYMLINK, mode=0o777, link=link)
+    return Entry(path=image_path(normal), kind=Kind.SYMLINK, mode=0o777, link=as_bytes(target))
 
 
 def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
@@ -205,7 +203,7 @@ def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
 
 def _is_taken(entry: Entry, closure: Closure) -> bool:
     """Whether an item is at the path of the essential `entry`, or makes that path impossible."""
-    own = (_encoded(item.home) for item in closure.items)
+    own = (image_path(item.home) for item in closure.items)
     if entry.kind is Kind.DIRECTORY:
         return any(path in (b"", entry.path) for path in own)
     return any(_within(path, entry.path) or _within(entry.path, path) for path in own)
@@ -220,13 +218,13 @@ def _gives_way(entry: Entry, links: Collection[bytes]) -> bool:
 
 def _check_room(links: dict[bytes, Entry], closure: Closure) -> None:
     """Raise UsageError for a link at an item's path, above an item, or below a file or a link."""
-    top = _encoded(closure.roots[0]) if closure.roots else b""
+    top = image_path(closure.roots[0]) if closure.roots else b""
     for path in links:
         for other in links:
             if other != path and _within(other, path):
                 raise _in_the_way(other, "another link")
         for item in closure.items:
-            own = _encoded(item.home)
+            own = image_path(item.home)
             if _within(own, path):
                 raise _in_the_way(path, item.path)
             # A part of a directory's own code may lie anywhere in it.
@@ -240,19 +238,11 @@ def _check_inside(path: bytes, item: Item) -> None:
         raise _in_the_way(path, item.path)
     for entry in item.entries():
         if entry.path == path or (entry.kind is not Kind.DIRECTORY and _within(path, entry.path)):
-            raise _in_the_way(path, _shown(entry.path))
+            raise _in_the_way(path, absolute(entry.path))
 
 
 def _within(path: bytes, ancestor: bytes) -> bool:
     return path == ancestor or path.startswith(ancestor + b"/")
-
-
-def _encoded(path: str) -> bytes:
-    return as_bytes(path.strip("/"))
-
-
-def _shown(path: bytes) -> str:
-    return "/" + as_text(path)
 
 
 def _in_the_way(path: bytes, what: str) -> UsageError:

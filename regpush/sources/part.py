@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from regpush.closure import Item, Role, Stamp
-from regpush.entry import Entry, Kind, TreeHash, as_text
+from regpush.entry import Entry, Kind, TreeHash, absolute
 from regpush.files.listing import ByFolder, Names, newest_ns, size
 from regpush.sources.tree import Tree
 
@@ -33,7 +33,7 @@ class Part:
         selected = list(self.names())
         parents = self.tree.parents(self.tops)
         return Item(
-            path="/" + as_text(self.tree.in_image(self.path)),
+            path=absolute(self.tree.in_image(self.path)),
             name=self.name,
             origin=self.name,
             identity=None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regpush.closure import Identity, Item, Recorded
 from regpush.digest import Digest
-from regpush.entry import Entry, Profile, as_bytes
+from regpush.entry import Entry, Profile, image_path
 from regpush.errors import SourceError, printable
 from regpush.files.listing import scan
 from regpush.settings import GUIX_STORE
@@ -33,7 +33,7 @@ class PathInfo:
 
 def to_item(info: PathInfo, physical: str) -> Item:
     """Make the item of `info`; its files at `physical` are opened only when needed."""
-    at = as_bytes(info.path).strip(b"/")
+    at = image_path(info.path)
 
     def entries() -> Iterator[Entry]:
         if not os.path.lexists(physical):

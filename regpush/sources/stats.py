@@ -51,7 +51,7 @@ class Stats:
 
     def recall(self, stamps: Mapping[str, Stamp]) -> dict[str, Identity]:
         """Return the identities, by path, of those items whose stamps did not change."""
-        paths = {_encoded(path): path for path in stamps}
+        paths = {as_bytes(path): path for path in stamps}
         found: dict[str, Identity] = {}
         try:
             with self._open() as database:
@@ -73,7 +73,7 @@ class Stats:
         dropped where there are more than `_KEEP`.
         """
         rows = [
-            (stamps[path].tree, _encoded(path), stamps[path].fingerprint, str(identity.digest))
+            (stamps[path].tree, as_bytes(path), stamps[path].fingerprint, str(identity.digest))
             for path, identity in identities.items()
             if path in stamps and stamps[path].newest_ns + _SLACK_NS <= read_ns
         ]
@@ -137,7 +137,3 @@ class Stats:
         with closing(sqlite3.connect(path, timeout=_WAIT_S)) as database:
             database.executescript(_SCHEMA)
             yield database
-
-
-def _encoded(path: str) -> bytes:
-    return as_bytes(path)

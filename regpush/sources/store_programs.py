@@ -6,7 +6,7 @@ import posixpath
 from functools import cache
 
 from regpush.closure import Closure, Inside, Item, Present
-from regpush.entry import HEAD, Entry, Kind, OnDisk, as_bytes, as_text
+from regpush.entry import HEAD, Entry, Kind, OnDisk, as_text, image_path
 from regpush.errors import SourceError
 from regpush.files.filesystem import read_start
 from regpush.sources.links import PATH
@@ -43,9 +43,9 @@ def inside_store(closure: Closure) -> Inside:
                 return _UNKNOWN
             link = _first_link(wanted, held)
             if link is None:
-                return _present(held.get(_encoded(wanted)))
+                return _present(held.get(image_path(wanted)))
             at, rest = link
-            target = as_text(held[_encoded(at)].link)
+            target = as_text(held[image_path(at)].link)
             wanted = posixpath.normpath(posixpath.join(posixpath.dirname(at), target, rest))
         return None
 
@@ -68,7 +68,7 @@ def _first_link(path: str, held: dict[bytes, Entry]) -> tuple[str, str] | None:
     while end >= 0:
         end = path.find("/", end + 1)
         part = path if end < 0 else path[:end]
-        entry = held.get(_encoded(part))
+        entry = held.get(image_path(part))
         if entry and entry.kind is Kind.SYMLINK:
             return part, path[len(part) + 1 :]
     return None
@@ -81,7 +81,3 @@ def _present(entry: Entry | None) -> Present | None:
     if isinstance(entry.content, OnDisk):
         start = read_start(entry.content.root, entry.content.path, HEAD)
     return Present(kind=entry.kind, mode=entry.mode, link="", start=start)
-
-
-def _encoded(path: str) -> bytes:
-    return as_bytes(path.strip("/"))

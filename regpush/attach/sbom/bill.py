@@ -19,7 +19,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from regpush.attach.sbom.packages import BillPackage, packages_in
 from regpush.closure import Closure, Identity, Item, LockedPackage, Role
 from regpush.digest import Digest
-from regpush.entry import as_bytes, as_text
+from regpush.entry import absolute, as_bytes, image_path
 from regpush.errors import printable
 from regpush.history.causes import version
 from regpush.image.image import Ancestor, Image
@@ -212,7 +212,7 @@ def _homes(
     items: Sequence[Item], inside: Mapping[str, Sequence[BillPackage]]
 ) -> dict[str, BillPackage]:
     """Return, for each item by its path, the package that it is or belongs to."""
-    by_folder = {_path(one): one for packages in inside.values() for one in packages}
+    by_folder = {absolute(one.folder): one for packages in inside.values() for one in packages}
     homes: dict[str, BillPackage] = {}
     for item in items:
         if not item.role.is_code:
@@ -234,7 +234,7 @@ def _undescribed(item: Item) -> BillPackage | None:
     """Return a package of npm known by its folder alone, without a version; else None."""
     if match := _NPM_FOLDER.fullmatch(item.path):
         namespace, _, name = match[1].rpartition("/")
-        folder = as_bytes(item.path[1:])
+        folder = image_path(item.path)
         return BillPackage(kind="npm", namespace=namespace, name=name, version="", folder=folder)
     return None
 
@@ -252,7 +252,7 @@ def _of_package(package: BillPackage, items: Sequence[Item], held: Collection[st
             version=package.version,
             qualifiers=package.qualifiers,
         ),
-        path=printable(_path(package)),
+        path=printable(absolute(package.folder)),
         identities=tuple(item.identity for item in items if item.identity),
         depends_on=tuple(sorted(held)),
     )
@@ -273,12 +273,8 @@ def _of_files(
     )
 
 
-def _path(package: BillPackage) -> str:
-    return "/" + as_text(package.folder)
-
-
 def _ref_of(package: BillPackage) -> str:
-    return _ref(_path(package))
+    return _ref(absolute(package.folder))
 
 
 def _ref(path: str) -> str:

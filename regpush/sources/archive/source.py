@@ -15,7 +15,7 @@ from typing import Self
 
 from regpush.closure import Closure, Inside, Item, Present, Programs
 from regpush.concurrency import Cancellation
-from regpush.entry import Entry, Kind, Profile, as_bytes
+from regpush.entry import Entry, Kind, Profile, as_bytes, image_path
 from regpush.errors import UsageError, VerificationError, printable
 from regpush.files.decompression import gunzip, unzstd
 from regpush.files.filesystem import unreadable
@@ -264,7 +264,7 @@ def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
 
 def _find(found: PathsSoFar, path: str) -> Present | None:
     """Describe what is at the image path `path`; links are followed. None for nothing."""
-    wanted = as_bytes(posixpath.normpath(path).strip("/"))
+    wanted = image_path(posixpath.normpath(path))
     for _ in range(_MAX_LINKS):
         at, rest = _first_link(found, wanted)
         if at is None:

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
-from regpush.entry import Entry, Kind, Profile, as_bytes
+from regpush.entry import Entry, Kind, Profile, image_path
 from regpush.errors import SourceError, printable
 from regpush.events import ItemFetched, Warned
 from regpush.files.listing import scan
@@ -81,7 +81,7 @@ class Downloads:
 
         Raises SourceError where no cache has the files, CancelledError.
         """
-        at = as_bytes(one.info.path).strip(b"/")
+        at = image_path(one.info.path)
         files = self.begin(one).result()
         return map(_canonical, scan(os.fsencode(files)).entries(at, Profile.STORE))
 

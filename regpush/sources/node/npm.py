@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from regpush.closure import Item
-from regpush.entry import Entry
+from regpush.entry import Entry, image_path
 from regpush.errors import UsageError
 from regpush.ownership import Rule
 from regpush.sources.lock.artifact import Artifact, ArtifactLayout, item_of
@@ -193,4 +193,4 @@ def _links(lock: NodeLock, project: NodeProject) -> Iterator[Item]:
         entry = program_link(root, program, one.at)
         made.setdefault(entry.path, entry)
     if made:
-        yield generated("workspaces", made, [f"{root}/{top}".strip("/").encode() for top in tops])
+        yield generated("workspaces", made, [image_path(f"{root}/{top}") for top in tops])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
-from regpush.entry import Entry, Kind, Streamed, as_bytes
+from regpush.entry import Entry, Kind, Streamed, as_bytes, image_path
 from regpush.errors import SourceError, printable
 from regpush.sources.node.built import Machine, is_lacking
 
@@ -65,7 +65,7 @@ class Place:
 
     def path(self, relative: str) -> bytes:
         """Turn a path relative to `root` into the image path of an entry, in bytes."""
-        return as_bytes(f"{self.root}/{relative}".strip("/"))
+        return image_path(f"{self.root}/{relative}")
 
 
 class _Unpacked:
@@ -295,7 +295,7 @@ def link(root: str, at: str, to: str) -> Entry:
     """Make the link at the path `at` to the path `to`, both relative to `root`."""
     target = os.path.relpath(to, os.path.dirname(at))
     return Entry(
-        path=as_bytes(f"{root}/{at}".strip("/")),
+        path=image_path(f"{root}/{at}"),
         kind=Kind.SYMLINK,
         mode=0o777,
         link=as_bytes(target),

@@ -20,7 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from regpush.entry import Entry, as_bytes, as_text
+from regpush.entry import Entry, absolute, as_bytes
 from regpush.errors import UsageError, printable
 from regpush.sources.python.lock import LocalPackage, read_toml
 from regpush.sources.python.venv import Environment, file, script
@@ -211,7 +211,7 @@ def _record(files: Sequence[Entry], info: str, site: str) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for entry in files:
-        path = "/" + as_text(entry.path)
+        path = absolute(entry.path)
         content = entry.content if isinstance(entry.content, bytes) else b""
         sha = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
         writer.writerow((os.path.relpath(path, site), f"sha256={sha}", len(content)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from regpush.closure import Identity, Item, Role
-from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes
+from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes, image_path
 from regpush.sources.python.pyc import RULES, Compiler
 
 PATH = "(environment)"
@@ -88,17 +88,14 @@ def script(environment: Environment, module: str, attribute: str) -> bytes:
 
 def file(path: str, content: bytes, mode: int = 0o644) -> Entry:
     """Make the entry of a file at the absolute image path `path`."""
-    return Entry(path=encoded(path), kind=Kind.FILE, mode=mode, size=len(content), content=content)
-
-
-def encoded(path: str) -> bytes:
-    """Convert an absolute image path into the form of `Entry.path`: bytes, no outer slashes."""
-    return as_bytes(path.strip("/"))
+    return Entry(
+        path=image_path(path), kind=Kind.FILE, mode=mode, size=len(content), content=content
+    )
 
 
 def folders(paths: Iterable[bytes], prefix: str) -> Iterator[Entry]:
     """Make entries of the folders that `paths` are in, from `prefix` on."""
-    top, found = encoded(prefix), set()
+    top, found = image_path(prefix), set()
     for path in paths:
         above = path
         while (above := above.rpartition(b"/")[0]) not in found and len(above) >= len(top):
@@ -149,7 +146,7 @@ def _own(environment: Environment, interpreter: str) -> Iterator[Entry]:
 
 def _link(path: str, target: str) -> Entry:
     return Entry(
-        path=encoded(path),
+        path=image_path(path),
         kind=Kind.SYMLINK,
         mode=0o777,
         link=as_bytes(target),

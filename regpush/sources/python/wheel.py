@@ -21,12 +21,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from regpush.closure import LockedPackage
-from regpush.entry import Deflated, Entry, Kind, Streamed, as_bytes, as_text
+from regpush.entry import Deflated, Entry, Kind, Streamed, absolute, as_bytes, image_path
 from regpush.errors import SourceError, printable
 from regpush.sources.lock.overlaps import Overlaps
 from regpush.sources.lock.zipped import ZipMember, blocks, deflated, members, read
 from regpush.sources.python.pyc import LIMIT, Compiled, Module
-from regpush.sources.python.venv import Environment, encoded, file, folders, script
+from regpush.sources.python.venv import Environment, file, folders, script
 
 LAYOUT = 1
 """Part of identities; raised whenever an equal wheel would give other entries."""
@@ -118,9 +118,9 @@ class _Wheel:
             if member.name == f"{self.info}/RECORD":
                 continue
             at, is_script = self._place(member.name, environment)
-            if encoded(at) in seen:
+            if image_path(at) in seen:
                 raise SourceError(f"{self.what} holds {printable(at)} twice")
-            seen.add(encoded(at))
+            seen.add(image_path(at))
             if is_script:
                 entry = self._script(at, member, environment)
                 rows.append((at, *_hashed(entry)))
@@ -132,13 +132,13 @@ class _Wheel:
                 yield entry, (member.size, member.crc)
         for entry in self._written(environment, direct_url):
             if entry.path not in seen:
-                rows.append((_decoded(entry.path), *_hashed(entry)))
+                rows.append((absolute(entry.path), *_hashed(entry)))
                 yield entry, entry.content
         for one in self._compiled(environment):
-            if encoded(one.path) not in seen:
+            if image_path(one.path) not in seen:
                 # Without a hash, as pip and uv record compiled files.
                 rows.append((one.path, "", ""))
-                name, size, data = encoded(one.path), one.size, one.content
+                name, size, data = image_path(one.path), one.size, one.content
                 yield Entry(path=name, kind=Kind.FILE, mode=0o644, size=size, content=data), None
         rows.append((record, "", ""))
         yield file(record, _record(rows, environment.site)), None
@@ -172,7 +172,7 @@ class _Wheel:
         packed = Deflated(partial(deflated, self.path, member, self.what), member.crc)
         content = Streamed(read, packed if member.deflated else None)
         return Entry(
-            path=encoded(at),
+            path=image_path(at),
             kind=Kind.FILE,
             mode=0o755 if member.mode & 0o111 else 0o644,
             size=member.size,
@@ -275,7 +275,3 @@ def _record(rows: Iterable[tuple[str, str, str]], site: str) -> bytes:
             relative = "../" * (up - common) + "/".join(path.split("/")[common:])
         writer.writerow((relative, digest, size))
     return as_bytes(text.getvalue())
-
-
-def _decoded(path: bytes) -> str:
-    return "/" + as_text(path)
