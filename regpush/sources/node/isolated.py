@@ -12,11 +12,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, TypeAlias
 
 from regpush.closure import Item
-from regpush.entry import Entry
+from regpush.entry import Entry, image_path
 from regpush.events import InputWarned
 from regpush.ownership import Rule
 from regpush.sources.lock.artifact import Artifact, ArtifactLayout, item_of
@@ -73,7 +73,7 @@ def parts(path: str, project: NodeProject) -> NodeParts:
     )
     warn_of_engines((one.package for one in selection.snapshots.values()), project)
     layout = _Layout(selection=selection, project=project, listed=listed)
-    local = [*layout.local_programs()]
+    local = layout.local_programs
     return NodeParts(
         text=lock.text,
         packages=layout.packages(),
@@ -205,7 +205,7 @@ class _Layout:
             for key in one.children.values():
                 found[key].append((f"{one.modules}/.bin", self.selection.snapshots[key].at))
         at = {one.at: key for key, one in self.selection.snapshots.items()}
-        for alias, to in hoisted(self.selection, self._names()).items():
+        for alias, to in self._hoisted.items():
             if to in at:
                 found[at[to]].append((f"{_HOISTED}/.bin", f"{_HOISTED}/{alias}"))
         return {
@@ -263,14 +263,15 @@ class _Layout:
         children = (self.selection.snapshots[key].package for key in one.children.values())
         return any(child.said("optional") and "cpu" in child.value for child in children)
 
-    def _names(self) -> dict[str, str]:
-        """Return the folders of local packages by name, without that of the project itself."""
+    @cached_property
+    def _hoisted(self) -> dict[str, str]:
+        """The links in `.pnpm/node_modules`; see `hoisted`."""
         found = {}
         for one in self.selection.importers:
             name = read_manifest(os.path.join(self.project.root, one.folder)).get("name")
             if one.folder and isinstance(name, str) and is_name(name):
                 found[name] = one.folder
-        return found
+        return hoisted(self.selection, found)
 
     def links(self) -> Iterator[Item]:
         """Make an item of all links: of local packages to dependencies, hoisted ones, programs."""
@@ -283,25 +284,28 @@ class _Layout:
                 at = self.selection.snapshots[key].at
                 made.append(link(root, f"{one.modules}/{alias}", at))
             made += [link(root, f"{one.modules}/{alias}", to) for alias, to in one.links.items()]
-        for alias, to in hoisted(self.selection, self._names()).items():
+        for alias, to in self._hoisted.items():
             made.append(link(root, f"{_HOISTED}/{alias}", to))
-        for folder, at, name, file in self.local_programs():
+        for folder, at, name, file in self.local_programs:
             made.append(program_link(root, Program(folder=folder, name=name, file=file), at))
         if made:
-            tops_encoded = [f"{root}/{top}".strip("/").encode() for top in tops]
+            tops_encoded = [image_path(f"{root}/{top}") for top in tops]
             yield generated("package links", {one.path: one for one in made}, tops_encoded)
 
-    def local_programs(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield each program of a local package: `.bin` folder, package folder, name and file.
+    @cached_property
+    def local_programs(self) -> Sequence[tuple[str, str, str, str]]:
+        """The programs of local packages: `.bin` folder, package folder, name and file of each.
 
         Only local packages that another one depends on are linked, and have such programs.
         """
+        found = []
         for one in self.selection.importers:
             for folder in one.links.values():
                 place = os.path.join(self.project.root, folder)
                 for name, file in _listed(read_manifest(place)).items():
                     if os.path.isfile(os.path.join(place, file)):
-                        yield f"{one.modules}/.bin", folder, name, file
+                        found.append((f"{one.modules}/.bin", folder, name, file))
+        return found
 
 
 def _is_inside(folder: str) -> bool:

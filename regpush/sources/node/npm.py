@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from regpush.closure import Item
@@ -35,15 +35,15 @@ def parts(path: str, project: NodeProject) -> NodeParts:
     chosen = choose(lock, project.target, groups=project.groups)
     warn_of_scripts(chosen.values(), project.workshop)
     warn_of_engines(chosen.values(), project)
-    programs = [
-        Rule(pattern=glob.escape(f"{one.text('resolved')}/{file}"), mode=0o755)
-        for one, _, file in _local_programs(lock, project)
-    ]
+    local = list(_local_programs(lock, project))
     return NodeParts(
         text=lock.text,
         packages=_packages(lock, chosen, project),
-        links=list(_links(lock, project)),
-        programs=programs,
+        links=list(_links(lock, project, local)),
+        programs=[
+            Rule(pattern=glob.escape(f"{one.text('resolved')}/{file}"), mode=0o755)
+            for one, _, file in local
+        ],
     )
 
 
@@ -174,8 +174,10 @@ def _is_whole(lock: NodeLock, one: Locked, chosen: Mapping[str, Locked]) -> bool
     return any(found and found.at in chosen and "cpu" in found.value for found in binaries)
 
 
-def _links(lock: NodeLock, project: NodeProject) -> Iterator[Item]:
-    """Make an item of the links to local packages and to their programs; none without links."""
+def _links(
+    lock: NodeLock, project: NodeProject, programs: Sequence[tuple[Locked, str, str]]
+) -> Iterator[Item]:
+    """Make an item of the links to local packages and to their `programs`; none without links."""
     root = project.root_dir
     made: dict[bytes, Entry] = {}
     tops: list[str] = []
@@ -188,7 +190,7 @@ def _links(lock: NodeLock, project: NodeProject) -> Iterator[Item]:
         tops.append(one.modules)
         entry = link(root, one.at, resolved)
         made[entry.path] = entry
-    for one, name, file in _local_programs(lock, project):
+    for one, name, file in programs:
         program = Program(folder=f"{one.modules}/.bin", name=name, file=file)
         entry = program_link(root, program, one.at)
         made.setdefault(entry.path, entry)
