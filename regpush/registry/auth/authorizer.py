@@ -56,7 +56,8 @@ class Authorizer:
     `name` is for messages; `scope` is None for the registry as a whole; `origin` gives the
     registry's; `credentials` is called once, when the registry first wants any; `fetch` sends
     a request to the token server and follows it, raising UnansweredError as RetryableError;
-    `redactor` is told every secret that is sent.
+    `redactor` is told every secret that is sent; `clock` gives the monotonic seconds by which
+    tokens age.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Authorizer:
         credentials: Callable[[], Credentials | None],
         fetch: Callable[[Request], Reply],
         redactor: Redactor,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._origin = origin
@@ -82,6 +84,7 @@ class Authorizer:
         self._not_granted: set[Scope] = set()
         self._stated = False
         self._redactor = redactor
+        self._clock = clock
 
     def header(self, more: Sequence[Scope] = ()) -> str | None:
         """Return the header for a request that may use the scopes `more`; None before a challenge.
@@ -199,7 +202,7 @@ class Authorizer:
     ) -> str:
         held = self._covering(scopes)
         if held is None:
-            asked_at = time.monotonic()
+            asked_at = self._clock()
             token = self._new_token(challenge, scopes, credentials)
             self._redactor.add((token.value,))
             self._tokens[scopes] = held = _Held(token, asked_at)
@@ -216,14 +219,14 @@ class Authorizer:
 
         Every token should last a minute; some servers state less, and mean it.
         """
-        now = time.monotonic()
+        now = self._clock()
         for held in self._tokens.values():
             if used == f"Bearer {held.token.value}" and now >= held.asked_at + held.token.stated_s:
                 self._stated = True
 
     def _covering(self, scopes: Sequence[Scope]) -> _Held | None:
         """Find a token requested with at least `scopes` that is not about to expire."""
-        now = time.monotonic()
+        now = self._clock()
         for asked, held in self._tokens.items():
             lifetime_s = held.token.stated_s if self._stated else held.token.lifetime_s
             if set(scopes) <= set(asked) and held.lasts(now, lifetime_s):
