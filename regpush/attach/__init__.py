@@ -1,1 +1,1 @@
-"""What refers to an image: SBOMs, provenance, signatures."""
+"""Documents that a push attaches to an image: SBOMs, SLSA provenance and cosign signatures."""

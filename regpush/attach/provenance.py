@@ -1,7 +1,7 @@
 """SLSA provenance: a statement of what an image was made from. Pure.
 
 in-toto Attestation Framework, Statement v1; SLSA specification 1.0, "Provenance". Equal pushes make
-equal statements: no run is named, and the only time is the image's own.
+equal statements: a statement names no CI run, and holds no time but the image's creation time.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ MEDIA_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://regpush.dev/push/v1"
-"""Names the meaning of `externalParameters`: kind and name of the target, its platform, and those
-options of the push that differ from their defaults, by the names in `options.py`."""
+"""SLSA `buildType`. Statements of this type list in `externalParameters` the kind and name of the
+target, the platform, and the push options that differ from their defaults, named as in
+`options.py`."""
 
 LOCAL = "https://regpush.dev/builder/unknown"
-"""The builder of a push outside any known pipeline: nobody vouches for it."""
+"""SLSA `builder.id` of a push that runs outside any known CI pipeline."""
 
 
 def provenance(
     closure: Closure, image: Image, name: str, options: PushOptions, checkout: Checkout | None
 ) -> Attachment:
-    """State that `image`, in the repository `name`, was made from `closure`.
+    """Return the provenance statement that `image` in the repository `name` was made of `closure`.
 
-    `checkout`: the commit that the pipeline has checked out, and the pipeline, if it names them.
+    `checkout`: the CI pipeline and the commit that it has checked out; None outside a pipeline.
     """
     digest = image.descriptor.digest
     stored = closure[closure.roots[0]].in_store
@@ -58,7 +59,7 @@ def provenance(
                     "platform": str(image.platform),
                     "options": _options(options),
                 },
-                # What the source itself says it was made from, such as channels.
+                # Facts that the source states about itself, such as the Guix channels used.
                 "internalParameters": dict(closure.provenance),
                 "resolvedDependencies": [
                     *_materials(closure),
@@ -82,11 +83,12 @@ def provenance(
 def _options(options: PushOptions) -> dict[str, Any]:
     """Return the options for source, layers and image that differ from their defaults."""
     records = {"source": options.source, "layers": options.layers, "image": options.image}
-    said = {name: _said(record) for name, record in records.items()}
-    return {name: record for name, record in said.items() if record}
+    changed = {name: _changed(record) for name, record in records.items()}
+    return {name: values for name, values in changed.items() if values}
 
 
-def _said(record: Any) -> dict[str, Any]:
+def _changed(record: Any) -> dict[str, Any]:
+    """Return the fields of an options dataclass that differ from their defaults, as JSON values."""
     default = type(record)()
     values = {one.name: getattr(record, one.name) for one in fields(record)}
     return {
@@ -98,7 +100,7 @@ def _plain(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value):
-        # What a record does not show of itself may be secret: an index's URL, for one.
+        # Fields with `repr=False` may hold secrets, such as the URL of a package index.
         shown = (one for one in fields(value) if one.repr)
         return {one.name: _plain(getattr(value, one.name)) for one in shown}
     if isinstance(value, tuple):
@@ -107,12 +109,15 @@ def _plain(value: object) -> object:
 
 
 def _quoted(text: str) -> str:
-    # A lock may hold half of a surrogate pair, which UTF-8 cannot say.
+    # A lock file may hold a lone surrogate, which UTF-8 cannot encode.
     return quote(text, errors="backslashreplace")
 
 
 def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
-    """List the items that were asked for, an app's own code, locked packages and their lock."""
+    """Yield the SLSA resource descriptor of each input of the image.
+
+    Inputs are lock files, the packages that they lock, the targets of the push and the app's code.
+    """
     for name, digest in closure.locks:
         yield {"name": printable(name), "digest": {digest.algorithm: digest.hex}}
     for item in closure.items:
@@ -129,10 +134,10 @@ def _materials(closure: Closure) -> Iterator[Mapping[str, Any]]:
 
 
 def _digest_set(identity: Identity) -> Mapping[str, str]:
-    """Return the digest of a material, under the name of its algorithm.
+    """Return the digest of an item as an in-toto DigestSet: algorithm name to hex digits.
 
-    Rules for owners and modes are in the options. in-toto names no algorithm for a digest of a
-    tree, so it gets a name of our own.
+    `narSha256` for store items. in-toto names no algorithm for a digest of a directory, so that
+    digest is called `regpushTreeSha256`.
     """
     if identity.nar_hash:
         return {"narSha256": identity.nar_hash.hex}

@@ -1,4 +1,4 @@
-"""Signatures by cosign, which the user installs: regpush holds no keys and asks for none."""
+"""Sign images with the program cosign, which the user installs. regpush itself reads no keys."""
 
 from __future__ import annotations
 
@@ -44,12 +44,15 @@ _NETWORK = re.compile(
     r"|too many requests|(?:status|code|unexpected)[^0-9]{0,12}(?:429|50[0234])\b",
     re.IGNORECASE,
 )
-"""Messages by which Go programs report a failed network or server."""
+"""Output of cosign, a Go program, after a failure of the network or of a server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningPlace:
-    """The repository of `reference`, where signatures are made, and how its registry is reached."""
+    """The repository of `reference`, whose manifests are signed, and the client of its registry.
+
+    `notify` receives cosign's output as notes.
+    """
 
     reference: Reference
     options: RegistryOptions
@@ -58,16 +61,17 @@ class SigningPlace:
     cancel: Cancellation
 
     def named(self, digest: Digest) -> str:
-        """Return the manifest `digest` in this repository in the form that cosign reads."""
+        """Return `registry/repository@digest`, the form of a reference that cosign reads."""
         return f"{self.reference.name}@{digest}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """cosign at `program`, which signs with `key`, or where that is None with an OIDC identity.
+    """Signs with the program cosign at the path `program`.
 
-    `identity` and `issuer`: those that the certificate of a keyless signature must name to count;
-    empty if unknown. `words` are passed on to `cosign sign`.
+    `key`: a key in a form that `cosign sign --key` reads; None signs keyless, with an OIDC
+    identity. `identity` and `issuer`: an existing keyless signature counts only if its certificate
+    names both; empty if unknown. `words`: further arguments for `cosign sign`.
     """
 
     program: str
@@ -78,10 +82,16 @@ class Signer:
 
     @classmethod
     def find(cls, options: AttachOptions, pipeline: PipelineIdentity | None = None) -> Signer:
-        """Find the cosign on the PATH. Raises UsageError where it is not installed."""
+        """Find cosign on the PATH. Raises UsageError if it is not installed.
+
+        `pipeline`: the OIDC identity of the CI pipeline, used unless `options` name an identity or
+        an issuer.
+        """
         program = shutil.which("cosign")
         if program is None:
-            raise UsageError("--sign needs the program cosign, which is not on the PATH")
+            raise UsageError(
+                "--sign needs the program cosign, which is not on the PATH; install cosign"
+            )
         identity, issuer = options.sign_identity or "", options.sign_issuer or ""
         if pipeline and not (identity or issuer):
             identity, issuer = pipeline.subject, pipeline.issuer
@@ -94,10 +104,10 @@ class Signer:
         )
 
     def is_signed(self, place: SigningPlace, digest: Digest) -> bool:
-        """Whether cosign verifies a signature of the manifest, with the same annotations.
+        """Return whether the manifest `digest` has a signature that `cosign verify` accepts.
 
-        The signature must be made with the key, or by the identity. Where neither is known, a note
-        says so and the answer is False.
+        The signature must be made with the same key, or by the same OIDC identity, and with the
+        same annotations. If neither key nor identity is known, sends a note and returns False.
         """
         with self._checked_by(place) as flags:
             if not flags:
@@ -106,15 +116,15 @@ class Signer:
             code, said = self._cosign(["verify", *asked], place, quiet)
         if code:
             place.notify(
-                Note(message=f"no signature of {place.named(digest)} verifies: {said[-1]}")
+                Note(message=f"cosign verified no signature of {place.named(digest)}: {said[-1]}")
             )
         return not code
 
     def sign(self, place: SigningPlace, digest: Digest) -> None:
-        """Sign the manifest `digest` in its repository; cosign's output becomes notes.
+        """Sign the manifest `digest` in its repository; cosign's output is sent on as notes.
 
-        Raises TransientError for a failure of the network, RefusedError for any other,
-        CancelledError when cosign has ended.
+        Raises TransientError if cosign reports a failure of the network, RefusedError if cosign
+        fails otherwise, and CancelledError, after it ended cosign, if the push is cancelled.
         """
         key = [] if self.key is None else ["--key", self.key]
         named = place.named(digest)
@@ -128,12 +138,15 @@ class Signer:
 
     @contextmanager
     def _checked_by(self, place: SigningPlace) -> Iterator[list[str]]:
-        """Return the flags of `cosign verify` that name the accepted signer; empty if unknown."""
+        """Give the flags that tell `cosign verify` which key or identity must have signed.
+
+        Gives no flags, and sends a note, if key and identity are unknown.
+        """
         if self.key is None:
             if not (self.identity and self.issuer):
                 unknown = (
-                    "whether it is signed already cannot be checked without --sign-identity and "
-                    "--sign-issuer: it is signed again"
+                    "existing signatures cannot be checked without --sign-identity and "
+                    "--sign-issuer: the image is signed again"
                 )
                 place.notify(Note(message=unknown))
                 yield []
@@ -141,14 +154,14 @@ class Signer:
             wanted = ("--certificate-identity", self.identity)
             yield [*wanted, "--certificate-oidc-issuer", self.issuer]
             return
-        # The key that signs may be in a file, which `verify` does not take, or in hardware.
+        # `cosign verify` takes a public key. The private key may be in a file or in hardware.
         with tempfile.TemporaryDirectory(prefix="regpush-") as folder:
             public = os.path.join(folder, "key.pub")
             asked = ["public-key", "--key", self.key, "--outfile", public]
             code, said = self._cosign(asked, place, quiet)
             if code or not os.path.exists(public):
-                unknown = f"the public key of {printable(self.key)} cannot be had: {said[-1]}"
-                place.notify(Note(message=f"{unknown}; it is signed again"))
+                unknown = f"cosign gave no public key of {printable(self.key)}: {said[-1]}"
+                place.notify(Note(message=f"{unknown}; the image is signed again"))
                 yield []
                 return
             yield ["--key", public]
@@ -162,9 +175,9 @@ class Signer:
 
 
 def _kept(words: Sequence[str]) -> Iterator[str]:
-    """Select the words for `cosign sign` that `cosign verify` needs too.
+    """Yield the arguments of `cosign sign` that `cosign verify` needs too.
 
-    These are annotations, trust and logs.
+    These are the flags for annotations, the trusted root, the transparency log and the registry.
     """
     following = False
     for word in words:
@@ -192,11 +205,11 @@ def _flags(options: RegistryOptions) -> Iterator[str]:
 
 @contextmanager
 def _login(credentials: Credentials | None, registry: str) -> Iterator[list[str]]:
-    """Make arguments and environment for a program that logs in to `registry` as we do.
+    """Give the words to put before a command so that it logs in to `registry` with `credentials`.
 
-    cosign reads Docker's configuration file, and knows neither our flags nor REGPUSH_AUTH. The
-    password is written to a temporary file, because other users can read command lines; the file is
-    deleted afterwards.
+    cosign reads logins from Docker's configuration file only. The words set DOCKER_CONFIG to a
+    temporary directory with such a file, deleted afterwards. The password is not passed as an
+    argument, because other users can read command lines.
     """
     if credentials is None:
         yield []
@@ -215,8 +228,11 @@ def _login(credentials: Credentials | None, registry: str) -> Iterator[list[str]
 
 
 def _run(command: list[str], notify: Listener, cancel: Cancellation) -> tuple[int, Sequence[str]]:
-    """Run `command`; returns its exit code and its last lines on stdout or stderr."""
-    last: deque[str] = deque(["it says nothing"], maxlen=_LINES)
+    """Run `command`, and send each line of its stdout and stderr to `notify` as a note.
+
+    Returns the exit code and the last lines, 20 at most. Ends the command if `cancel` is set.
+    """
+    last: deque[str] = deque(["it printed nothing"], maxlen=_LINES)
 
     def tell(lines: Iterable[str]) -> None:
         for line in lines:
@@ -232,7 +248,7 @@ def _run(command: list[str], notify: Listener, cancel: Cancellation) -> tuple[in
         encoding="utf-8",
         errors="replace",
     ) as process:
-        # Whatever cosign started may hold its stdout open when it has ended itself.
+        # A process that cosign started may hold stdout open after cosign has ended.
         teller = Thread(
             target=tell, args=(process.stdout or (),), name="regpush-cosign", daemon=True
         )

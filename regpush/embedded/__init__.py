@@ -1,7 +1,7 @@
-"""The embedded registry: distribution-spec v1.1 for development, blobs on disk.
+"""A registry for development, which implements distribution-spec v1.1 and keeps blobs on disk.
 
-`running` serves in a thread beside other work, `serve` until a signal arrives; both need the extra
-`registry`. It has no logins and no TLS, so it is meant for the loopback interface.
+`running` serves in a background thread; `serve` blocks until a signal arrives. Both need the extra
+`registry`. The registry has no logins and no TLS, so it is meant for the loopback interface.
 """
 
 from regpush.embedded.server import Running, running, serve

@@ -1,4 +1,4 @@
-"""`python -m regpush.embedded --dir DIR [--port PORT]`: the registry alone, with a request log."""
+"""`python -m regpush.embedded --dir DIR [--port PORT]`: run the embedded registry, log requests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from regpush.quantities import parse_size
 
 
 def main() -> int:
-    """Serve until a signal arrives. Returns the exit code."""
+    """Serve the directory `--dir` until a signal arrives. Returns the process's exit code."""
     parser = argparse.ArgumentParser(prog="python -m regpush.embedded")
-    parser.add_argument("--dir", type=Path, required=True, help="where blobs and tags are kept")
-    parser.add_argument("--address", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=5000, help="0 takes a free one")
-    parser.add_argument("--host", action="append", default=[], help="a name to answer to")
-    parser.add_argument("--max-size", type=parse_size, help="of all blobs, such as 10GB")
+    parser.add_argument(
+        "--dir", type=Path, required=True, help="directory in which blobs and tags are kept"
+    )
+    parser.add_argument("--address", default="127.0.0.1", help="IP address to listen on")
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on; 0: any free one")
+    parser.add_argument(
+        "--host", action="append", default=[], help="another host name to answer to; repeatable"
+    )
+    parser.add_argument(
+        "--max-size", type=parse_size, help="maximum size of all blobs together, such as 10GB"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

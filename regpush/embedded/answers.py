@@ -1,11 +1,11 @@
-"""Error replies of the API: distribution-spec, Error Codes."""
+"""Error replies of the embedded registry (distribution-spec, "Error Codes")."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# The codes of the specification, and the three that clients know from CNCF distribution:
-# PAGINATION_NUMBER_INVALID, RANGE_INVALID and TAG_INVALID.
+# The HTTP status of each error code. PAGINATION_NUMBER_INVALID, RANGE_INVALID and TAG_INVALID are
+# codes of CNCF distribution; the other codes are in the specification.
 _STATUS = {
     "BLOB_UNKNOWN": 404,
     "BLOB_UPLOAD_UNKNOWN": 404,
@@ -25,9 +25,10 @@ _STATUS = {
 
 
 class ApiError(Exception):
-    """A request that is answered with an error body; it never leaves this package.
+    """Raised to answer a request with an error body; never raised out of this package.
 
-    `code` is one of the error codes; `status`: the HTTP status, the code's usual one unless given.
+    `code`: an error code of the distribution-spec. `status`: the HTTP status of the reply; the
+    code's usual status unless given. `headers`: further headers of the reply.
     """
 
     def __init__(
@@ -44,5 +45,5 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def to_json(self) -> dict[str, object]:
-        """Return the error body that the specification defines."""
+        """Return the body of the reply, in the form of the distribution-spec ("Error Codes")."""
         return {"errors": [{"code": self.code, "message": str(self), "detail": None}]}

@@ -1,4 +1,4 @@
-"""The ASGI application: all routes, and error bodies for all failures."""
+"""The embedded registry as an ASGI application: its routes, and its replies to failures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from regpush.embedded.blob_api import BlobApi
 from regpush.embedded.guard import Guard
 from regpush.embedded.manifest_api import ManifestApi
 from regpush.embedded.store import ContentStore
+from regpush.errors import printable
 
-# Bytes of a refused body that are still read: a client that sends its whole body before it reads
-# then gets the reply, and not a reset connection.
+# Maximum bytes that are read of a refused request's body. A client that sends its whole body
+# before it reads the reply would otherwise see a reset connection.
 _DRAIN_LIMIT = 64 * 1024 * 1024
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -30,9 +31,9 @@ _log = logging.getLogger("regpush.embedded")
 
 
 def application(store: ContentStore, hosts: Collection[str] = ()) -> Starlette:
-    """Make the ASGI application that serves `store`; `hosts`: names that it answers to.
+    """Return the ASGI application that serves `store`.
 
-    It always answers to IP addresses and localhost.
+    It answers requests whose Host header is an IP address, localhost, or one of `hosts`.
     """
     app = Starlette(
         middleware=[Middleware(Guard, hosts=hosts)],
@@ -53,7 +54,7 @@ def application(store: ContentStore, hosts: Collection[str] = ()) -> Starlette:
 
 
 def _base(_request: Request) -> Response:
-    """Answer `GET /v2/`, by which clients check the version of the API."""
+    """Answer `GET /v2/`, with which clients check that the server is a registry."""
     return JSONResponse({}, headers={"Docker-Distribution-API-Version": "registry/2.0"})
 
 
@@ -72,7 +73,7 @@ async def _not_offered(request: Request, error: Exception) -> Response:
         raise error
     answer = ApiError(
         "UNSUPPORTED",
-        "this registry does not offer that",
+        f"this registry does not support {request.method} {printable(request.url.path[:200])}",
         status=error.status_code,
         headers=error.headers,
     )
@@ -80,18 +81,21 @@ async def _not_offered(request: Request, error: Exception) -> Response:
 
 
 class _Disk:
-    """Answers failures of the disk: 507 where it is full, else 500. Each reason is logged once."""
+    """Answers requests that fail with OSError: status 507 if the disk is full, else 500.
+
+    Logs each errno once.
+    """
 
     def __init__(self, directory: os.PathLike[str]) -> None:
         self._directory = directory
         self._logged: set[int | None] = set()
 
     async def failed(self, request: Request, error: Exception) -> Response:
-        """Tell the client the reason, in the error body of the specification."""
+        """Return the error reply for `error`, which must be an OSError."""
         if not isinstance(error, OSError):
             raise error
         reason = error.strerror or "input or output failed"
-        said = f"the registry cannot keep this: {reason.lower()} ({self._directory})"
+        said = f"the registry cannot write to {self._directory}: {reason.lower()}"
         if error.errno not in self._logged:
             self._logged.add(error.errno)
             _log.error("%s", said)
@@ -108,5 +112,5 @@ async def _drain(request: Request) -> None:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    """Answer a client that disconnected; only the log gets to see it."""
+    """Return a reply for a client that disconnected; it appears in the request log only."""
     return Response(status_code=400)

@@ -1,4 +1,7 @@
-"""Blobs over HTTP: reading, and all ways to upload (distribution-spec, Pushing Blobs)."""
+"""The HTTP endpoints that read, upload, mount and delete blobs (distribution-spec, Pushing Blobs).
+
+The embedded registry serves them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from regpush.embedded.store import ContentStore
 from regpush.embedded.uploads import UploadSession, UploadSessions
 from regpush.errors import VerificationError
 
-# Bytes that are collected before a thread writes them; calling a thread costs some 100 µs.
+# Bytes of an upload that are collected before a thread writes them: each call of a thread costs
+# about 100 µs.
 _BLOCK = 1024 * 1024
 _RANGE = re.compile(r"\s*([0-9]{1,18})\s*-\s*([0-9]{0,18})\s*|\s*-[0-9]{1,18}\s*", re.ASCII)
 _CONTENT_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
@@ -30,9 +34,9 @@ class _BlobResponse(FileResponse):
 
 
 class BlobApi:
-    """The endpoints of blobs and of their uploads.
+    """The endpoints of blobs and of upload sessions.
 
-    Handlers that wait for a body are asynchronous, the others run in Starlette's threads.
+    Handlers that read a request's body are asynchronous; the others run in Starlette's threads.
     """
 
     def __init__(self, store: ContentStore) -> None:
@@ -40,7 +44,7 @@ class BlobApi:
         self._uploads = UploadSessions(store)
 
     def routes(self) -> list[Route]:
-        """Return the routes, more specific paths first."""
+        """Return the Starlette routes of all blob endpoints, more specific paths first."""
         one_upload = "/v2/{name:path}/blobs/uploads/{upload}"
         blob = "/v2/{name:path}/blobs/{digest}"
         return [
@@ -54,7 +58,7 @@ class BlobApi:
         ]
 
     def read(self, request: Request) -> Response:
-        """GET or HEAD a blob, or a range of it."""
+        """Answer GET or HEAD of a blob, or of a byte range of it."""
         repository, digest = _blob_of(request)
         file = self._store.blob(repository, digest)
         if file is None:
@@ -67,13 +71,13 @@ class BlobApi:
         )
 
     def delete(self, request: Request) -> Response:
-        """DELETE a blob from its repository; other repositories keep it."""
+        """Answer DELETE of a blob: one repository loses it, other repositories keep it."""
         if not self._store.delete_blob(*_blob_of(request)):
             raise ApiError("BLOB_UNKNOWN", "the repository has no such blob")
         return Response(status_code=202)
 
     async def start(self, request: Request) -> Response:
-        """POST: mount a blob, upload it with this one request, or open a session."""
+        """Answer POST: mount a blob, take a whole blob as the body, or open an upload session."""
         repository = parse_repository(request.path_params["name"])
         parameters = request.query_params
         if "mount" in parameters and "from" in parameters:
@@ -93,18 +97,18 @@ class BlobApi:
         return _progress(self._uploads.start(repository), 202)
 
     async def status(self, request: Request) -> Response:
-        """GET the number of bytes that an upload has received."""
+        """Answer GET of an upload session: the Range header tells which bytes have arrived."""
         return _progress(self._upload_of(request), 204)
 
     async def add(self, request: Request) -> Response:
-        """PATCH: add a chunk with its Content-Range, or a stream without one."""
+        """Answer PATCH: append the body, with or without a Content-Range, to an upload."""
         async with self._turn(request) as upload:
             _check_range(request, upload)
             await _receive(request, upload)
         return _progress(upload, 202)
 
     async def finish(self, request: Request) -> Response:
-        """PUT: add the last bytes, all bytes or none, then check the digest."""
+        """Answer PUT: append the body, if any, check the digest, and end the upload."""
         async with self._turn(request) as upload:
             digest = parse_digest(request.query_params.get("digest"))
             _check_range(request, upload)
@@ -112,12 +116,12 @@ class BlobApi:
             try:
                 await self._keep(upload, digest)
             finally:
-                # Also after a wrong digest: no further bytes can make it right.
+                # An upload with a wrong digest ends too: further bytes cannot correct it.
                 self._uploads.end(upload)
         return _created(upload.repository, digest)
 
     async def cancel(self, request: Request) -> Response:
-        """DELETE an upload session."""
+        """Answer DELETE of an upload session: its bytes are removed."""
         async with self._turn(request) as upload:
             self._uploads.end(upload)
         return Response(status_code=204)
@@ -128,7 +132,10 @@ class BlobApi:
 
     @asynccontextmanager
     async def _turn(self, request: Request) -> AsyncIterator[UploadSession]:
-        """The upload, locked against other requests; raises ApiError if it ended meanwhile."""
+        """Wait for other requests to the upload session, then give the session, locked.
+
+        Raises ApiError BLOB_UPLOAD_UNKNOWN if the session ended meanwhile.
+        """
         async with self._upload_of(request).turn:
             upload = self._upload_of(request)
             try:
@@ -151,9 +158,9 @@ class BlobApi:
 
 
 async def _receive(request: Request, upload: UploadSession) -> None:
-    """Append the request's body; a thread writes and hashes one block while the next arrives.
+    """Append the request's body to `upload`; a thread writes a block while the next arrives.
 
-    Bytes that arrived before a client disconnected are kept, so that it can resume.
+    If the client disconnects, the bytes that arrived are kept, so that the client can resume.
     """
     block = bytearray()
     writing: asyncio.Future[None] | None = None
@@ -173,7 +180,11 @@ async def _receive(request: Request, upload: UploadSession) -> None:
 
 
 def _check_range(request: Request, upload: UploadSession) -> None:
-    """Raise ApiError for a chunk that does not begin at the upload's end, or has another size."""
+    """Check the Content-Range header, if the request has one.
+
+    Raises ApiError RANGE_INVALID if the range does not begin at the end of `upload`, SIZE_INVALID
+    if its length is not the Content-Length.
+    """
     stated = request.headers.get("Content-Range")
     if stated is None:
         return
@@ -186,14 +197,16 @@ def _check_range(request: Request, upload: UploadSession) -> None:
         )
     length = int(match[2]) - int(match[1]) + 1
     if request.headers.get("Content-Length") != str(length):
-        raise ApiError("SIZE_INVALID", f"Content-Range is of {length} bytes, Content-Length not")
+        raise ApiError(
+            "SIZE_INVALID", f"Content-Range spans {length} bytes, Content-Length differs"
+        )
 
 
 def _ignore_invalid_range(request: Request) -> None:
-    """Remove an invalid Range header, so that the whole blob is sent.
+    """Remove an invalid Range header from `request`, so that the whole blob is sent.
 
-    RFC 9110, 14.2: a range whose end is before its beginning is invalid, and an invalid Range, or
-    one of an unknown unit, may be ignored. Starlette answers 400.
+    Starlette would answer 400. RFC 9110, 14.2 allows a server to ignore a Range that is invalid,
+    such as one whose end is before its beginning, or whose unit is unknown.
     """
     unit, _, ranges = request.headers.get("Range", "").partition("=")
     found = [_RANGE.fullmatch(one) for one in ranges.split(",")]
@@ -227,7 +240,7 @@ def _progress(upload: UploadSession, status: int) -> Response:
 def _position(upload: UploadSession) -> dict[str, str]:
     return {
         "Location": f"/v2/{upload.repository}/blobs/uploads/{upload.identifier}",
-        # `0-0` for no byte and for one byte, like CNCF distribution.
+        # An upload of no byte and one of a single byte both have `0-0`, like in CNCF distribution.
         "Range": f"0-{max(upload.size - 1, 0)}",
         "Docker-Upload-UUID": upload.identifier,
     }

@@ -1,8 +1,9 @@
-"""Refuse requests that web pages on this machine make through a browser.
+"""Refuse requests that web pages make through a browser on this machine.
 
-The registry has no logins, so every request that reaches it may write. A page of another site can
-send a POST as text/plain without a preflight (Fetch standard, "CORS protocol"), and by DNS
-rebinding any request: then Host names the page's site. An IP address in Host cannot be rebound.
+The embedded registry has no logins, so every request that reaches it may write. A page of another
+site can send a POST as text/plain without a preflight (Fetch standard, "CORS protocol"). By DNS
+rebinding it can send any request; the Host header then names the page's site. A request whose Host
+is an IP address is not the work of DNS rebinding.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:@\[\]/\s]+))(?::[0-9]*)?", re.A
 
 
 class Guard:
-    """ASGI middleware before `app`; `hosts`: names that it answers to, besides addresses."""
+    """ASGI middleware that passes requests to `app` if their Host and Origin are permitted.
+
+    Permitted hosts are IP addresses, localhost and `hosts`.
+    """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
         self._app = app
         self._hosts = frozenset(name.lower().rstrip(".") for name in (*_ALWAYS, *hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 to a request with another Host or Origin, before its body is read."""
+        """Answer 403 to a request with a foreign Host or Origin, without reading its body."""
         if scope["type"] == "http" and (error := self._refusal(Headers(scope=scope))):
             response = JSONResponse(error.to_json(), error.status, headers={"Connection": "close"})
             await response(scope, receive, send)
@@ -45,12 +49,14 @@ class Guard:
             shown = printable((name or host)[:100])
             return ApiError(
                 "DENIED",
-                f"this registry does not answer to the host '{shown}': addresses and localhost "
-                f"alone; 'regpush serve --host {shown or 'NAME'}' adds a name",
+                f"this registry does not answer to the host name '{shown}', only to IP addresses "
+                f"and localhost; 'regpush serve --host {shown or 'NAME'}' permits the name",
             )
         origin = headers.get("Origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            return ApiError("DENIED", "requests of web pages of other origins are refused")
+            return ApiError(
+                "DENIED", "the Origin header names another host: requests of web pages are refused"
+            )
         return None
 
 

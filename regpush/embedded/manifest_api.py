@@ -1,4 +1,4 @@
-"""Manifests, tags and referrers over HTTP, and the lists of them."""
+"""The HTTP endpoints of the embedded registry for manifests, tags, referrers and the catalog."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from regpush.embedded.store import ContentStore, StoredManifest
 
 
 class ManifestApi:
-    """The endpoints of manifests, tag lists and the catalog."""
+    """The endpoints of manifests, tag lists, referrers and the catalog."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """Return the routes, more specific paths first."""
+        """Return the Starlette routes of these endpoints, more specific paths first."""
         manifest = "/v2/{name:path}/manifests/{target}"
         return [
             Route("/v2/_catalog", self.catalog, methods=["GET"]),
@@ -42,7 +42,7 @@ class ManifestApi:
         ]
 
     def read(self, request: Request) -> Response:
-        """GET or HEAD a manifest of any type."""
+        """Answer GET or HEAD of a manifest or index, by tag or digest."""
         manifest = self._store.manifest(*_manifest_of(request))
         if manifest is None:
             raise ApiError("MANIFEST_UNKNOWN", "the repository has no such manifest")
@@ -53,7 +53,11 @@ class ManifestApi:
         )
 
     async def put(self, request: Request) -> Response:
-        """PUT a manifest; the repository must have its blobs and child manifests already."""
+        """Answer PUT of a manifest or index, by tag or digest.
+
+        Answers MANIFEST_BLOB_UNKNOWN unless the repository has all blobs and manifests that the
+        document names, except its subject.
+        """
         repository, target = _manifest_of(request)
         content = await _body(request)
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -85,22 +89,22 @@ class ManifestApi:
         )
 
     def delete(self, request: Request) -> Response:
-        """DELETE a tag, or a manifest and all its tags."""
+        """Answer DELETE: of a tag alone, or by digest, of a manifest and all its tags."""
         if not self._store.delete_manifest(*_manifest_of(request)):
             raise ApiError("MANIFEST_UNKNOWN", "the repository has no such manifest")
         return Response(status_code=202)
 
     def tags(self, request: Request) -> Response:
-        """GET the tags in sorted order; `n` of them, those after `last`."""
+        """Answer GET of the sorted tags; the parameters `n` and `last` choose a page."""
         repository = parse_repository(request.path_params["name"])
         tags = self._store.tags(repository)
         if tags is None:
-            raise ApiError("NAME_UNKNOWN", "there is no such repository")
+            raise ApiError("NAME_UNKNOWN", f"no manifest was ever pushed to {repository}")
         page, headers = _page(request, tags)
         return JSONResponse({"name": repository, "tags": page}, headers=headers)
 
     def referrers(self, request: Request) -> Response:
-        """GET an index of the manifests that refer to another; `artifactType` filters it."""
+        """Answer GET of a manifest's referrers, as an index; `artifactType` filters them."""
         repository = parse_repository(request.path_params["name"])
         subject = parse_digest(request.path_params["digest"])
         listed = [
@@ -118,7 +122,7 @@ class ManifestApi:
         return JSONResponse(index, media_type=OCI_INDEX, headers=headers)
 
     def catalog(self, request: Request) -> Response:
-        """GET the repositories' names in sorted order; `n` of them, those after `last`."""
+        """Answer GET of the sorted repository names; `n` and `last` choose a page."""
         page, headers = _page(request, self._store.repositories())
         return JSONResponse({"repositories": page}, headers=headers)
 
@@ -142,7 +146,11 @@ async def _body(request: Request) -> bytes:
 
 
 def _page(request: Request, names: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the page of the sorted `names` that was asked for, with a Link header to the next."""
+    """Return the page of the sorted `names` that the parameters `n` and `last` choose.
+
+    `n`: maximum number of names; `last`: the page begins after this name. The second value holds
+    the Link header to the next page, if there are more names. Raises ApiError for a bad `n`.
+    """
     parameters = request.query_params
     if "last" in parameters:
         names = [name for name in names if name > parameters["last"]]
@@ -150,7 +158,7 @@ def _page(request: Request, names: list[str]) -> tuple[list[str], dict[str, str]
         return names, {}
     limit = parameters["n"]
     if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
-        raise ApiError("PAGINATION_NUMBER_INVALID", "n is not a number of entries")
+        raise ApiError("PAGINATION_NUMBER_INVALID", "the parameter n is not a number of entries")
     page = names[: int(limit)]
     if not page or len(page) == len(names):
         return page, {}

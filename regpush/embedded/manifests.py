@@ -1,4 +1,4 @@
-"""Parse a pushed manifest, and check it as far as a registry can. Pure."""
+"""Parse and check manifests and indexes that are pushed to the embedded registry. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from regpush.errors import VerificationError
 
 SIZE_LIMIT = 4 * 1024 * 1024  # bytes; distribution-spec, Pushing Manifests
 
-# Docker's types carry `mediaType` always; in OCI's it is only recommended.
+# Manifests of these types must have the property `mediaType`; for OCI types it is optional.
 _TYPE_REQUIRED = (DOCKER_MANIFEST, DOCKER_INDEX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """What the repository must have before a manifest is pushed: blobs and child manifests.
+    """The digests that a manifest or index names.
 
-    `subject` may come later (distribution-spec, Pushing Manifests with Subject).
+    The repository must have `blobs` and `children`, the manifests of an index, before the document
+    is pushed. The subject may be pushed later (distribution-spec, Pushing Manifests with Subject).
     """
 
     blobs: tuple[Digest, ...] = ()
@@ -29,12 +30,12 @@ class References:
 
 
 def read_references(content: bytes, media_type: str) -> References:
-    """Check that `content` is a manifest of `media_type`. Returns what it refers to.
+    """Check that `content` is a manifest or index of `media_type`; return the digests it names.
 
-    Raises ApiError MANIFEST_INVALID.
+    Blobs that no registry distributes are left out. Raises ApiError MANIFEST_INVALID.
     """
     if media_type not in MANIFESTS + INDEXES:
-        raise _invalid(f"manifests of type '{media_type[:100]}' are not taken")
+        raise _invalid(f"this registry accepts no manifests of the type '{media_type[:100]}'")
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError):
@@ -64,10 +65,10 @@ def read_references(content: bytes, media_type: str) -> References:
 
 
 def describe_referrer(content: bytes, descriptor: Descriptor) -> dict[str, Any]:
-    """Return `descriptor` in the form of a list of referrers.
+    """Return the entry of a manifest in a list of referrers (distribution-spec, Listing Referrers).
 
-    Distribution-spec, Listing Referrers. `content`: the bytes of its manifest, which were checked
-    when it was pushed.
+    The entry is `descriptor` with the artifact type and annotations of `content`, the manifest's
+    bytes. They must have passed `read_references`.
     """
     manifest = json.loads(content)
     config = manifest.get("config") or {}
@@ -88,7 +89,10 @@ def _descriptors(manifest: dict[str, object], key: str) -> tuple[Descriptor, ...
 
 
 def _is_foreign(layer: Descriptor) -> bool:
-    """Whether a layer must not be distributed, so no registry holds it (image-spec, layer.md)."""
+    """Return whether the media type of `layer` forbids its distribution (image-spec, layer.md).
+
+    Registries need not hold such layers.
+    """
     return ".nondistributable." in layer.media_type or ".foreign." in layer.media_type
 
 

@@ -1,4 +1,4 @@
-"""Parse names and digests of a request, before any of them is used in a path."""
+"""Parse the repository names, tags and digests in request URLs, before they become file paths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NewType
 
 from regpush.digest import Digest
 from regpush.embedded.answers import ApiError
-from regpush.errors import UsageError, VerificationError
+from regpush.errors import UsageError, VerificationError, printable
 from regpush.reference import Reference
 
 RepositoryName = NewType("RepositoryName", str)
@@ -16,13 +16,13 @@ _ANY = Reference(registry="localhost", repository="any")
 
 
 def parse_repository(text: str) -> RepositoryName:
-    """Parse a repository's name by the specification. Raises ApiError NAME_INVALID."""
+    """Parse a repository name (distribution-spec, `<name>`). Raises ApiError NAME_INVALID."""
     try:
         valid = Reference.parse(f"localhost/{text}").repository == text
     except UsageError:
         valid = False
     if not valid:
-        raise ApiError("NAME_INVALID", "not a repository name")
+        raise ApiError("NAME_INVALID", f"'{printable(text[:100])}' is not a repository name")
     return RepositoryName(text)
 
 

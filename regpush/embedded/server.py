@@ -1,4 +1,4 @@
-"""Run the registry with uvicorn, in a thread or in place of the caller."""
+"""Run the embedded registry with uvicorn, in a background thread or until a signal arrives."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from regpush.errors import UsageError, printable
 if TYPE_CHECKING:
     import uvicorn
 
-# Longer than clients keep idle connections, so that clients close them: a request that is sent
-# while the server closes would be lost.
+# Clients should close an idle connection before the server does, because a request that is sent
+# while the server closes the connection is lost. So this is longer than clients usually wait.
 _KEEP_ALIVE_S = 75
-_SHUTDOWN_S = 1  # for requests under way when the registry ends
+_SHUTDOWN_S = 1  # time for unfinished requests when the registry shuts down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A registry that accepts connections. `host`: `address:port`, for image references."""
+    """A registry that accepts connections. `host`: `address:port`, as in image references."""
 
     host: str
     port: int
 
     @property
     def url(self) -> str:
-        """The base URL of its API."""
+        """The registry's base URL, such as `http://127.0.0.1:5000`."""
         return f"http://{self.host}"
 
 
@@ -45,11 +45,11 @@ def running(
     hosts: Collection[str] = (),
     max_size: int | None = None,
 ) -> Iterator[Running]:
-    """Serve `directory` in a thread of this process; with port 0, at a free port.
+    """Serve a registry kept in `directory` from a background thread until the context ends.
 
-    It answers to IP addresses, localhost and `hosts`, and stores `max_size` bytes at most. Raises
-    UsageError where the extra is not installed, the directory is not writable or in use, or the
-    address is not available.
+    `port` 0 chooses a free port. The registry answers requests for IP addresses, localhost and
+    `hosts`, and stores at most `max_size` bytes. Raises UsageError if the extra `registry` is not
+    installed, the directory is not writable or in use, or the address is not available.
     """
     offer = _Offer(hosts=tuple(hosts), max_size=max_size)
     with _listening(Path(directory), address, port, offer) as (server, listener, registry):
@@ -73,7 +73,7 @@ def serve(
     hosts: Collection[str] = (),
     max_size: int | None = None,
 ) -> None:
-    """Serve `directory` until SIGINT or SIGTERM, which then has its usual effect.
+    """Serve a registry kept in `directory` until SIGINT or SIGTERM, then raise that signal again.
 
     `ready` is called with `address:port` once connections are accepted. Requests are logged to the
     logger `uvicorn.access`. Other arguments and errors are those of `running`.
@@ -86,7 +86,7 @@ def serve(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Offer:
-    """The names that the registry answers to, and the maximum bytes that it stores."""
+    """Settings of a registry: the host names it answers to, and the maximum bytes it stores."""
 
     hosts: tuple[str, ...]
     max_size: int | None

@@ -1,16 +1,17 @@
-"""Blobs, manifests and tags on disk; no HTTP.
+"""The blobs, manifests and tags of the embedded registry, as files in one directory.
 
-    blobs/ALGORITHM/HE/HEX                      contents, of manifests too, once for all
+    blobs/ALGORITHM/HE/HEX                      bytes of blobs and manifests, for all repositories
     repositories/NAME/_blobs/ALGORITHM-HEX      the repository has this blob
-    repositories/NAME/_manifests/ALGORITHM-HEX  the repository has this manifest: its media type
-    repositories/NAME/_tags/TAG                 the digest tagged
-    repositories/NAME/_referrers/SUBJECT/DIGEST a manifest whose subject is that other one
-    scratch/                                    unfinished files, gone at the next start
-    lock                                        held by the one server of this directory
+    repositories/NAME/_manifests/ALGORITHM-HEX  the repository has this manifest; holds its media
+                                                type
+    repositories/NAME/_tags/TAG                 holds the digest that the tag names
+    repositories/NAME/_referrers/SUBJECT/DIGEST the manifest DIGEST has the subject SUBJECT
+    scratch/                                    unfinished files, deleted at the next start
+    lock                                        locked by the server that uses this directory
 
-No component of a repository name begins with `_`, so names and markers never meet.
-Files appear whole, by renaming; they are not forced to disk, as a development registry
-need not outlive a power failure.
+No component of a repository name begins with `_`, so a repository never has the path of such a
+file. Files are written in `scratch/` and renamed, so that no file is ever incomplete. They are not
+forced to disk: a development registry need not survive a power failure.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _BLOBS, _MANIFESTS, _TAGS, _REFERRERS = "_blobs", "_manifests", "_tags", "_refer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredManifest:
-    """The bytes of a manifest, exactly as they were pushed."""
+    """A manifest or index; `content`: its bytes, exactly as they were pushed."""
 
     digest: Digest
     media_type: str
@@ -45,18 +46,20 @@ class StoredManifest:
 
 
 class ContentStore:
-    """The content of a registry in one directory. Thread-safe."""
+    """The blobs, manifests and tags of a registry, in one directory. Thread-safe."""
 
     def __init__(self, directory: Path, max_size: int | None = None) -> None:
-        """Open `directory`, creating it, for contents of `max_size` bytes at most.
+        """Open `directory`, and create it if it is missing.
 
-        Raises UsageError where it is in use or not writable.
+        `max_size`: maximum bytes of all blobs and manifests together; None for no limit. Raises
+        UsageError if the directory is used by another server or not writable.
         """
         self.directory = directory
         self._contents = directory / "blobs"
         self._repositories = directory / "repositories"
         self._scratch = directory / "scratch"
-        # Held while existing files decide what is written or removed.
+        # Held from looking at existing files until other files are written or removed because of
+        # them.
         self._changing = threading.Lock()
         try:
             for folder in (self._contents, self._repositories, self._scratch):
@@ -80,32 +83,36 @@ class ContentStore:
         self._size = _size_of(self._contents) if max_size is not None else 0
 
     def close(self) -> None:
-        """Unlock the directory for another server."""
+        """Unlock the directory, so that another server can use it."""
         self._lock_file.close()
 
     def grow(self, size: int) -> None:
-        """Count `size` bytes that will be written. Raises OSError where the store would be full."""
+        """Reserve `size` bytes that are about to be written.
+
+        Raises OSError (ENOSPC) if the store would hold more than its maximum size.
+        """
         with self._counting:
             if self._max_size is not None and self._size + size > self._max_size:
-                reason = f"it holds {self._size} bytes, and at most {self._max_size} (--max-size)"
+                reason = f"{self._size} of at most {self._max_size} bytes (--max-size) are in use"
                 raise OSError(errno.ENOSPC, reason)
             self._size += size
 
     def shrink(self, size: int) -> None:
-        """Count `size` bytes that were removed."""
+        """Release `size` bytes that `grow` reserved."""
         with self._counting:
             self._size -= size
 
     def new_file(self) -> Path:
-        """Return an unused path for an unfinished file."""
+        """Return an unused path in `scratch/`. Creates no file."""
         return self._scratch / uuid.uuid4().hex
 
     # Blobs
 
     def add_blob(self, repository: RepositoryName, file: Path, sha256: str, digest: Digest) -> None:
-        """Move `file`, whose sha256 in hex is given, into `repository` as the blob `digest`.
+        """Move `file` into the store as the blob `digest` of `repository`.
 
-        Raises VerificationError, and leaves `file`, where its content has another digest.
+        `sha256`: hex digits of the file's SHA-256. Raises VerificationError if the content of
+        `file` has another digest than `digest`; the file is not moved then.
         """
         if digest.algorithm == "sha256":
             actual = sha256
@@ -119,15 +126,15 @@ class ContentStore:
             content.parent.mkdir(parents=True, exist_ok=True)
             before = _size(content)
             os.replace(file, content)
-            self.shrink(before)  # the same bytes, now once
+            self.shrink(before)  # the blob was stored before: its bytes were counted twice
             self._write(self._marker(repository, _BLOBS, digest), b"")
 
     def blob(self, repository: RepositoryName, digest: Digest) -> Path | None:
-        """Return the file of a blob in `repository`; None where the repository lacks it."""
+        """Return the path of the blob's file; None if `repository` lacks the blob."""
         return self._content(digest) if self._marker(repository, _BLOBS, digest).exists() else None
 
     def mount(self, repository: RepositoryName, digest: Digest, source: RepositoryName) -> bool:
-        """Add a blob of `source` to `repository`. Returns whether `source` has it."""
+        """Add a blob of the repository `source` to `repository`; False if `source` lacks it."""
         with self._changing:
             if self.blob(source, digest) is None:
                 return False
@@ -135,7 +142,7 @@ class ContentStore:
             return True
 
     def delete_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Remove a blob from `repository`; returns whether the repository had it."""
+        """Remove a blob from `repository`; False if the repository lacked it."""
         with self._changing:
             return self._remove(repository, _BLOBS, digest)
 
@@ -148,9 +155,10 @@ class ContentStore:
         references: References,
         tag: Tag | None,
     ) -> tuple[Digest, ...]:
-        """Store `manifest`, and point `tag` to it if one is given.
+        """Store `manifest` in `repository`, and point `tag` to it unless `tag` is None.
 
-        Returns what `repository` lacks of `references`; if it lacks anything, nothing is stored.
+        Returns the digests in `references` that `repository` lacks, the subject aside. If any is
+        missing, nothing is stored.
         """
         with self._changing:
             needed = [(_BLOBS, digest) for digest in references.blobs]
@@ -176,10 +184,7 @@ class ContentStore:
             return ()
 
     def referrers(self, repository: RepositoryName, subject: Digest) -> list[StoredManifest]:
-        """Return the manifests whose subject is `subject`, sorted by digest.
-
-        Deleted manifests are left out.
-        """
+        """Return the manifests in `repository` whose subject is `subject`, sorted by digest."""
         folder = self._marker(repository, _REFERRERS, subject)
         names = sorted(os.listdir(folder)) if folder.is_dir() else []
         digests = [Digest.parse(name.replace("-", ":", 1)) for name in names]
@@ -187,7 +192,7 @@ class ContentStore:
         return [manifest for manifest in found if manifest]
 
     def manifest(self, repository: RepositoryName, target: Tag | Digest) -> StoredManifest | None:
-        """Return the manifest in `repository` with the tag or digest `target`; None if missing."""
+        """Return the manifest with the tag or digest `target`; None if `repository` lacks it."""
         with self._changing:
             try:
                 digest = target
@@ -203,7 +208,10 @@ class ContentStore:
                 return None
 
     def delete_manifest(self, repository: RepositoryName, target: Tag | Digest) -> bool:
-        """Delete a tag alone, or a manifest and all its tags; returns whether it existed."""
+        """Delete the tag `target`, or the manifest with the digest `target` and all its tags.
+
+        Returns False if `repository` has no such tag or manifest.
+        """
         with self._changing:
             tags = self._folder(repository) / _TAGS
             if not isinstance(target, Digest):
@@ -219,7 +227,7 @@ class ContentStore:
             return found
 
     def tags(self, repository: RepositoryName) -> list[str] | None:
-        """Return the tags of `repository`, sorted; None where no manifest was ever pushed to it."""
+        """Return the tags of `repository`, sorted; None if no manifest was ever pushed to it."""
         folder = self._folder(repository)
         if not (folder / _MANIFESTS).is_dir():
             return None
@@ -228,7 +236,7 @@ class ContentStore:
         return []
 
     def repositories(self) -> list[str]:
-        """Return the repositories to which a manifest was ever pushed, sorted."""
+        """Return the names of the repositories to which a manifest was ever pushed, sorted."""
         return sorted(
             str(folder.relative_to(self._repositories))
             for folder in self._folders()
@@ -281,5 +289,5 @@ def _size(file: Path) -> int:
 
 
 def _size_of(folder: Path) -> int:
-    """Return the bytes of all files below `folder`."""
+    """Return the total size in bytes of all files below `folder`."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

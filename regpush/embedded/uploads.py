@@ -1,4 +1,4 @@
-"""Upload sessions: bytes arrive in order, and are hashed while they are written."""
+"""Upload sessions of the embedded registry: each writes and hashes the bytes of one blob."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class UploadSession:
-    """An upload; `size`: bytes written so far, `turn`: a lock for adding bytes and ending."""
+    """An unfinished upload of a blob to `repository`.
+
+    `file`: the file that its bytes are written to. `size`: bytes written so far. `sha256`: hash of
+    these bytes. `turn`: a lock, held by a request that appends bytes to the upload or ends it.
+    """
 
     identifier: str
     repository: RepositoryName
@@ -30,7 +34,7 @@ class UploadSession:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def append(self, block: bytes | bytearray) -> None:
-        """Write `block` at the end. A failed write changes neither `size` nor the hash."""
+        """Append `block` to the file. Raises OSError; `size` and hash are then unchanged."""
         self.store.grow(len(block))
         try:
             with self.file.open("r+b") as stream:
@@ -44,14 +48,14 @@ class UploadSession:
 
 
 class UploadSessions:
-    """The sessions of a running server; they are lost when it ends."""
+    """The upload sessions of a running server, kept in memory: they are lost when it stops."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
         self._open: dict[str, UploadSession] = {}
 
     def start(self, repository: RepositoryName) -> UploadSession:
-        """Open a new, empty session."""
+        """Open a session for an upload to `repository`, with an empty file."""
         upload = UploadSession(
             identifier=uuid.uuid4().hex,
             repository=repository,
@@ -63,17 +67,19 @@ class UploadSessions:
         return upload
 
     def find(self, repository: RepositoryName, identifier: str) -> UploadSession:
-        """Return the session `identifier` of `repository`.
+        """Return the session `identifier`.
 
-        Raises ApiError BLOB_UPLOAD_UNKNOWN.
+        Raises ApiError BLOB_UPLOAD_UNKNOWN if `repository` has no such session.
         """
         upload = self._open.get(identifier)
         if upload is None or upload.repository != repository:
-            raise ApiError("BLOB_UPLOAD_UNKNOWN", "there is no such upload in this repository")
+            raise ApiError(
+                "BLOB_UPLOAD_UNKNOWN", f"{repository} has no such upload: it ended or never began"
+            )
         return upload
 
     def end(self, upload: UploadSession) -> None:
-        """Remove the session, and its file unless that was moved into the store."""
+        """Close the session, and delete its file unless the file was moved into the store."""
         self._open.pop(upload.identifier, None)
         try:
             upload.file.unlink()

@@ -1,1 +1,1 @@
-"""The configuration file, and what a project's own files tell about it."""
+"""Read regpush's configuration file, and guess a first one from the other files of a project."""

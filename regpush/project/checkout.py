@@ -1,4 +1,4 @@
-"""What git tells about a directory; git runs only when an answer is needed."""
+"""Ask git about the checkout that a directory lies in: commit, branch, tag, remote."""
 
 from __future__ import annotations
 
@@ -6,44 +6,47 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_TIMEOUT_S = 30.0  # `status` reads the whole tree where its index is cold
+_TIMEOUT_S = 30.0  # `git status` may have to read every file of a large work tree
 
 
 class NotInGitError(Exception):
-    """git cannot answer; the message is git's own, or says that git is not installed."""
+    """git failed or is not installed; the message is git's own error message, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WorkTree:
-    """The git work tree that `directory` lies in."""
+    """The git work tree that `directory` lies in. Each method runs git once."""
 
     directory: str
 
     def commit(self) -> str:
-        """Return the commit checked out, in hex. Raises NotInGitError."""
+        """Return the hex digits of the checked-out commit. Raises NotInGitError."""
         return self._git("rev-parse", "--verify", "HEAD^{commit}")
 
     def short_commit(self) -> str:
-        """Return the commit, abbreviated as git does it. Raises NotInGitError."""
+        """Return the checked-out commit as `git rev-parse --short` does. Raises NotInGitError."""
         return self._git("rev-parse", "--verify", "--short", "HEAD^{commit}")
 
     def branch(self) -> str:
-        """Return the branch checked out. Raises NotInGitError, also where HEAD is detached."""
+        """Return the checked-out branch. Raises NotInGitError, also if HEAD is detached."""
         return self._git("symbolic-ref", "--quiet", "--short", "HEAD")
 
     def is_dirty(self) -> bool:
-        """Whether tracked files differ from the commit, as for `git describe --dirty`."""
-        # Without a lock: another git may be at work, and the tree may be read-only.
+        """Return whether tracked files differ from the checked-out commit. Raises NotInGitError."""
+        # git takes no lock: another git may be running, and the work tree may be read-only.
         return bool(
             self._git("--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
         )
 
     def description(self) -> str:
-        """Return the output of `git describe`. Raises NotInGitError, also without a tag."""
+        """Return the output of `git describe --tags --dirty`, such as `v1.2-3-gabc1234`.
+
+        Raises NotInGitError, also if no tag is reachable from the commit.
+        """
         return self._git("describe", "--tags", "--dirty")
 
     def remote(self) -> str:
-        """Return the URL of `origin`, as it is configured. Raises NotInGitError."""
+        """Return the configured URL of the remote `origin`. Raises NotInGitError."""
         return self._git("config", "--get", "remote.origin.url")
 
     def _git(self, *arguments: str) -> str:
@@ -51,7 +54,7 @@ class WorkTree:
 
 
 def _run(command: Sequence[str]) -> str:
-    import subprocess  # most pushes do without
+    import subprocess  # not imported at the top: most pushes do not run git
 
     try:
         done = subprocess.run(
@@ -64,7 +67,7 @@ def _run(command: Sequence[str]) -> str:
             errors="backslashreplace",
         )
     except subprocess.CalledProcessError as error:
-        lines = error.stderr.splitlines() or ["it has none"]
+        lines = error.stderr.splitlines() or [f"{' '.join(command[3:])} printed nothing"]
         raise NotInGitError(re.sub(r"^fatal: ", "", lines[0])) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInGitError(f"git cannot be run: {error}") from error

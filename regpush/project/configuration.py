@@ -1,7 +1,7 @@
-"""The configuration file: how it is found, and its tables.
+"""Find and read the configuration file: `regpush.toml`, or `[tool.regpush]` in `pyproject.toml`.
 
-`regpush.toml`, or `[tool.regpush]` of `pyproject.toml`: `[defaults]` for all apps, and an
-`[apps.NAME]` for each. `cli/keys.py` defines the keys of a table.
+The table `[defaults]` holds settings of all apps, a table `[apps.NAME]` those of one app.
+`cli/keys.py` defines the keys of these tables.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ APPS = "apps"
 TARGET = "target"
 VERSION = "version"
 
-# Never a path, never a prefix of targets, and no quoting in TOML or on a command line.
+# The name of an app. It cannot be taken for a path or for a target with a prefix, and needs no
+# quotes in TOML or on a command line.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """A configuration file, read.
+    """The content of a configuration file.
 
-    `path` is the file as the user would name it from the current directory. The values in the
-    tables are unchecked.
+    `path`: the file's path, relative to the current directory if it was found from there. `prefix`:
+    `tool.regpush.` in a `pyproject.toml`, else empty. `defaults` and `apps` are tables whose values
+    are not checked yet.
     """
 
     path: str
@@ -42,19 +44,19 @@ class Configuration:
 
     @property
     def directory(self) -> str:
-        """The directory that relative paths in the file are relative to."""
+        """The directory of the file. Relative paths in the file are relative to this directory."""
         return os.path.dirname(self.path) or "."
 
     def title(self, app: str | None) -> str:
-        """Return the heading of the table of `app`, or of the defaults: `[apps.web]`."""
+        """Return the heading of an app's table, such as `[apps.web]`; of `[defaults]` for None."""
         return f"[{self.prefix}{DEFAULTS if app is None else f'{APPS}.{app}'}]"
 
     def place(self, app: str | None) -> str:
-        """Return `title`, with the file, for messages."""
+        """Return the file and the table's heading, for messages: `regpush.toml [apps.web]`."""
         return f"{self.path} {self.title(app)}"
 
     def app(self, name: str) -> Mapping[str, Any]:
-        """Return the table of the app `name`. Raises UsageError that lists the apps."""
+        """Return the table of the app `name`. Raises UsageError if the file has no such app."""
         if name in self.apps:
             return self.apps[name]
         known = ", ".join(self.apps) or "none"
@@ -66,30 +68,32 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedOwners:
-    """Which configuration files are trusted: those of `users` (uids), and all below `safe`.
+    """Decides which configuration files are trusted.
 
-    `safe` are physical paths; `*` is every directory, as in git's `safe.directory`.
+    A file is trusted if it lies below a directory in `safe`, or if its owner is one of `users`
+    (uids) and no other user could have put it there. `safe`: paths without symbolic links; `*`
+    stands for every directory, as in git's `safe.directory`.
     """
 
     users: frozenset[int]
     safe: frozenset[str] = frozenset()
 
     def doubt(self, path: str) -> str:
-        """Say why the file at `path` is untrusted; empty if it is trusted. Raises OSError."""
+        """Return why the file at `path` is not trusted; empty if it is trusted. Raises OSError."""
         folder = os.path.realpath(os.path.dirname(path) or ".")
         if any(one == "*" or f"{folder}/".startswith(one.rstrip("/") + "/") for one in self.safe):
             return ""
         named = os.path.join(folder, os.path.basename(path))
-        # A link decides what is read as much as the file that it leads to.
+        # A symbolic link is checked like the file that it leads to: its owner could change it.
         doubts = map(self._doubt_of, dict.fromkeys((named, os.path.realpath(named))))
         return next(filter(None, doubts), "")
 
     def _doubt_of(self, path: str) -> str:
-        """Say who else may have put the file or the link at `path` there; empty for nobody.
+        """Return how another user could have put the file or link at `path` there; empty if none.
 
-        No link is above `path`. In the file's own directory this is everybody who may write to that
-        directory. In a directory further above, its content could be replaced; in a sticky one only
-        by its owner (POSIX.1-2017, unlink and rename, EPERM).
+        `path` has no symbolic links in its directories. Another user may own the file, or be
+        allowed to write to its directory or to one above it. Where a directory is sticky, only the
+        owner of an entry can replace the entry (POSIX.1-2017, unlink and rename, EPERM).
         """
         below, folder = os.lstat(path), os.path.dirname(path)
         if below.st_uid not in self.users:
@@ -106,12 +110,12 @@ class TrustedOwners:
 
 
 def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> Configuration | None:
-    """Read the configuration of `directory`, or of the nearest directory above that has one.
+    """Read the configuration file in `directory` or in the nearest directory above; None without.
 
-    The search ends at the repository's root (a directory with `.git`) or at a mount point; outside
-    a repository it also ends below a directory that everybody may write to. Raises UsageError for a
-    malformed file, and for an untrusted one inside the repository; outside, `tell` is called with a
-    note that it was ignored.
+    The search ends at the root of a git repository (a directory with `.git`) or at a mount point;
+    outside of repositories also below a directory that every user may write to. Raises UsageError
+    for a malformed file. An untrusted file inside a repository raises UsageError; outside, it is
+    ignored, and `tell` is called with a note about it.
     """
     folders = list(_upwards(directory))
     inside = bool(folders) and os.path.lexists(os.path.join(folders[-1][0], ".git"))
@@ -127,12 +131,12 @@ def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> C
             doubt = trust.doubt(os.path.join(folder, name))
             if doubt and inside:
                 raise UsageError(
-                    f"{printable(path)} is not trusted: {doubt}. Name it with --config "
+                    f"{printable(path)} is not trusted: {doubt}; to read it anyway, give --config "
                     f"{printable(path)}, or trust its directory with "
                     f"REGPUSH_SAFE_DIRECTORY={printable(os.path.realpath(folder))}"
                 )
             if doubt:
-                tell(f"{printable(path)} is passed over: {doubt}; --config FILE names one")
+                tell(f"{printable(path)} is ignored: {doubt}; --config {printable(path)} reads it")
                 continue
             found = read(path)
             if name == FILE or found.prefix:
@@ -141,22 +145,27 @@ def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> C
 
 
 def read(path: str) -> Configuration:
-    """Read the configuration in `path`. Raises UsageError, with line and column if known."""
+    """Read the configuration file `path`.
+
+    Raises UsageError, for malformed TOML with line and column.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UsageError(f"cannot read the configuration {printable(path)}: {reason}") from error
+        raise UsageError(
+            f"cannot read the configuration file {printable(path)}: {reason}"
+        ) from error
     return loads(printable(path), text)
 
 
 def loads(path: str, text: str) -> Configuration:
-    """Read the configuration in `text`; `path` names it in messages.
+    """Read a configuration file's content `text`; messages name the file `path`.
 
-    Raises UsageError like `read`.
+    Raises UsageError, for malformed TOML with line and column.
     """
-    import tomllib  # 3 ms, where there is a configuration
+    import tomllib  # takes 3 ms, so it is imported only if there is a configuration file
 
     try:
         document = tomllib.loads(text.replace("\r\n", "\n"))
@@ -166,10 +175,10 @@ def loads(path: str, text: str) -> Configuration:
 
 
 def parse(path: str, document: Mapping[str, Any]) -> Configuration:
-    """Read the configuration in the TOML `document` of the file `path`.
+    """Read the configuration in `document`, the parsed TOML of the file `path`.
 
-    A `pyproject.toml` holds it in `[tool.regpush]`; without that table it is empty. Raises
-    UsageError for unknown tables.
+    In a `pyproject.toml` the configuration is the table `[tool.regpush]`, or empty without that
+    table. Raises UsageError for unknown tables and for bad names of apps.
     """
     prefix = ""
     if os.path.basename(path) == PROJECT_FILE:
@@ -188,7 +197,7 @@ def parse(path: str, document: Mapping[str, Any]) -> Configuration:
     for name, table in apps.items():
         if not _NAME.fullmatch(name):
             raise UsageError(
-                f"{path}: bad name of an app, '{printable(name)}': letters, digits, '.', '_', '-'"
+                f"{path}: bad app name '{printable(name)}': use letters, digits, '.', '_' and '-'"
             )
         _table(table, path, f"[{prefix}{APPS}.{name}]")
     defaults = _table(document.get(DEFAULTS, {}), path, f"[{prefix}{DEFAULTS}]")
@@ -196,7 +205,7 @@ def parse(path: str, document: Mapping[str, Any]) -> Configuration:
 
 
 def did_you_mean(word: str, words: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Return `; did you mean '…'?` where a known word is similar, else an empty text."""
+    """Return `; did you mean 'X'?` with the most similar of `words`; empty if none is similar."""
     close = get_close_matches(word, words, 1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
@@ -208,7 +217,10 @@ def _table(value: Any, path: str, title: str) -> Mapping[str, Any]:
 
 
 def _upwards(directory: str) -> Iterator[tuple[str, str]]:
-    """Yield `directory` and those above it within the search, each with its path for messages."""
+    """Yield `directory` and the directories above it that `find` searches, from the lowest up.
+
+    Each is a pair: the absolute path, and the path relative to `directory` for messages.
+    """
     try:
         folder, above = os.path.abspath(directory), "" if directory == "." else directory
     except FileNotFoundError:  # the current directory was deleted
@@ -230,7 +242,7 @@ def _upwards(directory: str) -> Iterator[tuple[str, str]]:
 
 
 def _mentions_us(path: str) -> bool:
-    """Whether the file is worth parsing: most projects do not use regpush."""
+    """Return whether the file contains the word `regpush`; other files need not be parsed."""
     try:
         with open(path, "rb") as file:
             return b"regpush" in file.read()
@@ -239,14 +251,17 @@ def _mentions_us(path: str) -> bool:
 
 
 def _malformed(path: str, text: str, reason: str) -> str:
-    """Return the message of tomllib as `file:line:column: what`; a repeated key in our words."""
+    """Rewrite tomllib's message `reason` as `FILE:LINE:COLUMN: message`.
+
+    tomllib's messages about a repeated table or key are replaced by clearer ones.
+    """
     where = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason)
     what = reason[: where.start()] if where else reason
     if twice := re.fullmatch(r"Cannot declare \((.*)\) twice", what):
         title = ".".join(re.findall(r"'([^']*)'", twice[1]))
-        what = f"[{title}] stands there twice"
+        what = f"the table [{title}] is defined twice"
     if what == "Cannot overwrite a value":
-        what = "a key stands there twice"
+        what = "a key is defined twice"
     lines = text.splitlines() or [""]
     line, column = (where[1], where[2]) if where and where[1] else (len(lines), len(lines[-1]) + 1)
     return f"{path}:{line}:{column}: {printable(what)}"

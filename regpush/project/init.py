@@ -1,4 +1,4 @@
-"""A first `regpush.toml`, made from a survey of the directory. Pure."""
+"""Write the first `regpush.toml` of a project, from a survey of its directory. Pure."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _HEAD = """\
 """
 
 _MORE = """\
-# layers = "auto"                  # learn from the images before what changes
+# layers = "auto"                  # learn from earlier images which items change often
 # platforms = ["linux/amd64", "linux/arm64"]
-# max-upload = "50MB"              # end with exit code 7 where more would be sent
-# sbom = "spdx"                    # attach a list of what is in the image
+# max-upload = "50MB"              # send nothing and exit with code 7 if more would be sent
+# sbom = "spdx"                    # attach a list of the packages in the image
 
 # env = {{ LOG_LEVEL = "info" }}     # variables of the container
 """
 
 
 def starter(survey: Survey) -> str:
-    """Return the text of the file, with comments; it states only what the survey found."""
+    """Return the text of a commented `regpush.toml` with the values that `survey` found."""
     return "\n".join([_HEAD, *_defaults(survey), *_app(survey), _MORE.format(name=survey.name)])
 
 
@@ -59,11 +59,11 @@ def _app(survey: Survey) -> list[str]:
         start = ", ".join(map(_quoted, survey.start))
         lines.append(f"entrypoint = [{start}]")
     elif launch:
-        lines.append('# entrypoint = ["bin/app"]         # the base or the target has one')
+        lines.append('# entrypoint = ["bin/app"]         # default: that of base or target')
     else:
         lines.append('# entrypoint = ["bin/app"]         # relative to the target')
     if not survey.ignores and survey.key == "target" and ":" not in survey.target:
-        lines.append("# What .regpushignore lists, as .gitignore does, is left out.")
+        lines.append("# Files that match .regpushignore (the syntax of .gitignore) are left out.")
     if launch:
         lines.append(f'expose = ["{launch.port}"]')
         env = ", ".join(f"{name} = {_quoted(value)}" for name, value in launch.env)
@@ -72,21 +72,24 @@ def _app(survey: Survey) -> list[str]:
 
 
 def ignore_file(survey: Survey) -> str | None:
-    """Translate `.dockerignore` into the text of a `.regpushignore`; None if none is needed."""
+    """Return the text of a `.regpushignore`, translated from the directory's `.dockerignore`.
+
+    None if there is no `.dockerignore`, or a `.regpushignore` already exists.
+    """
     if survey.ignores or survey.dockerignore is None:
         return None
     head = "# Made of .dockerignore by `regpush init`; the syntax is that of .gitignore.\n"
-    left = "".join(f"# not taken over, for a push takes it along: {line}\n"
+    left = "".join(f"# not translated, because a push needs these files: {line}\n"
                    for line in survey.dockerignore.left)  # fmt: skip
     return head + left + "".join(f"{line}\n" for line in survey.dockerignore.kept)
 
 
 def _repository(path: str) -> str:
-    """Turn `path` into a repository name: lower case, other characters replaced."""
+    """Return `path` as a repository name: in lower case, with `-` for forbidden characters."""
     parts = ["-".join(re.findall(r"[a-z0-9._]+", part)) for part in path.lower().split("/")]
     return "/".join(filter(None, parts))
 
 
 def _quoted(text: str) -> str:
-    """Write a basic string of TOML, whose escapes include those of JSON."""
+    """Return `text` as a TOML basic string. TOML has all escapes of JSON."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

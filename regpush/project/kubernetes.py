@@ -1,7 +1,7 @@
-"""`regpush://…` in Kubernetes manifests: find the references, and replace them with digests.
+"""Find references `regpush://NAME` in Kubernetes manifests, and replace them with image digests.
 
-The parser only tells where strings are. The text between them stays byte for byte, with comments,
-order and quotes. YAML of several documents, and JSON, which is a subset of YAML.
+Manifests are YAML of one or several documents, or JSON, a subset of YAML. Only the references
+change; all other text stays byte for byte, with comments, order and quotes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _REFERENCE = re.compile(rf"{SCHEME}([^\s\"'`<>(){{}}\[\],;|\\]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:
-    """A string with references, at `start:end` of a manifest, the first on `line` (from 1).
+    """A piece `manifest[start:end]` with one or more references `regpush://NAME`.
 
-    `text` is its value; `quoted`: the source writes it with escapes.
+    `line`: the line of the first reference, from 1. `text`: the piece without YAML escapes.
+    `quoted`: the piece is a double-quoted YAML string with escapes.
     """
 
     start: int
@@ -37,24 +38,24 @@ class Mention:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in the references, in order."""
+        """The NAME of each reference `regpush://NAME` in `text`, in order."""
         return tuple(_REFERENCE.findall(self.text))
 
 
 def find(manifest: str, where: str) -> tuple[Mention, ...]:
-    """Find all references in the strings of `manifest`, in order; comments are ignored.
+    """Find all references `regpush://NAME` in the YAML text `manifest`, in order.
 
-    `where` names the manifest in messages. Raises UsageError where it has references and is not
-    YAML.
+    References in comments are ignored. `where`: the manifest's name in messages. Raises UsageError
+    if `manifest` contains `regpush:` and is not YAML.
     """
-    # Half a megabyte of somebody's definitions takes seconds to parse.
+    # A manifest without references is not parsed: half a megabyte of definitions takes seconds.
     if SCHEME.partition("/")[0] not in manifest:
         return ()
-    import yaml  # 15 ms, of manifests that name an app
+    import yaml  # takes 15 ms, so it is imported only for manifests with references
 
     try:
         for _ in yaml.parse(manifest, Loader=yaml.SafeLoader):
-            pass  # a scanner lets more pass than a parser
+            pass  # the parser rejects malformed YAML that the scanner below accepts
         scalars = [
             token
             for token in yaml.scan(manifest, Loader=yaml.SafeLoader)
@@ -74,7 +75,7 @@ def find(manifest: str, where: str) -> tuple[Mention, ...]:
 
 
 def replace(manifest: str, mentions: tuple[Mention, ...], images: Mapping[str, str]) -> str:
-    """Replace each reference in `manifest` by the image of its name."""
+    """Return `manifest` with each reference `regpush://NAME` replaced by `images[NAME]`."""
     pieces, at = [], 0
     for mention in mentions:
         text = _REFERENCE.sub(lambda found: images[found[1]], mention.text)
@@ -87,10 +88,14 @@ def replace(manifest: str, mentions: tuple[Mention, ...], images: Mapping[str, s
 
 
 def _mentions(manifest: str, scalar: ScalarToken, where: str) -> list[Mention]:
-    """Find the references of one string, each by itself where the source has no escapes."""
+    """Return the mentions in one YAML string `scalar`: one for each reference.
+
+    A double-quoted string with escapes inside a reference is one mention. Raises UsageError for a
+    reference that is folded over several lines.
+    """
     start, end = scalar.start_mark.index, scalar.end_mark.index
     line, style, value = scalar.start_mark.line + 1, scalar.style, scalar.value
-    # The header of a block may have a comment.
+    # The first line of a block scalar, such as `|  # comment`, is not part of the string.
     body = manifest.index("\n", start) if style in ("|", ">") else start
     found = [*_REFERENCE.finditer(manifest, body, end)]
     if [one[1] for one in found] == _REFERENCE.findall(value):
@@ -105,4 +110,6 @@ def _mentions(manifest: str, scalar: ScalarToken, where: str) -> list[Mention]:
         ]
     if style == '"':
         return [Mention(start=start, end=end, line=line, text=value, quoted=True)]
-    raise UsageError(f"{where}:{line}: write the reference on one line, without escapes")
+    raise UsageError(
+        f"{where}:{line}: a {SCHEME} reference is split over lines or escaped; write it on one line"
+    )

@@ -1,7 +1,7 @@
-"""How an app of a known kind is started in a container: base image, command, port.
+"""Guess how an app of a known framework is started in a container: base image, command, port.
 
-The documentation of each framework says how it is run. `regpush init` writes this as a first
-answer, for people to read and change.
+The guesses follow the documentation of each framework. `regpush init` writes them into the
+configuration file, for people to check and change.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-_ANY = "0.0.0.0"  # noqa: S104  of the container, whose ports only a user can open
+_ANY = "0.0.0.0"  # noqa: S104  inside a container, whose ports stay closed until a user opens them
 
 _MOST = 1 << 20
-"""Bytes of a file that are looked at."""
+"""Bytes that are read of a project's file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How an app runs: `what` kind of app it is, and `where` that was found.
+    """A guess how an app is pushed and started.
 
-    `target` and `root_dir`: None for the defaults of `init`. `base`: a reference, None if none is
-    needed. `entrypoint`: empty where the base or the target has one. `before`: commands to run
-    before each push, for people.
+    `what`: the kind of app, such as `Flask`. `where`: the file that shows the kind. `port`: the TCP
+    port that the app listens on. `target`: the target of the push, None for the directory.
+    `root_dir`: directory in the image, None for the default. `base`: reference of the base image,
+    None if the app needs none. `entrypoint`: empty if the base or the target has one. `before`:
+    shell commands for the user to run before each push.
     """
 
     what: str
@@ -40,7 +42,7 @@ class Launch:
 
 
 def find_launch(directory: str) -> Launch | None:
-    """Find out how the app in `directory` is run; None if unknown."""
+    """Guess how the app in `directory` is started; None for an unknown kind of app."""
     return next((found for find in _FINDERS if (found := find(directory))), None)
 
 
@@ -94,9 +96,9 @@ def _python(directory: str, what: str, where: str, words: tuple[str, ...], port:
 
 
 def _locked(directory: str) -> Launch | None:
-    """Describe a Python project of no known framework; None without a lock file.
+    """Guess for a Python project with a lock file and no known framework; None without lock file.
 
-    The lock file tells what it needs, and its programs.
+    The packages and the entry point come from the lock file at each push.
     """
     name = next((name for name in ("uv.lock", "pylock.toml") if _has(directory, name)), None)
     return Launch(what="Python", where=name, port=8000, target="python:.") if name else None
@@ -173,7 +175,10 @@ _FINDERS: tuple[Callable[[str], Launch | None], ...] = (
 
 
 def _module_with(directory: str, kind: str) -> tuple[str, str] | None:
-    """Find the module in `directory` that creates an app of `kind`, and its variable."""
+    """Find the assignment `VARIABLE = KIND(…)` in the usual modules of `directory`.
+
+    `kind`: `FastAPI` or `Flask`. Returns the names of the module and of the variable, or None.
+    """
     names = ["app.py", "main.py", "wsgi.py", "asgi.py", "server.py"]
     for name in names:
         found = re.search(rf"^(\w+)\s*(?::[^=\n]+)?=\s*(?:\w+\.)?{kind}\(", _text(directory, name),
@@ -184,7 +189,7 @@ def _module_with(directory: str, kind: str) -> tuple[str, str] | None:
 
 
 def _needs(directory: str, package: str) -> bool:
-    """Whether a description of the project names `package`."""
+    """Return whether `pyproject.toml` or `requirements.txt` contains the word `package`."""
     pattern = re.compile(rf"(?<![\w-]){package}(?![\w-])")
     return any(pattern.search(_text(directory, name))
                for name in ("pyproject.toml", "requirements.txt"))  # fmt: skip
@@ -195,7 +200,7 @@ def _has(directory: str, name: str) -> bool:
 
 
 def _text(directory: str, name: str) -> str:
-    """Read the text of a file; empty for anything but a readable file."""
+    """Return the first MiB of a file as text; empty if there is no readable file."""
     try:
         with open(os.path.join(directory, name), "rb") as file:
             return file.read(_MOST).decode("utf-8", "replace")
@@ -207,23 +212,26 @@ _DEPENDENCIES = re.compile(
     r"(?:\*\*/)?/?(node_modules|\.venv|venv|vendor|site-packages|target|dist|build|bin|deps|"
     r"__pycache__|__pypackages__)(?:/\**)?"
 )
-"""Folders that a Dockerfile creates anew, and that a push takes from the directory."""
+"""Folders that a Dockerfile creates in the image, and that a push takes from the directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ignored:
-    """A translated `.dockerignore`: the lines that were `kept`, and the lines `left` out."""
+    """A translated `.dockerignore`.
+
+    `kept`: lines in the syntax of `.gitignore`. `left`: original lines that were not translated.
+    """
 
     kept: tuple[str, ...]
     left: tuple[str, ...]
 
 
 def from_dockerignore(text: str) -> Ignored:
-    """Translate a `.dockerignore` (Docker's "dockerignore file" reference) for a push.
+    """Translate the text of a `.dockerignore` (Docker docs, ".dockerignore files") to gitignore.
 
-    Docker's patterns start at the root, gitignore's match at any depth unless a slash is in
-    them. Folders of dependencies and of compiled programs stay in the image: a Dockerfile
-    makes them, a push does not.
+    Docker's patterns start at the root; gitignore's match at any depth unless they contain a slash.
+    Patterns for folders of dependencies and compiled programs are left out: a Dockerfile creates
+    these folders in the image, but a push takes them from the directory.
     """
     kept: list[str] = []
     left: list[str] = []

@@ -1,4 +1,4 @@
-"""What a directory's own files tell about its app: name, version, possible targets."""
+"""Read an app's name, version and start command from `pyproject.toml`, `package.json` and such."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from regpush.errors import UsageError, printable
 
-_MOST = 4 << 20  # no description of a project is larger; lock files may be
+_MOST = 4 << 20  # bytes that are read of such a file; only lock files are larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Project:
-    """A description of the app in a directory, in the file `file`.
+    """What the file `file`, such as `pyproject.toml`, says about the app in its directory.
 
-    `start`: the words of the command that starts the app, if the file states one.
+    `start`: the words of the command that starts the app; empty if the file states none.
     """
 
     file: str
@@ -28,12 +28,19 @@ class Project:
 
 
 def version(directory: str) -> str | None:
-    """Return the version in the first description that states one. Raises UsageError."""
+    """Return the version in the first project file of `directory` that states one; None without.
+
+    The files are `pyproject.toml`, `package.json`, `Cargo.toml` and `go.mod`, in this order. Raises
+    UsageError for a file that cannot be read.
+    """
     return next((one.version for one in describe(directory) if one.version), None)
 
 
 def describe(directory: str) -> Iterator[Project]:
-    """Read the descriptions in `directory`. Raises UsageError for one that cannot be read."""
+    """Read each project file in `directory`: `pyproject.toml`, `package.json`, and the like.
+
+    Raises UsageError for a file that cannot be read or parsed.
+    """
     for file, understand in _FILES.items():
         path = os.path.join(directory, file)
         if os.path.isfile(path):
@@ -60,7 +67,7 @@ def _node(path: str) -> Project:
     package = document if isinstance(document, dict) else {}
     start = _text(_at(package, "scripts").get("start")) or ""
     main = _text(package.get("main"))
-    # A script that is more than words needs a shell, and npm around it.
+    # A script with shell syntax, or with another program than node, needs npm to run it.
     simple = start.startswith("node ") and not set(start) & set("&|;<>$`\"'\\")
     return Project(
         file=path,
@@ -97,7 +104,7 @@ _FILES = {
 
 
 def _toml(path: str) -> Mapping[str, Any]:
-    import tomllib  # 3 ms, of a project that has TOML
+    import tomllib  # takes 3 ms, so it is imported only if there is a TOML file
 
     try:
         return tomllib.loads(_read(path).replace("\r\n", "\n"))
@@ -115,7 +122,7 @@ def _read(path: str) -> str:
 
 
 def _at(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Return the table at `keys`; empty if absent."""
+    """Return the table in `document` under the nested `keys`; empty if there is none."""
     table: Any = document
     for key in keys:
         table = table.get(key) if isinstance(table, dict) else None

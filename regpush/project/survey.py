@@ -1,4 +1,4 @@
-"""What a directory holds from which a first configuration can be guessed."""
+"""Survey a directory for `regpush init`: guess the target, name, start command and registry."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from regpush.project.checkout import NotInGitError, WorkTree
 from regpush.project.launch import Ignored, Launch, find_launch, from_dockerignore
 from regpush.project.project import Project, describe
 
-# Where other languages' compilers put what is to be pushed, by habit.
+# Directories in which compiled programs usually lie.
 _OUTPUTS = ("dist", "build", "bin")
 _COMPILED = ("Go", "Rust")
 
-# `git@host:owner/name.git`, `https://user:token@host/owner/name`: what is before the @ is
-# nobody's business.
+# `git@host:owner/name.git`, `https://user:token@host/owner/name`: the part before the @ may be
+# secret and is dropped.
 _REMOTE = re.compile(
     r"(?:[a-z+]+://)?(?:[^@/]*@)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::[0-9]+(?=/))?[:/]/?"
     r"(?P<path>[^:?#]+?)(?:\.git)?/?"
 )
 _REGISTRIES = {"github.com": "ghcr.io", "gitlab.com": "registry.gitlab.com"}
-_FORGEJO = ("codeberg.org",)  # the registry has the forge's own name
+_FORGEJO = ("codeberg.org",)  # hosts that are git forge and registry at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that was found: `what` it says, and `where` it stands, for people."""
+    """A fact for the user to read: `what` was found, and the file or place `where` it was found."""
 
     what: str
     where: str
@@ -35,7 +35,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
-    """The repository that a checkout was cloned from; `web` is its page."""
+    """The git repository that a checkout was cloned from.
+
+    `web`: URL of its page. `path`: `OWNER/NAME` on its host. `registry`: `HOST/OWNER/NAME` in the
+    container registry that belongs to the host; None if the host has none.
+    """
 
     web: str
     path: str
@@ -44,12 +48,13 @@ class Remote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a directory tells: `name` is usable as the name of an app.
+    """The guesses about a directory, for its first configuration file.
 
-    `key`: the key that names the target in the file (`target`, or an option for Guix); `target`:
-    its value; `reason`: where it was found. `start`: the words of the command that starts the app.
-    `launch`: how it runs, None for an unknown kind of app. `dockerignore`: the content of
-    `.dockerignore`, empty for none.
+    `name`: a valid name for the app. `key` and `target`: the configuration key that names what to
+    push (`target`, or `manifest` or `file` for Guix), and its value; `reason`: where they were
+    found. `start`: the words of the command that starts the app. `ignores`: whether a
+    `.regpushignore` exists. `launch`: how the app is started; None for an unknown kind of app.
+    `dockerignore`: the translated `.dockerignore`; None without one.
     """
 
     name: str
@@ -65,7 +70,7 @@ class Survey:
 
     @property
     def findings(self) -> Iterator[Finding]:
-        """Return all that was found, for people."""
+        """Yield all findings of the survey, to be shown to the user."""
         yield self.reason
         if self.project:
             version = f", version {self.project.version}" if self.project.version else ""
@@ -82,9 +87,9 @@ class Survey:
 
 
 def look(directory: str) -> Survey:
-    """Find out how `directory` would be pushed: its target, name, entry point and remote.
+    """Survey `directory`: guess its target, app name, start command and git remote.
 
-    Raises UsageError where a file that describes the project cannot be read.
+    Raises UsageError if a file such as `pyproject.toml` cannot be read.
     """
     project = next(describe(directory), None)
     remote = _remote(WorkTree(directory))
@@ -126,7 +131,7 @@ def _dockerignore(directory: str) -> Ignored | None:
 
 
 def _target(directory: str, project: Project | None) -> tuple[str, str, str]:
-    """Return the key that names the target, its value, and the file that told it."""
+    """Guess what to push. Returns the configuration key, its value, and the file that shows it."""
 
     def has(name: str) -> bool:
         return os.path.lexists(os.path.join(directory, name))
@@ -160,7 +165,11 @@ def _remote(checkout: WorkTree) -> Remote | None:
 
 
 def _app_name(text: str | None) -> str | None:
-    """Return the last component of a name, in the form of an app's and a repository's name."""
+    """Return the last component of `text` as a name valid for apps and repositories.
+
+    Letters become lower case, other characters than letters and digits `-`. None if nothing is
+    left.
+    """
     last = (text or "").rpartition("/")[2].lower()
     parts = re.findall(r"[a-z0-9]+", last)
     return "-".join(parts) or None

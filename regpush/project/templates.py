@@ -1,7 +1,4 @@
-"""Placeholders such as `{git_sha}` in tags, references, labels and annotations. Pure.
-
-Their values are given as functions, each called only where its placeholder is used.
-"""
+"""Fill in placeholders such as `{git_sha}` in tags, references, labels and annotations. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +10,13 @@ from typing import TypeAlias
 from regpush.errors import UsageError, printable
 
 Values: TypeAlias = Mapping[str, Callable[[], str]]
-"""A function for the value of each placeholder. It raises UsageError where it cannot tell."""
+"""By placeholder name, a function that returns its value, called only if the placeholder is used.
+
+The function raises UsageError if the value is not known.
+"""
 
 LONGEST_TAG = 128
-"""Distribution-spec, "Pulling manifests": the grammar of `<reference>` as a tag."""
+"""Maximum characters of a tag (distribution-spec, "Pulling manifests": `<reference>` as a tag)."""
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 _NOT_IN_TAGS = re.compile(r"[^a-zA-Z0-9._-]+", re.ASCII)
@@ -24,12 +24,12 @@ _NOT_IN_FRONT = ".-"
 
 
 def render_tag(template: str, values: Values) -> str:
-    """Return the tag that `template` describes; `{{` and `}}` are braces.
+    """Return the tag that results from filling in the placeholders of `template`.
 
-    Characters of a value that no tag may have are replaced: `feature/x` becomes `feature-x`. Where
-    the tag would be too long, the end of its longest value is cut. Text outside placeholders is not
-    checked. Raises UsageError for an unknown placeholder, and for a value without any permitted
-    character.
+    `{{` and `}}` give single braces. Characters of a value that a tag must not have become `-`:
+    `feature/x` becomes `feature-x`. If the tag would have more than 128 characters, its longest
+    value is cut. Text outside placeholders is not checked. Raises UsageError for an unknown
+    placeholder, and for a value without any character that is permitted in tags.
     """
     pieces: list[str] = []
     filled: list[int] = []
@@ -53,9 +53,9 @@ def render_tag(template: str, values: Values) -> str:
 
 
 def render_reference(template: str, values: Values) -> str:
-    """Render the tag of the reference `template`.
+    """Return the reference `template` with the placeholders in its tag filled in.
 
-    Raises UsageError like `render_tag`, and for a placeholder before the tag.
+    Raises UsageError like `render_tag`, and for a placeholder in registry or repository.
     """
     name, colon, tag = template.rpartition(":")
     if not colon or "/" in tag:
@@ -69,10 +69,10 @@ def render_reference(template: str, values: Values) -> str:
 
 
 def render_text(template: str, values: Values) -> str:
-    """Replace known placeholders in `template` by their values.
+    """Return `template` with the placeholders named in `values` filled in.
 
-    Everything else stays, because a label may hold JSON or a template of another program.
-    `{{git_sha}}` gives the text `{git_sha}`.
+    Other braces stay, because a label may hold JSON or a template of another program. `{{git_sha}}`
+    gives the text `{git_sha}`.
     """
     names = "|".join(map(re.escape, values))
     return re.sub(
@@ -89,7 +89,8 @@ def _value(name: str, template: str, values: Values) -> str:
     hint = f"did you mean {{{close[0]}}}? " if close else ""
     known = ", ".join(f"{{{one}}}" for one in values)
     raise UsageError(
-        f"unknown placeholder {{{printable(name)}}} in '{printable(template)}'; {hint}({known})"
+        f"unknown placeholder {{{printable(name)}}} in '{printable(template)}'; "
+        f"{hint}known placeholders: {known}"
     )
 
 
@@ -98,6 +99,7 @@ def _for_tag(name: str, value: str, *, at_start: bool) -> str:
     text = text.lstrip(_NOT_IN_FRONT) if at_start else text
     if not text.strip(_NOT_IN_FRONT):
         raise UsageError(
-            f"{{{name}}} is '{printable(value)}', which has no character that a tag may have"
+            f"the value '{printable(value)}' of the placeholder {{{name}}} "
+            "has no character that is permitted in a tag"
         )
     return text

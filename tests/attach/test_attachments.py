@@ -372,14 +372,14 @@ def test_an_unchanged_image_is_signed_once_and_beside_its_sbom(
     assert {FORMATS[Sbom.SPDX].media_type, FORMATS[Sbom.CYCLONEDX].media_type} <= types
     # With an annotation that the signature lacks, it is no such signature.
     noted = push(app, to, *key, "--sign-option=-a", "--sign-option=by=ci", env=env).ok()
-    assert "verifies" in noted.stderr
+    assert "cosign verified no signature of" in noted.stderr
     assert signatures(to) != before
     assert {one["artifactType"] for one in referrers(to)} >= types
     (tmp_path / "other").mkdir()
     made = {**os.environ, **env}
     subprocess.run([program, "generate-key-pair"], cwd=tmp_path / "other", env=made, check=True)
     other = ("--sign-key", str(tmp_path / "other" / "cosign.key"), *offline(program))
-    assert "verifies" in push(app, to, *other, env=env).ok().stderr
+    assert "cosign verified no signature of" in push(app, to, *other, env=env).ok().stderr
 
 
 def signatures(to: str) -> list[str]:
@@ -405,7 +405,7 @@ def test_an_image_is_signed_again_only_where_no_signature_verifies(
     named = f"{to}@{done[0].report['digest']}"
     for words_of_check in cosign.checks:
         assert words_of_check[3:] == ["-a", "by=ci", "--insecure-ignore-tlog=true", named]
-    told = f"{named} is signed already" if verified else f"no signature of {named} verifies"
+    told = f"{named} is signed already" if verified else f"cosign verified no signature of {named}"
     assert told in done[-1].stderr
     (app / "main.py").write_text("print(2)\n")
     push(app, to, *KEY, env=env).ok()
@@ -419,7 +419,7 @@ def test_who_signs_by_an_identity_is_known_again_by_it(
     env = {**cosign.env, "FAKE_VERIFIES": "1"}
     push(app, to, "--sign", env=env).ok()
     again = push(app, to, "--sign", env=env).ok()
-    assert "--sign-identity and --sign-issuer: it is signed again" in again.stderr
+    assert "--sign-identity and --sign-issuer: the image is signed again" in again.stderr
     assert (len(cosign.calls), cosign.checks) == (2, [])
     who = ("--sign-identity", "me@example.com", "--sign-issuer", "https://issuer.example")
     assert "is signed already" in push(app, to, "--sign", *who, env=env).ok().stderr
@@ -518,7 +518,10 @@ def test_a_key_that_cannot_be_looked_at_signs_again(
     to = f"{docker_registry.host}/{repository}"
     env = {**cosign.env, "FAKE_VERIFIES": "1", "FAKE_SECRET": "1"}
     push(app, to, *KEY, env=env).ok()
-    assert "the key is in a safe; it is signed again" in push(app, to, *KEY, env=env).ok().stderr
+    assert (
+        "the key is in a safe; the image is signed again"
+        in push(app, to, *KEY, env=env).ok().stderr
+    )
     assert len(cosign.calls) == 2
 
 

@@ -111,7 +111,7 @@ def test_no_more_is_kept_than_was_allowed(tmp_path: Path) -> None:
         api.put_blob(b"a" * 1_000_000)  # the same again takes no more
         too_much = api.finish(api.start(), sha256(b"b" * 2_500_000), b"b" * 2_500_000)
         assert (too_much.status, too_much.code) == (507, "DENIED")
-        assert b"at most 3000000 (--max-size)" in too_much.body
+        assert b"at most 3000000 bytes (--max-size)" in too_much.body
         # What was refused takes no place.
         second = api.put_blob(b"c" * 1_900_000)
         assert api.send("DELETE", f"{api.base}/blobs/{second}").status == 202

@@ -104,7 +104,8 @@ def test_a_file_that_may_be_a_strangers_is_not_obeyed(here, mode, capsys, monkey
     told = []
     assert find(".", told=told) is None
     assert told == [
-        "regpush.toml is passed over: everybody may write to its directory; --config FILE names one"
+        "regpush.toml is ignored: everybody may write to its directory; "
+        "--config regpush.toml reads it"
     ]
 
 
@@ -286,7 +287,7 @@ def test_targets_are_relative_to_the_file(target, meant):
         ("apps = 3", ["[apps]", "table"]),
         ("[apps]\nx = 3", ["[apps.x]", "table"]),
         ('[apps."a/b"]', ["'a/b'"]),
-        ("[apps.x]\n[apps.x]\n", ["regpush.toml:2:8:", "[apps.x] stands there twice"]),
+        ("[apps.x]\n[apps.x]\n", ["regpush.toml:2:8:", "[apps.x] is defined twice"]),
         ("[apps.x]\ncheck = true\ncheck = true", ["regpush.toml:3:13:", "twice"]),
         ("[apps.x]\ntarget\n", ["regpush.toml:2:7:", "'='"]),
         ("\n\nx = [1,\n", ["regpush.toml:3:8:"]),

@@ -1,6 +1,6 @@
-"""SBOMs in two formats: the components of an image, known from its closure.
+"""SBOMs in SPDX and CycloneDX: they list the components of an image, known from its closure.
 
-The libraries that write them are an extra (`regpush[sbom]`), imported when an SBOM is written.
+The libraries for both formats are the extra `regpush[sbom]`, imported when an SBOM is written.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from regpush.options import Sbom
 from regpush.registry.referrers import Attachment, fetch, list_referrers
 from regpush.registry.repository import Repository
 
-__all__ = ["FORMATS", "Bill", "Format", "attached", "writer"]
+__all__ = ["FORMATS", "Bill", "BillFormat", "attached", "writer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillFormat:
-    """A format: its media type, a file name, and the function of `module` that writes it."""
+    """An SBOM format.
+
+    `title`: the file name in the annotation of the attached document. `module`: the module of this
+    package that writes the format, by a function of the module's name.
+    """
 
     media_type: str
     title: str
@@ -40,9 +44,10 @@ FORMATS = {
 
 
 def writer(sbom: Sbom) -> Callable[[Bill], Attachment]:
-    """Return the function that writes a bill in the format `sbom`.
+    """Return a function that turns a bill of components into an SBOM of the format `sbom`.
 
-    Raises UsageError where its library is not installed, so it is called before anything is sent.
+    Raises UsageError if the library for the format is not installed; pushes therefore call this
+    before they send anything.
     """
     form = FORMATS[sbom]
     try:
@@ -61,15 +66,17 @@ def writer(sbom: Sbom) -> Callable[[Bill], Attachment]:
 
 
 def attached(repository: Repository, subject: Digest, wanted: Sbom | None) -> Attachment:
-    """Find the SBOM that refers to the manifest `subject`, in the format `wanted` or in any.
+    """Return the SBOM attached to the manifest `subject`, in the format `wanted` or in any format.
 
-    The last one in the list, since registries append to it. Raises RefusedError where no SBOM is
-    attached.
+    Of several SBOMs, returns the last that the registry lists: registries append new referrers.
+    Raises RefusedError if the registry lists none.
     """
     forms = [FORMATS[wanted]] if wanted else list(FORMATS.values())
     types = [form.media_type for form in forms]
     found = [one for one in list_referrers(repository, subject) if one.artifact_type in types]
     if not found:
         kind = f"{wanted.value} SBOM" if wanted else "SBOM"
-        raise RefusedError(f"{repository.name}@{subject} has no {kind} attached")
+        raise RefusedError(
+            f"{repository.name}@{subject} has no {kind} attached; push with --sbom to attach one"
+        )
     return fetch(repository, found[-1])

@@ -1,8 +1,8 @@
-"""The components of an image, independent of the format that will describe them.
+"""The bill of an image: its components, before they are written in an SBOM format.
 
-A component for each store item and for each package in a directory; one for the app's own code, and
-one for files of a dependency folder that belong to no package. Items that regpush generates are no
-components.
+Each store item and each package in a directory is a component. So is the app's own code, and each
+item of a dependency folder that belongs to no package. Items that regpush generates, such as
+`/etc/passwd`, are not components.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from regpush.image.image import Ancestor, Image
 from regpush.layering.plan import base_name
 
 _OUTPUT = re.compile(r"(.*)-(bin|data|debug|dev|devdoc|doc|info|lib|man|out|static)", re.ASCII)
-"""A version followed by the name of an output, as in nixpkgs' store names."""
+"""A version followed by the name of a Nix output, such as `3.0.13-dev`."""
 
 _NPM_FOLDER = re.compile(r".*/node_modules/((?:@[^/]+/)?[^/@.][^/]*)", re.DOTALL)
 
 
 class Purpose(Enum):
-    """What a component is for."""
+    """The kind of a component: the app's own code, a package, or loose files."""
 
     APPLICATION = "application"
     LIBRARY = "library"
@@ -53,12 +53,13 @@ class Purl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A component of an image.
+    """A component of an image: a package, the app's own code, or loose files.
 
-    `ref` identifies it in its bill: letters, digits, dots and dashes, equal for equal components in
-    every image. `version` is empty if unknown. `path`: its place in the image. `identities`: those
-    of its items. `depends_on`: refs of other components, sorted. `hashes`: algorithm and hex digits
-    of the archive that it was unpacked from, as its lock file states them.
+    `ref` identifies the component in its bill: letters, digits, dots and dashes, derived from
+    `path` alone. `version` is empty if unknown. `path`: absolute path in the image. `identities`:
+    the identities of the component's items. `depends_on`: refs of other components, sorted.
+    `hashes`: pairs of algorithm and hex digits, which the lock file states for the package's
+    archive.
     """
 
     ref: str
@@ -76,9 +77,9 @@ class Component:
 class Bill:
     """The components of the image `name` (`registry/repository`) with the manifest `digest`.
 
-    `created`: a time with its zone, from the image. `components` are sorted by ref; `roots` are the
-    refs of components that the user asked for. `ancestor`: the base image, whose own components are
-    not listed.
+    `created`: the creation time in the image's config, with time zone. `components` are sorted by
+    ref. `roots`: the refs of the components that the user named, and of those that no other
+    component depends on. `ancestor`: the base image, whose components are not listed.
     """
 
     name: str
@@ -96,15 +97,15 @@ class Bill:
 
     @property
     def purl(self) -> Purl:
-        """The image itself."""
+        """The package URL of the image."""
         return image_purl(self.name, self.digest)
 
     @classmethod
     def of(cls, closure: Closure, image: Image, name: str) -> Bill:
-        """Make the bill of `closure`, of which `image` in the repository `name` was made.
+        """List the components of `image` in the repository `name`, which was made of `closure`.
 
-        Reads the descriptions of packages in a directory; fetches nothing for locked packages.
-        Raises SourceError where a description cannot be read.
+        Reads `package.json`, `METADATA` and the like in a directory; knows locked packages from the
+        lock file, without fetching them. Raises SourceError for a file that cannot be read.
         """
         items = [item for item in closure.items if item.role is not Role.GENERATED]
         stored = [_of_store(item) for item in items if item.in_store]
@@ -129,9 +130,9 @@ class Bill:
 
 
 def image_purl(name: str, digest: Digest) -> Purl:
-    """Return the package URL of an image in a repository (type `oci`).
+    """Return the package URL (type `oci`) of the image with the manifest `digest`.
 
-    `name` may have a tag.
+    `name`: `registry/repository`; a tag or digest behind it is ignored.
     """
     repository = name.partition("@")[0]
     if ":" in repository.rpartition("/")[2]:
@@ -146,8 +147,8 @@ def image_purl(name: str, digest: Digest) -> Purl:
 
 def _of_store(item: Item) -> Component:
     said = version(item.name, base_name(item))
-    # No type of purl is registered for Nix or Guix; the one proposed for Nix names an attribute
-    # of nixpkgs, which no store path tells.
+    # No purl type is registered for Nix or Guix. The type proposed for Nix needs an attribute of
+    # nixpkgs, which a store path does not contain.
     qualifiers = [("store_path", item.path)]
     if output := _OUTPUT.fullmatch(said):
         said = output[1]
@@ -180,10 +181,10 @@ def _of_lock(item: Item, package: LockedPackage) -> Component:
 
 
 def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterator[Component]:
-    """Return components for a directory: packages, files of no package, and the app's code.
+    """Yield the components of a directory: packages, files of no package, and the app's code.
 
-    The app depends on the packages that no other component needs. `locked`: components that are
-    known from a lock file.
+    `locked`: the components known from a lock file. The app's code depends on each package, of the
+    directory or locked, that no other component depends on.
     """
     inside = {item.path: tuple(packages_in(item)) for item in items}
     homes = _homes(items, inside)
@@ -211,7 +212,10 @@ def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterato
 def _homes(
     items: Sequence[Item], inside: Mapping[str, Sequence[BillPackage]]
 ) -> dict[str, BillPackage]:
-    """Return, for each item by its path, the package that it is or belongs to."""
+    """Return the package of each item that is or belongs to a package, by the item's path.
+
+    `inside`: the packages that each item's files describe, by the item's path.
+    """
     by_folder = {absolute(one.folder): one for packages in inside.values() for one in packages}
     homes: dict[str, BillPackage] = {}
     for item in items:
@@ -231,7 +235,10 @@ def _homes(
 
 
 def _undescribed(item: Item) -> BillPackage | None:
-    """Return a package of npm known by its folder alone, without a version; else None."""
+    """Return the npm package whose folder below `node_modules` is `item`, without a version.
+
+    None if `item` is no such folder.
+    """
     if match := _NPM_FOLDER.fullmatch(item.path):
         namespace, _, name = match[1].rpartition("/")
         folder = image_path(item.path)
@@ -278,7 +285,11 @@ def _ref_of(package: BillPackage) -> str:
 
 
 def _ref(path: str) -> str:
-    """Make a ref of the last component of `path`, to be readable, and a digest, to be unique."""
+    """Return the ref of the component at `path`, such as `flask-1f0c3a5e9b42`.
+
+    The last name of `path` makes the ref readable; 12 hex digits of the path's SHA-256 make it
+    unique.
+    """
     last = re.sub(r"[^A-Za-z0-9.]+", "-", path.rpartition("/")[2]).strip("-") or "root"
     digest = hashlib.sha256(as_bytes(path)).hexdigest()
     return f"{last}-{digest[:12]}"

@@ -1,6 +1,6 @@
-"""A bill as CycloneDX 1.6 JSON (ECMA-424), by the library of the CycloneDX project.
+"""SBOMs in CycloneDX 1.6 JSON (ECMA-424), written by the library of the CycloneDX project.
 
-Unknown properties, such as licenses and suppliers, are left out, which the format allows.
+Licenses and suppliers are unknown to regpush and left out, which the format allows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TYPES = {
 
 
 def cyclonedx(bill: Bill) -> bytes:
-    """Write the document; equal bills give equal bytes."""
+    """Return `bill` as a CycloneDX JSON document in UTF-8; equal bills give equal bytes."""
     refs = {one.ref: BomRef(one.ref) for one in bill.components}
     image = BomRef("image")
     graph = [

@@ -1,8 +1,7 @@
-"""Packages in a directory, by the files in which package managers describe them.
+"""Find the packages in a directory by the files that package managers write about them.
 
-Such as `package.json`, `NAME-VERSION.dist-info` and the `status` of dpkg. The items of a dependency
-folder tell where packages are; their versions, and packages inside others, are known from these
-files alone.
+Such files are `package.json`, `NAME-VERSION.dist-info/METADATA` and dpkg's `status`. They alone
+tell the versions of packages, and which packages lie inside others.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from regpush.entry import Entry, OnDisk, Streamed, as_bytes
 from regpush.files.filesystem import read_listed
 
 _LARGEST = 16 << 20
-"""Bytes of a description that is read, at most: dpkg's status file of a large Debian has a few
-million."""
+"""Maximum bytes of a package description; larger files are ignored. The status file of dpkg in a
+large Debian system has a few million bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillPackage:
-    """A package as its package manager describes it; `kind` is the type of its purl.
+    """A package as its package manager describes it.
 
-    `folder`: its place in the image, without slashes at the ends; for a package without a folder of
-    its own (a Python distribution, a Debian package), the place of its description. `qualifiers`:
-    those of the purl.
+    `kind`, `namespace` and `qualifiers` are parts of the package URL (ECMA-427). `folder`: path in
+    the image without slashes at the ends. A package without a folder of its own (a Python
+    distribution, a Debian package) has the path of its description instead.
     """
 
     kind: str
@@ -40,7 +39,7 @@ class BillPackage:
 
     @property
     def full_name(self) -> str:
-        """The name that people use: with the namespace, unless that is a Linux distribution."""
+        """`NAMESPACE/NAME`, such as `@types/node`; `NAME` alone for Debian and Alpine packages."""
         scoped = self.namespace and self.kind not in ("deb", "apk")
         return f"{self.namespace}/{self.name}" if scoped else self.name
 
@@ -49,10 +48,10 @@ _Reader: TypeAlias = Callable[[Entry, re.Match[bytes]], Iterator[BillPackage]]
 
 
 def packages_in(item: Item) -> Iterator[BillPackage]:
-    """Find the packages that the files of `item` describe, in archive order.
+    """Yield the packages that the files of `item` describe, in the order of the layer's archive.
 
-    Malformed descriptions are ignored. Raises SourceError where the item cannot be opened, or
-    changed.
+    Malformed descriptions are ignored. Raises SourceError if a file of the item cannot be read or
+    changed since it was listed.
     """
     for entry in item.entries():
         if entry.path.endswith(_ENDINGS):
@@ -66,7 +65,7 @@ def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     value = _json(entry)
     folder = entry.path.rpartition(b"/")[0]
     if isinstance(value, dict) and isinstance(value.get("version"), str):
-        # The folder has another name where the package was installed under an alias.
+        # npm can install a package under an alias: then the folder's name is not the package's.
         name = value.get("name")
         name = name if isinstance(name, str) and name else _text(match[1])
         namespace, _, name = name.rpartition("/")
@@ -133,7 +132,8 @@ def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
     """Read `var/lib/dpkg/status` (dpkg-query(1), "Package status"; deb822(5))."""
     listed = [one for one in _paragraphs(entry) if one.get("Status") == "install ok installed"]
-    # Packages that were not changed for Ubuntu have Debian's versions, but never all of them.
+    # Ubuntu keeps Debian's version for packages that it does not change, but it changes some in
+    # every system: one version with "ubuntu" shows that the system is Ubuntu.
     vendor = "ubuntu" if any("ubuntu" in one.get("Version", "") for one in listed) else "debian"
     for one in listed:
         yield from _of_system("deb", vendor, one, ("Package", "Version", "Architecture"), match)
@@ -162,7 +162,10 @@ def _of_system(
 
 
 def _paragraphs(entry: Entry) -> list[dict[str, str]]:
-    """Read blocks of `Field: value` lines; continuation lines are ignored."""
+    """Read a file of `Field: value` lines in blocks separated by empty lines, one dict a block.
+
+    Continuation lines, which begin with a space or tab, are ignored.
+    """
     text = _read(entry).decode("utf-8", "replace")
     return [
         {

@@ -1,4 +1,4 @@
-"""Package URLs, encoded and normalised by the purl project's own library."""
+"""Encode package URLs (ECMA-427), with the library of the purl project."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _NAMELESS = re.compile(r"\A[\s/]*\Z")
 
 
 def parse(purl: Purl) -> PackageURL:
-    """Convert `purl` to the library's record; never raises.
+    """Convert `purl` to the library's PackageURL; never raises.
 
-    Names come from files and annotations of strangers, and the library raises for an empty name and
-    for lone surrogates: an empty name becomes `unknown`, a surrogate is escaped.
+    Names may come from untrusted files. The library would raise for an empty name and for a lone
+    surrogate: an empty name becomes `unknown`, a surrogate is escaped.
     """
     return PackageURL(
         type=purl.kind,
-        namespace=_said(purl.namespace) or None,
-        name=_NAMELESS.sub("unknown", _said(purl.name)),
-        version=_said(purl.version) or None,
-        qualifiers={key: _said(value) for key, value in purl.qualifiers},
+        namespace=_without_surrogates(purl.namespace) or None,
+        name=_NAMELESS.sub("unknown", _without_surrogates(purl.name)),
+        version=_without_surrogates(purl.version) or None,
+        qualifiers={key: _without_surrogates(value) for key, value in purl.qualifiers},
     )
 
 
-def _said(text: str) -> str:
+def _without_surrogates(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,6 +1,7 @@
-"""A bill as SPDX 2.3 JSON, by the library of the SPDX project.
+"""SBOMs in SPDX 2.3 JSON, written by the library of the SPDX project.
 
-SPDX specification 2.3, clauses 6, 7 and 11. Licenses are NOASSERTION: they were not examined.
+SPDX specification 2.3, clauses 6, 7 and 11. Licenses are NOASSERTION: regpush does not examine
+them.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _PURPOSES = {
 
 
 def spdx(bill: Bill) -> bytes:
-    """Write the document; equal bills give equal bytes."""
+    """Return `bill` as an SPDX JSON document in UTF-8; equal bills give equal bytes."""
     document = Document(
         CreationInfo(
             spdx_version="SPDX-2.3",
@@ -62,7 +63,8 @@ def spdx(bill: Bill) -> bytes:
 def _images(bill: Bill) -> Iterator[Package]:
     yield _image(_IMAGE, bill.name, bill.digest, f"platform: {bill.platform}")
     if base := bill.ancestor:
-        yield _image(_BASE, base.name, base.digest, "the base image: what is in it is not said")
+        comment = "the base image; its packages are not listed in this document"
+        yield _image(_BASE, base.name, base.digest, comment)
 
 
 def _image(spdx_id: str, name: str, digest: Digest, comment: str) -> Package:
@@ -84,7 +86,7 @@ def _image(spdx_id: str, name: str, digest: Digest, comment: str) -> Package:
 
 def _package(component: Component) -> Package:
     nar = [one.nar_hash for one in component.identities if one.nar_hash]
-    # Not the checksum of anything that others could compute.
+    # Identities that only regpush can compute stand in a comment, not among the checksums.
     own = [str(one) for one in component.identities if one.digest != one.nar_hash]
     return Package(
         spdx_id=_id(component.ref),
