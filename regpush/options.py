@@ -346,6 +346,11 @@ class AttachOptions:
         """Whether this run states or signs what the image was made from."""
         return self.provenance or self.sign
 
+    @property
+    def attaches(self) -> bool:
+        """Whether anything is to be attached to images: an SBOM, provenance or a signature."""
+        return self.vouches or self.sbom is not Sbom.NONE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushOptions:

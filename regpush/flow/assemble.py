@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from regpush.closure import Identity
 from regpush.concurrency import workers
@@ -25,19 +26,18 @@ from regpush.reference import RepositoryName
 from regpush.registry.api import MissingBlobsError
 from regpush.registry.repository import Repository
 from regpush.sources.identity import forget, remember
-from regpush.transfer.base import Haul
-from regpush.transfer.blobs import Passage, bring
 from regpush.transfer.destinations import Destination
 from regpush.transfer.fanout import FanOut, Shelf
 from regpush.transfer.publish import push_config, send_config
 from regpush.transfer.schedule import (
     Naming,
     Transfer,
-    by_content,
-    find_layers,
     place_layers,
     send_again,
 )
+
+if TYPE_CHECKING:
+    from regpush.transfer.base import Haul
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -76,7 +76,7 @@ def assemble(prepared: Prepared, run: Run) -> Assembled:
         run.client.open_ahead(one.reference)
     identities: dict[str, Identity] = {}
     with (
-        _transfer(prepared, run, run.fan, run.fan.shelves, identities) as transfer,
+        transferring(prepared, run, run.fan, run.fan.shelves, identities) as transfer,
         _learning(prepared, run, transfer),
         _bringing_base(haul(prepared, run, transfer.slots), run) as base,
     ):
@@ -108,6 +108,8 @@ def haul(
     origin = prepared.origin
     if origin.base is None or origin.foundation is None:
         return None
+    from regpush.transfer.base import Haul  # most images have no base
+
     return Haul(
         base=origin.base,
         source=origin.foundation.repository,
@@ -222,7 +224,7 @@ def heal(
     run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
     identities = dict(assembled.identities)
     fan = FanOut([Shelf(repository)], run.cancel)
-    with _transfer(prepared, run, fan, fan.shelves, identities) as transfer:
+    with transferring(prepared, run, fan, fan.shelves, identities) as transfer:
         placed = send_again(prepared.wanted, assembled.placed, lost, transfer)
         way = haul(prepared, run, transfer.slots, [repository])
         if way and lost & {one.layer.descriptor.digest for one in assembled.base}:
@@ -238,6 +240,8 @@ def heal(
 
 def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None:
     """Copy layers that were made anew, and are only in `source`, to all other destinations."""
+    from regpush.transfer.blobs import Passage, bring  # registries seldom lose blobs
+
     for one in run.destinations:
         if one is not source:
             passage = Passage(
@@ -251,56 +255,19 @@ def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None
                 bring(blob, passage)
 
 
-def foresee(prepared: Prepared, run: Run) -> list[Placed | None]:
-    """Predict what a push would do about each layer, as far as HEAD requests tell; sends nothing.
-
-    None stands for a layer that would be packed and uploaded.
-    """
-    if found := unchanged(prepared, run):
-        return list(found.placed)
-    return find_layers(prepared.wanted, run.dry_stores, run.cancel)
-
-
-def foresee_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
-    """Predict what a push would do about each layer of the base; sends nothing."""
-    if found := unchanged(prepared, run):
-        return found.base
-    way = haul(prepared, run)
-    placed = way.foresee() if way else ()
-    for one in placed:
-        if one.action is Action.UPLOADED:
-            run.fan.has_blob(one.layer.descriptor)  # so that it is known how often it must go
-    return placed
-
-
-def foresee_exactly(prepared: Prepared, run: Run) -> list[Placed]:
-    """Predict what a push would do about each layer, by packing those that would be sent."""
-    pairs = zip(foresee(prepared, run), prepared.wanted, strict=True)
-    with _transfer(prepared, run, run.fan, run.dry_stores, {}) as transfer:
-        return [one or _packed(wanted, transfer) for one, wanted in pairs]
-
-
-def _packed(wanted: LayerSource, transfer: Transfer) -> Placed:
-    """Pack the layer as a push would, without sending it, and look it up in the registry."""
-    if transfer.content and (placed := by_content(wanted, transfer)):
-        return placed
-    stream = wanted.open(transfer.packer, lambda *_: transfer.cancel.check())
-    for _ in stream:
-        pass
-    layer = stream.layer()
-    if transfer.fan.has_blob(layer.descriptor):
-        return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
-    return Placed(layer=layer, action=Action.UPLOADED, why=wanted.why)
-
-
 @contextmanager
-def _transfer(
+def transferring(
     prepared: Prepared,
     run: Run,
     fan: FanOut,
     stores: Sequence[BlobStore],
     identities: dict[str, Identity],
 ) -> Iterator[Transfer]:
+    """Yield the context of the workers that pack and send the layers of `prepared`.
+
+    `stores`: repositories in which layers are looked for. Packing adds the identities that it finds
+    to `identities`, by path.
+    """
     layers, images = run.options.layers, prepared.origin.images
     derived = layers.reuse is Reuse.CONTENT or (
         layers.reuse is Reuse.RECIPE and lacks_recipes(images)

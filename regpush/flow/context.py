@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from regpush.concurrency import Cancellation
 from regpush.events import Listener, Note, strictly
@@ -14,10 +13,9 @@ from regpush.history.cache import LayerIndex
 from regpush.history.previous import Seen
 from regpush.image.image import check_options
 from regpush.options import PushOptions, RegistryOptions, Reuse
-from regpush.pack.recipe import DryRun
 from regpush.reference import Reference
 from regpush.registry.client import Client
-from regpush.registry.repository import Access, Repository
+from regpush.registry.repository import Access
 from regpush.settings import Settings
 from regpush.sources.stats import Stats
 from regpush.sources.tools import Workshop
@@ -67,18 +65,6 @@ class Run(Context):
     index: LayerIndex
     stats: Stats
     workshop: Workshop
-
-    @property
-    def dry_stores(self) -> list[DryRun]:
-        """Return all destinations as stores that look up a mount but do not make it."""
-
-        def beside(registry: str, path: str) -> Repository:
-            reference = Reference(registry=registry, repository=path)
-            return self.client.repository(reference, Access.PULL)
-
-        return [
-            DryRun(one.shelf, partial(beside, one.reference.registry)) for one in self.destinations
-        ]
 
     def other(self, text: str) -> tuple[Seen, str]:
         """Return the repository of another image, and its tag or digest. Raises UsageError."""

@@ -1,41 +1,24 @@
-"""The entry point of an image: the one that the user names, or the source's proposal."""
+"""The path of an entry point that the user names relative to the target, such as `bin/app`."""
 
 from __future__ import annotations
 
 import os
 import posixpath
-from dataclasses import replace
 
-from regpush.closure import Closure, Item
+from regpush.closure import Closure
 from regpush.entry import Kind
 from regpush.errors import SourceError, UsageError, printable
-from regpush.options import ImageOptions
 
 
-def with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
-    """Return `options` with an absolute entry point; without one, the source's proposal.
+def program_in(closure: Closure, program: str) -> str:
+    """Return the path in the image of `program`, a path relative to the first root of `closure`.
 
-    An entry point such as `bin/app` is relative to the directory or profile that is the target;
     `./NAME` means a store item that is one file. Raises UsageError where a store item on this
-    machine has no such file.
+    machine has no such file. An item in a binary cache is not fetched to check the path, and links
+    in the item are not followed.
     """
-    if options.entrypoint is None:
-        wishes = closure.wishes
-        wished = () if options.cmd else wishes.entrypoint or wishes.find_entrypoint()
-        return replace(options, entrypoint=wished or None)
-    program = options.entrypoint[0] if options.entrypoint else "/"
-    if program.startswith("/") or "/" not in program:
-        return options
-    path = _program_in(closure[closure.roots[0]], closure.roots[0], program)
-    return replace(options, entrypoint=(path, *options.entrypoint[1:]))
-
-
-def _program_in(item: Item, root: str, program: str) -> str:
-    """Return the absolute path of `program`, which is relative to `root`. Raises UsageError.
-
-    An item in a binary cache is not fetched to check the path, and links in the item are not
-    followed.
-    """
+    root = closure.roots[0]
+    item = closure[root]
     path = f"{root.rstrip('/')}/{program.removeprefix('./')}"
     if not item.in_store or item.ahead is not None:
         return path

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from regpush.closure import Closure
 from regpush.concurrency import Cancellation
 from regpush.entry import Profile
 from regpush.errors import CancelledError, printable
 from regpush.events import InputWarned, Note
-from regpush.flow.bases import Bases
 from regpush.flow.context import Run
-from regpush.flow.entrypoint import with_entrypoint
-from regpush.flow.shipping import Overflow, shipping
 from regpush.flow.transaction import Held
 from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
 from regpush.image.image import Base
@@ -31,14 +31,18 @@ from regpush.pack.recipe import Placed, PreviousImage
 from regpush.pack.tar import ArchiveOptions, Parents
 from regpush.platform import Platform
 from regpush.reference import RepositoryName
-from regpush.sources import targets as sources
+from regpush.sources.identity import identify as identified
 from regpush.sources.links import Customisation, customise
 from regpush.sources.platforms import Aim, platform_of
+from regpush.sources.programs import run_on
 from regpush.sources.store_programs import inside_store
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.targets import resolve
-from regpush.transfer.base import Foundation
 from regpush.transfer.destinations import Destination
+
+if TYPE_CHECKING:
+    from regpush.flow.shipping import Shipping
+    from regpush.transfer.base import Bases, Foundation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -86,6 +90,18 @@ class Identify(Enum):
     WHERE_USEFUL = "where useful"
 
 
+class Overflow(Enum):
+    """What is done about layers of an archive for which the spool has no room.
+
+    SENT: they are sent to the registry. FORGOTTEN: they will not be read. REFUSED: the plan needs
+    all of them, so the archive must be a file.
+    """
+
+    SENT = "sent"
+    FORGOTTEN = "forgotten"
+    REFUSED = "refused"
+
+
 class Reach(Enum):
     """How many earlier images are read; NEAR: only those at the tags to be moved, if all exist."""
 
@@ -108,12 +124,11 @@ def gather(
         identify=identify,
         overflow=overflow,
         others=others,
-        bases=Bases(run.client, run.options.source.base),
         # Asked here: the index is for one thread.
         known_here=any(run.index.knows(one.reference.registry) for one in run.destinations),
         useless=Cancellation(run.cancel),
     )
-    (made, shipped), (pasts, base) = _both(reading)
+    made, (pasts, base) = _both(reading)
     sight = reading.sight.result()
     _tell_doubts(made, sight.platform, base, run)
     return Gathered(
@@ -124,7 +139,7 @@ def gather(
         pasts=pasts,
         base=base,
         foundation=sight.foundation,
-        shipped=shipped,
+        shipped=reading.shipped,
     )
 
 
@@ -136,13 +151,14 @@ class _Sight:
     foundation: Foundation | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # no slots: properties are kept
 class _Gathering:
     """The source and the past of one platform while both are read, at the same time.
 
-    `sight` is set as soon as the source has told the platform and the base. `known_here`:
-    whether the local index knows a registry that is pushed to. `useless` is cancelled where
-    reading the files of a directory cannot save anything.
+    `known_here`: whether the local index knows a registry that is pushed to. `useless`: cancelled
+    where reading the files of a directory cannot save anything. `sight`: set as soon as the source
+    has told the platform and the base. `until_sent`: ends when all layers that are sent early have
+    been sent; `shipped` holds them, by their items' paths.
     """
 
     aim: Aim
@@ -150,17 +166,35 @@ class _Gathering:
     identify: Identify
     overflow: Overflow
     others: Sequence[tuple[Seen, str]]
-    bases: Bases
     known_here: bool
     useless: Cancellation
     sight: Future[_Sight] = field(default_factory=Future)
+    until_sent: ExitStack = field(default_factory=ExitStack)
+    shipped: dict[str, Placed] = field(default_factory=dict)
 
-    def source(self) -> tuple[Customisation, Mapping[str, Placed]]:
-        """Read the source; returns its closure for the image, and the layers sent already."""
+    @cached_property
+    def bases(self) -> Bases:
+        """The base images of this platform, each read once."""
+        from regpush.transfer.base import Bases  # most images have no base
+
+        return Bases(self.run.client, self.run.options.source.base)
+
+    @cached_property
+    def shipping(self) -> Shipping:
+        """Sends layers of an archive before the plan is made."""
+        from regpush.flow.shipping import Shipping  # most targets are no archive
+
+        archive = _archive_of(Profile.TREE, self.run.options.source.base)
+        ship = Shipping(self.run, archive, self.overflow, self.shipped)
+        return self.until_sent.enter_context(closing(ship))
+
+    def source(self) -> Customisation:
+        """Read the source; returns its closure as the image holds it."""
         run, options = self.run, self.run.options
-        closure, shipped = self._closure()
+        with self.until_sent:
+            closure = self._closure()
         _tell_strategy(closure, options.layers, run)
-        found = sources.run_on(closure, run.stats, now_ns=run.started_ns)
+        found = run_on(closure, run.stats, now_ns=run.started_ns)
         platform = platform_of(self.aim, closure, found, run.notify)
         base = base_of(closure, options.source)
         foundation = self.bases.foundation(base) if base else None
@@ -170,32 +204,29 @@ class _Gathering:
         made = customised(closure, options.source, options.image)
         _tell_customised(made, run)
         try:
-            closure = sources.identify(made.closure, run.stats, self.useless, now_ns=run.started_ns)
+            closure = identified(made.closure, run.stats, self.useless, now_ns=run.started_ns)
         except CancelledError:
             run.cancel.check()
-            return made, shipped
-        return replace(made, closure=closure), shipped
+            return made
+        return replace(made, closure=closure)
 
-    def _closure(self) -> tuple[Closure, Mapping[str, Placed]]:
+    def _closure(self) -> Closure:
         run, options = self.run, self.run.options
-        archive = _archive_of(Profile.TREE, options.source.base)
-        with shipping(run, archive, self.overflow) as before:
-            closure = resolve(
-                self.aim.targets,
-                options.source,
-                run.settings.stores,
-                platform=self.aim.platform,
-                workshop=run.workshop,
-                surroundings=Surroundings(
-                    settings=run.settings,
-                    registry=run.registry,
-                    cache=options.cache,
-                    base=self.bases.facts,
-                    most_layers=_most_layers(options.layers),
-                    ship=before.ship,
-                ),
-            )
-        return closure, before.placed
+        return resolve(
+            self.aim.targets,
+            options.source,
+            run.settings.stores,
+            platform=self.aim.platform,
+            workshop=run.workshop,
+            surroundings=Surroundings(
+                settings=run.settings,
+                registry=run.registry,
+                cache=options.cache,
+                base=lambda reference, platform: self.bases.facts(reference, platform),
+                most_layers=_most_layers(options.layers),
+                ship=lambda number, item: self.shipping.ship(number, item),
+            ),
+        )
 
     def past(self) -> tuple[dict[RepositoryName, Past], Base | None]:
         """Read the images that were pushed before, by destination, and the base."""
@@ -218,9 +249,7 @@ class _Gathering:
 
 def _both(
     reading: _Gathering,
-) -> tuple[
-    tuple[Customisation, Mapping[str, Placed]], tuple[dict[RepositoryName, Past], Base | None]
-]:
+) -> tuple[Customisation, tuple[dict[RepositoryName, Past], Base | None]]:
     """Look back in a thread while this thread reads the source; a failure of either ends both."""
     cancel = reading.run.cancel
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
@@ -329,8 +358,27 @@ def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> 
     `source`: the options by which the closure was made. Raises UsageError and SourceError like
     `customise` and `link_roots`.
     """
-    said = _said_by_source(with_entrypoint(image, closure), closure, source.link_roots)
+    said = _said_by_source(_with_entrypoint(image, closure), closure, source.link_roots)
     return customise(closure, said, source.rules, base=base_of(closure, source))
+
+
+def _with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
+    """Return `options` with an absolute entry point; without one, the source's proposal.
+
+    An entry point such as `bin/app` is relative to the directory or profile that is the target.
+    Raises UsageError like `program_in`.
+    """
+    if options.entrypoint is None:
+        wishes = closure.wishes
+        wished = () if options.cmd else wishes.entrypoint or wishes.find_entrypoint()
+        return replace(options, entrypoint=wished or None)
+    program = options.entrypoint[0] if options.entrypoint else "/"
+    if program.startswith("/") or "/" not in program:
+        return options
+    from regpush.flow.entrypoint import program_in  # few entry points are relative
+
+    path = program_in(closure, program)
+    return replace(options, entrypoint=(path, *options.entrypoint[1:]))
 
 
 def base_of(closure: Closure, options: SourceOptions) -> str | None:
@@ -341,7 +389,11 @@ def base_of(closure: Closure, options: SourceOptions) -> str | None:
 def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:
     """Add to `options` what only the source knows: environment, provenance, links to its trees."""
     own = {path for path, _ in options.symlinks}
-    trees = sources.link_roots(closure, roots)
+    trees: Sequence[tuple[str, str]] = ()
+    if roots:
+        from regpush.sources.link_root import link_roots  # few images have such links
+
+        trees = link_roots(closure, roots)
     return replace(
         options,
         search_paths=closure.search_paths(),

@@ -12,20 +12,15 @@ from collections.abc import Sequence
 from regpush.concurrency import Cancellation
 from regpush.events import Action, Listener, ignore
 from regpush.flow import reports
-from regpush.flow.assemble import Assembled, assemble, foresee, foresee_base, foresee_exactly
-from regpush.flow.attachments import Attachments
-from regpush.flow.budget import check_budget
+from regpush.flow.assemble import Assembled, assemble
 from regpush.flow.context import running
-from regpush.flow.gather import Identify
+from regpush.flow.gather import Identify, Overflow
 from regpush.flow.prepare import prepare, tell_unused
 from regpush.flow.release import Release
-from regpush.flow.shipping import Overflow
 from regpush.flow.transaction import TagTransaction
 from regpush.options import PushOptions
-from regpush.pack.recipe import Placed
 from regpush.report import PushResult
 from regpush.settings import Settings
-from regpush.transfer.fanout import FanOut
 
 
 def push(
@@ -46,16 +41,20 @@ def push(
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
-        attachments = Attachments.of(run)
+        attachments = None
+        if options.attach.attaches:
+            from regpush.flow.attachments import Attachments  # most pushes attach nothing
+
+            attachments = Attachments.of(run)
         overflow = Overflow.SENT if options.registry.max_upload is None else Overflow.REFUSED
         prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL, overflow)
         transaction = TagTransaction.begin(run, prepared[0].origin.tags_seen)
         if transaction.skips():
             return reports.of_nothing(prepared, transaction, run)
         if (limit := options.registry.max_upload) is not None:
-            foreseen = [[*foresee_base(one, run), *foresee_exactly(one, run)] for one in prepared]
-            placed_ahead = [placed for layers in foreseen for placed in layers]
-            check_budget(_bytes_to_send(placed_ahead, run.fan), limit)
+            from regpush.flow.forecast import check_upload  # few pushes have a limit
+
+            check_upload(prepared, run, limit)
         images: list[Assembled] = []
         for one in prepared:
             placed = [candidate for image in images for candidate in image.candidates]
@@ -90,21 +89,11 @@ def plan(
     to find these out. Raises like `push`, but comparing the sizes with `max_upload` is left to the
     caller.
     """
+    from regpush.flow.forecast import forecast  # a push predicts nothing
+
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
-        overflow = Overflow.REFUSED if exact else Overflow.FORGOTTEN
-        prepared = prepare(_targets(target), run, Identify.ALWAYS, overflow)
-        look = foresee_exactly if exact else foresee
-        foreseen = [look(one, run) for one in prepared]
-        tell_unused(prepared, run)
-        bases = [foresee_base(one, run) for one in prepared]
-        return reports.of_plan(prepared, foreseen, bases, run)
-
-
-def _bytes_to_send(placed: Sequence[Placed], fan: FanOut) -> int:
-    """Add up the bytes of layers to upload, for all platforms and as often as each is sent."""
-    sent = {one.layer.descriptor for one in placed if one.action is Action.UPLOADED}
-    return sum(blob.size * fan.copies([blob]) for blob in sent)
+        return forecast(_targets(target), run, exact=exact)
 
 
 def _targets(target: str | Sequence[str]) -> Sequence[str]:

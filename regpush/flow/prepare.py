@@ -9,8 +9,7 @@ from regpush.closure import Identity
 from regpush.errors import printable
 from regpush.events import Event, InputWarned, LayersPlanned, Note
 from regpush.flow.context import Run
-from regpush.flow.gather import Gathered, Identify, Reach, gather, look_at_past
-from regpush.flow.shipping import Overflow
+from regpush.flow.gather import Gathered, Identify, Overflow, Reach, gather, look_at_past
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
 from regpush.history.previous import Past, Seen
 from regpush.image.image import Base, Image, Learned

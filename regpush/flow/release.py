@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from regpush.digest import OCI_INDEX, Digest
 from regpush.events import Warned
 from regpush.flow.assemble import Assembled, heal
-from regpush.flow.attachments import Attachments
 from regpush.flow.context import Run
 from regpush.image.image import Image
 from regpush.image.index import IndexEntry, build_index
@@ -17,6 +17,9 @@ from regpush.registry.api import MissingBlobsError
 from regpush.registry.repository import Manifest
 from regpush.transfer.destinations import Destination
 from regpush.transfer.publish import manifest_of, push_manifest, verify
+
+if TYPE_CHECKING:
+    from regpush.flow.attachments import Attachments
 
 
 def whole_of(images: Sequence[Image], run: Run) -> Manifest:
@@ -38,12 +41,12 @@ class Release:
 
     images: Sequence[Assembled]
     whole: Manifest
-    attachments: Attachments
+    attachments: Attachments | None
     run: Run
     doubted: frozenset[RepositoryName] = frozenset()
 
     @classmethod
-    def of(cls, images: Sequence[Assembled], attachments: Attachments, run: Run) -> Release:
+    def of(cls, images: Sequence[Assembled], attachments: Attachments | None, run: Run) -> Release:
         """Make the delivery of `images` and their attachments."""
         whole = whole_of([one.image for one in images], run)
         return cls(images=images, whole=whole, attachments=attachments, run=run)
@@ -52,7 +55,8 @@ class Release:
         """Send manifests, and then attachments, to every destination. Raises a RegpushError."""
         for one in self.run.destinations:
             self._push_manifests(one)
-        self.attachments.attach(self.images, self.whole, self.run)
+        if self.attachments:
+            self.attachments.attach(self.images, self.whole, self.run)
         return self
 
     def healed(self, lost: MissingBlobsError) -> Release:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
-from regpush.digest import OCI_INDEX, OCI_MANIFEST, Digest
+from regpush.digest import OCI_MANIFEST
 from regpush.events import Action
-from regpush.flow.assemble import build_image
 from regpush.flow.context import Context, Run
 from regpush.flow.prepare import Prepared
-from regpush.flow.release import Release, whole_of
+from regpush.flow.release import Release
 from regpush.flow.transaction import TagTransaction
 from regpush.image.image import Base, Image
 from regpush.pack.recipe import Placed
 from regpush.pack.stream import LayerSource
-from regpush.registry.repository import Manifest
 from regpush.report import (
     BaseReport,
     DestinationReport,
     ImageReport,
     LayerReport,
     PushResult,
-    Tense,
 )
 from regpush.transfer.fanout import FanOut
 
@@ -36,48 +32,13 @@ def of_push(release: Release, destinations: Sequence[DestinationReport], run: Ru
     return PushResult(
         destinations=tuple(destinations),
         images=tuple(
-            _image(one.prepared, one.placed, one.base, one.image, run.fan) for one in images
+            of_image(one.prepared, one.placed, one.base, one.image, run.fan) for one in images
         ),
         media_type=release.whole.media_type,
         changed=moved if run.main.tags else new,
         uploaded_bytes=run.client.bytes_uploaded,
         requests=run.client.requests,
         seconds=run.seconds,
-    )
-
-
-def of_plan(
-    prepared: Sequence[Prepared],
-    foreseen: Sequence[Sequence[Placed | None]],
-    bases: Sequence[Sequence[Placed]],
-    run: Run,
-) -> PushResult:
-    """Return the report of a plan.
-
-    In `placed`, None stands for a layer that is not packed and would be uploaded. `bases`: what
-    would be done about the layers of bases.
-    """
-    images = [_built(*pair) for pair in zip(prepared, foreseen, strict=True)]
-    known = [image for image in images if image]
-    whole = whole_of(known, run) if len(known) == len(images) else None
-    reports = [
-        _image(one, placed, base, image, run.fan)
-        for one, placed, base, image in zip(prepared, foreseen, bases, images, strict=True)
-    ]
-    return PushResult(
-        destinations=tuple(
-            DestinationReport(
-                image=str(one.name), tags=one.tags, digest=whole.digest if whole else None
-            )
-            for one in run.destinations
-        ),
-        images=tuple(_sharing(reports)),
-        media_type=OCI_MANIFEST if len(images) == 1 else OCI_INDEX,
-        changed=whole is None or _would_change(prepared, known, whole, run),
-        uploaded_bytes=run.client.bytes_uploaded,
-        requests=run.client.requests,
-        seconds=run.seconds,
-        tense=Tense.PLANNED,
     )
 
 
@@ -104,32 +65,18 @@ def of_tags_left(transaction: TagTransaction, media_type: str, context: Context)
     )
 
 
-def _built(prepared: Prepared, placed: Sequence[Placed | None]) -> Image | None:
-    known = [one.layer for one in placed if one]
-    return build_image(known, prepared) if len(known) == len(placed) else None
-
-
-def _would_change(
-    prepared: Sequence[Prepared], images: Sequence[Image], whole: Manifest, run: Run
-) -> bool:
-    """Whether a tag would move, or without tags, whether a repository lacks an image."""
-    for one in run.destinations:
-        seen = prepared[0].origin.pasts[one.name].manifests
-        if any(tag not in seen or seen[tag].data != whole.data for tag in one.tags):
-            return True
-        pairs = zip(prepared, images, strict=True)
-        if not one.tags and not all(of.holds(image, one) for of, image in pairs):
-            return True
-    return False
-
-
-def _image(
+def of_image(
     prepared: Prepared,
     placed: Sequence[Placed | None],
     base: Sequence[Placed],
     image: Image | None,
     fan: FanOut,
 ) -> ImageReport:
+    """Return the report of the image of one platform; `image` is None before it is known.
+
+    `placed`: its layers above the base, None for a layer that is not packed and would be uploaded.
+    `base`: the layers of its base.
+    """
     pairs = zip(prepared.wanted, placed, strict=True)
     copies = partial(_copies, fan=fan)
     return ImageReport(
@@ -169,27 +116,6 @@ def of_base(
             if n not in left_out
         ),
     )
-
-
-def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
-    """Count a layer that an earlier platform brings as reused in the reports of later ones."""
-    brought: dict[Digest, str] = {}
-
-    def following(layer: LayerReport) -> LayerReport:
-        key = layer.recipe or layer.digest
-        if layer.action is Action.UPLOADED and key in brought:
-            return replace(layer, action=Action.REUSED, why=f"as in {brought[key]}")
-        return layer
-
-    shared = []
-    for image in images:
-        shared.append(replace(image, layers=tuple(map(following, image.layers))))
-        brought |= {
-            key: image.platform
-            for layer in image.layers
-            if (key := layer.recipe or layer.digest) and key not in brought
-        }
-    return shared
 
 
 def _known(wanted: LayerSource, placed: Placed, fan: FanOut) -> LayerReport:

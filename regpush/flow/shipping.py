@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
-from enum import Enum
 
 from regpush.closure import Item
 from regpush.concurrency import workers
 from regpush.events import LayersPlanned, Note
 from regpush.flow.context import Run
+from regpush.flow.gather import Overflow
 from regpush.flow.transaction import TagTransaction
 from regpush.layering.plan import PlannedLayer
 from regpush.options import Compression
@@ -25,28 +24,18 @@ from regpush.sources.surroundings import not_kept
 from regpush.transfer.schedule import Naming, Transfer, place_alone
 
 
-class Overflow(Enum):
-    """What is done about layers for which the spool has no room.
-
-    SENT: they are sent to the registry. FORGOTTEN: they will not be read. REFUSED: the plan needs
-    all of them, so the archive must be a file.
-    """
-
-    SENT = "sent"
-    FORGOTTEN = "forgotten"
-    REFUSED = "refused"
-
-
 class Shipping:
-    """Sends layers one by one; `placed`: the sent layers by their items' paths."""
+    """Sends layers one by one. `placed` gets the layers that were sent, by their items' paths."""
 
-    def __init__(self, run: Run, archive: ArchiveOptions, overflow: Overflow) -> None:
+    def __init__(
+        self, run: Run, archive: ArchiveOptions, overflow: Overflow, placed: dict[str, Placed]
+    ) -> None:
         self._run, self._archive, self._overflow = run, archive, overflow
+        self._placed = placed
         self._labels: list[tuple[str, int]] = []
         self._open = ExitStack()
         self._begun: Transfer | None = None
         self._nothing_moves: bool | None = None
-        self.placed: dict[str, Placed] = {}
 
     def ship(self, number: int, item: Item) -> Future[None]:
         """Send `item`, the layer `number` from below; see `surroundings.Ship`.
@@ -75,7 +64,7 @@ class Shipping:
         transfer = self._transfer()
 
         def place() -> None:
-            self.placed[item.path] = place_alone(layer, transfer)
+            self._placed[item.path] = place_alone(layer, transfer)
 
         return self._pool.submit(place)
 
@@ -118,13 +107,3 @@ class Shipping:
     def close(self) -> None:
         """Wait until all layers have been sent."""
         self._open.close()
-
-
-@contextmanager
-def shipping(run: Run, archive: ArchiveOptions, overflow: Overflow) -> Iterator[Shipping]:
-    """Yield a `Shipping`; at the end of the block all its layers have been sent."""
-    made = Shipping(run, archive, overflow)
-    try:
-        yield made
-    finally:
-        made.close()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from regpush.closure import Closure, Identity, Item
-from regpush.digest import Descriptor, Digest
+from regpush.digest import Digest
 from regpush.errors import UsageError, VerificationError
-from regpush.events import Listener, Note
+from regpush.events import Listener
 from regpush.history.causes import causes
-from regpush.history.recall import Recalled, recall
 from regpush.image.image import Learned
 from regpush.layering import strategies
 from regpush.layering.memory import first
@@ -19,9 +17,6 @@ from regpush.layering.plan import Plan, PlanContext, Strategy
 from regpush.options import LayerOptions, Reuse
 from regpush.pack.recipe import BlobStore, Candidate, PreviousImage
 from regpush.pack.tar import ArchiveOptions
-from regpush.reference import RepositoryName
-
-_HEADS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -53,6 +48,8 @@ class Planned:
             [replace(one, identity=one.identity or identities.get(one.path)) for one in layer.items]
             for layer in self.plan.layers
         ]
+        from regpush.history.recall import Recalled  # only `--layers auto` learns
+
         plan = replace(self.plan, memory=first(groups))
         return replace(self, plan=plan, learned=Recalled().to_write(plan, notify), early=False)
 
@@ -70,23 +67,12 @@ def plan_layers(
 
     Raises what the strategy raises, and UsageError where `--layout-from` names an unknown image.
     """
+    if options.strategy == strategies.LEARNING and not closure.stacked:
+        from regpush.history.recall import plan_with_memory  # only `--layers auto` learns
+
+        return plan_with_memory(closure, strategy, options, archive, images, store, notify)
     context = PlanContext(max_layers=options.max_layers)
-    if options.strategy != strategies.LEARNING or closure.stacked:
-        return Planned(plan=strategies.carry_out(strategy, closure, context))
-    looked_at = _replayed(images, options.layout_from, store.name)
-    recalled = recall(looked_at, store.name, closure, archive, notify)
-    context = replace(
-        context,
-        past=recalled.memories,
-        others=recalled.others,
-        available=recalled.without(_lost(recalled, closure, store)),
-    )
-    plan = strategies.carry_out(strategy, closure, context)
-    for step in plan.steps:
-        notify(Note(message=step))
-    learned = recalled.to_write(plan, notify)
-    early = plan.memory is None
-    return Planned(plan=plan, learned=learned, earlier=recalled.earlier, early=early)
+    return Planned(plan=strategies.carry_out(strategy, closure, context))
 
 
 def layout_places(options: LayerOptions) -> list[str]:
@@ -95,38 +81,6 @@ def layout_places(options: LayerOptions) -> list[str]:
         return [str(Digest.parse(text)) for text in options.layout_from]
     except VerificationError as error:
         raise UsageError(f"bad --layout-from: {error}") from error
-
-
-def _replayed(
-    images: Sequence[PreviousImage], digests: Sequence[str], repository: RepositoryName
-) -> Sequence[PreviousImage]:
-    """Select the images to plan from.
-
-    Without `digests` all of `images`. With them, the images of these digests in their order, and
-    the images of other repositories.
-    """
-    if not digests:
-        return images
-    own = {
-        str(before.image.descriptor.digest): before
-        for before in images
-        if before.repository == repository
-    }
-    for digest in digests:
-        if digest not in own:
-            raise UsageError(f"--layout-from {digest}: no such image in {repository}")
-    others = [before for before in images if before.repository != repository]
-    return [*(own[digest] for digest in digests), *others]
-
-
-def _lost(recalled: Recalled, closure: Closure, store: BlobStore) -> list[Descriptor]:
-    """Find the blobs that the plan would use and that the registry has deleted."""
-    asked = recalled.doubtful(closure)
-    if not asked:
-        return []
-    with ThreadPoolExecutor(_HEADS, thread_name_prefix="regpush") as pool:
-        there = list(pool.map(store.has_blob, asked))
-    return [blob for blob, found in zip(asked, there, strict=True) if not found]
 
 
 def reasons(

@@ -1,4 +1,4 @@
-"""The records of earlier images, prepared for a plan. Pure.
+"""The records of earlier images, and the plan of a strategy that learns from them.
 
 An image without records, because another strategy planned it or because they are damaged, is known
 by its recipes: those of layers whose items are in the closure.
@@ -7,21 +7,28 @@ by its recipes: those of layers whose items are in the closure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 
 from regpush.closure import Closure
 from regpush.digest import Descriptor, Digest
-from regpush.errors import VerificationError
+from regpush.errors import UsageError, VerificationError
 from regpush.events import Listener, Note
 from regpush.history import layout
 from regpush.history.layout import Carried
+from regpush.history.planning import Planned
 from regpush.image.image import Image, Layer, Learned
+from regpush.layering import strategies
 from regpush.layering.memory import Laid, Layout, Memory, keys_of
-from regpush.layering.plan import Plan
-from regpush.pack.recipe import Candidate, PreviousImage, recipe
+from regpush.layering.plan import Plan, PlanContext, Strategy
+from regpush.options import LayerOptions
+from regpush.pack.recipe import BlobStore, Candidate, PreviousImage, recipe
 from regpush.pack.tar import ArchiveOptions
 from regpush.reference import RepositoryName
+
+_HEADS = 16
+"""HEAD requests for blobs at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -77,6 +84,68 @@ class Recalled:
         for told in _left_out(written):
             notify(Note(message=told))
         return written.learned
+
+
+def plan_with_memory(
+    closure: Closure,
+    strategy: Strategy,
+    options: LayerOptions,
+    archive: ArchiveOptions,
+    images: Sequence[PreviousImage],
+    store: BlobStore,
+    notify: Listener,
+) -> Planned:
+    """Plan `closure` by a strategy that learns from the records of earlier `images`.
+
+    `store`: the repository to push to. Raises what the strategy raises, and UsageError where
+    `--layout-from` names an unknown image.
+    """
+    looked_at = _replayed(images, options.layout_from, store.name)
+    recalled = recall(looked_at, store.name, closure, archive, notify)
+    context = PlanContext(
+        max_layers=options.max_layers,
+        past=recalled.memories,
+        others=recalled.others,
+        available=recalled.without(_lost(recalled, closure, store)),
+    )
+    plan = strategies.carry_out(strategy, closure, context)
+    for step in plan.steps:
+        notify(Note(message=step))
+    learned = recalled.to_write(plan, notify)
+    early = plan.memory is None
+    return Planned(plan=plan, learned=learned, earlier=recalled.earlier, early=early)
+
+
+def _replayed(
+    images: Sequence[PreviousImage], digests: Sequence[str], repository: RepositoryName
+) -> Sequence[PreviousImage]:
+    """Select the images to plan from.
+
+    Without `digests` all of `images`. With them, the images of these digests in their order, and
+    the images of other repositories.
+    """
+    if not digests:
+        return images
+    own = {
+        str(before.image.descriptor.digest): before
+        for before in images
+        if before.repository == repository
+    }
+    for digest in digests:
+        if digest not in own:
+            raise UsageError(f"--layout-from {digest}: no such image in {repository}")
+    others = [before for before in images if before.repository != repository]
+    return [*(own[digest] for digest in digests), *others]
+
+
+def _lost(recalled: Recalled, closure: Closure, store: BlobStore) -> list[Descriptor]:
+    """Find the blobs that the plan would use and that the registry has deleted."""
+    asked = recalled.doubtful(closure)
+    if not asked:
+        return []
+    with ThreadPoolExecutor(_HEADS, thread_name_prefix="regpush") as pool:
+        there = list(pool.map(store.has_blob, asked))
+    return [blob for blob, found in zip(asked, there, strict=True) if not found]
 
 
 def recall(

@@ -19,20 +19,14 @@ from regpush.options import SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
 from regpush.sources import guix, prefixes
-from regpush.sources.identity import forget, identify, remember
-from regpush.sources.link_root import link_roots
 from regpush.sources.path import mode_of
 from regpush.sources.prefixes import dir  # noqa: A004  # named like its prefix
 from regpush.sources.prefixes.guix import Packages
 from regpush.sources.prefixes.store import Stored
-from regpush.sources.programs import run_on
 from regpush.sources.source import Asked, Meaning, Whole
-from regpush.sources.stats import Stats
 from regpush.sources.store_item import find, is_whole_store
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
-
-__all__ = ["Stats", "Workshop", "forget", "identify", "link_roots", "remember", "resolve", "run_on"]
 
 
 def resolve(

@@ -15,7 +15,6 @@ from regpush.errors import SourceError
 from regpush.reference import RepositoryName
 from regpush.registry.repository import Repository
 from regpush.registry.uploads.ladder import BlobStream, Told, Upload
-from regpush.transfer.relay import Relay
 
 Opener: TypeAlias = Callable[[], BlobStream]
 
@@ -183,6 +182,8 @@ class FanUpload:
         """
         if len(ways) == 1:
             return [ways[0](open_stream)]
+        from regpush.transfer.relay import Relay  # most pushes are to one repository
+
         relay = Relay(len(ways), open_stream)
 
         def go(index: int) -> R:

@@ -21,12 +21,12 @@ from regpush.commands import rederive
 from regpush.commands import verify as verifying
 from regpush.commands.inspect import inspect_each
 from regpush.errors import UsageError
-from regpush.flow.bases import Bases
 from regpush.image.image import Image
 from regpush.options import SourceOptions
 from regpush.reference import Reference
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
+from regpush.transfer.base import Bases
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
