@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from regpush.digest import Digest
+from regpush.errors import BudgetExceededError
 from regpush.events import Action
 
 
@@ -224,3 +225,15 @@ class PushResult:
 
 def _text(digest: Digest | None) -> str | None:
     return str(digest) if digest else None
+
+
+def check_budget(size: int, limit: int) -> None:
+    """Raise BudgetExceededError where `size`, the bytes of layers to upload, exceeds `limit`.
+
+    The sizes of a plan may be estimates.
+    """
+    if size > limit:
+        raise BudgetExceededError(
+            f"{size} bytes of layers would be sent, and --max-upload allows {limit}; "
+            "regpush plan lists them"
+        )

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 
 from regpush.digest import OCI_INDEX, OCI_MANIFEST, Digest
-from regpush.errors import BudgetExceededError
 from regpush.events import Action
 from regpush.flow.assemble import build_image, haul, transferring, unchanged
 from regpush.flow.context import Run
@@ -20,7 +19,14 @@ from regpush.pack.recipe import DryRun, Placed
 from regpush.pack.stream import LayerSource
 from regpush.reference import Reference
 from regpush.registry.repository import Access, Manifest, Repository
-from regpush.report import DestinationReport, ImageReport, LayerReport, PushResult, Tense
+from regpush.report import (
+    DestinationReport,
+    ImageReport,
+    LayerReport,
+    PushResult,
+    Tense,
+    check_budget,
+)
 from regpush.transfer.schedule import Transfer, by_content, find_layers
 
 
@@ -73,18 +79,6 @@ def check_upload(prepared: Sequence[Prepared], run: Run, limit: int) -> None:
     ]
     sent = {one.layer.descriptor for one in placed if one.action is Action.UPLOADED}
     check_budget(sum(blob.size * run.fan.copies([blob]) for blob in sent), limit)
-
-
-def check_budget(size: int, limit: int) -> None:
-    """Raise BudgetExceededError where `size`, the bytes of layers to upload, exceeds `limit`.
-
-    The sizes of a plan may be estimates.
-    """
-    if size > limit:
-        raise BudgetExceededError(
-            f"{size} bytes of layers would be sent, and --max-upload allows {limit}; "
-            "regpush plan lists them"
-        )
 
 
 def _built(prepared: Prepared, placed: Sequence[Placed | None]) -> Image | None:

@@ -16,9 +16,8 @@ from regpush.cli.present import Presenter, save
 from regpush.cli.pushing import Targets, flow
 from regpush.cli.rendering import Line
 from regpush.events import Action
-from regpush.flow.forecast import check_budget
 from regpush.quantities import Link, parse_size
-from regpush.report import PushResult
+from regpush.report import PushResult, check_budget
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
