@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 
 from regpush.closure import Item
@@ -18,3 +19,16 @@ def pack(items: Sequence[Item], options: ArchiveOptions, size: int = BLOCK) -> I
     while not is_last:
         count, _, is_last = archive.readinto(block)
         yield bytes(block[:count])
+
+
+def members(blob: bytes) -> int:
+    """The gzip members in `blob`."""
+    count, rest = 0, memoryview(blob)
+    while rest:
+        unpacking, at = zlib.decompressobj(31), 0
+        while not unpacking.eof:
+            unpacking.decompress(rest[at : at + (64 << 10)])
+            at += 64 << 10
+        rest = rest[min(at, len(rest)) - len(unpacking.unused_data) :]
+        count += 1
+    return count

@@ -4,6 +4,7 @@
     python -m tests.bench cold unchanged --runs 3       some of them
     python -m tests.bench cold --size-mb 100 --runs 1   a first look
     python -m tests.bench unchanged --only regpush --rtt 100 --json samples.json
+    python -m tests.bench.splicing ten/*.whl            streams of wheels kept, or compressed anew
 
 It needs Debian's `docker-registry`, and takes the peers it finds on the PATH: skopeo, buildah,
 crane, BuildKit, tar, pigz. Inputs are made of this machine's own files, once, in a cache

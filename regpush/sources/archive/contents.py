@@ -26,8 +26,7 @@ _KINDS = {
 }
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _SMALL = (b"etc/passwd", b"etc/group")
-"""Files that are kept in memory, because the image's user is looked up in them."""
-_SMALL_LIMIT = 1 << 20
+"""Files that are kept in memory up to `LOOK_AT` bytes: the image's user is looked up in them."""
 _MOST = 4_000_000
 """Maximum number of entries; each takes a few hundred bytes of memory."""
 
@@ -157,7 +156,7 @@ class PathsSoFar:
             if len(start) < LOOK_AT:
                 start += piece[: LOOK_AT - len(start)]
         self._check(entry, bytes(start))
-        in_memory = entry.path in _SMALL and entry.size <= _SMALL_LIMIT == LOOK_AT
+        in_memory = entry.path in _SMALL and entry.size <= LOOK_AT  # `start` is the whole file
         content = bytes(start) if in_memory else Streamed(partial(held.read, place, entry.size))
         kept = bytes(start[:HEAD]) if entry.mode & 0o111 else b""
         # 4 KiB of each program are kept: they have the ELF header or the `#!` line, and there may
