@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Self
+from typing import Self, TypeAlias
 
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, Profile
@@ -141,6 +141,14 @@ class Recorded:
     repair: str
 
 
+Look: TypeAlias = Callable[[Entry, bytes | bytearray, int, int], None]
+"""Called, from any thread, with each file that is read, before its content is sent; may raise.
+
+The file begins with `data[start:end]`, where `data`, `start` and `end` are the last arguments: so a
+large buffer need not be copied. At most `entry.LOOK_AT` bytes are given.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """The smallest thing that moves between layers.
@@ -152,8 +160,7 @@ class Item:
     word. `references`: paths of other items, without itself. `parents`: metadata of the
     directories above it, where the source knows them. `entries`: opens the item; may be
     called any number of times and from any thread, gives the same sorted entries each
-    time, and raises SourceError when that cannot be. `look`: called, from any thread, with
-    each file that is read and its first bytes, before they go anywhere; may raise. `stamp`:
+    time, and raises SourceError when that cannot be. `look`: see `Look`. `stamp`:
     what listing it said, where it was listed. `recorded`: what its store says of its files,
     where those are read from a store that may be damaged. `locked`: the package that it is,
     where a lock file says so. `folder`: where all of it lies, if that is not below `path`.
@@ -169,7 +176,7 @@ class Item:
     references: tuple[str, ...] = ()
     parents: tuple[Entry, ...] = ()
     role: Role = Role.ORDINARY
-    look: Callable[[Entry, bytes], None] | None = field(default=None, compare=False, repr=False)
+    look: Look | None = field(default=None, compare=False, repr=False)
     stamp: Stamp | None = field(default=None, compare=False, repr=False)
     ahead: Callable[[], object] | None = field(default=None, compare=False, repr=False)
     recorded: Recorded | None = field(default=None, compare=False, repr=False)

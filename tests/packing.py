@@ -14,7 +14,7 @@ BLOCK = 1 << 20
 def pack(items: Sequence[Item], options: ArchiveOptions, size: int = BLOCK) -> Iterator[bytes]:
     """The archive of `items` in blocks of `size` bytes; the last may be shorter."""
     archive = Archive(items, options)
-    block = memoryview(bytearray(size))
+    block = bytearray(size)
     is_last = False
     while not is_last:
         count, _, is_last = archive.readinto(block)

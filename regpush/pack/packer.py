@@ -55,7 +55,7 @@ class Packer:
         # large files does not hold the lock, and half the cores may do it.
         self._turns = _Turns(max(cores // 2, 1))
         self._ranks = itertools.count()
-        self._idle: SimpleQueue[memoryview] = SimpleQueue()
+        self._idle: SimpleQueue[bytearray] = SimpleQueue()
         self._readers: set[_ReadAhead] = set()
 
     def __enter__(self) -> Self:
@@ -83,9 +83,9 @@ class Packer:
         """
         block = self.borrow()
         filled = self.read(archive, block, rank)
-        first = block[: filled.used]
+        first = memoryview(block)[: filled.used]
         if not filled.is_last:
-            reader = _ReadAhead(self, archive, (first, self.packed(first, filled)), rank)
+            reader = _ReadAhead(self, archive, (block, first, self.packed(first, filled)), rank)
             self._readers.add(reader)
             try:
                 yield from reader
@@ -105,21 +105,21 @@ class Packer:
         is_last = False
         while not is_last:
             count, _, is_last = self.read(archive, block, rank)
-            yield block[:count]
+            yield memoryview(block)[:count]
         self.give_back(block)
 
-    def borrow(self) -> memoryview:
+    def borrow(self) -> bytearray:
         """Take a block of memory to read into."""
         try:
             return self._idle.get_nowait()
         except Empty:
-            return memoryview(bytearray(self.codec.block))
+            return bytearray(self.codec.block)
 
-    def give_back(self, block: memoryview) -> None:
+    def give_back(self, block: bytearray) -> None:
         """Return `block`, so that another layer can use it."""
         self._idle.put(block)
 
-    def read(self, archive: Archive, block: memoryview, rank: int) -> Filled:
+    def read(self, archive: Archive, block: bytearray, rank: int) -> Filled:
         """Read the next part of `archive` into `block`. Returns how much of it was filled.
 
         Of archives that are read at the same time, those of a lower `rank` are read first.
@@ -175,9 +175,10 @@ class _Turns:
 class _Ready:
     """A block that was read, and its compressed form, which may not be ready yet.
 
-    `room`: the semaphore that counts its memory.
+    `block`: the filled part of `memory`. `room`: the semaphore that counts the memory.
     """
 
+    memory: bytearray
     block: memoryview
     compressed: Future[bytes]
     room: threading.Semaphore
@@ -190,7 +191,7 @@ class _ReadAhead:
         self,
         packer: Packer,
         archive: Archive,
-        first: tuple[memoryview, Future[bytes]],
+        first: tuple[bytearray, memoryview, Future[bytes]],
         rank: int,
     ) -> None:
         self._packer = packer
@@ -210,7 +211,7 @@ class _ReadAhead:
                     raise ready
                 try:
                     yield Piece(ready.block, ready.compressed.result)
-                    self._packer.give_back(memoryview(ready.block.obj))
+                    self._packer.give_back(ready.memory)
                 finally:
                     ready.room.release()
         finally:
@@ -235,8 +236,8 @@ class _ReadAhead:
                 block = packer.borrow()
                 filled = packer.read(self._archive, block, self._rank)
                 is_last = filled.is_last
-                read = block[: filled.used]
-                self._ready.put(_Ready(read, packer.packed(read, filled), room))
+                read = memoryview(block)[: filled.used]
+                self._ready.put(_Ready(block, read, packer.packed(read, filled), room))
             self._ready.put(None)
         except BaseException as error:  # raised again in the thread that iterates
             self._ready.put(error)

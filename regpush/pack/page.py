@@ -25,54 +25,63 @@ class Filled(NamedTuple):
 
 
 class Page:
-    """The block that is being filled; it is handed out when it is full."""
+    """The block that is being filled, `block`; it is handed out when it is full.
 
-    def __init__(self, block: memoryview) -> None:
-        self._block = block
+    `used`: how many bytes of it are filled.
+    """
+
+    def __init__(self, block: bytearray) -> None:
+        self._begin(block)
+
+    def _begin(self, block: bytearray) -> None:
+        self.block = block
+        self._view = memoryview(block)
+        self._size = len(block)
         self.used = 0
 
     @property
     def free(self) -> memoryview:
         """The part of the block that is not filled yet."""
-        return self._block[self.used :]
+        return self._view[self.used :]
 
     @property
     def is_full(self) -> bool:
         """Whether the whole block is filled."""
-        return self.used == len(self._block)
+        return self.used == self._size
 
     def has_room(self, count: int) -> bool:
         """Whether `count` more bytes fit into this block."""
-        return self.used + count <= len(self._block)
+        return self.used + count <= self._size
 
     def take(self, count: int) -> memoryview:
         """Return the next `count` bytes of the block, counted as filled; there must be room."""
         start, self.used = self.used, self.used + count
-        return self._block[start : self.used]
+        return self._view[start : self.used]
 
     def write(self, data: bytes) -> None:
         """Write `data`, for which there must be room."""
         self.take(len(data))[:] = data
 
-    def member(self, head: bytes, size: int) -> memoryview:
-        """Write a member's header and padding. Returns the memory for its `size` bytes of content.
+    def member(self, head: bytes, size: int) -> tuple[int, memoryview]:
+        """Write a member's header and padding, for which there must be room.
 
-        There must be room for the whole member.
+        Returns where in `block` its `size` bytes of content begin, and the memory for them.
         """
-        block = self._block
+        view = self._view
         start = self.used + len(head)
         end = start + size
-        block[self.used : start] = head
-        self.used = end + -size % ROOM
-        block[end : self.used] = _ZEROS[: self.used - end]
-        return block[start:end]
+        view[self.used : start] = head
+        self.used = end
+        if short := -size % ROOM:
+            self.used += short
+            view[end : self.used] = _ZEROS[:short]
+        return start, view[start:end]
 
-    def turn(self, packed: bytes | None = None) -> Generator[Filled, memoryview, None]:
+    def turn(self, packed: bytes | None = None) -> Generator[Filled, bytearray, None]:
         """Hand the block out and continue with the next; `packed`: see `Filled`."""
-        self._block = yield Filled(self.used, packed)
-        self.used = 0
+        self._begin((yield Filled(self.used, packed)))
 
-    def put(self, data: bytes) -> Generator[Filled, memoryview, None]:
+    def put(self, data: bytes) -> Generator[Filled, bytearray, None]:
         """Write `data`, across several blocks where one has no room."""
         while not self.has_room(len(data)):
             fitting, data = data[: len(self.free)], data[len(self.free) :]

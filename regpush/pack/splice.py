@@ -35,7 +35,7 @@ _TRAILER = struct.Struct("<LL")
 
 def splice(
     page: Page, content: Deflated, size: int, takes: Takes
-) -> Generator[Filled, memoryview, None]:
+) -> Generator[Filled, bytearray, None]:
     """Write `content`, of `size` bytes, and copy its deflate stream if `takes` accepts it.
 
     The stream becomes a gzip member of its own; otherwise the content is compressed again. Raises

@@ -11,14 +11,15 @@ from __future__ import annotations
 import heapq
 import os
 import struct
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+import zlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from itertools import chain, islice
 from typing import Any
 
-from regpush.closure import Identity, Item, Recorded, Role
+from regpush.closure import Identity, Item, Look, Recorded, Role
 from regpush.digest import Digest
 from regpush.entry import (
     LOOK_AT,
@@ -39,16 +40,17 @@ from regpush.pack.splice import SPLICED, Takes, splice
 from regpush.sources.nar import NarHash
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+_FRAMED = struct.Struct("100s24s12s12s8sc100s88s155s12x")  # neighbours in one field, where cached
 _USTAR = b"ustar\x0000"
 _MTIME = 1
 _MTIME_FIELD = b"%011o\0" % _MTIME
 _MAGIC_AND_OWNERS = _USTAR + bytes(32 + 32 + 8 + 8)
-_LAST = bytes(12)
 _TYPE = {
     Kind.FILE: b"0", Kind.HARDLINK: b"1", Kind.SYMLINK: b"2", Kind.CHARACTER: b"3",
     Kind.BLOCK: b"4", Kind.DIRECTORY: b"5", Kind.FIFO: b"6",
 }  # fmt: skip
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
+_FILE, _DIRECTORY = Kind.FILE, Kind.DIRECTORY  # `Kind.FILE` takes as long as a call of a function
 _END = bytes(2 * ROOM)
 
 
@@ -90,7 +92,7 @@ class Archive:
         self._writing = _written(items, options, self._trees, takes)
         next(self._writing)
 
-    def readinto(self, block: memoryview) -> Filled:
+    def readinto(self, block: bytearray) -> Filled:
         """Fill `block`, unless the archive ends or compressed content begins or ends before.
 
         Must not be called after the last block. Raises SourceError, always before the last bytes,
@@ -113,60 +115,62 @@ def _written(
     options: ArchiveOptions,
     trees: list[tuple[Item, TreeHash]],
     takes: Takes | None,
-) -> Generator[Filled, memoryview, None]:
+) -> Generator[Filled, bytearray, None]:
     """Write the archive; a generator that is sent blocks and yields how each was filled.
 
     Raises SourceError, always before the last bytes.
     """
     block = yield Filled(0)
     page = Page(block)
-    last = Entry(path=b"", kind=Kind.DIRECTORY, mode=0)
-    opened = _opened_ahead(_members(items, options, trees))
-    for (entry, tree, nar, look, twins), fd in opened:
-        if entry.path == last.path:
-            both_folders = entry.kind is last.kind is Kind.DIRECTORY
+    last = Entry(path=b"", kind=_DIRECTORY, mode=0)
+    batches = _opened_ahead(_members(items, options, trees))
+    for (entry, tree, nar, look, twins), fd in chain.from_iterable(batches):
+        path, kind, _, _, _, size, _, _, content = entry
+        if path == last.path:
+            both_folders = kind is last.kind is _DIRECTORY
             if twins is _Twins.REFUSED or (twins is _Twins.FOLDERS and not both_folders):
                 if fd >= 0:
                     os.close(fd)
-                raise SourceError(f"two items own the same path: /{printable(entry.path)}")
+                raise SourceError(f"two items own the same path: /{printable(path)}")
             continue
         last = entry
         head = header(entry)
-        if entry.kind is not Kind.FILE:
+        if kind is not _FILE:
             yield from page.put(head)
             if tree:
                 tree.add(entry)
             if nar:
-                nar.add(entry.path)
-        elif isinstance(content := entry.content, bytes):
+                nar.add(path)
+        elif isinstance(content, bytes):
             yield from page.put(head + content + padding(len(content)))
             if tree:
                 tree.add(entry, ContentHash(content).digest())
             if nar:
-                nar.add(entry.path, content)
+                nar.add(path, content)
         elif isinstance(content, Streamed):
             yield from page.put(head)
-            if takes and content.deflated and entry.size >= SPLICED:
-                yield from splice(page, content.deflated, entry.size, takes)
+            if takes and content.deflated and size >= SPLICED:
+                yield from splice(page, content.deflated, size, takes)
             else:
                 yield from _made(page, content, entry, tree)
-            yield from page.put(padding(entry.size))
-        elif page.has_room(len(head) + entry.size + ROOM):
-            view = page.member(head, entry.size)
+            yield from page.put(padding(size))
+        elif page.has_room(len(head) + size + ROOM):
+            start, view = page.member(head, size)
             read_whole(entry, content, fd, view)
             if look:
-                look(entry, bytes(view[:LOOK_AT]))
+                look(entry, page.block, start, start + min(size, LOOK_AT))
             if tree:
                 tree.add(entry, ContentHash(view).digest())
             if nar:
-                nar.add(entry.path, view)
+                nar.add(path, view)
         else:
             digest = ContentHash() if tree else None
-            archived = nar if nar and nar.begin(entry.path) else None
+            archived = nar if nar and nar.begin(path) else None
             with GuardedFile(entry, content, fd) as file:
                 yield from page.put(head)
                 if look:
-                    look(entry, file.head())
+                    first = file.head()
+                    look(entry, first, 0, len(first))
                 while True:
                     if page.is_full:
                         yield from page.turn()
@@ -181,7 +185,7 @@ def _written(
                 file.finish()
             if archived:
                 archived.end()
-            yield from page.put(padding(entry.size))
+            yield from page.put(padding(size))
             if tree and digest:
                 tree.add(entry, digest.digest())
     for item, found in trees:
@@ -196,7 +200,7 @@ def _written(
 
 def _made(
     page: Page, content: Streamed, entry: Entry, tree: TreeHash | None
-) -> Generator[Filled, memoryview, None]:
+) -> Generator[Filled, bytearray, None]:
     """Write the content of `entry`, in pieces. Raises SourceError where its size differs."""
     left, digest = entry.size, ContentHash() if tree else None
     for piece in content.open():
@@ -224,8 +228,7 @@ class _Twins(Enum):
     DROPPED = "dropped"
 
 
-_Look = Callable[[Entry, bytes], None] | None
-_Member = tuple[Entry, TreeHash | None, NarHash | None, _Look, _Twins]
+_Member = tuple[Entry, TreeHash | None, NarHash | None, Look | None, _Twins]
 
 
 def _members(
@@ -275,27 +278,42 @@ def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
             yield member
 
 
-def _opened_ahead(members: Iterator[_Member]) -> Iterator[tuple[_Member, int]]:
-    """Yield each member with its file's descriptor, which the caller closes; -1 without one.
+def _opened_ahead(members: Iterator[_Member]) -> Iterator[Iterator[tuple[_Member, int]]]:
+    """Yield batches of members, each with its file's descriptor, which the caller closes.
 
-    The next files are opened, and the disk is asked for them, a little before they are read: from a
-    cold disk small files are read twice as fast.
+    The descriptor is -1 for a member that is no file on disk. The files of the next batch are
+    opened, and the disk is asked for them, before those of a batch are read: from a cold disk small
+    files are read twice as fast.
     """
-    waiting: deque[tuple[_Member, int]] = deque()
-    most = files_ahead()
+    count = max(files_ahead() // 2, 1)
+    here: Iterator[tuple[_Member, int]] = iter(())
+    following = _open_batch(members, count)
     try:
-        for member in members:
-            content = member[0].content
-            fd = open_ahead(content) if isinstance(content, OnDisk) else -1
-            waiting.append((member, fd))
-            if len(waiting) > most:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
+        while following:
+            here, following = iter(following), []
+            following = _open_batch(members, count)
+            yield here
     finally:
-        for _, fd in waiting:
-            if fd >= 0:
-                os.close(fd)
+        _close(chain(here, following))
+
+
+def _open_batch(members: Iterator[_Member], count: int) -> list[tuple[_Member, int]]:
+    """Open the files of the next `count` members; fewer at the end."""
+    batch: list[tuple[_Member, int]] = []
+    try:
+        for member in islice(members, count):
+            content = member[0].content
+            batch.append((member, open_ahead(content) if isinstance(content, OnDisk) else -1))
+    except BaseException:
+        _close(batch)
+        raise
+    return batch
+
+
+def _close(batch: Iterable[tuple[_Member, int]]) -> None:
+    for _, fd in batch:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _hash_of_parents(item: Item) -> TreeHash:
@@ -364,25 +382,23 @@ def _parents(items: Sequence[Item]) -> list[Entry]:
 
 def header(entry: Entry) -> bytes:
     """Write the header block of `entry`, after a pax header where ustar cannot express it."""
-    if entry.kind in _DEVICES:
+    path, kind, mode, uid, gid, size, link, xattrs, _ = entry
+    if kind in _DEVICES:
         return _device(entry)
-    name = entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path
-    prefix = b""
+    whole = path + b"/" if kind is _DIRECTORY else path
     plain = (
-        name.isascii()
-        and entry.link.isascii()
-        and len(entry.link) <= 100
-        and entry.uid < 8**7
-        and entry.gid < 8**7
-        and entry.size < 8**11
-        and not entry.xattrs
+        whole.isascii()
+        and link.isascii()
+        and len(link) <= 100
+        and uid < 8**7
+        and gid < 8**7
+        and size < 8**11
+        and not xattrs
     )
-    if plain and len(name) > 100:
-        prefix, name = _split(name)
-        plain = bool(prefix)
-    if not plain:
-        return _pax(entry, entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path)
-    return _ustar(entry, name, prefix, entry.link, uid=entry.uid, gid=entry.gid, size=entry.size)
+    prefix, name = (b"", whole) if len(whole) <= 100 else _split(whole)
+    if plain and len(name) <= 100:
+        return _ustar(_TYPE[kind], mode, name, prefix, link, uid, gid, size)
+    return _pax(entry, whole)
 
 
 def _device(entry: Entry) -> bytes:
@@ -403,17 +419,20 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
 
 
 def _ustar(
-    entry: Entry, name: bytes, prefix: bytes, link: bytes, *, uid: int, gid: int, size: int
-) -> bytes:
-    """Write a header block, made from a cached frame of the fields that most members share."""
-    kind = _TYPE[entry.kind]
-    owned, total = _frame(kind, entry.mode, uid, gid)
-    size_field = b"%011o" % size
-    total += sum(name) + sum(size_field) + sum(link) + sum(prefix)
-    return b"%b%b%b\0%b%06o\0 %b%b%b%b%b" % (
-        name.ljust(100, b"\0"), owned, size_field, _MTIME_FIELD, total, kind,
-        link.ljust(100, b"\0"), _MAGIC_AND_OWNERS, prefix.ljust(155, b"\0"), _LAST,
-    )  # fmt: skip
+    kind: bytes, mode: int, name: bytes, prefix: bytes, link: bytes, uid: int, gid: int, size: int
+) -> bytes:  # fmt: skip
+    """Write a header block, made from a cached frame of the fields that most members share.
+
+    `name`, `prefix` and `link` must be ASCII of 100, 155 and 100 bytes at most.
+    """
+    owned, total = _frame(kind, mode, uid, gid)
+    digits = b"%011o" % size
+    # The lower half of an Adler-32 is 1 and the sum of the bytes, modulo 65,521 (RFC 1950, section
+    # 8.2); these 366 bytes of ASCII are less. `sum` would take ten times as long.
+    total += (zlib.adler32(b"%b%b%b%b" % (name, digits, link, prefix)) & 0xFFFF) - 1
+    return _FRAMED.pack(
+        name, owned, digits, _MTIME_FIELD, b"%06o\0 " % total, kind, link, _MAGIC_AND_OWNERS, prefix
+    )
 
 
 @cache
@@ -460,7 +479,8 @@ def _pax(entry: Entry, name: bytes) -> bytes:
         name=b"././@PaxHeader", mode=0, uid=0, gid=0, size=len(records), mtime=0, kind=b"x",
         link=b"", prefix=b"",
     )  # fmt: skip
-    main = _ustar(entry, _ascii(name), b"", _ascii(entry.link), uid=uid, gid=gid, size=size)
+    kind = _TYPE[entry.kind]
+    main = _ustar(kind, entry.mode, _ascii(name), b"", _ascii(entry.link), uid, gid, size)
     return extended + records + padding(len(records)) + main
 
 

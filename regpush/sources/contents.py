@@ -22,8 +22,8 @@ _AHEAD = 4  # waiting tasks for each thread at most, so that memory is bounded f
 
 Member: TypeAlias = tuple[Item, Entry]
 
-Look: TypeAlias = Callable[[Item, Entry, bytes], None]
-"""Called with each file and the first bytes of it (`LOOK_AT` at most), from several threads."""
+Look: TypeAlias = Callable[[Item, Entry, bytes | bytearray, int, int], None]
+"""Called, from several threads, with each file and its item; the rest is as in `closure.Look`."""
 
 
 def digests(
@@ -73,13 +73,14 @@ def _digest(member: Member, content: OnDisk, look: Look, cancel: Cancellation) -
     item, entry = member
     if entry.size <= HEAD:
         data = read_listed(entry, content)
-        look(item, entry, data)
+        look(item, entry, data, 0, len(data))
         return ContentHash(data).digest()
     digest = ContentHash()
-    memory = memoryview(bytearray(min(_BLOCK, entry.size)))
+    block = bytearray(min(_BLOCK, entry.size))
+    memory = memoryview(block)
     with GuardedFile(entry, content) as file:
         count = file.readinto(memory)
-        look(item, entry, bytes(memory[: min(count, LOOK_AT)]))
+        look(item, entry, block, 0, min(count, LOOK_AT))
         while count:
             cancel.check()
             digest.update(memory[:count])

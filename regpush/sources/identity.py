@@ -59,10 +59,10 @@ def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:
         for parent in item.parents:
             trees[item.path].add(parent)
 
-    def look(item: Item, entry: Entry, head: bytes) -> None:
+    def look(item: Item, entry: Entry, data: bytes | bytearray, start: int, end: int) -> None:
         if item.look:
             try:
-                item.look(entry, head)
+                item.look(entry, data, start, end)
             except SecretError as error:
                 found.extend(error.found)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from regpush.closure import Item, Role, Stamp
+from regpush.closure import Item, Look, Role, Stamp
 from regpush.entry import Entry, Kind, TreeHash, absolute
 from regpush.files.listing import ByFolder, Names, newest_ns, size
 from regpush.sources.tree import Tree
@@ -28,7 +28,7 @@ class Part:
     tops: ByFolder
     stop_at: ByFolder
 
-    def item(self, role: Role, look: Callable[[Entry, bytes], None] | None = None) -> Item:
+    def item(self, role: Role, look: Look | None = None) -> Item:
         """Make the item. Its identity is None: only reading its files tells it."""
         selected = list(self.names())
         parents = self.tree.parents(self.tops)

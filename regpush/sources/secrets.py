@@ -25,8 +25,10 @@ _PRIVATE_KEY = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
     rb"(?:\s|\\[rn])*(?:[A-Za-z-]+: [^\r\n\\]*(?:\s|\\[rn])+)*[A-Za-z0-9+/=]{40}"
 )
+_KEY_BEGINS = b"-----BEGIN"
 _PUTTY_KEY = b"PuTTY-User-Key-File-"
 _AGE_KEY = re.compile(rb"AGE-SECRET-KEY-1[A-Z0-9]{58}")
+_AGE_KEY_BEGINS = b"AGE-SECRET-KEY-"
 
 _ENVIRONMENT = re.compile(rb"\.env(?:\..*)?", re.DOTALL)
 _HARMLESS = (b".example", b".sample", b".template", b".dist")
@@ -88,15 +90,32 @@ def by_content(path: bytes, head: bytes) -> str | None:
 
     None where it does not.
     """
-    if b"-----BEGIN " in head and _PRIVATE_KEY.search(head):
+    if _KEY_BEGINS in head and _PRIVATE_KEY.search(head):
         return "private key"
-    if head.startswith(_PUTTY_KEY) or (b"AGE-SECRET-KEY-" in head and _AGE_KEY.search(head)):
+    if head.startswith(_PUTTY_KEY) or (_AGE_KEY_BEGINS in head and _AGE_KEY.search(head)):
         return "private key"
     name = path.rpartition(b"/")[2]
-    shell = b"env" in name and _SHELL_FILES.fullmatch(name) and not name.endswith(_HARMLESS)
+    shell = _SHELL_FILES.fullmatch(name) and not name.endswith(_HARMLESS)
     if shell and _ASSIGNED.search(head):
         return "environment file"
     return "credentials" if _is_credentials(path, head) else None
+
+
+def is_suspect(path: bytes, data: bytes | bytearray, start: int, end: int) -> bool:
+    """Whether `by_content` may find the file at `path`, which begins with `data[start:end]`.
+
+    False for nearly all files, at little cost and without copying `data`.
+    """
+    # Searching backwards takes a third of the time: 0.1 ms a MiB of text for each of the two
+    # (CPython 3.11). A space at the end of "-----BEGIN" would make it four times as long.
+    name = path[path.rfind(b"/") + 1 :]
+    return (
+        data.rfind(_KEY_BEGINS, start, end) >= 0
+        or data.rfind(_AGE_KEY_BEGINS, start, end) >= 0
+        or b"env" in name
+        or name in _CREDENTIAL_NAMES
+        or data.startswith(_PUTTY_KEY, start, end)
+    )
 
 
 def _is_credentials(path: bytes, head: bytes | None) -> bool:
@@ -151,10 +170,15 @@ class Watch:
         if found:
             raise SecretError(found)
 
-    def look(self, entry: Entry, head: bytes) -> None:
-        """Raise SecretError if `entry` looks like a secret; `head`: its first bytes."""
+    def look(self, entry: Entry, data: bytes | bytearray, start: int, end: int) -> None:
+        """Raise SecretError if `entry`, which begins with `data[start:end]`, looks like a secret.
+
+        See `closure.Look`.
+        """
+        if not is_suspect(entry.path, data, start, end):
+            return
         path = self.tree.relative(entry.path)
-        why = by_content(path, head)
+        why = by_content(path, bytes(data[start:end]))
         if why and not self._allows(path):
             raise SecretError([Secret(path, self.tree.on_disk(path), why)])
 

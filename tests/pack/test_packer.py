@@ -65,7 +65,7 @@ def streamed(one, compression, cores):
 
 
 def archive_of(one):
-    archive, block, parts = Archive([one], ArchiveOptions()), memoryview(bytearray(MIB)), []
+    archive, block, parts = Archive([one], ArchiveOptions()), bytearray(MIB), []
     is_last = False
     while not is_last:
         count, _, is_last = archive.readinto(block)
@@ -196,7 +196,7 @@ def test_memory_is_bounded_however_slowly_layers_are_taken(monkeypatch, compress
         layers = [iter(source(one, compression).open(packer, lambda *_: None)) for _ in range(3)]
         for _ in zip(*layers, strict=True):
             pass
-        blocks = {id(block.obj): len(block) for block in made}
+        blocks = {id(block): len(block) for block in made}
         assert len(made) > len(blocks)
         block = packer.codec.block
         assert sum(blocks.values()) <= Packer.SPARE + 3 * block

@@ -142,8 +142,10 @@ def test_names_are_refused_before_anything_is_read_contents_when_they_are(
         if entry.path == f"app/{path}".encode()
     )
     assert item.look
+    content = (root / path).read_bytes()
+    around = bytearray(b"x" + content + b"y")
     with pytest.raises(UsageError, match="looks like a secret"):
-        item.look(entry, (root / path).read_bytes())
+        item.look(entry, around, 1, 1 + len(content))
 
 
 @pytest.mark.parametrize("path", HARMLESS)
