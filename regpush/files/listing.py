@@ -303,7 +303,7 @@ def _steps(selected: Names) -> Iterator[_Step]:
     names, links = selected.names, selected.links
     paths = map((selected.folder + b"/").__add__, names) if selected.folder else names
     targets = map(links.get, names, repeat(b"")) if links else repeat(b"")
-    return zip(paths, _ROW.iter_unpack(selected.rows), targets)
+    return zip(paths, _ROW.iter_unpack(selected.rows), targets, strict=False)  # targets never end
 
 
 class Known(Protocol):
