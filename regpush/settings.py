@@ -60,12 +60,17 @@ class IndexSettings:
     """The configuration of package indexes, from the variables of pip, uv and npm.
 
     `logins`: triples of the name of an index, as uv spells it in variables, a user name and a
-    password. `urls`: of indexes, possibly with credentials. `pip_cache`: pip's cache folder. `npm`:
-    the configuration of npm.
+    password. `urls`: of indexes, possibly with credentials. `client_certificates`: PEM files that
+    have a certificate and its key, the first takes precedence. `ca_file`: PEM of authorities.
+    `unverified_hosts`: hosts, possibly with a port, whose certificates are not verified.
+    `pip_cache`: pip's cache folder. `npm`: the configuration of npm.
     """
 
     logins: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
     urls: tuple[str, ...] = field(default=(), repr=False)
+    client_certificates: tuple[str, ...] = ()
+    ca_file: str | None = None
+    unverified_hosts: tuple[str, ...] = ()
     pip_cache: str | None = None
     npm: NpmSettings = NpmSettings()
 
@@ -168,6 +173,8 @@ def _indexes(environ: Mapping[str, str], home: str | None) -> IndexSettings:
     """
     names = dict.fromkeys(found[1] for name in environ if (found := _INDEX_LOGIN.fullmatch(name)))
     urls = [environ.get("PIP_INDEX_URL", ""), *environ.get("PIP_EXTRA_INDEX_URL", "").split()]
+    certificates = (environ.get("SSL_CLIENT_CERT", ""), environ.get("PIP_CLIENT_CERT", ""))
+    hosts = (environ.get("UV_INSECURE_HOST", ""), environ.get("PIP_TRUSTED_HOST", ""))
     cache = environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
     return IndexSettings(
         logins=tuple(
@@ -179,6 +186,9 @@ def _indexes(environ: Mapping[str, str], home: str | None) -> IndexSettings:
             for name in names
         ),
         urls=tuple(filter(None, urls)),
+        client_certificates=tuple(filter(None, certificates)),
+        ca_file=environ.get("PIP_CERT") or None,
+        unverified_hosts=tuple(" ".join(hosts).split()),
         pip_cache=environ.get("PIP_CACHE_DIR") or (os.path.join(cache, "pip") if cache else None),
         npm=_npm(environ, home),
     )

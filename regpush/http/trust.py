@@ -211,14 +211,27 @@ def _why(error: Exception, otherwise: str) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def check_alert(error: OSError) -> None:
-    """Raise AuthError where TLS failed because of our client certificate, or for lack of one."""
-    if isinstance(error, ssl.SSLError) and error.reason in _CLIENT_ALERTS:
-        words = error.reason.replace("_", " ").lower()
-        raise AuthError(
-            f"the registry wants a client certificate, or another ({words}); "
+class ClientCertificateError(AuthError):
+    """A registry refused the client certificate, or the lack of one.
+
+    `alert`: the TLS alert that it sent, in words.
+    """
+
+    def __init__(self, alert: str) -> None:
+        super().__init__(
+            f"the registry wants a client certificate, or another ({alert}); "
             "--cert-file and --key-file name one"
-        ) from error
+        )
+        self.alert = alert
+
+
+def check_alert(error: OSError) -> None:
+    """Raise ClientCertificateError where TLS failed because of our client certificate.
+
+    Also for lack of one.
+    """
+    if isinstance(error, ssl.SSLError) and error.reason in _CLIENT_ALERTS:
+        raise ClientCertificateError(error.reason.replace("_", " ").lower()) from error
 
 
 def untrusted(code: int) -> str:

@@ -143,7 +143,7 @@ def _row(path: Path, scratch: Path, runs: int) -> Iterator[str]:
     yield f"{spliced.cpu_s / packed.cpu_s:.2f}"
     yield f"{count / (spliced.unpacked / _MIB):.1f}"
     yield f"{spliced.unpigz_s / packed.unpigz_s:.2f}"
-    yield f"{spliced.unpigz_cpu_s / packed.unpigz_cpu_s:.2f}"
+    yield f"{spliced.unpigz_cpu_s / (packed.unpigz_cpu_s or 0.01):.2f}"  # counted in 10 ms
     yield f"{spliced.gzip_s / packed.gzip_s:.2f}"
 
 

@@ -271,8 +271,6 @@ def test_certificates_of_npmrc(app, to, tmp_path):
             done.stderr
         )
         pushed("strict-ssl=false\n", "--strict").failed(2, "strict-ssl=false")
-        done = pushed("cafile=ca.pem\ncert=x\nkey=y\n//npm.example.com/:keyfile=z\n").ok()
-        assert "the client certificate of .npmrc (cert, key, keyfile) is not used" in done.stderr
         pushed("cafile=gone.pem\n").failed(2, "gone.pem")
 
 

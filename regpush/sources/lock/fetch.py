@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from threading import Lock
 from typing import IO, Any
 
@@ -28,10 +28,11 @@ from regpush.http.pace import Pace
 from regpush.http.proxy import Routes
 from regpush.http.redaction import Redactor, shown_url
 from regpush.http.retry import Policy, RetryableError
-from regpush.http.trust import Contexts, Trust
+from regpush.http.trust import ClientCertificateError, Contexts
 from regpush.http.wire import UnansweredError
 from regpush.settings import ProxySettings
 from regpush.sources.lock.artifact import Artifact, VersionList
+from regpush.sources.lock.certificates import Certificates
 from regpush.sources.lock.keep import Elsewhere, Kept
 from regpush.sources.lock.logins import Logins, described, without_login
 from regpush.sources.surroundings import Surroundings
@@ -50,8 +51,15 @@ _LOGINS = {
     "npm": ".npmrc (//HOST/:_authToken=…)",
 }
 """Where users keep logins, by the kind of package."""
+_CLIENT_CERTIFICATES = {
+    "pypi": "SSL_CLIENT_CERT or PIP_CLIENT_CERT",
+    "npm": ".npmrc (//HOST/:certfile and //HOST/:keyfile)",
+}
+"""Where users name client certificates, by the kind of package."""
 _TOO_MANY = (408, 425, 429)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.ASCII)
+
+_NO_CERTIFICATES = Certificates()
 
 
 class _MissingError(SourceError):
@@ -62,7 +70,7 @@ class Fetcher:
     """Downloads the artifacts of one push. Thread-safe; downloads end with the workshop.
 
     `mirror`: a URL whose origin replaces that of artifacts, or empty. `elsewhere`: where another
-    program may have kept them. `trust`: certificates besides the system's and those of `--ca-file`.
+    program may have kept them. `certificates`: besides the system's and those of `--ca-file`.
     `proxies`: replace those of the environment.
     """
 
@@ -74,7 +82,7 @@ class Fetcher:
         *,
         mirror: str,
         elsewhere: Elsewhere,
-        trust: Trust | None = None,
+        certificates: Certificates = _NO_CERTIFICATES,
         proxies: ProxySettings | None = None,
     ) -> None:
         self._workshop = workshop
@@ -94,8 +102,10 @@ class Fetcher:
             surroundings.registry.retry_times, notify=workshop.notify, cancel=workshop.cancel
         )
         given = (surroundings.registry.ca_file,) if surroundings.registry.ca_file else ()
-        trust = trust or Trust()
-        self._trust = replace(trust, ca_files=(*given, *trust.ca_files))
+        trust = certificates.trust
+        self._certificates = replace(
+            certificates, trust=replace(trust, ca_files=(*given, *trust.ca_files))
+        )
         self._proxies = proxies or settings.proxies
 
     def begin(self, artifact: Artifact) -> Future[str]:
@@ -179,15 +189,17 @@ class Fetcher:
         folder = self._kept().folder
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
             self._workshop.at_end(lambda: _remove(file.name))
-            download = _Download(
-                artifact, url, file, self._send, {"Accept": accept} if accept else {}
-            )
+            send = partial(self._send, Origin.of(url))
+            download = _Download(artifact, url, file, send, {"Accept": accept} if accept else {})
             self._retry.run(download.attempt, lambda: download.size)
             download.check()
         return file.name
 
-    def _send(self, url: str, headers: dict[str, str]) -> Reply:
-        """Send one request, in turn, with the login for its origin."""
+    def _send(self, named: Origin, url: str, headers: dict[str, str]) -> Reply:
+        """Send one request, in turn, with login and client certificate for its origin.
+
+        `named`: the origin of the artifact's URL; `url` has another after a redirect.
+        """
         exchange = self._open()
         authorization, secrets = self._logins.authorization(url)
         self._redactor.add(secrets)
@@ -195,8 +207,9 @@ class Fetcher:
             headers = {**headers, "Authorization": authorization}
         pace = self._pace(Origin.of(url))
         with pace.turn():
+            trust = self._certificates.of(url, named)
             reply = exchange.send(
-                Request(method="GET", url=url, headers=headers, limit=None, trust=self._trust)
+                Request(method="GET", url=url, headers=headers, limit=None, trust=trust)
             )
         if reply.status in _TOO_MANY:
             pace.slower(_wait_s(reply))
@@ -253,6 +266,11 @@ class _Download:
             raise RetryableError(TransientError(f"{self._what}: {error}")) from error
         except RefusedError as error:  # of a certificate
             raise RefusedError(f"{self._what}: {error}") from error
+        except ClientCertificateError as error:
+            raise AuthError(
+                f"{self._what}: the server wants a client certificate, or another ({error.alert}); "
+                f"set it in {_CLIENT_CERTIFICATES[self.artifact.package.kind]}"
+            ) from error
 
     def check(self) -> None:
         """Raise SourceError where the bytes do not have the hashes of the lock."""

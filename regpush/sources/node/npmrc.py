@@ -1,4 +1,4 @@
-"""The configuration of npm: registries, logins, certificates, proxies and npm's cache.
+"""The configuration of npm: registries, logins, proxies and npm's cache.
 
 npm documentation, "npmrc" and "config"; `npm-registry-fetch` (`lib/auth.js`) for logins.
 """
@@ -9,7 +9,7 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -22,7 +22,6 @@ _VARIABLE = re.compile(r"(?<!\\)(\\*)\$\{([^${}]+)\}")
 _KEY = re.compile(r"npm_config_(.+)", re.IGNORECASE | re.DOTALL)
 _LOGIN = ("_authToken", "_auth", "username", "_password")
 _LARGEST = 1 << 20
-_IDENTITY = ("cert", "key", "certfile", "keyfile")
 _NOTHING = ("", "null", "false", "undefined")
 """Values that mean that a key is not set."""
 
@@ -87,50 +86,25 @@ class Npmrc:
         path = host.path if host.path.startswith(ours.path) else ours.path + host.path.lstrip("/")
         return host._replace(scheme=ours.scheme, netloc=ours.netloc, path=path).geturl()
 
-    def ca_files(self, folder: str, scratch: Callable[[str], str]) -> tuple[str, ...]:
-        """Return files of certificate authorities: `cafile`, `ca`, Node's NODE_EXTRA_CA_CERTS.
-
-        A relative `cafile` is relative to `folder`, the project's; `scratch` gives a new path for
-        `ca`.
-        """
-        found = []
-        if (path := self.values.get("cafile", "")) not in _NOTHING:
-            found.append(os.path.join(folder, os.path.expanduser(path)))
-        inline = self.values.get("ca", self.values.get("ca[]", ""))
-        if inline not in _NOTHING:
-            # npm documentation, "ca": newlines of the PEM are written as a backslash and an n.
-            found.append(scratch("npm-ca"))
-            with open(found[-1], "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(inline.replace("\\n", "\n"))
-        # Node documentation, "NODE_EXTRA_CA_CERTS": a file that is missing is ignored.
-        extra = self.variables.get("NODE_EXTRA_CA_CERTS", "")
-        return (*found, extra) if os.path.isfile(extra) else tuple(found)
-
-    @property
-    def verifies(self) -> bool:
-        """Whether certificates of registries are verified (npm documentation, "strict-ssl")."""
-        return self.values.get("strict-ssl") != "false"
-
     @property
     def proxies(self) -> ProxySettings | None:
         """The proxy of all requests (`npm-registry-fetch`, `lib/index.js`), None if not set."""
-        said = [self.values.get(key, "") for key in ("https-proxy", "proxy")]
-        url = next((one for one in said if one not in _NOTHING), "")
+        url = self.value("https-proxy") or self.value("proxy")
         if not url:
             return None
         environment = self.variables.get("NO_PROXY") or self.variables.get("no_proxy", "")
         bypass = self.values.get("noproxy") or environment
         return ProxySettings(http=url, https=url, bypass=bypass)
 
-    def unheeded(self) -> list[str]:
-        """List keys of a client certificate; regpush presents none to registries of packages."""
-        found = [
-            key
-            for key, value in self.values.items()
-            if key.rpartition(":")[2] in _IDENTITY and value not in _NOTHING
-            if key in ("cert", "key") or key.startswith("//")
-        ]
-        return list(dict.fromkeys(key.rpartition(":")[2] for key in found))
+    def value(self, key: str) -> str:
+        """Return the value of `key`, empty where it is not set."""
+        said = self.values.get(key, "")
+        return "" if said in _NOTHING else said
+
+    def places(self, names: Iterable[str]) -> list[str]:
+        """List the registries, like `//HOST/PATH/`, that have a key with one of `names`."""
+        found = (key.rpartition(":") for key in self.values if key.startswith("//"))
+        return list(dict.fromkeys(place for place, _, name in found if name in names))
 
     def unset(self) -> list[str]:
         """List the variables that logins name and that are not set."""
@@ -162,10 +136,7 @@ class Npmrc:
 
     def _logins(self) -> Iterator[tuple[str, str, str]]:
         """Yield each login: `//host/path/`, its Authorization header, the secret part of that."""
-        places = dict.fromkeys(
-            key.rpartition(":")[0] for key in self.values if key.startswith("//") and ":_" in key
-        )
-        for place in places:
+        for place in self.places(_LOGIN):
             said = {name: self._said(f"{place}:{name}") for name in _LOGIN}
             if said["_authToken"]:
                 yield place, f"Bearer {said['_authToken']}", said["_authToken"]

@@ -9,7 +9,6 @@ from regpush.closure import Closure, Wishes
 from regpush.digest import Digest
 from regpush.errors import printable
 from regpush.events import InputWarned, Note
-from regpush.http.trust import Trust
 from regpush.options import SourceOptions
 from regpush.ownership import Rules
 from regpush.platform import Platform
@@ -18,6 +17,7 @@ from regpush.sources.lock.fetch import Fetcher
 from regpush.sources.lock.keep import of_npm
 from regpush.sources.lock.logins import Logins, without_login
 from regpush.sources.node import base, isolated, npm
+from regpush.sources.node.certificates import certificates, unheeded
 from regpush.sources.node.choice import NodeTarget
 from regpush.sources.node.lock import PNPM, find, read_manifest
 from regpush.sources.node.npmrc import Npmrc
@@ -100,13 +100,10 @@ def _fetcher(
     for name in npmrc.unset():
         message = f"{printable(name)} is not set, but a login in .npmrc needs it"
         workshop.notify(Note(message=message))
-    if keys := npmrc.unheeded():
-        message = (
-            f"the client certificate of .npmrc ({', '.join(keys)}) is not used: registries of "
-            "packages that ask for one are not supported"
-        )
+    for message in unheeded(npmrc):
         workshop.notify(InputWarned(message=message))
-    if not npmrc.verifies:
+    trusted = certificates(npmrc, root, workshop.new_path)
+    if not trusted.trust.verify:
         message = (
             "strict-ssl=false of .npmrc: certificates of package registries are not verified, so "
             "others may read the logins that are sent there; name their authority by cafile instead"
@@ -118,7 +115,7 @@ def _fetcher(
         logins,
         mirror=mirror,
         elsewhere=of_npm(npmrc.cache),
-        trust=Trust(ca_files=npmrc.ca_files(root, workshop.new_path), verify=npmrc.verifies),
+        certificates=trusted,
         proxies=npmrc.proxies,
     )
 

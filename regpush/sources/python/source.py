@@ -27,6 +27,7 @@ from regpush.sources.lock.logins import Logins, without_login
 from regpush.sources.lock.overlaps import Overlaps
 from regpush.sources.platforms import of_host
 from regpush.sources.python import base, wheel
+from regpush.sources.python.certificates import certificates
 from regpush.sources.python.choice import (
     Chosen,
     LockQuery,
@@ -97,6 +98,7 @@ def resolve(
         logins,
         mirror=asked.index_url or "",
         elsewhere=of_pip(surroundings.settings.indexes.pip_cache),
+        certificates=certificates(surroundings.settings.indexes, workshop.notify),
     )
     packages = _packages(chosen, held.needs, environment, fetcher, Overlaps(workshop.notify))
     wheels = {item.name for item in packages}

@@ -1,0 +1,118 @@
+"""Certificates for registries of packages, as `.npmrc` and the environment tell npm and pnpm.
+
+npm documentation, "config": `ca`, `cafile`, `cert`, `key`, `strict-ssl`; npm-registry-fetch,
+`lib/auth.js`: `certfile` and `keyfile` of a registry; pnpm documentation, "Settings (.npmrc)": the
+other keys of a registry.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from regpush.errors import printable
+from regpush.http.trust import ClientCertificate, Trust
+from regpush.sources.lock.certificates import Certificates
+from regpush.sources.lock.logins import without_login
+from regpush.sources.node.npmrc import Npmrc
+
+_OF_REGISTRY = ("cafile", "ca", "certfile", "keyfile", "cert", "key")
+_PAIRS = (("certfile", "keyfile"), ("cert", "key"))
+
+
+def certificates(npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> Certificates:
+    """Collect the certificates that `npmrc` names or contains.
+
+    Relative paths are relative to `folder`, the project's. `scratch` gives a new path; a
+    certificate or key that is a value of `npmrc` is written there, for this user alone. Raises
+    UsageError where a key begins with what is no address.
+    """
+    read = _PemReader(npmrc, folder, scratch)
+    # Node documentation, "NODE_EXTRA_CA_CERTS": a file that is missing is ignored.
+    extra = npmrc.variables.get("NODE_EXTRA_CA_CERTS", "")
+    more = (extra,) if os.path.isfile(extra) else ()
+    return Certificates(
+        trust=Trust(
+            ca_files=(*read.authorities(""), *more),
+            # Without a registry, npm has `cert` and `key` alone.
+            identities=read.identities(read.written("cert"), read.written("key")),
+            verify=npmrc.values.get("strict-ssl") != "false",
+        ),
+        below=[
+            (without_login(f"https:{place}")[0], read.trust(f"{place}:"))
+            for place in npmrc.places(_OF_REGISTRY)
+        ],
+    )
+
+
+class _PemReader:
+    """Reads certificates out of `.npmrc`; `at` is `//HOST/PATH/:`, or empty for all registries."""
+
+    def __init__(self, npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> None:
+        self._npmrc = npmrc
+        self._folder = folder
+        self._scratch = scratch
+
+    def trust(self, at: str) -> Trust:
+        """Return the authorities and the client certificate of a registry."""
+        return Trust(
+            ca_files=self.authorities(at),
+            identities=self.identities(
+                self._file(f"{at}certfile") or self.written(f"{at}cert"),
+                self._file(f"{at}keyfile") or self.written(f"{at}key"),
+            ),
+        )
+
+    def authorities(self, at: str) -> tuple[str, ...]:
+        """Return the files of certificate authorities."""
+        files = (self._file(f"{at}cafile"), self.written(f"{at}ca") or self.written(f"{at}ca[]"))
+        return tuple(filter(None, files))
+
+    def identities(self, cert_file: str, key_file: str) -> tuple[ClientCertificate, ...]:
+        """Return the client certificate in two files; none where one is missing, like in npm."""
+        if not cert_file or not key_file:
+            return ()
+        return (ClientCertificate(cert_file=cert_file, key_file=key_file),)
+
+    def written(self, key: str) -> str:
+        """Write the PEM that is the value of `key` into a file. Returns its path, empty for none.
+
+        npm documentation, "ca": a newline of the PEM is written as a backslash and an n.
+        """
+        text = self._npmrc.value(key).replace("\\n", "\n")
+        if not text:
+            return ""
+        path = self._scratch("npm-certificate")
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(made, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        return path
+
+    def _file(self, key: str) -> str:
+        path = self._npmrc.value(key)
+        return os.path.join(self._folder, os.path.expanduser(path)) if path else ""
+
+
+def unheeded(npmrc: Npmrc) -> Iterator[str]:
+    """Yield a sentence for each key of a login or client certificate that has no effect."""
+    for key in ("_auth", "_authToken", "_authtoken", "_password", "certfile", "keyfile"):
+        if npmrc.value(key):
+            yield (
+                f"{key} of .npmrc is for no registry and is not used, as with npm since version 9: "
+                f"write //HOST/:{key}"
+            )
+    for key in npmrc.values:
+        if key.rpartition(":")[2] == "tokenHelper" and npmrc.value(key):
+            yield (
+                f"{printable(key)} of .npmrc names a program, which is not run: write the token "
+                "that it prints as //HOST/:_authToken=${TOKEN}, and set that variable"
+            )
+    for at in ("", *(f"{place}:" for place in npmrc.places(_OF_REGISTRY))):
+        for one, other in _PAIRS if at else _PAIRS[1:]:
+            has = [key for key in (one, other) if npmrc.value(f"{at}{key}")]
+            if len(has) == 1:
+                lacks = f"{at}{other if has == [one] else one}"
+                yield (
+                    f"{printable(at + has[0])} of .npmrc is not used, since "
+                    f"{printable(lacks)} is missing"
+                )
