@@ -35,7 +35,6 @@ from regpush.sources.identity import identify as identified
 from regpush.sources.links import Customisation, customise
 from regpush.sources.platforms import Aim, platform_of
 from regpush.sources.programs import run_on
-from regpush.sources.store_programs import inside_store
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.targets import resolve
 from regpush.transfer.destinations import Destination
@@ -329,6 +328,8 @@ def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run
     closure, options = made.closure, made.options
     inside = closure.inside
     if inside is None and closure[closure.roots[0]].in_store:
+        from regpush.sources.store_programs import inside_store  # a directory has told already
+
         inside = inside_store(closure)
     if inside is None:
         return

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from regpush.digest import DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
-from regpush.files.decompression import gunzip, unzstd
 from regpush.options import Algorithm, Compression
 
 MEDIA_TYPE = {
@@ -164,6 +163,8 @@ def decompressed(media_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
     Memory is bounded whatever the ratio; no piece is empty. Raises VerificationError for a blob
     that is not compressed as its type says, or is truncated, and what `chunks` raises.
     """
+    from regpush.files.decompression import gunzip, unzstd  # most pushes read no layer
+
     if media_type == OCI_LAYER_ZSTD:
         return unzstd(chunks)
     return chunks if media_type == OCI_LAYER else gunzip(chunks)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regpush.closure import Identity, Item, Look, Recorded, Role
 from regpush.digest import Digest
@@ -37,7 +37,9 @@ from regpush.errors import SourceError, printable
 from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_whole
 from regpush.pack.page import ROOM, Filled, Page, padding
 from regpush.pack.splice import SPLICED, Takes, splice
-from regpush.sources.nar import NarHash
+
+if TYPE_CHECKING:
+    from regpush.sources.nar import NarHash
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _FRAMED = struct.Struct("100s24s12s12s8sc100s88s155s12x")  # neighbours in one field, where cached
@@ -228,7 +230,7 @@ class _Twins(Enum):
     DROPPED = "dropped"
 
 
-_Member = tuple[Entry, TreeHash | None, NarHash | None, Look | None, _Twins]
+_Member = tuple[Entry, TreeHash | None, "NarHash | None", Look | None, _Twins]
 
 
 def _members(
@@ -359,6 +361,8 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
                 f"{printable(item.path)} is damaged: the hash of its files is {found}, its store "
                 f"recorded {recorded.nar_hash}; repair it: {printable(recorded.repair)}"
             )
+
+    from regpush.sources.nar import NarHash  # only items of a store have a recorded hash
 
     nar = NarHash(as_stored, image_path(item.path), compare)
     return ((entry, None, nar, item.look, _Twins.FOLDERS) for entry in entries)

@@ -30,7 +30,6 @@ from regpush.reference import RepositoryName
 from regpush.registry import tag_list
 from regpush.registry.api import Api, Call, MissingBlobsError
 from regpush.registry.auth.challenges import Scope
-from regpush.registry.download import blocks
 from regpush.registry.hints import HELD_OR_DENIED, MAY_NOT_MOVE
 from regpush.registry.protocol import parse_json, parse_problem
 from regpush.registry.quirks import is_tag_conflict, may_lack_blobs
@@ -177,6 +176,8 @@ class Repository:
         A broken connection is resumed. Raises VerificationError, before the last block, where the
         bytes are not those of `descriptor`. A generator: close it to stop early.
         """
+        from regpush.registry.download import blocks  # most pushes read no layer
+
         return blocks(self._api, self._retry, descriptor)
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:

@@ -24,6 +24,9 @@ _ALL_TAG_PAGES = 100
 _PAGE_LIMIT = 4 << 20
 """Bytes of a page of tags, at most."""
 
+_NO_LIST = 404
+"""The status of a repository that does not exist yet, as before every first push."""
+
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
 
@@ -50,7 +53,7 @@ def read_some(repository: Pager) -> tuple[str, ...]:
     tags: list[str] = []
     # Some registries want more rights for a list than for what is in it.
     with suppress(AuthError, RefusedError):
-        for page, _ in _pages(repository, _TAG_PAGES):
+        for page, _ in _pages(repository, _TAG_PAGES, _NO_LIST):
             tags += page
     return tuple(tags[:TAGS_LIMIT])
 
@@ -66,18 +69,21 @@ def read_all(repository: Pager) -> TagList:
     return TagList(names=tuple(tags[:TAGS_LIMIT]), complete=complete)
 
 
-def _pages(repository: Pager, most: int) -> Iterator[tuple[list[str], bool]]:
-    """Yield up to `most` pages of tags, at least one, each with whether another page follows."""
+def _pages(repository: Pager, most: int, *statuses: int) -> Iterator[tuple[list[str], bool]]:
+    """Yield up to `most` pages of tags, at least one, each with whether another page follows.
+
+    A reply of one of `statuses` is a page without tags.
+    """
     url, count = "", 0
     for _ in range(most):
-        found, url = _page(repository, url)
+        found, url = _page(repository, url, *statuses)
         yield found, bool(url)
         count += len(found)
         if not url or count >= TAGS_LIMIT:
             return
 
 
-def _page(repository: Pager, url: str) -> tuple[list[str], str]:
+def _page(repository: Pager, url: str, *statuses: int) -> tuple[list[str], str]:
     """Read one page of tags, and the URL of the next page, empty after the last."""
     call = Call(
         doing="listing tags",
@@ -86,7 +92,7 @@ def _page(repository: Pager, url: str) -> tuple[list[str], str]:
         url=url,
         limit=_PAGE_LIMIT,
     )
-    reply = repository.ask(call)
+    reply = repository.ask(call, *statuses)
     content = parse_json(reply.body) if reply.whole else None
     listed = content.get("tags") if isinstance(content, dict) else None
     if not isinstance(listed, list):

@@ -34,7 +34,7 @@ from regpush.files.listing import (
 )
 from regpush.options import SourceOptions
 from regpush.ownership import Rules
-from regpush.sources import dependencies, hierarchy, own_state
+from regpush.sources import dependencies, own_state
 from regpush.sources.bytecode import Cleaned, without_stale
 from regpush.sources.dangling import BasePresence, dangling, first_of, warning
 from regpush.sources.dependencies import DependencyFolder, Rest
@@ -44,7 +44,7 @@ from regpush.sources.part import Part
 from regpush.sources.programs import programs
 from regpush.sources.secrets import Watch
 from regpush.sources.split import Grain, Grains, PackagePiece, large_files, split
-from regpush.sources.tree import Tree
+from regpush.sources.tree import STANDARD_DIRECTORIES, Tree
 
 # Fine enough to spread own code evenly: a few megabytes of it become layers of less than 100 kB
 # in gzip. A package changes as a whole, except for a developer who patches it; large parts of it
@@ -86,7 +86,7 @@ def resolve(
         listing = cleaned.listing
         for message in _of_bytecode(cleaned):
             notify(Note(message=message))
-    kept = hierarchy.DIRECTORIES if options.base else ()
+    kept = STANDARD_DIRECTORIES if options.base else ()
     tree = Tree(listing=listing, at=at, profile=options.profile, kept=kept)
     allowed = parse(as_bytes("\n".join(options.allow_secrets)))
     watch = Watch(tree, allowed)

@@ -6,7 +6,6 @@ import os
 
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import unreadable, working_directory
-from regpush.sources import guix
 
 
 def mode_of(path: str) -> int:
@@ -17,6 +16,8 @@ def mode_of(path: str) -> int:
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        from regpush.sources import guix  # most targets exist
+
         what = "is a link to nothing" if os.path.islink(path) else "does not exist"
         maybe = guix.is_specification(path) and not os.path.islink(path)
         no_guix = "; for it to be a package, 'guix' must be on the PATH" if maybe else ""

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from regpush.closure import Closure, no_entrypoint
 from regpush.errors import UsageError, printable
 from regpush.options import SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
-from regpush.sources.store_part import StorePart
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
+
+if TYPE_CHECKING:
+    from regpush.sources.store_part import StorePart
 
 Found: TypeAlias = tuple[str, Closure]
 """The kind of a target, for people, and its closure."""
 
-Locate: TypeAlias = Callable[[str], StorePart]
+Locate: TypeAlias = Callable[[str], "StorePart"]
 """Finds an absolute store path in a store on this machine or in a binary cache.
 
 Raises UsageError for a derivation, NotValidError where nothing has it, SourceError, CancelledError.

@@ -6,11 +6,14 @@ import os
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from regpush.files.filesystem import working_directory
 from regpush.settings import StoreLocation
-from regpush.sources.database import Database
 from regpush.sources.store_path import is_base
+
+if TYPE_CHECKING:
+    from regpush.sources.database import Database
 
 _MAX_LINKS = 40
 """Links followed before giving up, as Linux does (path_resolution(7))."""
@@ -88,6 +91,8 @@ def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bo
 
 def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Database]:
     """List the existing databases that may describe the store at `directory`, likeliest first."""
+    from regpush.sources.database import Database  # a directory does without stores
+
     named = [location.database for location in stores if is_at(directory, location)]
     others = [location.database for location in stores]
     for path in dict.fromkeys([*named, *_beside(directory), *others]):

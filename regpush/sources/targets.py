@@ -18,11 +18,9 @@ from regpush.events import Note, TargetResolved
 from regpush.options import SourceOptions
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
-from regpush.sources import guix, prefixes
+from regpush.sources import prefixes
 from regpush.sources.path import mode_of
 from regpush.sources.prefixes import dir  # noqa: A004  # named like its prefix
-from regpush.sources.prefixes.guix import Packages
-from regpush.sources.prefixes.store import Stored
 from regpush.sources.source import Asked, Meaning, Whole
 from regpush.sources.store_item import find, is_whole_store
 from regpush.sources.surroundings import Surroundings
@@ -59,7 +57,12 @@ def resolve(
         workshop=workshop,
         surroundings=surroundings,
     )
-    match _with_one_profile([_meaning(target, asked) for target in targets], asked):
+    meant = [_meaning(target, asked) for target in targets]
+    if options.guix.names_packages or not all(isinstance(one, Whole) for one in meant):
+        from regpush.sources.prefixes.guix import with_one_profile  # a directory has no packages
+
+        meant = with_one_profile(meant, asked)
+    match meant:
         case []:
             raise UsageError("nothing to push: name a directory, a store path or a package")
         case [Whole() as one]:
@@ -83,13 +86,20 @@ def _meaning(target: str, asked: Asked) -> Meaning:
     prefix, colon, rest = target.partition(":")
     if colon and (source := prefixes.find(prefix)):
         return source.understand(rest, asked)
-    if not os.path.lexists(target) and guix.is_specification(target) and guix.has_guix():
-        return Packages((target,))
+    if not os.path.lexists(target):
+        from regpush.sources import guix  # most targets are paths
+
+        if guix.is_specification(target) and guix.has_guix():
+            from regpush.sources.prefixes.guix import Packages  # most targets are paths
+
+            return Packages((target,))
     return _existing(target, asked)
 
 
 def _existing(path: str, asked: Asked) -> Meaning:
     if item := find(path, asked.stores):
+        from regpush.sources.prefixes.store import Stored  # a directory does without stores
+
         return Stored(item)
     mode = mode_of(path)
     if not stat.S_ISDIR(mode):
@@ -121,17 +131,3 @@ def _archive(path: str, asked: Asked) -> Meaning:
     from regpush.sources.prefixes import tar  # few targets are archives
 
     return tar.understand(path, asked)
-
-
-def _with_one_profile(meant: Sequence[Meaning], asked: Asked) -> list[Meaning]:
-    """Join all Guix packages of `meant` into one target, at the place of the first.
-
-    Packages that only the options name come first.
-    """
-    names = tuple(name for one in meant if isinstance(one, Packages) for name in one.names)
-    profile: list[Meaning] = [Packages(names)]
-    at = next((i for i, one in enumerate(meant) if isinstance(one, Packages)), None)
-    if at is None:
-        return [*(profile if asked.options.guix.names_packages else ()), *meant]
-    others = [one for one in meant[at:] if not isinstance(one, Packages)]
-    return [*meant[:at], *profile, *others]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from regpush.sources import guix
-from regpush.sources.source import Asked, Locate, Parts
+from regpush.sources.source import Asked, Locate, Meaning, Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +36,17 @@ def understand(rest: str, asked: Asked) -> Packages:
 def relocated(rest: str, move: Callable[[str], str]) -> str:
     """Return `rest` unchanged, because names of packages contain no path."""
     return rest
+
+
+def with_one_profile(meant: Sequence[Meaning], asked: Asked) -> list[Meaning]:
+    """Join all Guix packages of `meant` into one target, at the place of the first.
+
+    Packages that only the options name come first.
+    """
+    names = tuple(name for one in meant if isinstance(one, Packages) for name in one.names)
+    profile: list[Meaning] = [Packages(names)]
+    at = next((i for i, one in enumerate(meant) if isinstance(one, Packages)), None)
+    if at is None:
+        return [*(profile if asked.options.guix.names_packages else ()), *meant]
+    others = [one for one in meant[at:] if not isinstance(one, Packages)]
+    return [*meant[:at], *profile, *others]
