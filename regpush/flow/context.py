@@ -21,7 +21,7 @@ from regpush.sources.stats import Stats
 from regpush.sources.tools import Workshop
 from regpush.transfer.destinations import Destination, places_of
 from regpush.transfer.fanout import FanOut
-from regpush.transfer.tags import TagRule
+from regpush.transfer.publish import TagRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

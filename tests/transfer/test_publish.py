@@ -22,8 +22,14 @@ from regpush.image.image import Layer, build
 from regpush.options import IfExists, ImageOptions
 from regpush.platform import Platform
 from regpush.registry.api import MissingBlobsError
-from regpush.transfer.publish import Tagged, digests_of_tags, manifest_of, move_tags, push_manifest
-from regpush.transfer.tags import TagRule
+from regpush.transfer.publish import (
+    Tagged,
+    TagRule,
+    digests_of_tags,
+    manifest_of,
+    move_tags,
+    push_manifest,
+)
 
 
 @dataclass

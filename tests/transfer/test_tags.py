@@ -5,7 +5,7 @@ import pytest
 from regpush.digest import Digest
 from regpush.errors import TagConflictError, UsageError
 from regpush.options import IfExists, RegistryOptions
-from regpush.transfer.tags import TagRule, TagVerdict
+from regpush.transfer.publish import TagRule, TagVerdict
 
 NEW, OLD, OTHER = (Digest.of(text) for text in (b"new", b"old", b"other"))
 MOVE, THERE, LEAVE = TagVerdict.MOVE, TagVerdict.THERE, TagVerdict.LEAVE
