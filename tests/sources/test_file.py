@@ -12,8 +12,8 @@ import pytest
 from regpush.closure import Role
 from regpush.errors import UsageError
 from regpush.platform import Platform
+from regpush.sources.programs import run_on
 from regpush.sources.stats import Stats
-from regpush.sources.targets import run_on
 from tests.sources.conftest import take
 
 MANIFEST = "META-INF/MANIFEST.MF"

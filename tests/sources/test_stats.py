@@ -237,7 +237,8 @@ import sys
 from regpush.concurrency import Cancellation
 from regpush.events import ignore
 from regpush.options import SourceOptions
-from regpush.sources.targets import Workshop, resolve
+from regpush.sources.targets import resolve
+from regpush.sources.tools import Workshop
 source = SourceOptions(preserve=True)
 closure = resolve(sys.argv[1:], source, (), workshop=Workshop(ignore, Cancellation()))
 print([(item.path, item.stamp.tree.hex(), item.stamp.fingerprint.hex()) for item in closure.items])
