@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -91,7 +90,7 @@ def assemble(prepared: Prepared, run: Run) -> Assembled:
         image=image,
         standing=standing,
         identities=identities,
-        base=base.result(),
+        base=base(),
     )
 
 
@@ -122,16 +121,19 @@ def haul(
 
 
 @contextmanager
-def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Future[Sequence[Placed]]]:
-    """Bring the layers of the base while the app's layers are placed.
+def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Callable[[], Sequence[Placed]]]:
+    """Bring the layers of the base, if there is a base, while the app's layers are placed.
 
-    A failure of either ends both.
+    Yields a function that waits for the layers and returns them. A failure of either ends both.
     """
+    if haul is None:
+        yield tuple
+        return
     with workers(1, run.cancel) as pool:
-        bringing: Future[Sequence[Placed]] = pool.submit(haul.bring if haul else tuple)
+        bringing = pool.submit(haul.bring)
         bringing.add_done_callback(lambda done: run.cancel.cancel() if done.exception() else None)
         try:
-            yield bringing
+            yield bringing.result
         except CancelledError:
             bringing.result()  # raises what ours were cancelled for, if that was it
             raise

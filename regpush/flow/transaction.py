@@ -94,9 +94,12 @@ class TagTransaction:
 
         Raises TagConflictError where the rule permits no image at all.
         """
+        rule = self.context.rule
+        if not rule.conditional:
+            return False
         for name, tags in self.held.items():
-            self.context.rule.admit(name, tags)
-        return all(self.context.rule.skips(tags) for tags in self.held.values())
+            rule.admit(name, tags)
+        return all(rule.skips(tags) for tags in self.held.values())
 
     def left_alone(self) -> tuple[DestinationReport, ...]:
         """Return the report where `skips` lets no tag move, with a note for each destination.
