@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 class Assembled:
     """An image of which every destination holds every blob.
 
-    `standing`: names of the destinations known to hold its manifest too. `identities`: those that
-    packing found, by path. `base`: the layers of the base.
+    `placed`: the layers above the base, lowest first. `standing`: names of the destinations known
+    to hold its manifest too. `identities`: the identities of items that packing computed, by path.
+    `base`: the layers of the base.
     """
 
     prepared: Prepared
@@ -56,7 +57,7 @@ class Assembled:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """Return the layers as candidates for the platforms that follow."""
+        """Return the layers as candidates for reuse in the images of further platforms."""
         return [
             Candidate(
                 layer=one.layer,
@@ -68,7 +69,7 @@ class Assembled:
 
 
 def assemble(prepared: Prepared, run: Run) -> Assembled:
-    """Bring every blob of the image to the registry. Raises a RegpushError."""
+    """Bring every layer and the config of the image to all destinations. Raises a RegpushError."""
     if found := unchanged(prepared, run):
         return found
     for one in run.destinations:
@@ -100,9 +101,9 @@ def haul(
     slots: threading.Semaphore | None = None,
     targets: Sequence[Repository] = (),
 ) -> Haul | None:
-    """Make the `Haul` of the base's layers to `targets`, by default to all destinations.
+    """Return what brings the base's layers to `targets`, by default to all destinations.
 
-    None without a base.
+    None for an image without a base. `slots` limits how many layers are sent at a time.
     """
     origin = prepared.origin
     if origin.base is None or origin.foundation is None:
@@ -135,7 +136,7 @@ def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Callable[[], Sequenc
         try:
             yield bringing.result
         except CancelledError:
-            bringing.result()  # raises what ours were cancelled for, if that was it
+            bringing.result()  # raises the base's error, if that was the cause
             raise
 
 
@@ -176,7 +177,7 @@ def _of_image(name: str, wanted: LayerSource) -> Placed | None:
 
 
 def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
-    """Make the image of `layers`. Pure."""
+    """Make config and manifest of the image that has `layers` above its base. Pure."""
     return build(
         layers,
         prepared.origin.image_options,
@@ -284,7 +285,8 @@ def transferring(
             packer=packer,
             naming=Naming.IF_LIKELY,
             slots=threading.Semaphore(run.options.registry.jobs),
-            # What is likely there under another name is worth waiting for its name.
+            # The registry is likely to have a layer of the same content: it is asked once packing
+            # has told the digest.
             spool=Spool(rush=None) if derived else Spool(),
             identities=identities,
             notify=run.notify,

@@ -1,4 +1,4 @@
-"""What a command that writes to registries knows from beginning to end."""
+"""The context of a command that writes to registries: destinations, client, rules, options."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ class Run(Context):
     workshop: Workshop
 
     def other(self, text: str) -> tuple[Seen, str]:
-        """Return the repository of another image, and its tag or digest. Raises UsageError."""
+        """Open the repository of the image `text`; returns it with the tag or digest in `text`.
+
+        Raises UsageError for a malformed reference.
+        """
         reference = Reference.parse(text)
         version = str(reference.digest) if reference.digest else reference.tag or "latest"
         return Seen(self.client.repository(reference, Access.PULL)), version
@@ -81,7 +84,7 @@ def writing(
     notify: Listener,
     cancel: Cancellation | None,
 ) -> Iterator[Context]:
-    """Make a context that writes to `places` and moves the tags beside each.
+    """Make the context of a command that writes to `places`: references, each with tags to move.
 
     Options for the destination alone apply to the registry of the first place. Raises UsageError.
     """

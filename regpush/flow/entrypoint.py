@@ -27,7 +27,7 @@ def program_in(closure: Closure, program: str) -> str:
         for entry in item.entries():
             kinds["/" + os.fsdecode(entry.path)] = entry.kind
     except SourceError:
-        return path  # it is not on this machine
+        return path  # the item is not on this machine
     if kinds.get(item.path) is Kind.FILE:
         _check_names_file(item.path, program)
         return item.path

@@ -1,4 +1,4 @@
-"""The source and the past of one platform, read at the same time."""
+"""Read the source and the earlier images of one platform, both at the same time."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 class Gathered:
     """The source, the earlier images and the base, as read for one platform.
 
-    `pasts`: by names of destinations. `rules`: gave owners and modes to items of `closure`.
-    `foundation`: the repository of the base. `shipped`: layers that were sent while the source was
-    read, by their items' paths.
+    `pasts`: the earlier images, by destination. `rules`: the rules that gave owners and modes to
+    items of `closure`. `foundation`: the repository of the base. `shipped`: layers that were sent
+    while the source was read, by their items' paths.
     """
 
     image_options: ImageOptions
@@ -73,7 +73,10 @@ class Gathered:
         return tuple(image for past in self.pasts.values() for image in past.images)
 
     def tags_seen(self, at: Destination) -> Held:
-        """Return what the tags of `at` named when its images were read, None where none was."""
+        """Return the digests that the tags of `at` named when its earlier images were read.
+
+        None for a tag that did not exist.
+        """
         seen = self.pasts[at.name].manifests
         return {at.name: {tag: seen[tag].digest if tag in seen else None for tag in at.tags}}
 
@@ -144,7 +147,7 @@ def gather(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Sight:
-    """What the source tells first: the platform, and the base, None without one."""
+    """The platform of the image and the repository of its base; None without a base."""
 
     platform: Platform
     foundation: Foundation | None
@@ -261,7 +264,7 @@ def _both(
             if not reading.sight.done():
                 reading.sight.set_exception(error)
             if isinstance(error, CancelledError):
-                looking.result()  # raises what the reading was cancelled for, if it was
+                looking.result()  # raises the registry's error, if that was the cause
             raise
 
 

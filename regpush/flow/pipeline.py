@@ -61,7 +61,8 @@ def push(
             images.append(assemble(one.following(placed), run))
         tell_unused(prepared, run)
         release, tagged = transaction.carry_out(Release.of(images, attachments, run))
-        # Only what this run made itself: what it reused is the word of others, and stays there.
+        # Only layers that this run packed: others vouch for the recipes of reused layers, and
+        # their word counts in that repository alone.
         made = [
             placed.layer
             for image in release.images

@@ -1,4 +1,4 @@
-"""What will be pushed for each platform: what was gathered, and the plan of its layers."""
+"""Plan the layers of each platform, from its source and its earlier images."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Prepared:
         return self.planned.learned
 
     def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:
-        """Return this plan after packing, with the identities that packing found."""
+        """Return this plan with its records complete; `identities`: found by packing, by path."""
         return replace(self, planned=self.planned.once_known(identities, run.notify))
 
     def following(self, placed: Sequence[Candidate]) -> Prepared:
-        """Return this plan for a further platform, knowing that layers are `placed` already."""
+        """Return this plan with `placed`, layers of earlier platforms, as the first candidates."""
 
         def knowing(one: LayerSource) -> LayerSource:
             there = remembered(one.recipe, placed, None) if one.recipe else []
@@ -88,7 +88,7 @@ def prepare(
     others += [(run.main.seen, digest) for digest in layout_places(layers)]
     found = aims(targets, run.options.image)
     if len(found) > 1:
-        # What platforms have in common goes once: so it must be known before it is packed.
+        # A layer that platforms share is sent once, so identities are needed before packing.
         identify = Identify.ALWAYS
     prepared: list[Prepared] = []
     for aim in found:
@@ -169,7 +169,7 @@ def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
     """Plan the layers; in events they are numbered from `first`."""
     layers, closure, images = run.options.layers, origin.closure, origin.images
     archive, layers = origin.archive, _beside(origin.base, layers, run)
-    # What is new at one place is planned as at another that has a past.
+    # A destination without earlier images gets the plan of one that has some.
     pasts = (one for one in run.destinations if origin.pasts[one.name].images)
     store = next(pasts, run.main).shelf
     made = plan_layers(closure, strategy, layers, archive, images, store, run.notify)

@@ -1,4 +1,4 @@
-"""What a push sends when all blobs are there: manifests, an index, attachments."""
+"""Send manifests, an index and attachments, once all destinations have all blobs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def whole_of(images: Sequence[Image], run: Run) -> Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Release:
-    """Images of which every blob was sent; a `flow.transaction.Delivery`.
+    """Images whose blobs all destinations hold; a `flow.transaction.Delivery`.
 
     `whole`: what the tags will name. `doubted`: names of the destinations that turned out to lack a
     blob they had claimed to have.

@@ -1,4 +1,4 @@
-"""Sending layers of an archive before the plan is made, since the spool cannot hold them all."""
+"""Send layers of an archive before the plan is made, because the spool cannot hold them all."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ class Shipping:
         if self._begun is None:
             run, layers = self._run, self._run.options.layers
             run.notify(
-                Note(message="the archive is larger than its spool: layers go while it is read")
+                Note(
+                    message="the archive is larger than its spool: layers are sent while it is read"
+                )
             )
             jobs = run.options.registry.jobs
             packer = Packer(layers.compression or Compression(), os.cpu_count() or 1)
@@ -96,7 +98,7 @@ class Shipping:
                 packer=self._open.enter_context(packer),
                 naming=Naming.ALWAYS,
                 slots=threading.Semaphore(jobs),
-                # What an earlier push sent is there: its name is worth waiting for.
+                # An earlier push has probably sent the layer: the registry is asked by its digest.
                 spool=Spool(rush=None),
                 identities={},
                 notify=run.notify,

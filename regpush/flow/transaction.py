@@ -78,8 +78,8 @@ class TagTransaction:
     def begin(cls, context: Context, seen: Callable[[Destination], Held] | None = None) -> Self:
         """Read the digests that the tags name, at all destinations.
 
-        `seen`: returns what was read before of a destination; used instead where the rule for tags
-        has no condition on what they name.
+        `seen`: returns the digests that were read earlier at a destination. They are used in place
+        of a request where the rule for tags has no condition on what tags name.
         """
         held: dict[RepositoryName, Mapping[str, Digest | None]] = {}
         for one in context.destinations:
@@ -151,7 +151,7 @@ class TagTransaction:
         """
 
         def attempt(delivery: D) -> tuple[D, Mapping[RepositoryName, Tagged]]:
-            # Before the manifests go as well: what is refused in the end leaves less behind.
+            # Judged before manifests are sent too: a push that is refused leaves less behind.
             self.judge(delivery.whole)
             sent = delivery.send()
             self.context.cancel.check()

@@ -64,7 +64,7 @@ class Causes:
     def among(self, items: Iterable[Item]) -> list[Cause]:
         """Return the causes of changes among `items`, those with most changed items first."""
         changed = [item for item in items if item.path in self.of]
-        # Links and the like are what went along, unless they are all there is.
+        # Generated items, such as links, are named only if nothing else changed.
         told = [item for item in changed if item.role is not Role.GENERATED] or changed
         found = [self.of[item.path] for item in told]
         counts = Counter(cause.item.path for cause in found)
@@ -148,7 +148,7 @@ def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions
 
 
 def _comparable(layer: Layer, image: Image) -> bool:
-    """Whether the recipe of `layer` has this recipe version."""
+    """Whether `layer` has a recipe of the recipe version of today."""
     return layer.recipe is not None and image.recipe_version == RECIPE_VERSION
 
 
@@ -156,7 +156,7 @@ def _remembered(image: Image) -> frozenset[Key]:
     try:
         carried = layout.read(image)
     except VerificationError:
-        return frozenset()  # whoever plans from it has said so
+        return frozenset()  # the plan has told the user
     return frozenset(carried.memory.own.keys()) if carried else frozenset()
 
 

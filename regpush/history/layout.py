@@ -9,7 +9,7 @@
      "earlier": [[11, [0, 1, 65]], …]}  # layouts: serial, layers of this image and older ones
 
 Byte strings are in base64. Nothing is compressed: two machines write the same bytes.
-Whoever may push to a repository wrote this: reading trusts no number in it.
+Anybody who may push to the repository can write this field, so reading checks every number.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def read(image: Image) -> Carried | None:
     counts = [_number(count, 1, len(keys)) for count in _list(field, "layers")]
     if sum(counts) > len(keys) or len(counts) > len(image.layers):
         _bad("its layers are not those of the image")
-    # A base's layers lie below ours, and are none of our business.
+    # The layers of a base lie below, and the field does not describe them.
     layers = image.layers[len(image.layers) - len(counts) :]
     blobs = {layer.descriptor.digest: layer for layer in layers}
     bounds = pairwise(accumulate(counts, initial=0))

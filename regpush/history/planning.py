@@ -1,4 +1,4 @@
-"""A plan from a closure and earlier images, with the questions that only the registry answers."""
+"""Plan the layers of a closure, and say why each must be sent."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from regpush.pack.tar import ArchiveOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Planned:
-    """A plan, the records for its image, and layers known from memories alone.
+    """A plan, and what a strategy that learns adds to it.
 
-    `early`: a strategy that learns made it before all identities were known; such a plan uses no
-    history.
+    `learned`: the records to write into the image. `earlier`: layers that only the records of
+    earlier images name. `early`: the plan was made before all identities were known; such a plan
+    uses no history.
     """
 
     plan: Plan

@@ -1,4 +1,4 @@
-"""Finding earlier images: the history that a push without any cache has.
+"""Find earlier images: the history that a push without any cache has.
 
 A previous image that cannot be used (another artifact, damaged, for another platform) is a note in
 the report, never an error.

@@ -18,7 +18,7 @@ from regpush.transfer.fanout import Shelf
 class Destination:
     """A repository that is written to; `tags`: the tags to move, none for a push by digest.
 
-    `shelf`: its blobs; `seen`: the manifests that it held before.
+    `shelf`: sends blobs to it; `seen`: reads the manifests that it held before.
     """
 
     reference: Reference
@@ -93,8 +93,7 @@ def tags_to_keep(
     if not (destination.tag or destination.digest or options.tags or options.by_digest):
         if origin.tag is None and origin.digest:
             raise UsageError(
-                f"under which tag? {origin} has none to be kept: name one with -t, or say "
-                "--by-digest"
+                f"{origin} has no tag to keep: name a tag with -t, or push by --by-digest"
             )
         destination = destination.with_tag(origin.tag or "latest")
     return tags_to_move(destination, options)

@@ -51,7 +51,7 @@ class Shelf:
 
 
 class FanOut:
-    """Shelves that are filled together. Thread-safe. A single shelf gets the plain requests."""
+    """Repositories to which each blob is sent together. Thread-safe."""
 
     def __init__(self, shelves: Sequence[Shelf], cancel: Cancellation) -> None:
         self.shelves = tuple(shelves)
@@ -190,7 +190,7 @@ class FanUpload:
             try:
                 return ways[index](relay.opener(index))
             except BaseException as error:
-                relay.stop(error)  # nobody waits for bytes that nobody will make
+                relay.stop(error)  # ends the other uploads, which wait for bytes
                 raise
             finally:
                 relay.let_go(index)

@@ -101,7 +101,7 @@ def _content(document: Manifest, repository: RepositoryName) -> Mapping[str, Any
             "converted first, by docker pull and docker push"
         )
     if version != 2:
-        kind = printable(document.media_type)[:100] or "no type is said"
+        kind = printable(document.media_type)[:100] or "it has no media type"
         raise UsageError(f"{name} is neither an image nor an index: {kind}")
     return content
 

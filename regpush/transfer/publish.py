@@ -165,7 +165,7 @@ def warn_of_lost_platforms(
     """Warn where the index `there`, named by `tag`, has platforms that `coming` lacks."""
     if there is None or there.media_type not in INDEXES:
         return
-    with suppress(VerificationError):  # a damaged one has nothing to lose
+    with suppress(VerificationError):  # a damaged index has no platforms to lose
         kept = {platform.normal for platform in coming if platform}
         lost = [str(one) for one in platforms_said(there.data) if one.normal not in kept]
         if lost:
@@ -214,7 +214,7 @@ def _move(
         if now == digest:
             return
         if now and now != before:
-            # It was moved, and moved on: both pushes succeeded, the other one later.
+            # Both pushes moved the tag, the other one later.
             notify(
                 Warned(
                     message=f"{repository.name}:{tag} names {now} now: another push moved it "
@@ -240,7 +240,7 @@ def _telling(tag: str, moved: Sequence[str], digest: Digest) -> Iterator[None]:
     names = ", ".join([*moved, tag])
     try:
         yield
-    except MissingBlobsError:  # a refusal, for a rerun that heals it
+    except MissingBlobsError:  # the caller sends the blobs again
         raise
     except CancelledError as error:
         raise CancelledError(

@@ -1,4 +1,4 @@
-"""The schedule of a push's layers: which thread asks, packs and sends what, and when."""
+"""Ask for, pack and send the layers of a push: what happens in which thread, and when."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HEADS = 28
 """HEAD requests at a time: an answer costs the registry little, and a link its round trip."""
 
 _HEAD_START_S = 0.2
-"""Seconds that questions wait at most for the first sessions to be asked for; about 0.001."""
+"""Seconds that HEAD requests wait at most until the first sessions were requested; mostly 0.001."""
 
 PACKERS_PER_JOB = 2
 """Layers packed or waiting for each one that is sent: packing fills the round trips."""
@@ -108,7 +108,7 @@ def place_layers(
         placing: dict[int, Future[Placed]] = {}
         largest_first = sorted(wanted, key=lambda one: -one.size)
         fresh = [one for one in largest_first if not (one.placed or one.candidates)]
-        # The first sessions are asked for before any question takes a connection.
+        # The first upload sessions are requested before HEAD requests take the connections.
         uploads = (
             [] if transfer.content else [_upload(one, transfer) for one in fresh[: transfer.jobs]]
         )
@@ -177,7 +177,7 @@ def _afresh(one: LayerSource, transfer: Transfer) -> Placed:
 
 
 class _Roll(Generic[T]):
-    """The layers, as they become known, and the work that starts when all are."""
+    """Collects the layers as they become known, and calls `then` once all are known."""
 
     def __init__(self, count: int, then: Callable[[Sequence[Layer]], Future[T]]) -> None:
         self._lock = threading.Lock()
@@ -271,7 +271,7 @@ def _anew(
                 with transfer.turn():
                     layer = _stream(one, upload, transfer, begun=spooled)
                 return Placed(layer=layer, action=Action.UPLOADED, why=why)
-            # Likely there under another name: reading it again is cheaper than sending it.
+            # The registry is likely to have the blob: reading it again is cheaper than sending it.
             for _ in spooled:
                 pass
         layer = spooled.stream.layer()
@@ -291,7 +291,7 @@ def _why(one: LayerSource, likely: Sequence[Descriptor], fan: FanOut) -> str:
     lacking = fan.lacking(likely)
     if len(lacking) == len(fan.shelves):
         return one.why
-    return f"{', '.join(str(shelf.name) for shelf in lacking)} had it not"
+    return f"{', '.join(str(shelf.name) for shelf in lacking)} lacked it"
 
 
 def _stream(

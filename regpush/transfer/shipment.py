@@ -80,7 +80,7 @@ class Route:
             )
             return action
 
-        # What is begun last is soon done where it is small.
+        # The small ones are begun last: the end does not wait for a large one.
         largest_first = sorted(blobs, key=lambda blob: -blob.size)
         actions = parallel(_AT_ONCE, largest_first, place, self.cancel)
         done = {blob.digest: action for blob, action in zip(largest_first, actions, strict=True)}

@@ -185,7 +185,7 @@ def test_conditions_on_tags(registry: Registry, repository: str, app: Path) -> N
     ("source", "to", "code", "words"),
     [
         ("{at}/no/such", "{at}/x", 4, "no such image"),
-        ("{at}/x@sha256:" + "0" * 64, "{at}/x", 2, "under which tag"),
+        ("{at}/x@sha256:" + "0" * 64, "{at}/x", 2, "has no tag to keep"),
         ("{at}/x@sha256:" + "0" * 64, "{at}/x:v1", 4, "no such image"),
         ("{at}/x", "{at}/x@sha256:" + "0" * 64, 2, "cannot push to a digest"),
         ("127.0.0.1:1/x", "{at}/x", 5, "127.0.0.1:1"),

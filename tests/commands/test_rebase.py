@@ -239,7 +239,7 @@ def test_a_digest_needs_a_tag(registry: Registry, repository: str, app: Path) ->
     new = put_base(registry, f"{repository}-base", [layer("etc/os", "new")], "2")
     to = f"{registry.host}/{repository}"
     digest = push(app, to, "--from", base).ok().report["digest"]
-    rebase(f"{to}@{digest}", new).failed(2, "under which tag")
+    rebase(f"{to}@{digest}", new).failed(2, "has no tag to keep")
     done = rebase(f"{to}@{digest}", new, "--by-digest").ok().report
     assert done["destinations"][0]["tags"] == []
     assert raw(f"{to}@{done['digest']}")

@@ -142,7 +142,7 @@ def test_what_one_has_goes_to_the_other_alone(
     assert both.digest == first.digest
     assert one.stats().bytes_up < 10_000
     assert sorted(packed) == sorted(layer.label for layer in both.layers)
-    assert {layer.why for layer in both.layers} == {f"{other.host}/{repository} had it not"}
+    assert {layer.why for layer in both.layers} == {f"{other.host}/{repository} lacked it"}
     assert [at.moved for at in both.destinations] == [(), ("latest",)]
     assert both.changed
     # And the other way round: what only the further one knows is reused for the first.

@@ -198,7 +198,7 @@ def test_a_stream_larger_than_the_spool(
 ) -> None:
     to = f"{docker_registry.host}/{repository}"
     first = small_spool(archive, to).ok()
-    assert "layers go while it is read" in first.stderr
+    assert "layers are sent while it is read" in first.stderr
     layers = first.report["images"][0]["layers"]
     assert len(layers) > 10
     assert {layer["action"] for layer in layers} == {"uploaded"}
@@ -227,10 +227,10 @@ def test_tags_that_stay_are_looked_at_before_a_large_stream_is_sent(
     skipped = small_spool(archive, to, "--if-exists", "skip").ok()
     assert (skipped.report["digest"], skipped.report["changed"]) == (held.report["digest"], False)
     assert skipped.report["bytes"]["uploaded"] == 0
-    assert "layers go while it is read" not in skipped.stderr
+    assert "layers are sent while it is read" not in skipped.stderr
     failed = small_spool(archive, to, "--if-exists", "fail")
     failed.failed(6, "exists", "--if-exists fail")
-    assert "layers go while it is read" not in failed.stderr
+    assert "layers are sent while it is read" not in failed.stderr
     other = small_spool(archive, f"{to}:new", "--if-exists", "fail").ok()
     assert other.report["bytes"]["uploaded"] > 1 << 20
 
