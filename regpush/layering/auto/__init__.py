@@ -17,11 +17,11 @@ from regpush.layering.auto.merging import merge
 from regpush.layering.auto.odds import Odds
 from regpush.layering.auto.order import stacked
 from regpush.layering.auto.subject import Subject
-from regpush.layering.limit import too_large, within_limit
 from regpush.layering.memory import LAYOUTS, Habit, Layout, Name, first, joined
 from regpush.layering.plan import Plan, PlanContext
 from regpush.layering.reach import closures, origins, package
 from regpush.layering.stable import stable, user_roots
+from regpush.layering.stack import too_large, within_limit
 
 
 def auto(closure: Closure, context: PlanContext) -> Plan:
