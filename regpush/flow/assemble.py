@@ -31,6 +31,7 @@ from regpush.transfer.publish import push_config, send_config
 from regpush.transfer.schedule import (
     Naming,
     Transfer,
+    connections_for,
     place_layers,
     send_again,
 )
@@ -72,8 +73,10 @@ def assemble(prepared: Prepared, run: Run) -> Assembled:
     """Bring every layer and the config of the image to all destinations. Raises a RegpushError."""
     if found := unchanged(prepared, run):
         return found
+    below = prepared.origin.base.image.layers if prepared.origin.base else ()
+    layers = len(prepared.wanted) + len(below)
     for one in run.destinations:
-        run.client.open_ahead(one.reference)
+        run.client.open_ahead(one.reference, connections_for(layers))
     identities: dict[str, Identity] = {}
     with (
         transferring(prepared, run, run.fan, run.fan.shelves, identities) as transfer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from regpush.closure import Closure
 from regpush.concurrency import Cancellation
 from regpush.entry import Profile
-from regpush.errors import CancelledError, printable
+from regpush.errors import CancelledError, RegpushError, printable
 from regpush.events import InputWarned, Note
 from regpush.flow.context import Run
 from regpush.flow.transaction import Held
 from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
-from regpush.image.image import Base
+from regpush.image.image import Base, parse_manifest
 from regpush.image.runnable import Below, doubts
 from regpush.options import (
     ImageOptions,
@@ -38,6 +38,7 @@ from regpush.sources.programs import run_on
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.targets import resolve
 from regpush.transfer.destinations import Destination
+from regpush.transfer.schedule import connections_for
 
 if TYPE_CHECKING:
     from regpush.flow.shipping import Shipping
@@ -235,14 +236,31 @@ class _Gathering:
         run = self.run
         for destination in run.destinations:
             run.client.open_ahead(destination.reference, max(len(destination.tags), 1))
-        with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+        with ThreadPoolExecutor(2, thread_name_prefix="regpush") as pool:
             reading = pool.submit(self._base)
+            pool.submit(self._connect)
             pasts = look_at_past(run, self.others, lambda: self.sight.result().platform, Reach.NEAR)
             base = reading.result()
         found_nothing = not (self.known_here or any(past.images for past in pasts.values()))
         if self.identify is Identify.WHERE_USEFUL and found_nothing:
             self.useless.cancel()
         return pasts, base
+
+    def _connect(self) -> None:
+        """Begin connections to each destination where a tag turns out to be new.
+
+        Such a push most likely sends layers, and the connections are made while earlier images
+        are read. Elsewhere the push may turn out to change nothing, which takes a single
+        connection.
+        """
+        for one in self.run.destinations:
+            with suppress(RegpushError):  # raised again where the images are read
+                if all(map(one.seen.get_manifest, one.tags)):
+                    continue
+                asks = self.run.options.layers.reuse is not Reuse.NONE
+                near = one.seen.get_manifest("latest") if asks else None
+                layers = len(parse_manifest(near.data)["layers"]) if near else 0
+                self.run.client.open_ahead(one.reference, connections_for(layers))
 
     def _base(self) -> Base | None:
         sight = self.sight.result()

@@ -16,10 +16,9 @@ import sys
 import termios
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpcore
@@ -27,6 +26,7 @@ import httpcore
 from regpush.concurrency import Cancellation
 from regpush.errors import RefusedError
 from regpush.http.address import Origin
+from regpush.http.ahead import Ahead, connecting, handed_over
 from regpush.http.headers import Headers
 from regpush.http.proxy import Proxy
 from regpush.http.trust import Trust, check_alert, untrusted
@@ -54,10 +54,6 @@ _REPLY_LIMIT = 32 << 20
 
 _HEAD_LIMIT = 128 * 1024
 """Bytes that the head of a reply may have, provisional replies before it included."""
-
-_AHEAD_S = 5.0
-"""Seconds within which a connection that was opened ahead is used, or discarded."""
-
 
 _SO_NWRITE = 0x1024
 """An option of macOS and BSD: bytes in the send buffer (setsockopt(2)). Python has no name for it.
@@ -179,12 +175,13 @@ class Transport:
         self._pools: dict[
             tuple[ssl.SSLContext | None, Proxy | None, bool], httpcore.ConnectionPool
         ] = {}
-        self._backend = _Backend(cancel, _REPLY_LIMIT)
-        self._unbounded = _Backend(cancel, None)
+        self._ahead = handed_over()
+        self._backend = _Backend(cancel, self._ahead, _REPLY_LIMIT)
+        self._unbounded = _Backend(cancel, Ahead(), None)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
         """Begin `count` connections to `host`, which the next requests to it will take."""
-        self._backend.open_ahead(host, port, count)
+        self._ahead.open(host, port, count)
 
     def send(self, request: Outgoing) -> Incoming:
         """Send `request` and read the head of the reply.
@@ -252,7 +249,7 @@ class Transport:
         """Close every connection."""
         for pool in self._pools.values():
             pool.close()
-        self._backend.close()
+        self._ahead.close()
 
 
 @contextmanager
@@ -277,36 +274,18 @@ def _translated(proxy: Proxy | None) -> Iterator[None]:
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, cancel: Cancellation, reply_limit: int | None) -> None:
+    """Makes connections, or takes them from those that were begun `ahead`."""
+
+    def __init__(self, cancel: Cancellation, ahead: Ahead, reply_limit: int | None) -> None:
         self._cancel = cancel
+        self._ahead = ahead
         self._reply_limit = reply_limit
-        self._ahead: dict[tuple[str, int], deque[_Begun]] = {}
-
-    def open_ahead(self, host: str, port: int, count: int) -> None:
-        begun = self._ahead.setdefault((host, port), deque())
-        with suppress(OSError, UnicodeError):  # whoever needs a connection is told why not
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM
-            )[0]
-            for _ in range(count - sum(one.is_fresh for one in tuple(begun))):
-                begun.append(_Begun(_begin(socket.socket(family, kind, protocol), address)))
-
-    def close(self) -> None:
-        for begun in self._ahead.values():
-            while begun:
-                begun.pop().sock.close()
 
     def _begun(self, host: str, port: int, timeout: float | None) -> socket.socket | None:
-        """Take a connection that was opened ahead and still works; None without one."""
-        waiting = self._ahead.get((host, port), deque())
-        with suppress(IndexError):  # none is left
-            while True:
-                begun = waiting.popleft()
-                if not begun.is_fresh:
-                    begun.sock.close()
-                    continue
-                with suppress(OSError, httpcore.ConnectTimeout):
-                    return _finish(begun.sock, timeout, self._cancel)
+        """Return a connection that was begun ahead and is made; None without one."""
+        while sock := self._ahead.take(host, port):
+            with suppress(OSError, httpcore.ConnectTimeout):
+                return _finish(sock, timeout, self._cancel)
         return None
 
     def connect_tcp(
@@ -342,38 +321,10 @@ def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -
     raise failure or httpcore.ConnectError(f"the name {host} has no address")
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Begun:
-    """A connection that was opened ahead, and when (monotonic seconds)."""
-
-    sock: socket.socket
-    at: float = field(default_factory=time.monotonic)
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the connection may be used: servers soon close connections without requests."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return time.monotonic() - self.at < _AHEAD_S and not poll.poll(0)
-
-
 def _connect(
     sock: socket.socket, address: Any, timeout: float | None, cancel: Cancellation
 ) -> socket.socket:
-    return _finish(_begin(sock, address), timeout, cancel)
-
-
-def _begin(sock: socket.socket, address: Any) -> socket.socket:
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        with suppress(BlockingIOError):
-            sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return _finish(connecting(sock, address), timeout, cancel)
 
 
 def _finish(sock: socket.socket, timeout: float | None, cancel: Cancellation) -> socket.socket:
@@ -439,6 +390,10 @@ class _Connection(httpcore.NetworkStream):
     def _check(self) -> None:
         if _watch.hears:
             _watch.hears(_queued(self._sock))
+        self._obey()
+
+    def _obey(self) -> None:
+        """Raise CancelledError where the grace after a cancellation is over."""
         if not self._cancel.cancelled:
             return
         now = time.monotonic()
@@ -498,7 +453,9 @@ class _Connection(httpcore.NetworkStream):
         left = memoryview(buffer)
         mark, end = len(left), _end(timeout)
         while left:
-            ready = _wait(self._sock, select.POLLIN | select.POLLOUT, _left(end), self._check)
+            # Before its first byte has left, nothing is to be heard of a request.
+            check = self._check if len(left) < len(buffer) else self._obey
+            ready = _wait(self._sock, select.POLLIN | select.POLLOUT, _left(end), check)
             if not ready or _left(end) == 0:
                 raise httpcore.WriteTimeout(f"sending made no progress for {timeout:g} s")
             if ready & ~select.POLLOUT:

@@ -275,6 +275,8 @@ class Api:
             if not (hops and moved and location):
                 return reply
             target = redirect_location(reply.url, location, home or self.origin)
+            if reading and not home and Origin.of(target) != self.origin:
+                self._host.storage = Origin.of(target)
             request = replace(request, url=target)
         raise RefusedError(f"{self.name}: {doing} failed: more than {hops} redirects")
 

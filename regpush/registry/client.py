@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from regpush.registry.probe import Probe
 
 _FAREWELL_S = 0.5
-_CONNECTIONS = 32
+_ASKERS = 44
 _UNVERIFIED = (
     "the registry's certificate is not verified (--insecure-skip-tls-verify): whoever stands "
     "between can read the credentials and change what is sent"
@@ -90,9 +90,10 @@ class Client:
         self._contexts = contexts = Contexts(settings.ca_file, settings.ca_dir)
         self._routes = routes = Routes(settings.proxies)
         self._redactor.add(routes.secrets)
-        # No request ever waits for another's connection: askers, packers, sessions ahead.
+        # No request ever waits for another's connection: askers, and as many at the storage that
+        # they are led to, packers, sessions ahead.
         places = 1 + len(options.also_to)
-        connections = places * (_CONNECTIONS + 4 * options.jobs)
+        connections = places * (2 * _ASKERS + 4 * options.jobs)
         self._ahead = ThreadPoolExecutor(places * options.jobs, thread_name_prefix="regpush-ahead")
         self._exchange = Exchange(
             connections=connections,
@@ -140,14 +141,17 @@ class Client:
         """Bytes of blobs and manifests sent so far, failed attempts included."""
         return self._uploaded.total
 
-    def open_ahead(self, reference: Reference, count: int = _CONNECTIONS) -> None:
+    def open_ahead(self, reference: Reference, count: int) -> None:
         """Begin `count` connections to the registry of `reference`, for the next requests.
 
-        Returns as soon as the name is resolved; failures appear at the requests.
+        And as many to the server that the registry led a request for a blob to. Returns as soon as
+        the names are resolved; failures appear at the requests.
         """
         with self._lock:
             host = self._registry(reference).host
         self._exchange.open_ahead(host.origin, count)
+        if host.storage:
+            self._exchange.open_ahead(host.storage, count)
 
     def _registry(self, reference: Reference) -> _KnownRegistry:
         if reference.registry not in self._known:

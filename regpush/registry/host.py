@@ -30,6 +30,7 @@ class Host:
     By https, with two exceptions: `options.plain_http` demands http; and a registry on loopback
     without any certificate setting is asked by http first, and by https from then on if its answer,
     confirmed by a handshake, shows that it speaks TLS. No request falls back from https to http.
+    `storage`: the server that the last redirected request for a blob was led to, None without any.
     `folders`: those of certs.d. `side`: whether `options` are meant for this registry.
     """
 
@@ -54,6 +55,7 @@ class Host:
         means_tls = Trust.of(reference.registry, told, folders).means_tls
         plain = options.plain_http or (reference.is_loopback and not means_tls)
         self._settled = not plain
+        self.storage: Origin | None = None
         self._scheme = "http" if plain else "https"
 
     @property

@@ -30,7 +30,7 @@ from regpush.pack.stream import LayerSource, LayerStream, Progress, Spool, Spool
 from regpush.registry.uploads.ladder import BlobStream, Told
 from regpush.transfer.fanout import FanOut, FanUpload
 
-HEADS = 28
+HEADS = 40
 """HEAD requests at a time: an answer costs the registry little, and a link its round trip."""
 
 _HEAD_START_S = 0.2
@@ -39,7 +39,16 @@ _HEAD_START_S = 0.2
 PACKERS_PER_JOB = 2
 """Layers packed or waiting for each one that is sent: packing fills the round trips."""
 
+_OWN_REQUESTS = 4
+"""Requests beside the questions about layers: a session and a question for a layer that is new, and
+for the config."""
+
 T = TypeVar("T")
+
+
+def connections_for(layers: int) -> int:
+    """Return how many connections placing so many layers uses at a time."""
+    return min(layers, HEADS) + _OWN_REQUESTS
 
 
 class Naming(Enum):

@@ -13,6 +13,11 @@ from pathlib import Path
 import oras.client
 import pytest
 
+from regpush.flow import pipeline
+from regpush.http.exchange import Exchange
+from regpush.registry.client import Client
+from regpush.settings import Settings
+from regpush.transfer import schedule
 from tests.images import tree, unpack
 from tests.program import Outcome, environment, open_to_all, push, regpush, regpush_as_nobody
 from tests.registry.parts import real_part
@@ -122,19 +127,56 @@ def test_an_unchanged_app_costs_two_questions(registry, repository, app, wire, t
 
 
 def test_the_changed_layer_asks_for_its_session_before_any_question(
-    registry, repository, app, wire
+    registry, repository, app, monkeypatch
 ):
     """Its upload is the longest chain of round trips: no question may take its connection."""
-    proxy = wire(registry)
-    to = f"{proxy.host}/{repository}"
-    push(app, to).ok()
+    asked = []
+    send = Exchange.send
+
+    def sending(exchange, request):
+        asked.append(request.method)
+        return send(exchange, request)
+
+    monkeypatch.setattr(Exchange, "send", sending)
+    monkeypatch.setattr(schedule, "_HEAD_START_S", 60)  # a busy machine is slow to start threads
+    to = f"{registry.host}/{repository}"
+    pipeline.push(str(app), to=to, settings=Settings())
     (app / "main.py").write_text("print('changed')\n")
-    proxy.reset()
-    push(app, to).ok()
-    asked = [one.method for one in proxy.stats().requests]
+    asked.clear()
+    pipeline.push(str(app), to=to, settings=Settings())
     assert asked[:3] == ["GET", "GET", "POST"]
     assert asked[-1] == "HEAD"
     assert asked.count("HEAD") >= 4
+
+
+def test_a_new_tag_begins_connections_before_the_plan_is_known(
+    registry, repository, app, monkeypatch
+):
+    """With a tag that exists, only the plan tells whether anything is sent."""
+    begun = []
+    begin = Client.open_ahead
+
+    def open_ahead(client, reference, count):
+        begun.append(count)
+        begin(client, reference, count)
+
+    monkeypatch.setattr(Client, "open_ahead", open_ahead)
+
+    def begun_by_push(tag):
+        begun.clear()
+        to = f"{registry.host}/{repository}:{tag}"
+        result = pipeline.push(str(app), to=to, settings=Settings())
+        return begun, len(result.images[0].layers) + 4
+
+    begun_by_push("latest")
+    counts, _ = begun_by_push("latest")
+    assert counts == [1]
+    (app / "main.py").write_text("print('changed')\n")
+    counts, needed = begun_by_push("latest")
+    assert counts == [1, needed]
+    (app / "main.py").write_text("print('changed again')\n")
+    counts, needed = begun_by_push("new")
+    assert counts == [1, needed, needed]
 
 
 def test_what_another_tag_has_is_found_where_the_own_tag_lacks_it(registry, repository, app):

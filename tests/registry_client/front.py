@@ -54,6 +54,10 @@ class Front:
         return [asked.method for asked in self.asked]
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with the default of 5 a push's connections wait a second for a SYN
+
+
 @contextmanager
 def front(
     behaviour: Behaviour, address: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None
@@ -99,7 +103,7 @@ def front(
         def log_message(self, *arguments: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer((address, 0), Handler)
+    server = _Server((address, 0), Handler)
     server.daemon_threads = True
     if tls:
         # The handshake is left to the thread that reads: one client must not hold up the next.

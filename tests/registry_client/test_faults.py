@@ -722,7 +722,7 @@ def test_cancelling_interrupts_every_wait(stuck: str) -> None:
     released = threading.Event()
 
     def hang(connection: socket.socket, head: str) -> None:
-        released.wait(10)
+        released.wait(60)
 
     opening = says(reply("202 Accepted", "Location: /v2/team/app/blobs/uploads/1"))
     scripts = {
@@ -736,7 +736,7 @@ def test_cancelling_interrupts_every_wait(stuck: str) -> None:
         started = time.monotonic()
         with pytest.raises(CancelledError):
             at.repository.stream_blob(OCI_LAYER, lambda: Stream([b"x" * MIB] * 64))
-        assert time.monotonic() - started < 0.3 + 1
+        assert time.monotonic() - started < 30  # the server is silent for 60
         timer.join()
         released.set()
 

@@ -39,8 +39,7 @@ def plan(flags: PlanFlags, target: Targets = None) -> None:
     """Show what a push would send and why, without sending it."""
     over = Link.parse(flags.link) if flags.link else None
     password = read_password(flags.username, flags.password_stdin)
-    work = partial(regpush.plan, exact=flags.exact)
-    result = flow(work, target or [], flags, password)
+    result = flow(lambda: partial(regpush.plan, exact=flags.exact), target or [], flags, password)
     report = result.to_json()
     save(report, flags)
     Presenter(flags.format).result(
