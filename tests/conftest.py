@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 import trustme
 
+from tests.patience import HANG_S
 from tests.registry.servers import (
     Login,
     Registry,
@@ -78,6 +79,16 @@ def registry(request: pytest.FixtureRequest) -> Registry:
 def repository() -> str:
     """A repository name no other test uses."""
     return f"tests/r{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def patient_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is cancelled waits for the registry, however slow, to delete its uploads.
+
+    Users wait half a second.
+    """
+    monkeypatch.setattr("regpush.http.wire._GRACE_S", HANG_S)
+    monkeypatch.setattr("regpush.registry.client._FAREWELL_S", HANG_S)
 
 
 @pytest.fixture

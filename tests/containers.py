@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.images import unpack
+from tests.patience import HANG_S
 from tests.registry.parts import real_part
 
 _ASK = """
 import sys, urllib.request
-print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode(), end="")
+print(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode(), end="")
 """
-START_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def running(container: Container, tmp_path: Path) -> Iterator[tuple[subprocess.P
         yield process, name
     finally:
         subprocess.run([runc, "kill", name, "KILL"], capture_output=True)
-        process.communicate(timeout=30)
+        process.communicate(timeout=HANG_S)
         subprocess.run([runc, "delete", "-f", name], capture_output=True)
 
 
@@ -60,7 +60,7 @@ def answer(container: Container, tmp_path: Path) -> str:
     """What the container answers over HTTP at `/`."""
     url, said = f"http://127.0.0.1:{container.port}/", ""
     with running(container, tmp_path) as (process, name):
-        end = time.monotonic() + START_S
+        end = time.monotonic() + HANG_S
         while time.monotonic() < end:
             if process.poll() is not None:
                 pytest.fail(f"it ended with {process.returncode}: {process.communicate()[0]}")
@@ -74,4 +74,4 @@ def answer(container: Container, tmp_path: Path) -> str:
                     return done.stdout
                 said = done.stderr
             time.sleep(0.2)
-    pytest.fail(f"no answer within {START_S:.0f} s: {said}")
+    pytest.fail(f"no answer within {HANG_S:.0f} s: {said}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.chroots import Chroot, chroot
 from tests.greeting import greeter
+from tests.patience import HANG_S
 
 MODULES = "/mnt/regpush/tests/data/guix"
 OURS = {"GUIX_PACKAGE_PATH": MODULES}
@@ -24,7 +25,6 @@ _PROGRAMS = "opt/regpush-programs"
 """Programs of which stand_in.py makes the packages of their names."""
 
 _DAEMON = ("guix-daemon", "--disable-chroot", "--no-substitutes", "--cores=2", "--max-jobs=2")
-_START_S = 30.0
 _PROFILE = re.compile(r"/gnu/store/\S*-profile\.drv")
 
 
@@ -73,7 +73,7 @@ def running_guix(scratch: Path) -> Iterator[Guix]:
     socket.unlink(missing_ok=True)
     daemon = inside.start(*_DAEMON, log=scratch / "daemon.log")
     try:
-        until = time.monotonic() + _START_S
+        until = time.monotonic() + HANG_S
         while not socket.exists():
             assert time.monotonic() < until, (scratch / "daemon.log").read_text()
             time.sleep(0.1)

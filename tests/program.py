@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import schema
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,7 +63,7 @@ def program_on_path(directory: Path, path: str) -> str:
     return f"{directory}{os.pathsep}{path}"
 
 
-def regpush(*arguments, env=None, cwd=None, stdin="", timeout=120, **process) -> Outcome:
+def regpush(*arguments, env=None, cwd=None, stdin="", timeout=3 * HANG_S, **process) -> Outcome:
     done = subprocess.run(
         [sys.executable, "-m", "regpush", *map(str, arguments)],
         capture_output=True,
@@ -105,7 +106,7 @@ def regpush_as_nobody(*arguments, env=None, cwd="/") -> Outcome:
         capture_output=True,
         text=True,
         env=environment(**(env or {})),
-        timeout=120,
+        timeout=3 * HANG_S,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 

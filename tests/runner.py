@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from tests.patience import HANG_S
 from tests.program import ROOT
 
 ACTION: Mapping[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -132,7 +133,7 @@ class Runner:
 
     def end(self, process: subprocess.Popen[str], files: Path) -> Step:
         """Wait for a step that was started."""
-        log, _ = process.communicate(timeout=120)
+        log, _ = process.communicate(timeout=3 * HANG_S)
         return Step(
             code=process.returncode,
             log=log,

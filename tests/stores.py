@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from tests.patience import HANG_S
 from tests.registry.parts import real_part
 
 DATA = Path(__file__).parent / "data"
@@ -128,7 +129,7 @@ class CacheServer:
                 is_nar = file.is_relative_to(directory / "nar")
                 if is_nar and not cache.release.is_set():
                     cache.stalled.set()
-                    cache.release.wait(30)
+                    cache.release.wait(2 * HANG_S)
                 data = file.read_bytes() if file.is_file() else b""
                 status = 500 if is_nar and cache.broken else 200 if file.is_file() else 404
                 asked_for = status == 200 and self.command == "GET"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import pyte
 
+from tests.patience import HANG_S
 from tests.program import environment
 
 
@@ -42,14 +43,14 @@ class Terminal:
         self.screen.resize(rows, columns)
         self.process.send_signal(signal.SIGWINCH)
 
-    def wait_for(self, seen: Callable[[list[str]], bool], timeout_s: float = 20.0) -> None:
+    def wait_for(self, seen: Callable[[list[str]], bool], timeout_s: float = HANG_S) -> None:
         """Wait until what is on the screen is as it should be."""
         end = time.monotonic() + timeout_s
         while not seen(self.lines()):
             assert time.monotonic() < end, (self.lines(), bytes(self.raw[-2000:]))
             time.sleep(0.02)
 
-    def end(self, timeout_s: float = 60.0) -> int:
+    def end(self, timeout_s: float = HANG_S) -> int:
         """Wait for the program; its exit code."""
         self.out = self.process.stdout.read() if self.process.stdout else b""
         return self.process.wait(timeout_s)
@@ -98,7 +99,7 @@ def terminal(
         if process.poll() is None:
             process.kill()
         process.wait()
-        watcher.join(10)
+        watcher.join(HANG_S)
         os.close(master)
         if process.stdout:
             process.stdout.close()

@@ -6,6 +6,7 @@ import pytest
 
 from regpush.concurrency import Cancellation, parallel, workers
 from regpush.errors import CancelledError, RefusedError
+from tests.patience import HANG_S
 
 
 def test_the_failure_is_told_and_not_that_others_were_cancelled_for_it() -> None:
@@ -19,10 +20,10 @@ def test_the_failure_is_told_and_not_that_others_were_cancelled_for_it() -> None
     def work(inner: bool) -> None:
         if inner:
             with workers(2, cancel) as pool:
-                pool.submit(others_ended.wait, 5)
+                pool.submit(others_ended.wait, HANG_S)
                 pool.submit(fail).result()
         try:
-            cancel.wait(5)
+            cancel.wait(HANG_S)
         finally:
             others_ended.set()
 

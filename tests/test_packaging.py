@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from regpush import __version__
+from tests.patience import HANG_S
 from tests.program import ROOT, environment
 from tests.registry.parts import real_part
 
@@ -145,7 +146,7 @@ def test_the_wheel_runs_without_the_checkout(built, tmp_path):
     program = [sys.executable, str(site / "bin" / "regpush")]
 
     def said(*command: str) -> str:
-        return subprocess.check_output(command, cwd=tmp_path, env=env, text=True, timeout=60)
+        return subprocess.check_output(command, cwd=tmp_path, env=env, text=True, timeout=HANG_S)
 
     where = said(sys.executable, "-c", "import regpush; print(regpush.__file__)").strip()
     assert where == str(site / "regpush" / "__init__.py")

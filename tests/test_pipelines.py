@@ -15,6 +15,7 @@ import yaml
 
 from tests.documents import blocks
 from tests.flow.test_push_directory import app
+from tests.patience import HANG_S
 from tests.program import ROOT, environment, program_on_path, regpush
 from tests.programs import builds
 from tests.registry.parts import real_part
@@ -164,7 +165,7 @@ def test_the_gitlab_pipeline_runs(tmp_path, app, docker_registry_htpasswd, repos
     env["PATH"] = program_on_path(tmp_path / "bin", env["PATH"])
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
-        cwd=app, env=env, capture_output=True, text=True, timeout=60,
+        cwd=app, env=env, capture_output=True, text=True, timeout=HANG_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert registry.password not in done.stderr
@@ -189,7 +190,7 @@ def test_the_recipe_for_any_pipeline_runs(tmp_path, app, docker_registry_htpassw
     commit = "git init -q && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m a"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"{commit}\n{script}\ngit rev-parse --short HEAD"],
-        cwd=app.parent, env=env, capture_output=True, text=True, timeout=60,
+        cwd=app.parent, env=env, capture_output=True, text=True, timeout=HANG_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     deployed, commit = done.stdout.splitlines()

@@ -20,10 +20,11 @@ import pytest
 
 from tests.bases import OFFICIAL, put_stand_in
 from tests.chroots import Chroot, chroot
-from tests.containers import START_S, Container, answer, running
+from tests.containers import Container, answer, running
 from tests.documents import blocks
 from tests.greeting import GREETING, greeter
 from tests.guix_daemon import running_guix
+from tests.patience import HANG_S
 from tests.program import environment, program_on_path
 from tests.registry.parts import missing, real_part
 from tests.registry.servers import Registry
@@ -193,7 +194,7 @@ def says(name: str, inside: Chroot, registry: Registry, env: dict[str, str], scr
     program, verb, *words = shlex.split(last.replace(*at(registry)))
     assert (program, verb) == ("podman", "run")
     with running(Container(image=words[-1], port=0), scratch) as (process, _):
-        return process.communicate(timeout=START_S)[0]
+        return process.communicate(timeout=HANG_S)[0]
 
 
 def at(registry: Registry) -> tuple[str, str]:

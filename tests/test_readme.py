@@ -8,6 +8,7 @@ import pytest
 import regpush as regpush_package
 from tests import flags
 from tests.documents import DOCUMENTS, ROOT, blocks, blocks_in, name_of
+from tests.patience import HANG_S
 from tests.program import environment, program_on_path, regpush
 
 SESSIONS = [document for document in DOCUMENTS if blocks_in(document, "localhost")]
@@ -58,7 +59,7 @@ def test_every_command_against_localhost(document, tmp_path, docker_registry):
                     env=env,
                     capture_output=True,
                     text=True,
-                    timeout=120,
+                    timeout=3 * HANG_S,
                 )
                 assert done.returncode == 0, (command, done.stderr)
 

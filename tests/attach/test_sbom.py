@@ -27,6 +27,7 @@ from regpush.ownership import Rule, Rules
 from regpush.platform import Platform
 from regpush.settings import StoreLocation
 from regpush.sources.links import customise
+from tests.patience import HANG_S
 from tests.program import environment
 from tests.registry.parts import real_part
 from tests.sources.conftest import take
@@ -329,7 +330,7 @@ def test_syft_reads_it(sbom: Sbom, directory: Bill, tmp_path: Path) -> None:
         capture_output=True,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SYFT_CHECK_FOR_APP_UPDATE": "false"},
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stderr
     found = {one["purl"] for one in json.loads(done.stdout)["artifacts"]}

@@ -19,6 +19,7 @@ from regpush.report import Tense
 from tests.flow.test_interruption import hold
 from tests.flow.test_push_directory import app, below, has_tag, write
 from tests.images import unpack
+from tests.patience import HANG_S
 from tests.program import regpush
 from tests.programs import builds
 from tests.registry.faults import FOREVER, Rule, fault_server
@@ -342,7 +343,7 @@ def test_a_cancelled_job(runner, docker_registry, repository, number, code):
     with fault_server(docker_registry.host, rule) as server:
         given = {"target": "myapp", "to": f"{server.host}/{repository}:v1"}
         process, files = runner.start("Push", given)
-        assert reached.wait(30)
+        assert reached.wait(HANG_S)
         process.send_signal(number)
         step = runner.end(process, files)
         released.set()

@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 from regpush import __version__
 from tests.flow.test_push_directory import app, has_tag, write
+from tests.patience import HANG_S
 from tests.program import environment, push, regpush
 from tests.registry.wire import AfterCut
 
@@ -104,9 +104,9 @@ def test_wrong_credentials_do_not_wait_for_a_large_directory(
     root = tmp_path / "app"
     for number in range(400):
         os.truncate(write(root / f"{number}"), 1 << 30)
-    started = time.monotonic()
-    push(root, f"{docker_registry_htpasswd.host}/{repository}").failed(3, repository)
-    assert time.monotonic() - started < 5  # reading 400 GiB takes more
+    to = f"{docker_registry_htpasswd.host}/{repository}"
+    # Reading 400 GiB takes longer.
+    push(root, to, timeout=HANG_S).failed(3, repository)
 
 
 def test_credentials_of_docker_login(docker_registry_htpasswd, repository, app, tmp_path):
@@ -306,39 +306,12 @@ def large(tmp_path):
     """Enough incompressible bytes that a push can be met half-way."""
     root = tmp_path / "large"
     for number in range(4):
-        write(root / f"blob{number}", os.urandom(40_000_000))
+        write(root / f"blob{number}", os.urandom(16_000_000))
     return root
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted(docker_registry, repository, large, number, code):
-    to = f"{docker_registry.host}/{repository}"
-    with subprocess.Popen(
-        [sys.executable, "-m", "regpush", str(large), "--to", to, "--no-cache"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-        text=True,
-    ) as running:
-        uploads = docker_registry.storage / "docker/registry/v2/repositories" / repository
-        end = time.monotonic() + 30
-        while not list(uploads.glob("_uploads/*/data")) and time.monotonic() < end:
-            time.sleep(0.01)
-        started = time.monotonic()
-        running.send_signal(number)
-        out, errors = running.communicate(timeout=20)
-    assert time.monotonic() - started < 3
-    assert running.returncode == code
-    assert out == ""
-    assert "Traceback" not in errors
-    assert errors.splitlines()[-1].startswith("regpush: cancelled")
-    assert not has_tag(docker_registry, repository, "latest")
-    assert not list(uploads.glob("_uploads/*/data"))
-    push(large, to).ok()
-
-
 def test_a_server_that_stops_half_way(docker_registry, repository, large, wire):
-    proxy = wire(docker_registry, cut_after_up=50_000_000, after_cut=AfterCut.STOP)
+    proxy = wire(docker_registry, cut_after_up=20_000_000, after_cut=AfterCut.STOP)
     done = push(large, f"{proxy.host}/{repository}", "--retry-times", "1")
     done.failed(5, proxy.host)
     assert not has_tag(docker_registry, repository, "latest")
@@ -347,7 +320,7 @@ def test_a_server_that_stops_half_way(docker_registry, repository, large, wire):
 
 
 def test_a_connection_that_is_cut_once_is_made_again(docker_registry, repository, large, wire):
-    proxy = wire(docker_registry, cut_after_up=50_000_000)
+    proxy = wire(docker_registry, cut_after_up=20_000_000)
     push(large, f"{proxy.host}/{repository}").ok()
     assert has_tag(docker_registry, repository, "latest")
 
@@ -363,7 +336,7 @@ def into_a_closed_pipe(*arguments) -> subprocess.CompletedProcess:
             stderr=subprocess.PIPE,
             env=environment(),
             text=True,
-            timeout=120,
+            timeout=HANG_S,
         )
     finally:
         os.close(writes)

@@ -42,7 +42,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three packages that take a second over `slow`, and a file."""
+    """Three packages of 16 MB together, and a file."""
     root = tmp_path_factory.mktemp("progress") / "app"
     sizes = {
         "left-pad": 1,
@@ -57,23 +57,37 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def slow(docker_registry: Registry) -> Iterator[str]:
-    """A registry behind 100 Mbit/s."""
-    with Link() as link:
-        host = link.forward(docker_registry.host)
-        link.shape(Shape(rtt_ms=5, up_mbit=100))
-        yield host
+def link() -> Iterator[Link]:
+    with Link() as running:
+        yield running
+
+
+@pytest.fixture
+def slow(link: Link, docker_registry: Registry) -> str:
+    """A registry behind 10 Mbit/s, over which `app` takes 13 s, until the test hastens it."""
+    link.shape(Shape(rtt_ms=5, up_mbit=10))
+    return link.forward(docker_registry.host)
+
+
+def hasten(link: Link) -> None:
+    link.shape(Shape(rtt_ms=5, up_mbit=1000))
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(40, 6), (80, 24), (200, 50)])
-def test_bars_on_a_terminal(slow: str, repository: str, app: Path, columns: int, rows: int) -> None:
+def test_bars_on_a_terminal(
+    link: Link, slow: str, repository: str, app: Path, columns: int, rows: int
+) -> None:
     to = f"{slow}/{repository}"
+
+    def bars() -> list[list[str]]:
+        return [frame for frame in shown.frames if any("━" in line for line in frame)]
+
     with terminal(app, "--to", to, "--no-cache", columns=columns, rows=rows) as shown:
+        shown.wait_for(lambda _: len(bars()) > 3)
+        hasten(link)
         assert shown.end() == 0
     assert shown.out.decode().startswith(f"{to}@sha256:")
-    bars = [frame for frame in shown.frames if any("━" in line for line in frame)]
-    assert len(bars) > 3
-    for frame in bars:
+    for frame in bars():
         # As many bars as layers on their way, and the line about the whole below them.
         assert sum("━" in line for line in frame) <= min(rows - 1, 5)
         assert re.match(r"(\d+ reused.*, )?sent [\d.]+ \w?B", frame[-1]) or "━" in frame[-1]
@@ -87,14 +101,14 @@ def test_bars_on_a_terminal(slow: str, repository: str, app: Path, columns: int,
     assert shown.raw.rfind(b"\x1b[?25l") < shown.raw.rfind(b"\x1b[?25h")
 
 
-def test_a_window_that_becomes_narrow(slow: str, repository: str, app: Path) -> None:
+def test_a_window_that_becomes_narrow(link: Link, slow: str, repository: str, app: Path) -> None:
     to = f"{slow}/{repository}"
     with terminal(app, "--to", to, "--no-cache", columns=120) as shown:
         shown.wait_for(lambda seen: any("━" in line for line in seen))
         before = len(shown.frames)
         shown.resize(50, 10)
-        shown.wait_for(lambda seen: len(shown.frames) > before + 3)
-        time.sleep(0.3)
+        shown.wait_for(lambda seen: len(shown.frames) > before + 6)
+        hasten(link)
         assert shown.end() == 0
     # Emulators do not break rows anew as terminals do: rows that were erased are enough here.
     for frame in shown.frames[-8:]:
@@ -125,7 +139,10 @@ def test_ctrl_c_leaves_a_terminal_as_it_was(
         assert shown.lines() == [last]
 
 
-def test_a_terminal_that_cannot_move_gets_lines(slow: str, repository: str, app: Path) -> None:
+def test_a_terminal_that_cannot_move_gets_lines(
+    link: Link, slow: str, repository: str, app: Path
+) -> None:
+    hasten(link)
     with terminal(app, "--to", f"{slow}/{repository}", "--no-cache", TERM="dumb") as shown:
         assert shown.end() == 0
     assert not CONTROL.search(shown.raw.decode().replace("\r\n", "\n"))
@@ -212,7 +229,7 @@ PLANNED = LayersPlanned(labels=("base", "app"), sizes=(1_000_000_000, 10_000))
 def test_a_silent_log_hears_that_the_push_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     log = progress._Log(Voice.USUAL, stream, Renderer())
-    now = time.monotonic()
+    now = log._began
     log.tick(now + 5)
     assert stream.getvalue() == ""
     log.tick(now + 13)

@@ -18,6 +18,7 @@ import pytest
 import trustme
 
 from tests.flow.test_push_directory import app
+from tests.patience import HANG_S
 from tests.program import Outcome, environment, regpush
 from tests.registry.faults import fault_server
 from tests.registry.personas import PERSONAS, Persona
@@ -215,7 +216,7 @@ def test_clocks_that_differ() -> None:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG_S,
         )
     steps = {step["name"]: step for step in json.loads(done.stdout)["steps"]}
     assert steps["clock"]["result"] == "warning"

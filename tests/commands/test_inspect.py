@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regpush.commands.treemap import Box, squarify
+from tests.patience import HANG_S
 from tests.program import push, regpush
 from tests.registry.api import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Api
 
@@ -157,7 +158,7 @@ def extended(records):
 )
 def test_a_hostile_layer_is_refused_by_its_digest(docker_registry, repository, archive):
     digest = put_archive(Api(docker_registry.host, repository), "x", archive)
-    done = regpush("inspect", "--deep", f"{docker_registry.host}/{repository}:x", timeout=20)
+    done = regpush("inspect", "--deep", f"{docker_registry.host}/{repository}:x", timeout=HANG_S)
     done.failed(8, digest)
 
 
@@ -170,7 +171,7 @@ def test_a_layer_of_many_long_names_takes_bounded_memory(docker_registry, reposi
         Api(docker_registry.host, repository), "x", b"".join(map(extended, records)) + bytes(1024)
     )
     to = f"{docker_registry.host}/{repository}:x"
-    done = regpush("inspect", "--deep", to, "--format", "json", timeout=20).ok()
+    done = regpush("inspect", "--deep", to, "--format", "json", timeout=HANG_S).ok()
     assert digest in done.stdout
     assert len(regpush("inspect", "--deep", to).ok().stdout) < 10_000
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import oras.client
@@ -21,6 +20,7 @@ from regpush import embedded
 from regpush.embedded.store import ContentStore
 from regpush.errors import UsageError
 from tests.images import assert_same_tree, tree, unpack
+from tests.patience import HANG_S, wait_until
 from tests.registry.api import MANIFEST_TYPE, Api, image_manifest, sha256
 from tests.registry.parts import real_part
 from tests.registry.servers import Registry, run_embedded_registry
@@ -103,10 +103,7 @@ def test_going_on_after_a_connection_that_broke(api):
     connection.endheaders(DATA[:100_000])
     connection.close()
     arrived = f"0-{100_000 - 1}"
-    for _ in range(100):
-        if api.send("GET", location).headers["Range"] == arrived:
-            break
-        time.sleep(0.02)
+    wait_until(lambda: api.send("GET", location).headers["Range"] == arrived, "the first part")
     rest = {"Content-Range": f"100000-{len(DATA) - 1}"}
     patched = api.send("PATCH", location, DATA[100_000:], rest)
     assert patched.status == 202, patched
@@ -402,7 +399,7 @@ def test_a_signal_ends_it_though_a_client_is_connected(tmp_path, number, code):
         connection.request("GET", "/v2/")
         connection.getresponse().read()
         registry.process.send_signal(number)
-        assert registry.process.wait(10) == code
+        assert registry.process.wait(HANG_S) == code
         connection.close()
         assert "Traceback" not in registry.log()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +14,9 @@ import pytest
 from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError
 from regpush.files.gitignore import Patterns, Trail, parse
+from tests.patience import HANG_S
 from tests.registry.parts import real_part
+from tests.steps import steps
 
 Tree: TypeAlias = "Mapping[bytes, Tree | None]"
 """Folders and, with None, files by name."""
@@ -68,7 +69,7 @@ class Git:
         }  # fmt: skip
         done = subprocess.run(
             [real_part("git"), "-C", self.root, *words],
-            env=environment, input=given, capture_output=True, timeout=60,
+            env=environment, input=given, capture_output=True, timeout=HANG_S,
         )  # fmt: skip
         assert done.returncode in (0, 1), done.stderr
         return done.stdout
@@ -248,17 +249,16 @@ HOSTILE = {
     "many stars": (b"*a" * 120 + b"b", b"a" * 255),
     "folders": (b"**/a/" * 60 + b"b", b"/".join([b"a"] * 2000)),
     "stars and folders": (b"**/*a*a*a*b/" * 30 + b"b", b"/".join([b"a" * 200] * 500)),
-    "many patterns": (b"\n".join(b"*%d*a" % n for n in range(30_000)), b"a" * 200),
-    "many that match": (b"\n".join(b"*" + b"?" * n for n in range(200)) * 20, b"a" * 255),
+    "many patterns": (b"\n".join(b"*%d*a" % n for n in range(10_000)), b"a" * 200),
+    "many that match": (b"\n".join(b"*" + b"?" * n for n in range(100)) * 20, b"a" * 255),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_patterns_take_linear_time(name: str) -> None:
+    """3.5 million lines of Python at most are usual, for two thousand patterns that match."""
     data, path = HOSTILE[name]
-    began = time.process_time()
-    parse(data).match(path)
-    assert time.process_time() - began < 5.0
+    assert steps(lambda: parse(data).match(path)) < 10_000_000
 
 
 def test_reading_patterns_can_be_stopped() -> None:

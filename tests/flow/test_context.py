@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.images import tree, unpack
+from tests.patience import HANG_S
 from tests.program import push
 from tests.registry.parts import find_part, real_part
 
@@ -20,7 +21,7 @@ def debian(tmp_path_factory):
         [real_part("mmdebstrap"), "--mode=root", "--variant=essential", "bookworm", root],
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=3 * HANG_S,
     )
     return root
 
@@ -35,7 +36,7 @@ def run_in(bundle, *command):
     if runc:
         name = f"regpush-test-{os.getpid()}"
         done = subprocess.run(
-            [runc, "run", "-b", bundle, name], capture_output=True, text=True, timeout=60
+            [runc, "run", "-b", bundle, name], capture_output=True, text=True, timeout=HANG_S
         )
         if done.returncode == 0:
             return done.stdout

@@ -20,6 +20,7 @@ from regpush.options import PushOptions, RegistryOptions
 from regpush.pack.stream import LayerStream
 from regpush.settings import Settings
 from regpush.transfer.relay import AHEAD, Relay
+from tests.patience import HANG_S
 from tests.program import push, regpush
 from tests.programs import builds
 from tests.registry.api import Api
@@ -335,8 +336,8 @@ def test_all_readers_get_all_bytes_and_the_slowest_sets_the_pace() -> None:
         while (made := blob.made) < AHEAD + 2 and not reading.done():
             pass
         assert made <= AHEAD + 2
-        assert got + b"".join(chunks) == b"".join(CHUNKS) == reading.result(5)
-        making.result(5)
+        assert got + b"".join(chunks) == b"".join(CHUNKS) == reading.result(HANG_S)
+        making.result(HANG_S)
     assert (fast.digest, slow.size) == (blob.digest, blob.size)
 
 
@@ -351,7 +352,7 @@ def test_a_reader_that_begins_anew_does_so_alone_and_holds_up_nobody() -> None:
         next(chunks)
         chunks.close()
         assert b"".join(relay.opener(1)()) == b"".join(CHUNKS)
-        making.result(5)
+        making.result(HANG_S)
     assert b"".join(opened()) == b"".join(CHUNKS)
     assert [blob.closed for blob in blobs] == [True, True]
 
@@ -363,11 +364,11 @@ def test_nobody_waits_for_a_blob_that_cannot_be_made_or_that_nobody_reads() -> N
         reading = [pool.submit(b"".join, relay.opener(index)()) for index in (0, 1)]
         for future in (making, *reading):
             with pytest.raises(SourceError, match="changed"):
-                future.result(5)
+                future.result(HANG_S)
     blob = Blob(CHUNKS)
     relay = Relay(1, lambda: blob)
     relay.let_go(0)
     running = threading.Thread(target=relay.run)
     running.start()
-    running.join(5)
+    running.join(HANG_S)
     assert (blob.made, blob.closed) == (1, True)

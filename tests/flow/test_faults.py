@@ -327,7 +327,6 @@ def test_a_fault_before_the_embedded_registry(
 
 
 def run(row: Row, registry: Registry, repository: str, app: Path) -> None:
-    started = time.monotonic()
     with fault_server(registry.host, *row.rules()) as server:
         outcome = push(app, server.host, repository, **row.options)
     judge(outcome, registry.host, repository)
@@ -340,4 +339,3 @@ def run(row: Row, registry: Registry, repository: str, app: Path) -> None:
         assert tagged(registry.host, repository) is None
     assert row.asked(server), [str(asked) for asked in server.asked]
     assert len(server.asked) < 150
-    assert time.monotonic() - started < 20

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.patience import HANG_S, wait_until
 from tests.program import environment, regpush
 from tests.registry.faults import FOREVER, Act, Answer, Asked, Rule, Upstream, fault_server
 from tests.registry.outcomes import make_app, tagged, verify_image
@@ -49,7 +50,7 @@ def hold(released: threading.Event, reached: threading.Event) -> Act:
 
     def act(asked: Asked, upstream: Upstream) -> Answer | None:
         reached.set()
-        released.wait(30)
+        released.wait(2 * HANG_S)
         return None
 
     return act
@@ -68,7 +69,7 @@ def hold(released: threading.Event, reached: threading.Event) -> Act:
         ("PUT", "manifest", signal.SIGTERM, 143),
     ],
 )
-def test_a_signal_ends_a_push_within_a_second(
+def test_a_signal_ends_a_push_that_waits_for_the_registry(
     docker_registry: Registry,
     repository: str,
     app: Path,
@@ -82,21 +83,21 @@ def test_a_signal_ends_a_push_within_a_second(
     with fault_server(docker_registry.host, rule) as server:
         process = start(app, f"{server.host}/{repository}")
         try:
-            assert reached.wait(30)
-            moment = time.monotonic()
+            assert reached.wait(HANG_S)
             process.send_signal(number)
-            out, err = process.communicate(timeout=10)
-            took = time.monotonic() - moment
+            out, err = process.communicate(timeout=HANG_S)
+            if (method, kind) == ("PATCH", "upload"):
+                deleted = partial(server.count, "DELETE", "upload")
+                wait_until(deleted, "the upload to be deleted")
         finally:
             released.set()
             process.kill()
             process.wait()
     assert (process.returncode, out) == (code, ""), err
-    assert took < 1.5  # a second, and the half that this machine may be busy with others
     assert "cancelled: no tag was moved; running again continues" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert tagged(docker_registry.host, repository) is None
-    if (method, kind) in (("HEAD", "blob"), ("PUT", "manifest")):
+    if (method, kind) == ("PUT", "manifest"):
         assert open_sessions(docker_registry, repository) == []
 
 
@@ -108,9 +109,9 @@ def test_a_signal_between_tags_names_them(
     with fault_server(docker_registry.host, second) as server:
         process = start(app, f"{server.host}/{repository}:one", "-t", "two", "-t", "three")
         try:
-            assert reached.wait(30)
+            assert reached.wait(HANG_S)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=10)
+            _, err = process.communicate(timeout=HANG_S)
         finally:
             released.set()
             process.kill()
@@ -129,10 +130,10 @@ def test_a_second_signal_does_not_wait(
     with fault_server(docker_registry.host, rule) as server:
         process = start(app, f"{server.host}/{repository}")
         try:
-            assert reached.wait(30)
+            assert reached.wait(HANG_S)
             process.send_signal(signal.SIGINT)
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=10)
+            process.communicate(timeout=HANG_S)
         finally:
             released.set()
             process.kill()
@@ -189,7 +190,7 @@ def test_the_next_run_skips_the_blobs_that_are_there(
     with fault_server(docker_registry.host, rule) as server:
         process = start(app, f"{server.host}/{repository}")
         try:
-            assert reached.wait(30)
+            assert reached.wait(HANG_S)
             process.kill()
         finally:
             process.communicate()

@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.flow.test_push_directory import below, has_tag
 from tests.images import unpack
+from tests.patience import HANG_S
 from tests.program import environment, push, regpush
 from tests.registry.parts import real_part
 from tests.stores import CacheServer, NixStore, emptied
@@ -194,7 +194,7 @@ def test_a_cache_that_takes_connections_and_says_nothing(
         urls = (silent, f"file://{lacking}", f"file://{published.directory}")
         caches = [word for url in urls for word in ("--nix-cache", url)]
         env = empty | published.trusting
-        done = push(published.one, to, *caches, env=env, timeout=60).ok()
+        done = push(published.one, to, *caches, env=env, timeout=2 * HANG_S).ok()
     assert f"the binary cache {silent} does not answer" in done.stderr
     assert sorted(nix_items(done)) == sorted(nix.closure(published.one))
 
@@ -239,11 +239,10 @@ def test_ctrl_c_while_a_cache_stalls(docker_registry, repository, published, tmp
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert server.stalled.wait(20)
+        assert server.stalled.wait(HANG_S)
         process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        _, said = process.communicate(timeout=20)
+        # The cache stalls for longer.
+        _, said = process.communicate(timeout=HANG_S)
         assert process.returncode == 130, said
-        assert time.monotonic() - began < 3
         assert not list(tmp_path.glob("regpush-*"))
     assert not has_tag(docker_registry, repository, "latest")

@@ -20,8 +20,9 @@ from regpush.options import SourceOptions
 from regpush.sources.archive import source
 from regpush.sources.surroundings import refused
 from tests.bases import OFFICIAL
-from tests.containers import START_S, Container, running
+from tests.containers import Container, running
 from tests.images import assert_same_tree, tree, unpack
+from tests.patience import HANG_S
 from tests.program import Outcome, environment, push, regpush
 from tests.registry.parts import real_part
 from tests.registry.servers import Registry
@@ -48,7 +49,7 @@ def piped(archive: Path | bytes, *arguments: object, program: str = "") -> Outco
         input=archive if isinstance(archive, bytes) else archive.read_bytes(),
         capture_output=True,
         env=environment(),
-        timeout=120,
+        timeout=HANG_S,
     )
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -122,7 +123,7 @@ def test_it_runs(docker_registry: Registry, repository: str, tmp_path: Path) -> 
     start = ("--entrypoint", "/bin/sh -c 'echo hello from $0'")
     piped(packed, "-", "--to", to, "--no-cache", "--strict", *start).ok()
     with running(Container(image=to, port=0), tmp_path) as (process, _):
-        assert process.communicate(timeout=START_S)[0] == "hello from /bin/sh\n"
+        assert process.communicate(timeout=HANG_S)[0] == "hello from /bin/sh\n"
 
 
 @pytest.mark.soak
@@ -149,13 +150,13 @@ def test_archives_of_mmdebstrap_and_podman(
             assert again.ok().report["digest"] == first["digest"]
             assert again.report["bytes"]["uploaded"] == 0
         with running(Container(image=to, port=0), tmp_path / name) as (process, _):
-            assert process.communicate(timeout=START_S)[0] == "hello\n"
+            assert process.communicate(timeout=HANG_S)[0] == "hello\n"
 
 
 def real(command: tuple[str, ...]) -> str:
     """The last word that a real program says on stdout; it must succeed."""
     done = subprocess.run(
-        [real_part(command[0]), *command[1:]], capture_output=True, text=True, timeout=600
+        [real_part(command[0]), *command[1:]], capture_output=True, text=True, timeout=5 * HANG_S
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().rpartition("\n")[2]
@@ -362,7 +363,7 @@ def test_standard_input_that_is_a_socket(
         theirs.close()
         ours.sendall(archive.read_bytes())
         ours.close()
-        assert process.communicate(timeout=60)[1].find(b"regpush:") < 0
+        assert process.communicate(timeout=HANG_S)[1].find(b"regpush:") < 0
     assert process.returncode == 0
 
 

@@ -19,6 +19,7 @@ from regpush.registry.client import Client
 from regpush.settings import Settings
 from regpush.transfer import schedule
 from tests.images import tree, unpack
+from tests.patience import HANG_S
 from tests.program import Outcome, environment, open_to_all, push, regpush, regpush_as_nobody
 from tests.registry.parts import real_part
 
@@ -441,9 +442,9 @@ def test_files_that_steer_the_push_are_no_traps(docker_registry, repository, app
     write(app / "site-packages" / "foo" / "x")
     record.parent.mkdir()
     record.symlink_to("/dev/zero")
-    push(app, to, timeout=20).ok()
+    push(app, to, timeout=HANG_S).ok()
     os.mkfifo(app / ".regpushignore")
-    push(app, to, timeout=20).failed(9, ".regpushignore")
+    push(app, to, timeout=HANG_S).failed(9, ".regpushignore")
     (app / ".regpushignore").unlink()
     write(app / ".regpushignore", "[a-z\n")
     assert "warning: " in (warned := push(app, to).ok().stderr)

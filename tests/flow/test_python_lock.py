@@ -19,7 +19,7 @@ import trustme
 from tests.flow.test_node_lock import statement
 from tests.http.proxying import proxy
 from tests.program import push, regpush
-from tests.registry.faults import Trouble, TroubledWire
+from tests.registry_client.front import Answer, Asked, front, pass_on
 from tests.registry_client.tokens import USERS, token_registry
 from tests.wheels import Index, Wheel, make_wheel, serve, write_pylock
 
@@ -224,22 +224,30 @@ def test_a_token_that_lasts_shorter_than_a_layer_of_wheels(index, app, repositor
                                                            stated_s):  # fmt: skip
     wheel = make_wheel(index.folder, "one", files={"one/data.bin": os.urandom(6 << 20)})
     write_pylock(app, [wheel], index.url_of)
-    with (
-        token_registry(tmp_path) as (registry, tokens),
-        TroubledWire(registry.host, [Trouble(drip_up=1 << 20)] * 100) as wire,
-    ):
-        # docker-registry forgives 60 seconds, so this one lasts 3, and the layer takes 6.
-        tokens.lifetime_s, tokens.stated_s = -57, stated_s
-        pair = base64.b64encode(f"alice:{USERS['alice']}".encode()).decode()
-        env = {"REGPUSH_AUTH": json.dumps({"auths": {wire.host: {"auth": pair}}})}
-        to = f"{wire.host}/{repository}:1"
-        done = push(f"python:{app}", to, *BARE, "--cmd", "x", env=env).ok()
-        assert done.report["changed"]
-        assert len(tokens.requests) > 1
-        # Whole, once: what was sent before the token ended is not sent again.
-        assert wire.passed_up < 1.5 * wheel.size
-        tokens.lifetime_s, tokens.stated_s = 300, None
-        regpush("verify", to, f"python:{app}", "--python", "3.11.2", env=env).ok()
+    with token_registry(tmp_path) as (registry, tokens):
+        tokens.stated_s = stated_s
+        ended: list[str] = []
+        then = pass_on(registry.host)
+
+        def behaviour(asked: Asked) -> Answer:
+            if len(asked.body) > 1 << 20 and not ended:
+                # The token was good when the layer began, and is over when it has arrived.
+                ended.append(asked.headers["authorization"])
+            elif asked.headers.get("authorization") in ended:
+                del asked.headers["authorization"]
+            return then(asked)
+
+        with front(behaviour) as before:
+            pair = base64.b64encode(f"alice:{USERS['alice']}".encode()).decode()
+            env = {"REGPUSH_AUTH": json.dumps({"auths": {before.host: {"auth": pair}}})}
+            to = f"{before.host}/{repository}:1"
+            done = push(f"python:{app}", to, *BARE, "--cmd", "x", env=env).ok()
+            assert done.report["changed"]
+            assert len(ended) == 1
+            assert len(tokens.requests) > 1
+            # Whole, once: what was sent before the token ended is not sent again.
+            assert sum(len(asked.body) for asked in before.asked) < 1.5 * wheel.size
+            regpush("verify", to, f"python:{app}", "--python", "3.11.2", env=env).ok()
 
 
 def test_what_pip_has_is_not_fetched(index, app, to, tmp_path):

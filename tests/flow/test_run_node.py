@@ -22,6 +22,7 @@ import pytest
 from tests.bases import put_stand_in
 from tests.containers import Container, answer
 from tests.images import tree, unpack
+from tests.patience import HANG_S
 from tests.program import Outcome, push
 from tests.registry.parts import real_part
 
@@ -57,7 +58,8 @@ def _mirror(upstream: str) -> Iterator[Mirror]:
 
         def do_GET(self) -> None:
             if self.path not in known:
-                known[self.path] = urllib.request.urlopen(upstream + self.path, timeout=60).read()
+                reply = urllib.request.urlopen(upstream + self.path, timeout=HANG_S)
+                known[self.path] = reply.read()
             body = known[self.path]
             with lock:
                 mirror.gets.append(self.path.rpartition("/")[2])

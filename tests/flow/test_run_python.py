@@ -20,6 +20,7 @@ import pytest
 from tests.flow.test_from import put_base
 from tests.http.proxying import proxy
 from tests.images import unpack
+from tests.patience import HANG_S
 from tests.program import push, regpush
 from tests.registry.parts import real_part
 from tests.registry.servers import Registry
@@ -153,7 +154,7 @@ def test_an_application_runs_in_its_image(base, project, docker_registry, reposi
     listed = _in(root, "/app/.venv/bin/python", "-c", listing).splitlines()
     assert {_normal(one) for one in listed} == {"shop 1.0", *_locked(project, python)}
     with _serving(root) as port:
-        body = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
+        body = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=HANG_S).read()
     assert body == b'{"sum":10,"pq":"binary"}'
 
     synced = _synced(project, tmp_path, python)
@@ -177,7 +178,8 @@ def test_django_runs_in_its_image(base, docker_registry, repository, tmp_path):
     to = f"{docker_registry.host}/{repository}:1"
     push(f"python:{project}", to, *on_base(base, docker_registry, repository)).ok()
     with _serving(unpack(to, tmp_path / "image")) as port:
-        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read() == b"django"
+        reply = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=HANG_S)
+        assert reply.read() == b"django"
 
 
 def test_only_what_changed_is_fetched_and_sent(project, docker_registry, repository, tmp_path):
@@ -261,7 +263,7 @@ def _serving(root: Path) -> Iterator[int]:
     process = subprocess.Popen([real_part("chroot"), str(root), "/app/.venv/bin/shop", str(port)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
     try:
-        for _ in range(300):
+        for _ in range(1200):
             with socket.socket() as client:
                 if client.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -270,7 +272,7 @@ def _serving(root: Path) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=HANG_S)
 
 
 def _locked(project: Path, python: str) -> set[str]:

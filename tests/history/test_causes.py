@@ -1,7 +1,6 @@
 """Which item made which others change, by closures worked by hand."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -19,6 +18,7 @@ from regpush.pack.tar import ArchiveOptions
 from regpush.platform import Platform
 from tests.layering.graphs import graph, item
 from tests.layering.pushes import with_new_versions
+from tests.steps import steps
 
 ARCHIVE = ArchiveOptions()
 SSL = "openssl 3.0.15 -> 3.0.16 changed"
@@ -173,15 +173,15 @@ def test_other_owners_are_a_cause():
         assert found.why([openssl]) == "libc has other owners or modes; 4 items depend on it"
 
 
-def test_ten_thousand_items_are_explained_in_a_moment():
+def test_ten_thousand_items_are_explained_in_few_lines_each():
+    """Five hundred lines of Python for each item; 180 are usual."""
     libs = [f"lib{number}" for number in range(2000)]
     middle = [f"mid{number}: {' '.join(libs[number % 900 :][:9])}" for number in range(8000)]
     closure = graph("\n".join(middle), roots="mid0")
     old = image(closure.items)
     newer = with_new_versions(closure, libs, "2")
-    start = time.process_time()
     assert len(causes(newer, [old], ARCHIVE).of) == len(newer.items)
-    assert time.process_time() - start < 5
+    assert steps(lambda: causes(newer, [old], ARCHIVE)) < 500 * len(newer.items)
 
 
 def test_two_images_tell_versions_and_what_was_only_built_anew():

@@ -22,6 +22,7 @@ from regpush.options import Compression
 from regpush.pack.packer import Packer
 from regpush.pack.stream import LayerSource
 from regpush.pack.tar import Archive, ArchiveOptions
+from tests.patience import HANG_S
 from tests.registry.parts import real_part
 
 MIB = 1 << 20
@@ -181,7 +182,7 @@ def test_an_unfinished_layer_leaves_no_thread_behind(how):
             assert not [t for t in threading.enumerate() if t.name == "regpush-read"]
     for thread in threading.enumerate():
         if thread.name.startswith("regpush-"):
-            thread.join(10)
+            thread.join(HANG_S)
             assert not thread.is_alive()
 
 

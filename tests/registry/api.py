@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.patience import HANG_S
+
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -49,7 +51,7 @@ class Api:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         """One request on a connection of its own; an iterable goes out chunked."""
-        connection = http.client.HTTPConnection(self.host, timeout=30)
+        connection = http.client.HTTPConnection(self.host, timeout=HANG_S)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()

@@ -18,6 +18,8 @@ from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self, TypeAlias
 
+from tests.patience import HANG_S
+
 _LINGER_0 = struct.pack("ii", 1, 0)  # close() sends RST instead of FIN
 _BLOCK = 64 * 1024
 _SKIPPED = ("transfer-encoding", "connection", "date", "server")
@@ -98,7 +100,7 @@ class Upstream:
 
     def forward(self, asked: Asked) -> Answer:
         """Have the registry answer; it sees the Host that the client named."""
-        connection = HTTPConnection(self.host, timeout=20)
+        connection = HTTPConnection(self.host, timeout=HANG_S)
         try:
             kept = {k: v for k, v in asked.headers.items() if k not in _SKIPPED}
             kept["content-length"] = str(len(asked.body))
@@ -124,7 +126,7 @@ class Upstream:
             connection.sendall(head + asked.body[:size])
             # An orderly end: a reset would take from the registry what it has not read yet.
             connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(2)
+            connection.settimeout(HANG_S)
             while connection.recv(_BLOCK):
                 pass
 

@@ -19,9 +19,9 @@ import bcrypt
 import trustme
 
 import regpush
+from tests.patience import HANG_S
 from tests.registry.parts import real_part
 
-_START_TIMEOUT_S = 20.0
 _LISTENING = re.compile(r"listening on (?:http://)?127\.0\.0\.1:(\d+)")
 
 
@@ -176,7 +176,7 @@ def _running(
 
 
 def _listening_port(process: subprocess.Popen[bytes], log_file: Path) -> int:
-    deadline = time.monotonic() + _START_TIMEOUT_S
+    deadline = time.monotonic() + HANG_S
     while time.monotonic() < deadline:
         log = log_file.read_text("utf-8", "replace")
         match = _LISTENING.search(log)
@@ -191,12 +191,10 @@ def _listening_port(process: subprocess.Popen[bytes], log_file: Path) -> int:
 def _wait_for_answer(registry: Registry) -> None:
     connection: http.client.HTTPConnection
     if registry.ca_file is None:
-        connection = http.client.HTTPConnection(registry.host, timeout=_START_TIMEOUT_S)
+        connection = http.client.HTTPConnection(registry.host, timeout=HANG_S)
     else:
         context = ssl.create_default_context(cafile=str(registry.ca_file))
-        connection = http.client.HTTPSConnection(
-            registry.host, timeout=_START_TIMEOUT_S, context=context
-        )
+        connection = http.client.HTTPSConnection(registry.host, timeout=HANG_S, context=context)
     try:
         connection.request("GET", "/v2/")
         response = connection.getresponse()

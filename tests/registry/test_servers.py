@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 
+from tests.patience import HANG_S
 from tests.registry import parts
 from tests.registry.api import Api
 from tests.registry.servers import run_docker_registry
@@ -29,14 +30,14 @@ def test_htpasswd_lets_in_its_user_alone(docker_registry_htpasswd):
 def test_tls_with_a_certificate_of_its_own_authority(docker_registry_tls, name):
     port = int(docker_registry_tls.host.rpartition(":")[2])
     trusting = ssl.create_default_context(cafile=str(docker_registry_tls.ca_file))
-    connection = http.client.HTTPSConnection(name, port, context=trusting, timeout=10)
+    connection = http.client.HTTPSConnection(name, port, context=trusting, timeout=HANG_S)
     connection.request("GET", "/v2/")
     response = connection.getresponse()
     response.read()
     connection.close()
     assert response.status == 200
     with pytest.raises(ssl.SSLCertVerificationError):
-        http.client.HTTPSConnection(name, port, timeout=10).connect()
+        http.client.HTTPSConnection(name, port, timeout=HANG_S).connect()
 
 
 def test_storage_is_where_it_says(docker_registry, repository):

@@ -20,6 +20,7 @@ from regpush.registry.auth.files import AuthFile
 from regpush.registry.auth.store import LoginKind, LoginPlace, LoginStore
 from tests.flow.test_push_directory import app
 from tests.http.proxying import proxy
+from tests.patience import HANG_S
 from tests.program import Outcome, environment, push, regpush
 from tests.registry.parts import real_part
 from tests.registry.servers import Registry
@@ -68,7 +69,7 @@ def skopeo(*arguments: str, home: Path, stdin: str = "", **env: str) -> subproce
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
 
 
@@ -415,7 +416,7 @@ def test_a_password_is_asked_for_and_not_shown(
                 del answers[question]
                 os.write(terminal, f"{answer}\n".encode())
     os.close(terminal)
-    assert asking.wait(20) == 0, seen
+    assert asking.wait(HANG_S) == 0, seen
     assert not answers
     assert registry.password.encode() not in seen
     assert registry.host in json.loads(docker_file.read_text())["auths"]

@@ -23,6 +23,7 @@ import trustme
 
 from tests.flow.test_push_directory import app
 from tests.http.proxying import Proxying, proxy
+from tests.patience import HANG_S
 from tests.program import environment
 from tests.registry.servers import Registry
 from tests.registry_auth.helpers import FakeHelper, fake_helper
@@ -209,7 +210,7 @@ def push(app: Path, made: Machine, there: World, *flags: str) -> subprocess.Comp
         input=made.stdin,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=3 * HANG_S,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.patience import HANG_S
+
 
 @dataclass
 class Asked:
@@ -127,7 +129,7 @@ def pass_on(host: str) -> Behaviour:
     """Hand every request to the registry at `host`, which is told the client's Host."""
 
     def behaviour(asked: Asked) -> Answer:
-        connection = HTTPConnection(host, timeout=20)
+        connection = HTTPConnection(host, timeout=HANG_S)
         try:
             kept = {k: v for k, v in asked.headers.items() if k != "transfer-encoding"}
             kept["content-length"] = str(len(asked.body))

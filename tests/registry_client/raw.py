@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from tests.patience import HANG_S
+
 LINGER_0 = struct.pack("ii", 1, 0)  # close() sends RST instead of FIN
 
 
@@ -32,7 +34,7 @@ def raw(*scripts: Callable[[socket.socket, str], None]) -> Iterator[Raw]:
 
     def serve(connection: socket.socket) -> None:
         with connection:
-            connection.settimeout(20)
+            connection.settimeout(HANG_S)
             head = b""
             while b"\r\n\r\n" not in head:
                 came = connection.recv(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
 import time
@@ -26,6 +27,8 @@ from regpush.events import ignore
 from regpush.http.retry import LESSONS, STEP, Policy, RetryableError
 from regpush.registry.referrers import list_referrers
 from regpush.registry.tag_list import TagList
+from tests.patience import HANG_S, wait_until
+from tests.registry import faults as fault
 from tests.registry.servers import Registry, run_docker_registry
 from tests.registry.wire import AfterCut, StartProxy
 from tests.registry_client.front import Answer, Asked, Behaviour, front, pass_on
@@ -183,14 +186,17 @@ def test_retry_after_is_honoured(docker_registry: Registry, repository: str) -> 
 
     def behaviour(asked: Asked) -> Answer:
         times.append(time.monotonic())
-        return Answer(429, {"Retry-After": "2"}) if len(times) == 1 else then(asked)
+        return Answer(429, {"Retry-After": "1"}) if len(times) == 1 else then(asked)
 
     with front(behaviour) as before, opened(before.host, repository) as at:
         put(at.repository, b"content")
-    assert 2 <= times[1] - times[0] < 3
+        assert "(again in 1.0 s)" in at.messages
+    assert times[1] - times[0] >= 1
 
 
-def test_a_wait_beyond_all_patience_is_not_begun() -> None:
+def test_a_wait_beyond_all_patience_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(Cancellation, "wait", lambda _, seconds: waits.append(seconds))
     behaviour = failing(9, 429, lambda _: True, lambda _: Answer())
 
     def forever(asked: Asked) -> Answer:
@@ -199,10 +205,10 @@ def test_a_wait_beyond_all_patience_is_not_begun() -> None:
         return answer
 
     with front(forever) as before, opened(before.host) as at:
-        started = time.monotonic()
         with pytest.raises(TransientError, match="429"):
             at.repository.get_manifest("latest")
-        assert time.monotonic() - started < 1
+        assert len(before.asked) == 1
+    assert waits == []
 
 
 def test_a_lost_reply_to_the_last_put(docker_registry: Registry, repository: str) -> None:
@@ -285,7 +291,7 @@ def test_an_idle_connection_that_the_server_closed(
     with opened(proxy.host, repository, retry_times=0) as at:
         put(at.repository, b"one")
         proxy._abort_all()
-        time.sleep(0.1)
+        wait_until(lambda: not proxy._open, "the connections to end")
         put(at.repository, b"two")
 
 
@@ -384,18 +390,14 @@ def early(
 
 
 def linger(connection: socket.socket) -> None:
-    """Neither read nor close: who goes on sending is stuck."""
-    try:
-        connection.recv(1, socket.MSG_PEEK)
-        time.sleep(3)
-    except OSError:
-        pass
+    """Neither read nor close, until the client does: who goes on sending is stuck."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    poll.poll(HANG_S * 1000)
 
 
 @pytest.mark.parametrize("form", ["put", "stream"])
-@pytest.mark.parametrize(
-    "end", [linger, lambda c: c.close(), lambda c: (time.sleep(0.2), reset(c))]
-)
+@pytest.mark.parametrize("end", [linger, lambda c: c.close(), reset])
 @pytest.mark.parametrize(
     ("status", "kind", "words"),
     [
@@ -417,10 +419,8 @@ def test_early_replies_are_heard(
         raw(opening, early(answer, 100_000, end), says(reply("404 Not Found"))) as server,
         opened(server.host, retry_times=0) as at,
     ):
-        started = time.monotonic()
         with pytest.raises(kind, match=words):
             send(at.repository, form, chunks)
-        assert time.monotonic() - started < 3
         assert at.client.bytes_uploaded < 32 * MIB
 
 
@@ -692,6 +692,7 @@ def test_a_log_shows_no_query(
 # Cancellation.
 
 
+@pytest.mark.usefixtures("patient_farewell")
 @pytest.mark.parametrize("registry_has_login", [False, True])
 def test_cancelling_a_stream_gives_its_session_up(
     docker_registry: Registry,
@@ -703,18 +704,29 @@ def test_cancelling_a_stream_gives_its_session_up(
     login = (
         {"username": registry.username, "password": registry.password} if registry_has_login else {}
     )
-    with opened(registry.host, repository, **login) as at:
-        times: list[float] = []
+    deleted: list[int] = []
+
+    def note(asked: fault.Asked, upstream: fault.Upstream) -> fault.Answer:
+        answer = upstream.forward(asked)
+        deleted.append(answer.status)
+        return answer
+
+    rule = fault.Rule(note, "DELETE", "upload", times=fault.FOREVER)
+    with (
+        fault.fault_server(registry.host, rule) as server,
+        opened(server.host, repository, **login) as at,
+    ):
+        steps: list[int] = []
 
         def step(index: int) -> None:
+            steps.append(index)
             if index == 8:
-                times.append(time.monotonic())
                 at.cancel.cancel()
 
         with pytest.raises(CancelledError):
             at.repository.stream_blob(OCI_LAYER, lambda: Stream([b"x" * MIB] * 64, step))
-        assert time.monotonic() - times[0] < 1
-    assert open_sessions(registry, repository) == []
+        assert steps == list(range(9))
+    assert deleted == [204]
 
 
 @pytest.mark.parametrize("stuck", ["reply", "body", "wait"])
@@ -722,13 +734,13 @@ def test_cancelling_interrupts_every_wait(stuck: str) -> None:
     released = threading.Event()
 
     def hang(connection: socket.socket, head: str) -> None:
-        released.wait(60)
+        released.wait(2 * HANG_S)
 
     opening = says(reply("202 Accepted", "Location: /v2/team/app/blobs/uploads/1"))
     scripts = {
         "reply": [hang],
         "body": [opening, hang],
-        "wait": [says(reply("429 Slow", "Retry-After: 60"))],
+        "wait": [says(reply("429 Slow", "Retry-After: 170"))],
     }
     with raw(*scripts[stuck]) as server, opened(server.host) as at:
         timer = threading.Timer(0.3, at.cancel.cancel)
@@ -736,7 +748,8 @@ def test_cancelling_interrupts_every_wait(stuck: str) -> None:
         started = time.monotonic()
         with pytest.raises(CancelledError):
             at.repository.stream_blob(OCI_LAYER, lambda: Stream([b"x" * MIB] * 64))
-        assert time.monotonic() - started < 30  # the server is silent for 60
+        # Without a cancellation each of these lasts longer, or ends in another error.
+        assert time.monotonic() - started < HANG_S
         timer.join()
         released.set()
 

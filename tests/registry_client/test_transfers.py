@@ -15,6 +15,7 @@ import pytest
 from regpush.digest import OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import RefusedError, SourceError, VerificationError
 from regpush.registry.repository import Access
+from tests.patience import wait_until
 from tests.registry.servers import Registry
 from tests.registry.wire import StartProxy
 from tests.registry_client.opening import (
@@ -223,6 +224,7 @@ def test_bytes_that_the_kernel_still_holds_have_not_gone_out() -> None:
         if head.startswith("PUT"):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             receive(connection, 1 << 20)
+            wait_until(lambda: told, "the first word of what went out")
             time.sleep(0.5)  # what fits into buffers is in them by then
             halfway.append(told[-1])
             receive(connection, len(data) - (1 << 20))
