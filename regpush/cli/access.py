@@ -1,7 +1,7 @@
-"""The flags that say how to reach a registry and how to log in: one set for all commands.
+"""The flags about access to a registry, logins and output, which all commands share.
 
-The classes hold up to 90 fields and are made at each start. They are neither frozen, compared nor
-printed, and this module does not postpone annotations: that saves 25 ms.
+These classes of flags, with up to 90 fields, are created at each start. They are neither frozen nor
+comparable nor printable, and annotations are not postponed in this module: that saves 25 ms.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ ACCESS, OUTPUT = "Access to the registry", "Output"
 
 
 class Voice(IntEnum):
-    """How much a command writes to stderr; each level includes the levels before it."""
+    """How much a command writes to stderr: -q, nothing, -v or -vv. Each level adds to the last."""
 
     QUIET = -1
     USUAL = 0
@@ -35,7 +35,11 @@ class Voice(IntEnum):
 
 
 def option(panel: str | None, text: str, *names: str, **more: Any) -> Any:
-    """Make a flag in the section `panel` of the help; None lists it with the command's own."""
+    """Make a typer flag with the help `text`, listed in the section `panel` of the help.
+
+    Without a section, the flag is listed with the flags of its command alone. `more`: further
+    arguments of `typer.Option`.
+    """
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
@@ -55,37 +59,39 @@ class VoiceFlags:
 
     @property
     def voice(self) -> Voice:
-        """Return the level that these flags ask for. Raises UsageError for -q with -v."""
+        """The level that these flags select. Raises UsageError for -q together with -v."""
         if self.quiet and self.verbose:
-            raise UsageError("-q and -v contradict each other")
+            raise UsageError("-q and -v contradict each other; give only one of them")
         loud = {0: Voice.USUAL, 1: Voice.DECISIONS}
         return Voice.QUIET if self.quiet else loud.get(self.verbose, Voice.REQUESTS)
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class ConfigFlags(VoiceFlags):
-    """`VoiceFlags`, and the configuration file."""
+    """`VoiceFlags`, and the flag for the configuration file."""
 
     config: Annotated[
         str | None,
         option("Configuration", "Configuration file. Default: the nearest regpush.toml or "
-                "pyproject.toml from here upwards.", "--config", metavar="FILE"),
+                "pyproject.toml in this directory or above.", "--config", metavar="FILE"),
     ] = None  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class FileFlags(ConfigFlags):
-    """`ConfigFlags`, and the file of logins."""
+    """`ConfigFlags`, and the flag for the file with logins."""
 
     authfile: Annotated[
         str | None,
-        option(ACCESS, "Read logins from this file first.", "--authfile", metavar="FILE"),
+        option(
+            ACCESS, "Read logins from FILE before other login files.", "--authfile", metavar="FILE"
+        ),
     ] = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class RouteFlags(FileFlags):
-    """`FileFlags`, and how to connect to a registry."""
+    """`FileFlags`, and the flags for the connection to a registry: http and certificates."""
 
     plain_http: Annotated[
         bool,
@@ -95,16 +101,27 @@ class RouteFlags(FileFlags):
     ] = False
     ca_file: Annotated[
         str | None,
-        option(ACCESS, "Certificates to trust besides the system's.", "--ca-file", metavar="FILE"),
+        option(
+            ACCESS,
+            "CA certificates (PEM) to trust besides the system's.",
+            "--ca-file",
+            metavar="FILE",
+        ),
     ] = None
     cert_file: Annotated[
-        str | None, option(ACCESS, "Client certificate to present.", "--cert-file", metavar="FILE")
+        str | None,
+        option(
+            ACCESS,
+            "Client certificate (PEM) to present to the registry.",
+            "--cert-file",
+            metavar="FILE",
+        ),
     ] = None
     key_file: Annotated[
         str | None,
         option(
             ACCESS,
-            "Key of the client certificate. Default: in the same file.",
+            "Private key (PEM) of the client certificate. Default: the key in --cert-file.",
             "--key-file",
             metavar="FILE",
         ),
@@ -116,7 +133,7 @@ class RouteFlags(FileFlags):
     ] = False  # fmt: skip
 
     def route(self) -> RegistryOptions:
-        """Return the options that these flags set."""
+        """Return the registry options that these flags set, without credentials."""
         return RegistryOptions(
             plain_http=self.plain_http,
             ca_file=self.ca_file,
@@ -129,22 +146,23 @@ class RouteFlags(FileFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class AccessFlags(RouteFlags):
-    """`RouteFlags`, and the credentials."""
+    """`RouteFlags`, and the flags for user name, password and token."""
 
     username: Annotated[
-        str | None, option(ACCESS, "User name, with --password-stdin.", "--username")
+        str | None,
+        option(ACCESS, "User name at the registry; needs --password-stdin.", "--username"),
     ] = None
     password_stdin: Annotated[
-        bool, option(ACCESS, "Read the password from stdin.", "--password-stdin")
+        bool, option(ACCESS, "Read the password of --username from stdin.", "--password-stdin")
     ] = False
     registry_token: Annotated[
         str | None,
-        option(ACCESS, "Bearer token to send as it is; better in REGPUSH_REGISTRY_TOKEN.",
-               "--registry-token", metavar="TOKEN"),
+        option(ACCESS, "Bearer token to send to the registry; other users cannot read it if it is "
+               "in REGPUSH_REGISTRY_TOKEN instead.", "--registry-token", metavar="TOKEN"),
     ] = None  # fmt: skip
 
     def access(self, password: str | None) -> RegistryOptions:
-        """Return the options that these flags set, with the password that was read."""
+        """Return the registry options that these flags set, with `password` as read from stdin."""
         return replace(
             self.route(),
             username=self.username,

@@ -1,4 +1,4 @@
-"""The program; each outcome becomes an exit code and at most one line of error."""
+"""Run a command line of regpush; each error becomes one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regpush.files.filesystem import working_directory
 
 
 def program() -> typer.Typer:
-    """The typer program, which imports a command's module when the command is called."""
+    """Return the typer program `regpush`, which imports a command's module when it is called."""
     app = typer.Typer(
         cls=Group,
         name="regpush",
@@ -36,7 +36,10 @@ def program() -> typer.Typer:
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the command line and return the exit code; errors are one line on stderr."""
+    """Run the command line `arguments`, and return the exit code.
+
+    An error is written to stderr as one line. `environ`: the environment variables.
+    """
     words = wrapped(arguments) or ["--help"]
     try:
         code = program()(words, prog_name="regpush", standalone_mode=False, obj=environ)
@@ -73,7 +76,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _lost_directory() -> UsageError | None:
-    """Return the error where the current directory was deleted; None where it exists."""
+    """Return an error if the current directory was deleted; None if it exists."""
     try:
         working_directory()
     except UsageError as error:
@@ -82,7 +85,10 @@ def _lost_directory() -> UsageError | None:
 
 
 def _explained(error: Exception, words: Sequence[str]) -> str:
-    """Return a hint at the flag or command with the most similar name; empty without one."""
+    """Return `; did you mean X?` with the flag or command most similar to what the user wrote.
+
+    Empty if none is similar.
+    """
     name, ctx = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if isinstance(name, str) and ctx is not None:
         flags = [flag for one in ctx.command.get_params(ctx) for flag in one.opts]
@@ -96,9 +102,10 @@ def _explained(error: Exception, words: Sequence[str]) -> str:
 
 
 def _usage(error: Exception) -> str | None:
-    """Return the message of an error that typer raised; None for any other error.
+    """Return the message of a usage error that typer raised; None for any other error.
 
-    Typer's error classes have moved between its versions, so their common method identifies them.
+    Typer's error classes are in different modules in its versions, so they are recognised by their
+    method `format_message`.
     """
     format_message = getattr(error, "format_message", None)
     if not callable(format_message):

@@ -1,4 +1,4 @@
-"""The progress of a push, kept by its events: reused, packed, sent and remaining bytes. Pure."""
+"""Keep the progress of a push, from its events: bytes reused, packed, sent and left. Pure."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from regpush.events import (
 )
 
 _USUAL = 0.4
-"""The assumed ratio of compressed to plain bytes until layers have been packed: gzip's, for most
-images."""
+"""Assumed ratio of compressed to uncompressed bytes until layers have been packed: that of gzip for
+most images."""
 
 _BASIS = 1_000_000
 
 _WINDOW_S = 10.0
 
 _MOST = 0.99
-"""The largest share that a bar shows before the registry has confirmed the blob."""
+"""The largest fraction that a bar shows before the registry has confirmed the blob."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Flight:
     """A layer that is being packed or sent.
 
-    Bytes: `read` of `total` plain bytes are packed into `packed` compressed bytes, of which `sent`
-    are sent. `size` is that of the whole blob, None until its last byte is packed.
+    All counts are in bytes. `read` of `total` uncompressed bytes have been packed into `packed`
+    compressed bytes, of which `sent` have been sent. `size`: size of the whole blob, None until its
+    last byte is packed.
     """
 
     index: int
@@ -45,28 +46,35 @@ class Flight:
 
     @property
     def about(self) -> int | None:
-        """Bytes of the whole blob, estimated until `size` is known; None before any are packed."""
+        """Size of the whole blob in bytes, estimated until `size` is known.
+
+        None before the first byte is packed.
+        """
         if self.size is not None or not (self.packed and self.read):
             return self.size
         return max(self.packed * self.total // self.read, self.sent)
 
     @property
     def packing(self) -> bool:
-        """Whether nothing was sent yet: the layer is read and compressed."""
+        """Whether no byte of the layer was sent yet: it is still being read and compressed."""
         return self.sent == 0
 
     @property
     def done(self) -> float:
-        """The finished share, below 1: of the bytes to send, or to read before any are sent.
+        """The finished fraction, from 0 to 0.99, for the layer's bar.
 
-        It never reaches 1: the registry's confirmation removes the flight.
+        It is the fraction of bytes sent; before the first byte is sent, of bytes read. It does not
+        reach 1, because the layer's bar disappears when the registry confirms the blob.
         """
         of, part = (self.total, self.read) if self.packing else (self.about or 0, self.sent)
         return min(part / of, _MOST) if of else 0.0
 
 
 class Meter:
-    """Bytes a second, over the last ten seconds. Times are of one monotonic clock."""
+    """Measures the bytes sent per second over the last ten seconds.
+
+    All times must come from one monotonic clock, in seconds.
+    """
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
@@ -79,7 +87,7 @@ class Meter:
 
     @property
     def rate(self) -> float | None:
-        """Return the bytes a second; None before two records."""
+        """Bytes per second over the last ten seconds; None before two calls of `note`."""
         if len(self._seen) < 2:
             return None
         (began, before), (now, total) = self._seen[0], self._seen[-1]
@@ -90,8 +98,10 @@ class Meter:
 class Board:
     """The state of a push, from the events so far. Not thread-safe.
 
-    `of_bases`: how many of the last layers are of base images. `moved`: bytes of layers that were
-    sent, failed attempts included, so that it only grows.
+    `labels` and `sizes`: name and uncompressed bytes of each layer. `of_bases`: number of layers,
+    at the end of `labels`, that belong to base images. `flights`: layers being packed or sent, by
+    index. `finished`: the events of finished layers, by index. `moved`: bytes of layers that were
+    sent, including failed attempts, so that it never decreases.
     """
 
     target: str = ""
@@ -103,14 +113,15 @@ class Board:
     moved: int = 0
 
     def take(self, event: Event) -> None:
-        """Update the state by `event`."""
+        """Update the state with `event`; events without progress change nothing."""
         match event:
             case TargetResolved(target=target):
                 self.target = target
             case LayersPlanned(labels=labels, sizes=sizes, of_bases=of_bases):
                 if not self.labels or labels[: len(self.labels)] != self.labels:
                     self.flights, self.finished = {}, {}
-                # Labels that were only extended: an archive's next layers became known.
+                # If labels were only appended, further layers of an archive became known: layers
+                # in progress stay.
                 self.labels, self.sizes, self.of_bases = labels, sizes, of_bases
             case LayerProgress(index=index, read=read, total=total, packed=packed):
                 flight = self._flight(index)
@@ -131,31 +142,33 @@ class Board:
         return self.flights[index]
 
     def name(self, index: int) -> str:
-        """Return the layer in words: `layer 3/12 python3`."""
+        """Return the number and label of a layer for messages, such as `layer 3/12 python3`."""
         return f"layer {index + 1}/{len(self.labels)} {self.labels[index]}"
 
     def is_of_base(self, index: int) -> bool:
-        """Whether layer `index` is a layer of a base image."""
+        """Return whether the layer `index` belongs to a base image."""
         return index >= len(self.labels) - self.of_bases
 
     def bases(self) -> list[LayerDone] | None:
-        """Return the base layers, once the registry holds all of them; None before."""
+        """Return the events of the base layers; None until all base layers are finished."""
         wanted = set(self.labels[len(self.labels) - self.of_bases :])
         done = [one for index, one in self.finished.items() if self.is_of_base(index)]
-        # Equal layers have one event: their labels are equal, since these end with the digest.
+        # Equal layers of several bases have one event. Their labels end with the digest, so they
+        # are equal too.
         return done if {self.labels[one.index] for one in done} == wanted else None
 
     def finished_by(self, action: Action) -> list[LayerDone]:
-        """Return the finished layers with the given `action`."""
+        """Return the events of the finished layers with the given `action`."""
         return [done for done in self.finished.values() if done.action is action]
 
     @property
     def left(self) -> int:
-        """Bytes that remain to be sent, an estimate while layers are not packed."""
+        """Bytes of layers that remain to be sent; an estimate until all layers are packed."""
         there, going = self.finished_by(Action.UPLOADED), self.flights.values()
         packed = sum(one.size for one in there) + sum(one.packed for one in going)
         unpacked = sum(self.sizes[one.index] for one in there) + sum(one.read for one in going)
-        # A few small layers say little about the ratio: a megabyte of the usual one is added.
+        # The compression ratio of a few small layers is a bad estimate for the others. So a
+        # megabyte of the usual ratio is added.
         ratio = (packed + _USUAL * _BASIS) / (unpacked + _BASIS)
         left = 0
         for index, size in enumerate(self.sizes):

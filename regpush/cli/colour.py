@@ -1,6 +1,6 @@
-"""Whether to colour text, and with which codes.
+"""Decide whether to colour text, and define the colours as SGR codes (ECMA-48).
 
-Plain SGR codes: without a terminal for its progress, a push does not import rich.
+The library rich is not used for this: its import takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TextIO
 
 
 class Style(Enum):
-    """The meaning of a piece of text; the value is its SGR code (ECMA-48)."""
+    """A style of text, named by its meaning; the value is its SGR code (ECMA-48)."""
 
     GOOD = "32"
     BAD = "1;31"
@@ -21,11 +21,11 @@ class Style(Enum):
 
 
 def wanted(environ: Mapping[str, str], *, terminal: bool) -> bool:
-    """Whether text may be coloured; `terminal`: whether the stream is a terminal.
+    """Return whether to colour text on a stream; `terminal`: whether the stream is a terminal.
 
-    A non-empty NO_COLOR (no-color.org) forbids colour. Else FORCE_COLOR or CLICOLOR_FORCE demand
-    it, unless empty or 0. Else only a terminal gets colour, unless TERM is empty or `dumb`, or
-    CLICOLOR is 0.
+    A non-empty NO_COLOR (no-color.org) forbids colour. Otherwise FORCE_COLOR or CLICOLOR_FORCE,
+    unless empty or 0, demand colour. Otherwise only a terminal gets colour, unless TERM is empty or
+    `dumb`, or CLICOLOR is 0.
     """
     if environ.get("NO_COLOR"):
         return False
@@ -39,5 +39,5 @@ def _unless_off(environ: Mapping[str, str]) -> bool:
 
 
 def moves(environ: Mapping[str, str], stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that lets written lines be overwritten, in colour or not."""
+    """Return whether `stream` is a terminal that can move its cursor, as progress bars need."""
     return stream.isatty() and environ.get("TERM", "") not in ("", "dumb")

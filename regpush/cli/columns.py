@@ -1,4 +1,4 @@
-"""Columns of a table, and the texts of its cells. Plain text for terminals and logs."""
+"""Format tables as plain text for terminals and logs: cells, such as sizes, and aligned columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONTENTS = 40
 
 
 def size(count: int) -> str:
-    """Format bytes in decimal units, like network speeds: 1 kB is 1000 B."""
+    """Format a number of bytes in decimal units, such as `21.5 kB`: 1 kB is 1000 B."""
     if count < 1000:
         return f"{count} B"
     value, units = float(count), ("kB", "MB", "GB", "TB")
@@ -25,24 +25,30 @@ def size(count: int) -> str:
 
 
 def short(digest: Digest) -> str:
-    """Return the algorithm and the first digits of a digest, enough within one table."""
+    """Return a digest shortened for a table: its algorithm and first digits."""
     return f"{digest.algorithm}:{digest.short}"
 
 
 def held(layer: Layer, width: int) -> str:
-    """Describe the contents of a layer, from its annotations, cut to a column of a terminal."""
+    """Return the names of the items in a layer, as one text for the column `contents` of a table.
+
+    The items are those in the layer's annotations. `width`: columns of the terminal.
+    """
     return cut_label(label_of_paths(layer.contents), contents_width(width))
 
 
 def contents_width(width: int) -> int:
-    """Return the width of the column of contents: 16 to 40, leaving 50 for the rest."""
+    """Return the width of a table's column `contents`: 16 to 40 of the terminal's `width` columns.
+
+    At least 50 columns are left for the rest of the table, where the terminal has them.
+    """
     return max(min(_CONTENTS, width - 50), 16)
 
 
 def aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[str]:
-    """Format `rows` as lines of at most `width` columns, or of 40 if `width` is less.
+    """Format `rows` as lines of a table with at most `width` columns of text, but at least 40.
 
-    `sides`: `l` or `r` for each column, the side that its cells are aligned to.
+    `sides`: a letter for each column of the table, `l` to align its cells left, `r` right.
     """
     width = max(width, 40)
     rows = [tuple(cut(cell, width) for cell in row) for row in rows]

@@ -1,7 +1,7 @@
-"""A command and its help: the common flags and examples; with `--help-all` every flag.
+"""The typer command class whose `--help` shows common flags and examples, `--help-all` all flags.
 
-Typer contains a copy of click, or imports the installed one, depending on its version. This module
-therefore imports neither.
+Some versions of typer contain a copy of click, others import the installed click. This module
+imports neither.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typer.core import TyperCommand
 from regpush.cli.entries import ENTRIES
 
 MANY = 25
-"""A command with more flags than this shows only the common ones: more do not fit on a screen."""
+"""A command with more flags than this shows only common flags: more do not fit on a screen."""
 
 _COMMON = (
     "to", "tag", "from_", "entrypoint", "env", "workdir", "platform", "layers", "format", "verbose",
 )  # fmt: skip
-"""The flags that `--help` shows of a command with many, besides the command's own."""
+"""Of a command with many flags, `--help` shows these and the flags of that command alone."""
 
 _COMMON_PANEL = "Common flags"
 
@@ -30,7 +30,7 @@ _VALUES = {"integer": "N", "int": "N", "float": "N", "text": "TEXT", "str": "TEX
 
 
 class Command(TyperCommand):
-    """A command whose help section and examples come from `entries.ENTRIES`."""
+    """A typer command whose help has the section and the examples given in `entries.ENTRIES`."""
 
     def __init__(self, name: str | None, **more: Any) -> None:
         self._entry = ENTRIES.get(name or "")
@@ -40,7 +40,7 @@ class Command(TyperCommand):
         show_values(self.params)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help: all flags, or of more than `MANY` the common ones; then the examples."""
+        """Write help and examples to stdout; of more than `MANY` flags, only common ones."""
         shown = self._shortened()
         # typer writes its help to stdout and does not use `formatter`.
         TyperCommand.format_help(shown, ctx, formatter)
@@ -50,7 +50,7 @@ class Command(TyperCommand):
             sys.stdout.write(f" {more} more flags: {ctx.command_path} --help-all\n\n")
 
     def format_whole_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help with every flag, and the examples."""
+        """Write the help with every flag, and the examples, to stdout."""
         super().format_help(ctx, formatter)
         if self._entry:
             show_examples(self._entry.examples)
@@ -62,7 +62,7 @@ class Command(TyperCommand):
         return option
 
     def _shortened(self) -> Command:
-        """Return a copy with the common flags alone where there are many; else the command."""
+        """Return the command, or if it has many flags, a copy with only common and own flags."""
         if len(self.params) <= MANY:
             return self
         shown = copy.copy(self)
@@ -80,16 +80,16 @@ def _in_panel(parameter: Any, panel: str) -> Any:
 
 
 def show_examples(examples: Sequence[str]) -> None:
-    """Write the examples below the help, unwrapped, so that they can be copied.
-
-    Typer writes the help itself.
-    """
+    """Write example command lines to stdout, unwrapped, so that they can be copied."""
     lines = ["Examples:", *(f"  $ {example}" for example in examples)]
     sys.stdout.write("".join(f" {line}\n" for line in [*lines, ""]))
 
 
 def show_values(parameters: Sequence[Any]) -> None:
-    """Set the placeholders of flags' values: none for switches, else N or TEXT."""
+    """Set the placeholder that the help shows for each flag's value: none for switches, N or TEXT.
+
+    Arguments, and flags with a placeholder of their own, stay unchanged.
+    """
     for one in parameters:
         if getattr(one, "metavar", None) is not None or one.param_type_name != "option":
             continue

@@ -1,8 +1,8 @@
-"""Commands that read a configuration file.
+"""The class of commands that take values from the configuration file.
 
-The order of precedence: command line, `REGPUSH_*` variables, file, built-in defaults. Variables and
-file become typer's defaults before it reads the flags, so that values are checked, and flags known,
-in one place.
+Order of precedence: command line, `REGPUSH_*` variables, configuration file, built-in defaults.
+Values of variables and file are given to typer as defaults before it parses the command line, so
+that typer checks all values.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from regpush.project.configuration import (
 )
 
 _PACKAGES = {"manifest", "expression", "file"}
-"""Flags that name packages of Guix, so that no target is needed."""
+"""Flags that name Guix packages; a command with one of them needs no target."""
 
 _ARGUMENTS = (TARGET, "targets", "new")
-"""Names of the command-line arguments that may name an app."""
+"""Names of the command-line arguments whose value may be an app of the configuration file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Said:
-    """The input of a command besides its flags.
+    """The input of a command from command line and configuration file.
 
-    `arguments`: its words on the command line. `word`: the target as the user wrote it, None
-    without one or with several. `app`: its name where the configuration has an app of that name.
-    `settings`: values of the configuration by field of `Flags`.
+    `arguments`: all words behind the command's name. `word`: the target as the user wrote it; None
+    without a target or with several. `app`: the same word, if the configuration has an app of that
+    name. `settings`: values of the configuration, by field of `Flags`.
     """
 
     arguments: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Said:
 
     @property
     def targets(self) -> list[str]:
-        """The targets to push. Raises UsageError where the app names none."""
+        """The targets to push: those of the app, else the word. Raises UsageError without any."""
         if self.app is None:
             return [self.word] if self.word else []
         if TARGET in self.settings:
@@ -66,28 +66,29 @@ class Said:
 
     @property
     def place(self) -> str:
-        """The configuration's file and table for the app, for messages."""
+        """The configuration file and the table of the app, for messages; empty without a file."""
         return self.configuration.place(self.app) if self.configuration else ""
 
 
 def load(path: str | None) -> Configuration | None:
-    """Read the configuration of `--config`, or the nearest from this directory upwards.
+    """Read the configuration file `path`, or for None the nearest in this directory or above.
 
-    None where no file exists. Raises UsageError.
+    Returns None if there is none. Raises UsageError for a missing, malformed or untrusted file.
     """
     if path is None:
         return find(".", trust(os.environ, os.geteuid()), note)
     found = read(path)
     if os.path.basename(path) == "pyproject.toml" and not found.prefix:
-        raise UsageError(f"{printable(path)} has no [tool.regpush]")
+        raise UsageError(f"{printable(path)} has no table [tool.regpush]")
     return found
 
 
 def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
-    """Decide which owners' configuration files are read, and which directories are safe.
+    """Return the owners whose configuration files are trusted, and the trusted directories.
 
-    Owners are root, `user`, and for root also the user who called sudo (sudo(8), SUDO_UID).
-    `REGPUSH_SAFE_DIRECTORY` holds directories, separated by colons; `*` is every directory.
+    `user`: the uid of this process. Owners are root and `user`; for root also the user who called
+    sudo (sudo(8), SUDO_UID). `REGPUSH_SAFE_DIRECTORY` holds the directories, separated by colons;
+    `*` stands for every directory.
     """
     users = {0, user}
     if user == 0 and environ.get("SUDO_UID", "").isdecimal():
@@ -99,17 +100,17 @@ def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ConfiguredTarget:
-    """A target for `flags_of` that is not on the command line."""
+    """The target `word` of one push of `regpush resolve`, in place of one on the command line."""
 
     word: str
 
 
 class ConfiguredCommand(Command):
-    """A command with defaults from the configuration file."""
+    """A typer command whose defaults come from the configuration file and `REGPUSH_*` variables."""
 
-    # The type Any: contexts are of typer's own click or of the installed one, by version.
+    # Contexts have the type Any: their class is in typer or in click, depending on typer's version.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse like typer, with the configuration's values as defaults."""
+        """Parse the command line `args`, with the configuration's values as defaults."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         given = _present(self.make_parser(ctx).parse_args(args=list(args))[0])
@@ -118,7 +119,7 @@ class ConfiguredCommand(Command):
         environ = ctx.default_map or {}
         said = self._said(ctx, given, environ, tuple(args))
         own = {one.name: one for one in self.params}
-        # A command that makes no layers gets only the settings of access to registries.
+        # A command that makes no layers uses only the settings about access to registries.
         heard = own if "root_dir" in own else AccessFlags.__dataclass_fields__
         file = {
             field: value
@@ -140,7 +141,7 @@ class ConfiguredCommand(Command):
         return rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; an error caused by the configuration names the table."""
+        """Run the command; if the configuration causes an error, the message names its table."""
         try:
             return super().invoke(ctx)
         except UsageError as error:
@@ -151,7 +152,7 @@ class ConfiguredCommand(Command):
 
     @property
     def _argument(self) -> str | None:
-        """Name of the argument that may be an app; None if the command has none."""
+        """The name of the command's argument whose value may be an app; None without one."""
         return next((one.name for one in self.params if one.name in _ARGUMENTS), None)
 
     @property
@@ -163,7 +164,9 @@ class ConfiguredCommand(Command):
         if self._argument != "new":
             return said.targets
         if len(said.targets) != 1:
-            raise UsageError(f"{said.place} has {len(said.targets)} targets; name one of them")
+            raise UsageError(
+                f"{said.place} has {len(said.targets)} targets, but the command takes one; name it"
+            )
         return said.targets[0]
 
     def _said(
@@ -182,8 +185,8 @@ class ConfiguredCommand(Command):
         apps = [one for one in words if one in configuration.apps]
         if apps and word is None:
             raise UsageError(
-                f"{apps[0]} is an app of {configuration.path}: push it alone, or "
-                f"write dir:{apps[0]} for the directory"
+                f"{apps[0]} is an app of {configuration.path} and cannot be combined with other "
+                f"targets: push it alone, or write dir:{apps[0]} for the directory"
             )
         app = word if word in configuration.apps else None
         return Said(
@@ -196,10 +199,10 @@ class ConfiguredCommand(Command):
 
 
 def flags_of(ctx: Any, word: str, to: str) -> tuple[list[str], Flags]:
-    """Return the targets of `word`, an app or a path, and the flags of its push to `to`.
+    """Return the targets and the flags for a push of `word`, an app or a path, to `to`.
 
-    For `regpush resolve`, which pushes several apps: its command line applies to all. Raises
-    UsageError.
+    `regpush resolve` calls this for each of its pushes; the flags on its command line, in `ctx`,
+    apply to all of them. Raises UsageError.
     """
     again = ctx.command.make_context(
         ctx.info_name,
@@ -211,13 +214,14 @@ def flags_of(ctx: Any, word: str, to: str) -> tuple[list[str], Flags]:
 
 
 def _ask_where_to(said: Said) -> None:
-    """Raise UsageError where the configuration explains why there is no destination.
+    """Raise UsageError if a missing `--to` can be explained by the configuration.
 
-    The app has no `to`, or the target is neither an app nor a file.
+    The app has no `to`, or the target is neither an app nor a file. Otherwise typer reports the
+    missing flag.
     """
     if said.app:
         raise UsageError(
-            f"{said.place} does not say where to push: add `to`, or say --to registry/name"
+            f"{said.place} does not say where to push: add `to`, or give --to registry/name"
         )
     known = said.configuration and said.configuration.apps
     if said.configuration and known and said.word and not os.path.lexists(said.word):
@@ -225,7 +229,7 @@ def _ask_where_to(said: Said) -> None:
 
 
 def _fill_in(params: dict[str, Any], said: Said) -> None:
-    """Print which app is pushed, and fill in the placeholders."""
+    """Print a note that names the app, and fill in placeholders in the flags `params`, in place."""
 
     def say(line: str) -> None:
         if not params["quiet"] and params["progress"] not in (Progress.NONE, Progress.NONE.value):
@@ -243,9 +247,10 @@ def _fill_in(params: dict[str, Any], said: Said) -> None:
 
 
 def _flags(params: Mapping[str, Any]) -> Flags:
-    """Return the flags in a context's `params`, with choices converted from their text.
+    """Return the flags of a push from the `params` of a typer context.
 
-    Typer itself converts them only when it calls the command.
+    The texts of choices, such as `json`, are converted to their enums: typer converts them only
+    when it calls the command.
     """
     hints = get_type_hints(Flags)
     return Flags(**{one.name: _choice(hints[one.name], params[one.name]) for one in fields(Flags)})
@@ -259,9 +264,9 @@ def _choice(hint: Any, value: Any) -> Any:
 
 
 def _present(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Select the values that are on the command line.
+    """Return the values in `given`, the result of click's parser, that are on the command line.
 
-    Parsers of click mark absent values differently by version, but never by one of these types.
+    Versions of click mark absent values differently, but never with a value of these types.
     """
     kinds = (str, bool, int, list, tuple)
     return {name: value for name, value in given.items() if isinstance(value, kinds)}
@@ -273,9 +278,10 @@ def _merge(
     environ: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> None:
-    """Merge flags of NAME=VALUE pairs from file, variables and command line, by name.
+    """Merge the NAME=VALUE pairs of each flag from file, variables and command line into `params`.
 
-    The command line wins over variables, and these over the file.
+    For a name in several of them, the command line wins over variables, and variables over the
+    file.
     """
     if not file and not environ:
         return
@@ -286,9 +292,10 @@ def _merge(
 
 
 def _fitting(value: Any, parameter: Any) -> Any:
-    """Return `value` in the parameter's form; None for several values where it takes one.
+    """Return `value`, of the configuration, in the form that the flag `parameter` takes.
 
-    A flag of `push` may be repeatable where the same flag of another command is not.
+    The configuration's keys are the flags of `push`. A flag that is repeatable there may take one
+    value in another command: then returns the only value of a list, and None for several values.
     """
     if isinstance(value, list) and not getattr(parameter, "multiple", False):
         return value[0] if len(value) == 1 and parameter.nargs == 1 else None
@@ -304,15 +311,21 @@ def _texts(params: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _only(configuration: Configuration) -> str | None:
-    """Return the only app, None without any. Raises UsageError where the file has several."""
+    """Return the name of the configuration's only app; None if it has no app.
+
+    Raises UsageError if it has several.
+    """
     if len(configuration.apps) > 1:
         names = ", ".join(configuration.apps)
-        raise UsageError(f"which app? {configuration.path} has {names}")
+        raise UsageError(f"{configuration.path} has several apps, name one of them: {names}")
     return next(iter(configuration.apps), None)
 
 
 def _explanation(ctx: Any) -> str:
-    """Explain a command's error: by an app with a similar name, or the table of a bad value."""
+    """Return an explanation to append to the message of a UsageError; empty without one.
+
+    It names an app similar to the target, or the configuration's table that holds the bad value.
+    """
     said: Said = ctx.obj
     if said.configuration is None:
         return ""

@@ -1,4 +1,4 @@
-"""The registry client, settings and cancellation that commands share."""
+"""Open the registry client that a command needs, with its settings, progress and cancellation."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from regpush.registry.repository import Access, Repository
 from regpush.settings import Settings
 
 PlatformFlag = Annotated[
-    str | None, typer.Option("--platform", help="Platform of the image, where REF is an index.")
+    str | None,
+    typer.Option("--platform", help="Platform of the image to choose from an index."),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """A registry client, with the options and settings that it was made from."""
+    """An open registry client of a command that only reads, with its options and settings."""
 
     client: Client
     settings: Settings
@@ -41,13 +42,13 @@ class Connection:
     cancel: Cancellation
 
     def repository(self, reference: Reference) -> Repository:
-        """Return the repository of `reference`, for reading."""
+        """Return the repository of `reference`; the client requests access for pulling only."""
         return self.client.repository(reference, Access.PULL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
-    """The values that a command needs to send something to a registry."""
+    """The settings, options, event listener and cancellation of a command that sends images."""
 
     settings: Settings
     options: RegistryOptions
@@ -56,9 +57,9 @@ class Sending:
 
 
 def access(flags: AccessFlags) -> RegistryOptions:
-    """Return the registry options of the flags, with the password from stdin.
+    """Return the registry options that `flags` set; reads the password from stdin if they say so.
 
-    Raises UsageError.
+    Raises UsageError for contradicting flags or a missing password.
     """
     return flags.access(read_password(flags.username, flags.password_stdin))
 
@@ -67,7 +68,7 @@ def access(flags: AccessFlags) -> RegistryOptions:
 def connected(
     options: RegistryOptions, voice: Voice, progress: Progress = Progress.NONE
 ) -> Iterator[Connection]:
-    """Open a connection that is closed at the end of the block; Ctrl-C cancels its requests."""
+    """Open a registry client, and close it at the end of the block; Ctrl-C cancels its requests."""
     settings = Settings.from_environ(os.environ)
     with (
         stoppable() as cancel,
@@ -81,9 +82,10 @@ def connected(
 
 @contextmanager
 def sending(flags: SendingFlags) -> Iterator[Sending]:
-    """Make the values for a command that sends, and check that the files can be written.
+    """Give what a command needs to send images, and show progress; Ctrl-C cancels the requests.
 
-    Raises UsageError.
+    Raises UsageError for bad flags, and if the file of --metadata-file or --digest-file cannot be
+    written.
     """
     options = flags.sending(read_password(flags.username, flags.password_stdin))
     settings = Settings.from_environ(os.environ)
@@ -93,5 +95,5 @@ def sending(flags: SendingFlags) -> Iterator[Sending]:
 
 
 def platform_of(text: str | None) -> Platform | None:
-    """Read the value of `--platform`, None without one. Raises UsageError."""
+    """Parse the value of `--platform`; None without a value. Raises UsageError."""
     return Platform.parse(text) if text else None

@@ -1,4 +1,4 @@
-"""Terminal input and output of all commands: errors, signals, lines and files."""
+"""Terminal input and output of all commands: errors, signals, results and files."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError, UsageError, printable
 
 NOBODY_READS = 128 + signal.SIGPIPE
-"""The exit code that a shell shows for a program ended by SIGPIPE: its reader closed stdout."""
+"""The exit code that a shell shows for a program that SIGPIPE ended, because stdout was closed."""
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def fail(message: str, code: int) -> int:
-    """Write an error to stderr; returns `code`."""
+    """Write `regpush: MESSAGE` to stderr, and return `code`, the exit code."""
     tell((Span("regpush:", Style.BAD), f" {message}"))
     return code
 
 
 def tell(*lines: Line) -> None:
-    """Write lines to stderr at once. A closed stderr is no error."""
+    """Write `lines` to stderr, and flush it. A closed stderr is ignored."""
     render = Renderer.of(sys.stderr, os.environ)
     with suppress(OSError):
         sys.stderr.write("".join(f"{render(line)}\n" for line in lines))
@@ -42,12 +42,12 @@ def tell(*lines: Line) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[Cancellation]:
-    """Let Ctrl-C, SIGTERM and SIGHUP cancel the returned `Cancellation`.
+    """Give a `Cancellation` that Ctrl-C, SIGTERM and SIGHUP set during the block.
 
-    A second signal ends the process at once. A signal that is ignored stays ignored, for `nohup`. A
-    separate thread receives the signals. Python runs handlers only in the main thread, between two
-    of its instructions: a signal that arrives just before that thread starts to wait for workers
-    would not wake it.
+    A second signal ends the process at once. A signal that is ignored stays ignored, for `nohup`.
+    A CancelledError in the block becomes a message and the exit code of the signal. A separate
+    thread receives the signals, because Python runs signal handlers only in the main thread,
+    between two instructions: a signal just before that thread waits for workers would not wake it.
     """
     cancel = Cancellation()
     received: list[int] = []
@@ -57,7 +57,7 @@ def stoppable() -> Iterator[Cancellation]:
     def listen() -> None:
         while number := os.read(hears, 1):
             if received:
-                # Bars may be on the screen: the shell's next prompt begins below them.
+                # If progress bars are on the screen, the shell's next prompt must begin below them.
                 start = "\n" if sys.stderr.isatty() else ""
                 os.write(2, f"{start}regpush: second signal, exiting at once\n".encode())
                 os._exit(128 + number[0])
@@ -87,13 +87,14 @@ def stoppable() -> Iterator[Cancellation]:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """Do nothing on a signal: the wake-up pipe reports it to the thread."""
+    """Handle a signal by doing nothing: the thread in `stoppable` learns of it by a pipe."""
 
 
 def read_password(username: str | None, from_stdin: bool) -> str | None:
-    """Read the password from stdin; None without --password-stdin. Raises UsageError.
+    """Read the password from stdin; return None without --password-stdin (`from_stdin` False).
 
-    The flags --username and --password-stdin are only valid together.
+    Raises UsageError if only one of --username and --password-stdin is given, and for an empty or
+    malformed password.
     """
     if bool(username) != from_stdin:
         raise UsageError("--username and --password-stdin must be given together")
@@ -103,7 +104,7 @@ def read_password(username: str | None, from_stdin: bool) -> str | None:
 
 
 def width() -> int:
-    """Return the columns of the terminal; 200 where stderr is a log."""
+    """Return the columns of the terminal; 200 if stderr is not a terminal."""
     return shutil.get_terminal_size((160, 24)).columns if sys.stderr.isatty() else 200
 
 
@@ -113,27 +114,33 @@ def note(line: str) -> None:
 
 
 class OutputError(Exception):
-    """stdout cannot be written to."""
+    """Writing to stdout failed; the message tells the reason."""
 
 
 def print_lines(*lines: Line) -> None:
-    """Write to stdout at once. Raises OutputError, or BrokenPipeError for a closed pipe."""
+    """Write `lines` to stdout, and flush it.
+
+    Raises BrokenPipeError if the reader closed the pipe, else OutputError.
+    """
     render = Renderer.of(sys.stdout, os.environ, longest=LONGEST_RESULT)
     _print("".join(f"{render(line)}\n" for line in lines))
 
 
 def print_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """Write a report to stdout at once. Raises like `print_lines`."""
+    """Write `value` as JSON to stdout, and flush it. Raises like `print_lines`."""
     _print(f"{json_text(value, indent=indent)}\n")
 
 
 def print_document(data: bytes) -> None:
-    """Write a text from a registry to stdout, made printable. Raises like `print_lines`."""
+    """Write a document from a registry to stdout, with control characters escaped.
+
+    Raises like `print_lines`.
+    """
     _print(document(data))
 
 
 def print_bytes(data: bytes) -> None:
-    """Write bytes to stdout, without the terminal's encoding. Raises like `print_lines`."""
+    """Write `data` to stdout unchanged. Raises like `print_lines`."""
     with _writing():
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
@@ -162,14 +169,13 @@ def give_up_stdout() -> None:
 
 
 def end(code: int) -> NoReturn:
-    """End this process with `code` after flushing stdout and stderr, without Python's clean-up.
+    """Flush stdout and stderr, and end this process with the exit code `code`.
 
-    Where the reader of stdout closed it, like `head`, the process ends by SIGPIPE like other
-    programs. Python turns that signal into an exception; by then all work is done and files are
-    written.
+    Python's clean-up at exit is skipped, to save time. For the code NOBODY_READS the process ends
+    itself by SIGPIPE, like other programs whose reader, such as `head`, closed the pipe.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # an earlier write has reported it
+        with suppress(OSError):  # the write before has reported the error
             stream.flush()
     if code == NOBODY_READS:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -178,7 +184,7 @@ def end(code: int) -> NoReturn:
 
 
 def write_file(path: str, mode: str, text: str) -> None:
-    """Write or append a whole file. Raises UsageError."""
+    """Write `text` to the file `path`; `mode`: `w` replaces it, `a` appends. Raises UsageError."""
     try:
         with open(path, mode, encoding="utf-8") as file:
             file.write(text)

@@ -1,6 +1,6 @@
-"""The list of commands: sections, summaries and examples of the help, and similar names.
+"""The list of all commands, with section, summary and examples of each for the help.
 
-It imports no command, so that help and completion import little.
+This module imports no command, so that help and shell completion import little.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _REGISTRY, _PIPELINE = "Registry", "Pipeline"
 class CommandEntry:
     """A command in `regpush --help`.
 
-    `panel`: its section. `summary`: the first line of its function's docstring. `examples`: command
-    lines.
+    `panel`: the section that lists it. `summary`: the first line of its function's docstring.
+    `examples`: command lines for its own help.
     """
 
     panel: str
@@ -176,7 +176,8 @@ ENTRIES = {
         ("regpush schema push > push.schema.json",),
     ),
 }
-"""Commands by name, in the order of the help. `cli.commands.NAME` has the function `NAME`."""
+"""All commands by name, in the order of the help. The function of a command is
+`cli.commands.NAME.NAME`."""
 
 _ELSEWHERE = {
     "ls": "tags",
@@ -200,7 +201,10 @@ EXAMPLES = (
 
 
 def meant(word: str) -> str:
-    """Return the command that other tools call `word`, or with a similar name; empty for none."""
+    """Return the command that `word` probably means; empty if none is likely.
+
+    It is the command that other tools call `word`, or one with a similar name.
+    """
     if word in _ELSEWHERE:
         return _ELSEWHERE[word]
     near = difflib.get_close_matches(word, ENTRIES, n=1, cutoff=0.7)

@@ -1,4 +1,4 @@
-"""Text cut to columns of a terminal. Pure."""
+"""Shorten texts to a number of terminal columns. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import accumulate, takewhile
 from regpush.errors import printable
 
 _CONTAINERS = ("site-packages/", "node_modules/", "vendor/")
-"""Folders that hold packages of others. A shortened label omits them."""
+"""Folders that hold dependencies. A shortened label leaves out these folders."""
 
 _LABEL = re.compile(r"(\S+)((?: and [0-9]+ more)?(?: \([^()]*\))?)")
 
@@ -17,11 +17,11 @@ _ENDING = 7
 """Characters at the end of a file's name that a cut label keeps: `….min.js`, `…gnu.so`."""
 
 _LOOKED_AT = 4096
-"""Characters of a text that are read: PATH_MAX, and more than any terminal shows."""
+"""Maximum characters of a text that are read: PATH_MAX of Linux, more than a terminal shows."""
 
 
 def columns(text: str) -> int:
-    """Return the columns of a terminal that `text` fills: an East Asian character fills two."""
+    """Return how many terminal columns `text` fills: an East Asian wide character fills two."""
     if text.isascii():
         return len(text)
     return sum(map(_columns_of, text))
@@ -34,7 +34,7 @@ def _columns_of(character: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """Cut `text` to at most `width` columns, on one line."""
+    """Return `text` as one printable line of at most `width` columns, cut with `…` at the end."""
     beginning = printable(text[:_LOOKED_AT])
     if len(text) <= _LOOKED_AT and columns(beginning) <= width:
         return beginning
@@ -44,9 +44,9 @@ def cut(text: str, width: int) -> str:
 
 
 def cut_label(text: str, width: int) -> str:
-    """Cut a layer's label to at most `width` columns.
+    """Return the label `text` of a layer, shortened to at most `width` terminal columns.
 
-    Of a path the package stays, and the beginning and the end of the file's name.
+    A path loses its first folders, then the middle of the file's name.
     """
     if len(text) > _LOOKED_AT and "/" in text:
         text = f"…{text[-_LOOKED_AT + 1 :]}"  # the end of a path identifies it best
@@ -66,7 +66,7 @@ def _cut_path(text: str, width: int) -> str:
     parts = text.split("/")
     if columns(text) <= width:
         return text
-    # Each name fills a column at least: more names than columns never fit.
+    # Each name fills at least one column, so more names than columns do not fit.
     for at in range(max(1, len(parts) - width), len(parts) - 1):
         shorter = f"…/{'/'.join(parts[at:])}"
         if columns(shorter) <= width:

@@ -1,4 +1,4 @@
-"""Flags and `REGPUSH_*` variables become options: the one place that parses their text."""
+"""The flags of a push, and their conversion from text, or `REGPUSH_*` variables, to options."""
 
 import inspect
 import json
@@ -37,16 +37,16 @@ _REGISTRY, _LAYERS, _ATTACHED = "The registry", "Layers and reuse", "What is att
 
 
 NO_BASE = "none"
-"""The value of `--from` for an image without a base."""
+"""The value of `--from` that selects an image without a base."""
 
 
 def _strategies(incomplete: str) -> list[str]:
-    """Return the completions of a shell for `--layers`."""
+    """Return the values of `--layers` that begin with `incomplete`, for shell completion."""
     return [name for name in (*STRATEGIES, "file=") if name.startswith(incomplete)]
 
 
 def _compressions(incomplete: str) -> list[str]:
-    """Return the completions of a shell for `--compression`."""
+    """Return the values of `--compression` that begin with `incomplete`, for shell completion."""
     known = ("gzip", "gzip:fast", "gzip:best", "zstd", "none")
     return [name for name in known if name.startswith(incomplete)]
 
@@ -59,7 +59,7 @@ class Format(StrEnum):
 
 
 class Progress(StrEnum):
-    """The display of progress on stderr."""
+    """How progress is shown on stderr: AUTO shows bars on a terminal and else lines, like PLAIN."""
 
     AUTO = "auto"
     PLAIN = "plain"
@@ -68,11 +68,16 @@ class Progress(StrEnum):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class SendingFlags(AccessFlags):
-    """`AccessFlags`, tags to move, transfer limits, and how to report the outcome."""
+    """`AccessFlags`, and the flags about tags, transfers and the report of a command that sends."""
 
     tag: Annotated[
         list[str],
-        _option(_REGISTRY, "A tag to move; repeatable. Default: REF's, or latest.", "-t", "--tag"),
+        _option(
+            _REGISTRY,
+            "A tag to move to the image; repeatable. Default: the tag in REF, or latest.",
+            "-t",
+            "--tag",
+        ),
     ] = field(default_factory=list)
     by_digest: Annotated[bool, _option(_REGISTRY, "Push without moving a tag.", "--by-digest")] = (
         False
@@ -80,33 +85,39 @@ class SendingFlags(AccessFlags):
     replace_index: Annotated[
         bool,
         _option(
-            _REGISTRY, "Let the image replace an index of several platforms.", "--replace-index"
+            _REGISTRY,
+            "Move a tag to an image for one platform even if the tag names an index of several.",
+            "--replace-index",
         ),
     ] = False
     if_exists: Annotated[
         IfExists,
-        _option(_REGISTRY, "What to do with tags that exist: replace (default), same (exit 6 "
-                "unless they name the same image), skip, or fail (exit 6).", "--if-exists"),
+        _option(_REGISTRY, "What to do with tags that exist: replace (default; move them), skip "
+                "(do not move them), same (exit 6 unless they name the same image), or fail "
+                "(exit 6).", "--if-exists"),
     ] = IfExists.REPLACE  # fmt: skip
     if_current: Annotated[
         str | None,
-        _option(_REGISTRY, "Move only tags that are new or name this digest.", "--if-current",
+        _option(_REGISTRY, "Move tags only if they are new or name this digest; else exit 6.",
+                "--if-current",
                 metavar="DIGEST"),
     ] = None  # fmt: skip
     from_plain_http: Annotated[
         bool,
-        _option(_ACCESS, "Use http for registries of bases and sources; loopback registries need "
-                "no flag.",
+        _option(_ACCESS, "Use http instead of https for registries that are only read, such as "
+                "a base's; loopback registries need no flag.",
                 "--from-plain-http"),
     ] = False  # fmt: skip
     check: Annotated[
         bool,
         _option(
-            _REGISTRY, "Ask the registry for every blob, even of an unchanged image.", "--check"
+            _REGISTRY,
+            "Check that the registry has every blob, even of an unchanged image.",
+            "--check",
         ),
     ] = False
     retry_times: Annotated[
-        int, _option(_REGISTRY, "Retries of a failed request (4).", "--retry-times", min=0)
+        int, _option(_REGISTRY, "Maximum retries of a failed request (4).", "--retry-times", min=0)
     ] = 4
     stall_timeout: Annotated[
         float,
@@ -114,7 +125,15 @@ class SendingFlags(AccessFlags):
                 "--stall-timeout", min=0.1),
     ] = 60.0  # fmt: skip
     jobs: Annotated[
-        int, _option(_REGISTRY, "Layers sent at a time (4).", "-j", "--jobs", min=1, max=64)
+        int,
+        _option(
+            _REGISTRY,
+            "Number of layers to send at the same time (4).",
+            "-j",
+            "--jobs",
+            min=1,
+            max=64,
+        ),
     ] = 4
     format: Annotated[
         Format, _option(OUTPUT, "Format of stdout: text (default) or json.", "--format")
@@ -127,7 +146,9 @@ class SendingFlags(AccessFlags):
     ] = None
     digest_file: Annotated[
         str | None,
-        _option(OUTPUT, "Also write the digest to this file.", "--digest-file", metavar="FILE"),
+        _option(
+            OUTPUT, "Also write the image's digest to this file.", "--digest-file", metavar="FILE"
+        ),
     ] = None
     strict: Annotated[
         bool,
@@ -136,20 +157,25 @@ class SendingFlags(AccessFlags):
     ] = False  # fmt: skip
     progress: Annotated[
         Progress,
-        _option(OUTPUT, "Progress on stderr: auto (default), plain or none.", "--progress"),
+        _option(
+            OUTPUT,
+            "Progress on stderr: auto (default; bars on a terminal, else lines), plain "
+            "(lines), or none.",
+            "--progress",
+        ),
     ] = Progress.AUTO
 
     @property
     def sums_up(self) -> bool:
-        """Whether a summary is also written to stderr."""
+        """Whether to write a summary to stderr: not with -q or --progress none."""
         return self.progress is not Progress.NONE and self.voice is not Voice.QUIET
 
     def heard(self, notify: Listener) -> Listener:
-        """Return `notify`; with --strict, a listener that raises UsageError at an input warning."""
+        """Return `notify`; with --strict, a listener that raises UsageError for input warnings."""
         return strictly(notify) if self.strict else notify
 
     def sending(self, password: str | None) -> RegistryOptions:
-        """Return the options that these flags set, with the password that was read."""
+        """Return the registry options that these flags set, with `password` as read from stdin."""
         return replace(
             self.access(password),
             from_plain_http=self.from_plain_http,
@@ -167,7 +193,7 @@ class SendingFlags(AccessFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Flags(TargetFlags, SendingFlags):
-    """All flags of a push, as text. `push`, `plan` and `resolve` share them."""
+    """All flags of a push, not yet parsed. The commands push, plan and resolve have these flags."""
 
     to: Annotated[
         str,
@@ -175,43 +201,46 @@ class Flags(TargetFlags, SendingFlags):
     ]
     also_to: Annotated[
         list[str],
-        _option(_REGISTRY, "Another destination for the same image; repeatable. Without a tag it "
-                "gets the tags of --to.", "--also-to", metavar="REF"),
+        _option(_REGISTRY, "Another destination for the same image; repeatable. A REF without a "
+                "tag gets the tags of --to.", "--also-to", metavar="REF"),
     ] = field(default_factory=list)  # fmt: skip
     from_: Annotated[
         str | None,
-        _option(_SOURCE, "Base image: its layers come first, and its configuration is inherited. "
-                "Default: that of the kind of target, if it has one; none for no base.",
+        _option(_SOURCE, "Base image: its layers lie below those of the target, and its "
+                "configuration is inherited; none for no base. Default: a base for some kinds of "
+                "targets, such as python:, else none.",
                 "--from", metavar="REF"),
     ] = None  # fmt: skip
     allow_secret: Annotated[
         list[str],
-        _option(_SOURCE, "Push files that match this pattern although they look like secrets; "
+        _option(_SOURCE, "Push files that match PATTERN although they look like secrets; "
                 "repeatable.",
                 "--allow-secret", metavar="PATTERN"),
     ] = field(default_factory=list)  # fmt: skip
     layers: Annotated[
         str,
-        _option(_LAYERS, "Strategy: stable (default), auto (learns from previous images), "
+        _option(_LAYERS, "Layer strategy: stable (default), auto (learns from previous images), "
                 "app-deps, size, popularity, origin, single, or file=layers.json.", "--layers",
                 autocompletion=_strategies),
     ] = "stable"  # fmt: skip
     max_layers: Annotated[
-        int, _option(_LAYERS, "Maximum of layers, 1 to 127 (64).", "--max-layers")
+        int, _option(_LAYERS, "Maximum number of layers, 1 to 127 (64).", "--max-layers")
     ] = 64
     compression: Annotated[
         str | None,
-        _option(_LAYERS, "gzip[:fast|best], zstd[:1-19] or none. Default: gzip; reused layers "
-                "keep theirs. Equal files give equal digests on every machine, with zstd only for "
-                "one version of libzstd; with gzip:fast, twice as fast and a tenth larger, only "
-                "diff IDs are equal.", "--compression", autocompletion=_compressions),
+        _option(_LAYERS, "Compression of layers: gzip[:fast|best], zstd[:1-19] or none. Default: "
+                "gzip; reused layers keep their compression. Equal files give equal digests on "
+                "every machine; with zstd only if libzstd has the same version. gzip:fast is twice "
+                "as fast, makes layers a tenth larger, and gives equal diff IDs only.",
+                "--compression", autocompletion=_compressions),
     ] = None  # fmt: skip
     reuse: Annotated[
         Reuse,
         _option(
             _LAYERS,
-            "Evidence for reusing a layer: recipe (default; annotations in the "
-            "repository), content (a diff ID derived here), or none (reuse no layer).",
+            "Evidence for reusing a layer of the registry: recipe (default; annotations in the "
+            "repository), content (packing the layer here gives its diff ID), or none (reuse no "
+            "layer).",
             "--reuse",
         ),
     ] = Reuse.RECIPE
@@ -222,34 +251,51 @@ class Flags(TargetFlags, SendingFlags):
     ] = field(default_factory=list)  # fmt: skip
     layout_from: Annotated[
         list[str],
-        _option(_LAYERS, "With --layers auto: learn from this image alone, to repeat an earlier "
-                "plan; repeatable.", "--layout-from", metavar="DIGEST"),
+        _option(_LAYERS, "With --layers auto: learn only from the image DIGEST, to repeat an "
+                "earlier plan; repeatable.", "--layout-from", metavar="DIGEST"),
     ] = field(default_factory=list)  # fmt: skip
     max_upload: Annotated[
         str | None,
-        _option(_LAYERS, "Limit of bytes of layers to send, such as 50MB; exit 7 if the push "
-                "needs more.", "--max-upload", metavar="SIZE"),
+        _option(_LAYERS, "Maximum bytes of layers to send, such as 50MB; a push that needs more "
+                "sends nothing and exits with code 7.", "--max-upload", metavar="SIZE"),
     ] = None  # fmt: skip
     no_cache: Annotated[
-        bool, _option(_LAYERS, "Neither read nor write the cache folder.", "--no-cache")
+        bool, _option(_LAYERS, "Do not use regpush's cache folder.", "--no-cache")
     ] = False
     env: Annotated[
         list[str],
         _option(
-            _IMAGE, "An environment variable; repeatable.", "-e", "--env", metavar="NAME=VALUE"
+            _IMAGE,
+            "An environment variable of the container; repeatable.",
+            "-e",
+            "--env",
+            metavar="NAME=VALUE",
         ),
     ] = field(default_factory=list)
     label: Annotated[
-        list[str], _option(_IMAGE, "A label; repeatable.", "-l", "--label", metavar="KEY=VALUE")
+        list[str],
+        _option(
+            _IMAGE,
+            "A label in the image's config; repeatable.",
+            "-l",
+            "--label",
+            metavar="KEY=VALUE",
+        ),
     ] = field(default_factory=list)
     annotation: Annotated[
         list[str],
-        _option(_IMAGE, "An annotation; repeatable.", "-a", "--annotation", metavar="KEY=VALUE"),
+        _option(
+            _IMAGE,
+            "An annotation of the image's manifest and index; repeatable.",
+            "-a",
+            "--annotation",
+            metavar="KEY=VALUE",
+        ),
     ] = field(default_factory=list)
     entrypoint: Annotated[
         list[str],
-        _option(_IMAGE, "Program and arguments: words, or a JSON list; repeatable. A path such "
-                "as bin/app is relative to the target.", "--entrypoint", "--entry-point",
+        _option(_IMAGE, "Entry point, program and arguments: words, or a JSON list; repeatable. A "
+                "path such as bin/app is relative to the target.", "--entrypoint", "--entry-point",
                 metavar="WORDS"),
     ] = field(default_factory=list)  # fmt: skip
     entry_point_argument: Annotated[
@@ -261,37 +307,51 @@ class Flags(TargetFlags, SendingFlags):
         list[str],
         _option(
             _IMAGE,
-            "Default arguments: words, or a JSON list; repeatable.",
+            "Default arguments of the entry point: words, or a JSON list; repeatable.",
             "--cmd",
             metavar="WORDS",
         ),
     ] = field(default_factory=list)
     user: Annotated[
-        str | None, _option(_IMAGE, "User, or user:group; '' removes the base's.", "-u", "--user")
+        str | None,
+        _option(
+            _IMAGE,
+            "User of the container, or user:group; '' removes the base's user.",
+            "-u",
+            "--user",
+        ),
     ] = None
     workdir: Annotated[
         str | None,
-        _option(_IMAGE, "Working directory; '' removes the base's.", "-w", "--workdir"),
+        _option(
+            _IMAGE, "Working directory; '' removes the base's working directory.", "-w", "--workdir"
+        ),
     ] = None
     expose: Annotated[
-        list[str], _option(_IMAGE, "Port, such as 8080 or 53/udp; repeatable.", "--expose")
+        list[str],
+        _option(
+            _IMAGE,
+            "Port that the container listens on, such as 8080 or 53/udp; repeatable.",
+            "--expose",
+        ),
     ] = field(default_factory=list)
-    volume: Annotated[list[str], _option(_IMAGE, "Path of a volume; repeatable.", "--volume")] = (
-        field(default_factory=list)
-    )
+    volume: Annotated[
+        list[str], _option(_IMAGE, "Path of a volume in the image; repeatable.", "--volume")
+    ] = field(default_factory=list)
     stop_signal: Annotated[
         str, _option(_IMAGE, "Signal that stops a container, such as SIGTERM.", "--stop-signal")
     ] = ""
     platform: Annotated[
         list[str],
-        _option(_IMAGE, "Platform, such as linux/arm64; several, repeated or separated by commas, "
-                "are pushed under one index. {platform}, {os}, {arch} and {variant} in the target "
-                "are replaced for each. Default: detected.", "--platform"),
+        _option(_IMAGE, "Platform of the image, such as linux/arm64. Several, repeated or "
+                "separated by commas, are pushed under one index; {platform}, {os}, {arch} and "
+                "{variant} in the target are replaced for each. Default: detected.", "--platform"),
     ] = field(default_factory=list)  # fmt: skip
     created: Annotated[
         str | None,
-        _option(_IMAGE, "The image's date, such as 2026-11-29T10:00:00Z (RFC 3339), or seconds "
-                "since 1970. Default: SOURCE_DATE_EPOCH, else 1.", "--created", metavar="TIME"),
+        _option(_IMAGE, "The image's creation date, such as 2026-11-29T10:00:00Z (RFC 3339), or "
+                "seconds since 1970. Default: SOURCE_DATE_EPOCH, else 1 second.", "--created",
+                metavar="TIME"),
     ] = None  # fmt: skip
     sbom: Annotated[
         Sbom,
@@ -305,7 +365,9 @@ class Flags(TargetFlags, SendingFlags):
     sign: Annotated[
         bool,
         _option(
-            _ATTACHED, "Sign with cosign, before tags move; implies --reuse content.", "--sign"
+            _ATTACHED,
+            "Sign the image with cosign before tags move; implies --reuse content.",
+            "--sign",
         ),
     ] = False
     sign_key: Annotated[
@@ -315,9 +377,9 @@ class Flags(TargetFlags, SendingFlags):
     ] = None  # fmt: skip
     sign_identity: Annotated[
         str | None,
-        _option(_ATTACHED, "Identity of keyless signatures: an unchanged image that has one is "
-                "not signed again. Needs --sign-issuer. Default: that of the GitHub workflow or "
-                "GitLab pipeline.", "--sign-identity"),
+        _option(_ATTACHED, "Identity in keyless signatures: an unchanged image that has a "
+                "signature of this identity is not signed again. Needs --sign-issuer. Default: "
+                "the identity of the GitHub workflow or GitLab pipeline.", "--sign-identity"),
     ] = None  # fmt: skip
     sign_issuer: Annotated[
         str | None,
@@ -326,7 +388,7 @@ class Flags(TargetFlags, SendingFlags):
     ] = None  # fmt: skip
     sign_option: Annotated[
         list[str],
-        _option(_ATTACHED, "One word for 'cosign sign', such as "
+        _option(_ATTACHED, "One more argument for 'cosign sign', such as "
                 "--sign-option=--tlog-upload=false; repeatable.", "--sign-option",
                 metavar="WORD"),
     ] = field(default_factory=list)  # fmt: skip
@@ -337,7 +399,10 @@ class Flags(TargetFlags, SendingFlags):
     ] = False  # fmt: skip
 
     def options(self, password: str | None) -> PushOptions:
-        """Return the options that these flags set. Raises UsageError naming the flag."""
+        """Return the options of a push that these flags set, with `password` as read from stdin.
+
+        Raises UsageError, naming the flag, for a bad value.
+        """
         return PushOptions(
             source=replace(
                 self.source(),
@@ -396,7 +461,10 @@ class Flags(TargetFlags, SendingFlags):
 
 
 def with_flags(run: Callable[..., None]) -> Callable[..., None]:
-    """Give `run(flags, **others)` a typer option for each field of the class of `flags`."""
+    """Decorate the function `run(flags, …)` of a command: typer calls it with a record of flags.
+
+    The command gets a typer option for each field of the class of `flags`.
+    """
     own = inspect.signature(run, eval_str=True)
     record = own.parameters["flags"].annotation
     hints = hints_of(record)
@@ -410,7 +478,7 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
         )
         for one in _fields(record)
     ]
-    # Most targets are neither Nix's nor Guix's: those flags are last in the help.
+    # The flags for Nix and Guix are last in the help, because most users need none of them.
     shared.sort(key=lambda one: one.annotation.__metadata__[0].rich_help_panel == STORES)
     if len(others) + len(shared) > MANY:
         others.append(_HELP_ALL)
@@ -430,7 +498,7 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def _show_all(ctx: typer.Context, value: bool) -> None:
-    """Show the whole help and exit, before typer reports missing flags."""
+    """Show the help with all flags and exit: typer calls this before it reports missing flags."""
     if value and not ctx.resilient_parsing:
         command: Any = ctx.command
         command.format_whole_help(ctx, ctx.make_formatter())
@@ -451,7 +519,7 @@ _HELP_ALL = inspect.Parameter(
 
 @cache
 def hints_of(record: type) -> Mapping[str, Any]:
-    """Return the annotations of a class of flags by field, each with its typer option."""
+    """Return the type hints of a class of flags, by field; each contains its typer option."""
     return get_type_hints(record, include_extras=True)
 
 
@@ -463,20 +531,20 @@ def _fields(record: type) -> list[Field[Any]]:
 
 
 def default(one: Field[Any]) -> Any:
-    """Return the default of a flag; `inspect.Parameter.empty` for a required one."""
+    """Return the default value of a flag; `inspect.Parameter.empty` for a required flag."""
     if one.default is not MISSING:
         return one.default
     return inspect.Parameter.empty if one.default_factory is MISSING else one.default_factory()
 
 
 def from_environ(environ: Mapping[str, str], record: type) -> dict[str, Any]:
-    """Read `REGPUSH_<FLAG>` variables, by field of the class of flags `record`.
+    """Return the values of set `REGPUSH_<FLAG>` variables, by field of the class of flags `record`.
 
-    A variable of a repeatable flag holds one value a line.
+    A variable of a repeatable flag holds one value in each line; its value is a list.
     """
     values: dict[str, Any] = {}
     for name, hint in hints_of(record).items():
-        # The field of a flag that is a keyword of Python ends in an underscore.
+        # The field of the flag --from is called `from_`, since `from` is a keyword of Python.
         text = environ.get(f"REGPUSH_{name.rstrip('_').upper()}")
         if text:
             lines = [line for line in text.split("\n") if line]

@@ -1,4 +1,4 @@
-"""The program `regpush`, which finds the command and imports only that command's module."""
+"""The typer group `regpush`: it finds the command in the words, and imports only its module."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _UNCONFIGURED = {"help", "init", "config", "simulate", "schema", "serve", "demo"
 
 
 def function(name: str) -> Callable[..., None]:
-    """Import the module of the command `name`; returns its function."""
+    """Import the module of the command `name`, and return the command's function."""
     found: Callable[..., None] = getattr(import_module(f"regpush.cli.commands.{name}"), name)
     return found
 
 
 @cache
 def load(name: str) -> Command:
-    """Import the module of the command `name`; returns the command."""
+    """Import the module of the command `name`, and return it as a typer command."""
     one = typer.Typer(add_completion=False)
     kind = Command if name in _UNCONFIGURED else ConfiguredCommand
     one.command(name, cls=kind)(function(name))
@@ -37,9 +37,9 @@ def load(name: str) -> Command:
 
 
 class Group(TyperGroup):
-    """The program `regpush`. A first word that names no command is the target of `push`.
+    """The program `regpush`. If the first word names no command, the command is `push`.
 
-    Its `obj` is the environment; `REGPUSH_*` variables are defaults of the command's flags.
+    The context's `obj` holds the environment; its `REGPUSH_*` variables are defaults of flags.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature
@@ -47,12 +47,15 @@ class Group(TyperGroup):
         return list(ENTRIES)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  click's signature
-        """Return a command with its section and summary for the help. Imports nothing."""
+        """Return a command without flags, for the list in the help; None if there is no such one.
+
+        It has a section and a summary. Does not import the command's module.
+        """
         entry = ENTRIES.get(cmd_name)
         return Command(cmd_name, help=entry.summary) if entry else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command to run, with its flags. Imports its module."""
+        """Return name, command and remaining words of the command to run. Imports its module."""
         name, _, rest = super().resolve_command(ctx, args)
         record = getattr(function(str(name)), "flags", None)
         if record and (said := from_environ(ctx.obj, record)):
@@ -60,7 +63,7 @@ class Group(TyperGroup):
         return name, load(str(name)), rest
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words, with `push` before a target that names no command."""
+        """Parse the words `args`; if the first is no command, `push` is put before them."""
         own = {name for one in self.get_params(ctx) for name in one.opts}
         if args and args[0] not in ENTRIES and args[0] not in own:
             args = [DEFAULT, *args]
@@ -68,7 +71,7 @@ class Group(TyperGroup):
         return parsed
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help and the examples."""
+        """Write the help of `regpush` and the examples to stdout."""
         super().format_help(ctx, formatter)
         show_examples(EXAMPLES)
 
@@ -79,7 +82,7 @@ class Group(TyperGroup):
         return option
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """Complete the first word: commands, and flags of `push`."""
+        """Return the shell completions of the first word: commands, and flags of `push`."""
         found = super().shell_complete(ctx, incomplete)
         if not incomplete.startswith("-"):
             return found

@@ -1,8 +1,8 @@
-"""The keys of a configuration table: the flags of `push`, by their long names.
+"""Read the tables of the configuration file: their keys are the long names of `push`'s flags.
 
-Keys are derived from the flags, so a new flag is a new key. The metavar adds what the type does not
-say: `NAME=VALUE` may be a table, `WORDS` are a command line, a `FILE` is relative to the
-configuration file, a `TIME` may be a TOML date-time.
+Keys are derived from the flags, so a new flag is a new key. The flag's metavar tells more about its
+value: for `NAME=VALUE` it may be a TOML table, for `WORDS` it is a command line, for `FILE` a path
+relative to the configuration file, for `TIME` it may be a TOML date-time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from regpush.project.configuration import TARGET, VERSION, Configuration, did_yo
 from regpush.sources import prefixes
 
 _OF_APPS = (TARGET, VERSION)
-"""Keys that are no flags: the target of an app, and the value of `{version}`."""
+"""Keys that are not flags: the target of an app, and the value of the placeholder `{version}`."""
 
 _PLURALS = {
     "annotations": "annotation",
@@ -33,7 +33,7 @@ _PLURALS = {
     "tags": "tag",
     "volumes": "volume",
 }
-"""Plural names of keys that hold a list. Singular and plural in one table are an error."""
+"""Plural names of keys that hold a list. Both names of a key in one table are an error."""
 
 _CREDENTIALS = frozenset({"username", "password_stdin", "registry_token"})
 _LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$")
@@ -41,7 +41,10 @@ _LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Setting:
-    """A value as typer accepts it (text, number, bool, list of texts), and its table."""
+    """A value from the configuration file, as typer accepts it: text, number, bool, list of texts.
+
+    `place`: file and table, for messages.
+    """
 
     value: Any
     place: str
@@ -49,10 +52,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Key:
-    """A flag as a key of the configuration.
+    """A key of the configuration file, and the flag that it sets.
 
-    `kind`: the type of one value; `repeatable`: whether the value is a list of them. `least` and
-    `most`: bounds of a number, None without.
+    `field`: the flag's field in `Flags`. `kind`: the type of one value. `repeatable`: whether the
+    flag takes several values. `least` and `most`: bounds of a number; None if unbounded.
     """
 
     name: str
@@ -65,13 +68,14 @@ class Key:
 
     @property
     def is_pairs(self) -> bool:
-        """Whether each value is a NAME=VALUE pair."""
+        """Whether each value of the flag is a NAME=VALUE pair."""
         return self.repeatable and "=" in self.metavar
 
     def value(self, said: Any, directory: str) -> Any:
-        """Return the value that typer accepts for the TOML value `said`.
+        """Return the TOML value `said` in the form that typer accepts for the flag.
 
-        Raises ValueError with a description of the expected value. `directory`: that of the file.
+        `directory`: the configuration file's directory, which paths are relative to. Raises
+        ValueError, whose message describes the expected value.
         """
         if not self.repeatable:
             return self._located(self._one(said), directory)
@@ -113,7 +117,7 @@ class Key:
     def _text(self, said: Any) -> str:
         if isinstance(said, str):
             return said
-        # TOML reads 1.10 as 1.1, and true has two spellings as text: these need quotes.
+        # Floats and booleans need quotes: TOML reads 1.10 as 1.1, and users write True or true.
         if isinstance(said, int) and not isinstance(said, bool):
             return str(said)
         if isinstance(said, date) and self.metavar == "TIME":
@@ -127,7 +131,7 @@ class Key:
     def _located(self, said: Any, directory: str) -> Any:
         if self.metavar == "FILE" and said:
             return from_here(directory, said)
-        # The values of two flags may be a file or something else.
+        # --sign-key and --layers take a file or something else.
         if self.field == "sign_key" and "://" not in said:
             return from_here(directory, said)
         if self.field == "layers" and said.startswith("file="):
@@ -137,7 +141,7 @@ class Key:
 
 @cache
 def keys() -> Mapping[str, Key]:
-    """Return the keys that set flags by name, plurals included."""
+    """Return all keys that set flags, by name; plural names are included."""
     found = {}
     for field, hint in hints_of(Flags).items():
         option = hint.__metadata__[0]
@@ -159,15 +163,15 @@ def keys() -> Mapping[str, Key]:
 
 
 def spelled(field: str) -> str:
-    """Return the long name of a flag without dashes, from the name of its field.
+    """Return the flag's long name, without leading dashes, for its `field` in `Flags`.
 
-    The field of a flag that is a keyword of Python ends in an underscore.
+    For example `max-layers` for `max_layers`, and `from` for `from_`.
     """
     return field.rstrip("_").replace("_", "-")
 
 
 def by_field() -> Mapping[str, Key]:
-    """Return the keys by field of `Flags`."""
+    """Return all keys that set flags, by the flag's field in `Flags`."""
     return {key.field: key for key in keys().values()}
 
 
@@ -181,9 +185,10 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 
 def settings(configuration: Configuration, app: str | None) -> dict[str, Setting]:
-    """Read the settings of the file for `app`, by field of `Flags`; None for the defaults alone.
+    """Return the settings for `app`, by field of `Flags`: its own over those of `[defaults]`.
 
-    All tables are checked. Raises UsageError naming file, table and key.
+    `app` None: those of `[defaults]` alone. Tables of other apps are checked too. Raises
+    UsageError, naming file, table and key, for an unknown key or a bad value.
     """
     known = keys()
     tables = {
@@ -201,7 +206,7 @@ def settings(configuration: Configuration, app: str | None) -> dict[str, Setting
 
 
 def merge_pairs(below: Iterable[str], above: Iterable[str]) -> list[str]:
-    """Merge two lists of NAME=VALUE texts; for a name in both, the text of `above` wins."""
+    """Merge two lists of NAME=VALUE texts; for a name in both, the text of `above` is kept."""
     above = list(above)
     named = {text.partition("=")[0] for text in above}
     return [text for text in below if text.partition("=")[0] not in named] + above
@@ -224,7 +229,7 @@ def _read(
             raise UsageError(f"{place}: {_unknown(name, (*known, *of_apps), app)}")
         key = known[name]
         if key.field in found:
-            raise UsageError(f"{place}: {key.name} and {name} are the same: keep one")
+            raise UsageError(f"{place}: {key.name} and {name} are one key: keep one of them")
         try:
             value = key.value(said, configuration.directory)
         except ValueError as error:
@@ -234,10 +239,10 @@ def _read(
 
 
 def _of_app(configuration: Configuration, place: str, name: str, said: Any) -> Any:
-    """Check a key of an app: VERSION is a string, TARGET a string or a list of at least one string.
+    """Check the value `said` of the key `target` or `version`, and return it.
 
-    Returns the version unchanged, or the targets as a list, with paths relative to this directory.
-    Raises UsageError for other values.
+    A version must be a string. A target must be a string or a list of strings; it is returned as a
+    list, with paths relative to the current directory. Raises UsageError for other values.
     """
     several = said if isinstance(said, list) and said and name == TARGET else [said]
     if not all(isinstance(one, str) and one for one in several):
@@ -263,20 +268,20 @@ def _unknown(name: str, known: tuple[str, ...], app: str | None) -> str:
 
 
 def _shown(said: Any) -> str:
-    """Format a value on one line, short enough for a message."""
+    """Return `said` as JSON on one line, cut to 60 characters, for a message."""
     text = printable(json.dumps(said, default=str))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def from_here(directory: str, path: str) -> str:
-    """Return `path`, which is relative to `directory`, relative to the working directory."""
+    """Make `path`, relative to `directory`, relative to the current directory."""
     return os.path.normpath(os.path.join(directory, path))
 
 
 def from_here_target(directory: str, target: str) -> str:
-    """Return `target`, which is relative to `directory`, relative to the working directory.
+    """Make the path in `target`, relative to `directory`, relative to the current directory.
 
-    A target without a prefix is a path, except `-`, which is standard input.
+    A target without a prefix such as `python:` is a path, except `-`, which is stdin.
     """
     prefix, colon, rest = target.partition(":")
     if colon and (source := prefixes.find(prefix)):

@@ -1,4 +1,4 @@
-"""Events as lines of text, for logs and above the bars on a terminal."""
+"""Turn events of a push into lines of text, for logs and above the progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from regpush.events import (
 
 
 def line(event: Event, board: Board, voice: Voice) -> Line | None:
-    """Return the line about `event` at the level `voice`, or None.
+    """Return the line to print about `event` at the level `voice`; None for no line.
 
-    `board` has recorded the event already.
+    `board` must have recorded the event already.
     """
     if voice is Voice.QUIET:
         return None
@@ -45,9 +45,10 @@ def line(event: Event, board: Board, voice: Voice) -> Line | None:
 
 
 def log_line(event: Event, board: Board) -> Line | None:
-    """Return a line for logs only, or None: the target, fetched items, and finished layers.
+    """Return the line about `event` that is printed in logs, but not above bars; None for no line.
 
-    Reused layers are only in the table at the end; the layers of bases share one line.
+    There are lines for the target, fetched items and finished layers. Reused layers get no line,
+    since the table at the end lists them; all layers of the bases share one line.
     """
     match event:
         case TargetResolved(target=target, kind=kind, items=items, size=count):
@@ -63,7 +64,10 @@ def log_line(event: Event, board: Board) -> Line | None:
 
 
 def _bases(board: Board) -> Line | None:
-    """Return the line about the base layers, once all are finished; None if all were reused."""
+    """Return one line about all layers of the bases; None until they are finished.
+
+    None also if all of them were reused.
+    """
     done = board.bases() or []
     counted = []
     for action in (Action.UPLOADED, Action.MOUNTED):
@@ -90,7 +94,7 @@ def _decision(event: Event, board: Board) -> str | None:
 
 
 def request(event: Exchanged) -> str:
-    """Return a line about one request: method, address, status, bytes, milliseconds."""
+    """Return a line about one HTTP request: method, URL, status, bytes, milliseconds."""
     came = event.failure if event.status is None else str(event.status)
     counts = [f"{size(event.sent)} sent"] if event.sent else []
     counts += [f"{size(event.received)} received"] if event.received else []
@@ -99,7 +103,10 @@ def request(event: Exchanged) -> str:
 
 
 def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
-    """Return a line that shows that the push is still running, for an otherwise silent log."""
+    """Return a line that shows in a silent log that the push is still running.
+
+    `rate`: bytes sent per second, None if unknown. `elapsed_s`: seconds since the push began.
+    """
     if not board.flights:
         doing = "reading the target and the registry"
         if board.labels:
@@ -114,7 +121,7 @@ def heartbeat(board: Board, rate: float | None, elapsed_s: float) -> str:
 
 
 def state(flight: Flight) -> str:
-    """Describe the progress of a layer, in words."""
+    """Return the progress of a layer in words, such as `sent 1.2 MB of 5.6 MB`."""
     if flight.packing:
         return f"packed {size(flight.read)} of {size(flight.total)}"
     about = flight.about
@@ -124,7 +131,7 @@ def state(flight: Flight) -> str:
 
 
 def span(seconds: float) -> str:
-    """Format a duration as clocks do: 0:07, 12:34, 1:02:03."""
+    """Format a duration in seconds as `MINUTES:SECONDS` or `HOURS:MINUTES:SECONDS`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

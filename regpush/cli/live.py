@@ -1,4 +1,4 @@
-"""Bars on a terminal: one for each layer in progress, as many as fit, and a line of totals."""
+"""Draw progress bars on a terminal: one for each layer in progress, and a line of totals."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NARROW = 64
 
 
 class Bars:
-    """The bars at the bottom of a terminal. Only one thread may draw.
+    """The progress bars at the bottom of a terminal. Only one thread may draw them.
 
-    The cursor is never hidden, so that a killed process leaves a usable terminal.
+    The cursor stays visible, so that a killed process leaves a usable terminal.
     """
 
     def __init__(self, stream: TextIO, *, coloured: bool) -> None:
@@ -49,7 +49,10 @@ class Bars:
         self._drawn: list[int] = []
 
     def draw(self, board: Board, rate: float | None, elapsed_s: float) -> None:
-        """Draw the state of `board` over the previous picture."""
+        """Draw bars for the state of `board`, in place of the bars drawn before.
+
+        `rate`: bytes sent per second, None if unknown. `elapsed_s`: seconds since the push began.
+        """
         width, height = self._console.size
         if not self._live.is_started:
             self._live.start()
@@ -64,10 +67,10 @@ class Bars:
         self._live.update(_Narrowed(picture), refresh=True)
 
     def _go_up_to_reflowed(self, width: int) -> None:
-        """Move the cursor above rows that a narrower terminal has wrapped.
+        """Move the cursor to the first of the drawn rows, some of which the terminal has wrapped.
 
-        Rich counts each drawn row as one. Rows end at their last visible cell, so their length
-        tells how many lines they fill now.
+        `width`: columns of the terminal, which became narrower. Rich would count each row as one
+        line; the rows' lengths tell how many lines they fill now.
         """
         broken = sum(max(math.ceil(drawn / width) - 1, 0) for drawn in self._drawn)
         up = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * broken
@@ -84,7 +87,7 @@ class Bars:
 
 
 class _Narrowed:
-    """A picture without the last column: terminals differ in how they treat a full row."""
+    """Draws a picture one column narrower: terminals differ in how they treat a full row."""
 
     def __init__(self, picture: RenderableType) -> None:
         self._picture = picture
@@ -96,7 +99,10 @@ class _Narrowed:
 def picture_of(
     board: Board, rate: float | None, elapsed_s: float, width: int, height: int
 ) -> RenderableType:
-    """Make at most `height` rows of at most `width` columns; the last row holds the totals."""
+    """Return the bars as at most `height` rows of at most `width` columns.
+
+    The last row holds the totals. `rate`: bytes per second. `elapsed_s`: seconds since the begin.
+    """
     flights = sorted(board.flights.values(), key=lambda one: (one.packing, one.index))
     room = height - 1
     shown = flights if len(flights) <= room else flights[: max(room - 1, 0)]
@@ -141,7 +147,10 @@ def _bytes(flight: Flight) -> str:
 
 
 def whole(board: Board, rate: float | None, elapsed_s: float, width: int) -> str:
-    """Return the line of totals: as many of its parts, by importance, as fit into `width`."""
+    """Return the line of totals, with as many of its parts as fit into `width` columns.
+
+    The least important parts are left out first. `rate`: bytes sent per second.
+    """
     if not board.labels:
         return f"reading the target and the registry, {span(elapsed_s)}"
     reused = board.finished_by(Action.REUSED) + board.finished_by(Action.MOUNTED)

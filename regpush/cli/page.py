@@ -1,4 +1,4 @@
-"""Images as one HTML file that loads nothing else."""
+"""Write the HTML page of `regpush inspect --html`: one file, which loads no other."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from regpush.image.image import Layer
 from regpush.layering.labels import called
 
 _WIDE, _NARROW = Box(0, 0, 1200, 640), Box(0, 0, 336, 560)
-"""Two versions of the treemap, for screens and for phones 360 pixels wide. The style sheet shows
-one of them. On a phone the letters of the wide one would be 4 pixels high."""
+"""The sizes of two versions of the treemap, for large screens and for phones 360 pixels wide. The
+style sheet shows one of them. On a phone, letters of the wide version would be 4 pixels high."""
 _HUES = 8
 _BASE = "base"
 _HEAD = 20.0
-"""Height of a group's heading above its cells. A unit is about a pixel."""
+"""Height of a group's heading above its cells, in units of about a pixel."""
 _LINE = 16.0
 _LETTER = 7.2
-"""Width of a letter at a font size of 13: a little more than that of most letters."""
+"""Assumed width of a letter at font size 13, a little more than the width of most letters."""
 _NUMBERS = (
     "layer", "size", "unpacked", "shared", "only here", "in both", "only in the first",
     "only in the second",
 )  # fmt: skip
 _SHARE, _DIGEST = "share", "digest"
-"""Columns that phones do not show: a bar, whose heading is empty, and the digest."""
+"""Table columns that phones do not show: a bar, whose heading is empty, and the digest."""
 _CELLS = 250
-"""Maximum of cells in a group; one more cell stands for all smaller items."""
+"""Maximum number of cells in a group; one more cell stands for all smaller items."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1b2127; --soft: #57616b;
@@ -78,7 +78,11 @@ svg.narrow { display: none; }
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cell:
-    """A rectangle of the treemap: its area, its tooltip, and its text, cut to the rectangle."""
+    """A rectangle of the treemap.
+
+    `weight`: bytes, which set its area. `title`: its tooltip. `lines`: its text, of which as much
+    is drawn as fits.
+    """
 
     weight: int
     title: str
@@ -87,7 +91,10 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Cells of one colour under a common heading; `weight`: the bytes that set its area."""
+    """Cells of the treemap with one colour and a common heading `title`.
+
+    `weight`: bytes, which set the area of the group.
+    """
 
     weight: int
     title: str
@@ -96,10 +103,10 @@ class _Group:
 
 
 def page(found: Sequence[Inspection], weights: Weights) -> str:
-    """Return the page of one image with its layers, or of several with the layers they share.
+    """Return an HTML page about one image and its layers, or several images and shared layers.
 
-    `weights`: sizes of items, for layers that were read; without any, the page shows the sizes of
-    layers and the names of items.
+    `weights`: sizes of the items in layers that were read; empty if no layer was read. Then the
+    page shows the sizes of layers and only the names of items.
     """
     body = _one(found[0], weights) if len(found) == 1 else _several(found, weights)
     title = ", ".join(str(one.reference) for one in found)
@@ -257,7 +264,10 @@ def _layer_group(layer: Layer, number: int, is_base: bool, weights: Weights) -> 
 
 
 def _few(weighed: Mapping[str, int]) -> Iterator[_Cell]:
-    """Make a cell for each of the larger items, and one for all others."""
+    """Yield a cell for each of the 250 largest items of a layer, and one cell for all others.
+
+    `weighed`: unpacked bytes of each item, by path.
+    """
     ordered = sorted(weighed.items(), key=lambda pair: (-pair[1], pair[0]))
     for path, count in ordered[:_CELLS]:
         yield _Cell(
@@ -282,7 +292,7 @@ def _layer_cell(layer: Layer) -> _Cell:
 
 
 def _picture(groups: Sequence[_Group], title: str) -> str:
-    """Draw the treemap twice, for wide and for narrow windows."""
+    """Return the treemap as two SVG images, for wide and for narrow windows, with their colours."""
     colours = "".join(
         f".c{number} rect{{fill:hsl({hue} var(--sat) var(--cell-l))}}"
         f".c{number} rect.head{{fill:hsl({hue} var(--sat) var(--head-l))}}"
@@ -334,9 +344,9 @@ def _rect(box: Box, kind: str = "") -> str:
 
 
 def _lines(box: Box, lines: Sequence[str], kind: str = "") -> str:
-    """Draw the lines that fit into the box, cut to its width.
+    """Return an SVG element with as many of `lines` as fit into `box`, cut to its width.
 
-    They are an inner SVG, which clips what is drawn outside of the box.
+    It is an inner `<svg>`, which clips text that is still too long.
     """
     letters, room = int((box.width - 10) / _LETTER), int((box.height - 4) / _LINE)
     if letters < 4 or room < 1:
@@ -376,7 +386,7 @@ def _digest(digest: Digest) -> str:
 
 
 def _items(layer: Layer, weights: Weights) -> str:
-    """Make the table cell of a layer's contents: the first item, which unfolds to all of them."""
+    """Return the table cell of a layer's contents: its first item, which unfolds to all items."""
     weighed = weights.get(layer.descriptor.digest, {})
     paths = list(weighed) or list(layer.contents)
     if not paths:
@@ -404,7 +414,7 @@ def _bytes(count: int | None) -> str:
 
 
 def _bar(count: int, most: int) -> str:
-    """Make the table cell with a bar for `count` out of `most`."""
+    """Return a table cell with a bar whose length is the fraction `count / most` of the cell."""
     percent = 100 * count / most if most else 0
     width = max(percent, 0.5)
     return f'<td class="{_SHARE}"><span class="bar" style="width:{width:.1f}%"></span></td>'

@@ -1,4 +1,4 @@
-"""User names and passwords from stdin or a terminal, never from the command line."""
+"""Read user names and passwords from stdin or a terminal, never from the command line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from getpass import getpass
 from regpush.errors import UsageError
 
 _LIMIT = 16 * 1024
-"""Maximum of bytes in a password: some are whole JSON documents."""
+"""Maximum bytes of a password; some registries take a JSON document as the password."""
 
 
 def from_stdin() -> str:
-    """Read all of stdin without a final newline; from a terminal one line. Raises UsageError."""
+    """Read the password: all of stdin, or one line from a terminal, without the final newline.
+
+    Raises UsageError if it is empty, too long, or not UTF-8.
+    """
     stdin = sys.stdin.buffer
     data = stdin.readline(_LIMIT + 1) if sys.stdin.isatty() else stdin.read(_LIMIT + 1)
     if len(data) > _LIMIT:
@@ -28,7 +31,10 @@ def from_stdin() -> str:
 
 
 def ask(registry: str, username: str | None) -> tuple[str, str]:
-    """Ask for the password, and for a missing user name. Raises UsageError without a terminal."""
+    """Ask at the terminal for the password, and for the user name if `username` is None.
+
+    Returns user name and password. Raises UsageError if stdin is no terminal, or one is empty.
+    """
     if not sys.stdin.isatty():
         raise UsageError("no terminal to ask for a password: use --username and --password-stdin")
     if username is None:

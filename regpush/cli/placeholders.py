@@ -1,4 +1,4 @@
-"""The placeholders of tags, labels and references, filled in from git, the CI and the clock."""
+"""Fill in placeholders such as `{git_sha}` in flags, from git, CI variables and the clock."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from regpush.project.checkout import NotInGitError, WorkTree
 from regpush.project.templates import Values, render_reference, render_tag, render_text
 from regpush.settings import Settings
 
-# For a pull request GITHUB_REF_NAME is `12/merge`. GITHUB_HEAD_REF is not read: a fork may name
-# its branch `main` and would get the tag of that.
+# For a pull request GITHUB_REF_NAME is `12/merge`. GITHUB_HEAD_REF is not read: a fork may call
+# its branch `main`, and its image would get the tag `main`.
 _COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA")
 _BRANCHES = ("GITHUB_REF_NAME", "CI_COMMIT_REF_NAME")
 _SHORT = 7
 
 
 def fill_in(params: dict[str, Any], values: Values) -> None:
-    """Fill in the placeholders in all flags that may contain some."""
+    """Fill in the placeholders in the values `params` of flags, in place.
+
+    Tags, references and KEY=VALUE pairs may contain placeholders. Raises UsageError for a
+    placeholder that is unknown or has no value.
+    """
     for field, key in by_field().items():
         render, said = _render(key), params.get(field)
         if render and isinstance(said, str):
@@ -43,11 +47,11 @@ def facts(
     version: str | None,
     say: Callable[[str], None],
 ) -> Values:
-    """Return functions for the values of all placeholders; each runs once, at the first need.
+    """Return, for each placeholder, a function that finds its value when it is first needed.
 
-    `directories`: searched in order for a version; git is asked in the last one, which is that of
-    the configuration or the current one. `version`: the configured one. `say`: called with a note
-    when the work tree has uncommitted changes.
+    `directories`: searched in order for files that state a version; git runs in the last of them.
+    `version`: the configured version, which takes precedence. `say`: called with a note if the work
+    tree has uncommitted changes.
     """
     checkout = WorkTree(directories[-1])
 
@@ -55,10 +59,10 @@ def facts(
     def dirt() -> str:
         try:
             dirty = checkout.is_dirty()
-        except NotInGitError:  # the commit is from a CI variable then
+        except NotInGitError:  # the commit comes from a CI variable
             return ""
         if dirty:
-            say("the work tree differs from its commit: {git_sha} ends in -dirty")
+            say("the git work tree has uncommitted changes: {git_sha} ends in -dirty")
         return "-dirty" if dirty else ""
 
     def commit() -> str:
@@ -92,9 +96,10 @@ def facts(
 def _ask(
     git: Callable[[], str], environ: Mapping[str, str], variables: Sequence[str], placeholder: str
 ) -> str:
-    """Ask git for a value, else read it from a CI variable.
+    """Return the result of `git`, or if git fails, the value of the first set CI variable.
 
-    A CI runner may have no git, no `.git`, or a detached HEAD.
+    A CI runner may have no git, no `.git` directory, or a detached HEAD. Raises UsageError, naming
+    `placeholder`, if no variable is set either.
     """
     try:
         return git()
@@ -103,8 +108,8 @@ def _ask(
             if environ.get(name):
                 return environ[name]
         raise UsageError(
-            f"{placeholder} is not known: {printable(str(error))}; "
-            f"nor is {' or '.join(variables)} set"
+            f"the placeholder {placeholder} has no value: git says '{printable(str(error))}', "
+            f"and neither {' nor '.join(variables)} is set"
         ) from error
 
 
@@ -116,8 +121,9 @@ def _version(checkout: WorkTree, directories: Sequence[str]) -> str:
         described = checkout.description()
     except NotInGitError as error:
         raise UsageError(
-            "{version}: neither `version` in the configuration, nor pyproject.toml, package.json "
-            f"or Cargo.toml says one, nor a git tag ({printable(str(error))})"
+            "the placeholder {version} has no value: the configuration has no key `version`, and "
+            "neither pyproject.toml, package.json, Cargo.toml nor a git tag states a version "
+            f"({printable(str(error))})"
         ) from error
     # Git tags are named v1.2.3, versions 1.2.3.
     return described[1:] if described[:1] == "v" and described[1:2].isdigit() else described

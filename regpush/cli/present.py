@@ -1,4 +1,4 @@
-"""Output of a command's result: the one place that decides between text and JSON."""
+"""Print a command's result as text or JSON, and write its report to files."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ OnStdout = Annotated[Format, typer.Option("--format", help="Format of stdout: te
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Presenter:
-    """The output of a command on stdout, in one format."""
+    """Prints a command's result to stdout in the format that `--format` selects."""
 
     format: Format
 
     def result(self, report: Mapping[str, Any], lines: Callable[[], Iterable[Line]]) -> None:
-        """Print the result: `report` as JSON, or `lines` as text."""
+        """Print the result: for JSON `report`, for text the lines that `lines()` returns."""
         if self.format is Format.JSON:
             print_json(report)
         else:
             print_lines(*lines())
 
     def meanwhile(self, *lines: Line) -> None:
-        """Print lines while the command runs; with JSON only the result is printed."""
+        """Print `lines` before the result is known; for JSON, print nothing."""
         if self.format is Format.TEXT:
             print_lines(*lines)
 
 
 def check_files(flags: SendingFlags) -> None:
-    """Raise UsageError if a file of --metadata-file or --digest-file cannot be written.
+    """Raise UsageError if the file of --metadata-file or --digest-file cannot be written.
 
-    It is called before a push, since the files are written after it.
+    Commands call this before they send anything, and write the files at the end.
     """
     for path in filter(None, (flags.metadata_file, flags.digest_file)):
         write_file(path, "a", "")
 
 
 def save(report: Mapping[str, Any], flags: SendingFlags) -> None:
-    """Write `report` to --metadata-file, and its digest, if known, to --digest-file."""
+    """Write `report` to the file of --metadata-file, and its digest to that of --digest-file.
+
+    A digest that a plan does not know is not written.
+    """
     if flags.metadata_file:
         write_file(flags.metadata_file, "w", json_text(report, indent=1) + "\n")
     if flags.digest_file and report["digest"]:
@@ -52,13 +55,19 @@ def save(report: Mapping[str, Any], flags: SendingFlags) -> None:
 
 
 def sum_up(report: Mapping[str, Any], summary: Sequence[Line], flags: SendingFlags) -> None:
-    """Write the summary to stderr, and the report to the files of the flags."""
+    """Write the lines `summary` to stderr, and `report` to --metadata-file and --digest-file.
+
+    With -q or --progress none, stderr gets no summary.
+    """
     if flags.sums_up and summary:
         tell(*summary)
     save(report, flags)
 
 
 def sent(report: Mapping[str, Any], summary: Sequence[Line], flags: SendingFlags) -> None:
-    """Output the result of a command that sends: files, stderr, and the reference on stdout."""
+    """Write the result of a command that sent an image, like `sum_up`, and print it to stdout.
+
+    stdout gets the image's reference, or the JSON report.
+    """
     sum_up(report, summary, flags)
     Presenter(flags.format).result(report, lambda: [report["ref"]])

@@ -1,7 +1,7 @@
-"""The display of a push in progress: bars on a terminal, plain lines elsewhere.
+"""Show the progress of a push on stderr: bars on a terminal, plain lines elsewhere.
 
-Events only update the state. A separate thread draws it, or writes to an otherwise silent log that
-the push is still running. Nothing is written to stdout.
+Events only update the state. A separate thread draws the bars; in a log it writes a line if there
+was none for some seconds.
 """
 
 from __future__ import annotations
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
     from regpush.cli.live import Bars
 
 HEARTBEAT_S = 12.0
-"""Seconds of silence in a log: CI services end jobs that print nothing for ten minutes, and people
-wait less."""
+"""Maximum seconds without a line in a log. CI services end jobs that print nothing for ten minutes,
+and people are less patient."""
 
 _FRAME_S = 0.1
 _BEFORE_BARS_S = 0.4
-"""Seconds before the first bar: a shorter push does not import rich, which takes a tenth of a
-second."""
+"""Seconds before the first bars are drawn. A push that ends earlier does not import the library
+rich, which takes a tenth of a second."""
 
 
 @contextmanager
 def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
-    """Make a listener that shows events on `stream`, by `how` and `voice`."""
+    """Give a listener that shows events on `stream`, in the way `how`, at the level `voice`.
+
+    At the end of the block, bars are erased.
+    """
     render = Renderer.of(stream, os.environ)
     if voice is Voice.QUIET:
         yield ignore
@@ -78,7 +81,7 @@ def _write(stream: TextIO, line: str) -> None:
 
 
 class _Few:
-    """No progress: only warnings, and the lines of -v."""
+    """A listener for `--progress none`: it writes only warnings, and the lines of -v."""
 
     def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
         self._voice, self._stream, self._render = voice, stream, render
@@ -99,7 +102,7 @@ class _Few:
 
 
 class _Log:
-    """A line for each event of interest, and one after some seconds without any."""
+    """A listener for logs: it writes a line for each important event, and one when none came."""
 
     def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
         self._voice, self._stream, self._render = voice, stream, render
@@ -125,11 +128,11 @@ class _Log:
         _write(self._stream, self._render(line))
 
     def end(self) -> None:
-        """Do nothing: a log needs no clean-up."""
+        """Do nothing: unlike bars, lines in a log stay."""
 
 
 class _Live:
-    """Bars, drawn only by the ticker thread, with lines above them."""
+    """A listener for terminals: bars, which only the ticker thread draws, and lines above them."""
 
     def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
         self._voice, self._stream, self._render = voice, stream, render
@@ -153,7 +156,7 @@ class _Live:
         elapsed_s = now - self._began
         if elapsed_s < _BEFORE_BARS_S:
             return
-        from regpush.cli.live import Bars  # rich, 100 ms: see _BEFORE_BARS_S
+        from regpush.cli.live import Bars  # imports rich, 100 ms: see _BEFORE_BARS_S
 
         with self._lock, suppress(OSError):
             self._meter.note(now, self._board.moved)

@@ -1,8 +1,8 @@
-"""The push of `push`, `plan` and `resolve`: options from the flags, progress, Ctrl-C.
+"""Run a push or plan for the commands push, plan and resolve: options, progress, Ctrl-C.
 
-The work is called by its name in the library, `regpush.push`, which imports it at the first use:
-help, completion and usage errors need none of its modules (200 of them, 80 ms). The connection to
-the registry is made meanwhile.
+`regpush.push` and `regpush.plan` import their modules (200 of them, 80 ms) when they are first
+asked for, so that help, completion and usage errors do not import them. The connection to the
+registry is opened during these imports.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Targets = Annotated[
     typer.Argument(
         metavar="TARGET...",
         help="A directory, a file, an archive, a store path or a link to one (./result), a closure "
-        "file, nix:.#app, python:DIR, node:DIR, packages of Guix, or an app of regpush.toml.",
+        "file, nix:.#app, python:DIR, node:DIR, Guix packages, or an app of regpush.toml.",
         show_default=False,
     ),
 ]
 
 
 def push_and_sum_up(targets: list[str], flags: Flags, password: str | None) -> PushResult:
-    """Push; write the summary to stderr, and the report to the files of the flags."""
+    """Push `targets`, write a summary to stderr, and the report to the files that `flags` name."""
     result = flow(lambda: regpush.push, targets, flags, password)
     shown = table.layers if flags.voice > Voice.USUAL else table.changes
     rows = table.styled(shown(result, width()))
@@ -58,7 +58,10 @@ def flow(
     flags: Flags,
     password: str | None,
 ) -> PushResult:
-    """Run the function that `work` imports, a push or a plan, with the options of the flags."""
+    """Call the function that `work` imports, `regpush.push` or `regpush.plan`, with all options.
+
+    The options are those that `flags` set. Shows progress on stderr; Ctrl-C cancels the work.
+    """
     options = flags.options(password)
     check_files(flags)
     _connect(flags.to, options.registry)
@@ -67,8 +70,8 @@ def flow(
 
 
 def _connect(to: str, options: RegistryOptions) -> None:
-    """Begin a connection to the registry of the reference `to`, or to the proxy before it."""
-    with suppress(UsageError):  # raised again where the reference and the proxy are used
+    """Begin to connect to the registry of the reference `to`, or to the proxy in front of it."""
+    with suppress(UsageError):  # the push raises it again when it uses the reference or proxy
         registry = Reference.parse(to)
         plain = options.plain_http or registry.is_loopback
         origin = Origin.of(f"{'http' if plain else 'https'}://{registry.api_host}")

@@ -1,10 +1,10 @@
-"""The one place through which every line of text output passes.
+"""Make output harmless for terminals and CI runners. Every line of text output passes through here.
 
-Names and words come from registries, images, files and other programs. A terminal obeys control
-characters in them, and the runners of CI services obey lines of their own: GitHub's takes
-`::command::` at the beginning of a line after blanks, and `##[command]` anywhere in it
-(actions/runner, ActionCommand.cs); Azure's agent takes `##vso[command]` anywhere
-(microsoft/azure-pipelines-agent, Command.cs). This module escapes all of these.
+Output contains texts from registries, images, files and other programs. A terminal would obey
+control characters in them, and a CI runner would obey its commands: GitHub's runner `::command::`
+at the beginning of a line, and `##[command]` anywhere in it (actions/runner, ActionCommand.cs);
+Azure's agent `##vso[command]` anywhere (microsoft/azure-pipelines-agent, Command.cs). This module
+escapes all of these.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from regpush.cli.colour import Style, wanted
 from regpush.errors import printable
 
 LONGEST = 1900
-"""Maximum of characters in a line on stderr: a screen of 80 by 24."""
+"""Maximum characters of a line on stderr, which fill a screen of 80 by 24."""
 
 LONGEST_RESULT = 1 << 16
-"""Maximum of characters in a line on stdout: labels of some images have thousands."""
+"""Maximum characters of a line on stdout. The labels of some images have thousands."""
 
 _ANYWHERE = re.compile(r"##(vso)?\[", re.IGNORECASE | re.ASCII)
 _AT_THE_BEGINNING = re.compile(r"( *):(?=:)")
 _IN_JSON = re.compile(rf"{_ANYWHERE.pattern}|\x7f", _ANYWHERE.flags)
-"""What JSON output must escape besides what json.dumps escapes: runner commands and DEL."""
+"""Commands of CI runners, and the character DEL: json.dumps does not escape these."""
 
 
 class Span(NamedTuple):
-    """A piece of a line and its style."""
+    """A piece of a line, and the style in which a terminal shows it."""
 
     text: str
     style: Style
 
 
 Line: TypeAlias = str | tuple[str | Span, ...]
-"""One line: a text, or pieces of which some have a style."""
+"""One line of output: a text, or pieces of text, some with a style."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Renderer:
-    """Text for one stream: with or without colours, and cut to a maximum length."""
+    """Renders lines for one stream: harmless, with or without colours, cut to a maximum length."""
 
     coloured: bool = False
     longest: int = LONGEST
 
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str], *, longest: int = LONGEST) -> Self:
-        """Make the renderer for `stream`."""
+        """Return the renderer for `stream`, which colours text if `stream` and `environ` permit."""
         return cls(coloured=wanted(environ, terminal=stream.isatty()), longest=longest)
 
     def __call__(self, line: Line) -> str:
@@ -65,7 +65,7 @@ class Renderer:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return `text`, or if it has more than `longest` characters, its beginning and its end."""
+    """Return `text`; if it has more than `longest` characters, with `…` in place of its middle."""
     if len(text) <= longest:
         return text
     head = longest * 2 // 3
@@ -73,21 +73,25 @@ def shortened(text: str, longest: int) -> str:
 
 
 def disarmed(text: str) -> str:
-    """Escape each command of a CI runner in `text`, one printable line."""
+    """Return the line `text`, which must be printable, with commands of CI runners escaped."""
     text = _ANYWHERE.sub(lambda found: f"{found[0][:-1]}\\x5b", text)
     found = _AT_THE_BEGINNING.match(text)
     return f"{found[1]}\\x3a{text[found.end() :]}" if found else text
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Return `value` as JSON without commands of CI runners; parsers read the same value."""
+    """Return `value` as JSON in which commands of CI runners are escaped.
+
+    A JSON parser reads the unescaped value.
+    """
     return _disarmed_json(json.dumps(value, indent=indent))
 
 
 def document(data: bytes) -> str:
-    """Make a text of several lines from a registry printable, with a final newline.
+    """Return the text `data` from a registry with control characters and runner commands escaped.
 
-    JSON keeps its value, and its exact text where nothing needs an escape.
+    It ends with a newline. In JSON, only characters inside strings are escaped, so that a parser
+    reads the original value.
     """
     text = data.decode("utf-8", "replace")
     try:
@@ -95,7 +99,7 @@ def document(data: bytes) -> str:
     except (ValueError, RecursionError):
         renderer = Renderer(longest=LONGEST_RESULT)
         return "".join(f"{renderer(line)}\n" for line in text.expandtabs().splitlines())
-    # White space outside of JSON strings: only these three and the blank (RFC 8259, section 2).
+    # Outside of strings JSON has no control characters but these three (RFC 8259, section 2).
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ").split("\n")
     return "\n".join(map(_printable_json, lines)).rstrip("\n") + "\n"
 
@@ -124,5 +128,5 @@ def _painted(piece: str | Span) -> str:
 
 
 def pieces(line: Line) -> Iterator[str | Span]:
-    """Return the pieces of `line`, to append them to others."""
+    """Yield the pieces of `line`, so that they can be combined with other pieces in a line."""
     yield from (line,) if isinstance(line, str) else line

@@ -1,4 +1,4 @@
-"""The table of layers of a push or plan, and the sentence about what crossed the network."""
+"""Format the table of layers of a push or plan, and the sentence about the bytes sent and saved."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from regpush.events import Action
 from regpush.report import BaseReport, ImageReport, LayerReport, PushResult, Tense
 
 _FEW = 3
-"""A run of more reused layers than this becomes one row."""
+"""More consecutive reused layers than this become one row."""
 
 
 _Row: TypeAlias = tuple[str, str, str, str, str]
 
 
 def layers(result: PushResult, width: int) -> list[str]:
-    """Return one row a layer, lowest first: number, contents, size, action, and reason.
+    """Return the table of all layers, lowest first: number, contents, size, action and reason.
 
-    With several images, a line with the platform is above the rows of each.
+    With several images, a line with the platform stands above the rows of each image. `width`:
+    columns of the terminal.
     """
     return _of_images(result, width, lambda image: [[layer] for layer in image.layers])
 
 
 def changes(result: PushResult, width: int) -> list[str]:
-    """Return the rows of `layers`, with one row for each run of reused layers.
+    """Return the table of `layers`, with one row for several consecutive reused layers.
 
-    Empty where no image was made because all tags exist and --if-exists skip keeps them.
+    Empty if no image was made, because all tags exist and --if-exists skip does not move them.
     """
     if not result.images:
         return []
@@ -67,7 +68,11 @@ def _of_images(
 
 
 def _runs(layers: Sequence[LayerReport]) -> _Groups:
-    """Group the layers: runs of more than `_FEW` reused for one reason, else single layers."""
+    """Divide `layers` into the groups that share a row of the table.
+
+    More than three consecutive layers reused for the same reason are a group; each other layer is a
+    group of its own.
+    """
     groups: list[list[LayerReport]] = []
     for (action, _), run in groupby(layers, lambda one: (one.action, one.why)):
         several = list(run)
@@ -89,7 +94,7 @@ def _row(number: int, several: Sequence[LayerReport], result: PushResult, width:
 
 
 def styled(lines: Sequence[str]) -> list[Line]:
-    """Style the `lines` of a table of layers: reused layers are faint."""
+    """Return the `lines` of a table of layers with styles: rows of reused layers are faint."""
     if not lines:
         return []
     head, *rows = lines
@@ -109,7 +114,7 @@ _WORD = re.compile(r"(?<=  )(uploaded|upload|reused|reuse|mounted|mount)(?=  )")
 
 
 def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
-    """Return one row for all layers of a base."""
+    """Return the one row of the table that stands for all layers of a base image."""
     count = len(base.layers)
     actions = [layer.action for layer in base.layers]
     return (
@@ -122,7 +127,7 @@ def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
 
 
 def summary(result: PushResult) -> str:
-    """Return the sentence about the bytes that crossed the network, or would."""
+    """Return the sentence about the bytes that a push sent and saved, or a plan would send."""
     upload = result.bytes_of(Action.UPLOADED)
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
     every = (*result.layers_of_bases, *result.layers)
@@ -132,48 +137,60 @@ def summary(result: PushResult) -> str:
         return would_send(f"{about}{size(upload)}", saved, counts)
     if not result.uploaded_bytes:
         return sent(result, "0 B", saved, counts)
-    # A plan predicts the bytes of layers; the sum includes config, manifests, repeated attempts.
+    # The first number can be compared with that of a plan. The second also counts config,
+    # manifests and repeated attempts.
     layers = f"{size(upload)} of layers, {size(result.uploaded_bytes)} in all"
     return sent(result, layers, saved, counts)
 
 
 def destinations(result: PushResult) -> list[str]:
-    """Return a line for each of several destinations: its tags, or the digest without any."""
+    """Return a line for each destination: its tags, or without tags the digest.
+
+    Empty if there is only one destination.
+    """
     if len(result.destinations) == 1:
         return []
     return [f"{one.image}: {', '.join(one.tags) or one.digest}" for one in result.destinations]
 
 
 class Sent(Protocol):
-    """The outcome of a command that sent something."""
+    """The values that `sent` needs of a command's result."""
 
     @property
     def changed(self) -> bool:
-        """Whether a tag moved."""
+        """Whether a tag moved, or a manifest was new."""
 
     @property
     def requests(self) -> int:
-        """The number of requests to all registries."""
+        """The number of HTTP requests to all registries."""
 
     @property
     def seconds(self) -> float:
-        """The duration."""
+        """The duration of the command in seconds."""
 
 
 def would_send(what: str, saved: int, counts: str) -> str:
-    """Return the sentence of a plan: `what` it would send of layers, and the bytes `saved`."""
+    """Return the sentence about what a push would send.
+
+    `what`: bytes of layers, as text. `saved`: bytes that need not be sent. `counts`: the number of
+    layers for each action, as text.
+    """
     counted = f" ({counts})" if counts else ""
     return f"Would send {what} of layers, saving {size(saved)}{counted}."
 
 
 def sent(result: Sent, what: str, saved: int, counts: str) -> str:
-    """Return the sentence of a command that sent `what`: bytes `saved`, requests, seconds."""
+    """Return the sentence about what a command sent, with its requests and seconds.
+
+    `what`: the bytes sent, as text. `saved`: bytes that were not sent. `counts`: the number of
+    layers for each action, as text.
+    """
     unchanged = "" if result.changed else "Unchanged. "
     spared = f", saved {size(saved)} ({counts})" if counts else ""
     return f"{unchanged}Sent {what}{spared}; {result.requests} requests, {result.seconds:.1f} s."
 
 
 def counts_of(actions: Sequence[Action], tense: Tense) -> str:
-    """Count the layers for each action, in words: `1 uploaded, 21 reused`."""
+    """Return the number of layers for each action, in words: `1 uploaded, 21 reused`."""
     counted = ((actions.count(action), tense.word(action)) for action in Action)
     return ", ".join(f"{count} {word}" for count, word in counted if count)

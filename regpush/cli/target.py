@@ -1,4 +1,4 @@
-"""The flags that decide which bytes a target becomes, for pushes and for `verify`."""
+"""The flags about a target that decide the bytes of its layers. Pushes and `verify` have them."""
 
 import shlex
 from dataclasses import dataclass, field
@@ -22,9 +22,10 @@ STORES = "Targets of Nix and Guix"
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TargetFlags:
-    """The flags about the target, as text.
+    """The flags about the target, not yet parsed.
 
-    No slots: Python combines them with those of another base class only if one has none.
+    The class has no slots, because a class can have two base classes with fields only if one of
+    them has no slots.
     """
 
     root_dir: Annotated[
@@ -37,7 +38,7 @@ class TargetFlags:
     ] = "/app"
     preserve: Annotated[
         bool,
-        _option(SOURCE, "Keep owners, all modes and hard links; --root-dir / implies it.",
+        _option(SOURCE, "Keep owners, modes and hard links of files; implied by --root-dir /.",
                 "--preserve"),
     ] = False  # fmt: skip
     preserve_xattrs: Annotated[
@@ -60,8 +61,8 @@ class TargetFlags:
     ] = field(default_factory=list)
     link_root: Annotated[
         list[str],
-        _option(SOURCE, "Link the tree at PATH, in the target or one of its store items, into the "
-                "image's root; repeatable.", "--link-root", metavar="PATH"),
+        _option(SOURCE, "Link the files below PATH, in the target or one of its store items, into "
+                "the image's root directory; repeatable.", "--link-root", metavar="PATH"),
     ] = field(default_factory=list)  # fmt: skip
     system: Annotated[
         str | None,
@@ -113,8 +114,8 @@ class TargetFlags:
     ] = None  # fmt: skip
     guix_option: Annotated[
         list[str],
-        _option(STORES, "An option for Guix; repeatable. --with-input=… and other transformations "
-                "may be given directly.", "--guix-option", metavar="OPTION"),
+        _option(STORES, "An option for Guix; repeatable. Package transformations such as "
+                "--with-input=… may be given directly.", "--guix-option", metavar="OPTION"),
     ] = field(default_factory=list)  # fmt: skip
     save_provenance: Annotated[
         bool,
@@ -123,16 +124,17 @@ class TargetFlags:
     ] = False  # fmt: skip
     extra: Annotated[
         list[str],
-        _option(LOCKED, "An extra (optional dependencies) to add; repeatable.", "--extra",
+        _option(LOCKED, "An extra (optional dependencies) to install; repeatable.", "--extra",
                 metavar="NAME"),
     ] = field(default_factory=list)  # fmt: skip
     group: Annotated[
         list[str],
-        _option(LOCKED, "A dependency group to add; repeatable.", "--group", metavar="NAME"),
+        _option(LOCKED, "A dependency group to install; repeatable.", "--group", metavar="NAME"),
     ] = field(default_factory=list)  # fmt: skip
     package: Annotated[
         str | None,
-        _option(LOCKED, "The member of the workspace to push. Default: the one at the target.",
+        _option(LOCKED, "The workspace member to push. Default: the member in the target's "
+                "directory.",
                 "--package", metavar="NAME"),
     ] = None  # fmt: skip
     python: Annotated[
@@ -154,12 +156,12 @@ class TargetFlags:
     ] = None  # fmt: skip
     find_links: Annotated[
         list[str],
-        _option(LOCKED, "Folder of wheels, for packages without a fitting wheel in the lock; "
+        _option(LOCKED, "Folder of wheels, for packages without a fitting wheel in the lock file; "
                 "repeatable.", "--find-links", metavar="DIR"),
     ] = field(default_factory=list)  # fmt: skip
     project_wheel: Annotated[
         list[str],
-        _option(LOCKED, "A wheel to add, such as that of a project which must be built; "
+        _option(LOCKED, "A wheel to install, such as the built wheel of the project itself; "
                 "repeatable.", "--project-wheel", metavar="FILE"),
     ] = field(default_factory=list)  # fmt: skip
     compile: Annotated[
@@ -169,8 +171,8 @@ class TargetFlags:
     ] = False  # fmt: skip
     index_url: Annotated[
         str | None,
-        _option(LOCKED, "Mirror of the package index: its origin replaces that of URLs in the "
-                "lock.",
+        _option(LOCKED, "Mirror of the package index: its scheme, host and port replace those of "
+                "URLs in the lock file.",
                 "--index-url", metavar="URL"),
     ] = None  # fmt: skip
     symlink: Annotated[
@@ -186,7 +188,10 @@ class TargetFlags:
     ] = False  # fmt: skip
 
     def source(self) -> SourceOptions:
-        """Return the options for reading the target. Raises UsageError naming the flag."""
+        """Return the options for reading the target that these flags set.
+
+        Raises UsageError, naming the flag, for a bad value.
+        """
         return SourceOptions(
             root_dir=self.root_dir,
             preserve=self.preserve,
@@ -219,16 +224,19 @@ class TargetFlags:
         )
 
     def additions(self) -> ImageOptions:
-        """Return the options for links and essentials. Raises UsageError naming the flag."""
+        """Return the image options that --symlink and --no-essentials set.
+
+        Raises UsageError for a bad value of --symlink.
+        """
         return ImageOptions(
             symlinks=pairs("--symlink", self.symlink), essentials=not self.no_essentials
         )
 
 
 def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions:
-    """Return the options of Nix.
+    """Return the options for Nix that --store, --nix-option and --nix-cache set.
 
-    Raises UsageError for an unknown option or a wrong number of values.
+    Raises UsageError for an unknown option or a wrong number of values in --nix-option.
     """
     evaluation: list[tuple[str, ...]] = []
     settings: list[tuple[str, str]] = []
@@ -255,10 +263,13 @@ def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions
 
 
 def _split(text: str) -> list[str]:
-    """Split a value of `--nix-option` at spaces, at least one word. Raises UsageError."""
+    """Split a value of `--nix-option` into words by the rules of a shell.
+
+    Raises UsageError if there is no word, or a quote is not closed.
+    """
     try:
         words = shlex.split(text)
-    except ValueError as error:  # the only other one: "No escaped character"
+    except ValueError as error:  # shlex has one other message: "No escaped character"
         fault = "a quote is not closed" if "quotation" in str(error) else "it ends in a backslash"
         raise UsageError(f"bad --nix-option '{printable(text)}': {fault}") from None
     if not words:
@@ -267,7 +278,7 @@ def _split(text: str) -> list[str]:
 
 
 def pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:
-    """Read the `NAME=VALUE` values of a flag as pairs. Raises UsageError."""
+    """Parse the `NAME=VALUE` values of a flag into pairs. Raises UsageError for other values."""
     found = []
     for text in texts:
         key, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""Options of Guix and Nix that users may write without --guix-option or --nix-option."""
+"""Recognise options of Guix and Nix on the command line without --guix-option or --nix-option."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ _TRANSFORMATIONS = frozenset(
         "--without-tests",
     }
 )  # fmt: skip
-"""Guix manual, "Package Transformation Options": each takes a value."""
+"""Options of Guix that take a value (Guix manual, "Package Transformation Options")."""
 _TUNE = "--tune"
-"""The transformation whose value is optional: the next word is never its value."""
+"""The one transformation whose value is optional, so the next word is never its value."""
 
 NIX_WORDS = {"--impure": 0, "--arg": 2, "--argstr": 2, "--override-input": 2, "-I": 1}
-"""Options of Nix that decide an evaluation, and the number of words after each (Nix manual, "nix
-build")."""
+"""Options of Nix that change an evaluation, with the number of words that follow each (Nix manual,
+"nix build")."""
 _NIX_OPTION = "--nix-option"
 
 
 def wrapped(arguments: Iterable[str]) -> list[str]:
-    """Put options of Guix and Nix in `arguments` behind `--guix-option` or `--nix-option`."""
+    """Return `arguments` with each option of Guix or Nix as a `--guix-option` or `--nix-option`.
+
+    Words behind `--` stay unchanged.
+    """
     words: list[str] = []
     rest = iter(arguments)
     for word in rest:
@@ -45,7 +48,10 @@ def wrapped(arguments: Iterable[str]) -> list[str]:
 
 
 def _nix_option(rest: Iterator[str]) -> str:
-    """Read the value of `--nix-option`: NAME and VALUE, or an option of Nix with its words."""
+    """Read the words that follow `--nix-option`, and return them as one `--nix-option=…`.
+
+    They are NAME and VALUE, or an option of Nix with its words.
+    """
     name = next(rest, "")
     if " " in name:
         return f"{_NIX_OPTION}={name}"  # variables and files give both in one word

@@ -1,1 +1,1 @@
-"""The commands besides push and plan: each reads or writes images in registries."""
+"""The work of the commands other than push and plan, such as copy, rebase, inspect and verify."""

@@ -1,4 +1,4 @@
-"""`regpush copy`: an image, or an index with all its images, copied byte for byte."""
+"""`regpush copy`: copy an image, or an index with all its images, to another repository."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from regpush.transfer.graph import follow
 from regpush.transfer.shipment import Copied, Freight, Route, Shipment
 
 _AT_ONCE = 12
-_COSIGN_KINDS = ("sig", "att", "sbom")  # cosign, pkg/oci/remote: suffixes of its tags
-_CHAIN = 4  # maximum depth of chains of referrers; signatures of SBOMs need 2
+_COSIGN_KINDS = ("sig", "att", "sbom")  # suffixes of cosign's tags (cosign, pkg/oci/remote)
+_CHAIN = 4  # maximum depth of referrers of referrers; the signature of an SBOM has depth 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyResult:
     """The outcome of a copy.
 
-    `source`: `registry/repository@digest`. `documents`: manifests and indexes that were sent;
-    `blobs`: the blobs that they name, with the action for each; both are empty where the
-    destination had everything. `changed`: False if all tags named the image before. Bytes like in
-    `PushResult`.
+    `source`: `registry/repository@digest` of the image or index that was copied. `documents`: the
+    manifests and indexes that were sent. `blobs`: the blobs that these name, each with the action
+    taken. Both are empty if the destination had everything. `changed`: False if all tags named the
+    image before. `uploaded_bytes`: like in `PushResult`.
     """
 
     source: str
@@ -60,15 +60,15 @@ class CopyResult:
 
     @property
     def digest(self) -> Digest | None:
-        """The digest of the copy, which is that of the source."""
+        """The digest of the copied image or index; source and copy have the same digest."""
         return self.destination.digest
 
     def bytes_of(self, action: Action) -> int:
-        """Add up the bytes of the blobs with the given `action`."""
+        """Return the total size in bytes of the blobs with the given `action`."""
         return sum(one.blob.size for one in self.blobs if one.action is action)
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the JSON report, schema 1."""
+        """Return the JSON report of `regpush copy` (docs/reference/report.md), schema 1."""
         return {
             "schema": 1,
             "ref": self.ref,
@@ -98,9 +98,9 @@ class CopyResult:
 
 
 class Along(Enum):
-    """The documents that are copied with an image: none, or its referrers (signatures, SBOMs).
+    """What is copied along with an image: nothing, or its referrers (signatures, SBOMs).
 
-    COSIGN_TAGS adds the signatures that cosign before version 3 stored at tags instead.
+    COSIGN_TAGS also copies the signatures that cosign before version 3 stored at tags.
     """
 
     NOTHING = "nothing"
@@ -119,10 +119,11 @@ def copy(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> CopyResult:
-    """Copy the image or index `source` to `to`; with `platform`, one image of the index.
+    """Copy the image or index `source` to the repository `to`, and move tags to the copy.
 
-    With Along.REFERRERS, referrers of the index and its images are copied before tags move; a
-    warning names tags of cosign that are not copied. Without tags in `to` and `options`, the copy
+    `platform`: of an index, copy the image for this platform only. `along`: with
+    Along.REFERRERS, referrers of the index and of its images are copied before tags move; a warning
+    names tags of cosign that are not copied. If neither `to` nor `options` name a tag, the copy
     gets the source's tag. Credentials in `options` are for the destination alone; the source is
     read with stored logins. Raises a RegpushError; no tag was moved then, unless the error is about
     the tags themselves.
@@ -151,7 +152,7 @@ def copy(
 
 
 def route_from(source: Repository, context: Context) -> Route:
-    """Make the route from the repository `source` to the first destination of `context`."""
+    """Return the route by which blobs are copied from `source` to `context`'s main destination."""
     return Route(
         source=source,
         target=context.main.repository,
@@ -163,7 +164,10 @@ def route_from(source: Repository, context: Context) -> Route:
 
 
 def _top(origin: Reference, source: Repository, platform: Platform | None) -> Manifest:
-    """Read the manifest or index to copy. Raises like `find`, `choose` and `check_platform`."""
+    """Read the manifest or index to copy: `origin`, or the image for `platform` in it.
+
+    Raises RefusedError, UsageError or VerificationError like `find`, `choose` and `check_platform`.
+    """
     found = find(origin, source)
     if platform is None:
         return found
@@ -192,11 +196,14 @@ class _Copy:
         return self
 
     def healed(self, lost: MissingBlobsError) -> _Copy:
-        """Return the copy with its shipment healed; see `Shipment.healed`."""
+        """Return the copy to send again after the registry reported the blobs `lost` as missing.
+
+        See `Shipment.healed`.
+        """
         return replace(self, shipment=self.shipment.healed(lost))
 
     def _send_referrers(self) -> None:
-        """Send the referrers of all manifests and indexes, and their own referrers in turn."""
+        """Send the referrers of the index and its images, and the referrers of these referrers."""
         route = self.shipment.route
         everything = follow(self.whole, route.source, lambda _: False, route.cancel)
         subjects = [one.digest for one in everything.documents]
@@ -223,7 +230,10 @@ class _Copy:
             subjects = following
 
     def _send_cosign_tags(self, subjects: Sequence[Digest]) -> None:
-        """Copy the manifests at cosign's tags of `subjects` and tag them, or warn of them."""
+        """Copy the manifests at the tags in which old cosign stores signatures of `subjects`.
+
+        Unless `along` asks for them, only warns that such tags exist.
+        """
         route = self.shipment.route
         tags = [f"{one.algorithm}-{one.hex}.{kind}" for one in subjects for kind in _COSIGN_KINDS]
         found = parallel(_AT_ONCE, tags, route.source.get_manifest, route.cancel)
@@ -237,7 +247,7 @@ class _Copy:
         for tag, manifest in held.items():
             there = route.target.head_manifest(tag)
             if there not in (None, manifest.digest):
-                said = f"{route.target.name}:{tag} holds other signatures and is not moved"
+                said = f"{route.target.name}:{tag} holds other signatures and is not overwritten"
                 route.notify(Warned(message=said))
                 continue
             self._send_also(manifest)
@@ -253,7 +263,7 @@ def _referrer(digest: Digest, source: Repository) -> Manifest:
     if found is None:
         raise VerificationError(
             f"{source.name} lists the referrer {digest} but lacks its manifest; "
-            "without --referrers the image is copied alone"
+            "without --referrers, regpush copies the image alone"
         )
     return found
 

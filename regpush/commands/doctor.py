@@ -1,7 +1,7 @@
-"""`regpush doctor`: the checks of a push's requirements, one after the other.
+"""`regpush doctor`: check step by step whether this machine can push to a repository.
 
-No blob is added to the registry and no tag is moved: opened uploads are deleted, and only a blob
-that the repository holds is mounted.
+The checks add no blob and move no tag: uploads that are opened are deleted again, and the blob that
+is mounted lies in the repository already.
 """
 
 from __future__ import annotations
@@ -39,13 +39,16 @@ from regpush.registry.uploads.lessons import Limits
 from regpush.settings import Settings
 
 CHUNK = 1024
-"""Bytes of each of the two chunks that are sent, unless the registry states a larger minimum."""
+"""Bytes of each of the two chunks that `_send_chunks` sends.
+
+A larger minimum that the registry states takes precedence.
+"""
 
 _LARGEST_CHUNK = 1 << 20
 _SKEW_S = 60.0
 _SOON = timedelta(days=14)
 _NO_MOUNTS = "a push sends layers that other repositories hold"
-_NO_CHUNKS = "blobs are sent whole"
+_NO_CHUNKS = "a push sends each blob in one request"
 _NO_LISTS = "using the fallback tag"
 _ANY = (AuthError, RefusedError, TransientError, VerificationError)
 
@@ -53,8 +56,7 @@ _ANY = (AuthError, RefusedError, TransientError, VerificationError)
 class Verdict(Enum):
     """The result of a step.
 
-    SKIPPED: the step does not apply, its result is not known, or it was not tried; nothing is
-    wrong.
+    SKIPPED: the step does not apply, was not tried, or gave no clear result; nothing is wrong.
     """
 
     OK = "ok"
@@ -65,9 +67,10 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One check: its name, its result, and a line about the result.
+    """One finished check: its name, its result, and one line `detail` about the result.
 
-    `exit_code`: that of the error if the check failed, else 0.
+    `seconds`: how long the check took. `exit_code`: the exit code of the check's error, 0 if it did
+    not fail.
     """
 
     name: str
@@ -88,7 +91,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """All steps, in order."""
+    """The results of all steps of `regpush doctor` for `reference`, in order."""
 
     reference: Reference
     steps: tuple[Step, ...]
@@ -99,7 +102,7 @@ class Diagnosis:
         return next((step.exit_code for step in self.steps if step.exit_code), 0)
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the JSON report, schema 1."""
+        """Return the JSON report of `regpush doctor` (docs/reference/report.md), schema 1."""
         return {
             "schema": 1,
             "ref": str(self.reference),
@@ -117,10 +120,10 @@ def examine(
     cancel: Cancellation,
     found: Callable[[Step], None],
 ) -> Diagnosis:
-    """Check the registry and the repository of `reference`; `found` is called with each step.
+    """Check whether this machine can push to the repository of `reference`.
 
-    A failure is a step, not an exception. Raises CancelledError, and UsageError for invalid
-    options.
+    `found` is called with each step as soon as it is finished. Failures are reported as steps, not
+    raised. Raises CancelledError, and UsageError for invalid options.
     """
     options = replace(options, retry_times=0)
     with Client(options, settings, notify=notify, cancel=cancel) as client:
@@ -139,9 +142,10 @@ def examine(
 
 @dataclass(slots=True, kw_only=True)
 class _Patient:
-    """The registry that is checked, and what earlier steps found.
+    """The registry and repository that are checked, and what the steps so far have found.
 
-    `ailing`: the names of the steps that failed.
+    `ailing`: names of the failed steps. `root`: the reply to `GET /v2/`, received at `answered_at`.
+    `manifest`: the manifest that was pulled. `limits`: the chunk sizes that the registry states.
     """
 
     reference: Reference
@@ -164,9 +168,10 @@ _Look = Callable[[_Patient], _Finding]
 
 
 def _spared(instead: str, *errors: type[RegpushError]) -> Callable[[_Look], _Look]:
-    """Decorate a check of an optional feature: `errors` do not make the step fail.
+    """Decorate the check of an optional feature: if it raises `errors`, the step is skipped.
 
-    `instead`: what a push does without the feature, for the line of the step.
+    A TransientError gives a warning instead. `instead`: what a push does without the feature; it is
+    appended to the step's line.
     """
 
     def made(look: _Look) -> _Look:
@@ -185,7 +190,7 @@ def _spared(instead: str, *errors: type[RegpushError]) -> Callable[[_Look], _Loo
 
 def _take(patient: _Patient, name: str, needs: tuple[str, ...], look: _Look) -> Step:
     if missing := [need for need in needs if need in patient.ailing]:
-        detail = f"not tried without {missing[0]}"
+        detail = f"not tried, because the step '{missing[0]}' failed"
         return Step(name=name, verdict=Verdict.SKIPPED, detail=detail)
     begun = time.monotonic()
     try:
@@ -212,7 +217,7 @@ def _take(patient: _Patient, name: str, needs: tuple[str, ...], look: _Look) -> 
 def _look_up_name(patient: _Patient) -> _Finding:
     host = patient.probe.origin.host
     if proxy := patient.probe.proxy:
-        return _Finding(f"the proxy {proxy} resolves {host}", Verdict.SKIPPED)
+        return _Finding(f"not looked up here: the proxy {proxy} resolves {host}", Verdict.SKIPPED)
     addresses = patient.probe.addresses()
     if addresses == (host,):
         return _Finding(f"{host} is an IP address")
@@ -221,10 +226,10 @@ def _look_up_name(patient: _Patient) -> _Finding:
 
 def _connect(patient: _Patient) -> _Finding:
     if proxy := patient.probe.proxy:
-        return _Finding(f"made by the proxy {proxy}", Verdict.SKIPPED)
+        return _Finding(f"not checked: the proxy {proxy} connects to the registry", Verdict.SKIPPED)
     made = patient.probe.connect()
     if not made.protocol:
-        return _Finding(f"plain http to {made.address}, not encrypted")
+        return _Finding(f"plain http to {made.address}, without encryption")
     if made.expires is None:
         return _Finding(f"{made.protocol}, the certificate is not verified", Verdict.WARNING)
     left = made.expires - datetime.now(UTC)
@@ -247,16 +252,16 @@ def _ask_root(patient: _Patient) -> _Finding:
 def _log_in(patient: _Patient) -> _Finding:
     account = patient.probe.authenticate()
     if not account:
-        return _Finding("the registry asks for none", Verdict.SKIPPED)
+        return _Finding("the registry requires no credentials", Verdict.SKIPPED)
     return _Finding(account)
 
 
 def _ask_for_scopes(patient: _Patient) -> _Finding:
     if not patient.root or patient.root.scheme != "bearer":
-        return _Finding("only tokens have scopes", Verdict.SKIPPED)
+        return _Finding("the registry uses no tokens, so there are no scopes", Verdict.SKIPPED)
     granted = patient.probe.scopes()
     if granted is None:
-        return _Finding("the token does not state what it allows", Verdict.SKIPPED)
+        return _Finding("the token does not state the actions that it allows", Verdict.SKIPPED)
     missing = [action for action in Access.PUSH.value if action not in granted]
     text = f"the token allows {', '.join(sorted(granted)) or 'nothing'}"
     if missing:
@@ -304,9 +309,10 @@ def _open(patient: _Patient) -> tuple[Reply, str]:
 
 
 def _forget(patient: _Patient, place: str) -> str:
-    """Delete an upload; returns the outcome, in words that follow `and`.
+    """Delete the opened upload at the URL `place`. Returns the outcome, to follow "the upload was".
 
-    Distribution requires the right to delete for it, which no push asks for.
+    CNCF distribution requires the right to delete for this request; a push does not ask for that
+    right.
     """
     try:
         reply = patient.probe.send(Call(doing="deleting an upload", method="DELETE", url=place))
@@ -321,7 +327,9 @@ def _forget(patient: _Patient, place: str) -> str:
 def _mount(patient: _Patient) -> _Finding:
     blob = _known_blob(patient)
     if blob is None:
-        return _Finding("not tried: the repository has no image to try it with", Verdict.SKIPPED)
+        return _Finding(
+            "not tried: the repository has no image with a blob to mount", Verdict.SKIPPED
+        )
     path = f"/blobs/uploads/?mount={blob.digest}&from={patient.reference.repository}"
     reply = patient.probe.send(Call(doing="mounting", method="POST", path=path))
     if reply.status == 201:
@@ -329,14 +337,16 @@ def _mount(patient: _Patient) -> _Finding:
     if 200 <= reply.status < 300 and (place := patient.probe.next_place(reply)):
         _forget(patient, place)
     step = no_mounts(patient.reference.name)
-    said = f"not supported (answered {reply.status}): {_NO_MOUNTS}{'; ' if step else ''}{step}"
+    said = f"mounts are not supported (status {reply.status}): {_NO_MOUNTS}"
+    if step:
+        said = f"{said}; {step}"
     return _Finding(said, Verdict.SKIPPED)
 
 
 def _known_blob(patient: _Patient) -> Descriptor | None:
-    """Return the config of the image that was pulled, or of the first image of its index.
+    """Return the descriptor of a config blob that the repository holds; None if none is known.
 
-    None where no such config is known.
+    It is the config of the image that the step `pull` read, or of the first image of its index.
     """
     manifest = patient.manifest
     if manifest and manifest.media_type in INDEXES:
@@ -360,7 +370,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
 def _send_chunks(patient: _Patient) -> _Finding:
     least = patient.limits.least if patient.limits else 1
     if least > _LARGEST_CHUNK:
-        said = f"not tried: the registry wants at least {least} bytes in each"
+        said = f"not tried: the registry wants chunks of at least {least} bytes"
         return _Finding(said, Verdict.SKIPPED)
     size = max(CHUNK, least)
     _, place = _open(patient)
@@ -375,7 +385,7 @@ def _send_chunks(patient: _Patient) -> _Finding:
         if not 200 <= reply.status < 300:
             end = _forget(patient, place)
             which = "the second chunk" if number else "chunks"
-            said = f"{which} rejected (answered {reply.status}): {_NO_CHUNKS}"
+            said = f"the registry rejected {which} (status {reply.status}): {_NO_CHUNKS}"
             return _Finding(f"{said}; the upload was {end}", Verdict.SKIPPED)
         place = patient.probe.next_place(reply) or place
         ranges.append(reply.header("range").rpartition("=")[2])
@@ -403,35 +413,41 @@ def _ask_for_referrers(patient: _Patient) -> _Finding:
     subject = patient.manifest.digest if patient.manifest else Digest("sha256", "0" * 64)
     listing = referrers_list.ask(patient.pulling, subject)
     if listing.entries is not None:
-        return _Finding(f"the registry lists {len(listing.entries)} for this image")
+        count = len(listing.entries)
+        return _Finding(f"the registry lists {count} referrer{'s' * (count != 1)} of this image")
     return _Finding(f"no referrers API ({listing.said}): {_NO_LISTS}", Verdict.SKIPPED)
 
 
 def _compare_clocks(patient: _Patient) -> _Finding:
     if not patient.root or not patient.root.date or not patient.answered_at:
-        return _Finding("the registry's replies have no Date", Verdict.SKIPPED)
+        return _Finding("not compared: the registry's replies have no Date header", Verdict.SKIPPED)
     ahead_s = (patient.answered_at - patient.root.date).total_seconds()
     if abs(ahead_s) > _SKEW_S:
         which = "ahead of" if ahead_s > 0 else "behind"
-        said = f"this machine is {abs(ahead_s):.0f} s {which} the registry: tokens may not be valid"
+        said = (
+            f"the clock of this machine is {abs(ahead_s):.0f} s {which} the registry's: "
+            "tokens may be rejected"
+        )
         return _Finding(said, Verdict.WARNING)
-    return _Finding("at most a minute apart")
+    return _Finding("the clocks of this machine and the registry differ by at most a minute")
 
 
 def _name_proxy(patient: _Patient) -> _Finding:
     if proxy := patient.probe.proxy:
         return _Finding(f"requests go through {proxy}")
-    return _Finding("none", Verdict.SKIPPED)
+    return _Finding("no proxy is used", Verdict.SKIPPED)
 
 
 def _name_form(patient: _Patient) -> _Finding:
     limits = patient.limits
     if limits is None:
-        return _Finding("not known", Verdict.SKIPPED)
+        return _Finding("not known, because no upload was opened", Verdict.SKIPPED)
     if limits.most is not None:
         return _Finding(f"the registry asks for chunks of {limits.least} to {limits.most} bytes")
-    least = f", of at least {limits.least} bytes" if limits.least > 1 else ""
-    return _Finding(f"whole blobs in one request, or chunks{least} where the registry rejects that")
+    least = f" of at least {limits.least} bytes" if limits.least > 1 else ""
+    return _Finding(
+        f"a push sends each blob in one request, or in chunks{least} if the registry rejects that"
+    )
 
 
 _REACHED = ("name", "connection", "API")
@@ -451,4 +467,4 @@ _STEPS: tuple[tuple[str, tuple[str, ...], _Look], ...] = (
     ("proxy", (), _name_proxy),
     ("uploads", (*_ADMITTED, "push"), _name_form),
 )
-"""For each step its name, the steps that must not have failed, and its check."""
+"""For each step: its name, the names of steps without whose success it is skipped, its function."""

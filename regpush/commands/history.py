@@ -1,11 +1,12 @@
-"""Histories of pushes, for scoring strategies: the format `regpush-history/1`. Pure.
+"""Read and write history files: past pushes, with which `regpush simulate` scores strategies. Pure.
 
-A JSON object. `items[k]` is `{name, hash, size, refs, origin}`: `hash`, 32 hex digits, identifies
-the content; `size` is in bytes; `refs` are names of items in the same closure. `pushes`, in time
-order: `{app, date, roots, add, remove}`, with indexes of items. The closure of a push is that of
-the app's previous push, without `remove` and with `add`. Names are unique inside a closure.
-`semantics` is `rehash` where a change of an item changes all items that refer to it, like in Nix
-and Guix, else `plain`.
+A file is a JSON object of the format `regpush-history/1`. Each element of `items` is one version of
+an item, `{name, hash, size, refs, origin}`: `hash`, 32 hex digits, identifies the content; `size`
+is in bytes; `refs` are the names of the items that it refers to, in the same closure. `pushes`, in
+time order, are `{app, date, roots, add, remove}`; the last three are lists of indexes into `items`.
+The closure of a push is the closure of the app's previous push, without `remove` and with `add`.
+Names are unique in a closure. `semantics` is `rehash` if a change of an item changes the hashes of
+all items that refer to it, like in Nix and Guix, else `plain`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ HASH_DIGITS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One version of an item: `size` in bytes, `refs` names in the same closure."""
+    """One version of an item. `size` in bytes; `refs`: names of the items that it refers to."""
 
     name: str
     hash: str
@@ -38,7 +39,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """One push of `app`; `roots`, `add` and `remove` are indexes of versions."""
+    """One push of the app `app`; `roots`, `add` and `remove` are indexes into `History.items`."""
 
     app: str
     date: str
@@ -49,7 +50,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The pushes to one registry, in time order."""
+    """The content of a history file: versions of items, and pushes in time order."""
 
     name: str
     semantics: str
@@ -58,11 +59,11 @@ class History:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a history file's content. Raises UsageError saying what is wrong."""
+        """Parse the content of a history file. Raises UsageError if it is malformed."""
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise UsageError("the history is not JSON") from error
+            raise UsageError("the history file is not JSON; regpush history writes one") from error
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             _bad(f"its format is not {FORMAT}")
         items = tuple(_version(entry) for entry in _list(value, "items"))
@@ -103,9 +104,10 @@ class History:
         }
 
     def closures(self) -> Iterator[tuple[str, Closure]]:
-        """Yield the app and the closure of every push.
+        """Yield the app's name and the closure of each push, in time order.
 
-        Raises UsageError for an inconsistent history.
+        Raises UsageError if an item refers to an item that its closure lacks, or a name is used
+        twice in a closure.
         """
         current: dict[str, frozenset[int]] = {}
         for number, push in enumerate(self.pushes, 1):
@@ -115,7 +117,8 @@ class History:
             try:
                 yield push.app, self._closure(versions, push)
             except (RegpushError, KeyError) as error:
-                reason = f"{error} is not in it" if isinstance(error, KeyError) else str(error)
+                missing = f"an item refers to {error}, which the closure lacks"
+                reason = missing if isinstance(error, KeyError) else str(error)
                 raise UsageError(f"the history is damaged: push {number}: {reason}") from error
 
     def _closure(self, versions: Sequence[Version], push: Push) -> Closure:
@@ -140,7 +143,7 @@ class History:
 
 
 def hash_of(item: Item) -> str:
-    """Return the hash of an item from `History.closures`."""
+    """Return the 32 hex digits that identify the content of an item from `History.closures`."""
     if item.identity is None:
         raise VerificationError(f"{printable(item.path)} has no identity yet")
     return item.identity.digest.hex[:HASH_DIGITS]
@@ -160,7 +163,7 @@ def _version(entry: object) -> Version:
     name, digest, size = entry.get("name"), entry.get("hash"), entry.get("size")
     refs, origin = _list(entry, "refs"), entry.get("origin") or name
     if not isinstance(name, str) or not isinstance(origin, str) or not name or "/" in name:
-        _bad("an item has no name")
+        _bad("an item has no name or no origin, or its name contains a slash")
     if not isinstance(digest, str) or len(digest) != HASH_DIGITS or not _is_hex(digest):
         _bad(f"the hash of {printable(name)} is not {HASH_DIGITS} hex digits")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -172,7 +175,7 @@ def _version(entry: object) -> Version:
 
 def _push(entry: object, items: int) -> Push:
     if not isinstance(entry, dict) or not isinstance(entry.get("app"), str):
-        _bad("a push names no app")
+        _bad("a push does not name its app")
 
     def indexes(key: str) -> tuple[int, ...]:
         found = _list(entry, key)

@@ -1,4 +1,4 @@
-"""Images read back from a registry, with the contents that their annotations state."""
+"""Read images from a registry, with the items that their annotations list for each layer."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from regpush.transfer.choice import choose, find
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """The index that lists an image. `referrers`: the referrers of the index itself."""
+    """An index that lists an inspected image.
+
+    `referrers`: referrers of the index, not of its images.
+    """
 
     digest: Digest
     media_type: str
     referrers: tuple[Referrer, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the index as a part of the report of its image."""
+        """Return the object `index` in the JSON report of an image that the index lists."""
         return {
             "digest": str(self.digest),
             "media_type": self.media_type,
@@ -42,8 +45,8 @@ class Index:
 class Inspection:
     """An image in a registry, with the reference by which the user named it.
 
-    `referrers`: empty unless `with_referrers` read them. `index`: None where the reference names
-    the image itself.
+    `referrers`: empty until `with_referrers` reads them. `index`: the index that `reference` names;
+    None if it names the image directly.
     """
 
     reference: Reference
@@ -53,11 +56,11 @@ class Inspection:
 
     @property
     def created(self) -> str:
-        """The date in the config, unchanged; empty without one."""
+        """The property `created` of the image's config, unchanged; empty if missing."""
         return str(json.loads(self.image.config).get("created") or "")
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return digest, platform, run configuration and layers, lowest first."""
+        """Return the JSON report of `regpush inspect` for one image, lowest layer first."""
         image = self.image
         config = json.loads(image.config)
         manifest = json.loads(image.manifest)
@@ -89,10 +92,10 @@ class Inspection:
 
 
 def inspect(reference: Reference, repository: Repository, platform: Platform | None) -> Inspection:
-    """Read the image that `reference` names; of an index, the image for `platform`.
+    """Read the image that `reference` names; if it names an index, its image for `platform`.
 
-    Raises RefusedError where the registry has none, UsageError where an index needs a platform,
-    VerificationError where it is not an image.
+    Raises RefusedError if the registry lacks the image, UsageError if an index has several images
+    and `platform` is None, VerificationError for an artifact that is no image.
     """
     found = find(reference, repository)
     manifest = choose(found, reference, platform, repository)
@@ -102,10 +105,10 @@ def inspect(reference: Reference, repository: Repository, platform: Platform | N
 def inspect_each(
     reference: Reference, repository: Repository, platform: Platform | None
 ) -> list[Inspection]:
-    """Read the image that `reference` names; without `platform`, all images of an index.
+    """Read the image that `reference` names; if it names an index, all its images.
 
-    Raises like `inspect`, and VerificationError for an index without images, or with an image that
-    the registry lacks.
+    With `platform`, reads only the image for that platform. Raises like `inspect`, and
+    VerificationError for an index without images, or with an image that the registry lacks.
     """
     found = find(reference, repository)
     within = None
@@ -123,7 +126,10 @@ def inspect_each(
 def _named(
     found: Manifest, reference: Reference, within: Index | None, repository: Repository
 ) -> Inspection:
-    """Read the image of a manifest. Raises VerificationError with the reference in its message."""
+    """Read the image of the manifest `found`, listed in the index `within`, if there is one.
+
+    Raises VerificationError, whose message begins with the reference.
+    """
     try:
         image = read_image(found, repository)
     except VerificationError as error:
@@ -134,9 +140,9 @@ def _named(
 
 
 def with_referrers(found: Sequence[Inspection], repository: Repository) -> list[Inspection]:
-    """Add to `found`, images of one reference, their referrers and those of their index.
+    """Return the images `found`, all of one reference, with their referrers and their index's.
 
-    Referrers are empty where the registry refuses to list them.
+    `referrers` stays empty if the registry refuses to list referrers.
     """
     within = found[0].index
     if within:
@@ -161,21 +167,21 @@ def _referrers(subject: Digest, repository: Repository) -> tuple[Referrer, ...]:
 def inspect_all(
     reference: Reference, repository: Repository, platform: Platform | None, notify: Listener
 ) -> list[Inspection]:
-    """Read the distinct images at the tags of a repository; returns them by date.
+    """Read the images at all tags of a repository, each once, ordered by creation date.
 
-    Images of one date, like reproducible ones, are ordered by the serial number in their layout, if
-    they have one, then by tag, with 1.10 after 1.9. A tag that cannot be read as an image is left
-    out, with a note.
+    Images with equal dates, such as reproducible images, are ordered by the serial number of the
+    push that their config records, then by tag, with 1.10 after 1.9. A tag that cannot be read as
+    an image is left out, with a note.
     """
     found: dict[Digest, tuple[tuple[str, int, list[tuple[int, int, str]]], Inspection]] = {}
     for tag in sorted(repository.all_tags().names, key=natural):
         if tag.startswith(("sha256-", "sha512-")):
-            continue  # tags of referrers and signatures
+            continue  # such tags hold lists of referrers and signatures
         try:
             one = inspect(reference.with_tag(tag), repository, platform)
             carried = layout.read(one.image)
         except (RefusedError, UsageError, VerificationError) as error:
-            notify(Note(message=f"{tag} is left out: {error}"))
+            notify(Note(message=f"the tag {tag} is left out: {error}"))
             continue
         serial = carried.memory.own.serial if carried else 0
         found.setdefault(one.image.descriptor.digest, ((one.created, serial, natural(tag)), one))

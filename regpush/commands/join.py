@@ -1,6 +1,6 @@
-"""`regpush index`: images from registries, joined under one index.
+"""`regpush index`: push one index of images that lie in registries already.
 
-CI runners push one platform each by digest; the last job joins their images.
+In CI, each job pushes the image of one platform by digest; a last job joins them in an index.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _BARE = re.compile(r"@?(?P<digest>(?:sha256|sha512):.*)|:?(?P<tag>[^/:@]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexImage:
-    """An image of the index, with the reference by which the user named it.
+    """An image to list in the new index, with the reference by which the user named it.
 
-    `entry`: its descriptor in the index. `attestations`: entries about it, from the index that
-    listed it before.
+    `entry`: the image's entry in the new index. `attestations`: entries of attestations about the
+    image, taken over from the index that listed it before.
     """
 
     reference: Reference
@@ -54,12 +54,12 @@ class IndexImage:
 
     @property
     def platform(self) -> Platform:
-        """The platform in its config."""
+        """The platform that the image's config states."""
         return self.image.platform
 
     @property
     def place(self) -> Reference:
-        """The user's reference to the image, with the image's own digest in place of a tag."""
+        """The repository of `reference`, with the digest of the image in place of a tag."""
         return self.reference.with_digest(self.image.descriptor.digest)
 
 
@@ -73,12 +73,12 @@ def unite(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> PushResult:
-    """Push an index of `members`, in this order, and move the tags of `reference` to it.
+    """Push an index of the images `members`, in this order, and move the tags of `reference` to it.
 
-    A member is a reference, or a digest or tag in the repository of `reference`; an index adds all
-    its images. Images of other repositories are copied, byte for byte. Raises UsageError where two
-    are for one platform, RefusedError for a missing one, or another RegpushError; no tag was moved
-    then, unless the error is about the tags themselves.
+    A member is a reference, or a digest or tag in the repository of `reference`; a member that is
+    an index adds all its images. Images of other repositories are copied, byte for byte. Raises
+    UsageError if two images are for one platform, RefusedError if an image is missing, or another
+    RegpushError; no tag was moved then, unless the error is about the tags themselves.
     """
     options = options or RegistryOptions()
     destination = Reference.parse(reference)
@@ -110,9 +110,9 @@ def unite(
 
 
 def name_member(text: str, destination: Reference) -> Reference:
-    """Read the reference `text`; a digest or a tag alone is in the repository of `destination`.
+    """Parse a member of an index: a reference, or a digest or tag alone.
 
-    Raises UsageError.
+    A digest or tag alone lies in the repository of `destination`. Raises UsageError.
     """
     bare = _BARE.fullmatch(text)
     if bare is None:
@@ -126,7 +126,10 @@ def name_member(text: str, destination: Reference) -> Reference:
 
 
 def _find_all(named: Sequence[Reference], context: Context) -> list[IndexImage]:
-    """Read the named images, one for each platform. Raises like `unite`."""
+    """Read the images that `named` refers to; of equal images, one is kept.
+
+    Raises UsageError if two images are for one platform, and the errors of `unite`.
+    """
     groups = parallel(_AT_ONCE, named, lambda one: _find(one, context), context.cancel)
     members: dict[Platform, IndexImage] = {}
     for one in (member for group in groups for member in group):
@@ -144,7 +147,7 @@ def _find_all(named: Sequence[Reference], context: Context) -> list[IndexImage]:
 def _find(reference: Reference, context: Context) -> list[IndexImage]:
     repository = context.client.repository(reference, Access.PULL)
     if repository.name == context.main.name:
-        repository = context.main.repository  # its token also allows pushing: no second one
+        repository = context.main.repository  # its token, which allows pushing, allows reading too
     top = find(reference, repository)
     try:
         if top.media_type not in INDEXES:
@@ -159,9 +162,9 @@ def _find(reference: Reference, context: Context) -> list[IndexImage]:
 def _members_of(
     contents: Sequence[IndexMember], reference: Reference, repository: Repository, context: Context
 ) -> list[IndexImage]:
-    """Return the images of an index, each with its attestations.
+    """Read the images of an index with the entries `contents`, each with its attestations.
 
-    A warning counts the other entries, which are left out.
+    Other entries are left out; a warning tells their number.
     """
     members = []
     for one in contents:
@@ -182,8 +185,8 @@ def _members_of(
     kept = sum(1 + len(member.attestations) for member in members)
     if dropped := len(contents) - kept:
         message = (
-            f"left out of the new index: {dropped} entries that are neither an image of "
-            f"{reference} nor about one"
+            f"{dropped} entries of the index {reference} are left out of the new index: they are "
+            "neither images nor attestations about these images"
         )
         context.notify(Warned(message=message))
     return members
@@ -211,8 +214,8 @@ def _warn(whole: Manifest, found: Sequence[IndexImage], transaction: TagTransact
 class _Union:
     """An index and its images; implements `flow.transaction.Delivery`.
 
-    `shipments`: by digest, what must be copied from other repositories. `standing`: whether the
-    repository already has the index.
+    `whole`: the index. `shipments`: images and attestations to copy from other repositories, by
+    digest. `standing`: whether the repository already has the index.
     """
 
     whole: Manifest
@@ -224,7 +227,7 @@ class _Union:
     def of(
         cls, whole: Manifest, found: Sequence[IndexImage], transaction: TagTransaction
     ) -> _Union:
-        """Make the delivery of `whole`. Asks the registry whether it has the index."""
+        """Make the delivery of the index `whole`. Asks the registry whether it has that index."""
         context = transaction.context
         target = context.main.repository
         standing = transaction.named_already(whole.digest) or (
@@ -250,14 +253,14 @@ class _Union:
         return self
 
     def healed(self, lost: MissingBlobsError) -> _Union:
-        """Raise `lost`: images of this repository have no other source."""
+        """Raise `lost`: blobs that the registry lost cannot be sent again from anywhere."""
         raise lost from lost.__cause__
 
 
 def _shipments(found: Sequence[IndexImage], context: Context) -> Iterator[tuple[Digest, Shipment]]:
-    """Yield a shipment for each image of another repository, and each of its attestations.
+    """Yield what must be copied from other repositories, as pairs of digest and shipment.
 
-    Each with its digest.
+    These are the images there, and the attestations about them.
     """
     for one in found:
         if one.reference.name == context.main.name:

@@ -1,4 +1,4 @@
-"""`regpush login` and `regpush logout`: credentials in the files that other tools share."""
+"""`regpush login` and `regpush logout`: logins in the files that docker and podman use too."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def login(
     notify: Listener,
     cancel: Cancellation,
 ) -> LoginPlace:
-    """Check credentials with `registry` and store them; returns the file or helper that has them.
+    """Check a user name and password with `registry`, and store them.
 
-    Raises AuthError where the registry rejects them, UsageError where they cannot be stored;
-    nothing was changed then.
+    Returns the file or credential helper that stores them. Raises AuthError if the registry rejects
+    them, UsageError if they cannot be stored; nothing was changed then.
     """
     reference = parse(registry)
     given = replace(options, username=username, password=password)
@@ -60,9 +60,10 @@ def logout(
     notify: Listener,
     cancel: Cancellation,
 ) -> list[LoginPlace]:
-    """Delete every login for `registry` in all files of logins; returns the places that had one.
+    """Delete all stored logins for `registry`; return the files and helpers that had one.
 
-    With `options.authfile`, in that file alone. Raises UsageError.
+    With `options.authfile`, looks in that file alone. Raises UsageError if a login cannot be
+    deleted.
     """
     reference = parse(registry)
     removed = _store(options, settings, cancel).remove(reference.registry)
@@ -74,14 +75,17 @@ def logout(
 
 
 def parse(registry: str) -> Reference:
-    """Read the registry that `registry` names: a host, or a URL of one. Raises UsageError."""
+    """Parse the name of a registry: a host with or without port, or its URL. Raises UsageError.
+
+    The returned reference has an empty repository.
+    """
     host = normalise(registry)
     bad = f"bad registry '{printable(registry)}'"
     if "/" in host:
-        raise UsageError(f"{bad}: a login is for a whole registry, a host with or without a port")
+        raise UsageError(f"{bad}: a login is for a whole registry; write HOST or HOST:PORT alone")
     reference = Reference.parse(f"{host}/any")
     if reference.registry == DOCKER_HUB and host != DOCKER_HUB:
-        raise UsageError(f"{bad}: a host contains a '.' or a ':', or is localhost")
+        raise UsageError(f"{bad}: the host must contain a '.' or a ':', or be localhost")
     return Reference(registry=reference.registry, repository="")
 
 

@@ -1,7 +1,8 @@
-"""`regpush rebase`: the layers of an image on another base, without its sources.
+"""`regpush rebase`: put the app layers of an image on another base image, without the app's files.
 
-Only manifest and config are made anew. An image that regpush pushed on a base records which
-configuration is its own. For other images it is the difference of their config to the old base's.
+Only manifest and config are made anew. An image that regpush pushed on a base records which part of
+its configuration is the app's. For other images, that part is where their configuration differs
+from the old base's.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from regpush.transfer.publish import manifest_of, push_config, push_manifest
 
 
 def rebased(image: Image, new: Base, old: Base | None) -> Image:
-    """Put `image` on the base `new`, in place of the layers of its present base. Pure.
+    """Return `image` with the layers of the base `new` in place of its present base's. Pure.
 
-    The layers that are replaced are those of `old`, or without it as many as the image records.
-    Raises UsageError where the image does not begin with the layers of `old`, or would have too
-    many layers.
+    `old`: the present base; if it is None, the image must record how many of its layers belong to
+    its base. Raises UsageError if the lowest layers of `image` are not those of `old`, or if the
+    new image would have too many layers.
     """
     count = _below(image, old) if old else image.base_layers
     kept = image.layers[count:]
@@ -70,17 +71,19 @@ def rebased(image: Image, new: Base, old: Base | None) -> Image:
 
 
 def _below(image: Image, old: Base) -> int:
-    """Count the lowest layers of `image` that belong to `old` alone.
+    """Return how many of the lowest layers of `image` are layers of its base `old`.
 
-    A push on `old` leaves out layers of `old` that the app has too. They are the app's, so the
-    image then has fewer base layers than `old`. Raises UsageError where the layers differ.
+    A push leaves out the layers of the base that the app's layers contain too; so an image may have
+    fewer base layers than `old`. Raises UsageError if its lowest layers are not those of `old`.
     """
     says = isinstance(json.loads(image.config).get(OWN), Mapping)
     fewer = says and image.base_layers < len(old.image.layers)
     left_out = old.left_out(image.own_layers) if fewer else ()
     alone = [one for number, one in enumerate(old.image.layers) if number not in left_out]
     if _diff_ids(alone) != _diff_ids(image.layers[: len(alone)]):
-        raise UsageError(f"its lowest layers are not those of {old.name}")
+        raise UsageError(
+            f"its lowest layers are not those of {old.name}; name its present base by --old-base"
+        )
     return len(alone)
 
 
@@ -95,9 +98,9 @@ def _as_kept(layer: Layer) -> Layer:
 
 
 def _own_history(config: Mapping[str, Any], kept: int, old: Base | None) -> Sequence[Any]:
-    """Return the history entries of the `kept` topmost layers, and of steps among them.
+    """Return the history entries in `config` that belong to the topmost `kept` layers.
 
-    A step is an entry without a layer.
+    Entries without a layer that stand among or after them are included.
     """
     entries = config.get("history") or []
     before = (json.loads(old.image.config).get("history") or []) if old else []
@@ -112,7 +115,7 @@ def _own_history(config: Mapping[str, Any], kept: int, old: Base | None) -> Sequ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rebased:
-    """One image before and after; `haul` brings the layers of its new base."""
+    """One image before and after the rebase; `haul` sends the layers of its new base."""
 
     before: Image
     after: Image
@@ -120,13 +123,16 @@ class _Rebased:
 
     @property
     def is_new(self) -> bool:
-        """Whether the manifest changes."""
+        """Whether the rebase changes the image's manifest."""
         return self.before.manifest != self.after.manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bases:
-    """The new base for `reference`, and the old one; `old` is None unless the user names it."""
+    """The new base for `reference`, and its old base if the user named that, else None.
+
+    `slots`: limits how many layers are sent at a time.
+    """
 
     reference: Reference
     new: Foundation
@@ -146,12 +152,12 @@ def rebase(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> PushResult:
-    """Put the image `reference` on the base `onto`, and move its tags to the result.
+    """Put the image `reference` on the base `onto`, and move its tag to the new image.
 
-    Without `onto`, the base is the newest image under the name in the image's annotations. An index
-    is rebased with all its images. `old`: the old base, for an image without that annotation. With
-    Tense.PLANNED nothing is sent. Raises a RegpushError; no tag was moved then, unless the error is
-    about the tags themselves.
+    If `reference` is an index, all its images are rebased. `onto`: None takes the image that the
+    base's name in the image's annotations refers to now. `old`: the present base, for images whose
+    annotations do not name it. With Tense.PLANNED nothing is sent. Raises a RegpushError; no tag
+    was moved then, unless the error is about the tags themselves.
     """
     options = options or RegistryOptions()
     parsed = Reference.parse(reference)
@@ -202,9 +208,10 @@ def rebase(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Delivery:
-    """Images on their new base, under `whole`, as a `flow.transaction.Delivery`.
+    """Rebased images; implements `flow.transaction.Delivery`.
 
-    `placed`: the action for each layer of each base. `lost`: blobs to send even if the registry
+    `whole`: the index of the images, or the manifest of the only one. `placed`: for each image, the
+    action for each layer of its new base. `lost`: digests of blobs to send even if the registry
     claims to have them.
     """
 
@@ -224,13 +231,19 @@ class _Delivery:
         return not check and self.transaction.named_already(self.whole.digest)
 
     def foresee(self) -> Sequence[Sequence[Placed]]:
-        """Predict what `send` would do about the layers of each base, by asking the registry."""
+        """Return, for each image, the action that `send` would take for each layer of its base.
+
+        Asks the registry which blobs it has; sends nothing.
+        """
         if self._stands:
             return [one.haul.standing() for one in self.images]
         return [one.haul.foresee() for one in self.images]
 
     def send(self) -> _Delivery:
-        """Send layers, configs and manifests. Raises a RegpushError."""
+        """Send the new bases' layers, the configs and the manifests. Raises a RegpushError.
+
+        Returns the delivery with `placed` filled in.
+        """
         if self._stands:
             return replace(self, placed=[one.haul.standing() for one in self.images])
         context, target = self.transaction.context, self.transaction.context.main.repository
@@ -254,7 +267,10 @@ class _Delivery:
         return replace(self, placed=placed)
 
     def healed(self, lost: MissingBlobsError) -> _Delivery:
-        """Return a delivery that sends `lost` blobs of the bases again; raise `lost` for others."""
+        """Return a delivery that sends the blobs of the bases in `lost` again.
+
+        Raises `lost` if none of its blobs belongs to a base: others cannot be sent from here.
+        """
         gone = {blob.digest for blob in self._blobs} & set(lost.digests)
         if not gone:
             raise lost from lost.__cause__
@@ -263,7 +279,7 @@ class _Delivery:
 
 
 def _contents(found: Manifest, reference: Reference, repository: Repository) -> list[IndexMember]:
-    """Read the entries of an index; empty for an image alone.
+    """Return the entries of the index `found`; empty if `found` is the manifest of an image.
 
     Raises VerificationError for an index without images.
     """
@@ -276,10 +292,10 @@ def _contents(found: Manifest, reference: Reference, repository: Repository) -> 
 
 
 def _named_base(images: Sequence[Image], reference: Reference) -> str:
-    """Return the name, with its tag, of the base that the annotations of all `images` name.
+    """Return the reference, with a tag, of the base that the annotations of all `images` name.
 
-    Raises UsageError where they name no base, or several, or one by its digest alone, for which no
-    newer image can be looked up.
+    Raises UsageError if the annotations name no base or several bases, or name the base by digest
+    alone, under which no newer image can be found.
     """
     names = list(dict.fromkeys(one.ancestor.name if one.ancestor else "" for one in images))
     if names == [""] or len(names) > 1:
@@ -287,14 +303,14 @@ def _named_base(images: Sequence[Image], reference: Reference) -> str:
         raise UsageError(f"{reference} {said}: name the new base by --from")
     if Reference.parse(names[0]).digest:
         raise UsageError(
-            f"{reference} names its base {names[0]} by digest only, so no newer one can be "
+            f"{reference} names its base {names[0]} by digest only, so no newer base can be "
             "looked up: name the new base by --from"
         )
     return names[0]
 
 
 def _images(images: Sequence[Image], bases: _Bases) -> list[_Rebased]:
-    """Put each image on its new base."""
+    """Put each of `images` on the new base for its platform. Sends nothing."""
     rebased_ones: list[_Rebased] = []
     first = 0
     for image in images:
@@ -323,10 +339,11 @@ def _one(image: Image, first: int, bases: _Bases) -> _Rebased:
 
 
 def _old(image: Image, bases: _Bases) -> Base | None:
-    """Read the present base of `image`; None where the image records its own configuration.
+    """Read the present base of `image`; None if the image records all that a rebase needs.
 
-    Raises UsageError for an image whose annotations name no base, RefusedError where the registry
-    lacks that base.
+    Images that regpush pushed record which configuration and layers are the app's. Raises
+    UsageError if the annotations of another image name no base, RefusedError if the registry lacks
+    the base that they name.
     """
     if bases.old:
         return bases.old.read(image.platform)
@@ -334,14 +351,14 @@ def _old(image: Image, bases: _Bases) -> Base | None:
         return None
     ancestor = image.ancestor
     if ancestor is None:
-        raise UsageError("its annotations name no base: name the old base by --old-base")
+        raise UsageError("its annotations name no base: name its present base by --old-base")
     name = Reference.parse(ancestor.name).with_digest(ancestor.digest)
     try:
         return Foundation.of(str(name), bases.context.client).read(image.platform)
     except RefusedError as error:
         raise RefusedError(
-            f"{bases.reference} has the base {ancestor.name}@{ancestor.digest}, which is gone: "
-            "name an image with the same layers by --old-base"
+            f"{bases.reference} has the base {ancestor.name}@{ancestor.digest}, which the registry "
+            "no longer has: name an image with the same layers by --old-base"
         ) from error
 
 
@@ -350,8 +367,9 @@ def _whole(
 ) -> Manifest:
     """Return the manifest of the rebased image, or the index `found` with its images rebased.
 
-    Images of inner indexes are listed in it directly. Unless all images are unchanged, attestations
-    and other artifacts are left out, with a warning, since they describe the images before.
+    The new index lists the images of inner indexes directly. It leaves out attestations and other
+    artifacts, with a warning, since they describe the old images. If no image changed, returns
+    `found`.
     """
     if found.media_type not in INDEXES:
         return manifest_of(images[0].after)

@@ -1,9 +1,9 @@
-"""A history file derived from the images of a repository, for scoring strategies. Pure.
+"""Derive a history file, for `regpush simulate`, from the images of a repository. Pure.
 
-An image records the items in its layers, but neither their sizes nor their references. A store of
-this machine that knows the items supplies both. Else an item alone in its layer has the layer's
-size, several share it equally, and each item of the top layer refers to all items of the other
-layers.
+An image records the items in its layers, but neither the sizes of items nor their references. If a
+Nix or Guix store of this machine has the items, it supplies both. Otherwise they are estimated: an
+item alone in its layer has the layer's size, several items share the layer's size equally, and each
+item of the top layer refers to all items of the other layers.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from regpush.image.image import Image, Layer
 from regpush.sources.store_path import is_path, item_name
 
 Known = Callable[[Sequence[str]], Closure | None]
-"""A function from the store paths of a top layer to their closure; None if no store here knows it.
-"""
+"""A function that returns the closure of the given store paths; None if no store here has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An image of the repository; `created` is the date in its config."""
+    """An image of the repository; `created`: the creation date in its config."""
 
     image: Image
     created: str
 
 
 def recount(name: str, images: Sequence[Found], known: Known) -> History:
-    """Derive the history of `images`, in time order, without images that record no items."""
+    """Return the history of the app `name`, with a push for each of `images`, oldest first.
+
+    `images` are ordered by date. Images that record no items are left out.
+    """
     telling = [found for found in images if any(layer.items for layer in found.image.own_layers)]
     sizes = _alone(telling)
     numbers: dict[Version, int] = {}
@@ -58,9 +60,9 @@ def recount(name: str, images: Sequence[Found], known: Known) -> History:
 
 
 def _versions(image: Image, sizes: dict[str, int], known: Known) -> tuple[list[Version], list[str]]:
-    """Read the items of an image, and the names of its roots.
+    """Return a version for each item of `image`, and the names of its roots, the top layer's items.
 
-    Adds the sizes of store items to `sizes`, so that an item has one size in all images.
+    Adds the sizes of store items to `sizes`, so that a store item has the same size in all images.
     """
     told = [(layer, _paths(layer)) for layer in image.own_layers]
     told = [(layer, paths) for layer, paths in told if paths]
@@ -99,9 +101,9 @@ def _paths(layer: Layer) -> list[str]:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """Name each item by its path, briefly and unlike all others in the image.
+    """Return a short unique name for each of `paths`, the items of one image.
 
-    A store item's name lacks hash and version; a repeated name gets `#2`, `#3`.
+    The name of a store item has neither hash nor version; a repeated name gets `#2`, `#3`.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -117,7 +119,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _alone(images: Sequence[Found]) -> dict[str, int]:
-    """Return the bytes of each store item that is alone in a layer of any image, by its path."""
+    """Return the sizes in bytes, by path, of the store items that are alone in a layer."""
     return {
         layer.items[0]: layer.uncompressed_size
         for found in images
@@ -135,9 +137,10 @@ def _sizes(layer: Layer, paths: Sequence[str], exact: Mapping[str, int]) -> dict
 
 
 def _hash(path: str, layer: Layer) -> str:
-    """Return the hash of an item's content: from its store path, or its path and diff ID.
+    """Return 32 hex digits that identify the content of the item at `path` in `layer`.
 
-    The diff ID is that of the layer that holds the item.
+    They are a hash of the store path; for items outside of a store, of the path and the layer's
+    diff ID.
     """
     said = path if is_path(path) else f"{path} {layer.diff_id}"
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_DIGITS]

@@ -1,8 +1,8 @@
-"""Layers packed again from their sources, to compare with those in a registry.
+"""Pack layers again from a target on this machine, to compare them with layers in a registry.
 
-The recipe of a layer is computed from its items as they are now: from NAR hashes of a store's
-files, or identities of a directory's. Packing them shows whether the layer holds what its recipe
-says: the archive must have the diff ID that the image names.
+The recipe of a layer is computed from its items as they are now: from NAR hashes of store items, or
+identities of a directory's items. If it equals the recipe in the registry, the items are packed:
+the archive must have the diff ID that the image names for the layer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def from_targets(
     workshop: Workshop,
     surroundings: Surroundings | None = None,
 ) -> Iterator[Sources]:
-    """Read the items of `targets` on this machine, as a push with these options would have them.
+    """Give the items that a push of `targets` with these options would pack.
 
     Raises like `sources.targets.resolve` and `flow.gather.customised`, but does not refuse files
     that look like secrets, since nothing is sent.
@@ -62,9 +62,10 @@ def from_targets(
 
 
 class Sources:
-    """A closure to compare layers with. Thread-safe.
+    """The items of the targets on this machine, to compare with layers. Thread-safe.
 
-    `closure`: with the changes for the image, such as owners. `stored`: as it is in its store.
+    `closure`: the items as a push packs them, with changes such as owners. `stored`: the items
+    unchanged, as they are in their store.
     """
 
     def __init__(
@@ -76,21 +77,21 @@ class Sources:
         self._cancel = cancel
 
     def missing(self, layers: Sequence[Layer]) -> list[str]:
-        """Return the paths of items that no layer holds."""
+        """Return the paths of the items of the targets that none of `layers` holds."""
         held = {path for layer in layers for path in layer.items}
         return [item.path for item in self._closure.items if item.path not in held]
 
     def compare(self, layer: Layer) -> Iterator[str]:
-        """Pack the items of `layer` again; returns the differences to it, as sentences.
+        """Pack the items of `layer` again, and yield each difference to `layer` as a sentence.
 
         Raises SourceError for an item that cannot be read, CancelledError.
         """
         if layer.recipe is None or not layer.items:
-            yield "it has no recipe or items in its annotations: regpush did not make it"
+            yield "the layer's annotations have no recipe or no items: regpush did not make it"
             return
         unknown = [path for path in layer.items if path not in self._closure]
         if unknown:
-            yield f"it holds {_named(unknown)}, which the target does not contain"
+            yield f"the layer holds {_named(unknown)}, which the target does not contain"
             return
         items = [self._closure[path] for path in layer.items]
         wrong = [item.path for item in items if item.in_store and not self._is_itself(item)]
@@ -99,11 +100,14 @@ class Sources:
                 f"the files of {_named(wrong)} do not have the hash in the store's database; "
                 "repair the store"
             )
-        # Without `recorded`, a damaged item does not end the comparison: it was reported above.
+        # A damaged item was reported above. Without `recorded`, packing it raises no error.
         yield from self._packed(layer, [replace(item, recorded=None) for item in items])
 
     def agrees(self, layer: Layer) -> bool:
-        """Whether the recipe of `layer` fits the identities in the store's database."""
+        """Return whether the recipe of `layer` follows from the hashes in the store's database.
+
+        Reads no files.
+        """
         items = [self._closure[path] for path in layer.items if path in self._closure]
         known = [(item.path, item.identity) for item in items if item.identity]
         if len(known) < len(layer.items):
@@ -111,9 +115,9 @@ class Sources:
         return any(recipe(known, options) == layer.recipe for options in self._options())
 
     def _options(self) -> list[ArchiveOptions]:
-        """Return the ways in which a push may pack the closure.
+        """Return the options with which a push may have packed the items.
 
-        On a base, parent directories are left out.
+        There are two: on a base, a push leaves out parent directories.
         """
         profile = self._closure.profile
         return [ArchiveOptions(profile=profile, parents=parents) for parents in Parents]
@@ -125,20 +129,20 @@ class Sources:
         return stored.identity is not None and stored.identity.digest == digest
 
     def _packed(self, layer: Layer, items: Sequence[Item]) -> Iterator[str]:
-        """Pack `items`; returns how recipe and diff ID differ, as sentences."""
+        """Pack `items`, and yield a sentence if recipe or diff ID differ from those of `layer`."""
         for options in self._options():
             stream = self._stream(items, options)
             if recipe(stream.identities, options) == layer.recipe:
                 if stream.diff_id != layer.diff_id:
                     yield (
-                        "it does not hold what its recipe says: packed anew, its diff ID is "
-                        f"{stream.diff_id}"
+                        "the layer does not hold what its recipe says: packed again from the "
+                        f"target, the items have the diff ID {stream.diff_id}"
                     )
                 return
         hint = any(item.role is Role.GENERATED for item in items)
         yield (
-            f"its recipe is not that of {_named(layer.contents)} as they are now"
-            f"{'; were -S, --chown and the like given as for the push?' if hint else ''}"
+            f"the layer's recipe is not that of {_named(layer.contents)} in the target now"
+            f"{'; give -S, --chown and such flags as for the push' if hint else ''}"
         )
 
     def _stream(self, items: Sequence[Item], options: ArchiveOptions) -> LayerStream:

@@ -1,6 +1,7 @@
-"""The layers that several images share. Pure.
+"""Find the layers that several images share. Pure.
 
-A registry stores, and a machine pulls, each blob once: layers with one digest are shared.
+Layers with equal digests are shared: a registry stores such a blob once, and a machine pulls it
+once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from regpush.image.image import Image, Layer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedLayer:
-    """A layer and the images that contain it, by their numbers from 0."""
+    """A layer, and the numbers, from 0, of the images that contain it."""
 
     layer: Layer
     holders: tuple[int, ...]
@@ -24,7 +25,11 @@ class SharedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two images, by their numbers from 0: bytes of layers in both, and in only one of them."""
+    """Two images, `first` and `second`, by their numbers from 0.
+
+    `shared`: bytes of the layers in both. `only_first`, `only_second`: bytes of the layers in only
+    one of them.
+    """
 
     first: int
     second: int
@@ -35,20 +40,23 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """The distinct layers of several images: those of the most images first, then by size."""
+    """The distinct layers of `count` images.
+
+    Layers of the most images are first; among these, larger layers.
+    """
 
     count: int
     layers: tuple[SharedLayer, ...]
 
     @classmethod
     def of(cls, images: Sequence[Image]) -> Self:
-        """Compare `images`."""
+        """Find which layers `images` share; images are numbered from 0 in the given order."""
         found: dict[Digest, Layer] = {}
         holders: dict[Digest, set[int]] = {}
         for number, image in enumerate(images):
             for layer in image.layers:
                 digest = layer.descriptor.digest
-                # Of equal blobs, the layer that lists its items is kept.
+                # Only one of several images with this blob may list its items: that one is kept.
                 if not found.get(digest, layer).items:
                     found[digest] = layer
                 found.setdefault(digest, layer)
@@ -61,20 +69,20 @@ class Sharing:
         return cls(count=len(images), layers=tuple(layers))
 
     def size(self, number: int) -> int:
-        """Return the bytes of the layers of an image, each once."""
+        """Return the bytes of the distinct layers of the image `number`, as transferred."""
         return sum(_size(one) for one in self.layers if number in one.holders)
 
     def own(self, number: int) -> int:
-        """Return the bytes of the layers that only the image `number` has."""
+        """Return the bytes of the layers that only the image `number` has, as transferred."""
         return sum(_size(one) for one in self.layers if one.holders == (number,))
 
     @property
     def total(self) -> int:
-        """Bytes of the layers of all images, each once."""
+        """Bytes of the distinct layers of all images, as transferred."""
         return sum(map(_size, self.layers))
 
     def pairs(self) -> list[Pair]:
-        """Return all pairs of images."""
+        """Return a comparison of each pair of images."""
         return [self._pair(first, second) for first, second in combinations(range(self.count), 2)]
 
     def _pair(self, first: int, second: int) -> Pair:
@@ -89,7 +97,10 @@ class Sharing:
         )
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the object `shared` of the report, with images numbered from 0 as requested."""
+        """Return the object `shared` of the JSON report of `regpush inspect`.
+
+        Images are numbered from 0, in the order of the command line.
+        """
         return {
             "size": self.total,
             "images": [

@@ -1,7 +1,7 @@
-"""The bytes that a strategy would have sent in a history, as ratios to the least possible.
+"""Compute the bytes that a layer strategy would have sent in past pushes. Pure.
 
-Bytes are those of items, uncompressed. A layer costs its size unless the registry holds a layer of
-exactly these items. Pure.
+Results are ratios to the least possible bytes. Bytes are the uncompressed sizes of items. A push
+sends a layer, and pays its size, unless the registry holds a layer of exactly the same items.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ Hashes: TypeAlias = Collection[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The score of a strategy. All ratios are of bytes; 1 is the least possible.
+    """The score of a strategy: ratios of bytes (1 is the least possible), and numbers of layers.
 
-    `push`: bytes of layers that the registry lacked, over bytes of items new to it. `pull`: bytes
-    of layers that a node with the app's previous image lacks, over bytes of items new to the app.
-    `chain`: bytes of all layers from the first different one upwards, which container runtimes
-    unpack again, over bytes of items new to the app. A ratio is None where no item ever was new.
+    `push`: bytes of layers that the registry lacked, divided by bytes of items new to it. `pull`:
+    bytes of layers that a node with the app's previous image lacks, divided by bytes of items new
+    to the app. `chain`: bytes of all layers from the lowest changed layer upwards, which container
+    runtimes unpack again, divided by bytes of items new to the app. A ratio is None if no item was
+    new in any push. `mean_layers`, `most_layers`: mean and maximum of layers in an image.
     """
 
     push: float | None
@@ -40,7 +41,7 @@ class Score:
     most_layers: int
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the score in the report, ratios rounded to four digits."""
+        """Return the score for the JSON report; ratios are rounded to four decimal places."""
         return {
             "push_ratio": _rounded(self.push, 4),
             "pull_ratio": _rounded(self.pull, 4),
@@ -51,9 +52,10 @@ class Score:
 
 
 def plans(history: History, strategy: str, max_layers: int) -> Iterator[HashPlan]:
-    """Yield the plan of every push; a learning strategy knows the earlier images of the same app.
+    """Yield the plan that `strategy` makes for each push of `history`, in time order.
 
-    Raises UsageError for an unknown strategy or an inconsistent history.
+    A strategy that learns gets what it recorded in the app's earlier images. Raises UsageError for
+    an unknown strategy or an inconsistent history.
     """
     chosen = strategies.named(strategy, max_layers)
     memories: dict[str, Memory] = {}
@@ -67,7 +69,7 @@ def plans(history: History, strategy: str, max_layers: int) -> Iterator[HashPlan
 
 
 def score(history: History, planned: Sequence[HashPlan]) -> Score:
-    """Score `planned`, which holds a plan for every push of `history`."""
+    """Return the score of the plans `planned`, one for each push of `history`, in time order."""
     size = {version.hash: version.size for version in history.items}
     registry: set[tuple[str, ...]] = set()
     known: set[str] = set()

@@ -1,4 +1,4 @@
-"""`regpush tag`: a copy inside one repository, of which only the tags are new."""
+"""`regpush tag`: move tags to an image that its repository holds already."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def tag(
     notify: Listener = ignore,
     cancel: Cancellation | None = None,
 ) -> CopyResult:
-    """Move the tags `new` to the image of `reference`, in its repository.
+    """Move the tags `new` to the image or index `reference`, in its repository.
 
-    A tag may be written as `v2`, `:v2` or with the repository. Raises UsageError for one of another
-    repository, and like `copy`.
+    A tag may be written as `v2`, `:v2` or `registry/repository:v2`. Raises UsageError for a tag in
+    another repository, and the errors of `copy`.
     """
     parsed = Reference.parse(reference)
     names = dict.fromkeys(_name(text, parsed) for text in new)
@@ -46,6 +46,7 @@ def _name(text: str, reference: Reference) -> str:
     named = Reference.parse(text)
     if named.name != reference.name or named.digest or not named.tag:
         raise UsageError(
-            f"{text} is not a tag of {reference.name}; to another repository use regpush copy"
+            f"{text} is not a tag in {reference.name}; "
+            "to copy an image to another repository, use regpush copy"
         )
     return named.tag

@@ -1,4 +1,4 @@
-"""The tags of a repository: the image, platforms, size and date of each."""
+"""List the tags of a repository, with digest, platforms, size and date of each."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from regpush.registry.repository import Manifest, Repository
 
 _AT_ONCE = 12
 _ATTACHED = ("sha256-", "sha512-")
-"""Prefixes of tags for signatures and referrers (distribution-spec, "Referrers Tag Schema";
-cosign)."""
+"""Prefixes of tags that hold signatures or lists of referrers (cosign; distribution-spec,
+"Referrers Tag Schema")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """A tag and the image that it names.
+    """A tag, and the image or index that it names.
 
-    `size`: bytes of layers and configs of all its images as transferred, each blob once. `created`:
-    the newest date in their configs, empty without one. `problem`: why no image could be read, as a
-    sentence; empty where one was.
+    `size`: bytes of layers and configs of all images as transferred, each blob counted once.
+    `created`: the newest creation date in the images' configs; empty if none states one. `problem`:
+    why no image could be read; empty if one was read.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Tag:
     problem: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return one element of `tags` in the report."""
+        """Return one element of `tags` in the JSON report."""
         return {
             "tag": self.name,
             "digest": str(self.digest) if self.digest else None,
@@ -53,7 +53,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tags:
-    """The tags of a repository in the order of their names, 1.10 after 1.9.
+    """The tags of a repository, sorted by name with 1.10 after 1.9.
 
     `complete`: False if the repository has more tags than were read.
     """
@@ -63,10 +63,11 @@ class Tags:
 
 
 def list_tags(repository: Repository, cancel: Cancellation) -> Tags:
-    """Read the tags, at most 1,000, without those of signatures and referrers.
+    """Read at most 1,000 tags of `repository`, and the image of each.
 
-    Raises RefusedError where no such repository exists, AuthError, TransientError and
-    CancelledError. A problem with one tag is its `problem`.
+    Tags that hold signatures or lists of referrers are left out. A tag whose image cannot be read
+    has a `problem`. Raises RefusedError if no such repository exists, AuthError, TransientError and
+    CancelledError.
     """
     seen = Seen(repository)
     known = repository.all_tags()

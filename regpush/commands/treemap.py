@@ -1,7 +1,7 @@
-"""Squarified treemaps: rectangles with areas in proportion to weights, close to squares. Pure.
+"""Divide a rectangle into near-squares whose areas are in proportion to given weights. Pure.
 
-Bruls, Huizing, van Wijk, "Squarified Treemaps" (2000): rows are laid along the shorter side, and a
-rectangle is added to a row while that improves its worst aspect ratio.
+Bruls, Huizing, van Wijk, "Squarified Treemaps" (2000): rows are laid along the shorter side, and
+rectangles are added to a row as long as that improves the row's worst aspect ratio.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Box:
     height: float
 
     def inset(self, edge: float, top: float = 0.0) -> Box:
-        """Return the rectangle inside a border `edge` wide, and wider by `top` at the upper side.
+        """Return the rectangle inside a border of width `edge`, at the upper side `edge + top`.
 
         No side becomes shorter than 0.
         """
@@ -35,8 +35,8 @@ class Box:
 def squarify(weights: Sequence[float], box: Box) -> list[Box]:
     """Return a rectangle in `box` for each weight, in the order of `weights`.
 
-    Weights are not negative, largest first. A weight too small for a positive area gets a rectangle
-    of size 0.
+    `weights` must be sorted, largest first, without negative ones. A weight too small for a
+    positive area gets a rectangle of size 0.
     """
     total = sum(weights)
     scale = box.width * box.height / total if total else 0.0
@@ -51,7 +51,7 @@ def squarify(weights: Sequence[float], box: Box) -> list[Box]:
 
 
 def _row(areas: Sequence[float], side: float) -> list[float]:
-    """Return the first of `areas`, as many as give the squarest rectangles in a row.
+    """Return as many of the first `areas` as give the squarest rectangles in one row.
 
     `side`: the length of the row.
     """
@@ -64,7 +64,10 @@ def _row(areas: Sequence[float], side: float) -> list[float]:
 
 
 def _worst(row: Sequence[float], side: float) -> float:
-    """Return the largest aspect ratio, 1 or more, among the rectangles of a row."""
+    """Return the largest aspect ratio, 1 or more, among rectangles with the areas `row`.
+
+    The rectangles fill a row of the length `side`.
+    """
     thickness = sum(row) / side
     return max(max(area / thickness**2, thickness**2 / area) for area in row)
 

@@ -1,7 +1,7 @@
-"""A check that a registry holds what was pushed: blobs, diff IDs, recipes and manifests.
+"""`regpush verify`: check the blobs, diff IDs, recipes and manifests of images in a registry.
 
-Blobs are read once, block by block, and not stored. Every statement of the registry is verified
-against the digest that the image is asked for by.
+Each blob is read once, block by block, and not stored. Everything that the registry sends is
+checked against digests, beginning with the digest of the image's manifest.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The part of the layers that is read: `share` of them, above 0 and at most 1, at least one.
+    """A rule for choosing the layers to read: the fraction `share`, above 0 and at most 1.
 
-    The choice depends only on `seed` and the layers' digests, so that a run can be repeated.
+    At least one layer is chosen. The choice depends only on `seed` and the layers' digests, so that
+    a run can be repeated.
     """
 
     share: float = 1.0
@@ -41,16 +42,17 @@ class Sample:
 
     @classmethod
     def parse(cls, text: str, seed: str) -> Self:
-        """Read a percentage such as `5%`. Raises UsageError."""
+        """Parse the value of --sample, a percentage such as `5%`. Raises UsageError."""
         match = _PERCENT.fullmatch(text)
         if match is None or not 0 < float(match[1]) <= 100:
             raise UsageError(
-                f"bad --sample '{printable(text)}': expected one such as 5%, at most 100%"
+                f"bad --sample '{printable(text)}': expected a percentage above 0% and at most "
+                "100%, such as 5%"
             )
         return cls(float(match[1]) / 100, seed)
 
     def choose(self, digests: Sequence[Digest]) -> frozenset[Digest]:
-        """Choose the digests of the layers to read."""
+        """Return those of `digests`, the digests of layers, whose blobs are to be read."""
 
         def lot(digest: Digest) -> bytes:
             return hashlib.sha256(f"{self.seed}\n{digest}".encode()).digest()
@@ -61,10 +63,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCheck:
-    """The outcome for a layer; `number` counts from 1, lowest first.
+    """The result of checking a layer; `number` counts from 1, lowest layer first.
 
-    `read`: bytes of the blob that were read, 0 where only its existence was checked. `compared`:
-    whether it was packed again from its sources. `problems` and `remarks` are sentences.
+    `read`: bytes of the blob that were read, 0 if only its existence was checked. `compared`:
+    whether the layer was packed again from the target and compared. `problems`: sentences about
+    errors; `remarks`: sentences about checks that were not possible.
     """
 
     number: int
@@ -75,7 +78,7 @@ class LayerCheck:
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return one element of `layers` in the report."""
+        """Return one element of `layers` in the JSON report."""
         descriptor = self.layer.descriptor
         return {
             "number": self.number,
@@ -92,7 +95,11 @@ class LayerCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCheck:
-    """The outcome for an image: its own `problems`, and the checks of its layers, lowest first."""
+    """The result of checking an image.
+
+    `problems`: sentences about errors in its manifest and config. `layers`: the results of its
+    layers, lowest first.
+    """
 
     ref: str
     image: Image
@@ -100,7 +107,10 @@ class ImageCheck:
     layers: tuple[LayerCheck, ...] = field(repr=False)
 
     def failures(self) -> Iterator[str]:
-        """Yield each problem as a sentence, which names the layer if the problem is in one."""
+        """Yield a sentence for each problem of the image and of its layers.
+
+        The sentence names the image, and the layer if the problem is in a layer.
+        """
         for problem in self.problems:
             yield f"{self.ref}: {problem}"
         for check in self.layers:
@@ -111,7 +121,7 @@ class ImageCheck:
                 )
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return one element of `images` in the report."""
+        """Return one element of `images` in the JSON report."""
         return {
             "ref": self.ref,
             "digest": str(self.image.descriptor.digest),
@@ -123,7 +133,7 @@ class ImageCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """The outcome of `regpush verify`."""
+    """The result of `regpush verify`: the checks of all images, and the sample that was read."""
 
     images: tuple[ImageCheck, ...]
     sample: Sample
@@ -136,7 +146,7 @@ class Verification:
             raise VerificationError(f"{failures[0]}{more}")
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the JSON report."""
+        """Return the JSON report of `regpush verify` (docs/reference/report.md)."""
         return {
             "schema": 1,
             "ok": not any(True for image in self.images for _ in image.failures()),
@@ -149,8 +159,8 @@ class Verification:
 class _Task:
     """A layer to check once, even if several images have it.
 
-    `whole`: whether its blob is read. `spared`: why the layer is not compared with the target;
-    empty where it is compared.
+    `whole`: whether its blob is read. `spared`: why the layer cannot be compared with the target;
+    empty if it can.
     """
 
     layer: Layer
@@ -167,11 +177,13 @@ def verify(
     jobs: int,
     cancel: Cancellation,
 ) -> Verification:
-    """Check images of `repository`, whose manifests and configs were verified by digest.
+    """Check the layers of the images `found` in `repository`; every blob must exist.
 
-    Every blob must exist. Blobs in `sample` are read, their diff IDs computed, and with `sources`
-    their layers packed again. Problems are reported, not raised. Raises SourceError for a source
-    that cannot be read, the errors of a registry that cannot be read, and CancelledError.
+    The manifests and configs of `found` must have been verified by digest. Blobs chosen by `sample`
+    are read and their diff IDs computed; with `sources`, their layers are packed again and
+    compared. `jobs`: number of layers checked at a time. Problems are reported, not raised. Raises
+    SourceError if an item of `sources` cannot be read, the errors of a registry that cannot be
+    read, and CancelledError.
     """
     layers = [layer for one in found for layer in one.image.layers]
     chosen = sample.choose([layer.descriptor.digest for layer in layers])
@@ -209,15 +221,18 @@ def _key(layer: Layer) -> tuple[object, ...]:
 
 
 def _spared(image: Image) -> Iterator[tuple[tuple[object, ...], str]]:
-    """Find the layers of `image` that cannot be compared with the target, and why not."""
+    """Yield the key of each layer of `image` that cannot be compared with a target, and the reason.
+
+    The reason is the beginning of a sentence that ends in "not compared".
+    """
     version = image.recipe_version
     for layer in image.own_layers if version not in (None, RECIPE_VERSION) else ():
         yield (
             _key(layer),
-            f"of recipe version {version}; this regpush computes version {RECIPE_VERSION}",
+            f"its recipe has version {version}, but this regpush computes version {RECIPE_VERSION}",
         )
     for layer in image.layers[: image.base_layers]:
-        yield _key(layer), "of the base image"
+        yield _key(layer), "it belongs to the base image"
 
 
 def _check(
@@ -227,7 +242,7 @@ def _check(
     read = 0
     if not task.whole:
         if not repository.has_blob(layer.descriptor):
-            problems.append("the registry lacks the blob, or has one of another size")
+            problems.append("the registry lacks the blob, or has a blob of another size")
     else:
         try:
             problems += _read(layer, repository, cancel)
@@ -236,8 +251,8 @@ def _check(
             problems.append(str(error))
         if layer.descriptor.media_type not in LAYERS:
             remarks.append(
-                f"its diff ID is not checked: {printable(layer.descriptor.media_type)} is not a "
-                "format that regpush unpacks"
+                "its diff ID is not checked: regpush does not unpack the media type "
+                f"{printable(layer.descriptor.media_type)}"
             )
     compared = False
     if sources and not task.spared and task.whole:
@@ -247,9 +262,11 @@ def _check(
         except SourceError as error:
             if not sources.agrees(layer):
                 raise
-            remarks.append(f"only the store's database confirms its recipe: {error}")
+            remarks.append(
+                f"only the store's database confirms its recipe, the files were not read: {error}"
+            )
     elif sources and task.spared:
-        remarks.append(f"{task.spared}: not compared")
+        remarks.append(f"{task.spared}: not compared with the target")
     return LayerCheck(
         number=0,
         layer=layer,
@@ -261,9 +278,9 @@ def _check(
 
 
 def _read(layer: Layer, repository: Repository, cancel: Cancellation) -> Iterator[str]:
-    """Read the blob of `layer`; returns its problems.
+    """Read the blob of `layer`, and yield a sentence for a wrong diff ID or uncompressed size.
 
-    Raises VerificationError for a wrong digest or size.
+    Raises VerificationError if the blob's digest or size is wrong.
     """
     descriptor = layer.descriptor
     with closing(repository.read_blob(descriptor)) as blocks:
@@ -277,16 +294,19 @@ def _read(layer: Layer, repository: Repository, cancel: Cancellation) -> Iterato
                 unpacked.update(piece)
                 size += len(piece)
         except VerificationError as error:
-            # A digest mismatch takes precedence: draining the blob raises it.
+            # A digest mismatch is the better message: reading the rest of the blob raises it.
             _drain(blocks, cancel)
             yield str(error)
             return
         _drain(blocks, cancel)
     if unpacked.hexdigest() != layer.diff_id.hex:
         found = Digest(layer.diff_id.algorithm, unpacked.hexdigest())
-        yield f"it unpacks to {found}, not to its diff ID {layer.diff_id}"
+        yield f"the blob unpacks to {found}, not to the layer's diff ID {layer.diff_id}"
     if layer.uncompressed_size not in (None, size):
-        yield f"it unpacks to {size} bytes, not to {layer.uncompressed_size} as annotated"
+        yield (
+            f"the blob unpacks to {size} bytes, not to {layer.uncompressed_size} as the layer's "
+            "annotation says"
+        )
 
 
 def _drain(blocks: Iterator[bytes], cancel: Cancellation) -> None:
@@ -295,34 +315,37 @@ def _drain(blocks: Iterator[bytes], cancel: Cancellation) -> None:
 
 
 def _inconsistencies(image: Image) -> Iterator[str]:
-    """Find contradictions between manifest, config and regpush's own annotations."""
+    """Yield a sentence for each contradiction between manifest, config and annotations."""
     config = json.loads(image.config)
     history = config.get("history")
     if isinstance(history, list):
         filled = [one for one in history if not one.get("empty_layer")]
         if len(filled) != len(image.layers):
-            yield f"its history describes {len(filled)} layers, but it has {len(image.layers)}"
+            yield (
+                f"the history in the config describes {len(filled)} layers, but the manifest has "
+                f"{len(image.layers)}"
+            )
     recipes = [layer for layer in image.layers if layer.recipe]
     if recipes and image.recipe_version is None:
-        yield "its layers have recipes, but it states no recipe version"
+        yield "layers have recipes, but the image states no recipe version"
     for number, layer in enumerate(image.layers, 1):
         if layer.recipe and not layer.items:
-            yield f"layer {number} has a recipe, but the history lists no items for it"
+            yield f"layer {number} has a recipe, but the config's history lists no items for it"
         size = layer.descriptor.annotation(SIZE)
         if size is not None and layer.uncompressed_size is None:
-            yield f"layer {number}: {SIZE} is '{printable(size[:80])}', not a number"
+            yield f"layer {number}: the annotation {SIZE} is '{printable(size[:80])}', not a number"
     places: dict[str, int] = {}
     for number, layer in enumerate(image.layers, 1):
         for path in layer.items if layer.recipe else ():
             if (before := places.setdefault(path, number)) != number:
-                yield f"{printable(path)} is in layers {before} and {number}"
+                yield f"the item {printable(path)} is in two layers, {before} and {number}"
 
 
 def _missing(image: Image, sources: Sources | None) -> Iterator[str]:
     missing = sources.missing(image.layers) if sources else []
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        yield f"no layer holds {printable(missing[0])}{more} of the target"
+        yield f"no layer of the image holds {printable(missing[0])}{more} of the target"
 
 
 def _contents(layer: Layer) -> str:

@@ -1,6 +1,6 @@
-"""The bytes of each item in a layer, measured by reading the layer.
+"""Measure the size of each item in a layer, by reading the layer from the registry.
 
-An image records the items in a layer, but not their sizes. Nothing is stored.
+An image records the items in a layer, but not their sizes. No part of the layer is stored.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ from regpush.registry.repository import Repository
 
 _RECORD = 512
 _LONGEST = 4096
-"""Characters of a name that are kept: PATH_MAX."""
+"""Maximum characters of a path that are kept (PATH_MAX of Linux)."""
 _NAMED = 16 << 20
-"""Characters of all names of a layer that are kept. All further items are counted as one."""
+"""Maximum characters of all paths of a layer together. Further items are counted as one."""
 _REST = "(more)"
 _ITEM = "/"
-"""The key of an item in the tree of folders, where no name contains a slash."""
+"""The key in a folder's dict under which the item at that folder stands: no file has this name."""
 _NAMES = 2
-"""Names of a path that identify an item, in a layer that records no items."""
+"""In a layer that records no items, folders of this depth below the root count as its items."""
 
 
 Weights: TypeAlias = Mapping[Digest, Mapping[str, int]]
-"""Unpacked bytes by item, for each layer that was read, by the digest of its blob."""
+"""For each layer that was read, by the digest of its blob: unpacked bytes by the item's path."""
 
 
 def weigh_image(
     image: Image, repository: Repository, jobs: int, known: Weights, cancel: Cancellation
 ) -> Weights:
-    """Weigh all layers of `image` that are not in `known`. Raises like `weigh`."""
+    """Measure the items of all layers of `image` that are not in `known`; `jobs` at a time.
+
+    Raises like `weigh`.
+    """
     wanted = {
         layer.descriptor.digest: layer
         for layer in sorted(image.layers, key=lambda one: -one.descriptor.size)
@@ -50,11 +53,12 @@ def weigh_image(
 
 
 def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping[str, int]:
-    """Add up the bytes of the unpacked archive for each item, by its path; the largest first.
+    """Return the bytes of each item of `layer` in the unpacked archive, by its path; largest first.
 
-    Where the layer records no items, folders near the root are counted instead. Directories above
-    items are not counted. Raises VerificationError for a blob with another digest or a broken
-    archive, the errors of a registry that cannot be read, and CancelledError.
+    If the layer records no items, folders near the root are counted instead. Directories above
+    items are not counted. Empty for a media type that regpush cannot unpack. Raises
+    VerificationError for a blob with another digest or a broken archive, the errors of a registry
+    that cannot be read, and CancelledError.
     """
     if layer.descriptor.media_type not in LAYERS:
         return {}
@@ -72,7 +76,7 @@ def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping
                     size = _RECORD + member.size + -member.size % _RECORD
                     found[whose] = found.get(whose, 0) + size
         except VerificationError as error:
-            # A digest mismatch takes precedence over a broken archive: reading on raises it.
+            # A digest mismatch is the better message: reading the rest of the blob raises it.
             for _ in blocks:
                 cancel.check()
             raise VerificationError(
@@ -83,15 +87,15 @@ def weigh(layer: Layer, repository: Repository, cancel: Cancellation) -> Mapping
 
 
 def _normal(name: str) -> str:
-    """Return a member's name without outer slashes and without the `./` of other tools."""
+    """Return an archive member's path without slashes at the ends and without a leading `./`."""
     return posixpath.normpath(name.strip("/"))
 
 
 class _Owners:
-    """The item of each path in a layer, from the items that the layer lists.
+    """Finds the item that a path in a layer belongs to, among the items that the layer lists.
 
-    A store item owns all paths below its own. Files of an item of a directory may be in several
-    places, of which the image names one.
+    All paths below an item's path belong to the item. An item of a directory target may also have
+    files elsewhere, of which the image records nothing.
     """
 
     def __init__(self, items: Sequence[str]) -> None:
@@ -108,10 +112,10 @@ class _Owners:
         self._depth = min(depths, default=_NAMES)
 
     def of(self, path: str, *, is_folder: bool) -> str:
-        """Find the item at or nearest above `path`; empty for a folder above items.
+        """Return the path of the item at or nearest above `path`; empty for a folder above items.
 
-        Where no item is above it: the layer's generated item, its only item, or a folder near the
-        root.
+        If no item is at or above `path`: returns the layer's generated item, else its only item,
+        else a folder near the root.
         """
         names, folder, item = path.split("/"), self._folders, ""
         for name in names:

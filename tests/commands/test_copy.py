@@ -293,4 +293,4 @@ def test_old_signatures_of_cosign_are_named_or_taken(
     # Signatures that somebody else made there are not written over.
     Api(docker_registry.host, f"{repository}-3").put_image(tag, b"another")
     again = regpush("copy", source, f"{to}-3", "--cosign-tags").ok()
-    assert "holds other signatures and is not moved" in again.stderr
+    assert "holds other signatures and is not overwritten" in again.stderr

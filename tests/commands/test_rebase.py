@@ -194,7 +194,7 @@ def test_annotations_of_another_tool_lead_to_the_old_base(
         assert at.put_manifest("1", text).status == 201
 
     says("sha256:" + "0" * 64)
-    rebase(to, new).failed(4, old, "is gone", "--old-base")
+    rebase(to, new).failed(4, old, "the registry no longer has", "--old-base")
     says(digest)
     rebase(to, new).ok()
     assert config(to)["config"] == NEW

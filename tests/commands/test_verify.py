@@ -170,12 +170,12 @@ def media_type(manifest, config):
 @pytest.mark.parametrize(
     ("change", "number", "words"),
     [
-        (diff_id, 3, f"not to its diff ID {OTHER}"),
-        (size, 3, "bytes, not to 1234 as annotated"),
-        (no_size, 0, "layer 3: dev.regpush.size is 'many', not a number"),
-        (history, 0, "its history describes"),
-        (twice, 0, "is in layers 2 and 3"),
-        (version, 0, "states no recipe version"),
+        (diff_id, 3, f"not to the layer's diff ID {OTHER}"),
+        (size, 3, "bytes, not to 1234 as the layer's annotation says"),
+        (no_size, 0, "layer 3: the annotation dev.regpush.size is 'many', not a number"),
+        (history, 0, "the history in the config describes"),
+        (twice, 0, "is in two layers, 2 and 3"),
+        (version, 0, "the image states no recipe version"),
         (media_type, 3, "not zstd data"),
     ],
 )
@@ -205,7 +205,7 @@ def test_a_recipe_of_something_else(docker_registry, repository, pushed, app):
     assert wrong(pushed[0], code=0)[0] == {}
     problems, _ = wrong(pushed[0], app)
     assert list(problems) == [3]
-    assert "its recipe is not that of" in problems[3][0]
+    assert "the layer's recipe is not that of" in problems[3][0]
 
 
 def later_version(manifest, config):
@@ -220,8 +220,8 @@ def test_a_recipe_of_another_version_is_not_compared(docker_registry, repository
     assert code == 0
     for layer in report["images"][0]["layers"]:
         assert not layer["compared"]
-        said = "of recipe version 2; this regpush computes version 1: not compared"
-        assert said in layer["remarks"]
+        said = "its recipe has version 2, but this regpush computes version 1: not compared"
+        assert f"{said} with the target" in layer["remarks"]
 
 
 def test_a_planted_layer_under_a_right_recipe(docker_registry, repository, pushed, app):
@@ -247,7 +247,7 @@ def test_a_target_that_changed(docker_registry, pushed, app):
     (app / "node_modules/left-pad/index.js").write_text("changed\n")
     problems, line = wrong(pushed[0], app)
     assert len(problems) == 1
-    assert "as they are now" in line
+    assert "in the target now" in line
     (app / "node_modules" / "new").mkdir()
     (app / "node_modules" / "new" / "index.js").write_text("x" * 9000)
     assert "/app/node_modules/new of the target" in wrong(pushed[0], app)[0][0][0]
@@ -260,7 +260,7 @@ def test_flags_must_be_those_of_the_push(docker_registry, repository, app):
     assert wrong(to, app, *flags, code=0)[0] == {}
     assert "holds /srv" in str(wrong(to, app)[0])
     _, line = wrong(to, app, *flags[2:])
-    assert "were -S, --chown and the like given as for the push?" in line
+    assert "give -S, --chown and such flags as for the push" in line
 
 
 def test_a_sample_reads_few_and_asks_for_the_rest(docker_registry, repository, pushed, app, wire):

@@ -176,7 +176,7 @@ def test_nothing_is_printed_unless_all_was_pushed(project, capsys):
     assert "--to registry/prefix" in refusal(capsys, "resolve", "-f", "m.yaml")
     write(here / "other" / "dist" / "x")
     write(here / "m.yaml", "[regpush://./dist, regpush://./other/dist]")
-    assert "./dist has the same destination h:1/dist" in refusal(
+    assert "./dist would be pushed to h:1/dist" in refusal(
         capsys, "resolve", "-f", "m.yaml", "--to", "h:1"
     )
     assert "cannot read nowhere" in refusal(capsys, "resolve", "-f", "nowhere")

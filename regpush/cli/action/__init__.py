@@ -1,5 +1,5 @@
-"""The GitHub Action, once `action.yml` has installed it: `python -m regpush.cli.action`.
+"""The program of the GitHub Action: `action.yml` runs `python -m regpush.cli.action`.
 
-Its inputs become a command line of regpush, which runs as a child process. The report of that
-becomes outputs, annotations and a summary.
+The action's inputs become a command line of regpush, which runs as a child process. Its JSON report
+becomes the outputs, annotations and summary of the step.
 """

@@ -1,4 +1,4 @@
-"""The step of the action: run regpush by the inputs, and publish its report."""
+"""The step of the GitHub Action: run regpush as the inputs say, and publish its report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from regpush.report import Tense
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Run the step; returns the exit code of regpush."""
+    """Run regpush with the inputs in `environ`, and write the step's outputs.
+
+    Returns regpush's exit code.
+    """
     inputs = inputs_of.given(environ)
     password, token = inputs.get("password", ""), inputs.get("github-token", "")
     _say(*workflow.masks(password), *workflow.masks(token))
@@ -29,7 +32,8 @@ def main(environ: Mapping[str, str]) -> int:
     if token:
         beneath["GITHUB_TOKEN"] = token
 
-    # The log shows names of files and answers of servers: the runner must not obey them.
+    # regpush's output contains file names and replies of servers, which may look like commands of
+    # the runner.
     quoted = secrets.token_hex(16)
     title = f"regpush {words[0]} {inputs.get('target', '')} --to {inputs.get('to', '')}"
     _say(workflow.group(title), workflow.stop_commands(quoted))
@@ -43,7 +47,8 @@ def main(environ: Mapping[str, str]) -> int:
         _hand_on(report, tense, environ)
     elif not ended.code:
         message = (
-            "regpush printed no report: the input extra-args must not ask for anything but a push"
+            "regpush printed no JSON report: the input extra-args must not hold flags such as "
+            "--help or --format"
         )
         _say(workflow.annotation(Level.ERROR, "regpush", message))
         return UsageError.exit_code
@@ -53,7 +58,7 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 def _hand_on(report: results.Report, tense: Tense, environ: Mapping[str, str]) -> None:
-    """Print the outcome, and write the summary and the outputs of the step."""
+    """Print the outcome of the push or plan, and write the step's summary and outputs."""
     _say(results.sentence(report, tense), *filter(None, [report["ref"]]))
     _append(environ.get("GITHUB_STEP_SUMMARY"), results.summary(report, tense))
     found = results.outputs(report, tense)
@@ -68,7 +73,7 @@ def _say(*lines: str) -> None:
 
 
 def _append(path: str | None, text: str) -> None:
-    """Append to a file of the runner; without a path do nothing."""
+    """Append `text` to the file `path` of the runner; do nothing if `path` is None."""
     if path:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)

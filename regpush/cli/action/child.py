@@ -1,4 +1,4 @@
-"""regpush as a child process."""
+"""Run regpush as a child process, for the GitHub Action."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ERROR = re.compile(r"regpush: (?!warning: )(.*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The outcome of a process: its exit code, its stdout, and the lines of its stderr."""
+    """The result of a regpush process: exit code, stdout, and the lines of stderr."""
 
     code: int
     stdout: str
@@ -35,23 +35,24 @@ class Ended:
         return found if isinstance(found, dict) else None
 
     def warnings(self) -> list[str]:
-        """Return the messages of the process's warnings, each once."""
+        """Return the distinct warnings that the process printed, without the word `warning:`."""
         found = (_WARNING.fullmatch(line) for line in self.lines)
         return list(dict.fromkeys(match[1] for match in found if match))
 
     def error(self) -> str:
-        """Return the last error message, or the exit code if the process printed none."""
+        """Return the last error message that the process printed, or a text with its exit code."""
         found = [match[1] for line in self.lines if (match := _ERROR.fullmatch(line))]
-        return found[-1] if found else f"exit code {self.code} without an error message"
+        return found[-1] if found else f"regpush printed no error; its exit code is {self.code}"
 
 
 def run(
     words: Sequence[str], environ: Mapping[str, str], stdin: str, say: Callable[[str], None]
 ) -> Ended:
-    """Run `regpush words…`; `say` is called with each line of its stderr at once.
+    """Run `regpush WORDS…` with the given environment and stdin.
 
-    SIGINT and SIGTERM of this process are passed on, so that a cancelled push cleans up. The exit
-    code of a process that a signal killed is 128 and the signal's number, like in a shell.
+    `say` is called with each line of stderr as soon as it arrives. SIGINT and SIGTERM are passed on
+    to regpush, so that a cancelled push cleans up. If a signal ends regpush, the exit code is 128
+    plus the signal's number, like in a shell.
     """
     # -I: modules in the working directory or PYTHONPATH must not replace regpush's own.
     command = [sys.executable, "-I", "-m", "regpush", *words]

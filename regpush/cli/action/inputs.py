@@ -1,4 +1,4 @@
-"""The inputs of the action become a command line. Pure."""
+"""Translate the inputs of the GitHub Action to a command line of regpush. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PREFIX = "INPUT_"
 
 
 def given(environ: Mapping[str, str]) -> dict[str, str]:
-    """Read the inputs by their names in `action.yml`, from the variables that it sets."""
+    """Return the action's inputs by their names in `action.yml`, which sets `INPUT_…` variables."""
     return {
         name.removeprefix(_PREFIX).lower().replace("_", "-"): text
         for name, text in environ.items()
@@ -20,9 +20,10 @@ def given(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the child process: without the inputs and their passwords.
+    """Return the environment for regpush: `environ` without the inputs, which hold passwords.
 
-    It marks the workspace as safe: in a container job another user owns it.
+    REGPUSH_SAFE_DIRECTORY is set to the workspace, because another user owns the workspace in a
+    container job.
     """
     beneath = {name: text for name, text in environ.items() if not name.startswith(_PREFIX)}
     workspace = environ.get("GITHUB_WORKSPACE")
@@ -30,19 +31,19 @@ def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def pushes(inputs: Mapping[str, str]) -> bool:
-    """Read the input `push`: True to push, False only to plan. Raises UsageError."""
+    """Return the value of the input `push`: True to push, False only to plan. Raises UsageError."""
     text = inputs.get("push", "").strip() or "true"
-    # The booleans of YAML 1.2, like in GitHub's own toolkit (core.getBooleanInput).
+    # GitHub's own toolkit accepts the same texts, the booleans of YAML 1.2 (core.getBooleanInput).
     if text.lower() not in ("true", "false"):
         raise UsageError(f"the input push is '{printable(text)}': write true or false")
     return text.lower() == "true"
 
 
 def arguments(inputs: Mapping[str, str]) -> list[str]:
-    """Return the arguments of regpush, with JSON on stdout. Raises UsageError.
+    """Return the arguments of regpush for these inputs, with `--format=json`. Raises UsageError.
 
-    The value of an input is one word, whatever characters it holds, and is never read as a flag;
-    only `extra-args` are split, like by a shell.
+    The value of an input becomes part of one argument, whatever characters it holds, and cannot be
+    read as a flag. Only `extra-args` is split into arguments, by the rules of a shell.
     """
     words = ["push" if pushes(inputs) else "plan", "--progress=plain"]
     for name, flag, read in _FLAGS:
@@ -57,14 +58,14 @@ def arguments(inputs: Mapping[str, str]) -> list[str]:
 
 
 def lines(text: str) -> list[str]:
-    """Split `text` into lines, stripped, without blank ones."""
+    """Return the non-blank lines of `text`, without white space around them."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def lower_name(reference: str) -> str:
-    """Put the name in `reference` in lower case, which registries require; tags keep their case.
+    """Return `reference` with its registry and repository in lower case; a tag keeps its case.
 
-    GitHub keeps capitals in names of owners and repositories.
+    Registries require lower case, but names of owners on GitHub may have capitals.
     """
     name, at, digest = reference.partition("@")
     host, slash, rest = name.rpartition("/")
@@ -86,7 +87,7 @@ def _references(text: str) -> Iterator[str]:
 
 
 def _listed(text: str) -> list[str]:
-    """Split a text into values, at commas and line ends."""
+    """Split the value of an input at commas and line ends."""
     return lines(text.replace(",", "\n"))
 
 
@@ -109,7 +110,10 @@ _FLAGS: tuple[tuple[str, str, Callable[[str], Iterator[str] | list[str]]], ...] 
 
 
 def _tags(inputs: Mapping[str, str]) -> list[str]:
-    """Return the tags, without the image's name that docker/metadata-action writes before each."""
+    """Return the tags in the input `tags`, without repository names before them.
+
+    docker/metadata-action writes `REGISTRY/REPOSITORY:` before each tag.
+    """
     # A colon before the last slash is that of a port: tags contain no slash.
     host, slash, last = lower_name(inputs.get("to", "").strip()).partition("@")[0].rpartition("/")
     name = f"{host}{slash}{last.partition(':')[0]}:"
@@ -118,7 +122,10 @@ def _tags(inputs: Mapping[str, str]) -> list[str]:
 
 
 def _login(inputs: Mapping[str, str]) -> list[str]:
-    """Return the flags for a password on stdin. Raises UsageError."""
+    """Return the flags for the inputs `username` and `password`; the password comes by stdin.
+
+    Raises UsageError if only one of them is given.
+    """
     username = inputs.get("username", "").strip()
     if bool(username) != bool(inputs.get("password")):
         raise UsageError("the inputs username and password must be given together")

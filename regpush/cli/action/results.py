@@ -1,4 +1,4 @@
-"""The JSON report of a push or plan becomes the outputs and the summary of a step. Pure."""
+"""Turn the JSON report of a push or plan into a GitHub step's outputs and summary. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from regpush.events import Action
 from regpush.report import Tense
 
 Report = Mapping[str, Any]
-"""Schema 1 of `regpush --format json`."""
+"""A parsed JSON report of `regpush --format json`, schema 1."""
 
 
 def outputs(report: Report, tense: Tense) -> dict[str, str]:
-    """Return the outputs of `action.yml` by name; empty where a plan does not know the value."""
+    """Return the values of the outputs in `action.yml`, by name.
+
+    A value that a plan does not know, such as a digest, is empty.
+    """
     destination = report["destinations"][0]
     return {
         "digest": report["digest"] or "",
@@ -34,13 +37,13 @@ def outputs(report: Report, tense: Tense) -> dict[str, str]:
 
 
 def _kept(tense: Tense) -> tuple[str, ...]:
-    """Return the actions of layers that were not sent because the registry had them."""
+    """Return the words in the report for layers that the registry had: `reused`, `mounted`."""
     return tense.word(Action.REUSED), tense.word(Action.MOUNTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """The part of a report that `table.sent` reads."""
+    """The values of a report that `table.sent` needs."""
 
     changed: bool
     requests: int
@@ -48,7 +51,7 @@ class _Outcome:
 
 
 def sentence(report: Report, tense: Tense) -> str:
-    """Return the sentence that regpush prints about the bytes that crossed the network."""
+    """Return the sentence about bytes sent and saved, as `regpush push` or `plan` prints it."""
     count = report["bytes"]
     saved = count["reused"] + count["mounted"]
     of_word = {tense.word(action): action for action in Action}
@@ -63,9 +66,10 @@ def sentence(report: Report, tense: Tense) -> str:
 
 
 def summary(report: Report, tense: Tense) -> str:
-    """Return the summary of the step: the tags, the bytes saved, and a table of the layers.
+    """Return the step's summary as HTML: the tags, the bytes saved, and a table of the layers.
 
-    All of it is HTML, since file names may contain the characters of Markdown.
+    It is HTML and not Markdown, since file names may contain characters that mean something in
+    Markdown.
     """
     return "\n".join([*_page(report, tense), "", ""])
 

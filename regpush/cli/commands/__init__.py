@@ -1,1 +1,1 @@
-"""One module for each command, named like it; `cli.entries` lists them."""
+"""The commands of regpush, each in a module of its name. `cli.entries` lists them."""

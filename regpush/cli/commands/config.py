@@ -1,4 +1,4 @@
-"""`regpush config`: the settings of a push, and the source of each."""
+"""`regpush config`: show the settings of a push, and where each value comes from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SECRET_NAMES = re.compile(r"passw|secret|token|api_?key|private_?key|credential
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """The value of a setting in a push, and the place that sets it: None for a built-in default."""
+    """A setting's value in a push. `source`: the file or variable that sets it, if any."""
 
     value: Any
     source: str | None
@@ -39,14 +39,14 @@ def config(
     flags: ConfigFlags,
     app: Annotated[
         str | None,
-        typer.Argument(metavar="[APP]", help="An app of the configuration. Default: the only one."),
+        typer.Argument(metavar="[APP]", help="App in the configuration. Default: its only app."),
     ] = None,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
     """Show the settings of a push of APP, and the source of each."""
     found = load(flags.config)
     if app is not None and found is None:
-        raise UsageError(f"no {FILE} is found from here upwards; regpush init writes one")
+        raise UsageError(f"no {FILE} in this directory or above; regpush init writes one")
     if found and app is not None:
         found.app(app)
     if found and app is None and len(found.apps) == 1:
@@ -70,9 +70,9 @@ def config(
 def effective(
     configuration: Configuration | None, app: str | None, environ: Mapping[str, str]
 ) -> dict[str, Effective]:
-    """Return every setting by its key; those that a file or variable sets first.
+    """Return every setting of a push of `app`, by its key in the configuration.
 
-    Raises UsageError.
+    Settings that a file or a variable sets come first. Raises UsageError for bad values.
     """
     said = settings(configuration, app) if configuration else {}
     variables = from_environ(environ, Flags)
@@ -95,7 +95,7 @@ def effective(
 
 
 def _shown(field: str, value: Any) -> Any:
-    """Format a value as JSON, without secrets; None for a required flag."""
+    """Return `value` as a JSON value, with secrets hidden; None for a missing required value."""
     if field in _SECRET_FLAGS and value:
         return _HIDDEN
     if isinstance(value, Enum):
@@ -113,7 +113,7 @@ def _without_secret(text: str) -> str:
 
 def _title(configuration: Configuration | None, app: str | None) -> str:
     if configuration is None:
-        return f"no {FILE} from here upwards; only variables and defaults apply"
+        return f"no {FILE} in this directory or above; only variables and defaults apply"
     if app is not None:
         return f"{app}: {configuration.place(app)}"
     apps = ", ".join(configuration.apps) or "none"

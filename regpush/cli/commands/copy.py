@@ -1,4 +1,4 @@
-"""`regpush copy`: an image copied to another repository, byte for byte."""
+"""`regpush copy`: copy an image to another repository, byte for byte."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def copy(
     to: Annotated[
         str,
         typer.Argument(
-            metavar="REF2", help="Destination. Default tag: that of REF.", show_default=False
+            metavar="REF2",
+            help="Destination: registry/repository[:tag]. Default: the tag of REF.",
+            show_default=False,
         ),
     ],
     platform: Annotated[
@@ -66,7 +68,7 @@ def copy(
 
 
 def copied(result: CopyResult) -> str:
-    """Return the sentence about the bytes that crossed the network."""
+    """Return the sentence about the bytes that a copy sent and saved."""
     saved = result.bytes_of(Action.REUSED) + result.bytes_of(Action.MOUNTED)
     actions = [one.action for one in result.blobs]
     return table.sent(

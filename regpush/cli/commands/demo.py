@@ -1,7 +1,7 @@
-"""`regpush demo`: a sample app with its dependencies, pushed twice without a cache.
+"""`regpush demo`: push a sample app with its dependencies twice, without a cache.
 
 The dependencies are the packages of the virtual environment in which regpush runs, so nothing is
-downloaded. The registry is the embedded one, in a temporary folder.
+downloaded. The app is pushed to regpush's embedded registry, in a temporary directory.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ def demo() -> None:
 
 
 def _run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
-    """Push, change one line, push again; `say` is called with what a user would see.
+    """Push the sample app, change one line, and push it again.
 
-    Raises UsageError where the environment lacks the packages, and what `push` raises.
+    `say` is called with the lines to print; `width`: columns of the terminal. Raises UsageError if
+    the extra `registry` is not installed, and the errors of `push`.
     """
     with tempfile.TemporaryDirectory(prefix="regpush-demo-") as name:
         folder = Path(name)
@@ -75,7 +76,10 @@ def _run(say: Callable[..., None], width: int, cancel: Cancellation) -> None:
 
 
 def make_app(folder: Path) -> Path:
-    """Write the sample app, and the packages that regpush needs, into `folder`."""
+    """Write the sample app into the new directory `folder`, and return `folder`.
+
+    The app's dependencies are copies of the packages that regpush itself needs.
+    """
     packages = folder / "site-packages"
     packages.mkdir(parents=True)
     (folder / "app.py").write_text(_APP)
@@ -90,7 +94,7 @@ def make_app(folder: Path) -> Path:
 
 
 def _needed(name: str, extra: str) -> list[metadata.Distribution]:
-    """Yield the installed distributions that `name[extra]` requires, without itself."""
+    """Return the installed distributions that `name[extra]` requires, directly or indirectly."""
     found: dict[str, metadata.Distribution] = {}
     pending = [name]
     while pending:
@@ -105,10 +109,10 @@ def _needed(name: str, extra: str) -> list[metadata.Distribution]:
             try:
                 found[key] = metadata.distribution(key)
             except metadata.PackageNotFoundError:
-                continue  # its marker excludes this system or Python
+                continue  # the requirement's marker excludes this system or Python
             pending.append(key)
     if "starlette" not in found:
-        raise UsageError("the demo needs the registry extra: pip install 'regpush[registry]'")
+        raise UsageError("regpush demo needs the extra 'registry': pip install 'regpush[registry]'")
     return list(found.values())
 
 

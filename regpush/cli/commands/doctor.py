@@ -1,4 +1,4 @@
-"""`regpush doctor`: the checks of a push's requirements, one after the other."""
+"""`regpush doctor`: check step by step whether this machine can push to a repository."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def doctor(
     """Check, step by step, whether this machine can push to REF.
 
     No tag is moved and no blob is added: opened uploads are deleted, or left to expire where
-    deleting needs more rights. The exit code is that of the first step that failed: 3 credentials,
-    4 refused, 5 network.
+    deleting needs more rights. The exit code is that of the first failed step: 3 for credentials, 4
+    for a refusal, 5 for the network.
     """
     options, parsed = access(flags), Reference.parse(reference)
     presenter = Presenter(format)
@@ -69,7 +69,7 @@ def doctor(
 
 
 def _rows(step: Step) -> list[Line]:
-    """Format the line of a step; on a terminal broken into several, with a hanging indent."""
+    """Format the result of a step as a line; on a terminal, wrapped with a hanging indent."""
     sign, style = _sign(step.verdict)
     # A no-break space, at which textwrap does not break the line.
     spent = f"  ({step.seconds * 1000:.0f}\u00a0ms)" if step.seconds >= 0.0005 else ""

@@ -1,4 +1,4 @@
-"""`regpush help`: the text of `--help`."""
+"""`regpush help`: show the text of `--help`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from regpush.errors import UsageError, printable
 
 def help(  # noqa: A001  the command's name
     command: Annotated[
-        str | None, typer.Argument(metavar="[COMMAND]", help="Only of this command.")
+        str | None,
+        typer.Argument(metavar="[COMMAND]", help="Command whose help to show. Default: regpush."),
     ] = None,
 ) -> None:
     """Show the help of regpush, or of one command."""

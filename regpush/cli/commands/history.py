@@ -1,4 +1,4 @@
-"""`regpush history`: the pushes to a repository, as a file for `regpush simulate`."""
+"""`regpush history`: write a history file of the pushes to a repository, for `regpush simulate`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def history(
 
 
 def _known_here(paths: Sequence[str]) -> Closure | None:
-    """Read the closure of store paths; None unless a store of this machine knows all."""
+    """Return the closure of the store paths `paths`.
+
+    None if the stores of this machine lack one of them.
+    """
     stores = Settings.from_environ(os.environ).stores
     items: dict[str, Item] = {}
     for path in paths:

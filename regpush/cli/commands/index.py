@@ -1,4 +1,4 @@
-"""`regpush index`: images for several platforms under one index."""
+"""`regpush index`: push one index of images for several platforms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from regpush.report import PushResult
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class IndexFlags(SendingFlags):
-    """The flags of commands that send, and annotations of the index."""
+    """`SendingFlags`, and the flag for annotations of the index."""
 
     annotation: Annotated[
         list[str],
@@ -64,6 +64,6 @@ def index(
 
 
 def _lines(result: PushResult) -> list[str]:
-    """Return a line for each image of an index, and the sentence about the bytes sent."""
+    """Return a line for each image of the index, and the sentence about the bytes sent."""
     lines = [f"{image.platform}  {image.digest}" for image in result.images]
     return [*lines, table.sent(result, size(result.uploaded_bytes), 0, "")]

@@ -1,4 +1,4 @@
-"""`regpush inspect`: the contents of images, and the layers that several of them share."""
+"""`regpush inspect`: show the layers of images, and which layers several images share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from regpush.reference import Reference
 from regpush.registry.referrers import Referrer
 
 _ITEMS = 10
-"""The number of a layer's items that are listed, largest first."""
+"""Maximum number of items that are listed for a layer, largest first."""
 
 
 @with_flags
@@ -40,7 +40,7 @@ def inspect(
     ] = None,
     deep: Annotated[
         bool,
-        typer.Option("--deep", help="Read every layer to measure the items in it."),
+        typer.Option("--deep", help="Read every layer, and show the sizes of the items in it."),
     ] = False,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
@@ -68,7 +68,10 @@ def inspect(
 
 
 def _report(found: Sequence[Inspection], weights: Weights) -> Mapping[str, Any]:
-    """Return the JSON of one image, or of several images and the layers they share."""
+    """Return the JSON report of one image, or of several images and the layers they share.
+
+    `weights`: sizes of items, empty without `--deep`.
+    """
     reports = []
     for one in found:
         report = dict(one.to_json())
@@ -102,7 +105,7 @@ def _attached(found: Inspection) -> list[str]:
 def _attached_to_several(found: Sequence[Inspection]) -> list[str]:
     """Return a line for each referrer of several images, and of their indexes.
 
-    Images are named by their numbers in `_sharing`.
+    Images are numbered from 1, as in the tables of `_sharing`.
     """
     lines = [
         f"attached to {number}: {_artifact(referrer)}"
@@ -123,7 +126,7 @@ def _artifact(referrer: Referrer) -> str:
 
 
 def _about(found: Inspection) -> list[str]:
-    """Describe an image: reference, platform, date and configuration."""
+    """Return lines about an image: reference, platform, creation date and run configuration."""
     report = found.to_json()
     created = f", created {found.created}" if found.created else ""
     lines = [report["ref"], f"{report['platform']}{created}"]
@@ -132,9 +135,10 @@ def _about(found: Inspection) -> list[str]:
 
 
 def _layers(found: Inspection, weights: Weights, width: int) -> list[str]:
-    """Make a table of an image's layers, lowest first, with a mark at layers of the base.
+    """Return a table of an image's layers, lowest first; layers of the base are called `base N`.
 
-    Layers that were read are followed by their largest items.
+    The items of a layer in `weights` follow in rows below the layer: the ten largest, and one row
+    for the others.
     """
     below = found.image.base_layers
     rows = [("layer", "contents", "size", "unpacked", "digest")]
@@ -159,7 +163,7 @@ def _layers(found: Inspection, weights: Weights, width: int) -> list[str]:
 
 
 def _sharing(found: Sequence[Inspection], width: int) -> list[str]:
-    """Make three tables about several images: sizes of each, of each pair, and all layers."""
+    """Return three tables about several images: their sizes, shared bytes of each pair, layers."""
     shared = Sharing.of([one.image for one in found])
     images = [("", "image", "platform", "size", "shared", "only here")]
     for number, image in enumerate(found):

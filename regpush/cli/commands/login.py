@@ -23,7 +23,7 @@ def login(
     registry: RegistryArgument,
     username: Annotated[
         str | None,
-        typer.Option("-u", "--username", help="User name. Default: asked for at the terminal."),
+        typer.Option("-u", "--username", help="User name. Default: ask at the terminal."),
     ] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from stdin.")

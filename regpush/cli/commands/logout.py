@@ -29,4 +29,4 @@ def logout(flags: FileFlags, registry: RegistryArgument) -> None:
     for place in places:
         note(f"logged out of {name}; removed from {place.name}")
     if not places:
-        note(f"there was no login for {name}")
+        note(f"no login for {name} was stored")

@@ -1,4 +1,4 @@
-"""`regpush plan`: the uploads of a push and the reasons for them."""
+"""`regpush plan`: show which layers a push would send and why, without sending them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from regpush.report import PushResult, check_budget
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class PlanFlags(Flags):
-    """The flags of a push, and the flags of `plan` alone."""
+    """The flags of `push`, and two flags that only `plan` has."""
 
     exact: Annotated[
         bool,
-        option(None, "Pack the layers to send, for exact sizes and digests.", "--exact"),
+        option(
+            None, "Pack the layers that would be sent, to show exact sizes and digests.", "--exact"
+        ),
     ] = False
     link: Annotated[
         str | None,
-        option(None, "Show the duration of the upload at this speed, such as 100mbit.", "--link"),
+        option(
+            None, "Show how long the upload would take at this speed, such as 100mbit.", "--link"
+        ),
     ] = None
 
 
@@ -57,14 +61,14 @@ def _lines(result: PushResult, over: Link | None) -> Iterator[Line]:
 
 
 def _duration(result: PushResult, link: Link) -> str:
-    """Return the sentence about the duration of the upload."""
+    """Return the sentence that tells how long the upload takes at the speed of `link`."""
     seconds = link.seconds(result.bytes_of(Action.UPLOADED))
     about = "about " if result.digest is None else ""
     return f"The upload takes {about}{_span(seconds)} at {link}, without other traffic."
 
 
 def _on_link(result: PushResult, link: Link | None) -> dict[str, Any]:
-    """Return the additions of `--link` to the JSON report."""
+    """Return the object `link` that `--link` adds to the JSON report; empty without the flag."""
     if link is None:
         return {}
     seconds = round(link.seconds(result.bytes_of(Action.UPLOADED)), 3)

@@ -1,4 +1,4 @@
-"""`regpush rebase`: an image on another base."""
+"""`regpush rebase`: put the app layers of an image on another base image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def rebase(
     old_base: Annotated[
         str | None,
         typer.Option(
-            "--old-base", metavar="REF", help="The old base, where REF's annotations name none."
+            "--old-base",
+            metavar="REF",
+            help="The present base of the image, if the image's annotations do not name it.",
         ),
     ] = None,
     dry_run: Annotated[

@@ -1,4 +1,4 @@
-"""`regpush resolve`: Kubernetes manifests with the digests of images pushed for them."""
+"""`regpush resolve`: push the images that Kubernetes manifests name, and insert their digests."""
 
 from __future__ import annotations
 
@@ -26,18 +26,22 @@ _STDIN = "-"
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class ResolveFlags(Flags):
-    """The flags of all pushes; the manifests and the configuration decide the destinations."""
+    """The flags of `push`, which apply to all images; `--to` is only a prefix of destinations."""
 
     to: Annotated[
         str,
-        option("The registry", "Destination prefix for names without a `to` in the "
-               "configuration: the name is appended.", "--to", metavar="PREFIX"),
+        option("The registry", "Prefix of the destination, such as registry.example.com/team, for "
+               "each NAME without a `to` in the configuration: /NAME is appended.", "--to",
+               metavar="PREFIX"),
     ] = ""  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFile:
-    """A file, or stdin: its `name` for messages, its text, and the references in it."""
+    """A Kubernetes manifest, from a file or stdin.
+
+    `name`: for messages. `mentions`: the references `regpush://NAME` in `text`.
+    """
 
     name: str
     text: str
@@ -51,10 +55,12 @@ def resolve(
     filename: Annotated[
         list[str],
         typer.Option("-f", "--filename", metavar="FILE", show_default=False,
-                     help="A manifest, a directory of them, or - for stdin; repeatable."),
+                     help="A Kubernetes manifest, a directory of manifests, or - for stdin; "
+                     "repeatable."),
     ],
     recursive: Annotated[
-        bool, typer.Option("-R", "--recursive", help="Also read the directories below.")
+        bool,
+        typer.Option("-R", "--recursive", help="Also read the directories below a given one."),
     ] = False,
 ) -> None:  # fmt: skip
     """Push images referenced as regpush://NAME and print the manifests with digests.
@@ -70,7 +76,8 @@ def resolve(
     pushes = _pushes(ctx, flags.to, manifests)
     if len(pushes) > 1 and (flags.metadata_file or flags.digest_file):
         raise UsageError(
-            "--metadata-file and --digest-file hold one image; the manifests reference several"
+            "--metadata-file and --digest-file can describe one image only, but the manifests "
+            "reference several"
         )
     password = read_password(flags.username, flags.password_stdin)
     images = {
@@ -82,7 +89,7 @@ def resolve(
 
 
 def _files(paths: Sequence[str], recursive: bool) -> Iterator[str]:
-    """Yield the paths of the manifests, in order.
+    """Yield the paths of the manifests to read: `paths`, with the files in each directory.
 
     Raises UsageError for a directory without manifests.
     """
@@ -121,9 +128,9 @@ def _read(path: str) -> ManifestFile:
 def _pushes(
     ctx: typer.Context, prefix: str, manifests: Sequence[ManifestFile]
 ) -> dict[str, tuple[list[str], Flags]]:
-    """Return targets and flags of each push, by the name in the references.
+    """Return the targets and flags of each push, by the NAME in `regpush://NAME`.
 
-    Raises UsageError.
+    Raises UsageError, naming manifest, line and NAME, for a NAME that cannot be pushed.
     """
     said: Said = ctx.obj
     pushes: dict[str, tuple[list[str], Flags]] = {}
@@ -136,7 +143,7 @@ def _pushes(
                 try:
                     to = _destination(name, prefix, said.configuration)
                     if places.setdefault(to, name) != name and _is_path(name):
-                        raise UsageError(f"{places[to]} has the same destination {to}")
+                        raise UsageError(f"{places[to]} would be pushed to {to} as well")
                     pushes[name] = flags_of(ctx, name, to)
                 except UsageError as error:
                     raise UsageError(
@@ -146,7 +153,7 @@ def _pushes(
 
 
 def _plain(name: str) -> str:
-    """Return `name` in one spelling, if it is a path: `./a/../b` and `./b` are one push."""
+    """Return `name`, and if it is a path, in one spelling: `./a/../b` becomes `./b`."""
     if not _is_path(name):
         return name
     path = os.path.normpath(name)
@@ -158,26 +165,27 @@ def _is_path(name: str) -> bool:
 
 
 def _destination(name: str, prefix: str, configuration: Configuration | None) -> str:
-    """Return the `to` of an app in the configuration, else `prefix` and the name.
+    """Return the destination of the push of `name`, an app or a path.
 
-    Raises UsageError for an unknown app, and where both are missing.
+    It is the app's `to` in the configuration, else `prefix/NAME`. Raises UsageError for an unknown
+    app, or if there is neither a `to` nor a prefix.
     """
     if not _is_path(name):
         if configuration is None:
-            raise UsageError("found no regpush.toml with apps; a path begins with ./")
+            raise UsageError("no regpush.toml names this app; a path must begin with ./")
         configuration.app(name)
         own = settings(configuration, name).get("to")
         if own:
             return str(own.value)
     if not prefix:
-        raise UsageError("no destination: give --to registry/prefix")
+        raise UsageError("no destination is configured: give --to registry/prefix")
     return f"{prefix.rstrip('/')}/{os.path.basename(os.path.abspath(name))}"
 
 
 def _joined(manifests: Sequence[ManifestFile], images: Mapping[str, str]) -> str:
-    """Join all manifests into one stream of YAML documents, with images for references.
+    """Return all manifests as one stream of YAML documents, with references replaced by `images`.
 
-    A single manifest has no other change.
+    Nothing else of a single manifest changes.
     """
     stream = ""
     for manifest in manifests:

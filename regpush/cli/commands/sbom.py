@@ -1,4 +1,4 @@
-"""`regpush sbom`: the SBOM that is attached to an image."""
+"""`regpush sbom`: print the SBOM that is attached to an image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sbom(
     format: Annotated[  # noqa: A002  the flag's name
         SbomFormat | None,
         typer.Option(
-            help="Format of the SBOM to print. Default: the last one attached, in any format.",
+            help="Format of the SBOM to print. Default: the SBOM attached last, in any format.",
             show_default=False,
         ),
     ] = None,

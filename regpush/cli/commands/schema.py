@@ -1,4 +1,4 @@
-"""`regpush schema`: the JSON Schema of the reports that `--format json` prints."""
+"""`regpush schema`: print the JSON Schema of the reports that `--format json` prints."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def schema(
 
 
 def of(command: str | None) -> dict[str, Any]:
-    """Return the schema of one command's report, or of all.
+    """Return the JSON Schema of the report of `command`, or of all reports for None.
 
-    Raises UsageError for other commands.
+    Raises UsageError for a command without a report.
     """
     text = files("regpush").joinpath("report.schema.json").read_text("utf-8")
     whole: dict[str, Any] = json.loads(text)

@@ -1,4 +1,4 @@
-"""`regpush serve`: a registry for development on this machine."""
+"""`regpush serve`: run a registry for development on this machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from regpush.quantities import parse_size
 
 
 def serve(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 5000,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on at 127.0.0.1; 0 chooses a free port.")
+    ] = 5000,
     directory: Annotated[
-        str, typer.Option("--dir", help="Directory for blobs and manifests.")
+        str, typer.Option("--dir", help="Directory that stores blobs and manifests.")
     ] = "./registry",
     host: Annotated[
         list[str] | None,
@@ -26,7 +28,7 @@ def serve(
     ] = None,
     max_size: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Refuse uploads beyond SIZE in all, such as 10GB."),
+        typer.Option(metavar="SIZE", help="Maximum size of all blobs together, such as 10GB."),
     ] = None,
 ) -> None:
     """Run a registry for development on this machine, until Ctrl-C."""

@@ -1,4 +1,4 @@
-"""`regpush simulate`: scores of layer strategies on a history of versions."""
+"""`regpush simulate`: score layer strategies on a history of pushes."""
 
 from __future__ import annotations
 
@@ -23,20 +23,27 @@ def simulate(
     path: Annotated[
         str,
         typer.Argument(
-            metavar="HISTORY.json", help="A file of `regpush history`.", show_default=False
+            metavar="HISTORY.json",
+            help="A file that `regpush history` wrote.",
+            show_default=False,
         ),
     ],
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layers", help="Strategy; repeatable. Default: all.", show_default=False),
+        typer.Option(
+            "--layers",
+            help="Layer strategy to score; repeatable. Default: all strategies.",
+            show_default=False,
+        ),
     ] = None,
     max_layers: Annotated[
-        int, typer.Option("--max-layers", help="Maximum of layers, 1 to 127.")
+        int, typer.Option("--max-layers", help="Maximum number of layers, 1 to 127.")
     ] = 64,
     plans_out: Annotated[
         str | None,
         typer.Option(
-            help="Write the plans to this file, one JSON line a push; needs one --layers."
+            help="Write the plans to this file, a line of JSON for each push; needs exactly one "
+            "--layers."
         ),
     ] = None,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
@@ -75,7 +82,7 @@ def _read(path: str) -> bytes:
 
 
 def _table(found: Mapping[str, Score]) -> list[str]:
-    """Return one row a strategy: its ratios to the least possible bytes, and layer counts."""
+    """Return a table with a row for each strategy: its ratios, and the mean and most layers."""
     rows: list[tuple[str, ...]] = [("strategy", "push", "pull", "chain", "layers", "most")]
     for name, score in found.items():
         ratios = ("-" if r is None else f"{r:.3f}" for r in (score.push, score.pull, score.chain))

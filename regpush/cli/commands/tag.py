@@ -1,4 +1,4 @@
-"""`regpush tag`: more tags for an image in its repository."""
+"""`regpush tag`: add tags to an image in its repository."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tag(
     ],
     new: Annotated[
         list[str],
-        typer.Argument(metavar="NEW...", help="Tags to add.", show_default=False),
+        typer.Argument(metavar="NEW...", help="Tags to add to the image.", show_default=False),
     ],
 ) -> None:
     """Add tags to an image or an index in its repository.

@@ -1,4 +1,4 @@
-"""`regpush tags`: the tags of a repository and what each names."""
+"""`regpush tags`: list the tags of a repository and the image that each names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def tags(
 
 
 def _table(found: Sequence[Tag], width: int) -> list[str]:
-    """Return one row a tag: digest, platforms, size and date, or the problem with the tag."""
+    """Return a table with a row for each tag: digest, platforms, size, date.
+
+    A tag whose image cannot be read has its problem in place of platforms.
+    """
     rows = [("tag", "digest", "platforms", "size", "created")]
     for one in found:
         digest = short(one.digest) if one.digest else "-"
@@ -47,5 +50,8 @@ def _table(found: Sequence[Tag], width: int) -> list[str]:
 
 
 def _day(tag: Tag) -> str:
-    """Return the date; `-` for the fixed date of reproducible images, which is before 1981."""
+    """Return the image's creation date as YYYY-MM-DD.
+
+    `-` for a date before 1981, which is a fixed date of reproducible images.
+    """
     return "-" if tag.created < "1981" else tag.created[:10]

@@ -1,4 +1,4 @@
-"""`regpush verify`: a check that a registry holds an image as it was pushed."""
+"""`regpush verify`: check that a registry holds an image as it was pushed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from regpush.transfer.base import Bases
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class VerifyFlags(TargetFlags, AccessFlags):
-    """The flags about access and the target."""
+    """The flags about the target, and the flags for access to the registry."""
 
 
 @with_flags
@@ -48,14 +48,18 @@ def verify(
         ),
     ] = None,
     sample: Annotated[
-        str, typer.Option("--sample", help="The share of layers to read, such as 5%.")
+        str, typer.Option("--sample", help="Percentage of the layers to read, such as 5%.")
     ] = "100%",
     seed: Annotated[
-        str, typer.Option("--seed", help="Any text; another text selects another sample.")
+        str,
+        typer.Option("--seed", help="Text that selects the sample: equal texts, equal layers."),
     ] = "",
     platform: PlatformFlag = None,
     jobs: Annotated[
-        int, typer.Option("-j", "--jobs", help="Layers read at a time.", min=1, max=64)
+        int,
+        typer.Option(
+            "-j", "--jobs", help="Number of layers to read at the same time.", min=1, max=64
+        ),
     ] = 4,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
@@ -72,8 +76,8 @@ def verify(
         found = inspect_each(parsed, repository, wanted)
         if targets and len(found) > 1:
             raise UsageError(
-                f"{reference} is an image for several platforms; a target is compared with one: "
-                f"name it, such as --platform {found[0].image.platform}"
+                f"{reference} is an index of several platforms; choose the image to compare with "
+                f"the target, such as --platform {found[0].image.platform}"
             )
         check = partial(
             verifying.verify, found, repository, sample=chosen, jobs=jobs, cancel=at.cancel
@@ -91,7 +95,7 @@ def verify(
 def _made_again(
     targets: list[str], flags: VerifyFlags, image: Image, at: Connection
 ) -> Iterator[rederive.Sources]:
-    """Make the layers of `targets` as a push with these flags would make them."""
+    """Give the items of `targets` as a push with these flags packs them, to check `image`."""
     source = _as_pushed(flags.source(), image)
     around = Surroundings(
         settings=at.settings,
@@ -115,16 +119,16 @@ def _made_again(
 
 
 def _as_pushed(source: SourceOptions, image: Image) -> SourceOptions:
-    """Return `source` with the base that the image names, or without one, as at its push.
+    """Return `source` with the base that `image` names, or with no base if it names none.
 
-    Layers for an image on a base differ from those of an image without one.
+    The layers that a push makes differ with and without a base image.
     """
     base = image.ancestor.name if image.ancestor and image.base_layers else None
     return replace(source, base=base, bare=base is None)
 
 
 def _table(found: verifying.Verification, width: int) -> list[str]:
-    """Return the checks of each layer, lowest first, and all problems."""
+    """Return lines for each image: a table of its layers, lowest first, and its problems."""
     lines: list[str] = []
     for image in found.images:
         rows: list[tuple[str, ...]] = [("layer", "contents", "size", "checked", "result")]

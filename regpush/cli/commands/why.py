@@ -1,4 +1,4 @@
-"""`regpush why`: which package caused each upload between two images."""
+"""`regpush why`: explain which package caused each upload between two images."""
 
 from __future__ import annotations
 
@@ -48,13 +48,17 @@ def why(
 
 
 def _is_target(text: str) -> bool:
-    # A path that does not exist here may be a store path that a binary cache holds.
+    # A path counts as a target even if it does not exist here: a binary cache may hold the store
+    # path.
     named = text.partition(":")[0] in prefixes.names() or text.startswith(("/", "./", "../"))
     return named or os.path.lexists(text) or has_placeholders(text)
 
 
 def _table(found: Comparison, width: int) -> list[str]:
-    """Return bytes by cause, then the layers that are not in the old image, lowest first."""
+    """Return two tables: bytes by cause, and the layers that are not in the old image.
+
+    Layers are listed lowest first.
+    """
     total = sum(layer.size for layer in found.layers)
     gone = len(found.layers)
     head = f"{size(total)} in {gone} layers of {gone + found.reused} are not in the old image."
