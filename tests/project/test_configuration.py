@@ -336,7 +336,7 @@ def test_the_table_of_a_project(here, capsys):
     write(here / "pyproject.toml", "[project]\nname = 'regpush-user'\n")
     assert "--to" in refusal(capsys, "plan", "x")
     line = refusal(capsys, "plan", "x", "--to", "h:1/x", "--config", "pyproject.toml")
-    assert "no [tool.regpush]" in line
+    assert "no table [tool.regpush]" in line
 
 
 @pytest.mark.parametrize(
