@@ -585,6 +585,29 @@ def test_several_platforms_from_one_lock(index, app, to):
     assert sorted(index.gets) == sorted(one.path.name for one in [*wheels, pure])
 
 
+@pytest.mark.parametrize(
+    ("tags", "has"),
+    [
+        (["cp311-cp311-win_amd64", "cp311-cp311-macosx_11_0_arm64"], ["win_amd64", "macosx_11_0"]),
+        (["cp311-cp311-win_amd64", "cp39-cp39-manylinux_2_28_s390x"], ["(it has cp39-cp39-many"]),
+        (["cp311-cp311-win_amd64", "cp39-cp39-win32.linux_s390x"], ["(it has cp39-cp39-win32.lin"]),
+    ],
+)
+def test_wheels_for_other_systems_are_told_of_where_there_are_no_others(project, to, tags, has):
+    lock = project / "uv.lock"
+    head, _, rest = lock.read_text().partition("wheels = [\n")
+    url, zeros = rest.partition('url = "')[2].partition("one-1.0")[0], "0" * 64
+
+    def file(end: str) -> str:
+        return f'{{ url = "{url}one-1.0{end}", hash = "sha256:{zeros}", size = 1 }}'
+
+    wheels = "".join(f"    {file(f'-{tag}.whl')},\n" for tag in tags)
+    lock.write_text(
+        f"{head}sdist = {file('.tar.gz')}\nwheels = [\n{wheels}]\n{rest.partition(']')[2]}"
+    )
+    push(f"python:{project}", to, *BARE).failed(2, "one 1.0 has no wheel", "only its source", *has)
+
+
 def test_a_wheel_that_the_lock_names_by_its_path(index, app, to, tmp_path):
     """uv writes the path relative to the directory it runs in, whatever directory that is."""
     (app / "links").mkdir()

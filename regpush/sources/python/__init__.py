@@ -14,6 +14,9 @@ from regpush.platform import Platform
 from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
+_LIBRARIES = ("packaging", "installer", "tomli")
+"""What the extra `python` brings, besides programs."""
+
 
 def resolve(
     path: str,
@@ -31,7 +34,7 @@ def resolve(
     try:
         from regpush.sources.python import source  # needs libraries of an extra
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in ("packaging", "installer"):
+        if error.name is None or error.name.split(".")[0] not in _LIBRARIES:
             raise
         raise UsageError(
             f"python: needs the library '{error.name.split('.')[0]}': "
