@@ -199,8 +199,8 @@ def _beside(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
     if base and left < options.max_layers:
         run.notify(
             Note(
-                message=f"{base.name} has {len(base.image.layers)} layers, and an image "
-                f"{MAX_LAYERS} at most: --max-layers is {left}"
+                message=f"{base.name} has {len(base.image.layers)} layers, and an image may have "
+                f"{MAX_LAYERS}: --max-layers is lowered to {left}"
             )
         )
     return replace(options, max_layers=min(options.max_layers, left))

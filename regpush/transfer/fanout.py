@@ -164,7 +164,9 @@ class FanUpload:
 
         sent = self._send([way(upload) for upload in self._uploads.values()], open_stream)
         if len(set(sent)) > 1:
-            raise SourceError(f"a layer changed while it was sent: {sent[0].digest} at first")
+            raise SourceError(
+                f"a layer changed while it was sent; its digest was {sent[0].digest} at first"
+            )
         first = list(self._uploads)
         for shelf in self._fan.shelves:
             if (

@@ -231,7 +231,7 @@ def _read_back(repository: Repository, tag: str) -> Digest | None:
     try:
         return repository.head_manifest(tag)
     except (AuthError, RefusedError) as error:
-        raise VerificationError(f"{tag} was put, and cannot be read back: {error}") from error
+        raise VerificationError(f"{tag} was moved, but cannot be read back: {error}") from error
 
 
 @contextmanager
