@@ -16,7 +16,7 @@ from regpush.closure import Closure, Item, Role
 from regpush.concurrency import Cancellation
 from regpush.entry import image_path
 from regpush.errors import printable
-from regpush.flow.gather import customised
+from regpush.flow.image_options import customised
 from regpush.image.image import Layer
 from regpush.layering.plan import PlannedLayer
 from regpush.options import Compression, ImageOptions, SourceOptions

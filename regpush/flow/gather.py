@@ -16,6 +16,7 @@ from regpush.entry import Profile
 from regpush.errors import CancelledError, RegpushError, printable
 from regpush.events import InputWarned, Note
 from regpush.flow.context import Run
+from regpush.flow.image_options import base_of, customised
 from regpush.flow.transaction import Held
 from regpush.history.previous import Past, Seen, look_at_tags, look_back, look_near
 from regpush.image.image import Base, parse_manifest
@@ -24,7 +25,6 @@ from regpush.options import (
     ImageOptions,
     LayerOptions,
     Reuse,
-    SourceOptions,
 )
 from regpush.ownership import Rules
 from regpush.pack.recipe import Placed, PreviousImage
@@ -32,7 +32,7 @@ from regpush.pack.tar import ArchiveOptions, Parents
 from regpush.platform import Platform
 from regpush.reference import RepositoryName
 from regpush.sources.identity import identify as identified
-from regpush.sources.links import Customisation, customise
+from regpush.sources.links import Customisation
 from regpush.sources.platforms import Aim, platform_of
 from regpush.sources.programs import run_on
 from regpush.sources.surroundings import Surroundings
@@ -372,56 +372,3 @@ def _most_layers(options: LayerOptions) -> int:
     it is known whether anything is added.
     """
     return 1 if options.strategy == "single" else max(options.max_layers - 1, 1)
-
-
-def customised(closure: Closure, source: SourceOptions, image: ImageOptions) -> Customisation:
-    """Add to `closure` everything else that the image holds, such as links and owners.
-
-    `source`: the options by which the closure was made. Raises UsageError and SourceError like
-    `customise` and `link_roots`.
-    """
-    said = _said_by_source(_with_entrypoint(image, closure), closure, source.link_roots)
-    return customise(closure, said, source.rules, base=base_of(closure, source))
-
-
-def _with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
-    """Return `options` with an absolute entry point; without one, the source's proposal.
-
-    An entry point such as `bin/app` is relative to the directory or profile that is the target.
-    Raises UsageError like `program_in`.
-    """
-    if options.entrypoint is None:
-        wishes = closure.wishes
-        wished = () if options.cmd else wishes.entrypoint or wishes.find_entrypoint()
-        return replace(options, entrypoint=wished or None)
-    program = options.entrypoint[0] if options.entrypoint else "/"
-    if program.startswith("/") or "/" not in program:
-        return options
-    from regpush.flow.entrypoint import program_in  # few entry points are relative
-
-    path = program_in(closure, program)
-    return replace(options, entrypoint=(path, *options.entrypoint[1:]))
-
-
-def base_of(closure: Closure, options: SourceOptions) -> str | None:
-    """Return the reference of the base for `closure`; None without a base."""
-    return options.base or (None if options.bare else closure.wishes.base or None)
-
-
-def _said_by_source(options: ImageOptions, closure: Closure, roots: Sequence[str]) -> ImageOptions:
-    """Add to `options` what only the source knows: environment, provenance, links to its trees."""
-    own = {path for path, _ in options.symlinks}
-    trees: Sequence[tuple[str, str]] = ()
-    if roots:
-        from regpush.sources.link_root import link_roots  # few images have such links
-
-        trees = link_roots(closure, roots)
-    return replace(
-        options,
-        search_paths=closure.search_paths(),
-        home="" if closure[closure.roots[0]].in_store else closure.roots[0],
-        labels=(*closure.provenance, *options.labels),
-        annotations=(*closure.provenance, *options.annotations),
-        symlinks=(*options.symlinks, *(link for link in trees if link[0] not in own)),
-        workdir=closure.wishes.workdir or None if options.workdir is None else options.workdir,
-    )

@@ -12,7 +12,7 @@ from regpush.flow.context import Run
 from regpush.flow.gather import Gathered, Identify, Overflow, Reach, gather, look_at_past
 from regpush.history.planning import Planned, layout_places, plan_layers, reasons
 from regpush.history.previous import Past, Seen
-from regpush.image.image import Base, Image, Learned
+from regpush.image.image import Base, Image
 from regpush.layering import strategies
 from regpush.layering.plan import Strategy
 from regpush.options import (
@@ -46,11 +46,6 @@ class Prepared:
     def platform(self) -> Platform:
         """The platform of the image."""
         return self.origin.platform
-
-    @property
-    def learned(self) -> Learned | None:
-        """The records to write into the image, for the next push to plan by; None without any."""
-        return self.planned.learned
 
     def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:
         """Return this plan with its records complete; `identities`: found by packing, by path."""

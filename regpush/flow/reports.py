@@ -83,7 +83,8 @@ def of_image(
         platform=str(prepared.platform),
         digest=image.descriptor.digest if image else None,
         layers=tuple(
-            _known(wanted, one, fan) if one else _unknown(wanted, fan) for wanted, one in pairs
+            of_layer(wanted.planned.label, one, copies(one)) if one else _unknown(wanted, fan)
+            for wanted, one in pairs
         ),
         steps=prepared.planned.plan.steps,
         layout_from=prepared.planned.read,
@@ -116,10 +117,6 @@ def of_base(
             if n not in left_out
         ),
     )
-
-
-def _known(wanted: LayerSource, placed: Placed, fan: FanOut) -> LayerReport:
-    return of_layer(wanted.planned.label, placed, _copies(placed, fan))
 
 
 def _copies(placed: Placed, fan: FanOut) -> int:

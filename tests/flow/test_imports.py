@@ -16,7 +16,6 @@ FOR_FEW = {
     "regpush.commands",
     "regpush.files.decompression",
     "regpush.flow.attachments",
-    "regpush.flow.entrypoint",
     "regpush.flow.forecast",
     "regpush.flow.shipping",
     "regpush.history.comparison",
