@@ -187,7 +187,7 @@ def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
         prepared.platform,
         recipe_version=RECIPE_VERSION,
         base=prepared.origin.base,
-        learned=prepared.planned.learned,
+        learned=prepared.records.learned if prepared.records else None,
     )
 
 

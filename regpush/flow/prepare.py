@@ -4,41 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from regpush.closure import Identity
+from regpush.closure import Closure, Identity
 from regpush.errors import printable
-from regpush.events import Event, InputWarned, LayersPlanned, Note
+from regpush.events import Event, InputWarned, LayersPlanned, Listener, Note
 from regpush.flow.context import Run
 from regpush.flow.gather import Gathered, Identify, Overflow, Reach, gather, look_at_past
-from regpush.history.planning import Planned, layout_places, plan_layers, reasons
+from regpush.history.causes import reasons
 from regpush.history.previous import Past, Seen
 from regpush.image.image import Base, Image
 from regpush.layering import strategies
-from regpush.layering.plan import Strategy
+from regpush.layering.plan import Plan, PlanContext, Strategy
 from regpush.options import (
     MAX_LAYERS,
     Compression,
     LayerOptions,
     Reuse,
 )
-from regpush.pack.recipe import Candidate, PreviousImage, by_recipe, remembered
+from regpush.pack.recipe import BlobStore, Candidate, PreviousImage, by_recipe, remembered
 from regpush.pack.stream import LayerSource
+from regpush.pack.tar import ArchiveOptions
 from regpush.platform import Platform
 from regpush.reference import RepositoryName
 from regpush.sources.platforms import aims
 from regpush.transfer.destinations import Destination
 from regpush.transfer.publish import refuse_index, warn_of_lost_platforms
 
+if TYPE_CHECKING:
+    from regpush.history.recall import PlanRecords
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Prepared:
     """The plan for one platform, with the source and the past that it was made from.
 
+    `wanted`: the layers of `plan`. `records`: None unless the strategy learns from earlier images.
     `first_of_base`: the number, in events, of the lowest layer of the base.
     """
 
     origin: Gathered
-    planned: Planned
+    plan: Plan
+    records: PlanRecords | None
     wanted: tuple[LayerSource, ...]
     first_of_base: int = 0
 
@@ -49,7 +56,9 @@ class Prepared:
 
     def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:
         """Return this plan with its records complete; `identities`: found by packing, by path."""
-        return replace(self, planned=self.planned.once_known(identities, run.notify))
+        if self.records is None:
+            return self
+        return replace(self, records=self.records.once_known(self.plan, identities, run.notify))
 
     def following(self, placed: Sequence[Candidate]) -> Prepared:
         """Return this plan with `placed`, layers of earlier platforms, as the first candidates."""
@@ -80,7 +89,10 @@ def prepare(
     layers = run.options.layers
     strategy = strategies.named(layers.strategy, layers.max_layers)
     others = [run.other(text) for text in layers.reuse_from]
-    others += [(run.main.seen, digest) for digest in layout_places(layers)]
+    if layers.layout_from:
+        from regpush.history.recall import layout_places  # few pushes repeat an earlier plan
+
+        others += [(run.main.seen, digest) for digest in layout_places(layers)]
     found = aims(targets, run.options.image)
     if len(found) > 1:
         # A layer that platforms share is sent once, so identities are needed before packing.
@@ -167,12 +179,12 @@ def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
     # A destination without earlier images gets the plan of one that has some.
     pasts = (one for one in run.destinations if origin.pasts[one.name].images)
     store = next(pasts, run.main).shelf
-    made = plan_layers(closure, strategy, layers, archive, images, store, run.notify)
+    plan, records = _layers(closure, strategy, layers, archive, images, store, run.notify)
     compression = layers.compression or Compression()
     why = reasons(closure, archive, images, layers.reuse)
 
     def wanted(source: LayerSource) -> LayerSource:
-        candidates = _candidates(source, made.earlier, images, run)
+        candidates = _candidates(source, records.earlier if records else (), images, run)
         known = any(candidate.layer.recipe == source.recipe for candidate in candidates)
         return replace(
             source,
@@ -183,9 +195,33 @@ def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
 
     sources_of = (
         LayerSource.of(index, one, archive, compression)
-        for index, one in enumerate(made.plan.layers, first)
+        for index, one in enumerate(plan.layers, first)
     )
-    return Prepared(origin=origin, planned=made, wanted=tuple(map(wanted, sources_of)))
+    return Prepared(
+        origin=origin, plan=plan, records=records, wanted=tuple(map(wanted, sources_of))
+    )
+
+
+def _layers(
+    closure: Closure,
+    strategy: Strategy,
+    options: LayerOptions,
+    archive: ArchiveOptions,
+    images: Sequence[PreviousImage],
+    store: BlobStore,
+    notify: Listener,
+) -> tuple[Plan, PlanRecords | None]:
+    """Plan which items share a layer; `images`: earlier ones, `store`: where layers are looked for.
+
+    Returns records too where the strategy learns. Raises what the strategy raises, and UsageError
+    where `--layout-from` names an unknown image.
+    """
+    if options.strategy == strategies.LEARNING and not closure.stacked:
+        from regpush.history.recall import plan_with_records  # only `--layers auto` learns
+
+        return plan_with_records(closure, strategy, options, archive, images, store, notify)
+    context = PlanContext(max_layers=options.max_layers)
+    return strategies.carry_out(strategy, closure, context), None
 
 
 def _beside(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:

@@ -86,8 +86,8 @@ def of_image(
             of_layer(wanted.planned.label, one, copies(one)) if one else _unknown(wanted, fan)
             for wanted, one in pairs
         ),
-        steps=prepared.planned.plan.steps,
-        layout_from=prepared.planned.read,
+        steps=prepared.plan.steps,
+        layout_from=prepared.records.read if prepared.records else (),
         base=of_base(prepared.origin.base, base, image, copies) if prepared.origin.base else None,
     )
 

@@ -7,7 +7,7 @@ be the cause. An item is its own cause if nothing that it references changed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -18,7 +18,8 @@ from regpush.history import layout
 from regpush.image.image import Image, Layer
 from regpush.layering.memory import Key, keys_of
 from regpush.layering.plan import LOCKED, base_name
-from regpush.pack.recipe import RECIPE_VERSION, recipe
+from regpush.options import Reuse
+from regpush.pack.recipe import RECIPE_VERSION, PreviousImage, recipe
 from regpush.pack.tar import ArchiveOptions
 from regpush.sources.store_path import full_name, is_path, item_name
 
@@ -119,6 +120,26 @@ def causes(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -
 
     first = {bits: gravest(bits) for bits in indexes}
     return Causes(of={path: first[bits] for path, bits in numbers.items()})
+
+
+def reasons(
+    closure: Closure, archive: ArchiveOptions, images: Sequence[PreviousImage], reuse: Reuse
+) -> Callable[[Sequence[Item], bool], str]:
+    """Return a function that says, for people, why a layer of given items must be sent.
+
+    Its second argument: whether an earlier image has the layer, so that only the registry can have
+    lost it.
+    """
+    found = causes(closure, [before.image for before in images], archive) if images else None
+
+    def why(items: Sequence[Item], known: bool) -> str:
+        if reuse is Reuse.NONE:
+            return "nothing is to be reused"
+        if found is None:
+            return "no previous image"
+        return "the registry has lost it" if known else found.why(items)
+
+    return why
 
 
 def unchanged(closure: Closure, images: Sequence[Image], archive: ArchiveOptions) -> frozenset[str]:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from regpush.closure import Closure
+from regpush.closure import Closure, Identity
 from regpush.digest import Descriptor, Digest
 from regpush.errors import UsageError, VerificationError
 from regpush.events import Listener, Note
 from regpush.history import layout
 from regpush.history.layout import Carried
-from regpush.history.planning import Planned
 from regpush.image.image import Image, Layer, Learned
 from regpush.layering import strategies
-from regpush.layering.memory import Laid, Layout, Memory, keys_of
+from regpush.layering.memory import Laid, Layout, Memory, first, keys_of
 from regpush.layering.plan import Plan, PlanContext, Strategy
 from regpush.options import LayerOptions
 from regpush.pack.recipe import BlobStore, Candidate, PreviousImage, recipe
@@ -86,7 +85,43 @@ class Recalled:
         return written.learned
 
 
-def plan_with_memory(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PlanRecords:
+    """The records that go with a plan of a strategy that learns.
+
+    `learned`: those to write into the image. `read`: digests of the manifests that `--layout-from`
+    needs to make this plan again. `earlier`: layers that only the records of earlier images name.
+    `early`: the plan was made before all identities were known; such a plan uses no history.
+    """
+
+    learned: Learned | None
+    read: tuple[Digest, ...]
+    earlier: tuple[Candidate, ...]
+    early: bool
+
+    def once_known(
+        self, plan: Plan, identities: Mapping[str, Identity], notify: Listener
+    ) -> PlanRecords:
+        """Return the records of `plan` after packing, which has found all identities."""
+        if not self.early:
+            return self
+        groups = [
+            [replace(one, identity=one.identity or identities.get(one.path)) for one in layer.items]
+            for layer in plan.layers
+        ]
+        learned = Recalled().to_write(replace(plan, memory=first(groups)), notify)
+        return replace(self, learned=learned, early=False)
+
+
+def layout_places(options: LayerOptions) -> list[str]:
+    """Read the digests of `--layout-from`. Raises UsageError for a malformed one."""
+    try:
+        return [str(Digest.parse(text)) for text in options.layout_from]
+    except VerificationError as error:
+        raise UsageError(f"bad --layout-from: {error}") from error
+
+
+def plan_with_records(
     closure: Closure,
     strategy: Strategy,
     options: LayerOptions,
@@ -94,7 +129,7 @@ def plan_with_memory(
     images: Sequence[PreviousImage],
     store: BlobStore,
     notify: Listener,
-) -> Planned:
+) -> tuple[Plan, PlanRecords]:
     """Plan `closure` by a strategy that learns from the records of earlier `images`.
 
     `store`: the repository to push to. Raises what the strategy raises, and UsageError where
@@ -111,9 +146,11 @@ def plan_with_memory(
     plan = strategies.carry_out(strategy, closure, context)
     for step in plan.steps:
         notify(Note(message=step))
+    memory = plan.memory
+    read = (memory.manifest,) if memory and memory.manifest else memory.read if memory else ()
     learned = recalled.to_write(plan, notify)
-    early = plan.memory is None
-    return Planned(plan=plan, learned=learned, earlier=recalled.earlier, early=early)
+    early = memory is None
+    return plan, PlanRecords(learned=learned, read=read, earlier=recalled.earlier, early=early)
 
 
 def _replayed(
