@@ -63,7 +63,7 @@ class Assembled:
             Candidate(
                 layer=one.layer,
                 repository=next(iter(self.prepared.origin.pasts)),
-                source=str(self.prepared.platform),
+                source=str(self.prepared.origin.platform),
             )
             for one in self.placed
         ]
@@ -184,7 +184,7 @@ def build_image(layers: Sequence[Layer], prepared: Prepared) -> Image:
     return build(
         layers,
         prepared.origin.image_options,
-        prepared.platform,
+        prepared.origin.platform,
         recipe_version=RECIPE_VERSION,
         base=prepared.origin.base,
         learned=prepared.records.learned if prepared.records else None,

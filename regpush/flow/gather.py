@@ -49,29 +49,22 @@ if TYPE_CHECKING:
 class Gathered:
     """The source, the earlier images and the base, as read for one platform.
 
-    `pasts`: the earlier images, by destination. `rules`: the rules that gave owners and modes to
-    items of `closure`. `foundation`: the repository of the base. `shipped`: layers that were sent
-    while the source was read, by their items' paths.
+    `rules`: the rules that gave owners and modes to items of `closure`. `archive`: how its layers
+    are written. `pasts`: what was read at each destination; `images`: the earlier images in them,
+    those of the main destination first. `foundation`: the repository of the base. `shipped`: layers
+    that were sent while the source was read, by their items' paths.
     """
 
     image_options: ImageOptions
     platform: Platform
     closure: Closure
     rules: Rules
+    archive: ArchiveOptions
     pasts: Mapping[RepositoryName, Past]
+    images: tuple[PreviousImage, ...]
     base: Base | None = None
     foundation: Foundation | None = None
     shipped: Mapping[str, Placed] = field(default_factory=dict)
-
-    @property
-    def archive(self) -> ArchiveOptions:
-        """Return how the layers are written."""
-        return _archive_of(self.closure.profile, self.base)
-
-    @property
-    def images(self) -> tuple[PreviousImage, ...]:
-        """Return the earlier images, those of the main destination first."""
-        return tuple(image for past in self.pasts.values() for image in past.images)
 
     def tags_seen(self, at: Destination) -> Held:
         """Return the digests that the tags of `at` named when its earlier images were read.
@@ -139,7 +132,9 @@ def gather(
         platform=sight.platform,
         closure=made.closure,
         rules=made.rules,
+        archive=_archive_of(made.closure.profile, base),
         pasts=pasts,
+        images=images_of(pasts),
         base=base,
         foundation=sight.foundation,
         shipped=reading.shipped,
@@ -314,6 +309,11 @@ def look_at_past(
     with ThreadPoolExecutor(len(run.destinations), thread_name_prefix="regpush") as pool:
         found = pool.map(look, run.destinations)
         return {one.name: past for one, past in zip(run.destinations, found, strict=True)}
+
+
+def images_of(pasts: Mapping[RepositoryName, Past]) -> tuple[PreviousImage, ...]:
+    """Return the earlier images of all destinations, in the order of `pasts`."""
+    return tuple(image for past in pasts.values() for image in past.images)
 
 
 def _tell_strategy(closure: Closure, options: LayerOptions, run: Run) -> None:

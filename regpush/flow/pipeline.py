@@ -58,7 +58,7 @@ def push(
         images: list[Assembled] = []
         for one in prepared:
             placed = [candidate for image in images for candidate in image.candidates]
-            images.append(assemble(one.following(placed), run))
+            images.append(assemble(one.following(placed) if placed else one, run))
         tell_unused(prepared, run)
         release, tagged = transaction.carry_out(Release.of(images, attachments, run))
         # Only layers that this run packed: others vouch for the recipes of reused layers, and

@@ -10,7 +10,7 @@ from regpush.closure import Closure, Identity
 from regpush.errors import printable
 from regpush.events import Event, InputWarned, LayersPlanned, Listener, Note
 from regpush.flow.context import Run
-from regpush.flow.gather import Gathered, Identify, Overflow, Reach, gather, look_at_past
+from regpush.flow.gather import Gathered, Identify, Overflow, Reach, gather, images_of, look_at_past
 from regpush.history.causes import reasons
 from regpush.history.previous import Past, Seen
 from regpush.image.image import Base, Image
@@ -48,11 +48,6 @@ class Prepared:
     records: PlanRecords | None
     wanted: tuple[LayerSource, ...]
     first_of_base: int = 0
-
-    @property
-    def platform(self) -> Platform:
-        """The platform of the image."""
-        return self.origin.platform
 
     def packed(self, identities: Mapping[str, Identity], run: Run) -> Prepared:
         """Return this plan with its records complete; `identities`: found by packing, by path."""
@@ -133,7 +128,8 @@ def _beyond(origin: Gathered, others: Sequence[tuple[Seen, str]], run: Run) -> G
     """Return `origin` with all earlier images; reads them where only the moving tags were read."""
     if all(past.whole for past in origin.pasts.values()):
         return origin
-    return replace(origin, pasts=look_at_past(run, others, lambda: origin.platform, Reach.WHOLE))
+    pasts = look_at_past(run, others, lambda: origin.platform, Reach.WHOLE)
+    return replace(origin, pasts=pasts, images=images_of(pasts))
 
 
 def _numbered(prepared: Sequence[Prepared]) -> list[Prepared]:
@@ -256,14 +252,14 @@ def _candidates(
 def _tell(prepared: Sequence[Prepared], run: Run) -> None:
     """Report the plan: the layers of all platforms in order, then those of bases."""
     labelled = [
-        (one.platform, wanted.planned.label, wanted.size)
+        (one.origin.platform, wanted.planned.label, wanted.size)
         for one in prepared
         for wanted in one.wanted
     ]
+    bases = [(one.origin.platform, base) for one in prepared if (base := one.origin.base)]
     below = [
-        (one.platform, f"{base.name} ({layer.descriptor.digest.short})", layer.descriptor.size)
-        for one in prepared
-        if (base := one.origin.base)
+        (platform, f"{base.name} ({layer.descriptor.digest.short})", layer.descriptor.size)
+        for platform, base in bases
         for layer in base.image.layers
     ]
     labelled += below

@@ -80,7 +80,7 @@ def of_image(
     pairs = zip(prepared.wanted, placed, strict=True)
     copies = partial(_copies, fan=fan)
     return ImageReport(
-        platform=str(prepared.platform),
+        platform=str(prepared.origin.platform),
         digest=image.descriptor.digest if image else None,
         layers=tuple(
             of_layer(wanted.planned.label, one, copies(one)) if one else _unknown(wanted, fan)
