@@ -47,8 +47,8 @@ def reference() -> str:
     parts = [
         "# The JSON report",
         f"Generated from the schema by `{COMMAND}`. `regpush schema [COMMAND]` prints the schema "
-        "(JSON Schema, draft 2020-12). `schema` is 1, and changes only where a field goes or "
-        "changes its meaning; new fields may come at any time. Sizes are bytes.",
+        "(JSON Schema, draft 2020-12). `schema` is 1, and changes only when a field is removed or "
+        "changes its meaning; new fields may be added at any time. Sizes are bytes.",
     ]
     shown = list(by_report) + [name for name in whole["$defs"] if name not in by_report]
     for name in shown:
