@@ -16,6 +16,7 @@ Every message is one line: what was wrong, where, and what to do. None carries a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -82,6 +83,18 @@ class CancelledError(RegpushError):
 def printable(name: str | bytes) -> str:
     """Put `name` on one line, free of terminal control characters, for an error message."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
+    if text.isprintable():
+        return text
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
+
+
+def similar(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the one of `words` that is most similar to `word`; empty where none is similar.
+
+    `cutoff`: the similarity that is enough, by `difflib.SequenceMatcher.ratio`, 1 for equal words.
+    """
+    from difflib import get_close_matches  # 5 ms, for a word that was mistyped
+
+    return next(iter(get_close_matches(word, list(words), 1, cutoff)), "")

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Self
 
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError, printable, similar
 
 _MACHINES = {
     "x86_64": "amd64",
@@ -332,8 +331,8 @@ def _architecture_meant(said: str) -> str:
     """Return the normal name and variant that `said` probably means; None if unknown."""
     if said in _MEANT or said in _ARCHITECTURES:
         return _MEANT.get(said, said)
-    near = get_close_matches(said, sorted(_ARCHITECTURES | _SPELLINGS.keys()), 1)
-    return _normal(near[0], "")[0] if near else ""
+    near = similar(said, sorted(_ARCHITECTURES | _SPELLINGS.keys()))
+    return _normal(near, "")[0] if near else ""
 
 
 def _unknown(text: str, system: str, architecture: str, variant: str) -> UsageError:
@@ -344,7 +343,7 @@ def _unknown(text: str, system: str, architecture: str, variant: str) -> UsageEr
     wrong = architecture if system in _SYSTEMS else system
     architecture = _architecture_meant(architecture)
     if system not in _SYSTEMS:
-        system = (get_close_matches(system, sorted(_SYSTEMS), 1) or [""])[0]
+        system = similar(system, sorted(_SYSTEMS))
     meant = [system, architecture, variant if "/" not in architecture else ""]
     example = "/".join(filter(None, meant)) if system and architecture else ""
     return UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from regpush.cli.entries import ENTRIES, meant
 from regpush.cli.group import Group
 from regpush.cli.words import wrapped
 from regpush.concurrency import exhausted
-from regpush.errors import CancelledError, RegpushError, UsageError
+from regpush.errors import CancelledError, RegpushError, UsageError, similar
 from regpush.files.filesystem import working_directory
 
 
@@ -92,8 +91,8 @@ def _explained(error: Exception, words: Sequence[str]) -> str:
     name, ctx = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if isinstance(name, str) and ctx is not None:
         flags = [flag for one in ctx.command.get_params(ctx) for flag in one.opts]
-        near = difflib.get_close_matches(name, flags, n=1)
-        return f"; did you mean {near[0]}?" if near else ""
+        near = similar(name, flags)
+        return f"; did you mean {near}?" if near else ""
     first = words[0] if words else ""
     if first in ENTRIES or first.startswith("-") or os.path.lexists(first):
         return ""

@@ -5,8 +5,9 @@ This module imports no command, so that help and shell completion import little.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
+
+from regpush.errors import similar
 
 DEFAULT = "push"
 
@@ -207,5 +208,4 @@ def meant(word: str) -> str:
     """
     if word in _ELSEWHERE:
         return _ELSEWHERE[word]
-    near = difflib.get_close_matches(word, ENTRIES, n=1, cutoff=0.7)
-    return near[0] if near else ""
+    return similar(word, ENTRIES, cutoff=0.7)

@@ -9,7 +9,6 @@ generates, always lie in layers above.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Self
 
 from regpush.closure import Closure, Item
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError, printable, similar
 from regpush.layering.own_code import apart
 from regpush.layering.plan import Plan, PlanContext, base_name
 from regpush.layering.reach import closures
@@ -130,8 +129,8 @@ class Split:
                     continue
                 if any(_matches(item, pattern) for item in closure.items):
                     continue
-                near = difflib.get_close_matches(pattern, [i.name for i in closure.items], n=1)
-                hint = f"; did you mean '{printable(near[0])}'?" if near else ""
+                near = similar(pattern, (item.name for item in closure.items))
+                hint = f"; did you mean '{printable(near)}'?" if near else ""
                 raise UsageError(
                     f"the layers file {printable(self.path)} has '{printable(pattern)}' in layer "
                     f"{number}, which matches no item{hint}"

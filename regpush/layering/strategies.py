@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 from regpush.closure import Closure, Role
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError, printable, similar
 from regpush.layering.plan import Plan, PlanContext, Strategy
 from regpush.options import MAX_LAYERS
 
@@ -54,8 +53,8 @@ def named(name: str, max_layers: int) -> Strategy:
         strategy: Strategy = split.read(name.removeprefix(_FILE))
         return strategy
     if name not in STRATEGIES:
-        near = difflib.get_close_matches(name, STRATEGIES, n=1)
-        hint = f"did you mean '{near[0]}'? there are " if near else "there are "
+        near = similar(name, STRATEGIES)
+        hint = f"did you mean '{near}'? there are " if near else "there are "
         known = ", ".join([*sorted(STRATEGIES), "file=layers.json"])
         raise UsageError(f"no layer strategy is named '{printable(name)}': {hint}{known}")
     return STRATEGIES[name]

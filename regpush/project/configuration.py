@@ -11,10 +11,9 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError, printable, similar
 
 FILE = "regpush.toml"
 PROJECT_FILE = "pyproject.toml"
@@ -206,8 +205,8 @@ def parse(path: str, document: Mapping[str, Any]) -> Configuration:
 
 def did_you_mean(word: str, words: Mapping[str, Any] | tuple[str, ...]) -> str:
     """Return `; did you mean 'X'?` with the most similar of `words`; empty if none is similar."""
-    close = get_close_matches(word, words, 1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    close = similar(word, words)
+    return f"; did you mean '{close}'?" if close else ""
 
 
 def _table(value: Any, path: str, title: str) -> Mapping[str, Any]:

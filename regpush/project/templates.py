@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import TypeAlias
 
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError, printable, similar
 
 Values: TypeAlias = Mapping[str, Callable[[], str]]
 """By placeholder name, a function that returns its value, called only if the placeholder is used.
@@ -85,8 +84,8 @@ def render_text(template: str, values: Values) -> str:
 def _value(name: str, template: str, values: Values) -> str:
     if name in values:
         return values[name]()
-    close = get_close_matches(name, values, 1)
-    hint = f"did you mean {{{close[0]}}}? " if close else ""
+    close = similar(name, values)
+    hint = f"did you mean {{{close}}}? " if close else ""
     known = ", ".join(f"{{{one}}}" for one in values)
     raise UsageError(
         f"unknown placeholder {{{printable(name)}}} in '{printable(template)}'; "

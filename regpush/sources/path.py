@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError, printable, similar
 from regpush.files.filesystem import unreadable, working_directory
 
 
@@ -32,15 +32,13 @@ def mode_of(path: str) -> int:
 
 def _near(path: str) -> str:
     """Write the question whether a similar file was meant; empty where none is similar."""
-    import difflib  # 5 ms, for a name that was mistyped
-
     folder, name = os.path.split(path.rstrip("/"))
     try:
         names = os.listdir(folder or ".")
     except (OSError, ValueError):
         return ""
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-    return f"; did you mean {printable(os.path.join(folder, found[0]))}?" if found else ""
+    found = similar(name, names, cutoff=0.75)
+    return f"; did you mean {printable(os.path.join(folder, found))}?" if found else ""
 
 
 def _from_here(path: str) -> str:

@@ -12,6 +12,9 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 FOR_FEW = {
+    "difflib",
+    "email",
+    "tenacity",
     "regpush.attach",
     "regpush.commands",
     "regpush.files.decompression",
@@ -35,8 +38,8 @@ FOR_FEW = {
     "regpush.transfer.relay",
     "regpush.transfer.shipment",
 }
-"""Modules and packages for bases, archives, stores, lock files, attachments, plans, and several
-destinations."""
+"""Modules and packages for mistyped words, failed requests, bases, archives, stores, lock files,
+attachments, plans, and several destinations."""
 
 
 def test_the_push_of_a_directory_imports_nothing_for_other_pushes(

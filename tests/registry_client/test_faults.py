@@ -24,7 +24,8 @@ from regpush.errors import (
     VerificationError,
 )
 from regpush.events import ignore
-from regpush.http.retry import LESSONS, STEP, Policy, RetryableError
+from regpush.http.attempts import LESSONS, STEP
+from regpush.http.retry import Policy, RetryableError
 from regpush.registry.referrers import list_referrers
 from regpush.registry.tag_list import TagList
 from tests.patience import HANG_S, wait_until

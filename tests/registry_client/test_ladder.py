@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError
+from regpush.http.attempts import LESSONS
 from regpush.http.pace import Pace
-from regpush.http.retry import LESSONS
 from regpush.registry.quirks import CHUNK, RANGED_CHUNK
 from regpush.registry.uploads.body import Body
 from regpush.registry.uploads.lessons import (
