@@ -302,7 +302,7 @@ def test_layers_together_are_127_at_most(
     many = [layer(f"f{number}") for number in range(127)]
     base = put_base(embedded_registry, f"{repository}-base", many[:124])
     done = push(app, to, "--from", base).ok()
-    assert "--max-layers is 3" in done.stderr
+    assert "--max-layers is lowered to 3" in done.stderr
     assert len(raw(to)["layers"]) == 127
     full = put_base(embedded_registry, f"{repository}-base", many, "2")
     push(app, to, "--from", full).failed(2, "127 layers", "no layer is left for the app")
