@@ -1,4 +1,4 @@
-"""The image of one platform: its layers placed, its config sent, its manifest made."""
+"""The images of a push: their layers placed, their configs sent, their manifests made."""
 
 from __future__ import annotations
 
@@ -69,8 +69,19 @@ class Assembled:
         ]
 
 
-def assemble(prepared: Prepared, run: Run) -> Assembled:
-    """Bring every layer and the config of the image to all destinations. Raises a RegpushError."""
+def assemble(prepared: Sequence[Prepared], run: Run) -> list[Assembled]:
+    """Bring every layer and config of the images to all destinations, platform after platform.
+
+    Layers of earlier platforms are candidates for later ones. Raises a RegpushError.
+    """
+    images: list[Assembled] = []
+    for one in prepared:
+        placed = [candidate for image in images for candidate in image.candidates]
+        images.append(_image(one.following(placed) if placed else one, run))
+    return images
+
+
+def _image(prepared: Prepared, run: Run) -> Assembled:
     if found := unchanged(prepared, run):
         return found
     below = prepared.origin.base.image.layers if prepared.origin.base else ()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from regpush.concurrency import Cancellation
 from regpush.events import Action, Listener, ignore
 from regpush.flow import reports
 from regpush.flow.assemble import Assembled, assemble
-from regpush.flow.context import running
+from regpush.flow.context import Run, running
 from regpush.flow.gather import Identify, Overflow
 from regpush.flow.prepare import prepare, tell_unused
 from regpush.flow.release import Release
@@ -21,6 +22,9 @@ from regpush.flow.transaction import TagTransaction
 from regpush.options import PushOptions
 from regpush.report import PushResult
 from regpush.settings import Settings
+
+if TYPE_CHECKING:
+    from regpush.flow.attachments import Attachments
 
 
 def push(
@@ -41,11 +45,7 @@ def push(
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
-        attachments = None
-        if options.attach.attaches:
-            from regpush.flow.attachments import Attachments  # most pushes attach nothing
-
-            attachments = Attachments.of(run)
+        attachments = _attachments(run)
         overflow = Overflow.SENT if options.registry.max_upload is None else Overflow.REFUSED
         prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL, overflow)
         transaction = TagTransaction.begin(run, prepared[0].origin.tags_seen)
@@ -55,22 +55,10 @@ def push(
             from regpush.flow.forecast import check_upload  # few pushes have a limit
 
             check_upload(prepared, run, limit)
-        images: list[Assembled] = []
-        for one in prepared:
-            placed = [candidate for image in images for candidate in image.candidates]
-            images.append(assemble(one.following(placed) if placed else one, run))
+        images = assemble(prepared, run)
         tell_unused(prepared, run)
         release, tagged = transaction.carry_out(Release.of(images, attachments, run))
-        # Only layers that this run packed: others vouch for the recipes of reused layers, and
-        # their word counts in that repository alone.
-        made = [
-            placed.layer
-            for image in release.images
-            for placed in image.placed
-            if placed.action is Action.UPLOADED
-        ]
-        for destination in run.destinations:
-            run.index.remember(made, destination.name)
+        _remember(release.images, run)
         return reports.of_push(release, transaction.reported(release.whole.digest, tagged), run)
 
 
@@ -95,6 +83,34 @@ def plan(
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
         return forecast(_targets(target), run, exact=exact)
+
+
+def _attachments(run: Run) -> Attachments | None:
+    """Prepare what is to be attached to the images; None if nothing is.
+
+    Raises UsageError where a program or library for it is missing.
+    """
+    if not run.options.attach.attaches:
+        return None
+    from regpush.flow.attachments import Attachments  # most pushes attach nothing
+
+    return Attachments.of(run)
+
+
+def _remember(images: Sequence[Assembled], run: Run) -> None:
+    """Record in the local index that all destinations hold the layers that were packed here.
+
+    Reused layers are left out: others vouch for their recipes, and their word counts in the
+    repository alone to which they pushed.
+    """
+    made = [
+        placed.layer
+        for image in images
+        for placed in image.placed
+        if placed.action is Action.UPLOADED
+    ]
+    for destination in run.destinations:
+        run.index.remember(made, destination.name)
 
 
 def _targets(target: str | Sequence[str]) -> Sequence[str]:
