@@ -1,1 +1,4 @@
-"""Packages that a lock file lists with hashes: downloaded when a layer needs them, unpacked."""
+"""Download and unpack the packages that a lock file lists, when a layer that must be sent has them.
+
+A lock file (`uv.lock`, `package-lock.json`) names every package of a project with a hash.
+"""

@@ -1,4 +1,4 @@
-"""Files that a lock lists with their hashes, and the items of an image made of them. Pure."""
+"""Artifacts, the package files that a lock file lists with hashes, and image items made of them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from regpush.digest import Digest, canonical_json
 from regpush.entry import Entry
 from regpush.errors import UsageError, printable
 
-# The first of these that a lock has decides the identity, so that locks with it agree.
+# Secure hash algorithms. The first of them that a lock file states for a package is the one that
+# enters the package's identity, so that two lock files with that hash give equal identities.
 _SECURE = ("sha256", "sha512", "sha384", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2s")
 
 _UNSAID = 256 << 10
-"""Assumed bytes of a wheel whose size the lock does not state: the median of an index."""
+"""Assumed size in bytes of a wheel whose size the lock file does not state: a package index's
+median."""
 _UNPACKED = 3
-"""How many times larger a package is than its file: 2.9 in the median of 150 large wheels."""
+"""Assumed ratio of a package's unpacked size to the size of its file; the median of 150 large
+wheels is 2.9."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionList:
-    """An index's list of a package's versions: at `url`, requested as `media_type`.
+    """The document at `url` in which a package index lists the versions of one package.
 
-    `find`: the URL of the artifact in the bytes of that list; raises SourceError where it is
-    missing.
+    `media_type`: the media type to request it in. `find`: takes the document's bytes and returns
+    the URL of one artifact; raises SourceError where the document does not list that artifact.
     """
 
     url: str = field(repr=False)
@@ -37,10 +40,12 @@ class VersionList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """The file `filename` with `package`, at a `url` (http or https) or at a local `path`.
+    """The file of a package (a wheel, an npm tarball), as a lock file lists it.
 
-    The other of both is empty. `size`: its bytes, None where the lock does not state them.
-    `listing`: tells the URL if nothing is at `url`, where the lock did not state `url`.
+    It is at `url` (http or https), or on this machine at `path`; the other of the two is empty.
+    `size`: its size in bytes, None where the lock file does not state it. `listing`: where to look
+    up the file's URL if the server has no file at `url`; set only where `url` was guessed, because
+    the lock file states none.
     """
 
     package: LockedPackage
@@ -52,37 +57,41 @@ class Artifact:
 
     @property
     def named(self) -> str:
-        """Name and version for people, such as `numpy 2.1.0`."""
+        """The package's name and version, printable, for messages: `numpy 2.1.0`."""
         return printable(f"{self.package.name} {self.package.version}".strip())
 
 
 def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str], ...]:
-    """Select the secure ones of `hashes` (hex digits by algorithm), the decisive one first.
+    """Return the secure hashes among `hashes` as (algorithm, hex digits), in order of preference.
 
-    Raises UsageError where none is secure, or one is not a valid hash; `what` names the file.
+    `hashes`: hex digits by algorithm, as the lock file states them for the file named `what`. The
+    first hash of the result enters the package's identity. Raises UsageError where no hash is
+    secure, or where a secure one has not the right number of hex digits.
     """
     lowered = {name.lower().replace("-", "_"): text.lower() for name, text in hashes.items()}
     found = tuple((name, lowered[name]) for name in _SECURE if name in lowered)
     if not found:
         raise UsageError(
-            f"the lock has no secure hash of {printable(what)}: lock it again, with a tool that "
-            "writes sha256"
+            f"the lock file has no secure hash of {printable(what)}: create the lock file again "
+            "with a tool that writes sha256"
         )
     for name, text in found:
         if len(text) != 2 * hashlib.new(name).digest_size or set(text) - set("0123456789abcdef"):
             raise UsageError(
-                f"the lock's hash of {printable(what)} is not a valid {name} hash: lock it again"
+                f"the lock file's {name} hash of {printable(what)} is malformed: create the lock "
+                "file again"
             )
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactLayout:
-    """Where the contents of a package's file are in the image.
+    """How a package's file is unpacked into the image.
 
     `path`: the item's path, which ends in the package's name and version. `folder`: the folder of
-    the image that contains all of it. `rules`: everything else that decides the entries; part of
-    recipes. `entries`: reads the file at a path, and gives sorted entries.
+    the image that contains all files of the package. `rules`: every setting that decides the
+    entries; part of recipes. `entries`: reads the package's file at a path of this machine, and
+    yields sorted entries.
     """
 
     path: str
@@ -100,10 +109,11 @@ def item_of(
     references: tuple[str, ...] = (),
     unsaid: int = _UNSAID,
 ) -> Item:
-    """Make the item of `artifact` from the lock alone, before its file is downloaded.
+    """Make the image item of `artifact` from what the lock file states, without downloading it.
 
-    When the item's layer must be sent, `begin` downloads its file and `opened` gives its entries.
-    `unsaid`: assumed bytes of the file where the lock does not state them.
+    `begin`: starts the download; called when the item's layer must be sent. `opened`: waits for the
+    download and yields the item's entries. `references`: paths of the items of its dependencies.
+    `unsaid`: assumed size in bytes of the artifact where the lock file does not state it.
     """
     package = artifact.package
     return Item(
@@ -121,9 +131,9 @@ def item_of(
 
 
 def _identity(package: LockedPackage, layout: ArtifactLayout) -> Identity:
-    """Hash what decides the item's bytes: sha256 over canonical JSON.
+    """Return the identity of a package: sha256 over canonical JSON of its hash and layout rules.
 
-    Part of recipes: it must not change while the bytes stay equal.
+    Identities are part of recipes: a package whose bytes are equal must keep its identity.
     """
     value = {"hash": list(package.hashes[0]), "layout": dict(layout.rules)}
     return Identity.artifact(Digest.of(canonical_json(value)))

@@ -1,8 +1,8 @@
-"""Download artifacts, each once, and only those whose layer must be sent.
+"""Download artifacts (wheels, npm tarballs), each once, and only if their layer must be sent.
 
-They are taken from what earlier pushes and other programs have kept, else from where the lock says;
-several at a time. An artifact is used only after all hashes that the lock has for it were found to
-be right.
+An artifact is taken from the cache of earlier pushes, of pip or of npm, else from the URL in the
+lock file; several are downloaded at a time. An artifact is used only after all hashes that the lock
+file states for it were compared with its bytes.
 """
 
 from __future__ import annotations
@@ -39,23 +39,24 @@ from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 _AT_A_TIME = 6
-"""Downloads at once: a small one takes a round trip, and indexes accept that many."""
+"""Concurrent downloads. A small file takes one round trip, so several at once save time; package
+indexes accept this number."""
 _HOPS = 5
 _BLOCK = 1 << 20
 _LARGEST = 20 << 30
-"""Maximum bytes of an artifact whose size the lock does not state."""
+"""Maximum bytes of an artifact whose size the lock file does not state."""
 _LARGEST_LIST = 256 << 20
-"""Maximum bytes of an index's list of a package's files."""
+"""Maximum bytes of a package index's document that lists the versions of a package."""
 _LOGINS = {
     "pypi": "UV_INDEX_<NAME>_USERNAME and _PASSWORD, PIP_INDEX_URL",
     "npm": ".npmrc (//HOST/:_authToken=…)",
 }
-"""Where users keep logins, by the kind of package."""
+"""Where a user can set the login of a package index, for messages, by the type of package."""
 _CLIENT_CERTIFICATES = {
     "pypi": "SSL_CLIENT_CERT or PIP_CLIENT_CERT",
     "npm": ".npmrc (//HOST/:certfile and //HOST/:keyfile)",
 }
-"""Where users name client certificates, by the kind of package."""
+"""Where a user can set a client certificate for a package index, for messages, by package type."""
 _TOO_MANY = (408, 425, 429)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.ASCII)
 
@@ -63,15 +64,16 @@ _NO_CERTIFICATES = Certificates()
 
 
 class _MissingError(SourceError):
-    """The index answered that nothing is at a URL (404 or 410)."""
+    """The package index has no file at a URL: it answered 404 or 410."""
 
 
 class Fetcher:
-    """Downloads the artifacts of one push. Thread-safe; downloads end with the workshop.
+    """Downloads the artifacts of one push. Thread-safe. Its threads stop when `workshop` ends.
 
-    `mirror`: a URL whose origin replaces that of artifacts, or empty. `elsewhere`: where another
-    program may have kept them. `certificates`: besides the system's and those of `--ca-file`.
-    `proxies`: replace those of the environment.
+    `mirror`: a URL whose origin (scheme, host, port) replaces that of every download, or empty.
+    `elsewhere`: gives the path at which another program (pip, npm) may have cached an artifact.
+    `certificates`: used besides the system's certificates and those of `--ca-file`. `proxies`:
+    used instead of the proxies of the environment.
     """
 
     def __init__(
@@ -109,10 +111,11 @@ class Fetcher:
         self._proxies = proxies or settings.proxies
 
     def begin(self, artifact: Artifact) -> Future[str]:
-        """Begin to download `artifact`, unless that was done; the result is the path of its file.
+        """Start the download of `artifact` in a thread, if no earlier call started it.
 
-        It raises SourceError where the file cannot be downloaded or differs from the lock,
-        AuthError, TransientError after retries, CancelledError.
+        The future's result is the path of the downloaded file. The future raises SourceError where
+        the file cannot be downloaded or has not the hashes in the lock file, AuthError,
+        TransientError after retries, CancelledError.
         """
         with self._lock:
             if self._pool is None:
@@ -120,14 +123,14 @@ class Fetcher:
                 self._workshop.at_end(self._stop)
             key = artifact.package.hashes[0]
             if key not in self._begun:
-                self._begun[key] = self._pool.submit(self._find, artifact)
+                self._begun[key] = self._pool.submit(self._obtain, artifact)
             return self._begun[key]
 
     def path(self, artifact: Artifact) -> str:
         """Wait until `artifact` is downloaded, and return the path of its file.
 
-        Raises SourceError where the file cannot be downloaded or differs from the lock, AuthError,
-        TransientError after retries, CancelledError.
+        Raises SourceError where the file cannot be downloaded or has not the hashes in the lock
+        file, AuthError, TransientError after retries, CancelledError.
         """
         return self.begin(artifact).result()
 
@@ -138,12 +141,12 @@ class Fetcher:
             self._exchange.__exit__(None, None, None)
         self._kept().prune()
 
-    def _find(self, artifact: Artifact) -> str:
-        self._workshop.cancel.check()  # many downloads may wait for a thread
+    def _obtain(self, artifact: Artifact) -> str:
+        self._workshop.cancel.check()  # downloads queued for a thread must not start after Ctrl-C
         if artifact.path:
-            _check_here(artifact)
+            _check_local(artifact)
             return artifact.path
-        url = self._ours(artifact.url)
+        url = self._request_url(artifact.url)
         if kept := self._kept().find(artifact):
             return kept
         try:
@@ -151,26 +154,27 @@ class Fetcher:
         except _MissingError:
             if artifact.listing is None:
                 raise
-            url = self._ours(self._listed(artifact, artifact.listing))
+            url = self._request_url(self._look_up(artifact, artifact.listing))
             path = self._fetch(artifact, url)
         size = os.path.getsize(path)
         source = described(url)
         self._workshop.notify(ItemFetched(path=artifact.named, source=source, size=size))
         return self._kept().keep(artifact, path)
 
-    def _ours(self, url: str) -> str:
-        """Remember the login in `url`, and return the URL to fetch without that login.
+    def _request_url(self, url: str) -> str:
+        """Store the login that `url` contains, and return the URL to request, without a login.
 
-        Where a mirror is configured, the URL has the mirror's origin.
+        Where a mirror is configured, the returned URL has the mirror's scheme, host and port.
         """
         plain, user, password = without_login(url)
         self._logins.add(plain, user, password)
         return self._mirror + request_target(plain) if self._mirror else plain
 
-    def _listed(self, artifact: Artifact, listing: VersionList) -> str:
-        """Look up the URL of `artifact` in the list that an index has of its package.
+    def _look_up(self, artifact: Artifact, listing: VersionList) -> str:
+        """Download the package index's document `listing`, and find the URL of `artifact` in it.
 
-        Raises what downloading the list raises, and SourceError where the list lacks the artifact.
+        Raises SourceError where the document does not list the artifact or cannot be downloaded,
+        AuthError, TransientError after retries, CancelledError.
         """
         list_of_it = replace(
             artifact,
@@ -178,14 +182,17 @@ class Fetcher:
             size=None,
             package=replace(artifact.package, hashes=()),
         )
-        path = self._fetch(list_of_it, self._ours(listing.url), listing.media_type)
+        path = self._fetch(list_of_it, self._request_url(listing.url), listing.media_type)
         with open(path, "rb") as file:
             text = file.read(_LARGEST_LIST)
         _remove(path)
         return listing.find(text)
 
     def _fetch(self, artifact: Artifact, url: str, accept: str = "") -> str:
-        """Download `url`, requested as `accept`, and check it. Returns the path of a new file."""
+        """Download `url` into a new file, compare its hashes, and return the file's path.
+
+        `accept`: the media type to request, empty for any.
+        """
         folder = self._kept().folder
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
             self._workshop.at_end(lambda: _remove(file.name))
@@ -196,9 +203,9 @@ class Fetcher:
         return file.name
 
     def _send(self, named: Origin, url: str, headers: dict[str, str]) -> Reply:
-        """Send one request, in turn, with login and client certificate for its origin.
+        """Send a GET request with login and client certificate, at the pace the server permits.
 
-        `named`: the origin of the artifact's URL; `url` has another after a redirect.
+        `named`: the origin of the artifact's URL; after a redirect, `url` has another one.
         """
         exchange = self._open()
         authorization, secrets = self._logins.authorization(url)
@@ -243,7 +250,11 @@ class Fetcher:
 
 @dataclass(slots=True)
 class _Download:
-    """The download of an artifact into `file`, over as many replies as it needs."""
+    """The download of an artifact from `url` into `file`, resumed where a reply breaks off.
+
+    `send`: sends a GET request with the given headers. `size`: bytes received. `hashes`: hash
+    objects over these bytes, one for each hash in the lock file; None before the first reply.
+    """
 
     artifact: Artifact
     url: str
@@ -254,11 +265,15 @@ class _Download:
     hashes: list[Any] | None = None
 
     def attempt(self) -> None:
-        """Download the missing bytes. Raises RetryableError where another attempt may succeed."""
+        """Request the bytes that are missing in `file` and append them.
+
+        Raises RetryableError where another attempt may succeed, AuthError, RefusedError,
+        SourceError.
+        """
         try:
-            reply = self._answer()
+            reply = self._reply()
             try:
-                self._take(reply)
+                self._append(reply)
             finally:
                 if reply.rest:
                     reply.rest.close()
@@ -273,22 +288,22 @@ class _Download:
             ) from error
 
     def check(self) -> None:
-        """Raise SourceError where the bytes do not have the hashes of the lock."""
+        """Raise SourceError where the downloaded bytes do not have the hashes in the lock file."""
         self.file.flush()
         for (name, wanted), found in zip(
             self.artifact.package.hashes, self.hashes or (), strict=True
         ):
             if found.hexdigest() != wanted:
-                raise _another(self.artifact, f"from {described(self.url)}", name, wanted, found)
+                raise _mismatch(self.artifact, f"from {described(self.url)}", name, wanted, found)
 
     @property
     def _what(self) -> str:
         return f"fetching {self.artifact.named} from {described(self.url)}"
 
-    def _answer(self) -> Reply:
-        """Request the missing bytes, and return the reply with them, after redirects.
+    def _reply(self) -> Reply:
+        """Request the missing bytes, follow redirects, and return the reply with status 200 or 206.
 
-        Raises an error for any other reply.
+        Raises AuthError, RetryableError or SourceError for a reply with another status.
         """
         url, first = self.url, Origin.of(self.url)
         for _ in range(_HOPS):
@@ -296,7 +311,7 @@ class _Download:
             reply = self.send(url, {**self.headers, **rest})
             location = reply.header("location")
             if reply.status not in (301, 302, 303, 307, 308) or not location:
-                return self._judged(reply)
+                return self._checked(reply)
             if reply.rest:
                 reply.rest.close()
             try:
@@ -306,7 +321,7 @@ class _Download:
                 raise SourceError(f"{self._what}: {said}") from error
         raise SourceError(f"{self._what}: the server redirects more than {_HOPS} times")
 
-    def _judged(self, reply: Reply) -> Reply:
+    def _checked(self, reply: Reply) -> Reply:
         match reply.status:
             case 200 | 206:
                 return reply
@@ -314,33 +329,39 @@ class _Download:
                 self._begin_again()
                 raise RetryableError(
                     TransientError(
-                        f"{self._what}: the server refused the part of the file that was asked for"
+                        f"{self._what}: the server refused the requested byte range (416)"
                     )
                 )
             case 401 | 403:
                 raise AuthError(
-                    f"{self._what}: the server answered {reply.status}; set its login in "
+                    f"{self._what}: the server answered {reply.status}; set a login for it in "
                     f"{_LOGINS[self.artifact.package.kind]} or .netrc"
                 )
             case 404 | 410:
                 raise _MissingError(
                     f"{self._what}: {printable(self.artifact.filename)} does not exist "
-                    f"({reply.status}); it was deleted, or the mirror of --index-url lacks it"
+                    f"({reply.status}): it was deleted, or the mirror given by --index-url does "
+                    "not have it"
                 )
             case status if status in _TOO_MANY or status >= 500:
                 error = TransientError(f"{self._what}: the server answered {status}")
                 raise RetryableError(error, after_s=_wait_s(reply))
         raise SourceError(f"{self._what}: the server answered {reply.status}")
 
-    def _take(self, reply: Reply) -> None:
-        """Write the body of `reply` at its place in the file, and hash it."""
+    def _append(self, reply: Reply) -> None:
+        """Append the body of `reply` to the file, and add it to the hashes.
+
+        A reply with the whole file, not a range of it, replaces what was received before. Raises
+        RetryableError where the reply has another range or ends early, SourceError for a file that
+        is too large.
+        """
         rest = reply.rest
         match = _RANGE.fullmatch(reply.header("content-range").strip())
         if reply.status == 206 and (match is None or int(match[1]) != self.size):
             self._begin_again()
             raise RetryableError(
                 TransientError(
-                    f"{self._what}: the server sent another part of the file than was asked for"
+                    f"{self._what}: the server sent another byte range than the requested one"
                 )
             )
         if reply.status == 200 or self.hashes is None:
@@ -348,7 +369,7 @@ class _Download:
         limit = _LARGEST if self.artifact.size is None else self.artifact.size
         while part := rest.next() if rest else b"":
             if self.size + len(part) > limit:
-                said = "the maximum" if self.artifact.size is None else "the size in the lock"
+                said = "the maximum" if self.artifact.size is None else "its size in the lock file"
                 raise SourceError(f"{self._what}: the file is larger than {limit} bytes, {said}")
             self.file.write(part)
             for one in self.hashes or ():
@@ -357,7 +378,9 @@ class _Download:
         whole = content_length(reply.status, reply.headers) or self.artifact.size
         if whole is not None and self.size < whole:
             raise RetryableError(
-                TransientError(f"{self._what}: the reply ended after {self.size} bytes")
+                TransientError(
+                    f"{self._what}: the server's reply ended after {self.size} of {whole} bytes"
+                )
             )
 
     def _begin_again(self) -> None:
@@ -367,23 +390,24 @@ class _Download:
         self.hashes = [hashlib.new(name) for name, _ in self.artifact.package.hashes]
 
 
-def _check_here(artifact: Artifact) -> None:
-    """Raise SourceError where a file on this machine does not have the hashes of the lock."""
+def _check_local(artifact: Artifact) -> None:
+    """Raise SourceError where the file at `artifact.path` has not the hashes in the lock file."""
     try:
         with open(artifact.path, "rb") as file:
             for name, wanted in artifact.package.hashes:
                 file.seek(0)
                 found = hashlib.file_digest(file, name)
                 if found.hexdigest() != wanted:
-                    raise _another(artifact, f"at {printable(artifact.path)}", name, wanted, found)
+                    raise _mismatch(artifact, f"at {printable(artifact.path)}", name, wanted, found)
     except OSError as error:
         raise SourceError(f"cannot read {printable(artifact.path)}: {error.strerror}") from error
 
 
-def _another(artifact: Artifact, where: str, name: str, wanted: str, found: Any) -> SourceError:
+def _mismatch(artifact: Artifact, where: str, name: str, wanted: str, found: Any) -> SourceError:
     return SourceError(
-        f"{artifact.named} {where} has the {name} {found.hexdigest()[:12]}…, not {wanted[:12]}… as "
-        "the lock says: it was changed, or the lock was"
+        f"{artifact.named} {where} has the {name} hash {found.hexdigest()[:12]}…, but the lock "
+        f"file states {wanted[:12]}…: the file was replaced, or the lock file was edited; if the "
+        "new file is right, lock the package again"
     )
 
 

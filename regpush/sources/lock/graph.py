@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 
 def acyclic(needs: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Reduce `needs` to dependencies among its own keys, sorted, without cycles.
+    """Return the dependencies of each package in `needs`, without those that would close a cycle.
 
-    Each dependency is listed once. Which edges are dropped to break cycles depends on the names
-    alone.
+    `needs`: names of dependencies by package name. A dependency that is not itself a key of `needs`
+    is left out; each is listed once, in alphabetical order. Which dependency is dropped to break a
+    cycle depends on the names alone, so that it is the same on every machine.
     """
     among = {name: sorted({one for one in needs[name] if one in needs} - {name}) for name in needs}
     kept: dict[str, list[str]] = {name: [] for name in needs}

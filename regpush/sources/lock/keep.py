@@ -1,4 +1,4 @@
-"""Artifacts that this machine has already: kept by earlier pushes, by pip or by npm."""
+"""Find artifacts that this machine has already, in the cache of regpush, of pip or of npm."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from regpush.sources.lock.artifact import Artifact
 from regpush.sources.lock.logins import without_login
 
 _ROOM = 4 << 30
-"""Bytes of artifacts that are kept; the ones longest unused are removed first."""
+"""Maximum bytes of regpush's cache of artifacts; those unused for longest are removed first."""
 
 
 Elsewhere: TypeAlias = Callable[[Artifact], str | None]
-"""The path at which another program would keep an artifact; None for no such path."""
+"""Returns the path at which another program (pip, npm) would cache an artifact, or None."""
 
 
 def of_pip(cache: str | None) -> Elsewhere:
-    """Return a function that gives the path at which pip's cache may keep an artifact.
+    """Return a function that gives the path at which pip may have cached an artifact.
 
-    pip's `SafeFileCache`: the URL's sha224, in folders by its first five digits.
+    `cache`: pip's cache folder, None without one. pip's `SafeFileCache` names a file by the sha224
+    of its URL, in folders named by the first five digits.
     """
 
     def path(artifact: Artifact) -> str | None:
@@ -33,9 +34,10 @@ def of_pip(cache: str | None) -> Elsewhere:
 
 
 def of_npm(cache: str | None) -> Elsewhere:
-    """Return a function that gives the path at which npm's cache may keep an artifact.
+    """Return a function that gives the path at which npm may have cached an artifact.
 
-    npm's `cacache` (`lib/content/path.js`): by hash, two digits a folder.
+    `cache`: npm's cache folder, None without one. npm's `cacache` (`lib/content/path.js`) names a
+    file by its hash, in two folders named by the first two and the next two digits.
     """
 
     def path(artifact: Artifact) -> str | None:
@@ -47,38 +49,48 @@ def of_npm(cache: str | None) -> Elsewhere:
 
 
 class Kept:
-    """Artifacts kept in a folder of `cache_dir`, which may be None, or by another program.
+    """The cache of artifacts: `folder` is `cache_dir/artifacts`, shared by all pushes.
 
-    Without a `cache_dir` that is writable, the folder `scratch` is used, which is removed after the
-    push: the images of several platforms still share its files. `elsewhere`: paths of the other
-    program.
+    Where `cache_dir` is None or not writable, `folder` is `scratch`, which is removed after the
+    push; the images of several platforms in one push still share it. `elsewhere`: gives the path at
+    which another program (pip, npm) may have cached an artifact; such files are only read.
     """
 
     def __init__(self, cache_dir: str | None, elsewhere: Elsewhere, scratch: str) -> None:
         self._elsewhere = elsewhere
-        self._lasts = cache_dir is not None and _is_writable(os.path.join(cache_dir, "artifacts"))
-        self.folder = os.path.join(cache_dir, "artifacts") if cache_dir and self._lasts else scratch
+        self._is_permanent = cache_dir is not None and _is_writable(
+            os.path.join(cache_dir, "artifacts")
+        )
+        self.folder = (
+            os.path.join(cache_dir, "artifacts") if cache_dir and self._is_permanent else scratch
+        )
         os.makedirs(self.folder, exist_ok=True)
 
     def find(self, artifact: Artifact) -> str | None:
-        """Find a file that has all hashes of `artifact`; returns its path, or None."""
-        own = self._own(artifact)
-        if _is(own, artifact):
+        """Return the path of a cached file with all hashes of `artifact`, or None.
+
+        The other program's cache is searched after regpush's own.
+        """
+        own = self._own_path(artifact)
+        if _has_hashes(own, artifact):
             with suppress(OSError):
                 os.utime(own)
             return own
         path = self._elsewhere(artifact)
-        return path if path and _is(path, artifact) else None
+        return path if path and _has_hashes(path, artifact) else None
 
     def keep(self, artifact: Artifact, path: str) -> str:
-        """Keep the verified file at `path`, which is in `folder`. Returns its new path."""
-        own = self._own(artifact)
+        """Move the verified file at `path`, which is in `folder`, to its name in the cache.
+
+        Returns the new path.
+        """
+        own = self._own_path(artifact)
         os.replace(path, own)
         return own
 
     def prune(self) -> None:
-        """Remove files, the longest unused first, until at most `_ROOM` bytes are kept."""
-        if not self._lasts:
+        """Delete cached files, those unused for longest first, until at most 4 GiB are left."""
+        if not self._is_permanent:
             return
         with suppress(OSError), os.scandir(self.folder) as found:
             files = [(one.stat().st_mtime, one.stat().st_size, one.path) for one in found]
@@ -89,7 +101,7 @@ class Kept:
                 os.unlink(path)
                 left -= size
 
-    def _own(self, artifact: Artifact) -> str:
+    def _own_path(self, artifact: Artifact) -> str:
         return os.path.join(self.folder, "-".join(artifact.package.hashes[0]))
 
 
@@ -101,7 +113,7 @@ def _is_writable(folder: str) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def _is(path: str, artifact: Artifact) -> bool:
+def _has_hashes(path: str, artifact: Artifact) -> bool:
     try:
         if artifact.size is not None and os.path.getsize(path) != artifact.size:
             return False

@@ -1,4 +1,7 @@
-"""Find files that several packages contain, among the packages that are opened."""
+"""Warn when two packages of an image install different files at one path.
+
+Only packages whose layer is packed by this push are compared: the files of others are not known.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from regpush.events import InputWarned, Listener
 
 
 class Overlaps:
-    """The files of an image's packages, as far as they were opened. Thread-safe."""
+    """The paths of files that packages install, for the packages opened so far. Thread-safe."""
 
     def __init__(self, notify: Listener) -> None:
         self._notify = notify
@@ -20,10 +23,11 @@ class Overlaps:
         self._folders: dict[bytes, str] = {}
 
     def add(self, package: str, files: Iterable[tuple[bytes, object]]) -> None:
-        """Add the `files` of `package`: image path, and a value that differs for other contents.
+        """Add the `files` of `package`, and compare them with those of the packages added before.
 
-        Warns where two packages have different contents for a file. Raises SourceError where a file
-        of one is a folder of another.
+        `files`: pairs of an image path and a value that is equal for equal contents. A second call
+        for `package` does nothing. Warns where another package has different contents at a path.
+        Raises SourceError where a path is a file in one package and a folder in another.
         """
         with self._lock:
             if package in self._seen:
@@ -36,7 +40,7 @@ class Overlaps:
                     differing.setdefault(other, []).append(path)
                 self._check_folders(package, path)
         for other, paths in differing.items():
-            self._tell(other, package, paths)
+            self._warn(other, package, paths)
 
     def _check_folders(self, package: str, path: bytes) -> None:
         above = path
@@ -46,12 +50,14 @@ class Overlaps:
         if clash is not None:
             file, folder = self._held[clash][0], self._folders[clash]
             raise SourceError(
-                f"/{printable(clash)} is a file of {file} and a folder of {folder}: they cannot "
-                "be installed together"
+                f"/{printable(clash)} is a file in {file} and a folder in {folder}: these packages "
+                "cannot be installed together"
             )
 
-    def _tell(self, one: str, other: str, paths: list[bytes]) -> None:
+    def _warn(self, one: str, other: str, paths: list[bytes]) -> None:
         first, second = sorted((one, other))
         more = f" and {len(paths) - 1} more files" if len(paths) > 1 else ""
-        said = f"{first} and {second} both hold /{printable(paths[0])}{more}, and differ"
-        self._notify(InputWarned(message=f"{said}: the one in the upper layer is used"))
+        said = f"{first} and {second} both install /{printable(paths[0])}{more}, with different"
+        self._notify(
+            InputWarned(message=f"{said} contents: the image shows the upper layer's file")
+        )

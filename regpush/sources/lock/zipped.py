@@ -1,6 +1,6 @@
-"""Read files of a zip archive, in any order and in bounded memory; odd ones are refused.
+"""Read files of a zip archive, in any order and in bounded memory; malformed archives are refused.
 
-PKWARE APPNOTE.TXT, sections 4.3 and 4.4. The standard library reads the central directory, so zip64
+PKWARE APPNOTE.TXT, sections 4.3 and 4.4. Python's `zipfile` reads the central directory, so zip64
 and data descriptors need no code here.
 """
 
@@ -22,14 +22,19 @@ _LOCAL = struct.Struct("<4s22xHH")
 _BROKEN: Any = isal_zlib.IsalError  # the stubs declare it as an instance
 _BLOCK = 1 << 18
 _MOST = 1032
-"""The highest ratio that deflate can reach (RFC 1951: 258 bytes by 2 bits)."""
+"""The highest ratio of unpacked to packed bytes in deflate: RFC 1951, 258 bytes in 2 bits."""
 _ALL = 64 << 30
-"""Maximum bytes of an unpacked archive."""
+"""Maximum bytes of all files of an archive together, unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """A file in an archive; `mode`: the permission bits that are stored, 0 for none."""
+    """A file in a zip archive.
+
+    `size`: unpacked bytes. `crc`: CRC-32 of the unpacked bytes. `mode`: permission bits in the
+    archive, 0 where it stores none. `packed`: bytes in the archive. `offset`: where the file's
+    local header begins in the archive. `deflated`: False where the file is stored uncompressed.
+    """
 
     name: str
     size: int
@@ -41,10 +46,11 @@ class ZipMember:
 
 
 def members(path: str, what: str) -> dict[str, ZipMember]:
-    """List the files of the zip archive at `path`, by name; `what` names it in errors.
+    """List the files of the zip archive at `path`, by name; errors call the archive `what`.
 
     Raises SourceError for a file that is no zip archive, and for an archive with encrypted files,
-    names that are absolute, lead out of it, or occur twice, unknown methods, or impossible sizes.
+    with names that are absolute, contain `..` or occur twice, with unknown compression methods, or
+    with impossible sizes.
     """
     found: dict[str, ZipMember] = {}
     try:
@@ -54,7 +60,7 @@ def members(path: str, what: str) -> dict[str, ZipMember]:
                     continue
                 member = _member(info, what)
                 if found.setdefault(member.name, member) is not member:
-                    raise SourceError(f"{what} holds {printable(member.name)} twice")
+                    raise SourceError(f"{what} contains {printable(member.name)} twice")
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise SourceError(f"{what} is not a zip archive: {printable(str(error))}") from error
     if sum(member.size for member in found.values()) > _ALL:
@@ -65,21 +71,28 @@ def members(path: str, what: str) -> dict[str, ZipMember]:
 def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
     name, shown = info.filename, printable(info.filename)
     if info.flag_bits & 0x1:
-        raise SourceError(f"{what} holds {shown} encrypted")
+        raise SourceError(f"{what} contains {shown} in encrypted form, which wheels never do")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise SourceError(f"{what} holds {shown} in a compression that wheels do not use")
+        raise SourceError(
+            f"{what} contains {shown} in compression method {info.compress_type}; wheels may use "
+            "only 0 (stored) and 8 (deflate)"
+        )
     parts = info.orig_filename.split("/")
     if not all(parts) or {".", ".."} & set(parts) or "\\" in name or "\0" in info.orig_filename:
         raise SourceError(
-            f"{what} has a file '{shown}': a name must be relative, and may have no empty part, no "
-            "'.' or '..', no backslash and no zero byte"
+            f"{what} contains a file named '{shown}': a name must be relative, and may have no "
+            "empty part, no '.' or '..', no backslash and no zero byte"
         )
     if any(part.startswith(".wh.") for part in parts):
-        raise SourceError(f"{what} holds {shown}, a name that marks a deletion in layers")
+        raise SourceError(
+            f"{what} contains {shown}: in a layer, a name that begins with .wh. deletes a file"
+        )
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
     packed, size = info.compress_size, info.file_size
     if (size > packed * _MOST) if deflated else (size != packed):
-        raise SourceError(f"{what} states an impossible size of {shown}")
+        raise SourceError(
+            f"{what} states that {shown} unpacks from {packed} to {size} bytes, which is impossible"
+        )
     return ZipMember(
         name=name,
         size=size,
@@ -92,26 +105,26 @@ def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
 
 
 def read(path: str, member: ZipMember, what: str) -> bytes:
-    """Read the whole of a small file in the zip archive at `path`.
+    """Return the whole content of a file in the zip archive at `path`, unpacked; for small files.
 
-    Raises SourceError where its size or CRC-32 differ from those in the archive.
+    Raises SourceError where its size or CRC-32 differs from the archive's directory.
     """
     return b"".join(blocks(path, member, what))
 
 
 def blocks(path: str, member: ZipMember, what: str) -> Iterator[bytes]:
-    """Read a file in the zip archive at `path`, unpacked, in pieces of bounded size.
+    """Yield the unpacked content of a file in the zip archive at `path`, in pieces of bounded size.
 
-    Raises SourceError where its size or CRC-32 differ from those in the archive.
+    Raises SourceError where its size or CRC-32 differs from the archive's directory.
     """
     return (piece for _, piece in deflated(path, member, what) if piece)
 
 
 def deflated(path: str, member: ZipMember, what: str) -> Iterator[tuple[bytes, bytes]]:
-    """Read a file in the zip archive at `path` as pairs: deflated bytes, and their content.
+    """Yield a file in the zip archive at `path` as pairs: deflated bytes, and what they unpack to.
 
-    For a stored file, which has no deflate stream, the first of a pair is always empty. Raises
-    SourceError where its size or CRC-32 differ from those in the archive.
+    For a file that is stored uncompressed, the first of each pair is empty. Raises SourceError
+    where the file's size or CRC-32 differs from the archive's directory.
     """
     crc, left = 0, member.size
     try:
@@ -128,7 +141,7 @@ def deflated(path: str, member: ZipMember, what: str) -> Iterator[tuple[bytes, b
 
 
 def _damaged(what: str, member: ZipMember) -> SourceError:
-    return SourceError(f"{what}: {printable(member.name)} in it is damaged")
+    return SourceError(f"{what} is damaged: {printable(member.name)} in it cannot be unpacked")
 
 
 def _unpacked(path: str, member: ZipMember) -> Iterator[tuple[bytes, bytes]]:
@@ -150,7 +163,7 @@ def _unpacked(path: str, member: ZipMember) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _stored(path: str, member: ZipMember) -> Iterator[bytes]:
-    """Read the bytes of a file as the zip archive stores them, still compressed."""
+    """Yield the bytes of a file as they are in the zip archive, still compressed."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         signature, name, extra = _LOCAL.unpack(os.pread(fd, _LOCAL.size, member.offset))
