@@ -1,8 +1,8 @@
 """Turn a Python project with a lock file into a closure: `python:./app`.
 
-Each locked package is an item, identified by the hash in the lock. Planning reads the lock alone;
-the wheels of layers that must be sent are downloaded, and their files are placed where an installer
-would place them.
+Each package in the lock file is an item, identified by the hash that the lock file states. The plan
+is made from the lock file alone. Only wheels whose layer must be sent are downloaded; their files
+get the paths that an installer such as pip would give them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def resolve(
 ) -> tuple[str, Closure]:
     """Make the closure of the Python project at `path`.
 
-    Returns the kind of the project, for people, and the closure. Raises UsageError where a library
-    of the extra `python` is not installed, and for a project that cannot be pushed, SourceError,
-    CancelledError.
+    Returns a phrase that describes the project in messages, and the closure. Raises UsageError
+    where a library of the extra `regpush[python]` is not installed, and for a project that cannot
+    be pushed, SourceError, CancelledError.
     """
     try:
         from regpush.sources.python import source  # needs libraries of an extra
@@ -37,7 +37,7 @@ def resolve(
         if error.name is None or error.name.split(".")[0] not in _LIBRARIES:
             raise
         raise UsageError(
-            f"python: needs the library '{error.name.split('.')[0]}': "
-            "pip install 'regpush[python]' brings it"
+            f"python: needs the library '{error.name.split('.')[0]}'; install it by "
+            "pip install 'regpush[python]'"
         ) from error
     return source.resolve(path, options, platform, workshop, surroundings)

@@ -1,4 +1,7 @@
-"""Python's version, C library and path, from the user, the project and the base image."""
+"""Decide the image's Python version, C library and interpreter path.
+
+They come from the user's options, the project's `.python-version` and the base image.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,16 @@ from regpush.sources.python.target import Libc, PythonVersion
 from regpush.sources.surroundings import BaseFacts
 
 INTERPRETER = "/usr/local/bin/python3"
-"""The path of Python in its official images."""
+"""The path of the Python interpreter in the official `python` images."""
 
 _DEFAULT = "docker.io/library/python:{version}-slim"
 _OLDEST_LIBC = Libc("glibc", 2, 28)
-"""Nearly all wheels of today run on it; a base whose glibc is unknown may have a newer one."""
+"""Assumed C library of a base image that does not tell its own: nearly all wheels run on it and on
+every newer glibc."""
 _MUSL = Libc("musl", 1, 2)
 
-# Lines in the history of distributions' images, which tell the C library.
+# Commands in an image's history by which Debian's and Alpine's images are made. They name the
+# release, and the release decides the C library; `_GLIBC`: the minor version of glibc 2 by release.
 _DEBIAN = re.compile(r"debian\.sh\b.*?'([a-z]+)'")
 _ALPINE = re.compile(r"alpine-minirootfs-")
 _GLIBC = {
@@ -33,17 +38,19 @@ _GLIBC = {
 
 
 def default_base(version: PythonVersion) -> str:
-    """Name the official image of that version of Python."""
+    """Return the reference of the official slim image with Python `version`."""
     return _DEFAULT.format(version=version)
 
 
 def python_version(
     options: LockOptions, pinned: str, facts: BaseFacts | None, choices: Callable[[], str]
 ) -> PythonVersion:
-    """Decide the image's version of Python: `--python`, else `pinned`, else the base's.
+    """Return the image's Python version: of `--python`, else `pinned`, else of the base image.
 
-    `pinned`: the project's `.python-version`, empty without one. `choices`: the versions that have
-    all wheels, for the error. Raises UsageError where no version is known, or the base has another.
+    `pinned`: the text of the project's `.python-version`, empty without one. `facts`: the base
+    image's environment and name, None without a base. `choices`: makes the end of the error
+    message, which lists the versions for which every package has a wheel. Raises UsageError where
+    no version is known, or where the base image has another one.
     """
     wanted = None
     if options.python:
@@ -55,20 +62,24 @@ def python_version(
     elif pinned:
         wanted, said_by = PythonVersion.find(pinned), f".python-version ({pinned})"
         if wanted is None:
-            raise UsageError(f"{printable(said_by)} is no version of Python 3: use --python")
+            raise UsageError(
+                f"{printable(said_by)} is not a version of Python 3; correct it, or give a version "
+                "by --python"
+            )
     theirs = PythonVersion.find(facts.env.get("PYTHON_VERSION", "")) if facts else None
     if wanted is None:
         if theirs is None:
             raise UsageError(
-                "no Python version is given: use --python, or write it into .python-version"
+                "the image's Python version is not known: give it by --python, or write it into "
+                ".python-version"
                 f"{choices()}"
             )
         return theirs
     if facts and theirs:
         if not wanted.agrees(theirs) and not (wanted.minor == theirs.minor and wanted.threaded):
             raise UsageError(
-                f"{printable(said_by)}, but {printable(facts.reference)} has Python {theirs}: "
-                "choose one of both"
+                f"{printable(said_by)}, but the base image {printable(facts.reference)} has Python "
+                f"{theirs}: change --python or --from"
             )
         patch = wanted.patch if wanted.patch is not None else theirs.patch
         return PythonVersion(wanted.minor, patch, wanted.threaded)
@@ -76,9 +87,10 @@ def python_version(
 
 
 def libc(options: LockOptions, facts: BaseFacts | None) -> Libc:
-    """Decide the C library: `--libc`, else what the base indicates, else an old glibc.
+    """Return the image's C library: of `--libc`, else of the base image, else glibc 2.28.
 
-    The base's history or labels name its distribution. Raises UsageError for a bad `--libc`.
+    The base image's distribution, which decides its C library, is read from its history and its
+    labels. Raises UsageError for a malformed `--libc`.
     """
     if options.libc:
         return Libc.parse(options.libc)
@@ -96,7 +108,10 @@ def libc(options: LockOptions, facts: BaseFacts | None) -> Libc:
 
 
 def interpreter(options: LockOptions) -> str:
-    """Return the path of Python in the base. Raises UsageError for a bad `--python-path`."""
+    """Return the interpreter's path in the base image: `--python-path`, else the official images'.
+
+    Raises UsageError where `--python-path` is not an absolute path.
+    """
     path = options.python_path or INTERPRETER
     if not re.fullmatch(r"(?:/(?!\.{1,2}(?:/|$))[^/\0\n]+)+", path) or path.count("/") < 2:
         raise UsageError(

@@ -1,4 +1,7 @@
-"""Choose the wheel of each locked package for a target; refuse what cannot be installed."""
+"""Choose the wheel of each package in a lock file that fits the image's Python and platform.
+
+A package without such a wheel is an error, because regpush builds none.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +29,22 @@ from regpush.options import LockOptions
 from regpush.sources.lock.artifact import Artifact, secure_hashes
 from regpush.sources.python.target import PythonTarget, PythonVersion
 
-_UNTOLD = ("platform_release", "platform_version")
-"""Variables of markers whose values only a running machine knows."""
+_MACHINE_MARKERS = ("platform_release", "platform_version")
+"""Marker variables (PyPA, "Dependency specifiers") whose values only a running machine knows."""
 
 _FIRST, _LAST = 0, 99
-"""Patch versions that are tried in place of all, where the base's is unknown."""
+"""The lowest and highest patch version: where it is unknown, packages are selected for both."""
 
 _KNOWN = range(9, 16)
-"""Minor versions of Python 3 that are tried, to name those with all wheels."""
+"""Minor versions of Python 3 that an error message may propose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """A package's wheel; `direct_url`: its URL where it is not from an index, else empty."""
+    """The wheel chosen for a package.
+
+    `direct_url`: the wheel's URL where the project names it by URL, empty for one from an index.
+    """
 
     artifact: Artifact
     direct_url: str = field(default="", repr=False)
@@ -46,7 +52,11 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockQuery:
-    """A lock, and the options for choosing from it; `root` is the lock's own folder."""
+    """A lock file and the options that select packages from it.
+
+    `shown`: the lock file's path, for messages. `root`: the folder to which paths of wheels in
+    `pylock` are relative. `is_uv`: whether `pylock` was exported from a `uv.lock`.
+    """
 
     pylock: Pylock
     shown: str
@@ -56,12 +66,12 @@ class LockQuery:
 
 
 def choose(wanted: LockQuery, target: PythonTarget) -> list[Chosen]:
-    """Choose a wheel for each package that `target` needs, in the lock's order.
+    """Choose the best wheel for each package that `target` needs, in the lock file's order.
 
-    Local packages have no wheel and are left out. Raises UsageError that names a package without a
-    fitting wheel, and what to do.
+    Packages that are folders of the workspace have no wheel and are left out. Raises UsageError
+    where a package has no wheel for `target`.
     """
-    _refuse_untold(wanted)
+    _refuse_machine_markers(wanted)
     tags = target.tags()
     ranks = {tag: rank for rank, tag in enumerate(tags)}
     found = []
@@ -74,7 +84,10 @@ def choose(wanted: LockQuery, target: PythonTarget) -> list[Chosen]:
 def versions_with_wheels(
     wanted: LockQuery, at: Callable[[PythonVersion], PythonTarget]
 ) -> list[str]:
-    """Try versions of Python; list those for which every package has a wheel."""
+    """List the Python versions 3.9 to 3.15 (as `3.13`) for which every package has a wheel.
+
+    `at`: makes the target for a version.
+    """
     found = []
     for minor in _KNOWN:
         try:
@@ -85,13 +98,13 @@ def versions_with_wheels(
     return found
 
 
-def _refuse_untold(wanted: LockQuery) -> None:
+def _refuse_machine_markers(wanted: LockQuery) -> None:
     for package in wanted.pylock.packages:
-        for variable in _UNTOLD:
+        for variable in _MACHINE_MARKERS:
             if package.marker and variable in str(package.marker):
                 raise UsageError(
-                    f"{printable(package.name)} in {wanted.shown} depends on {variable}, which "
-                    "only a running machine tells: lock without that marker"
+                    f"{wanted.shown} selects {printable(package.name)} by the marker {variable}, "
+                    "whose value only a running machine has: remove that marker and lock again"
                 )
 
 
@@ -101,9 +114,9 @@ _One = PackageArchive | PackageDirectory | PackageSdist | PackageWheel | object
 def _selected(
     wanted: LockQuery, target: PythonTarget, tags: Sequence[Tag]
 ) -> list[tuple[Package, _One]]:
-    """Select packages by their markers, if the unknown patch version makes no difference.
+    """List the packages whose markers and tags fit `target`, each with its chosen file.
 
-    Raises UsageError where the patch version decides.
+    Raises UsageError where the selection depends on the patch version, and `target` has none.
     """
     patch = target.python.patch
     if patch is not None:
@@ -116,8 +129,8 @@ def _selected(
     if differing:
         name = printable(min(differing)[0])
         raise UsageError(
-            f"whether {name} is needed depends on the patch version of Python: say it, as in "
-            f"--python {target.python.short}.4"
+            f"whether {name} is needed depends on the patch version of Python, which is not known: "
+            f"give it, as in --python {target.python.short}.4"
         )
     return last
 
@@ -126,7 +139,7 @@ def _select(
     wanted: LockQuery, target: PythonTarget, tags: Sequence[Tag], patch: int
 ) -> Iterator[tuple[Package, _One]]:
     pylock, options = wanted.pylock, wanted.options
-    # What uv exports holds the packages of extras and groups, and no longer says of which.
+    # uv's export was made for the chosen extras and groups, and does not name them any more.
     extras = () if wanted.is_uv else options.extras
     groups = (*(pylock.default_groups or ()), *(() if wanted.is_uv else options.groups))
     try:
@@ -143,7 +156,7 @@ def _select(
 
 def _hint(said: str, target: PythonTarget) -> str:
     if "No wheel" in said:
-        return f" ({_wanted_tag(target)}), nor an sdist; --find-links DIR names other wheels"
+        return f" ({_wanted_tag(target)}), nor an sdist; give a folder of wheels by --find-links"
     return ""
 
 
@@ -163,7 +176,7 @@ def _chosen(
                 url or "",
             )
         case _:
-            return _linked(package, one, wanted, target, ranks)
+            return _from_find_links(package, one, wanted, target, ranks)
     version = str(package.version) if package.version else parse_wheel_filename(filename)[1]
     return Chosen(
         artifact=Artifact(
@@ -186,12 +199,12 @@ def _is_wheel(place: str) -> bool:
     return place.partition("#")[0].partition("?")[0].endswith(".whl")
 
 
-def _linked(
+def _from_find_links(
     package: Package, one: _One, wanted: LockQuery, target: PythonTarget, ranks: Mapping[Tag, int]
 ) -> Chosen:
-    """Find a wheel in a folder of `--find-links`, for a package that would need a build.
+    """Find a wheel in the folders of `--find-links`, for a package that is locked as source only.
 
-    Raises UsageError where no folder has a fitting one.
+    Of several wheels that fit `target`, the best is used. Raises UsageError where no wheel fits.
     """
     found: list[tuple[int, str]] = []
     for folder in wanted.options.find_links:
@@ -213,12 +226,17 @@ def _linked(
 
 
 def of_file(path: str) -> Chosen:
-    """Describe the wheel at `path`; its hash is computed. Raises UsageError, SourceError."""
+    """Describe the wheel at `path` on this machine, and compute its sha256.
+
+    Raises UsageError where the file's name is not a wheel's, SourceError where it cannot be read.
+    """
     filename = os.path.basename(path)
     try:
         name, version, _, _ = parse_wheel_filename(filename)
     except (InvalidWheelFilename, InvalidVersion) as error:
-        raise UsageError(f"{printable(path)} is not named as a wheel is") from error
+        raise UsageError(
+            f"{printable(path)} does not have the name of a wheel (NAME-VERSION-TAGS.whl)"
+        ) from error
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -234,10 +252,13 @@ def of_file(path: str) -> Chosen:
 
 
 def check_fits(chosen: Chosen, target: PythonTarget) -> None:
-    """Raise UsageError where a wheel that the user named is for other targets."""
+    """Raise UsageError where the wheel of `--project-wheel` does not run on `target`."""
     tags = parse_wheel_filename(chosen.artifact.filename)[3]
     if not tags & set(target.tags()):
-        raise UsageError(f"{printable(chosen.artifact.filename)} is not for {_wanted_tag(target)}")
+        raise UsageError(
+            f"--project-wheel {printable(chosen.artifact.filename)} does not run in the image, "
+            f"which needs a wheel for {_wanted_tag(target)}"
+        )
 
 
 def _no_wheel(package: Package, one: _One, target: PythonTarget) -> UsageError:
@@ -247,22 +268,22 @@ def _no_wheel(package: Package, one: _One, target: PythonTarget) -> UsageError:
     )
     shown = [printable(tag) for tag in there[:3]]
     more = f" and {len(there) - 3} more" if len(there) > 3 else ""
-    has = f"it has {', '.join(shown)}{more}" if there else "it has none at all"
+    has = f"its wheels are for {', '.join(shown)}{more}" if there else "it has no wheel at all"
     match one:
         case PackageSdist():
-            what = f"has no wheel for {_wanted_tag(target)}, only its source ({has})"
+            what = f"has no wheel for {_wanted_tag(target)} ({has})"
         case PackageArchive():
-            what = "is the source in an archive"
+            what = "is locked as a source archive"
         case _:
-            what = "is a commit of a repository"
+            what = "is locked as a commit of a repository"
     return UsageError(
-        f"{named} {what}, and regpush builds no wheels: 'pip wheel' makes a wheel, and "
-        "--find-links DIR names the folder"
+        f"{named} {what}, and regpush builds no wheels: make one by 'pip wheel', and give its "
+        "folder by --find-links"
     )
 
 
 def _wanted_tag(target: PythonTarget) -> str:
-    """Write the most specific wheel tag of the target, for people."""
+    """Return the most specific wheel tag of `target`: `cp313-cp313-manylinux_2_36_x86_64`."""
     version = f"cp3{target.python.minor}"
     abi = f"{version}{'t' if target.python.threaded else ''}"
     libc = target.libc

@@ -1,6 +1,7 @@
-"""Find and read a project's lock, in the form of PEP 751; nothing is resolved or downloaded.
+"""Find and read the lock file of a Python project: a `pylock.toml` or a `uv.lock`.
 
-`pylock.toml` (PyPA, "pylock.toml Specification") and `uv.lock`, which uv itself converts.
+A `pylock.toml` has the form of PEP 751 (PyPA, "pylock.toml Specification"); uv converts a `uv.lock`
+into that form. No dependency is resolved, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _OTHERS = {
     "requirements.txt": "uv pip compile requirements.txt --format pylock.toml -o pylock.toml",
     "pyproject.toml": "uv lock",
 }
-"""How to make a readable lock from another file of a project; the first match is shown."""
+"""Commands that make a `uv.lock` or `pylock.toml` from another file of a project, by its name.
+
+An error message shows the first file that exists.
+"""
 
 _UV_LOCK_VERSION = 1
 _LOCAL = ("editable", "virtual", "directory")
@@ -38,9 +42,10 @@ _FOREIGN = ("win32", "win_", "macosx_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalPackage:
-    """A package that is a folder: a member of the workspace, or a dependency by path.
+    """A package whose code is a folder on this machine: a workspace member, or a path dependency.
 
-    `folder`: absolute. `is_installed`: False where it only lists dependencies.
+    `folder`: its absolute path. `is_installed`: False for a project that only lists dependencies
+    and is not itself installed (uv: virtual).
     """
 
     name: str
@@ -50,9 +55,10 @@ class LocalPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonLock:
-    """A lock file at `path`, in the folder `root`, of the project in the folder `target`.
+    """A lock file at `path`, in the folder `root`, for the project in the folder `target`.
 
-    `text`: its bytes. `value`: its parsed TOML. `is_uv`: whether it is a `uv.lock`.
+    `text`: the file's bytes. `value`: its parsed TOML. `is_uv`: whether it is a `uv.lock`, else a
+    `pylock.toml`.
     """
 
     path: str
@@ -64,30 +70,33 @@ class PythonLock:
 
     @property
     def shown(self) -> str:
-        """The path of the lock, for people."""
+        """The path of the lock file, printable, for messages."""
         return printable(self.path)
 
 
 def find(path: str) -> PythonLock:
-    """Find the lock of the project in the folder `path`, or the lock file that `path` is.
+    """Find and read the lock file of a project; `path` is the project's folder or the lock file.
 
-    `uv.lock` is searched for in the folders above as well, because a workspace has it at its root.
-    Raises UsageError where no lock is found, SourceError where it cannot be read.
+    A `uv.lock` is searched for in the folders above too, because a workspace has one at its root.
+    Raises UsageError where no lock file is found, SourceError where it cannot be read.
     """
     path = os.path.realpath(path)
     if os.path.isdir(path):
-        return _read(_above(path), path)
+        return _read(_search(path), path)
     name = os.path.basename(path)
     if not os.path.isfile(path):
         raise UsageError(
-            f"python:{printable(path)} does not exist; name a project or its lock file"
+            f"python:{printable(path)}: no such folder or file; name a project's folder or its "
+            "lock file"
         )
     if name != _UV_LOCK and not (name.startswith("pylock.") and name.endswith(".toml")):
-        raise UsageError(f"{printable(path)} is not a lock that can be read{_instead_of(path)}")
+        raise UsageError(
+            f"{printable(path)} is neither a uv.lock nor a pylock.toml{_remedy_from(path)}"
+        )
     return _read(path, os.path.dirname(path))
 
 
-def _above(folder: str) -> str:
+def _search(folder: str) -> str:
     for name in (_UV_LOCK, _PYLOCK):
         if os.path.isfile(found := os.path.join(folder, name)):
             return found
@@ -96,19 +105,19 @@ def _above(folder: str) -> str:
         above = parent
         if os.path.isfile(found := os.path.join(above, _UV_LOCK)):
             return found
-    raise UsageError(f"no uv.lock or pylock.toml in {printable(folder)}{_instead_in(folder)}")
+    raise UsageError(f"no uv.lock or pylock.toml in {printable(folder)}{_remedy_in(folder)}")
 
 
-def _instead_in(folder: str) -> str:
+def _remedy_in(folder: str) -> str:
     for name in _OTHERS:
         if os.path.isfile(os.path.join(folder, name)):
-            return _instead_of(name)
-    return "; a project with a pyproject.toml gets one by 'uv lock'"
+            return _remedy_from(name)
+    return "; create one, for instance by 'uv lock'"
 
 
-def _instead_of(path: str) -> str:
+def _remedy_from(path: str) -> str:
     name = os.path.basename(path)
-    return f"; this makes one from {name}: {_OTHERS[name]}" if name in _OTHERS else ""
+    return f"; create one from {name} by: {_OTHERS[name]}" if name in _OTHERS else ""
 
 
 def _read(path: str, target: str) -> PythonLock:
@@ -116,7 +125,8 @@ def _read(path: str, target: str) -> PythonLock:
     is_uv = os.path.basename(path) == _UV_LOCK
     if is_uv and value.get("version") != _UV_LOCK_VERSION:
         raise UsageError(
-            f"{printable(path)} has a version that this regpush does not know: use a newer regpush"
+            f"{printable(path)} has the format version {printable(str(value.get('version')))}, and "
+            f"this regpush reads version {_UV_LOCK_VERSION}: use a newer regpush"
         )
     return PythonLock(
         path=path, root=os.path.dirname(path), target=target, text=text, value=value, is_uv=is_uv
@@ -124,7 +134,10 @@ def _read(path: str, target: str) -> PythonLock:
 
 
 def read_toml(path: str) -> tuple[bytes, dict[str, Any]]:
-    """Read a TOML file: its bytes and its parsed content. Raises UsageError, SourceError."""
+    """Read a TOML file; return its bytes and its parsed content.
+
+    Raises UsageError where it is not TOML, SourceError where it cannot be read.
+    """
     try:
         folder, name = os.path.split(os.fsencode(path))
         text = read_small(OpenRoot(folder), name)
@@ -138,10 +151,11 @@ def read_toml(path: str) -> tuple[bytes, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """A lock's content for one project: `pylock`, its local packages, and dependencies.
+    """What a lock file says about one project.
 
-    `project`: the name of the package at the target, None without one. `needs`: the names of
-    dependencies by a package's name.
+    `pylock`: the packages, in the form of PEP 751. `project`: the project's package name, None for
+    a `pylock.toml`, which does not name it. `local`: packages that are folders, the project first
+    where the lock file is a `uv.lock`. `needs`: names of dependencies by package name.
     """
 
     pylock: Pylock
@@ -151,17 +165,20 @@ class Contents:
 
 
 def contents(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Contents:
-    """Read the content of `lock` for its project, with the extras and groups of `options`.
+    """Read what `lock` says about its project, with the extras and groups of `options`.
 
-    Raises UsageError for a malformed lock or an option that does not fit the lock, SourceError
-    where uv fails.
+    Raises UsageError for a malformed lock file, or for an extra, group or package that it does not
+    have; SourceError where uv fails.
     """
     return _of_uv(lock, options, workshop) if lock.is_uv else _of_pylock(lock, options)
 
 
 def _of_pylock(lock: PythonLock, options: LockOptions) -> Contents:
     if options.package:
-        raise UsageError(f"--package is for a uv.lock; {lock.shown} is of one project")
+        raise UsageError(
+            f"--package chooses a project of a uv.lock, but {lock.shown} has only one: leave "
+            "--package out"
+        )
     pylock = parse(lock.value, lock.shown)
     local = tuple(
         LocalPackage(
@@ -184,7 +201,10 @@ def _of_pylock(lock: PythonLock, options: LockOptions) -> Contents:
 
 
 def parse(value: Mapping[str, Any], shown: str) -> Pylock:
-    """Parse a PEP 751 lock. Raises UsageError; `shown` names the file."""
+    """Parse the TOML `value` of a PEP 751 lock file.
+
+    Raises UsageError, whose message calls the file `shown`, where it is malformed.
+    """
     try:
         return Pylock.from_dict(value)
     except (PylockValidationError, PylockUnsupportedVersionError) as error:
@@ -204,7 +224,7 @@ def _of_uv(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Conten
                 f"{project} has no dependency group '{printable(group)}' in {lock.shown}"
             )
     exported = tomli.loads(_export(lock, project, options, workshop))
-    pylock = parse(_for_linux(exported), f"what uv makes of {lock.shown}")
+    pylock = parse(_for_linux(exported), f"uv's export of {lock.shown}")
     return Contents(
         pylock=pylock,
         project=project,
@@ -227,7 +247,7 @@ def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Work
     try:
         return workshop.ask(*command, environment=environment)
     except ToolError as error:
-        raise SourceError(f"uv cannot read {lock.shown}: {error}") from error
+        raise SourceError(f"uv cannot export {lock.shown}: {error}") from error
 
 
 def _for_linux(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,20 +273,22 @@ def _is_foreign(wheel: Mapping[str, Any]) -> bool:
 
 
 def uv_program() -> str:
-    """Find the program uv. Raises UsageError where it is not installed."""
+    """Return the path of the program uv. Raises UsageError where it is not installed."""
     try:
-        from uv import find_uv_bin  # an extra, for a uv.lock
+        from uv import find_uv_bin  # installed with regpush[python] only
 
         return find_uv_bin()
     except (ImportError, FileNotFoundError):
         if found := find_program("uv"):
             return found
-    raise UsageError("a uv.lock is read by uv: pip install 'regpush[python]' brings it")
+    raise UsageError(
+        "reading a uv.lock needs the program uv; install it by pip install 'regpush[python]'"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The packages of a `uv.lock`, in the form of its tables."""
+    """The dependency graph of a `uv.lock`; `packages` are its parsed `[[package]]` tables."""
 
     packages: tuple[Mapping[str, Any], ...]
 
@@ -280,11 +302,14 @@ class Graph:
             and isinstance(one.get("source"), dict)
             for one in listed
         ):
-            raise UsageError(f"{lock.shown} does not have the form of a uv.lock: run 'uv lock'")
+            raise UsageError(
+                f"{lock.shown} is malformed: its list 'package' needs tables with 'name' and "
+                "'source'; run 'uv lock'"
+            )
         return cls(tuple(listed))
 
     def members(self, lock: PythonLock) -> dict[str, str]:
-        """Return the folder of each local package by its name."""
+        """Return the absolute folder of each local package, by package name."""
         found = {}
         for one in self.packages:
             for kind in _LOCAL:
@@ -293,41 +318,44 @@ class Graph:
         return found
 
     def project(self, lock: PythonLock, wanted: str | None) -> str:
-        """Find the name of the package that is pushed. Raises UsageError for no member."""
+        """Return the name of the package to push: `wanted`, else the package in `lock.target`.
+
+        Raises UsageError where the workspace has no such package.
+        """
         members = self.members(lock)
-        listed = f"there are {', '.join(sorted(members))}" if members else "there are none"
+        listed = ", ".join(sorted(members)) if members else "none"
         if wanted:
             name = str(canonicalize_name(wanted))
             if name not in members:
                 raise UsageError(
-                    f"--package {printable(wanted)} is no member of the workspace of "
-                    f"{lock.shown}: {printable(listed)}"
+                    f"--package {printable(wanted)} is not a project of {lock.shown}; its projects "
+                    f"are: {printable(listed)}"
                 )
             return name
         for name, folder in members.items():
             if folder == lock.target:
                 return name
         raise UsageError(
-            f"{printable(lock.target)} is no member of the workspace of {lock.shown}; name one "
-            f"by --package: {printable(listed)}"
+            f"{printable(lock.target)} is not a project of {lock.shown}; choose a project by "
+            f"--package: {printable(listed)}"
         )
 
     def check_hashes(self, lock: PythonLock) -> None:
-        """Raise UsageError for a wheel without a hash: uv would download it to compute one."""
+        """Raise UsageError where a wheel has no hash: uv would download the wheel to compute it."""
         for one in self.packages:
             for wheel in one.get("wheels", ()):
                 if not wheel.get("hash"):
                     raise UsageError(
-                        f"{lock.shown} has no hash of a wheel of {printable(one['name'])}: its "
-                        "index gives none; lock it from one that does"
+                        f"{lock.shown} has no hash of a wheel of {printable(one['name'])}, because "
+                        "the package index stated none: lock it from an index that states hashes"
                     )
 
     def named(self, name: str) -> Iterator[Mapping[str, Any]]:
-        """Yield the packages called `name`: one for each version that some markers select."""
+        """Yield the tables of the package `name`: one for each version that the lock file has."""
         return (one for one in self.packages if one["name"] == name)
 
     def extras(self, name: str) -> set[str]:
-        """Return the names of a package's extras."""
+        """Return the names of the extras of the package `name`."""
         return {
             extra
             for one in self.named(name)
@@ -338,7 +366,7 @@ class Graph:
         }
 
     def groups(self, name: str) -> set[str]:
-        """Return the names of a package's dependency groups."""
+        """Return the names of the dependency groups of the package `name`."""
         return {
             group
             for one in self.named(name)
@@ -349,7 +377,7 @@ class Graph:
         }
 
     def needs(self) -> dict[str, list[str]]:
-        """Return the names of the dependencies, those of all extras included, by package name."""
+        """Return the names of each package's dependencies, all extras included, by package name."""
         return {
             one["name"]: [
                 needed["name"]
@@ -363,7 +391,10 @@ class Graph:
         }
 
     def local(self, lock: PythonLock, project: str, options: LockOptions) -> Iterator[LocalPackage]:
-        """Yield `project`, and then the other local packages that it needs."""
+        """Yield the package `project`, then the other local packages that it needs.
+
+        Dependencies of the extras and groups in `options` are included.
+        """
         folders = self.members(lock)
         virtual = {one["name"] for one in self.packages if "virtual" in one["source"]}
         pending: list[tuple[str, tuple[str, ...]]] = [(project, options.extras)]

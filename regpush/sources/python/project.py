@@ -1,7 +1,7 @@
-"""Local Python projects: their code, and the files that installing them would write.
+"""Local Python projects: their `pyproject.toml`, and the files that installing them would write.
 
-It is an editable install: the code stays in its folder, a `.pth` file makes Python find it, and a
-`.dist-info` describes it. No code of a project is executed.
+A project gets an editable install: its code stays in its folder, a `.pth` file makes Python find
+the code, and a `.dist-info` folder describes the project. No code of a project is executed.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ _COMPILERS = {
     "enscons.api": "enscons",
 }
 _WHEEL = b"Wheel-Version: 1.0\nGenerator: regpush\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-_WAY_OUT = "build it, and say --project-wheel dist/*.whl"
+_REMEDY = "build a wheel of it, and give that by --project-wheel dist/*.whl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonProject:
-    """A project in `folder`, an absolute path; `value`: its `pyproject.toml`, or empty."""
+    """A Python project in `folder`, an absolute path.
+
+    `value`: its parsed `pyproject.toml`, empty without one.
+    """
 
     name: str
     folder: str
@@ -48,40 +51,44 @@ class PythonProject:
 
     @classmethod
     def read(cls, name: str, folder: str) -> PythonProject:
-        """Read the project in `folder`. Raises UsageError for a bad file, SourceError."""
+        """Read the project in `folder`; an empty `name` is taken from its `pyproject.toml`.
+
+        Raises UsageError for a malformed `pyproject.toml`, SourceError for an unreadable one.
+        """
         path = os.path.join(folder, "pyproject.toml")
         value = read_toml(path)[1] if os.path.isfile(path) else {}
         said = value.get("project", {})
         if not isinstance(said, dict):
-            raise UsageError(f"{printable(path)}: project is not a table")
+            raise UsageError(f"{printable(path)}: 'project' must be a table ([project])")
         return cls(name=canonicalize_name(name or str(said.get("name", ""))), folder=folder,
                    value=value)  # fmt: skip
 
     @property
-    def said(self) -> Mapping[str, Any]:
-        """The table `project` of the `pyproject.toml`."""
+    def table(self) -> Mapping[str, Any]:
+        """The table `[project]` of the `pyproject.toml`, empty without one."""
         found: Mapping[str, Any] = self.value.get("project", {})
         return found
 
     @property
     def is_package(self) -> bool:
-        """Whether installing the project installs more than its dependencies.
+        """Whether the project itself is installed, and not only its dependencies.
 
         uv documentation, "Build systems": True with a build system, unless `tool.uv.package` is
         false.
         """
         uv = self.value.get("tool", {}).get("uv", {})
-        return bool(uv.get("package", "build-system" in self.value)) and "name" in self.said
+        return bool(uv.get("package", "build-system" in self.value)) and "name" in self.table
 
     @property
     def scripts(self) -> tuple[str, ...]:
-        """The names of the project's programs."""
-        return tuple(self.said.get("scripts", {}))
+        """The names of the project's programs: the keys of `[project.scripts]`."""
+        return tuple(self.table.get("scripts", {}))
 
     def installed(self, at: str, environment: Environment) -> Iterator[Entry]:
-        """Make the files of an editable install in `environment`; `at`: the code's image path.
+        """Yield the files of an editable install of the project in `environment`.
 
-        Raises UsageError where code of the project would have to be run for it.
+        `at`: the image path of the project's folder. Raises UsageError where the install would
+        have to run code of the project.
         """
         version = self._version()
         code = f"{at}/src" if self._in_src() else at
@@ -102,24 +109,29 @@ class PythonProject:
         yield file(f"{info}/RECORD", _record([*files], info, environment.site))
 
     def _version(self) -> str:
-        if "version" in self.said.get("dynamic", []) or "version" not in self.said:
-            raise self._refused("has a version that its build finds out (dynamic)")
+        if "version" in self.table.get("dynamic", []) or "version" not in self.table:
+            raise self._refused(
+                "states no version in pyproject.toml (dynamic): its build computes one"
+            )
         try:
-            return str(Version(str(self.said["version"])))
+            return str(Version(str(self.table["version"])))
         except InvalidVersion as error:
             raise UsageError(
-                f"project {printable(self.name)}: '{printable(str(self.said['version']))}' is no "
-                "version"
+                f"{printable(self.folder)}/pyproject.toml: project.version "
+                f"'{printable(str(self.table['version']))}' is not a version (PEP 440)"
             ) from error
 
     def _in_src(self) -> bool:
-        """Whether the import package is in `src`. Raises UsageError where it cannot be found."""
+        """Whether the folder of the project's import package is in `src`.
+
+        Raises UsageError where no import package is found, or where a build would compile it.
+        """
         backend = str(self.value.get("build-system", {}).get("build-backend", ""))
         for compiler, called in _COMPILERS.items():
             if backend == compiler or backend.startswith(f"{compiler}."):
-                raise self._refused(f"is compiled by {called}")
+                raise self._refused(f"must be compiled by {called}")
         if self._has_extensions():
-            raise self._refused("has extension modules, which are compiled")
+            raise self._refused("has extension modules, which must be compiled")
         module = self.name.replace("-", "_")
         for folder, in_src in ((os.path.join(self.folder, "src"), True), (self.folder, False)):
             for name in _modules(folder):
@@ -130,7 +142,9 @@ class PythonProject:
         if any(os.path.isfile(os.path.join(self.folder, name, "__init__.py"))
                for name in _modules(self.folder)):  # fmt: skip
             return False
-        raise self._refused(f"has no import package {module}, neither in src nor beside it")
+        raise self._refused(
+            f"has no import package {printable(module)}, neither in src nor in its own folder"
+        )
 
     def _has_extensions(self) -> bool:
         if self.value.get("tool", {}).get("setuptools", {}).get("ext-modules"):
@@ -143,15 +157,15 @@ class PythonProject:
 
     def _refused(self, why: str) -> UsageError:
         return UsageError(
-            f"project {printable(self.name)} in {printable(self.folder)} {why}, and regpush "
-            f"runs no code of a project: {_WAY_OUT}"
+            f"the project {printable(self.name)} in {printable(self.folder)} {why}, and regpush "
+            f"runs no build: {_REMEDY}"
         )
 
     def _entry_points(self) -> str:
         groups = {
-            "console_scripts": self.said.get("scripts", {}),
-            "gui_scripts": self.said.get("gui-scripts", {}),
-            **self.said.get("entry-points", {}),
+            "console_scripts": self.table.get("scripts", {}),
+            "gui_scripts": self.table.get("gui-scripts", {}),
+            **self.table.get("entry-points", {}),
         }
         return "".join(
             f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items()) + "\n"
@@ -160,11 +174,11 @@ class PythonProject:
         )
 
     def _metadata(self, version: str) -> bytes:
-        """Write the METADATA file of the project from the static fields of its pyproject.toml.
+        """Return the content of the project's METADATA file, from its pyproject.toml.
 
         PyPA, "Core metadata specifications". Raises UsageError for a malformed requirement.
         """
-        said = self.said
+        said = self.table
         lines = ["Metadata-Version: 2.1", f"Name: {said['name']}", f"Version: {version}"]
         if isinstance(summary := said.get("description"), str):
             lines.append(f"Summary: {' '.join(summary.split())}")
@@ -183,7 +197,8 @@ class PythonProject:
                 one = Requirement(text)
             except InvalidRequirement as error:
                 raise UsageError(
-                    f"project {printable(self.name)}: '{printable(text)}' is not a requirement"
+                    f"{printable(self.folder)}/pyproject.toml: the dependency '{printable(text)}' "
+                    "is not a requirement (PEP 508)"
                 ) from error
             if not extra:
                 yield str(one)
@@ -220,10 +235,11 @@ def _record(files: Sequence[Entry], info: str, site: str) -> bytes:
 
 
 def place(package: LocalPackage, target: str, root: str, root_dir: str) -> str:
-    """Find the image path of a local package's folder; `target` itself is at `root_dir`.
+    """Return the image path of a local package's folder.
 
-    A folder outside of the target is placed by its path from `root`, the workspace. Raises
-    UsageError for one outside of both.
+    `target`, the folder of the pushed project, is at `root_dir` of the image, and folders in it
+    keep their relative path. Other folders keep their path relative to `root`, the workspace.
+    Raises UsageError for a folder outside of both.
     """
     for above in (target, root):
         relative = os.path.relpath(package.folder, above)
@@ -232,6 +248,6 @@ def place(package: LocalPackage, target: str, root: str, root_dir: str) -> str:
         if not relative.startswith("../") and relative != "..":
             return f"{root_dir.rstrip('/')}/{relative}"
     raise UsageError(
-        f"{printable(package.name)} lies in {printable(package.folder)}, outside of the workspace "
-        f"{printable(root)}: build a wheel of it, and say --project-wheel"
+        f"the local package {printable(package.name)} is in {printable(package.folder)}, outside "
+        f"of the workspace {printable(root)}: build a wheel of it, and give that by --project-wheel"
     )

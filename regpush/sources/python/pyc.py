@@ -1,7 +1,7 @@
-"""Compiled files (`.pyc`) for the packages of an image, made by a Python X.Y of this machine.
+"""Compile the packages of an image into `.pyc` files, by a Python X.Y of this machine.
 
-They are valid on any machine: `unchecked-hash` files (PEP 552) contain no time, and the code in
-them contains paths of the image. Sources are compiled, and none of their code is executed.
+The `.pyc` files work in every container: they are `unchecked-hash` files (PEP 552), which contain
+no time, and the code in them names paths of the image. No code of a package is executed.
 """
 
 from __future__ import annotations
@@ -22,23 +22,25 @@ from regpush.sources.python.target import PythonVersion
 from regpush.sources.tools import ToolError, Workshop, find_program
 
 RULES = 1
-"""Part of identities; raised whenever an equal source would give other bytes."""
+"""A number in identities; raised with every change by which an equal source compiles to other
+bytes."""
 
 LIMIT = 16 << 20
-"""Maximum bytes of a source: a larger one is data, and takes gigabytes to compile."""
+"""Maximum bytes of a source file that is compiled: a larger one is data, and compiling it takes
+gigabytes of memory."""
 
 _BLOCK = 1 << 18
 
 
 class Module(NamedTuple):
-    """A source at the absolute image path `path`; `read` gives its content."""
+    """A `.py` file at the absolute image path `path`; `read` returns its content."""
 
     path: str
     read: Callable[[], bytes]
 
 
 class Compiled(NamedTuple):
-    """A compiled file at the absolute image path `path`, of `size` bytes."""
+    """A `.pyc` file at the absolute image path `path`, of `size` bytes."""
 
     path: str
     size: int
@@ -47,9 +49,10 @@ class Compiled(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiler:
-    """An interpreter that compiles; `magic` (hex) is the version of its bytecode. Thread-safe.
+    """A running Python interpreter that compiles source files. Thread-safe.
 
-    `tag` is part of the names of compiled files: `cpython-313`.
+    `magic`: the version of its bytecode, in hex (`importlib.util.MAGIC_NUMBER`). `tag`: part of the
+    names of `.pyc` files, such as `cpython-313`.
     """
 
     magic: str
@@ -61,9 +64,9 @@ class Compiler:
 
     @classmethod
     def start(cls, version: PythonVersion, workshop: Workshop) -> Compiler:
-        """Start a Python `version` of this machine; it ends with `workshop`.
+        """Start the Python `version` that this machine has; the process ends with `workshop`.
 
-        Raises UsageError where none is installed, SourceError, CancelledError.
+        Raises UsageError where that version is not installed, SourceError, CancelledError.
         """
         for program in _interpreters(version, workshop):
             worker = _Worker(program, workshop)
@@ -71,15 +74,16 @@ class Compiler:
             if (implementation, x, y) == ("cpython", "3", str(version.minor)):
                 return cls(magic=magic, tag=tag, _workshop=workshop, _worker=worker)
         raise UsageError(
-            f"--compile needs Python {version.short} on this machine, as python{version.short} on "
-            f"the PATH: install it ('uv python install {version.short}'), or leave --compile out"
+            f"--compile needs Python {version.short} on this machine, and finds no "
+            f"python{version.short} on the PATH: install it ('uv python install {version.short}'), "
+            "or leave --compile out"
         )
 
     def compile(self, package: str, sources: Iterable[Module]) -> list[Compiled]:
         """Compile the `sources` of `package`; sources that do not compile are skipped.
 
-        The compiled files are made once for each `package`, and kept in a file. Raises what reading
-        the sources raises, and CancelledError.
+        A second call for the same `package` returns the files of the first; their bytes are kept in
+        a temporary file. Raises SourceError where a source cannot be read, CancelledError.
         """
         with self._lock:
             if package not in self._done:
@@ -100,7 +104,7 @@ class Compiler:
                 offset += len(data)
 
     def _path(self, source: str) -> str:
-        """Return the image path of a compiled file (PEP 3147, "Proposal")."""
+        """Return the image path of the `.pyc` file of the source at `source` (PEP 3147)."""
         folder, _, name = source.rpartition("/")
         return f"{folder}/__pycache__/{name.removesuffix('.py')}.{self.tag}.pyc"
 
@@ -111,13 +115,18 @@ def _read(path: str, offset: int, size: int) -> Iterator[bytes]:
         while size:
             block = file.read(min(size, _BLOCK))
             if not block:
-                raise SourceError(f"{printable(path)} was cut while it was read")
+                raise SourceError(
+                    f"the temporary file {printable(path)} became shorter during the push"
+                )
             size -= len(block)
             yield block
 
 
 def _interpreters(version: PythonVersion, workshop: Workshop) -> Iterator[str]:
-    """Yield programs that may be Python `version`: this one, one on the PATH, one of uv."""
+    """Yield paths of programs that may be Python `version`.
+
+    These are the Python that runs regpush, `pythonX.Y` on the PATH, and a Python that uv installed.
+    """
     if sys.version_info[:2] == (3, version.minor) and sys.executable:
         yield sys.executable
     if found := find_program(f"python{version.short}"):
@@ -128,7 +137,10 @@ def _interpreters(version: PythonVersion, workshop: Workshop) -> Iterator[str]:
 
 
 class _Worker:
-    """A process of `program` that runs `pyc_worker`; restarted after a source that ended it."""
+    """A process of the Python `program` that runs `pyc_worker`.
+
+    It is started again where compiling a source ended it.
+    """
 
     def __init__(self, program: str, workshop: Workshop) -> None:
         self._program = program
@@ -136,35 +148,36 @@ class _Worker:
         self._begin()
 
     def compile(self, path: str, source: bytes) -> bytes:
-        """Compile `source`, which is at the image path `path`; empty if it does not compile.
+        """Return the bytes of the `.pyc` file for `source`; empty if it does not compile.
 
-        Raises CancelledError.
+        `path`: the source's image path, which the compiled code contains. Raises CancelledError.
         """
         name = as_bytes(path)
         sizes = len(name).to_bytes(4, "little") + len(source).to_bytes(4, "little")
         try:
             self._requests.write(sizes + name + source)
             self._requests.flush()
-            return self._taken(int.from_bytes(self._taken(4), "little"))
+            return self._received(int.from_bytes(self._received(4), "little"))
         except (BrokenPipeError, EOFError):
-            self._workshop.cancel.check()  # Ctrl-C on a terminal ends both of us
+            self._workshop.cancel.check()  # a terminal sends Ctrl-C to regpush and the worker
             self._begin()
             return b""
 
     def _begin(self) -> None:
-        """Start the process, and read its first line into `said`, as five words.
+        """Start the process, and read the five words of its first output line into `said`.
 
-        The words are empty if `program` is not Python.
+        The line is described in `pyc_worker`. The words are empty if `program` is not a Python that
+        can run it.
         """
         worker = files("regpush.sources.python").joinpath("pyc_worker.py").read_text("utf-8")
-        # Variables of this machine and its folders of packages have no effect with these flags.
+        # With these flags the environment and this machine's site-packages have no effect.
         flags = ("-I", "-S", "-B", "-W", "ignore")
         process = self._workshop.converse(self._program, *flags, "-c", worker)
         self._requests, self._replies = process
         words = self._replies.readline().decode("ascii", "replace").split()
         self.said = words if len(words) == 5 else [""] * 5
 
-    def _taken(self, size: int) -> bytes:
+    def _received(self, size: int) -> bytes:
         data = self._replies.read(size)
         if len(data) < size:
             raise EOFError

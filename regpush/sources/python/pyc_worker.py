@@ -1,14 +1,16 @@
-"""A program that compiles Python sources, run by the Python that the image will have.
+"""A program that compiles Python sources; it is run by a Python of the image's version.
 
 Any CPython from 3.9 on can run it: it imports nothing of regpush. It first writes a line: the
 implementation, X, Y, the magic number in hex, and the tag in the names of `.pyc` files. Then it
-answers each request on stdin. A request: the sizes of a file name and of a source, 4 bytes each,
-then both, the name in UTF-8. A reply: the size of a `.pyc` file, 4 bytes, and the file; size 0 if
-the source does not compile. Numbers are little-endian. Sources are compiled and never executed.
+answers requests on stdin. A request is the size of a file name and the size of a source, 4 bytes
+each, then the name in UTF-8 and the source. A reply is the size of a `.pyc` file, 4 bytes, and the
+file; the size is 0 if the source does not compile. Numbers are little-endian. Sources are compiled
+and never executed.
 
-Two runs of `marshal.dumps` differ: it marks objects by their reference counts, and strings by what
-else the interpreter has interned (CPython issues 78274 and 98819); a frozenset is written in the
-order of its hashes before Python 3.11. So its output is written anew, by values alone.
+Two runs of `marshal.dumps` on equal code may write different bytes: the bytes depend on reference
+counts and on interned strings (CPython issues 78274 and 98819), and before Python 3.11 on the order
+of a frozenset's hashes. So this program reads what `marshal.dumps` wrote, and writes it again in a
+form that depends on the values alone.
 """
 
 from __future__ import annotations
@@ -19,40 +21,40 @@ from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from types import CodeType
 from typing import Union
 
-_Node = Union[bytes, "tuple[bytes, list[_Node]]"]  # Python 3.9 has no other way
-"""A marshalled object: bytes for a leaf, else the bytes before its parts, and these."""
+_Node = Union[bytes, "tuple[bytes, list[_Node]]"]  # Python 3.9 has no other syntax for a union
+"""A marshalled object: its bytes; or, if it contains other objects, its head's bytes and these."""
 
 _UNCHECKED = (1).to_bytes(4, "little")
-"""PEP 552: the file holds the hash of its source, which is not compared."""
+"""PEP 552: flags of a `.pyc` file that has its source's hash, which Python does not compare."""
 
 _REF = 0x80
 _FIXED = {"N": 0, "F": 0, "T": 0, ".": 0, "S": 0, "i": 4, "g": 8, "y": 16}
-"""Bytes after the type, by the type (CPython, `Python/marshal.c`)."""
+"""Number of bytes after an object's type code, by type code (CPython, `Python/marshal.c`)."""
 _TEXTS = "aAzZut"
-_NOT_WORTH = 5
-"""Bytes of a reference to an object that was written before."""
+_REFERENCE = 5
+"""Bytes of a reference to an earlier object; an object of this size is written again instead."""
 _LINE = 8
-"""Place of the first line's number among the parts of a code object: it alone has no type."""
+"""Index of the first line's number among the parts of a code object; it has no type code."""
 
 
 class _Reader:
-    """Reads what `marshal.dumps` wrote."""
+    """Reads the output of `marshal.dumps` into a tree of `_Node`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
         self._seen: list[_Node] = []
-        # Python 3.11 replaced three of the parts of a code object by others.
+        # Python 3.11 changed the parts of a code object.
         self._numbers, self._last = (5, 2) if sys.version_info >= (3, 11) else (6, 1)
 
     def node(self) -> _Node:
-        """Read the next object. Raises NotImplementedError for one that code never contains."""
+        """Read the next object. Raises NotImplementedError for a type that code never contains."""
         first = self._take(1)[0]
         kind = chr(first & ~_REF)
         if kind == "r":
             return self._seen[self._number(4)]
         place = len(self._seen)
-        if first & _REF:  # numbered before its parts are
+        if first & _REF:  # an object gets its number before the objects in it
             self._seen.append(b"")
         found = self._leaf(kind) if kind in _FIXED or kind in "ls" + _TEXTS else self._parts(kind)
         if first & _REF:
@@ -70,7 +72,7 @@ class _Reader:
             return b"s" + _sized(data, 4)
         if not data.isascii():
             return b"u" + _sized(data, 4)
-        # Names are interned when they are loaded, whatever the file says.
+        # Python interns strings that look like names when it loads them.
         interned = data.replace(b"_", b"a").isalnum()
         if len(data) < 256:
             return (b"Z" if interned else b"z") + _sized(data, 1)
@@ -112,14 +114,14 @@ def _sized(data: bytes, size: int) -> bytes:
 
 
 class _Writer:
-    """Writes trees for `marshal.loads`; a leaf that was written before is referred to."""
+    """Writes trees of `_Node` for `marshal.loads`; a repeated leaf is written as a reference."""
 
     def __init__(self) -> None:
         self.out = bytearray()
         self._places: dict[bytes, int] = {}
 
     def node(self, node: _Node) -> None:
-        """Write `node` to `out`."""
+        """Append `node` to `out`."""
         if isinstance(node, bytes):
             self._leaf(node)
             return
@@ -134,7 +136,7 @@ class _Writer:
                 self.node(part)
 
     def _leaf(self, leaf: bytes) -> None:
-        if len(leaf) <= _NOT_WORTH:
+        if len(leaf) <= _REFERENCE:
             self.out += leaf
         elif (place := self._places.get(leaf)) is not None:
             self.out += b"r" + place.to_bytes(4, "little")
@@ -151,30 +153,36 @@ def _written(node: _Node) -> bytes:
 
 
 def canonical(code: CodeType) -> bytes:
-    """Write bytes from which `marshal.loads` makes `code`; equal for equal code."""
+    """Return bytes that `marshal.loads` turns into `code`; equal code gives equal bytes."""
     return _written(_Reader(marshal.dumps(code)).node())
 
 
 def compiled(name: str, source: bytes) -> bytes:
-    """Compile `source` into the bytes of a `.pyc` file; empty if it does not compile."""
+    """Return the bytes of a `.pyc` file for `source`; empty if it does not compile.
+
+    `name`: the source's path in the image, which the compiled code contains.
+    """
     try:
         code = compile(source, name, "exec", dont_inherit=True, optimize=0)
-    except Exception:  # a SyntaxError, or what else the compiler gives up with
+    except Exception:  # a SyntaxError, RecursionError, MemoryError or another error of the compiler
         return b""
     return MAGIC_NUMBER + _UNCHECKED + source_hash(source) + canonical(code)
 
 
 def is_known() -> bool:
-    """Whether the code of this Python is written as it should be: a later one may have more."""
+    """Whether `canonical` works with this Python: a later release may change the format."""
     code = compile("def f(x):\n    return x in {1, 'one'}, x[1:2]\n", "f.py", "exec")
     try:
-        return bool(marshal.loads(canonical(code)) == code)  # noqa: S302  written here
+        return bool(marshal.loads(canonical(code)) == code)  # noqa: S302  made two lines above
     except Exception:
         return False
 
 
 def main() -> None:
-    """Answer requests until stdin ends."""
+    """Write the first line, then answer requests until stdin ends.
+
+    Writes nothing where `canonical` does not work with this Python.
+    """
     if not is_known():
         return
     implementation, (x, y) = sys.implementation.name, sys.version_info[:2]

@@ -1,4 +1,4 @@
-"""Put together a Python project's image: packages, own code, virtual environment."""
+"""Make the closure of a Python project: its packages, its own code and a virtual environment."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 _NOT_CODE = frozenset({b"__pycache__", b".venv", b".pytest_cache", b".mypy_cache", b".ruff_cache"})
-"""Folders that tools write in a project: they differ between machines, no program needs them."""
+"""Folders of caches and environments in a project; they are not pushed, because their content
+differs between machines and no program in the image needs it."""
 
 
 def resolve(
@@ -65,16 +66,16 @@ def resolve(
 ) -> tuple[str, Closure]:
     """Make the closure of the Python project at `path`.
 
-    Returns the kind of the project, for people, and the closure. No wheel is downloaded before its
-    item is opened. Raises UsageError for a project that cannot be pushed, SourceError, what reading
-    the base raises, CancelledError.
+    Returns a phrase that describes the project in messages, and the closure. A wheel is downloaded
+    only when its item is opened. Raises UsageError for a project that cannot be pushed,
+    SourceError, the errors of reading the base image from its registry, CancelledError.
     """
     asked = options.lock
     lock = find(path)
     if lock.is_uv:
         check_fresh(lock)
     held = contents(lock, asked, workshop)
-    # uv writes paths of wheels relative to the directory it runs in, a pylock.toml to its own.
+    # Paths of wheels are relative to the directory that uv ran in, or to that of the pylock.toml.
     root = os.getcwd() if lock.is_uv else lock.root
     wanted = LockQuery(
         pylock=held.pylock, shown=lock.shown, root=root, options=asked, is_uv=lock.is_uv
@@ -89,7 +90,7 @@ def resolve(
         threaded=target.python.threaded,
         compiler=Compiler.start(target.python, workshop) if asked.compile else None,
     )
-    chosen = [*choose(wanted, target), *_named(asked, target)]
+    chosen = [*choose(wanted, target), *_project_wheels(asked, target)]
     _warn_of_large(chosen, workshop)
     logins = _logins(lock, asked, surroundings)
     fetcher = Fetcher(
@@ -102,7 +103,7 @@ def resolve(
     )
     packages = _packages(chosen, held.needs, environment, fetcher, Overlaps(workshop.notify))
     wheels = {item.name for item in packages}
-    projects = [_placed(one, folder, lock, options, wheels) for one in local]
+    projects = [_place_project(one, folder, lock, options, wheels) for one in local]
     code = tuple(_code(lock, folder, projects, replace(options, base=reference), workshop))
     files = [entry for one in projects for entry in one.installed(environment)]
     own = own_item(environment, base.interpreter(asked), files)
@@ -120,23 +121,25 @@ def resolve(
 
 
 def _warn_of_large(chosen: Sequence[Chosen], workshop: Workshop) -> None:
-    """Warn about wheels that make a layer larger than some registries take.
+    """Warn about each wheel of more than 10 GiB, the largest layer that some registries accept.
 
-    A wheel is never cut, and its layer is about as large as the wheel: both are deflated.
+    A wheel is not divided between layers, and its layer is about as large as the wheel, because
+    both are compressed by deflate.
     """
     for one in chosen:
         if (size := one.artifact.size or 0) > LAYER_LIMIT:
             said = f"the wheel of {one.artifact.named} has {size / (1 << 30):.1f} GiB"
             workshop.notify(
-                InputWarned(message=f"{said}: some registries take layers of 10 GiB at most")
+                InputWarned(message=f"{said}: some registries refuse layers of more than 10 GiB")
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Placed:
-    """A local project, and the path `at` of its folder in the image.
+class _PlacedProject:
+    """A local project; `at`: its folder's path in the image.
 
-    `is_editable`: whether the files of an editable install are written, because no wheel has it.
+    `is_editable`: whether the image gets the files of an editable install of the project. False
+    where the project is not a package, or where its wheel is installed.
     """
 
     project: PythonProject
@@ -144,24 +147,24 @@ class _Placed:
     is_editable: bool
 
     def installed(self, environment: Environment) -> Iterator[Entry]:
-        """Make the files of the project's editable install, if it has one, in `environment`.
+        """Yield the files of the project's editable install in `environment`, if it gets one.
 
-        Raises UsageError where code of the project would have to be run for it.
+        Raises UsageError where the install would have to run code of the project.
         """
         return self.project.installed(self.at, environment) if self.is_editable else iter(())
 
 
-def _placed(
+def _place_project(
     one: LocalPackage,
     folder: str,
     lock: PythonLock,
     options: SourceOptions,
     wheels: Collection[str],
-) -> _Placed:
+) -> _PlacedProject:
     project = PythonProject.read(one.name, one.folder)
     installs = one.is_installed and project.is_package and one.name not in wheels
     at = place(one, folder, lock.root, options.root_dir)
-    return _Placed(project=project, at=at, is_editable=installs)
+    return _PlacedProject(project=project, at=at, is_editable=installs)
 
 
 def _local(lock: PythonLock, held: Contents) -> Sequence[LocalPackage]:
@@ -184,9 +187,10 @@ def _target(
     platform: Platform,
     surroundings: Surroundings,
 ) -> tuple[PythonTarget, str | None]:
-    """Decide the target of the packages, and the reference of the base; None without a base.
+    """Return what the packages must run on, and the base image's reference (None without a base).
 
-    Raises UsageError, and what reading the base raises.
+    Without `--from`, the base is the official image of the project's Python version. Raises
+    UsageError, and the errors of reading the base image from its registry.
     """
     asked = options.lock
     pinned = _pinned(folder, wanted.root)
@@ -211,9 +215,9 @@ def _target(
 
 
 def _pinned(folder: str, root: str) -> str:
-    """Read `.python-version`, in the project or a folder above, up to that of the lock.
+    """Return the first line of `.python-version` that is no comment, empty without one.
 
-    Returns the first line that is no comment, empty without one.
+    The file is searched for in `folder`, then in the folders above, up to `root`.
     """
     while True:
         try:
@@ -228,8 +232,8 @@ def _pinned(folder: str, root: str) -> str:
         folder = os.path.dirname(folder)
 
 
-def _named(options: LockOptions, target: PythonTarget) -> Iterator[Chosen]:
-    """Yield the wheels of `--project-wheel`. Raises UsageError for one that does not fit."""
+def _project_wheels(options: LockOptions, target: PythonTarget) -> Iterator[Chosen]:
+    """Yield the wheels of `--project-wheel`. Raises UsageError for one not fit for `target`."""
     for path in options.project_wheels:
         chosen = of_file(path)
         check_fits(chosen, target)
@@ -237,7 +241,7 @@ def _named(options: LockOptions, target: PythonTarget) -> Iterator[Chosen]:
 
 
 def _logins(lock: PythonLock, options: LockOptions, surroundings: Surroundings) -> Logins:
-    """Collect logins for the indexes that the project, the user and the environment name."""
+    """Collect the logins for package indexes, which options, project and environment name."""
     path = os.path.join(lock.root, "pyproject.toml")
     value = read_toml(path)[1] if os.path.isfile(path) else {}
     listed = value.get("tool", {}).get("uv", {}).get("index", [])
@@ -257,7 +261,11 @@ def _packages(
     fetcher: Fetcher,
     overlaps: Overlaps,
 ) -> list[Item]:
-    """Make an item of each wheel; of several wheels of one name, the last is used."""
+    """Make an item of each wheel in `chosen`.
+
+    `needs`: names of dependencies by package name. Where two wheels have one package name, the last
+    one is used: a wheel of `--project-wheel` replaces the lock file's.
+    """
     by_name = {one.artifact.package.name: one for one in chosen}
     edges = acyclic({name: needs.get(name, ()) for name in by_name})
     paths = {name: _path(one.artifact, environment) for name, one in by_name.items()}
@@ -307,7 +315,7 @@ def _opened(fetcher: Fetcher, artifact: Artifact, layout: ArtifactLayout) -> Ite
 
 
 def _direct_url(one: Chosen) -> bytes:
-    """Write the content of `direct_url.json`; empty for a wheel from an index.
+    """Return the content of the wheel's `direct_url.json`; empty for a wheel from an index.
 
     PyPA, "Recording the Direct URL Origin of installed distributions".
     """
@@ -321,11 +329,11 @@ def _direct_url(one: Chosen) -> bytes:
 def _code(
     lock: PythonLock,
     folder: str,
-    projects: Sequence[_Placed],
+    projects: Sequence[_PlacedProject],
     options: SourceOptions,
     workshop: Workshop,
 ) -> Iterator[Item]:
-    """Yield items of own code: of the target first, then of folders outside of it."""
+    """Yield items of the project's code in `folder`, then of local projects outside of `folder`."""
     places = {folder: options.root_dir}
     for one in projects:
         if not one.project.folder.startswith(f"{folder}/"):
@@ -336,14 +344,14 @@ def _code(
             replace(options, root_dir=at),
             notify=workshop.notify,
             cancel=workshop.cancel,
-            # A lock changes with each package, and nothing at run time reads it.
+            # The lock file changes with each package, and no program in the image reads it.
             without=_NOT_CODE | _environments(path) | {os.fsencode(os.path.basename(lock.path))},
         )
         yield from found.items
 
 
 def _environments(folder: str) -> frozenset[bytes]:
-    """List the names of virtual environments in `folder`, recognised by `pyvenv.cfg`."""
+    """List the names of folders in `folder` that are virtual environments (with `pyvenv.cfg`)."""
     return frozenset(
         os.fsencode(name)
         for name in os.listdir(folder)
@@ -361,14 +369,18 @@ def _search_paths(environment: Environment) -> tuple[SearchPath, ...]:
 def _wishes(
     options: SourceOptions, environment: Environment, project: PythonProject, reference: str | None
 ) -> Wishes:
-    """Propose base, working directory and entry point of `project`; the user may name others."""
+    """Propose the base image, the working directory and the entry point for `project`.
+
+    Options of the user take precedence. The entry point is the project's program, if it has exactly
+    one.
+    """
     programs = project.scripts if project.is_package else ()
     entrypoint = (f"{environment.bin}/{programs[0]}",) if len(programs) == 1 else ()
     has = f"{len(programs)} programs" if programs else "no program"
     example = programs[0] if programs else "python -m NAME"
     unsaid = (
-        f"the image starts nothing of yours: [project.scripts] has {has}; say --entrypoint "
-        f"'{printable(example)}'"
+        f"the image has no entry point, because [project.scripts] has {has}: give one by "
+        f"--entrypoint '{printable(example)}'"
     )
     return Wishes(
         base="" if options.base else reference or "",

@@ -1,4 +1,4 @@
-"""Check that a `uv.lock` is up to date, by what it says about the project."""
+"""Check that a `uv.lock` is up to date: it must list the dependencies in each pyproject.toml."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from regpush.errors import UsageError, printable
 from regpush.sources.python.lock import Graph, PythonLock, read_toml
 
 _Need = tuple[str, tuple[str, ...], str]
-"""A dependency: the name of the package, its extras, and its versions."""
+"""A dependency: the package's name, its extras, and the permitted versions (`<3,>=2.1`)."""
 
 
 def check_fresh(lock: PythonLock) -> None:
-    """Raise UsageError where a member's `pyproject.toml` wants other packages than `lock` has.
+    """Raise UsageError where a `pyproject.toml` lists other dependencies than `lock` recorded.
 
-    Names, extras, versions and groups are compared; markers are not, because uv rewrites them.
+    The `pyproject.toml` of every local package is compared: names, extras, permitted versions and
+    groups, but not markers, because uv rewrites them.
     """
     graph = Graph.of(lock)
     for name, folder in graph.members(lock).items():
@@ -33,8 +34,8 @@ def check_fresh(lock: PythonLock) -> None:
         called = project.get("project", {}).get("name", name)
         if canonicalize_name(str(called)) != name:
             raise UsageError(
-                f"{lock.shown} is not of {printable(str(called))}, but of {printable(name)}; run "
-                "'uv lock'"
+                f"{lock.shown} is out of date: it calls the project in {printable(folder)} "
+                f"{printable(name)}, and its pyproject.toml {printable(str(called))}; run 'uv lock'"
             )
         for locked in graph.named(name):
             _compare(lock, name, path, locked.get("metadata", {}), project)
@@ -69,7 +70,7 @@ def _compare(
 
 
 def _raise_difference(lock: PythonLock, name: str, before: set[_Need], now: set[_Need]) -> None:
-    # A dependency with an entry in tool.uv.sources may be without versions in the lock.
+    # The lock file states no versions of a dependency that has an entry in tool.uv.sources.
     bare = {(one, extras) for one, extras, versions in before if not versions}
     changed = {n for n in now - before if n[:2] not in bare} or {
         b for b in before - now if b[:2] not in {n[:2] for n in now}
@@ -77,9 +78,9 @@ def _raise_difference(lock: PythonLock, name: str, before: set[_Need], now: set[
     if changed:
         first = min(changed)
         raise UsageError(
-            f"{lock.shown} is not of {printable(name)} as it is now: {printable(first[0])}"
-            f"{printable(first[2])} was {'added or changed' if first in now else 'removed'}; "
-            "run 'uv lock'"
+            f"{lock.shown} is out of date: the dependency {printable(first[0])}"
+            f"{printable(first[2])} of {printable(name)} was "
+            f"{'added or changed' if first in now else 'removed'}; run 'uv lock'"
         )
 
 
@@ -100,7 +101,8 @@ def _needs(texts: Iterable[object], path: str) -> Iterator[_Need]:
             one = Requirement(str(text))
         except InvalidRequirement as error:
             raise UsageError(
-                f"{printable(path)}: '{printable(str(text))}' is not a requirement"
+                f"{printable(path)}: the dependency '{printable(str(text))}' is not a requirement "
+                "(PEP 508)"
             ) from error
         yield _need(one.name, one.extras, str(one.specifier))
 

@@ -1,6 +1,7 @@
-"""The machine that packages are chosen for: its markers and tags, on any host.
+"""What the image's packages must run on: Python version, platform, C library.
 
-PyPA, "Dependency specifiers" and "Platform compatibility tags"; PEP 600, PEP 656.
+They decide the markers and wheel tags by which packages are chosen; the host's platform does not
+matter. PyPA, "Dependency specifiers" and "Platform compatibility tags"; PEP 600, PEP 656.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ _MACHINE = {
     "loong64": "loongarch64",
 }
 _OLDEST = {"x86_64": 5, "i686": 5}
-"""The oldest minor version of glibc that wheels are built for (PEP 513, PEP 599)."""
+"""The oldest minor version of glibc 2 that wheels are built for, by machine (PEP 513, PEP 599);
+17 for other machines."""
 _ALIASES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-"""Older names of tags, by the minor version of glibc: PEP 600, "Legacy manylinux tags"."""
+"""Legacy names of wheel tags, by the minor version of glibc 2: PEP 600, "Legacy manylinux tags"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Libc:
-    """A C library and its version, `glibc-2.36` or `musl-1.2`."""
+    """A C library and its version; `str()` is `glibc-2.36` or `musl-1.2`."""
 
     name: str
     major: int
@@ -59,7 +61,10 @@ class Libc:
 
 @dataclass(frozen=True, slots=True)
 class PythonVersion:
-    """A version of Python 3; `patch` is None where only X.Y is known. `threaded`: free-threaded."""
+    """A version of Python 3.
+
+    `patch` is None where only X.Y is known. `threaded`: whether it is the free-threaded build.
+    """
 
     minor: int
     patch: int | None = None
@@ -67,14 +72,14 @@ class PythonVersion:
 
     @classmethod
     def find(cls, text: str) -> Self | None:
-        """Read `3.13`, `3.13.1` or `3.13t`; None for anything else."""
+        """Parse a text such as `3.13`, `3.13.1`, `3.13t` or `cpython-3.13`; None for others."""
         match = _VERSION.fullmatch(text.strip().removeprefix("cpython-").removeprefix("python"))
         if match is None:
             return None
         return cls(int(match[1]), int(match[2]) if match[2] else None, bool(match[3]))
 
     def agrees(self, other: PythonVersion) -> bool:
-        """Whether one interpreter can be both versions; an unknown patch version fits any."""
+        """Whether both may denote one interpreter; an unknown patch version equals every other."""
         same = (self.minor, self.threaded) == (other.minor, other.threaded)
         return same and (None in (self.patch, other.patch) or self.patch == other.patch)
 
@@ -90,7 +95,7 @@ class PythonVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonTarget:
-    """Python, platform and C library that packages must run on."""
+    """The Python version, platform and C library that the image's packages must run on."""
 
     python: PythonVersion
     platform: Platform
@@ -98,17 +103,23 @@ class PythonTarget:
 
     @property
     def machine(self) -> str:
-        """The machine's name in Linux, such as x86_64. Raises UsageError without a wheel tag."""
+        """Linux's name of the processor architecture, such as x86_64, as in wheel tags.
+
+        Raises UsageError for a platform that wheel tags do not cover.
+        """
         said = "/".join(filter(None, (self.platform.architecture, self.platform.variant)))
         machine = _MACHINE.get(said) or _MACHINE.get(self.platform.architecture)
         if machine is None or self.platform.os != "linux":
-            raise UsageError(f"python: cannot make an image for {self.platform}")
+            raise UsageError(
+                f"python: no wheels exist for {self.platform}; give a Linux platform by --platform"
+            )
         return machine
 
     def markers(self, patch: int) -> Markers:
-        """Return the variables of markers for an interpreter with the patch version `patch`.
+        """Return the values of marker variables for Python X.Y.`patch`.
 
-        Only a running system knows its release, so `choice` refuses a lock whose markers need that.
+        `platform_release` and `platform_version` are empty, because only a running machine knows
+        them; `choice` refuses a lock file that needs them.
         """
         full = f"{self.python.short}.{patch}"
         return {
@@ -126,7 +137,7 @@ class PythonTarget:
         }
 
     def tags(self) -> list[Tag]:
-        """List the tags of wheels that run on this target, the best first."""
+        """List the wheel tags that this target accepts, the best first."""
         version = (3, self.python.minor)
         interpreter = f"cp3{self.python.minor}"
         abi = f"{interpreter}{'t' if self.python.threaded else ''}"

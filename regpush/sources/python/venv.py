@@ -1,7 +1,8 @@
-"""The paths in a virtual environment, and its own files; no environment is created here.
+"""The paths of a virtual environment in the image, and the files that `venv` would create in it.
 
-Python documentation, "venv" and "site"; PEP 405. Scripts are written by our own code: those of a
-library change with its version, and with them the bytes of layers.
+Python documentation, "venv" and "site"; PEP 405. No program creates an environment on this machine.
+Scripts are written by regpush itself: a library would write other bytes after an update, and layers
+would change.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes, image_pa
 from regpush.sources.python.pyc import RULES, Compiler
 
 PATH = "(environment)"
-"""The item's name in place of a path: its files are in several places of the environment."""
+"""The path of the item with the environment's own files. It is no file path, because these files
+are in several folders of the environment."""
 
 _SHEBANG = 127
-"""Maximum bytes of a first line that Linux reads (`BINPRM_BUF_SIZE` in `binfmts.h`, less one)."""
+"""Maximum bytes of a script's `#!` line in Linux (`BINPRM_BUF_SIZE` in `binfmts.h`, less one)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """An environment at `prefix`, an absolute path in the image, of Python `version` (X.Y).
+    """A virtual environment at `prefix`, an absolute image path, for Python `version` (X.Y).
 
-    `threaded`: whether it is a free-threaded build, which has a `t` in its folders' names.
-    `compiler`: makes the compiled files of packages, None for no such files.
+    `threaded`: whether Python is the free-threaded build, whose folder names end in `t`.
+    `compiler`: compiles packages into `.pyc` files; None for no such files.
     """
 
     prefix: str
@@ -36,7 +38,7 @@ class Environment:
 
     @property
     def python(self) -> str:
-        """The name of the interpreter, `python3.13` or `python3.13t`."""
+        """The interpreter's name, which is also a folder's name: `python3.13` or `python3.13t`."""
         return f"python{self.version}{'t' if self.threaded else ''}"
 
     @property
@@ -50,24 +52,28 @@ class Environment:
         return f"{self.prefix}/lib/{self.python}/site-packages"
 
     def headers(self, name: str) -> str:
-        """Return the folder of the C headers of the package `name`."""
+        """Return the absolute image path of the folder for C headers of the package `name`."""
         return f"{self.prefix}/include/site/{self.python}/{name}"
 
     @property
     def shebang(self) -> bytes:
-        """The first lines of a script, for the kernel.
+        """The beginning of a script that makes the kernel run it by the environment's Python.
 
-        Where the path of Python is too long for the kernel, they are for sh, which runs Python.
+        This is one `#!` line. Where the path of Python is too long for such a line, `/bin/sh` is
+        named in it, and further lines make sh run Python.
         """
         program = as_bytes(f"{self.bin}/python")
         line = b"#!%b\n" % program
         if len(line) <= _SHEBANG and b" " not in program:
             return line
-        # A string to Python, and to sh the command that has Python read the rest.
+        # The second line is a string constant for Python, and for sh a command that runs Python.
         return b"#!/bin/sh\n'''exec' '%b' \"$0\" \"$@\"\n' '''\n" % program.replace(b"'", b"'\\''")
 
     def rules(self) -> Mapping[str, str]:
-        """Collect what decides the bytes of packages in the environment; part of recipes."""
+        """Return the settings of the environment that decide the bytes of installed packages.
+
+        They are part of recipes: prefix, interpreter name, and compiler version.
+        """
         said = {"prefix": self.prefix, "python": self.python}
         if self.compiler:
             said["pyc"] = f"{RULES} {self.compiler.magic}"
@@ -75,26 +81,26 @@ class Environment:
 
 
 def script(environment: Environment, module: str, attribute: str) -> bytes:
-    """Write a program that calls `attribute` of `module` and exits with the result.
+    """Return the text of a script that calls `attribute` of `module` and exits with the result.
 
     PyPA, "Entry points specification", "Use for scripts".
     """
     first = attribute.partition(".")[0]
-    # Guarded, since multiprocessing imports the main program anew in each process it spawns.
+    # multiprocessing imports the script in each process that it spawns; that must call nothing.
     call = f'if __name__ == "__main__":\n    sys.exit({attribute}())\n'
     text = f"import sys\n\nfrom {module} import {first}\n\n{call}"
     return environment.shebang + text.encode()
 
 
 def file(path: str, content: bytes, mode: int = 0o644) -> Entry:
-    """Make the entry of a file at the absolute image path `path`."""
+    """Return the entry of a file with `content` at the absolute image path `path`."""
     return Entry(
         path=image_path(path), kind=Kind.FILE, mode=mode, size=len(content), content=content
     )
 
 
 def folders(paths: Iterable[bytes], prefix: str) -> Iterator[Entry]:
-    """Make entries of the folders that `paths` are in, from `prefix` on."""
+    """Yield an entry for each folder above `paths`, from the folder `prefix` on, unsorted."""
     top, found = image_path(prefix), set()
     for path in paths:
         above = path
@@ -104,12 +110,12 @@ def folders(paths: Iterable[bytes], prefix: str) -> Iterator[Entry]:
 
 
 def own_item(environment: Environment, interpreter: str, files: Iterable[Entry]) -> Item:
-    """Make an item of the environment's own files and `files` of the project.
+    """Make the item of the environment's own files together with `files` of local projects.
 
-    `interpreter`: the absolute path of Python in the base. The item is small and belongs to one
-    version of the project, so it is in the top layer.
+    `interpreter`: the absolute path of Python in the base image. The item is small and changes with
+    the project's version, so its role puts it into the top layer.
     """
-    entries = tuple(sorted([*_own(environment, interpreter), *files], key=lambda e: e.path))
+    entries = tuple(sorted([*_own_entries(environment, interpreter), *files], key=lambda e: e.path))
     parents = tuple(
         sorted(folders((e.path for e in entries), environment.prefix), key=lambda e: e.path)
     )
@@ -129,7 +135,7 @@ def own_item(environment: Environment, interpreter: str, files: Iterable[Entry])
     )
 
 
-def _own(environment: Environment, interpreter: str) -> Iterator[Entry]:
+def _own_entries(environment: Environment, interpreter: str) -> Iterator[Entry]:
     config = (
         f"home = {interpreter.rpartition('/')[0]}\n"
         "implementation = CPython\n"

@@ -1,6 +1,7 @@
-"""The entries that installing a wheel writes (PyPA, "Binary distribution format").
+"""Turn a wheel into the image entries that an installer would write.
 
-No code of it is executed. Scripts, RECORD and INSTALLER are written like installers write them.
+PyPA, "Binary distribution format". Scripts, RECORD and INSTALLER are included. No code of a wheel
+is executed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from regpush.sources.python.pyc import LIMIT, Compiled, Module
 from regpush.sources.python.venv import Environment, file, folders, script
 
 LAYOUT = 1
-"""Part of identities; raised whenever an equal wheel would give other entries."""
+"""A number in identities; raised with every change by which an equal wheel gives other entries."""
 
 INSTALLER = b"regpush\n"
 
@@ -46,15 +47,16 @@ def entries(
     overlaps: Overlaps,
     direct_url: bytes = b"",
 ) -> Iterator[Entry]:
-    """Yield the sorted entries of the wheel at `path`, as installed in `environment`.
+    """Yield the entries of the wheel at `path` as installed in `environment`, sorted by path.
 
-    `direct_url`: the content of `direct_url.json`, empty for a wheel from an index (PEP 610).
-    Raises SourceError for a file that is no wheel of `package`, or contains what no wheel may.
+    `overlaps`: told of the wheel's files, to warn about files of two packages. `direct_url`: the
+    content of `direct_url.json`, empty for a wheel from an index (PEP 610). Raises SourceError for
+    a file that is not a wheel of `package`, and for a malformed wheel.
     """
     named = printable(f"{package.name} {package.version}".strip())
     wheel = _Wheel.open(path, package, f"the wheel of {named}")
     found = {entry.path: (entry, key) for entry, key in wheel.entries(environment, direct_url)}
-    # RECORD, INSTALLER and the like are in a folder that has the package's name and version.
+    # RECORD and INSTALLER cannot overlap: their folder has the package's name and version.
     overlaps.add(named, ((at, key) for at, (_, key) in found.items()))
     every = [*(entry for entry, _ in found.values()), *folders(found, environment.prefix)]
     return iter(sorted(every, key=lambda entry: entry.path))
@@ -62,7 +64,10 @@ def entries(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wheel:
-    """An open wheel; `what` names it in errors, `info` is its `.dist-info` folder."""
+    """The wheel at `path`; `what`: its name in errors, `info`: its `.dist-info` folder's name.
+
+    `members`: the files in it, by name.
+    """
 
     path: str
     what: str
@@ -71,12 +76,18 @@ class _Wheel:
 
     @classmethod
     def open(cls, path: str, package: LockedPackage, what: str) -> _Wheel:
-        """Open the wheel at `path`. Raises SourceError for a file that is no wheel of `package`."""
+        """Read the list of files of the wheel at `path`.
+
+        Raises SourceError where the file is not a wheel, or is a wheel of another package or
+        version than `package`.
+        """
         found = members(path, what)
         infos = {name.partition("/")[0] for name in found if ".dist-info/" in name}
         infos = {info for info in infos if info.endswith(".dist-info")}
         if len(infos) != 1:
-            raise SourceError(f"{what} has {len(infos)} .dist-info folders, and must have one")
+            raise SourceError(
+                f"{what} is malformed: it has {len(infos)} .dist-info folders, and must have one"
+            )
         wheel = cls(path=path, what=what, members=found, info=infos.pop())
         wheel._check(package)
         return wheel
@@ -89,11 +100,14 @@ class _Wheel:
             same = version == package.version
         if canonicalize_name(name) != package.name or not (same or not package.version):
             raise SourceError(
-                f"{self.what}: the wheel is of {printable(name)} {printable(version)}"
+                f"{self.what}: the file is a wheel of {printable(name)} {printable(version)}"
             )
         said = HeaderParser().parsestr(self._text("WHEEL")).get("Wheel-Version", "")
         if said.partition(".")[0] != "1":
-            raise SourceError(f"{self.what} is of version '{printable(said)}', not of 1.x")
+            raise SourceError(
+                f"{self.what} has the wheel format version '{printable(said)}'; only 1.x can be "
+                "installed"
+            )
 
     def _text(self, name: str) -> str:
         member = self.members.get(f"{self.info}/{name}")
@@ -103,13 +117,16 @@ class _Wheel:
 
     def _read(self, member: ZipMember) -> bytes:
         if member.size > _SCRIPT_LIMIT:
-            raise SourceError(f"{self.what}: {printable(member.name)} is larger than 16 MiB")
+            raise SourceError(
+                f"{self.what}: {printable(member.name)} in it is larger than 16 MiB, the maximum "
+                "for a script or a metadata file"
+            )
         return read(self.path, member, self.what)
 
     def entries(
         self, environment: Environment, direct_url: bytes
     ) -> Iterator[tuple[Entry, object]]:
-        """Yield every file, unsorted, with a value that differs for other contents of a path."""
+        """Yield every installed file, unsorted, with a value that is equal for equal contents."""
         hashes = self._recorded()
         rows: list[tuple[str, str, str]] = []
         record = f"{environment.site}/{self.info}/RECORD"
@@ -119,7 +136,7 @@ class _Wheel:
                 continue
             at, is_script = self._place(member.name, environment)
             if image_path(at) in seen:
-                raise SourceError(f"{self.what} holds {printable(at)} twice")
+                raise SourceError(f"{self.what} installs two files at {printable(at)}")
             seen.add(image_path(at))
             if is_script:
                 entry = self._script(at, member, environment)
@@ -130,7 +147,7 @@ class _Wheel:
                 entry = self._file(at, member)
                 rows.append((at, *(hashes.get(member.name) or _hashed(entry))))
                 yield entry, (member.size, member.crc)
-        for entry in self._written(environment, direct_url):
+        for entry in self._added(environment, direct_url):
             if entry.path not in seen:
                 rows.append((absolute(entry.path), *_hashed(entry)))
                 yield entry, entry.content
@@ -144,9 +161,10 @@ class _Wheel:
         yield file(record, _record(rows, environment.site)), None
 
     def _place(self, name: str, environment: Environment) -> tuple[str, bool]:
-        """Return the image path of the file `name` of the wheel, and whether it is a script.
+        """Return the image path at which the wheel's file `name` is installed.
 
-        Raises SourceError for a file in an unknown folder of `.data`.
+        The second value says whether it is a script. Raises SourceError for a file in a folder of
+        `.data` that the wheel format does not define.
         """
         data = f"{self.info.removesuffix('.dist-info')}.data/"
         if not name.startswith(data):
@@ -161,13 +179,13 @@ class _Wheel:
         }
         if kind not in homes or not rest:
             raise SourceError(
-                f"{self.what} has a file {printable(name)}: in {printable(data)} a wheel may have "
+                f"{self.what} contains {printable(name)}: in {printable(data)} a wheel may have "
                 f"only the folders {', '.join(homes)}"
             )
         return f"{homes[kind]}/{rest}", kind == "scripts"
 
     def _file(self, at: str, member: ZipMember) -> Entry:
-        # Unpacked when it is written: a wheel may hold thousands of files, and many are opened.
+        # Unpacked when the layer is written: contents of thousands of files would fill the memory.
         read = partial(blocks, self.path, member, self.what)
         packed = Deflated(partial(deflated, self.path, member, self.what), member.crc)
         content = Streamed(read, packed if member.deflated else None)
@@ -180,10 +198,10 @@ class _Wheel:
         )
 
     def _script(self, at: str, member: ZipMember, environment: Environment) -> Entry:
-        """Make the entry of a script: `#!python` becomes the environment's Python."""
+        """Make the entry of a script; a `#!python` line is replaced by the environment's Python."""
         head = next(blocks(self.path, member, self.what), b"")
         match = _SHEBANG.match(head)
-        if match is None:  # often a binary: some wheels have programs of 50 MB as scripts
+        if match is None:  # some wheels have binary programs of 50 MB in their scripts folder
             return self._file(at, member)._replace(mode=0o755)
         first, _, rest = self._read(member).partition(b"\n")
         arguments = first[match.end() :].strip()
@@ -192,8 +210,8 @@ class _Wheel:
             shebang = shebang[:-1] + b" " + arguments + b"\n"
         return file(at, shebang + rest, 0o755)
 
-    def _written(self, environment: Environment, direct_url: bytes) -> Iterator[Entry]:
-        """Yield the files that installing adds to those of the wheel."""
+    def _added(self, environment: Environment, direct_url: bytes) -> Iterator[Entry]:
+        """Yield the files that an installer adds: entry points' programs, INSTALLER, direct_url."""
         for name, module, attribute in scripts(self._text("entry_points.txt"), self.what):
             program = script(environment, module, attribute)
             yield file(f"{environment.bin}/{name}", program, 0o755)
@@ -203,7 +221,10 @@ class _Wheel:
             yield file(f"{info}/direct_url.json", direct_url)
 
     def _compiled(self, environment: Environment) -> Sequence[Compiled]:
-        """Compile the wheel's modules; nothing where the environment has no compiler."""
+        """Return the `.pyc` files of the wheel's modules that are installed in site-packages.
+
+        There are none where `environment` has no compiler.
+        """
         if environment.compiler is None:
             return ()
         modules = (
@@ -215,19 +236,19 @@ class _Wheel:
         return environment.compiler.compile(self.path, modules)
 
     def _recorded(self) -> dict[str, tuple[str, str]]:
-        """Read hash and size by file name from the wheel's own RECORD."""
+        """Return the hash and size that the wheel's own RECORD states, as text, by file name."""
         found = {}
         try:
             for row in csv.reader(io.StringIO(self._text("RECORD"))):
                 if len(row) >= 3 and row[1] and row[2]:
                     found[row[0]] = row[1], row[2]
         except csv.Error as error:
-            raise SourceError(f"{self.what} has a RECORD that is not CSV") from error
+            raise SourceError(f"{self.what} is malformed: its RECORD is not CSV") from error
         return found
 
 
 def _hashed(entry: Entry) -> tuple[str, str]:
-    """Return hash and size of an entry, in the form of RECORD."""
+    """Return hash and size of a file's content, as a RECORD states them: `sha256=…`, `123`."""
     content, sha = entry.content, hashlib.sha256()
     if isinstance(content, Streamed):
         for piece in content.open():
@@ -239,26 +260,27 @@ def _hashed(entry: Entry) -> tuple[str, str]:
 
 
 def scripts(text: str, what: str) -> Iterator[tuple[str, str, str]]:
-    """Parse an `entry_points.txt`: name, module and attribute of each program.
+    """Parse the `text` of an `entry_points.txt`; yield name, module and attribute of each program.
 
-    Raises SourceError, which contains `what`, for a malformed file.
+    Raises SourceError for a malformed file; its message begins with `what`.
     """
     try:
         found = list(parse_entrypoints(text)) if text.strip() else []
     except (ConfigParserError, AssertionError, AttributeError) as error:
-        raise SourceError(f"{what} has entry points that cannot be read") from error
+        raise SourceError(f"{what}: its entry points are malformed (entry_points.txt)") from error
     for name, module, attribute, _ in found:
         attribute = attribute or ""
         good = _NAME.fullmatch(name) and name not in (".", "..") and not name.startswith(".wh.")
         if not good or not _REFERENCE.fullmatch(module) or not _REFERENCE.fullmatch(attribute):
-            raise SourceError(f"{what} has a malformed entry point: {printable(name)}")
+            raise SourceError(f"{what}: its entry point '{printable(name)}' is malformed")
         yield name, module, attribute
 
 
 def _record(rows: Iterable[tuple[str, str, str]], site: str) -> bytes:
-    """Write RECORD: paths relative to the folder of packages.
+    """Return the content of a RECORD file.
 
-    PyPA, "Recording installed projects".
+    `rows`: absolute image path, hash and size of each installed file; the paths are written
+    relative to `site`. PyPA, "Recording installed projects".
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
