@@ -1,6 +1,6 @@
-"""Turn a Node project with a lock of npm or pnpm into a closure: `node:./app`.
+"""Turn a Node project with a lock file of npm or pnpm into a closure: `node:./app`.
 
-Each locked package is an item, identified by the hash in the lock. Planning reads the lock alone;
-the tarballs of layers that must be sent are downloaded, and their files are placed where `npm ci`
-or `pnpm install` would place them.
+Each package in the lock file is an item, identified by the hash that the lock file states. The plan
+is made from the lock file alone. Only tarballs whose layer must be sent are downloaded; their files
+get the paths that `npm ci` or `pnpm install` would give them.
 """

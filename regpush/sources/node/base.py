@@ -1,4 +1,7 @@
-"""Node's version, C library and entry point, from the project, the user and the base image."""
+"""Decide the image's Node version, C library and entry point.
+
+They come from the project's files, the user's options and the base image.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from regpush.sources.surroundings import BaseFacts
 _DEFAULT = "docker.io/library/node:{major}-slim"
 _LTS = {"iron": 20, "jod": 22, "krypton": 24}
 _OFFERED = (24, 22, 20)
-"""Majors with long-term support (nodejs/Release, README), the newest first."""
+"""Major versions of Node with long-term support (nodejs/Release, README), the newest first."""
 _COMPARATOR = re.compile(
     r"(\^|~>?|>=|<=|>|<|=)?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?\S*"
 )
@@ -23,10 +26,11 @@ _SHELL = re.compile(r"[$&|;<>*?`()\[\]{}~#!\n]")
 
 
 def default_base(folder: str, manifest: Mapping[str, Any]) -> str:
-    """Name the official image of the Node that the project asks for.
+    """Return the reference of the official slim image with the Node version that a project names.
 
-    `.nvmrc` and `.node-version` precede `engines` in `package.json`. Raises UsageError where none
-    of them names a version.
+    `folder`: the project's folder. `manifest`: its parsed `package.json`. The version is read from
+    `.nvmrc`, else `.node-version`, else `engines.node` in `package.json`. Raises UsageError where
+    none of them names a version.
     """
     major = _pinned(folder)
     engines = manifest.get("engines")
@@ -35,8 +39,8 @@ def default_base(folder: str, manifest: Mapping[str, Any]) -> str:
         major = next((one for one in _OFFERED if _admits(said, one)), None) or _first(said)
     if major is None:
         raise UsageError(
-            "no Node version is given: write it into .nvmrc, or into engines.node of package.json, "
-            "or use --from "
+            "the project names no Node version: write it into .nvmrc, or into engines.node of "
+            "package.json, or name a base image: --from "
             f"{_DEFAULT.format(major=_OFFERED[0])}"
         )
     return _DEFAULT.format(major=major)
@@ -57,12 +61,16 @@ def _pinned(folder: str) -> int | None:
 
 
 def _admits(wanted: str, major: int) -> bool:
-    """Whether a range (npm's `semver`, "Ranges") includes a version of `major`."""
+    """Whether the range `wanted` (npm's `semver`, "Ranges") includes a version of `major`."""
     return any(low < high for low, high in (_within(one, major) for one in wanted.split("||")))
 
 
 def _within(comparators: str, major: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Find the versions of `major` that all comparators admit: the first, the excluded end."""
+    """Return the versions with the major number `major` that all comparators include.
+
+    They are an interval of versions (major, minor, patch): the first one, and the first one after
+    it. The interval is empty where the first is not lower than the second.
+    """
     low: tuple[int, ...] = (major, 0, 0)
     high: tuple[int, ...] = (major + 1, 0, 0)
     hyphen = re.sub(r"(\S+)\s+-\s+(\S+)", r">=\1 <=\2", comparators)
@@ -87,11 +95,12 @@ def _within(comparators: str, major: int) -> tuple[tuple[int, ...], tuple[int, .
     return low, high
 
 
-def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | None) -> str:
-    """Write a warning where the base has a Node that the project is not for; else empty.
+def version_warning(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | None) -> str:
+    """Return a warning where the base image has another Node version than the project names.
 
-    `NODE_VERSION` is in the environment of the official images (docker-node). A major version in
-    `.nvmrc` or `.node-version` is compared as well as `engines.node`.
+    Empty where the versions agree, or where one of them is not known. The base image's version is
+    `NODE_VERSION` in its environment (docker-node). It is compared with the major version in
+    `.nvmrc` or `.node-version`, and with `engines.node` in `package.json`.
     """
     theirs = node_version(facts)
     if facts is None or theirs is None:
@@ -106,17 +115,20 @@ def disagreement(folder: str, manifest: Mapping[str, Any], facts: BaseFacts | No
     if not wanted:
         return ""
     version = ".".join(map(str, theirs))
-    return f"the project asks for {wanted}, and {printable(facts.reference)} has {version}"
+    return (
+        f"the project asks for {wanted}, but the base image {printable(facts.reference)} has Node "
+        f"{version}"
+    )
 
 
 def node_version(facts: BaseFacts | None) -> tuple[int, ...] | None:
-    """Read `NODE_VERSION` of a base, as three numbers; None where the base lacks it."""
+    """Return `NODE_VERSION` of the base image as (major, minor, patch); None where it is unset."""
     match = _VERSION.match(facts.env.get("NODE_VERSION", "")) if facts else None
     return tuple(int(part) for part in match.groups()) if match else None
 
 
 def admits(wanted: str, version: tuple[int, ...]) -> bool:
-    """Whether a range (npm's `semver`, "Ranges") includes `version`."""
+    """Whether the range `wanted` (npm's `semver`, "Ranges") includes (major, minor, patch)."""
     several = (_within(one, version[0]) for one in wanted.split("||"))
     return any(low <= version < high for low, high in several)
 
@@ -127,9 +139,10 @@ def _first(wanted: str) -> int | None:
 
 
 def libc(said: str | None, facts: BaseFacts | None) -> str:
-    """Decide between `glibc` and `musl`: `--libc`, else the base's history, else glibc.
+    """Return `glibc` or `musl`: of `--libc` (`said`), else of the base image, else glibc.
 
-    Raises UsageError for a bad `--libc`.
+    A base image with Alpine's root file system in its history has musl. Raises UsageError for
+    another `--libc`.
     """
     if said:
         name = said.partition("-")[0]
@@ -141,9 +154,10 @@ def libc(said: str | None, facts: BaseFacts | None) -> str:
 
 
 def entrypoint(folder: str, manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """Find the command that starts the project; without one, write a warning for the user.
+    """Find the command that starts the project, in its `package.json`.
 
-    Returns the words of the command, and the warning; one of both is empty.
+    Returns the words of the command and an empty text; where no command is found or its file does
+    not exist, no words and a warning for the user.
     """
     scripts = manifest.get("scripts")
     start = scripts.get("start") if isinstance(scripts, dict) else None
@@ -159,15 +173,15 @@ def entrypoint(folder: str, manifest: Mapping[str, Any]) -> tuple[tuple[str, ...
     if file and _exists(folder, file):
         return words, ""
     return (), (
-        f"the image starts nothing of yours: {printable(file or 'what start names')} does not "
-        "exist (is it built before the push?); say --entrypoint 'node FILE'"
+        f"the image has no entry point: {printable(file or 'the file that scripts.start names')} "
+        "does not exist; build it before the push, or give one by --entrypoint 'node FILE'"
     )
 
 
 def _words(command: str) -> tuple[str, ...]:
-    """Split the command `node FILE …` into words; empty for any other command.
+    """Split a command of the form `node FILE …` into words.
 
-    Other commands need a shell or npm.
+    Empty for any other command, because that would need a shell or npm in the container.
     """
     try:
         words = tuple(shlex.split(command))
@@ -178,7 +192,10 @@ def _words(command: str) -> tuple[str, ...]:
 
 
 def _exists(folder: str, file: str) -> bool:
-    """Whether Node finds `file` (Node, "Modules", "File modules" and "Folders as modules")."""
+    """Whether Node finds the module `file` in `folder`.
+
+    Node documentation, "Modules", "File modules" and "Folders as modules".
+    """
     path = os.path.join(folder, file)
     endings = ("", ".js", ".json", ".node", "/index.js")
     return any(os.path.isfile(path + ending) for ending in endings)

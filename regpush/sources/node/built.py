@@ -1,7 +1,7 @@
-"""Whether a package contains its machine code, or compiles it in an install script. Pure.
+"""Tell whether an npm package contains its machine code, or would compile it when installed. Pure.
 
-npm documentation, "scripts" (a `binding.gyp` means `node-gyp rebuild`); the README of prebuildify
-for names in `prebuilds`.
+npm documentation, "scripts" (a package with a `binding.gyp` is compiled by `node-gyp rebuild`); the
+README of prebuildify for file names in `prebuilds`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 _COMPILERS = re.compile(r"\b(?:node-gyp|node-pre-gyp|prebuild-install|cmake-js)\b")
-"""Programs in install scripts that download or compile machine code."""
+"""Programs by which install scripts download or compile machine code."""
 _SCRIPTS = ("preinstall", "install", "postinstall")
 _PREBUILT = re.compile(r"prebuilds/([a-z0-9]+)-([a-z0-9+]+)/(.+)\.node", re.DOTALL)
 _LIBCS = {"glibc", "musl"}
@@ -20,7 +20,11 @@ _LIBCS = {"glibc", "musl"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """The machine that code is for, in Node's words: `process.arch`, and `glibc` or `musl`."""
+    """A Linux machine that machine code runs on.
+
+    `cpu`: Node's name of the architecture (`process.arch`), such as `x64`. `libc`: `glibc` or
+    `musl`.
+    """
 
     cpu: str
     libc: str
@@ -30,9 +34,10 @@ class Machine:
 
 
 def is_lacking(files: Collection[str], manifest: bytes, machine: Machine) -> bool:
-    """Whether a package lacks machine code for `machine` that its install script would make.
+    """Whether a package lacks machine code that its install script would compile or download.
 
-    Made: compiled or downloaded. `files`: the names of its files. `manifest`: its `package.json`.
+    `files`: the names of the package's files. `manifest`: the bytes of its `package.json`.
+    `machine`: the machine that the code must run on.
     """
     if "binding.gyp" not in files and not _COMPILERS.search(_scripts(manifest)):
         return False
@@ -51,7 +56,10 @@ def _scripts(manifest: bytes) -> str:
 
 
 def _is_for(name: str, machine: Machine) -> bool:
-    """Whether a file of machine code is for `machine`; True where its name does not tell."""
+    """Whether the machine code in the file `name` is for `machine`, judged by the name.
+
+    True where the name does not say which machine it is for.
+    """
     match = _PREBUILT.fullmatch(name)
     if match is None:
         return True

@@ -1,7 +1,8 @@
-"""Turn a lock of pnpm into items: each package in a folder in `node_modules/.pnpm`.
+"""Turn a `pnpm-lock.yaml` into items: each package has its own folder in `node_modules/.pnpm`.
 
-pnpm documentation, "Symlinked node_modules structure". Programs are links, like with pnpm's
-`prefer-symlinked-executables`: its shell scripts contain paths of the machine that installs.
+pnpm documentation, "Symlinked node_modules structure". Programs in `.bin` are links, as pnpm makes
+them with `prefer-symlinked-executables`; the shell scripts that pnpm writes otherwise contain paths
+of the machine that installs.
 """
 
 from __future__ import annotations
@@ -53,18 +54,21 @@ from regpush.sources.node.tarball import (
 _STORE = "node_modules/.pnpm"
 _HOISTED = f"{_STORE}/node_modules"
 _Commands: TypeAlias = Mapping[str, str]
-"""Files of programs by the programs' names."""
+"""A package's programs: the file by the program's name."""
 _BUNDLED = re.compile(r"(node_modules/((?:@[^/]+/)?[^/]+))/package\.json", re.DOTALL)
 _COMMAND = re.compile(r"\$|(?!\.{1,2}$)[A-Za-z0-9_.!~*'()-]+", re.ASCII)
 
 
 def parts(path: str, project: NodeProject) -> NodeParts:
-    """Make the items of the lock of pnpm at `path`. Raises UsageError, SourceError."""
+    """Make the items of a project with the `pnpm-lock.yaml` at `path`.
+
+    Raises UsageError where the lock file cannot be pushed, SourceError where it cannot be read.
+    """
     lock = read(path)
     check_fresh(lock)
     selection = choose(lock, project.target, groups=project.groups)
     settings = PnpmSettings.of(project.root, project.npmrc)
-    _warn_of_settings(settings, project)
+    _warn_of_layout(settings, project)
     listed = settings.may_build()
     scripted = [one.package for one in selection.snapshots.values() if one.package.name in listed]
     warn_of_scripts(
@@ -85,17 +89,18 @@ def parts(path: str, project: NodeProject) -> NodeParts:
     )
 
 
-def _warn_of_settings(settings: PnpmSettings, project: NodeProject) -> None:
-    for one in settings.unheeded():
-        message = f"{one} is not heeded: packages are laid out isolated, as usual"
+def _warn_of_layout(settings: PnpmSettings, project: NodeProject) -> None:
+    for one in settings.other_layouts():
+        message = f"{one} has no effect: regpush lays packages out as pnpm's node-linker=isolated"
         project.workshop.notify(InputWarned(message=message))
 
 
 def hoisted(selection: Selection, names: Mapping[str, str]) -> dict[str, str]:
-    """Choose the links in `.pnpm/node_modules`, by which all packages find others: alias, target.
+    """Choose the links in `.pnpm/node_modules`, which every package can import from.
 
-    `names`: folders of local packages by their names. pnpm, `pkg-manager/hoist`: of several
-    packages with one alias the nearest to the project is used, then the first by its folder's name.
+    Returns the target folder of each link by its name (alias). `names`: folders of local packages
+    by name. Of several packages with one alias, the one nearest to the project is used, then the
+    first by its folder's name (pnpm, `pkg-manager/hoist`).
     """
     root = next((one for one in selection.importers if not one.folder), None)
     taken = {*root.children, *root.links} if root else set()
@@ -118,7 +123,10 @@ def hoisted(selection: Selection, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _by_depth(selection: Selection, start: list[str]) -> list[str]:
-    """Sort keys by the depth at which pnpm finds them (`lockfile/walker`), then by folder."""
+    """List the keys of all snapshots reachable from `start`, nearest first, then by folder.
+
+    The depth of a snapshot is the one at which pnpm's `lockfile/walker` finds it.
+    """
     depths: dict[str, int] = {}
     pending = [(0, start)]
     while pending:
@@ -132,9 +140,9 @@ def _by_depth(selection: Selection, start: list[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Places the packages of a selection in an image.
+    """The image paths of the packages and links of a selection.
 
-    `listed`: names of the packages that may run install scripts.
+    `listed`: names of the packages whose install scripts pnpm would run.
     """
 
     selection: Selection
@@ -142,7 +150,7 @@ class _Layout:
     listed: frozenset[str]
 
     def packages(self) -> list[Item]:
-        """Make an item of each snapshot."""
+        """Make an item of each package, in the lock file's order."""
         snapshots, project = self.selection.snapshots, self.project
         artifacts = {key: artifact(one.package, project) for key, one in snapshots.items()}
         edges = acyclic({key: list(one.children.values()) for key, one in snapshots.items()})
@@ -179,14 +187,18 @@ class _Layout:
         ]
 
     def _path(self, one: Snapshot) -> str:
-        """Return the path of the item: the package's folder in `.pnpm`, which names the version."""
+        """Return the item's path: the package's folder in `.pnpm`, whose name has the version."""
         return f"{self.project.root_dir}/{_STORE}/{one.folder}"
 
     def _builds(self, one: Snapshot) -> bool:
-        return one.package.name in self.listed and not one.package.said("optional")
+        return one.package.name in self.listed and not one.package.flag("optional")
 
     def _links(self, one: Snapshot) -> Iterator[tuple[str, str]]:
-        """Yield the links to a package's dependencies, which are in the folder that it is in."""
+        """Yield the links by which a package finds its dependencies: path and target of each.
+
+        They are beside the package, in its `node_modules` folder. Paths are relative to the
+        project.
+        """
         beside = f"{_STORE}/{one.folder}/node_modules"
         for alias, key in sorted(one.children.items()):
             if alias != one.package.name:
@@ -195,10 +207,10 @@ class _Layout:
             yield f"{beside}/{alias}", folder
 
     def _program_folders(self) -> dict[str, list[tuple[str, str]]]:
-        """Find the folders that get links to a package's programs, by the package's key.
+        """Find the `.bin` folders that get links to a package's programs, by the package's key.
 
-        Each folder has the path by which its links lead to the package. Folders inside of other
-        packages are not among them.
+        Returns pairs of a folder and the path of the package that its links use. The `.bin` folders
+        in other packages are not included.
         """
         found: dict[str, list[tuple[str, str]]] = {key: [] for key in self.selection.snapshots}
         for one in self.selection.importers:
@@ -223,16 +235,18 @@ class _Layout:
     ) -> Iterator[Entry]:
         project = self.project
         tarball = project.unpacked(path, one.package.named, Manner.PNPM)
-        if not (one.package.said("optional") or self._has_platform_packages(one)):
+        if not (one.package.flag("optional") or self._has_platform_packages(one)):
             tarball.check_complete(project.target.machine)
         mine = commands_of(tarball, one.package.name) if one.has_programs else {}
         mine = {name: file for name, file in mine.items() if file in tarball.files}
         links = list(self._links(one))
         for key in linking:
             at = self.selection.snapshots[key].at
-            links += [(name, f"{at}/{file}") for name, file in self._own(one, commands(key))]
+            links += [
+                (name, f"{at}/{file}") for name, file in self._own_programs(one, commands(key))
+            ]
         inside = bundled(tarball)
-        links += [(name, f"{one.at}/{file}") for name, file in self._own(one, inside)]
+        links += [(name, f"{one.at}/{file}") for name, file in self._own_programs(one, inside)]
         links += [
             (f"{folder}/{name}", f"{way}/{file}")
             for folder, way in folders
@@ -249,7 +263,7 @@ class _Layout:
             )
         )
 
-    def _own(self, one: Snapshot, commands: _Commands) -> Iterator[tuple[str, str]]:
+    def _own_programs(self, one: Snapshot, commands: _Commands) -> Iterator[tuple[str, str]]:
         """Yield the links to `commands` in the package's own `.bin`: path and file of each."""
         return ((f"{one.at}/node_modules/.bin/{name}", file) for name, file in commands.items())
 
@@ -259,13 +273,16 @@ class _Layout:
         return commands_of(tarball, one.package.name)
 
     def _has_platform_packages(self, one: Snapshot) -> bool:
-        """Whether the binary of a package is in an optional package for some platforms only."""
+        """Whether the package has an optional dependency for some platforms only.
+
+        Such a dependency usually contains the package's machine code.
+        """
         children = (self.selection.snapshots[key].package for key in one.children.values())
-        return any(child.said("optional") and "cpu" in child.value for child in children)
+        return any(child.flag("optional") and "cpu" in child.value for child in children)
 
     @cached_property
     def _hoisted(self) -> dict[str, str]:
-        """The links in `.pnpm/node_modules`; see `hoisted`."""
+        """The target folder of each link in `.pnpm/node_modules` by its name; see `hoisted`."""
         found = {}
         for one in self.selection.importers:
             name = read_manifest(os.path.join(self.project.root, one.folder)).get("name")
@@ -274,7 +291,11 @@ class _Layout:
         return hoisted(self.selection, found)
 
     def links(self) -> Iterator[Item]:
-        """Make an item of all links: of local packages to dependencies, hoisted ones, programs."""
+        """Make one item of all links outside of packages; none where there are no links.
+
+        These lead from local packages to their dependencies, from `.pnpm/node_modules` to packages,
+        and to the programs of local packages.
+        """
         root = self.project.root_dir
         made: list[Entry] = []
         tops = ["node_modules"]
@@ -294,9 +315,10 @@ class _Layout:
 
     @cached_property
     def local_programs(self) -> Sequence[tuple[str, str, str, str]]:
-        """The programs of local packages: `.bin` folder, package folder, name and file of each.
+        """The programs of local packages that another local package depends on.
 
-        Only local packages that another one depends on are linked, and have such programs.
+        For each: the `.bin` folder of the dependent package, the folder of the package with the
+        program, the program's name, and its file.
         """
         found = []
         for one in self.selection.importers:
@@ -313,12 +335,15 @@ def _is_inside(folder: str) -> bool:
 
 
 def commands_of(tarball: Tarball, name: str) -> _Commands:
-    """Read the programs of a package: files by name (pnpm, `pkg-manager/package-bins`)."""
+    """Return the programs of the package `name` in a tarball: files relative to it, by name.
+
+    pnpm, `pkg-manager/package-bins`.
+    """
     return _of_manifest(tarball.manifest(), name, tarball.files)
 
 
 def bundled(tarball: Tarball) -> _Commands:
-    """Map the programs of the packages bundled in a tarball to their files, by name.
+    """Return the programs of the packages that are bundled in a tarball: the file by name.
 
     Files are relative to the folder of the tarball's own package.
     """
@@ -346,7 +371,7 @@ def _of_manifest(manifest: bytes, name: str, files: Iterable[str]) -> _Commands:
 
 
 def _listed(manifest: Mapping[str, Any]) -> _Commands:
-    """Read the programs that `bin` of a `package.json` lists, as files by name."""
+    """Return the programs that `bin` of a `package.json` lists: the file by name."""
     said = manifest.get("bin")
     given = {str(manifest.get("name")): said} if isinstance(said, str) else said
     found = {}

@@ -1,6 +1,6 @@
-"""A `package-lock.json` of version 2 or 3, and the project that it belongs to.
+"""Find and read the lock file of a Node project; npm's `package-lock.json` of version 2 or 3.
 
-npm documentation, "package-lock.json".
+npm documentation, "package-lock.json". The `pnpm-lock.yaml` is read in `pnpm`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from regpush.errors import SourceError, UsageError, printable
 from regpush.sources.lock.artifact import secure_hashes
 
 _NAMES = ("npm-shrinkwrap.json", "package-lock.json")
-"""Names of npm's locks, in the order in which npm looks for them."""
+"""Names of npm's lock files, in the order in which npm looks for them."""
 PNPM = "pnpm-lock.yaml"
 _OTHERS = {"yarn.lock": "Yarn", "bun.lock": "Bun", "bun.lockb": "Bun"}
 _LARGEST = 256 << 20
@@ -31,9 +31,10 @@ _EDGES = ("dependencies", "optionalDependencies", "peerDependencies")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locked:
-    """The entry of the lock, `value`, for the package's folder `at`, relative to the project.
+    """A package in a lock file.
 
-    `at` is empty for the project itself.
+    `at`: the package's folder relative to the project, empty for the project itself. `value`: the
+    package's table in the lock file.
     """
 
     at: str
@@ -41,26 +42,26 @@ class Locked:
 
     @property
     def folder_name(self) -> str:
-        """The name by which other packages import it, such as `@scope/name`.
+        """The package's name in `node_modules`, by which others import it, such as `@scope/name`.
 
-        Empty for the project's own code.
+        Empty for a local package, whose folder is not in a `node_modules`.
         """
         match = _PACKAGE.fullmatch(self.at)
         return match[1] if match else ""
 
     @property
     def name(self) -> str:
-        """The package's name, which differs from its folder's where it has an alias (`npm:`)."""
+        """The package's name in its registry; an alias (`npm:`) has another folder name."""
         return self.text("name") or self.folder_name
 
     @property
     def version(self) -> str:
-        """The version; empty where the lock has none."""
+        """The package's version; empty where the lock file states none."""
         return self.text("version")
 
     @property
     def named(self) -> str:
-        """Name and version for people, such as `express 4.19.2`."""
+        """The package's name and version, printable, for messages: `express 4.19.2`."""
         return printable(f"{self.name} {self.version}".strip())
 
     @property
@@ -70,30 +71,30 @@ class Locked:
 
     @property
     def parent(self) -> str:
-        """The folder with the `node_modules` it is in; empty where that is the project's own.
+        """The folder whose `node_modules` contains the package, relative to the project.
 
-        Another package's folder, or a workspace member's, relative to the project.
+        This is the folder of another package or of a workspace member; empty for the project.
         """
         return self.modules.removesuffix("node_modules").rstrip("/")
 
     def text(self, key: str) -> str:
-        """Return the text at `key`; empty where the value is missing or not a text."""
+        """Return the text at `key` of the package's table; empty where it is missing or no text."""
         found = self.value.get(key)
         return found if isinstance(found, str) else ""
 
-    def said(self, key: str) -> bool:
-        """Whether the value at `key` is true."""
+    def flag(self, key: str) -> bool:
+        """Whether the value at `key` of the package's table is true."""
         return self.value.get(key) is True
 
     def table(self, key: str) -> Mapping[str, str]:
-        """Return the table of texts at `key`; other values are left out."""
+        """Return the values at `key` of the package's table that are texts, by name."""
         found = self.value.get(key)
         if not isinstance(found, dict):
             return {}
         return {name: text for name, text in found.items() if isinstance(text, str)}
 
     def needs(self) -> Iterator[tuple[str, bool]]:
-        """Yield the name of each dependency, and whether it is required."""
+        """Yield the name of each dependency, peers included, and whether it is required."""
         meta = self.value.get("peerDependenciesMeta")
         weak = {
             name
@@ -106,9 +107,9 @@ class Locked:
                 yield name, name not in optional and not (key == _EDGES[2] and name in weak)
 
     def bins(self) -> Mapping[str, str]:
-        """Read the package's programs: files relative to its folder, by name.
+        """Return the package's programs: the file relative to the package's folder, by name.
 
-        npm, "package.json", "bin".
+        npm documentation, "package.json", "bin".
         """
         raw = self.value.get("bin")
         given = {self.name.rpartition("/")[2]: raw} if isinstance(raw, str) else raw
@@ -122,9 +123,9 @@ class Locked:
         return found
 
     def hashes(self) -> tuple[tuple[str, str], ...]:
-        """Read the strongest hash of the package's tarball.
+        """Return the strongest hash of the package's tarball, as one pair (algorithm, hex digits).
 
-        Raises UsageError where the lock has no secure hash.
+        Raises UsageError where the lock file states no secure hash.
         """
         found: dict[str, str] = {}
         for one in self.text("integrity").split():
@@ -133,15 +134,15 @@ class Locked:
                 found.setdefault(algorithm, base64.b64decode(digits, validate=True).hex())
             except (binascii.Error, ValueError):
                 raise UsageError(
-                    f"the lock's hash of {self.named} is not a valid {printable(algorithm)} hash: "
-                    "lock it again"
+                    f"the lock file's {printable(algorithm)} hash of {self.named} is malformed: "
+                    "create the lock file again"
                 ) from None
         best = next((name for name in _STRENGTH if name in found), None)
         if best is None:
             has = f"only {', '.join(map(printable, found))}" if found else "no integrity"
             raise UsageError(
-                f"the lock has {has} for {self.named}, which proves nothing: remove node_modules "
-                "and the entry, and run 'npm install --package-lock-only'"
+                f"the lock file has {has} for {self.named}, so its download cannot be verified: "
+                "remove node_modules and that entry, and run 'npm install --package-lock-only'"
             )
         return secure_hashes({best: found[best]}, self.named)
 
@@ -153,7 +154,11 @@ def is_package(at: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLock:
-    """The lock at `path`; `root` is the folder of the project, `text` the bytes of the lock."""
+    """The lock file of npm at `path`.
+
+    `root`: the folder of the project. `text`: the lock file's bytes. `packages`: its packages by
+    their folder relative to `root`.
+    """
 
     path: str
     root: str
@@ -162,13 +167,14 @@ class NodeLock:
 
     @property
     def shown(self) -> str:
-        """The file name of the lock, for people."""
+        """The lock file's name, printable, for messages."""
         return printable(os.path.basename(self.path))
 
     def find(self, name: str, at: str) -> Locked | None:
-        """Find the package that Node loads for `name` in a module of the folder `at`, or None.
+        """Return the package that Node loads when a module in the folder `at` imports `name`.
 
-        Links are followed. Node documentation, "Loading from node_modules folders".
+        Links are followed. None where the lock file has no such package. Node documentation,
+        "Loading from node_modules folders".
         """
         while True:
             found = self.packages.get(f"{at}/node_modules/{name}".lstrip("/"))
@@ -179,26 +185,33 @@ class NodeLock:
             at = at.rpartition("/")[0]
 
     def target(self, one: Locked) -> Locked | None:
-        """Return `one`, or the entry that it links to; None where that entry is missing."""
-        if not one.said("link"):
+        """Return the package that `one` links to, or `one` itself where it is no link.
+
+        None where the lock file lacks the link's target.
+        """
+        if not one.flag("link"):
             return one
         return self.packages.get(one.text("resolved").removeprefix("./"))
 
     def local(self) -> Iterator[Locked]:
-        """Yield the project and its local packages: folders outside of `node_modules`."""
+        """Yield the project and its local packages, whose folders are not in a `node_modules`."""
         return (one for one in self.packages.values() if not one.folder_name)
 
 
 def find(target: str) -> str:
-    """Find the lock; `target` is the project's folder or the lock itself.
+    """Return the absolute path of a project's lock file.
 
-    Returns its absolute path. Where both npm and pnpm have a lock, `packageManager` in
-    `package.json` decides, else npm's is used. Raises UsageError where no lock is found.
+    `target`: the project's folder, or the lock file. Where a folder has lock files of npm and of
+    pnpm, `packageManager` in its `package.json` decides; without that, npm's is used. Raises
+    UsageError where no lock file is found.
     """
     path = os.path.realpath(target)
     if not os.path.isdir(path):
         if not os.path.exists(path):
-            raise UsageError(f"target 'node:{printable(target)}' does not exist")
+            raise UsageError(
+                f"node:{printable(target)}: no such folder or file; name a project's folder or its "
+                "lock file"
+            )
         return path
     names = [name for name in (*_NAMES, PNPM) if os.path.isfile(os.path.join(path, name))]
     if len(names) > 1 and PNPM in names:
@@ -209,7 +222,11 @@ def find(target: str) -> str:
 
 
 def read(path: str) -> NodeLock:
-    """Read the lock of npm at `path`. Raises UsageError where it cannot be pushed, SourceError."""
+    """Read the lock file of npm at `path`.
+
+    Raises UsageError where it is malformed or of an unknown version, SourceError where it cannot be
+    read.
+    """
     text = read_text(path)
     return NodeLock(
         path=path, root=os.path.dirname(path), text=text, packages=_packages(text, path)
@@ -217,7 +234,7 @@ def read(path: str) -> NodeLock:
 
 
 def read_text(path: str) -> bytes:
-    """Read the bytes of a lock. Raises SourceError."""
+    """Return the bytes of the lock file at `path`. Raises SourceError where it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(_LARGEST + 1)
@@ -229,24 +246,24 @@ def _no_lock(folder: str) -> str:
     for name, tool in _OTHERS.items():
         if os.path.isfile(os.path.join(folder, name)):
             raise UsageError(
-                f"{printable(folder)} has a lock of {tool} ({name}), and node: reads "
-                "package-lock.json and pnpm-lock.yaml: install with it, and push the folder as a "
-                "directory"
+                f"{printable(folder)} has a lock file of {tool} ({name}), and node: reads only "
+                f"package-lock.json and pnpm-lock.yaml: install with {tool}, and push the folder "
+                "without the prefix node:"
             )
     if above := _above(folder):
         raise UsageError(
-            f"{printable(folder)} has no lock of its own, and {printable(above)} has one: push the "
-            f"workspace, node:{printable(above)}, and name what starts by --entrypoint 'node "
+            f"{printable(folder)} has no lock file, but the folder {printable(above)} above it has "
+            f"one: push that workspace, node:{printable(above)}, with --entrypoint 'node "
             f"{printable(os.path.relpath(folder, above))}/FILE'"
         )
     raise UsageError(
-        f"{printable(folder)} has no package-lock.json or pnpm-lock.yaml: "
-        "'npm install --package-lock-only' writes one"
+        f"{printable(folder)} has no package-lock.json or pnpm-lock.yaml: create one by "
+        "'npm install --package-lock-only'"
     )
 
 
 def _above(folder: str) -> str:
-    """Find the nearest folder above `folder` that has a lock; empty where none has."""
+    """Return the nearest folder above `folder` that has a lock file; empty where none has one."""
     while (parent := os.path.dirname(folder)) != folder:
         folder = parent
         if any(os.path.isfile(os.path.join(folder, name)) for name in (*_NAMES, PNPM)):
@@ -262,31 +279,34 @@ def _packages(text: bytes, path: str) -> Mapping[str, Locked]:
     version = value.get("lockfileVersion") if isinstance(value, dict) else None
     if version not in (2, 3):
         raise UsageError(
-            f"{printable(path)} is of version {printable(str(version))}, not 2 or 3: "
-            "'npm install --package-lock-only' of npm 7 or later rewrites it"
+            f"{printable(path)} has the lockfileVersion {printable(str(version))}, and 2 or 3 is "
+            "needed: create it again by 'npm install --package-lock-only' with npm 7 or later"
         )
     packages = value.get("packages")
     if not isinstance(packages, dict) or not isinstance(packages.get(""), dict):
         raise UsageError(
-            f"{printable(path)} has no 'packages' with an entry '' for the project: it is damaged"
+            f"{printable(path)} is damaged: it has no table 'packages' with an entry '' for the "
+            "project; create it again by 'npm install --package-lock-only'"
         )
     found = {}
     for at, one in packages.items():
         if at and not all(_PART.fullmatch(part) for part in at.split("/")):
             raise UsageError(
-                f"{printable(path)} has a package at '{printable(at)}', which is outside of the "
-                "project: pack it ('npm pack'), and depend on the tarball"
+                f"{printable(path)} lists a package in the folder '{printable(at)}', outside of "
+                "the project: pack it ('npm pack'), and depend on the tarball"
             )
         if not isinstance(one, dict):
-            raise UsageError(f"{printable(path)}: what it says of '{printable(at)}' is not a table")
+            raise UsageError(
+                f"{printable(path)} is damaged: packages['{printable(at)}'] is not a table"
+            )
         found[at] = Locked(at=at, value=one)
     return found
 
 
 def read_manifest(folder: str) -> Mapping[str, Any]:
-    """Read the `package.json` in `folder`; empty where it is missing.
+    """Return the parsed `package.json` in `folder`; empty where the file is missing.
 
-    Raises UsageError for a malformed file, SourceError.
+    Raises UsageError for a malformed file, SourceError for an unreadable one.
     """
     path = os.path.join(folder, "package.json")
     try:
@@ -299,28 +319,31 @@ def read_manifest(folder: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{printable(path)} is not JSON: {printable(str(error))}") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{printable(path)} is not a table")
+        raise UsageError(f"{printable(path)} must contain a JSON object")
     return value
 
 
 def check_fresh(lock: NodeLock) -> None:
-    """Raise UsageError where a `package.json` and the lock name different dependencies."""
+    """Raise UsageError where a `package.json` lists other dependencies than the lock file.
+
+    The project and its local packages are compared: names and permitted versions.
+    """
     for one in lock.local():
         manifest = Locked(at=one.at, value=read_manifest(os.path.join(lock.root, one.at)))
         if not manifest.value and one.at:
             raise UsageError(
-                f"{lock.shown} has a package at {printable(one.at)}, which has no package.json: "
-                "run 'npm install'"
+                f"{lock.shown} lists a package in the folder {printable(one.at)}, which has no "
+                "package.json: run 'npm install'"
             )
         wanted, locked = _wanted(manifest), _wanted(one)
         for name in sorted(wanted.keys() | locked.keys()):
             if wanted.get(name) != locked.get(name):
-                asked = printable(wanted.get(name, "does not need it"))
-                had = printable(locked.get(name, "does not have it"))
+                asked = f"'{printable(wanted[name])}'" if name in wanted else "missing"
+                had = f"'{printable(locked[name])}'" if name in locked else "missing"
                 raise UsageError(
-                    f"{lock.shown} is stale: {printable(name)} is '{asked}' in "
-                    f"{printable(os.path.join(one.at, 'package.json'))} and '{had}' in the lock: "
-                    "run 'npm install'"
+                    f"{lock.shown} is out of date: the dependency {printable(name)} is {asked} in "
+                    f"{printable(os.path.join(one.at, 'package.json'))}, and {had} in the lock "
+                    "file: run 'npm install'"
                 )
 
 

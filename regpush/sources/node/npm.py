@@ -1,4 +1,4 @@
-"""Turn a lock of npm into items: one for each tarball, in npm's folders in `node_modules`."""
+"""Turn a `package-lock.json` into items: one for each tarball, with the folders that npm uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 from regpush.closure import Item
 from regpush.entry import Entry, image_path
-from regpush.errors import UsageError
+from regpush.errors import UsageError, printable
 from regpush.ownership import Rule
 from regpush.sources.lock.artifact import Artifact, ArtifactLayout, item_of
 from regpush.sources.lock.graph import acyclic
@@ -29,7 +29,10 @@ from regpush.sources.node.tarball import LAYOUT, Manner, Place, Program, link, p
 
 
 def parts(path: str, project: NodeProject) -> NodeParts:
-    """Make the items of the lock of npm at `path`. Raises UsageError, SourceError."""
+    """Make the items of a project with the lock file of npm at `path`.
+
+    Raises UsageError where the lock file cannot be pushed, SourceError where it cannot be read.
+    """
     lock = read(path)
     check_fresh(lock)
     chosen = choose(lock, project.target, groups=project.groups)
@@ -48,17 +51,21 @@ def parts(path: str, project: NodeProject) -> NodeParts:
 
 
 def _local_programs(lock: NodeLock, project: NodeProject) -> Iterator[tuple[Locked, str, str]]:
-    """Yield each program of a local package that exists: the link to the package, name, file."""
+    """Yield the programs of local packages whose file exists.
+
+    For each: the lock file's entry for the link to the local package, the program's name, and its
+    file relative to the package.
+    """
     for one in lock.packages.values():
         local = lock.target(one)
-        if one.said("link") and local and is_wanted(lock, one, project.groups):
+        if one.flag("link") and local and is_wanted(lock, one, project.groups):
             for name, file in local.bins().items():
                 if os.path.isfile(os.path.join(lock.root, one.text("resolved"), file)):
                     yield one, name, file
 
 
 def _packages(lock: NodeLock, chosen: Mapping[str, Locked], project: NodeProject) -> list[Item]:
-    """Make an item of each tarball; packages that are bundled in the tarball are part of it."""
+    """Make an item of each tarball; an item includes the packages bundled in its tarball."""
     owners = {at: _owner(one, chosen) for at, one in chosen.items()}
     own = {at: one for at, one in chosen.items() if owners[at] == at}
     needs = {
@@ -104,12 +111,15 @@ def _packages(lock: NodeLock, chosen: Mapping[str, Locked], project: NodeProject
 
 
 def _rules(place: Place, must_run_on: Machine | None) -> Mapping[str, object]:
-    """Collect what decides the bytes of a package besides its tarball; part of identities."""
+    """Return every setting besides the tarball that decides a package's entries.
+
+    They are part of the package's identity.
+    """
     return {
         "npm": LAYOUT,
         "path": f"{place.root}/{place.at}",
         "bin": [[one.folder, one.name, one.file] for one in place.programs],
-        # Part of the recipe: a layer with it was made of a package that has its machine code.
+        # An equal recipe must mean that the package was checked to have this machine's code.
         **({"complete": str(must_run_on)} if must_run_on else {}),
     }
 
@@ -126,11 +136,11 @@ def _entries(
 def _owner(one: Locked, chosen: Mapping[str, Locked]) -> str:
     """Return the folder of the package whose tarball contains `one`.
 
-    This is `one` itself, or a package that bundles `one`.
+    This is `one` itself, or a package in `chosen` that bundles it.
     """
-    while one.said("inBundle"):
+    while one.flag("inBundle"):
         if one.parent not in chosen:
-            return one.at  # the project bundles it, when it is packed itself
+            return one.at  # bundled by the project, which has no tarball; `one` has its own
         one = chosen[one.parent]
     return one.at
 
@@ -138,9 +148,9 @@ def _owner(one: Locked, chosen: Mapping[str, Locked]) -> str:
 def _programs(
     chosen: Mapping[str, Locked], owners: Mapping[str, str]
 ) -> dict[str, tuple[Program, ...]]:
-    """Find the programs of each tarball, by the folder of the package that the tarball is of.
+    """Return the programs in each tarball, by the folder of the tarball's package.
 
-    Of several programs with one name in a folder, the first is used, like in npm.
+    Of several programs with one name in a `.bin` folder, the first is used, as in npm.
     """
     taken: set[tuple[str, str]] = set()
     found: dict[str, list[Program]] = {}
@@ -157,18 +167,18 @@ def _programs(
 
 
 def _path(root: str, at: str, artifact: Artifact) -> str:
-    """Return the path of a package's item: the package's folder, `@`, and the version."""
+    """Return the path of a package's item: the package's image folder, `@`, and its version."""
     version = artifact.package.version or artifact.package.hashes[0][1][:12]
     return f"{root.rstrip('/')}/{at}@{version}"
 
 
 def _is_whole(lock: NodeLock, one: Locked, chosen: Mapping[str, Locked]) -> bool:
-    """Whether a package works without its install script, as far as the lock tells.
+    """Whether the lock file tells that a package works without running its install script.
 
-    True where it has no script, where it is optional, or where its binary is in an optional
-    package.
+    True where the package has no script, where it is optional, or where it has a chosen optional
+    dependency for some platforms only, which contains its machine code.
     """
-    if not one.said("hasInstallScript") or one.said("optional"):
+    if not one.flag("hasInstallScript") or one.flag("optional"):
         return True
     binaries = (lock.find(name, one.at) for name in one.table("optionalDependencies"))
     return any(found and found.at in chosen and "cpu" in found.value for found in binaries)
@@ -177,16 +187,19 @@ def _is_whole(lock: NodeLock, one: Locked, chosen: Mapping[str, Locked]) -> bool
 def _links(
     lock: NodeLock, project: NodeProject, programs: Sequence[tuple[Locked, str, str]]
 ) -> Iterator[Item]:
-    """Make an item of the links to local packages and to their `programs`; none without links."""
+    """Make one item of the links to local packages and to their `programs`; none without links."""
     root = project.root_dir
     made: dict[bytes, Entry] = {}
     tops: list[str] = []
     for one in lock.packages.values():
-        if not one.said("link") or not is_wanted(lock, one, project.groups):
+        if not one.flag("link") or not is_wanted(lock, one, project.groups):
             continue
         resolved, local = one.text("resolved"), lock.target(one)
         if local is None or not resolved:
-            raise UsageError(f"{lock.shown} links {one.named} to nothing that it has")
+            raise UsageError(
+                f"{lock.shown} is damaged: {printable(one.at)} is a link to "
+                f"'{printable(resolved)}', which it does not list; run 'npm install'"
+            )
         tops.append(one.modules)
         entry = link(root, one.at, resolved)
         made[entry.path] = entry

@@ -1,4 +1,4 @@
-"""The configuration of npm: registries, logins, proxies and npm's cache.
+"""Read npm's configuration: package registries, logins, proxies and cache folder.
 
 npm documentation, "npmrc" and "config"; `npm-registry-fetch` (`lib/auth.js`) for logins.
 """
@@ -23,14 +23,15 @@ _KEY = re.compile(r"npm_config_(.+)", re.IGNORECASE | re.DOTALL)
 _LOGIN = ("_authToken", "_auth", "username", "_password")
 _LARGEST = 1 << 20
 _NOTHING = ("", "null", "false", "undefined")
-"""Values that mean that a key is not set."""
+"""Values of a key that mean the same as a missing key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Npmrc:
-    """The configuration of npm for a project: `values` by key, `variables` of the environment.
+    """The configuration of npm for a project.
 
-    Values of a key that ends in `[]` are joined by newlines.
+    `values`: the value of each key; several values of a key that ends in `[]` are joined by
+    newlines. `variables`: the environment variables.
     """
 
     values: Mapping[str, str] = field(repr=False)
@@ -38,9 +39,11 @@ class Npmrc:
 
     @classmethod
     def of(cls, folder: str, settings: NpmSettings) -> Npmrc:
-        """Read variables, the `.npmrc` of the project in `folder`, the user's and the global file.
+        """Read npm's configuration for the project in `folder`.
 
-        Earlier ones take precedence. Raises SourceError for a file that cannot be read.
+        A key is taken from `npm_config_…` environment variables, else from the project's `.npmrc`,
+        else from the user's, else from the global one. Raises SourceError for a file that cannot be
+        read.
         """
         variables = settings.variables
         values: dict[str, str] = {}
@@ -55,25 +58,28 @@ class Npmrc:
 
     @property
     def cache(self) -> str | None:
-        """The folder of npm's cache of contents, None without one."""
+        """The folder of npm's cache of tarballs (`_cacache`), None where no cache is known."""
         path = self.values.get("cache")
         return os.path.join(os.path.expanduser(path), "_cacache") if path else None
 
     def registry(self, name: str) -> str:
-        """Return the URL, ending in a slash, of the registry for the package or scope `name`."""
+        """Return the URL, with a slash at its end, of the registry that has the package `name`."""
         scope = name.partition("/")[0] if name.startswith("@") else ""
         scoped = self.values.get(f"{scope.lower()}:registry") if scope else None
         return (scoped or self.values.get("registry") or _REGISTRY).rstrip("/") + "/"
 
     def tarball(self, name: str, version: str) -> str:
-        """Return the usual URL of a tarball in the registry, for a lock that states no URL."""
+        """Return the URL that a package's tarball usually has in its registry.
+
+        It is used where the lock file states no URL.
+        """
         return f"{self.registry(name)}{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
 
-    def placed(self, url: str) -> str:
-        """Replace the host of `url`, from a lock, by the configured registry's where npm does.
+    def with_registry_host(self, url: str) -> str:
+        """Return a lock file's `url` with the configured registry's host, where npm replaces it.
 
-        npm documentation, "replace-registry-host": by default the host of npm's own registry is
-        replaced.
+        npm documentation, "replace-registry-host": by default only the host of npm's own registry
+        is replaced.
         """
         try:
             host, ours = urlsplit(url), urlsplit(self.registry(""))
@@ -88,7 +94,10 @@ class Npmrc:
 
     @property
     def proxies(self) -> ProxySettings | None:
-        """The proxy of all requests (`npm-registry-fetch`, `lib/index.js`), None if not set."""
+        """The proxy that npm's configuration sets for all requests, None where it sets none.
+
+        `npm-registry-fetch`, `lib/index.js`.
+        """
         url = self.value("https-proxy") or self.value("proxy")
         if not url:
             return None
@@ -102,12 +111,12 @@ class Npmrc:
         return "" if said in _NOTHING else said
 
     def places(self, names: Iterable[str]) -> list[str]:
-        """List the registries, like `//HOST/PATH/`, that have a key with one of `names`."""
+        """List the registries, as `//HOST/PATH/`, that have a key with one of `names`."""
         found = (key.rpartition(":") for key in self.values if key.startswith("//"))
         return list(dict.fromkeys(place for place, _, name in found if name in names))
 
-    def unset(self) -> list[str]:
-        """List the variables that logins name and that are not set."""
+    def unset_variables(self) -> list[str]:
+        """List the environment variables that logins in `.npmrc` refer to and that are not set."""
         quoted = (
             match[2]
             for key, value in self.values.items()
@@ -117,7 +126,7 @@ class Npmrc:
         return list(dict.fromkeys(quoted))
 
     def add_to(self, logins: Logins) -> None:
-        """Add each login to `logins`, for its host and path."""
+        """Add each login of the configuration to `logins`, for the URLs of its host and path."""
         plain = {
             urlsplit(value).netloc
             for key, value in self.values.items()
@@ -130,12 +139,15 @@ class Npmrc:
                 logins.add_header(f"http:{place}", authorization, secret)
 
     def _said(self, key: str) -> str:
-        """Return the value of `key`; empty where it contains a variable that is not set."""
+        """Return the value of `key`; empty where it refers to a variable that is not set."""
         value = self.values.get(key, "")
         return "" if _VARIABLE.search(value) else value
 
     def _logins(self) -> Iterator[tuple[str, str, str]]:
-        """Yield each login: `//host/path/`, its Authorization header, the secret part of that."""
+        """Yield each login: `//host/path/`, the Authorization header, and the header's secret part.
+
+        Raises UsageError for a `_password` that is not base64.
+        """
         for place in self.places(_LOGIN):
             said = {name: self._said(f"{place}:{name}") for name in _LOGIN}
             if said["_authToken"]:
@@ -151,17 +163,19 @@ def _pair(place: str, user: str, encoded: str) -> str:
     try:
         password = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise UsageError(f".npmrc: the _password of {printable(place)} is not base64") from None
+        raise UsageError(
+            f".npmrc: {printable(place)}:_password is not base64; 'npm login' writes it"
+        ) from None
     return base64.b64encode(user.encode() + b":" + password).decode()
 
 
 def _normal(key: str) -> str:
-    """Convert the end of a variable's name into a key as `.npmrc` files have it."""
+    """Convert `key`, the text after `npm_config_` in a variable's name, into a key of `.npmrc`."""
     return key if key.startswith("//") else (key[0] + key[1:].replace("_", "-")).lower()
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Collect values by key: the last of several, or all for a key that ends in `[]`."""
+    """Return the last value of each key; for a key that ends in `[]`, all values by lines."""
     found: dict[str, str] = {}
     for key, value in pairs:
         found[key] = f"{found[key]}\n{value}" if key.endswith("[]") and key in found else value
@@ -169,7 +183,10 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _read(path: str, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield keys and values of the file at `path`, which may be missing (npm's `ini`)."""
+    """Yield the keys and values of the `.npmrc` file at `path`; nothing where it is missing.
+
+    The syntax is that of npm's package `ini`. Raises SourceError where the file cannot be read.
+    """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read(_LARGEST)
@@ -190,7 +207,10 @@ def _read(path: str, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _expanded(text: str, variables: Mapping[str, str]) -> str:
-    """Replace variables in `text` by their values; one that is not set stays, like in npm."""
+    """Replace each `${NAME}` in `text` by the variable's value.
+
+    A variable that is not set stays as it is, or becomes empty where it is written `${NAME?}`.
+    """
 
     def value(match: re.Match[str]) -> str:
         name = match[2].removesuffix("?")

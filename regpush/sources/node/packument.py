@@ -1,8 +1,8 @@
-"""The list of a package's versions in a registry of npm, with the URL of each tarball.
+"""Packuments: the documents in which an npm registry lists a package's versions and tarball URLs.
 
-npm, "Package Metadata" (registry/docs/responses/package-metadata.md): the abbreviated form, which
-an install requests. It is requested only where a lock has no URL (npm documentation,
-"omit-lockfile-registry-resolved") and the usual URL does not exist.
+npm, "Package Metadata" (registry/docs/responses/package-metadata.md), in the abbreviated form. A
+packument is requested only where the lock file states no URL of a tarball (npm documentation,
+"omit-lockfile-registry-resolved") and the registry has no file at the usual URL.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote
 
-from regpush.errors import SourceError, printable
+from regpush.errors import SourceError
 from regpush.sources.lock.artifact import VersionList
 from regpush.sources.node.lock import Locked
 from regpush.sources.node.npmrc import Npmrc
@@ -21,17 +21,21 @@ _ABBREVIATED = "application/vnd.npm.install-v1+json, application/json;q=0.8"
 
 
 def listing(one: Locked, npmrc: Npmrc) -> VersionList:
-    """Describe where a registry lists the versions of the package `one`."""
-    # The slash of a scope is encoded (`npm-package-arg`, escapedName).
+    """Return where the registry of the package `one` lists its versions and tarball URLs."""
+    # In the URL, the slash after a scope is encoded (`npm-package-arg`, escapedName).
     return VersionList(
         url=npmrc.registry(one.name) + quote(one.name, safe="@/").replace("/", "%2f"),
         media_type=_ABBREVIATED,
-        find=partial(_tarball, one, npmrc.placed),
+        find=partial(_tarball, one, npmrc.with_registry_host),
     )
 
 
 def _tarball(one: Locked, placed: Callable[[str], str], text: bytes) -> str:
-    """Find the URL of the tarball of `one` in a packument. Raises SourceError."""
+    """Return the URL of the tarball of `one`, from the bytes of a packument.
+
+    `placed`: replaces the URL's host, see `Npmrc.with_registry_host`. Raises SourceError where the
+    packument does not list the version.
+    """
     try:
         found = json.loads(text)
         for key in ("versions", one.version, "dist", "tarball"):
@@ -40,7 +44,7 @@ def _tarball(one: Locked, placed: Callable[[str], str], text: bytes) -> str:
         found = None
     if not isinstance(found, str) or not found.startswith(("https://", "http://")):
         raise SourceError(
-            f"the lock has no URL of {one.named}, and {printable(one.name)} of the registry lists "
-            "no tarball of that version: is 'registry' of .npmrc the one that it was locked with?"
+            f"the lock file has no URL of {one.named}, and the package registry lists no tarball "
+            "of that version: set 'registry' in .npmrc to the registry that it was locked from"
         )
     return placed(found)

@@ -1,4 +1,4 @@
-"""Shared by locks of npm and pnpm: tarballs as items, links as items, warnings."""
+"""Code for lock files of both npm and pnpm: items of tarballs, items of links, warnings."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ from regpush.sources.node.tarball import Manner, Tarball, parents
 from regpush.sources.tools import Workshop
 
 _TARBALL = 32 << 10
-"""Assumed bytes of a tarball: the mean of 390 packages of an application; the median is 6 kB.
+"""Assumed size in bytes of a tarball, because lock files of npm and pnpm state none.
 
-The application uses Nest, the AWS SDK and ESLint. Two or three such packages share a layer while
-layers are not scarce. Of those 390, a new version of one sends 206 kB on average in 63 layers, of
-which 4 have less than 16 kB; with 256 KiB each, which wheels have, it sent 360 kB, and 27 layers
-were so small.
+Measured on an application with Nest, the AWS SDK and ESLint: 390 tarballs, mean 32 kB, median 6 kB.
+With this value the application has 63 layers, 4 of them smaller than 16 kB, and a new version of
+one package sends 206 kB on average. With 256 KiB, the value for wheels, 27 layers were smaller than
+16 kB, and a new version sent 360 kB.
 """
 _PROGRAM = 2 << 20
-"""Assumed bytes of a package for some machines only, which is machine code.
+"""Assumed size in bytes of the tarball of a package for some architectures only.
 
-esbuild has 4 MB, libvips 7 MB. Such a package is alone in its layer.
+Such packages contain machine code: esbuild has 4 MB, libvips 7 MB. The size is large enough that
+each of them gets a layer of its own.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeProject:
-    """A project in the folder `root`, and the target of its image.
+    """A Node project in the folder `root`, and what its image needs.
 
-    `groups`: names of dependency groups. `root_dir`: the project's image path, without a slash at
-    its end. `node`: the version of Node in the base, where that is known.
+    `target`: the platform that packages must run on. `node`: Node's version in the base image as
+    (major, minor, patch), None where it is not known. `groups`: names of dependency groups to
+    include. `root_dir`: the project's image path, without a slash at its end.
     """
 
     root: str
@@ -55,22 +57,29 @@ class NodeProject:
     workshop: Workshop
 
     def opened(self, artifact: Artifact, layout: ArtifactLayout) -> Iterator[Entry]:
-        """Download the tarball of a package, and yield the package's entries.
+        """Wait for the download of a package's tarball, and yield the package's entries.
 
-        Raises SourceError where the file cannot be downloaded or differs from the lock, AuthError,
-        TransientError after retries, CancelledError.
+        Raises SourceError where the tarball cannot be downloaded or has not the hash in the lock
+        file, AuthError, TransientError after retries, CancelledError.
         """
         return layout.entries(self.fetcher.path(artifact))
 
     def unpacked(self, path: str, named: str, manner: Manner) -> Tarball:
-        """Unpack the tarball at `path`; `named` is the package for people. Raises SourceError."""
+        """Unpack the tarball at `path` by the rules of npm or pnpm, as `manner` says.
+
+        `named`: the package's name and version, for errors. Raises SourceError for a damaged file.
+        """
         what, scratch = f"the tarball of {named}", self.workshop.path("tarballs")
         return Tarball.open(path, what=what, scratch=scratch, manner=manner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeParts:
-    """The items of a lock; `text`: its bytes, `programs`: rules for local programs' modes."""
+    """What a lock file gives to an image.
+
+    `text`: the lock file's bytes. `packages`: an item for each tarball. `links`: at most one item,
+    of symbolic links. `programs`: rules that make the programs of local packages executable.
+    """
 
     text: bytes = field(repr=False)
     packages: Sequence[Item]
@@ -79,14 +88,14 @@ class NodeParts:
 
 
 def artifact(one: Locked, project: NodeProject) -> Artifact:
-    """Describe the tarball of a package.
+    """Describe the tarball of the package `one`: its hash, and its URL or path.
 
-    Raises UsageError where the lock lacks the tarball's hash or place.
+    Raises UsageError where the lock file states no hash or no location of the tarball.
     """
     url, path, listed = one.text("resolved"), "", None
     if url.startswith(("git", "ssh:")) or url.partition("#")[0].endswith(".git"):
         raise UsageError(
-            f"{one.named} comes from git, so the lock has no hash of its files: depend on a "
+            f"{one.named} comes from git, so the lock file has no hash of its files: depend on a "
             "release of it, or on a tarball ('npm pack')"
         )
     if url.startswith("file:"):
@@ -95,59 +104,69 @@ def artifact(one: Locked, project: NodeProject) -> Artifact:
         url = project.npmrc.tarball(one.name, one.version)
         listed = listing(one, project.npmrc)
     elif url.startswith(("https://", "http://")):
-        url = project.npmrc.placed(url)
+        url = project.npmrc.with_registry_host(url)
     else:
-        raise UsageError(f"the lock does not say where {one.named} is: lock again")
+        raise UsageError(
+            f"the lock file has no usable 'resolved' for {one.named}: create the lock file again"
+        )
     package = LockedPackage(kind="npm", name=one.name, version=one.version, hashes=one.hashes())
     filename = (url or path).partition("?")[0].rpartition("/")[2]
     return Artifact(package=package, filename=filename, url=url, path=path, listing=listed)
 
 
 def likely_size(one: Locked) -> int:
-    """Assume the bytes of a package's tarball, because no lock of Node states them.
+    """Return the assumed size in bytes of the package's tarball.
 
-    Layers are planned by this size, so it depends on the lock alone.
+    Lock files of Node state no sizes. Layers are planned by this value, so it must depend on the
+    lock file alone.
     """
     return _PROGRAM if one.value.get("cpu") else _TARBALL
 
 
 def warn_of_scripts(packages: Iterable[Locked], workshop: Workshop) -> None:
-    """Warn about packages whose install scripts npm or pnpm would run."""
-    names = list(dict.fromkeys(one.named for one in packages if one.said("hasInstallScript")))
+    """Warn about packages with install scripts: npm or pnpm would run these, regpush does not."""
+    names = list(dict.fromkeys(one.named for one in packages if one.flag("hasInstallScript")))
     if len(names) == 1:
-        workshop.notify(InputWarned(message=f"{names[0]} has an install script, which is not run"))
+        message = f"{names[0]} has an install script, which regpush does not run"
+        workshop.notify(InputWarned(message=message))
     elif names:
-        message = f"{_some(names)} have install scripts, which are not run"
+        message = f"{_joined(names)} have install scripts, which regpush does not run"
         workshop.notify(InputWarned(message=message))
 
 
 def warn_of_engines(packages: Iterable[Locked], project: NodeProject) -> None:
-    """Warn about packages for another Node than the base has, as npm does (EBADENGINE).
+    """Warn about packages whose `engines.node` excludes the base image's Node version.
 
-    Optional packages are left out (npm, Arborist, `build-ideal-tree.js`).
+    npm warns about them too (EBADENGINE), and like npm this leaves out optional packages (Arborist,
+    `build-ideal-tree.js`).
     """
     if project.node is None:
         return
     names = [
         f"{one.named} ({printable(wanted)})"
         for one in packages
-        if not one.said("optional")
+        if not one.flag("optional")
         if (wanted := one.table("engines").get("node")) and not admits(wanted, project.node)
     ]
     if names:
         version = ".".join(map(str, project.node))
-        message = f"Node {version} of the base is not what packages ask for: {_some(names)}"
+        message = (
+            f"the base image has Node {version}, but packages ask for another: {_joined(names)}"
+        )
         project.workshop.notify(InputWarned(message=message))
 
 
-def _some(names: Iterable[str]) -> str:
-    """List up to ten of `names`, each once, and say how many more there are."""
+def _joined(names: Iterable[str]) -> str:
+    """Join up to ten different `names` by commas, and add how many more there are."""
     several = list(dict.fromkeys(names))
     return ", ".join(several[:10]) + (f" and {len(several) - 10} more" if several[10:] else "")
 
 
 def generated(name: str, made: Mapping[bytes, Entry], tops: Iterable[bytes]) -> Item:
-    """Make an item of the links `made`, and of the folders above them, from `tops` on."""
+    """Make an item called `name` of the links `made` (by image path) and of the folders above them.
+
+    `tops`: the topmost of these folders, as image paths.
+    """
     every = dict(made)
     for top in dict.fromkeys(tops):
         below = {path: entry for path, entry in every.items() if path.startswith(top + b"/")}

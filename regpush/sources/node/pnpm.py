@@ -1,7 +1,7 @@
 """Read a `pnpm-lock.yaml` of version 9, and choose the packages that an image needs.
 
-pnpm, `lockfile/types` and `packages/dependency-path`: a snapshot is a package with its peers; its
-key is `name@version(peer@version)…`.
+pnpm, `lockfile/types` and `packages/dependency-path`: a snapshot is a package together with its
+resolved peer dependencies; its key is `name@version(peer@version)…`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from regpush.sources.node.lock import Locked, read_manifest, read_text
 
 _TABLES = {"dependencies": "prod", "optionalDependencies": "optional", "devDependencies": "dev"}
 _LONGEST = 120
-"""Maximum characters of a folder's name (pnpm, "virtualStoreDirMaxLength")."""
+"""Maximum characters of a folder's name in `.pnpm` (pnpm, "virtualStoreDirMaxLength")."""
 _FOLDER = re.compile(r"(?!\.{1,2}$|\.wh\.)[^/\\\0\n\r]+")
 _NAME = re.compile(r"(?:@[^/\\\0\n\r@]+/)?(?!\.|node_modules$)[^/\\\0\n\r@]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A package of the lock with its peers; `children`: keys of other snapshots by alias.
+    """A package in the lock file, with its resolved dependencies.
 
-    `links`: folders of local packages by alias, relative to the project.
+    `children`: keys of the snapshots that it depends on, by alias. `links`: folders of the local
+    packages that it depends on, relative to the project, by alias. `has_programs`: whether its
+    `package.json` names programs (`bin`).
     """
 
     key: str
@@ -39,7 +41,7 @@ class Snapshot:
 
     @property
     def folder(self) -> str:
-        """The name of the snapshot's folder in `.pnpm` (`depPathToFilename`)."""
+        """The snapshot's folder name in `node_modules/.pnpm` (pnpm's `depPathToFilename`)."""
         return folder_name(self.key)
 
     @property
@@ -50,7 +52,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importer:
-    """A local package: its `folder` relative to the project, empty for the project itself."""
+    """A local package: the project or a workspace member.
+
+    `folder`: relative to the project, empty for the project itself. `children`: keys of the
+    snapshots that it depends on, by alias. `links`: folders of the local packages that it depends
+    on, by alias.
+    """
 
     folder: str
     children: Mapping[str, str]
@@ -64,7 +71,10 @@ class Importer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The part of a lock that an image needs: local packages, and snapshots by key."""
+    """The packages of a lock file that an image needs.
+
+    `importers`: the local packages. `snapshots`: the others by key, in the lock file's order.
+    """
 
     importers: Sequence[Importer]
     snapshots: Mapping[str, Snapshot]
@@ -72,7 +82,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PnpmLock:
-    """The lock at `path`; `value`: its content, with every scalar as text."""
+    """The `pnpm-lock.yaml` at `path`; `text`: its bytes, `value`: its YAML with scalars as text."""
 
     path: str
     text: bytes = field(repr=False)
@@ -84,7 +94,7 @@ class PnpmLock:
         return os.path.dirname(self.path)
 
     def table(self, *keys: str) -> Mapping[str, Any]:
-        """Return the table at `keys`, one key below the other; empty where it is missing."""
+        """Return the table at the path `keys` of nested keys; empty where it is missing."""
         found: Any = self.value
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
@@ -92,7 +102,7 @@ class PnpmLock:
 
 
 def folder_name(key: str) -> str:
-    """Convert a snapshot's key into the name of its folder in `.pnpm`.
+    """Return the name of the folder in `node_modules/.pnpm` for a snapshot's key.
 
     pnpm 10, `depPathToFilename`.
     """
@@ -107,51 +117,58 @@ def folder_name(key: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` is allowed as a package's name, which becomes the name of a folder."""
+    """Whether `text` is a valid name of a package, which is also the name of a folder."""
     return _NAME.fullmatch(text) is not None
 
 
 def read_yaml(path: str) -> tuple[bytes, Mapping[str, Any]]:
-    """Read the table in the YAML file at `path`, every scalar as text.
+    """Read the YAML file at `path`; return its bytes, and its table with every scalar as text.
 
-    Returns the bytes of the file and the table. Raises UsageError, SourceError.
+    Raises UsageError where the file is not YAML or no table, SourceError where it cannot be read.
     """
-    import yaml  # 15 ms, for locks of pnpm
+    import yaml  # takes 15 ms, which only a pnpm-lock.yaml needs
 
     text = read_text(path)
     try:
-        # The base loader makes nothing but text, lists and tables.
+        # The base loader makes only texts, lists and tables: no number, date or object.
         loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-        value = yaml.load(text, Loader=loader)  # noqa: S506 (no objects, see above)
+        value = yaml.load(text, Loader=loader)  # noqa: S506 (this loader makes no objects)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         said = printable(str(error).partition("\n")[0])
         raise UsageError(f"{printable(path)} is not YAML: {said}") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{printable(path)} is not a table")
+        raise UsageError(f"{printable(path)} must contain a YAML mapping")
     return text, value
 
 
 def read(path: str) -> PnpmLock:
-    """Read the lock at `path`. Raises UsageError where it cannot be pushed, SourceError."""
+    """Read the `pnpm-lock.yaml` at `path`.
+
+    Raises UsageError where it is malformed or of another version, SourceError where it cannot be
+    read.
+    """
     text, value = read_yaml(path)
     version = value.get("lockfileVersion")
     if not isinstance(version, str) or version.partition(".")[0] != "9":
         raise UsageError(
-            f"{printable(path)} is of version {printable(str(version))}, not 9: "
-            "'pnpm install --lockfile-only' of pnpm 9 or 10 rewrites it"
+            f"{printable(path)} has the lockfileVersion {printable(str(version))}, and 9 is "
+            "needed: create it again by 'pnpm install --lockfile-only' with pnpm 9 or 10"
         )
     return PnpmLock(path=path, text=text, value=value)
 
 
 def check_fresh(lock: PnpmLock) -> None:
-    """Raise UsageError where a `package.json` and the lock name different dependencies."""
+    """Raise UsageError where a `package.json` lists other dependencies than the lock file.
+
+    The project and its local packages are compared: names and permitted versions.
+    """
     overridden = lock.table("overrides")
     for folder in lock.table("importers"):
         manifest = Locked(at=folder, value=read_manifest(os.path.join(lock.root, folder)))
         if not manifest.value:
             raise UsageError(
-                f"pnpm-lock.yaml has a package at {printable(folder)}, which has no package.json: "
-                "run 'pnpm install'"
+                f"pnpm-lock.yaml lists a package in the folder {printable(folder)}, which has no "
+                "package.json: run 'pnpm install'"
             )
         wanted = {name: said for key in _TABLES for name, said in manifest.table(key).items()}
         locked = {
@@ -161,24 +178,29 @@ def check_fresh(lock: PnpmLock) -> None:
         }
         for name in sorted(wanted.keys() | locked.keys()):
             same = wanted.get(name) == locked.get(name) or (overridden and name in locked)
-            # autoInstallPeers: the lock has the project's own peers among its dependencies.
+            # With autoInstallPeers, the lock file lists the project's peers as dependencies.
             if not same and name not in manifest.table("peerDependencies"):
-                asked = printable(wanted.get(name) or "does not need it")
-                had = printable(locked.get(name) or "does not have it")
+                asked, had = _quoted(wanted.get(name)), _quoted(locked.get(name))
                 raise UsageError(
-                    f"pnpm-lock.yaml is stale: {printable(name)} is '{asked}' in "
-                    f"{printable(os.path.join(folder, 'package.json'))} and '{had}' in the lock: "
-                    "run 'pnpm install'"
+                    f"pnpm-lock.yaml is out of date: the dependency {printable(name)} is {asked} "
+                    f"in {printable(os.path.join(folder, 'package.json'))}, and {had} in the lock "
+                    "file: run 'pnpm install'"
                 )
 
 
-def choose(lock: PnpmLock, target: NodeTarget, *, groups: Sequence[str]) -> Selection:
-    """Choose what `pnpm install --prod` would install for `target`, in the lock's order.
+def _quoted(version: str | None) -> str:
+    return f"'{printable(version)}'" if version else "missing"
 
-    Raises UsageError where a needed package is for other platforms, and for a malformed lock.
+
+def choose(lock: PnpmLock, target: NodeTarget, *, groups: Sequence[str]) -> Selection:
+    """Choose the packages that `pnpm install --prod` would install on `target`.
+
+    `groups` may contain `dev`, for development dependencies too. Raises UsageError where a package
+    that the project requires does not run on `target`, for an unknown group, and for a malformed
+    lock file.
     """
     if unknown := next((one for one in groups if one != "dev"), None):
-        raise UsageError(f"--group {unknown}: packages of pnpm have the group dev, and no other")
+        raise UsageError(f"--group {unknown}: pnpm has only the group dev")
     kinds = [key for key, kind in _TABLES.items() if kind != "dev" or "dev" in groups]
     found: dict[str, Snapshot | None] = {}
     importers = []
@@ -186,8 +208,8 @@ def choose(lock: PnpmLock, target: NodeTarget, *, groups: Sequence[str]) -> Sele
         at = "" if folder == "." else folder
         if at and not all(_FOLDER.fullmatch(part) for part in at.split("/")):
             raise UsageError(
-                f"pnpm-lock.yaml has a package at '{printable(folder)}', which is outside of the "
-                "project"
+                f"pnpm-lock.yaml lists a local package in the folder '{printable(folder)}', "
+                "outside of the project: push the folder that contains both"
             )
         needs, links = _needs(lock, ("importers", folder), kinds, at)
         _follow(lock, target, list(needs.values()), found)
@@ -201,7 +223,7 @@ def choose(lock: PnpmLock, target: NodeTarget, *, groups: Sequence[str]) -> Sele
 
 
 def _pruned(one: Snapshot, kept: Mapping[str, Snapshot]) -> Snapshot:
-    """Copy a snapshot without the children that are for other platforms."""
+    """Copy a snapshot without the dependencies that are not in `kept`."""
     children = {alias: key for alias, key in one.children.items() if key in kept}
     return Snapshot(key=one.key, package=one.package, children=children, links=one.links,
                     has_programs=one.has_programs)  # fmt: skip
@@ -210,24 +232,25 @@ def _pruned(one: Snapshot, kept: Mapping[str, Snapshot]) -> Snapshot:
 def _follow(
     lock: PnpmLock, target: NodeTarget, pending: list[str], found: dict[str, Snapshot | None]
 ) -> None:
-    """Add `pending` snapshots and their dependencies to `found`.
+    """Add the snapshots with the keys `pending`, and all their dependencies, to `found`.
 
-    None stands for an optional snapshot that is for other platforms.
+    An optional snapshot that does not run on `target` is added as None. Raises UsageError where a
+    required one does not run on `target`, and for a malformed lock file.
     """
     while pending:
         key = pending.pop()
         if key in found:
             continue
         one = _snapshot(lock, key)
-        if target.takes(one.package):
+        if target.accepts(one.package):
             found[key] = one
             pending += one.children.values()
-        elif one.package.said("optional"):
+        elif one.package.flag("optional"):
             found[key] = None
         else:
             raise UsageError(
-                f"{one.package.named} is not for {target.platform} with {target.libc}, as the lock "
-                "says, and the project needs it"
+                f"the project requires {one.package.named}, which does not run on "
+                f"{target.platform} with {target.libc} (os, cpu and libc in the lock file)"
             )
 
 
@@ -238,14 +261,18 @@ def _snapshot(lock: PnpmLock, key: str) -> Snapshot:
     name, _, version = bare[1:].partition("@")
     name = bare[:1] + name
     if not isinstance(snapshot, dict) or not isinstance(package, dict):
-        raise UsageError(f"pnpm-lock.yaml needs {printable(key)}, and does not have it: lock again")
+        raise UsageError(
+            f"pnpm-lock.yaml is damaged: a package in it depends on {printable(key)}, which it "
+            "does not list; run 'pnpm install'"
+        )
     if not _NAME.fullmatch(name) or not _FOLDER.fullmatch(folder_name(key)):
         raise UsageError(f"pnpm-lock.yaml has a package with a name that npm does not allow: "
                          f"{printable(key)}")  # fmt: skip
     if "(patch_hash=" in key:
         raise UsageError(
-            f"{printable(bare)} is patched (patchedDependencies), and patches are not applied "
-            "by regpush: publish the patched package, or install and push the folder as a directory"
+            f"{printable(bare)} is patched (patchedDependencies), and regpush applies no patches: "
+            "publish the patched package, or run 'pnpm install' and push the folder without the "
+            "prefix node:"
         )
     children, links = _needs(lock, ("snapshots", key), ["dependencies", "optionalDependencies"], "")
     return Snapshot(
@@ -260,17 +287,21 @@ def _snapshot(lock: PnpmLock, key: str) -> Snapshot:
 def _locked(
     key: str, name: str, version: str, package: Mapping[str, Any], snapshot: Mapping[str, Any]
 ) -> Locked:
-    """Convert a package of the lock into the form of npm's locks. Raises UsageError."""
+    """Convert a package of a `pnpm-lock.yaml` into the form of npm's lock files.
+
+    Raises UsageError for a package from git or from a folder, of which the lock file has no hash.
+    """
     resolution = package.get("resolution")
     said = resolution if isinstance(resolution, dict) else {}
     if said.get("type") == "git" or "repo" in said:
         raise UsageError(
-            f"{printable(name)} comes from git, so the lock has no hash of its files: depend on a "
-            "release of it, or on a tarball"
+            f"{printable(name)} comes from git, so the lock file has no hash of its files: depend "
+            "on a release of it, or on a tarball ('pnpm pack')"
         )
     if said.get("type") == "directory" or "directory" in said:
         raise UsageError(
-            f"{printable(key)} is a folder that pnpm copies: make it a member of the workspace"
+            f"{printable(key)} is a dependency on a folder (file:), of which the lock file has no "
+            "hash: make it a member of the workspace (pnpm-workspace.yaml)"
         )
     number = package.get("version", version)
     return Locked(
@@ -289,38 +320,46 @@ def _locked(
 def _needs(
     lock: PnpmLock, at: tuple[str, ...], kinds: Sequence[str], folder: str
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Read dependencies by alias: keys of snapshots, and folders of local packages.
+    """Return the dependencies of the table at `at`: snapshots' keys, and local folders, by alias.
 
-    Raises UsageError for a name that is not allowed, and a folder outside of the project.
+    `kinds`: the names of the tables of dependencies to read. `folder`: the folder to which paths of
+    local packages are relative. Raises UsageError for a malformed name, and for a folder outside of
+    the project.
     """
     needs: dict[str, str] = {}
     links: dict[str, str] = {}
-    for alias, said in _said(lock, at, kinds):
+    for alias, said in _versions(lock, at, kinds):
         if not _NAME.fullmatch(alias) or not isinstance(said, str):
-            raise UsageError(f"pnpm-lock.yaml: {printable(alias)} is not a name of a package")
+            raise UsageError(
+                f"pnpm-lock.yaml is damaged: the dependency '{printable(alias)}' has a malformed "
+                "name or version; run 'pnpm install'"
+            )
         if not said.startswith("link:"):
             needs[alias] = _key(alias, said)
             continue
         place = os.path.normpath(os.path.join(folder, said.removeprefix("link:")))
         if place.startswith(("../", "/")) or place == "..":
             raise UsageError(
-                f"{printable(alias)} is linked to '{printable(place)}', which is outside of the "
-                "project"
+                f"the dependency {printable(alias)} is a link to '{printable(place)}', outside of "
+                "the project: push the folder that contains both"
             )
         links[alias] = place
     return needs, links
 
 
-def _said(lock: PnpmLock, at: tuple[str, ...], kinds: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _versions(
+    lock: PnpmLock, at: tuple[str, ...], kinds: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
     for kind in kinds:
         for alias, one in lock.table(*at, kind).items():
             yield alias, one.get("version") if isinstance(one, dict) else one
 
 
 def _key(alias: str, said: str) -> str:
-    """Return the key of the snapshot that the dependency `alias` means (`refToRelative`).
+    """Return the key of the snapshot that a dependency refers to (pnpm's `refToRelative`).
 
-    `said`: a version of the package `alias`, or already the key of a package with another name.
+    `said`: the dependency's value in the lock file: a version of the package `alias`, or the key of
+    a package with another name.
     """
     at, brackets, colon = said.find("@", 1), said.find("("), said.find(":")
     if said.startswith("@"):

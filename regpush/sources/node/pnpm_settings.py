@@ -1,7 +1,7 @@
-"""The configuration of pnpm: its layout, and the packages whose install scripts it runs.
+"""Read pnpm's configuration: how packages are laid out, and whose install scripts are run.
 
-pnpm documentation, "Settings (pnpm-workspace.yaml)": names in camelCase there, with hyphens in
-`.npmrc`; the workspace file takes precedence.
+pnpm documentation, "Settings (pnpm-workspace.yaml)": a name is in camelCase in that file, and has
+hyphens in `.npmrc`; `pnpm-workspace.yaml` takes precedence.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _USUAL: Mapping[str, str | list[str]] = {
     "enable-global-virtual-store": "false",
     "modules-dir": "node_modules",
 }
-"""Settings that change the layout, and the values with which they do not."""
+"""Settings that change the layout of packages, with their default values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PnpmSettings:
     """The configuration of pnpm for a project.
 
-    `workspace`: the table of `pnpm-workspace.yaml`, every scalar as text; `manifest`: the table
-    `pnpm` of `package.json`. Either may be empty.
+    `workspace`: the parsed `pnpm-workspace.yaml`, every scalar as text, empty without one.
+    `manifest`: the table `pnpm` of `package.json`, empty without one.
     """
 
     workspace: Mapping[str, Any] = field(repr=False)
@@ -55,8 +55,11 @@ class PnpmSettings:
             npmrc=npmrc,
         )
 
-    def unheeded(self) -> Iterator[str]:
-        """List the settings that ask for another layout, each with its file, for people."""
+    def other_layouts(self) -> Iterator[str]:
+        """Yield the settings that ask for another layout of packages than pnpm's default.
+
+        Each is a phrase for a message: `shamefullyHoist of pnpm-workspace.yaml`.
+        """
         for name, usual in _USUAL.items():
             words = name.split("-")
             camel = words[0] + "".join(map(str.capitalize, words[1:]))
@@ -71,10 +74,10 @@ class PnpmSettings:
                 yield f"{name} of .npmrc"
 
     def may_build(self) -> frozenset[str]:
-        """Return the names of the packages whose install scripts pnpm runs.
+        """Return the names of the packages whose install scripts pnpm would run.
 
-        pnpm documentation, "onlyBuiltDependencies", and "allowBuilds" in place of it. Either may
-        name versions after an `@`.
+        pnpm documentation, "onlyBuiltDependencies", and "allowBuilds", which replaces it. A version
+        after an `@` in these settings is ignored.
         """
         found: list[object] = []
         for table in (self.workspace, self.manifest):

@@ -1,4 +1,4 @@
-"""Put together a Node project's image: packages, own code, links."""
+"""Make the closure of a Node project: its packages, its own code and symbolic links."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def resolve(
 ) -> tuple[str, Closure]:
     """Make the closure of the Node project at `path`.
 
-    Returns the kind of the project, for people, and the closure. No tarball is downloaded before
-    its item is opened. Raises UsageError for a project that cannot be pushed, SourceError, what
-    reading the base raises, CancelledError.
+    Returns a phrase that describes the project in messages, and the closure. A tarball is
+    downloaded only when its item is opened. Raises UsageError for a project that cannot be pushed,
+    SourceError, the errors of reading the base image from its registry, CancelledError.
     """
     at = find(path)
     root = os.path.dirname(at)
@@ -48,7 +48,7 @@ def resolve(
     if reference is None and not options.bare:
         reference = base.default_base(root, manifest)
     facts = surroundings.base(reference, platform) if reference else None
-    if said := base.disagreement(root, manifest, facts):
+    if said := base.version_warning(root, manifest, facts):
         workshop.notify(InputWarned(message=said))
     npmrc = Npmrc.of(root, surroundings.settings.indexes.npm)
     project = NodeProject(
@@ -89,24 +89,29 @@ def resolve(
 def _fetcher(
     root: str, npmrc: Npmrc, mirror: str, workshop: Workshop, surroundings: Surroundings
 ) -> Fetcher:
-    """Make the downloader of packages, with the logins and settings of npm.
+    """Make the downloader of tarballs, with the logins, certificates and proxies of `npmrc`.
 
-    Raises UsageError.
+    `mirror`: the value of `--index-url`, empty without one. Warns about settings that have no
+    effect. Raises UsageError for a malformed URL or login.
     """
     logins = Logins(surroundings.settings.netrc_file)
     if mirror:
         logins.add(*without_login(mirror))
     npmrc.add_to(logins)
-    for name in npmrc.unset():
-        message = f"{printable(name)} is not set, but a login in .npmrc needs it"
+    for name in npmrc.unset_variables():
+        message = (
+            f"a login in .npmrc refers to the environment variable {printable(name)}, which is not "
+            "set; packages that need this login cannot be downloaded"
+        )
         workshop.notify(Note(message=message))
     for message in unheeded(npmrc):
         workshop.notify(InputWarned(message=message))
     trusted = certificates(npmrc, root, workshop.new_path)
     if not trusted.trust.verify:
         message = (
-            "strict-ssl=false of .npmrc: certificates of package registries are not verified, so "
-            "others may read the logins that are sent there; name their authority by cafile instead"
+            "strict-ssl=false in .npmrc: TLS certificates of package registries are not verified, "
+            "so others may read the logins that are sent to them; set cafile to the registry's "
+            "certificate authority instead"
         )
         workshop.notify(InputWarned(message=message))
     return Fetcher(
@@ -123,13 +128,16 @@ def _fetcher(
 def _code(
     root: str, lock: str, parts: NodeParts, options: SourceOptions, workshop: Workshop
 ) -> Closure:
-    """List the project's own files; programs of local packages become executable, like in npm."""
+    """Make the closure of the project's own files.
+
+    As in npm, the programs of local packages become executable.
+    """
     code = directory.resolve(
         root,
         replace(options, rules=(*parts.programs, *options.rules)),
         notify=workshop.notify,
         cancel=workshop.cancel,
-        # A lock changes with each package, and nothing at run time reads it or .npmrc.
+        # A lock file changes with each package, and no program in the image reads it or .npmrc.
         without=frozenset({b"node_modules", b".npmrc", os.fsencode(lock)}),
     )
     return Rules(parts.programs, code).apply(code)

@@ -1,6 +1,6 @@
-"""The entries that npm or pnpm would write for a package's tarball.
+"""Turn a package's tarball into the image entries that npm or pnpm would write.
 
-npm's `pacote` (`lib/fetcher.js`), `node-tar` (`strip: 1`) and `bin-links`. No code of it is
+npm's `pacote` (`lib/fetcher.js`), `node-tar` (`strip: 1`) and `bin-links`. No code of a package is
 executed.
 """
 
@@ -22,13 +22,13 @@ from regpush.errors import SourceError, printable
 from regpush.sources.node.built import Machine, is_lacking
 
 LAYOUT = 1
-"""Part of identities; raised whenever an equal tarball would give other entries."""
+"""A number in identities; raised with each change by which an equal tarball gives other entries."""
 
 _BLOCK = 1 << 18
 _ALL = 16 << 30
 """Maximum bytes of an unpacked tarball."""
 _SMALL = 64 << 10
-"""Files of at most this many bytes are read at once, larger ones while they are written."""
+"""Files of at most this many bytes are read into memory, larger ones when their layer is packed."""
 _SHEBANG = re.compile(rb"(#![^\n]+)\r\n")
 _SHEBANG_LIMIT = 2048
 _BIN_LIMIT = 64 << 20
@@ -37,9 +37,10 @@ _MANIFEST_LIMIT = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A link called `name`, in the folder `folder` of the project, to `file` of a package.
+    """A symbolic link to a program of a package.
 
-    `folder` is relative to the project, `file` to the package's folder.
+    `folder`: the `.bin` folder of the link, relative to the project. `name`: the link's name.
+    `file`: the program's file, relative to the package's folder.
     """
 
     folder: str
@@ -49,11 +50,12 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The place of a package: `at`, relative to `root`, an absolute path of the image.
+    """Where a package is in the image; all paths but `root` are relative to `root`.
 
-    `tops`: the folders, relative to `root`, that contain it and its links. `runnable`: files that
-    are programs, besides those of `programs`. `links`: paths of links in the package or beside it,
-    and their targets, relative to `root`.
+    `root`: the project's absolute image path. `at`: the package's folder. `tops`: the topmost
+    folders that get entries for the package and its links. `programs`: links to programs of the
+    package. `runnable`: further files of the package, relative to `at`, that are executable.
+    `links`: further symbolic links, each a path and the path that it leads to.
     """
 
     root: str
@@ -69,7 +71,7 @@ class Place:
 
 
 class _Unpacked:
-    """An unpacked tarball: an unnamed file, which exists as long as this object."""
+    """A temporary file for an unpacked tarball; it is deleted together with this object."""
 
     def __init__(self, folder: str) -> None:
         self.fd, name = tempfile.mkstemp(dir=folder)
@@ -77,11 +79,14 @@ class _Unpacked:
         os.unlink(name)
 
     def blocks(self, at: int, size: int) -> Iterator[bytes]:
-        """Read `size` bytes from `at`, in pieces of bounded size. Raises SourceError."""
+        """Yield `size` bytes of the tarball from the offset `at`, in pieces of bounded size.
+
+        Raises SourceError where the file is shorter.
+        """
         while size:
             piece = os.pread(self.fd, min(size, _BLOCK), at)
             if not piece:
-                raise SourceError("a tarball ended while it was read")
+                raise SourceError("a tarball is damaged: it ends in the middle of a file")
             at, size = at + len(piece), size - len(piece)
             yield piece
 
@@ -94,7 +99,7 @@ class _File:
 
 
 class Manner(Enum):
-    """Whose rules give files of a tarball their names and modes: npm's or pnpm's."""
+    """The package manager by whose rules files of a tarball get their names and modes."""
 
     NPM = "npm"
     PNPM = "pnpm"
@@ -102,9 +107,10 @@ class Manner(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tarball:
-    """The contents of a tarball; `what` names it in errors.
+    """The contents of a package's tarball; errors call it `what`.
 
-    `folders`: modes by name. `files`: by name. Names are without their first component.
+    `folders`: the mode of each folder by name. `files`: the files by name. Names are relative to
+    the package: the first component, usually `package/`, is cut off.
     """
 
     what: str
@@ -114,9 +120,10 @@ class Tarball:
 
     @classmethod
     def open(cls, path: str, *, what: str, scratch: str, manner: Manner) -> Tarball:
-        """Unpack the tarball at `path` into a temporary file in the folder `scratch`.
+        """Decompress the tarball at `path` into a temporary file in the folder `scratch`.
 
-        Raises SourceError for a file that is no tarball, or contains what an image cannot.
+        Raises SourceError for a file that is no tarball, and for one with names or links that an
+        image cannot contain.
         """
         os.makedirs(scratch, exist_ok=True)
         unpacked = _unpack(path, what, scratch)
@@ -124,24 +131,25 @@ class Tarball:
         return cls(what=what, unpacked=unpacked, folders=folders, files=files)
 
     def manifest(self, folder: str = "") -> bytes:
-        """Read the `package.json` in `folder`; empty where the file is missing."""
+        """Return the bytes of the `package.json` in `folder`; empty where the file is missing."""
         file = self.files.get(f"{folder}/package.json".lstrip("/"), _File(0, 0, 0))
         return b"".join(self.unpacked.blocks(file.at, min(file.size, _MANIFEST_LIMIT)))
 
     def check_complete(self, machine: Machine) -> None:
-        """Raise SourceError where machine code is missing that an install script would compile."""
+        """Raise SourceError where only an install script could make machine code for `machine`."""
         if is_lacking(self.files, self.manifest(), machine):
             raise SourceError(
-                f"{self.what} has no machine code for {machine}: its install script compiles "
-                "or fetches it, and regpush runs no scripts; take a version with prebuilds, or run "
-                "the install on that platform and push the folder as a directory"
+                f"{self.what} has no machine code for {machine}: its install script would compile "
+                "or download it, and regpush runs no scripts; use a version with prebuilt files, "
+                "or install on that platform and push the folder without the prefix node:"
             )
 
     def entries(self, place: Place) -> Iterator[Entry]:
         """Yield the entries of the package as installed at `place`, sorted by path.
 
-        Folders, files and links, with the folders above them from `place.tops` on. Programs get
-        mode 0755, and their `#!` line ends in a line feed alone. Raises SourceError.
+        These are folders, files and links, with the folders above them from `place.tops` on.
+        Programs get mode 0755, and a carriage return at the end of their `#!` line is removed.
+        Raises SourceError for a script of more than 64 MiB.
         """
         programs = [one for one in place.programs if one.file in self.files]
         made: dict[bytes, Entry | str] = {
@@ -173,7 +181,10 @@ class Tarball:
             head = b"".join(unpacked.blocks(file.at, min(size, _SHEBANG_LIMIT)))
             if match := _SHEBANG.match(head):
                 if size > _BIN_LIMIT:
-                    raise SourceError(f"{self.what} has a script that is larger than 64 MiB")
+                    raise SourceError(
+                        f"{self.what}: the script {printable(path)} is larger than 64 MiB, the "
+                        "maximum"
+                    )
                 rest = match.end()
                 after = b"".join(unpacked.blocks(file.at + rest, size - rest))
                 content = match[1] + b"\n" + after
@@ -199,9 +210,10 @@ def _unpack(path: str, what: str, scratch: str) -> _Unpacked:
 
 
 def _inflated(part: bytes, more: partial[bytes]) -> Iterator[bytes]:
-    """Unpack gzip members into bounded pieces; data that is not gzip is passed through.
+    """Decompress gzip data into pieces of bounded size; data that is not gzip is passed through.
 
-    Raises zlib.error for damaged or truncated data.
+    `part`: the first bytes. `more`: reads the next ones. Raises zlib.error for damaged or truncated
+    data.
     """
     if part[:2] != b"\x1f\x8b":
         while part:
@@ -219,16 +231,16 @@ def _inflated(part: bytes, more: partial[bytes]) -> Iterator[bytes]:
             if part[:2] != b"\x1f\x8b":
                 return  # data after the last member is no part of the archive
             inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    raise zlib.error("it ends too early")
+    raise zlib.error("the gzip data is truncated")
 
 
 def _listed(
     unpacked: _Unpacked, what: str, manner: Manner
 ) -> tuple[dict[str, int], dict[str, _File]]:
-    """List the modes of folders, and the files, by their names without the first component.
+    """Return the modes of folders by name, and the files by name; see `Tarball` for names.
 
-    Of several files with one name, the last is used. Links and devices are left out, like npm and
-    pnpm do. Raises SourceError.
+    Of several files with one name, the last is used. Links and devices are left out, as npm and
+    pnpm do. Raises SourceError for a damaged tarball, and for names that an image cannot contain.
     """
     folders: dict[str, int] = {}
     files: dict[str, _File] = {}
@@ -258,14 +270,15 @@ def _listed(
         while above := above.rpartition("/")[0]:
             folders.setdefault(above, 0o755)
     if clash := next((name for name in files if name in folders), None):
-        raise SourceError(f"{what} holds {printable(clash)} as a file and as a folder")
+        raise SourceError(f"{what} contains {printable(clash)} both as a file and as a folder")
     return folders, files
 
 
 def _renamed(name: str, ignores: set[str]) -> str:
-    """Return the name that npm gives the file `name`: `.npmignore` for a `.gitignore`.
+    """Return the name under which npm unpacks the file `name`.
 
-    Empty, for no file, where the folder of the `.gitignore` had a `.npmignore` before.
+    npm renames `.gitignore` to `.npmignore`, and skips it (an empty name here) where the folder
+    already has a `.npmignore`. `ignores`: folders with a `.npmignore` so far; updated here.
     """
     folder, _, base = name.rpartition("/")
     if base == ".npmignore":
@@ -276,23 +289,26 @@ def _renamed(name: str, ignores: set[str]) -> str:
 
 
 def _name(name: str, what: str) -> str:
-    """Cut the first component off `name`; empty where nothing is left. Raises SourceError."""
+    """Return `name` without its first component; empty where it has only one.
+
+    Raises SourceError for a name that an image cannot contain.
+    """
     parts = [part for part in name.split("/")[1:] if part not in ("", ".")]
     if ".." in parts or any(part.startswith(".wh.") or "\0" in part for part in parts):
         raise SourceError(
-            f"{what} has a file '{printable(name)}': a name may have no '..', no zero byte, and no "
-            "part that begins with .wh., which marks a deletion in layers"
+            f"{what} contains a file named '{printable(name)}': a name may have no '..', no zero "
+            "byte, and no part that begins with .wh., which would delete a file in a layer"
         )
     return "/".join(parts)
 
 
 def program_link(root: str, program: Program, at: str) -> Entry:
-    """Make the link to a program of the package in the folder `at`."""
+    """Return the symbolic link to `program` of the package in the folder `at`, below `root`."""
     return link(root, f"{program.folder}/{program.name}", f"{at}/{program.file}")
 
 
 def link(root: str, at: str, to: str) -> Entry:
-    """Make the link at the path `at` to the path `to`, both relative to `root`."""
+    """Return a symbolic link at the path `at` to the path `to`, both relative to `root`."""
     target = os.path.relpath(to, os.path.dirname(at))
     return Entry(
         path=image_path(f"{root}/{at}"),
@@ -303,7 +319,7 @@ def link(root: str, at: str, to: str) -> Entry:
 
 
 def parents(paths: Iterable[bytes], top: bytes) -> Iterator[Entry]:
-    """Make entries of the folders above `paths`, from the folder `top` on."""
+    """Yield an entry for each folder above `paths`, from the folder `top` on, unsorted."""
     found: set[bytes] = set()
     for path in paths:
         above = path
