@@ -1,1 +1,1 @@
-"""Nix's own programs at work: what installables evaluate to, building them, binary caches."""
+"""Run Nix's programs: evaluate and build installables, ask binary caches, download store paths."""

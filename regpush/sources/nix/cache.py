@@ -1,8 +1,9 @@
-"""Binary caches: what they state about store paths, and downloads of single paths.
+"""Ask Nix's binary caches about store paths, and download single paths from them.
 
-Planning needs only what a cache states about a path; its files are downloaded when its layer must
-be sent. They are unpacked into a scratch directory: a store accepts a path only with all that it
-refers to (Nix manual, "Closures"), which is not needed here.
+A push is planned from what a cache states about a path (hash, size, references); the path's files
+are downloaded only when its layer must be sent. They are unpacked into a scratch directory and not
+added to the local store, because a store accepts a path only together with all that the path refers
+to (Nix manual, "Closures").
 """
 
 from __future__ import annotations
@@ -28,25 +29,28 @@ from regpush.sources.path_info_json import Listed
 from regpush.sources.tools import ToolError, Workshop
 
 _AT_A_TIME = 6
-"""Paths that are downloaded at once; each needs a connection and some round trips."""
+"""Concurrent downloads of paths; each needs a connection and several round trips."""
 _NOT_VALID = "is not valid"
-"""Part of Nix's error about a closure that the cache does not have completely."""
+"""Part of Nix's error message where a cache lacks a path of a closure."""
 _UNTRUSTED = re.compile(r"path '([^']+)' is untrusted")
 
 
 _SOON = ("--option", "connect-timeout", "2", "--option", "download-attempts", "1")
-"""Try once for 2 s, because there are other caches: Nix would try five times, 10 s in all."""
+"""Options of Nix: connect once, for 2 s at most. By default Nix would try five times, 10 s in all,
+and other caches may have the paths."""
 _AT_ONCE = (*_SOON, "--option", "stalled-download-timeout", "2")
-"""For a cache that accepts connections and stays silent: Nix would wait 300 s for a byte."""
+"""Options of Nix for the first request to a cache: a cache that accepts the connection and then
+sends nothing is given up after 2 s; by default Nix would wait 300 s."""
 _BEFORE_LONG = (*_SOON, "--option", "stalled-download-timeout", "5")
-"""For questions about paths, which take longer than a ping; nothing is downloaded."""
+"""Options of Nix for requests about paths, which take longer than the first request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cached:
-    """A store path that the binary cache `url` has, and that Nix may take from there.
+    """A store path that the binary cache at `url` has.
 
-    `others`: caches that may be asked for its files where `url` has lost them.
+    `info`: what the cache states about the path. `others`: URLs of further caches, which are tried
+    where `url` no longer has the path's files.
     """
 
     info: PathInfo
@@ -64,9 +68,10 @@ class Downloads:
         self._pool: ThreadPoolExecutor | None = None
 
     def begin(self, one: Cached) -> Future[str]:
-        """Begin to download the path, unless that was done; the result is the path of its files.
+        """Start the download of a store path in a thread, if no earlier call started it.
 
-        It raises SourceError where no cache has the files, CancelledError.
+        The future's result is the path of the unpacked files on this machine. The future raises
+        SourceError where no cache has the files or where their hash is wrong, CancelledError.
         """
         with self._lock:
             if self._pool is None:
@@ -77,9 +82,10 @@ class Downloads:
             return self._begun[one.info.path]
 
     def entries(self, one: Cached) -> Iterator[Entry]:
-        """Wait for the download of the path; yield its entries, with the modes of a store.
+        """Wait for the download of a store path, and yield its entries with the modes of a store.
 
-        Raises SourceError where no cache has the files, CancelledError.
+        Raises SourceError where no cache has the files or where their hash is wrong,
+        CancelledError.
         """
         at = image_path(one.info.path)
         files = self.begin(one).result()
@@ -90,18 +96,21 @@ class Downloads:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _fetch(self, one: Cached) -> str:
-        """Download a path from any cache that has its files, and compare its stated hash."""
+        """Download a store path from the first cache that has its files; return where they are.
+
+        The hash of the files is compared with the one that the cache states.
+        """
         first: ToolError | None = None
         for url in (one.url, *one.others):
             try:
                 return self._fetch_from(url, one.info)
             except ToolError as error:
                 first = first or error
-        assert first is not None  # noqa: S101  there is at least one cache
+        assert first is not None  # noqa: S101  the loop tried at least one cache
         raise first
 
     def _fetch_from(self, url: str, info: PathInfo) -> str:
-        self._workshop.cancel.check()  # many downloads may wait for a thread
+        self._workshop.cancel.check()  # downloads queued for a thread must not start after Ctrl-C
         folder = self._workshop.path("fetched")
         os.makedirs(folder, exist_ok=True)
         files = os.path.join(folder, posixpath.basename(info.path))
@@ -111,8 +120,9 @@ class Downloads:
         came = self._workshop.convey(dump, ("nix-store", "--restore", files))
         if came != info.nar_hash:
             raise SourceError(
-                f"{printable(info.path)} from {_shown(url)} has the hash {came}, but the cache "
-                f"states {info.nar_hash}"
+                f"{printable(info.path)} from the binary cache {_shown(url)} has the NAR hash "
+                f"{came}, but the cache states {info.nar_hash}: the cache is damaged; use another "
+                "(--nix-cache)"
             )
         self._workshop.notify(ItemFetched(path=info.path, source=_shown(url), size=info.nar_size))
         return files
@@ -120,7 +130,11 @@ class Downloads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caches:
-    """The binary caches that may be asked, first match wins, and downloads from them."""
+    """The binary caches that a push asks about store paths, in the order of `urls`.
+
+    `require_sigs`: whether Nix's configuration demands signatures. `downloads`: downloads paths
+    from the caches.
+    """
 
     workshop: Workshop
     urls: tuple[str, ...]
@@ -129,9 +143,9 @@ class Caches:
 
     @classmethod
     def of(cls, extra: Sequence[str], workshop: Workshop) -> Caches | None:
-        """Collect the caches `extra`, then the configured ones; None without any, or without Nix.
+        """Return the caches `extra` (of --nix-cache) followed by those of Nix's configuration.
 
-        Raises CancelledError.
+        None where there are no caches, or where Nix is not installed. Raises CancelledError.
         """
         if not has_nix():
             return None
@@ -153,10 +167,11 @@ class Caches:
     def find(
         self, paths: Iterable[str], known: Callable[[str], bool]
     ) -> tuple[list[Cached], list[str]]:
-        """Ask caches about `paths` and all that these refer to, except what is `known`.
+        """Look up `paths`, and all paths that these refer to, in the caches.
 
-        Returns what the caches state, and the paths that no cache has. A cache that does not answer
-        causes a warning. Raises CancelledError.
+        `known`: whether a path needs no lookup, for instance because the local store has it.
+        Returns the paths that a cache has, and the sorted paths that no cache has. A cache that
+        does not answer causes a warning. Raises CancelledError.
         """
         found: dict[str, tuple[PathInfo, str]] = {}
         silent: set[str] = set()
@@ -182,9 +197,10 @@ class Caches:
         return cached, sorted(pending)
 
     def _ask(self, url: str, paths: Sequence[str], silent: set[str]) -> list[PathInfo]:
-        """Ask a cache about `paths` and what these refer to; returns the usable answers.
+        """Return what the cache at `url` states about `paths` and all that these refer to.
 
-        A cache that does not answer causes a warning, and is added to `silent`.
+        Paths that the cache lacks, and paths without a trusted signature, are left out. A cache
+        that does not answer causes a warning, and its URL is added to `silent`.
         """
         if not paths:
             return []
@@ -201,15 +217,16 @@ class Caches:
             untrusted = self._untrusted(url, *there)
             return [info for info in have if info.path not in untrusted]
         except (ToolError, ValueError) as error:
-            message = f"the binary cache {_shown(url)} does not answer: {error}"
+            message = f"the binary cache {_shown(url)} does not answer and is not used: {error}"
             self.workshop.notify(Warned(message=message))
             silent.add(url)
             return []
 
     def _closures(self, url: str, paths: Sequence[str]) -> list[PathInfo] | None:
-        """Read the closures of `paths` from a cache; returns the usable paths.
+        """Return what a cache states about the closures of `paths`.
 
-        None where the cache lacks some of the paths.
+        Paths without a trusted signature are left out. None where the cache lacks a path of the
+        closures.
         """
         try:
             infos = self._path_infos(url, "--recursive", *paths)
@@ -227,15 +244,16 @@ class Caches:
         except ToolError as error:
             if not any("--json-format" in line for line in error.said):
                 raise
-            # Nix announced that this option will be required; versions before 2.33 lack it.
+            # Nix 2.33 added this option and announced that later versions will require it.
             said = self.workshop.ask(*asked, "--json-format", "2")
         return [_whole(one) for one in path_info_json.parse(said) if isinstance(one, Listed)]
 
     def _ask_ahead(self, url: str, paths: Sequence[str]) -> None:
-        """Have Nix learn about whole closures at once, and keep it in its own cache of answers.
+        """Make Nix fetch a cache's answers about the closures of `paths` in parallel.
 
-        `path-info` of older versions asks for one path after another: 254 of them take 13 s at a
-        round trip of 50 ms. A dry run into an empty store asks by 25 threads, in 0.7 s.
+        Nix keeps the answers in its own cache, where `nix path-info` then finds them. Without this,
+        `path-info` of older Nix versions asks for one path after another: 254 paths take 13 s at a
+        round trip of 50 ms. A dry run of building into an empty store asks in 25 threads: 0.7 s.
         """
         store = f"local?root={self.workshop.path('empty')}"
         options = ("--store", store, "--option", "substituters", url, *_BEFORE_LONG)
@@ -243,7 +261,10 @@ class Caches:
             self.workshop.ask("nix-store", "--realise", "--dry-run", *options, *paths)
 
     def _untrusted(self, url: str, *words: str) -> frozenset[str]:
-        """Find the paths without the signatures that Nix demands, which Nix would refuse."""
+        """Return the store paths for which the cache at `url` has no signature that Nix trusts.
+
+        `words`: arguments for `nix store verify`: the paths, and `--recursive` for their closures.
+        """
         trusted = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query).get("trusted", ["0"])
         if not words or not self.require_sigs or trusted[-1] in ("1", "true"):
             return frozenset()
@@ -255,8 +276,8 @@ class Caches:
             if not found:
                 raise
             message = (
-                f"{printable(min(found))} in {_shown(url)} is not signed by a key in "
-                "trusted-public-keys; it is not used"
+                f"{printable(min(found))} in the binary cache {_shown(url)} is not signed by a key "
+                "in trusted-public-keys of nix.conf, and is not taken from there"
             )
             self.workshop.notify(Warned(message=message))
             return found
@@ -265,12 +286,15 @@ class Caches:
 
 def _whole(one: Listed) -> PathInfo:
     if one.nar_hash is None or one.nar_size is None:
-        raise ValueError(f"{one.path} has no NAR hash")
+        raise ValueError(f"it states no NAR hash of {one.path}")
     return one.recorded(one.nar_hash, one.nar_size)
 
 
 def _canonical(entry: Entry) -> Entry:
-    """Give `entry` the mode of a store: 0555 for directories and executables, else 0444."""
+    """Return `entry` with the mode that a store gives it.
+
+    0555 for directories and executable files, 0444 for other files; links are unchanged.
+    """
     if entry.kind is Kind.SYMLINK:
         return entry
     executable = entry.kind is Kind.DIRECTORY or entry.mode & 0o100
@@ -278,6 +302,6 @@ def _canonical(entry: Entry) -> Entry:
 
 
 def _shown(url: str) -> str:
-    """Return the address of a store without credentials and parameters, which may be secret."""
+    """Return the URL of a cache for messages, without login and parameters, which may be secret."""
     parts = urllib.parse.urlsplit(url)
     return printable(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl())

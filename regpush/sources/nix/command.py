@@ -1,4 +1,7 @@
-"""Command lines of `nix` and the `nix-*` programs, from Nix 2.8 on, and of Lix."""
+"""Make command lines of `nix` and the `nix-*` programs, and read Nix's configuration.
+
+They work with Nix from 2.8 on, and with Lix.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ from regpush.options import NixOptions
 from regpush.sources.tools import ToolError, Workshop, find_program
 
 _FEATURES = "nix-command flakes"
-"""Switched on for every command: flakes and binary caches need them."""
+"""Experimental features of Nix that every command switches on: flakes and caches need them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NixConfig:
-    """The settings of Nix that regpush needs, from nix.conf, NIX_CONFIG and others.
+    """The settings of Nix that regpush needs, as Nix merges them from nix.conf and NIX_CONFIG.
 
-    Nix manual, nix.conf.
+    `substituters`: URLs of binary caches. `require_sigs`: whether paths from caches need a trusted
+    signature. `flakes`: whether the user has enabled flakes. Nix manual, nix.conf.
     """
 
     substituters: tuple[str, ...]
@@ -24,29 +28,32 @@ class NixConfig:
 
 
 def has_nix() -> bool:
-    """Whether Nix's programs are on the PATH."""
+    """Whether the program `nix` is on the PATH."""
     return find_program("nix") is not None
 
 
 def command(*words: str) -> tuple[str, ...]:
-    """Return the command line `nix WORDS`."""
+    """Return the command line `nix WORDS…`, with the experimental features that regpush needs."""
     return ("nix", *words, "--extra-experimental-features", _FEATURES)
 
 
 def settings_of(options: NixOptions) -> list[str]:
-    """Convert the store and settings of `options` into arguments that all Nix programs accept."""
+    """Return `--store` and `--option` arguments for the user's `options`.
+
+    All programs of Nix accept them.
+    """
     store = ["--store", options.store] if options.store else []
     return store + [word for pair in options.settings for word in ("--option", *pair)]
 
 
 def config(workshop: Workshop) -> NixConfig:
     """Read Nix's configuration on this machine. Raises ToolError, CancelledError."""
-    # Not by `command`: which features the user has is asked here.
+    # `command` would enable flakes, and hide whether the user's configuration does.
     asked = ("nix", "--extra-experimental-features", "nix-command")
     try:
         said = workshop.ask(*asked, "show-config")
     except ToolError:
-        said = workshop.ask(*asked, "config", "show")  # its name from 2.20 on
+        said = workshop.ask(*asked, "config", "show")  # the command's name from Nix 2.20 on
     settings = {}
     for line in said.splitlines():
         name, _, value = line.partition(" = ")

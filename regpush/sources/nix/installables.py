@@ -1,8 +1,8 @@
-"""Evaluate and build `nix:` targets: attributes of flakes and of expressions.
+"""Evaluate and build the installables of a `nix:` target.
 
-An installable is `PLACE` or `PLACE#ATTRIBUTE`. A file, or a directory with a `default.nix` and no
-flake, is an expression for `nix-build`; anything else is for `nix build`: a flake, a store path, a
-derivation with its outputs.
+An installable is `PLACE` or `PLACE#ATTRIBUTE`. Where PLACE is a file, or a directory with a
+`default.nix` and no flake, it is an expression for `nix-build`. Anything else (a flake, a store
+path, a derivation with its outputs) is given to `nix build`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from regpush.sources.tools import ToolError, Workshop
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An attribute of a Nix file; with an empty attribute, the value of the whole file."""
+    """An attribute of the Nix expression in `file`; an empty attribute means the whole value."""
 
     file: str
     attribute: str
@@ -35,7 +35,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Installable:
-    """An installable in the terms of `nix build` (Nix manual, "nix", Installables)."""
+    """An installable as `nix build` takes it, such as `.#app` (Nix manual, "nix", Installables)."""
 
     text: str
 
@@ -46,16 +46,20 @@ Wanted = Expression | Installable
 def parse(text: str, workshop: Workshop) -> list[Wanted]:
     """Parse the installables in `text`, separated by blanks; an empty `text` means `.`.
 
-    Raises UsageError where Nix is not installed or `text` contains an option, and ToolError.
+    Raises UsageError where Nix is not installed or `text` contains an option, ToolError where Nix's
+    configuration cannot be read.
     """
     if not has_nix():
-        raise UsageError(f"nix:{printable(text)} needs Nix, and 'nix' is not on the PATH")
+        raise UsageError(
+            f"nix:{printable(text)} needs Nix, but 'nix' is not on the PATH: install Nix"
+        )
     words = text.split()
     for word in words:
         if word.startswith("-"):
             raise UsageError(
-                f"bad target nix:{printable(text)}: '{printable(word)}' is an option; name a file "
-                "and its attribute as in nix:./default.nix#app, and give options to regpush"
+                f"bad target nix:{printable(text)}: '{printable(word)}' is an option of Nix; write "
+                "a file and its attribute as nix:./default.nix#app, and give options as flags of "
+                "regpush"
             )
     return [_parse(word, workshop) for word in words or ["."]]
 
@@ -74,9 +78,11 @@ def _parse(word: str, workshop: Workshop) -> Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The outputs of the derivation `drv`; where `drv` is empty, a store path.
+    """What an installable evaluates to: a derivation with its outputs, or a store path.
 
-    `outputs`: store paths by name, empty where only building tells them.
+    `drv`: the store path of the derivation, empty for a store path. `outputs`: the store path of
+    each output by the output's name; an empty text where the path is known only after building. A
+    store path is the single output with an empty name.
     """
 
     drv: str
@@ -84,27 +90,31 @@ class Evaluated:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The output paths, the main output first; an empty text for each unknown path."""
+        """The store paths of the outputs, the main output first; empty for an unknown path."""
         return tuple(self.outputs.values())
 
     def with_main(self, first: Sequence[str]) -> Evaluated:
-        """Put the main output first: `out`, else the first of the names `first` that exists."""
+        """Return a copy with the main output first.
+
+        The main output is `out`, else the first name in `first` that is an output.
+        """
         order = [name for name in ("out", *first) if name in self.outputs]
         named = dict.fromkeys([*order[:1], *self.outputs])
         return replace(self, outputs={name: self.outputs[name] for name in named})
 
     @property
     def to_build(self) -> str:
-        """The argument for `nix-store --realise`."""
+        """The argument by which `nix-store --realise` builds the outputs or fetches the path."""
         return f"{self.drv}!{','.join(self.outputs)}" if self.drv else self.paths[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """A package's `meta` (Nixpkgs manual, "Standard meta-attributes").
+    """What a package's `meta` says (Nixpkgs manual, "Standard meta-attributes").
 
-    `outputs`: the names of `outputsToInstall`. `program`: `mainProgram`, empty where that is
-    missing. `program_output`: the output that contains it, by the rule of `lib.getBin`.
+    `outputs`: names of outputs (`outputsToInstall`). `program`: the name of the main program
+    (`mainProgram`), empty where it is missing. `program_output`: the output that contains the main
+    program, by the rule of nixpkgs' `lib.getBin`.
     """
 
     outputs: tuple[str, ...] = ()
@@ -118,13 +128,14 @@ _META = """d: {
   output = if d.outputSpecified or false then d.outputName or "" else
     if d ? bin then "bin" else if d ? out then "out" else d.outputName or "";
 }"""
-"""A Nix function from a derivation to the fields of `Meta`; it builds nothing."""
+"""A Nix function that turns a derivation into the fields of `Meta`, without building anything."""
 
 
 def meta_of(wanted: Wanted, options: NixOptions, system: str | None, workshop: Workshop) -> Meta:
-    """Read the `meta` of an installable; empty for a store path, or without `meta`.
+    """Read the `meta` of an installable, by evaluating it and building nothing.
 
-    Raises CancelledError.
+    `system`: the system to evaluate for, such as `aarch64-linux`, None for this machine's. All
+    fields are empty for a store path, and where there is no `meta`. Raises CancelledError.
     """
     words = list(settings_of(options))
     if isinstance(wanted, Expression):
@@ -146,32 +157,34 @@ def meta_of(wanted: Wanted, options: NixOptions, system: str | None, workshop: W
             outputs=outputs, program=str(found["program"]), program_output=str(found["output"])
         )
     except (ToolError, ValueError, TypeError, KeyError):
-        return Meta()  # a list of derivations, or no derivation: building will tell
+        return Meta()  # not one derivation; if it is wrong, `evaluate` or `build` will raise
 
 
 def _evaluation(options: NixOptions, *, of_flakes: bool) -> list[str]:
-    """Select those of the user's evaluation options that fit the kind of installable.
+    """Return the user's evaluation options as arguments, without those that would not fit.
 
-    All of them for flakes; for expressions all but `_OF_FLAKES`.
+    Expressions do not accept the options `_OF_FLAKES`.
     """
     chosen = [one for one in options.evaluation if of_flakes or one[0] not in _OF_FLAKES]
     return [word for one in chosen for word in one]
 
 
 _OF_FLAKES = ("--impure", "--override-input")
-"""Options for flakes only: expressions are always impure and have no inputs."""
+"""Options of Nix for flakes only: an expression is always impure and has no inputs."""
 
 
 def evaluate(
     wanted: Sequence[Wanted], options: NixOptions, system: str | None, workshop: Workshop
 ) -> tuple[Evaluated, ...]:
-    """Evaluate `wanted`. Nothing is built, but derivations are written to the store.
+    """Evaluate installables into derivations, or store paths, in the order of `wanted`.
 
-    Each result has its main output first: `out`, else the first that its `outputsToInstall` names.
-    Raises SourceError for what does not evaluate, CancelledError.
+    An installable may give several results. Nothing is built, but Nix writes the derivations to the
+    store. Each result has its main output first: `out`, else the first in its `outputsToInstall`.
+    `system`: the system to evaluate for, None for this machine's. Raises SourceError for an
+    installable that cannot be evaluated, CancelledError.
     """
     found: list[Evaluated] = []
-    # For evaluating only: in a build this option would claim that this machine is of that system.
+    # Only for evaluation: in a build, this option would claim that this machine is such a system.
     chosen = [*settings_of(options), *(("--option", "system", system) if system else ())]
     for group in _groups(wanted):
         if isinstance(group, Expression):
@@ -193,12 +206,12 @@ def evaluate(
 
 
 def build(evaluated: Sequence[Evaluated], options: NixOptions, workshop: Workshop) -> list[str]:
-    """Build or substitute what was evaluated. Returns the output paths, which are then valid.
+    """Build the outputs of `evaluated`, or fetch them from a cache. Returns their store paths.
 
-    The garbage collector keeps the paths until the push ends. Nix's messages become events. Raises
-    SourceError where a build fails, CancelledError.
+    The garbage collector keeps these paths until the push ends. Nix's messages become events.
+    Raises SourceError where a build fails, CancelledError.
     """
-    # The builders' output is not shown; the error has the end of it where a builder fails.
+    # The output of builders is not shown; where a builder fails, the error contains its last lines.
     root = ("--no-build-output", "--add-root", workshop.new_path("result"))
     wanted = [one.to_build for one in evaluated]
     words = ("nix-store", "--realise", *settings_of(options), *root, *wanted)
@@ -207,7 +220,10 @@ def build(evaluated: Sequence[Evaluated], options: NixOptions, workshop: Worksho
 
 
 def _groups(wanted: Sequence[Wanted]) -> Iterator[Expression | list[str]]:
-    """Group `wanted`: each expression alone, installables in a row as one list of texts."""
+    """Yield each expression alone, and consecutive installables as one list of their texts.
+
+    One call of `nix build` evaluates such a list.
+    """
     texts: list[str] = []
     for one in wanted:
         if isinstance(one, Installable):
@@ -222,7 +238,7 @@ def _groups(wanted: Sequence[Wanted]) -> Iterator[Expression | list[str]]:
 
 
 def _loudly(workshop: Workshop, *asked: str) -> str:
-    """Run a command without showing its messages, unless it fails."""
+    """Run a command and return its standard output; show its messages only if it fails."""
     try:
         return workshop.ask(*asked)
     except ToolError as error:
@@ -231,7 +247,10 @@ def _loudly(workshop: Workshop, *asked: str) -> str:
 
 
 def _of_derivation(printed: str, options: NixOptions, workshop: Workshop) -> Evaluated:
-    """Parse a line of `nix-instantiate`: a derivation, and after `!` an output other than `out`."""
+    """Parse a line that `nix-instantiate` printed, and look up the output's store path.
+
+    The line is a derivation's path, with `!` and an output's name where that is not `out`.
+    """
     drv, _, output = printed.partition("!")
     name = output or "out"
     words = ("--query", *settings_of(options), "--binding", name, drv)
@@ -240,10 +259,10 @@ def _of_derivation(printed: str, options: NixOptions, workshop: Workshop) -> Eva
 
 
 def _of_json(printed: str) -> Iterator[Evaluated]:
-    """Parse what `nix build --json` prints, in all its forms.
+    """Parse the output of `nix build --json`: a list.
 
-    A list with an object for each derivation, with its outputs by name, or for a store path: a
-    string, or an object with its `path`.
+    A derivation is an object with its outputs by name; a store path is, depending on Nix's version,
+    a text or an object with a `path`. Raises SourceError for another output.
     """
     try:
         built: list[Any] = json.loads(printed)
@@ -255,5 +274,6 @@ def _of_json(printed: str) -> Iterator[Evaluated]:
                 yield Evaluated("", {"": one["path"] if isinstance(one, dict) else one})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SourceError(
-            f"nix build --json printed something else: {printable(printed[:100])}"
+            "cannot read the output of nix build --json (is this version of Nix supported?): "
+            f"{printable(printed[:100])}"
         ) from error
