@@ -1,1 +1,1 @@
-"""An archive of a root file system as a target: read once, and cut into layers meanwhile."""
+"""Push a tar archive of a root file system, which is cut into layers while it is read, once."""

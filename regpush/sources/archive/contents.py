@@ -1,4 +1,4 @@
-"""Check the entries of an archive, and collect them into layers."""
+"""Check the entries of a tar archive of a root file system, and collect them into layers."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ _KINDS = {
 }
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _SMALL = (b"etc/passwd", b"etc/group")
-"""Files that are kept in memory up to `LOOK_AT` bytes: the image's user is looked up in them."""
+"""Files whose content is kept in memory, `LOOK_AT` bytes at most, to look up the image's user."""
 _MOST = 4_000_000
-"""Maximum number of entries; each takes a few hundred bytes of memory."""
+"""Maximum number of entries in an archive; each takes a few hundred bytes of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """An entry, the digest of its content, and the first bytes of a program.
+    """An entry that was read from the archive.
 
-    `file`: a number shared by all names of one file; 0 for other kinds. `held`: keeps the content.
+    `digest`: the `ContentHash` (32 bytes) of a file's content, empty for other kinds. `start`: the
+    first bytes of an executable file, 4 KiB at most, else empty. `file`: a number that all hard
+    links of one file share, 0 for other kinds. `held`: where the file's content is kept.
     """
 
     entry: Entry
@@ -46,9 +48,11 @@ class Unpacked:
 
 
 class PathsSoFar:
-    """The paths of an archive that were read so far; later entries may link to them.
+    """The entries of an archive that were read so far (`members`, by image path).
 
-    `check` is called with each file and its first bytes, and may raise.
+    They are remembered because later entries may be hard links to them. `name`: the archive's path,
+    for errors. `check`: called with each file and its first bytes; raises UsageError to end the
+    push.
     """
 
     def __init__(self, name: str, check: Callable[[Entry, bytes], None]) -> None:
@@ -58,38 +62,60 @@ class PathsSoFar:
         self._files: list[Unpacked] = []
 
     def refuse(self, path: bytes, why: str) -> UsageError:
-        """Make the UsageError for an entry that an image cannot contain."""
+        """Return the UsageError for the entry at `path`; `why` completes the sentence "PATH …"."""
         return UsageError(f"{printable(self._name)}: {printable(path)} {why}")
 
     def path_of(self, whole: ArchiveEntry) -> bytes:
-        """Check an entry, and return its image path; empty for the root. Raises UsageError."""
+        """Return the image path of an entry, without outer slashes; empty for the root directory.
+
+        Raises UsageError for an entry that an image cannot contain, or that contradicts an earlier
+        one.
+        """
         path = self._path(whole.name, whole.name)
         if any(name.startswith(b".wh.") for name in path.split(b"/")):
-            raise self.refuse(path, "has a name by which layers delete files: leave it out")
+            raise self.refuse(
+                path,
+                "has a name that begins with .wh., by which a layer deletes files: leave it out",
+            )
         if whole.is_sparse:
             raise self.refuse(path, "is a sparse file: make the archive without --sparse")
         if whole.type != tarfile.LNKTYPE and whole.type not in _KINDS:
-            raise self.refuse(path, "is of a kind that no image can hold: leave it out")
+            raise self.refuse(
+                path,
+                "is not a file, directory, link, device or FIFO, and an image cannot contain it: "
+                "leave it out",
+            )
         if len(self.members) >= _MOST:
-            raise self.refuse(path, f"is one too many: {_MOST} entries at most")
+            raise self.refuse(
+                path, f"is entry number {_MOST + 1}: an archive may have {_MOST} at most"
+            )
         above = path
         while above := above.rpartition(b"/")[0]:
             parent = self.members.get(above)
             if parent and parent.entry.kind is not Kind.DIRECTORY:
-                raise self.refuse(path, f"lies in {printable(above)}, which is no folder")
+                raise self.refuse(
+                    path, f"is in {printable(above)}, which is not a directory in the archive"
+                )
         before = self.members.get(path)
         if before and (before.entry.kind is Kind.DIRECTORY) != (whole.type == tarfile.DIRTYPE):
-            raise self.refuse(path, "is both a folder and something else")
+            raise self.refuse(
+                path, "occurs twice in the archive, as a directory and as another kind of entry"
+            )
         return path
 
     def _path(self, name: bytes, shown: bytes) -> bytes:
         parts = [part for part in name.split(b"/") if part not in (b"", b".")]
         if b".." in parts or b"\0" in name:
-            raise self.refuse(shown, "leads out of the archive by its name")
+            raise self.refuse(
+                shown, "has a '..' or a zero byte in its path or link target: leave it out"
+            )
         return b"/".join(parts)
 
     def take(self, path: bytes, whole: ArchiveEntry, data: Iterator[bytes], held: Held) -> Unpacked:
-        """Read the entry at `path`; `held` keeps its `data`. Raises UsageError."""
+        """Read an entry, whose content `data` is stored in `held`, and add it to `members`.
+
+        `path`: its image path; `whole`: its header in the archive. Raises UsageError.
+        """
         if whole.type == tarfile.LNKTYPE:
             member = self._linked(path, whole, held)
         else:
@@ -114,16 +140,18 @@ class PathsSoFar:
         return member
 
     def _linked(self, path: bytes, whole: ArchiveEntry, held: Held) -> Unpacked:
-        """Resolve a hard link: return the file that it names, under the path `path`.
+        """Resolve the hard link at `path`: return the file that it links to, with the path `path`.
 
-        Where the file's first name is in another layer, its content is copied. Raises UsageError
-        for a link to no earlier file.
+        Where the file's content is in the storage of another layer, it is copied into `held`.
+        Raises UsageError where the link's target is not an earlier file.
         """
         target = self._path(whole.link, path)
         first = self.members.get(target)
         if first is None or first.entry.kind is Kind.DIRECTORY:
             raise self.refuse(
-                path, f"is a hard link to {printable(target)}, which is no file before it"
+                path,
+                f"is a hard link to {printable(target)}, which is not a file before it in the "
+                "archive",
             )
         if not first.file:
             return replace(first, entry=first.entry._replace(path=path))
@@ -133,12 +161,15 @@ class PathsSoFar:
         return replace(file, entry=file.entry._replace(path=path))
 
     def _copied(self, file: Unpacked, path: bytes, target: bytes, held: Held) -> Unpacked:
-        """Copy the content of `file` into `held`. Raises UsageError where it was dropped."""
+        """Copy the content of `file` into `held`; return `file` with the copy.
+
+        Raises UsageError where the content was already deleted, after its layer was sent.
+        """
         if file.held and file.held.is_gone:
             raise self.refuse(
                 path,
-                f"is a hard link to {printable(target)}, which was sent long before it: write the "
-                "archive to a file that is not compressed, and push that",
+                f"is a hard link to {printable(target)}, whose layer was already sent and deleted: "
+                "write the archive to an uncompressed file, and push that file",
             )
         place, passing = held.keep(0, map(bytes, blocks(file.entry)))
         for _ in passing:
@@ -159,8 +190,8 @@ class PathsSoFar:
         in_memory = entry.path in _SMALL and entry.size <= LOOK_AT  # `start` is the whole file
         content = bytes(start) if in_memory else Streamed(partial(held.read, place, entry.size))
         kept = bytes(start[:HEAD]) if entry.mode & 0o111 else b""
-        # 4 KiB of each program are kept: they have the ELF header or the `#!` line, and there may
-        # be thousands of programs.
+        # 4 KiB of each program are kept, for the ELF header or the `#!` line: more would take much
+        # memory, because an archive may have thousands of programs.
         entry = entry._replace(content=content)
         number = len(self._files) + 1
         self._files.append(Unpacked(entry, digest.digest(), kept[:4096], number, held))
@@ -168,7 +199,7 @@ class PathsSoFar:
 
 
 class LayerSoFar:
-    """The entries of one layer, collected while the archive is read."""
+    """The entries of the layer that is being collected; `held` stores their contents."""
 
     def __init__(self, held: Held) -> None:
         self.held = held
@@ -180,13 +211,17 @@ class LayerSoFar:
         return path in self._members
 
     def add(self, member: Unpacked) -> None:
-        """Add an entry whose path is not in the layer yet."""
+        """Add an entry; its path must not be in the layer yet."""
         self._first = self._first or member.entry.path
         self._members[member.entry.path] = member
         self._size += member.entry.size
 
     def item(self, contents: PathsSoFar, path: str, below: str | None) -> Item:
-        """Make the layer an item called `path`; `below`: the item of the layer below it."""
+        """Return the layer as an item with the path `path`.
+
+        `contents`: all entries read so far, for the folders above the layer's entries. `below`: the
+        path of the item of the next lower layer, None for the lowest.
+        """
         members = self._as_files()
         entries = tuple(member.entry for member in members)
         parents = _parents([entry.path for entry in entries], contents)
@@ -215,9 +250,10 @@ class LayerSoFar:
         return self._first
 
     def _as_files(self) -> list[Unpacked]:
-        """Sort the entries by path; further names of a file become hard links to its first.
+        """Return the entries sorted by path; all names of a file but the first become hard links.
 
-        A hard link must not lead out of its layer: container engines unpack each layer by itself.
+        Names in other layers do not count: container engines unpack each layer by itself, so a hard
+        link must lead to a file of its own layer.
         """
         names: dict[int, bytes] = {}
         found = []
@@ -231,9 +267,9 @@ class LayerSoFar:
 
 
 def _parents(paths: list[bytes], contents: PathsSoFar) -> tuple[Entry, ...]:
-    """Make entries of the folders above `paths`, as the archive has them so far.
+    """Return an entry for each folder above `paths` that is not itself in `paths`, sorted.
 
-    Folders among `paths` are left out.
+    A folder that the archive has not contained so far gets mode 0755.
     """
     own, above = set(paths), set()
     for path in paths:
@@ -248,7 +284,7 @@ def _parents(paths: list[bytes], contents: PathsSoFar) -> tuple[Entry, ...]:
 
 
 def _name(entries: tuple[Entry, ...]) -> str:
-    """Name a layer after the folder, or the one file, that most of its bytes are in."""
+    """Return a name for a layer: the deepest folder or file with more than half of its bytes."""
     folder = b""
     while True:
         sizes: dict[bytes, int] = {}

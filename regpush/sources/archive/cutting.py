@@ -1,12 +1,12 @@
-"""Where a stream of files is cut into layers. Pure.
+"""Decide where a stream of files is cut into layers. Pure.
 
-Paths and sizes near a cut decide it, as in content-defined chunking (Muthitacharoen, Chen and
-Mazieres, 2001): so a file that is changed, added or removed changes one layer or two, and the
-layers after it stay the same.
+Only the path and size of the files near a cut decide about it, as in content-defined chunking
+(Muthitacharoen, Chen and Mazieres, 2001). So a file that is changed, added or removed changes one
+or two layers, and the layers after it stay equal.
 
-The length of the stream is unknown before its end. So layers become larger the more there are: of
-64 layers, the first eight have 8 MiB on average, the next eight 16, and so on up to 1 GiB. Together
-these have 16 GiB, and the last layer gets everything after that.
+The length of the stream is unknown before its end. Therefore each eighth of the layers has twice
+the average size of the eighth before it: of 64 layers, the first eight have 8 MiB on average, the
+next eight 16 MiB, and so on up to 1 GiB. Together they have 16 GiB; the last layer gets the rest.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from __future__ import annotations
 import hashlib
 
 _FIRST = 8 << 20
-"""Bytes of the first layers, on average."""
+"""Average bytes of the first eighth of the layers."""
 _STEPS = 8
-"""How many averages there are, each twice the one before."""
+"""Number of different average sizes; each is twice the one before it."""
 _APART = 1 << 20
-"""Bytes from which on a layer ends where the next top-level folder begins.
+"""A layer with at least this many bytes ends where the next top-level folder begins.
 
-Files that change are then in few layers.
+Files of one top-level folder tend to change together, and are then in few layers.
 """
 _RECORD = 512
-"""Bytes of an archive that an entry needs besides its content.
-
-POSIX pax, "ustar Interchange Format".
-"""
+"""Bytes that a tar archive needs for an entry's header (POSIX pax, "ustar Interchange Format")."""
 
 
 class Cuts:
-    """Decides, for one entry after another, where a layer ends; `most` (>= 1) layers at most."""
+    """Decides for each entry, in the archive's order, whether a new layer begins with it.
+
+    `most`: the maximum number of layers, at least 1.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -40,11 +40,11 @@ class Cuts:
 
     @property
     def is_last(self) -> bool:
-        """Whether no further layer may begin."""
+        """Whether the current layer is the last one that `most` permits."""
         return self._done + 1 >= self._most
 
     def begins(self, path: bytes, size: int) -> bool:
-        """Whether the entry at `path` with `size` bytes begins a layer; it is counted as added."""
+        """Add the entry at `path` with `size` bytes of content; tell whether it begins a layer."""
         size += _RECORD
         cut = bool(self._filled) and not self.is_last and self._is_cut(path, size)
         if cut:
@@ -54,7 +54,7 @@ class Cuts:
         return cut
 
     def cut(self) -> None:
-        """Begin a layer with the next entry."""
+        """End the current layer, so that the next entry begins a new one."""
         self._done += 1
         self._filled = 0
 
@@ -68,5 +68,5 @@ class Cuts:
 
 
 def _drawn(path: bytes) -> float:
-    """Hash `path` to a number in [0, 1), evenly spread, that depends on `path` alone."""
+    """Return a number in [0, 1), uniformly distributed, which is a hash of `path`."""
     return int.from_bytes(hashlib.blake2b(path, digest_size=6).digest()) / (1 << 48)

@@ -1,4 +1,4 @@
-"""Turn an archive of a root file system into a closure: one item a layer, lowest first."""
+"""Turn a tar archive of a root file system into a closure with one item for each layer."""
 
 from __future__ import annotations
 
@@ -33,22 +33,26 @@ from regpush.sources.surroundings import Ship
 
 STDIN = "-"
 SPOOL = 256 << 20
-"""Bytes of a stream that are kept at most; a single layer that has more is kept too."""
+"""Maximum bytes of files that are stored in temporary files while a stream is read.
+
+A single layer may have more.
+"""
 
 _PIECE = 1 << 20
 _MAX_LINKS = 40
-"""Links followed before giving up, as Linux does (path_resolution(7))."""
+"""Maximum symbolic links that are followed for one path, as in Linux (path_resolution(7))."""
 
 
 def resolve(
     path: str, options: SourceOptions, most_layers: int, ship: Ship, cancel: Cancellation
 ) -> tuple[str, Closure]:
-    """Make the closure of the archive at `path`, which is read to its end.
+    """Read the archive at `path` (`-` is standard input) to its end, and make its closure.
 
-    Returns the kind of the archive, for people, and the closure. `-` is standard input. Every item
-    is a layer of its own. Where the spool is full, items are given to `ship` and cannot be opened
-    afterwards. Raises UsageError for a file that is no root file system's archive, or contains what
-    an image cannot, and SourceError for one that cannot be read.
+    Returns a phrase that describes the archive in messages, and the closure, whose items are the
+    layers, lowest first. When temporary files exceed `SPOOL`, finished layers are sent by `ship`
+    and deleted, and their items cannot be opened any more. Raises UsageError for a file that is no
+    archive of a root file system, or has entries that an image cannot contain; SourceError for one
+    that cannot be read.
     """
     _check(path, options)
     with _opened(path) as stream:
@@ -62,24 +66,28 @@ def resolve(
 
 def _check(path: str, options: SourceOptions) -> None:
     if path == STDIN and os.isatty(0):
-        raise UsageError("'-' is an archive on standard input, and that is a terminal")
+        raise UsageError(
+            "'-' reads an archive from standard input, which is a terminal here: pipe one in, as "
+            "in docker export NAME | regpush - --to REF"
+        )
     if options.rules:
         raise UsageError(
-            f"{options.rules[0]}: owners and modes are those of the archive; set them where it is "
-            "made (tar --owner, --mode), or push its directory"
+            f"{options.rules[0]}: an archive's owners and modes cannot be changed; set them when "
+            "the archive is made (tar --owner, --mode), or push a directory"
         )
     if options.root_dir not in ("/", SourceOptions().root_dir):
         raise UsageError(
-            f"--root-dir: {printable(path)} is a root file system and lands at /; for something "
-            "else, unpack it and push the directory"
+            f"--root-dir: {printable(path)} is an archive, whose files are always placed at / of "
+            "the image; for another place, unpack it and push the directory"
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OpenArchive:
-    """An open archive, and its first 512 bytes.
+    """An open archive; `start`: its first 512 bytes, which were already read from `fd`.
 
-    `in_place`: reads any place of the file; None for a stream or a compressed file.
+    `in_place`: reads contents again from the archive itself; None where that is not possible, for a
+    stream or a compressed file.
     """
 
     fd: int
@@ -95,13 +103,13 @@ class _OpenArchive:
 
     @property
     def kind(self) -> str:
-        """The kind of archive, for people."""
+        """A phrase for messages: `tar archive`, `tar.gz archive` or `tar.zst archive`."""
         if self.start.startswith(GZIP):
             return "tar.gz archive"
         return "tar.zst archive" if self.start.startswith(ZSTD) else "tar archive"
 
     def pieces(self) -> Iterator[bytes]:
-        """Read the bytes of the tar archive, decompressed where it is compressed."""
+        """Yield the bytes of the tar archive, decompressed."""
         if self.start.startswith(GZIP):
             return gunzip(self._raw())
         return unzstd(self._raw()) if self.start.startswith(ZSTD) else self._raw()
@@ -112,7 +120,7 @@ class _OpenArchive:
             yield piece
 
     def hold(self) -> Held:
-        """Make a new place to keep the contents of a layer."""
+        """Return a storage for the contents of one layer."""
         return self.in_place or TemporaryHold()
 
 
@@ -126,14 +134,20 @@ def _opened(path: str) -> _OpenArchive:
     except OSError as error:
         raise unreadable(path, error) from error
     if not begins_as_archive(start):
-        what = "is empty" if not start else "is no tar archive, nor one that gzip or zstd packed"
-        raise UsageError(f"{printable(path)} {what}: pipe one in, as 'docker export' writes it")
+        what = "is empty" if not start else "is not a tar archive (plain, gzip or zstd)"
+        raise UsageError(
+            f"{printable(path)} {what}; name the archive of a root file system, such as "
+            "'docker export' writes"
+        )
     still = seekable and not start.startswith((GZIP, ZSTD))
     return _OpenArchive(fd=fd, start=start, in_place=InFile(fd) if still else None)
 
 
 class _Cutter:
-    """Cuts entries into layers, and sends layers early so that the spool does not overflow."""
+    """Cuts the entries of an archive into layers.
+
+    Finished layers are sent early, by `ship`, so that temporary files need `SPOOL` bytes at most.
+    """
 
     def __init__(self, stream: _OpenArchive, contents: PathsSoFar, cuts: Cuts, ship: Ship) -> None:
         self._stream, self._contents, self._cuts, self._ship = stream, contents, cuts, ship
@@ -143,13 +157,18 @@ class _Cutter:
         self.items: list[Item] = []
 
     def room_for(self, path: bytes, size: int) -> Held:
-        """Choose where to keep the content of the entry at `path`; `add` must get that entry next.
+        """Return the storage for the content of the next entry, at `path` with `size` bytes.
 
-        May end the current layer. Raises UsageError.
+        `add` must be called with that entry next. May end the current layer and wait until layers
+        are sent. Raises UsageError.
         """
         if path in self._layer:
             if self._cuts.is_last:
-                raise self._contents.refuse(path, "is twice in one layer: raise --max-layers")
+                raise self._contents.refuse(
+                    path,
+                    "occurs twice in the archive, and no further layer is left for its second "
+                    "version: raise --max-layers",
+                )
             self._cuts.cut()
             self._end()
         if self._cuts.begins(path, size):
@@ -158,7 +177,7 @@ class _Cutter:
         return self._layer.held
 
     def add(self, member: Unpacked) -> None:
-        """Add an entry to the current layer."""
+        """Add an entry, for which `room_for` was called, to the current layer."""
         self._layer.add(member)
 
     def finish(self) -> list[Item]:
@@ -181,7 +200,7 @@ class _Cutter:
         self._layer = LayerSoFar(self._stream.hold())
 
     def _make_room(self, size: int) -> None:
-        """Send finished layers, and wait for them, until `size` more bytes fit into the spool."""
+        """Send finished layers and delete their files, until `size` more bytes may be stored."""
         while self._held + size > SPOOL and (self._waiting or self._shipping):
             while self._waiting:
                 item, held = self._waiting.popleft()
@@ -214,7 +233,7 @@ def _read(
             cutter.add(found.take(place, whole, data, held))
         _refuse_image(path, place, found)
     if not found.members:
-        raise UsageError(f"{printable(path)} holds nothing")
+        raise UsageError(f"{printable(path)} is an archive without entries")
     items = cutter.finish()
     closure = Closure.build((items[0].path,), tuple(items), profile=Profile.TREE)
     runs_on = _runs_on(found)
@@ -235,23 +254,23 @@ def _check_secret(path: str, allowed: Patterns, entry: Entry, start: bytes) -> N
 
 
 def _refuse_image(path: str, place: bytes, found: PathsSoFar) -> None:
-    """Raise UsageError for an archive of an image, in which layers are files.
+    """Raise UsageError if the entry at `place` shows that the archive is a saved image.
 
-    An OCI layout has a file `oci-layout` (image-layout.md); `docker save` writes `manifest.json`
-    beside the layers.
+    A saved image contains layers as files: an OCI layout has a file `oci-layout` (image-layout.md),
+    and `docker save` writes `manifest.json` beside the layers.
     """
     saved = place == b"manifest.json" and any(
         name.endswith(b"/layer.tar") or name == b"blobs" for name in found.members
     )
     if saved or place == b"oci-layout":
         raise UsageError(
-            f"{printable(path)} is an image in an archive: skopeo copy docker-archive:FILE, or "
-            "oci-archive:FILE, pushes it; of a container, push what 'docker export' writes"
+            f"{printable(path)} is a saved image, not a root file system: push it by skopeo copy "
+            "(docker-archive:FILE or oci-archive:FILE), or push the output of 'docker export'"
         )
 
 
 def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
-    """Map each platform that programs in the archive are for to the path of one program.
+    """Return the platforms of the programs in the archive, each with the path of one program.
 
     Platforms are read from ELF headers.
     """
@@ -263,7 +282,7 @@ def _runs_on(found: PathsSoFar) -> dict[Platform, str]:
 
 
 def _find(found: PathsSoFar, path: str) -> Present | None:
-    """Describe what is at the image path `path`; links are followed. None for nothing."""
+    """Describe the entry at the image path `path`, following symbolic links; None without one."""
     wanted = image_path(posixpath.normpath(path))
     for _ in range(_MAX_LINKS):
         at, rest = _first_link(found, wanted)
@@ -281,9 +300,9 @@ def _find(found: PathsSoFar, path: str) -> Present | None:
 
 
 def _first_link(found: PathsSoFar, path: bytes) -> tuple[bytes | None, bytes]:
-    """Find the first part of `path` that is a link; return it and the rest of the path.
+    """Return the shortest prefix of `path` that is a symbolic link, and the rest of `path`.
 
-    (None, b"") where no part is a link.
+    Returns (None, b"") where there is none.
     """
     end = 0
     while end >= 0:

@@ -1,4 +1,4 @@
-"""Keep contents of an archive in temporary files, so that they can be read again."""
+"""Storage for the contents of an archive's files, which are read again when layers are packed."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ _PIECE = 1 << 20
 
 
 class Held(Protocol):
-    """The contents of a layer's files, which can be read any number of times until dropped."""
+    """A storage for the contents of one layer's files; `size`: the disk space it uses, in bytes."""
 
     size: int
 
     @property
     def is_gone(self) -> bool:
-        """Whether the contents were dropped."""
+        """Whether `let_go` has deleted the contents."""
 
     def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
-        """Keep a file's `data`, which begins at `at` in the archive, while it is read.
+        """Store a file's `data`, which begins at the offset `at` of the archive.
 
-        Returns the place for `read`, and an iterator over the data that must be read to its end.
+        Returns the offset at which `read` finds it, and an iterator over `data`. The data is stored
+        while the caller reads this iterator, which must be read to its end.
         """
 
     def read(self, at: int, size: int) -> Iterator[bytes]:
-        """Read `size` bytes from the place `at`. Raises SourceError where they were dropped."""
+        """Yield `size` bytes from the offset `at`. Raises SourceError where they were deleted."""
 
     def let_go(self) -> None:
-        """Drop the contents and free their disk space."""
+        """Delete the contents and free their disk space."""
 
 
 class InFile:
-    """Contents in the archive itself, where it is a regular file that is not compressed."""
+    """Reads contents from the archive itself, for an archive that is an uncompressed file.
+
+    `fd`: the archive's file descriptor, which is closed together with this object.
+    """
 
     size = 0
     is_gone = False
@@ -46,11 +50,14 @@ class InFile:
         weakref.finalize(self, os.close, fd)
 
     def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
-        """Keep nothing, because the archive has the data."""
+        """Store nothing, because the data can be read from the archive again."""
         return at, data
 
     def read(self, at: int, size: int) -> Iterator[bytes]:
-        """Read from the archive. Raises SourceError where it became shorter."""
+        """Yield `size` bytes from the offset `at` of the archive.
+
+        Raises SourceError where the archive became shorter.
+        """
         return _read(self._fd, at, size)
 
     def let_go(self) -> None:
@@ -58,7 +65,7 @@ class InFile:
 
 
 class TemporaryHold:
-    """Contents in a temporary file without a name, which disappears with this process."""
+    """Stores contents in a temporary file without a name, which ends with the process."""
 
     def __init__(self) -> None:
         with tempfile.TemporaryFile(prefix="regpush-") as file:
@@ -72,7 +79,11 @@ class TemporaryHold:
         return not self._close.alive
 
     def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:  # noqa: ARG002
-        """Append the data to the file. Raises SourceError where the disk is full."""
+        """Append `data` to the temporary file, while the returned iterator is read.
+
+        Returns the offset of `data` in the file, and the iterator, which raises SourceError where
+        the disk is full.
+        """
         return self.size, self._kept(data)
 
     def _kept(self, data: Iterator[bytes]) -> Iterator[bytes]:
@@ -83,23 +94,23 @@ class TemporaryHold:
                     left = left[os.write(self._fd, left) :]
                 except OSError as error:
                     raise SourceError(
-                        f"cannot keep a layer of the archive in {tempfile.gettempdir()}: "
+                        f"cannot store a layer of the archive in {tempfile.gettempdir()}: "
                         f"{os.strerror(error.errno or 0).lower()}; set TMPDIR to another folder"
                     ) from error
             self.size += len(piece)
             yield piece
 
     def read(self, at: int, size: int) -> Iterator[bytes]:
-        """Read from the file. Raises SourceError where it was closed."""
+        """Yield `size` bytes from the offset `at`. Raises SourceError where the file was closed."""
         if self.is_gone:
             raise SourceError(
-                "a layer of the archive must be read again, but its files were dropped after it "
-                "was sent; push once more"
+                "a layer of the archive must be sent again, but its files were deleted after it "
+                "was sent; run the push again"
             )
         return _read(self._fd, at, size)
 
     def let_go(self) -> None:
-        """Close the file, which frees its blocks."""
+        """Close the temporary file, which frees its disk space."""
         self._close()
         self.size = 0
 
