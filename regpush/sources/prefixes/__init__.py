@@ -1,7 +1,8 @@
-"""One module for each prefix of a target: `prefixes/node.py` interprets `node:DIR`.
+"""Find the module for a target's prefix: `prefixes/node.py` interprets `node:DIR`.
 
-A module that is added here is a source; it is registered nowhere else. Heavy imports are deferred
-into functions where few pushes need them.
+Each module of this package is the source for the prefix of its name (`source.Source`); it is
+registered nowhere else. Modules import slow libraries inside of functions, because few pushes need
+them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def names() -> tuple[str, ...]:
-    """List all prefixes, sorted."""
+    """Return all prefixes, sorted: the names of this package's modules."""
     found = {entry.partition(".")[0] for entry in os.listdir(os.path.dirname(__file__))}
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def find(prefix: str) -> Source | None:
-    """Find the source with this prefix; None where the text is part of a name."""
+    """Return the source module for `prefix`; None where no source has that prefix."""
     if not prefix.isidentifier() or prefix.startswith("_") or prefix not in names():
         return None
     source: Source = import_module(f"{__name__}.{prefix}")

@@ -1,4 +1,4 @@
-"""`closure:FILE`: a file that lists a closure."""
+"""Targets `closure:FILE`: a file that lists the store paths of a closure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`, the path of a file that lists a closure."""
+    """Interpret `rest`: the path of a file that lists a closure."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return the path of the file, moved by `move`."""
+    """Return `move(rest)`: the path of the file."""
     return move(rest)
 
 
 def _closure(path: str, asked: Asked) -> Found:
     if not stat.S_ISREG(mode_of(path)):
-        raise UsageError(f"{printable(path)} is not a file")
+        raise UsageError(f"closure:{printable(path)}: this is not a file that lists a closure")
     return "closure file", closure_file.resolve(path, asked.stores, asked.workshop)

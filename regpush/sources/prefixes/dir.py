@@ -1,4 +1,4 @@
-"""`dir:PATH`: a plain directory, also where PATH is in a store."""
+"""Targets `dir:PATH`: a plain directory, even where PATH is in a Nix or Guix store."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`, the path of a directory."""
+    """Interpret `rest`: the path of a directory."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return the path of the directory, moved by `move`."""
+    """Return `move(rest)`: the path of the directory."""
     return move(rest)
 
 
 def _closure(path: str, asked: Asked) -> Found:
     if not stat.S_ISDIR(mode_of(path)):
-        raise UsageError(f"{printable(path)} is not a directory")
+        raise UsageError(f"dir:{printable(path)}: this is not a directory")
     notify, cancel = asked.workshop.notify, asked.workshop.cancel
     return "directory", directory.resolve(path, asked.options, notify=notify, cancel=cancel)

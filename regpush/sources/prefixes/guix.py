@@ -1,4 +1,4 @@
-"""`guix:PACKAGE…`: packages that Guix builds into one profile."""
+"""Targets `guix:PACKAGE…`: packages that Guix builds into one profile."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Packages:
     names: tuple[str, ...]
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """Build one profile of the packages and of those in the options.
+        """Build one profile of these packages and of what Guix options name; it is the only part.
 
-        The profile is the only part.
+        Raises UsageError, SourceError, CancelledError.
         """
         options, system = asked.options.guix, asked.options.system
         built = guix.build(self.names, options, system, asked.workshop)
@@ -29,12 +29,12 @@ class Packages:
 
 
 def understand(rest: str, asked: Asked) -> Packages:
-    """Split `rest` into the names of Guix packages, which blanks separate."""
+    """Interpret `rest`: names of Guix packages, separated by blanks."""
     return Packages(tuple(rest.split()))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return `rest` unchanged, because names of packages contain no path."""
+    """Return `rest` unchanged, because names of packages are no paths."""
     return rest
 
 

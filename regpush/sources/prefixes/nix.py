@@ -1,4 +1,4 @@
-"""`nix:INSTALLABLE…`: outputs of flakes, files and expressions, which Nix builds."""
+"""Targets `nix:INSTALLABLE…`: outputs of flakes and expressions, which Nix builds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class Installables:
     text: str
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """Find the outputs of the installables; the first one's main program is the entry point.
+        """Find the outputs of the installables; the first installable's main program is proposed.
 
-        Nothing is built where the store or the binary caches have every output.
+        Nothing is built where the local store or binary caches have every output. Raises
+        UsageError, SourceError, CancelledError.
         """
         options, system, workshop = asked.options.nix, asked.options.system, asked.workshop
         wanted = installables.parse(self.text, workshop)
@@ -48,12 +49,15 @@ class Installables:
 
 
 def understand(rest: str, asked: Asked) -> Installables:
-    """Interpret `rest` as installables, which blanks separate."""
+    """Interpret `rest`: installables, separated by blanks."""
     return Installables(rest)
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Move the path in each installable whose flake or file is a relative path."""
+    """Return `rest` with `move` applied to the path of each installable that is relative.
+
+    Only paths that begin with a dot are relative; an empty `rest` means `.`.
+    """
     return " ".join(_moved(word, move) for word in rest.split() or ["."])
 
 

@@ -1,4 +1,4 @@
-"""`node:DIR`: a Node.js project with a lock file; each package's tarball becomes an item."""
+"""Targets `node:DIR`: a Node.js project with a lock file; each package becomes an item."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`: the directory of a project, or the path of its lock file."""
+    """Interpret `rest`: a project's directory (`.` if empty), or the path of its lock file."""
     path = rest or "."
     return Whole(path, partial(_closure, path))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return the path of the project, moved by `move`."""
+    """Return `move(rest)`: the path of the project, `.` if `rest` is empty."""
     return move(rest or ".")
 
 
 def _closure(path: str, asked: Asked) -> Found:
-    from regpush.sources.node import source  # few pushes are of it
+    from regpush.sources.node import source  # a slow import, which other targets do not need
 
     surroundings = asked.network(path)
     return source.resolve(path, asked.options, asked.platform, asked.workshop, surroundings)

@@ -1,4 +1,4 @@
-"""`python:DIR`: a Python project with a lock file; each package's wheel becomes an item."""
+"""Targets `python:DIR`: a Python project with a lock file; each package becomes an item."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`: the directory of a project, or the path of its lock file."""
+    """Interpret `rest`: a project's directory (`.` if empty), or the path of its lock file."""
     path = rest or "."
     return Whole(path, partial(_closure, path))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return the path of the project, moved by `move`."""
+    """Return `move(rest)`: the path of the project, `.` if `rest` is empty."""
     return move(rest or ".")
 
 
 def _closure(path: str, asked: Asked) -> Found:
-    from regpush.sources import python  # its libraries are an extra, and few pushes are of it
+    from regpush.sources import python  # needs libraries of the extra regpush[python]
 
     surroundings = asked.network(path)
     return python.resolve(path, asked.options, asked.platform, asked.workshop, surroundings)

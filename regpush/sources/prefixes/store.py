@@ -1,4 +1,4 @@
-"""`store:PATH`: a store item, or a link that leads to one."""
+"""Targets `store:PATH`: a path in a Nix or Guix store, or a symbolic link into a store."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from regpush.sources.store_item import StoreItem, find
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A target that is a store item."""
+    """A target that is a store item (a path right below `/nix/store` or `/gnu/store`)."""
 
     item: StoreItem
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """Return one part: the item and everything that it refers to."""
+        """Return one part: the store item and everything that it refers to.
+
+        Raises UsageError for a derivation, SourceError, CancelledError.
+        """
         return Parts(parts=(locate(str(self.item)),))
 
 
 def understand(rest: str, asked: Asked) -> Stored:
-    """Find the store item that `rest` is in or links to. Raises UsageError without one."""
+    """Interpret `rest`: a path in a store, or a symbolic link to one. Raises UsageError."""
     found = find(rest, asked.stores)
     if found is None:
-        raise UsageError(f"{printable(rest)} neither lies in a store nor links to one")
+        raise UsageError(
+            f"store:{printable(rest)}: this is neither a path in a Nix or Guix store nor a link to "
+            "one"
+        )
     return Stored(found)
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return the path of the item or link, moved by `move`."""
+    """Return `move(rest)`: the path of the store item or link."""
     return move(rest)

@@ -1,4 +1,4 @@
-"""`tar:FILE`: an archive of a root file system; `-` is standard input."""
+"""Targets `tar:FILE`: a tar archive of a root file system; `-` is standard input."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from regpush.sources.surroundings import MOST_LAYERS, refused
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`, the path of an archive."""
+    """Interpret `rest`: the path of an archive, or `-` for standard input."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return the path of the archive, moved by `move`; `-` is no path and stays."""
+    """Return `move(rest)`, the path of the archive; `-` stays, because it is no path."""
     return rest if rest == "-" else move(rest)
 
 
