@@ -1,1 +1,1 @@
-"""Sources: the name of a target becomes a closure."""
+"""Sources turn the targets that users name (a directory, a store path, a project) into closures."""

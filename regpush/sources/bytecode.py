@@ -1,10 +1,10 @@
-"""Leave out compiled Python files that would be out of date in the image.
+"""Leave out compiled Python files (`.pyc`) that would be out of date in the image.
 
-A `.pyc` file in `__pycache__` contains the time of the source it was made from (Python
-documentation, "Cached bytecode invalidation"; PEP 552), and a layer of regpush gives all files one
-time. So Python would compile the source again, and two installations of one package differ in bytes
-that no program uses. Files that contain a hash of the source stay valid and are kept, and so are
-those without a source, which are not in `__pycache__`.
+A `.pyc` file in `__pycache__` usually contains the modification time of its source (Python
+documentation, "Cached bytecode invalidation"; PEP 552). In a layer all files have the same time, so
+Python would ignore the `.pyc` file and compile the source again. A `.pyc` file that contains a hash
+of its source stays valid and is kept, as are `.pyc` files outside of `__pycache__`, which have no
+source.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from regpush.files.listing import Folder, Listing, join
 
 _CACHE = b"__pycache__"
 _HEADER = struct.Struct("<4sI")
-"""A magic number, which tells the version of Python, and flags: 0 for a file with a time."""
+"""The beginning of a `.pyc` file: a magic number for the Python version, and flags, which are 0 in
+a file that contains a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaned:
-    """A listing without outdated compiled files.
+    """A listing from which outdated `.pyc` files were removed.
 
-    `count`: how many files were left out. `first`: the path of the first one, in sorted order.
+    `count`: how many were removed. `first`: the path of the first one in sorted order, empty if
+    none was.
     """
 
     listing: Listing
@@ -34,9 +36,9 @@ class Cleaned:
 
 
 def without_stale(listing: Listing, wanted: Callable[[bytes], bool]) -> Cleaned:
-    """Leave out outdated compiled files from `listing`, except those that are `wanted`.
+    """Remove outdated `.pyc` files from `listing`, and each `__pycache__` that becomes empty.
 
-    A `__pycache__` that would be empty is left out too.
+    `wanted`: whether the file at a path must be kept.
     """
     changed: dict[bytes, Folder | None] = {}
     stale: list[bytes] = []

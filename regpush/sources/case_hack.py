@@ -1,8 +1,8 @@
-"""Names of store files on a file system that takes `A` and `a` for one name.
+"""Undo Nix's renaming of store files on a file system that ignores upper and lower case (macOS).
 
-There Nix adds a suffix to the second of such siblings, and to those after it; the Nix archive has
-the names without the suffix (nix.conf, `use-case-hack`, the default on macOS; NixOS/nix,
-archive.cc).
+Where names in a folder differ only in case, Nix adds the suffix `~nix~case~hack~N` to all but the
+first. The Nix archive, and an image, have the names without the suffix (nix.conf, `use-case-hack`;
+NixOS/nix, archive.cc).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _SUFFIX = re.compile(re.escape(_MARK) + rb"[0-9]+\Z")
 
 
 def undone(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Rename `entries` of a store item as its Nix archive names them; sorted by path.
+    """Remove Nix's suffixes from the names of a store item's `entries`; yield them sorted by path.
 
-    A suffix is removed only where a sibling's name differs in nothing but case: Nix adds suffixes
-    nowhere else, so elsewhere a suffix is part of the name.
+    A suffix is removed only where the name without it differs from a sibling's name in case alone.
+    Nix adds no suffix elsewhere, so elsewhere it is part of the file's real name.
     """
     found = list(entries)
     if not any(_MARK in entry.path for entry in found):

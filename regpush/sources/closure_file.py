@@ -1,7 +1,8 @@
-"""Read a file that lists a closure, for builds without access to the store's database.
+"""Read a closure file: a list of store paths with references, made where no database is accessible.
 
-Text: `exportReferencesGraph` and the `registration` of nixpkgs' closureInfo (which `nix-store
---load-db` reads; Nix manual, "Advanced Attributes"). JSON: see `path_info_json`.
+Text forms: the output of `exportReferencesGraph` (Nix manual, "Advanced Attributes"), and the file
+`registration` of nixpkgs' closureInfo, which `nix-store --load-db` reads. JSON forms: see
+`path_info_json`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ _HEAD = 4096
 
 
 def looks_like_one(path: str) -> bool:
-    """Whether the file at `path` begins like a closure file. Raises SourceError."""
+    """Whether the file at `path` begins with JSON or with a store path, as closure files do.
+
+    Raises SourceError where it cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD).lstrip()
@@ -42,12 +46,12 @@ def looks_like_one(path: str) -> bool:
 
 
 def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) -> Closure:
-    """Read the closure that the file at `path` lists; roots are what no other path refers to.
+    """Read the closure file at `path`. The closure's roots are the paths that no other refers to.
 
-    A NAR hash that the file lacks is looked up in the store's database. Where the database lacks it
-    too, it is computed from the files, and a warning says so: packing cannot notice damage to them.
-    Raises UsageError, naming the file and the place in it, for what is malformed or incomplete,
-    SourceError for what cannot be read or is not valid, CancelledError.
+    A NAR hash that the file does not state is looked up in the store's database. Where the database
+    has none either, the hash is computed from the path's files, with a warning, because damage to
+    these files would go unnoticed. Raises UsageError where the file is malformed or incomplete;
+    SourceError where a path is not valid or a file cannot be read; CancelledError.
     """
     try:
         with open(path, "rb") as file:
@@ -58,7 +62,7 @@ def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) ->
         found = _valid(_parse(data))
         _check_complete(found)
     except ValueError as error:
-        raise UsageError(f"{printable(path)}: not a closure file: {error}") from error
+        raise UsageError(f"{printable(path)} is not a valid closure file: {error}") from error
     referred = {reference for item in found.values() for reference in item.references}
     database_of = functools.cache(functools.partial(_database, stores))
     items = []
@@ -80,22 +84,28 @@ def resolve(path: str, stores: tuple[StoreLocation, ...], workshop: Workshop) ->
     if unrecorded:
         workshop.notify(
             Warned(
-                message=f"{printable(path)}: no hash is recorded for {len(unrecorded)} of "
-                f"{len(found)} store paths, such as {printable(unrecorded[0])}; damage to their "
-                "files would go unnoticed"
+                message=f"{printable(path)} and the store's database state no hash of "
+                f"{len(unrecorded)} of {len(found)} store paths, such as "
+                f"{printable(unrecorded[0])}; damage to their files would go unnoticed"
             )
         )
     return Closure.build(tuple(sorted(set(found) - referred)), tuple(items))
 
 
 def _database(stores: tuple[StoreLocation, ...], store: str) -> Database | None:
-    """Find the database of the logical `store` on this machine, or None."""
+    """Return the database on this machine whose valid paths are in `store`, or None.
+
+    `store`: a logical directory, such as `/nix/store`.
+    """
     found = (database for database in databases(store, stores) if database.logical_root() == store)
     return next(found, None)
 
 
 def _recorded(item: Listed, database: Database | None) -> PathInfo | None:
-    """Look up NAR hash and size of `item` in the file, then the database; None without them."""
+    """Return `item` with a NAR hash and size that were recorded, not computed; None without them.
+
+    They are those of the closure file, else those of `database`.
+    """
     if item.nar_hash:
         return item.recorded(item.nar_hash, item.nar_size or 0)
     known = database.path_info(item.path) if database else None
@@ -113,18 +123,18 @@ def _valid(parsed: Iterable[Listed | NotValid]) -> dict[str, Listed]:
 
 def _check_complete(found: Mapping[str, Listed]) -> None:
     if not found:
-        raise ValueError("it lists nothing")
+        raise ValueError("it lists no store path")
     for item in found.values():
         for reference in item.references:
             if reference not in found:
                 raise ValueError(
-                    f"{printable(item.path)} refers to {printable(reference)}, which it does "
-                    "not list; list the whole closure (nix path-info --recursive --json)"
+                    f"it lists {printable(item.path)}, but not {printable(reference)}, to which "
+                    "that path refers; list the whole closure (nix path-info --recursive --json)"
                 )
 
 
 def _parse(data: bytes) -> Sequence[Listed | NotValid]:
-    """Parse a closure file. Raises ValueError naming the line or field that is wrong."""
+    """Parse the bytes of a closure file. Raises ValueError that names the wrong line or field."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -135,7 +145,12 @@ def _parse(data: bytes) -> Sequence[Listed | NotValid]:
 
 
 def _from_lines(lines: list[str]) -> Iterator[Listed]:
-    """Parse records of lines: path, [hash, size,] deriver or an empty line, count, references."""
+    """Parse a closure file of text lines.
+
+    The lines of each store path: the path; hash and size of its NAR, which may be missing; its
+    deriver, or an empty line; the number of references; a line for each reference. Raises
+    ValueError that names the line.
+    """
     if lines and not lines[-1]:
         lines = lines[:-1]
     at = 0
@@ -143,7 +158,7 @@ def _from_lines(lines: list[str]) -> Iterator[Listed]:
     def take(what: str) -> str:
         nonlocal at
         if at >= len(lines):
-            raise ValueError(f"line {at + 1}: the file ends where {what} should be")
+            raise ValueError(f"line {at + 1}: the file ends, but {what} is expected")
         at += 1
         return lines[at - 1]
 

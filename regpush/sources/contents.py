@@ -1,4 +1,4 @@
-"""Hash the contents of many files, each read once, by several threads."""
+"""Hash the contents of many files, each read once, in several threads."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, OnDisk
 from regpush.files.filesystem import GuardedFile, read_listed
 
 _BLOCK = 1 << 20
-# One task of a thread: enough files that submitting costs little, few enough bytes that large
-# files are spread over the threads.
+# Limits of one thread's task: many files, so that starting tasks costs little; few bytes, so that
+# large files are spread over the threads.
 _BATCH_FILES = 256
 _BATCH_BYTES = 16 << 20
-_AHEAD = 4  # waiting tasks for each thread at most, so that memory is bounded for any tree
+_AHEAD = 4  # maximum waiting tasks for each thread, so that memory is bounded for any tree
 
 Member: TypeAlias = tuple[Item, Entry]
 
 Look: TypeAlias = Callable[[Item, Entry, bytes | bytearray, int, int], None]
-"""Called, from several threads, with each file and its item; the rest is as in `closure.Look`."""
+"""A function called, in several threads, with the item of each file, and then as `closure.Look`."""
 
 
 def digests(
     members: Iterable[Member], look: Look, cancel: Cancellation
 ) -> Iterator[tuple[Member, bytes]]:
-    """Hash the content of each member; yields the member and its `ContentHash` (32 bytes).
+    """Hash the content of each member; yield the member and its `ContentHash` (32 bytes), in order.
 
-    The digest is empty for a member that is no file on disk. The order is that of `members`, which
-    are taken as they are needed. Raises SourceError for a file that cannot be read or changed since
-    it was listed, CancelledError.
+    The digest is empty for a member that is not a file on disk. `members` is read as far as the
+    work has advanced. `look`: called with each file before its digest is yielded; may raise. Raises
+    SourceError for a file that cannot be read or was changed since it was listed, CancelledError.
     """
     threads = os.cpu_count() or 1
     waiting: deque[Future[list[tuple[Member, bytes]]]] = deque()
-    # Small files are limited by the interpreter, which runs one thread: more would only wait.
+    # More threads would not help: with small files the interpreter, which runs one thread at a
+    # time, is the limit.
     with ThreadPoolExecutor(threads) as pool:
         for batch in _batches(members):
             waiting.append(pool.submit(_batch, batch, look, cancel))

@@ -18,11 +18,11 @@ from regpush.sources.store_path import is_base
 from regpush.sources.tree import Tree
 
 _MAX_LINKS = 40
-"""Links followed before giving up, as Linux does (path_resolution(7))."""
+"""Maximum symbolic links that are followed for one path, as in Linux (path_resolution(7))."""
 _SHOWN = 3
 
-# Paths that a runtime mounts: OCI runtime-spec, config-linux.md, "Default Filesystems"; Docker and
-# Kubernetes mount the three files, and secrets below /run.
+# Paths that a container runtime mounts: the folders by OCI runtime-spec, config-linux.md, "Default
+# Filesystems"; the files in /etc, and secrets below /run, by Docker and Kubernetes.
 _MOUNTED: tuple[list[bytes], ...] = (
     [b"dev"],
     [b"proc"],
@@ -39,16 +39,17 @@ _OF_A_BASE = frozenset(
 
 
 class BasePresence(Enum):
-    """Whether the image has a base, whose files absolute links may lead to."""
+    """Whether the image has a base image, to whose files absolute links may lead."""
 
     NONE = "none"
     SOME = "some"
 
 
 class Dangling(NamedTuple):
-    """A link at `path`, relative to the tree, with its target.
+    """A symbolic link that will probably be broken in the image.
 
-    `place`: the image path that it leads to, as names.
+    `path`: the link, relative to the directory. `target`: its text. `place`: the missing image path
+    to which it leads, as a list of names.
     """
 
     path: bytes
@@ -57,32 +58,34 @@ class Dangling(NamedTuple):
 
     @property
     def store(self) -> bytes:
-        """The store that the link leads into, such as `/nix/store`; empty for no store."""
+        """The store into which the link leads, such as `/nix/store`; empty if into none."""
         names = [as_text(name) for name in self.place]
         at = next((at for at, name in enumerate(names) if is_base(name)), 0)
         return b"/" + b"/".join(self.place[:at]) if at else b""
 
 
 def dangling(tree: Tree, base: BasePresence) -> list[Dangling]:
-    """Find the links of `tree` that lead out of it or to nothing, sorted by path.
+    """List the symbolic links of `tree` that will be broken in the image, sorted by path.
 
-    Links that a runtime's mount or a base image probably satisfies are left out. Where a link is
-    broken only because it leads to another link that is broken, only that other link is named.
+    These are links whose target is outside of the directory or missing. A link is left out if its
+    target probably exists in a container, in a base image or a mount; and if it leads to another
+    broken link, which is listed instead.
     """
     found = (
         Dangling(path, target, place)
         for path, target in _links(tree)
-        if (place := _astray(tree, path, target)) is not None
+        if (place := _missing_target(tree, path, target)) is not None
     )
     return sorted(one for one in found if not _is_provided(one, base))
 
 
 def warning(broken: Sequence[Dangling], directory: str) -> str:
-    """Return the text of a warning about `broken`, at least one link in `directory`."""
+    """Return a warning about `broken` (not empty), the broken links in `directory`."""
     count = len(broken)
     what = "1 symbolic link leads" if count == 1 else f"{count} symbolic links lead"
     text = (
-        f"{what} out of {printable(directory)} or to nothing, and will be broken in the image: "
+        f"{what} out of {printable(directory)} or to a missing file, and will be broken in the "
+        "image: "
         f"{first_of(b'%b -> %b' % one[:2] for one in broken)}"
     )
     into = [one for one in broken if one.store]
@@ -90,13 +93,14 @@ def warning(broken: Sequence[Dangling], directory: str) -> str:
         return text
     example = join(as_bytes(directory), into[0].path)
     return (
-        f"{text}; to push items of {printable(into[0].store)} with all they need, name them as "
-        f"targets (store:{printable(example)}); --link-root . shows their files in /"
+        f"{text}; to push the items of {printable(into[0].store)} with their dependencies, name "
+        f"the link as a target (store:{printable(example)}); --link-root . links their files "
+        "into /"
     )
 
 
 def first_of(names: Iterable[bytes]) -> str:
-    """List the first three of `names` for people, and say how many more there are."""
+    """Join the first three `names` by commas, printable, and add how many more there are."""
     several = list(names)
     shown = ", ".join(map(printable, several[:_SHOWN]))
     more = len(several) - _SHOWN
@@ -104,7 +108,10 @@ def first_of(names: Iterable[bytes]) -> str:
 
 
 def _links(tree: Tree) -> Iterator[tuple[bytes, bytes]]:
-    """Yield path and target of each link whose target needs the slow check of `_astray`."""
+    """Yield path and target of each link except those that `_leads_straight` finds unbroken.
+
+    The others need the slow check of `_missing_target`.
+    """
     folders = tree.listing.folders
     for folder, listed in folders.items():
         for name, target in listed.links.items():
@@ -113,10 +120,10 @@ def _links(tree: Tree) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _leads_straight(folders: Mapping[bytes, Folder], folder: bytes, target: bytes) -> bool:
-    """Whether `target`, relative to `folder`, is in the tree, and no link is on the way.
+    """Whether a link in `folder` leads to an existing file of the tree without further links.
 
-    This is so for nearly all links: pnpm makes ten for each package, and this check takes a tenth
-    of the time of `_astray`.
+    True for nearly all links, and pnpm makes ten for each package; this check takes a tenth of the
+    time of `_missing_target`.
     """
     if target.startswith(b"/"):
         return False
@@ -140,10 +147,10 @@ def _is_provided(link: Dangling, base: BasePresence) -> bool:
     )
 
 
-def _astray(tree: Tree, path: bytes, target: bytes) -> list[bytes] | None:
-    """Follow the link at `path`; return the missing image path, as names, or None.
+def _missing_target(tree: Tree, path: bytes, target: bytes) -> list[bytes] | None:
+    """Follow the link at `path`; return the missing image path to which it leads, as names.
 
-    None where the target exists, and where another link on the way is the broken one.
+    None where the target exists, and where the link leads to another link that is broken.
     """
     root = _names(tree.at)
     at = [] if target.startswith(b"/") else _names(tree.in_image(path))[:-1]
@@ -164,7 +171,7 @@ def _astray(tree: Tree, path: bytes, target: bytes) -> list[bytes] | None:
             return [*at, *(name for name, _ in reversed(pending))] if is_own else None
         if link:
             followed += 1
-            if followed > _MAX_LINKS:  # a circle
+            if followed > _MAX_LINKS:  # the links lead in a circle
                 return at
             at = [] if link.startswith(b"/") else at[:-1]
             pending += [(name, False) for name in reversed(_names(link))]

@@ -1,6 +1,6 @@
-"""The SQLite database beside a store: which paths are valid, and what they refer to.
+"""Read the SQLite database of a Nix or Guix store: which paths are valid, and their references.
 
-Nix and Guix share the tables `ValidPaths` and `Refs`. Nothing is ever written.
+Nix and Guix have the same tables `ValidPaths` and `Refs`. The database is never written.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from regpush.sources import hashes
 from regpush.sources.path_info import PathInfo
 
 _BUSY_TIMEOUT_S = 10.0
-# A row for each reference, and one for an item without references. The second parameter:
-# 0 for the item alone, 1 for everything that it refers to as well.
+# Gives a row for each reference of an item, and one for an item without references. The first
+# parameter is the item's path; the second is 0 for this item alone, 1 for its whole closure.
 _INFOS = """
     WITH RECURSIVE wanted(id) AS (
         SELECT id FROM ValidPaths WHERE path = ?
@@ -35,12 +35,15 @@ _Rows = list[tuple[object, ...]]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Database:
-    """A store's database at `path`. Every method raises SourceError if it fails."""
+    """The database of a store, at `path`. Every method raises SourceError where it is unreadable.
+
+    Paths in it are logical: those that programs use (`/nix/store/…`), wherever the files are.
+    """
 
     path: str
 
     def logical_root(self) -> str | None:
-        """Return the directory of all valid paths (`/gnu/store`); None without a valid path."""
+        """Return the store's logical directory, such as `/gnu/store`; None without a valid path."""
         rows = self._query("SELECT path FROM ValidPaths LIMIT 1")
         return posixpath.dirname(str(rows[0][0])) if rows else None
 
@@ -49,19 +52,19 @@ class Database:
         return bool(self._query("SELECT 1 FROM ValidPaths WHERE path = ?", path))
 
     def is_nix(self) -> bool:
-        """Whether the database is Nix's: Guix's has no column for content addresses."""
+        """Whether this is a database of Nix; Guix's has no column for content addresses (`ca`)."""
         columns = self._query("SELECT name FROM pragma_table_info('ValidPaths')")
         return ("ca",) in columns
 
     def closure(self, path: str) -> tuple[PathInfo, ...]:
-        """Return the logical `path` and all that it refers to, also indirectly.
+        """Return what is recorded about `path` and every path that it refers to, also indirectly.
 
-        Empty where `path` is not valid.
+        Sorted by path. Empty where `path` is not valid.
         """
         return tuple(self._infos(self._query(_INFOS, path, _CLOSURE)))
 
     def path_info(self, path: str) -> PathInfo | None:
-        """Read what the database records about the logical `path`, or None if it is not valid."""
+        """Return what is recorded about the logical `path`; None where it is not valid."""
         return next(self._infos(self._query(_INFOS, path, _ITEM)), None)
 
     def _infos(self, rows: _Rows) -> Iterator[PathInfo]:
@@ -77,7 +80,8 @@ class Database:
                 digest = hashes.parse(nar_hash)
             except ValueError as error:
                 raise SourceError(
-                    f"{printable(self.path)}: no valid hash for {printable(path)}: {error}"
+                    f"{printable(self.path)} has a malformed hash of {printable(path)} ({error}): "
+                    "the database is damaged"
                 ) from error
             yield PathInfo(
                 path=path,
@@ -88,11 +92,12 @@ class Database:
             )
 
     def _query(self, query: str, *parameters: str | int) -> _Rows:
-        """Run a query without writing anything, not even a file beside the database.
+        """Run a query and return its rows, without writing anything.
 
-        The database is in WAL mode. While a client is connected there is a log, and `mode=ro` reads
-        it too. Without a log `mode=ro` would create one, which another user may not do and root
-        should not; `immutable=1` is right then, unless a client connected meanwhile.
+        The database is in WAL mode: while a program uses it, a log file is beside it, which
+        SQLite's `mode=ro` reads. Without a log file, `mode=ro` would create one, for which users
+        lack permission; `immutable=1` creates none, and its result is right if no program opened
+        the database meanwhile.
         """
         log = self.path + "-wal"
         try:

@@ -1,7 +1,7 @@
-"""Find the dependency folders in a directory, and the packages in each.
+"""Find the dependency folders in a directory (`node_modules`, `site-packages`) and their packages.
 
-A package stays the same from one version of the app to the next, so each becomes an item. A
-dependency folder is recognised by its name or by its contents.
+Each package becomes an item, because most packages stay equal from one version of the app to the
+next. A dependency folder is recognised by its name or by its contents.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from regpush.sources.tree import Tree
 
 
 class Rest(Enum):
-    """How the files of a dependency folder that belong to no package are treated.
+    """What the files of a dependency folder are that belong to no package.
 
-    DEPENDENCIES: as dependencies, where the folder's name tells that only a package manager writes
-    to it. CODE: as the app's own code, where the folder was recognised by its contents, because
-    such code may be beside the packages.
+    DEPENDENCIES: in a folder that was recognised by its name; only a package manager writes to it.
+    CODE: the app's own code, in a folder that was recognised by its contents; such code may be
+    beside the packages.
     """
 
     DEPENDENCIES = "dependencies"
@@ -40,10 +40,10 @@ class Rest(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DependencyFolder:
-    """A folder that a package manager fills, relative to the tree, and its packages.
+    """A folder that a package manager fills, and its packages; paths are relative to the tree.
 
-    `records`: files that installers write anew each time, although no package changed. `rest`: what
-    the remaining files are.
+    `records`: paths of files that differ after every installation, although no package changed; see
+    `records`. `rest`: what the remaining files are.
     """
 
     path: bytes
@@ -52,17 +52,17 @@ class DependencyFolder:
     rest: Rest
 
     def claims(self) -> tuple[bytes, ...]:
-        """Return the paths in the folder that are not the app's own code."""
+        """Return the topmost paths in the folder that are not the app's own code."""
         if self.rest is Rest.DEPENDENCIES:
             return (self.path,)
         return (*(top for package in self.packages for top in package.tops), *self.records)
 
 
 def find(tree: Tree) -> tuple[DependencyFolder, ...]:
-    """Find all dependency folders of `tree` that are not inside another, sorted.
+    """List the dependency folders of `tree` that are not inside another one, sorted by path.
 
-    The tree's root is the app, whatever its name: files in the root that belong to no package are
-    own code.
+    The tree's root is never recognised by its name, because it is the app: files in it that belong
+    to no package are the app's own code.
     """
     found = []
     pending = [b""]
@@ -87,14 +87,14 @@ def _found(tree: Tree, folder: bytes, layout: Layout, rest: Rest) -> DependencyF
 
 
 def _layout(tree: Tree, folder: bytes) -> Layout | None:
-    """Decide the layout of packages by the folder's name, or a `pyvenv.cfg` in the folder.
+    """Return the layout of the packages in `folder`, by its name or a `pyvenv.cfg` in it.
 
-    None where neither tells a layout.
+    None where neither is known.
     """
     if b"pyvenv.cfg" in tree.names(folder) and b"pyvenv.cfg" not in tree.directories(folder):
         return venv
     if folder.endswith(b".bundle/ruby"):
-        return gems  # and not `.bundle` itself, whose `config` is the app's own
+        return gems  # `.bundle` itself is no dependency folder: its `config` is the app's own
     return _LAYOUTS.get(folder.rpartition(b"/")[2])
 
 
@@ -107,4 +107,4 @@ _LAYOUTS: dict[bytes, Layout] = {
     b"dist-packages": python,
     b"vendor": vendor,
 }
-"""Layouts by the folder's name; a virtual environment may also have another name."""
+"""The layout of packages by a dependency folder's name."""

@@ -1,4 +1,4 @@
-"""Turn a directory into items: the app's own code, and one for each package."""
+"""Turn a directory into a closure: items of the app's own code, and an item for each package."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ from regpush.sources.secrets import Watch
 from regpush.sources.split import Grain, Grains, PackagePiece, large_files, split
 from regpush.sources.tree import STANDARD_DIRECTORIES, Tree
 
-# Fine enough to spread own code evenly: a few megabytes of it become layers of less than 100 kB
-# in gzip. A package changes as a whole, except for a developer who patches it; large parts of it
-# are then better apart.
+# `_SOURCE` and `_ASSETS` are fine, so that own code is spread evenly: a few megabytes of it become
+# layers of less than 100 kB in gzip. `_PACKAGE` is coarse, because a package usually changes as a
+# whole; it is divided at all for developers who patch a file of a large package.
 _COARSE = Grain(whole=8 << 20, piece=512 << 10, most=2 << 20)
 _SOURCE = Grains(
     fine=Grain(whole=128 << 10, piece=64 << 10, most=256 << 10), coarse=_COARSE, limit=16 << 20
@@ -57,7 +57,7 @@ _ASSETS = Grains(
     fine=Grain(whole=0, piece=256 << 10, most=512 << 10), coarse=_COARSE, limit=16 << 20
 )
 _LARGE = 64 << 10
-"""Bytes from which on a file of own code is an asset; hardly any source file has as many."""
+"""A file of own code with at least this many bytes is an asset: hardly any source file has more."""
 _PACKAGE = Grain(whole=8 << 20, piece=4 << 20, most=8 << 20)
 
 _ROOT_DIR = re.compile(r"/|(?:/(?!\.{1,2}(?:/|$))[^/\0]+)+")
@@ -73,10 +73,10 @@ def resolve(
 ) -> Closure:
     """List the directory `path`, without reading its files, and make its closure.
 
-    The closure's root is the app's own code. No item has an identity yet. `without`: names that are
-    left out in every folder. Raises UsageError for a bad `root_dir`, a malformed `.regpushignore`,
-    and a file of own code whose name marks it as a secret; SourceError for what cannot be listed or
-    packed.
+    The closure's root is the item of the app's own code. Items have no identity yet, because that
+    takes reading their files. `without`: names of files and folders to leave out everywhere. Raises
+    UsageError for a malformed `--root-dir` or `.regpushignore`, and for a file of own code whose
+    name marks it as a secret; SourceError for a directory that cannot be listed.
     """
     at = image_root(options.root_dir)
     physical = os.fsencode(os.path.realpath(path))
@@ -126,8 +126,13 @@ def _listed(
     without: frozenset[bytes],
     cancel: Cancellation,
 ) -> tuple[Listing, LeaveOut, Patterns | None]:
-    """List the directory; returns the listing, the filter that selected it, its patterns."""
-    # The second process (`scan_ahead`) can do neither the image's root nor extended attributes.
+    """List the directory `physical`, which becomes the image path `at`.
+
+    Returns the listing, the filter that left files out, and the patterns of `.regpushignore`, None
+    without that file. Raises SourceError, UsageError, CancelledError.
+    """
+    # `scan_ahead`, a second process that lists in advance, supports neither the image path `/` nor
+    # extended attributes.
     own = own_state.below(physical, options.own_state)
     plain = at and not (without or own or options.preserve_xattrs)
     ahead = scan_ahead.take(physical) if plain else None
@@ -142,7 +147,8 @@ def _listed(
             ahead.stop()
     if not listing.folders:
         raise SourceError(
-            f"{printable(physical)}: is not a directory any more; push from a copy that holds still"
+            f"{printable(physical)} is not a directory any more: another program changed it during "
+            "the push; push a copy of it"
         )
     if ahead:
         leave_out.saw_git(ahead.git)
@@ -150,7 +156,10 @@ def _listed(
 
 
 def image_root(root_dir: str) -> bytes:
-    """Convert `--root-dir` into an image path without outer slashes. Raises UsageError."""
+    """Convert the value of `--root-dir` into an image path without outer slashes.
+
+    Raises UsageError where it is not an absolute path.
+    """
     if not _ROOT_DIR.fullmatch(root_dir) or "/.wh." in root_dir:
         raise UsageError(
             f"bad --root-dir '{printable(root_dir)}': expected an absolute path such as /srv/app, "
@@ -160,9 +169,13 @@ def image_root(root_dir: str) -> bytes:
 
 
 def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> bytes:
-    """Hash what decides an item besides its files, and whether it may be sent."""
+    """Return a sha256 (32 bytes) over all settings that decide a directory's items.
+
+    Items with equal keys and equal lstat data are equal, and passed the same search for secrets.
+    `root`: the directory's path. `without`: names that are left out everywhere.
+    """
     said = [
-        __version__,  # which secrets are found, and how items are cut, changes with it
+        __version__,  # another version may find other secrets and cut items at other places
         os.fsdecode(root),
         options.deciding,
         *sorted(map(os.fsdecode, without)),
@@ -171,10 +184,11 @@ def key_of(root: bytes, options: SourceOptions, without: frozenset[bytes]) -> by
 
 
 def _own_code(tree: Tree, key: bytes, stop_at: ByFolder) -> tuple[list[Part], list[Part]]:
-    """Divide own code, all but `stop_at`, into parts of code, the root's first, and of assets.
+    """Divide the app's own code into parts of source code and parts of assets.
 
-    Parts are named by their places in the image: the directory's name on this machine must not
-    decide which of them share a layer.
+    Own code is everything but `stop_at`. The first part of source code is the one with the
+    directory's root. Parts are named by their image paths, because the directory's name on this
+    machine must not decide which parts share a layer.
     """
     linked = _linked(tree, stop_at)
     large: list[PackagePiece] = []
@@ -200,15 +214,16 @@ def _own_code(tree: Tree, key: bytes, stop_at: ByFolder) -> tuple[list[Part], li
 
 
 def _is_small(listing: Listing, stop_at: ByFolder) -> bool:
-    """Whether own code is so little that it is one part."""
+    """Whether the app's own code (all but `stop_at`) is so small that it stays one part."""
     size = sum(sum(found.sizes()) for found in listing.below(ROOT, stop_at))
     return size < _SOURCE.fine.whole
 
 
 def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part]:
-    """Yield the parts of a dependency folder: files of no package, then the packages.
+    """Yield the parts of a dependency folder.
 
-    A package of many megabytes is divided into several parts.
+    The first part has the files that belong to no package, if these are dependencies; each further
+    one is a package, or a piece of a package of more than 8 MiB.
     """
     path, name = folder.path, os.fsdecode(os.path.basename(folder.path))
     records = by_folder(folder.records)
@@ -231,17 +246,17 @@ def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part
             path=one.path,
             name=one.name,
             tops=tops,
-            # The same object for most packages, because they are many.
+            # Most packages share one object here, because there may be very many of them.
             stop_at=merged((records, *(piece.tops for piece in pieces))) if pieces else records,
         )
         yield home
         for piece in pieces:
-            # Named by its path: strategies would put parts of one name together again.
+            # A piece is named by its path: strategies keep items of one name together.
             yield replace(home, path=piece.path, name=piece.name, tops=piece.tops)
 
 
 def _records(tree: Tree, folders: Sequence[DependencyFolder], key: bytes) -> Iterator[Part]:
-    """Make one part of all files that installers write anew each time."""
+    """Yield one part with all files that differ after every installation; see `records`."""
     paths = [path for folder in folders for path in folder.records]
     if paths:
         tops = by_folder(paths)
@@ -253,15 +268,16 @@ def _of_bytecode(cleaned: Cleaned) -> Iterator[str]:
         plural = "files" if cleaned.count > 1 else "file"
         yield (
             f"{cleaned.count} compiled Python {plural} left out, such as "
-            f"{printable(cleaned.first)}: made at every installation, and out of date in an "
-            "image; '!*.pyc' in .regpushignore keeps them"
+            f"{printable(cleaned.first)}: Python would not use them in the image; '!*.pyc' in "
+            ".regpushignore keeps them"
         )
 
 
 def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
-    """Find files in the app's own code that have several names, where hard links are kept.
+    """Return the files of the app's own code that have several names (hard links) in it.
 
-    A hard link needs its file in the same archive, so these files stay with the root's part.
+    They must stay in one part, because a hard link needs its file in the same layer. Empty where
+    hard links are not kept (`Tree.keeps_links`).
     """
     if not tree.keeps_links:
         return NOTHING
@@ -274,40 +290,43 @@ def _linked(tree: Tree, stop_at: ByFolder) -> ByFolder:
 
 
 def _remarks(tree: Tree, leave_out: LeaveOut, parts: Sequence[Part]) -> Iterator[str]:
-    """Yield notes for the user about what was left out or changed."""
+    """Yield notes for the user about files that were left out of the image or changed in it."""
     if leave_out.git:
         yield f"{printable(leave_out.git)} is left out"
     for path in sorted(leave_out.own):
-        yield f"{printable(path)} is left out: regpush itself keeps it, and no app needs it"
+        yield f"{printable(path)} is left out: it belongs to regpush itself and not to the app"
     if leave_out.device:
         yield "the content of /dev is left out"
     if special := _special(tree):
         yield f"sockets and FIFOs are left out: {first_of(special)}"
     if b".dockerignore" in tree.names(b""):
-        yield ".dockerignore is not read; list what is to be left out in .regpushignore"
+        yield ".dockerignore has no effect; list files to leave out in .regpushignore"
     if tree.keeps_links and (shared := _shared_file(parts)):
         first, second = (printable(tree.in_image(path)) for path in shared)
-        yield f"hard links between items are stored as separate files: /{first} and /{second}"
+        yield (
+            f"/{first} and /{second} are hard links of one file here, and become separate files, "
+            "because they belong to different packages"
+        )
 
 
 def _doubts(listing: Listing, patterns: Patterns | None, allowed: Patterns) -> Iterator[str]:
-    """Yield warnings about patterns that are probably mistakes."""
+    """Yield warnings about patterns of `.regpushignore` and `--allow-secret` without effect."""
     file = printable(listing.on_disk(IGNORE_FILE))
     for where, one in ((file, patterns), ("--allow-secret", allowed)):
         for useless in one.useless if one else ():
             yield f"{where}: '{printable(useless.pattern)}' matches nothing: {useless.why}"
     if patterns and all(found.names == found.folders for found in listing.folders.values()):
-        yield f"{file} leaves no file: the image holds nothing of the directory but folders"
+        yield f"{file} leaves out every file: the image contains only the directory's folders"
 
 
 def _special(tree: Tree) -> list[bytes]:
-    """List the sockets and FIFOs in the tree."""
+    """List the paths of sockets and FIFOs in the tree, sorted."""
     folders = tree.listing.folders.items()
     return sorted(join(path, name) for path, folder in folders for name in folder.special)
 
 
 def _shared_file(parts: Sequence[Part]) -> tuple[bytes, bytes] | None:
-    """Find two paths of one file that are in different parts, or None."""
+    """Find two hard links of one file that are in different parts; return their paths, or None."""
     seen: dict[tuple[int, int], tuple[Part, bytes]] = {}
     for part in parts:
         for selected in part.names():

@@ -1,4 +1,4 @@
-"""The platform that a program was built for, from the first bytes of its ELF header.
+"""Read the platform that a program was built for from its ELF header.
 
 System V ABI, chapter 4, and its processor supplements; ARM's is IHI 0044.
 """
@@ -10,12 +10,12 @@ import struct
 from regpush.platform import Platform
 
 HEADER = 52
-"""Bytes of a file that must be read: the whole header of a 32-bit file."""
+"""Bytes of a file that `platform_of` needs: the size of a 32-bit ELF header."""
 
 _SYSTEMS = {0: "linux", 3: "linux", 9: "freebsd"}
-"""Operating systems by EI_OSABI; most programs for Linux have 0."""
+"""Operating systems by the header's EI_OSABI; most programs for Linux have 0."""
 _RUNNABLE = (2, 3)
-"""ET_EXEC and ET_DYN; objects, kernel modules and BPF programs have other types."""
+"""The ELF types of programs, ET_EXEC and ET_DYN; object files and kernel modules have others."""
 
 # Keys: e_machine, whether the file is 64-bit, whether it is little-endian.
 _ARCHITECTURES = {
@@ -38,10 +38,11 @@ _ARM, _HARD_FLOAT = 40, 0x400
 
 
 def platform_of(header: bytes) -> Platform | None:
-    """Read a program's platform from its first bytes; None for no program, or an unknown one.
+    """Return the platform of a program, given its first bytes (`HEADER` or more).
 
-    A 32-bit ARM program that passes floats in registers is for v7, which distributions build it
-    for; for other ARM programs the header does not tell the variant.
+    None for a file that is not an ELF program, and for an unknown processor or system. A 32-bit ARM
+    program that passes floats in registers gets the variant v7, for which distributions build such
+    programs; for other ARM programs the header does not tell the variant.
     """
     if len(header) < HEADER or header[:4] != b"\x7fELF" or header[6] != 1:
         return None

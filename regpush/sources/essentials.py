@@ -1,10 +1,10 @@
-"""Files that programs expect and no closure has: users, /bin/sh, certificates.
+"""Essentials: files that programs expect and a store closure lacks (users, /bin/sh, certificates).
 
-Pure, and decided by the names of store items alone: an item whose layer is in the registry is not
-opened and need not be on this machine, and equal closures must give equal images everywhere. So
-only packages of nixpkgs and Guix count, because their layout is fixed, and of these only the output
-that has programs: `bash-5.2p37`, not `bash-5.2p37-man`. nixpkgs' `dockerTools` has the same files
-as `binSh`, `usrBinEnv`, `caCertificates` and `fakeNss`.
+They are chosen by the names of store items alone, without opening an item: an item whose layer is
+in the registry need not be on this machine, and equal closures must give equal images everywhere.
+Only packages of nixpkgs and Guix are recognised, because their layout is known, and of these only
+the output with programs: `bash-5.2p37`, not `bash-5.2p37-man`. nixpkgs' `dockerTools` offers the
+same files as `binSh`, `usrBinEnv`, `caCertificates` and `fakeNss`. Pure.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _FILES = {
     b"etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n"
     b"nobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n",
     b"etc/group": b"root:x:0:\nnobody:x:65534:\n",
-    # Without it glibc asks DNS before it looks at /etc/hosts.
+    # Without this file, glibc asks DNS before it looks at /etc/hosts.
     b"etc/nsswitch.conf": b"hosts: files dns\n",
 }
 _USERS = ("root", "nobody")
 
-# Packages that have the program, the preferred one first, and its path in them. For busybox
-# that is the program itself, which acts by the name it is called by: nixpkgs and Guix differ in
-# where its links are.
+# Packages with a shell, the preferred one first, and the shell's path in each. busybox is linked
+# directly, because it behaves as the program by whose name it is called, and because nixpkgs and
+# Guix have its own links at different places.
 _SHELLS = {
     "bash": "bin/bash",
     "bash-interactive": "bin/bash",
@@ -48,7 +48,8 @@ _ENVS = {
     "uutils-coreutils-noprefix": "bin/env",
     "busybox": "bin/busybox",
 }
-# Guix's nss-certs has no bundle, only a file for each authority; its profiles make one.
+# Guix's package nss-certs has a file for each authority and no bundle; a Guix profile contains an
+# item with the bundle, which has this name.
 _OF_PROFILE = "ca-certificate-bundle"
 _BUNDLES = {
     "nss-cacert": "etc/ssl/certs/ca-bundle.crt",
@@ -56,11 +57,11 @@ _BUNDLES = {
 }
 
 CERTIFICATES = "SSL_CERT_FILE"
-"""The variable with the path of the certificates, for OpenSSL, Go and others."""
+"""The environment variable with the path of the certificates, for OpenSSL, Go and others."""
 BUNDLE_PATHS = (b"etc/ssl/certs/ca-certificates.crt", b"etc/ssl/certs/ca-bundle.crt")
-"""The paths of the certificates on Debian and in nixpkgs, the more usual one first."""
+"""The paths of the certificates in Debian and in nixpkgs, the more usual one first."""
 
-# Nixpkgs puts what a package was cross-built for between its name and its version.
+# In a cross-built package of nixpkgs, the target's triplet is between name and version.
 _PACKAGE = re.compile(
     r"(?P<name>[a-z-]+?)((-static)?-[a-z0-9_]+-[a-z]+-linux-[a-z0-9]+)?"
     r"-[0-9][0-9.]*(-?p[0-9]+)?",
@@ -71,28 +72,32 @@ _EMPTY = Identity.nar(
     # nix-hash --type sha256 of an empty directory
     Digest("sha256", "a50a5ab6d992f5598edd92105059fae9acfc192981e08bd88534c2167e92526a"),
 )
-"""The identity of an empty directory: a Guix profile without certificates has such a bundle."""
+"""The identity of an empty directory: the bundle item of a Guix profile without certificates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Essentials:
-    """`entries`, sorted by path; `bundle`: the path of the closure's certificates, or empty."""
+    """The essentials of an image: `entries`, sorted by path.
+
+    `bundle`: the store path of the closure's file of certificates, empty without one.
+    """
 
     entries: tuple[Entry, ...]
     bundle: str = ""
 
 
 def of_any() -> Essentials:
-    """Return the essentials of every image without a base: `/tmp`, which all may write to."""
+    """Return the essentials that every image without a base gets: `/tmp`, with mode 1777."""
     return Essentials(entries=(_TMP,))
 
 
 def of_store(closure: Closure) -> Essentials:
     """Choose the essentials of an image of store items.
 
-    `/tmp`, users root and nobody, root's home, the configuration of the name service, and links to
-    a shell, to `env` and to certificates, where the closure has these. They are searched for in its
-    roots, then in what the roots refer to, then in all items.
+    They are `/tmp`, `/root`, `/etc/passwd` and `/etc/group` with root and nobody,
+    `/etc/nsswitch.conf`, and links to a shell, to `env` and to certificates, as far as the closure
+    has these. A link leads to an item among the closure's roots, else to one that a root refers to,
+    else to any other.
     """
     near = _by_nearness(closure)
     bundle = _find(near, _BUNDLES)
@@ -103,15 +108,16 @@ def of_store(closure: Closure) -> Essentials:
 
 
 def check_user(user: str) -> None:
-    """Raise UsageError for a user or group by a name that the generated files do not have.
+    """Raise UsageError where `user` (`USER` or `USER:GROUP`) has a name other than root and nobody.
 
-    No container starts as a user that its `/etc/passwd` lacks; numbers need no entry.
+    The generated `/etc/passwd` has only these, and no container starts as an unknown user; numbers
+    need no entry.
     """
     for name in filter(None, user.split(":")):
         if name not in _USERS and not name.isdigit():
             raise UsageError(
-                f"--user {printable(user)}: the image has no user but {' and '.join(_USERS)}; give "
-                "numbers, such as 1000:1000, or link an /etc/passwd of your own with -S"
+                f"--user {printable(user)}: the image has only the users {' and '.join(_USERS)}; "
+                "give numbers, such as 1000:1000, or link your own file by -S /etc/passwd=PATH"
             )
 
 
@@ -122,9 +128,10 @@ def _by_nearness(closure: Closure) -> tuple[Sequence[Item], ...]:
 
 
 def _find(near: Iterable[Sequence[Item]], packages: dict[str, str]) -> str:
-    """Find the nearest of `packages`; returns its path, empty if the closure has none.
+    """Find a package of `packages` among items; return the path of the wanted file in it.
 
-    Nearness to the roots decides, then the order of `packages`, then the path.
+    `near`: groups of items, of which the first with a match is used. `packages`: the file's path in
+    a package by the package's name, the preferred one first. Empty where no item matches.
     """
     order = list(packages)
     for items in near:
@@ -140,7 +147,7 @@ def _find(near: Iterable[Sequence[Item]], packages: dict[str, str]) -> str:
 
 
 def _package(item: Item) -> str:
-    """Return the package's name where `item` is its main output; else an empty text."""
+    """Return the name of the package whose main output `item` is; empty for other items."""
     name = full_name(item.path)
     if name == _OF_PROFILE:
         return name

@@ -1,8 +1,8 @@
-"""Environment variables of a Guix profile, read from its `etc/profile` without running it.
+"""Read the environment variables of a Guix profile from its `etc/profile`, without running it.
 
-Guix writes one line a variable, in one of three forms (guix/search-paths.scm,
-`environment-variable-definition`), with `${GUIX_PROFILE:-/gnu/store/…-profile}` for the profile
-itself (guix/build/profiles.scm).
+Guix writes one line for each variable, in one of three forms (guix/search-paths.scm,
+`environment-variable-definition`). In it, `${GUIX_PROFILE:-/gnu/store/…-profile}` stands for the
+profile's path (guix/build/profiles.scm).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _FILE = b"etc/profile"
 
 
 def search_paths(profiles: Sequence[Item]) -> tuple[SearchPath, ...]:
-    """Read the environment variables that all `profiles` set.
+    """Return the environment variables that the `profiles` set together.
 
-    A list variable, such as PATH, that several profiles set has their values joined in the order of
-    `profiles`; of a variable that is set exactly, the first profile's value is kept. Raises
-    SourceError where a profile is not on this machine, or cannot be read.
+    Where several profiles set a variable with a list of paths, such as PATH, their values are
+    joined in the order of `profiles`; of another variable, the first profile's value is used.
+    Raises SourceError where a profile is not on this machine or cannot be read.
     """
     found: dict[str, SearchPath] = {}
     for profile in profiles:
@@ -39,7 +39,10 @@ def search_paths(profiles: Sequence[Item]) -> tuple[SearchPath, ...]:
 
 
 def parse(text: str) -> Iterator[SearchPath]:
-    """Read the variables that an `etc/profile` of Guix exports; other lines are skipped."""
+    """Yield the variables that the `text` of a profile's `etc/profile` exports.
+
+    Lines in another form than Guix's are skipped.
+    """
     for line in text.splitlines():
         match = _EXPORT.fullmatch(line)
         if not match:

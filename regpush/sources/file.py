@@ -1,6 +1,6 @@
-"""A single file as a target: a program, a script or a jar, which is the whole app.
+"""Turn a single file that is a whole app (a program, a script or a jar) into a closure.
 
-The first bytes of a file decide what it is, never its name.
+What a file is, is decided by its first bytes and never by its name.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ from regpush.sources.secrets import Watch
 from regpush.sources.tree import Tree
 
 _START = 512
-"""Bytes read from the beginning of a file: a tar archive is recognised by them.
-
-POSIX pax, "ustar Interchange Format".
-"""
+"""Bytes that are read from the beginning of a file: a tar header has this size (POSIX pax, "ustar
+Interchange Format")."""
 _MANIFEST = "META-INF/MANIFEST.MF"
 _LARGEST_MANIFEST = 1 << 20
 
-# The first bytes of files that Linux cannot run, and what the error calls them.
+# The first bytes of files that Linux cannot run, and the error message's words for them.
 _OTHERS = (
     (b"MZ", "a program for Windows; build it for Linux"),
     (b"\xcf\xfa\xed\xfe", "a program for macOS; build it for Linux"),
@@ -49,12 +47,15 @@ GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 def begins_as_archive(start: bytes) -> bool:
-    """Whether a file with these first 512 bytes is a tar archive, or gzip or zstd data."""
+    """Whether `start`, the first 512 bytes of a file, is a tar header, or gzip or zstd data."""
     return start.startswith((GZIP, ZSTD)) or start[257:262] == b"ustar"
 
 
 def is_archive(path: str) -> bool:
-    """Whether the file at `path` is an archive, by its first bytes; False if it is unreadable."""
+    """Whether the file at `path` is a tar archive, or gzip or zstd data, by its first bytes.
+
+    False where the file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return begins_as_archive(file.read(_START))
@@ -64,18 +65,22 @@ def is_archive(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Program:
-    """A recognised file. `kind`: for people. `wishes`: how to start it, or why that is unknown."""
+    """A file that was recognised.
+
+    `kind`: `program`, `script` or `jar`. `wishes`: the entry point that starts it, or a warning
+    that none is known.
+    """
 
     kind: str
     wishes: Wishes
 
 
 def resolve(path: str, options: SourceOptions) -> tuple[str, Closure]:
-    """Make the closure of the program at `path`: one item, in `root_dir`.
+    """Make the closure of the program, script or jar at `path`: one item, in `--root-dir`.
 
-    Returns the kind of program, for people, and the closure. The proposed entry point is the
-    program itself, or `java -jar` with the jar. Raises UsageError for a file that is no program,
-    script or jar, and SourceError for one that cannot be read.
+    Returns `program`, `script` or `jar`, for messages, and the closure. The proposed entry point is
+    the file itself, or `java -jar` with the jar. Raises UsageError for a file of another kind, and
+    SourceError for one that cannot be read.
     """
     at = image_root(options.root_dir)
     folder, name = os.path.split(os.fsencode(os.path.realpath(path)))
@@ -109,8 +114,8 @@ def _program(root: OpenRoot, name: bytes, in_image: str, path: str) -> _Program:
         return _Program(kind="script", wishes=Wishes(entrypoint=(in_image,)))
     what = next((said for magic, said in _OTHERS if start.startswith(magic)), "")
     if not what:
-        what = "no program: neither an ELF file nor a jar nor a script with a '#!' line, nor a "
-        what += "closure file; push its directory, with --entrypoint"
+        what = "no program: neither an ELF file, nor a jar, nor a script with a '#!' line, nor a "
+        what += "closure file; push the directory that contains it, with --entrypoint"
     raise UsageError(f"{printable(path)} is {what}")
 
 
@@ -118,16 +123,16 @@ def _jar(manifest: str, in_image: str, path: str) -> _Program:
     if _main_class(manifest):
         return _Program(kind="jar", wishes=Wishes(entrypoint=("java", "-jar", in_image)))
     unsaid = (
-        f"{printable(path)} names no Main-Class in its manifest, so that java -jar cannot start "
-        f"it: say --entrypoint 'java -cp {printable(in_image)} CLASS', or build a jar that can be "
-        "run (Maven: maven-shade-plugin; Gradle: the application or Spring Boot plugin)"
+        f"the image has no entry point, because {printable(path)} names no Main-Class in its "
+        f"manifest: give --entrypoint 'java -cp {printable(in_image)} CLASS', or build a jar that "
+        "java -jar can start (Maven: maven-shade-plugin; Gradle: application or Spring Boot plugin)"
     )
     return _Program(kind="jar", wishes=Wishes(unsaid=unsaid))
 
 
 def _manifest(root: OpenRoot, name: bytes) -> str | None:
-    """Read the manifest of a jar; None for no zip archive, or one without a manifest."""
-    import zipfile  # 2 ms of a push; few targets are jars
+    """Return the text of a jar's manifest; None for a file that is no jar."""
+    import zipfile  # takes 2 ms, which other targets than jars save
 
     try:
         with (
@@ -141,15 +146,15 @@ def _manifest(root: OpenRoot, name: bytes) -> str | None:
 
 
 def _main_class(manifest: str) -> str:
-    """Read Main-Class in the main section of a jar's manifest; empty where it is missing.
+    """Return the value of Main-Class in a jar's manifest; empty where it is missing.
 
     JAR File Specification, "JAR Manifest": a line that begins with a blank continues the line
-    before it.
+    before it, and an empty line ends the main section.
     """
     text = manifest.replace("\r\n", "\n").replace("\r", "\n").replace("\n ", "")
     for line in text.split("\n"):
         if not line:
-            break  # the main section ends
+            break
         key, _, value = line.partition(":")
         if key.lower() == "main-class":
             return value.strip()

@@ -1,4 +1,4 @@
-"""Protect store items that are being pushed from the garbage collector of their store."""
+"""Protect store items from their store's garbage collector while they are pushed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from regpush.sources.tools import ToolError, Workshop, find_program
 
 
 def keep(infos: Iterable[PathInfo], database: Database, workshop: Workshop) -> None:
-    """Protect `infos`, valid in the store of `database`, from collection until the push ends.
+    """Protect store paths from garbage collection until the push ends.
 
-    First an indirect root is tried: a link in the store's `gcroots/auto` to a link in the scratch
-    directory (Nix manual, "Garbage Collector Roots"; Guix's daemon is derived from Nix's). Where
-    the user may not create it, the store's own program is asked. Where neither is permitted,
-    nothing is protected, and a path that was collected is an error when it is read. Raises
-    CancelledError.
+    `infos`: valid paths in the store of `database`. First a link is created in the store's
+    `gcroots/auto`, to a link in the scratch directory, as an indirect root (Nix manual, "Garbage
+    Collector Roots"; Guix's daemon is derived from Nix's). Where the user lacks permission for
+    that, `nix-store` or `guix` is asked to create a root. Where both fail, the paths stay
+    unprotected; if one is then collected, reading it raises SourceError. Raises CancelledError.
     """
     known = {info.path: info for info in infos}
     referred = {reference for info in known.values() for reference in info.references}
@@ -49,12 +49,12 @@ def _by_daemon(info: PathInfo, link: str, database: Database, workshop: Workshop
     if database.is_nix():
         if find_program("nix-store"):
             with contextlib.suppress(ToolError):
-                # Nix may use another store here; a path that is not valid in it is not downloaded.
+                # Nix may use another store here; it must not download the path into that store.
                 only = ("--option", "substitute", "false")
                 workshop.ask("nix-store", "--add-root", link, "--realise", *only, info.path)
     elif find_program("guix") and all(map(os.path.exists, (info.deriver, info.path))):
-        # `guix build --root` makes roots of a derivation's outputs (Guix manual, "Invoking guix
-        # build"). Guix takes a second to start, so the push does not wait for it.
+        # `guix build --root` registers a derivation's outputs as roots (Guix manual, "Invoking guix
+        # build"). Guix takes a second to start, and the push does not wait for it.
         workshop.start("guix", "build", f"--root={link}", info.deriver)
 
 

@@ -1,8 +1,8 @@
-"""Build Guix packages into a profile, with the command `guix`.
+"""Build Guix packages into a profile, by the command `guix`.
 
-Guix manual, "Invoking guix shell": `--root` links the profile and registers it as a root of the
-garbage collector, `--search-paths` builds it and runs nothing in it. `guix shell` cannot
-cross-compile; for that the profile is an expression for `guix build --target`.
+Guix manual, "Invoking guix shell": `guix shell --search-paths` builds the profile and starts no
+shell, and `--root` protects it from the garbage collector. `guix shell` cannot cross-compile; for
+that, the profile is given to `guix build --target` as a Scheme expression.
 """
 
 from __future__ import annotations
@@ -21,40 +21,39 @@ from regpush.sources.tools import ToolError, Workshop, find_program
 _SPECIFICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*(@[A-Za-z0-9+._~-]+)?(:[a-z0-9-]+)?")
 
 _SYSTEMS = {"armv7l-linux": "armhf-linux", "ppc64le-linux": "powerpc64le-linux"}
-"""Guix's names of systems where they differ from Nix's.
-
-Guix manual, "Invoking guix build".
-"""
+"""Guix's names of systems by Nix's, where they differ (Guix manual, "Invoking guix build")."""
 
 _MACHINES = {"arm": "armv7l", "i586": "i686", "powerpc64le": "ppc64le"}
-"""Names of machines in systems where they differ from those in GNU triplets."""
+"""Nix's names of processors by their names in GNU triplets, where they differ."""
 
 CHANNELS = "dev.regpush.guix.channels"
-"""Annotation and label: the channels that packages came from, as a `channels.scm`."""
+"""Name of an annotation and label; its value is a `channels.scm`: the Guix channels, with commits,
+from which the packages were built."""
 OPTIONS = "dev.regpush.guix.options"
-"""Annotation and label: packages and options of the profile, as a JSON list of words."""
+"""Name of an annotation and label; its value is a JSON list of the packages and options from which
+the profile was built."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """The store path of a profile; `provenance`: see `Closure.provenance`."""
+    """A built profile: its store path; `provenance`: see `Closure.provenance`."""
 
     profile: str
     provenance: tuple[tuple[str, str], ...]
 
 
 def has_guix() -> bool:
-    """Whether Guix is on the PATH."""
+    """Whether the program `guix` is on the PATH."""
     return find_program("guix") is not None
 
 
 def is_specification(text: str) -> bool:
-    """Whether `text` may name a package: `name[@version][:output]`."""
+    """Whether `text` has the form of a Guix package's name: `name[@version][:output]`."""
     return _SPECIFICATION.fullmatch(text) is not None
 
 
 def system_of(triplet: str) -> str:
-    """Convert a GNU triplet into the system as Nix names it, such as `aarch64-linux`."""
+    """Convert a GNU triplet (`aarch64-linux-gnu`) into a system in Nix's form (`aarch64-linux`)."""
     machine, _, rest = triplet.partition("-")
     kernel = "linux" if "linux" in rest else rest
     return f"{_MACHINES.get(machine, machine)}-{kernel}"
@@ -65,23 +64,25 @@ def build(
 ) -> Built:
     """Build a profile of `packages` and of the manifests, expressions and files in `options`.
 
-    The garbage collector keeps the profile until the push ends. Guix's messages become events.
-    Raises UsageError for options that Guix cannot combine or a bad name, SourceError where a build
-    fails, CancelledError.
+    `system`: Nix's name of the system to build for, None for this machine's. The garbage collector
+    keeps the profile until the push ends. Guix's messages become events. Raises UsageError for a
+    malformed name and for options that Guix cannot combine, SourceError where a build fails,
+    CancelledError.
     """
     if not has_guix():
         raise UsageError(
-            f"guix:{printable(' '.join(packages))} needs Guix, and 'guix' is not on the PATH"
+            f"guix:{printable(' '.join(packages))} needs Guix, but 'guix' is not on the PATH: "
+            "install Guix"
         )
     for package in packages:
         if not is_specification(package):
             raise UsageError(
-                f"bad package '{printable(package)}': expected one such as guile, guile@3.0 or "
-                "git:send-email"
+                f"bad Guix package '{printable(package)}': expected a name such as guile, "
+                "guile@3.0 or git:send-email"
             )
     if not packages and not options.names_packages:
         raise UsageError(
-            "guix: names no package: write one, such as guix:hello, or use -m manifest.scm"
+            "the target 'guix:' names no package: write guix:hello, or give -m manifest.scm"
         )
     root = workshop.new_path("profile")
     system = _SYSTEMS.get(system, system) if system else None
@@ -93,7 +94,8 @@ def build(
         target = f"--target={options.target}"
         workshop.run(*_guix(options), "build", f"--root={root}", target, *chosen, *expression)
     else:
-        # `guix shell` puts the packages into the profile in reverse order, `guix pack` does not.
+        # `guix shell` adds packages to the profile in reverse order. Reversed here, they are in the
+        # order of `guix pack`.
         chosen += [*_content(options), *reversed(packages)]
         _shell([*_guix(options), "shell", f"--root={root}", "--search-paths"], chosen, workshop)
         _check_collisions(os.readlink(root))
@@ -103,17 +105,17 @@ def build(
 
 
 def _guix(options: GuixOptions) -> tuple[str, ...]:
-    """Return the command `guix`, run by `guix time-machine` where the user gave channels."""
+    """Return the command `guix`, or `guix time-machine … --` where the user gave channels."""
     if options.channels:
         return ("guix", "time-machine", f"--channels={options.channels}", "--")
     return ("guix",)
 
 
 def _shell(command: Sequence[str], chosen: Sequence[str], workshop: Workshop) -> None:
-    """Run `guix shell`; run it again without its cache of profiles where that makes it fail.
+    """Run `guix shell`; if its cache of profiles makes it fail, run it again without that cache.
 
-    Guix 1.5 registers a root for a profile out of its cache before it has connected to the daemon
-    (`add-indirect-root #f`, guix/scripts/environment.scm).
+    Guix 1.5 fails with a cached profile, because it registers a root before it has connected to the
+    daemon (`add-indirect-root #f`, guix/scripts/environment.scm).
     """
     try:
         workshop.run(*command, *chosen)
@@ -127,10 +129,11 @@ _UNCONNECTED = "add-indirect-root"
 
 
 def _check_collisions(profile: str) -> None:
-    """Raise SourceError where two versions of one package are in the profile, as `guix pack` does.
+    """Raise SourceError where the profile contains two versions of one package.
 
-    `guix shell` allows it, and one of the two then hides the other (`check-for-collisions`,
-    guix/profiles.scm). The file `manifest` of a profile lists name, version, output and item.
+    `guix pack` refuses such a profile too (`check-for-collisions`, guix/profiles.scm); `guix shell`
+    builds it, and files of one version hide those of the other. The profile's file `manifest` lists
+    name, version, output and store path of each package.
     """
     try:
         with open(os.path.join(profile, "manifest"), encoding="utf-8") as file:
@@ -142,9 +145,9 @@ def _check_collisions(profile: str) -> None:
         first_version, first = seen.setdefault((name, output), (version, path))
         if first != path:
             raise SourceError(
-                f"the profile would hold two versions of {printable(name)}: "
+                f"the Guix profile would contain two versions of {printable(name)}: "
                 f"{printable(first_version)} ({printable(first)}) and {printable(version)} "
-                f"({printable(path)}); name one of them"
+                f"({printable(path)}); remove one of them from the target or its manifests"
             )
 
 
@@ -170,7 +173,7 @@ def _check_cross(options: GuixOptions) -> None:
 
 
 def _profile(packages: Sequence[str], options: GuixOptions) -> str:
-    """Write a Scheme expression for a profile of the packages and of `options`."""
+    """Return a Scheme expression for a profile of `packages` and of what `options` name."""
     manifests = [f"(load {_string(os.path.abspath(path))})" for path in options.manifests]
     if packages:
         manifests.append(f"(specifications->manifest (list {' '.join(map(_string, packages))}))")
@@ -187,7 +190,7 @@ def _profile(packages: Sequence[str], options: GuixOptions) -> str:
 
 
 def _string(text: str) -> str:
-    """Write `text` as a string literal of Scheme."""
+    """Return `text` as a string literal of Scheme."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -205,16 +208,20 @@ def _provenance(
     words += [f"--target={options.target}"] if options.target else []
     made = ((OPTIONS, json.dumps(words)),)
     if lacks := _lacking(channels):
-        message = f"--save-provenance: a channel of this Guix has no {lacks}; channels not noted"
+        message = (
+            f"--save-provenance: a channel of this Guix has no {lacks}, so the image gets no "
+            "annotation with its channels"
+        )
         workshop.notify(Warned(message=message))
         return made
     return ((CHANNELS, channels), *made)
 
 
 def _lacking(channels: str) -> str:
-    """Name what a channel in a `channels.scm` lacks to be fetched again: `url` or `commit`.
+    """Return the field that a channel lacks in the text of a `channels.scm`: `url` or `commit`.
 
-    Empty if every channel has both; `channels` if the file lists no channel.
+    A channel can be fetched again only with both. Empty if every channel has both; `channels` if
+    the text lists no channel.
     """
     listed = _COMMENT.sub("", channels).split(
         "(channel\n" if "(channel\n" in channels else "(channel "

@@ -1,4 +1,4 @@
-"""Compute the identities of a directory's items by reading files, or recall them."""
+"""Find the identities of a directory's items, in the stat index or by reading their files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from regpush.sources.stats import Stats
 
 
 def identify(closure: Closure, stats: Stats, cancel: Cancellation, *, now_ns: int) -> Closure:
-    """Return `closure` with the identity of every item.
+    """Return `closure` with the identity of every item filled in.
 
-    Items that `stats` knows are not read; the files of the others are, the app's own code first.
-    `now_ns` is the current time in nanoseconds since the epoch, or slightly less. Raises UsageError
-    for what looks like a secret in the app's own code, SourceError for a file that cannot be read
-    or changed since it was listed, CancelledError.
+    An identity is recalled from `stats`, else computed by reading the item's files, the app's own
+    code first. `now_ns`: the current time in nanoseconds since the epoch, or slightly less. Raises
+    UsageError for a file of the app's own code that looks like a secret; SourceError for a file
+    that cannot be read or was changed since it was listed; CancelledError.
     """
     unknown = [item for item in closure.items if item.identity is None]
     stamps = _stamps(unknown)
@@ -31,16 +31,17 @@ def identify(closure: Closure, stats: Stats, cancel: Cancellation, *, now_ns: in
 
 
 def remember(closure: Closure, stats: Stats, *, read_ns: int) -> None:
-    """Note identities that packing computed at `read_ns` or later, for later pushes.
+    """Store the identities of the items of `closure` in `stats`, for later pushes.
 
-    They must have been computed from the files.
+    They must have been computed from the files, at `read_ns` (nanoseconds since the epoch) or
+    later.
     """
     identities = {item.path: item.identity for item in closure.items if item.identity}
     stats.remember(_stamps(closure.items), identities, read_ns=read_ns)
 
 
 def forget(closure: Closure, stats: Stats) -> None:
-    """Drop what `stats` has about the directory in `closure`, because a value was wrong."""
+    """Delete all that `stats` has about the directory of `closure`, because a value was wrong."""
     stats.forget(_stamps(closure.items))
 
 
@@ -49,9 +50,9 @@ def _stamps(items: Sequence[Item]) -> dict[str, Stamp]:
 
 
 def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:
-    """Compute the identities of `items`, by path.
+    """Read the files of `items` and return their identities by the items' paths.
 
-    Raises SecretError after all items were read.
+    Raises SecretError, after all items were read, where files look like secrets.
     """
     found: list[Secret] = []
     trees = {item.path: TreeHash() for item in items}

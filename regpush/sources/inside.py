@@ -1,4 +1,4 @@
-"""Look at programs in a directory, by the first bytes of files, not by their names."""
+"""Find programs and libraries in a directory, by the first bytes of files, not by their names."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from regpush.sources.elf import HEADER, platform_of
 from regpush.sources.tree import Tree
 
 _MAX_LINKS = 40
-"""Links followed before giving up, as Linux does (path_resolution(7))."""
+"""Maximum symbolic links that are followed for one path, as in Linux (path_resolution(7))."""
 
 _LIBRARY = re.compile(rb"\.so(?:\.[0-9.]+)?$|\.(?:node|dylib|pyd)$")
-# Mach-O, 32 and 64 bits, of either byte order, and for several processors (loader.h, fat.h).
+# The first bytes of programs for macOS: Mach-O of 32 and 64 bits, in both byte orders, and for
+# several processors (loader.h, fat.h).
 _MACH_O = (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xca\xfe\xba\xbe")
 _PACKAGES = re.compile(rb"(?:.*/)?(?:node_modules|(?:site|dist)-packages)/([^/]+)", re.DOTALL)
 
 
 def inside(tree: Tree) -> Inside:
-    """Make the answers about files of `tree`; a file is read when a question needs it."""
+    """Return functions that answer questions about the files of `tree`.
+
+    A file is read only when a question needs it.
+    """
     return Inside(
         place=os.fsdecode(tree.on_disk(b"")),
         find=partial(_find, tree),
@@ -39,7 +43,11 @@ def inside(tree: Tree) -> Inside:
 
 
 def _find(tree: Tree, path: str) -> Present | None:
-    """Describe what is at the image path `path`; links are followed. None for nothing."""
+    """Describe the file or directory at the image path `path`, following symbolic links.
+
+    None where `path` is outside of the directory or does not exist. A link that leads out of the
+    directory is described itself.
+    """
     wanted = posixpath.normpath(path)
     for _ in range(_MAX_LINKS):
         place = _below(tree, os.fsencode(wanted))
@@ -68,9 +76,9 @@ def _below(tree: Tree, image_path: bytes) -> bytes | None:
 
 
 def _first_link(tree: Tree, path: bytes) -> tuple[bytes | None, bytes]:
-    """Find the first part of `path` that is a link; return it and the rest of the path.
+    """Return the shortest prefix of `path` that is a symbolic link, and the rest of `path`.
 
-    (None, b"") where no part is a link.
+    Returns (None, b"") where there is none.
     """
     folder, names = b"", path.split(b"/")
     for number, name in enumerate(names):
@@ -115,7 +123,10 @@ def _runs_on(start: bytes) -> Platform | str | None:
 
 
 def _guesses(tree: Tree) -> Iterator[str]:
-    """Yield probable entry points and the file that suggests each, for people; surest first."""
+    """Yield phrases for messages, each with a probable entry point and the file that suggests it.
+
+    The most probable one comes first: `'node app.js', as scripts.start in its package.json says`.
+    """
     for line in tree.lines(b"Procfile") if b"Procfile" in tree.names(b"") else ():
         kind, colon, command = line.partition(":")
         if colon and kind.strip() == "web" and command.strip():
@@ -138,7 +149,7 @@ def _guesses(tree: Tree) -> Iterator[str]:
 
 
 def _top_programs(tree: Tree) -> Iterator[bytes]:
-    """Yield programs for Linux in the directory itself and in its `bin`."""
+    """Yield the paths of executable ELF programs in the directory itself and in its `bin`."""
     for folder in (b"", b"bin"):
         known = tree.listing.folders.get(folder)
         if known is None:
@@ -151,10 +162,10 @@ def _top_programs(tree: Tree) -> Iterator[bytes]:
 
 
 def _document(tree: Tree, name: bytes) -> dict[str, object]:
-    """Read a JSON or TOML file in the directory; empty where it is missing or malformed."""
+    """Return the parsed JSON or TOML file `name`; empty where it is missing or malformed."""
     if name not in tree.names(b""):
         return {}
-    import tomllib  # 3 ms of a push; few directories have a file of TOML
+    import tomllib  # takes 3 ms, which directories without such a file save
 
     try:
         text = read_small(tree.listing.root, name).decode()

@@ -1,4 +1,4 @@
-"""Join targets in stores, and those that Nix and Guix build, into one closure."""
+"""Join several targets into one closure: store paths, and what Nix and Guix build."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from regpush.sources.store_part import StorePart
 
 
 def joined(meant: Sequence[Meaning], asked: Asked) -> Found:
-    """Join store items, and what Nix and Guix build, into one closure.
+    """Make one closure of targets that are store paths or that Nix or Guix builds.
 
-    Returns the kind of the targets, for people, and the closure. Raises UsageError for any other
-    target, SourceError, CancelledError.
+    Returns a phrase that describes the targets in messages, and the closure. Raises UsageError for
+    any other target, SourceError, CancelledError.
     """
     stores = (*_named_store(asked.options.nix), *asked.stores)
     caches = functools.cache(lambda: Caches.of(asked.options.nix.caches, asked.workshop))
@@ -46,19 +46,22 @@ def joined(meant: Sequence[Meaning], asked: Asked) -> Found:
 def _in_store(one: Meaning) -> InStore:
     if isinstance(one, Whole):
         raise UsageError(
-            f"{printable(one.path)} cannot be pushed together with others: only store "
-            "paths, packages, nix: and guix: targets can be combined"
+            f"{printable(one.path)} cannot be combined with other targets: only store paths, Guix "
+            "packages, nix: and guix: targets can; push it by itself"
         )
     return one
 
 
 def _named_store(options: NixOptions) -> tuple[StoreLocation, ...]:
-    """Return the store that `--store` names; empty where its URL is not of a local store."""
+    """Return the store that `--store` names; empty where its URL does not name a local store."""
     return chroot_stores(options.store) if options.store else ()
 
 
 def _built_for(meant: Sequence[Meaning], options: SourceOptions) -> str | None:
-    """Return the system that all targets were built for; None where a target already existed."""
+    """Return the system, in Nix's form, that the user asked to build all targets for.
+
+    None where the user named no system, or where a target is an existing store path.
+    """
     if any(isinstance(one, Stored) for one in meant):
         return None
     if options.guix.target and any(isinstance(one, Packages) for one in meant):

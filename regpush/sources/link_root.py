@@ -1,4 +1,4 @@
-"""`--link-root`: links in the image's root to all files of a tree in a store item."""
+"""Implement `--link-root`: symbolic links in `/` of the image to all files of a store directory."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from regpush.entry import Entry, Kind, absolute, as_text
 from regpush.errors import UsageError, printable
 
 _MAX_LINKS = 40
-"""Links followed before giving up, as Linux does (path_resolution(7))."""
+"""Maximum symbolic links that are followed for one path, as in Linux (path_resolution(7))."""
 _ABOUT = ("nix-support", "manifest")
-"""Metadata at the top of a store item or profile, which gets no links."""
+"""Files and folders at the top of a store item or profile that get no links: they are metadata."""
 
 
 def link_roots(closure: Closure, roots: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Make links (image path, target) by which the trees at `roots` appear in `/`.
+    """Return links (image path, target), sorted, by which the directories `roots` appear in `/`.
 
-    A root is a path in a store item, or relative to the closure's first root. Directories are
-    merged. A link to a directory of another item counts as a directory, because profiles consist of
-    such links. The items are listed, and downloaded for that where necessary. Raises UsageError for
-    a closure of no store, for a root that is no directory of the closure, and for two things at one
-    path; SourceError for what cannot be listed.
+    `roots`: paths in store items, or relative to the closure's first root. Directories with one
+    image path are merged. A link to a directory of another item counts as a directory, because Nix
+    and Guix profiles consist of such links. Items are listed, and downloaded if necessary. Raises
+    UsageError where the closure is not of store items, where a root is no directory of the closure,
+    and where two files would have one image path; SourceError where an item cannot be listed.
     """
     if roots and not all(closure[root].in_store for root in closure.roots):
-        raise UsageError("--link-root is for store items; -S links a path of a directory")
+        raise UsageError(
+            "--link-root is only for store paths and for nix: and guix: targets; for a directory, "
+            "make links by -S PATH=TARGET"
+        )
     trees = _Trees(closure)
     links: dict[str, str] = {}
     folders: dict[str, str] = {}
@@ -34,8 +37,8 @@ def link_roots(closure: Closure, roots: Sequence[str]) -> tuple[tuple[str, str],
         top = trees.directory(start)
         if top is None:
             raise UsageError(
-                f"bad --link-root '{printable(root)}': {printable(start)} is no directory of "
-                "what is pushed"
+                f"bad --link-root '{printable(root)}': {printable(start)} is not a directory in "
+                "the closure that is pushed"
             )
         for path, target in trees.files(top, "", folders):
             taken = links.setdefault(path, target)
@@ -47,17 +50,17 @@ def link_roots(closure: Closure, roots: Sequence[str]) -> tuple[tuple[str, str],
 
 
 class _Trees:
-    """The items of a closure as trees of entries; each item is listed when it is first needed."""
+    """Looks up files in the items of a closure; an item is listed when it is first needed."""
 
     def __init__(self, closure: Closure) -> None:
         self._closure = closure
         self._listed: dict[str, Mapping[str, Mapping[str, Entry]]] = {}
 
     def files(self, directory: str, at: str, folders: dict[str, str]) -> Iterator[tuple[str, str]]:
-        """Yield (image path, target) of everything below `directory` except directories.
+        """Yield a link (image path, target) for everything below `directory` except directories.
 
-        `at`: the image path of `directory`. Directories are added to `folders`, by their image
-        paths.
+        `at`: the image path at which `directory` appears. `folders`: gets the directories below it,
+        by image path.
         """
         for name in sorted(self._children(directory)):
             source, path = f"{directory}/{name}", f"{at}/{name}"
@@ -71,7 +74,10 @@ class _Trees:
                 yield from self.files(inner, path, folders)
 
     def directory(self, path: str) -> str | None:
-        """Return the directory that `path` is, or leads to by links between items; or None."""
+        """Return `path` if it is a directory, or the directory to which it links in other items.
+
+        None for a file, a missing path, or a link within one item.
+        """
         for _ in range(_MAX_LINKS):
             entry = self._entry(path)
             if entry is None or entry.kind is Kind.FILE:
@@ -102,7 +108,7 @@ class _Trees:
         return self._folders(item).get(directory, {}) if item else {}
 
     def _folders(self, item: str) -> Mapping[str, Mapping[str, Entry]]:
-        """Return the entries of an item by directory and name."""
+        """Return the entries of the item with the path `item`, by directory and then by name."""
         if item not in self._listed:
             folders: dict[str, dict[str, Entry]] = {}
             for entry in self._closure[item].entries():
@@ -114,5 +120,6 @@ class _Trees:
 
 def _both(one: str, other: str, path: str) -> UsageError:
     return UsageError(
-        f"--link-root: {printable(one)} and {printable(other)} would both be at {printable(path)}"
+        f"--link-root: {printable(one)} and {printable(other)} would both be linked at "
+        f"{printable(path)}; leave out one of the roots"
     )

@@ -1,6 +1,6 @@
-"""The item that regpush generates: the user's links, and essentials such as `/tmp`.
+"""Generate an item with the user's links (`-S`, `--link-root`) and essentials such as `/tmp`.
 
-It shares the top layer with the app. Links that the user asked for replace essentials.
+The item is in the top layer, with the app. The user's links replace essentials.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from regpush.sources import essentials
 from regpush.sources.essentials import Essentials
 
 PATH = "(links)"
-"""The generated item's name in place of a path, because its entries are in several places."""
+"""The path of the generated item; no file path, because its entries are in several folders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Customisation:
-    """A closure with the generated item added and rules applied, and the options of its image.
+    """A closure with the generated item, and with owners and modes set; and the image's options.
 
-    `rules`: the rules of owners and modes; they record what they matched. `skipped`: paths of
-    essentials that a link of the user's replaces. `unknown`: names of the image's user and group
-    that its passwd and group lack, as far as those files are known here.
+    `rules`: the rules for owners and modes, which record what they matched. `skipped`: paths of
+    essentials that a link of the user replaces. `unknown`: the names in `--user` that the image's
+    `/etc/passwd` and `/etc/group` do not have, as far as these files are known on this machine.
     """
 
     closure: Closure
@@ -45,13 +45,13 @@ def customise(
     *,
     base: str | None = None,
 ) -> Customisation:
-    """Add links and essentials to `closure`, and set owners and modes by `rules`.
+    """Add the user's links and the essentials to `closure`, and set owners and modes by `rules`.
 
-    The target of a relative link is below the first root: a directory or a profile. `/tmp` is
-    written unless the closure is a whole root file system or has an item at `/tmp`; the other
-    essentials are for store items only. With a `base` there are none, because the base has them.
-    Raises UsageError for a link in the way of an item or of another link, and for a user that
-    nothing in the image defines.
+    A link's relative target is relative to the closure's first root: a directory or a profile.
+    Without a `base` image, the image gets `/tmp`, unless the closure is a whole root file system or
+    has an item at `/tmp`; an image of store items gets the other essentials too. With a `base`
+    none are added, because the base has them. Raises UsageError for a link at the path of an item
+    or of another link, and for a `--user` that the generated `/etc/passwd` does not have.
     """
     links = _links(options.symlinks, closure.roots[0])
     _check_room(links, closure)
@@ -75,11 +75,11 @@ def customise(
 def _unknown(
     user: str | None, closure: Closure, links: Collection[bytes], base: str | None
 ) -> tuple[str, ...]:
-    """Find the names in `user` that the image's passwd and group lack.
+    """Return the names in `user` (`USER:GROUP`) that the image's passwd and group files lack.
 
-    Empty where links hide these files. No runtime starts a container as a user that they lack. A
-    number needs no entry. The files of a `base` are not read, so only a file of the app that
-    replaces one of them is checked.
+    No container starts as such a user; numbers need no entry. The files of a `base` image are not
+    read, so with a base only a file of the app that replaces one of them is checked. Empty where a
+    link of the user hides these files.
     """
     names = dict(zip((b"etc/passwd", b"etc/group"), (user or "").partition(":")[::2], strict=True))
     wanted = {path: name for path, name in names.items() if name and not name.isdigit()}
@@ -98,10 +98,10 @@ def _unknown(
 
 
 def _own_files(closure: Closure, wanted: Collection[bytes]) -> dict[bytes, bytes] | None:
-    """Read those files of a directory that are at the paths `wanted`, in /etc.
+    """Return the contents of the closure's files at the image paths `wanted`, by path.
 
-    None where one of them is no regular file, or /etc is a link. Packages of a lock file are not
-    downloaded for this: they have no users.
+    Only items of a directory are searched: packages of a lock file have no users, and would have to
+    be downloaded. None where one of the paths is not a regular file, or where `/etc` is a link.
     """
     found: dict[bytes, bytes] = {}
     top = image_path(closure.roots[0])
@@ -128,9 +128,10 @@ def _essentials(closure: Closure, options: ImageOptions) -> Essentials:
 def _with_certificates(
     options: ImageOptions, bundle: str, added: Collection[bytes]
 ) -> ImageOptions:
-    """Add SSL_CERT_FILE, the path of the certificates, to the environment in `options`.
+    """Add the variable SSL_CERT_FILE to the environment in `options`, if `bundle` is not empty.
 
-    The usual path is preferred where it exists, so that a file mounted at it takes effect.
+    `bundle`: the store path of the certificates. The variable names Debian's usual path instead, if
+    a link at it was `added`, so that a file mounted there takes effect.
     """
     if not bundle or essentials.CERTIFICATES in dict(options.env):
         return options
@@ -166,15 +167,18 @@ def _item(entries: Collection[Entry], rules: Rules) -> Item | None:
 
 
 def _links(symlinks: Iterable[tuple[str, str]], root: str) -> dict[bytes, Entry]:
-    """Make links of the user's pairs (path in the image, target); returns them by path.
+    """Return the entries of the user's links, by image path.
 
-    Raises UsageError for a bad link, and for two different ones at one path.
+    `symlinks`: pairs of image path and target. Raises UsageError for a malformed link, and for two
+    different links at one path.
     """
     entries: dict[bytes, Entry] = {}
     for path, target in symlinks:
         entry = _link(path, target, root)
         if entries.setdefault(entry.path, entry) != entry:
-            raise UsageError(f"two different links were asked for at {printable(path)}")
+            raise UsageError(
+                f"-S and --link-root make two different links at {printable(path)}; leave out one"
+            )
     return entries
 
 
@@ -184,7 +188,8 @@ def _link(path: str, target: str, root: str) -> Entry:
     reserved = ".." in path.split("/") or any(part.startswith(".wh.") for part in parts)
     if normal == "/" or reserved or "\0" in path + target or not target:
         raise UsageError(
-            f"bad link '{printable(path)}={printable(target)}': write it like /bin=bin"
+            f"bad link '{printable(path)}={printable(target)}': expected PATH=TARGET, such as "
+            "/bin=bin"
         )
     if not target.startswith("/"):
         target = posixpath.normpath(posixpath.join(root, target))
@@ -202,7 +207,10 @@ def _parents(entries: Collection[Entry]) -> tuple[Entry, ...]:
 
 
 def _is_taken(entry: Entry, closure: Closure) -> bool:
-    """Whether an item is at the path of the essential `entry`, or makes that path impossible."""
+    """Whether an item of `closure` prevents the essential `entry`.
+
+    It does if it is at the entry's path; and, for a file or link, if it is above or below it.
+    """
     own = (image_path(item.home) for item in closure.items)
     if entry.kind is Kind.DIRECTORY:
         return any(path in (b"", entry.path) for path in own)
@@ -210,14 +218,14 @@ def _is_taken(entry: Entry, closure: Closure) -> bool:
 
 
 def _gives_way(entry: Entry, links: Collection[bytes]) -> bool:
-    """Whether one of the user's `links` is at the path of `entry`, or hides it."""
+    """Whether the user's links (at the paths `links`) replace or hide the essential `entry`."""
     if entry.kind is Kind.DIRECTORY:
         return any(_within(entry.path, link) for link in links)
     return any(_within(entry.path, link) or _within(link, entry.path) for link in links)
 
 
 def _check_room(links: dict[bytes, Entry], closure: Closure) -> None:
-    """Raise UsageError for a link at an item's path, above an item, or below a file or a link."""
+    """Raise UsageError for a link at or above an item's path, or below a file or another link."""
     top = image_path(closure.roots[0]) if closure.roots else b""
     for path in links:
         for other in links:
@@ -227,7 +235,7 @@ def _check_room(links: dict[bytes, Entry], closure: Closure) -> None:
             own = image_path(item.home)
             if _within(own, path):
                 raise _in_the_way(path, item.path)
-            # A part of a directory's own code may lie anywhere in it.
+            # The items of a directory's own code may have files anywhere in it.
             home = top if item.role.is_code else own
             if _within(path, home) or not home:
                 _check_inside(path, item)
@@ -246,4 +254,7 @@ def _within(path: bytes, ancestor: bytes) -> bool:
 
 
 def _in_the_way(path: bytes, what: str) -> UsageError:
-    return UsageError(f"a link cannot be at /{printable(path)}: {printable(what)} is in the way")
+    return UsageError(
+        f"a link (-S or --link-root) at /{printable(path)} is not possible, because "
+        f"{printable(what)} is at, above or below this path"
+    )

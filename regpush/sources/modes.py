@@ -1,8 +1,8 @@
-"""Tell users about files that more users may read in the image than on this machine.
+"""Tell the user about files that become readable by all users in the image.
 
-A directory's files are readable by everybody in the image, so that equal files give equal digests
-under every umask (docs/guide/directory.md). `tar` and `docker build` keep modes, so users who rely
-on mode 0600 get a note.
+Files of a pushed directory are readable by every user of the image, so that equal files give equal
+digests whatever the umask was (docs/guide/directory.md). `tar` and `docker build` keep modes, so
+people who rely on mode 0600 are told.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from regpush.sources.tree import Tree
 
 
 def widening(tree: Tree, rules: Rules) -> str:
-    """Write a note about files that more users may read in the image than on this machine.
+    """Return a note about the files that become readable by all users only in the image.
 
-    Empty if the image has no such file.
+    Empty if there are none.
     """
     widened = [] if tree.profile is Profile.TREE else sorted(_widened(tree, rules))
     if not widened:
@@ -28,13 +28,13 @@ def widening(tree: Tree, rules: Rules) -> str:
     path, mode = widened[0]
     what = "1 file becomes" if len(widened) == 1 else f"{len(widened):,} files become"
     return (
-        f"{what} readable by everybody in the image, such as {printable(path)} (mode {mode:04o} "
-        "here): --preserve keeps modes and owners"
+        f"{what} readable by all users in the image, such as {printable(path)} (mode {mode:04o} "
+        "on this machine); --preserve keeps modes and owners"
     )
 
 
 def _widened(tree: Tree, rules: Rules) -> Iterator[tuple[bytes, int]]:
-    """Yield path and mode, on this machine, of files that more users may read in the image."""
+    """Yield path and mode on this machine of each file that becomes readable by all users."""
     for path, folder in tree.listing.folders.items():
         for name, row in folder.private():
             if stat.S_ISREG(row.mode) and row.mode & stat.S_IRUSR:

@@ -1,4 +1,4 @@
-"""Compute the hash of a Nix archive (NAR): of files alone, or while a layer is packed.
+"""Compute the sha256 of a Nix archive (NAR), from files or while a layer is packed.
 
 Nix manual, "Nix Archive (NAR) Format".
 """
@@ -20,9 +20,10 @@ _ROOT = b"nar"
 
 
 def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Digest, int]:
-    """Hash the Nix archive of the file tree at `path`: sha256, and the archive's bytes.
+    """Return the sha256 and the size in bytes of the Nix archive of the file tree at `path`.
 
-    `check` is called for each file and may raise. Raises SourceError for what cannot be read.
+    `check` is called for each file and may raise. Raises SourceError for a file that cannot be
+    read.
     """
     entries = undone(scan(os.fsencode(path)).entries(_ROOT, Profile.STORE))
     return hash_entries(entries, _ROOT, check)
@@ -31,10 +32,11 @@ def nar_hash(path: str, check: Callable[[], None] = lambda: None) -> tuple[Diges
 def hash_entries(
     entries: Iterable[Entry], root: bytes, check: Callable[[], None]
 ) -> tuple[Digest, int]:
-    """Hash the Nix archive of `entries`, those of the store profile at `root` and below.
+    """Return the sha256 and the size in bytes of the Nix archive of `entries`.
 
-    Returns the sha256 and the archive's bytes. `check` is called for each file and may raise.
-    Raises SourceError for what cannot be read.
+    `entries`: everything at the image path `root` and below, with the metadata of `Profile.STORE`.
+    `check` is called for each file and may raise. Raises SourceError for a file that cannot be
+    read.
     """
     found: list[Digest] = []
     nar = NarHash(entries, root, found.append)
@@ -50,11 +52,11 @@ def hash_entries(
 
 _LENGTH = struct.Struct("<Q").pack
 _PADDING = tuple(bytes(-length % 8) for length in range(8))
-"""The zero bytes that follow a value, by its length modulo 8."""
+"""The zero bytes after a value, which pad it to 8 bytes, by its length modulo 8."""
 
 
 def _string(value: bytes) -> bytes:
-    """Encode `value` with its length (64 bits, little endian) before it, padded to 8 bytes."""
+    """Encode `value` as a NAR string: its length (64 bits, little-endian), then it, zero-padded."""
     length = len(value)
     return b"%b%b%b" % (_LENGTH(length), value, _PADDING[length & 7])
 
@@ -71,29 +73,28 @@ _REGULAR = _strings(b"(", b"type", b"regular", b"contents")
 _EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
 _CLOSE = _strings(b")")
 _SMALL = 1 << 15
-"""Contents of at most this many bytes are copied into a buffer and hashed together.
+"""Contents of at most this many bytes are collected in a buffer and hashed together.
 
-A call of sha256 costs the interpreter as much as hashing a kilobyte, and lets other threads take
-its lock.
+A call of sha256 takes the interpreter as long as hashing a kilobyte, and releases its lock.
 """
 
 
 class NarHash:
-    """The hash of a Nix archive of `entries`, whose contents may be given in any order.
+    """Computes the sha256 of the Nix archive of `entries`; contents may be given in any order.
 
-    A Nix archive sorts siblings by name, while a layer sorts whole paths: there `lib-a` precedes
-    `lib/b`. A file that is given too early is read again when its turn comes; it was read a moment
-    ago, so it is still in the page cache.
+    A Nix archive sorts siblings by name, while a layer sorts whole paths, where `lib-a` precedes
+    `lib/b`. A file that is given before its place in the archive is read again later; then it is
+    still in the page cache.
 
-    `entries`: everything at `root` and below, of the store profile. `order`: the entries in the
-    archive's order. `size`: bytes of the archive so far. `done` is called with the hash when the
-    last entry has been given; its exceptions pass through. Not thread-safe.
+    `entries`: everything at the image path `root` and below, with the metadata of `Profile.STORE`.
+    `order`: the entries in the archive's order. `size`: bytes of the archive so far. `done`: called
+    with the hash after the last entry was given; its exceptions pass through. Not thread-safe.
     """
 
     def __init__(
         self, entries: Iterable[Entry], root: bytes, done: Callable[[Digest], None]
     ) -> None:
-        # Names contain no zero byte, so this sorts paths as lists of names.
+        # As names contain no zero byte, this order is that of the paths as lists of names.
         self.order = sorted(entries, key=lambda entry: entry.path.replace(b"/", b"\0"))
         self.size = len(_MAGIC)
         self._done = done
@@ -102,14 +103,14 @@ class NarHash:
         self._above_root = root.count(b"/")
         self._at = 0
         self._early: set[bytes] = set()
-        self._closing = b""  # ends the previous entry; written before the next one
-        self._depth = 0  # folders that are not closed yet
+        self._closing = b""  # the end of the previous entry, written before the next one
+        self._depth = 0  # number of folders whose end is not written yet
 
     def begin(self, path: bytes) -> bool:
-        """Begin the entry at `path`. Returns whether its content is wanted now.
+        """Begin the entry at `path`; return whether it is next in the archive's order.
 
-        If True, give the content to `update`, then call `end`. If False, give nothing: the file is
-        read again when its turn comes.
+        If True, give its content to `update`, then call `end`. If False, give nothing: the file is
+        read again later.
         """
         entry = self.order[self._at]
         if entry.path != path:
@@ -119,7 +120,7 @@ class NarHash:
         return True
 
     def update(self, content: bytes | memoryview) -> None:
-        """Add the next bytes of the file that was given to `begin`."""
+        """Add the next bytes of the content of the entry that `begin` began."""
         unhashed = self._unhashed
         if len(content) <= _SMALL:
             unhashed += content
@@ -130,13 +131,16 @@ class NarHash:
             self._hash.update(content)
 
     def end(self) -> None:
-        """Complete the entry that `begin` began. Raises SourceError, and what `done` raises."""
+        """End the entry that `begin` began, and add entries that were given early and are next.
+
+        Raises SourceError where one of these cannot be read, and what `done` raises.
+        """
         self._at += 1
         if self._early or self._at == len(self.order):
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Write entries that were given too early and are next in order; after the last, finish."""
+        """Add the entries that were given early and are next; after the last one, call `done`."""
         while self._early and self.order[self._at].path in self._early:
             entry = self.order[self._at]
             self._early.remove(entry.path)
@@ -151,9 +155,10 @@ class NarHash:
             self._done(Digest("sha256", self._hash.hexdigest()))
 
     def add(self, path: bytes, content: bytes | memoryview = b"") -> None:
-        """Add the entry at `path` with all of its content at once.
+        """Add the entry at `path` with its whole `content`, empty for all but files.
 
-        Raises SourceError, and what `done` raises.
+        Raises SourceError where a file that was given early cannot be read again, and what `done`
+        raises.
         """
         if self.begin(path):
             if content:
@@ -161,7 +166,7 @@ class NarHash:
             self.end()
 
     def _open(self, entry: Entry) -> None:
-        """Write everything that precedes the content of `entry` in the archive."""
+        """Add the bytes that precede the content of `entry` in the archive."""
         path, kind, mode, _, _, size, link, _, _ = entry
         depth = path.count(b"/") - self._above_root
         head = self._closing + _CLOSE * (2 * (self._depth - depth))

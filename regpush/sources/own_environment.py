@@ -1,4 +1,4 @@
-"""Whether a virtual environment is for regpush alone, by the distributions in it."""
+"""Tell whether a Python virtual environment is for regpush alone, by the packages in it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import sys
 from importlib import metadata
 
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})
-"""Distributions that create virtual environments; an app need not be using them."""
+"""Packages that a new virtual environment may contain; they do not show that an app uses it."""
 
 
 def is_ours_alone(prefix: str) -> bool:
-    """Whether the environment at `prefix` has only regpush and what it may depend on."""
+    """Whether the virtual environment at `prefix` has only regpush and its dependencies.
+
+    Dependencies of regpush's extras count too, and pip, setuptools, wheel and uv.
+    """
     inside = os.path.join(os.path.realpath(prefix), "")
     places = [path for path in sys.path if os.path.realpath(path).startswith(inside)]
     holds = {_normal(one.name) for one in metadata.distributions(path=places)}
@@ -20,7 +23,7 @@ def is_ours_alone(prefix: str) -> bool:
 
 
 def _needed(name: str) -> set[str]:
-    """Find the distribution `name` and all it may depend on, of those installed.
+    """Return the package `name` and all installed packages on which it depends, also indirectly.
 
     Dependencies of every extra are included.
     """
@@ -34,11 +37,11 @@ def _needed(name: str) -> set[str]:
             requirements = metadata.requires(one) or ()
         except metadata.PackageNotFoundError:
             continue
-        # PEP 508: a requirement begins with a name.
+        # PEP 508: a requirement begins with the package's name.
         pending += [match[0] for text in requirements if (match := re.match(r"[\w.-]+", text))]
     return found
 
 
 def _normal(name: str) -> str:
-    """Normalise a distribution's name for comparison (PEP 503)."""
+    """Normalise a package's name for comparison (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

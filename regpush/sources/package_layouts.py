@@ -1,7 +1,7 @@
-"""Find packages in the folders of package managers, each by its own layout.
+"""Find the packages in a dependency folder, by the layout of its package manager.
 
-Files belong to the package that the package manager recorded for them; without a record each folder
-is a package.
+A file belongs to the package for which the package manager recorded it; without a record, each
+folder is a package.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from regpush.sources.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """A package that was found in a folder.
+    """A package in a dependency folder; paths are relative to the tree.
 
-    `tops`: its files and folders, as sorted paths in the tree. `path`: the one of `tops` that names
-    its item.
+    `tops`: the package's topmost files and folders, sorted. `path`: the one of `tops` that names
+    the package's item.
     """
 
     name: str
@@ -31,20 +31,21 @@ class Package:
 
 
 Layout: TypeAlias = Callable[[Tree, bytes], Iterator[Package]]
-"""A function that yields the packages in a folder, whose path is relative to the tree."""
+"""A function that yields the packages in the folder at a path of a tree."""
 
 
 def folders(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield each folder as a package, except hidden ones."""
+    """Yield each folder in `folder` as a package, except hidden ones."""
     for name in tree.directories(folder):
         if not name.startswith(b"."):
             yield _folder(join(folder, name), name)
 
 
 def npm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the packages of a `node_modules`: folders, scopes (`@scope/name`), pnpm's `.pnpm`.
+    """Yield the packages in a `node_modules` of npm, Yarn or pnpm.
 
-    npm documentation, "folders".
+    A package is a folder, a folder in a scope (`@scope/name`), or a folder in pnpm's `.pnpm`. npm
+    documentation, "folders".
     """
     for name in tree.directories(folder):
         path = join(folder, name)
@@ -60,23 +61,26 @@ def npm(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _unversioned(name: bytes) -> bytes:
-    """Cut the version off: `express@4.18.2`, `react-dom@18.2.0_react@18.2.0`.
+    """Return a package's name without its version: `@babel/core` for `@babel+core@7.0.0`.
 
-    `@babel+core@7.0.0` becomes `@babel/core`.
+    `express@4.18.2` and `react-dom@18.2.0_react@18.2.0` are other forms of folder names.
     """
     cut = name.find(b"@", 1)
     return (name if cut < 0 else name[:cut]).replace(b"+", b"/")
 
 
 def jspm(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the packages of jspm, in one folder per registry: `npm/jquery@3.1.0`."""
+    """Yield the packages in a `jspm_packages`: folders such as `npm/jquery@3.1.0`."""
     for registry in tree.directories(folder):
         for name in tree.directories(join(folder, registry)):
             yield _folder(join(folder, registry, name), _unversioned(name))
 
 
 def venv(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the packages in `lib/python3.11/site-packages` (Python documentation, "site")."""
+    """Yield the packages in a virtual environment: those in `lib/python3.11/site-packages`.
+
+    Python documentation, "site".
+    """
     for lib in (b"lib", b"lib64"):
         if lib not in tree.directories(folder):
             continue
@@ -86,9 +90,9 @@ def venv(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def python(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the distributions in a `site-packages`, and each other folder as a package.
+    """Yield the packages in a `site-packages`: see `distributions`; then each other folder as one.
 
-    Such a folder is shared by several distributions (a namespace package) or belongs to none.
+    Such another folder is shared by several packages (a namespace package), or has no record.
     """
     found = list(distributions(tree, folder))
     claimed = {top for package in found for top in package.tops}
@@ -100,7 +104,7 @@ def python(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def distributions(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield each Python distribution, with the files that its RECORD lists.
+    """Yield the installed Python packages in `folder`, each with the files that its RECORD lists.
 
     PyPA, "Recording installed projects".
     """
@@ -109,7 +113,7 @@ def distributions(tree: Tree, folder: bytes) -> Iterator[Package]:
     for info in children:
         if info.endswith((b".dist-info", b".egg-info")):
             for top in {info} | _recorded(tree, join(folder, info)):
-                # All single-file modules share __pycache__, so it belongs to none of them.
+                # All single-file modules share one __pycache__, which belongs to no package.
                 if top in children and top != b"__pycache__":
                     claims.setdefault(top, []).append(info)
     owned: dict[bytes, list[bytes]] = {}
@@ -120,7 +124,7 @@ def distributions(tree: Tree, folder: bytes) -> Iterator[Package]:
     for info, tops in sorted(owned.items()):
         name = re.sub(rb"[-_.]+", b"-", info.partition(b"-")[0]).lower()
         code = [top for top in tops if top != info]
-        # Prefer a path without a version, and the import name where it is the project's name.
+        # The item is named by a path without a version, preferably the one with the package's name.
         path = min(code, key=lambda top: (_import_name(top) != name, top), default=info)
         yield Package(
             name=_text(name),
@@ -134,7 +138,10 @@ def _import_name(top: bytes) -> bytes:
 
 
 def _recorded(tree: Tree, info: bytes) -> set[bytes]:
-    """Read which names beside the folder `info` belong to the distribution described in it."""
+    """Return the files and folders of the package that is described in the folder `info`.
+
+    They are names in the folder that contains `info`, from its RECORD or `top_level.txt`.
+    """
     tops = set()
     try:
         for row in csv.reader(tree.lines(join(info, b"RECORD"))):
@@ -149,9 +156,10 @@ def _recorded(tree: Tree, info: bytes) -> set[bytes]:
 
 
 def vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the packages in a `vendor` of Go (`modules.txt`), Composer or Bundler.
+    """Yield the packages in a folder `vendor` of Go, Composer or Bundler.
 
-    Composer is recognised by `autoload.php`. In any other `vendor` each folder is a package.
+    Go's has a `modules.txt`, Composer's an `autoload.php`, Bundler's a `bundle/ruby`. In any other
+    `vendor` each folder is a package.
     """
     names = tree.names(folder)
     if b"modules.txt" in names:
@@ -167,7 +175,7 @@ def vendor(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def composer(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the packages of Composer, in one folder per vendor: `symfony/console`.
+    """Yield the packages of Composer: folders such as `symfony/console`.
 
     Composer documentation, "vendor-dir".
     """
@@ -177,9 +185,10 @@ def composer(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield Go modules, which the lines `# path version` of modules.txt list.
+    """Yield the Go modules that `modules.txt` lists in lines `# path version`.
 
-    Go Modules Reference, "Vendoring". A module inside another's folder stays with that module.
+    A module whose folder is inside another module's folder is part of that one. Go Modules
+    Reference, "Vendoring".
     """
     modules = {
         as_bytes(line.split(" ")[1])
@@ -198,7 +207,7 @@ def _go(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def gems(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the gems like `3.2.0/gems/rack-3.0.8` in a folder `ruby`.
+    """Yield the gems in a folder `ruby` of Bundler: folders such as `3.2.0/gems/rack-3.0.8`.
 
     Bundler documentation, "bundle config path".
     """
@@ -207,7 +216,7 @@ def gems(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def gem_home(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the gems like `gems/rack-3.0.8` (RubyGems documentation, "GEM_HOME")."""
+    """Yield the gems in a GEM_HOME: folders such as `gems/rack-3.0.8` (RubyGems documentation)."""
     if b"gems" in tree.directories(folder):
         for gem in tree.directories(join(folder, b"gems")):
             path = join(folder, b"gems", gem)

@@ -1,4 +1,4 @@
-"""A part of a directory that becomes one item: some paths and everything below them."""
+"""Define a part of a directory, some paths and everything below them, that becomes one item."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from regpush.sources.tree import Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Some paths of a directory (`tops`) and everything below them, except `stop_at`.
+    """The paths `tops` of a directory and everything below them, except `stop_at` and below.
 
-    Paths are relative to `tree`. `path`: the one of `tops` by which the item is known. `name`: see
-    `Item.name`. `key`: a digest of everything besides the files that decides the item; see
+    Paths are relative to `tree`. `path`: the one of `tops` that becomes the item's path. `name`:
+    see `Item.name`. `key`: a digest of all settings that decide the item, besides its files; see
     `Stamp.tree`.
     """
 
@@ -29,7 +29,10 @@ class Part:
     stop_at: ByFolder
 
     def item(self, role: Role, look: Look | None = None) -> Item:
-        """Make the item. Its identity is None: only reading its files tells it."""
+        """Return the part as an item, whose identity is None until its files are read.
+
+        `look`: see `Item.look`.
+        """
         selected = list(self.names())
         parents = self.tree.parents(self.tops)
         return Item(
@@ -50,14 +53,11 @@ class Part:
         )
 
     def names(self) -> Iterator[Names]:
-        """Yield names and lstat data of everything in the part, one folder at a time."""
+        """Yield the names and lstat data of the part's files and folders, by folder."""
         return self.tree.listing.select(self.tops, self.stop_at)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield entries of everything in the part but directories in `tree.kept`.
-
-        In archive order.
-        """
+        """Yield the part's entries in archive order, without the directories in `tree.kept`."""
         tree = self.tree
         entries = tree.listing.entries(tree.at, tree.profile, self.tops, self.stop_at)
         return filter(self._is_written, entries) if tree.kept else entries
@@ -67,9 +67,9 @@ class Part:
 
 
 def _fingerprint(parents: Iterable[Entry], selected: Iterable[Names]) -> bytes:
-    """Hash the parents' entries and the lstat data of `selected` (32 bytes).
+    """Return a sha256 (32 bytes) over the entries `parents` and the lstat data `selected`.
 
-    Injective: the lengths of all fields precede them.
+    Different data cannot give the same input: each field is preceded by its length.
     """
     above = TreeHash()
     for parent in parents:

@@ -1,4 +1,4 @@
-"""A path given as a target: its file mode, and an error that suggests what was meant."""
+"""Look up the path of a target; where it does not exist, the error suggests what was meant."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from regpush.files.filesystem import unreadable, working_directory
 
 
 def mode_of(path: str) -> int:
-    """Read the st_mode of `path`, symbolic links followed.
+    """Return the st_mode of the file at `path`, following symbolic links.
 
-    Raises UsageError where `path` does not exist, SourceError where it cannot be read.
+    Raises UsageError where `path` does not exist, SourceError where it is not accessible.
     """
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        from regpush.sources import guix  # most targets exist
+        from regpush.sources import guix  # an import that existing targets save
 
-        what = "is a link to nothing" if os.path.islink(path) else "does not exist"
+        what = "is a link to a missing file" if os.path.islink(path) else "does not exist"
         maybe = guix.is_specification(path) and not os.path.islink(path)
-        no_guix = "; for it to be a package, 'guix' must be on the PATH" if maybe else ""
+        no_guix = "; to push a Guix package, 'guix' must be on the PATH" if maybe else ""
         raise UsageError(
             f"target '{printable(path)}' {what}; looked for a directory, a store path, a "
             f"link into a store or a closure file{_from_here(path)}{no_guix}"
@@ -31,7 +31,7 @@ def mode_of(path: str) -> int:
 
 
 def _near(path: str) -> str:
-    """Write the question whether a similar file was meant; empty where none is similar."""
+    """Return `; did you mean FILE?` for a file beside `path` with a similar name; empty without."""
     folder, name = os.path.split(path.rstrip("/"))
     try:
         names = os.listdir(folder or ".")

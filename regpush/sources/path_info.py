@@ -1,4 +1,4 @@
-"""What a store records about a store path, and the item that is made of it."""
+"""What a store records about a store path, and the image item for it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from regpush.sources.store_path import item_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathInfo:
-    """One valid store path, as databases, binary caches and closure files describe it.
+    """What a database, a binary cache or a closure file states about a valid store path.
 
-    `path` is logical (`/gnu/store/…`), `nar_size` in bytes, `deriver` empty where unknown;
-    `references` are logical paths, without the path itself.
+    `path`: the logical path (`/gnu/store/…`), wherever the files are. `nar_hash`, `nar_size`:
+    sha256 and bytes of its Nix archive. `deriver`: the path of its derivation, empty where unknown.
+    `references`: the logical paths that it refers to, without itself.
     """
 
     path: str
@@ -32,14 +33,14 @@ class PathInfo:
 
 
 def to_item(info: PathInfo, physical: str) -> Item:
-    """Make the item of `info`; its files at `physical` are opened only when needed."""
+    """Return the item of a store path; its files, at `physical` on this machine, are not opened."""
     at = image_path(info.path)
 
     def entries() -> Iterator[Entry]:
         if not os.path.lexists(physical):
             raise SourceError(
-                f"{printable(info.path)}: valid in its store, but missing on disk; "
-                "it was collected meanwhile or the store is damaged: build the item again"
+                f"{printable(info.path)} is valid in its store's database, but missing on disk: it "
+                "was garbage-collected during the push, or the store is damaged; build it again"
             )
         return undone(scan(os.fsencode(physical)).entries(at, Profile.STORE))
 
@@ -56,7 +57,7 @@ def to_item(info: PathInfo, physical: str) -> Item:
 
 
 def _repair(path: str) -> str:
-    """Write the command that repairs `path`.
+    """Return the command by which a user repairs the damaged store path `path`.
 
     Guix manual, "Invoking guix gc"; Nix manual, "nix-store --repair-path".
     """

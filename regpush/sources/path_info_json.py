@@ -1,8 +1,9 @@
-"""Parse `nix path-info --json` in all its forms, and graphs in a derivation's attributes.
+"""Parse the JSON of `nix path-info --json`, and the attributes of a derivation with graphs.
 
 Nix manual, "JSON formats: store object info" (versions 1 to 3) and "Advanced Attributes". Nix up to
-2.18 and Lix print a list. Later versions print an object by path; the newest put that object into
-an envelope with the store's directory, to which its paths are relative.
+2.18 and Lix print a list of store paths. Later versions print an object with a member for each
+path. The newest put this object at `info` of another one, whose `storeDir` is the directory to
+which the paths are relative.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from regpush.sources.store_path import is_path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A store path in JSON or in a closure file; hash and size of its NAR may be missing.
+    """A store path that JSON or a closure file lists.
 
-    `deriver` is empty where unknown; `references` are sorted, without the path itself.
+    `nar_hash`, `nar_size`: sha256 and bytes of its Nix archive, None where they are not stated.
+    `deriver`: the path of its derivation, empty where unknown. `references`: the paths that it
+    refers to, sorted, without itself.
     """
 
     path: str
@@ -34,7 +37,7 @@ class Listed:
     references: tuple[str, ...]
 
     def recorded(self, nar_hash: Digest, nar_size: int) -> PathInfo:
-        """Make the `PathInfo` of the store path with the hash and size (bytes) of its NAR."""
+        """Return the `PathInfo` of the store path, with this hash and size (bytes) of its NAR."""
         return PathInfo(
             path=self.path,
             nar_hash=nar_hash,
@@ -46,23 +49,23 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class NotValid:
-    """A store path that Nix lists as not valid."""
+    """A store path that the JSON marks as not valid: the store does not have it."""
 
     path: str
 
 
 def parse(text: str) -> list[Listed | NotValid]:
-    """Read the JSON `text`. Raises ValueError naming what is wrong, and where."""
+    """Return the store paths in the JSON `text`. Raises ValueError that names the wrong field."""
     try:
         return list(_from_json(json.loads(text)))
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError("its JSON is nested too deeply") from error
 
 
 def listed(
     path: str, digest: Digest | None, size: int | None, deriver: str, references: Iterable[str]
 ) -> Listed:
-    """Make a `Listed`: references are sorted, an unknown deriver is dropped."""
+    """Return a `Listed` with sorted references; the deriver `unknown-deriver` becomes empty."""
     return Listed(
         path=path,
         nar_hash=digest,
@@ -80,7 +83,9 @@ def _from_json(value: Any) -> Iterator[Listed | NotValid]:
     if isinstance(value, dict):
         graphs = [part for part in value.values() if _is_graph(part)]
         if len(graphs) > 1:
-            raise ValueError("it holds several graphs; write one of them to a file")
+            raise ValueError(
+                "it contains several graphs (lists of store paths); write one of them to a file"
+            )
         if graphs:
             (value,) = graphs
     if isinstance(value, dict):
@@ -89,13 +94,13 @@ def _from_json(value: Any) -> Iterator[Listed | NotValid]:
     elif isinstance(value, list):
         for position, info in enumerate(value):
             if not isinstance(info, dict):
-                raise ValueError(f"member {position} of the list is not an object")
-            path = _field(info, "path", str, f"member {position} of the list")
+                raise ValueError(f"member {position} of its list is not an object")
+            path = _field(info, "path", str, f"member {position} of its list")
             yield _from_info(path, info, store_dir)
 
 
 def _is_graph(value: object) -> bool:
-    """Whether `value` is a graph among the attributes of a derivation."""
+    """Whether an attribute of a derivation is a graph: a list of objects with a `path`."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -108,7 +113,7 @@ def _from_info(key: str, info: Any, store_dir: str) -> Listed | NotValid:
         return NotValid(posixpath.join(store_dir, key))
     where = printable(key)
     if not isinstance(info, dict):
-        raise ValueError(f"{where}: not an object")
+        raise ValueError(f"{where}: its value is not an object")
     store_dir = _field(info, "storeDir", str, where, store_dir)
 
     def absolute(path: str) -> str:
@@ -128,7 +133,7 @@ def _from_info(key: str, info: Any, store_dir: str) -> Listed | NotValid:
             raise ValueError(f"{where}: narHash: {error}") from error
     size = _field(info, "narSize", int, where, None)
     if size is not None and size < 0:
-        raise ValueError(f"{where}: no valid narSize")
+        raise ValueError(f"{where}: narSize is negative")
     deriver = _field(info, "deriver", str, where, "")
     return listed(absolute(key), digest, size, deriver, map(absolute, references))
 
@@ -139,13 +144,14 @@ _REQUIRED = object()
 def _field(
     value: dict[str, Any], key: str, kind: type, where: str, default: Any = _REQUIRED
 ) -> Any:
-    """Return `value[key]`, which must be of `kind`; absent or null, the `default` if given.
+    """Return `value[key]`, or `default`, if given, where the key is missing or its value null.
 
-    Raises ValueError.
+    Raises ValueError where the value is not of the type `kind`; `where` names the place of `value`
+    in the error.
     """
     found = value.get(key)
     if found is None and default is not _REQUIRED:
         return default
     if not isinstance(found, kind) or isinstance(found, bool):
-        raise ValueError(f"{where}: no valid {key}")
+        raise ValueError(f"{where}: {key} is missing or has the wrong type")
     return found

@@ -1,4 +1,4 @@
-"""Choose the platform of each image: the one the user named, else the source's."""
+"""Choose the platform of each image: the one that the user named, else that of its programs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from regpush.platform import Platform, has_placeholders, parse_platforms
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Targets for one platform; `platform` is None where the source decides.
+    """The targets of the image for one platform.
 
-    `shared`: images for other platforms are made of the very same targets.
+    `platform`: None where the user named none. `shared`: whether the images for other platforms are
+    made of the same targets.
     """
 
     targets: tuple[str, ...]
@@ -26,17 +27,19 @@ class Aim:
 
 
 def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
-    """Make the targets of each platform the user named, placeholders replaced, in order.
+    """Return the targets of each image: one for each platform that the user named, in order.
 
-    Raises UsageError.
+    Placeholders in targets (`{arch}`) are replaced; they mean this machine's platform where the
+    user named none. Raises UsageError for a malformed platform, and for standard input as the
+    target of several images.
     """
     platforms = parse_platforms(options.platforms)
     if not platforms and any(map(has_placeholders, targets)):
         platforms = (of_host(),)
     if len(platforms) > 1 and "-" in targets:
         raise UsageError(
-            "'-' is read only once, and becomes an image for one platform: push each by itself, "
-            "and join them by 'regpush index'"
+            "standard input ('-') can be the target for one platform only: push an image for each "
+            "platform, and join them by 'regpush index'"
         )
     filled = [tuple(map(one.fill, targets)) for one in platforms]
     found = [
@@ -49,10 +52,12 @@ def aims(targets: Sequence[str], options: ImageOptions) -> list[Aim]:
 def platform_of(
     aim: Aim, closure: Closure, programs: Mapping[Platform, str], notify: Listener
 ) -> Platform:
-    """Decide the platform of the image of `closure`.
+    """Return the platform of the image of `closure`.
 
-    `programs`: those found in a directory. Raises UsageError where the platform is unknown, or
-    where targets shared by several platforms are not for this one.
+    It is the one that the user named, else the source's, else that of `programs`: platforms of
+    programs in a directory, each with the path of one. Warns where the named platform does not fit;
+    raises UsageError for that where several platforms share the targets, and where no platform is
+    known.
     """
     said = Platform.of_system(closure.system) if closure.system else None
     if aim.platform is None:
@@ -66,30 +71,36 @@ def platform_of(
                 f"{what}, not for {aim.platform}: name a target for each platform, such as "
                 "result-{arch}"
             )
-        notify(InputWarned(message=f"{what}, and becomes an image for {aim.platform}"))
+        message = f"{what}, but --platform marks its image as {aim.platform}"
+        notify(InputWarned(message=message))
     return aim.platform
 
 
 def _of_programs(programs: Mapping[Platform, str], notify: Listener) -> Platform:
-    """Return the platform of all programs; of several, this machine's. Raises UsageError."""
+    """Return the platform of `programs`; where they are for several, this machine's among them.
+
+    Raises UsageError where they are for several platforms, and none is this machine's.
+    """
     host = Platform.of_system(_system())
-    first = max(programs)  # of variants the highest runs all
+    first = max(programs)  # a processor of the highest variant runs programs of all variants
     if all(map(first.akin, programs)):
         if host and not first.akin(host):
-            notify(Note(message=f"the image is for {first}, like {printable(programs[first])}"))
+            path = printable(programs[first])
+            notify(Note(message=f"the image is for {first}, the platform of the program {path}"))
         return first
     if host and any(map(host.akin, programs)):
         several = _listed(programs, programs)
-        notify(Note(message=f"of {several} the image is for {host}, like this machine"))
+        message = f"the image is for {host}, the platform of this machine; there are programs for "
+        notify(Note(message=f"{message}{several}"))
         return host
     raise UsageError(
-        f"what should the image run on? There are programs for {_listed(programs, programs)}: "
-        f"say --platform {min(programs)}"
+        f"the image's platform is not clear, because there are programs for "
+        f"{_listed(programs, programs)}: choose one by --platform, such as {min(programs)}"
     )
 
 
 def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> str:
-    """List platforms for people: `linux/amd64 (bin/app), linux/arm64 (lib/x.so)`."""
+    """Join platforms for a message: `linux/amd64 (bin/app), linux/arm64 (lib/x.so)`."""
     return ", ".join(
         f"{one} ({printable(programs[one])})" if one in programs else str(one)
         for one in sorted(platforms)
@@ -97,12 +108,16 @@ def _listed(platforms: Iterable[Platform], programs: Mapping[Platform, str]) -> 
 
 
 def of_host(system: str | None = None) -> Platform:
-    """Return the platform of this machine, or of `system`. Raises UsageError if unknown."""
+    """Return the platform of `system`, in Nix's form, or of this machine where it is None.
+
+    Raises UsageError for a system that is no platform of images.
+    """
     system = system or _system()
     said = Platform.of_system(system)
     if said is None:
         raise UsageError(
-            f"what should the image run on? not {printable(system)}: say --platform linux/amd64"
+            f"images cannot be for this machine's system, {printable(system)}: give a platform, "
+            "such as --platform linux/amd64"
         )
     return said
 

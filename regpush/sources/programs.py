@@ -1,7 +1,7 @@
-"""The platforms of the programs in a directory: of its own, else of its dependencies'.
+"""Find the platforms of the programs in a directory: of its own code, else of its dependencies.
 
-Only some of the largest files that may be programs are opened, `elf.HEADER` bytes of each, and none
-where lstat says what it said before: so the time does not grow with the tree.
+Of at most 32 files, the largest that may be programs, the first `elf.HEADER` bytes are read. The
+result is stored; no file is opened while the lstat data of these files stays equal.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ from regpush.sources.tree import Tree
 _LIBRARY = re.compile(rb"\.so(?:\.[0-9.]+)?$|\.node$")
 
 LOOKED_AT = 32
-"""Files that are opened at most. Programs are larger than the scripts that start them."""
+"""Maximum number of files that are opened. The largest are chosen, because programs are larger than
+the scripts that start them."""
 
 
 def programs(tree: Tree, tops: ByFolder, stop_at: ByFolder) -> Programs:
-    """Find the likeliest programs below `tops` and not below `stop_at`, with lstat data."""
+    """Choose the files at and below `tops`, except `stop_at`, that are most likely programs.
+
+    They are not opened before `Programs.read` is called.
+    """
     chosen = sorted(_largest(tree.listing.below(tops, stop_at)), key=lambda one: one.path)
     stamp, newest_ns = hashlib.sha256(), 0
     for one in chosen:
@@ -53,7 +57,7 @@ class _Likely(NamedTuple):
 
 
 def _largest(selected: Iterable[Names]) -> list[_Likely]:
-    """Find the largest files, `LOOKED_AT` at most, that are executable or named as libraries."""
+    """Return the largest files that are executable or named like libraries, `LOOKED_AT` at most."""
     heap: list[_Likely] = []
     smallest = HEADER
     for names in selected:
@@ -74,9 +78,10 @@ def _largest(selected: Iterable[Names]) -> list[_Likely]:
 
 
 def run_on(closure: Closure, stats: Stats, *, now_ns: int) -> Mapping[Platform, str]:
-    """Find the platforms of a closure's programs, each with the path of one.
+    """Return the platforms of a directory's programs, each with the path of one program.
 
-    Empty for a store. `now_ns`: see `identify`.
+    They are recalled from `stats`, else read and stored there. Empty for a closure of store items.
+    `now_ns`: see `identify`.
     """
     for some in closure.programs:
         listed = some()

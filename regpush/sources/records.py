@@ -1,8 +1,8 @@
-"""Files that an installer writes anew each time, although the packages did not change.
+"""Find records: files of package managers that differ after each installation of equal packages.
 
-They record when, from where and to which path packages were installed. Tools need them (yarn
-refuses to start without its state file, scanners read RECORD), so they stay in the image, but in a
-layer of their own: in a layer with packages they would cause those packages to be sent again.
+A record states when, from where and to which path packages were installed. Tools need records (yarn
+does not start without its state file, scanners read RECORD), so they stay in the image. They get a
+layer of their own, because in a layer with packages they would make it change at every push.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from regpush.files.listing import Row, join
 from regpush.sources.tree import Tree
 
 _NPM = (
-    b".cache",  # of build tools: babel-loader, terser and others write it
-    b".modules.yaml",  # pnpm: the time of the last pruning, the place of its store
-    b".package-lock.json",  # npm: optional packages for other platforms, as resolved
+    b".cache",  # written by build tools such as babel-loader and terser
+    b".modules.yaml",  # pnpm: time of the last pruning, path of its store
+    b".package-lock.json",  # npm: lists optional packages for other platforms too
     b".pnpm-workspace-state.json",
-    b".pnpm-workspace-state-v1.json",  # pnpm: the time of the installation, paths of projects
+    b".pnpm-workspace-state-v1.json",  # pnpm: time of the installation, paths of projects
     b".yarn-integrity",
     b".yarn-state.yml",
 )
 _PYTHON = (
     b"RECORD",  # hashes of scripts, which begin with the path of their interpreter
-    b"direct_url.json",  # where a local project or a downloaded file lay
-    b"uv_cache.json",  # times of files of a local project
+    b"direct_url.json",  # path or URL from which the package was installed
+    b"uv_cache.json",  # modification times of a local project's files
 )
 _COMPOSER = b"installed.php"
-"""File in the folder `composer` that contains the commit of the project itself."""
+"""A file in Composer's folder `composer`; it contains the commit of the project itself."""
 _AUTOLOADERS = (b"autoload_real.php", b"autoload_static.php")
-"""Files in `composer` whose classes Composer 2.5 names by a random number, as in autoload.php."""
+"""Files in `composer` with a random number in class names (Composer 2.5), as in autoload.php."""
 _RUBY = (b"gem_make.out", b"mkmf.log", b"Makefile")
-"""Files of built extensions with the number of the process that built them, and its folders."""
+"""Files that building a gem's extension leaves; they contain a process number and paths."""
 
 _SCRIPT = 64 << 10
 """Maximum size in bytes of scripts in a virtual environment; larger files there are programs."""
 
 
 def records_in(tree: Tree, folder: bytes) -> tuple[bytes, ...]:
-    """Find the installers' records in the dependency folder `folder`; sorted paths."""
+    """Return the sorted paths of the records (see the module) in a dependency folder."""
     return tuple(sorted(_records(tree, folder)))
 
 
@@ -62,7 +62,7 @@ def _records(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _of_pnpm(tree: Tree, folder: bytes) -> Iterator[bytes]:
-    """Yield the scripts in `.bin` folders, which contain the path of the dependency folder."""
+    """Yield the scripts in pnpm's `.bin` folders, which contain the dependency folder's path."""
     prefix = folder + b"/"
     for path, known in tree.listing.folders.items():
         if path.endswith(b"/.bin") and path.startswith(prefix):
@@ -72,7 +72,7 @@ def _of_pnpm(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _gem_homes(tree: Tree, folder: bytes) -> Iterator[bytes]:
-    """Yield folders with gems and built extensions: `folder`, or those of Bundler in it."""
+    """Yield the folders at or below `folder` that contain `gems` and their built `extensions`."""
     ruby = join(folder, b"bundle", b"ruby")
     inside = [folder]
     if folder.endswith(b"/ruby"):
@@ -85,7 +85,7 @@ def _gem_homes(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _of_extensions(tree: Tree, home: bytes) -> Iterator[bytes]:
-    """Yield RubyGems' records of extensions that it built, in `extensions` and `gems/*/ext`."""
+    """Yield the files that building extensions left in `extensions` and `gems/*/ext` of `home`."""
     built = re.compile(re.escape(home) + rb"/(extensions|gems/[^/]+/ext)/")
     for path, known in tree.listing.folders.items():
         if built.match(path + b"/"):
@@ -100,10 +100,10 @@ def _of_distributions(tree: Tree, folder: bytes) -> Iterator[bytes]:
 
 
 def _of_environment(tree: Tree, folder: bytes) -> Iterator[bytes]:
-    """Yield a virtual environment's records.
+    """Yield the records of the virtual environment in `folder`.
 
-    They are `pyvenv.cfg`, scripts, which contain the environment's path, and records of
-    distributions.
+    These are `pyvenv.cfg`, scripts, which contain the environment's path, and each package's
+    records.
     """
     yield join(folder, b"pyvenv.cfg")
     if b"bin" in tree.directories(folder):

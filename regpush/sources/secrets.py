@@ -1,7 +1,7 @@
-"""Recognise secrets in a directory: by the file's name, and by the beginning of its content.
+"""Recognise files that contain secrets, by their names and by the beginning of their contents.
 
-This catches accidents; it does not stop someone who hides a secret. Reasons are for people and
-never quote a file's content.
+This prevents accidents; it does not stop a person who hides a secret. Error messages never quote a
+file's content.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from regpush.files.gitignore import Patterns
 from regpush.files.listing import Names, join
 from regpush.sources.tree import Tree
 
-# PEM (RFC 7468, RFC 4880 armor), also inside JSON or source text, where line ends are "\n":
-# the marker, perhaps header fields, then real base 64. Source text that only mentions the
-# marker has no base 64 after it.
+# A private key in PEM (RFC 7468, RFC 4880 armor), also inside JSON or source text, where line ends
+# are written "\n": the marker, perhaps header fields, then base 64. Source text that only mentions
+# the marker has no base 64 after it.
 _PRIVATE_KEY = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
     rb"(?:\s|\\[rn])*(?:[A-Za-z-]+: [^\r\n\\]*(?:\s|\\[rn])+)*[A-Za-z0-9+/=]{40}"
@@ -33,18 +33,20 @@ _AGE_KEY_BEGINS = b"AGE-SECRET-KEY-"
 _ENVIRONMENT = re.compile(rb"\.env(?:\..*)?", re.DOTALL)
 _HARMLESS = (b".example", b".sample", b".template", b".dist")
 _KEY_STORES = (b".p12", b".pfx", b".jks", b".keystore")
-"""How the names of Java's and Windows' key stores end."""
+"""Suffixes of key store files, of Java and Windows."""
 
 _ASSIGNED = re.compile(
     rb"(?mi)^[ \t]*(?:export[ \t]+)?[A-Z0-9_]*"
     rb"(?:SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_?KEY)[A-Z0-9_]*"
     rb"[ \t]*=[ \t]*[\"']?[^\s\"'$<{]"
 )
-"""An assignment to a variable with a secret's name, of a value that is no placeholder."""
+"""A line that assigns a value, not a placeholder, to a variable whose name suggests a secret."""
 _SHELL_FILES = re.compile(rb"\.envrc|.+\.env|env\..+", re.DOTALL)
-"""Files of variables whose names alone prove nothing: `prod.env`, `env.prod`, `.envrc`."""
+"""Names of files with variables, such as `prod.env`, `env.prod`, `.envrc`; only their content tells
+whether they contain a secret."""
 
-# Ends of paths. None: the file is always a secret; a pattern: only if its content matches.
+# The end of a file's path, and a pattern: the file is a secret if its content matches the pattern;
+# None: always.
 _CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
     (b".aws/credentials", None),
     (b"application_default_credentials.json", None),
@@ -67,7 +69,7 @@ _CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
     (b".pgpass", None),
     (b".pypirc", re.compile(rb"(?m)^\s*password\s*[=:]\s*[^\s$]")),
     (b".bundle/config", re.compile(rb"(?m)^BUNDLE_[A-Z0-9_]*__[A-Z0-9_]*:\s*[\"']?[^\s\"'$]")),
-    # `${NPM_TOKEN}` is replaced by a secret later; it is not a secret itself.
+    # A variable such as `${NPM_TOKEN}` is not a secret; npm replaces it when it reads the file.
     (b".npmrc", re.compile(rb"_(?:authToken|auth|password)\s*=\s*[\"']?[^\s\"'$]")),
     (b".yarnrc.yml", re.compile(rb"(?m)^\s*npmAuth(?:Token|Ident):\s*[\"']?[^\s\"'$]")),
     (b"auth.json", re.compile(rb'"(?:http-basic|github-oauth|gitlab-token|bearer)"\s*:\s*\{\s*"')),
@@ -76,7 +78,10 @@ _CREDENTIAL_NAMES = frozenset(ending.rpartition(b"/")[2] for ending, _ in _CREDE
 
 
 def by_name(path: bytes) -> str | None:
-    """Say for people why the name of the file at `path` marks it as a secret; else None."""
+    """Return what kind of secret a file is, judged by its path alone; None for no secret.
+
+    A phrase for messages: `environment file`, `key store` or `credentials`.
+    """
     name = path.rpartition(b"/")[2]
     if _ENVIRONMENT.fullmatch(name) and not name.endswith(_HARMLESS):
         return "environment file"
@@ -86,9 +91,9 @@ def by_name(path: bytes) -> str | None:
 
 
 def by_content(path: bytes, head: bytes) -> str | None:
-    """Say for people why the file at `path`, which begins with `head`, looks like a secret.
+    """Return what kind of secret a file looks like, by its path and first bytes; None for none.
 
-    None where it does not.
+    A phrase for messages: `private key`, `environment file` or `credentials`.
     """
     if _KEY_BEGINS in head and _PRIVATE_KEY.search(head):
         return "private key"
@@ -128,7 +133,11 @@ def _is_credentials(path: bytes, head: bytes | None) -> bool:
 
 
 class Secret(NamedTuple):
-    """A file that looks like a secret; `path` is relative to the tree, `why` is for people."""
+    """A file that looks like a secret.
+
+    `path`: relative to the pushed directory. `on_disk`: its absolute path. `why`: the kind of
+    secret, as `by_name` and `by_content` return it.
+    """
 
     path: bytes
     on_disk: bytes
@@ -136,7 +145,7 @@ class Secret(NamedTuple):
 
 
 class SecretError(UsageError):
-    """The app's own code contains files that look like secrets: `found`, at least one."""
+    """The app's own code contains files that look like secrets; `found`: these, at least one."""
 
     def __init__(self, found: Iterable[Secret]) -> None:
         self.found = tuple(sorted(found))
@@ -157,7 +166,7 @@ class Watch:
     allowed: Patterns
 
     def check_names(self, selected: Iterable[Names]) -> None:
-        """Raise SecretError for the files among `selected` that are secrets by their names."""
+        """Raise SecretError where files in `selected` have names of secrets."""
         found = []
         for folder, names, _, _ in selected:
             for name in names:
@@ -171,9 +180,9 @@ class Watch:
             raise SecretError(found)
 
     def look(self, entry: Entry, data: bytes | bytearray, start: int, end: int) -> None:
-        """Raise SecretError if `entry`, which begins with `data[start:end]`, looks like a secret.
+        """Raise SecretError if the file `entry` looks like a secret.
 
-        See `closure.Look`.
+        `data[start:end]`: the file's first bytes; see `closure.Look`.
         """
         if not is_suspect(entry.path, data, start, end):
             return
@@ -187,6 +196,6 @@ class Watch:
 
 
 def _as_pattern(path: bytes) -> str:
-    """Write the gitignore pattern that means exactly `path`."""
+    """Return the gitignore pattern that matches exactly `path`, with special characters escaped."""
     text = path.decode("utf-8", "backslashreplace")
     return re.sub(r"(^[#!]|[\\*?\[\] ])", r"\\\1", text)

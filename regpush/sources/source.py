@@ -1,8 +1,8 @@
 """The interface of a source: a module that turns a target into a closure.
 
-Each prefix of a target (`node:DIR`) is one module of `sources/prefixes/` with the prefix's name; it
-is registered nowhere else. `targets` decides what a target without a prefix is, and uses modules of
-the prefixes for it.
+For each prefix of targets (`node:DIR`), `sources/prefixes/` has a module with the prefix's name; it
+is registered nowhere else. A target without a prefix is interpreted in `targets`, which then uses
+one of these modules.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ if TYPE_CHECKING:
     from regpush.sources.store_part import StorePart
 
 Found: TypeAlias = tuple[str, Closure]
-"""The kind of a target, for people, and its closure."""
+"""A phrase that describes a target in messages, and the target's closure."""
 
 Locate: TypeAlias = Callable[[str], "StorePart"]
-"""Finds an absolute store path in a store on this machine or in a binary cache.
+"""Takes an absolute store path; finds it, with everything that it refers to, in a store on this
+machine or in binary caches.
 
-Raises UsageError for a derivation, NotValidError where nothing has it, SourceError, CancelledError.
+Raises UsageError for a derivation, NotValidError where no store and no cache has the path,
+SourceError, CancelledError.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Asked:
-    """What a source is given to make a closure.
+    """What a source gets besides the target, to make a closure.
 
-    `stores`: stores and their databases, likeliest first. `platform`: what the image is for, None
-    where the user named none. `workshop`: runs programs and has a scratch directory.
-    `surroundings`: how other hosts are reached, None where no host may be asked.
+    `stores`: Nix and Guix stores with their databases, likeliest first. `platform`: the image's
+    platform, None where the user named none. `workshop`: runs programs and has a scratch directory.
+    `surroundings`: how other hosts are reached, None where network access is not permitted.
     """
 
     options: SourceOptions
@@ -48,24 +50,24 @@ class Asked:
     surroundings: Surroundings | None
 
     def network(self, path: str) -> Surroundings:
-        """Return the surroundings, for the download of what the lock file of `path` lists.
+        """Return the surroundings, for the project at `path` whose packages must be downloaded.
 
-        Raises UsageError where no host may be asked.
+        Raises UsageError where network access is not permitted.
         """
         if self.surroundings is None:
             raise UsageError(
-                f"{printable(path)}: the packages of its lock file must be downloaded, and this "
-                "caller permits no network access"
+                f"{printable(path)} is a project whose packages must be downloaded, but this "
+                "command or call permits no network access"
             )
         return self.surroundings
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Whole:
-    """A target that makes an image by itself and cannot be combined with others.
+    """A target that makes a whole image and cannot be combined with other targets.
 
     `path`: the target's path, for messages. `closure`: makes the closure; raises UsageError,
-    SourceError.
+    SourceError, CancelledError.
     """
 
     path: str
@@ -74,9 +76,10 @@ class Whole:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Parts:
-    """The store paths of a target, and what else the target says about the image.
+    """The store paths of a target.
 
-    `find_entrypoint`: finds the target's main program. `provenance`: see `Closure.provenance`.
+    `find_entrypoint`: returns the command of the target's main program, empty for none.
+    `provenance`: see `Closure.provenance`.
     """
 
     parts: tuple[StorePart, ...]
@@ -88,9 +91,9 @@ class InStore(Protocol):
     """A target that consists of store paths; several of them make one closure."""
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """Find the target's store paths; build them if need be.
+        """Return the target's store paths, after building those that exist nowhere.
 
-        Raises UsageError, SourceError, CancelledError.
+        `locate`: finds a store path. Raises UsageError, SourceError, CancelledError.
         """
 
 
@@ -101,10 +104,13 @@ class Source(Protocol):
     """The functions that a module of `sources/prefixes/` must have."""
 
     def understand(self, rest: str, asked: Asked) -> Meaning:
-        """Interpret `rest`, the text after the prefix. Raises UsageError, SourceError."""
+        """Interpret `rest`, the text of a target after its prefix.
+
+        Raises UsageError, SourceError.
+        """
 
     def relocated(self, rest: str, move: Callable[[str], str]) -> str:
-        """Replace each relative path in `rest` by `move(path)`.
+        """Return `rest` with each path in it replaced by `move(path)`.
 
-        A target in a configuration file is relative to that file.
+        Used for a target in a configuration file, whose relative paths are relative to that file.
         """

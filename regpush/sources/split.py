@@ -1,13 +1,13 @@
-"""Cut a part of a directory into pieces that stay together from one version to the next.
+"""Divide a part of a directory into pieces, so that a change of one file changes few pieces.
 
-A small part stays whole. In a large one, each file of a certain size, and each folder whose
-remaining content has that size, becomes a piece of its own. Smaller things stay with their folder;
-where too much of that comes together, it is divided by the hashes of names. No limit depends on the
-rest of the tree, so a change affects only its neighbours: a file that grows past the size leaves
-its piece, and a piece that grows past the maximum becomes two.
+A small part is not divided. In a large one, each file of a minimum size, and each folder whose
+remaining content has that size, becomes a piece. Smaller files and folders stay with the folder
+above; where these exceed a maximum together, they are divided by hashes of their names. Limits do
+not depend on the rest of the tree, so a change affects only pieces beside it: a file that grows
+past the minimum becomes a piece, and a piece that grows past the maximum becomes two.
 
-Large files of an app's own code (`large_files`) are cut off first: pictures and models hardly ever
-change together with the source beside them.
+Large files of an app's own code are cut off first (`large_files`), because pictures and models
+rarely change together with the source code beside them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _HEADER = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grain:
-    """How finely to cut. All sizes are bytes in an archive, with headers and padding.
+    """Limits of dividing; all are bytes in a tar archive, with headers and padding.
 
-    `whole`: a part smaller than this is not cut. `piece`: the least size of a file, or of what
-    remains of a folder, that becomes a piece of its own. `most`: the largest size of a piece of
-    small things in one folder.
+    `whole`: a part with fewer bytes is not divided. `piece`: the minimum size of a file, or of the
+    remaining content of a folder, that becomes a piece. `most`: the maximum size of a piece of
+    small files and folders of one folder.
     """
 
     whole: int
@@ -38,9 +38,10 @@ class Grain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grains:
-    """How an app's own code is cut: `fine` if it has fewer than `limit` bytes, else `coarse`.
+    """Limits for own code of fewer than `limit` bytes (`fine`), and for larger one (`coarse`).
 
-    Fine pieces of a large tree would be thousands, which share layers of megabytes anyway.
+    Fine limits would divide a large tree into thousands of pieces, of which many would share a
+    layer anyway.
     """
 
     fine: Grain
@@ -48,17 +49,17 @@ class Grains:
     limit: int
 
     def of(self, listing: Listing, stop_at: ByFolder) -> Grain:
-        """Choose the grain for everything in `listing` except `stop_at`."""
+        """Return the limits for everything in `listing` except `stop_at`, by its size."""
         size = sum(sum(found.sizes()) for found in listing.below(ROOT, stop_at))
         return self.fine if size < self.limit else self.coarse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagePiece:
-    """A piece: `tops` and everything below them, except the tops of other pieces.
+    """A piece: the paths `tops` and everything below them, except the tops of other pieces.
 
-    `path`: one of `tops`. `name`: the place of the piece; it stays the same when files are added to
-    the piece or removed.
+    `path`: one of `tops`. `name`: a name for the piece that stays the same when files are added to
+    it or removed from it: its path, or its folder with words in parentheses.
     """
 
     path: bytes
@@ -74,9 +75,10 @@ def split(
     *,
     leave: ByFolder = NOTHING,
 ) -> list[PackagePiece]:
-    """Cut pieces off `tops`, sorted by path; what remains is one part.
+    """Return the pieces to cut off the part with the paths `tops`, sorted by path.
 
-    `stop_at` and everything below it are ignored. Files in `leave` stay with the remaining part.
+    The paths `stop_at` and everything below them are not in the part. Files in `leave` are in no
+    piece. Whatever is in no piece stays one part.
     """
     folders = list(listing.below(tops, stop_at))
     packed = [[_HEADER + size + -size % _HEADER for size in found.sizes()] for found in folders]
@@ -84,7 +86,7 @@ def split(
         return []
     pieces: list[PackagePiece] = []
     remains: dict[bytes, int] = {}
-    while folders:  # from the end: the folders in a folder come before it
+    while folders:  # taken from the end, so that a folder is handled after the folders in it
         found, files = folders.pop(), packed.pop()
         prefix = found.folder + b"/" if found.folder else b""
         within = {
@@ -95,7 +97,7 @@ def split(
         size = sum(files) + sum(within.values()) - _HEADER * len(within)
         if size < grain.piece and found.folder not in leave:
             remains[found.folder] = _HEADER + size
-            continue  # most folders: too small to be a piece, or to contain one
+            continue  # as for most folders, it is too small to be a piece or to contain one
         sizes = dict(zip(found.names, files, strict=True)) | within
         for name in leave.get(found.folder, ()):
             del sizes[name]
@@ -116,7 +118,7 @@ def split(
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
-    """Large files, in a folder and its folders, that are in no piece yet; `size`: of all."""
+    """The large files at and below a folder that are in no piece yet; `size`: their total bytes."""
 
     size: int
     tops: ByFolder
@@ -130,15 +132,15 @@ def large_files(
     least: int,
     leave: ByFolder = NOTHING,
 ) -> list[PackagePiece]:
-    """Cut off pieces that contain only files of at least `least` bytes, sorted by path.
+    """Return pieces that contain only files of at least `least` bytes, sorted by path.
 
-    Files at and below `stop_at` are ignored. A file of a piece's size is a piece by itself. The
-    other large files of a folder are one piece, or, where they are too few for that, join those of
-    the folder above. Files in `leave` are in no piece.
+    Files at and below `stop_at`, and in `leave`, are in no piece. A file of at least `grain.piece`
+    bytes is a piece by itself. The smaller ones of a folder are one piece if they have that size
+    together; otherwise they are added to those of the folder above.
     """
     pieces: list[PackagePiece] = []
     carried: dict[bytes, _Carried] = {}
-    for found in reversed(list(listing.below(ROOT, stop_at))):  # folders before those above
+    for found in reversed(list(listing.below(ROOT, stop_at))):  # a folder after the folders in it
         folder, sizes = found.folder, found.sizes()
         here: dict[bytes, _Carried] = {}
         for name in listing.folders[folder].folders if carried else ():
@@ -152,7 +154,7 @@ def large_files(
         if not here:
             continue
         for name in [name for name, one in here.items() if one.size >= grain.piece]:
-            # Files carried up are smaller than a piece, so this is a file of this folder.
+            # Files of the folders below are smaller than a piece, so this is a file of this folder.
             path = join(folder, name)
             pieces.append(PackagePiece(path=path, name=os.fsdecode(path), tops=here.pop(name).tops))
         size = sum(one.size for one in here.values())
@@ -169,7 +171,7 @@ def large_files(
 
 @dataclass(frozen=True, slots=True)
 class _Hashed:
-    """A file or a folder with the digest of its name; `size` and `tops`: what is to be placed."""
+    """A file or folder to put into a piece; `digest`: sha256 of its name, `size`: in bytes."""
 
     digest: bytes
     size: int
@@ -185,7 +187,10 @@ def _hashed(sizes: Mapping[bytes, int], tops: Mapping[bytes, ByFolder]) -> list[
 def _divided(
     folder: bytes, small: Sequence[_Hashed], most: int, bits: str = "", *, what: str = ""
 ) -> Iterator[PackagePiece]:
-    """Divide `small` into pieces of at most `most` bytes, halving by bits of the digests."""
+    """Divide `small` into pieces of at most `most` bytes, in halves by the bits of the digests.
+
+    `bits`: the bits, as text, that all digests in `small` have in common so far.
+    """
     if sum(one.size for one in small) > most and len(small) > 1:
         halves: tuple[list[_Hashed], list[_Hashed]] = ([], [])
         for one in small:

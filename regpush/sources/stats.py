@@ -1,16 +1,19 @@
-"""The stat index: identities of a directory's items, recalled while lstat says the same.
+"""The stat index stores the identities of a directory's items, valid while lstat data is equal.
 
-SQLite in the user's cache directory. It only saves time: every failure, from a read-only home to a
-damaged file, means that files are read again.
+It is an SQLite file in the user's cache directory, and only saves time: where it cannot be read or
+written, for instance with a read-only home, files are read again.
 
-A change of a file changes its ctime, even where mtime is set back afterwards, unless both happen
-within one tick of the clock. So an item is not remembered if it was changed less than 2 s before it
-was read (git calls such a file racy, Documentation/technical/racy-git), or has times in the future.
-Some changes are invisible to lstat, and so to git and ninja. One is a write through a shared
-mapping, mmap(2), to a page that is dirty already: the kernel sets mtime and ctime when a page
-becomes dirty, which on ext4 happens again only after the page was written back, and on tmpfs never.
-Writing back each file that is read would slow down every push, and would not help on tmpfs. The
-other is an mtime that was set back on a file system that has no ctime. `--no-cache` is for those.
+A change of a file changes its ctime, even where mtime is set back afterwards, unless change and
+reading happen within one tick of the clock. So an item is not stored if it was changed less than
+2 s before it was read, or has times in the future (git calls such a file racy,
+Documentation/technical/racy-git).
+
+Two kinds of changes are invisible to lstat, and so to git and ninja. The first is a write through a
+shared mapping, mmap(2), to a page that is dirty already: the kernel sets mtime and ctime when a
+page becomes dirty, which on ext4 happens again only after the page was written back, and on tmpfs
+never. Writing back each file that is read would slow down every push, and would not help on tmpfs.
+The second is an mtime that was set back on a file system without ctime. For both, users have
+`--no-cache`.
 """
 
 from __future__ import annotations
@@ -43,14 +46,20 @@ _RECALL = "SELECT path, fingerprint, digest FROM items WHERE tree = ?"
 
 
 class Stats:
-    """Identities of items by their stamps. Each call opens the file, so any thread may use it."""
+    """Stores identities of items and platforms of programs, by their stamps, in an SQLite file.
+
+    Each call opens the file, so all threads may use it.
+    """
 
     def __init__(self, directory: str | None) -> None:
-        """Use the index in `directory`, created when first used; with None it stays empty."""
+        """Use the index in `directory`, which is created when first needed; None: store nothing."""
         self._directory = directory
 
     def recall(self, stamps: Mapping[str, Stamp]) -> dict[str, Identity]:
-        """Return the identities, by path, of those items whose stamps did not change."""
+        """Return the stored identities, by item path, of the items whose stamps are unchanged.
+
+        `stamps`: the items' present stamps by path.
+        """
         paths = {as_bytes(path): path for path in stamps}
         found: dict[str, Identity] = {}
         try:
@@ -67,10 +76,10 @@ class Stats:
     def remember(
         self, stamps: Mapping[str, Stamp], identities: Mapping[str, Identity], *, read_ns: int
     ) -> None:
-        """Note the identities of items that were read at `read_ns`, since the epoch, or later.
+        """Store the identities of items whose files were read at `read_ns` or later.
 
-        Items that were changed less than 2 s before `read_ns` are skipped. The oldest rows are
-        dropped where there are more than `_KEEP`.
+        `read_ns`: nanoseconds since the epoch; items that were changed less than 2 s before it are
+        skipped. Of more than 100,000 stored identities, the oldest are deleted.
         """
         rows = [
             (stamps[path].tree, as_bytes(path), stamps[path].fingerprint, str(identity.digest))
@@ -89,7 +98,7 @@ class Stats:
             return
 
     def recall_programs(self, programs: Programs) -> dict[Platform, str] | None:
-        """Return the platforms of `programs`, each with one path; None where not noted."""
+        """Return the stored platforms of `programs`, each with one path; None if not stored."""
         try:
             with self._open() as database:
                 row = database.execute(
@@ -103,7 +112,7 @@ class Stats:
     def remember_programs(
         self, programs: Programs, found: Mapping[Platform, str], *, read_ns: int
     ) -> None:
-        """Note the platforms of `programs`, read at `read_ns` or later; see `remember`."""
+        """Store the platforms of `programs`, read at `read_ns` or later; see `remember`."""
         if programs.newest_ns + _SLACK_NS > read_ns:
             return
         text = json.dumps({str(platform): path for platform, path in found.items()})
@@ -120,7 +129,7 @@ class Stats:
             return
 
     def forget(self, stamps: Mapping[str, Stamp]) -> None:
-        """Drop all rows about the trees of `stamps`, because one of them was found to be wrong."""
+        """Delete all stored identities of the directories of `stamps`, because one was wrong."""
         try:
             with self._open() as database, database:
                 trees = {(stamp.tree,) for stamp in stamps.values()}
@@ -131,7 +140,7 @@ class Stats:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         if self._directory is None:
-            raise FileNotFoundError("no place for an index")
+            raise FileNotFoundError("no directory for the stat index")
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         path = os.path.join(self._directory, _FILE)
         with closing(sqlite3.connect(path, timeout=_WAIT_S)) as database:

@@ -1,7 +1,7 @@
-"""Make a closure of a store path of Nix or Guix.
+"""Find the closure of a Nix or Guix store path.
 
-The facts come from the store's database or from binary caches: no file of an item is opened, and
-the store directory itself is never listed.
+References and hashes come from the store's database or from binary caches. No file of an item is
+opened, and the store directory is never listed.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _DERIVATION_HEAD = 1 << 20
 
 
 class NotValidError(SourceError):
-    """Neither a store on this machine nor a binary cache that was asked has an item."""
+    """No store on this machine, and no binary cache that was asked, has a store path."""
 
 
 def main_first(parts: Sequence[StorePart]) -> list[StorePart]:
-    """Sort `parts`: the main output of each derivation before its other outputs.
+    """Return `parts` with the main output of each derivation before its other outputs.
 
-    `nix build` and `guix build` print the outputs of a package sorted by path. The main output has
-    the package's name alone, the others have `-NAME` after it (Nix manual, "Derivations"; the same
-    in Guix's `derivation->output-path`).
+    `nix build` and `guix build` print the outputs of a package sorted by path. The main output's
+    path has the package's name alone, the others have `-OUTPUT` after it (Nix manual,
+    "Derivations"; Guix's `derivation->output-path`).
     """
 
     def is_output(part: StorePart) -> bool:
@@ -64,7 +64,7 @@ def _full_name(path: str) -> str:
 
 
 def no_caches() -> None:
-    """Return None: the `caches` of a caller that asks no binary cache."""
+    """Return None; the default of `caches` in `locate`, for callers that ask no binary cache."""
 
 
 def locate(
@@ -74,8 +74,9 @@ def locate(
 ) -> StorePart:
     """Find the closure of `item` in a store on this machine, else in binary caches.
 
-    Items from caches are downloaded when they are opened. Raises UsageError for a derivation,
-    NotValidError for an item that no store and no cache has, SourceError, CancelledError.
+    `caches`: returns the binary caches to ask; called only if no store has the item. Items from
+    caches are downloaded when they are opened. Raises UsageError for a derivation, NotValidError
+    for an item that no store and no cache has, SourceError, CancelledError.
     """
     if item.base.endswith(".drv"):
         raise _derivation(item)
@@ -91,25 +92,27 @@ def locate(
         return part
     if asked:
         raise NotValidError(
-            f"{printable(str(item))} is in no store on this machine, and no binary cache that Nix "
-            "trusts has it; build it first"
+            f"{printable(str(item))} is in no store on this machine, and no binary cache has it "
+            "with a trusted signature; build it first"
         )
     if not found:
         raise NotValidError(
-            f"no database describes the store of {printable(str(item))}; set NIX_STATE_DIR or "
-            "GUIX_STATE_DIRECTORY to its place, or push a plain directory as dir:PATH"
+            f"the store of {printable(str(item))} has no database that regpush finds; set "
+            "NIX_STATE_DIR or GUIX_STATE_DIRECTORY to the folder that contains it, or push a plain "
+            "directory as dir:PATH"
         )
     raise NotValidError(
-        f"{printable(str(item))} is not a valid store path, says "
+        f"{printable(str(item))} is not a valid store path according to the database "
         f"{printable(found[0].path)}; build it first"
     )
 
 
 def closure_of(parts: Sequence[StorePart], workshop: Workshop) -> tuple[str, Closure]:
-    """Make one closure of `parts`; returns their kind, for people, and the closure.
+    """Make one closure of `parts`.
 
-    Items on this machine are protected from the garbage collector until the push ends, where that
-    is permitted. Raises SourceError, CancelledError.
+    Returns a phrase that describes the parts in messages, such as `Nix store item`, and the
+    closure. Items on this machine are protected from the garbage collector until the push ends, as
+    far as permissions allow. Raises SourceError, CancelledError.
     """
     for part in parts:
         if part.database:
@@ -148,9 +151,10 @@ def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Dat
 
 
 def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> StorePart | None:
-    """Find the closure of `item` in binary caches; some of its paths may be on this machine.
+    """Find the closure of `item` in binary caches, and, for paths they need not have, in a store.
 
-    None where a path is neither in a cache nor on this machine.
+    `found`: databases of the item's store on this machine. None where a path of the closure is
+    neither in a cache nor in that store.
     """
     database = next((one for one in found if one.logical_root() and one.is_nix()), None)
     store = (database.logical_root() if database else None) or item.store
@@ -160,7 +164,10 @@ def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> Store
     infos = [one.info for one in offered]
     if missing:
         if path not in missing:
-            message = f"{printable(path)} needs {printable(missing[0])}, which no cache has"
+            message = (
+                f"{printable(path)} is in a binary cache, but {printable(missing[0])}, to which it "
+                "refers, is in none; the path must be built"
+            )
             caches.workshop.notify(Warned(message=message))
         return None
     items = {one.info.path: _to_fetch(one, caches.downloads) for one in offered}
@@ -187,7 +194,7 @@ def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> Store
 
 
 def _to_fetch(one: Cached, downloads: Downloads) -> Item:
-    # Its hash is compared after the download, so packing need not compare it again.
+    # The hash is compared after the download; `recorded` None keeps packing from comparing again.
     return replace(
         to_item(one.info, one.info.path),
         entries=functools.partial(downloads.entries, one),
@@ -200,15 +207,16 @@ def _derivation(item: StoreItem) -> UsageError:
     path = printable(str(item))
     tool = "guix build" if item.store == GUIX_STORE else "nix-store --realise"
     return UsageError(
-        f"{path} is a derivation, not what it builds; build it and push its output: "
-        f"regpush $({tool} {path})"
+        f"{path} is a derivation, that is, only the instructions to build a package; build it and "
+        f"push its output: regpush $({tool} {path})"
     )
 
 
 def physical_store(directory: str, logical: str, base: str, database: Database) -> str:
-    """Find where the files of the store `logical` are, by which directory contains `base`.
+    """Return the directory on this machine that contains the files of the store `logical`.
 
-    Tried are `directory`, the store at its logical path, and the store in the tree of the database.
+    It is the first of these that contains the item `base`: `directory`; the logical path itself;
+    the store in the same file tree as the database. Where none does, it is `directory`.
     """
     places = [directory, logical]
     state = _STATE.get(logical, "")
@@ -221,14 +229,14 @@ def physical_store(directory: str, logical: str, base: str, database: Database) 
 
 
 def _system(derivation: str) -> str | None:
-    """Read the system that a derivation is built for; None where it cannot be read.
+    """Return the system (`x86_64-linux`) for which the derivation at a path was made.
 
-    Nix manual, "ATerm": the third field. Only names and paths precede it, none of which contain the
-    quoted sequence.
+    None where the file cannot be read. It is the third field of the derivation (Nix manual,
+    "ATerm"); the names and paths before it cannot contain the sequence that is searched for.
     """
     try:
         with open(derivation, "rb") as file:
             match = _SYSTEM.search(file.read(_DERIVATION_HEAD))
     except OSError:
-        return None  # collected, as derivations often are
+        return None  # derivations are often garbage-collected
     return match[1].decode() if match else None

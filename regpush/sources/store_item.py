@@ -1,4 +1,4 @@
-"""Find the store item that a path is in, and the databases that may describe its store."""
+"""Find the store item to which a path leads, and the databases that may describe its store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from regpush.sources.database import Database
 
 _MAX_LINKS = 40
-"""Links followed before giving up, as Linux does (path_resolution(7))."""
+"""Maximum symbolic links that are followed for one path, as in Linux (path_resolution(7))."""
 
 # Paths of databases relative to their stores: /nix/store and /nix/var, /gnu/store and /var.
 _BESIDE = ("../var/nix/db/db.sqlite", "../../var/guix/db/db.sqlite")
@@ -24,10 +24,10 @@ _BESIDE = ("../var/nix/db/db.sqlite", "../../var/guix/db/db.sqlite")
 
 @dataclass(frozen=True, slots=True)
 class StoreItem:
-    """A store item: `base` (hash and name) in the directory `store`.
+    """A store item on this machine: `base` (`HASH-NAME`) in the directory `store`.
 
-    `store` is the path by which the target led there; its logical path (`/nix/store`) may be
-    another.
+    `store` is the path by which the target led there. It may differ from the logical path
+    (`/nix/store`), for instance for a store in a chroot.
     """
 
     store: str
@@ -38,10 +38,10 @@ class StoreItem:
 
 
 def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
-    """Find the store item that `target` is, is inside of, or links to; else None.
+    """Return the store item that contains `target`, with symbolic links followed; None without one.
 
-    A chain of links is followed. The item need not be valid, nor exist on this machine. Raises
-    UsageError for a relative target in a current directory that was deleted.
+    The item need not be valid, nor exist on this machine. Raises UsageError for a relative target
+    where the working directory was deleted.
     """
     done = "/"
     start = "/" if os.path.isabs(target) else working_directory()
@@ -71,16 +71,21 @@ def find(target: str, stores: tuple[StoreLocation, ...]) -> StoreItem | None:
 
 
 def is_whole_store(directory: str, stores: tuple[StoreLocation, ...]) -> bool:
-    """Whether `directory` is a store itself, rather than an item in one."""
+    """Whether `directory` is a whole store, such as `/nix/store`."""
     directory = os.path.realpath(directory)
     return any(is_at(directory, location) for location in stores) or _has_database(directory)
 
 
 def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bool:
-    """Whether `directory` is a store, by its name, a database beside it, or `base` in one."""
+    """Whether `directory` is a store; `base`: the name of a possible item in it.
+
+    It is a store if it is one of `stores`, if its name is `store`, if a database is beside it, or
+    if a database says that `base` is a valid item.
+    """
     if any(is_at(directory, location) for location in stores):
         return True
-    # All stores have this name. Without a database it is refused later, not pushed as an app.
+    # All stores have this name. `locate` then refuses a store without a database, so that it is not
+    # pushed as an app.
     if posixpath.basename(directory) == "store" or _has_database(directory):
         return True
     return any(
@@ -90,8 +95,8 @@ def is_store(directory: str, base: str, stores: tuple[StoreLocation, ...]) -> bo
 
 
 def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Database]:
-    """List the existing databases that may describe the store at `directory`, likeliest first."""
-    from regpush.sources.database import Database  # a directory does without stores
+    """Yield the existing databases that may describe the store at `directory`, likeliest first."""
+    from regpush.sources.database import Database  # imports sqlite3; a directory needs no store
 
     named = [location.database for location in stores if is_at(directory, location)]
     others = [location.database for location in stores]
@@ -101,7 +106,7 @@ def databases(directory: str, stores: tuple[StoreLocation, ...]) -> Iterator[Dat
 
 
 def is_at(directory: str, location: StoreLocation) -> bool:
-    """Whether `directory` is the store at `location`, or its physical path."""
+    """Whether `directory` is the store of `location`, by its logical or its resolved path."""
     return directory in (location.logical, os.path.realpath(location.logical))
 
 

@@ -11,12 +11,13 @@ from regpush.sources.path_info import PathInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorePart:
-    """The closure of one store item, `root`.
+    """The closure of one store item, whose path is `root`.
 
-    `local`: those of its paths that are valid in the store of `database`; the others are in binary
-    caches. `kind`: what `root` is, for people. `system`: what it was built for, None where unknown.
-    `is_profile`: whether it is a profile of Guix, whose `etc/profile` sets variables. `deriver`:
-    the path of its derivation, None or empty where unknown.
+    `items`: an item for each path of the closure. `local`: the paths that are valid in the store of
+    `database`; the others are in binary caches. `kind`: a phrase that describes `root` in messages.
+    `system`: the system for which it was built (`x86_64-linux`), None where unknown. `is_profile`:
+    whether it is a Guix profile, whose `etc/profile` sets variables. `deriver`: the path of its
+    derivation, None or empty where unknown.
     """
 
     root: str

@@ -1,6 +1,6 @@
-"""The parts of a store path: `/gnu/store/<hash>-<name>-<version>`.
+"""Take a store path, `/gnu/store/<hash>-<name>-<version>`, apart.
 
-Nix manual, "Store Path"; Guix follows it.
+Nix manual, "Store Path"; Guix has the same form.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ _VERSION = re.compile(r"-[^A-Za-z]", re.ASCII)
 
 
 def is_base(name: str) -> bool:
-    """Whether `name`, one path component, is that of a store item: hash, dash, name."""
+    """Whether `name` has the form of a store item's file name: hash, dash, name."""
     return _BASE.fullmatch(name) is not None
 
 
 def is_path(path: str) -> bool:
-    """Whether `path` is absolute, normalised, and ends in the name of a store item."""
+    """Whether `path` has the form of a store path: absolute, normalised, ends in an item's name."""
     return (
         path.startswith("/")
         and posixpath.normpath(path) == path
@@ -27,15 +27,15 @@ def is_path(path: str) -> bool:
 
 
 def full_name(path: str) -> str:
-    """Return the name and version in a store path, without the hash."""
+    """Return name and version of a store path, without directory and hash: `hello-2.12`."""
     return posixpath.basename(path)[33:]
 
 
 def item_name(path: str) -> str:
-    """Return the name in a store path, without hash, version, and a derivation's `.drv`.
+    """Return the name of a store path, without hash, version and `.drv`: `hello`.
 
     The version begins at the first dash that no letter follows (Nix manual,
-    `builtins.parseDrvName`); where that leaves nothing, the name stays whole.
+    `builtins.parseDrvName`). Where nothing is before that dash, name and version are returned.
     """
     name = full_name(path).removesuffix(".drv")
     version = _VERSION.search(name)

@@ -1,4 +1,4 @@
-"""Look at programs in a closure of store items, as far as the items are on this machine."""
+"""Look up files in a closure of store items, as far as the items are on this machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from regpush.files.filesystem import read_start
 from regpush.sources.links import PATH
 
 _MAX_LINKS = 40
-"""Links followed before giving up, as Linux does (path_resolution(7))."""
+"""Maximum symbolic links that are followed for one path, as in Linux (path_resolution(7))."""
 
 _UNKNOWN = Present(kind=Kind.FILE, mode=0o755, link="", start=b"")
-"""Stands for a path in an item that is not on this machine: an executable file."""
+"""The answer for a path in an item that is not on this machine: an executable file is assumed."""
 
 
 def inside_store(closure: Closure) -> Inside:
-    """Make the answers about files of `closure`; items not downloaded are not opened."""
+    """Return functions that answer questions about the files of `closure`.
+
+    Items that would have to be downloaded are not opened.
+    """
     homes = {item.path: item for item in closure.items}
 
     @cache
@@ -53,7 +56,10 @@ def inside_store(closure: Closure) -> Inside:
 
 
 def _item_of(path: str, homes: dict[str, Item]) -> Item | None:
-    """Find the item that `path` is in; else the generated item, with links in many places."""
+    """Return the item that contains the image path `path`.
+
+    For a path in no item, it is the generated item, which has links in many folders, or None.
+    """
     above = path
     while above != "/":
         if above in homes:
@@ -63,7 +69,7 @@ def _item_of(path: str, homes: dict[str, Item]) -> Item | None:
 
 
 def _first_link(path: str, held: dict[bytes, Entry]) -> tuple[str, str] | None:
-    """Find the first part of `path` that is a link; return it and the rest; or None."""
+    """Return the shortest prefix of `path` that is a symbolic link, and the rest; None for none."""
     end = 0
     while end >= 0:
         end = path.find("/", end + 1)

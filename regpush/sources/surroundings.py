@@ -1,4 +1,4 @@
-"""What a source may use of its push: other hosts, base images, sending layers early."""
+"""What a source may use of the push: network settings, base images, sending layers early."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from regpush.platform import Platform
 from regpush.settings import Settings
 
 Ship: TypeAlias = Callable[[int, Item], Future[None]]
-"""Sends an item, which is a whole layer, before the plan is made.
+"""A function that sends an item as a layer before all layers are known.
 
-The number counts layers from the lowest. The future is done when nothing will open the item again.
-Raises UsageError where the push must be able to open every item again.
+It takes the layer's number, counted from the lowest, and the item. The future it returns is done
+when the item will not be opened again. Raises UsageError where every item must stay readable.
 """
 
 MOST_LAYERS = 64
-"""Layers that an archive is cut into at most, unless the user names another number."""
+"""Maximum number of layers of an archive, unless the user gives another by `--max-layers`."""
 
 
 def not_kept() -> UsageError:
-    """Make the error for an archive that must stay readable and is larger than the spool."""
+    """Return the error for a stream that must be read twice and is too large to be stored."""
     return UsageError(
-        "the archive must be read again, and is too large to be kept while it is read: write it to "
-        "a file that is not compressed, which is read in place"
+        "the archive must be read more than once, and is too large to be stored in temporary "
+        "files: write it to an uncompressed file, and push that file"
     )
 
 
 def refused(number: int, item: Item) -> Future[None]:  # noqa: ARG001  the signature of Ship
-    """Raise UsageError: the `Ship` of a caller that must open items again."""
+    """Raise UsageError; the `Ship` of a caller that must be able to open every item again."""
     raise not_kept()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFacts:
-    """Values from the config of a base image; those of an unexpected form are left out.
+    """Values from the config of the base image `reference` (OCI image-spec, config.md).
 
-    `history`: the `created_by` of its entries, lowest layer first (OCI image-spec, config.md).
+    `env`, `labels`: environment and labels by name. `history`: the commands (`created_by`) of its
+    history, lowest layer first. Values of an unexpected type are left out.
     """
 
     reference: str
@@ -52,11 +53,12 @@ class BaseFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Surroundings:
-    """How other hosts are reached, and how base images are looked up.
+    """What a source may use of the push, besides its options.
 
-    `cache`: whether downloads may be kept on this machine. `base`: reads the config of an image for
-    a platform; raises a RegpushError. `most_layers`: the number of layers that an archive is cut
-    into at most. `ship`: sends layers for which the archive's spool has no room.
+    `settings`, `registry`: settings of the network and of logins. `cache`: whether downloads may be
+    kept in the cache directory. `base`: reads the config of a base image (a reference) for a
+    platform; raises a RegpushError. `most_layers`: the maximum number of layers of an archive.
+    `ship`: sends layers of an archive early, where temporary files have no room for them.
     """
 
     settings: Settings

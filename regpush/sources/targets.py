@@ -1,8 +1,8 @@
 """Turn the targets that the user named into one closure.
 
-A target is interpreted in the order of docs/guide/targets.md: a prefix; an existing path (a store
-path or a link into a store, a closure file, an archive, a program, a directory); a package, where
-Guix is on the PATH.
+A target is one of these, in the order of docs/guide/targets.md: a text with a prefix (`nix:.#app`);
+an existing path (a store path or a link into a store, a closure file, an archive, a program, a
+directory); the name of a Guix package, where Guix is on the PATH.
 """
 
 from __future__ import annotations
@@ -36,17 +36,20 @@ def resolve(
     workshop: Workshop,
     surroundings: Surroundings | None = None,
 ) -> Closure:
-    """Make the closure that `targets` name; a TargetResolved event tells kind and size.
+    """Make the closure of `targets`, and report its kind and size as a TargetResolved event.
 
-    Several targets must all consist of store paths. They make one closure, and packages of Guix
-    among them make one profile. Without targets, the packages that the options name are used.
-    `stores`: stores and their databases, likeliest first. `platform`: what the image is for, None
-    where the user named none; Nix and Guix build for it, while existing files are used as they are.
-    `surroundings`: how other hosts are reached, for targets with a lock file. A directory is only
-    listed, and `identify` reads its files; of a store only the database is read. Raises UsageError
-    for a target that is not recognised, and for a file of an app's own code whose name marks it as
-    a secret; SourceError for what cannot be built or read, or is not a valid store path;
-    CancelledError.
+    Several targets must all be store paths or targets that Nix or Guix builds; Guix packages among
+    them make one profile. Without targets, the Guix packages that the options name are used. The
+    files of a directory are listed and not read (`identify` reads them); of a store only the
+    database is read.
+
+    `stores`: Nix and Guix stores with their databases, likeliest first. `platform`: the image's
+    platform, None where the user named none; Nix and Guix build for it, while existing files are
+    used as they are. `surroundings`: how other hosts are reached, for a project with a lock file.
+
+    Raises UsageError for a target that is not recognised, and for a file of an app's own code whose
+    name marks it as a secret; SourceError for a target that cannot be built or read, or is not a
+    valid store path; CancelledError.
     """
     if options.system is None and platform and not options.guix.target:
         options = replace(options, system=platform.system)
@@ -64,11 +67,13 @@ def resolve(
         meant = with_one_profile(meant, asked)
     match meant:
         case []:
-            raise UsageError("nothing to push: name a directory, a store path or a package")
+            raise UsageError(
+                "no target is given: name a directory, a project, a store path or a package to push"
+            )
         case [Whole() as one]:
             kind, found = one.closure(asked)
         case several:
-            # Its imports, for stores and Nix, take 12 ms, which a push of a directory saves.
+            # Importing the code for stores and Nix takes 12 ms, which a push of a directory saves.
             from regpush.sources.joined import joined
 
             kind, found = joined(several, asked)
@@ -80,7 +85,7 @@ def resolve(
 
 
 def _meaning(target: str, asked: Asked) -> Meaning:
-    """Interpret one target. Raises UsageError, SourceError."""
+    """Find out what kind of target `target` is. Raises UsageError, SourceError."""
     if target == "-":
         return _archive(target, asked)
     prefix, colon, rest = target.partition(":")
@@ -105,20 +110,23 @@ def _existing(path: str, asked: Asked) -> Meaning:
     if not stat.S_ISDIR(mode):
         return _file(path, mode, asked)
     if is_whole_store(path, asked.stores):
-        raise UsageError(f"{printable(path)} is a whole store; name an item in it")
+        raise UsageError(
+            f"{printable(path)} is a whole store; name one path in it, such as "
+            f"{printable(path)}/HASH-NAME"
+        )
     for name in ("flake.nix", "default.nix"):
         if os.path.isfile(os.path.join(path, name)):
-            said = f"{printable(path)} has a {name}, but is pushed as a directory; "
-            said += f"nix:{printable(path)} builds it and pushes the result"
+            said = f"{printable(path)} has a {name}, but its files are pushed as a directory; to "
+            said += f"build it with Nix and push the result, name nix:{printable(path)}"
             asked.workshop.notify(Note(message=said))
             break
     return dir.understand(path, asked)
 
 
 def _file(path: str, mode: int, asked: Asked) -> Meaning:
-    # Imports of the code for stores take 12 ms, which a push of a directory saves.
+    # Importing the code for stores takes 12 ms, which a push of a directory saves.
     from regpush.sources import closure_file, file
-    from regpush.sources.prefixes import closure  # few targets are such files
+    from regpush.sources.prefixes import closure
 
     if stat.S_ISREG(mode) and closure_file.looks_like_one(path):
         return closure.understand(path, asked)
@@ -128,6 +136,6 @@ def _file(path: str, mode: int, asked: Asked) -> Meaning:
 
 
 def _archive(path: str, asked: Asked) -> Meaning:
-    from regpush.sources.prefixes import tar  # few targets are archives
+    from regpush.sources.prefixes import tar  # an import that other targets save
 
     return tar.understand(path, asked)

@@ -1,8 +1,8 @@
-"""Recognise packages by the contents of a folder whose name says nothing.
+"""Recognise a dependency folder by its contents, where its name does not tell.
 
-Examples are `pip install --target lib`, jars beside an unpacked Spring Boot application, output of
-`dotnet publish`, a release of Erlang or Elixir. The app's own code is among the packages or beside
-them, so only what is certainly a package counts as one.
+Examples are `pip install --target lib`, the jars of an unpacked Spring Boot application, the output
+of `dotnet publish`, a release of Erlang or Elixir. The app's own code may be among the packages or
+beside them, so only files that certainly belong to a package are taken for one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DEPS = b".deps.json"
 
 
 def layout_inside(tree: Tree, folder: bytes) -> Layout | None:
-    """Find the layout of packages in `folder` by its contents; None for no packages."""
+    """Return the layout of the packages in `folder`, by its contents; None if it has none."""
     names, directories = tree.names(folder), tree.directories(folder)
     if any(name.endswith(b".dist-info") for name in directories):
         return distributions
@@ -41,16 +41,16 @@ def layout_inside(tree: Tree, folder: bytes) -> Layout | None:
 
 
 def jars(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield each jar, as `guava-33.0.0-jre.jar` in `BOOT-INF/lib` or `target/dependency`."""
+    """Yield each jar in `folder` as a package, such as `guava-33.0.0-jre.jar` in `BOOT-INF/lib`."""
     for jar in _jars(tree, folder):
         name = re.split(rb"-(?=\d)", jar.removesuffix(b".jar"), maxsplit=1)[0]
         yield _package(join(folder, jar), name, (join(folder, jar),))
 
 
 def _jars(tree: Tree, folder: bytes) -> list[bytes]:
-    """List the jars in `folder`, if there are several and they are most of its contents.
+    """List the names of the jars in `folder`, if it has several and they are most of its files.
 
-    Otherwise the list is empty: a single jar is an app and no dependency.
+    Otherwise the list is empty: a single jar is probably the app itself.
     """
     names = tree.names(folder)
     found = [name for name in names if name.endswith(b".jar")]
@@ -58,10 +58,10 @@ def _jars(tree: Tree, folder: bytes) -> list[bytes]:
 
 
 def applications(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield each Erlang application, `cowboy-2.10.0` or `cowboy`, with modules in `ebin`.
+    """Yield each Erlang application in `folder` as a package, such as `cowboy-2.10.0`.
 
-    OTP design principles, "Releases". The application that the release is named after is the app
-    itself, and no package: `rel/shop/lib/shop-0.1.0`.
+    The application with the release's own name (`rel/shop/lib/shop-0.1.0`) is the app itself, and
+    left out. OTP design principles, "Releases".
     """
     above = folder.rpartition(b"/")[0]
     started = tree.names(join(above, b"bin")) if b"bin" in tree.directories(above) else ()
@@ -71,7 +71,7 @@ def applications(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _applications(tree: Tree, folder: bytes) -> list[tuple[bytes, bytes]]:
-    """List name and path of each application of Erlang in `folder`."""
+    """List name and path of each Erlang application in `folder`: folders that contain an `ebin`."""
     found = []
     for name in tree.directories(folder):
         path = join(folder, name)
@@ -81,11 +81,11 @@ def _applications(tree: Tree, folder: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def dotnet(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the packages and parts of the runtime that the `*.deps.json` of a folder list.
+    """Yield the .NET packages, and packages of the runtime, that `*.deps.json` files list.
 
-    dotnet/sdk, documentation/specs/runtime-configuration-file.md: `libraries` says what is a
-    package, `targets` lists the files of each. An assembly is in the folder itself, a resource in
-    the folder of its language, a file of `runtimeTargets` at its own path.
+    dotnet/sdk, documentation/specs/runtime-configuration-file.md: `libraries` names the packages,
+    `targets` lists the files of each. An assembly is in `folder` itself, a resource in the folder
+    of its language, a file of `runtimeTargets` at the path that is stated.
     """
     taken: set[bytes] = set()
     for name in tree.names(folder):
@@ -100,7 +100,10 @@ def dotnet(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def _libraries(value: Mapping[str, Any]) -> Iterator[tuple[bytes, list[bytes]]]:
-    """Yield each package of a `*.deps.json`, with its files relative to the publish folder."""
+    """Yield name and files of each package in a parsed `*.deps.json`.
+
+    Files are relative to the folder of the `*.deps.json`.
+    """
     kinds = _mapping(value, "libraries")
     for target in _mapping(value, "targets").values():
         for name, assets in target.items() if isinstance(target, dict) else ():
@@ -125,7 +128,7 @@ def _json(tree: Tree, path: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(read_small(tree.listing.root, path))
     except (OSError, SourceError, ValueError, RecursionError):
-        return {}  # a malformed file only matters to .NET, which reports it
+        return {}  # .NET reports a malformed file; here it only means that no package is recognised
     return value if isinstance(value, dict) else {}
 
 

@@ -1,7 +1,7 @@
-"""Run external programs (nix, guix) for one push, and stop them when it ends.
+"""Run external programs (nix, guix, uv) for one push, and stop them when the push ends.
 
-They inherit the environment of this process, which selects their store, daemon and configuration.
-Their messages become events.
+The programs inherit the environment of this process, which selects their store, daemon and
+configuration. Their messages become events.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from regpush.events import Listener, ToolSaid
 
 _LOOK_S = 0.1
 _GRACE_S = 0.5
-"""Seconds from SIGTERM to SIGKILL, in which a program may end by itself."""
+"""Seconds between SIGTERM and SIGKILL, in which a program may end by itself."""
 _READ = 1 << 16
 _TAIL = 10_000
-"""Lines of a program's messages that are kept for an error."""
+"""Maximum lines of a program's messages that are kept for a ToolError."""
 
 _ERROR = "error: "
 _NOTHING, _PIPE = subprocess.DEVNULL, subprocess.PIPE
 
 
 class ToolError(SourceError):
-    """An external program failed; the message tells which, and its reason in its own words.
+    """An external program failed; the message names the program and quotes its error.
 
-    `said`: the lines it wrote for people, the last ones if they were very many.
+    `said`: the lines that the program wrote on stderr, the last 10,000 at most.
     """
 
     def __init__(self, message: str, said: Iterable[str] = ()) -> None:
@@ -50,7 +50,11 @@ class ToolError(SourceError):
 
 
 class Workshop:
-    """A scratch directory and external programs for one push; both end with the block."""
+    """A scratch directory and external programs for one push; a context manager.
+
+    At the end of the `with` block, programs are stopped and the directory is deleted. `notify`:
+    gets events. `cancel`: ends waiting for programs.
+    """
 
     def __init__(self, notify: Listener, cancel: Cancellation) -> None:
         self.notify = notify
@@ -71,61 +75,65 @@ class Workshop:
                 shutil.rmtree(self._directory, ignore_errors=True)
 
     def path(self, name: str) -> str:
-        """Return the path of `name` in the scratch directory, which is created where missing."""
+        """Return the path of `name` in the scratch directory, which the first call creates."""
         with self._lock:
             if self._directory is None:
-                # Resolved, because other programs resolve links to it before they print them.
+                # Links are resolved, because nix and guix print paths in it with links resolved.
                 self._directory = os.path.realpath(tempfile.mkdtemp(prefix="regpush-"))
             return os.path.join(self._directory, name)
 
     def new_path(self, name: str) -> str:
-        """Return an unused path in the scratch directory that begins with `name`."""
+        """Return a new path in the scratch directory: `name` with a number after it."""
         return self.path(f"{name}-{next(self._count)}")
 
     def at_end(self, undo: Callable[[], object]) -> None:
-        """Call `undo` when the push ends in any way; the last one registered is called first."""
+        """Have `undo` called when the push ends, also by an error; the last registered first."""
         self._undo.callback(undo)
 
     def run(self, *command: str) -> str:
         """Run `command` and return its stdout; its lines on stderr become events.
 
-        Raises ToolError where it fails, CancelledError.
+        Raises ToolError where the program fails or cannot be started, CancelledError.
         """
         return self._run(command, lambda line: self.show(command[0], [line]))
 
     def ask(self, *command: str, environment: Mapping[str, str] | None = None) -> str:
-        """Run `command` and return its stdout; lines on stderr become no events.
+        """Run `command` and return its stdout, without reporting its lines on stderr as events.
 
-        Only an error contains those lines. `environment`: all variables of the program, in place of
-        those of this process. Raises ToolError where the program fails, CancelledError.
+        `environment`: the program's whole environment, None for that of this process. Raises
+        ToolError, with the lines on stderr, where the program fails or cannot be started;
+        CancelledError.
         """
         return self._run(command, _unheard, environment)
 
     def show(self, program: str, said: Iterable[str]) -> None:
-        """Report lines that `program` wrote as events."""
+        """Report each line in `said`, which `program` wrote, as an event."""
         for line in said:
             self.notify(ToolSaid(program=program, line=line))
 
     def start(self, *command: str) -> None:
-        """Run `command` in the background; it is stopped when the push ends."""
+        """Start `command` in the background without input and output; the push's end stops it.
+
+        Does nothing where it cannot be started.
+        """
         with contextlib.suppress(ToolError):
             self._undo.enter_context(_started(command, _NOTHING, _NOTHING, _NOTHING))
 
     def converse(self, *command: str) -> tuple[IO[bytes], IO[bytes]]:
-        """Run `command` in the background until the push ends. Returns its stdin and its stdout.
+        """Start `command` in the background; return its stdin and its stdout, as binary streams.
 
-        Raises ToolError where it cannot be run.
+        The push's end stops it. Raises ToolError where it cannot be started.
         """
         started = _started(command, _PIPE, _PIPE, _NOTHING)
         process = self._undo.enter_context(started)
-        assert process.stdin is not None  # noqa: S101  pipes were asked for
+        assert process.stdin is not None  # noqa: S101  started with _PIPE
         assert process.stdout is not None  # noqa: S101
         return process.stdin, process.stdout
 
     def convey(self, giver: Sequence[str], taker: Sequence[str]) -> Digest:
-        """Pipe the stdout of `giver` into `taker`. Returns the sha256 of the data.
+        """Run two commands, and pipe the stdout of `giver` into the stdin of `taker`.
 
-        Raises ToolError where either fails, CancelledError.
+        Returns the sha256 of the piped data. Raises ToolError where either fails, CancelledError.
         """
         digest = hashlib.sha256()
         said: deque[str] = deque(maxlen=_TAIL)
@@ -133,8 +141,8 @@ class Workshop:
             _started(giver, _NOTHING, _PIPE, _PIPE) as source,
             _started(taker, _PIPE, _NOTHING, _PIPE) as sink,
         ):
-            assert sink.stdin is not None  # noqa: S101  a pipe was asked for
-            # A pipe breaks where `taker` fails; its own error is raised below.
+            assert sink.stdin is not None  # noqa: S101  started with _PIPE
+            # BrokenPipeError means that `taker` failed; `_check` raises its own error below.
             with contextlib.suppress(BrokenPipeError):
                 for stream, data in self._output(source):
                     if stream is source.stderr:
@@ -169,7 +177,10 @@ class Workshop:
         return as_text(b"".join(printed))
 
     def _output(self, process: subprocess.Popen[bytes]) -> Iterator[tuple[IO[bytes], bytes]]:
-        """Yield data from stdout, and whole lines from stderr, until the process closes both."""
+        """Yield (stream, data) until the process has closed stdout and stderr.
+
+        Data of stderr consists of whole lines.
+        """
         begun = b""
         with selectors.DefaultSelector() as selector:
             for stream in filter(None, (process.stdout, process.stderr)):
@@ -189,20 +200,23 @@ class Workshop:
     def _check(
         self, command: Sequence[str], process: subprocess.Popen[bytes], said: Iterable[str]
     ) -> None:
-        """Wait for the end of a process that has closed its output. Raises ToolError."""
+        """Wait for the end of a process that has closed its output.
+
+        Raises ToolError, with the lines `said`, where its exit code is not 0.
+        """
         code = process.wait()
         if code:
-            self.cancel.check()  # Ctrl-C on a terminal ends both of us
+            self.cancel.check()  # a terminal sends Ctrl-C to the program and to regpush
             why = _reason(said) or f"exit code {code}"
             raise ToolError(f"{_spelled(command)} failed: {why}", said)
 
 
 def _unheard(line: str) -> None:
-    """Ignore a line."""
+    """Ignore a line of a program's messages."""
 
 
 def find_program(name: str) -> str | None:
-    """Find the program `name` on the PATH; returns its path, or None."""
+    """Return the path of the program `name` on the PATH, or None."""
     return shutil.which(name)
 
 
@@ -236,10 +250,10 @@ def _started(
 
 
 def _lines(data: bytes) -> list[str]:
-    """Split `data` into the lines for people, without progress bars and spinners.
+    """Split a program's messages into lines, without empty lines, progress bars and spinners.
 
-    Guix draws these into pipes too. A carriage return erases what precedes it, and what remains of
-    a bar is of no use in a log.
+    Guix draws progress bars into pipes too. Of a line with carriage returns, only the text after
+    the last one is kept, as on a terminal.
     """
     found = []
     for line in data.decode("utf-8", "replace").split("\n"):
@@ -252,21 +266,22 @@ def _lines(data: bytes) -> list[str]:
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _BAR = re.compile(r".*(\[[#= >]{10,}\]|▕.*▏).*|\s*[-\\|/]\s*")
-"""A progress bar or a spinner (guix/progress.scm, guix/status.scm)."""
+"""Matches a line that is a progress bar or a spinner (guix/progress.scm, guix/status.scm)."""
 
 
 def _spelled(command: Sequence[str]) -> str:
-    """Return the program and its words before the first option, for an error."""
+    """Return a command's program and its words before the first option, for errors: `nix build`."""
     words = itertools.takewhile(lambda word: not word.startswith("-"), command[1:])
     return printable(" ".join([os.path.basename(command[0]), *words]))
 
 
 def _reason(said: Iterable[str]) -> str:
-    """Find the reason in a program's messages: its last line with `error: `, else the last line.
+    """Return the reason of a failure in a program's messages, 500 characters at most.
 
-    From Nix 2.29 on, "Cannot build" is followed by a line with its reason, and by the end of the
-    builder's log, each line of it after `>`; both are added. A line that Guix ends with `(failed to
-    evaluate …)` follows its cause; an error that ends in a colon precedes its cause.
+    It is the last line with `error: `, else the last line. In Nix 2.29 and later, a line `Reason: `
+    and the builder's log (lines that begin with `> `) follow an error "Cannot build"; the reason
+    and the log's last line are added. Where Guix's last error begins with `(failed to evaluate`,
+    its cause is the line before; where an error ends in a colon, its cause is the line after.
     """
     lines = [line.strip() for line in said if line.strip()]
     at = max((n for n, line in enumerate(lines) if _ERROR in line), default=len(lines) - 1)

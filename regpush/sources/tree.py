@@ -1,4 +1,4 @@
-"""A directory on this machine as it was listed, and its place in the image."""
+"""A listed directory of this machine, together with its place in the image."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ open to all: an entry for that directory in a layer would replace the link or ch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """A listing whose root is at `at` in the image. Path arguments are relative to the listing.
+    """The listing of a directory, which is at the image path `at` (without outer slashes).
 
-    `kept`: directories, by their image paths, that stay as they are in the base image.
+    Path arguments are relative to the directory. `profile`: how metadata is normalised. `kept`:
+    image paths of directories that get no entry, because the base image has them.
     """
 
     listing: Listing
@@ -47,7 +48,7 @@ class Tree:
 
     @property
     def keeps_links(self) -> bool:
-        """Whether a file with several names is stored once an item, with hard links."""
+        """Whether the names of one file become hard links in an item, instead of separate files."""
         return self.profile is Profile.TREE
 
     def in_image(self, path: bytes) -> bytes:
@@ -63,19 +64,19 @@ class Tree:
         return self.listing.on_disk(path)
 
     def names(self, path: bytes) -> tuple[bytes, ...]:
-        """List the names in the directory `path` that are not left out, sorted."""
+        """Return the sorted names in the directory `path`, without files that are left out."""
         return self.listing.folders[path].names
 
     def directories(self, path: bytes) -> tuple[bytes, ...]:
-        """List the names of the directories in the directory `path`, sorted."""
+        """Return the sorted names of the directories in the directory `path`."""
         return self.listing.folders[path].folders
 
     def parents(self, tops: ByFolder) -> tuple[Entry, ...]:
-        """Make entries of the tree's directories above `tops`, sorted, without the image's root.
+        """Return entries of the directories above `tops`, sorted by path, without the image's root.
 
         Raises SourceError where extended attributes cannot be read.
         """
-        # Cached, because packages in one folder share them: 20,000 tuples would take 8 MB.
+        # Cached, so that packages in one folder share a tuple: 20,000 tuples would take 8 MB.
         folders = frozenset(folder for folder, names in tops.items() if any(names))
         found = self._parents.get(folders)
         if found is None:
@@ -94,7 +95,7 @@ class Tree:
         )
 
     def lines(self, path: bytes) -> Iterator[str]:
-        """Read the lines of the text file `path`, without their ends; none if it is unreadable."""
+        """Yield the lines of the text file `path`, without line ends; none if it is unreadable."""
         try:
             text = as_text(read_small(self.listing.root, path))
         except (OSError, SourceError):

@@ -186,7 +186,7 @@ def test_the_root_itself_becomes_something_else(
         return resolved
 
     monkeypatch.setattr(directory.os.path, "realpath", realpath)
-    with pytest.raises(SourceError, match="app: is not a directory any more"):
+    with pytest.raises(SourceError, match="app is not a directory any more"):
         directory.resolve(str(app), SourceOptions(), notify=ignore, cancel=Cancellation())
 
 

@@ -267,7 +267,7 @@ def test_certificates_of_npmrc(app, to, tmp_path):
             assert "warning" not in done.stderr
         pushed("", env={"NODE_EXTRA_CA_CERTS": str(app / "ca.pem")}).ok()
         done = pushed("strict-ssl=false\n").ok()
-        assert "strict-ssl=false of .npmrc: certificates of package registries are not" in (
+        assert "strict-ssl=false in .npmrc: TLS certificates of package registries are not" in (
             done.stderr
         )
         pushed("strict-ssl=false\n", "--strict").failed(2, "strict-ssl=false")
@@ -292,9 +292,9 @@ def test_a_base_with_another_node_is_told_of(index, app, docker_registry, reposi
     for at, (name, range_) in enumerate(zip(NAMES, (">=22", "^18", "*", "20.x"), strict=True)):
         packages[f"node_modules/{name}"] |= {"engines": {"node": range_}, "optional": at == 1}
     write_lock(app, packages, dict.fromkeys(NAMES, "^1"))
-    said = "Node 20.11.1 of the base is not what packages ask for: accepts 1.0.0 (>=22)\n"
+    said = "image has Node 20.11.1, but packages ask for another: accepts 1.0.0 (>=22)\n"
     assert said in pushed("").ok().stderr
-    said = "the project asks for Node ^22 || >=23 (engines in package.json), and"
+    said = "the project asks for Node ^22 || >=23 (engines in package.json), but"
     assert said in pushed("^22 || >=23").ok().stderr
     pushed("^22 || >=23", "--strict").failed(2, said, "/base:1 has 20.11.1")
     (app / ".nvmrc").write_text("22\n")

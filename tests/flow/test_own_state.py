@@ -24,7 +24,7 @@ def test_cache_and_reports_are_left_out(docker_registry, repository, app, tmp_pa
     assert "Unchanged" in pushes[1].stderr
     assert "Unchanged" in pushes[2].stderr
     assert (app / CACHE).is_dir()
-    assert "note: .cache/regpush is left out: regpush itself keeps it" in pushes[2].stderr
+    assert "note: .cache/regpush is left out: it belongs to regpush itself" in pushes[2].stderr
     held = below(unpack(f"{to}:latest", tmp_path / "out") / "app")
     assert held.keys() - before.keys() == {b".cache", b"out"}
 
@@ -53,7 +53,7 @@ def test_the_own_virtual_environment_is_left_out_unless_the_app_uses_it(
     to = f"{docker_registry.host}/{repository}"
     done = subprocess.run([*run, "--to", to], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "note: .venv is left out: regpush itself keeps it" in done.stderr
+    assert "note: .venv is left out: it belongs to regpush itself" in done.stderr
     os.makedirs(f"{packages}/flask-3.0.dist-info")
     with open(f"{packages}/flask-3.0.dist-info/METADATA", "w") as file:
         file.write("Metadata-Version: 2.1\nName: Flask\nVersion: 3.0\n")

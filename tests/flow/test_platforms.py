@@ -282,13 +282,16 @@ def test_a_directory_is_for_what_its_programs_run_on(to: str, tmp_path: Path) ->
     target = builds(tmp_path, "riscv64").replace("{arch}", "riscv64")
     outcome = push(target, to).ok()
     assert outcome.report["images"][0]["platform"] == "linux/riscv64"
-    assert "the image is for linux/riscv64, like bin/app" in outcome.stderr
+    assert "the image is for linux/riscv64, the platform of the program bin/app" in outcome.stderr
     said = push(target, to, "--platform", "linux/riscv64").ok()
     assert not said.report["changed"]
-    assert "becomes an image for" not in said.stderr
+    assert "marks its image" not in said.stderr
     other = push(target, to, "--platform", "linux/s390x").ok()
     assert other.report["images"][0]["platform"] == "linux/s390x"
-    assert "is for linux/riscv64 (bin/app), and becomes an image for linux/s390x" in other.stderr
+    assert (
+        "is for linux/riscv64 (bin/app), but --platform marks its image as linux/s390x"
+        in other.stderr
+    )
 
 
 def test_programs_of_several_platforms_are_for_this_one_if_it_is_among_them(
@@ -298,14 +301,14 @@ def test_programs_of_several_platforms_are_for_this_one_if_it_is_among_them(
     for architecture in ("riscv64", "s390x"):
         program(app / "lib" / f"{architecture}.so", architecture)
     push(app, to).failed(
-        2, "linux/riscv64 (lib/riscv64.so), linux/s390x (lib/s390x.so)", "say --platform"
+        2, "linux/riscv64 (lib/riscv64.so), linux/s390x (lib/s390x.so)", "by --platform"
     )
     push(app, to, "--platform", "linux/s390x").ok()
     shutil.copy(sys.executable, app / "python")
     outcome = push(app, to, "--replace-index").ok()
     host = outcome.report["images"][0]["platform"]
     assert host == str(Platform.of_system(f"{os.uname().machine}-linux"))
-    assert f"the image is for {host}, like this machine" in outcome.stderr
+    assert f"the image is for {host}, the platform of this machine" in outcome.stderr
 
 
 def test_one_directory_for_several_platforms_holds_no_program_of_one_alone(

@@ -253,11 +253,13 @@ def test_what_needs_all_of_it_wants_a_file(
     docker_registry: Registry, repository: str, archive: Path
 ) -> None:
     to = f"{docker_registry.host}/{repository}"
-    small_spool(archive, to, "--max-upload", "1GB").failed(2, "write it to a file")
+    small_spool(archive, to, "--max-upload", "1GB").failed(2, "write it to an uncompressed file")
     words = ("-", "--to", to, *QUIET)
-    piped(archive, *words, "--platform", "linux/amd64,linux/arm64").failed(2, "read only once")
-    piped(archive, *words, "--chown", "1:1").failed(2, "owners and modes are those of the archive")
-    piped(archive, *words, "--root-dir", "/srv").failed(2, "lands at /")
+    piped(archive, *words, "--platform", "linux/amd64,linux/arm64").failed(
+        2, "for one platform only"
+    )
+    piped(archive, *words, "--chown", "1:1").failed(2, "owners and modes cannot be changed")
+    piped(archive, *words, "--root-dir", "/srv").failed(2, "always placed at /")
     piped(archive, *words, "-u", "me", "--password-stdin").failed(2, "--password-stdin")
     regpush("-", "--to", to, *QUIET).failed(2, "is empty")
 
@@ -283,32 +285,32 @@ def sparse() -> bytes:
 
 
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
-    "above": (lambda: made(entry("../etc/x")), "leads out"),
-    "whiteout": (lambda: made(entry("etc/.wh.passwd")), "layers delete files"),
-    "opaque": (lambda: made(entry("etc/.wh..wh..opq")), "layers delete files"),
+    "above": (lambda: made(entry("../etc/x")), "has a '..' or a zero byte"),
+    "whiteout": (lambda: made(entry("etc/.wh.passwd")), "a layer deletes files"),
+    "opaque": (lambda: made(entry("etc/.wh..wh..opq")), "a layer deletes files"),
     "below a link": (
         lambda: made(entry("lib", tarfile.SYMTYPE, linkname="usr"), entry("lib/x")),
-        "lies in lib, which is no folder",
+        "is in lib, which is not a directory",
     ),
-    "file and folder": (lambda: made(entry("a"), entry("a", tarfile.DIRTYPE)), "both a folder"),
+    "file and folder": (lambda: made(entry("a"), entry("a", tarfile.DIRTYPE)), "as another kind"),
     "link to nothing": (
-        lambda: made(entry("a", tarfile.LNKTYPE, linkname="b")), "no file before it",
+        lambda: made(entry("a", tarfile.LNKTYPE, linkname="b")), "not a file before it",
     ),
     "link above": (
-        lambda: made(entry("a", tarfile.LNKTYPE, linkname="../b")), "leads out",
+        lambda: made(entry("a", tarfile.LNKTYPE, linkname="../b")), "has a '..' or a zero byte",
     ),
     "sparse": (sparse, "sparse file"),
-    "odd kind": (lambda: made(entry("a", b"V")), "no image can hold"),
+    "odd kind": (lambda: made(entry("a", b"V")), "an image cannot contain it"),
     "owner": (lambda: made(entry("a", uid=2**40)), "bad owner"),
     "cut short": (lambda: made(entry("a", size=9), entry("b", size=9))[:1024], "no end marker"),
     "cut in a file": (lambda: made(entry("a", size=5000))[:1500], "middle of a file"),
     "garbage": (lambda: made(entry("a"))[:512] + b"y" * 512, "not a complete archive"),
-    "nothing": (lambda: made(), "no tar archive"),
-    "only the root": (lambda: made(entry("./", tarfile.DIRTYPE)), "holds nothing"),
+    "nothing": (lambda: made(), "not a tar archive"),
+    "only the root": (lambda: made(entry("./", tarfile.DIRTYPE)), "without entries"),
     "gzip of garbage": (lambda: b"\x1f\x8b" + b"y" * 600, "not a complete archive"),
     "zstd of garbage": (lambda: b"\x28\xb5\x2f\xfd" + b"\xff" * 600, "not a complete archive"),
-    "text": (lambda: b"hello\n" * 200, "no tar archive"),
-    "an image": (lambda: made(entry("oci-layout"), entry("index.json")), "is an image"),
+    "text": (lambda: b"hello\n" * 200, "not a tar archive"),
+    "an image": (lambda: made(entry("oci-layout"), entry("index.json")), "is a saved image"),
     "a secret": (lambda: made(entry("root/.aws/credentials", size=3)), "--allow-secret"),
 }  # fmt: skip
 
@@ -340,7 +342,7 @@ def test_links_to_what_was_let_go_are_refused(
     many = [entry(f"usr/{number:03}", size=60_000) for number in range(60)]
     far = made(entry("a", size=900), *many, entry("z", tarfile.LNKTYPE, linkname="a"))
     (tmp_path / "far.tar").write_bytes(far)
-    small_spool(tmp_path / "far.tar", to).failed(2, "z is a hard link to a", "not compressed")
+    small_spool(tmp_path / "far.tar", to).failed(2, "z is a hard link to a", "uncompressed file")
     words = (tmp_path / "far.tar", "--to", to, "--format", "json", "--no-cache", *QUIET)
     done = subprocess.run(
         [sys.executable, "-c", _SMALL_SPOOL, *map(str, words)],

@@ -149,7 +149,7 @@ def test_what_guix_does_not_build(machine, to, docker_registry, repository):
     wrong = machine.push("--expression", "(undefined-thing)", to=to)
     wrong.failed(9, "expression '(undefined-thing)': Unbound variable: undefined-thing")
     machine.push("guix:", to=to).failed(2, "names no package")
-    machine.push("guix:--fallback", to=to).failed(2, "bad package '--fallback'")
+    machine.push("guix:--fallback", to=to).failed(2, "bad Guix package '--fallback'")
     assert not has_tag(docker_registry, repository, "latest")
 
 

@@ -149,7 +149,7 @@ def test_several_installables_make_one_image(docker_registry, repository, nix):
     paths = [path_of(one, name) for name in ("app-1.0", "tool-2.0")]
     three = pushed(nix, *paths, to=f"{to}:c").ok()
     assert three.report["digest"] == one.report["digest"]
-    pushed(nix, "nix:.#app", ".", to=f"{to}:d").failed(2, ". cannot be pushed together")
+    pushed(nix, "nix:.#app", ".", to=f"{to}:d").failed(2, ". cannot be combined")
 
 
 def test_all_outputs_that_an_installable_means(docker_registry, repository, nix):
@@ -280,13 +280,15 @@ def test_trees_that_do_not_go_together(docker_registry, repository, nix):
     app, clash = (path_of(both, name) for name in ("app-1.0", "clash-1.0"))
     roots = ["--link-root", app, "--link-root", clash]
     done = pushed(nix, app, clash, to=to, flags=roots)
-    done.failed(2, f"{app}/bin/app", f"{clash}/bin/app", "both be at /bin/app")
+    done.failed(2, f"{app}/bin/app", f"{clash}/bin/app", "both be linked at /bin/app")
     pushed(nix, app, to=to, flags=["--link-root", clash]).failed(
-        2, "no directory of what is pushed"
+        2, "not a directory in the closure"
     )
-    pushed(nix, ".", to=to, flags=["--link-root", "."]).failed(2, "--link-root is for store items")
+    pushed(nix, ".", to=to, flags=["--link-root", "."]).failed(
+        2, "--link-root is only for store paths"
+    )
     mine = [*roots, "-S", "/bin/app=bin/app"]
-    pushed(nix, app, clash, to=to, flags=mine).failed(2, "both be at")
+    pushed(nix, app, clash, to=to, flags=mine).failed(2, "both be linked at")
 
 
 def test_the_commands_of_the_readme(docker_registry, nix, tmp_path):

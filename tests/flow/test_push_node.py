@@ -100,7 +100,7 @@ def test_install_scripts_are_warned_of(index, app, to):
     one = make_tarball(index.folder, "one")
     packages = {"node_modules/one": locked(one, index.url, hasInstallScript=True)}
     write_lock(app, packages, {"one": "^1"})
-    said = "one 1.0.0 has an install script, which is not run"
+    said = "one 1.0.0 has an install script, which regpush does not run"
     assert said in push(f"node:{app}", to, *BARE).ok().stderr
     push(f"node:{app}", to, *BARE, "--strict").failed(2, said)
     built = make_tarball(index.folder, "one", "1.0.1", {"binding.gyp": "{}"})
@@ -160,7 +160,7 @@ def test_what_cannot_be_pushed_is_said_in_one_line(index, app, to):
     good = locked(one, index.url)
     lock = write_lock(app, {"node_modules/one": good}, {"one": "^1"})
     lock.write_text(lock.read_text().replace('"lockfileVersion": 3', '"lockfileVersion": 1'))
-    fails(2, "version 1, not 2 or 3")
+    fails(2, "lockfileVersion 1, and 2 or 3 is needed")
     git = {**good, "resolved": "git+ssh://git@example.com/one.git#0123"}
     write_lock(app, {"node_modules/one": git}, {"one": "^1"})
     fails(2, "one 1.0.0 comes from git")
@@ -169,11 +169,11 @@ def test_what_cannot_be_pushed_is_said_in_one_line(index, app, to):
     fails(2, "only sha1 for one 1.0.0")
     write_lock(app, {"node_modules/one": good}, {"one": "^1"})
     (app / "package.json").write_text(json.dumps({"dependencies": {"one": "^2"}}))
-    fails(2, "stale", "'^2'", "'^1'")
+    fails(2, "out of date", "'^2'", "'^1'")
     assert index.gets == []
     other = {**good, "integrity": integrity(make_tarball(index.folder / "x", "one", "9.0.0"))}
     write_lock(app, {"node_modules/one": other}, {"one": "^1"})
-    fails(9, "one 1.0.0", "not", "as the lock says")
+    fails(9, "one 1.0.0", "has the sha512", "but the lock file states")
 
 
 def test_a_member_of_a_workspace_is_pushed_with_it(app, to):
@@ -181,7 +181,7 @@ def test_a_member_of_a_workspace_is_pushed_with_it(app, to):
     (app / "packages/web").mkdir(parents=True)
     (app / "packages/web/package.json").write_text("{}")
     push(f"node:{app}/packages/web", to, *BARE).failed(
-        2, f"push the workspace, node:{app}", "--entrypoint 'node packages/web/FILE'"
+        2, f"push that workspace, node:{app}", "--entrypoint 'node packages/web/FILE'"
     )
 
 
@@ -218,7 +218,7 @@ def test_npm_is_obeyed_where_packages_come_from(index, app, to, tmp_path):
     # Nothing is asked, and no token needed, once the registry has it.
     index.gets.clear()
     again = push(f"node:{app}", to, *BARE, env={"HOME": str(tmp_path)}).ok()
-    assert "ACME_TOKEN is not set" in again.stderr
+    assert "variable ACME_TOKEN, which is not set" in again.stderr
     assert index.gets == []
 
 

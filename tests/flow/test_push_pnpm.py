@@ -135,7 +135,7 @@ def test_nothing_is_fetched_that_the_registry_has(shop, index, to):
 
 def test_a_package_that_may_build_is_warned_of(shop, to):
     (shop.folder / "pnpm-workspace.yaml").write_text("onlyBuiltDependencies: [one]\n")
-    said = "one 1.0.0 has an install script, which is not run"
+    said = "one 1.0.0 has an install script, which regpush does not run"
     assert said in push(f"node:{shop.folder}", to, *BARE).ok().stderr
     push(f"node:{shop.folder}", to, *BARE, "--strict").failed(2, said)
 
@@ -143,17 +143,19 @@ def test_a_package_that_may_build_is_warned_of(shop, to):
 @pytest.mark.parametrize(
     ("keys", "new", "words"),
     [
-        (("lockfileVersion",), "6.0", ["version 6.0, not 9"]),
-        (("importers", ".", "dependencies", "one", "specifier"), "^2", ["stale", "'^1'", "'^2'"]),
+        (("lockfileVersion",), "6.0", ["lockfileVersion 6.0, and 9"]),
+        (("importers", ".", "dependencies", "one", "specifier"), "^2",
+         ["out of date", "'^1'", "'^2'"]),
         (("importers", ".", "dependencies", "lib", "version"), "link:../lib", ["outside"]),
         (("importers", ".", "dependencies", "one", "version"), "9.0.0", ["one@9.0.0", "lock"]),
         (("importers", ".", "dependencies", "one", "version"),
          "1.0.0(patch_hash=00)", ["one@1.0.0"]),
         (("packages", "one@1.0.0", "resolution"), {"type": "git", "repo": "x"}, ["from git"]),
-        (("packages", "one@1.0.0", "resolution"), {"directory": "x"}, ["is a folder"]),
+        (("packages", "one@1.0.0", "resolution"), {"directory": "x"}, ["a dependency on a folder"]),
         (("packages", "one@1.0.0", "resolution", "integrity"), "sha1-AAAA", ["only sha1"]),
-        (("packages", "one@1.0.0", "os"), ["win32"], ["one 1.0.0 is not for linux/"]),
-        (("snapshots", "one@1.0.0(@acme/two@1.0.0)", "dependencies"), {"../x": "1"}, ["a name"]),
+        (("packages", "one@1.0.0", "os"), ["win32"], ["one 1.0.0, which does not run on linux/"]),
+        (("snapshots", "one@1.0.0(@acme/two@1.0.0)", "dependencies"), {"../x": "1"},
+         ["malformed name"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_pushed_is_said_in_one_line(shop, index, to, keys, new, words):

@@ -321,7 +321,7 @@ def test_files_of_two_wheels(index, app, to, tmp_path):
     ]
     write_pylock(app, wheels, index.url_of)
     done = push(f"python:{app}", to, *BARE, "--cmd", "x").ok()
-    assert "one 1.0 and two 1.0 both hold" in done.stderr
+    assert "one 1.0 and two 1.0 both install" in done.stderr
     assert "shared/a.py" in done.stderr
     assert "__init__" not in done.stderr
     root = unpack(to, tmp_path / "out")
@@ -363,8 +363,8 @@ def answering(status: int, times: int = 99, **headers: str):
     ("spoil", "code", "words"),
     [
         (gone, 9, ["one 1.0", "does not exist (404)"]),
-        (altered, 9, ["one 1.0", "sha256", "changed"]),
-        (longer, 9, ["one 1.0", "larger than", "the size in the lock"]),
+        (altered, 9, ["one 1.0", "sha256", "was replaced"]),
+        (longer, 9, ["one 1.0", "larger than", "its size in the lock file"]),
         (answering(401), 3, ["one 1.0", "401", "UV_INDEX_"]),
         (answering(403), 3, ["one 1.0", "403"]),
         (answering(410), 9, ["one 1.0", "410"]),
@@ -470,7 +470,7 @@ SHA = "0" * 64
     ("entry", "words"),
     [
         ('[[packages]]\nname = "two"\nversion = "1"\n[packages.sdist]\nurl = "http://x/two-1.tar.gz"\n'
-         f'hashes = {{ sha256 = "{SHA}" }}', ["two 1", "only its source", "--find-links"]),
+         f'hashes = {{ sha256 = "{SHA}" }}', ["two 1", "no wheel at all", "--find-links"]),
         ('[[packages]]\nname = "two"\nversion = "1"\nvcs = { type = "git", url = "https://x/y", '
          f'commit-id = "{SHA[:40]}" }}', ["two 1", "commit", "--find-links"]),
         ('[[packages]]\nname = "two"\nversion = "1"\nwheels = [{ url = "http://x/two-1-cp39-cp39-'
@@ -525,8 +525,8 @@ def test_targets_that_are_none(app, to, tmp_path):
     push(f"python:{app}", to, *BARE).failed(2, "no uv.lock or pylock.toml", "uv lock")
     (app / "poetry.lock").write_text("")
     push(f"python:{app}", to, *BARE).failed(2, "poetry.lock", "poetry export")
-    push(f"python:{app}/main.py", to, *BARE).failed(2, "not a lock")
-    push(f"python:{tmp_path}/none", to, *BARE).failed(2, "does not exist")
+    push(f"python:{app}/main.py", to, *BARE).failed(2, "neither a uv.lock nor a pylock.toml")
+    push(f"python:{tmp_path}/none", to, *BARE).failed(2, "no such folder or file")
 
 
 def test_python_must_be_known_and_agree(index, app, docker_registry, repository, to):

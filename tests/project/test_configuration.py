@@ -363,7 +363,7 @@ def test_which_app_is_meant(here, capsys):
     far = refusal(capsys, "push", "wbe", "--to", "localhost:1/x", "--retry-times", "0")
     assert "'web' of regpush.toml" in far
     write(here / "regpush.toml", "")
-    assert "nothing to push" in refusal(capsys, "push", "--to", "localhost:1/x")
+    assert "no target is given" in refusal(capsys, "push", "--to", "localhost:1/x")
 
 
 def test_precedence(here, capsys, docker_registry, repository):

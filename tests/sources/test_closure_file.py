@@ -140,36 +140,42 @@ INFO = {"path": A, "narHash": f"sha256:{HEX}", "narSize": 1, "references": []}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (f"{A}\n", "line 2: the file ends where a deriver should be"),
-        (f"{A}\n\n", "line 3: the file ends where a count of references should be"),
+        (f"{A}\n", "line 2: the file ends, but a deriver is expected"),
+        (f"{A}\n\n", "line 3: the file ends, but a count of references is expected"),
         (f"{A}\n\nmany\n", "line 3: 'many' is not a count of references"),
         (f"{A}\n\n-1\n", "line 3: '-1' is not a count"),
-        (f"{A}\n\n2\n{A}\n", "line 5: the file ends where a reference"),
-        (f"{A}\n\n99999999999\n{A}\n", "line 5: the file ends where a reference"),
+        (f"{A}\n\n2\n{A}\n", "line 5: the file ends, but a reference"),
+        (f"{A}\n\n99999999999\n{A}\n", "line 5: the file ends, but a reference"),
         (f"{A}\n\n1\nnonsense\n", "line 4: 'nonsense' is not a store path"),
-        (f"{A}\nmd5:00\n1\n\n0\n", "line 2: not as long as a sha256"),
+        (f"{A}\nmd5:00\n1\n\n0\n", "line 2: the hash does not have the length of a sha256"),
         (f"{A}\n{HEX}\nbig\n\n0\n", "line 3: 'big' is not the size"),
-        (f"{A}\n\n1\n{B}\n", f"{A} refers to {B}, which it does not list; list the whole"),
+        (
+            f"{A}\n\n1\n{B}\n",
+            f"it lists {A}, but not {B}, to which that path refers; list the whole",
+        ),
         (f"{A}\n\n0\n\n", "line 4: '' is not a store path"),
         (f"{A}\n\n0\n\udcff\n", "byte 53 is not UTF-8"),
         ("{", "line 1 column 2"),
         ("[" * 100_000, "nested too deeply"),
-        ("[]", "it lists nothing"),
-        ("{}", "it lists nothing"),
-        ("[1]", "member 0 of the list is not an object"),
-        ([{"narHash": HEX}], "member 0 of the list: no valid path"),
+        ("[]", "it lists no store path"),
+        ("{}", "it lists no store path"),
+        ("[1]", "member 0 of its list is not an object"),
+        ([{"narHash": HEX}], "member 0 of its list: path is missing or has"),
         ([INFO | {"path": "x"}], "x: 'x' is not a store path"),
         ([INFO | {"path": "/nix/store/../" + A}], "is not a store path"),
-        ([INFO | {"narHash": "sha256:00"}], f"{A}: narHash: not as long"),
-        ([INFO | {"narHash": {"algorithm": "md5"}}], f"{A}: narHash: not a structured"),
-        ([INFO | {"narSize": "1"}], f"{A}: no valid narSize"),
-        ([INFO | {"narSize": -1}], f"{A}: no valid narSize"),
-        ([INFO | {"narSize": True}], f"{A}: no valid narSize"),
-        ([INFO | {"references": None}], f"{A}: no valid references"),
+        ([INFO | {"narHash": "sha256:00"}], f"{A}: narHash: the hash does not have the length"),
+        (
+            [INFO | {"narHash": {"algorithm": "md5"}}],
+            f"{A}: narHash: the hash is an object without",
+        ),
+        ([INFO | {"narSize": "1"}], f"{A}: narSize is missing or has the wrong type"),
+        ([INFO | {"narSize": -1}], f"{A}: narSize is negative"),
+        ([INFO | {"narSize": True}], f"{A}: narSize is missing or has the wrong type"),
+        ([INFO | {"references": None}], f"{A}: references is missing or has"),
         ([INFO | {"references": [1]}], f"{A}: references are not all strings"),
         ([INFO | {"references": ["../x"]}], "is not a store path"),
-        ({A: 1}, f"{A}: not an object"),
-        ({"info": []}, "the file: no valid info"),
+        ({A: 1}, f"{A}: its value is not an object"),
+        ({"info": []}, "the file: info is missing or has"),
         ({"a": [INFO], "b": [INFO]}, "several graphs"),
     ],
 )
@@ -179,7 +185,7 @@ def test_what_is_malformed_is_named(tmp_path: Path, content: Any, message: str) 
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UsageError) as caught:
         take(f"closure:{file}")
-    assert str(caught.value).startswith(f"{file}: not a closure file: ")
+    assert str(caught.value).startswith(f"{file} is not a valid closure file: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -76,16 +76,16 @@ def test_one_warning_names_three_and_the_number(write: Write) -> None:
     (root.parent / "lib").mkdir()
     (root / "node_modules/lib").symlink_to("../../lib")
     assert warnings(root) == [
-        f"1 symbolic link leads out of {root} or to nothing, and will be broken in the image: "
-        "node_modules/lib -> ../../lib"
+        f"1 symbolic link leads out of {root} or to a missing file, and will be broken in the "
+        "image: node_modules/lib -> ../../lib"
     ]
     (root / "abs.js").symlink_to(root / "main.js")
     (root / "ignored").write_text("")
     for number in range(3):
         (root / f"z{number}").symlink_to("ignored")
     assert warnings(root) == [
-        f"5 symbolic links lead out of {root} or to nothing, and will be broken in the image: "
-        f"abs.js -> {root}/main.js, node_modules/lib -> ../../lib, z0 -> ignored and 2 more"
+        f"5 symbolic links lead out of {root} or to a missing file, and will be broken in the "
+        f"image: abs.js -> {root}/main.js, node_modules/lib -> ../../lib, z0 -> ignored and 2 more"
     ]
 
 
@@ -139,7 +139,7 @@ def test_links_into_a_store_say_how_to_push_its_items(write: Write, nix_store: N
     (root / "app").symlink_to(f"{nix_store.built['app']}/bin/app")
     (found,) = warnings(root)
     store = os.path.dirname(nix_store.built["app"])
-    assert f"; to push items of {store} with all they need, name them" in found
+    assert f"; to push the items of {store} with their dependencies, name the link" in found
     advice = re.search(r"\((store:\S+)\); (--link-root \.) ", found)
     assert advice
     closure = take(advice[1], nix_store.stores).closure

@@ -646,7 +646,7 @@ def test_what_is_left_out(write: Write) -> None:
     assert "app/node_modules/@babel" not in held["/app/node_modules"]
     assert "app/node_modules/express/.git" not in held["/app/node_modules/express"]
     assert sorted(notes(found)) == [
-        ".dockerignore is not read; list what is to be left out in .regpushignore",
+        ".dockerignore has no effect; list files to leave out in .regpushignore",
         ".git is left out",
     ]
 
@@ -670,7 +670,7 @@ def test_patterns_that_do_nothing_or_leave_nothing_are_doubted(write: Write) -> 
     (root / ".regpushignore").write_text("*\n!*/\n")
     (root / "d").mkdir()
     assert doubts(take(root)) == [
-        f"{file} leaves no file: the image holds nothing of the directory but folders"
+        f"{file} leaves out every file: the image contains only the directory's folders"
     ]
     (root / ".regpushignore").write_text("*\n!a\n")
     assert doubts(take(root)) == []
@@ -736,7 +736,8 @@ def test_hard_links_are_kept_inside_an_item(write: Write) -> None:
     assert own[b"app/c"].kind is Kind.FILE
     (told,) = notes(found)
     assert told == (
-        "hard links between items are stored as separate files: /app/c and /app/vendor/x/y"
+        "/app/c and /app/vendor/x/y are hard links of one file here, and become separate files, "
+        "because they belong to different packages"
     )
     plain = take(root)
     assert notes(plain) == []
@@ -782,14 +783,14 @@ def test_files_that_more_users_may_read_in_the_image_are_named(write: Write) -> 
         (root / path).chmod(mode)
     (told,) = notes(take(root))
     assert told == (
-        "3 files become readable by everybody in the image, such as a/key (mode 0600 here): "
-        "--preserve keeps modes and owners"
+        "3 files become readable by all users in the image, such as a/key (mode 0600 on "
+        "this machine); --preserve keeps modes and owners"
     )
     assert notes(take(root, preserve=True)) == []
     kept = (Rule.chmod("a/*=0600"), Rule.chmod("/app/b=0440"))
     assert notes(take(root, rules=kept)) == []
     (told,) = notes(take(root, rules=kept[:1]))
-    assert told.startswith("1 file becomes readable by everybody in the image, such as b (mode ")
+    assert told.startswith("1 file becomes readable by all users in the image, such as b (mode ")
 
 
 def test_cancelling_stops_between_files(write: Write) -> None:

@@ -147,7 +147,7 @@ def test_a_user_whom_nobody_knows():
     for user in ("", "1000", "1000:1000", "root", "nobody:nobody", "0:root"):
         customised(item("app-1"), user=user)
     for user in ("me", "root:staff", "me:1000"):
-        with pytest.raises(UsageError, match="no user but root and nobody"):
+        with pytest.raises(UsageError, match="only the users root and nobody"):
             customised(item("app-1"), user=user)
     customised(item("app-1"), user="me", symlinks=(("/etc/passwd", "/mine"),))
 

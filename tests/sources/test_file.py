@@ -98,7 +98,10 @@ def test_a_jar_without_a_main_class(tmp_path: Path, manifest: str) -> None:
         (b"\xcf\xfa\xed\xfe" + bytes(60), "a program for macOS"),
         (b"\x7fELF" + bytes(60), "an object file"),
         (b"", "no program"),
-        (b"print('hello')\n", "no program: .*'#!' line.*push its directory, with --entrypoint"),
+        (
+            b"print('hello')\n",
+            "no program: .*'#!' line.*push the directory that contains it, with --entrypoint",
+        ),
     ],
     ids=["windows", "macos", "object", "empty", "text"],
 )

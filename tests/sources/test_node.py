@@ -70,7 +70,7 @@ def test_the_official_image_of_the_node_that_is_asked_for(tmp_path: Path, files,
         ({}, ["server.js", "index.js"], ("node", "server.js"), ""),
         ({}, ["index.js"], ("node", "index.js"), ""),
         ({"scripts": {"start": "node dist/main.js"}}, [], (), "dist/main.js does not exist"),
-        ({"main": "dist/main.js"}, ["index.js"], (), "built before the push"),
+        ({"main": "dist/main.js"}, ["index.js"], (), "build it before the push"),
     ],
 )  # fmt: skip
 def test_what_starts_the_app(tmp_path: Path, manifest, files, words, unsaid):
@@ -102,9 +102,9 @@ def test_what_starts_the_app(tmp_path: Path, manifest, files, words, unsaid):
 def test_whether_a_base_has_the_node_of_engines(tmp_path: Path, engine, version, agrees):
     """Ranges of npm's semver, tried with `semver -r RANGE VERSION` of npm's semver 7."""
     facts = BaseFacts(reference="example.com/node:1", env={"NODE_VERSION": version})
-    said = base.disagreement(str(tmp_path), {"engines": {"node": engine}}, facts)
+    said = base.version_warning(str(tmp_path), {"engines": {"node": engine}}, facts)
     assert (said == "") is agrees
-    assert base.disagreement(str(tmp_path), {"engines": {"node": engine}}, None) == ""
+    assert base.version_warning(str(tmp_path), {"engines": {"node": engine}}, None) == ""
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_settings_of_pnpm_that_ask_for_another_layout(tmp_path: Path, workspace,
     if workspace:
         (tmp_path / "pnpm-workspace.yaml").write_text(workspace)
     settings = PnpmSettings.of(str(tmp_path), Npmrc.of(str(tmp_path), NpmSettings()))
-    assert list(settings.unheeded()) == told
+    assert list(settings.other_layouts()) == told
 
 
 def test_packages_whose_scripts_pnpm_runs(tmp_path: Path):

@@ -56,7 +56,7 @@ def test_a_colon_in_the_name_of_a_directory_is_no_prefix(
 
 def test_a_source_that_makes_an_image_by_itself_goes_with_no_other(tmp_path: Path) -> None:
     workshop = Workshop(ignore, Cancellation())
-    with pytest.raises(UsageError, match="cannot be pushed together with others"):
+    with pytest.raises(UsageError, match="cannot be combined with other targets"):
         resolve([f"dir:{tmp_path}", f"dir:{tmp_path}"], SourceOptions(), (), workshop=workshop)
 
 

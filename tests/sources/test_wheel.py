@@ -153,7 +153,7 @@ def test_a_name_that_comes_twice_is_refused(wheel):
         laid_out(wheel)
     data = {"one.py": "1", "one-1.0.data/purelib/one.py": "2"}
     both = make_wheel(wheel.parent / "both", "one", files=data).path
-    with pytest.raises(SourceError, match="twice"):
+    with pytest.raises(SourceError, match="installs two files at"):
         laid_out(both)
 
 
@@ -171,7 +171,7 @@ def test_what_is_no_wheel_is_refused(tmp_path, files, words):
 
 
 def test_a_wheel_of_another_package_is_refused(tmp_path):
-    with pytest.raises(SourceError, match=r"the wheel is of one 1\.1"):
+    with pytest.raises(SourceError, match=r"the file is a wheel of one 1\.1"):
         laid_out(make_wheel(tmp_path, "one", info_version="1.1").path)
     (tmp_path / "no.whl").write_bytes(b"no archive")
     with pytest.raises(SourceError, match="not a zip archive"):
@@ -181,7 +181,7 @@ def test_a_wheel_of_another_package_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["../evil", "a/b", ".", "..", ".wh.x"])
 def test_programs_of_bad_names_are_refused(tmp_path, name):
     path = make_wheel(tmp_path, "one", scripts={name: "one:main"}).path
-    with pytest.raises(SourceError, match=r"cannot be read|a malformed entry point"):
+    with pytest.raises(SourceError, match=r"entry points? .*malformed"):
         laid_out(path)
 
 

@@ -12,7 +12,7 @@ from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, Kind, Streamed, Tre
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import blocks
 from regpush.files.untar import ArchiveEntry
-from regpush.sources.archive.spool import Held
+from regpush.sources.archive.spool import Storage
 
 _KINDS = {
     tarfile.REGTYPE: Kind.FILE,
@@ -37,14 +37,14 @@ class Unpacked:
 
     `digest`: the `ContentHash` (32 bytes) of a file's content, empty for other kinds. `start`: the
     first bytes of an executable file, 4 KiB at most, else empty. `file`: a number that all hard
-    links of one file share, 0 for other kinds. `held`: where the file's content is kept.
+    links of one file share, 0 for other kinds. `storage`: where the file's content is kept.
     """
 
     entry: Entry
     digest: bytes = b""
     start: bytes = b""
     file: int = 0
-    held: Held | None = None
+    storage: Storage | None = None
 
 
 class PathsSoFar:
@@ -111,13 +111,15 @@ class PathsSoFar:
             )
         return b"/".join(parts)
 
-    def take(self, path: bytes, whole: ArchiveEntry, data: Iterator[bytes], held: Held) -> Unpacked:
-        """Read an entry, whose content `data` is stored in `held`, and add it to `members`.
+    def take(
+        self, path: bytes, whole: ArchiveEntry, data: Iterator[bytes], storage: Storage
+    ) -> Unpacked:
+        """Read an entry, whose content `data` is stored in `storage`, and add it to `members`.
 
         `path`: its image path; `whole`: its header in the archive. Raises UsageError.
         """
         if whole.type == tarfile.LNKTYPE:
-            member = self._linked(path, whole, held)
+            member = self._linked(path, whole, storage)
         else:
             kind = _KINDS[whole.type]
             link = whole.link if kind is Kind.SYMLINK else b""
@@ -134,15 +136,15 @@ class PathsSoFar:
                 xattrs=whole.xattrs,
             )
             member = (
-                self._read(entry, whole.at, data, held) if kind is Kind.FILE else Unpacked(entry)
+                self._read(entry, whole.at, data, storage) if kind is Kind.FILE else Unpacked(entry)
             )
         self.members[path] = member
         return member
 
-    def _linked(self, path: bytes, whole: ArchiveEntry, held: Held) -> Unpacked:
+    def _linked(self, path: bytes, whole: ArchiveEntry, storage: Storage) -> Unpacked:
         """Resolve the hard link at `path`: return the file that it links to, with the path `path`.
 
-        Where the file's content is in the storage of another layer, it is copied into `held`.
+        Where the file's content is in the storage of another layer, it is copied into `storage`.
         Raises UsageError where the link's target is not an earlier file.
         """
         target = self._path(whole.link, path)
@@ -156,31 +158,31 @@ class PathsSoFar:
         if not first.file:
             return replace(first, entry=first.entry._replace(path=path))
         file = self._files[first.file - 1]
-        if file.held is not held:
-            file = self._copied(file, path, target, held)
+        if file.storage is not storage:
+            file = self._copied(file, path, target, storage)
         return replace(file, entry=file.entry._replace(path=path))
 
-    def _copied(self, file: Unpacked, path: bytes, target: bytes, held: Held) -> Unpacked:
-        """Copy the content of `file` into `held`; return `file` with the copy.
+    def _copied(self, file: Unpacked, path: bytes, target: bytes, storage: Storage) -> Unpacked:
+        """Copy the content of `file` into `storage`; return `file` with the copy.
 
         Raises UsageError where the content was already deleted, after its layer was sent.
         """
-        if file.held and file.held.is_gone:
+        if file.storage and file.storage.is_deleted:
             raise self.refuse(
                 path,
                 f"is a hard link to {printable(target)}, whose layer was already sent and deleted: "
                 "write the archive to an uncompressed file, and push that file",
             )
-        place, passing = held.keep(0, map(bytes, blocks(file.entry)))
+        place, passing = storage.store(0, map(bytes, blocks(file.entry)))
         for _ in passing:
             pass
-        content = Streamed(partial(held.read, place, file.entry.size))
-        copy = replace(file, entry=file.entry._replace(content=content), held=held)
+        content = Streamed(partial(storage.read, place, file.entry.size))
+        copy = replace(file, entry=file.entry._replace(content=content), storage=storage)
         self._files[file.file - 1] = copy
         return copy
 
-    def _read(self, entry: Entry, at: int, data: Iterator[bytes], held: Held) -> Unpacked:
-        place, passing = held.keep(at, data)
+    def _read(self, entry: Entry, at: int, data: Iterator[bytes], storage: Storage) -> Unpacked:
+        place, passing = storage.store(at, data)
         digest, start = ContentHash(), bytearray()
         for piece in passing:
             digest.update(piece)
@@ -188,21 +190,21 @@ class PathsSoFar:
                 start += piece[: LOOK_AT - len(start)]
         self._check(entry, bytes(start))
         in_memory = entry.path in _SMALL and entry.size <= LOOK_AT  # `start` is the whole file
-        content = bytes(start) if in_memory else Streamed(partial(held.read, place, entry.size))
+        content = bytes(start) if in_memory else Streamed(partial(storage.read, place, entry.size))
         kept = bytes(start[:HEAD]) if entry.mode & 0o111 else b""
         # 4 KiB of each program are kept, for the ELF header or the `#!` line: more would take much
         # memory, because an archive may have thousands of programs.
         entry = entry._replace(content=content)
         number = len(self._files) + 1
-        self._files.append(Unpacked(entry, digest.digest(), kept[:4096], number, held))
+        self._files.append(Unpacked(entry, digest.digest(), kept[:4096], number, storage))
         return self._files[-1]
 
 
 class LayerSoFar:
-    """The entries of the layer that is being collected; `held` stores their contents."""
+    """The entries of the layer that is being collected; `storage` stores their contents."""
 
-    def __init__(self, held: Held) -> None:
-        self.held = held
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
         self._members: dict[bytes, Unpacked] = {}
         self._first = b""
         self._size = 0
@@ -269,7 +271,7 @@ class LayerSoFar:
 def _parents(paths: list[bytes], contents: PathsSoFar) -> tuple[Entry, ...]:
     """Return an entry for each folder above `paths` that is not itself in `paths`, sorted.
 
-    A folder that the archive has not contained so far gets mode 0755.
+    A folder that did not occur in the archive so far gets mode 0755.
     """
     own, above = set(paths), set()
     for path in paths:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 
 _FIRST = 8 << 20
-"""Average bytes of the first eighth of the layers."""
+"""Average size, in bytes, of a layer in the first eighth of the layers."""
 _STEPS = 8
 """Number of different average sizes; each is twice the one before it."""
 _APART = 1 << 20

@@ -25,7 +25,7 @@ from regpush.options import SourceOptions
 from regpush.platform import Platform
 from regpush.sources.archive.contents import LayerSoFar, PathsSoFar, Unpacked
 from regpush.sources.archive.cutting import Cuts
-from regpush.sources.archive.spool import Held, InFile, TemporaryHold
+from regpush.sources.archive.spool import ArchiveStorage, Storage, TemporaryStorage
 from regpush.sources.elf import HEADER, platform_of
 from regpush.sources.file import GZIP, ZSTD, begins_as_archive
 from regpush.sources.secrets import by_content, by_name
@@ -92,7 +92,7 @@ class _OpenArchive:
 
     fd: int
     start: bytes
-    in_place: InFile | None
+    in_place: ArchiveStorage | None
 
     def __enter__(self) -> Self:
         return self
@@ -119,9 +119,9 @@ class _OpenArchive:
         while piece := os.read(self.fd, _PIECE):
             yield piece
 
-    def hold(self) -> Held:
+    def new_storage(self) -> Storage:
         """Return a storage for the contents of one layer."""
-        return self.in_place or TemporaryHold()
+        return self.in_place or TemporaryStorage()
 
 
 def _opened(path: str) -> _OpenArchive:
@@ -140,7 +140,7 @@ def _opened(path: str) -> _OpenArchive:
             "'docker export' writes"
         )
     still = seekable and not start.startswith((GZIP, ZSTD))
-    return _OpenArchive(fd=fd, start=start, in_place=InFile(fd) if still else None)
+    return _OpenArchive(fd=fd, start=start, in_place=ArchiveStorage(fd) if still else None)
 
 
 class _Cutter:
@@ -151,12 +151,12 @@ class _Cutter:
 
     def __init__(self, stream: _OpenArchive, contents: PathsSoFar, cuts: Cuts, ship: Ship) -> None:
         self._stream, self._contents, self._cuts, self._ship = stream, contents, cuts, ship
-        self._layer = LayerSoFar(stream.hold())
-        self._waiting: deque[tuple[Item, Held]] = deque()
-        self._shipping: deque[tuple[Future[None], Held]] = deque()
+        self._layer = LayerSoFar(stream.new_storage())
+        self._waiting: deque[tuple[Item, Storage]] = deque()
+        self._shipping: deque[tuple[Future[None], Storage]] = deque()
         self.items: list[Item] = []
 
-    def room_for(self, path: bytes, size: int) -> Held:
+    def room_for(self, path: bytes, size: int) -> Storage:
         """Return the storage for the content of the next entry, at `path` with `size` bytes.
 
         `add` must be called with that entry next. May end the current layer and wait until layers
@@ -174,7 +174,7 @@ class _Cutter:
         if self._cuts.begins(path, size):
             self._end()
         self._make_room(size)
-        return self._layer.held
+        return self._layer.storage
 
     def add(self, member: Unpacked) -> None:
         """Add an entry, for which `room_for` was called, to the current layer."""
@@ -196,24 +196,24 @@ class _Cutter:
         below = self.items[-1].path if self.items else None
         item = self._layer.item(self._contents, path, below)
         self.items.append(item)
-        self._waiting.append((item, self._layer.held))
-        self._layer = LayerSoFar(self._stream.hold())
+        self._waiting.append((item, self._layer.storage))
+        self._layer = LayerSoFar(self._stream.new_storage())
 
     def _make_room(self, size: int) -> None:
         """Send finished layers and delete their files, until `size` more bytes may be stored."""
-        while self._held + size > SPOOL and (self._waiting or self._shipping):
+        while self._stored_bytes + size > SPOOL and (self._waiting or self._shipping):
             while self._waiting:
-                item, held = self._waiting.popleft()
+                item, storage = self._waiting.popleft()
                 number = len(self.items) - len(self._waiting) - 1
-                self._shipping.append((self._ship(number, item), held))
-            future, held = self._shipping.popleft()
+                self._shipping.append((self._ship(number, item), storage))
+            future, storage = self._shipping.popleft()
             future.result()
-            held.let_go()
+            storage.delete()
 
     @property
-    def _held(self) -> int:
-        held = [held for _, held in (*self._waiting, *self._shipping)]
-        return sum(one.size for one in held) + self._layer.held.size
+    def _stored_bytes(self) -> int:
+        storages = [storage for _, storage in (*self._waiting, *self._shipping)]
+        return sum(one.size for one in storages) + self._layer.storage.size
 
 
 def _read(
@@ -229,8 +229,8 @@ def _read(
     cutter = _Cutter(stream, found, cuts, ship)
     for whole, data in contents(stream.pieces(), cancel):
         if place := found.path_of(whole):
-            held = cutter.room_for(place, whole.size)
-            cutter.add(found.take(place, whole, data, held))
+            storage = cutter.room_for(place, whole.size)
+            cutter.add(found.take(place, whole, data, storage))
         _refuse_image(path, place, found)
     if not found.members:
         raise UsageError(f"{printable(path)} is an archive without entries")

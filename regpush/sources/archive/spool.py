@@ -13,16 +13,16 @@ from regpush.errors import SourceError
 _PIECE = 1 << 20
 
 
-class Held(Protocol):
+class Storage(Protocol):
     """A storage for the contents of one layer's files; `size`: the disk space it uses, in bytes."""
 
     size: int
 
     @property
-    def is_gone(self) -> bool:
-        """Whether `let_go` has deleted the contents."""
+    def is_deleted(self) -> bool:
+        """Whether `delete` has deleted the contents."""
 
-    def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
+    def store(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
         """Store a file's `data`, which begins at the offset `at` of the archive.
 
         Returns the offset at which `read` finds it, and an iterator over `data`. The data is stored
@@ -32,24 +32,24 @@ class Held(Protocol):
     def read(self, at: int, size: int) -> Iterator[bytes]:
         """Yield `size` bytes from the offset `at`. Raises SourceError where they were deleted."""
 
-    def let_go(self) -> None:
+    def delete(self) -> None:
         """Delete the contents and free their disk space."""
 
 
-class InFile:
+class ArchiveStorage:
     """Reads contents from the archive itself, for an archive that is an uncompressed file.
 
     `fd`: the archive's file descriptor, which is closed together with this object.
     """
 
     size = 0
-    is_gone = False
+    is_deleted = False
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         weakref.finalize(self, os.close, fd)
 
-    def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
+    def store(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:
         """Store nothing, because the data can be read from the archive again."""
         return at, data
 
@@ -60,12 +60,15 @@ class InFile:
         """
         return _read(self._fd, at, size)
 
-    def let_go(self) -> None:
+    def delete(self) -> None:
         """Do nothing, because no disk space was used."""
 
 
-class TemporaryHold:
-    """Stores contents in a temporary file without a name, which ends with the process."""
+class TemporaryStorage:
+    """Stores the contents of a layer's files in a temporary file without a name.
+
+    The kernel deletes the file when this process ends.
+    """
 
     def __init__(self) -> None:
         with tempfile.TemporaryFile(prefix="regpush-") as file:
@@ -74,11 +77,11 @@ class TemporaryHold:
         self.size = 0
 
     @property
-    def is_gone(self) -> bool:
+    def is_deleted(self) -> bool:
         """Whether the file was closed."""
         return not self._close.alive
 
-    def keep(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:  # noqa: ARG002
+    def store(self, at: int, data: Iterator[bytes]) -> tuple[int, Iterator[bytes]]:  # noqa: ARG002
         """Append `data` to the temporary file, while the returned iterator is read.
 
         Returns the offset of `data` in the file, and the iterator, which raises SourceError where
@@ -101,15 +104,18 @@ class TemporaryHold:
             yield piece
 
     def read(self, at: int, size: int) -> Iterator[bytes]:
-        """Yield `size` bytes from the offset `at`. Raises SourceError where the file was closed."""
-        if self.is_gone:
+        """Yield `size` bytes from the offset `at` of the temporary file.
+
+        Raises SourceError where the file was closed.
+        """
+        if self.is_deleted:
             raise SourceError(
                 "a layer of the archive must be sent again, but its files were deleted after it "
                 "was sent; run the push again"
             )
         return _read(self._fd, at, size)
 
-    def let_go(self) -> None:
+    def delete(self) -> None:
         """Close the temporary file, which frees its disk space."""
         self._close()
         self.size = 0
@@ -119,7 +125,10 @@ def _read(fd: int, at: int, size: int) -> Iterator[bytes]:
     while size:
         piece = os.pread(fd, min(size, _PIECE), at)
         if not piece:
-            raise SourceError("the archive became shorter while it was being pushed")
+            raise SourceError(
+                "the archive became shorter while it was being pushed; push a copy that no other "
+                "program changes"
+            )
         at += len(piece)
         size -= len(piece)
         yield piece

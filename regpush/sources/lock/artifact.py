@@ -66,7 +66,7 @@ def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str]
 
     `hashes`: hex digits by algorithm, as the lock file states them for the file named `what`. The
     first hash of the result enters the package's identity. Raises UsageError where no hash is
-    secure, or where a secure one has not the right number of hex digits.
+    secure, or where a secure one does not have the right number of hex digits.
     """
     lowered = {name.lower().replace("-", "_"): text.lower() for name, text in hashes.items()}
     found = tuple((name, lowered[name]) for name in _SECURE if name in lowered)

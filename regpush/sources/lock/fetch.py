@@ -114,7 +114,7 @@ class Fetcher:
         """Start the download of `artifact` in a thread, if no earlier call started it.
 
         The future's result is the path of the downloaded file. The future raises SourceError where
-        the file cannot be downloaded or has not the hashes in the lock file, AuthError,
+        the file cannot be downloaded or its hashes differ from the lock file's, AuthError,
         TransientError after retries, CancelledError.
         """
         with self._lock:
@@ -129,8 +129,8 @@ class Fetcher:
     def path(self, artifact: Artifact) -> str:
         """Wait until `artifact` is downloaded, and return the path of its file.
 
-        Raises SourceError where the file cannot be downloaded or has not the hashes in the lock
-        file, AuthError, TransientError after retries, CancelledError.
+        Raises SourceError where the file cannot be downloaded or its hashes differ from the lock
+        file's, AuthError, TransientError after retries, CancelledError.
         """
         return self.begin(artifact).result()
 
@@ -346,7 +346,7 @@ class _Download:
             case status if status in _TOO_MANY or status >= 500:
                 error = TransientError(f"{self._what}: the server answered {status}")
                 raise RetryableError(error, after_s=_wait_s(reply))
-        raise SourceError(f"{self._what}: the server answered {reply.status}")
+        raise SourceError(f"{self._what}: the server answered {reply.status} instead of the file")
 
     def _append(self, reply: Reply) -> None:
         """Append the body of `reply` to the file, and add it to the hashes.
@@ -391,7 +391,7 @@ class _Download:
 
 
 def _check_local(artifact: Artifact) -> None:
-    """Raise SourceError where the file at `artifact.path` has not the hashes in the lock file."""
+    """Raise SourceError where the hashes of the file at `artifact.path` differ from the lock's."""
     try:
         with open(artifact.path, "rb") as file:
             for name, wanted in artifact.package.hashes:

@@ -64,14 +64,14 @@ def members(path: str, what: str) -> dict[str, ZipMember]:
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise SourceError(f"{what} is not a zip archive: {printable(str(error))}") from error
     if sum(member.size for member in found.values()) > _ALL:
-        raise SourceError(f"{what} would unpack to more than 64 GiB")
+        raise SourceError(f"{what} would unpack to more than 64 GiB, the maximum")
     return found
 
 
 def _member(info: zipfile.ZipInfo, what: str) -> ZipMember:
     name, shown = info.filename, printable(info.filename)
     if info.flag_bits & 0x1:
-        raise SourceError(f"{what} contains {shown} in encrypted form, which wheels never do")
+        raise SourceError(f"{what} contains {shown} in encrypted form, which cannot be installed")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise SourceError(
             f"{what} contains {shown} in compression method {info.compress_type}; wheels may use "

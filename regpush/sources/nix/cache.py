@@ -217,7 +217,7 @@ class Caches:
             untrusted = self._untrusted(url, *there)
             return [info for info in have if info.path not in untrusted]
         except (ToolError, ValueError) as error:
-            message = f"the binary cache {_shown(url)} does not answer and is not used: {error}"
+            message = f"the binary cache {_shown(url)} is not used by this push: {error}"
             self.workshop.notify(Warned(message=message))
             silent.add(url)
             return []

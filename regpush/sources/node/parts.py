@@ -59,8 +59,8 @@ class NodeProject:
     def opened(self, artifact: Artifact, layout: ArtifactLayout) -> Iterator[Entry]:
         """Wait for the download of a package's tarball, and yield the package's entries.
 
-        Raises SourceError where the tarball cannot be downloaded or has not the hash in the lock
-        file, AuthError, TransientError after retries, CancelledError.
+        Raises SourceError where the tarball cannot be downloaded or its hash differs from the lock
+        file's, AuthError, TransientError after retries, CancelledError.
         """
         return layout.entries(self.fetcher.path(artifact))
 

@@ -201,7 +201,7 @@ def _unpack(path: str, what: str, scratch: str) -> _Unpacked:
             for piece in _inflated(file.read(_BLOCK), partial(file.read, _BLOCK)):
                 size += os.write(unpacked.fd, piece)
                 if size > _ALL:
-                    raise SourceError(f"{what} would unpack to more than 16 GiB")
+                    raise SourceError(f"{what} would unpack to more than 16 GiB, the maximum")
     except zlib.error as error:
         raise SourceError(f"{what} is not a tarball: {printable(str(error))}") from error
     except OSError as error:

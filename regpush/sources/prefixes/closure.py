@@ -1,4 +1,4 @@
-"""Targets `closure:FILE`: a file that lists the store paths of a closure."""
+"""`closure:FILE`: a file that lists the store paths of a closure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`: the path of a file that lists a closure."""
+    """Interpret `rest`, the text after `closure:`, as the path of a file that lists a closure."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return `move(rest)`: the path of the file."""
+    """Return the target's text with the file's path replaced by `move(rest)`."""
     return move(rest)
 
 

@@ -1,4 +1,4 @@
-"""Targets `dir:PATH`: a plain directory, even where PATH is in a Nix or Guix store."""
+"""`dir:PATH`: a plain directory, even where PATH is in a Nix or Guix store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`: the path of a directory."""
+    """Interpret `rest`, the text after `dir:`, as the path of a directory."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return `move(rest)`: the path of the directory."""
+    """Return the target's text with the directory's path replaced by `move(rest)`."""
     return move(rest)
 
 

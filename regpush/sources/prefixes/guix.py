@@ -1,4 +1,4 @@
-"""Targets `guix:PACKAGE…`: packages that Guix builds into one profile."""
+"""`guix:PACKAGE…`: packages that Guix builds into one profile."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class Packages:
     names: tuple[str, ...]
 
     def parts(self, asked: Asked, locate: Locate) -> Parts:
-        """Build one profile of these packages and of what Guix options name; it is the only part.
+        """Build one Guix profile of these packages and of those that the options name.
 
-        Raises UsageError, SourceError, CancelledError.
+        Returns the profile's store path as the only part. Raises UsageError, SourceError,
+        CancelledError.
         """
         options, system = asked.options.guix, asked.options.system
         built = guix.build(self.names, options, system, asked.workshop)
@@ -29,12 +30,12 @@ class Packages:
 
 
 def understand(rest: str, asked: Asked) -> Packages:
-    """Interpret `rest`: names of Guix packages, separated by blanks."""
+    """Interpret `rest`, the text after `guix:`, as names of packages, separated by blanks."""
     return Packages(tuple(rest.split()))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return `rest` unchanged, because names of packages are no paths."""
+    """Return the target's text `rest` unchanged: it has no path that `move` would replace."""
     return rest
 
 

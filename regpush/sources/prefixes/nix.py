@@ -1,4 +1,4 @@
-"""Targets `nix:INSTALLABLE…`: outputs of flakes and expressions, which Nix builds."""
+"""`nix:INSTALLABLE…`: outputs of flakes and expressions, which Nix builds."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Installables:
 
 
 def understand(rest: str, asked: Asked) -> Installables:
-    """Interpret `rest`: installables, separated by blanks."""
+    """Interpret `rest`, the text after `nix:`, as installables, separated by blanks."""
     return Installables(rest)
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return `rest` with `move` applied to the path of each installable that is relative.
+    """Return the target's text with each relative path in its installables replaced.
 
-    Only paths that begin with a dot are relative; an empty `rest` means `.`.
+    A relative path begins with a dot; it is replaced by `move(path)`. An empty `rest` means `.`.
     """
     return " ".join(_moved(word, move) for word in rest.split() or ["."])
 

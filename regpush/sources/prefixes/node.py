@@ -1,4 +1,4 @@
-"""Targets `node:DIR`: a Node.js project with a lock file; each package becomes an item."""
+"""`node:DIR`: a Node.js project with a lock file; each package becomes an item."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from regpush.sources.source import Asked, Found, Whole
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`: a project's directory (`.` if empty), or the path of its lock file."""
+    """Interpret `rest`, the text after `node:`: the path of a project or of its lock file.
+
+    An empty text means the working directory.
+    """
     path = rest or "."
     return Whole(path, partial(_closure, path))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return `move(rest)`: the path of the project, `.` if `rest` is empty."""
+    """Return the target's text with the project's path (`.` if empty) replaced by `move(path)`."""
     return move(rest or ".")
 
 

@@ -1,4 +1,4 @@
-"""Targets `store:PATH`: a path in a Nix or Guix store, or a symbolic link into a store."""
+"""`store:PATH`: a path in a Nix or Guix store, or a symbolic link into a store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class Stored:
 
 
 def understand(rest: str, asked: Asked) -> Stored:
-    """Interpret `rest`: a path in a store, or a symbolic link to one. Raises UsageError."""
+    """Interpret `rest`, the text after `store:`, as a path in a store, or a link to one.
+
+    Raises UsageError where it is neither.
+    """
     found = find(rest, asked.stores)
     if found is None:
         raise UsageError(
@@ -36,5 +39,5 @@ def understand(rest: str, asked: Asked) -> Stored:
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return `move(rest)`: the path of the store item or link."""
+    """Return the target's text with the path replaced by `move(rest)`."""
     return move(rest)

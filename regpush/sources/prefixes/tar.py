@@ -1,4 +1,4 @@
-"""Targets `tar:FILE`: a tar archive of a root file system; `-` is standard input."""
+"""`tar:FILE`: a tar archive of a root file system; `-` is standard input."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from regpush.sources.surroundings import MOST_LAYERS, refused
 
 
 def understand(rest: str, asked: Asked) -> Whole:
-    """Interpret `rest`: the path of an archive, or `-` for standard input."""
+    """Interpret `rest`, the text after `tar:`: the path of an archive; `-` is standard input."""
     return Whole(rest, partial(_closure, rest))
 
 
 def relocated(rest: str, move: Callable[[str], str]) -> str:
-    """Return `move(rest)`, the path of the archive; `-` stays, because it is no path."""
+    """Return the target's text with the archive's path replaced by `move(rest)`; `-` is no path."""
     return rest if rest == "-" else move(rest)
 
 

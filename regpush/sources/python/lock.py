@@ -7,7 +7,7 @@ into that form. No dependency is resolved, and nothing is downloaded.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,11 +217,15 @@ def _of_uv(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Conten
     graph.check_hashes(lock)
     for extra in options.extras:
         if canonicalize_name(extra) not in graph.extras(project):
-            raise UsageError(f"{project} has no extra '{printable(extra)}' in {lock.shown}")
+            raise UsageError(
+                f"--extra {printable(extra)}: {printable(project)} has no such extra in "
+                f"{lock.shown}; its extras are: {_listed(graph.extras(project))}"
+            )
     for group in options.groups:
         if group not in graph.groups(project):
             raise UsageError(
-                f"{project} has no dependency group '{printable(group)}' in {lock.shown}"
+                f"--group {printable(group)}: {printable(project)} has no such dependency group in "
+                f"{lock.shown}; its groups are: {_listed(graph.groups(project))}"
             )
     exported = tomli.loads(_export(lock, project, options, workshop))
     pylock = parse(_for_linux(exported), f"uv's export of {lock.shown}")
@@ -231,6 +235,11 @@ def _of_uv(lock: PythonLock, options: LockOptions, workshop: Workshop) -> Conten
         local=tuple(graph.local(lock, project, options)),
         needs=graph.needs(),
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Join sorted `names` for a message; `none` where there are none."""
+    return printable(", ".join(sorted(names)) or "none")
 
 
 def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Workshop) -> str:
@@ -323,13 +332,13 @@ class Graph:
         Raises UsageError where the workspace has no such package.
         """
         members = self.members(lock)
-        listed = ", ".join(sorted(members)) if members else "none"
+        listed = _listed(members)
         if wanted:
             name = str(canonicalize_name(wanted))
             if name not in members:
                 raise UsageError(
                     f"--package {printable(wanted)} is not a project of {lock.shown}; its projects "
-                    f"are: {printable(listed)}"
+                    f"are: {listed}"
                 )
             return name
         for name, folder in members.items():
@@ -337,7 +346,7 @@ class Graph:
                 return name
         raise UsageError(
             f"{printable(lock.target)} is not a project of {lock.shown}; choose a project by "
-            f"--package: {printable(listed)}"
+            f"--package: {listed}"
         )
 
     def check_hashes(self, lock: PythonLock) -> None:

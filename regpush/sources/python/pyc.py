@@ -116,7 +116,8 @@ def _read(path: str, offset: int, size: int) -> Iterator[bytes]:
             block = file.read(min(size, _BLOCK))
             if not block:
                 raise SourceError(
-                    f"the temporary file {printable(path)} became shorter during the push"
+                    f"the temporary file {printable(path)} became shorter during the push: another "
+                    "program changed it; push again"
                 )
             size -= len(block)
             yield block
