@@ -23,7 +23,8 @@ _AHEAD = 4  # maximum waiting tasks for each thread, so that memory is bounded f
 Member: TypeAlias = tuple[Item, Entry]
 
 Look: TypeAlias = Callable[[Item, Entry, bytes | bytearray, int, int], None]
-"""A function called, in several threads, with the item of each file, and then as `closure.Look`."""
+"""A function that is called, in several threads, with each file's item and what `closure.Look`
+describes: its entry, and where in a buffer its first bytes are."""
 
 
 def digests(

@@ -62,7 +62,7 @@ def resolve(
     )
     meant = [_meaning(target, asked) for target in targets]
     if options.guix.names_packages or not all(isinstance(one, Whole) for one in meant):
-        from regpush.sources.prefixes.guix import with_one_profile  # a directory has no packages
+        from regpush.sources.prefixes.guix import with_one_profile  # a directory does not need it
 
         meant = with_one_profile(meant, asked)
     match meant:
@@ -92,10 +92,10 @@ def _meaning(target: str, asked: Asked) -> Meaning:
     if colon and (source := prefixes.find(prefix)):
         return source.understand(rest, asked)
     if not os.path.lexists(target):
-        from regpush.sources import guix  # most targets are paths
+        from regpush.sources import guix  # a target that is a path does not need it
 
         if guix.is_specification(target) and guix.has_guix():
-            from regpush.sources.prefixes.guix import Packages  # most targets are paths
+            from regpush.sources.prefixes.guix import Packages  # a path does not need it
 
             return Packages((target,))
     return _existing(target, asked)
@@ -103,7 +103,7 @@ def _meaning(target: str, asked: Asked) -> Meaning:
 
 def _existing(path: str, asked: Asked) -> Meaning:
     if item := find(path, asked.stores):
-        from regpush.sources.prefixes.store import Stored  # a directory does without stores
+        from regpush.sources.prefixes.store import Stored  # a directory does not need it
 
         return Stored(item)
     mode = mode_of(path)

@@ -23,10 +23,11 @@ _BELOW = {
 STANDARD_DIRECTORIES = frozenset(
     f"{folder}{name}".encode() for folder, names in _BELOW.items() for name in names.split()
 )
-"""Image paths of directories that a layer over a base image leaves as they are in the base.
+"""Image paths of standard directories, for which a layer above a base image gets no entries.
 
-Filesystem Hierarchy Standard 3.0, chapters 3 to 5. In a base `/bin` may be a link, and `/tmp` is
-open to all: an entry for that directory in a layer would replace the link or change the mode.
+Filesystem Hierarchy Standard 3.0, chapters 3 to 5. In a base image `/bin` may be a symbolic link,
+and `/tmp` has mode 1777: an entry for such a directory in a layer would replace the link, or change
+the mode.
 """
 
 

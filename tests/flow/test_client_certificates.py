@@ -15,7 +15,7 @@ from tests.program import push
 from tests.wheels import Index, make_wheel, serve, write_pylock
 
 BARE = ("--from", "none", "--cmd", "x", "--reuse", "none", "--retry-times", "1")
-ALERT = "the server wants a client certificate, or another"
+ALERT = "without a client certificate, or with this one"
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def test_an_authority_of_one_registry_is_trusted_there_alone(guarded, app, to):
         ("//r.example.com/:certfile=/c", "//r.example.com/:keyfile is missing"),
         ("//r.example.com/:key=x", "//r.example.com/:cert is missing"),
         ("cert=x", "key is missing"),
-        ("certfile=/c", "certfile of .npmrc is for no registry and is not used"),
+        ("certfile=/c", "certfile in .npmrc is not used, because it names no registry"),
         ("_authToken=hunter2", "write //HOST/:_authToken"),
         ("_auth=aHVudGVyMg==", "write //HOST/:_auth"),
-        ("//r.example.com/:tokenHelper=/bin/hunter2", "names a program, which is not run"),
+        ("//r.example.com/:tokenHelper=/bin/hunter2", "which regpush does not run"),
     ],
 )
 def test_what_npmrc_says_in_vain_is_told(index, app, to, line, said):

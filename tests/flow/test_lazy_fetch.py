@@ -161,7 +161,7 @@ def test_caches_complete_each_other_and_the_store(docker_registry, repository, p
         env = empty | published.trusting
         done = push(published.one, to, *caches, env=env)
         done.failed(9, published.one.name)
-        assert f"needs {tz}, which no cache has" in done.stderr
+        assert f"but {tz}, to which it refers, is in none" in done.stderr
         nix.run("nix", "copy", "--no-check-sigs", "--from", f"file://{published.directory}", tz)
         done = push(published.one, to, *caches, env=env).ok()
         assert "4 of 5 paths in binary caches" in done.stderr

@@ -296,6 +296,6 @@ def test_a_base_with_another_node_is_told_of(index, app, docker_registry, reposi
     assert said in pushed("").ok().stderr
     said = "the project asks for Node ^22 || >=23 (engines in package.json), but"
     assert said in pushed("^22 || >=23").ok().stderr
-    pushed("^22 || >=23", "--strict").failed(2, said, "/base:1 has 20.11.1")
+    pushed("^22 || >=23", "--strict").failed(2, said, "/base:1 has Node 20.11.1")
     (app / ".nvmrc").write_text("22\n")
     assert "asks for Node 22 (.nvmrc or .node-version)" in pushed(">=20").ok().stderr

@@ -1,4 +1,4 @@
-"""Certificates for connections to package indexes, as the tools of packages are told them."""
+"""The TLS certificates for connections to package indexes, from the settings of pip, uv or npm."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from regpush.http.trust import Trust
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """What connections to package indexes trust, and the client certificates they present.
+    """Certificate authorities and client certificates for connections to package indexes.
 
-    `trust`: for all servers; its client certificate is for servers that the lock or an option
-    names, not for those that they redirect to. `below`: pairs of a URL and the settings for
-    everything below it, which are trusted besides `trust` and whose client certificate replaces
-    that of `trust`. `unverified`: hosts, or hosts with a port, whose certificates are not verified.
+    `trust`: for all servers. Its client certificate is used for servers that the lock file or an
+    option names, and not for servers to which these redirect. `below`: pairs of a URL and further
+    settings for all URLs below it: authorities that are trusted too, and a client certificate that
+    replaces the one of `trust`. `unverified`: hosts, with or without a port, whose certificates are
+    not verified.
     """
 
     trust: Trust = field(default_factory=Trust)
@@ -25,7 +26,11 @@ class Certificates:
     unverified: frozenset[str] = frozenset()
 
     def of(self, url: str, named: Origin) -> Trust:
-        """Return the settings for a request to `url`; the lock or an option named `named`."""
+        """Return the settings for a request to `url`.
+
+        `named`: the origin that the lock file or an option names; after a redirect, `url` has
+        another one.
+        """
         origin, path = Origin.of(url), urlsplit(url).path
         general = self.trust if origin == named else self.trust.anonymous
         fitting = [

@@ -283,8 +283,9 @@ class _Download:
             raise RefusedError(f"{self._what}: {error}") from error
         except ClientCertificateError as error:
             raise AuthError(
-                f"{self._what}: the server wants a client certificate, or another ({error.alert}); "
-                f"set it in {_CLIENT_CERTIFICATES[self.artifact.package.kind]}"
+                f"{self._what}: the server did not accept the connection without a client "
+                f"certificate, or with this one ({error.alert}); set one in "
+                f"{_CLIENT_CERTIFICATES[self.artifact.package.kind]}"
             ) from error
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Certificates for registries of packages, as `.npmrc` and the environment tell npm and pnpm.
+"""Read the TLS certificates for package registries from `.npmrc` and the environment.
 
 npm documentation, "config": `ca`, `cafile`, `cert`, `key`, `strict-ssl`; npm-registry-fetch,
 `lib/auth.js`: `certfile` and `keyfile` of a registry; pnpm documentation, "Settings (.npmrc)": the
@@ -21,11 +21,11 @@ _PAIRS = (("certfile", "keyfile"), ("cert", "key"))
 
 
 def certificates(npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> Certificates:
-    """Collect the certificates that `npmrc` names or contains.
+    """Return the certificates that `npmrc` names or contains.
 
-    Relative paths are relative to `folder`, the project's. `scratch` gives a new path; a
-    certificate or key that is a value of `npmrc` is written there, for this user alone. Raises
-    UsageError where a key begins with what is no address.
+    Relative paths are relative to `folder`, the project's. `scratch`: returns a new path; a
+    certificate or key whose text is a value in `npmrc` is written there, readable by this user
+    only. Raises UsageError where a key begins with a malformed registry address.
     """
     read = _PemReader(npmrc, folder, scratch)
     # Node documentation, "NODE_EXTRA_CA_CERTS": a file that is missing is ignored.
@@ -46,7 +46,10 @@ def certificates(npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> Ce
 
 
 class _PemReader:
-    """Reads certificates out of `.npmrc`; `at` is `//HOST/PATH/:`, or empty for all registries."""
+    """Reads certificates out of `.npmrc`.
+
+    The argument `at` is the beginning of keys: `//HOST/PATH/:` for one registry, empty for all.
+    """
 
     def __init__(self, npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> None:
         self._npmrc = npmrc
@@ -54,7 +57,7 @@ class _PemReader:
         self._scratch = scratch
 
     def trust(self, at: str) -> Trust:
-        """Return the authorities and the client certificate of a registry."""
+        """Return the certificate authorities and the client certificate for a registry."""
         return Trust(
             ca_files=self.authorities(at),
             identities=self.identities(
@@ -64,12 +67,15 @@ class _PemReader:
         )
 
     def authorities(self, at: str) -> tuple[str, ...]:
-        """Return the files of certificate authorities."""
+        """Return the paths of the files with certificate authorities for a registry."""
         files = (self._file(f"{at}cafile"), self.written(f"{at}ca") or self.written(f"{at}ca[]"))
         return tuple(filter(None, files))
 
     def identities(self, cert_file: str, key_file: str) -> tuple[ClientCertificate, ...]:
-        """Return the client certificate in two files; none where one is missing, like in npm."""
+        """Return the client certificate in a certificate file and a key file.
+
+        Empty where one of the two paths is empty: npm does not use it then either.
+        """
         if not cert_file or not key_file:
             return ()
         return (ClientCertificate(cert_file=cert_file, key_file=key_file),)
@@ -94,18 +100,18 @@ class _PemReader:
 
 
 def unheeded(npmrc: Npmrc) -> Iterator[str]:
-    """Yield a sentence for each key of a login or client certificate that has no effect."""
+    """Yield a warning for each key in `npmrc`, of a login or client certificate, without effect."""
     for key in ("_auth", "_authToken", "_authtoken", "_password", "certfile", "keyfile"):
         if npmrc.value(key):
             yield (
-                f"{key} of .npmrc is for no registry and is not used, as with npm since version 9: "
-                f"write //HOST/:{key}"
+                f"{key} in .npmrc is not used, because it names no registry (npm 9 and later do "
+                f"not use it either): write //HOST/:{key}"
             )
     for key in npmrc.values:
         if key.rpartition(":")[2] == "tokenHelper" and npmrc.value(key):
             yield (
-                f"{printable(key)} of .npmrc names a program, which is not run: write the token "
-                "that it prints as //HOST/:_authToken=${TOKEN}, and set that variable"
+                f"{printable(key)} in .npmrc names a program, which regpush does not run: write "
+                "//HOST/:_authToken=${TOKEN} instead, and set TOKEN to the token that it prints"
             )
     for at in ("", *(f"{place}:" for place in npmrc.places(_OF_REGISTRY))):
         for one, other in _PAIRS if at else _PAIRS[1:]:
@@ -113,6 +119,6 @@ def unheeded(npmrc: Npmrc) -> Iterator[str]:
             if len(has) == 1:
                 lacks = f"{at}{other if has == [one] else one}"
                 yield (
-                    f"{printable(at + has[0])} of .npmrc is not used, since "
-                    f"{printable(lacks)} is missing"
+                    f"{printable(at + has[0])} in .npmrc is not used, because "
+                    f"{printable(lacks)} is missing: set both"
                 )

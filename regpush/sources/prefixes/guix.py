@@ -40,9 +40,9 @@ def relocated(rest: str, move: Callable[[str], str]) -> str:
 
 
 def with_one_profile(meant: Sequence[Meaning], asked: Asked) -> list[Meaning]:
-    """Join all Guix packages of `meant` into one target, at the place of the first.
+    """Replace the Guix packages in `meant` by one target with all of them, at the first's place.
 
-    Packages that only the options name come first.
+    Where `meant` has none, but the options name packages, a target for these is put first.
     """
     names = tuple(name for one in meant if isinstance(one, Packages) for name in one.names)
     profile: list[Meaning] = [Packages(names)]

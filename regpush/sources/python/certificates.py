@@ -1,4 +1,4 @@
-"""Certificates for package indexes, as the variables of pip and uv tell them."""
+"""Read the TLS certificates for package indexes from the environment variables of pip and uv."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from regpush.sources.lock.certificates import Certificates
 
 
 def certificates(settings: IndexSettings, notify: Listener) -> Certificates:
-    """Return the certificates of `settings`, and warn about hosts that are not verified.
+    """Return the certificates of `settings`; warn about hosts whose certificates are not verified.
 
-    pip documentation, "HTTPS Certificates"; uv documentation, "TLS certificates". uv takes a host
-    with a scheme before it, too.
+    pip documentation, "HTTPS Certificates"; uv documentation, "TLS certificates". In uv's variable,
+    a scheme may precede a host.
     """
     hosts = frozenset(one.rpartition("//")[2].rstrip("/") for one in settings.unverified_hosts)
     if hosts:
         message = (
-            f"certificates of {printable(', '.join(sorted(hosts)))} are not verified "
-            "(UV_INSECURE_HOST, PIP_TRUSTED_HOST), so others may read the logins that are sent "
-            "there; name their authority by SSL_CERT_FILE or --ca-file instead"
+            f"TLS certificates of {printable(', '.join(sorted(hosts)))} are not verified "
+            "(UV_INSECURE_HOST, PIP_TRUSTED_HOST), so others may read the logins that are sent to "
+            "them; give their certificate authority by SSL_CERT_FILE or --ca-file instead"
         )
         notify(InputWarned(message=message))
-    # One file has the certificate and its key.
+    # pip's and uv's variables name one file that contains both the certificate and its key.
     identities = tuple(
         ClientCertificate(cert_file=path, key_file=path) for path in settings.client_certificates
     )
