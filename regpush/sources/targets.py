@@ -126,7 +126,7 @@ def _existing(path: str, asked: Asked) -> Meaning:
 def _file(path: str, mode: int, asked: Asked) -> Meaning:
     # Importing the code for stores takes 12 ms, which a push of a directory saves.
     from regpush.sources import closure_file, file
-    from regpush.sources.prefixes import closure
+    from regpush.sources.prefixes import closure  # a directory does not need it
 
     if stat.S_ISREG(mode) and closure_file.looks_like_one(path):
         return closure.understand(path, asked)

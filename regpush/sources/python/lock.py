@@ -260,9 +260,10 @@ def _export(lock: PythonLock, project: str, options: LockOptions, workshop: Work
 
 
 def _for_linux(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out wheels for Windows and macOS from a lock, but no wheel of a package without others.
+    """Return a parsed PEP 751 lock without the wheels for Windows and macOS.
 
-    packaging takes 19 ms of CPU to check those of a lock of 264 packages, and as long to select.
+    A package that has only such wheels keeps them. In a lock file of 264 packages, the library
+    packaging would take 19 ms of CPU to check these wheels, and as long to select among them.
     """
     packages = []
     for one in value.get("packages", ()):
@@ -272,9 +273,9 @@ def _for_linux(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_foreign(wheel: Mapping[str, Any]) -> bool:
-    """Whether a wheel is for Windows or macOS alone, by the last part of its name.
+    """Whether a wheel runs on Windows or macOS only, by the last part of its file name.
 
-    PyPA, "Binary distribution format": that part has platforms, separated by dots.
+    PyPA, "Binary distribution format": that part has the wheel's platforms, separated by dots.
     """
     name = str(wheel.get("url") or wheel.get("path") or "").partition("#")[0]
     platforms = name.removesuffix(".whl").rpartition("-")[2].split(".")
