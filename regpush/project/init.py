@@ -72,16 +72,21 @@ def _app(survey: Survey) -> list[str]:
 
 
 def ignore_file(survey: Survey) -> str | None:
-    """Return the text of a `.regpushignore`, translated from the directory's `.dockerignore`.
+    """Return the text of a `.regpushignore`: what the app needs not, and the `.dockerignore`.
 
-    None if there is no `.dockerignore`, or a `.regpushignore` already exists.
+    The patterns of the latter are translated. None if there is nothing to ignore, or a
+    `.regpushignore` already exists.
     """
-    if survey.ignores or survey.dockerignore is None:
+    unneeded = survey.launch.ignore if survey.launch else ()
+    if survey.ignores or (survey.dockerignore is None and not unneeded):
         return None
-    head = "# Made of .dockerignore by `regpush init`; the syntax is that of .gitignore.\n"
-    left = "".join(f"# not translated, because a push needs these files: {line}\n"
-                   for line in survey.dockerignore.left)  # fmt: skip
-    return head + left + "".join(f"{line}\n" for line in survey.dockerignore.kept)
+    lines = ["# Made by `regpush init`; the syntax is that of .gitignore."]
+    if survey.dockerignore:
+        lines[0] = "# Made of .dockerignore by `regpush init`; the syntax is that of .gitignore."
+        lines += [f"# not translated, because a push needs these files: {line}"
+                  for line in survey.dockerignore.left]  # fmt: skip
+        lines += survey.dockerignore.kept
+    return "".join(f"{line}\n" for line in (*lines, *unneeded))
 
 
 def _repository(path: str) -> str:

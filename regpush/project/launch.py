@@ -26,8 +26,9 @@ class Launch:
     `what`: the kind of app, such as `Flask`. `where`: the file that shows the kind. `port`: the TCP
     port that the app listens on. `target`: the target of the push, None for the directory.
     `root_dir`: directory in the image, None for the default. `base`: reference of the base image,
-    None if the app needs none. `entrypoint`: empty if the base or the target has one. `before`:
-    shell commands for the user to run before each push.
+    None if the app needs none. `entrypoint`: empty if the base or the target has one. `ignore`:
+    patterns of files in the directory that no container needs. `before`: shell commands for the
+    user to run before each push.
     """
 
     what: str
@@ -38,6 +39,7 @@ class Launch:
     base: str | None = None
     entrypoint: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    ignore: tuple[str, ...] = ()
     before: str = ""
 
 
@@ -118,12 +120,31 @@ def _node(directory: str) -> Launch | None:
     locked = re.search(r'"lockfileVersion": *[23]\b', _text(directory, "package-lock.json"))
     target = "node:." if locked else None
     if "next" in needs:
-        words = ("node_modules/.bin/next", "start")
-        return Launch(what="Next.js", where="package.json", port=3000, base=base, target=target,
-                      entrypoint=words, before="npm ci && npm run build")  # fmt: skip
+        return _next(directory, base, target)
     what = "Express" if "express" in needs else "Node.js"
     return Launch(what=what, where="package.json", port=3000, base=base, target=target,
                   before="" if locked else "npm ci --omit=dev")  # fmt: skip
+
+
+def _next(directory: str, base: str, target: str | None) -> Launch:
+    """Guess for Next.js; its documentation, "output": standalone has a server and what it needs.
+
+    Its files of `public` and `.next/static` are copied by the user.
+    """
+    for name in ("next.config.js", "next.config.mjs", "next.config.ts"):
+        if re.search(r"""output["']?\s*:\s*["']standalone""", _text(directory, name)):
+            folder = ".next/standalone"
+            copies = f"cp -r .next/static {folder}/.next/"
+            if os.path.isdir(os.path.join(directory, "public")):
+                copies += f" && cp -r public {folder}/"
+            # A container runtime sets HOSTNAME to the container's name, where the server listens.
+            return Launch(what="Next.js", where=name, port=3000, base=base, target=folder,
+                          entrypoint=("node", "server.js"), env=(("HOSTNAME", _ANY),),
+                          before=f"npm ci && npm run build && {copies}")  # fmt: skip
+    # Not node_modules/.bin/next, which needs /usr/bin/env; images without a system lack that.
+    return Launch(what="Next.js", where="package.json", port=3000, base=base, target=target,
+                  entrypoint=("node", "node_modules/next/dist/bin/next", "start"),
+                  ignore=("/.next/cache",), before="npm ci && npm run build")  # fmt: skip
 
 
 def _jar(directory: str) -> Launch | None:
@@ -210,7 +231,7 @@ def _text(directory: str, name: str) -> str:
 
 _DEPENDENCIES = re.compile(
     r"(?:\*\*/)?/?(node_modules|\.venv|venv|vendor|site-packages|target|dist|build|bin|deps|"
-    r"__pycache__|__pypackages__)(?:/\**)?"
+    r"__pycache__|__pypackages__|\.next|\.nuxt|\.output|\.svelte-kit)(?:/\**)?"
 )
 """Folders that a Dockerfile creates in the image, and that a push takes from the directory."""
 

@@ -44,6 +44,13 @@ SECRET_KEY, ROOT_URLCONF, ALLOWED_HOSTS, DEBUG = "x", "shop.settings", ["*"], Tr
 urlpatterns = [path("", lambda request: HttpResponse("hello"))]
 """
 _PACKAGE = '{"name": "web", "main": "server.js", "dependencies": {"express": "4"}}'
+_NEXT = {
+    "app/route.js": "export function GET() { return new Response('hello') }",
+    "package.json": '{"name": "web", "scripts": {"build": "next build"}, '
+    '"dependencies": {"next": "16", "react": "19", "react-dom": "19"}}',
+    ".dockerignore": "node_modules\n.next\n",
+}
+_NPM_BUILD = "export NEXT_TELEMETRY_DISABLED=1; npm install --silent && npm run build"
 _CARGO = CARGO.strip().replace("hello", "web")
 
 KINDS = {
@@ -63,6 +70,13 @@ KINDS = {
     "express-locked": (
         {"server.js": EXPRESS.replace("8000", "3000"), "package.json": _PACKAGE},
         "npm install --silent --package-lock-only",
+        "npm",
+    ),
+    "next": (_NEXT, _NPM_BUILD, "npm"),
+    "next-standalone": (
+        {**_NEXT, "next.config.js": 'module.exports = { output: "standalone" }', "public/x": "x"},
+        f"{_NPM_BUILD} && cp -r .next/static .next/standalone/.next/ "
+        "&& cp -r public .next/standalone/",
         "npm",
     ),
     "go": (

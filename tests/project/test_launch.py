@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from regpush.project.init import ignore_file
 from regpush.project.launch import find_launch, from_dockerignore
+from regpush.project.survey import look
 
 FLASK = "from flask import Flask\n\napp = Flask(__name__)\n"
 FASTAPI = "from fastapi import FastAPI\n\nservice: FastAPI = FastAPI()\n"
@@ -29,7 +31,11 @@ ALL = "0.0.0.0"
         ({"package.json": '{"dependencies": {"express": "5"}, "engines": {"node": ">=20"}}'},
          "Express", None, "docker.io/library/node:20-slim", "", 3000),
         ({"package.json": '{"dependencies": {"next": "16"}}', ".nvmrc": "v24"},
-         "Next.js", None, "docker.io/library/node:24-slim", "node_modules/.bin/next start", 3000),
+         "Next.js", None, "docker.io/library/node:24-slim",
+         "node node_modules/next/dist/bin/next start", 3000),
+        ({"package.json": '{"dependencies": {"next": "16"}}', "package-lock.json":
+          '{"lockfileVersion": 3}', "next.config.ts": "const c = {\n  output: 'standalone',\n}"},
+         "Next.js", ".next/standalone", "docker.io/library/node:22-slim", "node server.js", 3000),
         ({"package.json": '{"dependencies": {"express": "5"}}',
           "package-lock.json": '{\n  "lockfileVersion": 3'},
          "Express", "node:.", "docker.io/library/node:22-slim", "", 3000),
@@ -59,6 +65,23 @@ def test_nothing_is_made_up(tmp_path: Path, files) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert find_launch(str(tmp_path)) is None
+
+
+def test_the_cache_of_a_build_is_no_part_of_an_image(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"name": "web", "dependencies": {"next": "16"}}')
+    told = ignore_file(look(str(tmp_path)))
+    assert told is not None
+    assert told.splitlines()[1:] == ["/.next/cache"]
+    (tmp_path / ".dockerignore").write_text("Dockerfile\n.git\n.next\nREADME.md\n")
+    told = ignore_file(look(str(tmp_path)))
+    assert told is not None
+    assert told.splitlines()[1:] == [
+        "# not translated, because a push needs these files: Dockerfile",
+        "# not translated, because a push needs these files: .next",
+        "/.git",
+        "/README.md",
+        "/.next/cache",
+    ]
 
 
 def test_patterns_of_docker_start_at_the_root() -> None:
