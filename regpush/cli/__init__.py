@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 
 def main() -> None:
-    """Run the `regpush` program."""
+    """Run the program `regpush` with the command line of this process, and end the process."""
     if sys.argv[1:] == ["--version"]:
         # Scripts ask for the version often: this answer needs no other import.
         from regpush import __version__
@@ -41,7 +41,10 @@ def main() -> None:
 
 
 def _list_ahead(words: Sequence[str]) -> Callable[[], None]:
-    """Start to list the directory to push, if it is the first word; returns how to stop."""
+    """Start listing the files of the directory to push, if `words` begin with a directory.
+
+    Returns a function that stops the listing.
+    """
     word = next((word for word in words if word not in ("push", "plan")), "")
     # A link most likely leads to a store item, whose files are not listed before it is packed.
     if not os.path.isdir(word) or os.path.islink(word):

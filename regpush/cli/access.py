@@ -26,7 +26,7 @@ ACCESS, OUTPUT = "Access to the registry", "Output"
 
 
 class Voice(IntEnum):
-    """How much a command writes to stderr: -q, nothing, -v or -vv. Each level adds to the last."""
+    """How much a command writes to stderr: with -q, without a flag, with -v, with -vv."""
 
     QUIET = -1
     USUAL = 0
@@ -157,8 +157,8 @@ class AccessFlags(RouteFlags):
     ] = False
     registry_token: Annotated[
         str | None,
-        option(ACCESS, "Bearer token to send to the registry; other users cannot read it if it is "
-               "in REGPUSH_REGISTRY_TOKEN instead.", "--registry-token", metavar="TOKEN"),
+        option(ACCESS, "Bearer token to send to the registry. Other users can read command lines: "
+               "better set REGPUSH_REGISTRY_TOKEN.", "--registry-token", metavar="TOKEN"),
     ] = None  # fmt: skip
 
     def access(self, password: str | None) -> RegistryOptions:

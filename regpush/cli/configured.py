@@ -100,7 +100,10 @@ def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ConfiguredTarget:
-    """The target `word` of one push of `regpush resolve`, in place of one on the command line."""
+    """A target that `regpush resolve` found in a manifest, to be parsed like one that users write.
+
+    It is the `obj` of a typer context.
+    """
 
     word: str
 
@@ -266,7 +269,7 @@ def _choice(hint: Any, value: Any) -> Any:
 def _present(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the values in `given`, the result of click's parser, that are on the command line.
 
-    Versions of click mark absent values differently, but never with a value of these types.
+    Versions of click mark absent values differently, but never with a text, bool, number or list.
     """
     kinds = (str, bool, int, list, tuple)
     return {name: value for name, value in given.items() if isinstance(value, kinds)}

@@ -350,7 +350,7 @@ class Flags(TargetFlags, SendingFlags):
     created: Annotated[
         str | None,
         _option(_IMAGE, "The image's creation date, such as 2026-11-29T10:00:00Z (RFC 3339), or "
-                "seconds since 1970. Default: SOURCE_DATE_EPOCH, else 1 second.", "--created",
+                "seconds since 1970. Default: SOURCE_DATE_EPOCH, else 1970-01-01.", "--created",
                 metavar="TIME"),
     ] = None  # fmt: skip
     sbom: Annotated[

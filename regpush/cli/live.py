@@ -101,7 +101,8 @@ def picture_of(
 ) -> RenderableType:
     """Return the bars as at most `height` rows of at most `width` columns.
 
-    The last row holds the totals. `rate`: bytes per second. `elapsed_s`: seconds since the begin.
+    The last row holds the totals. `rate`: bytes sent per second, None if unknown. `elapsed_s`:
+    seconds since the push began.
     """
     flights = sorted(board.flights.values(), key=lambda one: (one.packing, one.index))
     room = height - 1

@@ -65,9 +65,10 @@ def sum_up(report: Mapping[str, Any], summary: Sequence[Line], flags: SendingFla
 
 
 def sent(report: Mapping[str, Any], summary: Sequence[Line], flags: SendingFlags) -> None:
-    """Write the result of a command that sent an image, like `sum_up`, and print it to stdout.
+    """Report the result of a command that sent an image.
 
-    stdout gets the image's reference, or the JSON report.
+    Writes to stderr and files like `sum_up`, and prints the image's reference, or with
+    --format json the report, to stdout.
     """
     sum_up(report, summary, flags)
     Presenter(flags.format).result(report, lambda: [report["ref"]])

@@ -102,7 +102,10 @@ class _Few:
 
 
 class _Log:
-    """A listener for logs: it writes a line for each important event, and one when none came."""
+    """A listener for logs: it writes a line for each important event.
+
+    After some seconds without a line, it writes that the push is still running.
+    """
 
     def __init__(self, voice: Voice, stream: TextIO, render: Renderer) -> None:
         self._voice, self._stream, self._render = voice, stream, render

@@ -31,7 +31,7 @@ def layers(result: PushResult, width: int) -> list[str]:
 
 
 def changes(result: PushResult, width: int) -> list[str]:
-    """Return the table of `layers`, with one row for several consecutive reused layers.
+    """Return the table of the function `layers`, but several consecutive reused layers in one row.
 
     Empty if no image was made, because all tags exist and --if-exists skip does not move them.
     """

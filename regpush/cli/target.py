@@ -72,7 +72,7 @@ class TargetFlags:
     ] = None
     nix_cache: Annotated[
         list[str],
-        _option(STORES, "A binary cache to ask before Nix's configured ones; repeatable.",
+        _option(STORES, "A binary cache to use before those in Nix's configuration; repeatable.",
                 "--nix-cache", metavar="URL"),
     ] = field(default_factory=list)  # fmt: skip
     store: Annotated[
@@ -139,18 +139,18 @@ class TargetFlags:
     ] = None  # fmt: skip
     python: Annotated[
         str | None,
-        _option(LOCKED, "Python's version, such as 3.13. Default: .python-version, else that of "
-                "the base.", "--python", metavar="VERSION"),
+        _option(LOCKED, "Python version of the image, such as 3.13. Default: the version in "
+                ".python-version, else the base's.", "--python", metavar="VERSION"),
     ] = None  # fmt: skip
     python_path: Annotated[
         str,
-        _option(LOCKED, "Path of the interpreter in the base (/usr/local/bin/python3).",
+        _option(LOCKED, "Path of Python in the base image (/usr/local/bin/python3).",
                 "--python-path",
                 metavar="PATH"),
     ] = ""  # fmt: skip
     libc: Annotated[
         str | None,
-        _option(LOCKED, "C library of the base, such as glibc-2.36 or musl-1.2. Default: "
+        _option(LOCKED, "C library of the base image, such as glibc-2.36 or musl-1.2. Default: "
                 "detected.",
                 "--libc"),
     ] = None  # fmt: skip
@@ -166,8 +166,8 @@ class TargetFlags:
     ] = field(default_factory=list)  # fmt: skip
     compile: Annotated[
         bool,
-        _option(LOCKED, "Add .pyc files to packages of Python, which then start faster; this "
-                "machine must have the Python of the image.", "--compile"),
+        _option(LOCKED, "Add .pyc files to Python packages, so that the app starts faster; this "
+                "machine must have the image's Python version.", "--compile"),
     ] = False  # fmt: skip
     index_url: Annotated[
         str | None,

@@ -40,7 +40,7 @@ class CopyResult:
     `source`: `registry/repository@digest` of the image or index that was copied. `documents`: the
     manifests and indexes that were sent. `blobs`: the blobs that these name, each with the action
     taken. Both are empty if the destination had everything. `changed`: False if all tags named the
-    image before. `uploaded_bytes`: like in `PushResult`.
+    image before. `uploaded_bytes`: bytes of all request bodies.
     """
 
     source: str
@@ -232,7 +232,7 @@ class _Copy:
     def _send_cosign_tags(self, subjects: Sequence[Digest]) -> None:
         """Copy the manifests at the tags in which old cosign stores signatures of `subjects`.
 
-        Unless `along` asks for them, only warns that such tags exist.
+        If `along` is not COSIGN_TAGS, copies nothing, and warns if such tags exist.
         """
         route = self.shipment.route
         tags = [f"{one.algorithm}-{one.hex}.{kind}" for one in subjects for kind in _COSIGN_KINDS]

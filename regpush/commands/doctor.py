@@ -80,7 +80,7 @@ class Step:
     exit_code: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return one element of `steps` in the JSON report."""
+        """Return one element of `steps` in the JSON report of `regpush doctor`."""
         return {
             "name": self.name,
             "result": self.verdict.value,

@@ -65,7 +65,7 @@ class ManifestApi:
         algorithm = target.algorithm if isinstance(target, Digest) else "sha256"
         digest = Digest(algorithm, hashlib.new(algorithm, content).hexdigest())
         if isinstance(target, Digest) and target != digest:
-            raise ApiError("DIGEST_INVALID", f"the manifest is {digest}, not {target}")
+            raise ApiError("DIGEST_INVALID", f"the manifest has the digest {digest}, not {target}")
         missing = await run_in_threadpool(
             self._store.add_manifest,
             repository,

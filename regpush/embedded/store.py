@@ -120,7 +120,9 @@ class ContentStore:
             with file.open("rb") as stream:
                 actual = hashlib.file_digest(stream, digest.algorithm).hexdigest()
         if actual != digest.hex:
-            raise VerificationError(f"the content is {digest.algorithm}:{actual}, not {digest}")
+            raise VerificationError(
+                f"the content has the digest {digest.algorithm}:{actual}, not {digest}"
+            )
         with self._changing:
             content = self._content(digest)
             content.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from regpush.project.survey import Survey
 _HEAD = """\
 # What regpush pushes from here, and where to. `regpush plan` shows what a push would send,
 # `regpush push` sends it, and `regpush config` shows where every value comes from.
-# A key is a flag of `regpush push` without its dashes; flags and REGPUSH_* variables win.
+# A key is a flag of `regpush push` without its dashes; flags and REGPUSH_* variables override it.
 # Credentials do not belong here: `regpush login` keeps them elsewhere.
 """
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 _ANY = "0.0.0.0"  # noqa: S104  inside a container, whose ports stay closed until a user opens them
 
 _MOST = 1 << 20
-"""Bytes that are read of a project's file."""
+"""Maximum bytes that are read of a project's file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +98,9 @@ def _python(directory: str, what: str, where: str, words: tuple[str, ...], port:
 
 
 def _locked(directory: str) -> Launch | None:
-    """Guess for a Python project with a lock file and no known framework; None without lock file.
+    """Guess how to push a Python project with a lock file and no known framework; None without.
 
-    The packages and the entry point come from the lock file at each push.
+    Each push reads the packages and the entry point from the lock file.
     """
     name = next((name for name in ("uv.lock", "pylock.toml") if _has(directory, name)), None)
     return Launch(what="Python", where=name, port=8000, target="python:.") if name else None

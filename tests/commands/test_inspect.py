@@ -78,7 +78,7 @@ def test_what_two_images_share(two):
     ]
     shown = regpush("inspect", *references).ok().stdout
     assert "1 and 2" in shown
-    assert shown.splitlines()[-1].startswith("Together ")
+    assert shown.splitlines()[-1].startswith("All layers, each once: ")
     thrice = json.loads(
         regpush("inspect", *references, references[0], "--format", "json").ok().stdout
     )

@@ -43,7 +43,7 @@ def _kept(tense: Tense) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """The values of a report that `table.sent` needs."""
+    """The values of a JSON report that the sentence about bytes sent needs (`table.sent`)."""
 
     changed: bool
     requests: int

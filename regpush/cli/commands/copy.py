@@ -32,7 +32,8 @@ def copy(
         ),
     ],
     platform: Annotated[
-        str | None, typer.Option("--platform", help="Copy only this image of an index.")
+        str | None,
+        typer.Option("--platform", help="Of an index, copy only the image for this platform."),
     ] = None,
     referrers: Annotated[
         bool,

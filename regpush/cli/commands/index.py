@@ -39,7 +39,7 @@ def index(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="REPOSITORY@DIGEST, or a digest or tag in REF's repository.",
+            help="An image or index: REPOSITORY@DIGEST, or a digest or tag in REF's repository.",
             show_default=False,
         ),
     ],

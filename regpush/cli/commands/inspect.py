@@ -195,5 +195,5 @@ def _sharing(found: Sequence[Inspection], width: int) -> list[str]:
         "",
         *aligned(layers, "lrll", width),
         "",
-        f"Together {size(shared.total)}; each alone {size(each)}.",
+        f"All layers, each once: {size(shared.total)}; without sharing: {size(each)}.",
     ]

@@ -45,4 +45,4 @@ def login(
             notify=notify,
             cancel=cancel,
         )
-    note(f"logged in to {name}; stored in {place.name}")
+    note(f"logged in to {name}; the login is stored in {place.name}")

@@ -27,6 +27,6 @@ def logout(flags: FileFlags, registry: RegistryArgument) -> None:
             cancel=cancel,
         )
     for place in places:
-        note(f"logged out of {name}; removed from {place.name}")
+        note(f"logged out of {name}; the login was removed from {place.name}")
     if not places:
         note(f"no login for {name} was stored")

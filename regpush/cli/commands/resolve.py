@@ -71,7 +71,9 @@ def resolve(
     if flags.format is not Format.TEXT:
         raise UsageError(f"resolve prints manifests and has no --format {flags.format}")
     if flags.password_stdin and _STDIN in filename:
-        raise UsageError("stdin cannot be both the manifest and the password")
+        raise UsageError(
+            "stdin cannot be both the manifest and the password; name the manifest's file"
+        )
     manifests = [_read(path) for path in _files(filename, recursive)]
     pushes = _pushes(ctx, flags.to, manifests)
     if len(pushes) > 1 and (flags.metadata_file or flags.digest_file):
@@ -143,7 +145,9 @@ def _pushes(
                 try:
                     to = _destination(name, prefix, said.configuration)
                     if places.setdefault(to, name) != name and _is_path(name):
-                        raise UsageError(f"{places[to]} would be pushed to {to} as well")
+                        raise UsageError(
+                            f"{places[to]} would be pushed to {to} as well; rename one of them"
+                        )
                     pushes[name] = flags_of(ctx, name, to)
                 except UsageError as error:
                     raise UsageError(

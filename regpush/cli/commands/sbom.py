@@ -18,7 +18,7 @@ from regpush.reference import Reference
 
 
 class SbomFormat(StrEnum):
-    """A format of SBOMs: `regpush.options.Sbom` without `none`."""
+    """The SBOM formats that `--format` accepts; `none` of `regpush.options.Sbom` is not one."""
 
     SPDX = "spdx"
     CYCLONEDX = "cyclonedx"

@@ -52,7 +52,7 @@ def verify(
     ] = "100%",
     seed: Annotated[
         str,
-        typer.Option("--seed", help="Text that selects the sample: equal texts, equal layers."),
+        typer.Option("--seed", help="Any text; the same text selects the same sample of layers."),
     ] = "",
     platform: PlatformFlag = None,
     jobs: Annotated[
