@@ -62,7 +62,10 @@ class Command(TyperCommand):
         return option
 
     def _shortened(self) -> Command:
-        """Return the command, or if it has many flags, a copy with only common and own flags."""
+        """Return the command; if it has more than `MANY` flags, a copy with the flags to show.
+
+        These are the common flags, and the flags that only this command has.
+        """
         if len(self.params) <= MANY:
             return self
         shown = copy.copy(self)

@@ -47,9 +47,9 @@ class Group(TyperGroup):
         return list(ENTRIES)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  click's signature
-        """Return a command without flags, for the list in the help; None if there is no such one.
+        """Return the command `cmd_name` for the list in the help; None if there is no such command.
 
-        It has a section and a summary. Does not import the command's module.
+        It has a section and a summary, but no flags: its module is not imported.
         """
         entry = ENTRIES.get(cmd_name)
         return Command(cmd_name, help=entry.summary) if entry else None

@@ -16,7 +16,8 @@ _TRANSFORMATIONS = frozenset(
 )  # fmt: skip
 """Options of Guix that take a value (Guix manual, "Package Transformation Options")."""
 _TUNE = "--tune"
-"""The one transformation whose value is optional, so the next word is never its value."""
+"""The only package transformation of Guix whose value is optional: the next word is not its value.
+"""
 
 NIX_WORDS = {"--impure": 0, "--arg": 2, "--argstr": 2, "--override-input": 2, "-I": 1}
 """Options of Nix that change an evaluation, with the number of words that follow each (Nix manual,

@@ -82,7 +82,8 @@ def _below(image: Image, old: Base) -> int:
     alone = [one for number, one in enumerate(old.image.layers) if number not in left_out]
     if _diff_ids(alone) != _diff_ids(image.layers[: len(alone)]):
         raise UsageError(
-            f"its lowest layers are not those of {old.name}; name its present base by --old-base"
+            f"the lowest layers are not those of {old.name}; name the image's present base by "
+            "--old-base"
         )
     return len(alone)
 
@@ -154,8 +155,8 @@ def rebase(
 ) -> PushResult:
     """Put the image `reference` on the base `onto`, and move its tag to the new image.
 
-    If `reference` is an index, all its images are rebased. `onto`: None takes the image that the
-    base's name in the image's annotations refers to now. `old`: the present base, for images whose
+    If `reference` is an index, all its images are rebased. `onto`: None stands for the newest image
+    under the base's name in the image's annotations. `old`: the present base, for images whose
     annotations do not name it. With Tense.PLANNED nothing is sent. Raises a RegpushError; no tag
     was moved then, unless the error is about the tags themselves.
     """
@@ -351,7 +352,9 @@ def _old(image: Image, bases: _Bases) -> Base | None:
         return None
     ancestor = image.ancestor
     if ancestor is None:
-        raise UsageError("its annotations name no base: name its present base by --old-base")
+        raise UsageError(
+            "the image's annotations name no base: name its present base by --old-base"
+        )
     name = Reference.parse(ancestor.name).with_digest(ancestor.digest)
     try:
         return Foundation.of(str(name), bases.context.client).read(image.platform)

@@ -39,7 +39,7 @@ class Tag:
     problem: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return one element of `tags` in the JSON report."""
+        """Return one element of `tags` in the JSON report of `regpush tags`."""
         return {
             "tag": self.name,
             "digest": str(self.digest) if self.digest else None,

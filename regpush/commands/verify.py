@@ -78,7 +78,7 @@ class LayerCheck:
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return one element of `layers` in the JSON report."""
+        """Return one element of `layers` in the JSON report of `regpush verify`."""
         descriptor = self.layer.descriptor
         return {
             "number": self.number,
@@ -121,7 +121,7 @@ class ImageCheck:
                 )
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return one element of `images` in the JSON report."""
+        """Return one element of `images` in the JSON report of `regpush verify`."""
         return {
             "ref": self.ref,
             "digest": str(self.image.descriptor.digest),
@@ -229,10 +229,11 @@ def _spared(image: Image) -> Iterator[tuple[tuple[object, ...], str]]:
     for layer in image.own_layers if version not in (None, RECIPE_VERSION) else ():
         yield (
             _key(layer),
-            f"its recipe has version {version}, but this regpush computes version {RECIPE_VERSION}",
+            f"the layer's recipe has version {version}, but this regpush computes version "
+            f"{RECIPE_VERSION}",
         )
     for layer in image.layers[: image.base_layers]:
-        yield _key(layer), "it belongs to the base image"
+        yield _key(layer), "the layer belongs to the base image"
 
 
 def _check(
@@ -251,7 +252,7 @@ def _check(
             problems.append(str(error))
         if layer.descriptor.media_type not in LAYERS:
             remarks.append(
-                "its diff ID is not checked: regpush does not unpack the media type "
+                "the diff ID is not checked: regpush does not unpack the media type "
                 f"{printable(layer.descriptor.media_type)}"
             )
     compared = False
@@ -263,7 +264,7 @@ def _check(
             if not sources.agrees(layer):
                 raise
             remarks.append(
-                f"only the store's database confirms its recipe, the files were not read: {error}"
+                f"only the store's database confirms the recipe, the files were not read: {error}"
             )
     elif sources and task.spared:
         remarks.append(f"{task.spared}: not compared with the target")

@@ -35,7 +35,7 @@ def parse_digest(text: str | None) -> Digest:
 
 
 def parse_tag_or_digest(text: str) -> Tag | Digest:
-    """Parse a manifest's tag or digest. Raises ApiError DIGEST_INVALID or TAG_INVALID."""
+    """Parse the tag or digest of a manifest. Raises ApiError DIGEST_INVALID or TAG_INVALID."""
     if ":" in text:
         return parse_digest(text)
     try:

@@ -220,7 +220,7 @@ def test_a_recipe_of_another_version_is_not_compared(docker_registry, repository
     assert code == 0
     for layer in report["images"][0]["layers"]:
         assert not layer["compared"]
-        said = "its recipe has version 2, but this regpush computes version 1: not compared"
+        said = "the layer's recipe has version 2, but this regpush computes version 1: not compared"
         assert f"{said} with the target" in layer["remarks"]
 
 

@@ -54,8 +54,7 @@ def writer(sbom: Sbom) -> Callable[[Bill], Attachment]:
         module = import_module(f"regpush.attach.sbom.{form.module}")
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"--sbom {sbom.value} needs the library '{error.name}': "
-            "pip install 'regpush[sbom]' brings it"
+            f"--sbom {sbom.value} needs the library '{error.name}': pip install 'regpush[sbom]'"
         ) from error
     write = cast("Callable[[Bill], bytes]", getattr(module, form.module))
 

@@ -14,7 +14,10 @@ from regpush.errors import UsageError, printable
 
 def schema(
     command: Annotated[
-        str | None, typer.Argument(metavar="[COMMAND]", help="Only the report of this command.")
+        str | None,
+        typer.Argument(
+            metavar="[COMMAND]", help="Command whose report to describe. Default: all commands."
+        ),
     ] = None,
 ) -> None:
     """Print the JSON Schema (draft 2020-12) of the reports of `--format json`."""
