@@ -2,10 +2,10 @@
 
 import re
 import subprocess
+from importlib import import_module
 
 import pytest
 
-import regpush as regpush_package
 from tests import flags
 from tests.documents import DOCUMENTS, ROOT, blocks, blocks_in, name_of
 from tests.patience import HANG_S
@@ -79,8 +79,10 @@ def test_the_library_example(tmp_path, docker_registry, repository, monkeypatch,
     assert re.fullmatch(r"app uploaded \d+ sha256:[0-9a-f]{64} no previous image", own)
 
 
-def test_everything_the_package_names_is_there():
-    assert [name for name in regpush_package.__all__ if not hasattr(regpush_package, name)] == []
+@pytest.mark.parametrize("package", ["regpush", "regpush.attach.sbom", "regpush.embedded"])
+def test_everything_the_package_names_is_there(package):
+    named = import_module(package)
+    assert [name for name in named.__all__ if not hasattr(named, name)] == []
 
 
 def test_the_reference_of_flags_is_that_of_the_command_line():

@@ -251,7 +251,9 @@ def _nix(store: str | None, options: list[str], caches: list[str]) -> NixOptions
             evaluation.append((name, *values))
         elif name.startswith("-"):
             known = ", ".join(NIX_WORDS)
-            raise UsageError(f"--nix-option accepts {known} and settings, not {printable(name)}")
+            raise UsageError(
+                f"--nix-option accepts {known} and settings of nix.conf, not {printable(name)}"
+            )
         else:
             settings.append((name, values[0]))
     return NixOptions(

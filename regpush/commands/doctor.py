@@ -441,7 +441,8 @@ def _name_proxy(patient: _Patient) -> _Finding:
 def _name_form(patient: _Patient) -> _Finding:
     limits = patient.limits
     if limits is None:
-        return _Finding("not known, because no upload was opened", Verdict.SKIPPED)
+        said = "the form of uploads is not known, because no upload was opened"
+        return _Finding(said, Verdict.SKIPPED)
     if limits.most is not None:
         return _Finding(f"the registry asks for chunks of {limits.least} to {limits.most} bytes")
     least = f" of at least {limits.least} bytes" if limits.least > 1 else ""

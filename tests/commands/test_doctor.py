@@ -59,7 +59,7 @@ def failed_at(done: Outcome, name: str, code: int, words: str) -> None:
     assert first["name"] == name
     assert words in first["detail"]
     assert done.stderr.splitlines()[-1].startswith("regpush: ")
-    assert f"failed at {name}" in done.stderr
+    assert f"failed steps: {name}" in done.stderr
 
 
 def stored(registry: Registry) -> list[Path]:

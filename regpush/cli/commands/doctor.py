@@ -65,7 +65,9 @@ def doctor(
         )
     presenter.result(diagnosis.to_json(), list)
     if failed := [step.name for step in diagnosis.steps if step.exit_code]:
-        raise typer.Exit(fail(f"{reference}: failed at {', '.join(failed)}", diagnosis.exit_code))
+        raise typer.Exit(
+            fail(f"{reference}: failed steps: {', '.join(failed)}", diagnosis.exit_code)
+        )
 
 
 def _rows(step: Step) -> list[Line]:
