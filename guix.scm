@@ -75,6 +75,7 @@ Python 3.14 has.")
          python-blake3
          python-deflate
          python-httpcore
+         python-httpx
          python-isal
          python-oras
          python-pyyaml

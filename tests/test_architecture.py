@@ -44,6 +44,7 @@ RANKS = [
 
 # The product's only users of these libraries: packages, or modules of them.
 ONLY_IN = {
+    "httpx": ("http", "registry"),
     "httpcore": ("http", "registry"),
     "tenacity": ("http",),
     "oras": ("registry",),

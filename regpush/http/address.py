@@ -14,7 +14,6 @@ from regpush.errors import RefusedError
 
 _URL = re.compile(r"[\x21-\x7e]{1,16384}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-_QUAD = re.compile(r"[0-9]+(?:\.[0-9]+){3}", re.ASCII)
 _NUMERIC = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
@@ -51,13 +50,8 @@ class Origin:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = f":{self.port}" if self.stated_port else ""
+        port = "" if self.port == _DEFAULT_PORT[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{host}{port}"
-
-    @property
-    def stated_port(self) -> int | None:
-        """The port that a URL must state; None where it is the default of the scheme."""
-        return None if self.port == _DEFAULT_PORT[self.scheme] else self.port
 
     @property
     def with_port(self) -> str:
@@ -85,8 +79,6 @@ def _host(host: str) -> str:
         return str(ipaddress.IPv6Address(host))
     if not _HOST.fullmatch(host):
         raise ValueError(host)
-    if _QUAD.fullmatch(host):
-        return str(ipaddress.IPv4Address(host))
     return host.lower()
 
 

@@ -6,18 +6,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 
+import httpx
+
 from regpush import __version__
 from regpush.concurrency import Cancellation
+from regpush.errors import RefusedError
 from regpush.events import Exchanged
 from regpush.http.address import Origin, authority, request_target
 from regpush.http.encoding import is_gzip, unpacked
-from regpush.http.headers import Headers
 from regpush.http.proxy import WANTS_CREDENTIALS, Routes
 from regpush.http.trust import Contexts, Trust
-from regpush.http.wire import Incoming, Outgoing, Transport, UnansweredError
+from regpush.http.wire import Transport, UnansweredError
 
 ERROR_LIMIT = 64 * 1024
 """Bytes of an error body that are read at most."""
@@ -28,13 +31,6 @@ STALL_S = 60.0
 
 PARTIAL = 206
 """The status of a reply to a Range request. A range counts encoded bytes, so it is not decoded."""
-
-_HEADERS = {
-    "Accept": "*/*",
-    "Accept-Encoding": "identity",  # bytes as they are stored: digests are over those
-    "Connection": "keep-alive",
-    "User-Agent": f"regpush/{__version__}",
-}
 
 COMMIT_PATIENCE = 5.0
 """Registries hash and move a large blob before they answer its last request. That request may take
@@ -66,12 +62,12 @@ class Request:
 class ReplyBody:
     """The body of a reply, read piece by piece as it arrives."""
 
-    def __init__(self, reply: Incoming, expected: int | None) -> None:
+    def __init__(self, reply: httpx.Response, expected: int | None) -> None:
         self._reply = reply
         length = reply.headers.get("content-length", "")
-        whole = reply.status != PARTIAL and length != str(expected)
+        whole = reply.status_code != PARTIAL and length != str(expected)
         self.unpacks = whole and is_gzip(reply.headers.get("content-encoding", ""))
-        self._parts = unpacked(reply.parts()) if self.unpacks else reply.parts()
+        self._parts = unpacked(reply.iter_raw()) if self.unpacks else reply.iter_raw()
 
     def next(self) -> bytes:
         """Return the next bytes that arrived, empty at the end. Raises UnansweredError."""
@@ -93,18 +89,19 @@ class Reply:
     method: str
     url: str
     status: int
-    headers: Headers = field(repr=False)
+    headers: httpx.Headers = field(repr=False)
     body: bytes = field(repr=False)
     whole: bool
     rest: ReplyBody | None = None
 
     def header(self, name: str) -> str:
         """Return the header `name`, or the empty string."""
-        return self.headers.get(name, "")
+        value: str = self.headers.get(name, "")
+        return value
 
     def values(self, name: str) -> list[str]:
         """Return all headers called `name`."""
-        return self.headers.lines(name)
+        return self.headers.get_list(name)
 
 
 class Exchange:
@@ -133,6 +130,16 @@ class Exchange:
         self.requests = 0
         self._routes = routes
         self._transport = Transport(connections=connections, tls=contexts.context, cancel=cancel)
+        self._client = httpx.Client(
+            transport=self._transport,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            trust_env=False,
+            follow_redirects=False,
+        )
+        self._client.headers = httpx.Headers(
+            # Bytes as they are stored: digests are over those.
+            {"User-Agent": f"regpush/{__version__}", "Accept-Encoding": "identity"}
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -143,7 +150,7 @@ class Exchange:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._transport.close()
+        self._client.close()
 
     def open_ahead(self, origin: Origin, count: int) -> None:
         """Begin `count` connections, which the next requests to `origin` use."""
@@ -185,43 +192,47 @@ class Exchange:
         return reply
 
     def _answer(self, request: Request, outgoing: _RequestBody) -> Reply:
-        headers = {"Host": authority(request.url), **_HEADERS, **request.headers}
+        headers = {**request.headers, "Host": authority(request.url)}
         if request.body_size is not None:
             headers["Content-Length"] = str(request.body_size)
-        elif not isinstance(request.body, bytes):
-            headers["Transfer-Encoding"] = "chunked"
-        elif request.method in ("POST", "PUT", "PATCH"):
+        elif isinstance(request.body, bytes) and request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = str(len(request.body))
         origin = Origin.of(request.url)
         proxy = self._routes.proxy(origin)
-        reply = self._transport.send(
-            Outgoing(
-                method=request.method,
-                origin=origin,
-                target=request_target(request.url),
+        read_s = self.stall_s * request.patience
+        timeout = httpx.Timeout(self.stall_s, connect=self._connect_s, read=read_s, pool=None)
+        try:
+            made = self._client.build_request(
+                request.method,
+                # httpx logs the URL, and queries hold what opens an upload to anyone; besides,
+                # it would not send them byte for byte.
+                request.url.partition("?")[0],
                 headers=headers,
-                body=outgoing if request.body else None,
-                connect_s=self._connect_s,
-                write_s=self.stall_s,
-                read_s=self.stall_s * request.patience,
-                trust=request.trust,
-                proxy=proxy,
-                bounded=request.limit is not None,
+                content=outgoing if request.body else None,
+                timeout=timeout,
+                extensions={
+                    "target": request_target(request.url).encode("ascii"),
+                    "trust": request.trust,
+                    "proxy": proxy,
+                    "bounded": request.limit is not None,
+                },
             )
-        )
-        limit = request.limit if 200 <= reply.status < 300 else ERROR_LIMIT
+        except httpx.InvalidURL as error:
+            raise RefusedError("the registry sent an address that is not a URL") from error
+        reply = self._client.send(made, stream=True)
+        limit = request.limit if reply.is_success else ERROR_LIMIT
         rest, body, whole = ReplyBody(reply, request.expected), b"", False
         if limit is not None:
             try:
                 body, whole = _read(rest, limit)
             finally:
                 rest.close()
-        if proxy and origin.scheme == "http" and reply.status == WANTS_CREDENTIALS:
+        if proxy and origin.scheme == "http" and reply.status_code == WANTS_CREDENTIALS:
             raise proxy.denied()
         return Reply(
             method=request.method,
             url=request.url,
-            status=reply.status,
+            status=reply.status_code,
             headers=reply.headers,
             body=body,
             whole=whole,
@@ -230,7 +241,7 @@ class Exchange:
 
 
 class _RequestBody:
-    """The body of a request, and how many bytes of it httpcore has taken."""
+    """The body of a request, and how many bytes of it httpx has taken."""
 
     def __init__(self, content: bytes | Iterator[bytes]) -> None:
         self._content = content

@@ -1,45 +1,14 @@
-"""Response headers, and what their values mean: links, dates, waits, lengths. Pure, no I/O.
-
-RFC 8288 and RFC 9110.
-"""
+"""Values of response headers: links, dates, waits, lengths (RFC 8288, RFC 9110). Pure, no I/O."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 _LONGEST_WAIT_S = 3600.0
 _LINK = re.compile(r"<([^<>]*)>([^<]*)")
 _NEXT = re.compile(r';\s*rel\s*=\s*(?:"next"|next(?:[\s;,]|$))', re.IGNORECASE)
-
-
-class Headers(Mapping[str, str]):
-    """The headers of a reply, by names of any case.
-
-    The value of a header that the reply has several times is all its values, joined by commas (RFC
-    9110, section 5.3). Bytes beyond ASCII are read as ISO 8859-1 (section 5.5).
-    """
-
-    def __init__(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
-        self._values: dict[str, list[str]] = {}
-        for name, value in lines:
-            self._values.setdefault(name.decode("latin-1").lower(), []).append(
-                value.decode("latin-1")
-            )
-
-    def __getitem__(self, name: str) -> str:
-        return ", ".join(self._values[name.lower()])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def lines(self, name: str) -> list[str]:
-        """Return the values of all headers called `name`, one for each line of the reply."""
-        return list(self._values.get(name.lower(), ()))
 
 
 def next_link(values: Iterable[str]) -> str | None:

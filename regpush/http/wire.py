@@ -1,4 +1,4 @@
-"""Sockets under httpcore on which every wait can be interrupted.
+"""Sockets under httpx on which every wait can be interrupted.
 
 httpcore's own sockets wait in the kernel until a time-out ends, and read a reply only when the
 whole request has been sent. Here every wait ends soon after a cancellation, and a reply that
@@ -16,18 +16,17 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import httpcore
+import httpx
 
 from regpush.concurrency import Cancellation
 from regpush.errors import RefusedError
 from regpush.http.address import Origin
 from regpush.http.ahead import Ahead, connecting, handed_over
-from regpush.http.headers import Headers
 from regpush.http.proxy import Proxy
 from regpush.http.trust import Trust, check_alert, untrusted
 
@@ -115,54 +114,13 @@ class HandshakeError(RefusedError):
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Outgoing:
-    """One request as it is sent; `origin` and `target` are those of its URL.
-
-    `body` None: the request has none. `read_s`: seconds that the server may take for each part of
-    its reply. `trust`: the certificates for https. `bounded`: whether the reply is limited to
-    `_REPLY_LIMIT` bytes.
-    """
-
-    method: str
-    origin: Origin
-    target: str
-    headers: Mapping[str, str]
-    body: Iterable[bytes] | None
-    connect_s: float
-    write_s: float
-    read_s: float
-    trust: Trust
-    proxy: Proxy | None
-    bounded: bool
-
-
-class Incoming:
-    """A reply of which the head was read; its body is read piece by piece."""
-
-    def __init__(self, reply: httpcore.Response, proxy: Proxy | None) -> None:
-        self._reply = reply
-        self._proxy = proxy
-        self.status = reply.status
-        self.headers = Headers(reply.headers)
-
-    def parts(self) -> Iterator[bytes]:
-        """Yield the body as it arrives, then release the connection. Raises UnansweredError."""
-        try:
-            with _translated(self._proxy):
-                yield from self._reply.iter_stream()
-        finally:
-            self._reply.close()
-
-    def close(self) -> None:
-        """Release the connection, which is used again if the body was read to its end."""
-        self._reply.close()
-
-
-class Transport:
+class Transport(httpx.BaseTransport):
     """HTTP/1.1 over pooled connections of our own sockets; thread-safe.
 
-    `tls` gives the context by which certificates are judged.
+    A request's extensions say whom to trust, for which `tls` gives the context if it is
+    https, which proxy to go through, and whether the reply is `bounded`. Raises
+    UnansweredError, AuthError and RefusedError where a proxy or a handshake ends it, and lets
+    pass what a request body raises while it is read.
     """
 
     def __init__(
@@ -173,7 +131,7 @@ class Transport:
         self._cancel = cancel
         self._lock = threading.Lock()
         self._pools: dict[
-            tuple[ssl.SSLContext | None, Proxy | None, bool], httpcore.ConnectionPool
+            tuple[str, ssl.SSLContext | None, Proxy | None, bool], httpcore.ConnectionPool
         ] = {}
         self._ahead = handed_over()
         self._backend = _Backend(cancel, self._ahead, _REPLY_LIMIT)
@@ -183,45 +141,40 @@ class Transport:
         """Begin `count` connections to `host`, which the next requests to it will take."""
         self._ahead.open(host, port, count)
 
-    def send(self, request: Outgoing) -> Incoming:
-        """Send `request` and read the head of the reply.
-
-        Raises UnansweredError, AuthError and RefusedError where a proxy or a handshake ends it, and
-        lets pass what the body raises while it is read.
-        """
-        origin, proxy = request.origin, request.proxy
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request` and read the head of the reply."""
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.extensions["target"],
+        )
+        trust, proxy = request.extensions["trust"], request.extensions["proxy"]
+        pool = self._pool(request.url.scheme, trust, proxy, bounded=request.extensions["bounded"])
         sent = httpcore.Request(
             method=request.method,
-            url=httpcore.URL(
-                scheme=origin.scheme,
-                host=origin.host,
-                port=origin.stated_port,
-                target=request.target,
-            ),
-            headers=[(a.encode("ascii"), b.encode("ascii")) for a, b in request.headers.items()],
-            content=request.body,
-            extensions={
-                "timeout": {
-                    "connect": request.connect_s,
-                    "write": request.write_s,
-                    "read": request.read_s,
-                }
-            },
+            url=url,
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions={"timeout": request.extensions["timeout"]},
         )
         try:
             with _translated(proxy):
-                reply = self._pool(request).handle_request(sent)
+                reply = pool.handle_request(sent)
         except HandshakeError as error:
-            raise RefusedError(f"{origin.with_port}: {error}") from error
-        return Incoming(reply, proxy)
+            raise RefusedError(f"{Origin.of(str(request.url)).with_port}: {error}") from error
+        body = _ReplyStream(reply, proxy)
+        return httpx.Response(status_code=reply.status, headers=reply.headers, stream=body)
 
-    def _pool(self, request: Outgoing) -> httpcore.ConnectionPool:
-        context = self._tls(request.trust) if request.origin.scheme == "https" else None
-        key = (context, request.proxy, request.bounded)
+    def _pool(
+        self, scheme: str, trust: Trust, proxy: Proxy | None, *, bounded: bool
+    ) -> httpcore.ConnectionPool:
+        context = self._tls(trust) if scheme == "https" else None
         with self._lock:
+            key = (scheme, context, proxy, bounded)
             if key not in self._pools:
-                backend = self._backend if request.bounded else self._unbounded
-                self._pools[key] = self._new_pool(context, request.proxy, backend)
+                backend = self._backend if bounded else self._unbounded
+                self._pools[key] = self._new_pool(context, proxy, backend)
             return self._pools[key]
 
     def _new_pool(
@@ -250,6 +203,21 @@ class Transport:
         for pool in self._pools.values():
             pool.close()
         self._ahead.close()
+
+
+class _ReplyStream(httpx.SyncByteStream):
+    """The body of a reply, read piece by piece."""
+
+    def __init__(self, reply: httpcore.Response, proxy: Proxy | None) -> None:
+        self._reply = reply
+        self._proxy = proxy
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _translated(self._proxy):
+            yield from self._reply.iter_stream()
+
+    def close(self) -> None:
+        self._reply.close()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ print(json.dumps([code or 0, sorted(sys.modules)]))
 """
 
 # What a push works with, and nobody needs who asks for help or mistypes a flag.
-WORK = {"httpcore", "sqlite3", "tenacity", "regpush.registry", "regpush.transfer", "regpush.pack"}
+WORK = {"httpx", "sqlite3", "tenacity", "regpush.registry", "regpush.transfer", "regpush.pack"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ print(json.dumps(sorted(sys.modules)))
 
 FOR_FEW = {
     "difflib",
-    "email",
     "tenacity",
     "regpush.attach",
     "regpush.commands",

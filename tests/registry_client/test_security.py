@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from regpush.digest import OCI_LAYER
@@ -19,7 +20,6 @@ from regpush.errors import RegpushError
 from regpush.events import Event, Warned
 from regpush.http.address import Origin
 from regpush.http.exchange import Reply
-from regpush.http.headers import Headers
 from regpush.registry.uploads.lessons import HostMemory
 from regpush.registry.uploads.session import Session
 from tests.registry.api import Api
@@ -217,7 +217,7 @@ def test_an_upload_that_a_proxy_sends_to_plain_http_stays_on_https() -> None:
         method="POST",
         url="https://registry.example/v2/app/blobs/uploads/",
         status=202,
-        headers=Headers([(b"Location", b"http://registry.example/v2/app/blobs/uploads/1?a=b")]),
+        headers=httpx.Headers({"Location": "http://registry.example/v2/app/blobs/uploads/1?a=b"}),
         body=b"",
         whole=True,
     )
