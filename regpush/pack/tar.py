@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
 from regpush.closure import Identity, Item, Look, Recorded, Role
@@ -271,10 +271,13 @@ def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
         _, number, member, stream = heapq.heappop(begun)
         yield member
         limits = [*begun[:1], *heads[-1:]]
-        limit = min(limits)[:2] if limits else None
+        if not limits:
+            yield from stream
+            return
+        limit_path, limit_number = min(limits)[:2]
         for member in stream:
             path = member[0].path
-            if limit is not None and (path, number) > limit:
+            if path > limit_path or (path == limit_path and number > limit_number):
                 heapq.heappush(begun, (path, number, member, stream))
                 break
             yield member
@@ -339,8 +342,7 @@ def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
 
 
 def _opened(item: Item, tree: TreeHash | None, twins: _Twins) -> Iterator[_Member]:
-    look = item.look
-    return ((entry, tree, None, look, twins) for entry in item.entries())
+    return zip(item.entries(), repeat(tree), repeat(None), repeat(item.look), repeat(twins))
 
 
 def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
@@ -365,7 +367,7 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
     from regpush.sources.nar import NarHash  # only items of a store have a recorded hash
 
     nar = NarHash(as_stored, image_path(item.path), compare)
-    return ((entry, None, nar, item.look, _Twins.FOLDERS) for entry in entries)
+    return zip(entries, repeat(None), repeat(nar), repeat(item.look), repeat(_Twins.FOLDERS))
 
 
 def _parents(items: Sequence[Item]) -> list[Entry]:

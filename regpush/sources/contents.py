@@ -62,6 +62,7 @@ def _batches(members: Iterable[Member]) -> Iterator[list[Member]]:
 
 
 def _batch(batch: list[Member], look: Look, cancel: Cancellation) -> list[tuple[Member, bytes]]:
+    cancel.check()
     return [
         (member, _digest(member, member[1].content, look, cancel))
         if isinstance(member[1].content, OnDisk)
@@ -71,7 +72,6 @@ def _batch(batch: list[Member], look: Look, cancel: Cancellation) -> list[tuple[
 
 
 def _digest(member: Member, content: OnDisk, look: Look, cancel: Cancellation) -> bytes:
-    cancel.check()
     item, entry = member
     if entry.size <= HEAD:
         data = read_listed(entry, content)

@@ -72,6 +72,12 @@ _SYMLINK = _strings(b"(", b"type", b"symlink", b"target")
 _REGULAR = _strings(b"(", b"type", b"regular", b"contents")
 _EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
 _CLOSE = _strings(b")")
+_NAMED = b"%b%%b%%b%%b%b" % (_ENTRY, _NODE)
+"""The beginning of an entry; its name's length, the name, and its padding are to be filled in."""
+_END_OF_ROOT = tuple(padding + _CLOSE for padding in _PADDING)
+_END_OF_ENTRY = tuple(end + _CLOSE for end in _END_OF_ROOT)
+"""What follows the content of a file in a folder, by the content's length modulo 8."""
+_FILE, _FOLDER = Kind.FILE, Kind.DIRECTORY
 _SMALL = 1 << 15
 """Contents of at most this many bytes are collected in a buffer and hashed together.
 
@@ -169,26 +175,25 @@ class NarHash:
         """Add the bytes that precede the content of `entry` in the archive."""
         path, kind, mode, _, _, size, link, _, _ = entry
         depth = path.count(b"/") - self._above_root
-        head = self._closing + _CLOSE * (2 * (self._depth - depth))
+        ends = 2 * (self._depth - depth)
+        named = b""
         if depth:
-            head += _ENTRY + _string(path[path.rindex(b"/") + 1 :]) + _NODE
-        if kind is Kind.FILE:
-            head += _EXECUTABLE if mode & 0o100 else _REGULAR
-            head += _LENGTH(size)
-            self._closing = _PADDING[size & 7] + _CLOSE
-        elif kind is Kind.SYMLINK:
-            head += _SYMLINK + _string(link)
-            self._closing = _CLOSE
-        else:
-            head += _DIRECTORY
-            self._closing = b""
-        self.size += size
-        self._put(head)
+            name = path[path.rindex(b"/") + 1 :]
+            length = len(name)
+            named = _NAMED % (_LENGTH(length), name, _PADDING[length & 7])
         self._depth = depth
-        if kind is Kind.DIRECTORY:
+        if kind is _FILE:
+            typed = (_EXECUTABLE if mode & 0o100 else _REGULAR) + _LENGTH(size)
+            closing = (_END_OF_ENTRY if depth else _END_OF_ROOT)[size & 7]
+        elif kind is _FOLDER:
+            typed, closing = _DIRECTORY, b""
             self._depth += 1
-        elif depth:
-            self._closing += _CLOSE
+        else:
+            typed = _SYMLINK + _string(link)
+            closing = (_END_OF_ENTRY if depth else _END_OF_ROOT)[0]
+        self.size += size
+        self._put(b"%b%b%b%b" % (self._closing, _CLOSE * ends, named, typed))
+        self._closing = closing
 
     def _put(self, data: bytes) -> None:
         self._unhashed += data

@@ -6,10 +6,12 @@ file's content.
 
 from __future__ import annotations
 
+import bisect
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from regpush.entry import Entry
@@ -88,6 +90,14 @@ def by_name(path: bytes) -> str | None:
     if name.endswith(_KEY_STORES):
         return "key store"
     return "credentials" if _is_credentials(path, None) else None
+
+
+def _telling(names: Sequence[bytes]) -> set[bytes]:
+    """Select those of the sorted `names` in one folder that `by_name` may find."""
+    first = bisect.bisect_left(names, b".env")
+    telling = set(takewhile(lambda name: name.startswith(b".env"), islice(names, first, None)))
+    telling.update(name for name in names if name.endswith(_KEY_STORES))
+    return telling | _CREDENTIAL_NAMES.intersection(names)
 
 
 def by_content(path: bytes, head: bytes) -> str | None:
@@ -171,13 +181,11 @@ class Watch:
         """Raise SecretError where files in `selected` have names of secrets."""
         found = []
         for folder, names, _, _ in selected:
-            for name in names:
-                if (name.startswith(b".env") or name in _CREDENTIAL_NAMES
-                        or name.endswith(_KEY_STORES)):  # fmt: skip
-                    path = join(folder, name)
-                    why = stat.S_ISREG(self.tree.listing.mode(path)) and by_name(path)
-                    if why and not self._allows(path):
-                        found.append(Secret(path, self.tree.on_disk(path), why))
+            for name in _telling(names):
+                path = join(folder, name)
+                why = stat.S_ISREG(self.tree.listing.mode(path)) and by_name(path)
+                if why and not self._allows(path):
+                    found.append(Secret(path, self.tree.on_disk(path), why))
         if found:
             raise SecretError(found)
 
