@@ -95,20 +95,18 @@ def prepare(
     prepared: list[Prepared] = []
     for aim in found:
         origin = gather(aim, run, identify, overflow, others)
-        if len(found) == 1:
-            _refuse_indexes(origin.pasts, run)
-        elif not prepared:
-            _warn_of_what_goes(origin.pasts, [one.platform for one in found], run)
+        if not prepared:
+            _check_tags(origin.pasts, [one.platform for one in found], run)
         before = sum(len(one.wanted) for one in prepared)
         prepared.append(
-            _near(origin, strategy, run, before)
-            or _plan(_beyond(origin, others, run), strategy, run, before)
+            _plan_from_tags(origin, strategy, run, before)
+            or _plan(_with_all_images(origin, others, run), strategy, run, before)
         )
-    _tell(prepared, run)
+    _tell_layers(prepared, run)
     return _numbered(prepared)
 
 
-def _near(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared | None:
+def _plan_from_tags(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared | None:
     """Plan from the images at the tags to be moved; None unless they hold every layer.
 
     None too where all earlier images were read already.
@@ -124,7 +122,7 @@ def _near(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
     return planned
 
 
-def _beyond(origin: Gathered, others: Sequence[tuple[Seen, str]], run: Run) -> Gathered:
+def _with_all_images(origin: Gathered, others: Sequence[tuple[Seen, str]], run: Run) -> Gathered:
     """Return `origin` with all earlier images; reads them where only the moving tags were read."""
     if all(past.whole for past in origin.pasts.values()):
         return origin
@@ -150,28 +148,28 @@ def tell_unused(prepared: Sequence[Prepared], run: Run) -> None:
             run.notify(InputWarned(message=f"{printable(rule)} matched nothing in the image"))
 
 
-def _refuse_indexes(pasts: Mapping[RepositoryName, Past], run: Run) -> None:
-    if run.registry.replace_index:
-        return
-    for destination in run.destinations:
-        for tag in destination.tags:
-            there = pasts[destination.name].manifests.get(tag)
-            refuse_index(f"{destination.name}:{tag}", there)
-
-
-def _warn_of_what_goes(
+def _check_tags(
     pasts: Mapping[RepositoryName, Past], coming: Sequence[Platform | None], run: Run
 ) -> None:
+    """Compare the platforms that the tags have now with the platforms `coming`.
+
+    Raises TagConflictError where a single image would replace an index, unless the user permits
+    it. Warns where an index would lose platforms.
+    """
     for destination in run.destinations:
         for tag in destination.tags:
+            name = f"{destination.name}:{tag}"
             there = pasts[destination.name].manifests.get(tag)
-            warn_of_lost_platforms(f"{destination.name}:{tag}", there, coming, run.notify)
+            if len(coming) > 1:
+                warn_of_lost_platforms(name, there, coming, run.notify)
+            elif not run.registry.replace_index:
+                refuse_index(name, there)
 
 
 def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared:
     """Plan the layers; in events they are numbered from `first`."""
     layers, closure, images = run.options.layers, origin.closure, origin.images
-    archive, layers = origin.archive, _beside(origin.base, layers, run)
+    archive, layers = origin.archive, _above_base(origin.base, layers, run)
     # A destination without earlier images gets the plan of one that has some.
     pasts = (one for one in run.destinations if origin.pasts[one.name].images)
     store = next(pasts, run.main).shelf
@@ -220,7 +218,7 @@ def _layers(
     return strategies.carry_out(strategy, closure, context), None
 
 
-def _beside(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
+def _above_base(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
     """Limit the layers of `options` to the number that the base leaves; a note tells of it."""
     left = MAX_LAYERS - len(base.image.layers) if base else MAX_LAYERS
     if base and left < options.max_layers:
@@ -249,7 +247,7 @@ def _candidates(
     ]
 
 
-def _tell(prepared: Sequence[Prepared], run: Run) -> None:
+def _tell_layers(prepared: Sequence[Prepared], run: Run) -> None:
     """Report the plan: the layers of all platforms in order, then those of bases."""
     labelled = [
         (one.origin.platform, wanted.planned.label, wanted.size)

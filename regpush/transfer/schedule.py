@@ -110,7 +110,7 @@ def place_layers(
 
         def find_or_send(one: LayerSource) -> Placed:
             if there := _find(one, transfer.stores):
-                _tell(one, there, transfer)
+                _tell_done(one, there, transfer)
                 return there
             return senders.submit(_send, one, transfer, roll).result()
 
@@ -118,9 +118,8 @@ def place_layers(
         largest_first = sorted(wanted, key=lambda one: -one.size)
         fresh = [one for one in largest_first if not (one.placed or one.candidates)]
         # The first upload sessions are requested before HEAD requests take the connections.
-        uploads = (
-            [] if transfer.content else [_upload(one, transfer) for one in fresh[: transfer.jobs]]
-        )
+        begin_now = [] if transfer.content else fresh[: transfer.jobs]
+        uploads = [_begin_upload(one, transfer) for one in begin_now]
         for upload in uploads:
             begun.push(upload)
         for one, upload in zip_longest(fresh, uploads):
@@ -130,9 +129,8 @@ def place_layers(
         for one in largest_first:
             if one.placed:
                 roll.note(one.index, one.placed.layer)
-                placing[one.index] = _done(one.placed)
-        for one in largest_first:
-            if one.candidates and not one.placed:
+                placing[one.index] = _finished(one.placed)
+            elif one.candidates:
                 roll.note(one.index, one.described(one.candidates[0].layer))
                 placing[one.index] = askers.submit(find_or_send, one)
         placed = results([placing[one.index] for one in wanted])
@@ -143,13 +141,13 @@ def place_alone(one: LayerSource, transfer: Transfer) -> Placed:
     """Bring a layer to all repositories before other layers are known; asks for it first."""
     placed = _find(one, transfer.stores)
     if placed is None:
-        with _upload(one, transfer) as upload:
-            placed = _anew(one, transfer, upload, lambda _: None)
-    _tell(one, placed, transfer)
+        with _begin_upload(one, transfer) as upload:
+            placed = _pack_and_send(one, transfer, upload, lambda _: None)
+    _tell_done(one, placed, transfer)
     return placed
 
 
-def _done(placed: Placed) -> Future[Placed]:
+def _finished(placed: Placed) -> Future[Placed]:
     future: Future[Placed] = Future()
     future.set_result(placed)
     return future
@@ -171,16 +169,16 @@ def send_again(
         one, before = pair
         if before.layer.descriptor.digest not in lost:
             return before
-        sent = _afresh(one, transfer)
-        _tell(one, sent, transfer)
+        sent = _send_lost(one, transfer)
+        _tell_done(one, sent, transfer)
         return sent
 
     pairs = list(zip(wanted, placed, strict=True))
     return parallel(transfer.jobs, pairs, place_again, transfer.cancel)
 
 
-def _afresh(one: LayerSource, transfer: Transfer) -> Placed:
-    with transfer.fan.upload(_sent(one, transfer)) as upload:
+def _send_lost(one: LayerSource, transfer: Transfer) -> Placed:
+    with transfer.fan.upload(_sent_listener(one, transfer)) as upload:
         layer = _stream(one, upload, transfer)
     return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost it")
 
@@ -226,10 +224,10 @@ def _find(one: LayerSource, stores: Sequence[BlobStore]) -> Placed | None:
     return placed and replace(placed, layer=one.described(placed.layer))
 
 
-def _upload(one: LayerSource, transfer: Transfer) -> FanUpload:
+def _begin_upload(one: LayerSource, transfer: Transfer) -> FanUpload:
     """Begin the upload of a layer before it is packed."""
     likely = [candidate.layer.descriptor for candidate in one.candidates]
-    return transfer.fan.upload(_sent(one, transfer), likely)
+    return transfer.fan.upload(_sent_listener(one, transfer), likely)
 
 
 def _send(
@@ -237,10 +235,10 @@ def _send(
 ) -> Placed:
     placed = by_content(one, transfer) if transfer.content else None
     if placed is None:
-        with begun or _upload(one, transfer) as upload:
+        with begun or _begin_upload(one, transfer) as upload:
             known = partial(roll.note, one.index)
-            placed = _anew(one, transfer, upload, known)
-    _tell(one, placed, transfer)
+            placed = _pack_and_send(one, transfer, upload, known)
+    _tell_done(one, placed, transfer)
     return placed
 
 
@@ -249,7 +247,7 @@ def by_content(one: LayerSource, transfer: Transfer) -> Placed | None:
 
     Nothing is compressed or sent.
     """
-    stream = one.open(transfer.packer, _progress(one, transfer))
+    stream = one.open(transfer.packer, _progress_listener(one, transfer))
     stream.read()
     candidates = by_diff_id(stream.diff_id, transfer.content, transfer.compression)
     placed = place(candidates, transfer.stores)
@@ -259,7 +257,7 @@ def by_content(one: LayerSource, transfer: Transfer) -> Placed | None:
     return replace(placed, layer=stream.as_read(placed.layer), why=why)
 
 
-def _anew(
+def _pack_and_send(
     one: LayerSource, transfer: Transfer, upload: FanUpload, known: Callable[[Layer], None]
 ) -> Placed:
     """Pack, compress and hash the layer, and send it where the registry turns out to lack it.
@@ -267,7 +265,7 @@ def _anew(
     `known` is called with the layer before it is sent, if the layer is known by then.
     """
     fan = transfer.fan
-    progress = _progress(one, transfer)
+    progress = _progress_listener(one, transfer)
     likely = [candidate.layer.descriptor for candidate in one.candidates]
 
     def again() -> LayerStream:
@@ -307,7 +305,7 @@ def _stream(
     one: LayerSource, upload: FanUpload, transfer: Transfer, *, begun: Spooled | None = None
 ) -> Layer:
     """Send a layer whose digest is known after its last byte; `begun`: its first attempt."""
-    progress = _progress(one, transfer)
+    progress = _progress_listener(one, transfer)
     attempts: list[LayerStream] = []
 
     def open_stream() -> BlobStream:
@@ -324,7 +322,7 @@ def _stream(
     return whole.layer()
 
 
-def _tell(one: LayerSource, placed: Placed, transfer: Transfer) -> None:
+def _tell_done(one: LayerSource, placed: Placed, transfer: Transfer) -> None:
     transfer.notify(
         LayerDone(
             index=one.index,
@@ -335,7 +333,7 @@ def _tell(one: LayerSource, placed: Placed, transfer: Transfer) -> None:
     )
 
 
-def _progress(source: LayerSource, transfer: Transfer) -> Progress:
+def _progress_listener(source: LayerSource, transfer: Transfer) -> Progress:
     total = source.size
 
     def progress(read: int, packed: int) -> None:
@@ -347,7 +345,7 @@ def _progress(source: LayerSource, transfer: Transfer) -> Progress:
     return progress
 
 
-def _sent(source: LayerSource, transfer: Transfer) -> Told:
+def _sent_listener(source: LayerSource, transfer: Transfer) -> Told:
     def told(sent: int, size: int | None) -> None:
         transfer.notify(LayerSent(index=source.index, sent=sent, size=size))
 
