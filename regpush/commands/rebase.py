@@ -32,7 +32,7 @@ from regpush.registry.images import IndexMember, listed, read_image
 from regpush.registry.repository import Manifest, Repository
 from regpush.report import ImageReport, PushResult, Tense
 from regpush.settings import Settings
-from regpush.transfer.base import Foundation, Haul
+from regpush.transfer.base import BaseLayers, BaseRepository
 from regpush.transfer.choice import find
 from regpush.transfer.destinations import tags_to_keep
 from regpush.transfer.publish import manifest_of, push_config, push_manifest
@@ -116,11 +116,11 @@ def _own_history(config: Mapping[str, Any], kept: int, old: Base | None) -> Sequ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rebased:
-    """One image before and after the rebase; `haul` sends the layers of its new base."""
+    """One image before and after the rebase; `base_layers` sends the layers of its new base."""
 
     before: Image
     after: Image
-    haul: Haul
+    base_layers: BaseLayers
 
     @property
     def is_new(self) -> bool:
@@ -136,8 +136,8 @@ class _Bases:
     """
 
     reference: Reference
-    new: Foundation
-    old: Foundation | None
+    new: BaseRepository
+    old: BaseRepository | None
     slots: threading.Semaphore
     context: Context
 
@@ -176,8 +176,8 @@ def rebase(
             return of_tags_left(transaction, found.media_type, context)
         bases = _Bases(
             reference=parsed,
-            new=Foundation.of(onto or _named_base(before, parsed), context.client),
-            old=Foundation.of(old, context.client, called="--old-base") if old else None,
+            new=BaseRepository.of(onto or _named_base(before, parsed), context.client),
+            old=BaseRepository.of(old, context.client, called="--old-base") if old else None,
             slots=threading.Semaphore(options.jobs),
             context=context,
         )
@@ -224,7 +224,9 @@ class _Delivery:
 
     @property
     def _blobs(self) -> list[Descriptor]:
-        return [layer.descriptor for one in self.images for layer in one.haul.base.image.layers]
+        return [
+            layer.descriptor for one in self.images for layer in one.base_layers.base.image.layers
+        ]
 
     @property
     def _stands(self) -> bool:
@@ -237,8 +239,8 @@ class _Delivery:
         Asks the registry which blobs it has; sends nothing.
         """
         if self._stands:
-            return [one.haul.standing() for one in self.images]
-        return [one.haul.foresee() for one in self.images]
+            return [one.base_layers.standing() for one in self.images]
+        return [one.base_layers.foresee() for one in self.images]
 
     def send(self) -> _Delivery:
         """Send the new bases' layers, the configs and the manifests. Raises a RegpushError.
@@ -246,7 +248,7 @@ class _Delivery:
         Returns the delivery with `placed` filled in.
         """
         if self._stands:
-            return replace(self, placed=[one.haul.standing() for one in self.images])
+            return replace(self, placed=[one.base_layers.standing() for one in self.images])
         context, target = self.transaction.context, self.transaction.context.main.repository
         if not self.lost:
             context.notify(
@@ -258,9 +260,9 @@ class _Delivery:
         placed: list[Sequence[Placed]] = []
         for one in self.images:
             if not one.is_new and not context.registry.check:
-                placed.append(one.haul.standing())
+                placed.append(one.base_layers.standing())
                 continue
-            placed.append(one.haul.bring(self.lost))
+            placed.append(one.base_layers.bring(self.lost))
             push_config(one.after, target)
             push_manifest(manifest_of(one.after), target)
         if self.whole.media_type in INDEXES:
@@ -317,7 +319,7 @@ def _images(images: Sequence[Image], bases: _Bases) -> list[_Rebased]:
     for image in images:
         one = _one(image, first, bases)
         rebased_ones.append(one)
-        first += len(one.haul.base.image.layers)
+        first += len(one.base_layers.base.image.layers)
     return rebased_ones
 
 
@@ -327,7 +329,7 @@ def _one(image: Image, first: int, bases: _Bases) -> _Rebased:
         after = rebased(image, new, _old(image, bases))
     except UsageError as error:
         raise UsageError(f"{bases.reference}: {error}") from error
-    haul = Haul(
+    base_layers = BaseLayers(
         base=new,
         source=bases.new.repository,
         targets=[bases.context.main.repository],
@@ -336,7 +338,7 @@ def _one(image: Image, first: int, bases: _Bases) -> _Rebased:
         notify=bases.context.notify,
         cancel=bases.context.cancel,
     )
-    return _Rebased(before=image, after=after, haul=haul)
+    return _Rebased(before=image, after=after, base_layers=base_layers)
 
 
 def _old(image: Image, bases: _Bases) -> Base | None:
@@ -357,7 +359,7 @@ def _old(image: Image, bases: _Bases) -> Base | None:
         )
     name = Reference.parse(ancestor.name).with_digest(ancestor.digest)
     try:
-        return Foundation.of(str(name), bases.context.client).read(image.platform)
+        return BaseRepository.of(str(name), bases.context.client).read(image.platform)
     except RefusedError as error:
         raise RefusedError(
             f"{bases.reference} has the base {ancestor.name}@{ancestor.digest}, which the registry "
@@ -407,5 +409,5 @@ def _report(one: _Rebased, placed: Sequence[Placed]) -> ImageReport:
             )
             for layer in after.own_layers
         ),
-        base=of_base(one.haul.base, placed, after),
+        base=of_base(one.base_layers.base, placed, after),
     )

@@ -37,7 +37,7 @@ from regpush.transfer.schedule import (
 )
 
 if TYPE_CHECKING:
-    from regpush.transfer.base import Haul
+    from regpush.transfer.base import BaseLayers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -92,7 +92,7 @@ def _image(prepared: Prepared, run: Run) -> Assembled:
     with (
         transferring(prepared, run, run.fan, run.fan.shelves, identities) as transfer,
         _learning(prepared, run, transfer),
-        _bringing_base(haul(prepared, run, transfer.slots), run) as base,
+        _bringing_base(base_layers(prepared, run, transfer.slots), run) as base,
     ):
         placed, (image, standing) = place_layers(
             prepared.wanted,
@@ -109,24 +109,24 @@ def _image(prepared: Prepared, run: Run) -> Assembled:
     )
 
 
-def haul(
+def base_layers(
     prepared: Prepared,
     run: Run,
     slots: threading.Semaphore | None = None,
     targets: Sequence[Repository] = (),
-) -> Haul | None:
+) -> BaseLayers | None:
     """Return what brings the base's layers to `targets`, by default to all destinations.
 
     None for an image without a base. `slots` limits how many layers are sent at a time.
     """
     origin = prepared.origin
-    if origin.base is None or origin.foundation is None:
+    if origin.base is None or origin.base_repository is None:
         return None
-    from regpush.transfer.base import Haul  # most images have no base
+    from regpush.transfer.base import BaseLayers  # most images have no base
 
-    return Haul(
+    return BaseLayers(
         base=origin.base,
-        source=origin.foundation.repository,
+        source=origin.base_repository.repository,
         targets=targets or [one.repository for one in run.destinations],
         first=prepared.first_of_base,
         slots=slots or threading.Semaphore(run.options.registry.jobs),
@@ -136,16 +136,16 @@ def haul(
 
 
 @contextmanager
-def _bringing_base(haul: Haul | None, run: Run) -> Iterator[Callable[[], Sequence[Placed]]]:
+def _bringing_base(layers: BaseLayers | None, run: Run) -> Iterator[Callable[[], Sequence[Placed]]]:
     """Bring the layers of the base, if there is a base, while the app's layers are placed.
 
     Yields a function that waits for the layers and returns them. A failure of either ends both.
     """
-    if haul is None:
+    if layers is None:
         yield tuple
         return
     with workers(1, run.cancel) as pool:
-        bringing = pool.submit(haul.bring)
+        bringing = pool.submit(layers.bring)
         bringing.add_done_callback(lambda done: run.cancel.cancel() if done.exception() else None)
         try:
             yield bringing.result
@@ -171,13 +171,13 @@ def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
         image = build_image([one.layer for one in placed], prepared)
         standing = frozenset(one.name for one in run.destinations if prepared.holds(image, one))
         if len(standing) == len(run.destinations):
-            way = haul(prepared, run)
+            below = base_layers(prepared, run)
             return Assembled(
                 prepared=prepared,
                 placed=placed,
                 image=image,
                 standing=standing,
-                base=way.standing() if way else (),
+                base=below.standing() if below else (),
             )
     return None
 
@@ -243,9 +243,9 @@ def heal(
     fan = FanOut([Shelf(repository)], run.cancel)
     with transferring(prepared, run, fan, fan.shelves, identities) as transfer:
         placed = send_again(prepared.wanted, assembled.placed, lost, transfer)
-        way = haul(prepared, run, transfer.slots, [repository])
-        if way and lost & {one.layer.descriptor.digest for one in assembled.base}:
-            way.bring(lost)
+        below = base_layers(prepared, run, transfer.slots, [repository])
+        if below and lost & {one.layer.descriptor.digest for one in assembled.base}:
+            below.bring(lost)
     image = build_image([one.layer for one in placed], prepared.packed(identities, run))
     send_config(image, repository)
     now = [*(one.layer.descriptor for one in placed), image.config_descriptor]

@@ -8,7 +8,7 @@ from functools import partial
 
 from regpush.digest import OCI_INDEX, OCI_MANIFEST, Digest
 from regpush.events import Action
-from regpush.flow.assemble import build_image, haul, transferring, unchanged
+from regpush.flow.assemble import base_layers, build_image, transferring, unchanged
 from regpush.flow.context import Run
 from regpush.flow.gather import Identify, Overflow
 from regpush.flow.prepare import Prepared, prepare, tell_unused
@@ -143,8 +143,8 @@ def _layers_of_base(prepared: Prepared, run: Run) -> Sequence[Placed]:
     """Predict what a push would do about each layer of the base."""
     if found := unchanged(prepared, run):
         return found.base
-    way = haul(prepared, run)
-    placed = way.foresee() if way else ()
+    below = base_layers(prepared, run)
+    placed = below.foresee() if below else ()
     for one in placed:
         if one.action is Action.UPLOADED:
             # `FanOut.copies` then knows the repositories that lack the layer.

@@ -42,7 +42,7 @@ from regpush.transfer.schedule import connections_for
 
 if TYPE_CHECKING:
     from regpush.flow.shipping import Shipping
-    from regpush.transfer.base import Bases, Foundation
+    from regpush.transfer.base import BaseRepository, Bases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -51,8 +51,8 @@ class Gathered:
 
     `rules`: the rules that gave owners and modes to items of `closure`. `archive`: how its layers
     are written. `pasts`: what was read at each destination; `images`: the earlier images in them,
-    those of the main destination first. `foundation`: the repository of the base. `shipped`: layers
-    that were sent while the source was read, by their items' paths.
+    those of the main destination first. `base` and `base_repository`: None without a base.
+    `shipped`: layers that were sent while the source was read, by their items' paths.
     """
 
     image_options: ImageOptions
@@ -63,7 +63,7 @@ class Gathered:
     pasts: Mapping[RepositoryName, Past]
     images: tuple[PreviousImage, ...]
     base: Base | None = None
-    foundation: Foundation | None = None
+    base_repository: BaseRepository | None = None
     shipped: Mapping[str, Placed] = field(default_factory=dict)
 
     def tags_seen(self, at: Destination) -> Held:
@@ -136,7 +136,7 @@ def gather(
         pasts=pasts,
         images=images_of(pasts),
         base=base,
-        foundation=sight.foundation,
+        base_repository=sight.base_repository,
         shipped=reading.shipped,
     )
 
@@ -146,7 +146,7 @@ class _Sight:
     """The platform of the image and the repository of its base; None without a base."""
 
     platform: Platform
-    foundation: Foundation | None
+    base_repository: BaseRepository | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # no slots: properties are kept
@@ -195,8 +195,8 @@ class _Gathering:
         found = run_on(closure, run.stats, now_ns=run.started_ns)
         platform = platform_of(self.aim, closure, found, run.notify)
         base = base_of(closure, options.source)
-        foundation = self.bases.foundation(base) if base else None
-        self.sight.set_result(_Sight(platform=platform, foundation=foundation))
+        base_repository = self.bases.base_repository(base) if base else None
+        self.sight.set_result(_Sight(platform=platform, base_repository=base_repository))
         if closure.wishes.unsaid and options.image.entrypoint is None and not options.image.cmd:
             run.notify(InputWarned(message=closure.wishes.unsaid))
         made = customised(closure, options.source, options.image)
@@ -259,7 +259,8 @@ class _Gathering:
 
     def _base(self) -> Base | None:
         sight = self.sight.result()
-        return self.bases.read(sight.foundation, sight.platform) if sight.foundation else None
+        at = sight.base_repository
+        return self.bases.read(at, sight.platform) if at else None
 
 
 def _both(

@@ -30,7 +30,7 @@ _DEAREST = (Action.UPLOADED, Action.MOUNTED, Action.REUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Foundation:
+class BaseRepository:
     """A base image in its repository; `seen` reads each of its manifests once.
 
     `called`: the flag that names the base, for messages.
@@ -42,7 +42,7 @@ class Foundation:
     called: str = "--from"
 
     @classmethod
-    def of(cls, base: str, client: Client, *, called: str = "--from") -> Foundation:
+    def of(cls, base: str, client: Client, *, called: str = "--from") -> BaseRepository:
         """Find the repository of the image `base`, named by the flag `called`.
 
         Raises UsageError.
@@ -90,19 +90,19 @@ class Bases:
         self._asked = asked
         self._lock = threading.Lock()
         self._read: dict[tuple[str, Platform], Base] = {}
-        self._foundations: dict[str, Foundation] = {}
+        self._repositories: dict[str, BaseRepository] = {}
 
-    def foundation(self, reference: str) -> Foundation:
+    def base_repository(self, reference: str) -> BaseRepository:
         """Return the repository and reference of the base image `reference`. Raises UsageError."""
         with self._lock:
-            if reference not in self._foundations:
+            if reference not in self._repositories:
                 called = "--from" if self._asked == reference else "the base image"
-                found = Foundation.of(reference, self._client, called=called)
-                self._foundations[reference] = found
-            return self._foundations[reference]
+                found = BaseRepository.of(reference, self._client, called=called)
+                self._repositories[reference] = found
+            return self._repositories[reference]
 
-    def read(self, at: Foundation, platform: Platform) -> Base:
-        """Read the base for `platform`, once. Raises like `Foundation.read`."""
+    def read(self, at: BaseRepository, platform: Platform) -> Base:
+        """Read the base for `platform`, once. Raises like `BaseRepository.read`."""
         with self._lock:
             key = str(at.reference), platform
             if key not in self._read:
@@ -111,7 +111,7 @@ class Bases:
 
     def facts(self, reference: str, platform: Platform) -> BaseFacts:
         """Return facts from the config of the image `reference`. Raises like `read`."""
-        config = json.loads(self.read(self.foundation(reference), platform).image.config)
+        config = json.loads(self.read(self.base_repository(reference), platform).image.config)
         run = config.get("config")
         listed = run.get("Env") if isinstance(run, Mapping) else None
         labels = run.get("Labels") if isinstance(run, Mapping) else None
@@ -138,7 +138,7 @@ class Bases:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Haul:
+class BaseLayers:
     """The layers of a base, to be brought to the repositories of the image.
 
     `targets`: all these repositories. `first`: the number of the lowest layer in events.
