@@ -9,18 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regpush.attach.provenance import provenance
+from regpush.attach.signing import Signer, SigningPlace
 from regpush.digest import Descriptor
 from regpush.events import Note
 from regpush.flow.assemble import Assembled
 from regpush.flow.context import Run
 from regpush.options import Sbom
+from regpush.registry.referrers import Attachment, attach
 from regpush.registry.repository import Manifest
 from regpush.transfer.destinations import Destination
 
 if TYPE_CHECKING:
     from regpush.attach.sbom import Bill
-    from regpush.attach.signing import Signer
-    from regpush.registry.referrers import Attachment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -38,13 +39,10 @@ class Attachments:
         """
         asked = run.options.attach
         signer = write = None
-        # Most pushes attach nothing, and import none of it.
         if asked.sign:
-            from regpush.attach.signing import Signer  # most pushes attach nothing
-
             signer = Signer.find(asked, run.settings.identity)
         if asked.sbom is not Sbom.NONE:
-            from regpush.attach.sbom import writer  # most pushes attach nothing
+            from regpush.attach.sbom import writer  # 10 ms, for an SBOM alone
 
             write = writer(asked.sbom)
         return cls(write=write, signer=signer)
@@ -71,12 +69,10 @@ class Attachments:
         closure = image.prepared.origin.closure.identified(image.identities)
         made: list[Attachment] = []
         if self.write:
-            from regpush.attach.sbom import Bill  # most pushes attach nothing
+            from regpush.attach.sbom import Bill  # 10 ms, for an SBOM alone
 
             made.append(self.write(Bill.of(closure, image.image, name)))
         if asked.provenance:
-            from regpush.attach.provenance import provenance  # most pushes attach nothing
-
             checkout = run.settings.checkout
             made.append(provenance(closure, image.image, name, run.options, checkout))
         return made
@@ -85,8 +81,6 @@ class Attachments:
 def _sign(
     signer: Signer, images: Sequence[Assembled], whole: Manifest, to: Destination, run: Run
 ) -> None:
-    from regpush.attach.signing import SigningPlace  # most pushes attach nothing
-
     options = run.registry
     main = to.reference.registry == run.main.reference.registry
     place = SigningPlace(
@@ -113,8 +107,6 @@ def _sign(
 def _attach(
     documents: Sequence[Attachment], subject: Descriptor, to: Destination, run: Run
 ) -> None:
-    from regpush.registry.referrers import attach  # most pushes attach nothing
-
     for one in attach(to.repository, subject, documents, cancel=run.cancel):
         digest = one.descriptor.digest
         message = f"attached {one.artifact_type} {digest} to {to.name}@{subject.digest}"
