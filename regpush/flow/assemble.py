@@ -256,7 +256,7 @@ def heal(
 
 
 def _pass_on(blobs: Sequence[Descriptor], source: Destination, run: Run) -> None:
-    """Copy layers that were made anew, and are only in `source`, to all other destinations."""
+    """Copy `blobs`, which were packed again and only `source` holds, to all other destinations."""
     from regpush.transfer.blobs import Passage, bring  # registries seldom lose blobs
 
     for one in run.destinations:

@@ -76,7 +76,7 @@ class Causes:
         """Return the reason why a layer of `items` must be sent, for people."""
         causes = self.among(items)
         if not causes:
-            return "grouped anew; nothing in it changed"
+            return "regrouped: none of its items changed"
         more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
         return f"{causes[0]}{more}"
 
@@ -134,7 +134,7 @@ def reasons(
 
     def why(items: Sequence[Item], known: bool) -> str:
         if reuse is Reuse.NONE:
-            return "nothing is to be reused"
+            return "nothing is reused (--reuse none)"
         if found is None:
             return "no previous image"
         return "the registry has lost it" if known else found.why(items)

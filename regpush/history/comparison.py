@@ -15,8 +15,8 @@ from regpush.layering.labels import label_of_paths
 from regpush.layering.plan import LOCKED
 from regpush.sources.store_path import full_name, is_path, item_name
 
-_ANEW = "built anew, of the same version"
-_REGROUPED = "grouped anew; nothing in it changed"
+_REBUILT = "rebuilt, of the same version"
+_REGROUPED = "regrouped: none of its items changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +95,12 @@ def of_images(old: Image, new: Image) -> Comparison:
         changed = [path for path in paths if path not in before or not _versioned(path)]
         told = [_told_of(path, before, names) for path in changed]
         versions = tuple(dict.fromkeys(text for text in told if text))
-        reasons = versions or ((_ANEW,) if changed else (_REGROUPED,))
+        reasons = versions or ((_REBUILT,) if changed else (_REGROUPED,))
         return Forced(
             number=number,
             label=label_of_paths(paths),
             size=layer.descriptor.size,
-            causes=reasons if paths else ("not said: regpush did not make this image",),
+            causes=reasons if paths else ("unknown: regpush did not push this image",),
             changed=len(changed),
             unchanged=len(paths) - len(changed),
         )

@@ -11,14 +11,14 @@ from regpush.errors import RegpushError
 from regpush.registry.uploads.ladder import BlobStream
 
 AHEAD = 4
-"""Chunks that may wait for each reader: the fastest is that far ahead of the slowest."""
+"""Chunks that may wait for each reader: so far the fastest may be ahead of the slowest."""
 
 
 class Relay:
     """A blob that `open_stream` makes once and that `readers` read in step.
 
-    The slowest sets the pace until it lets go: a reader that must start anew makes the blob for
-    itself.
+    The slowest reader sets the pace. A reader that must start again no longer takes part, and makes
+    the blob for itself.
     """
 
     def __init__(self, readers: int, open_stream: Callable[[], BlobStream]) -> None:
@@ -60,7 +60,7 @@ class Relay:
         return lambda: shared.pop() if shared else self._open()
 
     def let_go(self, index: int) -> None:
-        """Note that reader `index` will not read on."""
+        """Make the other readers no longer wait for reader `index`."""
         with self._changed:
             self._waiting.pop(index, None)
             self._changed.notify_all()

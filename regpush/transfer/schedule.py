@@ -34,7 +34,7 @@ HEADS = 40
 """HEAD requests at a time: an answer costs the registry little, and a link its round trip."""
 
 _HEAD_START_S = 0.2
-"""Seconds that HEAD requests wait at most until the first sessions were requested; mostly 0.001."""
+"""Seconds that HEAD requests wait at most until the first sessions are requested: mostly 0.001."""
 
 PACKERS_PER_JOB = 2
 """Layers packed or waiting for each one that is sent: packing fills the round trips."""
@@ -194,7 +194,7 @@ class _Roll(Generic[T]):
         self._begun: tuple[Sequence[Layer], Future[T]] | None = None
 
     def note(self, index: int, layer: Layer) -> None:
-        """Note that the layer numbered `index` will probably be `layer`."""
+        """Record that the layer numbered `index` is, or will probably be, `layer`."""
         with self._lock:
             self._layers[index] = layer
             if len(self._layers) < self._count or self._begun:

@@ -92,7 +92,7 @@ def test_the_cause_is_what_nothing_below_changed_for():
     app = next(one for one in new.items if one.name == "app")
     zlib = next(one for one in new.items if one.name == "zlib")
     assert found.why([app, zlib]) == str(by_name["openssl"])
-    assert found.why([zlib]) == "grouped anew; nothing in it changed"
+    assert found.why([zlib]) == "regrouped: none of its items changed"
 
 
 def test_several_causes_the_gravest_first():
@@ -194,7 +194,7 @@ def test_two_images_tell_versions_and_what_was_only_built_anew():
     found = of_images(image(*by_name(old, *groups)), image(*by_name(new, *groups)))
     assert found.reused == 1
     told = [(layer.number, layer.causes, layer.changed, layer.unchanged) for layer in found.layers]
-    anew = ("built anew, of the same version",)
+    anew = ("rebuilt, of the same version",)
     assert told == [
         (2, ("openssl 3.0.15 -> 3.0.16 changed",), 1, 1),
         (3, anew, 1, 1),
@@ -208,7 +208,7 @@ def test_two_images_grouped_otherwise():
     closure = versioned(graph(STORE, roots="app"), {})
     one, two = image(closure.items), image(*([each] for each in closure.items))
     causes_of = {layer.causes for layer in of_images(one, two).layers}
-    assert causes_of == {("grouped anew; nothing in it changed",)}
+    assert causes_of == {("regrouped: none of its items changed",)}
 
 
 def test_an_image_of_another_tool_says_nothing():
@@ -221,7 +221,7 @@ def test_an_image_of_another_tool_says_nothing():
         recipe_version=1,
     )
     (layer,) = of_images(image([closure.items[0]]), silent).layers
-    assert layer.causes == ("not said: regpush did not make this image",)
+    assert layer.causes == ("unknown: regpush did not push this image",)
 
 
 _PATHS = st.sampled_from(
