@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,8 +114,18 @@ def regpush_as_nobody(*arguments, env=None, cwd="/") -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+@contextmanager
+def open_directory() -> Iterator[Path]:
+    """A temporary directory for what other users are to read.
+
+    The directory of pytest's `tmp_path` is none: each pytest that starts closes it to others.
+    """
+    with tempfile.TemporaryDirectory(prefix="regpush-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
 def open_to_all(path: Path) -> None:
-    """Let other users reach `path`, below the temporary directory of the tests."""
+    """Let other users reach `path`, below an `open_directory`."""
     for folder in [path, *path.parents]:
         if folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o005 != 0o005:
             folder.chmod(folder.stat().st_mode | 0o055)

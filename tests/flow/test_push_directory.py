@@ -20,7 +20,15 @@ from regpush.settings import Settings
 from regpush.transfer import schedule
 from tests.images import tree, unpack
 from tests.patience import HANG_S
-from tests.program import Outcome, environment, open_to_all, push, regpush, regpush_as_nobody
+from tests.program import (
+    Outcome,
+    environment,
+    open_directory,
+    open_to_all,
+    push,
+    regpush,
+    regpush_as_nobody,
+)
 from tests.registry.parts import real_part
 
 
@@ -554,16 +562,18 @@ def test_the_store_profile_forgets_where_and_who(registry, repository, app, tmp_
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_another_user_with_nothing_to_write_to_gets_the_same_digest(
-    docker_registry, repository, app, tmp_path
+    docker_registry, repository, app
 ):
     to = f"{docker_registry.host}/{repository}"
     first = push(app, f"{to}:a", "--reuse", "none").ok().report["digest"]
-    sealed = tmp_path / "sealed"
-    sealed.mkdir(mode=0o555)
-    open_to_all(app)
-    env = {"HOME": str(sealed), "TMPDIR": str(sealed)}
-    arguments = [app, "--to", f"{to}:b", "--reuse", "none", "--format", "json"]
-    done = regpush_as_nobody(*arguments, env=env)
+    with open_directory() as there:
+        sealed = there / "sealed"
+        sealed.mkdir(mode=0o555)
+        copy = Path(shutil.move(app, there))
+        open_to_all(copy)
+        env = {"HOME": str(sealed), "TMPDIR": str(sealed)}
+        arguments = [copy, "--to", f"{to}:b", "--reuse", "none", "--format", "json"]
+        done = regpush_as_nobody(*arguments, env=env)
     assert done.ok().report["digest"] == first
 
 
@@ -666,8 +676,10 @@ def test_sockets_and_fifos_stay_out(docker_registry, repository, app, tmp_path):
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
 def test_an_unreadable_file_is_named(docker_registry, repository, app, tmp_path):
     (app / "main.py").chmod(0)
-    open_to_all(app)
-    done = regpush_as_nobody(app, "--to", f"{docker_registry.host}/{repository}")
+    with open_directory() as there:
+        copy = Path(shutil.move(app, there))
+        open_to_all(copy)
+        done = regpush_as_nobody(copy, "--to", f"{docker_registry.host}/{repository}")
     done.failed(9, "main.py", "Permission denied")
     assert not has_tag(docker_registry, repository, "latest")
 

@@ -12,7 +12,7 @@ import pytest
 from tests.flow.test_push_directory import below, has_tag
 from tests.flow.test_run_configuration import config
 from tests.images import unpack
-from tests.program import environment, open_to_all, push, regpush, regpush_as_nobody
+from tests.program import environment, open_directory, open_to_all, push, regpush, regpush_as_nobody
 from tests.registry.parts import real_part
 from tests.stores import NixStore, guix_store, removed
 
@@ -20,9 +20,10 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="nix-build here needs r
 
 
 @pytest.fixture(scope="module")
-def nix(tmp_path_factory):
+def nix():
     real_part("nix-build")
-    return NixStore(tmp_path_factory.mktemp("nix"))
+    with open_directory() as root:
+        yield NixStore(root)
 
 
 def same_closure(to, paths, directory):

@@ -13,7 +13,7 @@ from regpush.errors import UsageError
 from regpush.project import configuration
 from regpush.project.configuration import Configuration, TrustedOwners, parse, read
 from tests.flow.test_push_directory import app, has_tag, write
-from tests.program import open_to_all, regpush, regpush_as_nobody
+from tests.program import open_directory, open_to_all, regpush, regpush_as_nobody
 
 __all__ = ["app"]
 
@@ -160,17 +160,23 @@ def test_whose_files_are_trusted(user, sudo, users):
     assert trust(environ, user).users == users
 
 
+@pytest.fixture
+def there():
+    with open_directory() as path:
+        yield path
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
-def test_another_user_and_root_for_one(tmp_path):
+def test_another_user_and_root_for_one(there):
     """As they are run: root, root by sudo, and the user himself."""
     nobody, stranger = 65534, 65533
-    write(tmp_path / "app/regpush.toml", "[apps.web]\nto = 'localhost/web'\n")
-    (tmp_path / "app/.git").mkdir()
-    open_to_all(tmp_path / "app")
-    run = {"cwd": tmp_path / "app"}
+    write(there / "app/regpush.toml", "[apps.web]\nto = 'localhost/web'\n")
+    (there / "app/.git").mkdir()
+    open_to_all(there / "app")
+    run = {"cwd": there / "app"}
 
     def own(user):
-        for path in (tmp_path / "app", tmp_path / "app/regpush.toml"):
+        for path in (there / "app", there / "app/regpush.toml"):
             os.chown(path, user, user)
 
     own(nobody)
