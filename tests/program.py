@@ -66,9 +66,20 @@ def program_on_path(directory: Path, path: str) -> str:
     return f"{directory}{os.pathsep}{path}"
 
 
-def regpush(*arguments, env=None, cwd=None, stdin="", timeout=3 * HANG_S, **process) -> Outcome:
+OURS = ("-m", "regpush")
+PATIENT = (
+    "-c",
+    "from regpush import cli; from regpush.http import ahead; ahead._FRESH_S = 600.0; cli.main()",
+)
+"""regpush that uses the connections that it began ahead, however long it takes to get there: after
+5 s it would make new ones, which tests of connections must not count on a busy machine."""
+
+
+def regpush(
+    *arguments, program=OURS, env=None, cwd=None, stdin="", timeout=3 * HANG_S, **process
+) -> Outcome:
     done = subprocess.run(
-        [sys.executable, "-m", "regpush", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         capture_output=True,
         text=True,
         input=stdin,

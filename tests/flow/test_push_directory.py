@@ -21,6 +21,7 @@ from regpush.transfer import schedule
 from tests.images import tree, unpack
 from tests.patience import HANG_S
 from tests.program import (
+    PATIENT,
     Outcome,
     environment,
     open_directory,
@@ -123,7 +124,7 @@ def test_an_unchanged_app_costs_two_questions(registry, repository, app, wire, t
     to = f"{proxy.host}/{repository}:{tag}"
     first = push(app, to).ok().report
     proxy.reset()
-    second = push(app, to).ok().report
+    second = push(app, to, program=PATIENT).ok().report
     stats = proxy.stats()
     assert second["digest"] == first["digest"]
     assert not second["changed"]

@@ -7,12 +7,19 @@ import pytest
 
 from regpush.http import ahead
 from regpush.http.ahead import Ahead
+from tests.patience import HANG_S
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections stay fresh, however long a busy machine takes to use them."""
+    monkeypatch.setattr(ahead, "_FRESH_S", HANG_S)
 
 
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(30)
+        listening.settimeout(HANG_S)
         yield listening
 
 
@@ -71,7 +78,7 @@ def test_what_nobody_took_is_closed(server: socket.socket) -> None:
     begun = Ahead()
     begun.open(*place(server), 1)
     accepted, _ = server.accept()
-    accepted.settimeout(30)
+    accepted.settimeout(HANG_S)
     begun.close()
     assert accepted.recv(1) == b""
     accepted.close()

@@ -20,7 +20,7 @@ from regpush.http.proxy import Proxy, Routes, bypasses
 from regpush.settings import Settings
 from tests.flow.test_push_directory import app
 from tests.http.proxying import Proxying, proxy
-from tests.program import push, regpush
+from tests.program import PATIENT, push, regpush
 from tests.registry.servers import Registry
 from tests.registry_client.front import Answer, Front, front
 
@@ -182,7 +182,7 @@ def test_a_push_through_a_tunnel(
     to = named(docker_registry_tls, repository)
     trust = ["--ca-file", docker_registry_tls.ca_file]
     env = {"HTTPS_PROXY": f"http://{IN_URL}@{tls_proxy.host}", "HTTP_PROXY": "http://127.0.0.1:1"}
-    push(app, to, *trust, env=env).ok()
+    push(app, to, *trust, env=env, program=PATIENT).ok()
     assert set(tls_proxy.lines) == {f"CONNECT {to.partition('/')[0]} HTTP/1.1"}
     connections = tls_proxy.connections
     told = regpush("inspect", to, *trust, "--format", "json", env=env).ok().stdout
