@@ -22,9 +22,11 @@ from tests.registry.wire import AfterCut, CountingProxy, StartProxy
 _STARTERS = ("tests.program", "tests.programs", "tests.runner", "tests.registry", "tests.stores")
 """Test helpers that start servers or whole programs."""
 
-# A deadline for each example measures how loaded the machine is, not what the code does.
-hypothesis.settings.register_profile("without deadline", deadline=None)
-hypothesis.settings.load_profile("without deadline")
+# Deadlines of examples, and the seconds that making them takes, tell how loaded the machine is.
+hypothesis.settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

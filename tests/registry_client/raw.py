@@ -33,7 +33,7 @@ def raw(*scripts: Callable[[socket.socket, str], None]) -> Iterator[Raw]:
     left = list(scripts)
 
     def serve(connection: socket.socket) -> None:
-        with connection:
+        with connection, suppress(OSError):
             connection.settimeout(HANG_S)
             head = b""
             while b"\r\n\r\n" not in head:
@@ -43,8 +43,7 @@ def raw(*scripts: Callable[[socket.socket, str], None]) -> Iterator[Raw]:
                 head += came
             server.heads.append(head.decode())
             script = left.pop(0) if len(left) > 1 else left[0]
-            with suppress(OSError):
-                script(connection, head.decode())
+            script(connection, head.decode())
 
     def accept() -> None:
         while True:
