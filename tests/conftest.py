@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +22,10 @@ from tests.registry.wire import AfterCut, CountingProxy, StartProxy
 
 _STARTERS = ("tests.program", "tests.programs", "tests.runner", "tests.registry", "tests.stores")
 """Test helpers that start servers or whole programs."""
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Deadlines of examples, and the seconds that making them takes, tell how loaded the machine is.
 hypothesis.settings.register_profile(
