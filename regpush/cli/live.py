@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.control import Control
 from rich.live import Live
@@ -108,16 +109,18 @@ def picture_of(
     room = height - 1
     shown = flights if len(flights) <= room else flights[: max(room - 1, 0)]
     hidden = len(flights) - len(shown)
-    rows: list[RenderableType] = [_bars(shown, width)] if shown else []
+    # The longest label of the push, not of the layers shown: so the bars stay where they are.
+    longest = max(map(cell_len, board.labels), default=0)
+    rows: list[RenderableType] = [_bars(shown, width, longest)] if shown else []
     if hidden and room:
         rows.append(Text(f"and {hidden} more", style="dim", no_wrap=True))
     rows.append(Text(whole(board, rate, elapsed_s, width), no_wrap=True, overflow="ellipsis"))
     return Group(*rows)
 
 
-def _bars(flights: list[Flight], width: int) -> Table:
+def _bars(flights: list[Flight], width: int, longest: int) -> Table:
     bar = min(max(width // 4, 6), 30)
-    label = width - bar - _BYTES - 2
+    label = min(longest, width - bar - _BYTES - 2)
     rows = Table.grid(padding=(0, 1, 0, 0))
     rows.add_column(width=label, no_wrap=True, overflow="ellipsis")
     rows.add_column(width=bar)

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from regpush.cli import colour, progress
 from regpush.cli.access import Voice
 from regpush.cli.board import Board, Meter
 from regpush.cli.flags import Progress
-from regpush.cli.live import whole
+from regpush.cli.live import picture_of, whole
 from regpush.cli.rendering import Renderer
 from regpush.events import (
     Action,
@@ -336,6 +338,22 @@ def test_the_line_about_the_whole_fits(width: int) -> None:
         assert line == (
             "1 reused (123 MB), sent 123 MB, ~864 MB left, 12.3 MB/s, 1:02:03, ~1:10 to go"
         )
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("named", ["numpy", "numpy-2.5.5 and some more", "数値計算", "x" * 99])
+def test_a_bar_lies_beside_the_longest_label(width: int, named: str) -> None:
+    """In a wide window a bar at its other end would be hard to tell from those of other layers."""
+    board = Board()
+    board.take(LayersPlanned(labels=("app", named), sizes=(1000, 1000)))
+    board.take(LayerProgress(index=0, read=500, total=1000, packed=100))
+    shown = io.StringIO()
+    console = Console(file=shown, width=width, force_terminal=True, no_color=True)
+    console.print(picture_of(board, None, 1.0, width - 1, 20))
+    first = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()[0]
+    bar = min(max((width - 1) // 4, 6), 30)
+    assert first.index("━") == min(cell_len(named), width - 1 - bar - 18 - 2) + 1
+    assert cell_len(first) <= width
 
 
 @pytest.mark.parametrize(
