@@ -30,7 +30,7 @@ def undone(entries: Iterable[Entry]) -> Iterator[Entry]:
         folder, _, name = entry.path.rpartition(b"/")
         present.add((folder, name.lower()))
     renamed: dict[bytes, bytes] = {}
-    for entry in found:  # a folder comes before what is in it
+    for entry in found:  # a folder precedes the files in it
         folder, slash, name = entry.path.rpartition(b"/")
         bare = _SUFFIX.sub(b"", name)
         if (folder, bare.lower()) in present:

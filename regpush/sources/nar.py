@@ -100,7 +100,7 @@ class NarHash:
     def __init__(
         self, entries: Iterable[Entry], root: bytes, done: Callable[[Digest], None]
     ) -> None:
-        # As names contain no zero byte, this order is that of the paths as lists of names.
+        # Names contain no zero byte, so this order is that of the paths as lists of names.
         self.order = sorted(entries, key=lambda entry: entry.path.replace(b"/", b"\0"))
         self.size = len(_MAGIC)
         self._done = done

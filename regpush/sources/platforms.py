@@ -116,8 +116,8 @@ def of_host(system: str | None = None) -> Platform:
     said = Platform.of_system(system)
     if said is None:
         raise UsageError(
-            f"images cannot be for this machine's system, {printable(system)}: give a platform, "
-            "such as --platform linux/amd64"
+            f"{printable(system)} is not a platform of images: give one, such as --platform "
+            "linux/amd64"
         )
     return said
 

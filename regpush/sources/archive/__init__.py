@@ -1,1 +1,1 @@
-"""Push a tar archive of a root file system, which is cut into layers while it is read, once."""
+"""Push a tar archive of a root file system: it is read once, and cut into layers meanwhile."""

@@ -279,7 +279,7 @@ class _Download:
                     reply.rest.close()
         except UnansweredError as error:
             raise RetryableError(TransientError(f"{self._what}: {error}")) from error
-        except RefusedError as error:  # of a certificate
+        except RefusedError as error:  # the server's TLS certificate is not trusted
             raise RefusedError(f"{self._what}: {error}") from error
         except ClientCertificateError as error:
             raise AuthError(

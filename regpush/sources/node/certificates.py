@@ -34,7 +34,7 @@ def certificates(npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> Ce
     return Certificates(
         trust=Trust(
             ca_files=(*read.authorities(""), *more),
-            # Without a registry, npm has `cert` and `key` alone.
+            # For all registries npm knows `cert` and `key` only, not `certfile` and `keyfile`.
             identities=read.identities(read.written("cert"), read.written("key")),
             verify=npmrc.values.get("strict-ssl") != "false",
         ),

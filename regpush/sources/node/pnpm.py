@@ -266,8 +266,10 @@ def _snapshot(lock: PnpmLock, key: str) -> Snapshot:
             "does not list; run 'pnpm install'"
         )
     if not _NAME.fullmatch(name) or not _FOLDER.fullmatch(folder_name(key)):
-        raise UsageError(f"pnpm-lock.yaml has a package with a name that npm does not allow: "
-                         f"{printable(key)}")  # fmt: skip
+        raise UsageError(
+            f"pnpm-lock.yaml is damaged: {printable(key)} is not a name that npm allows; run 'pnpm "
+            "install'"
+        )
     if "(patch_hash=" in key:
         raise UsageError(
             f"{printable(bare)} is patched (patchedDependencies), and regpush applies no patches: "

@@ -15,7 +15,7 @@ from regpush.sources.surroundings import Surroundings
 from regpush.sources.tools import Workshop
 
 _LIBRARIES = ("packaging", "installer", "tomli")
-"""What the extra `python` brings, besides programs."""
+"""Libraries that the extra `regpush[python]` installs."""
 
 
 def resolve(
