@@ -222,7 +222,7 @@ def test_a_directory_is_pushed_as_it_is_with_a_hint(docker_registry, repository,
     to = f"{docker_registry.host}/{repository}"
     done = pushed(nix, ".", to=to).ok()
     assert items_of(done) == ["/app"]
-    assert "nix:. builds it" in done.stderr
+    assert "name nix:." in done.stderr
 
 
 def test_a_derivation_is_refused_with_the_command_that_builds_it(docker_registry, repository, nix):
