@@ -34,7 +34,8 @@ def test_a_module_is_a_source(name: str) -> None:
 
 
 def test_the_guide_names_each_prefix() -> None:
-    line = next(one for one in GUIDE.read_text().splitlines() if one.startswith("1. A prefix"))
+    lines = GUIDE.read_text().splitlines()
+    line = next(one for one in lines if one.startswith("1. A name with a prefix"))
     assert sorted(re.findall(r"`(\w+):`", line)) == list(prefixes.names())
 
 
