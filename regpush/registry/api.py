@@ -1,4 +1,4 @@
-"""The API of one repository: authorise requests, follow redirects, judge replies.
+"""Send authorised requests to one repository's API, follow redirects, turn failures into errors.
 
 OCI distribution-spec; docs/internals/registries.md sections 2 and 5.
 """
@@ -39,14 +39,15 @@ from regpush.registry.protocol import (
 )
 
 HOPS = 10
-"""Redirects that are followed in a row, at most."""
+"""The maximum number of redirects that are followed in a row."""
 
 
 class MissingBlobsError(TransientError):
     """A manifest was refused because the registry lacks blobs that it names.
 
-    `digests`: those that the error body names; it may name none, or others. `repository` refused
-    the bytes `document`; `put_manifest` sets both.
+    `digests`: the digests in the registry's error body; it may name none, or wrong ones.
+    `put_manifest` sets `repository`, which refused the manifest, and `document`, the bytes of the
+    manifest.
     """
 
     def __init__(self, message: str, digests: tuple[Digest, ...]) -> None:
@@ -58,11 +59,12 @@ class MissingBlobsError(TransientError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Call:
-    """One request to a repository; `doing` completes "… failed" in messages.
+    """One request to a repository; `doing` says in messages what failed ("listing tags failed: …").
 
-    `path` is below `/v2/NAME`; `url` replaces it where the registry gave an address. `more`: scopes
-    beyond the repository's own. A redirect of a GET or HEAD is followed at most `hops` times; with
-    0 the redirect is the reply. The other fields are those of `exchange.Request`.
+    `path` is below `/v2/NAME`; `url` replaces it where the registry gave an address. `more`: token
+    scopes beside the repository's own, such as `pull` on the source of a mount. A redirect of a GET
+    or HEAD is followed at most `hops` times; with 0 the redirect is the reply. The other fields are
+    those of `exchange.Request`.
     """
 
     doing: str
@@ -82,8 +84,8 @@ class Call:
 class Api:
     """Requests to one repository, or without a `scope` to a registry's root. Thread-safe.
 
-    `farewell` sends requests that must be sent even after a cancellation. `pace` is the registry's,
-    and limits requests to the registry alone.
+    `farewell` sends requests that must be sent even after a cancellation. `pace` limits the rate of
+    requests to the registry; requests to other hosts are not limited.
     """
 
     def __init__(
@@ -120,29 +122,35 @@ class Api:
 
     @property
     def challenged(self) -> bool:
-        """Whether the registry has asked for credentials."""
+        """Whether the registry has asked for credentials in this run."""
         return self._authorizer.challenged
 
     @property
     def account(self) -> str:
-        """The user whose credentials are used, for people; empty if none were asked for."""
+        """The user and the source of the credentials in use, for messages.
+
+        Empty before any are needed.
+        """
         return self._authorizer.account
 
     @property
     def granted(self) -> frozenset[str] | None:
-        """The actions that the token allows according to its own text; None if it states none."""
+        """The actions that the Bearer token allows, read from its claims.
+
+        None if they cannot be read.
+        """
         return self._authorizer.granted
 
     def send(self, call: Call) -> Reply:
         """Send one authorised request; returns any reply but a 401.
 
         Raises AuthError; RetryableError where no reply arrived, or a 401 answered a body that
-        cannot be sent twice; CancelledError; and what reading the body raises.
+        cannot be sent twice; CancelledError; and any error that the iterator `call.body` raises.
         """
         refreshed = False
         pinged = False
         while True:
-            # Made anew each time: the first reply may show that the scheme is another.
+            # The URL is made anew each time: the first reply may turn http into https.
             url = call.url or f"{self._host.base}/v2/{self._repository}{call.path}"
             used = self._authorizer.header(call.more)
             request = Request(
@@ -173,7 +181,7 @@ class Api:
     def expect(self, call: Call, *statuses: int) -> Reply:
         """Send like `send`; returns a reply of 2xx or one of `statuses`.
 
-        Raises `failure` for any other.
+        Raises the error that `failure` returns for any other reply.
         """
         reply = self.send(call)
         if 200 <= reply.status < 300 or reply.status in statuses:
@@ -181,11 +189,15 @@ class Api:
         raise self.failure(reply, call.doing)
 
     def outcome(self, reply: Reply) -> Outcome:
-        """Classify what a reply means for the request."""
+        """Return the meaning of a reply's status and error code."""
         return classify(reply.status, parse_problem(reply.body).code)
 
     def failure(self, reply: Reply, doing: str) -> RegpushError | RetryableError:
-        """Return the error for a reply that is not a success."""
+        """Return the error for a reply that is not a success.
+
+        `doing` names the request in the message. The error is a RetryableError where another
+        attempt may succeed.
+        """
         problem = parse_problem(reply.body)
         words = self._authorizer.words(reply.body)
         trouble = Trouble(
@@ -231,7 +243,7 @@ class Api:
             url=url,
             headers={"Authorization": header} if header else {},
         )
-        # Whatever is left behind, the registry removes itself in time.
+        # A session that could not be deleted expires at the registry by itself.
         with suppress(UnansweredError, RegpushError):
             self._farewell.send(self._host.trusting(request))
 
@@ -240,7 +252,10 @@ class Api:
         return self._authorizer.denied(f"{reply.status}{': ' if words else ''}{words}")
 
     def _ping(self) -> bool:
-        """Get the challenge from the API's root, for a registry whose 401 elsewhere has none."""
+        """Read the challenge at the API's root, for a registry whose 401 elsewhere has none.
+
+        Returns whether there is a challenge.
+        """
         request = Request(method="GET", url=f"{self._host.base}/v2/")
         reply = self._follow(request, "authentication")
         return reply.status == 401 and self._authorizer.learn(reply, None)
@@ -251,11 +266,12 @@ class Api:
     def _follow(
         self, request: Request, doing: str, *, home: Origin | None = None, hops: int = HOPS
     ) -> Reply:
-        """Send a request and follow redirects: any of GET and HEAD, else 307 and 308.
+        """Send a request and follow at most `hops` redirects; returns the last reply.
 
-        A body that can be read only once is not sent a second time by this method, and neither are
-        requests to `home`: bodies for a token server hold secrets. Authorization is sent to `home`
-        alone, which by default is the registry.
+        A GET or HEAD follows every redirect, another method only 307 and 308. A body that can be
+        read only once is not sent again here, and neither is a body for a token server, which holds
+        secrets. `home` is the token server's origin, None for the registry's; the Authorization
+        header is sent to that origin alone.
         """
         for _ in range(hops + 1):
             away = Origin.of(request.url) != (home or self.origin)

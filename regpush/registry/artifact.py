@@ -1,4 +1,4 @@
-"""Artifacts with a subject, made by oras and sent over our own connections."""
+"""Makes manifests of artifacts that refer to an image, by oras; `Repository` sends them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from regpush.registry.repository import Repository
 
 
 class Provider(oras.provider.Registry):
-    """oras's client of one repository; every request is sent by `repository`.
+    """A client of oras for one repository, whose requests are all sent by `repository`.
 
-    So credentials, certificates, proxies, redirects, retries and redaction are those of all other
-    requests. oras's own login, retries and session are not used, and neither is its parser of
-    references, which takes `localhost/app` for Docker Hub's.
+    Credentials, certificates, proxies, redirects, retries and redaction thus work as for every
+    other request. oras's own login, retries and session are not used, and neither is its parser of
+    references, which takes `localhost/app` for a repository of Docker Hub.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -34,7 +34,7 @@ class Provider(oras.provider.Registry):
     def describe(
         self, artifact: Attachment, subject: Descriptor
     ) -> tuple[Referrer, dict[str, Any]]:
-        """Return the manifest by which `artifact` refers to `subject`, and its entry in a list.
+        """Return the list entry and the manifest of `artifact` as a referrer of `subject`.
 
         Equal arguments give equal bytes.
         """
@@ -51,7 +51,7 @@ class Provider(oras.provider.Registry):
         return Referrer(descriptor=listed, artifact_type=artifact.media_type), manifest
 
     def send(self, manifest: dict[str, Any], referrer: Referrer) -> bool:
-        """Send the manifest, which oras's schema has checked, under its digest.
+        """Send `manifest` under its digest, after oras has checked it against its schema.
 
         Returns whether the registry will list the artifact (header `OCI-Subject`). Raises like
         `Repository.put_manifest`.
@@ -72,7 +72,10 @@ class Provider(oras.provider.Registry):
         json: dict[str, Any] | None = None,
         stream: bool = False,
     ) -> requests.Response:
-        """Send one request by `repository`; replaces oras's method, which logs in and retries."""
+        """Send one request by `repository`.
+
+        Replaces the method of oras that logs in and retries.
+        """
         return self.session.request(
             method, url, data=data, headers=headers, json=json, stream=stream
         )
@@ -88,8 +91,8 @@ class _Session(requests.Session):
         super().__init__()
         self._repository = repository
 
-    def request(self, method: str, url: str, **said: Any) -> requests.Response:  # type: ignore[override]  # of all that requests takes, what oras gives
-        """Send `json`, in canonical form."""
+    def request(self, method: str, url: str, **said: Any) -> requests.Response:  # type: ignore[override]  # only the arguments that oras passes
+        """Send `said["json"]` as canonical JSON; returns the registry's reply as requests' type."""
         path = url.partition("/v2/")[2].removeprefix(self._repository.name.path)
         call = Call(
             doing=f"pushing the artifact {path.rpartition('/')[2]}",

@@ -1,4 +1,4 @@
-"""The registries of one run: connections, credentials and what their repositories share."""
+"""The registries of one run: connections, credentials and the state their repositories share."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 _FAREWELL_S = 0.5
 _ASKERS = 44
 _UNVERIFIED = (
-    "the registry's certificate is not verified (--insecure-skip-tls-verify): whoever stands "
-    "between can read the credentials and change what is sent"
+    "the registry's certificate is not verified (--insecure-skip-tls-verify): anyone on the "
+    "network path can read the credentials and change what is sent"
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _KnownRegistry:
-    """One registry: its address, its pace, and the upload forms that it accepts."""
+    """A registry's address, the pace of its requests, and what was learned of its uploads."""
 
     host: Host
     pace: Pace
@@ -48,7 +48,7 @@ class _KnownRegistry:
 
 
 class _Counter:
-    """A sum that several threads add to."""
+    """A number that several threads add to."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,10 +60,10 @@ class _Counter:
 
 
 class Client:
-    """Everything that the repositories of one run share. A context manager; thread-safe.
+    """The connections, credentials and registries of one run. A context manager; thread-safe.
 
-    Options for the destination alone apply to the registry of the repository that is opened first,
-    and to no other.
+    Options for the destination alone (such as --username) apply to the registry of the repository
+    that is opened first, and to no other.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class Client:
         self._contexts = contexts = Contexts(settings.ca_file, settings.ca_dir)
         self._routes = routes = Routes(settings.proxies)
         self._redactor.add(routes.secrets)
-        # No request ever waits for another's connection: askers, and as many at the storage that
-        # they are led to, packers, sessions ahead.
+        # Enough connections that no request waits for one: existence checks, as many to the storage
+        # to which they are redirected, uploads, and upload sessions that are opened in advance.
         places = 1 + len(options.also_to)
         connections = places * (2 * _ASKERS + 4 * options.jobs)
         self._ahead = ThreadPoolExecutor(places * options.jobs, thread_name_prefix="regpush-ahead")
@@ -105,7 +105,7 @@ class Client:
         )
         if options.insecure_skip_tls_verify:
             notify(Warned(message=_UNVERIFIED))
-        # Sessions are given up also, and above all, after a cancellation.
+        # Upload sessions are deleted after a cancellation too, so no cancellation ends these.
         self._farewell = Exchange(
             connections=connections,
             contexts=contexts,
@@ -133,7 +133,7 @@ class Client:
 
     @property
     def requests(self) -> int:
-        """HTTP requests sent so far, those for tokens included."""
+        """HTTP requests sent so far, requests for tokens included."""
         return self._exchange.requests + self._farewell.requests
 
     @property
@@ -144,8 +144,9 @@ class Client:
     def open_ahead(self, reference: Reference, count: int) -> None:
         """Begin `count` connections to the registry of `reference`, for the next requests.
 
-        And as many to the server that the registry led a request for a blob to. Returns as soon as
-        the names are resolved; failures appear at the requests.
+        As many are begun to the server to which the registry redirected a request for a blob.
+        Returns as soon as the host names are resolved; a connection that fails is reported by the
+        request that would have used it.
         """
         with self._lock:
             host = self._registry(reference).host
@@ -185,7 +186,7 @@ class Client:
             return self._repositories[key]
 
     def log_in(self, reference: Reference) -> bool:
-        """Let the registry of `reference` check the credentials; False if it asks for none.
+        """Have the registry of `reference` check the credentials; False if it asks for none.
 
         Raises AuthError, RefusedError, TransientError (after retries) and CancelledError.
         """
@@ -195,9 +196,10 @@ class Client:
         return api.challenged
 
     def credentials(self, reference: Reference) -> Credentials | None:
-        """Find our credentials for the registry of `reference`; None: anonymous.
+        """Return our credentials for the registry of `reference`; None to stay anonymous.
 
-        Raises UsageError.
+        Raises UsageError for a credentials file that cannot be read, AuthError for a helper that
+        fails.
         """
         if self._given and reference.registry == self._given_for:
             found: Credentials | None = self._given
@@ -237,10 +239,10 @@ class Client:
         )
 
     def _seen(self, event: Exchanged) -> None:
-        # Registries choose addresses, and may put into them what they were shown.
+        # A registry chooses the URLs of redirects and uploads, and may put our secrets into them.
         self._notify(replace(event, url=shown_url(event.url, self._redactor)))
 
     def _count(self, sent: int) -> None:
-        # A body of our own making, in flight, learns here that it is not wanted any more.
+        # This stops the body of a request in flight after a cancellation.
         self._cancel.check()
         self._uploaded.add(sent)

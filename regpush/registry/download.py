@@ -1,4 +1,4 @@
-"""Downloading a blob: block by block, verified, resumed after a broken connection.
+"""Downloads a blob: block by block, verified, resumed after a broken connection.
 
 OCI distribution-spec, "Pulling blobs"; RFC 9110, "Range Requests". Only one block is in memory, and
 the last one is given only after size and digest were found to be right.
@@ -21,14 +21,13 @@ from regpush.http.wire import UnansweredError
 from regpush.registry.api import Api, Call
 
 BLOCK = 1 << 20
-"""Bytes that are read before they are passed on; the retries of one block do not count for the
-next."""
+"""Bytes of a block, 1 MiB. Retries are counted anew for each block."""
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.ASCII)
 
 
 def blocks(api: Api, retry: Policy, descriptor: Descriptor) -> Generator[bytes, None, None]:
-    """Yield the bytes of a blob. Raises like `Repository.read_blob`."""
+    """Yield the bytes of a blob, `BLOCK` bytes at a time. Raises like `Repository.read_blob`."""
     sha, left = hashlib.new(descriptor.digest.algorithm), descriptor.size
     with _Reading(api, descriptor) as reading:
         while True:
@@ -39,13 +38,13 @@ def blocks(api: Api, retry: Policy, descriptor: Descriptor) -> Generator[bytes, 
                 break
             yield block
         if sha.hexdigest() != descriptor.digest.hex:
-            raise reading.wrong("has another digest when it is read")
+            raise reading.wrong("is damaged: the bytes that the registry sent have another digest")
         if block:
             yield block
 
 
 class _Reading:
-    """Downloads one blob; where a reply breaks off, it asks for the rest by a range request.
+    """The download of one blob; a reply that breaks off is continued by a range request.
 
     A context manager.
     """
@@ -93,7 +92,7 @@ class _Reading:
         return block
 
     def wrong(self, what: str) -> VerificationError:
-        """Return the error for bytes that are not those of the descriptor."""
+        """Return the error for a blob that differs from its descriptor; `what` ends the message."""
         return VerificationError(f"{self._api.name}: blob {self._descriptor.digest} {what}")
 
     def _next(self, rest: ReplyBody) -> bytes:
@@ -101,12 +100,15 @@ class _Reading:
             return part
         # Without a Content-Length, a connection that broke looks like the end.
         here = self._given + len(self._block)
-        raise self._broken(f"it ended after {here} bytes")
+        raise self._broken(f"the reply ended after {here} bytes")
 
     def _end(self, rest: ReplyBody, over: int) -> None:
-        """Check that nothing follows, which also frees the connection for the next request."""
+        """Check that no byte follows the blob's last one.
+
+        Reading to the end also frees the connection for the next request.
+        """
         if over or rest.next():
-            raise self.wrong(f"has more than the {self._descriptor.size} bytes it should")
+            raise self.wrong(f"has more than the {self._descriptor.size} bytes that were stated")
 
     def _open(self, at: int) -> ReplyBody:
         """Request the blob from byte `at`: by a range, or by discarding the bytes before it.
@@ -124,8 +126,8 @@ class _Reading:
         )
         reply = self._api.expect(call, 404, 416)
         if reply.status == 404:
-            raise self.wrong("is not there, though a manifest names it")
-        self._rest = rest = reply.rest  # closed with everything else if what follows fails
+            raise self.wrong("is missing in the registry, though a manifest names it")
+        self._rest = rest = reply.rest  # stored first: `_let_go` closes it if a check below fails
         size = self._descriptor.size
         if rest and reply.status == 200:
             said = content_length(reply.status, reply.headers)
@@ -139,7 +141,10 @@ class _Reading:
         return self._open_whole(at, ranged, reply)
 
     def _open_whole(self, at: int, ranged: bool, reply: Reply) -> ReplyBody:
-        """Request the whole blob, where the reply to a range request is not that range."""
+        """Request the whole blob, after a reply that is not the range asked for.
+
+        Returns the body from byte `at`.
+        """
         if not ranged:
             raise self._broken(f"the registry answered {reply.status} to a plain GET")
         self._ranges = False

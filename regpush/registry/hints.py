@@ -1,4 +1,4 @@
-"""The next step for the user, by what a registry answered. Pure.
+"""Advice for the user after a failed request, chosen by the registry's reply. Pure.
 
 docs/internals/registries.md has the facts. Vendors with a known remedy (`quirks.VENDORS`) get that
 remedy, all others the general one. No hint is given where it may be wrong.
@@ -13,15 +13,15 @@ from regpush.reference import RepositoryName
 from regpush.registry.protocol import Outcome, Problem, classify
 from regpush.registry.quirks import is_ghcr, is_hub, is_tag_conflict, vendor_of
 
-_DOCTOR = "whether you may "
+_DOCTOR = "run 'regpush doctor "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Trouble:
     """A request to the repository `name` that failed, and the registry's answer.
 
-    `code` and `words` are those of the error body. `anonymous`: the registry wants credentials, and
-    we have none.
+    `code` and `words` are read from the error body. `anonymous`: the registry wants credentials,
+    and we have none.
     """
 
     name: RepositoryName
@@ -33,12 +33,12 @@ class Trouble:
 
     @property
     def writes(self) -> bool:
-        """Whether the request would have changed something."""
+        """Whether the request was to change something (any method but GET and HEAD)."""
         return self.method not in ("GET", "HEAD")
 
 
 def hint(trouble: Trouble) -> str:
-    """Return the next step after `trouble`; empty if none is known."""
+    """Return the advice for `trouble`, the tail of an error message; empty if none is known."""
     for applies, say in _TABLE:
         if applies(trouble):
             return say if isinstance(say, str) else say(trouble)
@@ -62,10 +62,9 @@ def with_credentials(host: str, source: str) -> str:
     if is_ghcr(host):
         return vendor.writing
     if source == "the command line":
-        return "check them and what they allow"
+        return "check the credentials and their rights"
     return (
-        f"check what they allow, or log in anew with '{log_in(host)}'"
-        f"{vendor.expiry}{vendor.rejected}"
+        f"check their rights, or log in again with '{log_in(host)}'{vendor.expiry}{vendor.rejected}"
     )
 
 
@@ -77,31 +76,31 @@ def missing_repository(name: RepositoryName) -> str:
 
 
 def no_mounts(name: RepositoryName) -> str:
-    """Return the advice where a registry did not mount a blob that it has; empty for none."""
+    """Return why this vendor may not mount a blob that it holds; empty if no reason is known."""
     vendor = vendor_of(name.registry)
     return vendor.say(vendor.mounts, name)
 
 
 def unreachable(failure: str) -> str:
-    """Return the advice where no connection could be made, by the words of the failure."""
+    """Return the advice where no connection could be made, chosen by the text `failure`."""
     if "does not resolve" in failure:
-        return "is the name written rightly, and is this machine on the network?"
+        return "is the name spelt correctly, and is this machine on the network?"
     if "proxy" in failure:
-        return "HTTPS_PROXY, HTTP_PROXY and NO_PROXY say which requests go through it"
+        return "HTTPS_PROXY, HTTP_PROXY and NO_PROXY decide which requests use the proxy"
     return "is the registry running?"
 
 
 def too_large(smallest: int) -> str:
-    """Return the advice where bodies are refused for their size, with the sizes tried."""
+    """Return the advice after even a chunk of `smallest` bytes was refused as too large."""
     return (
-        f"blobs were tried whole and in chunks down to {smallest} bytes: the limit must be "
-        "raised where it is (nginx: client_max_body_size)"
+        f"chunks of {smallest} bytes were refused too: raise the size limit of the registry, or "
+        "of the proxy before it (nginx: client_max_body_size)"
     )
 
 
 MAY_NOT_MOVE = (
-    "the tag holds another image and may not be moved: push under a new tag, or with "
-    "--if-exists same to be told before anything is sent"
+    "the tag names another image and may not be moved: push under a new tag; with --if-exists "
+    "same, regpush reports this before it sends anything"
 )
 
 
@@ -112,7 +111,7 @@ HELD_OR_DENIED = (
 
 
 def led_astray(registry: str, led_to: str) -> str:
-    """Return the message for a request that failed at `led_to`, to which it was redirected.
+    """Return the message that the registry redirected a request to `led_to`, where it failed.
 
     Both addresses are origins with their ports. A proxy that passes on the Host header without its
     port makes a registry answer with addresses at the default port.
@@ -162,11 +161,11 @@ def _rights(it: Trouble) -> str:
     vendor = vendor_of(it.name.registry)
     if says := vendor.writing if it.writes else vendor.reading:
         return vendor.say(says, it.name)
-    return f"{_DOCTOR}{what} there, 'regpush doctor {it.name}' tells step by step"
+    return f"{_DOCTOR}{it.name}' to see which right to {what} is missing"
 
 
 def without_doctor(message: str) -> str:
-    """Remove from `message` the advice to run `regpush doctor`, for doctor itself."""
+    """Return `message` without the advice to run `regpush doctor`, for use in doctor itself."""
     return message.partition(f"; {_DOCTOR}")[0]
 
 
@@ -175,15 +174,15 @@ def _held_tag(it: Trouble) -> bool:
 
 
 _TABLE: Sequence[tuple[Callable[[Trouble], bool], str | Callable[[Trouble], str]]] = (
-    # Whoever asks whether the tag names the image already says what to do.
+    # `Repository.put_manifest` gives this advice, once it knows which image the tag names.
     (_held_tag, ""),
-    (_takes_no_pushes, "it takes no pushes: it is a mirror, or read-only"),
+    (_takes_no_pushes, "the registry takes no pushes: it is a mirror, or read-only"),
     (_no_repository, lambda it: missing_repository(it.name)),
-    (_over_quota, "delete images there, or have the quota raised"),
+    (_over_quota, "delete images in the registry, or have its quota raised"),
     (lambda it: _forbidden(it) and it.anonymous, lambda it: without_credentials(it.name.registry)),
     (_forbidden, _rights),
-    (_limited_by_hub, "wait, or have a higher limit with 'regpush login docker.io'"),
-    (_is(Outcome.TOO_LARGE), "the registry, or a proxy before it, limits sizes"),
-    (_unknown_format, "if it does not know these media types, try --compression gzip"),
-    (_is(Outcome.FAILED), "its logs tell why; running again is safe"),
+    (_limited_by_hub, "wait, or log in for a higher limit: 'regpush login docker.io'"),
+    (_is(Outcome.TOO_LARGE), "the registry, or a proxy before it, limits the size of requests"),
+    (_unknown_format, "if the registry does not know these media types, try --compression gzip"),
+    (_is(Outcome.FAILED), "the registry's logs tell why; running regpush again is safe"),
 )

@@ -1,4 +1,4 @@
-"""One registry: its address, and whether it speaks TLS."""
+"""The address of one registry, and whether it speaks TLS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from regpush.reference import Reference
 
 
 class RegistryRole(Enum):
-    """The part that a registry plays in a run; the value is the flag for reaching it by http."""
+    """Whether a registry is the run's destination or a source of images.
+
+    The value is the flag by which the registry is reached over http.
+    """
 
     DESTINATION = "--plain-http"
     SOURCE = "--from-plain-http"
@@ -30,8 +33,9 @@ class Host:
     By https, with two exceptions: `options.plain_http` demands http; and a registry on loopback
     without any certificate setting is asked by http first, and by https from then on if its answer,
     confirmed by a handshake, shows that it speaks TLS. No request falls back from https to http.
-    `storage`: the server that the last redirected request for a blob was led to, None without any.
-    `folders`: those of certs.d. `side`: whether `options` are meant for this registry.
+    `storage`: the server to which the registry redirected the last request for a blob, None before.
+    `folders`: folders in the form of Docker's certs.d, with certificates for each registry. `side`:
+    whether the registry is the run's destination.
     """
 
     def __init__(
@@ -49,8 +53,8 @@ class Host:
         self._lock = threading.Lock()
         self._trust = Trust.of(reference.registry, options, folders)
         self._plain_flag = side.value if options.plain_http else ""
-        # One --ca-file is for all registries of a run: it does not say of another than the
-        # destination that it speaks TLS.
+        # --ca-file applies to every registry of a run, so it shows only for the destination that
+        # this registry speaks TLS.
         told = options if side is RegistryRole.DESTINATION else replace(options, ca_file=None)
         means_tls = Trust.of(reference.registry, told, folders).means_tls
         plain = options.plain_http or (reference.is_loopback and not means_tls)
@@ -60,7 +64,7 @@ class Host:
 
     @property
     def base(self) -> str:
-        """The address that paths of the API are appended to, as currently known."""
+        """The URL, without a path, that paths of the API are appended to, as currently known."""
         return f"{self._scheme}://{self._authority}"
 
     @property
@@ -70,16 +74,16 @@ class Host:
 
     @property
     def settled(self) -> bool:
-        """Whether it is decided that the registry speaks TLS, or http."""
+        """Whether it is known by now if the registry speaks https or http."""
         return self._settled
 
     @property
     def trust(self) -> Trust:
-        """The certificates for connections to this registry."""
+        """The certificates and client certificates for connections to this registry."""
         return self._trust
 
     def trusting(self, request: Request) -> Request:
-        """Return `request` with the certificates that apply to its address."""
+        """Return `request` with the certificates to use for its URL."""
         here = Origin.of(request.url) == self.origin
         return replace(request, trust=self._trust if here else self._trust.anonymous)
 
@@ -105,7 +109,7 @@ class Host:
             if not self._speaks_tls():
                 raise
         else:
-            # So servers answer http at a port for https. Their words say it, but not to a HEAD.
+            # Servers answer 400 to http at a port for https; a reply to HEAD has no body to say so.
             if reply.status != 400 or not self._speaks_tls():
                 self._settled = True
                 return reply
@@ -117,7 +121,7 @@ class Host:
 
     def _speaks_tls(self) -> bool:
         origin = self.origin
-        # A server that does not answer is given no longer than any request to it.
+        # The handshake waits no longer than any other request.
         patience_s = min(CONNECT_S, self._exchange.stall_s)
         return speaks_tls(origin.host, origin.port, patience_s, self._cancel)
 

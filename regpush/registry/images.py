@@ -1,4 +1,4 @@
-"""Images in registries: read whole, and found in nested indexes.
+"""Read images from a registry, and find them in nested indexes.
 
 An index may name indexes, images whose platform only their config states, attestations and other
 artifacts (image-spec, image-index.md).
@@ -7,6 +7,7 @@ artifacts (image-spec, image-index.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,13 +20,13 @@ from regpush.reference import RepositoryName
 from regpush.registry.repository import Manifest
 
 DEEPEST = 4
-"""Levels of nested indexes that are read, at most."""
+"""The maximum levels of nested indexes that are read."""
 
 MOST = 1000
-"""Documents of one image or index that are read, at most."""
+"""The maximum number of entries of an index, with those of nested indexes, that are read."""
 
 Rank = Callable[[Platform], int | None]
-"""How well a platform suits: 0 is best, None is not at all."""
+"""Returns how well an image's platform suits: 0 is best, larger is worse, None is unusable."""
 
 
 class Holder(Protocol):
@@ -42,7 +43,7 @@ class Holder(Protocol):
 
     @property
     def get_blob(self) -> Callable[[Descriptor], bytes]:
-        """Read a small blob."""
+        """A function that reads a small blob, such as a config."""
         ...
 
 
@@ -57,10 +58,32 @@ class IndexMember:
 def read_image(found: Manifest, holder: Holder) -> Image:
     """Read the image with the manifest `found`.
 
-    Raises VerificationError for another document.
+    Raises VerificationError where `found` is not the manifest of an image.
     """
-    config = Descriptor.from_json(parse_manifest(found.data)["config"])
-    return Image.parse(found.data, holder.get_blob(config))
+    with _naming(found, holder):
+        descriptor = Descriptor.from_json(parse_manifest(found.data)["config"])
+    config = holder.get_blob(descriptor)
+    with _naming(found, holder):
+        return Image.parse(found.data, config)
+
+
+@contextmanager
+def _naming(found: Manifest, holder: Holder) -> Iterator[None]:
+    """Name the document `found` in each VerificationError that the block raises."""
+    try:
+        yield
+    except VerificationError as error:
+        raise VerificationError(f"{holder.name}@{found.digest}: {error}") from error
+
+
+def _entries(index: Manifest, holder: Holder) -> list[IndexEntry]:
+    with _naming(index, holder):
+        return entries(index.data)
+
+
+def _is_artifact(found: Manifest, holder: Holder) -> bool:
+    with _naming(found, holder):
+        return is_artifact(found.data)
 
 
 def best(index: Manifest, rank: Rank, holder: Holder) -> Manifest | None:
@@ -78,7 +101,7 @@ def _best(index: Manifest, rank: Rank, holder: Holder, levels: int) -> Manifest 
         raise _too_deep(index, holder)
     ranked: list[tuple[int, IndexEntry]] = []
     silent: list[IndexEntry] = []
-    for entry in filter(lambda one: one.is_image, entries(index.data)):
+    for entry in filter(lambda one: one.is_image, _entries(index, holder)):
         if entry.platform is None:
             silent.append(entry)
         elif (place := rank(entry.platform)) is not None:
@@ -91,7 +114,7 @@ def _best(index: Manifest, rank: Rank, holder: Holder, levels: int) -> Manifest 
             raise RefusedError(f"{holder.name}: the registry lacks {digest}, which an index names")
         if found.media_type in INDEXES:
             found = _best(found, rank, holder, levels - 1)
-        elif is_artifact(found.data) or (
+        elif _is_artifact(found, holder) or (
             entry.platform is None and rank(read_image(found, holder).platform) is None
         ):
             continue
@@ -104,8 +127,8 @@ def listed(index: Manifest, holder: Holder) -> list[IndexMember]:
     """List all entries of `index` and of the indexes below it, in order, each once.
 
     An image of an inner index that states no platform gets that of the outer index's entry. Raises
-    VerificationError where `holder` lacks an image or has it in another size than the entry states,
-    which containerd does not pull, and for indexes that are nested too deeply.
+    VerificationError where `holder` lacks an image, where its size is not the one that the entry
+    states (containerd does not pull such an image), and for indexes that are nested too deeply.
     """
     found: dict[Digest, IndexMember] = {}
     for one in _listed(index, None, holder, DEEPEST):
@@ -120,7 +143,7 @@ def _listed(
 ) -> Iterator[IndexMember]:
     if not levels:
         raise _too_deep(index, holder)
-    for entry in entries(index.data):
+    for entry in _entries(index, holder):
         if not entry.is_image:
             yield IndexMember(entry=entry, manifest=None)
             continue
@@ -138,7 +161,7 @@ def _listed(
         known = entry.platform or said
         if manifest.media_type in INDEXES:
             yield from _listed(manifest, known, holder, levels - 1)
-        elif is_artifact(manifest.data):
+        elif _is_artifact(manifest, holder):
             yield IndexMember(entry=entry, manifest=None)
         else:
             yield IndexMember(entry=entry.saying(known) if known else entry, manifest=manifest)
@@ -146,5 +169,6 @@ def _listed(
 
 def _too_deep(index: Manifest, holder: Holder) -> VerificationError:
     return VerificationError(
-        f"{holder.name}@{index.digest} names too many other indexes and images"
+        f"{holder.name}@{index.digest} has indexes nested more than {DEEPEST} deep, "
+        f"or more than {MOST} images"
     )

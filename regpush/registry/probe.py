@@ -1,4 +1,4 @@
-"""Examining one registry step by step, for `regpush doctor`. Nothing is retried."""
+"""Requests that examine one registry step by step, for `regpush doctor`. None is retried."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbedConnection:
-    """A connection that was made; `protocol`: the version of TLS, if any.
+    """A connection that succeeded; `protocol`: the version of TLS, empty for plain http.
 
-    `issuer` and `expires`: those of the registry's certificate; empty and None if unverified.
+    `address`: the IP address. `issuer` and `expires`: those of the registry's certificate; empty
+    and None where it was not verified.
     """
 
     address: str
@@ -45,8 +46,9 @@ class ProbedConnection:
 class RootAnswer:
     """The reply of a registry at `/v2/` to a request without credentials.
 
-    `says`: the name it gives itself. `scheme`: the authentication scheme it wants, in lower case,
-    empty for none; `tokens`: the host of its token server. `date`: its clock.
+    `says`: the API version and the software that its headers name. `scheme`: the authentication
+    scheme that it wants, in lower case, empty for none; `tokens`: the host of its token server,
+    empty without one. `date`: the time in its Date header.
     """
 
     status: int
@@ -57,7 +59,7 @@ class RootAnswer:
 
 
 class Probe:
-    """The registry of one repository; `root` is its API as a whole, `pushing` the repository's.
+    """Examines one registry: `root` sends requests to its root, `pushing` to one repository.
 
     Every method raises AuthError, RefusedError, TransientError or CancelledError.
     """
@@ -81,19 +83,19 @@ class Probe:
 
     @property
     def origin(self) -> Origin:
-        """The address of the registry, as currently known."""
+        """The scheme, host and port of the registry, as currently known."""
         return self._host.origin
 
     @property
     def proxy(self) -> Proxy | None:
-        """Return the proxy for requests to the registry.
+        """The proxy for requests to the registry; None for a direct connection.
 
-        Raises UsageError for a malformed variable.
+        Raises UsageError for a malformed variable such as HTTPS_PROXY.
         """
         return self._routes.proxy(self._host.origin)
 
     def addresses(self) -> tuple[str, ...]:
-        """Resolve the registry's name to its addresses, each once."""
+        """Resolve the registry's host name; returns its IP addresses, each once."""
         origin = self._host.origin
         try:
             found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
@@ -103,7 +105,7 @@ class Probe:
         return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def connect(self) -> ProbedConnection:
-        """Open a connection, with TLS unless the registry is reached by http."""
+        """Open and close a connection, with TLS unless the registry is reached by http."""
         origin = self._host.origin
         try:
             sock = connect(origin.host, origin.port, CONNECT_S, self._cancel)
@@ -132,7 +134,7 @@ class Probe:
         )
 
     def root(self) -> RootAnswer:
-        """Request `/v2/` without credentials."""
+        """Request `/v2/` without credentials, and return the reply's content."""
         request = Request(method="GET", url=f"{self._host.base}/v2/")
         try:
             reply = self._host.send(request)
@@ -158,12 +160,15 @@ class Probe:
         )
 
     def authenticate(self) -> str:
-        """Log in to the registry as a whole; returns the user, for people."""
+        """Log in to the registry's root; returns the user and the source of the login."""
         _once(lambda: self._root.expect(Call(doing="logging in", method="GET")))
         return self._root.account
 
     def scopes(self) -> frozenset[str] | None:
-        """Ask which actions a token for pulling and pushing allows; None if it states none."""
+        """Request a token to pull and push; returns the actions that it allows.
+
+        None if the token is unreadable.
+        """
         call = Call(doing="asking for a token", method="GET", url=f"{self._host.base}/v2/")
         _once(lambda: self._pushing.expect(call))
         return self._pushing.granted
@@ -173,12 +178,15 @@ class Probe:
         return _once(lambda: self._pushing.send(call))
 
     def failure(self, reply: Reply, doing: str) -> Exception:
-        """Return the error for a reply that is not a success."""
+        """Return the error for a reply that is not a success.
+
+        `doing` names the request in the error's message.
+        """
         failure = self._pushing.failure(reply, doing)
         return failure.error if isinstance(failure, RetryableError) else failure
 
     def next_place(self, reply: Reply) -> str:
-        """Return the address at which the upload of `reply` continues; empty without one."""
+        """Return the URL at which the upload opened by `reply` continues; empty if it has none."""
         location = reply.header("location")
         return upload_location(reply.url, location, self.origin).url if location else ""
 

@@ -1,4 +1,4 @@
-"""Reading the replies of registries: statuses, error bodies, digests. Pure, no I/O.
+"""Reads the replies of registries: statuses, error bodies, digests. Pure, no I/O.
 
 OCI distribution-spec, "Endpoints" and "Error Codes". All functions accept hostile input, and raise
 at most RefusedError.
@@ -25,24 +25,26 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])|sha512:[0-9a-f]{128}(?![0
 
 
 def with_digest(url: str, digest: Digest) -> str:
-    """Append `digest` to the query of `url`, whatever the query is."""
+    """Append `digest=…` to the query of `url`, which may have none yet."""
     mark = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
     return f"{url}{mark}digest={quote(str(digest), safe='')}"
 
 
 class Outcome(Enum):
-    """The meaning of a status and its error code for a request."""
+    """The meaning of a reply for its request, by its status and error code."""
 
     OK = auto()
     MOVED = auto()
     UNAUTHORIZED = auto()
     ABSENT = auto()
     BUSY = auto()
-    """A retry may help: overloaded, timed out, or broken between us and the registry."""
+    """The request may succeed at a retry: the registry is overloaded, timed out, or a proxy before
+    it failed."""
     TOO_LARGE = auto()
     BAD_DIGEST = auto()
     UPLOAD_LOST = auto()
-    """The upload session ended or is out of step: the blob exists already, or must start anew."""
+    """The upload session ended or is out of step: the blob exists already, or its upload must start
+    anew."""
     BLOB_UNKNOWN = auto()
     FAILED = auto()
     """A fault of the server that an immediate retry will not mend."""
@@ -62,7 +64,7 @@ _BY_CODE = {
 
 
 def classify(status: int, code: str) -> Outcome:
-    """Classify by the status first, then by the error code of the body, if any."""
+    """Return the meaning of a reply, by its status first, then by its error code if it has one."""
     if 200 <= status < 300:
         return Outcome.OK
     if status in REDIRECTS:
@@ -84,7 +86,7 @@ def classify(status: int, code: str) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error body: the first `code`, upper case, and words for people. Either may be empty."""
+    """The first error of an error body: its `code` in upper case, its text. Each may be empty."""
 
     code: str
     words: str
@@ -122,7 +124,7 @@ def _one_line(text: str) -> str:
 
 
 def digests_in(body: bytes) -> tuple[Digest, ...]:
-    """Find all digests in an error body; a thousand at most."""
+    """Return the digests in an error body, each once; at most a thousand are looked at."""
     text = body[:ERROR_LIMIT].decode("ascii", "replace")
     found = (match[0] for match in islice(_DIGEST.finditer(text), 1000))
     return tuple(Digest.parse(digest) for digest in dict.fromkeys(found))

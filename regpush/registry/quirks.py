@@ -1,9 +1,9 @@
-"""What single registries do differently from the specification, or from each other. Pure.
+"""Differences of single registries from the specification, or from each other. Pure.
 
-Every row has its source. Two kinds: a `Vendor` is known by the name of its host, and says which
-commands and rights its users need; a function below judges an answer that one registry gives in
-its own way, whatever its host is called, because registries stand behind proxies and other names.
-The whole list with the facts behind it is docs/internals/registries.md, section 4.
+Every row has its source. There are two kinds of rows: a `Vendor` is known by the name of its host,
+and says which commands and rights its users need; a function below judges a reply that one registry
+words in its own way, whatever its host is called, because registries stand behind proxies and other
+names. The whole list with the facts behind it is docs/internals/registries.md, section 4.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from regpush.registry.protocol import Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Vendor:
-    """A registry as a service, known by its hosts.
+    """A registry service that is known by its host names, with advice for its users.
 
     The texts are templates of `str.format`: `{host}`, `{path}` (the repository's), `{owner}` and
-    `{second}` (its first two components), and the named groups of `hosts`. An empty text: nothing
-    particular is known. `login`: the command that gives regpush credentials. `expiry`: how long
-    they last. `reading`, `writing`: what allows it. `creating`: the command that makes a
-    repository, where a push does not. `mounts`: why a blob was not mounted. `rejected`: what to
-    know where credentials are not taken. `source`: where the vendor says so.
+    `{second}` (its first two components), and the named groups of `hosts`. A text is empty where
+    nothing particular is known. `login`: the command that gives regpush credentials. `expiry`: how
+    long they last. `reading`, `writing`: the rights that pulling and pushing need. `creating`: the
+    command that makes a repository, where a push does not. `mounts`: why a blob was not mounted.
+    `rejected`: further advice where the registry rejects credentials. `source`: the vendor's
+    documents that state these facts.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Vendor:
     rejected: str = ""
 
     def say(self, template: str, at: RepositoryName) -> str:
-        """Fill in `template` for the repository `at`, which is of this vendor."""
+        """Fill in `template` for the repository `at` in a registry of this vendor."""
         match = self.hosts.fullmatch(at.registry.lower())
         groups = match.groupdict() if match else {}
         owner, _, rest = at.path.partition("/")
@@ -108,9 +109,9 @@ VENDORS: Sequence[Vendor] = (
         name="Docker Hub",
         hosts=re.compile("|".join(map(re.escape, HUB_HOSTS)), re.ASCII),
         source="Docker documentation: Access tokens; Docker Hub usage and limits",
-        writing="{owner} must be your name or organisation, and an access token one for reading "
-        "and writing",
-        rejected="; with two-factor login the password is an access token",
+        writing="{owner} must be your name or organisation, and an access token must allow both "
+        "reading and writing",
+        rejected="; with two-factor login, the password must be an access token",
     ),
     Vendor(
         name="GitHub Container Registry",
@@ -122,7 +123,8 @@ VENDORS: Sequence[Vendor] = (
         name="GitLab",
         hosts=re.compile(r"registry\.gitlab\.com", re.ASCII),
         source="GitLab documentation: Authenticate with the container registry, CI/CD job token",
-        writing="the token needs the scope write_registry, CI_JOB_TOKEN a project that allows it",
+        writing="the token needs the scope write_registry; for CI_JOB_TOKEN, the project must "
+        "allow its jobs to push",
     ),
     Vendor(
         name="Quay",
@@ -134,9 +136,9 @@ VENDORS: Sequence[Vendor] = (
 
 
 def vendor_of(registry: str) -> Vendor:
-    """Return the vendor of the host `registry`; without a name if unknown.
+    """Return the vendor of the host `registry`; a `Vendor` with an empty name if unknown.
 
-    `registry`: the host in the form of references.
+    `registry`: host and port as references write them.
     """
     host = registry.lower()
     return next((one for one in VENDORS if one.hosts.fullmatch(host)), _UNKNOWN)
@@ -148,15 +150,15 @@ def is_hub(registry: str) -> bool:
 
 
 def is_ghcr(registry: str) -> bool:
-    """Whether `registry` is GitHub's."""
+    """Whether `registry` is GitHub's container registry, ghcr.io."""
     return vendor_of(registry).writing == _GHCR_RIGHTS
 
 
 # Uploads.
 
 CHUNK = 8 << 20
-"""Bytes of a chunk until a host teaches otherwise. ECR takes no parts below 5 MiB (Amazon ECR API
-reference, UploadLayerPart)."""
+"""Bytes of a chunk, unless a host's replies ask for another size. ECR takes no parts below 5 MiB
+(Amazon ECR API reference, UploadLayerPart)."""
 
 RANGED_CHUNK = 4 << 20
 """Bytes of the largest chunk with a Content-Range that GHCR takes; it answers 416 to larger ones
@@ -164,31 +166,31 @@ RANGED_CHUNK = 4 << 20
 
 
 def wants_no_whole_upload(status: int, code: str) -> bool:
-    """Whether a refused PUT of a whole blob says that the blob must be sent by PATCH.
+    """Whether a refused PUT of a whole blob means that the blob must be sent by PATCH.
 
-    405 says so. Artifactory of old opened an upload and answered 404 BLOB_UNKNOWN to the PUT
-    (docs/internals/registries.md, section 4).
+    405 says so. Old versions of Artifactory opened an upload and answered 404 BLOB_UNKNOWN to the
+    PUT (docs/internals/registries.md, section 4).
     """
     return status == 405 or (status, code) == (404, "BLOB_UNKNOWN")
 
 
 def wants_a_length(status: int) -> bool:
-    """Whether a refused PATCH of unknown length says that lengths must be stated.
+    """Whether a refused PATCH of unknown length means that the registry wants a Content-Length.
 
-    405 and 501 (proxies that buffer nothing), 411 (RFC 9110, section 15.5.12).
+    405 and 501 come from proxies that buffer nothing, 411 from RFC 9110, section 15.5.12.
     """
     return status in (405, 411, 501)
 
 
 def wants_smaller_ranges(status: int, length: int) -> bool:
-    """Whether the refusal of a chunk of `length` bytes is GHCR's of chunks above 4 MiB."""
+    """Whether `status` refuses a chunk of `length` bytes as GHCR refuses chunks above 4 MiB."""
     return status == 416 and length > RANGED_CHUNK
 
 
 def is_one_too_high(header: str) -> bool:
-    """Whether a Range has the form `bytes=0-N`, in which Quay states one byte too many.
+    """Whether the Range `header` has the form `bytes=0-N`, in which Quay states one byte too many.
 
-    quay/quay, endpoints/v2/blob.py, `_render_range`.
+    Source: quay/quay, endpoints/v2/blob.py, `_render_range`.
     """
     return header.strip().startswith("bytes=")
 
@@ -215,9 +217,9 @@ def is_tag_conflict(status: int, problem: Problem) -> bool:
 
 
 def may_lack_blobs(status: int) -> bool:
-    """Whether a refused manifest may name blobs that are gone.
+    """Whether a refused manifest may have been refused because blobs that it names are missing.
 
-    Distribution answers 404 MANIFEST_BLOB_UNKNOWN; zot 400 MANIFEST_INVALID, whose words say
+    Distribution answers 404 MANIFEST_BLOB_UNKNOWN; zot 400 MANIFEST_INVALID, whose message says
     nothing of blobs; others 422.
     """
     return status in (400, 404, 422)
@@ -228,5 +230,5 @@ def may_lack_blobs(status: int) -> bool:
 NO_REFERRERS_API = (
     *(status for status in range(400, 500) if status not in (401, 408, 429, 499)), 501,
 )  # fmt: skip
-"""Statuses of registries without the endpoint `/referrers/`: every lasting refusal but that of
-credentials. The specification wants 404; GitLab and Harbor of old answer others."""
+"""Statuses of registries without the endpoint `/referrers/`: every permanent refusal except 401.
+The specification wants 404; old versions of GitLab and Harbor answer others."""

@@ -1,8 +1,8 @@
 """Referrers of an image (SBOMs, provenance, signatures): attach, list and fetch them.
 
 OCI distribution-spec 1.1, "Pushing Manifests with Subject" and "Listing Referrers";
-docs/internals/registries.md section 2. For a registry without the referrers API, lists are kept at
-tags.
+docs/internals/registries.md section 2. For a registry without the referrers API, the list of an
+image's referrers is kept at a tag (`referrers_tag`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """A document to attach to an image.
+    """A document to attach to an image, such as an SBOM.
 
-    `media_type`: that of the document, and the artifact's type. `title`: a file name for saving it.
-    `annotations`: those of the artifact's manifest.
+    `media_type`: the media type of the document, which is the artifact's type too. `title`: a file
+    name for saving it. `annotations`: annotations of the artifact's manifest.
     """
 
     media_type: str
@@ -45,7 +45,7 @@ class Attachment:
 
     @property
     def layer(self) -> Descriptor:
-        """The document, as the artifact's only layer."""
+        """The descriptor of the document, which is the artifact's only layer."""
         return Descriptor(
             media_type=self.media_type,
             digest=Digest.of(self.data),
@@ -66,7 +66,7 @@ class Referrer:
 
     @classmethod
     def from_json(cls, value: object) -> Referrer:
-        """Read an entry of a list. Raises VerificationError."""
+        """Read one entry of a list of referrers. Raises VerificationError where it is malformed."""
         said = value.get("artifactType") if isinstance(value, Mapping) else None
         return cls(
             descriptor=Descriptor.from_json(value),
@@ -74,17 +74,17 @@ class Referrer:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry of a list."""
+        """Return the entry for a list of referrers, as JSON."""
         return {**self.descriptor.to_json(), "artifactType": self.artifact_type}
 
 
 def list_referrers(
     repository: Repository, subject: Digest, artifact_type: str | None = None
 ) -> tuple[Referrer, ...]:
-    """List the referrers of `subject`, all or those of `artifact_type`.
+    """List the referrers of `subject` in the registry's order; only of `artifact_type` if given.
 
-    They are in the registry's order. One request, and a second for a registry without the referrers
-    API. Raises VerificationError for a malformed list.
+    Sends one request, and a second one to a registry without the referrers API. Raises
+    VerificationError for a malformed list.
     """
     entries = referrers_list.ask(repository, subject, artifact_type).entries
     if entries is not None:
@@ -97,15 +97,17 @@ def list_referrers(
 
 
 def fetch(repository: Repository, referrer: Referrer) -> Attachment:
-    """Read the document behind an entry of a list, checked against its digests.
+    """Download the document of the artifact `referrer` and check it against its digest.
 
-    Raises RefusedError where the registry lacks what its list names, VerificationError for an
-    artifact that does not hold exactly one document.
+    Raises RefusedError where the registry lacks the artifact that its list names, VerificationError
+    for an artifact that does not hold exactly one document.
     """
     digest = referrer.descriptor.digest
     manifest = repository.get_manifest(str(digest))
     if manifest is None:
-        raise RefusedError(f"{repository.name}: the registry lacks {digest}, which it lists")
+        raise RefusedError(
+            f"{repository.name}: the registry lacks {digest}, which its list of referrers names"
+        )
     head = parse_json(manifest.data)
     layers = head.get("layers") if isinstance(head, dict) else None
     if not isinstance(layers, list) or len(layers) != 1:
@@ -130,11 +132,11 @@ def attach(
 ) -> tuple[Referrer, ...]:
     """Attach `artifacts` to the manifest `subject`; returns those that were not attached before.
 
-    An artifact that is listed already is not sent again. Raises RefusedError where the registry
-    neither keeps lists of referrers nor lets clients keep them, TransientError where other pushes
-    keep overwriting such a list.
+    An artifact that is listed already is not sent again. Raises RefusedError where the registry has
+    no referrers API and no list can be kept at a tag, TransientError where other pushes keep
+    overwriting the list at the tag.
     """
-    # It brings oras along: 150 ms that only those pay who attach.
+    # The import of oras takes 150 ms, which only a push with attachments should pay.
     from regpush.registry.artifact import Provider
 
     provider = Provider(repository)
@@ -148,7 +150,7 @@ def attach(
     referrers = [one.referrer for one in new]
     known = all(parallel(_AT_ONCE, new, lambda one: _send(one, provider, repository), cancel))
     if not known and not isinstance(asked, _Lists):
-        # It has lists, and does not say that it takes these in. Does it?
+        # The registry has the API, but did not acknowledge the subject: look at its list.
         known = _lists(repository, subject.digest, referrers)
     if asked is _Lists.NONE or not known:
         entries = [referrer.to_json() for referrer in referrers]
@@ -159,9 +161,9 @@ def attach(
 def enlist(
     repository: Repository, subject: Digest, referrers: Sequence[Referrer], *, cancel: Cancellation
 ) -> None:
-    """Make sure that `referrers` are listed; `repository` holds their manifests.
+    """Make sure that the list of referrers of `subject` has all of `referrers`.
 
-    Raises like `attach`.
+    `repository` must hold their manifests already. Raises like `attach`.
     """
     if not _lists(repository, subject, referrers):
         entries = [referrer.to_json() for referrer in referrers]
@@ -180,7 +182,7 @@ class _Made:
 def _send(made: _Made, provider: Provider, repository: Repository) -> bool:
     """Send an artifact, its blobs first; returns whether the registry acknowledges the subject."""
     document, data = made.artifact.layer, made.artifact.data
-    # The one is there after the first time, the other is as new as the artifact.
+    # The empty config exists after the first artifact; the document is as new as its artifact.
     if not repository.has_blob(EMPTY):
         _put(repository, EMPTY, b"{}")
     _put(repository, document, data)
@@ -197,16 +199,17 @@ def _put(repository: Repository, blob: Descriptor, data: bytes) -> None:
 
 
 class _Lists(Enum):
-    """What a registry that gave no list of referrers is known to have."""
+    """Why a registry gave no list of referrers."""
 
-    NONE = "it keeps no lists"
-    UNKNOWN = "it could not be asked"
+    NONE = "no referrers API"
+    UNKNOWN = "no readable reply"
 
 
 def _ask(repository: Repository, subject: Digest) -> list[Referrer] | _Lists:
-    """Request the registry's own list for a push, which an unreadable list does not end.
+    """Request the registry's own list of referrers; an unreadable list gives `_Lists.UNKNOWN`.
 
-    The reply to each artifact says whether the registry lists it (`OCI-Subject`).
+    An unreadable list does not end a push: the reply to each artifact that is sent says whether the
+    registry lists it (`OCI-Subject`).
     """
     try:
         entries = referrers_list.ask(repository, subject).entries
@@ -216,7 +219,7 @@ def _ask(repository: Repository, subject: Digest) -> list[Referrer] | _Lists:
 
 
 def _lists(repository: Repository, subject: Digest, referrers: Sequence[Referrer]) -> bool:
-    """Whether the registry's own list has all of `referrers`."""
+    """Whether the registry's own list of referrers of `subject` has all of `referrers`."""
     listed = _ask(repository, subject)
     return not isinstance(listed, _Lists) and _digests(referrers) <= _digests(listed)
 

@@ -28,8 +28,8 @@ _PAGES = 100
 class ReferrersAnswer:
     """A registry's answer to the request for its list of referrers.
 
-    `entries`: unchanged, None where the registry gives no list. `said`: the status, and the host of
-    a redirect, for people.
+    `entries`: JSON values as the registry sent them, None where it gives no list. `said`: the
+    status, and the host of a redirect, for messages.
     """
 
     entries: list[Any] | None
@@ -39,11 +39,12 @@ class ReferrersAnswer:
 def ask(
     repository: Repository, subject: Digest, artifact_type: str | None = None
 ) -> ReferrersAnswer:
-    """Read every page of the registry's list for `subject`, or only of `artifact_type`.
+    """Read every page of the registry's list of referrers of `subject`.
 
-    A redirect to another host is followed once, without credentials; where that host gives no list,
-    the registry is treated as one without a list. Raises VerificationError for a malformed list of
-    the registry itself, and what `Repository.ask` raises.
+    With `artifact_type`, only entries of that type are returned. A redirect to another host is
+    followed once, without credentials; where that host gives no list, the registry is treated as
+    one without a list. Raises VerificationError for a malformed list of the registry itself, and
+    what `Repository.ask` raises.
     """
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     call = Call(
@@ -90,7 +91,9 @@ def _pages(
         if entries is None and (not repository.is_home(reply.url) or (reply.whole and not page)):
             return None
         if entries is None:
-            raise VerificationError(f"{repository.name}: {call.doing} failed: a page is no list")
+            raise VerificationError(
+                f"{repository.name}: {call.doing} failed: a page of the reply is not an index"
+            )
         applied = [one.strip() for one in reply.header("oci-filters-applied").split(",")]
         unfiltered = artifact_type if "artifactType" not in applied else None
         found += _of_type(entries, unfiltered)

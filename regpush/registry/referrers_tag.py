@@ -21,16 +21,17 @@ from regpush.registry.repository import Repository
 _ROUNDS = 16
 _REST_S = 0.2
 _TIMES = 4.0
-"""The list counts as settled when it is unchanged after this many times the duration of reading and
-writing it, and at least `_REST_S`: a client that had read it before has written by then."""
+"""A list counts as settled when it stays unchanged for this many times the duration of reading and
+writing it, and at least `_REST_S`: a client that had read the old list before has written by
+then."""
 
 
 class NoListError(RefusedError):
-    """The tag holds something other than a list of referrers, and is not changed."""
+    """The tag for a list of referrers holds something else, which is not changed."""
 
 
 def tag_of(subject: Digest) -> str:
-    """Return the tag that holds the list: `sha256-…`."""
+    """Return the tag that holds the list of referrers of `subject`: `sha256-…`."""
     return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
 
 
@@ -46,7 +47,7 @@ def entries_in(body: bytes) -> list[Any] | None:
 
 
 def read(repository: Repository, subject: Digest) -> list[Any]:
-    """Read the entries of the list; empty where the list does not exist.
+    """Read the entries of the list of referrers of `subject`; empty where there is no such tag.
 
     Raises NoListError.
     """
@@ -57,14 +58,14 @@ def read(repository: Repository, subject: Digest) -> list[Any]:
     if manifest.digest == subject:
         # GitLab takes such a tag for the digest.
         raise NoListError(
-            f"{repository.name}: nothing can be attached: the registry has no lists of referrers, "
-            f"and keeps none for others, as to it the tag {tag} is the image itself"
+            f"{repository.name}: nothing can be attached: the registry has no referrers API, and "
+            f"takes the tag {tag}, where the list would be kept, for the image itself"
         )
     entries = entries_in(manifest.data)
     if entries is None or not all(isinstance(entry, Mapping) for entry in entries):
         raise NoListError(
-            f"{repository.name}: nothing can be attached: the registry has no lists of referrers, "
-            f"and the tag {tag}, where one would be kept, holds something else"
+            f"{repository.name}: nothing can be attached: the registry has no referrers API, and "
+            f"the tag {tag}, where the list would be kept, holds something else"
         )
     return entries
 
@@ -76,12 +77,13 @@ def keep(
     *,
     cancel: Cancellation,
 ) -> None:
-    """Add `entries` to the list, without losing entries that others add meanwhile.
+    """Add `entries` to the list of referrers of `subject`.
 
-    Raises NoListError, and TransientError where others keep overwriting it.
+    Entries that others add meanwhile are kept. Raises NoListError, and TransientError where others
+    keep overwriting the list.
     """
     tag = tag_of(subject)
-    # What was seen once belongs there: a pusher who writes over it does not mean to.
+    # Every entry that was seen once is kept: a client that overwrote it did not mean to remove it.
     known: dict[str, Any] = {str(entry["digest"]): dict(entry) for entry in entries}
     jitter = hashlib.sha256("".join(known).encode()).digest()
     rest_s = _REST_S

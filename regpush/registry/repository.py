@@ -38,7 +38,7 @@ from regpush.registry.uploads.ladder import BlobStream, Told, Upload, Uploads, u
 from regpush.registry.uploads.lessons import HostMemory
 
 MANIFEST_LIMIT = 4 << 20
-"""Bytes of a manifest, at most. Registries must accept that many, and some accept no more."""
+"""The maximum bytes of a manifest. Registries must accept that many, and some accept no more."""
 
 CONFIG_LIMIT = 16 << 20
 _LOOKERS = 8
@@ -46,7 +46,10 @@ _ACCEPT = {"Accept": ", ".join(MANIFESTS + INDEXES)}
 
 
 class Access(Enum):
-    """The purpose for which a repository is opened; the value: the actions in the token's scope."""
+    """The purpose for which a repository is opened: pulling, or pushing as well.
+
+    The value is the list of actions in the token's scope.
+    """
 
     PULL = ("pull",)
     PUSH = ("pull", "push")
@@ -54,7 +57,7 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A manifest or index as the registry holds it, byte for byte."""
+    """The bytes of a manifest or index as the registry holds them, with media type and digest."""
 
     media_type: str
     data: bytes = field(repr=False)
@@ -62,10 +65,10 @@ class Manifest:
 
 
 class Repository:
-    """One repository of one registry; a `pack.recipe.BlobStore`. Thread-safe.
+    """One repository of one registry; implements `pack.recipe.BlobStore`. Thread-safe.
 
     Every method raises AuthError, RefusedError, TransientError (after retries) and CancelledError;
-    its docstring names others.
+    docstrings name only errors beyond these.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class Repository:
         self._count = count
         self._notify = notify
         self._ahead = ahead
-        self._took_manifests = False  # by their digests, in this run
+        self._took_manifests = False  # whether one was stored by its digest in this run
         self._uploads = Uploads(
             api, retry, exists=self._head_blob, count=count, memory=memory, notify=notify
         )
@@ -95,7 +98,7 @@ class Repository:
         return self._api.name
 
     def warn(self, message: str) -> None:
-        """Warn the user about something odd in this repository."""
+        """Warn the user of `message`, with this repository's name before it."""
         self._notify(Warned(message=f"{self.name}: {message}"))
 
     def close(self) -> None:
@@ -112,7 +115,7 @@ class Repository:
     def ask_once(self, call: Call) -> Reply:
         """Send a request without retries; returns any reply.
 
-        Raises TransientError where none arrived.
+        Raises TransientError where no reply arrived.
         """
         try:
             return self._api.send(call)
@@ -124,13 +127,16 @@ class Repository:
         return Origin.of(url) == self._api.origin
 
     def redirect_of(self, reply: Reply) -> str:
-        """Return the URL that the redirect `reply` leads to. Raises RefusedError."""
+        """Return the URL that the redirect `reply` leads to.
+
+        Raises RefusedError where that URL must not be followed (`http.address`).
+        """
         return redirect_location(reply.url, reply.header("location"), self._api.origin)
 
     def next_page(self, reply: Reply) -> str:
         """Return the URL of the page of a list that follows `reply`; empty for the last.
 
-        It belongs to the registry, or to the host that sent `reply`.
+        A URL of a host that is neither the registry nor the sender of `reply` is ignored.
         """
         link = next_link(reply.values("link"))
         following = redirect_location(reply.url, link, self._api.origin) if link else ""
@@ -138,21 +144,22 @@ class Repository:
         return following if following and Origin.of(following) in allowed else ""
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether the repository holds the blob, with the size in the descriptor if it states one.
+        """Whether the repository holds the blob, in the size that the descriptor states.
 
-        False where the registry cannot tell, or does not permit the question.
+        A reply without a size counts as yes. False where the registry cannot tell, or does not
+        permit the question.
         """
         return self._retry.run(lambda: self._head_blob(descriptor))
 
     def get_blob(self, descriptor: Descriptor) -> bytes:
-        """Read a small blob, such as a config.
+        """Read a small blob, such as a config, into memory.
 
         Raises VerificationError where the blob is not what `descriptor` says, or is over 16 MiB.
         """
         name = f"{self.name}: blob {descriptor.digest}"
         if descriptor.size > CONFIG_LIMIT:
             raise VerificationError(
-                f"{name} is {descriptor.size} bytes, too large to be read whole"
+                f"{name} has {descriptor.size} bytes; at most {CONFIG_LIMIT} are read"
             )
         call = Call(
             doing=f"reading blob {descriptor.digest.short}",
@@ -163,11 +170,15 @@ class Repository:
         )
         reply = self._retry.run(lambda: self._api.expect(call, 404))
         if reply.status == 404:
-            raise VerificationError(f"{name} is not there, though a manifest names it")
+            raise VerificationError(
+                f"{name} is missing in the registry, though a manifest names it"
+            )
         if not reply.whole or len(reply.body) != descriptor.size:
             raise VerificationError(f"{name} does not have the {descriptor.size} bytes it should")
         if not _matches(descriptor.digest, reply.body):
-            raise VerificationError(f"{name} has another digest when it is read")
+            raise VerificationError(
+                f"{name} is damaged: the bytes that the registry sent have another digest"
+            )
         return reply.body
 
     def read_blob(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
@@ -202,7 +213,7 @@ class Repository:
             if reply.status == 202 and reply.header("location"):
                 self._uploads.keep(reply)
         except (AuthError, RefusedError, RetryableError):
-            pass  # mounting is only ever a saving
+            pass  # a mount only saves an upload
         return False
 
     def upload(self, told: Told = untold) -> Upload:
@@ -219,13 +230,14 @@ class Repository:
 
         `open_body` is called for each attempt and gives equal bytes each time. `told` is called
         with the progress. Raises VerificationError where the registry computes another digest,
-        SourceError where the bytes are not those of `descriptor`, and what the body raises.
+        SourceError where the bytes are not those of `descriptor`, and any error that reading the
+        body raises.
         """
         with Upload(self._uploads, told) as upload:
             upload.put(descriptor, open_body)
 
     def stream_blob(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
-        """Send a blob whose digest is known only after its last byte.
+        """Send a blob whose digest is known only after its last byte; returns its descriptor.
 
         `open_stream` is called for each attempt. Raises like `put_blob`.
         """
@@ -235,15 +247,16 @@ class Repository:
     def get_manifest(self, reference: str) -> Manifest | None:
         """Fetch the manifest or index at a tag or digest; None where it does not exist.
 
-        Raises VerificationError where it is over 4 MiB or not what its digest says.
+        Raises VerificationError where it is over 4 MiB or does not match its digest.
         """
         reply = self._retry.run(lambda: self._api.expect(self._manifest("GET", reference), 404))
         return None if reply.status == 404 else self._verified(reply, reference)
 
     def head_manifest(self, reference: str) -> Digest | None:
-        """Ask for the digest of the manifest at a tag or digest; None where it does not exist.
+        """Return the digest of the manifest at a tag or digest; None where it does not exist.
 
-        Where HEAD gives no digest, GET decides. Raises VerificationError like `get_manifest`.
+        Sends HEAD, and GET where the reply states no digest. Raises VerificationError like
+        `get_manifest`.
         """
         with suppress(AuthError, RefusedError, TransientError):
             reply = self.ask_once(self._manifest("HEAD", reference))
@@ -253,18 +266,18 @@ class Repository:
         return manifest.digest if manifest else None
 
     def put_manifest(self, data: bytes, media_type: str, reference: str) -> Digest | None:
-        """Store a manifest or index under a tag or its digest.
+        """Store a manifest or index under `reference`: a tag, or its digest.
 
         Returns the digest that the registry states, None if it states none. A tag that must not
         move, but names this manifest already, counts as a success. Raises VerificationError where
-        the registry stored something else, MissingBlobsError where it lacks blobs, TagConflictError
-        where it keeps the tag.
+        the registry reports the digest of other bytes, MissingBlobsError where it lacks blobs,
+        TagConflictError where it does not move the tag.
         """
         doing = f"pushing the manifest {reference}"
         if len(data) > MANIFEST_LIMIT:
             raise RefusedError(
-                f"{self.name}: {doing} failed: registries take {MANIFEST_LIMIT} bytes at most, "
-                f"and it has {len(data)}"
+                f"{self.name}: {doing} failed: it has {len(data)} bytes, and registries take "
+                f"{MANIFEST_LIMIT} at most"
             )
         call = Call(
             doing=doing,
@@ -321,7 +334,7 @@ class Repository:
         raise failure
 
     def _missing(self, data: bytes) -> tuple[Digest, ...]:
-        """Find the digests that the manifest `data` names and the repository seems to lack."""
+        """Return the digests that the manifest `data` names and the repository seems to lack."""
         content = parse_json(data)
         if not isinstance(content, dict):
             return ()
@@ -353,7 +366,7 @@ class Repository:
         found = tag_list.read_all(self)
         if not found.complete:
             self.warn(
-                f"there are more tags; only the first {len(found.names):,} listed were looked at"
+                f"the repository has more tags; only the first {len(found.names):,} were read"
             )
         return found
 
@@ -363,15 +376,15 @@ class Repository:
         try:
             reply = self._api.expect(Call(doing=doing, method="HEAD", path=path), 403, 404, 405)
             if reply.status == 403:
-                # A HEAD tells no reason, and signed addresses of storage often allow GET alone.
+                # A reply to HEAD gives no reason, and signed URLs of storage often allow only GET.
                 first = {"Range": "bytes=0-0"}
                 call = Call(doing=doing, method="GET", path=path, headers=first)
                 reply = self._api.expect(call, 404)
         except AuthError:
-            return False  # whoever goes on to send it is told why that fails
+            return False  # the upload that follows reports the reason
         if reply.status not in (200, 206):
             return False
-        # Some registries and proxies do not say the length: the digest is the right one.
+        # Some registries and proxies omit the length; the digest in the path identifies the blob.
         return content_length(reply.status, reply.headers) in (None, descriptor.size)
 
     def _manifest(self, method: str, reference: str) -> Call:
@@ -392,7 +405,7 @@ class Repository:
         for text in filter(None, told):
             wanted = Digest.parse(text)
             if not _matches(wanted, reply.body):
-                raise VerificationError(f"{name} is not {wanted}, as its digest says")
+                raise VerificationError(f"{name} does not have the digest {wanted}")
             digest = wanted
         media_type = reply.header("content-type").partition(";")[0].strip().lower()
         if media_type not in MANIFESTS + INDEXES:

@@ -1,4 +1,4 @@
-"""The tags of a repository, page by page.
+"""Lists the tags of a repository, page by page.
 
 OCI distribution-spec 1.1, "Listing Tags".
 """
@@ -19,10 +19,10 @@ from regpush.registry.protocol import parse_json
 TAGS_LIMIT = 1000
 _TAG_PAGES = 10
 _ALL_TAG_PAGES = 100
-"""Pages of tags that are read at most: some registries give only 10 tags a page."""
+"""The maximum number of pages of tags that are read; some registries give only 10 tags a page."""
 
 _PAGE_LIMIT = 4 << 20
-"""Bytes of a page of tags, at most."""
+"""The maximum bytes of one page of tags."""
 
 _NO_LIST = 404
 """The status of a repository that does not exist yet, as before every first push."""
@@ -32,14 +32,14 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagList:
-    """Tags in the registry's order; `complete` is False where it has more than `TAGS_LIMIT`."""
+    """Tags in the registry's order; `complete` is False where the repository has more tags."""
 
     names: tuple[str, ...]
     complete: bool
 
 
 class Pager(Protocol):
-    """A repository, as far as its tags are asked for."""
+    """The methods of a repository that listing its tags needs."""
 
     def ask(self, call: Call, *statuses: int) -> Reply:
         """Send a request; returns a 2xx or one of `statuses`."""
@@ -51,7 +51,7 @@ class Pager(Protocol):
 def read_some(repository: Pager) -> tuple[str, ...]:
     """List up to 1000 tags, in the registry's order; empty if the registry lists none."""
     tags: list[str] = []
-    # Some registries want more rights for a list than for what is in it.
+    # Some registries want more rights for listing tags than for reading images.
     with suppress(AuthError, RefusedError):
         for page, _ in _pages(repository, _TAG_PAGES, _NO_LIST):
             tags += page
@@ -59,9 +59,10 @@ def read_some(repository: Pager) -> tuple[str, ...]:
 
 
 def read_all(repository: Pager) -> TagList:
-    """List up to 1000 tags.
+    """List up to 1000 tags; the result says whether there are more.
 
-    Raises RefusedError where the registry knows no such repository, and what `ask` raises.
+    Raises RefusedError where the registry knows no such repository, and the errors of
+    `Repository.ask`.
     """
     pages = [*_pages(repository, _ALL_TAG_PAGES)]
     tags = [*dict.fromkeys(tag for page, _ in pages for tag in page)]
@@ -84,7 +85,10 @@ def _pages(repository: Pager, most: int, *statuses: int) -> Iterator[tuple[list[
 
 
 def _page(repository: Pager, url: str, *statuses: int) -> tuple[list[str], str]:
-    """Read one page of tags, and the URL of the next page, empty after the last."""
+    """Read one page of tags; returns the tags, and the URL of the next page, empty after the last.
+
+    `url`: the URL of the page, empty for the first.
+    """
     call = Call(
         doing="listing tags",
         method="GET",

@@ -235,7 +235,7 @@ def test_no_tag_moves_where_no_list_can_be_kept(
     with fault_server(docker_registry.host, *gitlab_referrers()) as server:
         error = attaching(app, server.host, repository)
     assert isinstance(error, RefusedError)
-    assert "is the image itself" in str(error)
+    assert "for the image itself" in str(error)
     assert tagged(docker_registry.host, repository) is None
 
 

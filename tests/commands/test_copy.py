@@ -238,7 +238,7 @@ def test_no_tag_without_all_that_it_names(
     push(app, source).ok()
     gone = Rule(error(404, "BLOB_UNKNOWN"), "GET", "blob", FOREVER)
     with fault_server(embedded_registry.host, gone) as faults:
-        copy(f"{faults.host}/{repository}", to).failed(8, faults.host, "is not there")
+        copy(f"{faults.host}/{repository}", to).failed(8, faults.host, "is missing in the registry")
     assert Api(docker_registry.host, repository).manifest("latest").status == 404
 
 

@@ -159,7 +159,7 @@ def test_tokens_and_what_they_allow(tmp_path: Path) -> None:
 
 def test_a_certificate(docker_registry_tls: Registry, repository: str) -> None:
     to = f"{docker_registry_tls.host}/{repository}"
-    failed_at(doctor(to), "connection", 4, "--ca-file names the authority")
+    failed_at(doctor(to), "connection", 4, "give the authority that signed it with --ca-file")
     trusted = doctor(to, "--ca-file", docker_registry_tls.ca_file)
     assert trusted.code == 0
     assert re.fullmatch(
@@ -184,7 +184,7 @@ def test_a_certificate_that_ends(tmp_path: Path, days: int, result: str) -> None
         done = doctor(f"{server.host}/app", "--ca-file", tmp_path / "ca.pem")
     assert results(done)["connection"] == result
     if result == "failed":
-        assert "expired; whoever runs the registry must renew it" in detail(done, "connection")
+        assert "expired; the registry's operator must renew it" in detail(done, "connection")
     else:
         failed_at(done, "API", 4, "answered 404 at /v2/, which no registry does")
 

@@ -251,7 +251,7 @@ def test_a_digest_needs_a_tag(registry: Registry, repository: str, app: Path) ->
     ("act", "code", "words"),
     [
         (changed(lambda answer: setattr(answer, "body", answer.body[::-1])), 8, "another digest"),
-        (error(404, "BLOB_UNKNOWN"), 8, "is not there"),
+        (error(404, "BLOB_UNKNOWN"), 8, "is missing in the registry"),
         (answers(503), 5, "503"),
     ],
     ids=["wrong", "gone", "503"],

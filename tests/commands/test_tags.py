@@ -81,7 +81,7 @@ def test_a_list_that_is_cut_off_is_said_to_be() -> None:
         done = regpush("tags", f"{endless.host}/x", "--format", "json").ok()
     assert (done.report["complete"], len(done.report["tags"])) == (False, 1)
     assert "warning: " in done.stderr
-    assert "there are more tags; only the first 1 listed were looked at" in done.stderr
+    assert "the repository has more tags; only the first 1 were read" in done.stderr
 
 
 def test_no_such_repository(shelf: Shelf) -> None:

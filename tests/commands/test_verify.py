@@ -93,10 +93,10 @@ def spoil_byte(path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (spoil_byte, "has another digest when it is read"),
+        (spoil_byte, "is damaged: the bytes that the registry sent have another digest"),
         (lambda path: path.write_bytes(path.read_bytes()[:-7]), "bytes instead of"),
         (lambda path: path.write_bytes(path.read_bytes() + b"x"), "bytes instead of"),
-        (lambda path: path.unlink(), "is not there, though a manifest names it"),
+        (lambda path: path.unlink(), "is missing in the registry, though a manifest names it"),
     ],
     ids=["flipped", "cut", "longer", "gone"],
 )

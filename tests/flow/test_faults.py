@@ -129,7 +129,7 @@ ROWS = [
         "413-for-ever",
         one(answers(413), "PUT", "upload", times=FOREVER),
         RefusedError,
-        "limits sizes",
+        "limits the size of requests",
     ),
     # Credentials.
     Row(
@@ -235,7 +235,7 @@ ROWS = [
         "location-missing-at-post",
         one(location_of(None), "POST", "open", times=FOREVER),
         RefusedError,
-        "did not say where",
+        "opened an upload without a Location",
     ),
     *(
         Row(f"location-{name}", one(location_of(text), "POST", "open", times=FOREVER), kind, words)

@@ -368,7 +368,7 @@ def _flip(answer: Answer) -> None:
     ("act", "code", "words"),
     [
         (changed(_flip), 8, "another digest"),
-        (error(404, "BLOB_UNKNOWN"), 8, "is not there"),
+        (error(404, "BLOB_UNKNOWN"), 8, "is missing in the registry"),
         (answers(500), 5, "500"),
     ],
     ids=["wrong", "gone", "500"],

@@ -60,7 +60,7 @@ def test_a_registry_that_is_not_there() -> None:
             f"cannot reach http://{host}: connection refused; is the registry running?"
         )
         assert at.client.requests == 2
-        assert "again in" in at.messages
+        assert "retrying in" in at.messages
 
 
 def test_a_name_that_does_not_resolve() -> None:
@@ -191,7 +191,7 @@ def test_retry_after_is_honoured(docker_registry: Registry, repository: str) -> 
 
     with front(behaviour) as before, opened(before.host, repository) as at:
         put(at.repository, b"content")
-        assert "(again in 1.0 s)" in at.messages
+        assert "(retrying in 1.0 s)" in at.messages
     assert times[1] - times[0] >= 1
 
 
@@ -258,7 +258,7 @@ def test_a_connection_that_breaks_inside_a_body(
         descriptor = send(at.repository, form, chunks)
         assert at.repository.has_blob(descriptor)
         assert at.client.bytes_uploaded > 6 * MIB
-        assert "again in" in at.messages
+        assert "retrying in" in at.messages
 
 
 @pytest.mark.parametrize("form", ["put", "stream"])
@@ -318,7 +318,7 @@ def error(status: int, code: str, message: str) -> Answer:
         (Answer(501), TransientError, "answered 501"),
         (Answer(302, {"Location": "https://elsewhere.example/"}), RefusedError, "redirect"),
         (error(403, "DENIED", "\x1b[2J\x07 you\u202e"), RefusedError, r"\\x1b\[2J\\x07 you\\u202e"),
-        (Answer(202), RefusedError, "did not say where"),
+        (Answer(202), RefusedError, "opened an upload without a Location"),
         (
             Answer(202, {"Location": "https://user:secret-word@x.example/"}),
             RefusedError,
@@ -526,7 +526,10 @@ def test_uploads_go_elsewhere_without_credentials(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (Answer(200, {"Docker-Content-Digest": str(Digest.of(b"other"))}, b"{}"), "is not sha256"),
+        (
+            Answer(200, {"Docker-Content-Digest": str(Digest.of(b"other"))}, b"{}"),
+            "does not have the digest sha256",
+        ),
         (Answer(200, {"Docker-Content-Digest": "nonsense"}, b"{}"), "not a digest"),
         (Answer(200, {}, b"x" * (4 * MIB + 1)), "larger than 4194304"),
     ],
@@ -625,7 +628,7 @@ def test_all_tags_or_a_word_that_there_are_more(
         found = at.repository.all_tags()
         assert found.names == tuple(tags[:listed])
         assert found.complete == (listed == count)
-        warned = f"there are more tags; only the first {listed:,} listed were looked at"
+        warned = f"the repository has more tags; only the first {listed:,} were read"
         assert (warned in at.messages) == (listed < count)
         assert len(before.asked) == asked
 

@@ -48,12 +48,12 @@ named = RepositoryName.parse
         ("docker.io/library/python", "GET", 429, "TOOMANYREQUESTS", "pull rate limit",
          "regpush login docker.io"),
         ("r.example.com/app", "GET", 429, "", "", ""),
-        ("r.example.com/app", "PUT", 413, "", "", "limits sizes"),
+        ("r.example.com/app", "PUT", 413, "", "", "limits the size of requests"),
         ("r.example.com/app", "PUT", 415, "", "", "--compression gzip"),
         ("r.example.com/app", "PUT", 400, "MANIFEST_INVALID", "", "--compression gzip"),
         ("r.example.com/app", "PUT", 403, "DENIED", "tag is immutable", ""),
         ("r.example.com/app", "PUT", 409, "", "", ""),
-        ("r.example.com/app", "GET", 501, "", "", "its logs"),
+        ("r.example.com/app", "GET", 501, "", "", "registry's logs"),
         ("r.example.com/app", "GET", 503, "", "", ""),
     ],
 )  # fmt: skip
@@ -88,7 +88,7 @@ def test_how_to_log_in(host: str, command: str) -> None:
     ("host", "source", "expected"),
     [
         ("ghcr.io", "GITHUB_TOKEN", "packages: write"),
-        ("r.example.com", "the command line", "check them"),
+        ("r.example.com", "the command line", "check the credentials"),
         ("r.example.com", "/home/me/.docker/config.json", "regpush login r.example.com"),
         ("docker.io", "/home/me/.docker/config.json", "access token"),
         (ECR, "/home/me/.docker/config.json", "12 hours"),
@@ -112,7 +112,7 @@ def refusing(status: int, code: str = "", words: str = "") -> object:
 @pytest.mark.parametrize(
     ("status", "code", "words", "kind", "told"),
     [
-        (403, "DENIED", "no", RefusedError, "answered 403: no; whether you may write there, "),
+        (403, "DENIED", "no", RefusedError, "answered 403: no; run 'regpush doctor "),
         (404, "NAME_UNKNOWN", "no", RefusedError, "wants it created first"),
         (507, "", "", RegpushError, "quota raised"),
     ],
@@ -141,7 +141,9 @@ def test_sizes_that_were_tried_are_told() -> None:
     with (
         front(behaviour) as server,
         opened(server.host, retry_times=0) as at,
-        pytest.raises(RefusedError, match=r"chunks down to 65536 bytes.*client_max_body_size"),
+        pytest.raises(
+            RefusedError, match=r"chunks of 65536 bytes were refused too.*client_max_body_size"
+        ),
     ):
         put(at.repository, b"x" * 1_000_000)
 
@@ -159,7 +161,7 @@ def test_whose_credentials_were_refused_is_told_and_they_are_not() -> None:
 
 def test_a_name_that_does_not_resolve(app: object) -> None:
     done = regpush(app, "--to", "registry.invalid/app", "--retry-times", "0")
-    done.failed(5, "the name registry.invalid does not resolve; is the name written rightly")
+    done.failed(5, "the name registry.invalid does not resolve; is the name spelt correctly")
 
 
 def test_who_was_forbidden_is_told() -> None:

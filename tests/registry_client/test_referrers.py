@@ -197,7 +197,7 @@ def test_gitlab_keeps_no_list(docker_registry: Registry, repository: str) -> Non
         fault_server(docker_registry.host, *gitlab_referrers()) as server,
         opened(server.host, repository) as at,
     ):
-        with pytest.raises(RefusedError, match="is the image itself"):
+        with pytest.raises(RefusedError, match="for the image itself"):
             attached(at, subject, SBOM)
         assert list_referrers(at.repository, subject.digest) == ()
         assert {asked.method for asked in server.asked} == {"GET"}

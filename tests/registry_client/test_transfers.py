@@ -180,7 +180,7 @@ def test_manifests_that_registries_do_not_take(registry: Registry, repository: s
     with opened(registry.host, repository) as at:
         with pytest.raises(RefusedError, match="pushing the manifest latest failed"):
             at.repository.put_manifest(b"no JSON", OCI_MANIFEST, "latest")
-        with pytest.raises(RefusedError, match="4194304 bytes at most"):
+        with pytest.raises(RefusedError, match="take 4194304 at most"):
             at.repository.put_manifest(b"x" * (4 * MIB + 1), OCI_MANIFEST, "latest")
 
 
@@ -190,7 +190,7 @@ def test_blobs_that_are_not_what_a_manifest_says(registry: Registry, repository:
         for size in (6, 8, 17 * MIB):
             with pytest.raises(VerificationError):
                 at.repository.get_blob(replace(descriptor, size=size))
-        with pytest.raises(VerificationError, match="not there"):
+        with pytest.raises(VerificationError, match="is missing in the registry"):
             at.repository.get_blob(layer(b"absent"))
 
 

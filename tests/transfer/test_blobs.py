@@ -184,7 +184,7 @@ def _lengthen(answer: Answer) -> None:
         (changed(_flip), VerificationError, "another digest"),
         (changed(_shorten), VerificationError, f"{len(DATA) - 1} bytes instead of {len(DATA)}"),
         (changed(_lengthen), VerificationError, f"{len(DATA) + 1} bytes instead of {len(DATA)}"),
-        (error(404, "BLOB_UNKNOWN"), VerificationError, "is not there"),
+        (error(404, "BLOB_UNKNOWN"), VerificationError, "is missing in the registry"),
         (answers(500), TransientError, "500"),
     ],
     ids=["wrong", "short", "long", "gone", "500"],

@@ -1,4 +1,4 @@
-"""Credentials and tokens for one registry: the first source that knows the registry is used.
+"""Credentials and tokens for one registry; the first source that has a login for it is used.
 
 record.py       Credentials, one login
 sources.py      the order of sources: flags, files, GitHub's token, netrc

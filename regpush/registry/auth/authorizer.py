@@ -1,7 +1,7 @@
 """Authorization for one repository: anonymous, Basic, or Bearer with tokens that expire.
 
-Distribution's token specification; docs/internals/registries.md section 2. A function that the
-caller gives sends the requests for tokens; `api` decides where headers may be sent.
+Distribution's token specification; docs/internals/registries.md section 2. The function `fetch`
+sends the requests for tokens; `api` decides to which hosts the Authorization header is sent.
 """
 
 from __future__ import annotations
@@ -46,16 +46,19 @@ class _Held:
     asked_at: float
 
     def lasts(self, now: float, lifetime_s: float) -> bool:
-        """Whether the token is valid for a while yet, as far as its lifetime allows."""
+        """Whether the token is valid at `now` and not about to expire.
+
+        It is about to expire in the last quarter of its lifetime, 60 s at most.
+        """
         return now < self.asked_at + lifetime_s - min(lifetime_s / 4, _RENEW_S)
 
 
 class Authorizer:
     """Makes the Authorization header for requests to one repository. Thread-safe.
 
-    `name` is for messages; `scope` is None for the registry as a whole; `origin` gives the
-    registry's; `credentials` is called once, when the registry first wants any; `fetch` sends
-    a request to the token server and follows it, raising UnansweredError as RetryableError;
+    `name` is for messages; `scope` is None for the registry's root; `origin` returns the registry's
+    origin; `credentials` is called once, when the registry first wants any; `fetch` sends a request
+    to the token server, follows its redirects, and raises RetryableError where no reply arrives;
     `redactor` is told every secret that is sent; `clock` gives the monotonic seconds by which
     tokens age.
     """
@@ -87,10 +90,11 @@ class Authorizer:
         self._clock = clock
 
     def header(self, more: Sequence[Scope] = ()) -> str | None:
-        """Return the header for a request that may use the scopes `more`; None before a challenge.
+        """Return the Authorization header for a request; None before the first challenge.
 
-        May request a token; where the server refuses a token because of `more`, a token without
-        these scopes. Raises AuthError, or RetryableError.
+        `more`: scopes that the request may use beside the repository's own. May request a token;
+        where the token server refuses one with `more`, a token without these scopes is used. Raises
+        AuthError, or RetryableError.
         """
         with self._lock:
             if self._challenge is None:
@@ -112,7 +116,7 @@ class Authorizer:
             return self._bearer(self._challenge, self._scopes, credentials)
 
     def held(self) -> str | None:
-        """Return the header, as far as it is known without a request."""
+        """Return the Authorization header if it is known without a request; None otherwise."""
         with self._lock:
             if self._challenge is None:
                 return None
@@ -130,7 +134,10 @@ class Authorizer:
 
     @property
     def account(self) -> str:
-        """The user whose credentials are used, for people; empty if none were asked for."""
+        """The user and the source of the credentials in use, for messages.
+
+        Empty before any are needed.
+        """
         return described(self._credentials) if self._asked else ""
 
     @property
@@ -140,17 +147,21 @@ class Authorizer:
 
     @property
     def granted(self) -> frozenset[str] | None:
-        """The actions that the token for our scope allows; None if it states none."""
+        """The actions that the Bearer token allows, read from its claims.
+
+        None if they cannot be read.
+        """
         header = self.held() or ""
         if not self._scopes or not header.startswith("Bearer "):
             return None
         return granted_actions(header.removeprefix("Bearer "), self._scopes[0].repository)
 
     def learn(self, reply: Reply, used: str | None, more: Sequence[Scope] = ()) -> bool:
-        """Learn from a 401 to a request sent with the header `used`; returns whether to try again.
+        """Learn from a 401 to a request that was sent with the header `used`.
 
-        False where neither this reply nor an earlier one has a challenge. Raises AuthError where
-        the registry rejects our credentials.
+        Returns whether to try again: False where neither this reply nor an earlier one has a
+        challenge. `more`: the scopes that the request wanted beside the repository's own. Raises
+        AuthError where the registry rejects our credentials.
         """
         with self._lock:
             challenge = choose(parse_challenges(reply.values("www-authenticate")))
@@ -166,7 +177,7 @@ class Authorizer:
             own = [s for s in challenged_scopes(challenge) if s.repository not in beside]
             self._challenge = challenge
             self._scopes = merge(self._scopes, own)
-            # Another thread may have renewed it since: then that one is kept.
+            # Only the refused token is dropped: another thread may have got a new one since.
             self._tokens = {
                 scopes: held
                 for scopes, held in self._tokens.items()
@@ -175,7 +186,10 @@ class Authorizer:
             return True
 
     def denied(self, words: str = "") -> AuthError:
-        """Return the error for a registry that rejects our credentials, or wants some."""
+        """Return the error for a registry that wants credentials and has none, or rejects ours.
+
+        `words`: the registry's status and error message.
+        """
         said = f" ({words})" if words else ""
         scope = self._scopes[0] if self._scopes else None
         wants = ""
@@ -194,7 +208,10 @@ class Authorizer:
         )
 
     def words(self, body: bytes) -> str:
-        """Return the words of an error body, without our secrets, which some servers repeat."""
+        """Return the error message in an error body, with our secrets masked.
+
+        Some servers repeat the secrets that they were sent.
+        """
         return self._redactor.text(parse_problem(body).words)
 
     def _bearer(
@@ -209,15 +226,16 @@ class Authorizer:
         return f"Bearer {held.token.value}"
 
     def _is_final(self, used: str, challenge: Challenge) -> bool:
-        """Whether no other answer to `challenge` is left."""
+        """Whether the refused header `used` was the only way to answer `challenge`."""
         if self._credentials and self._credentials.registry_token:
             return True
         return challenge.scheme == "basic" and used.startswith("Basic ")
 
     def _judge(self, used: str | None) -> None:
-        """Decide from a refused token whether its stated lifetime is the true one.
+        """Believe short stated lifetimes from now on, if `used` was refused after its stated one.
 
-        Every token should last a minute; some servers state less, and mean it.
+        Distribution's specification has a token last 60 s at least, so a shorter stated lifetime is
+        at first not believed; some servers mean it.
         """
         now = self._clock()
         for held in self._tokens.values():
@@ -225,7 +243,7 @@ class Authorizer:
                 self._stated = True
 
     def _covering(self, scopes: Sequence[Scope]) -> _Held | None:
-        """Find a token requested with at least `scopes` that is not about to expire."""
+        """Return a token that was requested with at least `scopes` and is not about to expire."""
         now = self._clock()
         for asked, held in self._tokens.items():
             lifetime_s = held.token.stated_s if self._stated else held.token.lifetime_s
@@ -263,7 +281,7 @@ class Authorizer:
             server = Origin.of(challenge.get("realm"))
         except RefusedError:
             raise AuthError(
-                f"{self._name}: the registry names no valid address to get tokens from"
+                f"{self._name}: the registry's challenge names no valid URL of a token server"
             ) from None
         if server.scheme == "http" and registry.scheme == "https":
             raise AuthError(
@@ -272,8 +290,8 @@ class Authorizer:
             )
         if server.is_private and not registry.is_private:
             raise AuthError(
-                f"{self._name}: the registry wants the password sent to the private address "
-                f"{server.host}"
+                f"{self._name}: the registry names the private address {server.host} as its "
+                "token server; regpush sends no password there"
             )
         return server
 

@@ -1,4 +1,4 @@
-"""Challenges of registries, scopes and tokens. Pure, no I/O.
+"""Reads challenges, scopes and tokens of registries. Pure, no I/O.
 
 RFC 9110 section 11 for `WWW-Authenticate`; distribution's token specification for scopes and the
 token server's reply.
@@ -25,7 +25,7 @@ _BLANK = re.compile(r"[ \t]*")
 _SEPARATOR = re.compile(r"[ \t,]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 SENDABLE = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
-"""A token that a header can hold."""
+"""Matches a token that a header can hold: 1 to 65536 printable ASCII characters, no blanks."""
 
 _ACTIONS = ("pull", "push")
 
@@ -58,9 +58,9 @@ class Scope:
 
     @classmethod
     def parse(cls, text: str) -> Scope | None:
-        """Read one scope; None where nothing is left that regpush ever asks for.
+        """Read `repository:NAME:ACTIONS`, reduced to pull and push; None if neither is left.
 
-        So for another kind of resource. Deleting and `*` are never asked for, whatever a challenge
+        Other resource types give None. regpush never asks for `delete` or `*`, whatever a challenge
         says.
         """
         kind, _, rest = text.partition(":")
@@ -77,7 +77,8 @@ class Scope:
 class Token:
     """A Bearer token, with the seconds for which it may be used.
 
-    `lifetime_s` is a minute at least, as the specification wants; `stated_s` may be less.
+    `stated_s` is the lifetime that the token server states; `lifetime_s` is that, but a minute at
+    least, as the specification wants.
     """
 
     value: str = field(repr=False)
@@ -123,13 +124,13 @@ def _end(pattern: re.Pattern[str], value: str, at: int) -> int:
 def _value(value: str, at: int) -> tuple[str, int]:
     if quoted := _QUOTED.match(value, at):
         return _ESCAPED.sub(r"\1", quoted[1]), quoted.end()
-    # Not every server quotes a realm, though a URL is no token.
+    # Some servers do not quote the URL in `realm`, though RFC 9110 wants quotes.
     plain = _UNQUOTED.match(value, at)
     return (plain[0], plain.end()) if plain else ("", at)
 
 
 def choose(challenges: Sequence[Challenge]) -> Challenge | None:
-    """Choose the challenge to answer: Bearer if it names a token server, else Basic."""
+    """Return the challenge to answer: Bearer if it names a token server, else Basic, else None."""
     for challenge in challenges:
         if challenge.scheme == "bearer" and challenge.get("realm"):
             return challenge
@@ -137,7 +138,11 @@ def choose(challenges: Sequence[Challenge]) -> Challenge | None:
 
 
 def merge(wanted: Sequence[Scope], more: Iterable[Scope]) -> tuple[Scope, ...]:
-    """Widen the scopes `wanted` by `more`, in order: some servers read only the first scope."""
+    """Return the scopes `wanted` widened by the scopes `more`, one scope for each repository.
+
+    The order is that of `wanted`, then `more`, because some token servers read only the first
+    scope.
+    """
     actions = {scope.repository: set(scope.actions) for scope in wanted}
     for scope in more:
         actions.setdefault(scope.repository, set()).update(scope.actions)
@@ -148,7 +153,7 @@ def merge(wanted: Sequence[Scope], more: Iterable[Scope]) -> tuple[Scope, ...]:
 
 
 def challenged_scopes(challenge: Challenge) -> tuple[Scope, ...]:
-    """Return the scopes in a challenge, reduced to those that regpush ever asks for."""
+    """Return the scopes in a challenge, reduced to pull and push."""
     scopes = map(Scope.parse, challenge.get("scope").split())
     return tuple(scope for scope in scopes if scope)
 
@@ -184,10 +189,10 @@ def _age_s(issued_at: object, date: str) -> float:
 
 
 def granted_actions(token: str, repository: str) -> frozenset[str] | None:
-    """Read which actions on `repository` a token allows, for people; None if it does not tell.
+    """Read which actions on `repository` a token allows, for messages; None if it cannot be read.
 
-    The token's text is read: a JSON web token, per distribution's specification. Only the registry
-    can check its signature.
+    The token is read as a JSON web token, per distribution's specification. Only the registry can
+    check its signature.
     """
     parts = token.split(".")
     if len(parts) != 3:

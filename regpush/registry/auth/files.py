@@ -34,7 +34,7 @@ class AuthFile:
 
     @classmethod
     def load(cls, path: str) -> AuthFile:
-        """Read `path`; a file that is missing or empty has no logins."""
+        """Read the file `path`; a file that is missing or empty has no logins."""
         try:
             with open(path, "rb") as file:
                 data = file.read(_SIZE_LIMIT)
@@ -47,7 +47,7 @@ class AuthFile:
 
     @classmethod
     def parse(cls, data: bytes, path: str) -> AuthFile:
-        """Read the bytes of a file."""
+        """Read the bytes of a file with logins; `path` names it in messages."""
         if not data.strip():
             return cls(path=path, content={})
         try:
@@ -61,13 +61,13 @@ class AuthFile:
         return cls(path=path, content=content)
 
     def helper(self, key: str) -> str | None:
-        """Return the name of the credential helper for a registry, or for `registry/path` in it.
+        """Return the name of the credential helper for `key`, a registry or a `registry/path`.
 
-        None without a helper; the helper for all registries is not used for a path.
+        None without a helper. `credsStore`, the helper for all registries, is not used for a path.
         """
         own = {normalise(key): value for key, value in self._section("credHelpers").items()}
         for_all = None if "/" in key else self.content.get("credsStore")
-        # An empty name says that the file itself is the place, whatever the store for others.
+        # An empty name means that the file itself holds the login, whatever `credsStore` says.
         helper = own.get(key.lower(), for_all)
         if not helper:
             return None
@@ -76,20 +76,20 @@ class AuthFile:
         return helper
 
     def login(self, key: str) -> Credentials | None:
-        """Return the login that the file itself holds under the normal key `key`."""
+        """Return the login that the file itself holds under the key `key`, in normal form."""
         for own, entry in self._section("auths").items():
             if normalise(own) == key and (found := self._inline(own, entry)):
                 return found
         return None
 
     def knows(self, registry: str) -> bool:
-        """Whether the file has an entry for all of `registry`, also one that points to a helper."""
+        """Whether the file has an entry for `registry` as a whole, also one that names a helper."""
         own = registry.lower()
         sections = (self._section("auths"), self._section("credHelpers"))
         return any(normalise(key) == own for section in sections for key in section)
 
     def with_login(self, registry: str, username: str, password: str) -> AuthFile:
-        """Return the file with a login for `registry`, replacing any other."""
+        """Return the file with this login for `registry`, in place of any earlier one."""
         pair = base64.b64encode(f"{username}:{password}".encode()).decode()
         return self._with_entry(registry, {"auth": pair})
 
@@ -115,7 +115,7 @@ class AuthFile:
         same = [key for key in entries if normalise(key) == registry.lower()]
         key = self._key(registry)
         key = key if key in same or not same else same[0]
-        # A second spelling of the same registry might be the one that is read.
+        # Other spellings of the registry are removed, since they might be read instead.
         kept = {k: v for k, v in entries.items() if k == key or k not in same}
         return replace(self, content={**self.content, "auths": {**kept, key: entry}})
 

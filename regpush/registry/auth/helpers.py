@@ -1,8 +1,8 @@
-"""Credential helpers: programs `docker-credential-NAME` that keep secrets for others.
+"""Credential helpers: programs `docker-credential-NAME` that store logins, e.g. in a key ring.
 
-The protocol is docker-credential-helpers': a verb as the only argument, a server address or
-a JSON object on standard input, a JSON object or an error message on standard output. What a
-helper says on standard error Docker shows its user.
+The protocol is that of docker-credential-helpers: a verb as the only argument, a server address or
+a JSON object on standard input, a JSON object or an error message on standard output. Docker shows
+its user what a helper prints on standard error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from regpush.registry.auth.record import Credentials
 from regpush.registry.protocol import parse_json
 
 TIMEOUT_S = 60.0
-"""Seconds that a helper may take: somebody may have to unlock a key ring."""
+"""Seconds that a helper may take; its user may have to unlock a key ring."""
 
 INPUT_LIMIT = 32 * 1024
-"""Bytes that are written to a helper, at most: a pipe takes that many even if none are read."""
+"""The maximum number of bytes written to a helper; a pipe takes that many even if none are read."""
 
 _OUTPUT_LIMIT = 64 * 1024
 _LOOK_S = 0.1
@@ -36,19 +36,19 @@ _NOT_FOUND = "credentials not found"
 _CONFESSION = re.compile(
     r"[{}]|(secret[\"']?\s*([:=]|is\b))|((password|token)[\"']?\s*[:=])", re.IGNORECASE
 )
-"""A line that is or names a secret."""
+"""Matches a line that may contain a secret; such a line is not shown."""
 _CODE_WORD = re.compile(r"(?=[A-Za-z_+=]*[0-9])[A-Za-z0-9_+=]{20,}", re.ASCII)
-"""A word that looks like a token, not like language."""
+"""Matches a word that looks like a token: 20 letters and digits or more."""
 _TOKEN_USER = "<token>"  # noqa: S105  the protocol's own name for "the secret is a token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Helper:
-    """The helper `name`, which the file `named_in` names.
+    """The credential helper `name`, as named in the credentials file `named_in`.
 
-    Every method raises AuthError, in one line that names the program, where it cannot run, fails,
-    prints too much, or takes more than a minute; and what `check` raises, which is called ten times
-    a second meanwhile.
+    Every method raises AuthError, in one line that names the program, where the program cannot run,
+    fails, prints too much, or takes more than a minute. `check` is called ten times a second while
+    the program runs; an error that it raises ends the program.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Helper:
         return Credentials(source=source, username=username, password=secret)
 
     def store(self, server: str, username: str, secret: str) -> None:
-        """Store the login for `server`, replacing any other."""
+        """Store the login for `server`, in place of any earlier one."""
         entry = {"ServerURL": server, "Username": username, "Secret": secret}
         code, said, words = self._run("store", json.dumps(entry))
         if code:
@@ -88,7 +88,7 @@ class Helper:
             raise self._failed("store", *told)
 
     def erase(self, server: str) -> None:
-        """Forget the login for `server`."""
+        """Delete the login for `server`; no error if the helper has none."""
         code, said, words = self._run("erase", f"{server}\n")
         if code and _NOT_FOUND not in said.lower():
             raise self._failed("erase", said, words)
@@ -97,7 +97,7 @@ class Helper:
         """Run the helper; returns exit code, standard output and the end of standard error."""
         data = text.encode()
         if len(data) > INPUT_LIMIT:
-            raise self._error(f"takes {INPUT_LIMIT} bytes at most")
+            raise self._error(f"takes {INPUT_LIMIT} bytes at most, and this login is longer")
         try:
             process = subprocess.Popen(
                 [self.program, verb],
@@ -107,7 +107,7 @@ class Helper:
             )
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else None
-            raise self._error(f"does not run: {(why or str(error)).lower()}") from error
+            raise self._error(f"cannot be run: {(why or str(error)).lower()}") from error
         try:
             with suppress(BrokenPipeError):
                 _pipe(process.stdin).write(data)
@@ -127,7 +127,10 @@ class Helper:
         return code, _text(said), _text(words)
 
     def _read(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-        """Read all of standard output, and the end of standard error."""
+        """Read the program's output.
+
+        Returns all of standard output, and the end of standard error.
+        """
         said, words = bytearray(), bytearray()
         left = {_pipe(process.stdout).fileno(): said, _pipe(process.stderr).fileno(): words}
         poll = select.poll()
@@ -157,8 +160,8 @@ class Helper:
         return self._error(f"gave no answer in {TIMEOUT_S:g} s")
 
     def _failed(self, verb: str, said: str, words: str) -> AuthError:
-        """Return the error for a helper that said why on standard output or standard error."""
-        # Of what is not of the protocol, a word alone is no reason, and may be the secret.
+        """Return the error for a failed helper, with the reason that it printed if safe to show."""
+        # Standard error is not part of the protocol: a single word there may be the secret.
         last = [line for line in words.splitlines()[-1:] if len(line.split()) > 1]
         lines = [*said.splitlines()[:1], *last]
         reasons = [
@@ -180,5 +183,5 @@ def _text(data: bytes) -> str:
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
-        raise TypeError("a pipe that was asked for is not there")
+        raise TypeError("Popen was called without a pipe")
     return pipe

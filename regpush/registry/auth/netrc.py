@@ -1,4 +1,4 @@
-"""The login of a registry in `~/.netrc`."""
+"""Finds the login of a registry in `~/.netrc`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from regpush.registry.auth.record import Credentials
 
 
 def find(path: str, registry: str) -> Credentials | None:
-    """Find the login for the machine of `registry`, or None. Raises UsageError like `login`."""
+    """Find the login for the host of `registry`, None if the file has none.
+
+    Raises UsageError like `http.netrc.login`.
+    """
     names = HUB_HOSTS if registry == DOCKER_HUB else (registry, _machine(registry))
     if found := login(path, names):
         return Credentials(source=printable(path), username=found[0], password=found[1])

@@ -1,4 +1,4 @@
-"""One login."""
+"""The record of one login."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from regpush.errors import printable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """A user's name and password, or a token; `source`: where they were found.
+    """A user's name and password, or a token; `source`: where they were found, for messages.
 
     `identity_token` is exchanged at a token server. `registry_token` was issued by such a server,
     and is sent to the registry unchanged.
@@ -25,14 +25,14 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of an Authorization header (RFC 7617)."""
+        """The value of an Authorization header for Basic authentication (RFC 7617)."""
         user = self.username or "<token>"
         pair = f"{user}:{self.identity_token or self.password}"
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The texts that must never be shown, in all forms in which they are sent."""
+        """The passwords and tokens, in all forms in which they are sent; none may be shown."""
         told = [self.password, self.identity_token, self.registry_token]
         told += [encode(secret) for secret in told for encode in (quote, quote_plus)]
         told.append(self.basic.removeprefix("Basic "))
@@ -40,7 +40,7 @@ class Credentials:
 
 
 def described(credentials: Credentials | None) -> str:
-    """Describe the user and the source of credentials, for people; never a secret."""
+    """Return the user and the source of credentials, for messages; never a secret."""
     if credentials is None:
         return "none, anonymous"
     if credentials.registry_token:

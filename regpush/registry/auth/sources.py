@@ -1,4 +1,4 @@
-"""Where credentials are looked for, in which order."""
+"""The places where credentials are looked for, and their order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _GITHUB_REGISTRY = "ghcr.io"
 
 
 class CredentialSources:
-    """Everything but the user name, password and token of the flags, in order. Thread-safe.
+    """Finds logins in files, credential helpers and the environment. Thread-safe.
 
-    `--authfile`, `REGPUSH_AUTH`, the files of `settings` with their helpers, GitHub's token,
-    netrc. A source that does not know a registry leaves it to the next. `check` is called
-    while a helper runs, and ends it by what it raises.
+    In this order: `--authfile`, `REGPUSH_AUTH`, the files of `settings` with their helpers,
+    GitHub's token, netrc; the first place that has a login for the registry decides. The flags
+    `--username` and `--registry-token` are read by `from_options`. `check` is called while a helper
+    runs; an error that it raises ends the helper.
     """
 
     def __init__(
@@ -48,14 +49,14 @@ class CredentialSources:
             user = self._settings.github_actor or "token"
             return Credentials(source="GITHUB_TOKEN", username=user, password=token)
         if self._settings.netrc_file:
-            # Most logins are in a file of Docker's.
+            # Imported late, because most logins are found in Docker's file.
             from regpush.registry.auth import netrc
 
             return netrc.find(self._settings.netrc_file, registry)
         return None
 
     def _files(self) -> Iterator[AuthFile]:
-        """Yield the files, each read only when all before it had no login.
+        """Yield the credentials files, each read only when no file before it had the login.
 
         So a broken file after the first match does no harm.
         """
@@ -83,8 +84,8 @@ class CredentialSources:
         return None
 
     def _ask(self, helper: str, server: str, file: AuthFile) -> Credentials | None:
-        """Ask the helper for a login, only once, because it may have to be unlocked each time."""
-        # It starts programs, and few registries need one.
+        """Ask the helper for a login, only once a server, since a user may have to unlock it."""
+        # Imported late, because few registries need a helper.
         from regpush.registry.auth.helpers import Helper
 
         with self._lock:
@@ -101,7 +102,7 @@ class CredentialSources:
 
 
 def from_options(options: RegistryOptions) -> Credentials | None:
-    """Return the credentials that flags give for the destination.
+    """Return the credentials that flags give for the destination; None without such flags.
 
     Raises UsageError for incomplete or contradictory flags.
     """
@@ -111,14 +112,14 @@ def from_options(options: RegistryOptions) -> Credentials | None:
                 "--registry-token cannot be combined with --username and --password-stdin"
             )
         if not SENDABLE.fullmatch(options.registry_token):
-            raise UsageError("--registry-token is not a token: printable ASCII without blanks")
+            raise UsageError("--registry-token must be printable ASCII without blanks")
         return Credentials(source="the command line", registry_token=options.registry_token)
     if options.username is None and options.password is None:
         return None
     if not options.username or options.password is None:
         raise UsageError("--username and --password-stdin must be given together")
     if ":" in options.username:
-        raise UsageError("a user name cannot have a colon in it (RFC 7617)")
+        raise UsageError("the user name must not contain a colon (RFC 7617)")
     return Credentials(
         source="the command line", username=options.username, password=options.password
     )

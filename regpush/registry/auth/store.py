@@ -1,4 +1,4 @@
-"""Login and logout: credentials are stored where other tools find them too."""
+"""Stores and deletes logins in the files and helpers that Docker and Podman read too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from regpush.registry.auth.keys import docker_key
 
 
 class LoginKind(Enum):
-    """The kinds of places that keep a login."""
+    """The kind of place that keeps a login: a credential helper, or plain text in a file."""
 
     HELPER = auto()
     PLAIN_TEXT = auto()
@@ -32,10 +32,11 @@ class LoginPlace:
 
 
 class LoginStore:
-    """The places for logins: `files`, in the order in which they are read.
+    """The places that keep logins: `files`, in the order in which they are read.
 
-    `default`: the one of them for new logins; None without a home directory. `check` is called
-    while a helper runs. Every method raises UsageError, or AuthError where a helper fails.
+    `default`: the file for new logins; None without a home directory. `check` is called while a
+    helper runs. Every method raises UsageError for a file that cannot be read or written, or
+    AuthError where a helper fails.
     """
 
     def __init__(
@@ -64,14 +65,17 @@ class LoginStore:
 
     def _path(self, registry: str) -> str:
         if self._default is None:
-            raise UsageError("there is no place for a login: name a file with --authfile")
+            raise UsageError("no file to keep the login in: name one with --authfile")
         for path in self._files:
             if path == self._default or AuthFile.load(path).knows(registry):
                 return path
         return self._default
 
     def remove(self, registry: str) -> list[LoginPlace]:
-        """Delete every login for all of `registry`; returns the places that had a login."""
+        """Delete the logins for `registry` from every file and helper; returns where one was kept.
+
+        Logins for a single namespace of the registry stay.
+        """
         removed = []
         for path in self._files:
             if not os.path.exists(path):
@@ -91,10 +95,10 @@ class LoginStore:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Lock the folder against other logins of regpush that change its files.
+    """Lock the folder of `path`, so that no other regpush changes its files meanwhile.
 
-    The folder itself is locked, so no lock file remains; it is created for its user alone. Raises
-    UsageError.
+    The folder itself is locked, so no lock file remains; a missing folder is created, readable by
+    its user alone. Raises UsageError.
     """
     folder = os.path.dirname(os.path.realpath(path))
     try:
@@ -111,9 +115,9 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _write(before: AuthFile, after: AuthFile) -> None:
-    """Replace the file in one step, readable by its user alone; an equal file is not touched.
+    """Replace the file `before` by `after` in one step, readable by its user alone.
 
-    A symbolic link stays: the file it leads to is replaced.
+    An equal file is not touched. A symbolic link stays: the file that it leads to is replaced.
     """
     if after == before:
         return
@@ -136,4 +140,4 @@ def _write(before: AuthFile, after: AuthFile) -> None:
 
 def _unwritable(path: str, error: OSError) -> UsageError:
     why = (error.strerror or str(error)).lower()
-    return UsageError(f"cannot keep a login in {printable(path)}: {why}")
+    return UsageError(f"cannot change the logins in {printable(path)}: {why}")

@@ -1,1 +1,1 @@
-"""Uploads of blobs: the forms of an upload, its session, and how it resumes."""
+"""Uploads blobs: the forms of an upload, its session, and how it resumes after a failure."""

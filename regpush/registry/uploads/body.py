@@ -1,4 +1,4 @@
-"""The bytes of a blob for an upload: read forward, and again from any position."""
+"""Reads the bytes of a blob for an upload: forward, and again from an earlier position."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Piece = bytes | memoryview
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Chunk:
-    """Bytes of a body from position `start`; `last`: whether the body ends with them."""
+    """Bytes of a blob from position `start`; `last`: whether the blob ends with them."""
 
     start: int
     pieces: tuple[Piece, ...]
@@ -19,15 +19,15 @@ class Chunk:
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """The number of bytes in all `pieces`."""
         return sum(map(len, self.pieces))
 
 
 class Body:
     """The bytes of a blob; `open_bytes` gives them from the first byte, equal each time.
 
-    Only the last chunk is kept, so a seek to an earlier position reads everything again. Errors of
-    the source pass through.
+    Only the last chunk is kept, so a seek to an earlier position opens the blob again. Errors that
+    reading it raises pass through.
     """
 
     def __init__(self, open_bytes: Callable[[], Iterator[bytes]]) -> None:
@@ -38,7 +38,7 @@ class Body:
         self.position = 0
 
     def seek(self, position: int) -> None:
-        """Continue at `position`, which is at most the size of the blob."""
+        """Continue reading at `position`, which is at most the size of the blob."""
         if position == self.position:
             return
         chunk = self._chunk
@@ -54,14 +54,14 @@ class Body:
                 self._ahead.appendleft(memoryview(piece)[len(part) :])
 
     def rest(self) -> Iterator[bytes]:
-        """Yield all bytes from `position` on, which advances with them."""
+        """Yield all bytes from `position` to the end, and advance `position`."""
         self._chunk = Chunk(self.position, (), last=False)
         while piece := self._next():
             self.position += len(piece)
             yield bytes(piece)
 
     def take(self, size: int) -> Chunk:
-        """Return the next `size` bytes, or fewer at the end."""
+        """Read the next `size` bytes, or fewer at the end of the blob."""
         start, pieces, left = self.position, [], size
         while left and (piece := self._next()):
             if len(piece) > left:
@@ -76,7 +76,7 @@ class Body:
         return self._chunk
 
     def close(self) -> None:
-        """Close the source."""
+        """Close the iterator that `open_bytes` gave."""
         source, self._source = self._source, None
         self._ahead.clear()
         # Generators of layers end their threads by this.
@@ -88,7 +88,7 @@ class Body:
         self.position = 0
 
     def _next(self) -> Piece:
-        """Return the next bytes; empty at the end."""
+        """Return the next piece of the blob; empty at the end."""
         if self._ahead:
             return self._ahead.popleft()
         if self._source is None:

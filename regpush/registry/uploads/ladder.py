@@ -1,4 +1,4 @@
-"""Uploading a blob: the form of the requests, and how to continue after a failure.
+"""Uploads a blob: chooses the form of the requests, and continues after a failure.
 
 OCI distribution-spec, "Pushing blobs"; docs/internals/registries.md sections 1 and 2. `lessons`
 chooses the form, `resume` the position to continue at. After a failure that leaves open whether the
@@ -31,31 +31,34 @@ from regpush.registry.uploads.session import BodyPart, Session
 
 
 class BlobStream(Protocol):
-    """A blob whose digest is known once all of it was read."""
+    """A blob whose digest and size are known once all of its bytes were read."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the bytes, once. Errors pass through the upload."""
+        """Yield the bytes of the blob, once.
+
+        An error raised here ends the upload and is raised there.
+        """
 
     @property
     def digest(self) -> Digest:
-        """The digest of the bytes, after the last one."""
+        """The digest of the blob; valid after its last byte was read."""
 
     @property
     def size(self) -> int:
-        """The number of bytes, after the last one."""
+        """The number of bytes of the blob; valid after its last byte was read."""
 
 
 Opened: TypeAlias = Callable[[], Session | None]
-"""Gives a session that was opened ahead, once; None for further attempts."""
+"""Returns the session that was opened in advance, at its first call; None at later calls."""
 
 Told: TypeAlias = Callable[[int, int | None], None]
-"""Called now and then with the bytes of a blob that were sent, without those that the kernel still
-queues, and with the blob's size once it is known. After a restart the first number is smaller
-again."""
+"""Called repeatedly during an upload with the number of bytes sent so far, without those that the
+kernel still queues, and with the blob's size, None until it is known. The first number falls when
+the upload starts again."""
 
 
 def untold(sent: int, size: int | None) -> None:
-    """Ignore the progress; a `Told`."""
+    """Ignore the progress of an upload, for callers that do not want it; a `Told`."""
 
 
 class Upload:
@@ -79,7 +82,7 @@ class Upload:
             self._asked.set()
 
     def wait_until_asked(self, seconds: float) -> None:
-        """Wait until the request for the first session has left, `seconds` at most."""
+        """Wait until the request for the upload session was sent, `seconds` at most."""
         self._asked.wait(seconds)
 
     def __enter__(self) -> Self:
@@ -96,7 +99,10 @@ class Upload:
             self._ahead.submit(_give_up, opening)
 
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
-        """Send a blob whose digest is known. Raises like `Repository.put_blob`."""
+        """Send the blob `descriptor`, whose bytes `open_body` gives.
+
+        Raises like `Repository.put_blob`.
+        """
         passes = 0
 
         def checked() -> Iterator[bytes]:
@@ -109,9 +115,9 @@ class Upload:
         self._send(Body(checked), lambda: descriptor, doing)
 
     def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
-        """Send a blob whose digest is not known yet; once it was read, it must not change.
+        """Send a blob whose digest is not known before it is read; returns its descriptor.
 
-        Raises like `Repository.stream_blob`.
+        `open_stream` must give equal bytes at each call. Raises like `Repository.stream_blob`.
         """
         described: Descriptor | None = None
 
@@ -138,7 +144,7 @@ class Upload:
 
 
 def _give_up(opening: Future[Session]) -> None:
-    # One that could not be opened has nothing to give up.
+    # A session that could not be opened needs no deletion.
     with suppress(RetryableError, RegpushError), opening.result():
         pass
 
@@ -146,8 +152,9 @@ def _give_up(opening: Future[Session]) -> None:
 class Uploads:
     """Uploads to one repository. Thread-safe.
 
-    `retry` is the policy of each upload. `exists` asks for a blob, once; `count` is called with
-    the bytes of bodies as they are sent; `memory` is that of the repository's host.
+    `retry` is the policy of each upload. `exists` asks the registry for a blob by one request;
+    `count` is called with the bytes of bodies as they are sent; `memory` holds what was learned of
+    the host.
     """
 
     def __init__(
@@ -169,16 +176,23 @@ class Uploads:
         self.memory = memory
 
     def keep(self, opened: Reply) -> None:
-        """Take a session that was opened in place of something else for the next blob."""
+        """Keep an upload session for the next blob.
+
+        `opened`: the registry's reply that opened the session in place of a mount.
+        """
         self._spare.append(self._session(opened, "uploading a layer"))
 
     def close(self) -> None:
-        """Delete the sessions that were not used."""
+        """Delete the kept sessions that no blob used."""
         while self._spare:
             self._spare.pop().give_up()
 
     def open(self, doing: str = "uploading a layer") -> Session:
-        """Open an upload session, once, or take one that is open. Raises RetryableError too."""
+        """Return a kept session, or open a new one by a single request.
+
+        `doing` names the upload in messages. Raises RetryableError where another attempt may
+        succeed.
+        """
         with suppress(IndexError):
             return self._spare.popleft()
         try:
@@ -203,7 +217,7 @@ class Uploads:
         )
 
     def there(self, descriptor: Descriptor) -> bool:
-        """Whether the registry has the blob after all; False if it cannot tell."""
+        """Whether the registry has the blob, after a failed upload; False if it cannot tell."""
         try:
             return self._exists(descriptor)
         except (RetryableError, RefusedError):
@@ -211,7 +225,10 @@ class Uploads:
 
 
 def _hung_up(error: RetryableError, name: RepositoryName) -> RetryableError:
-    """Return the error with a hint: ECR ends the connection where the repository is missing."""
+    """Return `error` with a hint, if the registry ended the connection without a reply.
+
+    ECR does so where the repository is missing.
+    """
     cause = error.__cause__
     if not isinstance(cause, UnansweredError) or isinstance(cause, NoConnectionError):
         return error
@@ -223,8 +240,8 @@ def _hung_up(error: RetryableError, name: RepositoryName) -> RetryableError:
 class _Passage:
     """The attempts to send one blob, and the open session that one attempt leaves to the next.
 
-    `describe` gives the descriptor, None until it is known. `safe` are the most bytes that the
-    registry ever acknowledged. A context manager: in the end no session stays open.
+    `describe` gives the descriptor, None until it is known. `safe`: the greatest number of bytes
+    that the registry has acknowledged. A context manager: in the end no session stays open.
     """
 
     def __init__(
@@ -259,7 +276,10 @@ class _Passage:
         self._body.close()
 
     def attempt(self) -> Descriptor:
-        """Go on, or begin anew. Raises RetryableError where another attempt makes sense."""
+        """Continue the open session, or start a new one; returns the descriptor of the stored blob.
+
+        Raises RetryableError where another attempt makes sense.
+        """
         known = self._describe()
         if self._tried and known and self._uploads.there(known):
             return known
@@ -311,7 +331,7 @@ class _Passage:
             )
             session.commit(known, part)
             return known
-        # A position is only checked where it is stated, and a stream has no end to state.
+        # A stream cannot state its position, because Content-Range needs an end: it starts at 0.
         if form is Form.STREAMED and at == 0:
             pieces = self._body.rest()
             session.append(BodyPart(form=form, at=0, pieces=pieces, size=None, told=self._going))
@@ -320,7 +340,10 @@ class _Passage:
         return self._send_chunks(session)
 
     def _send_chunks(self, session: Session) -> Descriptor:
-        """Send the rest in chunks, the last one in the PUT; without a rest, only the PUT."""
+        """Send the rest of the blob in chunks, the last one in the PUT.
+
+        Without a rest, the PUT is empty.
+        """
         memory = self._uploads.memory
         while True:
             chunk = self._body.take(memory.lessons.chunk_size(session.limits))

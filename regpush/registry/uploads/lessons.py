@@ -1,7 +1,8 @@
-"""How a host wants its uploads, learned from its refusals: the ladder. Pure but for `HostMemory`.
+"""The form in which a host takes uploads, learned from its refusals. Pure but for `HostMemory`.
 
-One PUT, then one streamed PATCH, then chunks (docs/internals/registries.md section 1). A refusal
-that says something about the form of a request leads to the next form for every later upload too.
+The forms are tried in this order: one PUT, then one streamed PATCH, then chunks
+(docs/internals/registries.md section 1). A refusal that says something about the form of a request
+leads to the next form, for every later upload too.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from regpush.registry.quirks import (
 )
 
 SMALLEST = 64 << 10
-"""A host that refuses a body as small as this for its size takes no blobs."""
+"""Bytes of the smallest chunk that is tried; a host that refuses it as too large takes no blobs."""
 
 LARGEST = 64 << 20
-"""Chunks are held in memory, so no host may ask for larger ones."""
+"""Bytes of the largest chunk; chunks are held in memory, so no host may ask for larger ones."""
 
 
 class Form(Enum):
-    """How the bytes of a blob go into an upload session."""
+    """The form of the requests that send a blob's bytes into an upload session."""
 
     WHOLE = auto()
     """One PUT with Content-Length and the digest."""
@@ -40,7 +41,7 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The least and the greatest size of a chunk that the headers of an upload ask for.
+    """The least and the greatest size of a chunk, in bytes, that an upload's reply asks for.
 
     `most` is None without a limit, and otherwise holds for every body.
     """
@@ -50,7 +51,10 @@ class Limits:
 
     @classmethod
     def stated(cls, least: str, most: str) -> Limits:
-        """Read `OCI-Chunk-Min-Length` and `OCI-Chunk-Max-Length`, which may be hostile."""
+        """Read the headers `OCI-Chunk-Min-Length` and `OCI-Chunk-Max-Length`.
+
+        Hostile values are brought within `SMALLEST` and `LARGEST`.
+        """
         lower = min(_number(least) or 1, LARGEST)
         upper = _number(most)
         return cls(lower, max(upper, lower, SMALLEST) if upper else None)
@@ -62,11 +66,11 @@ def _number(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lessons:
-    """What a host has taught so far.
+    """What was learned in this run about the uploads that a host takes.
 
-    `too_large`: a body of so many bytes was refused for its size. `chunk`: bytes of the
-    chunks it gets. `whole`, `streamed`, `closing_chunk`: whether it takes a PUT with a whole
-    blob, a PATCH without a length, a PUT with the last chunk. `ranges`: whether the Range in
+    `too_large`: bytes of the smallest body that was refused for its size. `chunk`: bytes of the
+    chunks that the host gets. `whole`, `streamed`, `closing_chunk`: whether it takes a PUT with a
+    whole blob, a PATCH without a length, a PUT with the last chunk. `ranges`: whether the Range in
     its replies can be true. `mounts`: whether asking for mounts makes sense.
     """
 
@@ -79,7 +83,7 @@ class Lessons:
     mounts: bool = True
 
     def form(self, size: int | None, limits: Limits) -> Form:
-        """Choose the form in which to send a blob of `size` bytes, None if its size is unknown."""
+        """Return the form in which to send a blob of `size` bytes; None for an unknown size."""
         if size is not None and self.whole:
             taken = self.too_large is None or size < self.too_large
             if taken and (limits.most is None or size <= limits.most):
@@ -88,16 +92,16 @@ class Lessons:
         return Form.STREAMED if self.streamed and boundless else Form.CHUNKED
 
     def chunk_size(self, limits: Limits) -> int:
-        """Return the bytes of every chunk but the last."""
+        """Return the size in bytes of every chunk but the last."""
         return max(min(self.chunk, limits.most or LARGEST), limits.least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A reply that refuses: the form of the refused request, its status and error code.
+    """A reply that refuses a request of an upload: the request's form, the status and error code.
 
-    `length`: bytes of the request's body, None for a streamed one; `closing`: the request was a
-    PUT.
+    `length`: bytes of the request's body, None for a streamed one; `closing`: whether the request
+    was a PUT.
     """
 
     form: Form
@@ -108,7 +112,7 @@ class Refusal:
 
 
 def learn(lessons: Lessons, refusal: Refusal) -> Lessons | None:
-    """Return the lessons after a refusal; None where it does not concern the request's form.
+    """Return `lessons` changed by `refusal`; None if that is not about the form of the request.
 
     Of two workers that are refused for one reason, the second learns nothing new, but may try again
     too.
@@ -140,7 +144,7 @@ def _wants_no_closing_chunk(lessons: Lessons, refusal: Refusal) -> bool:
 
 
 class HostMemory:
-    """The lessons of one host, kept for one run. Thread-safe."""
+    """Holds the current `Lessons` of one host, for one run. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -148,25 +152,25 @@ class HostMemory:
 
     @property
     def lessons(self) -> Lessons:
-        """The lessons so far."""
+        """The current lessons."""
         return self._lessons
 
     def take(self, refusal: Refusal) -> bool:
-        """Learn from a refusal; returns whether another attempt makes sense."""
+        """Learn from a refusal; returns whether another attempt, in another form, makes sense."""
         with self._lock:
             learned = learn(self._lessons, refusal)
             self._lessons = learned or self._lessons
             return learned is not None
 
     def change(self, lesson: Callable[[Lessons], Lessons]) -> None:
-        """Replace the lessons by the result of `lesson`."""
+        """Replace the current lessons by the result of `lesson`."""
         with self._lock:
             self._lessons = lesson(self._lessons)
 
     def distrust_ranges(self) -> None:
-        """Never believe this host's Range again."""
+        """Ignore the Range header of this host's replies from now on."""
         self.change(lambda lessons: replace(lessons, ranges=False))
 
     def give_up_mounts(self) -> None:
-        """Ask this host for no further mounts."""
+        """Do not ask this host for mounts any more."""
         self.change(lambda lessons: replace(lessons, mounts=False))

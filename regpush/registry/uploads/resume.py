@@ -1,4 +1,4 @@
-"""At which position a broken upload continues: reading and judging a server's Range. Pure.
+"""Decides at which position a broken upload continues, by the server's Range. Pure.
 
 OCI distribution-spec, "Pushing a blob in chunks"; docs/internals/registries.md section 2, "Range
 replies". Positions are numbers of bytes from the blob's beginning.
@@ -15,7 +15,7 @@ _RANGE = re.compile(r"(bytes=)?0-(-1|[0-9]{1,18})", re.ASCII)
 
 
 def stored(header: str, sent: int) -> int | None:
-    """Read how many of `sent` bytes `Range` says are stored; None where it does not tell.
+    """Return how many of `sent` bytes the Range `header` says are stored; None if it is unclear.
 
     Reads `0-N`, `bytes=0-N` and olareg's `0--1`. `0-0` means one byte or, for many registries, no
     byte: it is read as no byte if more than one byte was sent, and as unknown if exactly one was.
@@ -31,9 +31,9 @@ def stored(header: str, sent: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The meaning of a 2xx to appended bytes: the registry holds `stored` bytes.
+    """The result of a 2xx reply to appended bytes: the registry holds `stored` bytes.
 
-    `credible` is False where its Range contradicts any honest count.
+    `credible` is False where the reply's Range cannot be an honest count.
     """
 
     stored: int
@@ -44,7 +44,7 @@ def acknowledged(before: int, sent: int, header: str) -> Receipt:
     """Judge the Range of a reply that accepted the bytes from `before` to `sent`.
 
     A count between the two is true: the bytes after it are missing. A count that did not move,
-    moved back or ran ahead is that registry's way of counting (ECR's never moves), and is ignored.
+    moved back or ran ahead is how that registry counts (ECR's never moves), and is ignored.
     """
     end = stored(header, sent)
     if end is None or end == sent:
@@ -55,11 +55,11 @@ def acknowledged(before: int, sent: int, header: str) -> Receipt:
 
 
 def resume_at(acked: int, sent: int, header: str) -> int | None:
-    """Decide at which position a broken upload continues; None: start anew.
+    """Return the position at which a broken upload continues; None to start anew.
 
-    `header`: the Range of the session's status. Its count is taken if it lies between the bytes
-    acknowledged and the bytes sent. If it does not, or is one too high, the last acknowledged
-    position is tried, unless it is 0.
+    `header`: the Range in the session's status. Its count is taken if it lies between `acked`, the
+    bytes acknowledged, and `sent`, the bytes sent. If it does not, or is one too high, the last
+    acknowledged position is tried, unless that is 0.
     """
     end = stored(header, sent)
     if end is not None and acked <= end <= sent and not is_one_too_high(header):

@@ -1,4 +1,4 @@
-"""One upload session: bytes sent, bytes acknowledged, and its end.
+"""One upload session: sends a blob's bytes, counts those acknowledged, and ends the session.
 
 OCI distribution-spec, "Pushing blobs"; docs/internals/registries.md section 2.
 """
@@ -27,7 +27,7 @@ from regpush.registry.uploads.resume import acknowledged, resume_at
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _MAY_BE_THERE = (Outcome.ABSENT, Outcome.BUSY, Outcome.FAILED, Outcome.UPLOAD_LOST, Outcome.REFUSED)
 _TELL = 128 << 10
-"""Bytes between two reports of progress: a fast link writes often."""
+"""Bytes between two reports of progress, because a fast link writes often."""
 _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 
 
@@ -36,7 +36,7 @@ class BodyPart:
     """Bytes of a blob from position `at`: `size` of them, None if unknown until they end.
 
     With `ranged`, a Content-Range tells the registry their position. `told` is called repeatedly
-    with the bytes of the blob that the other side has acknowledged, as the kernel knows.
+    with the number of the blob's bytes that the other side's TCP has acknowledged.
     """
 
     form: Form
@@ -94,7 +94,7 @@ class Session:
         self._warned = False
         if not opened.header("location"):
             raise RefusedError(
-                f"{api.name}: {doing} failed: the registry opened an upload and did not say where"
+                f"{api.name}: {doing} failed: the registry opened an upload without a Location"
             )
         self._url = ""
         self._move(opened)
@@ -117,14 +117,17 @@ class Session:
 
     @property
     def resumable(self) -> bool:
-        """Whether a failure leaves open how much the registry has, so that it can be asked."""
+        """Whether the upload broke in such a way that the registry may hold a part of it.
+
+        `resume` then asks how much.
+        """
         return self._going_elsewhere or (self._broken and self._memory.lessons.ranges)
 
     def resume(self) -> int | None:
-        """Return the position at which a broken session continues; None where it cannot.
+        """Return the position at which a broken session continues; None where it cannot continue.
 
         After a redirect the session continues where the redirected request began. Raises
-        RetryableError where the registry cannot be asked.
+        RetryableError where the registry is busy or does not answer.
         """
         if self._going_elsewhere:
             self._going_elsewhere = False
@@ -143,10 +146,10 @@ class Session:
         return at
 
     def append(self, part: BodyPart) -> None:
-        """Send `part` by PATCH; `acked` then says how much of it the registry has.
+        """Send `part` by PATCH; afterwards `acked` counts the bytes that the registry has.
 
-        Where the part's bytes raise, the request is ended in order, so that the session can be
-        deleted.
+        Where reading the part's bytes raises, the request is still ended in order, so that the
+        session can be deleted.
         """
         broken: list[Exception] = []
         body = _until_broken(self._going(part), broken)
@@ -175,7 +178,7 @@ class Session:
             raise RetryableError(
                 VerificationError(
                     f"{self._api.name}: {self._doing} failed: the registry answered "
-                    f"{reply.status} before it had everything"
+                    f"{reply.status} before it had read all bytes"
                 ),
                 once=True,
             )
@@ -194,7 +197,11 @@ class Session:
             self._in_doubt = True
 
     def commit(self, descriptor: Descriptor, part: BodyPart) -> None:
-        """Send the last bytes and the digest. Returns when the registry has the blob."""
+        """Send the bytes of `part`, the last of the blob, and the digest.
+
+        Returns when the registry has the blob. Raises RetryableError where another attempt may
+        succeed, else the error for the refusal.
+        """
         body = self._going(part)
         call = Call(
             doing=self._doing,
@@ -213,7 +220,7 @@ class Session:
                 return
             raise
         self._follow(reply)
-        # What was resumed or miscounted is looked at: not every registry checks digests.
+        # After a resume or a doubtful count, a HEAD checks the blob: some registries check none.
         created = reply.status == 201 and next(body, None) is None
         self._committed = created and not self._in_doubt
         if self._committed:
@@ -236,7 +243,7 @@ class Session:
         raise self._failure(reply, part, closing=True)
 
     def _going(self, part: BodyPart) -> Iterator[bytes]:
-        """Yield the bytes of `part` for the request, and count those that were taken."""
+        """Yield the bytes of `part` for the request, and count in `sent` those that were taken."""
         self.sent = part.at
         for piece in part.pieces:
             self.sent += len(piece)
@@ -265,10 +272,10 @@ class Session:
         return reply
 
     def _follow(self, reply: Reply) -> None:
-        """Where `reply` is a redirect of a request with a body, have the body sent again there.
+        """Arrange that a request with a body is sent again, where `reply` redirects it.
 
         Raises RetryableError for the first redirect of a method (RFC 9110, 15.4.8 and 15.4.9), and
-        RefusedError where the bytes must not be sent to that place.
+        RefusedError where the bytes must not be sent to that URL.
         """
         location = reply.header("location")
         if reply.status not in (307, 308) or not location or reply.method in self._redirected:
@@ -297,7 +304,7 @@ class Session:
         if self._api.outcome(reply) is Outcome.TOO_LARGE and part.size:
             return RefusedError(f"{failure}; {too_large(part.size)}")
         if self._api.outcome(reply) is Outcome.ABSENT:
-            # Inside a session, that means that the session is gone.
+            # A 404 inside a session means that the session is gone.
             return RetryableError(TransientError(str(failure)))
         return failure
 
@@ -312,14 +319,14 @@ class Session:
             self._warned = True
             self._notify(
                 Warned(
-                    message=f"{self._api.name}: the registry sends uploads to plain http; "
-                    "https is used instead (a proxy before it hides that it has TLS)"
+                    message=f"{self._api.name}: the registry names http addresses for uploads; "
+                    "https is used instead (the registry does not know that its proxy has TLS)"
                 )
             )
 
 
 def _until_broken(body: Iterator[bytes], broken: list[Exception]) -> Iterator[bytes]:
-    """Yield `body` up to the piece that raises; the error is put into `broken`."""
+    """Yield `body` until reading it raises an error, which is added to `broken`."""
     try:
         yield from body
     except Exception as error:  # whatever it is, it is raised again by the caller
