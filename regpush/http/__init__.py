@@ -1,1 +1,4 @@
-"""HTTP for registries and fetched artifacts: connections, TLS, proxies, retries, redaction."""
+"""HTTP requests: connections, TLS, proxies, retries, redaction.
+
+Used for registries and for package indexes.
+"""

@@ -1,6 +1,6 @@
-"""Addresses of requests: origins, Locations and redirects. Pure, no I/O.
+"""URLs of requests: origins, Locations and redirects. Pure, no I/O.
 
-RFC 3986 and RFC 9110. Everything here takes hostile input: it answers, or raises RefusedError.
+RFC 3986 and RFC 9110. Every function takes hostile input, and raises at most RefusedError.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Origin:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            # Resolvers also read 127.1, 0x7f000001 and the like as addresses; nobody else does.
+            # Resolvers also read 127.1, 0x7f000001 and the like as addresses; `ipaddress` does not.
             return _NUMERIC.fullmatch(host.rpartition(".")[2]) is not None
         mapped = getattr(address, "ipv4_mapped", None)
         return not (mapped or address).is_global
@@ -84,23 +84,22 @@ def _host(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The address to continue at; `upgraded`: http was replaced by https."""
+    """The URL at which an upload continues; `upgraded`: http was replaced by https."""
 
     url: str
     upgraded: bool
 
 
 def upload_location(request: str, location: str, registry: Origin) -> Location:
-    """Resolve the Location that answers an upload's `request`, against the URL of the request.
+    """Resolve the header `location` of a reply in an upload, against the request's URL `request`.
 
     The query stays byte for byte. Raises RefusedError where the upload must not be sent to that
-    address: it holds a user name, or leads from https to http, or into a private network that only
-    the sender of the reply can name.
+    URL: it holds a user name, or leads from https to http, or into a private network that only the
+    sender of the reply can name.
     """
-    url = _resolve(request, location)
-    origin = Origin.of(url)
+    url, origin = _resolve(request, location)
     if origin.scheme == "http" and registry.scheme == "https" and origin.host == registry.host:
-        # The port of http is no port of https; any other may well be the right one.
+        # Port 80 cannot be the https port; any other port may well be it.
         there = Origin("https", origin.host, registry.port if origin.port == 80 else origin.port)
         return Location(_rebase(url, there), upgraded=True)
     _check_elsewhere(origin, registry)
@@ -108,25 +107,29 @@ def upload_location(request: str, location: str, registry: Origin) -> Location:
 
 
 def redirect_location(request: str, location: str, registry: Origin) -> str:
-    """Resolve the Location of a redirected request.
+    """Resolve the header `location` of a redirect, against the request's URL `request`.
 
     Raises RefusedError where the request must not be sent there: see `upload_location`.
     """
-    url = _resolve(request, location)
-    origin = Origin.of(url)
+    url, origin = _resolve(request, location)
     if origin.scheme == "http" and Origin.of(request).scheme == "https":
         raise RefusedError(f"refusing to be redirected from https to plain http at {origin.host}")
     _check_elsewhere(origin, registry)
     return url
 
 
-def _resolve(request: str, location: str) -> str:
-    if not _URL.fullmatch(location):
-        raise RefusedError("the registry sent an address that is not a URL")
+def _resolve(request: str, location: str) -> tuple[str, Origin]:
+    """Return the URL that `location` leads to, and its origin; an error names the sender."""
     try:
-        return urljoin(request, location).partition("#")[0]
-    except ValueError:
-        raise RefusedError("the registry sent an address that is not a URL") from None
+        if not _URL.fullmatch(location):
+            raise RefusedError("the registry sent an address that is not a URL")
+        try:
+            url = urljoin(request, location).partition("#")[0]
+        except ValueError:
+            raise RefusedError("the registry sent an address that is not a URL") from None
+        return url, Origin.of(url)
+    except RefusedError as error:
+        raise RefusedError(f"{Origin.of(request).with_port}: {error}") from None
 
 
 def _rebase(url: str, origin: Origin) -> str:
@@ -150,6 +153,8 @@ def _check_elsewhere(origin: Origin, registry: Origin) -> None:
     if origin == registry:
         return
     if origin.scheme == "http" and registry.scheme == "https":
-        raise RefusedError(f"refusing to follow {registry} to plain http at {origin.host}")
+        raise RefusedError(f"refusing to be sent by {registry} to plain http at {origin.host}")
     if origin.is_private and not registry.is_private:
-        raise RefusedError(f"refusing to follow {registry} to the private address {origin.host}")
+        raise RefusedError(
+            f"refusing to be sent by {registry} to the private address {origin.host}"
+        )

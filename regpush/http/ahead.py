@@ -1,6 +1,7 @@
-"""TCP connections that are begun before a request needs them: a handshake takes a round trip.
+"""Begins TCP connections before a request needs them, because a handshake takes a round trip.
 
-Sockets alone, so that a connection is on its way while `http/` is still imported.
+This module imports nothing but sockets, so that a connection can begin while the rest of `http/` is
+still imported.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 _FRESH_S = 5.0
-"""Seconds within which a connection that was begun is used, or discarded."""
+"""Seconds within which a connection that was begun must be used; afterwards it is discarded."""
 
 Place = tuple[str, int]
 """A host and a port."""
@@ -23,36 +24,39 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Begun:
-    """A connection, and when it was begun (monotonic seconds)."""
+    """A connection that was begun, and when (monotonic seconds)."""
 
     sock: socket.socket
     at: float = field(default_factory=time.monotonic)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the connection may be used: servers soon close connections without requests."""
+        """Whether the connection may still be used: servers soon close one without requests."""
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return time.monotonic() - self.at < _FRESH_S and not poll.poll(0)
 
 
 class Ahead:
-    """Connections that were begun, and that nothing uses yet. Thread-safe."""
+    """Connections that were begun and that no request uses yet. Thread-safe."""
 
     def __init__(self) -> None:
         self._begun: dict[Place, deque[_Begun]] = {}
         self._beginning: dict[Place, Thread] = {}
 
     def begin(self, host: str, port: int) -> None:
-        """Begin one connection, in a thread: a name may take long to resolve."""
+        """Begin one connection in a thread, because resolving the name may take long.
+
+        Returns at once.
+        """
         thread = Thread(target=self.open, args=(host, port, 1), name="regpush-connect", daemon=True)
         self._beginning[host, port] = thread
         thread.start()
 
     def open(self, host: str, port: int, count: int) -> None:
-        """Begin connections until `count` are there; returns when the name is resolved.
+        """Begin connections to `host` until `count` are fresh; returns when the name is resolved.
 
-        Failures appear where a connection is needed and made anew.
+        A connection that fails is made anew, and its error reported, by the request that needs it.
         """
         begun = self._begun.setdefault((host, port), deque())
         with suppress(OSError, UnicodeError):  # UnicodeError: a label too long for IDNA
@@ -63,7 +67,7 @@ class Ahead:
                 begun.append(_Begun(connecting(socket.socket(family, kind, protocol), address)))
 
     def take(self, host: str, port: int) -> socket.socket | None:
-        """Return a connection that may not be made yet; None without a fresh one."""
+        """Return a fresh connection, which may not be established yet; None without a fresh one."""
         if thread := self._beginning.pop((host, port), None):
             thread.join()
         waiting = self._begun.get((host, port), deque())
@@ -83,23 +87,26 @@ class Ahead:
 
 
 _early = Ahead()
-"""Connections that were begun before there was an `Exchange`."""
+"""Connections that were begun before an `Exchange` was made."""
 
 
 def begin(host: str, port: int) -> None:
-    """Begin a connection for the `Exchange` that will be made next. Returns at once."""
+    """Begin a connection for the `Exchange` that is made next. Returns at once."""
     _early.begin(host, port)
 
 
 def handed_over() -> Ahead:
-    """Return the connections that `begin` began, which now belong to the caller."""
+    """Return the connections that `begin` began; they belong to the caller from now on."""
     global _early
     early, _early = _early, Ahead()
     return early
 
 
 def connecting(sock: socket.socket, address: Any) -> socket.socket:
-    """Begin to connect `sock`, which does not block from now on. Raises OSError."""
+    """Begin to connect `sock`, which is non-blocking from now on, and return it.
+
+    Raises OSError.
+    """
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

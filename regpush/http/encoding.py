@@ -1,4 +1,7 @@
-"""`Content-Encoding: gzip`, which some proxies add unasked (RFC 9110, section 8.4.1)."""
+"""Decompresses replies with `Content-Encoding: gzip`, which some proxies add unasked.
+
+RFC 9110, section 8.4.1.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from collections.abc import Iterator
 from regpush.http.wire import UnansweredError
 
 _PIECE = 1 << 18
-"""Bytes that are unpacked at a time: a small reply may unpack to a thousand times its size."""
+"""Bytes that are unpacked at a time, because a small reply may unpack to a thousand times its
+size."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -35,7 +39,7 @@ def unpacked(parts: Iterator[bytes]) -> Iterator[bytes]:
                 piece = packer.decompress(left, _PIECE)
             except zlib.error as error:
                 raise UnansweredError(
-                    "the reply is not gzip, as its Content-Encoding says"
+                    "the reply's Content-Encoding is gzip, but its body is not"
                 ) from error
             left = packer.unused_data if packer.eof else packer.unconsumed_tail
             if piece:
@@ -43,4 +47,4 @@ def unpacked(parts: Iterator[bytes]) -> Iterator[bytes]:
     while began and not packer.eof and (piece := packer.decompress(b"", _PIECE)):
         yield piece
     if began and not packer.eof:
-        raise UnansweredError("the gzip of the reply ended too early")
+        raise UnansweredError("the gzip data of the reply is truncated")

@@ -1,4 +1,4 @@
-"""One request, one reply, read to the end within bounds, and counted."""
+"""Sends single HTTP requests and reads their replies, with limits of size and time."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from regpush.http.trust import Contexts, Trust
 from regpush.http.wire import Transport, UnansweredError
 
 ERROR_LIMIT = 64 * 1024
-"""Bytes of an error body that are read at most."""
+"""The maximum number of bytes of an error body that are read."""
 
 CONNECT_S = 10.0
 STALL_S = 60.0
-"""A request has failed after so many seconds without progress; `wire` says what progress is."""
+"""Seconds without progress after which a request has failed; `wire` defines progress."""
 
 PARTIAL = 206
-"""The status of a reply to a Range request. A range counts encoded bytes, so it is not decoded."""
+"""The status of a reply to a Range request. A range counts encoded bytes, so such a reply is not
+decoded."""
 
 COMMIT_PATIENCE = 5.0
-"""Registries hash and move a large blob before they answer its last request. That request may take
-this many times as long as others."""
+"""The last request of an upload may take this many times as long as others, because registries hash
+and move a large blob before they answer it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -43,9 +44,9 @@ class Request:
 
     `body` is bytes, or an iterator that is consumed; `body_size` the Content-Length of the latter,
     or None to send it chunked. `limit`: bytes of a successful reply that are read at most, None to
-    leave the body to the caller. `expected`: bytes of the requested body, None if unknown; a body
-    of that length is not decoded, another one that is gzip is unpacked. `patience`: how many times
-    longer than usual the reply may take. `trust`: the certificates for https.
+    leave the body to the caller. `expected`: the size of the requested blob, None if unknown; a
+    reply of that length is not decoded, another one that is gzip is unpacked. `patience`: how many
+    times longer than usual the reply may take. `trust`: the certificates for https.
     """
 
     method: str
@@ -80,10 +81,10 @@ class ReplyBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Reply:
-    """A reply; `url` is the one that gave it, `whole` whether `body` is all of it.
+    """A reply to the request for `url`; `whole` is False where `body` was cut at a limit.
 
-    `headers` has any case of its names; use `values` where one may come several times. `rest`
-    is what the caller must read or close: that of a success without a limit.
+    `headers` ignores the case of names; `values` reads a header that may come several times. `rest`
+    is the body of a success without a limit, which the caller must read or close; None otherwise.
     """
 
     method: str
@@ -107,7 +108,7 @@ class Reply:
 class Exchange:
     """Sends requests over shared connections and counts them. Thread-safe; a context manager.
 
-    `seen` is told of each request when it has ended, its URL as it was sent.
+    `seen` is called when a request has ended, with its URL as it was sent, secrets included.
     Cookies are neither kept nor sent, redirects not followed, the environment not read.
     """
 
@@ -153,7 +154,7 @@ class Exchange:
         self._client.close()
 
     def open_ahead(self, origin: Origin, count: int) -> None:
-        """Begin `count` connections, which the next requests to `origin` use."""
+        """Begin `count` TCP connections to `origin`, or to its proxy, for the next requests."""
         there = self._routes.proxy(origin) or origin
         self._transport.open_ahead(there.host, there.port, count)
 
@@ -161,8 +162,8 @@ class Exchange:
         """Send `request` once, through a proxy where one is configured for its host.
 
         Raises UnansweredError where no reply arrives, CancelledError, AuthError and RefusedError
-        for a proxy that refuses, UsageError for a malformed proxy or certificate setting, and what
-        reading the request's body raises.
+        for a proxy that refuses, UsageError for a malformed proxy or certificate setting, and any
+        error that reading the request's body raises.
         """
         self._cancel.check()
         with self._lock:
@@ -241,7 +242,7 @@ class Exchange:
 
 
 class _RequestBody:
-    """The body of a request, and how many bytes of it httpx has taken."""
+    """The body of a request; `sent` counts the bytes that httpx has taken from it."""
 
     def __init__(self, content: bytes | Iterator[bytes]) -> None:
         self._content = content
@@ -254,7 +255,7 @@ class _RequestBody:
 
 
 def _read(rest: ReplyBody, limit: int) -> tuple[bytes, bool]:
-    # Not a list of the parts: a hostile server makes them of a byte each.
+    # A bytearray, not a list of parts, because a hostile server may send parts of one byte.
     body = bytearray()
     while part := rest.next():
         body += part

@@ -1,4 +1,4 @@
-"""Values of response headers: links, dates, waits, lengths (RFC 8288, RFC 9110). Pure, no I/O."""
+"""Reads values of response headers: links, dates, waits, lengths (RFC 8288, RFC 9110). No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NEXT = re.compile(r';\s*rel\s*=\s*(?:"next"|next(?:[\s;,]|$))', re.IGNORECASE)
 
 
 def next_link(values: Iterable[str]) -> str | None:
-    """Return the address of the next page in `Link` headers (RFC 8288), unresolved."""
+    """Return the URL of rel="next" in `Link` headers (RFC 8288), unresolved; None without one."""
     for value in values:
         for match in _LINK.finditer(value):
             if _NEXT.search(match[2]):
@@ -46,10 +46,10 @@ def retry_after_s(value: str, date: str) -> float | None:
 
 
 def content_length(status: int, headers: Mapping[str, str]) -> int | None:
-    """Return the size of the whole resource, by the headers of HEAD or of GET of its first byte.
+    """Return the size in bytes of a whole blob, from a reply to HEAD or to GET of its first byte.
 
-    None where they do not tell it, and for an encoded resource, whose Content-Length is that of its
-    encoding.
+    None where the headers do not state it, and for an encoded reply, whose Content-Length is that
+    of the encoding.
     """
     if headers.get("content-encoding", "identity") != "identity":
         return None

@@ -1,4 +1,4 @@
-"""How fast one registry is asked: a pause that all workers share, and fewer requests at a time.
+"""Slows down requests to one registry: all workers pause, and send fewer requests at a time.
 
 A registry that answers 429 to one worker means all of them (RFC 6585, RFC 9110 "Retry-After").
 """
@@ -15,11 +15,12 @@ from regpush.concurrency import Cancellation
 LONGEST_PAUSE_S = 180.0
 _LOOK_S = 0.1
 _CALM = 8
-"""After so many successful replies in a row, one more request at a time is allowed."""
+"""The number of replies in a row without complaint after which one more request may run at a
+time."""
 
 
 class Pace:
-    """Limits how fast one registry is asked. Thread-safe; no limit before it complains."""
+    """Limits the requests to one registry, once it has complained. Thread-safe."""
 
     def __init__(self, cancel: Cancellation) -> None:
         self._cancel = cancel
@@ -31,12 +32,12 @@ class Pace:
 
     @property
     def allowed(self) -> int | None:
-        """Requests at a time, None for any number."""
+        """The number of requests that may run at a time; None without a limit."""
         return self._allowed
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait until a request may be sent; inside the block the request is counted.
+        """Wait until a request may be sent; the request must run inside the block.
 
         Raises CancelledError.
         """
@@ -58,10 +59,10 @@ class Pace:
         return self._until - time.monotonic()
 
     def slower(self, after_s: float | None) -> None:
-        """Halve the number of parallel requests and pause for `after_s`, after a complaint.
+        """Halve the number of parallel requests and pause for `after_s`, after a 429 or 503.
 
-        `after_s` is in seconds, None for no pause. A wait longer than the retry policy allows is
-        left out: the caller reads `after_s` and ends.
+        `after_s` is in seconds, None for no pause. A wait above `LONGEST_PAUSE_S` is ignored here,
+        because the operation that was told to wait so long ends instead.
         """
         with self._changed:
             self._calm = 0
@@ -70,7 +71,10 @@ class Pace:
                 self._until = max(self._until, time.monotonic() + after_s)
 
     def well(self) -> None:
-        """Record that the registry answered without complaint."""
+        """Record a reply without complaint.
+
+        `_CALM` of them in a row allow one more request at a time.
+        """
         if self._allowed is None:
             return
         with self._changed:

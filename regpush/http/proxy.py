@@ -1,4 +1,4 @@
-"""Which proxy a request is sent through, if any, by the environment. Pure, no I/O.
+"""Decides through which proxy a request is sent, by variables of the environment. Pure.
 
 The rules are those of Go's `httpproxy`, which Docker, skopeo and crane follow.
 """
@@ -24,7 +24,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """An HTTP proxy; `authorization`: a header value that only the proxy gets, or empty."""
+    """An HTTP proxy; `authorization`: the value of its Proxy-Authorization header, or empty."""
 
     host: str
     port: int
@@ -32,21 +32,24 @@ class Proxy:
 
     @classmethod
     def parse(cls, text: str, variable: str) -> Proxy:
-        """Read the value of `variable`. Raises UsageError, which does not quote the value."""
+        """Read the value `text` of the environment variable `variable`.
+
+        Raises UsageError, which does not quote the value.
+        """
         try:
             parts = urlsplit(text if "://" in text else f"http://{text}")
             host, port = parts.hostname or "", parts.port or _PORT
             if not _HOST.fullmatch(host):
                 raise ValueError(host)
         except ValueError:
-            # Not chained: the exception quotes the address, and passwords stand in those.
+            # Not chained, because the exception quotes the address, which may hold a password.
             raise UsageError(
                 f"{variable} is not the address of a proxy, such as http://proxy.example:3128"
             ) from None
         if parts.scheme != "http":
             raise UsageError(
-                f"{variable} names a proxy of an unsupported kind; "
-                "use one that is reached by http://"
+                f"{variable} names a proxy that is not reached by http://; "
+                "other kinds of proxies are not supported"
             )
         authorization = ""
         if parts.username is not None:
@@ -60,23 +63,26 @@ class Proxy:
         return f"{host}:{self.port}"
 
     def refusal(self, status: int) -> AuthError | RefusedError | None:
-        """Return the error for a proxy that refused a request itself; None if a retry may help."""
+        """Return the error for a proxy that answered a request with `status` itself.
+
+        None where a retry may help.
+        """
         if status == WANTS_CREDENTIALS:
             return self.denied()
         if status >= 500:
             return None
-        return RefusedError(f"the proxy {self} answered {status}: it does not let us through")
+        return RefusedError(f"the proxy {self} refused to connect us (answered {status})")
 
     def denied(self) -> AuthError:
-        """Return the error for a proxy that wants credentials."""
+        """Return the error for a proxy that wants credentials, or rejects ours."""
         return AuthError(
-            f"the proxy {self} wants credentials, or rejected them (407); put them into its "
+            f"the proxy {self} wants credentials, or rejected ours (407); put them into its "
             "address: HTTPS_PROXY=http://user:password@host:port"
         )
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credentials in its address, which must never be shown."""
+        """The password for the proxy, plain and as sent in base64; neither must be shown."""
         pair = self.authorization.removeprefix("Basic ")
         password = base64.b64decode(pair).decode("utf-8", "replace").partition(":")[2]
         return tuple(s for s in (pair, password) if s)
@@ -84,14 +90,14 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Routes:
-    """The proxies of a run."""
+    """Chooses the proxy of a request, by the settings of the environment."""
 
     settings: ProxySettings
 
     def proxy(self, origin: Origin) -> Proxy | None:
         """Return the proxy for requests to `origin`; None to connect directly.
 
-        This machine is always reached directly. Raises UsageError for a malformed variable.
+        A loopback address is always reached directly. Raises UsageError for a malformed variable.
         """
         text = self.settings.https if origin.scheme == "https" else self.settings.http
         if not text or _is_loopback(origin.host) or bypasses(self.settings.bypass, origin):

@@ -1,4 +1,4 @@
-"""Remove our secrets from what servers say: some servers repeat what they were sent."""
+"""Removes our secrets from servers' messages: some servers repeat what they were sent."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from regpush.errors import printable
 
 _MASK = "***"
 _TELLING = 4
-"""The first characters of a secret may be shown up to this number, less one: fewer tell nothing."""
+"""A secret that is cut off at the end of a text is hidden if this many of its characters or more
+are shown; fewer tell nothing."""
 
 _PLAIN = frozenset({"digest", "mount", "from", "n", "last", "scope", "service", "artifactType"})
-"""Query parameters that grant no access: those of the distribution specification, and a token's
-expiry."""
+"""Query parameters that grant no access: those of the distribution specification and of requests
+for tokens."""
 
 _URL_LIMIT = 300
 
 
 class Redactor:
-    """The secrets that a run has sent so far. Thread-safe."""
+    """Knows the secrets that a run has sent so far, and removes them from texts. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._secrets: tuple[str, ...] = ()
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Hide `secrets` from now on, also where a message shows them on one line."""
+        """Remove `secrets` from all texts from now on, also where a text has their lines joined."""
         added = [form for s in secrets for form in (s, printable(" ".join(s.split()))) if form]
         with self._lock:
             # The longest first: one may be a part of another.
@@ -34,7 +35,7 @@ class Redactor:
             self._secrets = tuple(sorted(known, key=len, reverse=True))
 
     def text(self, text: str) -> str:
-        """Replace every secret in `text`, also a secret that is cut off at the end of `text`.
+        """Return `text` with every secret masked, also one that is cut off at the end of `text`.
 
         Messages are shortened before they are redacted, so a secret may be cut.
         """
@@ -50,7 +51,7 @@ class Redactor:
 
 
 def shown_url(url: str, redactor: Redactor) -> str:
-    """Return `url` for people: shortened, without query parameters that may grant access.
+    """Return `url` for messages: shortened, without query parameters that may grant access.
 
     The state of an upload session is such a parameter: with it anybody can continue the upload.
     """

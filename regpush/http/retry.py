@@ -17,7 +17,7 @@ class RetryableError(Exception):
 
     `after_s`: seconds the registry asked to wait. `once`: one more attempt is made even where none
     are allowed, and a second failure of the same class ends the operation. `learned`: the next
-    attempt is made in another form, at once, and is not counted.
+    attempt sends the request in another form, without a wait, and is not counted.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RetryableError(Exception):
 
 
 class Policy:
-    """Up to `times` further attempts after the first. Thread-safe."""
+    """Repeats an operation up to `times` times after a first failure. Thread-safe."""
 
     def __init__(self, times: int, *, notify: Listener, cancel: Cancellation) -> None:
         self._times = times
@@ -75,4 +75,4 @@ class Policy:
             self._notify(Note(message=f"retrying ({attempt} of {self._times + 1}) in {wait}"))
             return
         self._told.add(reason)
-        self._notify(Note(message=f"{reason} (again in {wait})"))
+        self._notify(Note(message=f"{reason} (retrying in {wait})"))

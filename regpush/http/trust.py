@@ -1,6 +1,6 @@
-"""Which certificates a TLS connection trusts, and which client certificate it presents.
+"""The certificates that a TLS connection trusts, and the client certificate that it presents.
 
-The system's certificates, `--ca-file`, `--cert-file`, and the folders of certs.d with the file
+They come from the system, `--ca-file`, `--cert-file`, and the folders of certs.d with the file
 names of containers-certs.d(5) and Docker.
 """
 
@@ -27,12 +27,12 @@ _CLIENT_ALERTS = frozenset(
         "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
     }
 )
-"""TLS alerts about a client's certificate (RFC 8446, section 6.2), in OpenSSL's words."""
+"""TLS alerts about a client's certificate (RFC 8446, section 6.2), by their names in OpenSSL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCertificate:
-    """A client certificate and its key, as files of PEM."""
+    """The PEM files of a client certificate and its key."""
 
     cert_file: str
     key_file: str
@@ -40,10 +40,11 @@ class ClientCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """The certificates that a connection trusts besides the system's, and its client certificate.
+    """The certificates that a connection trusts besides the system's, and its client certificates.
 
-    Further hosts that a registry names, such as its token server, are trusted by the same
-    certificates. The client certificate is presented to the registry alone.
+    `ca_files`: PEM files of authorities. `identities`: client certificates. `verify`: False trusts
+    every certificate. Further hosts that a registry names, such as its token server, are trusted by
+    the same certificates. Client certificates are presented to the registry alone.
     """
 
     ca_files: tuple[str, ...] = ()
@@ -52,10 +53,11 @@ class Trust:
 
     @classmethod
     def of(cls, registry: str, options: RegistryOptions, folders: Sequence[str]) -> Trust:
-        """Read the settings for `registry`: `options` first, then the first fitting folder.
+        """Read the settings for `registry` from `options` and from the first folder of its name.
 
-        `registry` includes its port if one was written. Raises UsageError for a certificate without
-        its key.
+        `registry` includes its port if one was written; a folder of that name is looked for in each
+        of `folders`. A client certificate in `options` replaces those of the folder. Raises
+        UsageError for a certificate without its key.
         """
         given, own = _given(options), _of_folders(folders, registry)
         return cls(
@@ -66,7 +68,7 @@ class Trust:
 
     @property
     def means_tls(self) -> bool:
-        """Whether any setting only makes sense over TLS."""
+        """Whether any certificate setting is given, which shows that the registry speaks TLS."""
         return self != Trust()
 
     @property
@@ -76,7 +78,7 @@ class Trust:
 
 
 class Contexts:
-    """TLS contexts, each made when it is first needed. Thread-safe.
+    """Makes TLS contexts when they are first needed, and keeps them. Thread-safe.
 
     `ca_file` and `ca_dir` replace the system's certificates.
     """
@@ -89,7 +91,7 @@ class Contexts:
     def context(self, trust: Trust) -> ssl.SSLContext:
         """Return the TLS context for `trust`. Raises UsageError naming a malformed file.
 
-        Loading a machine's certificates takes longer than many requests, so contexts are kept.
+        Contexts are kept, because loading a machine's certificates takes longer than many requests.
         """
         with self._lock:
             if trust not in self._made:
@@ -102,7 +104,7 @@ def _given(options: RegistryOptions) -> Trust:
         raise UsageError("--key-file needs --cert-file")
     identities: tuple[ClientCertificate, ...] = ()
     if options.cert_file:
-        # One file may hold both.
+        # One file may hold the certificate and its key.
         key = options.key_file or options.cert_file
         identities = (ClientCertificate(cert_file=options.cert_file, key_file=key),)
     return Trust(
@@ -113,10 +115,10 @@ def _given(options: RegistryOptions) -> Trust:
 
 
 def _of_folders(folders: Sequence[str], registry: str) -> Trust:
-    """Read the settings in the first folder for `registry`.
+    """Read the settings in the first of `folders` that has a folder named after `registry`.
 
-    `*.crt` are certificates to trust, pairs of `*.cert` and `*.key` client certificates. Raises
-    UsageError where one file of a pair is missing.
+    In it, `*.crt` are certificates to trust, pairs of `*.cert` and `*.key` client certificates.
+    Raises UsageError where one file of a pair is missing.
     """
     names = [registry]
     if registry.endswith(_HTTPS_PORT):
@@ -127,7 +129,7 @@ def _of_folders(folders: Sequence[str], registry: str) -> Trust:
         try:
             files = sorted(os.listdir(path))
         except (OSError, ValueError):
-            continue  # absent, or not for us: as Docker's tools see it
+            continue  # absent or unreadable: Docker's tools ignore it too
         return Trust(
             ca_files=tuple(os.path.join(path, f) for f in files if f.endswith(".crt")),
             identities=_pairs(path, files),
@@ -149,31 +151,33 @@ def _pairs(path: str, files: list[str]) -> tuple[ClientCertificate, ...]:
 def _context(trust: Trust, ca_file: str | None, ca_dir: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if trust.verify:
-        # As Go does, and so Docker: who names an authority below another means that one.
+        # Go, and so Docker, trusts an intermediate authority without the root above it.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        _believe_system(context, ca_file, ca_dir)
+        _load_system_authorities(context, ca_file, ca_dir)
         for path in trust.ca_files:
-            _believe(context, path)
+            _load_authorities(context, path)
     else:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    # Of several for the same kind of key OpenSSL takes the last one loaded: let it be the first.
+    # Of several for one kind of key, OpenSSL uses the last one loaded; ours is the first named.
     for identity in reversed(trust.identities):
-        _be(context, identity)
+        _load_identity(context, identity)
     return context
 
 
-def _believe_system(context: ssl.SSLContext, ca_file: str | None, ca_dir: str | None) -> None:
+def _load_system_authorities(
+    context: ssl.SSLContext, ca_file: str | None, ca_dir: str | None
+) -> None:
     """Load the system's certificates; `ca_file` or `ca_dir` replaces their file or folder.
 
-    OpenSSL and Go read the variables of these two in the same way.
+    The values come from SSL_CERT_FILE and SSL_CERT_DIR, which OpenSSL and Go read in this way.
     """
     if ca_file is None and ca_dir is None:
         context.load_default_certs()
         return
     usual = ssl.get_default_verify_paths()
     if ca_file is not None:
-        _believe(context, ca_file)
+        _load_authorities(context, ca_file)
     elif os.path.isfile(usual.openssl_cafile):
         context.load_verify_locations(cafile=usual.openssl_cafile)
     folders = ca_dir or usual.openssl_capath
@@ -181,7 +185,7 @@ def _believe_system(context: ssl.SSLContext, ca_file: str | None, ca_dir: str | 
         context.load_verify_locations(capath=folders)
 
 
-def _believe(context: ssl.SSLContext, path: str) -> None:
+def _load_authorities(context: ssl.SSLContext, path: str) -> None:
     try:
         context.load_verify_locations(path)
     except (OSError, ssl.SSLError, ValueError) as error:
@@ -189,18 +193,18 @@ def _believe(context: ssl.SSLContext, path: str) -> None:
         raise UsageError(f"cannot use the CA file '{printable(path)}': {why}") from error
 
 
-def _be(context: ssl.SSLContext, identity: ClientCertificate) -> None:
+def _load_identity(context: ssl.SSLContext, identity: ClientCertificate) -> None:
     def locked() -> str:
         raise UsageError(
             f"the key in '{printable(identity.key_file)}' is locked by a pass phrase; "
-            "give one that is not"
+            "give a key without one"
         )
 
     try:
         context.load_cert_chain(identity.cert_file, identity.key_file, password=locked)
     except (OSError, ssl.SSLError, ValueError) as error:
         names = f"'{printable(identity.cert_file)}' with '{printable(identity.key_file)}'"
-        why = _why(error, "they are no PEM certificate and the key to it")
+        why = _why(error, "they are not a PEM certificate and its key")
         raise UsageError(f"cannot use the client certificate {names}: {why}") from error
 
 
@@ -212,30 +216,30 @@ def _why(error: Exception, otherwise: str) -> str:
 
 
 class ClientCertificateError(AuthError):
-    """A registry refused the client certificate, or the lack of one.
+    """A server wants a client certificate, or rejects ours.
 
     `alert`: the TLS alert that it sent, in words.
     """
 
     def __init__(self, alert: str) -> None:
         super().__init__(
-            f"the registry wants a client certificate, or another ({alert}); "
-            "--cert-file and --key-file name one"
+            f"the registry wants a client certificate, or rejects ours ({alert}); "
+            "give one with --cert-file and --key-file"
         )
         self.alert = alert
 
 
 def check_alert(error: OSError) -> None:
-    """Raise ClientCertificateError where TLS failed because of our client certificate.
+    """Raise ClientCertificateError where the server ended TLS for want of a client certificate.
 
-    Also for lack of one.
+    Also where it rejects ours.
     """
     if isinstance(error, ssl.SSLError) and error.reason in _CLIENT_ALERTS:
         raise ClientCertificateError(error.reason.replace("_", " ").lower()) from error
 
 
 def untrusted(code: int) -> str:
-    """Return the advice for a certificate that failed verification, by OpenSSL's code.
+    """Return the advice for a certificate that failed verification with OpenSSL's error `code`.
 
     The codes are those of `x509_vfy.h`.
     """
@@ -243,8 +247,8 @@ def untrusted(code: int) -> str:
         case 9:
             return "it is not valid yet: is the clock of this machine right?"
         case 10:
-            return "whoever runs the registry must renew it, unless this machine's clock is wrong"
+            return "the registry's operator must renew it, unless this machine's clock is wrong"
         case 62 | 64:
-            return "it is for another name: is the registry meant by another?"
+            return "it is for another host name: use the name that the certificate states"
         case _:
-            return "--ca-file names the authority to trust as well"
+            return "give the authority that signed it with --ca-file"

@@ -1,4 +1,4 @@
-"""Sockets under httpx on which every wait can be interrupted.
+"""Sockets for httpx on which every wait can be interrupted.
 
 httpcore's own sockets wait in the kernel until a time-out ends, and read a reply only when the
 whole request has been sent. Here every wait ends soon after a cancellation, and a reply that
@@ -34,33 +34,34 @@ _LOOK_S = 0.1
 """Seconds between two checks for a cancellation."""
 
 _GRACE_S = 0.4
-"""Seconds that a request may still take after a cancellation. An upload whose last chunk was sent
-can then be deleted; distribution refuses to delete one whose connection broke."""
+"""Seconds that a request in flight may still take after a cancellation. An upload whose last chunk
+was sent whole can then be deleted; distribution does not delete an upload whose connection
+broke."""
 
 _IDLE_S = 50.0
 """Seconds after which an idle connection is not used again; load balancers close them at 60."""
 
 
 _SLOWEST = 1024
-"""Bytes a second that a reply must deliver; a slower reply is treated as stalled."""
+"""The least bytes a second of a reply; a slower reply is treated as stalled."""
 
 _STEP = 64 * 1024
-"""Bytes of a request that must be sent within the time-out."""
+"""The bytes of a request that must be sent within each time-out."""
 
 _REPLY_LIMIT = 32 << 20
-"""Bytes that one reply may have, its heads included: the largest replies that are read whole have
-16 MiB. Blobs that are passed through are exempt; their readers count."""
+"""Bytes that one reply may have, its heads included: the largest replies that are read into memory
+have 16 MiB. Replies that are streamed are exempt, because their readers check the size."""
 
 _HEAD_LIMIT = 128 * 1024
 """Bytes that the head of a reply may have, provisional replies before it included."""
 
 _SO_NWRITE = 0x1024
-"""An option of macOS and BSD: bytes in the send buffer (setsockopt(2)). Python has no name for it.
-"""
+"""The socket option of macOS and BSD for the bytes in the send buffer (setsockopt(2)); Python has
+no name for it."""
 
 
 class UnansweredError(Exception):
-    """No reply to a request arrived; `str()` tells the reason. The server may have obeyed it."""
+    """No reply arrived, for the reason in `str()`. The server may have carried out the request."""
 
 
 class NoConnectionError(UnansweredError):
@@ -68,7 +69,7 @@ class NoConnectionError(UnansweredError):
 
 
 class _Watch(threading.local):
-    """Holds, for each thread, the function that hears of the request which the thread sends.
+    """Holds, for each thread, the function to call with the progress of the thread's request.
 
     httpcore writes a request in the thread that calls it.
     """
@@ -81,7 +82,7 @@ _watch = _Watch()
 
 @contextmanager
 def watching(hears: Callable[[int], None]) -> Iterator[None]:
-    """Tell `hears` how many bytes of this thread's requests the kernel still holds.
+    """Call `hears` with the number of bytes of this thread's request that the kernel still queues.
 
     It is called inside the block after each write, and ten times a second while the reply is waited
     for.
@@ -110,17 +111,16 @@ def _queued(sock: socket.socket) -> int:
 class HandshakeError(RefusedError):
     """A server speaks no TLS, or its certificate is not trusted.
 
-    The error does not know the port.
+    The message names the host without its port; `Transport` adds the origin.
     """
 
 
 class Transport(httpx.BaseTransport):
-    """HTTP/1.1 over pooled connections of our own sockets; thread-safe.
+    """Sends requests by HTTP/1.1 over pooled connections of this module. Thread-safe.
 
-    A request's extensions say whom to trust, for which `tls` gives the context if it is
-    https, which proxy to go through, and whether the reply is `bounded`. Raises
-    UnansweredError, AuthError and RefusedError where a proxy or a handshake ends it, and lets
-    pass what a request body raises while it is read.
+    The extensions of a request hold its path and query (`target`), the certificates for https
+    (`trust`), its `proxy` or None, and whether its reply is limited to `_REPLY_LIMIT` bytes
+    (`bounded`). `tls` returns the TLS context for a `Trust`.
     """
 
     def __init__(
@@ -138,11 +138,15 @@ class Transport(httpx.BaseTransport):
         self._unbounded = _Backend(cancel, Ahead(), None)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
-        """Begin `count` connections to `host`, which the next requests to it will take."""
+        """Begin `count` TCP connections to `host` and `port`, for the next requests to it."""
         self._ahead.open(host, port, count)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send `request` and read the head of the reply."""
+        """Send `request` and read the head of the reply.
+
+        Raises UnansweredError where no reply arrives, AuthError and RefusedError where a proxy or a
+        handshake ends the request, and any error that reading the request's body raises.
+        """
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
@@ -228,10 +232,10 @@ def _translated(proxy: Proxy | None) -> Iterator[None]:
         status = int(str(error)[:3])
         if proxy and (refusal := proxy.refusal(status)):
             raise refusal from error
-        # Most say so when they cannot reach the registry, which another time they may.
+        # Most proxies answer so when they cannot reach the registry; a retry may succeed.
         raise NoConnectionError(f"the proxy {proxy} answered {status}") from error
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        way = f" by way of the proxy {proxy}" if proxy else ""
+        way = f" through the proxy {proxy}" if proxy else ""
         raise NoConnectionError(f"{error}{way}") from error
     except httpcore.TimeoutException as error:
         raise UnansweredError(str(error)) from error
@@ -242,7 +246,7 @@ def _translated(proxy: Proxy | None) -> Iterator[None]:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Makes connections, or takes them from those that were begun `ahead`."""
+    """Makes connections for httpcore's pool, or takes those that were begun in advance."""
 
     def __init__(self, cancel: Cancellation, ahead: Ahead, reply_limit: int | None) -> None:
         self._cancel = cancel
@@ -250,7 +254,7 @@ class _Backend(httpcore.NetworkBackend):
         self._reply_limit = reply_limit
 
     def _begun(self, host: str, port: int, timeout: float | None) -> socket.socket | None:
-        """Return a connection that was begun ahead and is made; None without one."""
+        """Take a connection that was opened in advance and still works; None without one."""
         while sock := self._ahead.take(host, port):
             with suppress(OSError, httpcore.ConnectTimeout):
                 return _finish(sock, timeout, self._cancel)
@@ -271,8 +275,8 @@ class _Backend(httpcore.NetworkBackend):
 def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -> socket.socket:
     """Make a non-blocking TCP connection to the first address of `host` that accepts one.
 
-    Raises httpcore's ConnectError or ConnectTimeout, CancelledError. `timeout` in seconds is for
-    each address.
+    `timeout`: seconds for each address. Raises httpcore's ConnectError or ConnectTimeout, or
+    CancelledError.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -316,7 +320,7 @@ def _wait(
 ) -> int:
     """Wait for `events` on `sock`; returns the events, or 0 after `timeout` seconds.
 
-    `check` is called every `_LOOK_S` seconds, and ends the wait by raising.
+    `check` is called every `_LOOK_S` seconds; an error that it raises ends the wait.
     """
     poll = select.poll()
     poll.register(sock, events)
@@ -343,7 +347,7 @@ _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class _Connection(httpcore.NetworkStream):
-    """One connection; raises the errors of httpcore, which its pool expects."""
+    """One connection, as httpcore's pool uses it; raises the errors of httpcore."""
 
     def __init__(self, sock: socket.socket, cancel: Cancellation, reply_limit: int | None) -> None:
         self._sock = sock
@@ -372,7 +376,7 @@ class _Connection(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Return bytes that arrived, empty at the end.
 
-        Raises ReadError for a reply that is too slow or too large.
+        Raises ReadTimeout for a reply that is too slow, ReadError for one that is too large.
         """
         came = self._early[:max_bytes] or self._receive(max_bytes, timeout)
         self._early = self._early[max_bytes:]
@@ -381,11 +385,14 @@ class _Connection(httpcore.NetworkStream):
         self._came += len(came)
         self._watch(came)
         if timeout is not None and now > self._reply_began + timeout + self._came / _SLOWEST:
-            raise httpcore.ReadTimeout(f"{self._came} bytes of an answer in {timeout:g} s")
+            raise httpcore.ReadTimeout(f"the reply is slower than {_SLOWEST} bytes a second")
         return came
 
     def _watch(self, came: bytes) -> None:
-        """Raise ReadError for a reply whose head, or whose body, exceeds the limit of its size."""
+        """Find the end of a reply's head in `came`, and check the sizes of head and body.
+
+        Raises ReadError for a head or a body that is too large.
+        """
         if self._head is not None:
             self._head += came
             while (end := self._head.find(b"\r\n\r\n")) >= 0:
@@ -396,7 +403,7 @@ class _Connection(httpcore.NetworkStream):
                     break
         limit = self._reply_limit if self._head is None else _HEAD_LIMIT
         if limit is not None and self._came > limit:
-            raise httpcore.ReadError("the answer has no end")
+            raise httpcore.ReadError(f"the reply, or its head, is larger than {limit} bytes")
 
     def _receive(self, max_bytes: int, timeout: float | None) -> bytes:
         while True:
@@ -404,7 +411,7 @@ class _Connection(httpcore.NetworkStream):
                 return self._sock.recv(max_bytes)
             except _AGAIN as again:
                 if not _wait(self._sock, _wanted(again), timeout, self._check):
-                    raise httpcore.ReadTimeout(f"no answer within {timeout:g} s") from None
+                    raise httpcore.ReadTimeout(f"no reply within {timeout:g} s") from None
             except ssl.SSLZeroReturnError:
                 return b""
             except OSError as error:
@@ -414,7 +421,7 @@ class _Connection(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of `buffer`.
 
-        Raises WriteError when a reply arrives meanwhile, upon which httpcore reads that reply, and
+        Raises WriteError when a reply arrives before that, upon which httpcore reads the reply, and
         WriteTimeout when less than `_STEP` bytes are sent within `timeout` seconds.
         """
         self._reply_began, self._came, self._head = None, 0, bytearray()
@@ -441,7 +448,7 @@ class _Connection(httpcore.NetworkStream):
             _watch.hears(_queued(self._sock))
 
     def _listen(self) -> None:
-        # Over TLS what came may be no more than a session ticket, which recv swallows.
+        # Over TLS, the bytes may be only a session ticket, which recv consumes.
         try:
             came = self._sock.recv(65536)
         except _AGAIN:
@@ -451,8 +458,8 @@ class _Connection(httpcore.NetworkStream):
             raise httpcore.WriteError(_words(error)) from error
         self._early += came
         provisional = self._early.rpartition(b"HTTP/1.1 ")[2][:1] == b"1"
-        if not provisional or len(self._early) > _STEP:  # 100 Continue: by all means, but once
-            raise httpcore.WriteError("the registry answered before it had everything")
+        if not provisional or len(self._early) > _STEP:  # a short 100 Continue is no reply
+            raise httpcore.WriteError("the registry answered before it had read the whole request")
 
     def close(self) -> None:
         self._sock.close()
@@ -498,7 +505,9 @@ def shake_hands(
                 secure.do_handshake()
             except _AGAIN as again:
                 if not _wait(secure, _wanted(again), timeout, cancel.check):
-                    raise httpcore.ConnectTimeout(f"no TLS within {timeout:g} s") from None
+                    raise httpcore.ConnectTimeout(
+                        f"no TLS handshake within {timeout:g} s"
+                    ) from None
             else:
                 return secure
     except ssl.SSLCertVerificationError as error:
@@ -511,8 +520,8 @@ def shake_hands(
         secure.close()
         if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
             raise HandshakeError(
-                f"{hostname} does not speak TLS; if it is meant to speak http, give "
-                "--plain-http, or for a source --from-plain-http"
+                f"{hostname} does not speak TLS; to use plain http, give --plain-http, "
+                "or --from-plain-http for a source"
             ) from error
         check_alert(error)
         raise httpcore.ConnectError(f"TLS failed: {_words(error)}") from error
@@ -525,7 +534,7 @@ def shake_hands(
 
 
 def speaks_tls(host: str, port: int, timeout_s: float, cancel: Cancellation) -> bool:
-    """Whether a TLS handshake with `host` begins, whatever its certificate. Sends no request."""
+    """Whether `host` completes a TLS handshake, whatever its certificate. Sends no request."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

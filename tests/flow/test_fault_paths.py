@@ -461,7 +461,7 @@ def test_a_server_without_progress_is_left(
         outcome = push(app, wire.host, repository, stall_s=0.5, retry_times=50, plain_http=True)
     judge(outcome, docker_registry.host, repository)
     assert outcome.result, outcome.error
-    assert "again in" in outcome.messages
+    assert "retrying in" in outcome.messages
 
 
 def test_a_server_that_only_ever_drips_ends_in_an_error(
@@ -471,7 +471,7 @@ def test_a_server_that_only_ever_drips_ends_in_an_error(
         outcome = push(app, wire.host, repository, stall_s=2.0, retry_times=0)
     judge(outcome, docker_registry.host, repository)
     assert isinstance(outcome.error, TransientError)
-    assert "of an answer in" in str(outcome.error)
+    assert "slower than 1024 bytes a second" in str(outcome.error)
 
 
 def test_a_reader_that_drips_ends_in_an_error(repository: str) -> None:
@@ -542,7 +542,7 @@ def test_a_flood_while_a_body_is_sent(repository: str) -> None:
     with (
         raw(opening, flood) as server,
         opened(server.host, retry_times=0) as at,
-        pytest.raises(TransientError, match="the answer has no end"),
+        pytest.raises(TransientError, match="the reply, or its head, is larger than"),
     ):
         at.repository.put_blob(layer(b"x" * 64 * MIB), lambda: iter([b"x" * MIB] * 64))
 

@@ -128,7 +128,7 @@ def push_while_dying(
             out, err = process.communicate(timeout=300)
             assert process.returncode == 0, err
             assert out.strip().endswith(verify_image(registry.host, "app"))
-            assert "again in" in err
+            assert "retrying in" in err
         finally:
             process.kill()
             process.communicate()

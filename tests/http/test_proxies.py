@@ -261,5 +261,5 @@ def test_proxies_that_refuse(
 def test_a_proxy_that_is_not_there(app: Path) -> None:
     env = {"HTTPS_PROXY": f"http://{IN_URL}@127.0.0.1:1"}
     done = push(app, "registry.test/app", "--retry-times", "0", env=env)
-    done.failed(5, "by way of the proxy 127.0.0.1:1")
+    done.failed(5, "through the proxy 127.0.0.1:1")
     assert "pr0xy" not in done.stderr
