@@ -1,4 +1,4 @@
-"""The two records a push is about, the layer and the image, and their JSON. Pure.
+"""The records of a layer and of an image, and how they are read from and written as JSON. Pure.
 
 OCI image-spec, config.md and manifest.md. An image is serialised once, when it is built: its digest
 is that of these bytes.
@@ -31,22 +31,24 @@ from regpush.platform import Platform, parse_platforms
 from regpush.quantities import LAST_SECOND
 
 RECIPE = "dev.regpush.recipe"
-"""Layer annotation: the recipe of the layer (docs/internals/recipes.md, What travels in an image).
-"""
+"""Layer annotation: the recipe of the layer, a digest over its content (docs/internals/recipes.md,
+What travels in an image)."""
 SIZE = "dev.regpush.size"
-"""Layer annotation: the uncompressed bytes of the layer."""
+"""Layer annotation: the size of the layer's uncompressed archive, in bytes."""
 RECIPE_VERSION_KEY = "dev.regpush.recipe-version"
-"""Manifest annotation: the recipe version of all recipes in the image."""
+"""Manifest annotation: the version (`RECIPE_VERSION`) of all recipes in the image."""
 LAYOUT = "dev.regpush.layout"
-"""Config field: what the image records for the plan of the next one (`history.layout`)."""
+"""Config field: which items each layer holds and how often they changed, for the plan of the next
+image (`history.layout`)."""
 BASE_LAYERS = "dev.regpush.base-layers"
-"""Manifest annotation: how many layers, counted from the lowest, are those of the base."""
+"""Manifest annotation: how many layers, counted from the lowest, come from the base."""
 BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
 OWN = "dev.regpush.own"
 """Config field of an image on a base: its run configuration without the inherited part."""
 LAYOUT_FROM = "dev.regpush.layout-from"
-"""Manifest annotation: digests of the manifests that the plan of the image used."""
+"""Manifest annotation: digests of the earlier manifests whose records the plan of the image
+used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,8 @@ class Layer:
     """A layer that a registry holds, or will hold.
 
     `uncompressed_size`: bytes, None where another tool's image does not state it. `items`: the
-    paths of its items, empty if unknown. `recipe`: None for a layer of another tool.
+    paths of the items (packages, files) in the layer, empty if unknown. `recipe`: None for a layer
+    of another tool.
     """
 
     descriptor: Descriptor
@@ -65,13 +68,16 @@ class Layer:
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """A description of `items` for people; generated items have no path and are counted."""
+        """The paths in `items`; where there are none, the names of items that regpush generated."""
         return tuple(path for path in self.items if path.startswith("/")) or self.items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """What a strategy that learns records in an image: see `LAYOUT` and `LAYOUT_FROM`."""
+    """The records that the strategy `auto` puts into an image for the plan of the next one.
+
+    `layout` is the value of `LAYOUT`, `read` that of `LAYOUT_FROM`.
+    """
 
     layout: Mapping[str, Any]
     read: tuple[Digest, ...]
@@ -79,7 +85,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ancestor:
-    """The base that an image says it stands on; `name` is a reference."""
+    """The base that the annotations of an image name; `name` is a reference."""
 
     name: str
     digest: Digest
@@ -89,7 +95,7 @@ class Ancestor:
 class Image:
     """An image: its layers, lowest first, and the bytes of its config and manifest.
 
-    `base_layers`: how many of the layers are those of a base, as far as the image states it.
+    `base_layers`: how many of the layers come from a base, as far as the image states it.
     """
 
     layers: tuple[Layer, ...]
@@ -101,12 +107,15 @@ class Image:
 
     @property
     def own_layers(self) -> tuple[Layer, ...]:
-        """Return the layers above the base, or all if there is no base."""
+        """Return the layers above the base; all layers if the image has no base."""
         return self.layers[self.base_layers :]
 
     @property
     def ancestor(self) -> Ancestor | None:
-        """Return the base that the annotations name; None unless they give its digest too."""
+        """The base that the annotations name.
+
+        None unless they state both its name and its digest.
+        """
         said = json.loads(self.manifest).get("annotations") or {}
         name, digest = said.get(BASE_NAME), said.get(BASE_DIGEST)
         if not isinstance(name, str):
@@ -126,7 +135,7 @@ class Image:
         """The platform that the config states."""
         platform = Platform.of_json(json.loads(self.config))
         if platform is None:
-            raise VerificationError("the image config names no platform")
+            raise VerificationError("the image config names no os and architecture")
         return platform
 
     @classmethod
@@ -145,15 +154,15 @@ class Image:
                 f"the manifest has {len(layers)} layers but its config {len(diff_ids)} diff IDs"
             )
         if Platform.of_json(body) is None:
-            raise VerificationError("the image config names no platform")
+            raise VerificationError("the image config names no os and architecture")
         if not isinstance(body.get("config") or {}, Mapping):
             raise VerificationError("the image config has no valid 'config'")
         history = body.get("history") or []
         if not isinstance(history, list) or not all(isinstance(one, Mapping) for one in history):
-            raise VerificationError("the image config's 'history' is no list of JSON objects")
+            raise VerificationError("the image config's 'history' is not a list of JSON objects")
         said = head.get("annotations") or {}
         if not isinstance(said, Mapping):
-            raise VerificationError("the manifest's 'annotations' are no JSON object")
+            raise VerificationError("the manifest's 'annotations' is not a JSON object")
         below = _base_layers(said, len(layers))
         items = _items_of(history, len(layers), len(layers) - below)
         return cls(
@@ -175,8 +184,8 @@ class Image:
 class Inherited:
     """The part of a base that an image takes over; empty without a base.
 
-    `layers`: as our manifests describe layers of a base. `history`: an entry for each layer, and
-    entries of steps without a layer.
+    `layers` have no recipe, because only layers of the image itself state one. `history`: an entry
+    for each layer, and entries of steps without a layer.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -188,16 +197,19 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """An image that another image stands on; `name`: its reference, for people and tools."""
+    """An image that another image stands on.
+
+    `name`: its reference, for messages and annotations.
+    """
 
     name: str
     image: Image
 
     def left_out(self, above: Sequence[Layer]) -> frozenset[int]:
-        """Return which layers, counted from 0, an image does not inherit from this base.
+        """Return the numbers, from 0, of the layers of this base that an image has itself.
 
-        `above`: the layers of the image itself. Only layers that regpush packed, which have a
-        recipe, can be left out. Raises like `repeated`.
+        The image does not inherit them. `above`: the layers of the image itself. Only layers that
+        regpush packed, which have a recipe, can be left out. Raises like `repeated`.
         """
         image = self.image
         ours = all(layer.recipe for layer in image.own_layers)
@@ -209,7 +221,7 @@ class Base:
         )
 
     def to_inherit(self, above: Sequence[Layer] = ()) -> Inherited:
-        """Return what an image with the layers `above` takes over from this base.
+        """Return the part of this base that an image with the layers `above` takes over.
 
         Raises like `left_out`.
         """
@@ -218,7 +230,7 @@ class Base:
         kept = [layer for n, layer in enumerate(image.layers) if n not in left_out]
         history = config.get("history") or []
         told = sum(not entry.get("empty_layer") for entry in history)
-        # Tools pair entries and layers: where a base says nothing, something must stand.
+        # Tools pair history entries with layers, so layers without an entry get one.
         unsaid = [{"created_by": "unknown"}] * (len(image.layers) - told)
         return Inherited(
             layers=tuple(map(_as_base, kept)),
@@ -247,7 +259,7 @@ def _without(
 
 
 def _as_base(layer: Layer) -> Layer:
-    """Return `layer` as our manifests describe a layer of a base: without its recipe.
+    """Return `layer` as a manifest of regpush lists a base's layer: without its recipe.
 
     A recipe is trusted because its author may push to the repository. The author of a base may not.
     """
@@ -273,7 +285,7 @@ def parse_manifest(manifest: bytes) -> dict[str, Any]:
 
 
 def is_artifact(manifest: bytes) -> bool:
-    """Whether a manifest describes something other than an image, by the type of its config.
+    """Whether `manifest` describes something other than an image, by the media type of its config.
 
     Raises VerificationError for anything but a JSON object.
     """
@@ -283,7 +295,7 @@ def is_artifact(manifest: bytes) -> bool:
 
 
 def annotations_of(options: ImageOptions) -> dict[str, str]:
-    """Return the annotations that the user asked for, and the creation time if one was given."""
+    """Return the annotations in `options`, and the creation time if `options` state one."""
     annotations = dict(options.annotations)
     if options.created is not None:
         created = _timestamp(options.created)
@@ -292,7 +304,10 @@ def annotations_of(options: ImageOptions) -> dict[str, str]:
 
 
 def check_options(options: ImageOptions) -> None:
-    """Raise UsageError for options that no image can express, before anything is read or sent."""
+    """Raise UsageError for values of `options` that no image can express.
+
+    Reads and sends nothing.
+    """
     for port in options.expose:
         ports(port)
     for volume in options.volumes:
@@ -338,12 +353,13 @@ def build(
     base: Base | None = None,
     learned: Learned | None = None,
 ) -> Image:
-    """Make the image of `layers`, lowest first, on those of `base`.
+    """Make the image of `layers`, lowest first, on the layers of `base`.
 
-    The run configuration is inherited like in `docker build`, where ours wins: variables and labels
-    one by one, ports and volumes joined; our entry point drops the command of the base, and its
-    build triggers are dropped. Equal arguments give equal bytes. No layer of ours is empty or in
-    the image twice (`twins`). Raises UsageError where that is impossible.
+    The run configuration inherits from the base like in `docker build`, and `options` take
+    precedence: variables and labels one by one, ports and volumes joined; an entry point in
+    `options` drops the command of the base, and the build triggers of the base are dropped. Equal
+    arguments give equal bytes. Empty and repeated layers are left out (`twins`). Raises UsageError
+    where a repeated layer cannot be left out.
     """
     layers = [layers[number] for number in uppermost([one.diff_id for one in layers])]
     created = _timestamp(1 if options.created is None else options.created)
@@ -371,7 +387,7 @@ def build(
 def put_together(
     layers: Sequence[Layer], config: Mapping[str, Any], annotations: Mapping[str, str]
 ) -> Image:
-    """Make the image of `layers`, lowest first, with the given config and their diff IDs.
+    """Make the image of `layers`, lowest first, from a config without `rootfs`, which is added.
 
     Equal arguments give equal bytes.
     """
@@ -412,7 +428,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
 
 
 def json_list(value: Mapping[str, Any], key: str) -> list[Any]:
-    """Return the list under `key`. Raises VerificationError for any other value."""
+    """Return the list under `key` in `value`. Raises VerificationError for any other value."""
     found = value.get(key)
     if not isinstance(found, list):
         raise VerificationError(f"'{key}' is not a JSON list")
@@ -448,9 +464,9 @@ def _parse_layer(
 
 
 def _items_of(history: Sequence[Mapping[str, Any]], layers: int, own: int) -> list[tuple[str, ...]]:
-    """Return the item paths of each layer, from the comments of our history entries.
+    """Return the item paths of each layer, from the comments of regpush's history entries.
 
-    Those of the `own` topmost layers are known even if the history of the base is out of order.
+    The items of the `own` topmost layers are known even if the history of the base is out of order.
     """
     entries = [entry for entry in history if not entry.get("empty_layer")]
     told = layers if len(entries) == layers else own

@@ -1,4 +1,4 @@
-"""Image indexes and their entries: reading those of other tools, and writing. Pure.
+"""Image indexes and their entries: reads those of any tool, and writes regpush's own. Pure.
 
 OCI image-spec, image-index.md; Docker's manifest lists have the same form.
 """
@@ -32,9 +32,9 @@ _ATTESTED = "vnd.docker.reference.digest"
 class IndexEntry:
     """One entry of an index: `content` is its JSON, unchanged.
 
-    `platform`: None where the entry states none, so that only the image tells. `is_image`: whether
-    it may lead to an image, or an index of images; False for attestations, other artifacts, and
-    entries with a malformed platform.
+    `platform`: None where the entry states none; then only the config of the image states it.
+    `is_image`: whether the entry may lead to an image, or an index of images; False for
+    attestations, other artifacts, and entries with a malformed platform.
     """
 
     descriptor: Descriptor
@@ -44,7 +44,7 @@ class IndexEntry:
 
     @classmethod
     def of(cls, descriptor: Descriptor, platform: Platform) -> IndexEntry:
-        """Make the entry for an image that regpush made, with its platform."""
+        """Make the entry for an image of regpush with the descriptor `descriptor`."""
         bare = replace(descriptor, annotations=()).to_json()
         content = {**bare, "platform": _spelt(platform).to_json()}
         return cls(descriptor=descriptor, platform=platform, is_image=True, content=content)
@@ -56,7 +56,7 @@ class IndexEntry:
 
     @property
     def attested(self) -> Digest | None:
-        """Return the digest of the image that this attestation describes; else None."""
+        """The digest of the image that this attestation describes; None for other entries."""
         if not self.descriptor.annotation(_ATTESTATION):
             return None
         try:
@@ -73,14 +73,17 @@ class IndexEntry:
 
 
 def _spelt(platform: Platform) -> Platform:
-    """Return the platform in Go's spelling; an explicit variant such as arm64/v8 stays."""
+    """Return `platform` in Go's spelling; an explicit variant such as arm64/v8 is kept."""
     normal = platform.normal
     same = (platform.os, platform.architecture) == (normal.os, normal.architecture)
     return platform if same else normal
 
 
 def entries(index: bytes) -> list[IndexEntry]:
-    """Read the entries of an index, in their order. Raises VerificationError."""
+    """Read the entries of an index, in their order.
+
+    Raises VerificationError where one is malformed.
+    """
     return [_entry(value) for value in json_list(json_object(index, "index"), "manifests")]
 
 
@@ -104,12 +107,15 @@ def _entry(value: object) -> IndexEntry:
 
 
 def platforms_said(index: bytes) -> list[Platform]:
-    """Return the platforms that the entries of an index state. Raises VerificationError."""
+    """Return the platforms that the entries of an index state, in order.
+
+    Raises VerificationError for a malformed index.
+    """
     return [one.platform for one in entries(index) if one.is_image and one.platform]
 
 
 def build_index(children: Sequence[IndexEntry], options: ImageOptions) -> bytes:
-    """Make an index of `children`, in their order, with the annotations of the images.
+    """Make the JSON of an index of `children`, in their order, with the annotations in `options`.
 
     Equal arguments give equal bytes.
     """

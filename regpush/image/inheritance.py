@@ -1,4 +1,4 @@
-"""How a run configuration inherits from that of the base, like in `docker build`. Pure.
+"""How a run configuration inherits from that of a base image, like in `docker build`. Pure.
 
 Configurations are the `config` object of OCI image-spec, config.md. Values of the base that violate
 the specification are passed on unchanged.
@@ -20,14 +20,15 @@ _DEFAULTS = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 _JOINED = ("Labels", "ExposedPorts", "Volumes")
 _TAKEN_AWAY = ("Entrypoint", "Cmd", "User", "WorkingDir")
 _NOT_INHERITED = ("OnBuild", "Image")
-"""Members that are not inherited: build triggers, and Docker's parent image."""
+"""Members of a run configuration that are not inherited: build triggers, and Docker's parent
+image."""
 
 
 def own_config(options: ImageOptions, inherited: Config) -> dict[str, Any]:
-    """Return the run configuration that the user and the source asked for.
+    """Return the run configuration that `options` ask for.
 
-    Search paths are put before or after the values that are `inherited`, or the runtime's defaults.
-    Raises UsageError for a malformed port.
+    A search path such as PATH is put before or after its value in `inherited`, or the container
+    runtime's default. Raises UsageError for a malformed port.
     """
     below = {**_DEFAULTS, **_variables(inherited)}
     env = {one.name: one.beside(below.get(one.name, "")) for one in options.search_paths}
@@ -40,7 +41,7 @@ def own_config(options: ImageOptions, inherited: Config) -> dict[str, Any]:
         "StopSignal": options.stop_signal,
         "WorkingDir": _home(options, inherited),
     }
-    # Also where they are empty: then they take away what is below.
+    # Empty values are kept here, because they remove the inherited ones.
     decided = {
         "Entrypoint": _list(options.entrypoint),
         "Cmd": _list(options.cmd),
@@ -56,7 +57,7 @@ def _list(words: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _home(options: ImageOptions, inherited: Config) -> str:
-    """Return the working directory that the source proposes; empty where the base has one.
+    """Return the working directory that the kind of app proposes; empty where the base has one.
 
     BuildKit writes `/` as the working directory where a Dockerfile names none, so a base with `/`
     is treated as a base without a working directory. Empty too for a path with unprintable
@@ -90,7 +91,8 @@ def over(own: Config, inherited: Config) -> dict[str, Any]:
 def apart(whole: Config, inherited: Config) -> dict[str, Any]:
     """Return the part of `whole` that `inherited` lacks: `over` of both gives `whole` again.
 
-    Members that were removed, or repeated with equal values, cannot be recognised.
+    Members that an image removed, or repeated with equal values, cannot be told from inherited
+    ones.
     """
     own = {key: value for key, value in whole.items() if value != inherited.get(key)}
     if own.get("Entrypoint") and "Cmd" in whole:
@@ -108,9 +110,9 @@ def apart(whole: Config, inherited: Config) -> dict[str, Any]:
 
 
 def ports(text: str) -> list[str]:
-    """Return the ports in the form of config.md, from `8080`, `53/udp` or `8000-8003`.
+    """Return the ports in `text`, such as `53/udp` or `8000-8003`, as config.md writes them.
 
-    Raises UsageError.
+    Raises UsageError for other text.
     """
     match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", text, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)

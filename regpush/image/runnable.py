@@ -1,6 +1,7 @@
-"""Reasons why an image will not run, as far as its own files tell. Pure apart from `Inside`.
+"""Finds reasons why an image will not run, in its own files and configuration.
 
-The files of a base are unknown, so on a base only certain failures are reported.
+The files of a base are unknown, so on a base only certain failures are reported. Pure apart from
+`Inside`, which reads files.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH of container runtimes where the image sets none."""
 _PT_INTERP = 3
 
+_BASE_WITH_IT = "give a base image that has it with --from"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Below:
-    """The facts known of a base: its run configuration, and the paths of its items.
+    """The facts known of a base image: its run configuration, and the paths of its items.
 
-    `items` is None where the paths are unknown, for an image of another tool.
+    `items` is None where the paths are unknown, as for an image of another tool.
     """
 
     config: Mapping[str, Any]
@@ -37,9 +40,10 @@ class Below:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], layers: Sequence[Layer]) -> Self:
-        """Read what the configuration and the layers of a base tell.
+        """Make the record of a base from its run configuration and its layers.
 
-        A generated item has links in places that are not recorded.
+        `items` is None where a layer does not record its items, or has a generated one, whose links
+        lie in places that are not recorded.
         """
         items = [item for layer in layers for item in layer.items]
         known = all(layer.items for layer in layers) and all(one.startswith("/") for one in items)
@@ -58,9 +62,9 @@ class Below:
 def doubts(
     inside: Inside, options: ImageOptions, platform: Platform, below: Below | None
 ) -> Iterator[str]:
-    """Return warnings about an image of a directory that will not run, each with its remedy.
+    """Yield a warning for each reason why an image of a directory will not run, with its remedy.
 
-    `below`: what is known of the base, None without a base.
+    `below`: the facts known of the base, None without a base.
     """
     yield from _of_start(inside, options, platform, below)
     yield from _of_libraries(inside.natives(), platform)
@@ -82,7 +86,7 @@ def _of_start(
     ):
         guess = inside.guess()
         hint = f"; perhaps {printable(guess)}" if guess else ""
-        yield f"the image starts nothing: --entrypoint says which program{hint}"
+        yield f"the image has no command to start: give one with --entrypoint{hint}"
 
 
 def _of_program(
@@ -108,13 +112,13 @@ def _of_program(
         )
         unknown = below is not None and not ours and any(map(below.may_hold, places))
         if not unknown and not any(_is_linked(place, linked) for place in places):
-            mend = "say another --entrypoint" if ours else "--from names a base image that has it"
+            mend = "say another --entrypoint" if ours else _BASE_WITH_IT
             yield f"the entry point {shown} is not in the image: {mend}"
     elif found.kind is Kind.SYMLINK:
         if below is None or not below.may_hold(found.link):
             yield (
                 f"the entry point {shown} leads to {printable(found.link)}, which is not in the "
-                "image: --from names a base image that has it"
+                f"image: {_BASE_WITH_IT}"
             )
     elif found.kind is Kind.DIRECTORY or not found.mode & 0o111:
         what = "a directory" if found.kind is Kind.DIRECTORY else "not executable"
@@ -136,7 +140,7 @@ def _of_file(
     if runs_on and not _does(runs_on, platform):
         yield (
             f"the entry point {shown} is a program for {runs_on}, and the image is for {platform}: "
-            f"build it for that, or say --platform {runs_on}"
+            f"build it for {platform}, or say --platform {runs_on}"
         )
     interpreter = _interpreter(found.start) if runs_on else _shebang(found.start)
     if not interpreter or inside.find(interpreter) or _is_linked(interpreter, linked):
@@ -148,19 +152,22 @@ def _of_file(
             "'uv venv --relocatable', or start it as 'python -m MODULE'"
         )
     elif below is None or not below.may_hold(interpreter):
-        mend = "--from names a base image that has it"
+        mend = _BASE_WITH_IT
         if runs_on:
             mend += ", or build a static program"
         yield f"the entry point {shown} needs {needed}, which is not in the image: {mend}"
 
 
 def _is_linked(path: str, linked: set[str]) -> bool:
-    """Whether `path` is, or lies behind, one of the links that the image is given."""
+    """Whether `path` is one of the links that the image is given, or lies below one."""
     return any(path == link or path.startswith(link + "/") for link in linked)
 
 
 def _does(runs_on: Platform, wanted: Platform) -> bool:
-    """Whether machines of the platform `wanted` run programs for `runs_on`; amd64 runs 386 too."""
+    """Whether a machine of the platform `wanted` runs programs for `runs_on`.
+
+    A machine for amd64 runs programs for 386 too.
+    """
     return runs_on.akin(wanted) or (wanted.architecture, runs_on.architecture) == ("amd64", "386")
 
 
@@ -173,7 +180,10 @@ def _shebang(start: bytes) -> str:
 
 
 def _interpreter(start: bytes) -> str:
-    """Return PT_INTERP of an ELF file, if its first bytes hold it (System V ABI, chapter 5)."""
+    """Return PT_INTERP of an ELF file, if its first bytes `start` hold it; else an empty text.
+
+    System V ABI, chapter 5.
+    """
     order, wide = ("<" if start[5] == 1 else ">"), start[4] == 2
     at, size_at = (32, 54) if wide else (28, 42)
     try:
@@ -192,7 +202,7 @@ def _interpreter(start: bytes) -> str:
 
 
 def _of_libraries(natives: Sequence[Native], platform: Platform) -> Iterator[str]:
-    """Find packages all of whose libraries are for other platforms than the wanted one."""
+    """Warn of packages all of whose native libraries are for other platforms than `platform`."""
     groups: dict[str, list[Native]] = {}
     for one in natives:
         groups.setdefault(one.group, []).append(one)

@@ -1,4 +1,4 @@
-"""Layers that an image can do without: empty ones, and repeated ones. Pure.
+"""Finds layers that an image can do without: empty ones, and repeated ones. Pure.
 
 GKE image streaming refuses images with an empty layer, or with one layer twice
 (cloud.google.com/kubernetes-engine/docs/how-to/image-streaming, Limitations). Layers of regpush add
@@ -19,7 +19,7 @@ EMPTY = Digest.of(bytes(1024))
 
 
 def uppermost(diff_ids: Sequence[Digest]) -> list[int]:
-    """Return the numbers, from 0, of the layers of one push that its image keeps, lowest first.
+    """Return the numbers, from 0, of the layers that the image of one push keeps, lowest first.
 
     Of equal layers the image keeps the uppermost, of empty layers none.
     """
@@ -33,10 +33,11 @@ def repeated(
 ) -> frozenset[int]:
     """Return the numbers, from 0, of layers of a base that the image above leaves out.
 
-    `base`: diff IDs, lowest first. `last_push`: the number of the first layer that the push of the
-    base made; the count of all where regpush did not push it. `above`: diff IDs of the layers put
-    on the base, which is called `name`. Raises UsageError where a layer that stays lies over a
-    repeated one and came from another push: whether it depends on that layer is unknown.
+    `base`: diff IDs, lowest first. `last_push`: the number of the first layer that the latest push
+    of the base made; the number of all layers where regpush did not push the base. `above`: diff
+    IDs of the layers put on the base, which is called `name`. Raises UsageError where a layer that
+    stays lies over a repeated one and came from another push: whether it depends on that layer is
+    unknown.
     """
     found: set[int] = set()
     kept = False

@@ -1,1 +1,1 @@
-"""Layering: a closure becomes a plan of layers."""
+"""Strategies that plan the layers of a closure."""

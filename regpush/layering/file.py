@@ -24,19 +24,19 @@ from regpush.layering.stable import groups, ordered, user_roots
 from regpush.layering.stack import stack
 
 _LIMIT = 1 << 20
-"""Bytes that such a file may have: it is written by hand."""
+"""Bytes that a layers file may have at most; people write it by hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A strategy that follows a file with a list of patterns for each layer, lowest first."""
+    """A strategy that reads from a file a list of patterns for each layer, lowest first."""
 
     path: str
     layers: tuple[tuple[str, ...], ...]
 
     @classmethod
     def read(cls, path: str) -> Self:
-        """Read the file at `path`. Raises UsageError that names the place of the fault."""
+        """Read the layers file at `path`. Raises UsageError that names the place of a fault."""
         try:
             with open(path, "rb") as file:
                 data = file.read(_LIMIT + 1)
@@ -49,7 +49,7 @@ class Split:
 
     @classmethod
     def parse(cls, data: bytes, path: str) -> Self:
-        """Read the file's content; `path` is for messages. Raises UsageError."""
+        """Read the content of a layers file; `path` is for messages. Raises UsageError."""
 
         def bad(why: str) -> UsageError:
             return UsageError(f"bad layers file {printable(path)}: {why}")
@@ -61,7 +61,7 @@ class Split:
             raise bad(f"it is not JSON{where}") from error
         layers = value.get("layers") if isinstance(value, dict) else None
         if not isinstance(layers, list) or value.keys() != {"layers"}:
-            raise bad('write it as {"layers": [["item", "item-*"], ["item"]]}, bottom first')
+            raise bad('write it as {"layers": [["item", "item-*"], ["item"]]}, lowest layer first')
         for number, patterns in enumerate(layers, 1):
             if not isinstance(patterns, list) or not patterns:
                 raise bad(f"layer {number} is not a list of items")
@@ -84,9 +84,10 @@ class Split:
             named = [group for group in listed if group]
             needed = len(named) + bool(rest)
             if needed > room:
+                unnamed = ", one of them for items that it does not name" if rest else ""
                 raise UsageError(
-                    f"the layers file {printable(self.path)} needs {needed} layers, one of them "
-                    f"for items it does not name; --max-layers {context.max_layers} leaves {room}"
+                    f"the layers file {printable(self.path)} needs {needed} layers{unnamed}; "
+                    f"--max-layers {context.max_layers} leaves {room}"
                 )
             left = groups(rest, room - len(named), reach) if rest else []
             return [*named, *ordered(left, reach)]

@@ -1,4 +1,4 @@
-"""Labels of layers for people, made of the items in them: for pushes, reports and old images."""
+"""Labels by which people know a layer, made from the items in it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from regpush.errors import printable
 LABEL_LENGTH = 100
 
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-(.+)", re.DOTALL)
-"""Base name of a store item of Nix and Guix: 32 digits of base 32, a dash, the name."""
+"""Matches the base name of a store item of Nix and Guix: 32 digits of base 32, a dash, the name."""
 
 _CONTAINER = re.compile(r".*/(?:node_modules|(?:site|dist)-packages)/", re.DOTALL)
-"""What comes before the name of a package of Node or Python."""
+"""Matches the folder that holds packages of Node or Python, up to a package's name."""
 
 
 def store_name(path: str) -> str | None:
@@ -36,7 +36,7 @@ def called(path: str) -> str:
     if path.endswith(".dist-info"):
         return path.rpartition("/")[2].removesuffix(".dist-info")
     if path.startswith("("):
-        return path.strip("()")  # regpush made it: it lies nowhere
+        return path.strip("()")  # a generated item, which has no path
     inside = _CONTAINER.split(path)[-1]
     if inside == path:
         return path.strip("/") or path
@@ -46,14 +46,15 @@ def called(path: str) -> str:
 
 
 def label(name: str, count: int, more: str = "") -> str:
-    """Return the label of a layer of `count` items, which is named after one item; `more` ends it.
+    """Return the label of a layer of `count` items that is named after the item `name`.
 
-    One printable line of at most `LABEL_LENGTH` characters.
+    `more` replaces the ending " and N more". One printable line of at most `LABEL_LENGTH`
+    characters.
     """
     rest = more or (f" and {count - 1} more" if count > 1 else "")
     name, room = printable(name), LABEL_LENGTH - len(rest)
     if len(name) > room:
-        # Paths differ at their ends.
+        # A path is cut at its start, because paths differ at their ends.
         name = "…" + name[1 - room :] if "/" in name else name[: room - 1] + "…"
     return name + rest
 

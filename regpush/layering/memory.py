@@ -1,7 +1,7 @@
-"""What an image records about its own plan, for the plan of the next image.
+"""The records of its layers that an image carries for the plan of the next image.
 
-Keys identify items, names identify what stays when their version changes. Both are short digests,
-because every image carries them. `history.layout` defines how they are serialised.
+A key identifies an item, a name identifies what stays of it when its version changes. Both are
+short digests, because every image carries them. `history.layout` defines how they are serialised.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from regpush.closure import Item
 from regpush.digest import Digest
 
 LAYOUTS = 4
-"""Layouts that an image records, its own included. With its own alone, two branches pushed in turn
-under one tag send a third more; with two or more, next to nothing more."""
+"""Layouts that an image records at most, its own included. With its own alone, two branches pushed
+in turn under one tag send a third more; with two or more, next to nothing more."""
 
 WINDOW = 32
-"""Pushes that a habit covers."""
+"""The number of latest pushes that a `Habit` covers."""
 
 KEY_BYTES = 12
 NAME_BYTES = 5
@@ -30,21 +30,22 @@ Key: TypeAlias = bytes
 two keys."""
 
 Name: TypeAlias = bytes
-"""A digest of `NAME_BYTES` bytes over what stays of an item from version to version."""
+"""A digest of `NAME_BYTES` bytes over an item's name, which stays from version to version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How often an item changed: bit i of `changes` tells about the i-th last of `pushes` pushes.
+    """How often an item changed: bit i of `changes` is set if it changed i pushes ago.
 
-    At most the last `WINDOW` pushes count. A push that changed nothing in the image does not count.
+    `pushes`: the number of pushes recorded, at most the last `WINDOW`. A push that changed nothing
+    in the image does not count.
     """
 
     changes: int = 0
     pushes: int = 0
 
     def after(self, changed: bool) -> Habit:
-        """Return the habit after one more push."""
+        """Return the habit after one more push; `changed`: whether the item changed in it."""
         changes = (self.changes << 1 | changed) & ((1 << WINDOW) - 1)
         return Habit(changes, min(self.pushes + 1, WINDOW))
 
@@ -63,13 +64,13 @@ class Laid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The layers of one image, lowest first. `serial` counts the changes that led to it."""
+    """The layers of one image, lowest first; `serial`: how many changed images came before it."""
 
     serial: int
     layers: tuple[Laid, ...]
 
     def keys(self) -> Iterator[Key]:
-        """Return the keys of all items, each once."""
+        """Return an iterator over the keys of all items, each once."""
         return chain.from_iterable(layer.keys for layer in self.layers)
 
     def alike(self, other: Layout) -> bool:
@@ -79,7 +80,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The records in one image: `layouts`, its own first, then those of images before it.
+    """The records that one image carries: `layouts`, its own first, then those of earlier images.
 
     `habits`: how often the items of its own layout changed, by name. `read`: digests of the
     manifests that its plan used. `manifest`: digest of the manifest that the records were read
@@ -111,7 +112,7 @@ def keys_of(items: Iterable[Item]) -> dict[str, Key] | None:
 def names_of(items: Iterable[Item]) -> dict[str, Name]:
     """Return the name of each item by its path.
 
-    Items of a closure with equal names get numbers in their order.
+    Items of a closure with equal names are told apart by numbers, in the order of their paths.
     """
     seen: dict[str, int] = {}
     names: dict[str, Name] = {}
@@ -124,7 +125,10 @@ def names_of(items: Iterable[Item]) -> dict[str, Name]:
 
 
 def first(groups: Sequence[Sequence[Item]]) -> Memory | None:
-    """Return the memory of an image without earlier images; None if an identity is unknown."""
+    """Return the records for an image without earlier images; None if an identity is unknown.
+
+    `groups`: the items of each layer, lowest first.
+    """
     items = [item for group in groups for item in group]
     keys = keys_of(items)
     if keys is None:
@@ -135,7 +139,7 @@ def first(groups: Sequence[Sequence[Item]]) -> Memory | None:
 
 
 def joined(memories: Sequence[Memory]) -> Memory:
-    """Join all that `memories`, at least one, record: each layout once, the newest first.
+    """Join the records of several images, at least one: each layout once, the newest first.
 
     Habits are taken from the newest image; of equally new images, from the first in `memories`.
     """

@@ -1,4 +1,4 @@
-"""`origin`: items of one source package share a layer; the largest lie alone.
+"""`origin`: items of one source package share a layer; the largest packages lie alone.
 
 The rule of apko's `strategy: origin` (groupAPKByOrigin and applyBudget in its pkg/build/layers.go).
 Groups are sorted by size, ties by the greatest name among their packages. Where there are more

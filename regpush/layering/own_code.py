@@ -1,12 +1,12 @@
-"""How the parts of a directory's own code are spread over the layers reserved for them.
+"""Spreads the parts of a directory's own code over the layers reserved for them.
 
 A changed part is sent together with everything in its layer, and which part changes next is
 unknown: so layers should be about equally large, and a part should stay in its layer. The number of
 layers should hardly ever change, because that moves parts in most layers. Consistent hashing with
-bounded loads gives both (Mirrokni, Thorup and Zadimoghaddam, 2018): a part goes to the layer that
-its name draws, unless that layer is full. Of a tree of 500 MB on 64 layers, nine of ten files lie
-in layers of 6 MB at most, where plain hashing gives 10; a part that is added or removed changes one
-or two more layers.
+bounded loads gives both (Mirrokni, Thorup and Zadimoghaddam, 2018): a part joins the layer that the
+hash of its name selects, unless that layer is full. Of a tree of 500 MB on 64 layers, nine of ten
+files lie in layers of 6 MB at most, where plain hashing gives 10; a part that is added or removed
+changes one or two more layers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from regpush.quantities import LAYER_LIMIT
 
 
 def together(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
-    """Put all parts into one layer, or into as few as stay well below LAYER_LIMIT."""
+    """Put all parts into one layer, or into as few as keep each well below LAYER_LIMIT."""
     size, bins = sum(part.size for part in parts), 1
     while bins < room and 2 * size > bins * LAYER_LIMIT and size > LAYER_LIMIT:
         bins *= 2
@@ -73,13 +73,13 @@ def _level(parts: Sequence[Item], bins: int) -> list[tuple[Item, ...]]:
 def _place(origin: str) -> bytes:
     """Return the sort key that decides when a part chooses its layer.
 
-    Independent of other parts and of sizes.
+    The key depends neither on other parts nor on sizes.
     """
     return hashlib.sha256(origin.encode("utf-8", "surrogatepass")).digest()
 
 
 def _roughly(size: int) -> int:
-    """Round `size` up by an eighth at most."""
+    """Return `size` rounded up, by an eighth at most."""
     step = 1 << max(size.bit_length() - 4, 0)
     return -(-size // step) * step
 

@@ -1,4 +1,4 @@
-"""Plans: which items share a layer, and the order of the layers."""
+"""Plans of an image's layers: which items share a layer, and the order of the layers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from regpush.layering.memory import Layout, Memory
 LOCKED = re.compile(
     r"(.*)/([^/]+?)(?:-(?=[0-9][^/-]*\.dist-info$)|@)([^/@]+?)(?:\.dist-info)?", re.DOTALL
 )
-"""The path of the item of a locked package, of Python or Node: folder, name and version."""
+"""Matches the path of a locked package's item, of Python or Node; the groups are folder, name and
+version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLayer:
-    """Items that will share a layer, sorted by path, and what a person calls them.
+    """Items that will share a layer, sorted by path, with a label for people.
 
-    `label` is one printable line of at most 100 characters. Built by
-    `PlannedLayer.of`.
+    `label` is one printable line of at most 100 characters. Built by `PlannedLayer.of`.
     """
 
     items: tuple[Item, ...]
@@ -33,7 +33,7 @@ class PlannedLayer:
 
     @classmethod
     def of(cls, items: Collection[Item]) -> PlannedLayer:
-        """Make the layer of `items`, at least one."""
+        """Make the planned layer of `items`, at least one."""
         ordered = tuple(sorted(items, key=lambda item: item.path))
         return cls(items=ordered, label=_label(ordered))
 
@@ -42,8 +42,9 @@ class PlannedLayer:
 class Plan:
     """The layers of an image, lowest first; every item of the closure is in exactly one.
 
-    `memory`: what the image records for the next plan, from a strategy that learns. `steps`:
-    sentences for people about the data that such a plan used or lacked.
+    `memory`: the records that the image carries for the next plan, None from a strategy that does
+    not learn. `steps`: sentences for people about the data that a strategy that learns used or
+    lacked.
     """
 
     layers: tuple[PlannedLayer, ...]
@@ -70,12 +71,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PlanContext:
-    """What a strategy may use besides the closure.
+    """The facts that a strategy may use besides the closure.
 
-    `max_layers`: layers that the plan may have, 1 to 127. `past`: what earlier images of the
-    repository record, nearest first. `others`: layouts of images in other repositories whose layers
-    can be mounted. `available`: digests of the blobs that the registry is known to hold, None if it
-    was not asked. Strategies without history ignore the last three.
+    `max_layers`: layers that the plan may have, 1 to 127. `past`: the records of earlier images of
+    the repository, those at the most similar tags first. `others`: layouts of images in other
+    repositories whose layers can be mounted. `available`: digests of the blobs that the registry is
+    known to hold, None if it was not asked. Strategies that do not learn ignore the last three.
     """
 
     max_layers: int = 64
@@ -85,17 +86,17 @@ class PlanContext:
 
 
 Strategy: TypeAlias = Callable[[Closure, PlanContext], Plan]
-"""A pure function: equal closures and contexts give equal plans on every machine."""
+"""Makes a plan. A pure function: equal closures and contexts give equal plans on every machine."""
 
 
 def base_name(item: Item) -> str:
-    """Return how people call the item: name and version if known, else the name."""
+    """Return the name by which people know the item, with its version if that is known."""
     if item.locked and item.locked.version:
         return f"{item.name}-{item.locked.version}"
     return store_name(item.path) or item.name
 
 
 def _label(items: tuple[Item, ...]) -> str:
-    # Every top layer has what regpush adds to it: the label does not count that.
+    # Items that regpush adds to the top layer of every image are not part of its label.
     paths = [item.path for item in items if item.role is not Role.GENERATED]
     return label_of_paths(paths or [item.path for item in items])

@@ -17,7 +17,7 @@ from regpush.layering.stack import stack
 
 
 def popularity(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers; ties go by name, then by hash, as in nixpkgs."""
+    """Plan at most `context.max_layers` layers; ties by name, then by hash, as in nixpkgs."""
     popular = popularities(closure)
 
     def by_popularity(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:
@@ -33,7 +33,8 @@ def popularity(closure: Closure, context: PlanContext) -> Plan:
 def popularities(closure: Closure) -> dict[str, int]:
     """Return the popularity of each item by its path.
 
-    The numbers grow exponentially with the depth of the graph, the time does not.
+    The numbers grow exponentially with the depth of the graph, but the time to compute them does
+    not.
     """
     items = closure.items[::-1]  # dependents first
     walks, needed_by = _walks(items)

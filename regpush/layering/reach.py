@@ -1,66 +1,46 @@
-"""The closure of every item, as bit sets."""
+"""Computes, for every item, the set of items that it needs (its closure), as bit sets."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping
 
 from regpush.closure import Closure, Item
 
 
-class BitSets(Mapping[str, int]):
-    """For each path of an item, a bit set: one bit of its own, and the bits of its references.
-
-    Of an item without references only the number of its bit is kept: 20,000 packages of a
-    directory would take 27 MB as bit sets.
-    """
-
-    def __init__(self, closure: Closure, numbers: Iterable[int]) -> None:
-        """Read the items in order; `numbers`: of each item, the number of its own bit."""
-        paths = [item.path for item in closure.items]
-        bits = self._bits = dict(zip(paths, numbers, strict=True))
-        sets = self._sets = dict[str, int]()
-        for item in closure.items:
-            if item.references:
-                own = 1 << bits[item.path]
-                for reference in item.references:
-                    own |= sets[reference] if reference in sets else 1 << bits[reference]
-                sets[item.path] = own
-
-    def __getitem__(self, path: str) -> int:
-        found = self._sets.get(path)
-        return 1 << self._bits[path] if found is None else found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._bits)
-
-    def __len__(self) -> int:
-        return len(self._bits)
-
-
-def closures(closure: Closure) -> BitSets:
+def closures(closure: Closure) -> dict[str, int]:
     """Return, for each path, the closure of that item as a bit set, the item included.
 
     Bit i stands for `closure.items[i]`. With Python's integers the union of two sets of 20,000
     items takes a microsecond. Dependencies have the lower indexes, so an item's set is no longer
     than its own index.
     """
-    return BitSets(closure, range(len(closure.items)))
+    sets: dict[str, int] = {}
+    for index, item in enumerate(closure.items):
+        own = 1 << index
+        for reference in item.references:
+            own |= sets[reference]
+        sets[item.path] = own
+    return sets
 
 
 def package(item: Item) -> str:
-    """Return the name of the unit that is released together with the item: its source package.
+    """Return the name of the source package of `item`, which is released as one.
 
-    An item of a directory is a unit of its own: items with equal names are other versions, or parts
-    of a package that was divided so that they can change apart.
+    An item of a directory is a unit of its own, named by its path: items with equal names are other
+    versions, or parts of a package that was divided so that they can change apart.
     """
     return item.origin if item.in_store else item.path
 
 
-def origins(closure: Closure) -> BitSets:
+def origins(closure: Closure) -> dict[str, int]:
     """Return, for each path, a bit set of the source packages in the closure of that item.
 
     The item's own package is included. Outputs of one package are released together, so for the
     odds of a change they count as one.
     """
     number: dict[str, int] = {}
-    return BitSets(closure, (number.setdefault(package(i), len(number)) for i in closure.items))
+    sets: dict[str, int] = {}
+    for item in closure.items:
+        own = 1 << number.setdefault(package(item), len(number))
+        for reference in item.references:
+            own |= sets[reference]
+        sets[item.path] = own
+    return sets

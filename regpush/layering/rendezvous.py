@@ -1,4 +1,4 @@
-"""Rendezvous hashing: which bin a key draws, independently of all other keys."""
+"""Rendezvous hashing: chooses a bin for a key, independently of all other keys."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 def rendezvous(key: str, bins: int) -> int:
-    """Return the bin of `key` by highest random weight (Thaler and Ravishankar).
+    """Return the bin that the hash of `key` selects, by highest random weight.
 
-    With one more bin, 1/bins of the keys move. `key` never contains a hash or a version, so that a
-    new version stays in the bin of the old one.
+    Source: Thaler and Ravishankar. With one more bin, 1/bins of the keys move. `key` never contains
+    a hash or a version, so that a new version stays in the bin of the old one.
     """
     return max(range(bins), key=_weights(key))
 

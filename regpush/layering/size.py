@@ -14,7 +14,7 @@ from regpush.layering.stack import stack
 
 
 def size(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers; ties go by name, then by path."""
+    """Plan at most `context.max_layers` layers; ties by name, then by path."""
     return stack(closure, context.max_layers, _by_size, own=_by_size)
 
 

@@ -27,17 +27,17 @@ _SMALL = 256 << 10  # bytes below which a unit shares a layer even where each co
 # The most items in the closure of a member of the first tier, the second, and so on; the
 # coarser ladder is for those who have fewer layers than the first has steps.
 _LADDERS = ((3, 6, 12, 24, 48), (4, 16))
-_LIKE = 3  # how many times the least closure of a unit its greatest may be
+_LIKE = 3  # the largest closure of a unit's items may be so many times the smallest
 _ALONE = (3, 5)  # the share of the layers that hold one unit each, where not all can
 _UNIT = 1 << 64  # fixed-point one
-_OWN_CHANGES = 20  # an item's own chance of changing, in dependencies that would give the same
+_OWN_CHANGES = 20  # an item's own chance of a change equals that of so many dependencies
 
 _Unit: TypeAlias = tuple[Item, ...]
 """Items that are expected to change together: of one package, with closures of similar size."""
 
 
 def stable(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers; the top one holds the roots of the user."""
+    """Plan at most `context.max_layers` layers; the top one holds the roots (profiles and apps)."""
     reach = closures(closure)
 
     def grouped(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:
@@ -49,7 +49,8 @@ def stable(closure: Closure, context: PlanContext) -> Plan:
 def ordered(groups: Sequence[tuple[Item, ...]], reach: Mapping[str, int]) -> list[tuple[Item, ...]]:
     """Sort `groups` by rising chance of a change per byte, so that large, lasting ones are lowest.
 
-    An item stays unchanged in one push with a probability of .99.
+    The chance assumes that an item stays unchanged in one push with a probability of .99. `reach`:
+    the result of `closures`.
     """
     steps = repeat(99, len(reach) + _OWN_CHANGES)
     unchanged = tuple(accumulate(steps, lambda keep, percent: keep * percent // 100, initial=_UNIT))
@@ -67,7 +68,7 @@ def ordered(groups: Sequence[tuple[Item, ...]], reach: Mapping[str, int]) -> lis
 
 
 def user_roots(closure: Closure, reach: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the roots whose closures are nearly as large as the largest one: profiles and apps.
+    """Return the roots whose closures are nearly as large as the largest: profiles and apps.
 
     A far smaller root is a package that was listed too. It changes as often as other packages, and
     in the top layer it would be sent with every change of the app.
@@ -91,13 +92,13 @@ def groups(items: Sequence[Item], room: int, reach: Mapping[str, int]) -> list[t
         share, of = _ALONE
         alone = min(large, room * share // of)
     tiers = _tiers(units[alone:], reach, room - alone)
-    # More bins than fill a layer each would be layers of a few kilobytes.
+    # Without this limit, many bins would become layers of a few kilobytes.
     filled = sum(map(_size, units[alone:])) // _SMALL
     return [*units[:alone], *_bins(tiers, min(room - alone, max(filled, len(tiers))))]
 
 
 def _units(items: Sequence[Item], reach: Mapping[str, int]) -> Iterator[_Unit]:
-    """Divide `items` into units, each item in one.
+    """Divide `items` into units, each item in one unit.
 
     An app and its assets are two units although they have one origin.
     """
@@ -123,7 +124,7 @@ def _size(unit: _Unit) -> int:
 
 
 def _tiers(units: Sequence[_Unit], reach: Mapping[str, int], bins: int) -> list[tuple[_Unit, ...]]:
-    """Group `units` by how many items each reaches, in at most `bins` groups.
+    """Group `units` by how many items each needs, in at most `bins` groups.
 
     Uses the finest ladder that gives so few groups; one group where none does. Empty for no units.
     """

@@ -119,7 +119,10 @@ def _size(items: Iterable[Item]) -> int:
 
 
 def too_large(group: Collection[Item]) -> bool:
-    """Whether a layer of `group` has packages of a lock, can be cut, and may be refused."""
+    """Whether a layer of `group` may be too large for a registry, and should be cut.
+
+    True for two items or more, with packages of a lock file, above `LAYER_LIMIT` bytes.
+    """
     locked = any(item.locked for item in group)
     return locked and len(group) > 1 and sum(item.size for item in group) > LAYER_LIMIT
 

@@ -1,4 +1,8 @@
-"""Strategies: pure functions from a closure and a limit to a plan, one in each file."""
+"""The layer strategies by name, and how a closure is planned by one of them.
+
+A strategy is a pure function from a closure and a `PlanContext` to a plan; each is in a module of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,15 @@ from regpush.layering.plan import Plan, PlanContext, Strategy
 from regpush.options import MAX_LAYERS
 
 _NAMES = ("single", "app-deps", "size", "popularity", "origin", "stable", "auto")
-"""The strategy `app-deps` is the function `app_deps` of the module `layering.app_deps`."""
+"""The names of the strategies. A strategy such as `app-deps` is the function `app_deps` of the
+module `layering.app_deps`."""
 
 LEARNING = "auto"
 """The strategy that plans from the images that were pushed before."""
 
 
 class _Strategies(Mapping[str, Strategy]):
-    """Strategies by name. A push needs one of them, and no other is imported for it."""
+    """Maps names to strategies. The module of a strategy is imported when it is looked up."""
 
     def __getitem__(self, name: str) -> Strategy:
         if name not in _NAMES:
@@ -46,7 +51,8 @@ def named(name: str, max_layers: int) -> Strategy:
     """
     if not 1 <= max_layers <= MAX_LAYERS:
         raise UsageError(
-            f"{max_layers} is no possible maximum of layers: give a number from 1 to {MAX_LAYERS}"
+            f"an image cannot have at most {max_layers} layers: give a number from 1 to "
+            f"{MAX_LAYERS}"
         )
     if name.startswith(_FILE):
         split = import_module("regpush.layering.file").Split
@@ -54,7 +60,7 @@ def named(name: str, max_layers: int) -> Strategy:
         return strategy
     if name not in STRATEGIES:
         near = similar(name, STRATEGIES)
-        hint = f"did you mean '{near}'? there are " if near else "there are "
+        hint = f"did you mean '{near}'? choose one of " if near else "choose one of "
         known = ", ".join([*sorted(STRATEGIES), "file=layers.json"])
         raise UsageError(f"no layer strategy is named '{printable(name)}': {hint}{known}")
     return STRATEGIES[name]
@@ -68,8 +74,8 @@ def plan(closure: Closure, name: str, context: PlanContext) -> Plan:
 def carry_out(strategy: Strategy, closure: Closure, context: PlanContext) -> Plan:
     """Plan `closure` by the given strategy.
 
-    Layers that the source has cut stay unchanged. Raises what the strategy raises, UsageError for
-    too many layers that were cut, and RegpushError for a bug in the strategy.
+    A closure that is cut into layers already (`stacked`) keeps them. Raises what the strategy
+    raises, UsageError where such layers are too many, and RegpushError for a bug in the strategy.
     """
     planned = _stacked(closure, context) if closure.stacked else strategy(closure, context)
     planned.check(closure)

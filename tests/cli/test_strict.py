@@ -25,7 +25,9 @@ def test_a_warning_about_the_input_is_refused_before_a_tag_moves(docker_registry
     again.failed(2, "nothing=0700")
     regpush("plan", app, "--to", to, *MATCHES_NOTHING, "--strict").failed(2, "nothing=0700")
     push(app, to, *RUNS, "--strict").ok()
-    regpush(app, "--to", to, "--strict").failed(2, "the image starts nothing", "'/app/bin/app'")
+    regpush(app, "--to", to, "--strict").failed(
+        2, "the image has no command to start", "'/app/bin/app'"
+    )
 
 
 def test_a_platform_that_the_programs_are_not_for(docker_registry, repository, tmp_path):

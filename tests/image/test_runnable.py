@@ -48,7 +48,7 @@ def executable(path: Path, text: str) -> None:
 )
 def test_an_image_that_starts_nothing(write: Write, files, guess) -> None:
     (message,) = said(write(files))
-    assert message.startswith("the image starts nothing: --entrypoint says which program")
+    assert message.startswith("the image has no command to start: give one with --entrypoint")
     assert (f"perhaps {guess}" in message) if guess else ("perhaps" not in message)
 
 
@@ -68,8 +68,8 @@ def test_a_base_may_start_and_hold_what_is_missing_here(write: Write) -> None:
     assert said(root, "python3", base={}) == []
     assert said(root, "/usr/bin/python3", base={}) == []
     assert said(root, "/app/run", base={}) == []
-    assert "is not in the image: --from" in said(root, "python3")[0]
-    assert "is not in the image: --from" in said(root, "/usr/bin/python3")[0]
+    assert "is not in the image: give a base image" in said(root, "python3")[0]
+    assert "is not in the image: give a base image" in said(root, "/usr/bin/python3")[0]
     (message,) = said(root, "/app/run")
     assert message.startswith("the entry point /app/run needs /bin/bash, which is not in the image")
     assert said(root, "/app/run", symlinks=(("/bin", "/app/bin"),)) == []
@@ -121,7 +121,7 @@ def test_a_real_dynamic_program_needs_its_loader(tmp_path: Path) -> None:
     loader = headers.stdout.partition("interpreter: ")[2].partition("]")[0]
     platform = Platform.of_system(f"{__import__('os').uname().machine}-linux")
     (message,) = said(app, "/app/server", platform=platform)
-    assert f"needs {loader}, which is not in the image: --from" in message
+    assert f"needs {loader}, which is not in the image: give a base image" in message
     assert "static" in message
     assert said(app, "/app/server", platform=platform, base={}) == []
 

@@ -56,7 +56,9 @@ def test_without_a_past_it_is_stable():
     closure = sample()
     plan = auto(closure, PlanContext(max_layers=20))
     assert plan.layers == stable(closure, PlanContext(max_layers=20)).layers
-    assert plan.steps == ("planned as stable: there is no earlier image to learn from",)
+    assert plan.steps == (
+        "planned by the strategy stable: there is no earlier image to learn from",
+    )
     assert plan.memory == first([layer.items for layer in plan.layers])
 
 
@@ -111,7 +113,7 @@ def test_too_many_layers_are_joined_and_the_largest_stay():
     two = auto(newer, PlanContext(max_layers=4, past=(one.memory,)))
     assert len(two.layers) == 4
     assert "lib0" in names(two)
-    assert two.steps[1] == "it had 10 layers and 4 are allowed: some were joined"
+    assert two.steps[1] == "an earlier image had 10 layers and 4 are allowed: some were joined"
 
 
 def test_layers_that_the_registry_lost_are_not_counted_on():
@@ -128,7 +130,10 @@ def test_layers_that_the_registry_lost_are_not_counted_on():
         return auto(newer, PlanContext(past=(memory,), available=available)).steps
 
     assert steps(frozenset(blobs)) == ("planned from 1 earlier layout",)
-    assert steps(frozenset(blobs[1:]))[1] == "layers that the registry lost were planned anew: 1"
+    assert (
+        steps(frozenset(blobs[1:]))[1]
+        == "layers of earlier images that the registry lost: 1, planned anew"
+    )
     # An image whose blobs are lost is not taken for an unchanged one either.
     same = auto(closure, PlanContext(past=(memory,), available=frozenset(blobs[1:])))
     assert same.memory is not memory

@@ -74,7 +74,7 @@ def test_a_single_layer_holds_all(split):
         ([["libc"], ["lib*"]], 64, "-libc in layer 1 and in layer 2"),
         ([["libc"], ["pyhton"]], 64, "'pyhton' in layer 2, which matches no item; did you mean "
          "'python'"),
-        ([["libc"], ["python"]], 3, "needs 3 layers, one of them for items it does not name; "
+        ([["libc"], ["python"]], 3, "needs 3 layers, one of them for items that it does not name; "
          "--max-layers 3 leaves 2"),
     ],
 )  # fmt: skip

@@ -20,14 +20,16 @@ def test_every_strategy_plans_by_its_name(name):
 def test_an_unknown_strategy_is_told_from_a_typing_error():
     with pytest.raises(UsageError, match="named 'stabel': did you mean 'stable'"):
         strategies.plan(CLOSURE, "stabel", PlanContext())
-    known = r"'x\\n': there are app-deps, auto, .*stable, file=layers.json$"
+    known = r"'x\\n': choose one of app-deps, auto, .*stable, file=layers.json$"
     with pytest.raises(UsageError, match=known):
         strategies.plan(CLOSURE, "x\n", PlanContext())
 
 
 @pytest.mark.parametrize("limit", [-1, 0, 128])
 def test_a_limit_no_image_can_have(limit):
-    with pytest.raises(UsageError, match=f"^{limit} is no possible .* 1 to 127"):
+    with pytest.raises(
+        UsageError, match=f"^an image cannot have at most {limit} layers.* 1 to 127"
+    ):
         strategies.plan(CLOSURE, "size", PlanContext(max_layers=limit))
 
 

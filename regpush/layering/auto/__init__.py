@@ -1,4 +1,4 @@
-"""`auto`: plans from the images in the repository, and learns from them what changes.
+"""`auto`: plans from the images in the repository, and learns from them which items change.
 
 Layers that the registry holds stay where they can; a new item joins the group where it will cost
 least in the pushes to come. How often each item changed is recorded in the image. Without earlier
@@ -25,10 +25,10 @@ from regpush.layering.stack import too_large, within_limit
 
 
 def auto(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers, with the `memory` for the image."""
+    """Plan at most `context.max_layers` layers; the plan has the `memory` for the new image."""
     subject = Subject.of(closure, context.max_layers)
     if subject is None:
-        return _afresh(closure, context, "what the items are is not known before they are packed")
+        return _afresh(closure, context, "the identities of items are known only after packing")
     if unchanged := again(subject, context):
         return unchanged
     past = joined(context.past) if context.past else None
@@ -49,7 +49,7 @@ def auto(closure: Closure, context: PlanContext) -> Plan:
 def _afresh(closure: Closure, context: PlanContext, why: str) -> Plan:
     plan = stable(closure, context)
     memory = first([layer.items for layer in plan.layers])
-    return replace(plan, memory=memory, steps=(f"planned as stable: {why}",))
+    return replace(plan, memory=memory, steps=(f"planned by the strategy stable: {why}",))
 
 
 def _grouped(
@@ -78,7 +78,7 @@ def _grouped(
 
 
 def _cut(groups: Sequence[ItemGroup], limit: int, using: Groups) -> Iterator[ItemGroup]:
-    """Cut those of `groups` that a registry may refuse as a layer and does not hold yet."""
+    """Yield `groups`, with each that a registry may refuse as too large, and does not hold, cut."""
     free = [one for one in groups if one.kind is GroupKind.ORDINARY and not one.held]
     if not any(too_large(one.items) for one in free):
         yield from groups
@@ -105,7 +105,7 @@ def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:
 
 
 def _steps(subject: Subject, layouts: Sequence[Layout], context: PlanContext) -> tuple[str, ...]:
-    """Return sentences for people: which data the plan used, and which was missing."""
+    """Return sentences for people on the data that the plan used, and the data that was missing."""
     count = len(layouts)
     plural = "s" if count > 1 else ""
     rests = f"planned from {count} earlier layout{plural}" if count else "planned from other images"
@@ -115,8 +115,11 @@ def _steps(subject: Subject, layouts: Sequence[Layout], context: PlanContext) ->
     ]
     gone = {layer.keys for layer in usable if not layer.is_among(context.available)}
     if gone:
-        steps.append(f"layers that the registry lost were planned anew: {len(gone)}")
+        steps.append(f"layers of earlier images that the registry lost: {len(gone)}, planned anew")
     most = max((len(layout.layers) for layout in layouts), default=0)
     if most > context.max_layers:
-        steps.append(f"it had {most} layers and {context.max_layers} are allowed: some were joined")
+        steps.append(
+            f"an earlier image had {most} layers and {context.max_layers} are allowed: "
+            "some were joined"
+        )
     return tuple(steps)

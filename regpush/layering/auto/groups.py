@@ -15,7 +15,10 @@ _HORIZON = 10  # H: pushes that a decision is made for
 
 
 class GroupKind(IntEnum):
-    """Kinds of items; items of two kinds never share a layer. Ordered like the layers."""
+    """The kind of a group's items; items of two kinds never share a layer.
+
+    The order is that of the layers, lowest first.
+    """
 
     ORDINARY = 0
     RECORD = 1
@@ -25,10 +28,11 @@ class GroupKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ItemGroup:
-    """Items that will share a layer; `size` in bytes, `odds` in units of `odds.UNIT`.
+    """Items that will share a layer; `size` in bytes, `odds` of a change in units of `odds.UNIT`.
 
-    `held`: the registry holds exactly this layer. `changes`, `pushes` and `origins`: the arguments
-    of `Odds.of`. `first`: the least name and path in it, which orders otherwise equal groups.
+    `held`: whether the registry holds exactly this layer. `changes`, `pushes` and `origins`: the
+    arguments of `Odds.of`. `first`: the least name and path among the items, which orders otherwise
+    equal groups.
     """
 
     items: tuple[Item, ...]
@@ -46,7 +50,8 @@ class ItemGroup:
 class Groups:
     """Makes groups of the items of one closure.
 
-    `habits`: by name. `names` and `origins`: by path.
+    `habits`: how often each item changed, by its name. `names`: names of items by path. `origins`:
+    for each path, a bit set of the source packages in that item's closure (`reach.origins`).
     """
 
     habits: Mapping[Name, Habit]
@@ -92,12 +97,13 @@ class Groups:
         )
 
     def cost(self, one: ItemGroup) -> Callable[[ItemGroup], int]:
-        """Return the cost of joining `one` with another group, in bytes times `odds.UNIT`.
+        """Return a function that gives the cost of joining `one` with another group.
 
-        Joining pays where the cost is below 0. It is the sum of what both groups cost more together
-        than apart over the next pushes, and of the bytes that the registry holds and that would be
-        sent again now. Two groups that changed in the same pushes so far need not do so again:
-        their joint odds lean towards those of independent groups.
+        The cost is in bytes times `odds.UNIT`; joining pays where it is below 0. It is the sum of
+        what both groups cost more together than apart over the next pushes, and of the bytes that
+        the registry holds and that would be sent again now. Two groups that changed in the same
+        pushes so far need not do so again: their joint odds lean towards those of independent
+        groups.
         """
         together_of = self.odds.together
         size, changes, pushes, origins = one.size, one.changes, one.pushes, one.origins

@@ -1,4 +1,4 @@
-"""Which layers of earlier layouts can stay, what they teach, and what the image records."""
+"""Finds the layers of earlier images that can stay, and makes the records for the new image."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from regpush.layering.memory import LAYOUTS, Habit, Laid, Layout, Memory, Name, 
 from regpush.layering.plan import Plan, PlanContext
 
 Held: TypeAlias = tuple[Item, ...]
-"""The items of a layer that can stay."""
+"""The items of an earlier image's layer that can stay as it is."""
 
 
 def again(subject: Subject, context: PlanContext) -> Plan | None:
     """Return the plan of an earlier image of exactly these items; None without such an image.
 
-    The memory of that image is taken over unchanged, so that nothing in the new image differs. For
-    an image before the last, its layout moves to the front and no habit advances: nothing changed
-    to learn from.
+    The records of the last image are taken over unchanged, so that nothing in the new image
+    differs. For an image before the last, its layout moves to the front of the records and no habit
+    counts this push, because nothing changed that could be learned from.
     """
 
     def planned(layout: Layout, memory: Memory, step: str) -> Plan | None:
@@ -31,7 +31,7 @@ def again(subject: Subject, context: PlanContext) -> Plan | None:
         return replace(plan, memory=memory, steps=(step,))
 
     for memory in context.past:
-        if plan := planned(memory.own, memory, "the items are those of an earlier image"):
+        if plan := planned(memory.own, memory, "an earlier image has the same items"):
             return plan
     if not context.past:
         return None
@@ -44,7 +44,7 @@ def again(subject: Subject, context: PlanContext) -> Plan | None:
             habits={name: past.habits.get(name, Habit()) for name in subject.names.values()},
             read=past.read,
         )
-        if plan := planned(layout, memory, "the items are those of an image before the last"):
+        if plan := planned(layout, memory, "an image before the last has the same items"):
             return plan
     return None
 
@@ -54,14 +54,17 @@ def _is_of(layout: Layout, subject: Subject, context: PlanContext) -> bool:
         0 < len(layout.layers) <= context.max_layers
         and frozenset(layout.keys()) == subject.items.keys()
         and all(layer.is_among(context.available) for layer in layout.layers)
-        # Of what was someone else's dependency then, or asked for in another way.
+        # A layer is mixed now where an item was a dependency then, and is own code now.
         and (len(layout.layers) == 1 or all(map(subject.is_pure, layout.layers)))
         and subject.top <= layout.layers[-1].keys
     )
 
 
 def base_of(subject: Subject, layouts: Sequence[Layout]) -> Layout | None:
-    """Find the layout of which most bytes can stay; among equals the newest."""
+    """Return the layout of which most bytes can stay, the newest of equal ones.
+
+    None for no layouts.
+    """
 
     def staying(layout: Layout) -> int:
         return sum(subject.size(layer.keys) for layer in layout.layers if subject.holds(layer))
@@ -75,10 +78,11 @@ def held(
     layouts: Sequence[Layout],
     available: frozenset[Digest] | None,
 ) -> Iterator[Held]:
-    """Return the layers that can stay: those of `base`, then the largest of other layouts.
+    """Yield the items of each layer that can stay: layers of `base`, then the largest of `layouts`.
 
     Each item is in at most one of them. A layer that mixes kinds, from a plan of a single layer,
     does not stay; nor does a layer that holds a part of the top layer among other items.
+    `available`: digests of blobs that the registry holds, None if unknown.
     """
     free = set(subject.items)
     by_keys = {
@@ -102,7 +106,10 @@ def held(
 def habits_after(
     subject: Subject, before: Mapping[Name, Habit], base: Layout | None
 ) -> dict[Name, Habit]:
-    """Return the habits after this push: every item that `base` does not hold has changed."""
+    """Return, by name, how often each item changed after this push.
+
+    Every item that `base` lacks has changed in this push. `before`: the habits before it.
+    """
     there = frozenset(base.keys()) if base else frozenset()
     habits: dict[Name, Habit] = {}
     for path, name in subject.names.items():
@@ -114,9 +121,9 @@ def habits_after(
 def remember(
     plan: Plan, subject: Subject, habits: Mapping[Name, Habit], past: Memory | None
 ) -> Memory:
-    """Return the records for the image of `plan`: its own layout, then the layouts of `past`.
+    """Return the records for the image of `plan`: its own layout, then those in `past`.
 
-    Layouts of `past` with the same layers are left out; at most `LAYOUTS` are kept.
+    Layouts of `past` with equal layers are left out; at most `LAYOUTS` are kept.
     """
     own = Layout(
         serial=past.own.serial + 1 if past else 0,

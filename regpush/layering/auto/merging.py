@@ -1,4 +1,4 @@
-"""Join groups, always the pair that costs least, until they fit and no join pays."""
+"""Joins groups, always the pair that costs least, until few enough remain and no join pays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def merge(groups: Iterable[ItemGroup], limit: int, using: Groups) -> list[ItemGr
     """Join groups until at most `limit` remain and no further join pays.
 
     `limit` is at least the number of kinds. Two groups that the registry holds are joined only
-    where there are too many. Ties go by the order of `groups`, which depends on the groups alone.
+    where there are too many. Ties are decided by the order of `groups`.
     """
     alive = _Alive(using)
     for group in groups:
@@ -44,7 +44,7 @@ def merge(groups: Iterable[ItemGroup], limit: int, using: Groups) -> list[ItemGr
 
 
 class _Alive:
-    """The remaining groups, by number, and the pairs of them that may be joined."""
+    """The groups that remain, by number, and the pairs of them that may be joined."""
 
     def __init__(self, using: Groups) -> None:
         self.groups: dict[int, ItemGroup] = {}
@@ -69,7 +69,7 @@ class _Alive:
         del by_size[bisect_left(by_size, (group.size, number))]
 
     def cheapest(self) -> tuple[int, int, int] | None:
-        """Take out the pair of least cost of which both groups remain; returns cost and numbers."""
+        """Remove the pair of least cost whose groups both remain; returns cost and two numbers."""
         while self._pairs:
             pair = heapq.heappop(self._pairs)
             if pair[1] in self.groups and pair[2] in self.groups:

@@ -1,7 +1,8 @@
-"""How likely a group of items is to change in the next push, in fixed point.
+"""The odds that a group of items changes in the next push, in fixed-point arithmetic.
 
-A prior from the graph and the observed changes: (changes seen + a * prior) / (pushes seen + a). The
-prior assumes that each source package in the group's closure stays unchanged in 98 of 100 pushes.
+A prior from the graph and the observed changes give (changes seen + a * prior) / (pushes seen + a).
+The prior assumes that each source package in the group's closure stays unchanged in 98 of 100
+pushes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from itertools import accumulate, repeat
 
 UNIT = 1 << 32
-"""A probability of one."""
+"""The odds of a certain change, 1, in fixed-point arithmetic."""
 
 _STAYS = 98  # percent
 _PRIOR_PUSHES = 4  # `a`: the pushes that the prior is worth
@@ -18,19 +19,19 @@ _FRACTION_BITS = 16  # of logarithms
 
 
 class Odds:
-    """The odds in a closure of at most `origins` source packages."""
+    """Computes odds of a change for groups in a closure of at most `origins` source packages."""
 
     def __init__(self, origins: int) -> None:
         steps = repeat(_STAYS, origins)
-        # Twice the digits while they are multiplied: no error of rounding grows into view.
+        # Computed with twice the digits, so that errors of rounding stay out of the result.
         kept = accumulate(steps, lambda keep, stays: keep * stays // 100, initial=UNIT * UNIT)
         self._prior = tuple(_PRIOR_PUSHES * (UNIT - keep // UNIT) for keep in kept)
 
     def of(self, changes: int, pushes: int, origins: int) -> int:
         """Return the odds of a change, in units of `UNIT`, below one.
 
-        `changes`: a bit for each of the last `pushes` pushes in which any item of the group
-        changed. `origins`: a bit set of the source packages in the group's closure.
+        `changes`: a bit for each of the last `pushes` pushes, set if any item of the group changed
+        in that push. `origins`: a bit set of the source packages in the group's closure.
         """
         seen = changes.bit_count() * UNIT + self._prior[origins.bit_count()]
         return seen // (pushes + _PRIOR_PUSHES)
@@ -49,7 +50,7 @@ class Odds:
 
 
 def hazard(odds: int) -> int:
-    """Return -log2(1 - odds) in units of 2**-16, for ordering."""
+    """Return -log2(1 - odds) in units of 2**-16, by which groups are ordered."""
     return _log2(UNIT) - _log2(max(UNIT - odds, 1))
 
 

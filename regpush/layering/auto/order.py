@@ -1,4 +1,4 @@
-"""The order of the layers: container runtimes keep what lies below the first layer that differs."""
+"""The order of the layers: a runtime reuses layers below the first one that differs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Rank = tuple[GroupKind, bool]
 
 
 def stacked(groups: Sequence[ItemGroup], subject: Subject, base: Layout | None) -> list[ItemGroup]:
-    """Order `groups`, lowest first.
+    """Return `groups` in the order of their layers, lowest first.
 
     First comes the unbroken run of layers that `base` starts with, then the others by odds of a
     change per byte. Own code lies above all others, and generated items with the roots above own

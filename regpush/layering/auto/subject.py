@@ -1,4 +1,4 @@
-"""The closure that is planned, by keys and names."""
+"""The closure that is planned, with its items by key and by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Subject:
     """A closure of which all identities are known. `keys` and `names` are by path.
 
     `top`: the keys of items that share the top layer: generated ones, and the own code that the
-    user asked for. `kinds`: by role, items that do not share layers with others.
+    user asked for. `kinds`: the kind of each role whose items share no layer with ordinary items.
     """
 
     closure: Closure
@@ -28,7 +28,7 @@ class Subject:
 
     @classmethod
     def of(cls, closure: Closure, max_layers: int) -> Self | None:
-        """Make the subject for `closure`; None if any identity is still unknown.
+        """Make the record for planning `closure`; None if any identity is still unknown.
 
         Where `max_layers` is less than the number of kinds, all items that are not ordinary are of
         one kind.
@@ -55,11 +55,11 @@ class Subject:
         return layer.keys <= self.items.keys()
 
     def is_pure(self, layer: Laid) -> bool:
-        """Whether the layer has items of one kind only; the closure must hold all its items."""
+        """Whether all items of `layer` are of one kind; the closure must hold all of them."""
         return len({self.kind(self.items[key]) for key in layer.keys}) == 1
 
     def size(self, keys: Collection[Key]) -> int:
-        """Return the bytes of the items, all of which are in the closure."""
+        """Return the total bytes of the items `keys`, all of which are in the closure."""
         return sum(self.items[key].size for key in keys)
 
     def kind(self, item: Item) -> GroupKind:
