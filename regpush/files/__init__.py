@@ -1,1 +1,1 @@
-"""Reading files on disk: listing, ignore patterns, archives, decompression."""
+"""Reads files on disk: listings, ignore patterns, archives, decompression."""

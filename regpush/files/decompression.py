@@ -1,4 +1,4 @@
-"""Decompress gzip and zstd, in bounded memory whatever the ratio."""
+"""Decompresses gzip and zstd, in bounded memory for any ratio of compression."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from regpush.errors import VerificationError
 
 _WRAPPER = 16 + zlib.MAX_WBITS
 _PIECE = 1 << 20
-"""Maximum bytes of a piece."""
+"""The maximum bytes of a decompressed piece."""
 
 
 def gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Read files and check that they are the files that were listed, unchanged.
+"""Reads files, and checks that they are unchanged since they were listed.
 
 Everything is bytes, because names on disk have no encoding. No symbolic link is followed.
 """
@@ -22,16 +22,17 @@ _FILES_AHEAD = 16
 def files_ahead() -> int:
     """Return how many files of one archive may be opened before they are read.
 
-    Fewer where the process may open few: with `ulimit -n 256`, four for each of 32 archives.
+    The number depends on the limit of open files: with `ulimit -n 256`, it is four, for each of 32
+    archives.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _FILES_AHEAD if limit < 0 else min(limit // 64, _FILES_AHEAD)
 
 
 def open_ahead(content: OnDisk) -> int:
-    """Open a listed file that will soon be read, and ask the disk for it. Returns a descriptor.
+    """Open a listed file that will soon be read, and ask the disk to read it in advance.
 
-    Raises SourceError.
+    Returns a descriptor, which the caller closes. Raises SourceError where it cannot be opened.
     """
     try:
         fd = content.root.open(content.path)
@@ -45,7 +46,7 @@ def open_ahead(content: OnDisk) -> int:
 
 
 class GuardedFile:
-    """A listed file, opened to be read once, whole, and checked at the end.
+    """Reads a listed file once, whole, and checks at the end that it is unchanged.
 
     A context manager, which closes the file; `fd`: its descriptor if it is open already. `finish`
     raises SourceError naming the file if it grew, shrank or was written to since it was listed: its
@@ -80,7 +81,10 @@ class GuardedFile:
             raise _unreadable(self._content, error) from error
 
     def readinto(self, view: memoryview) -> int:
-        """Fill `view`, or less at the end. Returns the count of bytes, 0 once all were read."""
+        """Read the next bytes into `view`. Returns their count, 0 once all were read.
+
+        Raises SourceError where the file cannot be read or ends too early.
+        """
         want = min(len(view), self._left)
         if not want:
             return 0
@@ -94,7 +98,10 @@ class GuardedFile:
         return count
 
     def finish(self) -> None:
-        """Check that everything was read and that nothing changed meanwhile."""
+        """Check that the whole file was read and that it did not change meanwhile.
+
+        Else SourceError.
+        """
         if self._left or not _is_listed(os.fstat(self._fd), self._entry, self._content):
             raise _changed(self._content)
 
@@ -147,7 +154,7 @@ def _is_listed(status: os.stat_result, entry: Entry, content: OnDisk) -> bool:
 
 
 def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
-    """Read the content of a file entry in pieces of at most `size` bytes.
+    """Yield the content of a file entry in pieces of at most `size` bytes.
 
     A piece is valid until the next is asked for. Raises SourceError, at the end, where a file on
     disk grew, shrank or was written to since it was listed.
@@ -168,9 +175,9 @@ def blocks(entry: Entry, size: int = 1 << 20) -> Iterator[memoryview | bytes]:
 
 
 def read_start(root: Root, path: bytes, count: int) -> bytes:
-    """Read the first `count` bytes of the file `path` in `root`, or fewer; none if unreadable.
+    """Return the first `count` bytes of the file `path` in `root`, or fewer; none if unreadable.
 
-    For recognising files: an error is reported where the whole file is read.
+    For recognising a file's type: an error is reported where the whole file is read.
     """
     try:
         fd = root.open(path)
@@ -185,7 +192,7 @@ def read_start(root: Root, path: bytes, count: int) -> bytes:
 
 
 SMALL = 16 << 20
-"""Maximum bytes of a file that controls a push, such as an ignore file or a lock file."""
+"""The maximum bytes of a file that controls a push, such as an ignore file or a lock file."""
 
 
 def read_small(root: Root, path: bytes) -> bytes:
@@ -240,6 +247,6 @@ def working_directory() -> str:
 
 
 def unreadable(path: str | bytes, error: OSError) -> SourceError:
-    """Make the SourceError, of one line, for an OSError at `path`."""
+    """Return the SourceError, of one line, for an OSError at `path`."""
     reason = error.strerror or type(error).__name__
     return SourceError(f"cannot read {printable(path)}: {reason}")

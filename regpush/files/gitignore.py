@@ -1,4 +1,4 @@
-"""Which paths gitignore patterns leave out, like git: level by level, last match wins.
+"""Matches paths against gitignore patterns like git: level by level, and the last match wins.
 
 Two automata run side by side over all patterns at once, as bits of integers (Navarro and Raffinot,
 Flexible Pattern Matching in Strings, 4.5): one over the bytes of a name, which tells the parts of
@@ -19,10 +19,10 @@ _CACHED_BITS = 1 << 28  # 32 MiB of results by name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
-    """A pattern: `names` has the tokens that each name of a path must match.
+    """One pattern: `names` has, for each name of a path, the tokens that the name must match.
 
-    `gaps`: positions between names at which any further names may be. `only_folders`: it ends in
-    `/`.
+    `gaps`: positions between names at which any further names may be. `only_folders`: whether the
+    pattern ends in `/`.
     """
 
     names: tuple[tuple[Token, ...], ...]
@@ -33,15 +33,17 @@ class _Rule:
 
 @dataclass(frozen=True, slots=True)
 class Useless:
-    """A `pattern` that is allowed but can match nothing; `why`: for people."""
+    """A `pattern` that is allowed but can match no path; `why`: the reason, for messages."""
 
     pattern: bytes
     why: str
 
 
 class Patterns:
-    """Compiled patterns. A path is matched by its state, from its folder's state and its name.
+    """The compiled patterns of an ignore file.
 
+    The state of a folder is a set of bits: how far its path matches each pattern. `root` is the
+    state of the directory itself; `below` computes the state of a name from that of its folder.
     `useless`: the patterns that can match no path.
     """
 
@@ -71,15 +73,15 @@ class Patterns:
         self._folder_ends = self._ends | _bits(folder_ends)
 
     def below(self, folder: int, name: bytes) -> int:
-        """Compute the state of the name `name` in a folder whose state is `folder`."""
+        """Return the state of `name` in a folder whose state is `folder`."""
         return (folder << 1) & self._parts.of(name) | folder & self._gaps
 
     def match_folder(self, state: int) -> bool:
-        """Whether the last pattern that matches a folder of this state leaves it out."""
+        """Whether a folder of this state is left out, by the last pattern that matches it."""
         return self._decided((state & self._folder_ends).bit_length())
 
     def match_file(self, state: int) -> bool:
-        """Whether the last pattern that matches a file or link of this state leaves it out."""
+        """Whether a file or link of this state is left out, by the last pattern that matches it."""
         return self._decided((state & self._ends).bit_length())
 
     def match(self, path: bytes) -> bool:
@@ -104,7 +106,10 @@ class Patterns:
 
 
 class Trail:
-    """States of folders, asked for in the order of a walk: each name is matched once."""
+    """Gives the states of folders that are visited in the order of a walk.
+
+    Matches each name once.
+    """
 
     def __init__(self, patterns: Patterns) -> None:
         self._patterns = patterns
@@ -153,7 +158,7 @@ def parse(data: bytes, *, check: Callable[[], None] = lambda: None) -> Patterns:
 
 
 def _without_trailing_spaces(line: bytes) -> bytes:
-    """Cut the spaces off the end of `line`, except one that a backslash precedes."""
+    """Return `line` without the spaces at its end, except one that a backslash precedes."""
     kept = line.rstrip(b" ")
     backslashes = len(kept) - len(kept.rstrip(b"\\"))
     return line[: len(kept) + 1] if backslashes % 2 else kept
@@ -184,11 +189,12 @@ def _rules(pattern: bytes) -> Iterator[_Rule]:
 
 
 def _spelled_out(fixed: list[Token], rest: list[Token]) -> Iterator[list[Token]]:
-    """Yield the paths that a pattern with a slash means; `fixed` is its start without wildcards.
+    """Yield the paths (as tokens) that a pattern with a slash means.
 
-    git before 2.52 compares `fixed` with the path first, and matches `rest` as if it stood alone.
-    So in `foo**/bar` the stars count as being between slashes: it matches `foobar` and
-    `foo*/**/bar`. The manual says that such stars are ordinary ones.
+    `fixed` is the pattern's start without wildcards. git before 2.52 compares `fixed` with the path
+    first, and matches `rest` as if it stood alone. So in `foo**/bar` the stars count as being
+    between slashes: it matches `foobar` and `foo*/**/bar`. The manual says that such stars are
+    ordinary ones.
     """
     if fixed and fixed[-1] is not Mark.SLASH and rest[:1] == [Mark.ANY_FOLDERS]:
         yield from _spelled_out(fixed, rest[1:])
@@ -198,7 +204,7 @@ def _spelled_out(fixed: list[Token], rest: list[Token]) -> Iterator[list[Token]]
 
 
 def _names(path: Iterable[Token]) -> tuple[tuple[tuple[Token, ...], ...], frozenset[int]]:
-    """Split the tokens of a path into names and gaps, as `_Rule` has them."""
+    """Split the tokens of a path into `names` and `gaps` of a `_Rule`."""
     names: list[tuple[Token, ...]] = []
     gaps: set[int] = set()
     name: list[Token] = []
@@ -220,7 +226,10 @@ def _names(path: Iterable[Token]) -> tuple[tuple[tuple[Token, ...], ...], frozen
 
 
 class _Parts:
-    """All parts of patterns that match one name each, by numbers that `Patterns` assigns."""
+    """The parts of all patterns: the tokens that one name of a path must match.
+
+    `Patterns` numbers the places of parts in its patterns; equal parts share their numbers.
+    """
 
     def __init__(self) -> None:
         self._literal: dict[bytes, list[int]] = {}
@@ -228,7 +237,7 @@ class _Parts:
         self._cache: dict[bytes, int] = {}
 
     def add(self, name: tuple[Token, ...], number: int) -> None:
-        """Register `number` for names that these tokens match."""
+        """Register `number` for the part whose tokens are `name`."""
         if (text := _text(name)) is not None:
             self._literal.setdefault(text, []).append(number)
         else:
@@ -258,7 +267,7 @@ class _Parts:
         self._end = _bits(self._ends)
 
     def of(self, name: bytes) -> int:
-        """Find the parts that match `name`; returns their numbers as bits of an integer."""
+        """Return the numbers of the parts that match `name`, as bits of an integer."""
         found = self._cache.get(name)
         if found is None:
             found = self._matched(name)
@@ -296,7 +305,7 @@ def _text(name: tuple[Token, ...]) -> bytes | None:
 
 
 def _bits(numbers: Iterable[int]) -> int:
-    """Return an integer with the bits of these numbers set, in linear time."""
+    """Return an integer in which the bits `numbers` are set, in linear time."""
     numbers = list(numbers)
     row = bytearray(max(numbers, default=0) // 8 + 1)
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Parse a pattern of git's wildmatch into tokens; a token matches one byte, or is a `Mark`.
+"""Parses a pattern of git's wildmatch into tokens; a token matches one byte, or is a `Mark`.
 
 Sources are git's `wildmatch.c` and gitignore(5). Everything is bytes, because names on disk are,
 and upper and lower case always differ.
@@ -33,11 +33,11 @@ Token: TypeAlias = frozenset[int] | Mark
 
 
 class NeverMatchesError(ValueError):
-    """A pattern that git accepts, but that can match no path; the message says why, for people."""
+    """A pattern that git accepts, but that can match no path. The message says why."""
 
 
 def literal(text: bytes) -> list[Token]:
-    """Convert `text` into tokens; only the slash has a special meaning."""
+    """Convert `text` into tokens in which every byte but the slash stands for itself."""
     return [Mark.SLASH if byte == _SLASH else _BYTES[byte] for byte in text]
 
 
@@ -143,7 +143,7 @@ def _byte(pattern: bytes, at: int) -> int:
 
 
 def _escaped(pattern: bytes, at: int) -> tuple[int, int]:
-    """Read the byte at `at`, or the one after a backslash at `at`.
+    """Read the byte at `at`; if that is a backslash, the byte after it.
 
     Returns the byte and the position after it.
     """

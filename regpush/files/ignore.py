@@ -1,4 +1,7 @@
-"""What a directory leaves out: `.git`, matches of `.regpushignore`, the content of /dev."""
+"""Decides which names of a directory stay out of its image.
+
+These are `.git`, matches of `.regpushignore`, the content of /dev, and files of regpush itself.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,9 @@ _MOST = 1 << 20
 class LeaveOut:
     """Decides, folder by folder, which names of a directory stay out of the image.
 
-    It records what users should be told: `git` and `device` are the first paths, in sorted order,
-    of their kind that were left out, or empty; `own` are paths of regpush itself.
+    For messages it records left-out paths: `git` and `device` are the first `.git` and the first
+    entry of /dev, in sorted order, or empty; `own` are paths of regpush itself, such as a registry
+    that `regpush serve` keeps.
     """
 
     def __init__(
@@ -38,8 +42,9 @@ class LeaveOut:
     ) -> None:
         """`in_image` is the directory's image path, without slashes around it.
 
-        `names`: left out in every folder. `paths`: paths of regpush itself, left out and added to
-        `own`. `check`: called for each name, and stops the listing by raising.
+        `names`: names that are left out in every folder. `paths`: paths of regpush itself, left out
+        and added to `own`. `check`: called for each name; an error that it raises stops the
+        listing.
         """
         self._names = names
         self._paths = paths
@@ -53,17 +58,20 @@ class LeaveOut:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the answers are the same for every image path below the root."""
+        """Whether the names left out do not depend on the directory's image path.
+
+        They do for the image's root alone, where the content of /dev is left out.
+        """
         return not self._is_root
 
     def saw_git(self, path: bytes) -> None:
-        """Remember that `path` was left out, unless it is empty."""
+        """Record `path`, unless it is empty, as a `.git` that was left out."""
         self.git = min(filter(None, (self.git, path)), default=b"")
 
     def __call__(self, folder: bytes, found: Mapping[bytes, os.DirEntry[str]]) -> set[bytes]:
         """Return the names in `folder` that stay out of the image, with all below them.
 
-        `found`: the names in the folder.
+        `folder`: a path relative to the directory. `found`: the names in the folder.
         """
         self._check()
         prefix = folder + b"/" if folder else b""

@@ -1,4 +1,4 @@
-"""A tree as one scan of the disk found it: names and lstat data, without contents of files.
+"""A listing of a tree, from one scan of the disk: names and lstat data, no contents of files.
 
 A listing takes some 150 bytes a file and can be turned into entries any number of times, so that no
 directory is read twice. Everything is bytes, because names on disk have no encoding. No symbolic
@@ -36,24 +36,23 @@ _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(
 _NO_LINKS: Mapping[bytes, bytes] = {}
 
 ByFolder: TypeAlias = Mapping[bytes, Collection[bytes]]
-"""Paths, as names by the folder they are in; the root of a tree has the empty name."""
+"""Paths of a tree, given as sets of names by the folder they are in; the tree's root is the name
+b"" in the folder b""."""
 
 NOTHING: ByFolder = {}
 ROOT: ByFolder = {b"": (b"",)}
 
 LeaveOut: TypeAlias = Callable[[bytes, Mapping[bytes, "os.DirEntry[str]"]], Collection[bytes]]
-"""Called with a folder's path and its content by name; returns names to leave out.
-
-Everything below such a name is left out as well.
-"""
+"""Called with a folder's path and its content by name; returns the names to leave out, with
+everything below them."""
 
 
 class Row(NamedTuple):
-    """The lstat data of one name, the fields that regpush uses, in the order of `_ROW`.
+    """The lstat data of one name, as far as regpush uses them, in the order of `_ROW`.
 
     `size` is 0 for all but files. A directory's row is all 0 except for mode and owner, and ctime
-    where attributes are kept: the other values change with its content, which the listing has
-    itself. `names`: st_nlink.
+    where extended attributes are kept: the other values change with its content, which the listing
+    has itself. `names`: st_nlink.
     """
 
     inode: int
@@ -68,12 +67,12 @@ class Row(NamedTuple):
 
     @classmethod
     def unpack(cls, rows: bytes) -> Iterator[Row]:
-        """Decode `rows`, fixed-size binary records, into one Row after another."""
+        """Decode `rows`, packed rows one after the other, into an iterator of Row."""
         return map(cls._make, _ROW.iter_unpack(rows))
 
 
 def _having(rows: bytes, table: bytes) -> Iterator[int]:
-    """Yield the indexes of the rows whose mode's last byte `table` maps to 1."""
+    """Yield the indexes of the rows for which `table` maps the last byte of the mode to 1."""
     flags = rows[_PERMISSIONS :: _ROW.size].translate(table)
     index = flags.find(1)
     while index >= 0:
@@ -84,7 +83,7 @@ def _having(rows: bytes, table: bytes) -> Iterator[int]:
 class Folder(NamedTuple):
     """One directory: its own packed row, and the names in it, sorted, with their rows.
 
-    `folders`: those of the names that are directories. `links`: targets of links by name.
+    `folders`: the names that are directories. `links`: targets of symbolic links by name.
     `special`: sockets and FIFOs in it, which are not among `names`, because no layer holds them.
     """
 
@@ -114,7 +113,7 @@ class Folder(NamedTuple):
             yield self.names[index], Row(*_ROW.unpack_from(self.rows, index * _ROW.size))
 
     def without(self, leaving: Collection[bytes]) -> Folder:
-        """Copy the folder without the names `leaving`, all of which it must have."""
+        """Return the folder without the names `leaving`, all of which it must have."""
         kept = [
             (name, row)
             for name, row in zip(self.names, _cut(self.rows), strict=True)
@@ -141,7 +140,7 @@ class Names(NamedTuple):
         return _column(self.rows, 1)
 
     def executable(self) -> Iterator[int]:
-        """Yield indexes of names that somebody may execute or search; fast without such names."""
+        """Yield the indexes of names with any execute permission bit; fast without such names."""
         return _having(self.rows, _EXECUTABLE)
 
     def row(self, index: int) -> bytes:
@@ -155,11 +154,11 @@ _Step: TypeAlias = tuple[bytes, tuple[int, ...], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The tree at `root`. Paths in arguments and results are relative to it.
+    """The tree at `root`. Paths in arguments and results are relative to `root`.
 
-    `row` and `link`: the row and link target of `root` itself. `folders`: all directories by path;
-    empty where `root` is no directory. `xattrs`: whether entries get extended attributes, which are
-    read when the entries are made.
+    `row` and `link`: the packed row and the link target of `root` itself. `folders`: all
+    directories by path; empty where `root` is no directory. `xattrs`: whether entries get extended
+    attributes, which are read when the entries are made.
     """
 
     root: OpenRoot
@@ -169,7 +168,7 @@ class Listing:
     xattrs: bool
 
     def on_disk(self, path: bytes) -> bytes:
-        """Return the path of `path` on this machine, for messages."""
+        """Return the absolute path on this machine of `path`, for messages."""
         return self.root.on_disk(path)
 
     def select(self, tops: ByFolder, stop_at: ByFolder = NOTHING) -> Iterator[Names]:
@@ -192,7 +191,7 @@ class Listing:
                 yield self._kept(path, stop_at)
                 pending += self._folders(path, stop_at)
                 continue
-            # Nearly all folders: like above, without the two calls, for each folder twice a push.
+            # As for `stop_at`, but without two calls: nearly all folders come here, twice a push.
             _, names, rows, folders, links, _ = self.folders[path]
             yield Names(path, names, rows, links)
             if folders:
@@ -202,11 +201,11 @@ class Listing:
     def entries(
         self, at: bytes, profile: Profile, tops: ByFolder = ROOT, stop_at: ByFolder = NOTHING
     ) -> Iterator[Entry]:
-        """Yield `tops` and everything below them, except `stop_at` and below, as entries.
+        """Yield the entries of `tops` and everything below them, except `stop_at` and below.
 
-        Their paths are below the image path `at`, in archive order. With an empty `at` the root
-        gives no entry, because it is the image's root. Raises SourceError where extended attributes
-        cannot be read.
+        The entries' paths are below the image path `at`, in archive order. With an empty `at` the
+        root gives no entry, because it is the image's root. Raises SourceError where extended
+        attributes cannot be read.
         """
         above = map(_steps, self._tops(tops))
         below = (run for top in self._opened(tops) for run in self._runs(top, stop_at))
@@ -222,7 +221,7 @@ class Listing:
                 yield entry(path, at, row, link)
 
     def mode(self, path: bytes) -> int:
-        """Return the st_mode of `path`, which is not the root."""
+        """Return the st_mode (type and permission bits) of `path`, which is not the root."""
         folder, _, name = path.rpartition(b"/")
         return next(Row.unpack(self._row(folder, name))).mode
 
@@ -282,10 +281,10 @@ class Listing:
                 yield part
 
     def _mixed(self, path: bytes, stop_at: ByFolder) -> Iterator[Iterable[_Step] | bytes]:
-        """Yield the content of the folder `path` in archive order, bare paths for its folders.
+        """Yield the content of the folder `path` in archive order.
 
-        A folder's content follows where its name with a slash would be sorted: the content of `a`
-        comes after `a-b`.
+        In place of the content of a folder in it, the folder's bare path is yielded, where its name
+        with a slash would be sorted: the content of `a` comes after `a-b`.
         """
         kept = self._kept(path, stop_at)
         steps = _steps(kept)
@@ -307,14 +306,17 @@ def _steps(selected: Names) -> Iterator[_Step]:
 
 
 class Known(Protocol):
-    """Folders that were listed before, by path, in the form of `list_folder`."""
+    """Folders that an earlier listing of the tree found, by path."""
 
     def get(self, path: bytes, /) -> Folder | None:
-        """Return the folder at `path`; None where it was not listed before."""
+        """Return the folder at `path` as `list_folder` returned it.
+
+        None where it was not listed.
+        """
 
 
 def open_root(path: bytes) -> OpenRoot:
-    """Open the tree at `path`, a physical path. Raises SourceError."""
+    """Open the tree at `path`, a path without symbolic links. Raises SourceError."""
     try:
         return OpenRoot(path)
     except OSError as error:
@@ -328,7 +330,7 @@ def scan(
     xattrs: bool = False,
     known: Known | None = None,
 ) -> Listing:
-    """List the tree at `path`, a physical path. Arguments and errors are those of `scan_root`."""
+    """List the tree at `path`, a path without symbolic links. Otherwise like `scan_root`."""
     return scan_root(open_root(path), leave_out=leave_out, xattrs=xattrs, known=known)
 
 
@@ -339,11 +341,12 @@ def scan_root(
     xattrs: bool = False,
     known: Known | None = None,
 ) -> Listing:
-    """List `root` and everything below it, first to last, without what `leave_out` names.
+    """List `root` and everything below it, in sorted order, without the names of `leave_out`.
 
-    Folders that `known` has are not listed again. Raises SourceError, naming the path, for what
-    cannot be read, for devices, and for names that layers reserve; without `leave_out`, which means
-    that everything must be packed, for sockets and FIFOs as well.
+    Folders that `known` has are not listed again. Raises SourceError, naming the path, for a file
+    or folder that cannot be read, for devices, and for names beginning `.wh.`, which layers
+    reserve; without `leave_out`, which means that everything must be packed, for sockets and FIFOs
+    as well.
     """
     row = row_of_root(root, xattrs=xattrs)
     mode = next(Row.unpack(row)).mode
@@ -379,7 +382,7 @@ def list_program(root: OpenRoot, name: bytes) -> Listing:
 
 
 def row_of_root(root: OpenRoot, *, xattrs: bool = False) -> bytes:
-    """Read the packed row of the root itself. Raises SourceError."""
+    """Return the packed row of the root itself. Raises SourceError where it cannot be read."""
     try:
         return _pack(root.status(), xattrs)
     except OSError as error:
@@ -389,24 +392,26 @@ def row_of_root(root: OpenRoot, *, xattrs: bool = False) -> bytes:
 def folders_in(
     path: bytes, folder: Folder, names: Iterable[bytes]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Yield path and packed row of each folder `names` in `folder`, which is at `path`.
+    """Yield path and packed row of each of the folders `names`.
 
-    An iterator, because the list of 20,000 packages in one folder would take 4 MB.
+    `path`: the path of `folder`, in which they lie. An iterator, because the list of 20,000
+    packages in one folder would take 4 MB.
     """
     prefix = path + b"/" if path else b""
     return ((prefix + name, folder.row_of(name)) for name in names)
 
 
 def walk(root: bytes, at: bytes, profile: Profile) -> list[Entry]:
-    """List `root`, a physical path, and everything below it, as entries below `at`.
+    """List `root` and everything below it, as entries below the image path `at`.
 
-    `at`: an image path. Raises SourceError for what cannot be read or packed.
+    `root`: a path without symbolic links. Raises SourceError for a file that cannot be read or
+    packed.
     """
     return list(scan(root).entries(at, profile))
 
 
 def size(selected: Iterable[Names], profile: Profile) -> int:
-    """Add up the bytes of the files in `selected`.
+    """Return the sum of the sizes of the files in `selected`, in bytes.
 
     With the TREE profile, a file with several names counts once.
     """
@@ -423,13 +428,16 @@ def size(selected: Iterable[Names], profile: Profile) -> int:
 
 
 def newest_ns(selected: Iterable[Names]) -> int:
-    """Find the latest mtime or ctime, in nanoseconds since the epoch; 0 without names."""
+    """Return the latest mtime or ctime in `selected`, in nanoseconds since 1970.
+
+    0 without names.
+    """
     rows = b"".join(names.rows for names in selected)
     return max(max(_column(rows, field), default=0) for field in (2, 3))
 
 
 def by_folder(paths: Iterable[bytes]) -> ByFolder:
-    """Group `paths`, as names by the folder that they are in."""
+    """Group `paths` by their folder: each folder's path with the names in it."""
     found: dict[bytes, set[bytes]] = {}
     for path in paths:
         folder, _, name = path.rpartition(b"/")
@@ -450,7 +458,7 @@ def merged(several: Iterable[ByFolder]) -> ByFolder:
 
 
 def join(*parts: bytes) -> bytes:
-    """Join relative paths; empty ones are skipped."""
+    """Join relative paths by slashes; empty ones are skipped."""
     return b"/".join(part for part in parts if part)
 
 
@@ -462,9 +470,9 @@ def list_folder(
     *,
     xattrs: bool = False,
 ) -> Folder:
-    """List the folder `path` of the tree at `root`.
+    """List the folder `path` of the tree at `root`; `own_row` is the folder's own packed row.
 
-    Raises SourceError, naming the path, for what cannot be read or packed.
+    Raises SourceError, naming the path, for a file that cannot be read or packed.
     """
     folders: list[bytes] = []
     links: dict[bytes, bytes] = {}
@@ -548,7 +556,7 @@ def _pack(status: os.stat_result, xattrs: bool) -> bytes:
 
 
 def _column(rows: bytes, field: int) -> memoryview[int]:
-    """Return one of the first four fields of all `rows`."""
+    """Return the values of the field number `field` (0 to 3) of all `rows`."""
     return memoryview(rows).cast("q")[field :: _ROW.size // 8]
 
 
@@ -620,7 +628,7 @@ def _xattrs(root: OpenRoot, path: bytes, kind: Kind) -> tuple[tuple[bytes, bytes
         found = [(os.fsencode(n), os.getxattr(at, n, follow_symlinks=follow)) for n in names]
     except OSError as error:
         if error.errno == errno.ENOTSUP:
-            return ()  # a file system without any
+            return ()  # the file system has no extended attributes
         raise unreadable(root.on_disk(path), error) from error
     if odd := [name for name in names if "=" in name]:
         raise SourceError(

@@ -1,10 +1,10 @@
-"""The root of a tree, opened once; all below it is opened relative to descriptors.
+"""Opens the root of a tree once, and everything below it relative to descriptors.
 
-Between listing a folder and opening what is in it, another process may put a symbolic link in
-the folder's place. A path that is resolved from the start would follow that link and read files
-from outside the tree. Here each folder is opened by its bare name, relative to the descriptor of
-the folder above it, with O_NOFOLLOW: a link in its place is an error. This works on every kernel
-and under every seccomp filter, unlike openat2(2), and is not bound by PATH_MAX.
+Between listing a folder and opening a file in it, another process may put a symbolic link in the
+folder's place. A path that is resolved from the start would follow that link and read files from
+outside the tree. Here each folder is opened by its bare name, relative to the descriptor of the
+folder above it, with O_NOFOLLOW: a link in its place is an error. This works on every kernel and
+under every seccomp filter, unlike openat2(2), and is not bound by PATH_MAX.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import os
 import threading
 
 OPEN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
-"""Flags to open a file with. O_NONBLOCK: a FIFO that took its place must not block the open."""
+"""Flags to open a file with. O_NONBLOCK: a FIFO that replaced the file must not block the call."""
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _HELD = 8
-"""Folders of one tree that are kept open at most.
-
-`ulimit -n` is 256 on macOS and in some CI, and a push with `--jobs 16` packs 32 layers at a time,
-each of which may read a store item of its own.
-"""
+"""The maximum number of folders of one tree that are kept open. `ulimit -n` is 256 on macOS and in
+some CI, and a push with `--jobs 16` packs 32 layers at a time, each of which may read a store item
+of its own."""
 
 
 class OpenFolder:
@@ -38,9 +36,10 @@ class OpenFolder:
 
 
 class OpenRoot:
-    """The tree at `path`, a physical path. Any thread may use it.
+    """The tree at `path`, a path without symbolic links. Any thread may use it.
 
-    Paths given are relative to the root, in bytes; the empty path is the root itself.
+    Paths given to its methods are relative to the root, in bytes; the empty path is the root
+    itself.
     """
 
     def __init__(self, path: bytes) -> None:
@@ -74,7 +73,8 @@ class OpenRoot:
     def open(self, path: bytes) -> int:
         """Open the file at `path` for reading; the caller closes the descriptor. Raises OSError.
 
-        ELOOP where a symbolic link is in the file's place, ENOTDIR where one is in a folder's.
+        The error is ELOOP where a symbolic link is in the file's place, ENOTDIR where one is in a
+        folder's.
         """
         above, _, name = path.rpartition(b"/")
         if not name:
@@ -86,7 +86,7 @@ class OpenRoot:
     def folder(self, path: bytes) -> OpenFolder:
         """Open the folder at `path`, or return it if it is open. Raises OSError.
 
-        ELOOP or ENOTDIR where a symbolic link is in a folder's place.
+        The error is ELOOP or ENOTDIR where a symbolic link is in a folder's place.
         """
         below: list[bytes] = []
         found = self._nearest(path)
@@ -110,7 +110,7 @@ class OpenRoot:
         return self._top
 
     def _hold(self, path: bytes, folder: OpenFolder) -> None:
-        """Keep `folder` open; of the folders that are kept open, it is closed last."""
+        """Keep `folder` open; of all folders that are kept open, this one is then closed last."""
         with self._lock:
             self._held.pop(path, None)
             self._held[path] = folder

@@ -1,4 +1,4 @@
-"""List a directory by a second process, while this one is still importing modules.
+"""Lists a directory in a second process, while this one is still importing modules.
 
 The imports of a push take as long as listing 30,000 files, and one interpreter does one thing at a
 time. The second process lists folders from the last to the first, and this one, later, from the
@@ -24,14 +24,18 @@ _BATCH = 2048  # names listed between two reports
 
 
 class ScanAhead:
-    """The folders of `root` that the second process has listed so far.
+    """The folders of `root` that the second process has listed so far; a `listing.Known`.
 
-    What `.regpushignore` and others leave out is missing. The listing is for an image path below
-    the root, and has no extended attributes. `git`: `LeaveOut.git` of the folders so far.
+    Names that `LeaveOut` leaves out (`.git`, matches of `.regpushignore`) are missing. The listing
+    is for an image path below the root, and has no extended attributes. `git`: `LeaveOut.git` of
+    the folders so far.
     """
 
     def __init__(self, root: OpenRoot) -> None:
-        """Fork, which is safe only while this process has a single thread. Raises OSError."""
+        """Fork the second process, which is safe only while this one has a single thread.
+
+        Raises OSError.
+        """
         self.root = root
         self.git = b""
         self._found: dict[bytes, Folder] = {}
@@ -105,9 +109,9 @@ _begun: list[ScanAhead] = []
 
 
 def begin(path: str) -> None:
-    """Start to list the directory `path`, on Linux and where a second core is available.
+    """Start to list the directory `path` in a second process; does nothing without a second core.
 
-    Forking is not as safe on other systems.
+    On Linux alone, because forking is not as safe on other systems.
     """
     if sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1:
         with suppress(OSError):
@@ -122,6 +126,6 @@ def take(root: bytes) -> ScanAhead | None:
 
 
 def end() -> None:
-    """Stop the listing that was started and not taken."""
+    """Stop the listing that `begin` started, unless `take` returned it."""
     while _begun:
         _begun.pop().stop()

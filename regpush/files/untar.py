@@ -1,9 +1,9 @@
 """Read a tar archive of any writer, in one pass and in bounded memory.
 
 `tarfile` parses header blocks here. Its own reader also reads extended headers, but whole, however
-large they claim to be, nested, and with numbers of any length. So the blocks are put together here,
-with bounds (POSIX.1-2024, pax; GNU tar manual, "Basic Tar Format"; archive/tar of Go has the same
-bound of 1 MiB).
+large they claim to be, nested, and with numbers of any length. So this module itself combines
+extended headers with the header that follows, within bounds (POSIX.1-2024, pax; GNU tar manual,
+"Basic Tar Format"; archive/tar of Go has the same bound of 1 MiB).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from regpush.errors import VerificationError, printable
 
 _BLOCK = 512
 _LONGEST_HEADER = 1 << 20
-"""Maximum bytes of an extended header, as in Go's archive/tar."""
+"""The maximum bytes of an extended header, as in Go's archive/tar."""
 _MOST_HEADERS = 16
-"""Maximum number of extended headers before one member: writers need three."""
+"""The maximum number of extended headers before one member; writers need three."""
 _MOST_DIGITS = 19
 _LARGEST = (1 << 63) - 1
 
 _LARGEST_ID = (1 << 32) - 2
-"""The greatest owner: the number above it means "no change" to chown(2)."""
+"""The greatest uid or gid: the number above it means "no change" to chown(2)."""
 _XATTR = b"SCHILY.xattr."
 """Prefix of pax records with extended attributes, which GNU tar, star and Go write."""
 
@@ -41,7 +41,7 @@ _WITHOUT_DATA = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """An entry of an archive. `size`: bytes of its data in the archive, without padding."""
+    """An entry of an archive. `size`: bytes of its content in the archive, without padding."""
 
     name: str
     size: int
@@ -50,7 +50,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveEntry:
-    """Everything that the headers of an entry say; `type`: see `tarfile.TarInfo.type`.
+    """An entry of an archive with every field of its headers; `type`: see `tarfile.TarInfo.type`.
 
     `mode`: permission bits. `at`: where its data begins in the archive. `link`: the target of a
     link. `device`: major and minor number. `xattrs`: sorted (name, value) pairs. `is_sparse`:
@@ -71,10 +71,10 @@ class ArchiveEntry:
 
 
 def members(pieces: Iterator[bytes], cancel: Cancellation) -> Iterator[Member]:
-    """Read the names and sizes in the archive `pieces`, to its end.
+    """Yield the name and size of each entry in the archive `pieces`, to its end.
 
     Memory is bounded for any content. Raises VerificationError for data that is no tar archive or
-    is truncated, CancelledError, and what `pieces` raises.
+    is truncated, CancelledError, and any error that reading `pieces` raises.
     """
     stream = _Stream(pieces, cancel)
     for header, said in _headers(stream):
@@ -91,7 +91,7 @@ def contents(
 
     Memory is bounded for any content. Raises VerificationError for data that is no tar archive, is
     truncated, or lacks the end marker, because the writer may have stopped early; CancelledError,
-    and what `pieces` raises.
+    and any error that reading `pieces` raises.
     """
     stream = _Stream(pieces, cancel)
     for header, said in _headers(stream):
@@ -120,7 +120,9 @@ def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
             continue
         headers += 1
         if headers > _MOST_HEADERS:
-            raise VerificationError(f"more than {_MOST_HEADERS} headers before one file")
+            raise VerificationError(
+                f"the archive has more than {_MOST_HEADERS} extended headers before one file"
+            )
         data = stream.data_of(header)
         if header.type == _GLOBAL:
             everywhere = everywhere.with_records(data)
@@ -135,7 +137,7 @@ def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
-    """Fields of an entry that its extended headers state; None where they do not."""
+    """The fields of an entry that its extended headers state; None for other fields."""
 
     name: str | None = None
     size: int | None = None
@@ -146,7 +148,10 @@ class _Said:
     is_sparse: bool = False
 
     def with_records(self, data: bytes) -> Self:
-        """Replace fields by those of pax records (`length key=value`); the last one wins."""
+        """Return these fields, with those replaced that the pax records `data` state.
+
+        A record is `length key=value`; of records with one key, the last wins.
+        """
         records = dict(_records(data))
         name = records.get(b"GNU.sparse.name") or records.get(b"path")
         found = {key: _number(records[key]) for key in (b"size", b"uid", b"gid") if key in records}
@@ -164,7 +169,7 @@ class _Said:
         )
 
     def over(self, everywhere: _Said) -> _Said:
-        """Complete the fields of one file by those that are stated for all files."""
+        """Return these fields of one file, completed by those that hold for all files."""
         return _Said(
             name=everywhere.name if self.name is None else self.name,
             size=everywhere.size if self.size is None else self.size,
@@ -198,7 +203,7 @@ def _number(text: bytes) -> int:
 def _member(header: tarfile.TarInfo, said: _Said) -> Member:
     size = header.size if said.size is None else said.size
     if not 0 <= size <= _LARGEST:
-        raise VerificationError(f"a header has a bad size: {size:.3g}")
+        raise VerificationError(f"a header of the archive has a bad size: {size:.3g}")
     return Member(
         name=header.name if said.name is None else said.name,
         size=0 if header.type in _WITHOUT_DATA else size,
@@ -210,7 +215,7 @@ def _whole(header: tarfile.TarInfo, said: _Said, member: Member, at: int) -> Arc
     uid = header.uid if said.uid is None else said.uid
     gid = header.gid if said.gid is None else said.gid
     if not (0 <= uid <= _LARGEST_ID and 0 <= gid <= _LARGEST_ID):
-        raise VerificationError(f"a header has a bad owner: {uid:.3g}:{gid:.3g}")
+        raise VerificationError(f"a header of the archive has a bad owner: {uid:.3g}:{gid:.3g}")
     return ArchiveEntry(
         name=as_bytes(member.name),
         type=header.type,
@@ -231,7 +236,7 @@ def _padded(size: int) -> int:
 
 
 class _Stream:
-    """The bytes of an archive, read from its beginning to its end."""
+    """Reads the bytes of an archive once, from its beginning to its end."""
 
     def __init__(self, pieces: Iterator[bytes], cancel: Cancellation) -> None:
         self._pieces, self._cancel = pieces, cancel
@@ -241,11 +246,14 @@ class _Stream:
 
     @property
     def position(self) -> int:
-        """How many bytes were read so far."""
+        """The number of bytes read so far."""
         return self._before + self._at
 
     def header(self) -> tarfile.TarInfo | None:
-        """Read the next header; None at the end: a block of zeros, or the end of the stream."""
+        """Read the next header block; None at the end of the archive.
+
+        The end is a block of zeros, or the end of the stream. Raises VerificationError.
+        """
         block = self._taken(_BLOCK)
         if not block.strip(b"\0"):
             self.has_end = len(block) == _BLOCK
@@ -265,14 +273,16 @@ class _Stream:
     def data_of(self, header: tarfile.TarInfo) -> bytes:
         """Read the data of an extended header, without padding."""
         if not 0 <= header.size <= _LONGEST_HEADER:
-            raise VerificationError(f"an extended header of more than {_LONGEST_HEADER} bytes")
+            raise VerificationError(
+                f"the archive has an extended header of more than {_LONGEST_HEADER} bytes"
+            )
         data = self._taken(_padded(header.size))
         if len(data) < _padded(header.size):
             raise _too_short()
         return data[: header.size]
 
     def pieces_of(self, count: int) -> Iterator[bytes]:
-        """Read the next `count` bytes, in pieces.
+        """Yield the next `count` bytes, in pieces.
 
         Raises VerificationError where the stream ends before.
         """

@@ -1,1 +1,1 @@
-"""Packing: items become a compressed tar stream."""
+"""Packs items into a compressed tar stream, and finds layers that need no packing."""

@@ -1,4 +1,4 @@
-"""Compress blocks of an archive and decompress blobs: gzip, zstd, or none.
+"""Compresses blocks of an archive and decompresses blobs: gzip, zstd, or none.
 
 Every block is compressed by itself, to a gzip member (RFC 1952, section 2.2) or a zstd frame (RFC
 8878, section 3) of its own. So any thread may do it at any time, and the bytes depend only on the
@@ -27,7 +27,7 @@ MEDIA_TYPE = {
     Algorithm.ZSTD: OCI_LAYER_ZSTD,
     Algorithm.NONE: OCI_LAYER,
 }
-"""The media type of a layer by its compression."""
+"""The media type of a layer for each algorithm of compression."""
 
 LAYERS = {*MEDIA_TYPE.values(), DOCKER_LAYER_GZIP}
 """Media types of layers that all registries and runtimes accept."""
@@ -46,15 +46,15 @@ _ZSTD_SLOW = 10
 _ZSTD_WINDOW_LOG = 23
 _ZSTD_LEVEL_3_HASH_LOG = 18
 # To compress a byte takes 5 ns, and to send one at 100 Mbit/s 80 ns: so a deflate stream that is
-# longer than ours by a 32nd of its content still saves time. Those in the ten largest wheels of an
-# application are 0 to 5 % shorter, and taking them over saves 6 to 74 % of the CPU.
+# longer than ours by a 32nd of its content still saves time. The streams in the ten largest wheels
+# of an application are 0 to 5 % shorter, and copying them saves 6 to 74 % of the CPU.
 _SLACK = 1 / 32
 _GZIP_WRAPPER = 31  # zlib's wbits for a gzip header (its mtime is 0) and the largest window
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Codec:
-    """How a layer is compressed: `compress` takes blocks of at most `block` bytes.
+    """The way in which a layer is compressed: `compress` takes blocks of at most `block` bytes.
 
     `compress` is thread-safe and releases the interpreter's lock. `slack`: an existing deflate
     stream is copied unchanged if it is longer than the output of `compress` by at most `slack`
@@ -66,7 +66,7 @@ class Codec:
     slack: float | None = None
 
     def takes(self, content: bytes, deflated: int) -> bool:
-        """Whether a deflate stream of `deflated` bytes, which unpacks to `content`, is copied."""
+        """Whether to copy a deflate stream of `deflated` bytes, which unpacks to `content`."""
         if self.slack is None:
             return False
         most = len(self.compress(memoryview(content))) + self.slack * len(content)
@@ -149,7 +149,7 @@ def _zstd(level: int) -> Callable[[memoryview], bytes]:
 
 
 def matches(media_type: str, wanted: Compression | None) -> bool:
-    """Whether a layer of `media_type` is compressed as `wanted`; with None, in any usual way."""
+    """Whether a layer of `media_type` has the compression `wanted`; any in `LAYERS` for None."""
     if wanted is None:
         return media_type in LAYERS
     if media_type == DOCKER_LAYER_GZIP:

@@ -1,7 +1,7 @@
-"""Read and compress archives ahead of the thread that sends them, in bounded memory.
+"""Reads and compresses archives ahead of the thread that sends them, in bounded memory.
 
-One thread a layer reads, all cores compress, and the thread that iterates hashes and sends. So
-these overlap within a single large layer, and small layers fill each other's gaps.
+One thread for each layer reads, all cores compress, and the thread that iterates hashes and sends.
+So these steps overlap within a single large layer, and small layers fill each other's gaps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -71,14 +72,14 @@ class Packer:
         self._cores.shutdown(cancel_futures=True)
 
     def rank(self) -> int:
-        """Return a rank for the next archive, which is read after those of lower ranks."""
+        """Return the rank of the next archive; archives of lower ranks are read first."""
         return next(self._ranks)
 
     def pieces(self, archive: Archive, rank: int) -> Generator[Piece, None, None]:
         """Read and compress `archive`, which has the rank `rank`; yields all its pieces.
 
-        Raises what reading the archive raises. To stop early, close the iterator: this ends the
-        work in other threads.
+        Raises any error that reading the archive raises. To stop early, close the iterator: this
+        ends the work in other threads.
         """
         block = self.borrow()
         filled = self.read(archive, block, rank)
@@ -91,14 +92,14 @@ class Packer:
             finally:
                 self._readers.discard(reader)
             return
-        # Most layers are no longer than one block, so a thread that reads ahead would save nothing.
-        yield Piece(first, self.packed(first, filled).result)
+        # Most layers are no longer than one block, so another thread would save nothing.
+        yield Piece(first, partial(self.codec.compress, first))
         self.give_back(block)
 
     def blocks(self, archive: Archive, rank: int) -> Iterator[memoryview]:
         """Read `archive` without compressing; yields blocks, each valid until the next.
 
-        Raises what reading the archive raises.
+        Raises any error that reading the archive raises.
         """
         block = self.borrow()
         is_last = False
@@ -108,14 +109,14 @@ class Packer:
         self.give_back(block)
 
     def borrow(self) -> bytearray:
-        """Take a block of memory to read into."""
+        """Return a block of memory to read into, an idle one or a new one."""
         try:
             return self._idle.get_nowait()
         except Empty:
             return bytearray(self.codec.block)
 
     def give_back(self, block: bytearray) -> None:
-        """Return `block`, so that another layer can use it."""
+        """Return `block` to the idle ones, so that another layer can use it."""
         self._idle.put(block)
 
     def read(self, archive: Archive, block: bytearray, rank: int) -> Filled:
@@ -127,7 +128,7 @@ class Packer:
             return archive.readinto(block)
 
     def packed(self, block: memoryview, filled: Filled) -> Future[bytes]:
-        """Return the layer's bytes for `block`, which is compressed unless `filled` has them."""
+        """Return a future of the compressed form of `block`, which `filled` may hold already."""
         if filled.packed is None:
             return self._cores.submit(self.codec.compress, block)
         known: Future[bytes] = Future()
@@ -150,7 +151,7 @@ class _Turns:
 
     @contextmanager
     def of(self, rank: int) -> Iterator[None]:
-        """Wait for a turn; it ends with the block."""
+        """Wait for a turn, which lasts until the `with` block ends."""
         with self._lock:
             gate = None if self._free else threading.Lock()
             if gate:
@@ -172,7 +173,7 @@ class _Turns:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Ready:
-    """A block that was read, and its compressed form, which may not be ready yet.
+    """A block that was read, and the future of its compressed form.
 
     `block`: the filled part of `memory`. `room`: the semaphore that counts the memory.
     """
@@ -219,7 +220,7 @@ class _ReadAhead:
             self._let_go()
 
     def stop(self) -> None:
-        """Tell the thread to end; it may have ended already."""
+        """Tell the thread that reads to end; it may have ended already."""
         self._stopped = True
         self._own.release()
 
@@ -250,7 +251,11 @@ class _ReadAhead:
                     ready.room.release()
 
     def _room(self) -> threading.Semaphore:
-        """Take memory for a block: the layer's own, else a spare one, else wait for the own one."""
+        """Take memory for a block; returns the semaphore to release afterwards.
+
+        It is the layer's own memory, else a spare block; where neither is free, waits for the
+        layer's own.
+        """
         for room in (self._own, self._packer.spare):
             if room.acquire(blocking=False):
                 return room

@@ -1,4 +1,4 @@
-"""The block of memory that an archive is written into; a full one is replaced by the next."""
+"""The blocks of memory into which an archive is written, one after the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 ROOM = 512
-"""Bytes of a record of an archive; every member is padded to a multiple of it."""
+"""Bytes of a record (block) of a tar archive; every member is padded to a multiple of it."""
 
 _ZEROS = bytes(ROOM)
 
@@ -14,9 +14,9 @@ _ZEROS = bytes(ROOM)
 class Filled(NamedTuple):
     """How many bytes of a block were filled, and how the block is compressed.
 
-    `packed`: the bytes of the compressed layer for this block where they are known already: the
-    next part of one compressed stream over several blocks; None where the block must be compressed.
-    `is_last`: whether the archive ends with the block.
+    `packed`: the part of the compressed layer that stands for this block, where it is copied from
+    an existing compressed stream; None where the block must be compressed. `is_last`: whether the
+    archive ends with the block.
     """
 
     used: int
@@ -25,9 +25,9 @@ class Filled(NamedTuple):
 
 
 class Page:
-    """The block that is being filled, `block`; it is handed out when it is full.
+    """The block of memory that is being filled; a full one is exchanged for an empty one.
 
-    `used`: how many bytes of it are filled.
+    `block`: the memory. `used`: how many of its bytes are filled.
     """
 
     def __init__(self, block: bytearray) -> None:
@@ -50,7 +50,7 @@ class Page:
         return self.used == self._size
 
     def has_room(self, count: int) -> bool:
-        """Whether `count` more bytes fit into this block."""
+        """Whether `count` more bytes fit into the block."""
         return self.used + count <= self._size
 
     def take(self, count: int) -> memoryview:
@@ -78,11 +78,14 @@ class Page:
         return start, view[start:end]
 
     def turn(self, packed: bytes | None = None) -> Generator[Filled, bytearray, None]:
-        """Hand the block out and continue with the next; `packed`: see `Filled`."""
+        """Yield how far the block is filled, and continue with the block that is sent in return.
+
+        `packed`: see `Filled`.
+        """
         self._begin((yield Filled(self.used, packed)))
 
     def put(self, data: bytes) -> Generator[Filled, bytearray, None]:
-        """Write `data`, across several blocks where one has no room."""
+        """Write `data`, across several blocks where one has no room; yields like `turn`."""
         while not self.has_room(len(data)):
             fitting, data = data[: len(self.free)], data[len(self.free) :]
             self.write(fitting)

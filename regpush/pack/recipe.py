@@ -1,4 +1,4 @@
-"""Which planned layers exist already, and where. Pure, over data that was read elsewhere.
+"""Recipes of layers, and the search for planned layers that a registry holds already.
 
 A layer found by its recipe is never opened; one found by its diff ID was read, but is neither
 compressed nor sent (docs/internals/recipes.md, How a layer avoids being sent).
@@ -20,32 +20,32 @@ from regpush.pack.tar import ArchiveOptions
 from regpush.reference import RepositoryName
 
 RECIPE_VERSION = 1
-"""Part of every recipe; raised whenever equal items would give other bytes."""
+"""A number in every recipe; it is raised whenever equal items would give other bytes."""
 
 MOUNTS = 3
-"""Candidates that are tried for a mount at most: each failure costs two requests."""
+"""The maximum number of candidates that are tried for a mount; each failure costs two requests."""
 
 
 class BlobStore(Protocol):
-    """The blobs of one repository, as far as reuse needs them."""
+    """The methods of a repository that the reuse of layers needs."""
 
     @property
     def name(self) -> RepositoryName:
         """The repository and its registry."""
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether the repository holds the blob, with the size the descriptor says."""
+        """Whether the repository holds the blob, with the size that the descriptor states."""
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
-        """Mount the blob from the repository `source` of the same registry.
+        """Mount the blob from the repository at the path `source` of the same registry.
 
-        Returns whether the registry did.
+        Returns False where the registry did not mount it.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousImage:
-    """An image that was pushed before; `name`: its name for people."""
+    """An image that was pushed before; `name`: how messages call it."""
 
     name: str
     repository: RepositoryName
@@ -54,7 +54,7 @@ class PreviousImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A layer that may be reused, the repository that has it, and where it is from, for people."""
+    """A layer of `repository` that may be reused; `source`: where it was found, for messages."""
 
     layer: Layer
     repository: RepositoryName
@@ -63,7 +63,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A layer that is in the target repository; `action` and `why`: how it got there."""
+    """A layer that is in the target repository; `action` and `why` tell how it came to be there."""
 
     layer: Layer
     action: Action
@@ -71,9 +71,10 @@ class Placed:
 
 
 def recipe(identities: Iterable[tuple[str, Identity]], options: ArchiveOptions) -> Digest:
-    """Hash what is in a layer, but not its compression: sha256 over canonical JSON.
+    """Return the recipe of a layer: a sha256 over a description of its uncompressed content.
 
-    `identities`: the path and the identity of each item.
+    The description is canonical JSON of `options` and of `identities`, the path and identity of
+    each item.
     """
     value = {
         "version": RECIPE_VERSION,
@@ -86,14 +87,17 @@ def recipe(identities: Iterable[tuple[str, Identity]], options: ArchiveOptions) 
 def by_recipe(
     wanted: Digest, previous: Sequence[PreviousImage], compression: Compression | None
 ) -> list[Candidate]:
-    """Find layers of previous images made from the recipe `wanted`, nearest image first."""
+    """Find layers of previous images with the recipe `wanted`, in the order of `previous`.
+
+    `compression`: see `compression.matches`.
+    """
     return [c for c in _candidates(previous, compression) if c.layer.recipe == wanted]
 
 
 def remembered(
     wanted: Digest, known: Sequence[Candidate], compression: Compression | None
 ) -> list[Candidate]:
-    """Select layers of `known` made from the recipe `wanted`, of a suitable compression."""
+    """Return the layers of `known` that have the recipe `wanted` and a suitable compression."""
     return [
         candidate
         for candidate in known
@@ -105,7 +109,7 @@ def remembered(
 def by_diff_id(
     wanted: Digest, previous: Sequence[PreviousImage], compression: Compression | None
 ) -> list[Candidate]:
-    """Find layers of previous images whose uncompressed archive has the digest `wanted`."""
+    """Find layers of previous images with the diff ID `wanted`, in the order of `previous`."""
     return [c for c in _candidates(previous, compression) if c.layer.diff_id == wanted]
 
 
@@ -119,15 +123,16 @@ def _candidates(
 
 
 def lacks_recipes(previous: Sequence[PreviousImage]) -> bool:
-    """Whether previous images exist, but none has recipes of this version of recipes."""
+    """Whether previous images exist, but none has recipes of the version `RECIPE_VERSION`."""
     versions = {before.image.recipe_version for before in previous}
     return bool(versions) and RECIPE_VERSION not in versions
 
 
 def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | None) -> Layer:
-    """Return `layer` as regpush's manifests list it: with recipe, size and items.
+    """Return `layer` as a manifest of regpush lists it: with recipe, size and items.
 
-    Recipe and uncompressed `size` become annotations; one of Docker's media types becomes OCI's.
+    The recipe and the uncompressed `size` become annotations; one of Docker's media types becomes
+    OCI's.
     """
     annotations = {RECIPE: str(recipe)}
     if size is not None:
@@ -148,30 +153,30 @@ def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | No
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DryRun:
-    """A store for plans: mounting only asks whether the blob exists, and changes nothing."""
+    """A `BlobStore` for plans: mounting only asks whether the blob exists, and changes nothing."""
 
     store: BlobStore
     source_of: Callable[[str], BlobStore]
-    """Opens the repository at a path of the registry of `store`."""
+    """Opens the repository at a path in the registry of `store`."""
 
     @property
     def name(self) -> RepositoryName:
-        """The name of the real store."""
+        """The name of `store`."""
         return self.store.name
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether the real store holds the blob."""
+        """Whether `store` holds the blob."""
         return self.store.has_blob(descriptor)
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
-        """Whether the repository to mount from holds the blob."""
+        """Whether the repository `source` holds the blob, so that a push could try to mount it."""
         return self.source_of(source).has_blob(descriptor)
 
 
 def place(candidates: Sequence[Candidate], stores: Sequence[BlobStore]) -> Placed | None:
-    """Find the first candidate that all `stores` have, else mount one; None without one.
+    """Return the first candidate that all `stores` hold, else one that was mounted into them.
 
-    `MOUNTS` candidates at most are tried for a mount.
+    None where there is neither. At most `MOUNTS` candidates are tried for a mount.
     """
     lacking: dict[Descriptor, list[BlobStore]] = {}
     for candidate in candidates:

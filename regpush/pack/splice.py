@@ -1,4 +1,4 @@
-"""Copy content that is compressed already into a gzip member, without compressing it again.
+"""Copies content that is compressed already into a gzip member, without compressing it again.
 
 A member is a header, a raw deflate stream, the CRC-32 and the size of the content (RFC 1952,
 section 2.3), and a zip archive contains such streams. The content is decompressed all the same: the
@@ -14,10 +14,11 @@ from regpush.entry import Deflated
 from regpush.pack.page import Filled, Page
 
 Takes = Callable[[bytes, int], bool]
-"""Whether a deflate stream is short enough to be copied: some content, and its deflated size."""
+"""Called with some content and the size of its deflate stream; returns whether the stream is short
+enough to be copied."""
 
 SPLICED = 512 << 10
-"""Minimum bytes of content of a stream that is copied.
+"""The minimum bytes of content of a deflate stream that is copied.
 
 `unpigz`, which container engines call, takes some 60 µs for each member, and 1 to 4 ms to unpack
 1 MiB. A copied stream makes two members, its own and that of what comes before it, so a layer has
@@ -39,7 +40,7 @@ def splice(
     """Write `content`, of `size` bytes, and copy its deflate stream if `takes` accepts it.
 
     The stream becomes a gzip member of its own; otherwise the content is compressed again. Raises
-    what reading `content` raises: SourceError.
+    SourceError where `content` cannot be read.
     """
     pieces = content.open()
     first = list(_sample(pieces))
@@ -66,7 +67,7 @@ def splice(
 
 
 def _sample(pieces: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """Read the first pieces of a stream, until they unpack to `_SAMPLE` bytes.
+    """Yield the first pieces of a stream, until they unpack to `_SAMPLE` bytes.
 
     Stops as well once they have twice as many compressed bytes.
     """
@@ -81,7 +82,7 @@ def _sample(pieces: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, byte
 def _chained(
     first: list[tuple[bytes, bytes]], rest: Iterator[tuple[bytes, bytes]]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Yield all pieces; each of the first ones is freed when it is yielded."""
+    """Yield the pieces of `first`, then of `rest`; each piece in `first` is freed when yielded."""
     while first:
         yield first.pop(0)
     yield from rest

@@ -1,4 +1,4 @@
-"""Turn a planned layer into a stream of compressed bytes and, at its end, digests."""
+"""Turns a planned layer into a stream of compressed bytes and computes its digests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regpush.pack.recipe import Candidate, Placed, annotate, recipe
 from regpush.pack.tar import Archive, ArchiveOptions
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes read and the bytes compressed so far; may raise to stop."""
+"""Called with the bytes read and the compressed bytes made so far; may raise to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -29,9 +29,9 @@ class LayerSource:
     """A planned layer, before it is packed or found in a registry.
 
     `archive` and `compression` decide its bytes, which `open` gives any number of times. `recipe`:
-    None where only reading the items tells it. `candidates`: existing layers that may be this one.
-    `why`: the reason for sending it if none of them is. `placed`: set where the layer was sent
-    before the plan was made.
+    None where it is known only after the items were read. `candidates`: existing layers that may be
+    reused in its place. `why`: the reason for sending it if none of them can. `placed`: set where
+    the layer was sent before the plan was made.
     """
 
     index: int
@@ -47,7 +47,7 @@ class LayerSource:
     def of(
         cls, index: int, planned: PlannedLayer, archive: ArchiveOptions, compression: Compression
     ) -> LayerSource:
-        """Make the source of a planned layer, the `index`th of the push."""
+        """Make the source of `planned`, which is layer number `index` of the push."""
         known = [(item.path, item.identity) for item in planned.items if item.identity]
         return cls(
             index=index,
@@ -59,25 +59,25 @@ class LayerSource:
 
     @property
     def size(self) -> int:
-        """Uncompressed bytes, an estimate: the sum of the items' sizes."""
+        """The estimated uncompressed bytes of the layer: the sum of its items' sizes."""
         return sum(item.size for item in self.planned.items)
 
     @property
     def media_type(self) -> str:
-        """The media type of the layer if it is packed."""
+        """The media type that the layer has if regpush packs it."""
         return MEDIA_TYPE[self.compression.algorithm]
 
     def open(self, packer: Packer, progress: Progress) -> LayerStream:
-        """Start packing from the beginning."""
+        """Start one pass over the layer, which packs it from the beginning."""
         for item in self.planned.items:
             if item.ahead:
                 item.ahead()
         return LayerStream(self, packer, progress)
 
     def described(self, layer: Layer) -> Layer:
-        """Annotate `layer`, which holds exactly the items of this source.
+        """Return `layer`, found in a registry, with annotations for the items of this source.
 
-        Only for a source whose recipe is known before anything is read.
+        Only for a source whose recipe is known before anything is read. Raises RegpushError, a bug.
         """
         if self.recipe is None:
             raise RegpushError(f"layer {self.index} is known without a recipe: report this bug")
@@ -118,7 +118,7 @@ class LayerStream:
                 yield chunk
 
     def read(self) -> None:
-        """Read everything without compressing, to compute the diff ID alone."""
+        """Read the archive without compressing it, to compute the diff ID alone."""
         for block in self._packer.blocks(self._items, self._rank):
             self._archive.update(block)
             self.uncompressed_size += len(block)
@@ -126,26 +126,26 @@ class LayerStream:
 
     @property
     def expected(self) -> int:
-        """Uncompressed bytes, an estimate: the sum of the items' sizes."""
+        """The estimated uncompressed bytes of the layer: the sum of its items' sizes."""
         return self._source.size
 
     @property
     def digest(self) -> Digest:
-        """The digest of the blob."""
+        """The digest of the blob; valid after the last byte."""
         return Digest("sha256", self._blob.hexdigest())
 
     @property
     def diff_id(self) -> Digest:
-        """The digest of the uncompressed archive."""
+        """The digest of the uncompressed archive; valid after the last byte."""
         return Digest("sha256", self._archive.hexdigest())
 
     @property
     def identities(self) -> tuple[tuple[str, Identity], ...]:
-        """Path and identity of each item; only after the last byte."""
+        """The path and identity of each item; only after the last byte."""
         return self._items.identities
 
     def layer(self) -> Layer:
-        """Describe the layer that was packed; only after the last byte."""
+        """Return the record of the layer that was packed; only after the last byte."""
         media_type = self._source.media_type
         return self.as_read(
             Layer(
@@ -155,7 +155,10 @@ class LayerStream:
         )
 
     def as_read(self, layer: Layer) -> Layer:
-        """Annotate `layer`, which has the same diff ID; only after the last byte."""
+        """Return `layer`, which has the diff ID of this stream, with annotations for its items.
+
+        Only after the last byte.
+        """
         source = self._source
         found = recipe(self.identities, source.archive)
         return annotate(layer, source.planned.items, found, self.uncompressed_size)
@@ -166,7 +169,7 @@ class Spool:
 
     For a blob that is kept until its digest is known, the registry can be asked whether it has it.
     But an idle link is lost time: where nothing else is being sent, a blob is sent as soon as
-    `rush` bytes of it are ready. With None, blobs always wait.
+    `rush` bytes of it are ready. With None, blobs always wait. `budget`: bytes in all.
     """
 
     def __init__(self, budget: int = 20 << 20, rush: int | None = 8 << 20) -> None:
@@ -177,7 +180,7 @@ class Spool:
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """Count a blob as being sent until the block ends."""
+        """Count a blob as being sent until the `with` block ends."""
         with self._lock:
             self._going += 1
         try:
@@ -198,7 +201,7 @@ class Spool:
         return size <= 3 * self._left
 
     def take(self, size: int) -> bool:
-        """Reserve `size` bytes if they are left; never waits. Returns whether they were."""
+        """Reserve `size` bytes of the budget; returns False, without waiting, if fewer are left."""
         with self._lock:
             if size > self._left:
                 return False
@@ -212,11 +215,11 @@ class Spool:
 
 
 class Spooled:
-    """The beginning of a stream in memory, as far as the spool has room or does not rush.
+    """The beginning of a layer's stream, kept in memory as far as the spool allows.
 
-    A context manager that returns its memory. If `whole`, `chunks` has the whole blob. Iterating
-    gives the blob's bytes once: the chunks, each freed after it, and then the rest of the stream.
-    It is a `BlobStream`.
+    A context manager that returns its memory to the spool. If `whole`, `chunks` has the whole blob.
+    Iterating gives the blob's bytes once: the chunks, each freed after it, and then the rest of the
+    stream. It is a `BlobStream`.
     """
 
     def __init__(self, stream: LayerStream, spool: Spool) -> None:
@@ -259,10 +262,10 @@ class Spooled:
 
     @property
     def digest(self) -> Digest:
-        """The digest of the blob, after the last byte."""
+        """The digest of the blob; valid after the last byte."""
         return self.stream.digest
 
     @property
     def size(self) -> int:
-        """The bytes of the blob, after the last byte."""
+        """The bytes of the blob; valid after the last byte."""
         return self.stream.size

@@ -1,4 +1,4 @@
-"""Turn items into the bytes of a layer: a deterministic tar stream.
+"""Turns items into the bytes of a layer: a deterministic tar stream.
 
 POSIX.1-1988 ustar, with PAX records (POSIX.1-2001) only for what ustar cannot express. Members are
 sorted bytewise by path, every mtime is 1, names of owners are empty, and the archive ends with two
@@ -68,13 +68,13 @@ class Parents(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveOptions:
-    """What decides the bytes of an archive besides the items; part of every recipe."""
+    """The options that decide, besides the items, the bytes of an archive; part of every recipe."""
 
     profile: Profile = Profile.STORE
     parents: Parents = Parents.WRITTEN
 
     def to_json(self) -> dict[str, Any]:
-        """Return the options as a recipe's canonical JSON has them."""
+        """Return the options as they are hashed in a recipe's canonical JSON."""
         return {"profile": self.profile.value, "parents": self.parents.value}
 
 
@@ -82,8 +82,8 @@ class Archive:
     """The archive of some items, read once from beginning to end. Not thread-safe.
 
     `takes`: decides which files that are compressed already are copied without compressing them
-    again; None: no file. After the last byte, `identities` has the identity of every item; for an
-    item that did not know its own, it is computed from what was read.
+    again; None: no file. After the last byte, `identities` has the identity of every item; an
+    identity that was not known before is computed from the bytes read.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class Archive:
         """Fill `block`, unless the archive ends or compressed content begins or ends before.
 
         Must not be called after the last block. Raises SourceError, always before the last bytes,
-        where an item cannot be read, is not what its identity or its store says, or shares a path
-        with another; and what `Item.look` raises.
+        where an item cannot be read, differs from its identity or from its store's record, or
+        shares a path with another; and any error that `Item.look` raises.
         """
         return self._writing.send(block)
 
     @property
     def identities(self) -> tuple[tuple[str, Identity], ...]:
-        """Path and identity of each item; only after the last byte."""
+        """The path and identity of each item; only after the last byte."""
         found = {item.path: tree.digest() for item, tree in self._trees}
         return tuple(
             (item.path, item.identity or Identity.tree(found[item.path])) for item in self._items
@@ -212,14 +212,15 @@ def _made(
         yield from page.put(piece)
     if left:
         raise SourceError(
-            f"/{printable(entry.path)} has {entry.size - left} bytes, not {entry.size}"
+            f"/{printable(entry.path)}: its source gave {entry.size - left} bytes, but stated "
+            f"{entry.size}"
         )
     if tree and digest:
         tree.add(entry, digest.digest())
 
 
 class _Twins(Enum):
-    """What happens to a member whose path an earlier member had.
+    """What is done with a member whose path an earlier member of the archive has.
 
     REFUSED: it is an error. FOLDERS: a folder is written once, and anything else is an error.
     DROPPED: it is not written, because packages may contain files of each other.
@@ -236,10 +237,10 @@ _Member = tuple[Entry, TreeHash | None, "NarHash | None", Look | None, _Twins]
 def _members(
     items: Sequence[Item], options: ArchiveOptions, trees: list[tuple[Item, TreeHash]]
 ) -> Iterator[_Member]:
-    """Yield every member of the archive, sorted; of equal paths the one to be written first.
+    """Yield every member of the archive, sorted by path.
 
-    That is a listed item's member, else that of the package whose item has the greatest path: the
-    order, like the archive, must depend on the items alone.
+    Of members with equal paths, the first is that of a listed item, else that of the package whose
+    item has the greatest path: the order, like the archive, must depend on the items alone.
     """
     parents = _parents(items) if options.parents is Parents.WRITTEN else []
     trees.extend((item, _hash_of_parents(item)) for item in items if item.is_listed)
@@ -252,7 +253,7 @@ def _members(
 
 
 def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
-    """Merge sorted streams of members; of equal paths that of the earlier stream comes first.
+    """Merge sorted streams of members; among equal paths, that of the earlier stream comes first.
 
     Like `heapq.merge`, for streams of which few overlap: a layer may hold hundreds of items, but
     nearly always the next member is of the same item.
@@ -284,7 +285,7 @@ def _merged(streams: Sequence[Iterator[_Member]]) -> Iterator[_Member]:
 
 
 def _opened_ahead(members: Iterator[_Member]) -> Iterator[Iterator[tuple[_Member, int]]]:
-    """Yield batches of members, each with its file's descriptor, which the caller closes.
+    """Yield batches of members, each member with its file's descriptor, which the caller closes.
 
     The descriptor is -1 for a member that is no file on disk. The files of the next batch are
     opened, and the disk is asked for them, before those of a batch are read: from a cold disk small
@@ -355,7 +356,10 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
     if as_stored is not entries and [one.path for one in as_stored] != [
         one.path for one in entries
     ]:
-        raise SourceError(f"{printable(item.path)} changed while it was being pushed")
+        raise SourceError(
+            f"{printable(item.path)} changed while it was being pushed; "
+            "push from a copy that holds still"
+        )
 
     def compare(found: Digest) -> None:
         if found != recorded.nar_hash:
@@ -373,7 +377,7 @@ def _compared(item: Item, recorded: Recorded) -> Iterator[_Member]:
 def _parents(items: Sequence[Item]) -> list[Entry]:
     """Make entries of the directories above `items`.
 
-    Mode and owner are those in the source; without a directory there, 0755 and root.
+    They have the mode and owner of the directory in the source; without one, 0755 and root.
     """
     known: dict[bytes, Entry] = {}
     for item in sorted(items, key=lambda item: item.role is Role.GENERATED):
@@ -387,7 +391,7 @@ def _parents(items: Sequence[Item]) -> list[Entry]:
 
 
 def header(entry: Entry) -> bytes:
-    """Write the header block of `entry`, after a pax header where ustar cannot express it."""
+    """Return the header block of `entry`, after a pax header where ustar cannot express it."""
     path, kind, mode, uid, gid, size, link, xattrs, _ = entry
     if kind in _DEVICES:
         return _device(entry)
@@ -408,7 +412,7 @@ def header(entry: Entry) -> bytes:
 
 
 def _device(entry: Entry) -> bytes:
-    """Write the header of a device: a FIFO's with another type and the device's numbers."""
+    """Return the header of a device: a FIFO's header with another type and the device's numbers."""
     head = header(entry._replace(kind=Kind.FIFO, link=b""))
     numbers = b"".join(b"%07o\0" % int(number) for number in entry.link.split(b":"))
     block = head[-ROOM:]
@@ -417,7 +421,10 @@ def _device(entry: Entry) -> bytes:
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:
-    """Cut a long name at the first slash that leaves at most 155 and 100 bytes, or not at all."""
+    """Cut a long name at the first slash that leaves at most 155 and 100 bytes.
+
+    Returns (prefix, name); without such a slash, an empty prefix and the whole name.
+    """
     cut = name.find(b"/", max(len(name) - 101, 1))
     if 0 < cut <= 155 and cut + 1 < len(name):
         return name[:cut], name[cut + 1 :]
@@ -427,7 +434,7 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
 def _ustar(
     kind: bytes, mode: int, name: bytes, prefix: bytes, link: bytes, uid: int, gid: int, size: int
 ) -> bytes:  # fmt: skip
-    """Write a header block, made from a cached frame of the fields that most members share.
+    """Return a ustar header block; fields that most members share are made once and cached.
 
     `name`, `prefix` and `link` must be ASCII of 100, 155 and 100 bytes at most.
     """
@@ -464,7 +471,7 @@ def _block(
 
 
 def _pax(entry: Entry, name: bytes) -> bytes:
-    """Write a pax extended header, and then a ustar header with the fields that fit.
+    """Return a pax extended header, followed by a ustar header with the fields that fit.
 
     POSIX.1-2001 pax, "pax Extended Header".
     """
@@ -491,7 +498,10 @@ def _pax(entry: Entry, name: bytes) -> bytes:
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """Write a pax record, `length key=value` and a line feed; the length counts its digits."""
+    """Return a pax record, `length key=value` and a line feed.
+
+    `length` counts its own digits too.
+    """
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))
