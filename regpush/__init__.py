@@ -2,8 +2,8 @@
 
     result = regpush.push("./myapp", to="registry.example.com/app")
 
-`push` and `plan` take a `PushOptions`, report by events, raise a `RegpushError`, and give a
-`PushResult`. They are imported when they are first asked for.
+`push` and `plan` take a `PushOptions`, report progress by events, raise a `RegpushError`, and
+return a `PushResult`. The names in `__all__` are imported when they are first used.
 """
 
 from __future__ import annotations

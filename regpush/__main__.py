@@ -1,4 +1,4 @@
-"""`python -m regpush`."""
+"""Runs regpush's command line for `python -m regpush`."""
 
 from regpush.cli import main
 

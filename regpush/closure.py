@@ -1,4 +1,4 @@
-"""Items and closures: what a push holds, before a strategy groups it into layers. Pure.
+"""Items and closures: the content of a push, before a strategy groups it into layers. Pure.
 
 An item is the unit that keeps its identity from one version to the next: a store item, a package
 folder of a directory, a directory's own code.
@@ -20,13 +20,13 @@ from regpush.platform import Platform
 
 
 class Scheme(Enum):
-    """How an identity was derived. Recipes hold the value: it must never change.
+    """The way in which an identity was derived. Recipes hold the value: it must never change.
 
     NAR: the hash of the Nix archive, as the store states it. NAR_RULED: for an item whose owners or
     modes were changed (`ownership`), a digest of its NAR hash and the rules. TREE: `entry.TreeHash`
-    over the item's parents and entries, computed by regpush, and again while packing. ARTIFACT: a
-    digest of the hash that a lock file states for a package's archive, and of all that decides how
-    the archive is laid out.
+    over the item's parents and entries, which regpush computes before packing and again while
+    packing. ARTIFACT: a digest of the hash that a lock file states for a package's archive, and of
+    all options that decide how the archive is laid out.
     """
 
     NAR = "nar"
@@ -61,8 +61,8 @@ class Identity:
     def artifact(cls, digest: Digest) -> Self:
         """Return the identity of a locked package.
 
-        `digest` covers the hash that the lock file states and all that decides how the archive is
-        laid out.
+        `digest` covers the hash that the lock file states and all options that decide how the
+        package's archive is laid out in the image.
         """
         return cls(Scheme.ARTIFACT, digest)
 
@@ -80,13 +80,13 @@ class Identity:
 
 
 class Role(Enum):
-    """Decides with which items an item may share a layer.
+    """The part that an item plays in an image; it decides which items may share its layer.
 
-    ORDINARY: with other ordinary items, as the strategy decides. OWN: the app's own code of a
-    directory; with OWN and GENERATED items only, if the plan has layers enough. ASSET: large files
-    of own code, with each other only. RECORD: files that an installer writes anew each time
-    although nothing changed, with each other only. GENERATED: made by regpush itself (links, /tmp);
-    always in the top layer.
+    ORDINARY: other ordinary items, as the strategy decides. OWN (the app's own code in a
+    directory): OWN and GENERATED items only, if the plan has enough layers. ASSET (large files of
+    own code): other assets only. RECORD (files that an installer writes anew each time although
+    nothing changed): other records only. GENERATED (made by regpush itself: links, /tmp): always in
+    the top layer.
     """
 
     ORDINARY = "ordinary"
@@ -116,11 +116,11 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What the file system tells about an item without reading it: equal stamps, equal items.
+    """What the file system tells about an item without reading files: equal stamps, equal items.
 
-    `tree`: a digest (32 bytes) of the item's place in its tree and of all options that decide what
-    it holds, or whether it may be sent. `fingerprint`: a digest of what lstat tells about its
-    files. `newest_ns`: their latest mtime or ctime, since the epoch.
+    `tree`: a digest (32 bytes) of the item's place in its tree and of all options that decide its
+    content, or whether it may be sent. `fingerprint`: a digest of what lstat tells about its files.
+    `newest_ns`: their latest mtime or ctime, in nanoseconds since 1970.
     """
 
     tree: bytes
@@ -130,10 +130,10 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a store recorded about an item when it was built; packing compares the files with it.
+    """The facts that a store recorded about an item when it was built; packing checks them.
 
-    `nar_hash`: of the item's Nix archive. `entries`: opens the item as it lies in the store,
-    whereas `Item.entries` may apply rules. `repair`: a command that mends the item.
+    `nar_hash`: the hash of the item's Nix archive. `entries`: opens the item as it lies in the
+    store, whereas `Item.entries` may apply rules. `repair`: a command that mends a damaged item.
     """
 
     nar_hash: Digest
@@ -142,29 +142,30 @@ class Recorded:
 
 
 Look: TypeAlias = Callable[[Entry, bytes | bytearray, int, int], None]
-"""Called, from any thread, with each file that is read, before its content is sent; may raise.
-
-The file begins with `data[start:end]`, where `data`, `start` and `end` are the last arguments: so a
-large buffer need not be copied. At most `entry.LOOK_AT` bytes are given.
-"""
+"""Called, from any thread, with each file that is read and its first bytes, before the file's
+content is sent; an error that it raises ends the push. The first bytes of the file are
+`data[start:end]` of the last three arguments `data`, `start` and `end`, so that a large buffer need
+not be copied; they are at most `entry.LOOK_AT` bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """The smallest thing that moves between layers.
+    """The unit that layers are made of: a store item, a package, a part of a directory's own code.
 
-    `path`: where it lies in the image, absolute (`/gnu/store/…-hello-2.12`); a generated
-    item has a name in parentheses instead. `name`: without hash and version. `origin`: the
-    deriver's name likewise, else the name. `identity`: None where it takes reading the
-    item to know; packing finds it out. `size`: bytes, uncompressed, on the source's
-    word. `references`: paths of other items, without itself. `parents`: metadata of the
-    directories above it, where the source knows them. `entries`: opens the item; may be
-    called any number of times and from any thread, gives the same sorted entries each
-    time, and raises SourceError when that cannot be. `look`: see `Look`. `stamp`:
-    what listing it said, where it was listed. `recorded`: what its store says of its files,
-    where those are read from a store that may be damaged. `locked`: the package that it is,
-    where a lock file says so. `folder`: where all of it lies, if that is not below `path`.
-    Nothing else touches the item, and it need not exist on this machine until it is opened.
+    `path`: its absolute path in the image (`/gnu/store/…-hello-2.12`); a generated item has a name
+    in parentheses instead. `name`: without hash and version. `origin`: the name of the source
+    package that it was built from, without hash and version; `name` if unknown. `identity`: None
+    where it is known only after packing has read the item. `size`: uncompressed bytes, as the
+    source states them. `references`: paths of the other items that it needs. `parents`: entries of
+    the directories above it, where the source knows them. `entries`: opens the item; may be called
+    any number of times and from any thread, gives equal, sorted entries each time, and raises
+    SourceError where the item cannot be read. `look`: see `Look`. `stamp`: of an item that was
+    listed. `ahead`: called before the item is opened, so that the source can begin to fetch it.
+    `recorded`: of an item that is read from a store which may be damaged. `locked`: the package of
+    the lock file that this item is. `folder`: the folder with all of its files, where that is not
+    `path`.
+
+    The item need not exist on this machine until `ahead` or `entries` is called.
     """
 
     path: str
@@ -185,12 +186,15 @@ class Item:
 
     @property
     def home(self) -> str:
-        """The folder or file that contains everything in the item."""
+        """The path, in the image, of the folder or file that contains everything in the item."""
         return self.folder or self.path
 
     @property
     def scheme(self) -> Scheme:
-        """How the identity is derived; TREE while it is unknown, as for a directory's item."""
+        """The scheme of the identity.
+
+        TREE while the identity is unknown, as for a directory's item.
+        """
         return self.identity.scheme if self.identity else Scheme.TREE
 
     @property
@@ -221,7 +225,10 @@ class Side(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SearchPath:
-    """An environment variable by which programs of a closure are found, or find their files."""
+    """An environment variable such as PATH, by which programs find other programs or their files.
+
+    `value` is put beside the variable's present value as `side` says, with `separator` between.
+    """
 
     name: str
     value: str
@@ -240,10 +247,11 @@ class SearchPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programs:
-    """Files of a directory that may be programs, as listed: equal stamps, equal files.
+    """The files of a directory that may be programs; equal stamps mean equal files.
 
     `stamp`: a digest of their paths and of what lstat tells about them; `newest_ns`: see `Stamp`.
-    `read`: reads their first bytes, and gives the platforms they run on, each with the path of one.
+    `read`: reads their first bytes, and returns the platforms that they run on, each with the path
+    of one such file.
     """
 
     stamp: bytes
@@ -263,7 +271,7 @@ def no_entrypoint() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What a source proposes for its image; options of the user take precedence.
+    """The settings that a source proposes for its image; options of the user take precedence.
 
     `base`: the reference of a base image, empty for none. `workdir`: the working directory.
     `entrypoint`: program and arguments; where it is empty, `unsaid` is a warning that tells the
@@ -282,7 +290,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present:
-    """What lies at a path in the image.
+    """A file, directory or link that lies at some path in the image.
 
     `start`: the first bytes of a file, 64 KiB at most. `link`: the target of a symbolic link that
     leads to nothing in the directory, else empty.
@@ -298,7 +306,7 @@ class Present:
 class Native:
     """A library of machine code in a directory; `group`: the package that it belongs to.
 
-    `runs_on`: its `Platform`, or the name of another operating system for people.
+    `runs_on`: its `Platform`, or the name of another operating system, for messages.
     """
 
     path: str
@@ -308,12 +316,12 @@ class Native:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """Questions about the files of a directory, answered by looking when they are asked.
+    """Functions that answer questions about the files of a directory, by looking when called.
 
-    `place`: the directory's path on this machine. `find`: what lies at an absolute path of the
-    image. `natives`: all its libraries. `guess`: the probable entry point and the file that
-    suggests it, for people; empty if none does. `guess` is None where an image may well start
-    nothing.
+    `place`: the directory's path on this machine. `find`: returns what lies at an absolute path of
+    the image. `natives`: returns all native libraries. `guess`: returns the probable entry point
+    and the file that suggests it, for messages; empty if no file does. `guess` is None where an
+    image may well have no entry point.
     """
 
     place: str
@@ -324,17 +332,16 @@ class Inside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closure:
-    """Items, dependencies first, and the paths of those that were asked for.
+    """The items of a push, dependencies first, and `roots`, the paths of the items asked for.
 
-    `profile` is how the entries of all items are normalised. `system` is the platform as
-    the source says it (`x86_64-linux`), or None. `search_paths` reads, when it is called, the
-    environment that the source wants for its programs; raises SourceError. `provenance`: names
-    and texts that say what the source was made from. `programs`: of a directory, those that
-    tell what it runs on; each but the first counts where those before it tell nothing. `wishes`:
-    for the image. `locks`: lock files that name its packages, and what they are. `inside`: of a
-    directory, what it tells of programs. Built by
-    `Closure.build`, which orders and checks. `stacked`: each item is to be a layer, as they are
-    ordered, and no strategy decides.
+    Built by `Closure.build`, which orders and checks. `profile`: how the entries of all items are
+    normalised. `system`: the platform as the source names it (`x86_64-linux`), or None.
+    `search_paths`: returns the variables that the programs need; may raise SourceError.
+    `provenance`: (name, text) pairs about the origin of the source. `programs`: of a directory,
+    groups of files that show the platform; a later group counts only where the earlier ones show
+    none. `wishes`: settings that the source proposes for the image. `locks`: (name, digest) of each
+    lock file that names its packages. `inside`: of a directory, functions that look at its files.
+    `stacked`: each item becomes a layer, in the order of `items`, and no strategy decides.
     """
 
     roots: tuple[str, ...]
@@ -365,10 +372,10 @@ class Closure:
         profile: Profile = Profile.STORE,
         system: str | None = None,
     ) -> Closure:
-        """Sort `items` so that dependencies come first, ties by path.
+        """Make a closure with `items` sorted so that dependencies come first, ties by path.
 
-        Raises SourceError for two items of one path, a root or a reference that is no
-        item, and a cycle of references.
+        Raises SourceError for two items of one path, a root or a reference that is no item, and a
+        cycle of references.
         """
         by_path: dict[str, Item] = {}
         for item in sorted(items, key=lambda item: item.path):
@@ -377,7 +384,7 @@ class Closure:
             by_path[item.path] = item
         for root in roots:
             if root not in by_path:
-                raise SourceError(f"not among the items of the closure: {printable(root)}")
+                raise SourceError(f"the closure has no item {printable(root)}, which is its root")
         ordered = tuple(_dependencies_first(by_path))
         return cls(roots=roots, items=ordered, profile=profile, system=system)
 
@@ -388,7 +395,7 @@ class Closure:
         return path in self._by_path
 
     def with_items(self, extra: tuple[Item, ...]) -> Closure:
-        """Return a closure of these items and the `extra` ones, which are roots too."""
+        """Return a closure of this closure's items and the `extra` ones, which become roots too."""
         roots = self.roots + tuple(item.path for item in extra)
         ordered = Closure.build(roots, self.items + extra).items
         return replace(self, roots=roots, items=ordered)

@@ -1,4 +1,4 @@
-"""Threads that work in parallel and end together, and the flag that cancels them."""
+"""Runs work in several threads that end together, and holds the flag that cancels the work."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Cancellation:
 
 
 def exhausted(error: BaseException) -> UsageError | None:
-    """Return the advice for an `error` by which the system refuses more threads or memory."""
+    """Return the UsageError for an `error` of too few threads or memory; None for other errors."""
     if isinstance(error, MemoryError) or str(error) == "can't start new thread":
         return UsageError(
             "the system gives this process no more threads or memory: lower --jobs, or raise "
@@ -62,7 +62,7 @@ def exhausted(error: BaseException) -> UsageError | None:
 def parallel(
     count: int, things: Sequence[T], work: Callable[[T], R], cancel: Cancellation
 ) -> list[R]:
-    """Call `work` on all things in parallel; the results are in order.
+    """Call `work` on each of `things` in `count` threads; the results are in the order of `things`.
 
     The first error cancels the rest and is raised.
     """
@@ -72,7 +72,7 @@ def parallel(
 
 @contextmanager
 def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
-    """Open a thread pool that ends before the block does.
+    """Open a pool of `count` threads; the block ends only when all of its work has ended.
 
     A failure of the block cancels the work of the pool. Raises UsageError where the system refuses
     more threads or memory.
@@ -81,7 +81,7 @@ def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
     try:
         yield pool
     except BaseException as error:
-        # The others must not go on sending; `cancel` reaches them between two blocks.
+        # The other workers must stop sending; they check `cancel` between two blocks.
         cancel.cancel()
         if told := exhausted(error):
             raise told from error
@@ -91,13 +91,13 @@ def workers(count: int, cancel: Cancellation) -> Iterator[ThreadPoolExecutor]:
 
 
 def results(futures: Sequence[Future[R]]) -> list[R]:
-    """Return all results in order, or raise the first failure.
+    """Return the results of `futures` in order, or raise the first failure.
 
-    A cancellation that another failure caused is not raised in its place.
+    A CancelledError that another failure caused is not raised in place of that failure.
     """
     failed = _failed(wait(futures, return_when=FIRST_EXCEPTION).done)
     if failed and all(isinstance(error, CancelledError) for error in failed):
-        # What fails in a pool inside one of them cancels the others before it gets here.
+        # A failure in a nested pool cancels the other futures before it arrives here.
         failed = _failed(wait(futures).done)
     if failed:
         raise next((one for one in failed if not isinstance(one, CancelledError)), failed[0])

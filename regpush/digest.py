@@ -29,7 +29,7 @@ OCI_LAYERS = {
     DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
     DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD,
 }
-"""The OCI media type for each of Docker's layer media types: the bytes are equal."""
+"""The OCI media type for each of Docker's layer media types; layers of both have equal bytes."""
 
 MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
@@ -67,7 +67,7 @@ class Digest:
 
     @property
     def short(self) -> str:
-        """Twelve hex digits, as other tools show them to people."""
+        """The first twelve hex digits, as other tools show digests to people."""
         return self.hex[:12]
 
 
@@ -92,12 +92,14 @@ class Descriptor:
             raise VerificationError("a descriptor is not a JSON object")
         media_type, size = value.get("mediaType"), value.get("size")
         if not isinstance(media_type, str):
-            raise VerificationError("a descriptor has no mediaType")
+            raise VerificationError(f"the descriptor of {_named(value)} has no mediaType")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
-            raise VerificationError("a descriptor has no valid size")
+            raise VerificationError(f"the descriptor of {_named(value)} has no valid size")
         annotations = value.get("annotations") or {}
         if not isinstance(annotations, Mapping):
-            raise VerificationError("a descriptor's annotations are not a JSON object")
+            raise VerificationError(
+                f"the descriptor of {_named(value)} has annotations that are not a JSON object"
+            )
         return cls(
             media_type=media_type,
             digest=Digest.parse(value.get("digest")),
@@ -117,10 +119,14 @@ class Descriptor:
         return value
 
     def annotation(self, key: str) -> str | None:
-        """Return the value annotated under `key`, or None."""
+        """Return the value of the annotation `key`, or None."""
         return dict(self.annotations).get(key)
 
 
+def _named(descriptor: Mapping[str, Any]) -> str:
+    return printable(str(descriptor.get("digest") or "an unnamed blob")[:100])
+
+
 def canonical_json(value: Any) -> bytes:
-    """JSON in ASCII with sorted keys and without blanks: equal values give equal bytes."""
+    """Return JSON in ASCII with sorted keys and without blanks: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

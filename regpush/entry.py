@@ -1,4 +1,4 @@
-"""Filesystem entries as an archive holds them, and identities computed over them.
+"""Entries of an archive (files, directories, links), and identities computed over them.
 
 An `Entry` is already normalised by its `Profile`: the archive writes exactly what the identity
 covers. Entries are tuples because they are many: a tuple is made three times faster than a frozen
@@ -20,7 +20,7 @@ from regpush.digest import Digest
 def as_bytes(text: str) -> bytes:
     """Encode a path, or other text of a file system, as the bytes that an archive holds.
 
-    UTF-8; bytes that are not UTF-8 stand as lone surrogates in `text` (PEP 383).
+    The encoding is UTF-8; bytes that are not UTF-8 are lone surrogates in `text` (PEP 383).
     """
     return text.encode("utf-8", "surrogateescape")
 
@@ -43,8 +43,9 @@ def absolute(path: bytes) -> str:
 class Profile(Enum):
     """How file metadata is normalised; part of every recipe.
 
-    STORE: uid/gid 0, `go` = `u` without `w`, set-id bits and xattrs dropped, hard links
-    stored as files. TREE: modes 07777, numeric owners, hard links kept inside an item.
+    STORE: uid and gid 0; group and others get the user's permissions without write; set-id bits and
+    extended attributes are dropped; hard links are stored as files. TREE: all mode bits (07777) and
+    numeric owners are kept, and hard links within an item.
     """
 
     STORE = "store"
@@ -52,7 +53,7 @@ class Profile(Enum):
 
 
 class Kind(Enum):
-    """The kind of an entry. Identities hold the value: it must never change."""
+    """The type of an entry. Identities contain the value: it must never change."""
 
     FILE = "f"
     DIRECTORY = "d"
@@ -83,7 +84,7 @@ class Root(Protocol):
 
 
 class OnDisk(NamedTuple):
-    """A file's content on this machine, with what lstat told when it was listed.
+    """A file's content on this machine, with the lstat data from when it was listed.
 
     `path` is relative to `root`, in bytes. `inode`, `mtime_ns` and `ctime_ns` (st_ino, st_mtime_ns,
     st_ctime_ns) must be unchanged when the content is read.
@@ -112,8 +113,8 @@ class Streamed(NamedTuple):
     """A file's content that is made on demand, for instance unpacked from an archive.
 
     `open`: starts anew at each call; gives `Entry.size` bytes in total, always equal, in pieces of
-    bounded size. Raises SourceError where it cannot. `deflated`: the content in compressed form,
-    where it has one that a layer may contain.
+    bounded size. Raises SourceError where it cannot. `deflated`: the content in compressed form, if
+    it exists as a deflate stream that a layer may contain.
     """
 
     open: Callable[[], Iterator[bytes]]
@@ -123,11 +124,11 @@ class Streamed(NamedTuple):
 Content: TypeAlias = OnDisk | Streamed | bytes
 
 HEAD = 1 << 16
-"""Bytes at the beginning of a file by which its kind is recognised, at most."""
+"""The maximum number of bytes at the beginning of a file by which its type is recognised."""
 
 LOOK_AT = 1 << 20
-"""Bytes at the beginning of a file that are searched for a secret, at most: a key may follow a long
-chain of certificates. Packing has them in memory anyway, as one block."""
+"""The maximum number of bytes at the beginning of a file that are searched for a secret: a key may
+follow a long chain of certificates. Packing has them in memory anyway, as one block."""
 
 
 class Entry(NamedTuple):
@@ -152,17 +153,17 @@ class Entry(NamedTuple):
     content: Content = b""
 
 
-# What a file holds is hashed to be found again, by nobody but us: so by what is three times
-# faster than sha256 where processors help that, and ten times where they do not.
+# Only regpush compares these hashes, so no standard demands sha256. blake3 is three times faster
+# where processors help sha256, and ten times where they do not.
 ContentHash = blake3
 """The hash of a file's content in identities; 32 bytes."""
 
 
 class TreeHash:
-    """sha256 over a sequence of entries and the digest of each file's content.
+    """A sha256 over a sequence of entries and the digest of each file's content.
 
-    Injective: every field is either of a fixed alphabet or preceded by its length.
-    Feed entries in archive order.
+    Different sequences never give the same hashed bytes: every field is either of a fixed alphabet
+    or preceded by its length. Add entries in archive order.
     """
 
     def __init__(self) -> None:

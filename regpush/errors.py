@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code that tells a pipeline what to do about it.
+"""The errors that regpush raises, each with the exit code of the command line.
 
     RegpushError              1  a bug of ours, when nothing below fits
     ├── UsageError            2  the command line, a reference, or other input is wrong
@@ -63,7 +63,7 @@ class BudgetExceededError(RegpushError):
 
 
 class VerificationError(RegpushError):
-    """The registry holds something else than was pushed."""
+    """A registry's content is not what was pushed, or not what its digest or its format demands."""
 
     exit_code = 8
 
@@ -81,7 +81,7 @@ class CancelledError(RegpushError):
 
 
 def printable(name: str | bytes) -> str:
-    """Put `name` on one line, free of terminal control characters, for an error message."""
+    """Return `name` as one line without terminal control characters, for a message."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     if text.isprintable():
         return text

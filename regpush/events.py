@@ -14,7 +14,7 @@ from regpush.errors import UsageError
 
 
 class Action(Enum):
-    """The action that was taken for a layer. The values are those of the JSON report."""
+    """How a layer came into the registry. The values are those of the JSON report."""
 
     UPLOADED = "uploaded"
     REUSED = "reused"
@@ -44,12 +44,12 @@ class Warned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputWarned(Warned):
-    """A warning about what the user gave or asked for, which `--strict` makes a UsageError.
+    """A warning about what the user gave or asked for, which `--strict` turns into a UsageError.
 
     It is for input that is probably a mistake: a pattern that matches nothing, a user that no
-    passwd names. Emit it with `notify(InputWarned(message=...))`; a listener that handles
-    `Warned` handles it too. Emit it before any tag moves: under `strictly` the call raises.
-    What a registry, a cache or a network did is a plain `Warned`, for no input could mend it.
+    passwd names. Emit it with `notify(InputWarned(message=...))`; a listener that handles `Warned`
+    handles it too. Emit it before any tag moves: under `strictly` the call raises. A problem with a
+    registry, a cache or a network is a plain `Warned`, because no input could mend it.
     """
 
 
@@ -63,9 +63,9 @@ class ToolSaid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemFetched:
-    """An item whose layer must be sent was fetched from the cache or index `source`.
+    """An item was fetched from the cache or index `source`, because its layer must be sent.
 
-    `size`: its bytes, unpacked.
+    `path`: its path in the image. `size`: its bytes, unpacked.
     """
 
     path: str
@@ -75,7 +75,7 @@ class ItemFetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResolved:
-    """What the target was recognised as: `kind` for people, number of items, their bytes."""
+    """The target was recognised as `kind` (text for people), with `items` items of `size` bytes."""
 
     target: str
     kind: str
@@ -85,10 +85,10 @@ class TargetResolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayersPlanned:
-    """The plan is made: `labels` and uncompressed `sizes` (bytes) of its layers, lowest first.
+    """The layers are planned: `labels` and uncompressed `sizes` (bytes), lowest first.
 
-    The layers of several platforms follow each other; other events use the same numbers. The
-    last `of_bases` layers are those of base images.
+    The layers of several platforms follow each other; `index` in other events is a position in
+    these lists. The last `of_bases` layers come from base images.
     """
 
     labels: tuple[str, ...]
@@ -100,7 +100,7 @@ class LayersPlanned:
 class LayerProgress:
     """Packing of layer `index` has read `read` of about `total` uncompressed bytes.
 
-    `packed`: the compressed bytes made of them.
+    `packed`: the compressed bytes that were made so far.
     """
 
     index: int
@@ -111,9 +111,10 @@ class LayerProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSent:
-    """`sent` bytes of the blob of layer `index` were sent; less than before after a restart.
+    """`sent` bytes of the blob of layer `index` were sent so far.
 
-    `size`: the bytes of the blob, None until its last byte is packed.
+    The number falls when the upload starts again. `size`: the bytes of the blob, None until its
+    last byte is packed.
     """
 
     index: int
@@ -123,7 +124,10 @@ class LayerSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerDone:
-    """The registry holds layer `index`; `size`: bytes as transferred, `why`: for people."""
+    """The registry holds layer `index`.
+
+    `size`: bytes as transferred, `why`: the reason, as text.
+    """
 
     index: int
     action: Action
@@ -178,17 +182,17 @@ Listener: TypeAlias = Callable[[Event], None]
 def strictly(notify: Listener) -> Listener:
     """Make a listener that passes events on to `notify`, but raises UsageError at an `InputWarned`.
 
-    This is all that `--strict` and `PushOptions.strict` do. The one who emitted the event gets the
-    exception, in whichever thread that is.
+    This is all that `--strict` and `PushOptions.strict` do. The exception is raised where the event
+    was emitted, in that thread.
     """
 
     def hear(event: Event) -> None:
         if isinstance(event, InputWarned):
-            raise UsageError(f"{event.message} (--strict refuses what is otherwise a warning)")
+            raise UsageError(f"{event.message} (without --strict, this is a warning)")
         notify(event)
 
     return hear
 
 
 def ignore(event: Event) -> None:
-    """Ignore every event; a listener."""
+    """Do nothing with `event`; a listener for callers that want no events."""

@@ -24,10 +24,10 @@ _DECIDING = {_DECIDES: lambda value: value}
 such an item may be sent."""
 
 _DECIDING_IF_SET: dict[str, Callable[[object], object]] = {_DECIDES: bool}
-"""Metadata of a field like `_DECIDING` where only matters whether it is set."""
+"""Metadata of a field like `_DECIDING`, where its value does not matter, but whether it is set."""
 
 _ASIDE: dict[str, None] = {_DECIDES: None}
-"""Metadata of a field that does not change items made from listed files."""
+"""Metadata of a field that does not change the content of items made from listed files."""
 
 MAX_LAYERS = 127
 """The maximum of layers in an image: overlayfs and Docker set this limit
@@ -47,10 +47,10 @@ class Reuse(Enum):
 
 
 class IfExists(Enum):
-    """What happens to a tag that already exists.
+    """What a push does where a tag already exists.
 
-    REPLACE: it is moved. SAME: no change if it names the same image, else a conflict. SKIP: it is
-    not moved. FAIL: a conflict.
+    REPLACE: it moves the tag. SAME: it changes nothing if the tag names the same image, else a
+    conflict. SKIP: it does not move the tag. FAIL: a conflict.
     """
 
     REPLACE = "replace"
@@ -68,7 +68,7 @@ class Sbom(Enum):
 
 
 class Algorithm(Enum):
-    """Layer compression."""
+    """The algorithm that compresses layers."""
 
     GZIP = "gzip"
     ZSTD = "zstd"
@@ -77,14 +77,14 @@ class Algorithm(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """An algorithm and its level: gzip 1 (fast), 6 or 9 (best), zstd 1 to 19, none 0."""
+    """An algorithm and its level: gzip 1 (fast), 6 or 9 (best); zstd 1 to 19; none 0."""
 
     algorithm: Algorithm = Algorithm.GZIP
     level: int = 6
 
     @classmethod
     def parse(cls, text: str) -> Compression:
-        """Read `gzip[:fast|best]`, `zstd[:1-19]` or `none`. Raises UsageError."""
+        """Read `gzip[:fast|best]`, `zstd[:1-19]` or `none`. Raises UsageError for other text."""
         match text.partition(":"):
             case ("gzip", "", ""):
                 return cls(Algorithm.GZIP, 6)
@@ -200,15 +200,15 @@ class SourceOptions:
 
     @property
     def profile(self) -> Profile:
-        """The archive profile for a directory."""
+        """The profile (normalisation of metadata) for the entries of a directory target."""
         tree = self.preserve or self.preserve_xattrs or self.root_dir == "/"
         return Profile.TREE if tree else Profile.STORE
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """The values, as JSON types, that decide the content of items made from listed files.
+        """The options that decide the content of items made from listed files, by name.
 
-        The metadata of each field says whether it is one of them.
+        The values are JSON types. The metadata of each field says whether it is one of them.
         """
         return {
             one.name: _plain(decides(getattr(self, one.name)))
@@ -227,9 +227,10 @@ def _plain(value: object) -> Any:
 class LayerOptions:
     """How items become layers.
 
-    `compression`: None for the default, which also accepts reusable layers of any compression.
-    `reuse_from`: references of images whose layers may be reused. `layout_from`: digests of
-    manifests in the repository; a learning strategy then plans from these images alone.
+    `strategy`: a name of `layering.strategies`. `compression`: None for the default, which also
+    accepts reusable layers of any compression. `reuse_from`: references of images whose layers may
+    be reused. `layout_from`: digests of manifests in the repository; the strategy `auto` then plans
+    from these images alone.
     """
 
     strategy: str = "stable"
@@ -248,8 +249,9 @@ class ImageOptions:
     gets users, /bin/sh and certificates (module `essentials`). `created`: seconds since the epoch,
     None for the fixed default. `platforms`: `os/architecture[/variant]` each, with one image for
     every platform; empty to find the platform out. `search_paths`: variables that the source sets;
-    those of `env` win. `entrypoint`, `cmd`, `user` and `workdir`: None to inherit the base's value;
-    an empty value removes it.
+    those of `env` win. `home`: the working directory that the source proposes, if the base has
+    none. `entrypoint`, `cmd`, `user` and `workdir`: None to inherit the base's value; an empty
+    value removes it.
     """
 
     platforms: tuple[str, ...] = ()
@@ -308,7 +310,7 @@ class RegistryOptions:
 
     @property
     def elsewhere(self) -> RegistryOptions:
-        """The options for registries other than the destination: without its credentials."""
+        """The options for registries other than the destination, without its credentials."""
         return replace(
             self,
             plain_http=self.from_plain_http,
@@ -327,9 +329,9 @@ class AttachOptions:
 
     `sbom`: the format of an SBOM. `provenance`: whether to attach a statement of the image's
     materials. `sign`: whether cosign signs, with `sign_key` (cosign's `--key`), or without a key
-    where that is None. `sign_identity` and `sign_issuer`: those of the certificate in an earlier
-    signature that makes another one unnecessary. `sign_options`: words for `cosign sign`.
-    `sign_recursive`: sign each image of an index too.
+    where that is None. `sign_identity` and `sign_issuer`: identity and issuer in the certificate of
+    an existing signature, which makes another signature unnecessary. `sign_options`: words for
+    `cosign sign`. `sign_recursive`: sign each image of an index too.
     """
 
     sbom: Sbom = Sbom.NONE
@@ -343,7 +345,7 @@ class AttachOptions:
 
     @property
     def vouches(self) -> bool:
-        """Whether this run states or signs what the image was made from."""
+        """Whether this run attaches a provenance statement or a signature."""
         return self.provenance or self.sign
 
     @property

@@ -1,9 +1,9 @@
 """Owners and modes that the user gives to paths in the image, by pattern.
 
-They apply after a source has normalised its entries. The pattern and an item's path tell whether a
-rule can match anything in it: a store item that no rule can reach keeps its identity and layer, and
-is not opened; for one that a rule can reach, the rule becomes part of the identity. The identity of
-a directory's item is computed from its ruled entries.
+The rules apply after a source has normalised its entries. The pattern and an item's path tell
+whether a rule can match anything in the item: a store item that no rule can reach keeps its
+identity and layer, and is not opened; for an item that a rule can reach, the rule becomes part of
+the identity. The identity of a directory's item is computed from its entries after the rules.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAST_ID = 2**32 - 2  # the one above means "leave it" to chown(2)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`owner` (uid and gid) or `mode` for what `pattern` matches; the other is None.
+    """Gives `owner` (uid and gid) or `mode` to the paths that `pattern` matches; the other is None.
 
     A pattern is matched against whole paths in the image: `*`, `?` and `[…]` match within a name,
     `**` matches any number of names, also none. A relative pattern starts at the target; an empty
@@ -43,7 +43,7 @@ class Rule:
 
     @classmethod
     def chown(cls, text: str) -> Self:
-        """Read `PATTERN=UID:GID`, or `UID:GID` for everything. Raises UsageError."""
+        """Read `PATTERN=UID:GID`, or `UID:GID` for everything. Raises UsageError for other text."""
         pattern, equals, said = text.rpartition("=")
         match = _OWNER.fullmatch(said)
         owner = (int(match[1]), int(match[2] or match[1])) if match else (_LAST_ID + 1, 0)
@@ -53,7 +53,7 @@ class Rule:
 
     @classmethod
     def chmod(cls, text: str) -> Self:
-        """Read `PATTERN=MODE`, an octal number. Raises UsageError."""
+        """Read `PATTERN=MODE`, with an octal number. Raises UsageError for other text."""
         pattern, _, mode = text.rpartition("=")
         if not pattern or not _MODE.fullmatch(mode):
             raise _bad("--chmod", text, "/app/bin/*=0755")
@@ -80,22 +80,29 @@ def _checked(flag: str, text: str, pattern: str) -> str:
 
 
 class Rules:
-    """Rules for one closure; later ones win. They record what they matched."""
+    """Applies rules to the items of one closure, and records which rules have matched.
+
+    Where several rules match a path, the last one wins.
+    """
 
     def __init__(self, rules: Sequence[Rule], closure: Closure) -> None:
         self._rules = [_PlacedRule(rule, closure) for rule in rules]
 
     def apply(self, closure: Closure) -> Closure:
-        """Apply the rules to `closure`; generated items get theirs when they are made."""
+        """Return `closure` with the rules applied to all items but generated ones.
+
+        Generated items get their owners and modes when they are made.
+        """
         if not self._rules:
             return closure
         items = (one if one.role is Role.GENERATED else self._ruled(one) for one in closure.items)
         return replace(closure, items=tuple(items))
 
     def adjust(self, entry: Entry) -> Entry:
-        """Give `entry` the owner and mode that the rules state.
+        """Return `entry` with the owner and mode that the rules state.
 
-        A further name of a hard-linked file follows its first name, since both are one file.
+        The rules that match are recorded. A further name of a hard-linked file follows its first
+        name, since both are one file.
         """
         name = entry.link if entry.kind is Kind.HARDLINK else entry.path
         for rule in self._rules:
@@ -105,7 +112,10 @@ class Rules:
         return entry
 
     def parents(self, parents: Sequence[Entry], path: bytes) -> tuple[Entry, ...]:
-        """Adjust `parents`, the known parents of `path`, and add those that the rules name."""
+        """Return the entries of the directories above `path`, with the rules applied.
+
+        These are the known ones in `parents`, and further ones that a rule matches.
+        """
         known = {entry.path: entry for entry in parents}
         while path := path.rpartition(b"/")[0]:
             plain = Entry(path=path, kind=Kind.DIRECTORY, mode=0o755)
@@ -114,7 +124,7 @@ class Rules:
         return tuple(self.adjust(known[path]) for path in sorted(known))
 
     def unused(self) -> list[str]:
-        """Return the rules that matched nothing in the items that were opened.
+        """Return, as flags, the rules that matched nothing in the items that were opened.
 
         A rule that might match in an item that was not opened is left out: see
         `_PlacedRule.unread`.
@@ -122,7 +132,7 @@ class Rules:
         return [str(rule.asked) for rule in self._rules if not rule.seen and not rule.unread]
 
     def _ruled(self, item: Item) -> Item:
-        """Apply the rules to `item`, if any of them can reach it."""
+        """Return `item` with the rules applied, if any of them can reach it."""
         reaching = [rule for rule in self._rules if item.is_listed or rule.reaches(item.home)]
         if not reaching:
             return item
@@ -134,7 +144,7 @@ class Rules:
         if item.identity and not item.is_listed:
             rules = [str(rule.rule) for rule in reaching]
             return replace(made, identity=item.identity.ruled(rules))
-        # Of a directory all is listed: that nothing matches need not wait for the packing.
+        # A directory's entries are listed already, so an unused rule is found before packing.
         deque(made.entries(), maxlen=0)
         return made
 
@@ -153,10 +163,10 @@ class Rules:
 
 
 class _PlacedRule:
-    """A rule as it was `asked` for, with its pattern made absolute.
+    """A rule with its pattern made absolute; `asked`: the rule as the user gave it.
 
-    `seen`: it matched something. `unread`: paths of items that were not opened and that it might
-    match in.
+    `seen`: whether it matched something. `unread`: paths of items that it might match in, and that
+    were not opened.
     """
 
     def __init__(self, rule: Rule, closure: Closure) -> None:
@@ -175,7 +185,10 @@ class _PlacedRule:
         self._after_folder = lru_cache(256)(self._after)
 
     def adjust(self, entry: Entry) -> Entry:
-        """Apply the rule to `entry`; the mode of a link stays, since every system ignores it."""
+        """Return `entry` with the rule applied.
+
+        A symbolic link keeps its mode, which no system uses.
+        """
         if self.rule.owner:
             return entry._replace(uid=self.rule.owner[0], gid=self.rule.owner[1])
         if self.rule.mode is not None and entry.kind is not Kind.SYMLINK:
@@ -197,7 +210,10 @@ class _PlacedRule:
         return bool(states)
 
     def _after(self, folder: bytes) -> frozenset[int]:
-        """Return how many names of the pattern `folder` can use up, for each way to match."""
+        """Return the states of the pattern after the names of `folder`, one for each way to match.
+
+        A state is the number of names of the pattern that are used up.
+        """
         above, _, name = folder.rpartition(b"/")
         if not folder:
             return self._skipped({0})
@@ -214,7 +230,7 @@ class _PlacedRule:
         return self._skipped(found)
 
     def _skipped(self, states: set[int]) -> frozenset[int]:
-        """Add to `states` those reached when `**` matches no name."""
+        """Return `states`, with those added that are reached when `**` matches no name."""
         for state in range(self._end):
             if state in states and self._names[state] is None:
                 states.add(state + 1)

@@ -29,7 +29,7 @@ _MACHINES = {
     "s390x": "s390x",
     "loongarch64": "loong64",
 }
-"""Names of machines in Nix, Guix and `uname`."""
+"""Names of machines in Nix, Guix and `uname`, with Go's architecture and variant for each."""
 
 # fmt: off
 _SYSTEMS = frozenset({
@@ -50,7 +50,8 @@ _SPELLINGS = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-"""Other names of architectures, with the variant that each implies; None: the stated one."""
+"""Other names of architectures: for each, the normal name and the variant that it implies; with
+None, a variant that is stated beside it counts."""
 
 _VARIANTS = {
     ("amd64", "v1"): "",
@@ -66,7 +67,7 @@ _VARIANTS = {
     ("arm", "7"): "v7",
     ("arm", "8"): "v8",
 }
-"""Other names of variants, and the normal one."""
+"""The normal name of a variant, by architecture and other name; empty for no variant."""
 
 _BELOW_V9 = {"v9": 5, "v9.1": 6, "v9.2": 7, "v9.3": 8}
 """The last minor version of ARMv8 that a version of ARMv9 contains; 9 for later ones."""
@@ -80,7 +81,8 @@ _LEVELS = {
         *(f"v8.{minor}" for minor in range(9, 0, -1)),
     ),
 }
-"""Normal variants, the most demanding first; without a variant an image runs on all of them."""
+"""The normal variants of an architecture, the most demanding first. A machine of any of them runs
+images without a variant."""
 
 _LOWEST = {"amd64": "v1", "arm64": "v8"}
 """Variants that mean the same as no variant."""
@@ -108,7 +110,7 @@ _MEANT = {
     "powerpc64le": "ppc64le",
     "loongarch64": "loong64",
 }
-"""Names that no registry knows, and the architectures that people mean by them."""
+"""Names that no registry knows, with the architecture that people mean by each."""
 
 _PART = r"[A-Za-z0-9_.-]+"
 _WRITTEN = re.compile(
@@ -128,7 +130,7 @@ class Platform:
     """Operating system, architecture and variant in Go's terms, as image configs state them.
 
     `os_version` and `os_features` are `os.version` and `os.features` of the image-spec. Values read
-    from a document keep their spelling; `normal`, `rank` and `akin` compare.
+    from a document keep their spelling; to compare platforms, use `normal`, `rank` or `akin`.
     """
 
     os: str
@@ -157,8 +159,8 @@ class Platform:
         if levels and variant and variant not in levels:
             known = filter(None, (_LOWEST.get(architecture), *reversed(levels)))
             raise UsageError(
-                f"bad platform '{printable(text)}': {architecture} has no variant '{said[1]}', "
-                f"but {', '.join(known)}"
+                f"bad platform '{printable(text)}': {architecture} has no variant '{said[1]}'; "
+                f"its variants are {', '.join(known)}"
             )
         if architecture == "arm" and variant == "v7" and not said[1]:
             variant = ""
@@ -197,7 +199,10 @@ class Platform:
 
     @property
     def system(self) -> str | None:
-        """The machine as Nix names it, whatever its level; None if it has no name for it."""
+        """The machine as Nix names it, without the variant of amd64 or arm64.
+
+        None without a name.
+        """
         if self.os.lower() != "linux":
             return None
         normal = self.normal
@@ -207,7 +212,7 @@ class Platform:
 
     @property
     def normal(self) -> Self:
-        """The platform in its normal spelling: equal platforms have equal ones."""
+        """The platform in its normal spelling, which is equal for equal platforms."""
         system = self.os.lower()
         architecture, variant = _normal(self.architecture.lower(), self.variant.lower())
         return replace(
@@ -219,10 +224,11 @@ class Platform:
         )
 
     def rank(self, wanted: Platform) -> int | None:
-        """Return how well an image for this platform suits `wanted`: 0 is best, None is not at all.
+        """Return how well an image for this platform runs on a machine of the platform `wanted`.
 
-        A machine runs images for its own variant and for lesser variants of its architecture.
-        Images of another architecture that it could run too, such as 386 on amd64, get None.
+        0 is best, a larger number is worse, None is not at all. A machine runs images for its own
+        variant and for lesser variants of its architecture. Images of another architecture that it
+        could run too, such as 386 on amd64, get None.
         """
         mine, other = self.normal, wanted.normal
         if (mine.os, mine.architecture) != (other.os, other.architecture):
@@ -240,7 +246,7 @@ class Platform:
         return (mine.os, mine.architecture) == (its.os, its.architecture)
 
     def over(self, below: Platform) -> Self:
-        """Add to the platform those details that only `below`, that of a base image, states."""
+        """Return this platform, completed by details that only the base's platform `below` has."""
         return replace(
             self,
             variant=self.variant or below.variant,
@@ -249,7 +255,7 @@ class Platform:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the members of an image config, or of `platform` in an index entry."""
+        """Return the members that state the platform in an image config or an index entry."""
         more = {
             "variant": self.variant,
             "os.version": self.os_version,
@@ -259,7 +265,10 @@ class Platform:
         return {"os": self.os, "architecture": self.architecture, **said}
 
     def fill(self, text: str) -> str:
-        """Fill in `{platform}` (linux-arm-v7), `{os}`, `{arch}` and `{variant}` in `text`."""
+        """Return `text` with its placeholders filled in.
+
+        They are `{platform}` (linux-arm-v7), `{os}`, `{arch}` and `{variant}`.
+        """
         values = {
             "platform": "-".join(filter(None, (self.os, self.architecture, self.variant))),
             "os": self.os,
@@ -275,7 +284,7 @@ class Platform:
 
 
 def parse_platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
-    """Read platforms, in their order. Raises UsageError, also for a repeated platform."""
+    """Read platforms, in their order. Raises UsageError for a bad or a repeated one."""
     found: dict[Platform, Platform] = {}
     for text in texts:
         platform = Platform.parse(text)
@@ -287,12 +296,12 @@ def parse_platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
 
 
 def has_placeholders(target: str) -> bool:
-    """Whether `text` holds a placeholder that `Platform.fill` replaces."""
+    """Whether `target` holds a placeholder that `Platform.fill` replaces."""
     return _PLACEHOLDER.search(target) is not None
 
 
 def _normal(architecture: str, variant: str) -> tuple[str, str]:
-    """Architecture and variant in containerd's normal spelling."""
+    """Return architecture and variant in containerd's normal spelling."""
     architecture, fixed = _SPELLINGS.get(architecture, (architecture, None))
     variant = variant if fixed is None else fixed
     return architecture, _VARIANTS.get((architecture, variant), variant)
@@ -312,7 +321,10 @@ def _run_by(architecture: str, variant: str) -> tuple[str, ...]:
 
 
 def _windows_runs(image: str, host: str) -> bool:
-    """Whether Windows of version `host` runs an image of version `image`; empty matches any."""
+    """Whether Windows of version `host` runs an image of version `image`.
+
+    An empty version of either matches any.
+    """
     if not host or not image:
         return True
     mine, its = _BUILD.match(host), _BUILD.match(image)
@@ -328,7 +340,7 @@ def _windows_runs(image: str, host: str) -> bool:
 
 
 def _architecture_meant(said: str) -> str:
-    """Return the normal name and variant that `said` probably means; None if unknown."""
+    """Return the normal name and variant that `said` probably means; empty if unknown."""
     if said in _MEANT or said in _ARCHITECTURES:
         return _MEANT.get(said, said)
     near = similar(said, sorted(_ARCHITECTURES | _SPELLINGS.keys()))

@@ -1,4 +1,4 @@
-"""Sizes, rates and times as people write them: `50MB`, `100mbit`, `2026-11-29T10:00:00Z`."""
+"""Reads sizes, rates and times as people write them: `50MB`, `100mbit`, `2026-11-29T10:00:00Z`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ LAST_SECOND = 253402300799
 """Seconds from 1970 to the end of the year 9999, the last that RFC 3339 can express."""
 
 LAYER_LIMIT = 10 << 30
-"""Bytes of the largest layer that GitHub's registry takes; uncompressed ones are no smaller."""
+"""Bytes of the largest layer that GitHub's registry takes. It is compared with uncompressed sizes,
+which are rarely smaller than compressed ones."""
 
 
 def parse_size(text: str) -> int:
-    """Read `50MB`, `1.5GB`, `512KiB` or `1000` (bytes). Raises UsageError."""
+    """Read `50MB`, `1.5GB`, `512KiB` or `1000` (bytes); returns bytes. Raises UsageError."""
     found = re.fullmatch(rf"{_NUMBER} ?([kmgt]i?|)b?", text, re.ASCII | re.IGNORECASE)
     if found is None:
         raise UsageError(
@@ -39,9 +40,10 @@ def parse_size(text: str) -> int:
 
 
 def parse_time(text: str) -> int:
-    """Read seconds since 1970 or an RFC 3339 time, whose fraction is cut off. Raises UsageError.
+    """Read seconds since 1970 or an RFC 3339 time; returns seconds since 1970.
 
-    A date or a time without an offset is refused: what it means depends on where it is read.
+    A fraction of a second is cut off. Raises UsageError for other text, and for a date or a time
+    without an offset, which has different meanings in different places.
     """
     if re.fullmatch("[0-9]{1,12}", text, re.ASCII):
         seconds = int(text)
@@ -62,7 +64,7 @@ def _since_1970(text: str, local: str, offset: str) -> int:
 
 
 def _wanted(text: str) -> str:
-    """Return the advice for a text that is not a time."""
+    """Return the advice for `text`, which is not a time that regpush reads."""
     if re.fullmatch(_DATE, text):
         return f"say {text}T00:00:00Z"
     if re.fullmatch(rf"{_DATE}[Tt ]{_HOUR_MINUTE}:[0-5][0-9](\.[0-9]+)?", text):
@@ -72,13 +74,13 @@ def _wanted(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network link, in bits a second, as they are sold."""
+    """The speed of a network link."""
 
     bits_per_second: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `100mbit`, `2.5gbit` or `500kbit`. Raises UsageError."""
+        """Read `100mbit`, `2.5gbit` or `500kbit`, per second. Raises UsageError for other text."""
         pattern = rf"{_NUMBER} ?([kmg]?)bit(?:/s)?"
         found = re.fullmatch(pattern, text, re.ASCII | re.IGNORECASE)
         rate = _scaled(found[1], found[2], _PREFIX[found[3].lower()]) if found else 0

@@ -38,7 +38,7 @@ class RepositoryName:
 
     @classmethod
     def parse(cls, text: str) -> RepositoryName:
-        """Read what `str` wrote: a host, a slash, a path."""
+        """Read the text `registry/path` that `str()` gives."""
         registry, _, path = text.partition("/")
         return cls(registry, path)
 
@@ -47,7 +47,7 @@ class RepositoryName:
 
     @property
     def last(self) -> str:
-        """The last component of the path."""
+        """The last component of `path`."""
         return self.path.rpartition("/")[2]
 
     def is_beside(self, other: RepositoryName) -> bool:
@@ -57,7 +57,7 @@ class RepositoryName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Where an image lives: `registry` and `repository` are those of a `RepositoryName`."""
+    """A reference to an image; `registry` and `repository` are those of a `RepositoryName`."""
 
     registry: str
     repository: str
@@ -66,7 +66,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read a reference. Raises UsageError saying what is wrong with it."""
+        """Read a reference, with Docker's short forms. Raises UsageError that names the fault."""
 
         def bad(why: str) -> UsageError:
             return UsageError(f"bad image reference '{printable(text)}': {why}")
@@ -117,7 +117,7 @@ class Reference:
 
     @property
     def api_host(self) -> str:
-        """The host (and port) that answers the API of `registry`."""
+        """The host, with its port if one is given, that serves the API of `registry`."""
         return HUB_API if self.registry == DOCKER_HUB else self.registry
 
     @property

@@ -19,7 +19,7 @@ class Tense(Enum):
     PLANNED = "planned"
 
     def word(self, action: Action) -> str:
-        """Return the word for `action`: `uploaded` for what was done, `upload` for a plan."""
+        """Return the word for `action` in a report: `uploaded` for a push, `upload` for a plan."""
         return action.value if self is Tense.DONE else _PLANNED[action]
 
 
@@ -28,10 +28,10 @@ _PLANNED = {Action.UPLOADED: "upload", Action.REUSED: "reuse", Action.MOUNTED: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerReport:
-    """One layer; `size` is bytes as transferred.
+    """The report of one layer; `size` is bytes as transferred.
 
-    `digest`: None where the layer was not packed; then `size` is an estimate. `copies`: to how many
-    destinations `action` applies.
+    `digest`: None where the layer was not packed; then `size` is an estimate. `copies`: the number
+    of destinations for which `action` was taken.
     """
 
     label: str
@@ -67,7 +67,7 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseReport:
-    """The base of an image: `name` is a reference, `digest` what it named."""
+    """The report of an image's base: `name` is a reference, `digest` the digest that it led to."""
 
     name: str
     digest: Digest
@@ -84,10 +84,11 @@ class BaseReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReport:
-    """The image of one platform: its layers without those of `base`, lowest first.
+    """The report of the image of one platform: its layers without those of `base`, lowest first.
 
-    `digest` is None for a plan that packed nothing. `steps`: sentences about the data its plan
-    used. `layout_from`: the manifests that the plan was made from.
+    `digest` is None for a plan that packed nothing. `steps`: sentences about the data that the plan
+    of the layers used. `layout_from`: digests of the earlier manifests that this plan was made
+    from.
     """
 
     platform: str
@@ -109,9 +110,9 @@ class ImageReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationReport:
-    """One repository that was pushed to; `image` is `registry/repository`.
+    """The report of one repository that was pushed to; `image` is `registry/repository`.
 
-    `tags` all name `digest` now; `moved` are those that did not before.
+    `tags` all name `digest` now; `moved` are the tags among them that did not name it before.
     """
 
     image: str
@@ -121,7 +122,7 @@ class DestinationReport:
 
     @property
     def ref(self) -> str:
-        """`registry/repository@digest`, which a deployment should name."""
+        """The reference `registry/repository@digest`, which a deployment should use."""
         return f"{self.image}@{self.digest}"
 
     def to_json(self) -> dict[str, Any]:
@@ -138,11 +139,11 @@ class DestinationReport:
 class PushResult:
     """The outcome of a push or a plan.
 
-    `destinations`: that of `to` first. `images`: one for each platform, in the order of the
-    request; empty where no image had to be made. `media_type`: that of the manifest the tags name,
-    an index for several platforms. `changed`: False if all tags named it before. Sizes are of
-    layers as transferred; `uploaded_bytes` counts config, manifests and repeated attempts too: all
-    bodies that crossed the network.
+    `destinations`: the one given as `to` first. `images`: one for each platform, in the order of
+    the request; empty where no image had to be made. `media_type`: that of the manifest that the
+    tags name, an index for several platforms. `changed`: False if all tags named this manifest
+    before. Sizes are of layers as transferred; `uploaded_bytes` counts config, manifests and
+    repeated attempts too: all bodies that crossed the network.
     """
 
     destinations: tuple[DestinationReport, ...]
@@ -161,22 +162,25 @@ class PushResult:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags of the first destination that name the digest."""
+        """The tags of the first destination, all of which name `digest`."""
         return self.destinations[0].tags
 
     @property
     def moved(self) -> tuple[str, ...]:
-        """The tags of the first destination that did not name the digest before."""
+        """The tags of the first destination that did not name `digest` before the push."""
         return self.destinations[0].moved
 
     @property
     def digest(self) -> Digest | None:
-        """The digest that the tags name, or would; None for a plan that packed nothing."""
+        """The digest that the tags name, or would name after a push.
+
+        None for a plan that packed nothing.
+        """
         return self.destinations[0].digest
 
     @property
     def ref(self) -> str:
-        """`registry/repository@digest`, which a deployment should name."""
+        """The reference `registry/repository@digest`, which a deployment should use."""
         return self.destinations[0].ref
 
     @property
@@ -190,9 +194,9 @@ class PushResult:
         return tuple(layer for image in self.images if image.base for layer in image.base.layers)
 
     def bytes_of(self, action: Action) -> int:
-        """Add up the bytes of the layers with the given `action`.
+        """Return the bytes of all layers with the given `action`.
 
-        Over all destinations, bases included.
+        Layers of bases are included, and a layer counts once for each destination.
         """
         every = (*self.layers, *self.layers_of_bases)
         return sum(layer.size * layer.copies for layer in every if layer.action is action)

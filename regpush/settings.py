@@ -1,4 +1,4 @@
-"""The settings that regpush reads from the environment, in one pure function."""
+"""Reads from the environment, in one pure function, the settings that regpush takes from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GUIX_STORE = "/gnu/store"
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """A store by its logical root (`/gnu/store`) and the SQLite database that describes it."""
+    """A store of Nix or Guix: its logical root (`/gnu/store`) and its SQLite database."""
 
     logical: str
     database: str
@@ -59,11 +59,11 @@ class NpmSettings:
 class IndexSettings:
     """The configuration of package indexes, from the variables of pip, uv and npm.
 
-    `logins`: triples of the name of an index, as uv spells it in variables, a user name and a
-    password. `urls`: of indexes, possibly with credentials. `client_certificates`: PEM files that
-    have a certificate and its key, the first takes precedence. `ca_file`: PEM of authorities.
-    `unverified_hosts`: hosts, possibly with a port, whose certificates are not verified.
-    `pip_cache`: pip's cache folder. `npm`: the configuration of npm.
+    `logins`: (name of an index in uv's variables, user name, password). `urls`: URLs of indexes,
+    possibly with credentials. `client_certificates`: PEM files that have a certificate and its key,
+    the first takes precedence. `ca_file`: a PEM file of authorities. `unverified_hosts`: hosts,
+    possibly with a port, whose certificates are not verified. `pip_cache`: pip's cache folder.
+    `npm`: the configuration of npm.
     """
 
     logins: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
@@ -106,13 +106,14 @@ class Settings:
     """Everything that regpush takes from the environment.
 
     `cache_dir`: None without XDG_CACHE_HOME and HOME. `auth`: the text of an auth.json file.
-    `auth_files`: paths of such files, the first match wins; missing files are no error.
+    `auth_files`: paths of such files, the first with a login wins; missing files are no error.
     `login_file`: the file that `regpush login` writes. `github_token` and `github_actor`: the token
     of a GitHub workflow and its user. `ca_file` and `ca_dir` replace the system's certificates,
     like OpenSSL's variables. `certificate_dirs`: folders with one folder for each registry
-    (containers-certs.d(5)), the first match wins. `stores`: candidates, the first match wins.
-    `checkout`: None outside of a pipeline. `identity`: None where the pipeline has no known
-    identity. `indexes`: of packages.
+    (containers-certs.d(5)), the first match wins. `stores`: stores of Nix and Guix that may exist,
+    the first that does wins. `source_date_epoch`: seconds since 1970. `checkout`: None outside of a
+    pipeline. `identity`: None where the pipeline has no known identity. `indexes`: settings for
+    indexes of packages.
     """
 
     cache_dir: str | None = None
@@ -134,7 +135,10 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
-        """Read `environ`. Raises UsageError for a SOURCE_DATE_EPOCH that is not a number."""
+        """Read the environment `environ`.
+
+        Raises UsageError for a SOURCE_DATE_EPOCH that is not a number.
+        """
         home = environ.get("HOME") or None
         return cls(
             cache_dir=_cache_dir(environ, home),
