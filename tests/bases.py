@@ -1,4 +1,4 @@
-"""Base images made of programs of this machine: they stand for the official ones in tests."""
+"""Base images made of programs of this machine, in place of the official images in tests."""
 
 from __future__ import annotations
 
@@ -48,14 +48,17 @@ class _Files:
     folders: set[str] = field(default_factory=lambda: {"/tmp", "/run", "/proc", "/sys", "/dev"})
 
     def add_program(self, name: str, here: str) -> None:
-        """The program or library `here` at `name`, and the libraries that ldd finds for it."""
+        """Add the program or library `here` at the image path `name`, and the libraries it needs.
+
+        ldd lists these libraries.
+        """
         self.copied[name] = here
         done = subprocess.run(["ldd", here], capture_output=True, text=True)
         for path in re.findall(r"(/\S+) \(0x", done.stdout):
             self.copied[path] = path
 
     def layer(self) -> bytes:
-        """A gzip-compressed tar archive, all of it root's."""
+        """Return a gzip-compressed tar archive of the files; everything belongs to root."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for name in sorted(self.folders):
@@ -76,7 +79,10 @@ class _Files:
 
 
 def _python() -> tuple[bytes, dict[str, Any]]:
-    """The Python that runs the tests, without what is installed in it, below /usr/local."""
+    """Return layer and config of an image with the Python of this machine below /usr/local.
+
+    Packages that are installed in that Python are left out.
+    """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     files, library = _Files(), sysconfig.get_path("stdlib")
     program = os.path.join(sysconfig.get_config_var("BINDIR"), f"python{version}")
@@ -131,7 +137,7 @@ def _add_system(files: _Files) -> None:
 
 
 def _debian() -> tuple[bytes, dict[str, Any]]:
-    """What programs of C and Rust are linked with."""
+    """Return layer and config of an image with a shell and the libraries of C and Rust programs."""
     files = _Files()
     files.add_program("/bin/sh", os.path.realpath(real_part("sh")))
     _add_system(files)
@@ -139,7 +145,10 @@ def _debian() -> tuple[bytes, dict[str, Any]]:
 
 
 def _java() -> tuple[bytes, dict[str, Any]]:
-    """A runtime of the JDK that is installed here, with what serves HTTP."""
+    """Return layer and config of an image with a runtime of this machine's JDK.
+
+    It has the modules that serve HTTP.
+    """
     files, home = _Files(), "/opt/java/openjdk"
     with tempfile.TemporaryDirectory() as scratch:
         made = os.path.join(scratch, "java")
@@ -168,11 +177,12 @@ OFFICIAL: Mapping[str, Callable[[], tuple[bytes, dict[str, Any]]]] = {
     "docker.io/library/debian:stable-slim": _debian,
     "docker.io/library/eclipse-temurin:21-jre": _java,
 }
-"""What stands for each official image that the documents name: its layer and its config."""
+"""For each official image that the documents name, the function that makes its stand-in: it returns
+a layer and a config."""
 
 
 def put_stand_in(registry: Registry, official: str) -> str:
-    """Push what stands for the image `official` to `registry`; its reference there."""
+    """Push the stand-in for the image `official` to `registry`; returns its reference there."""
     layer, config = OFFICIAL[official]()
     name, _, tag = official.rpartition("/")[2].partition(":")
     at = Api(registry.host, f"stand-ins/{name}")

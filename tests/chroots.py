@@ -1,8 +1,8 @@
-"""Roots of other Debian releases, for programs that this one lacks: a newer Nix, and Guix.
+"""Root file systems of other Debian releases, for programs that this machine's release lacks.
 
-mmdebstrap makes them from the mirror that this machine's apt reads. A process enters one with
-mounts of its own, so that nothing stays mounted. The network is that of the machine: a registry
-on 127.0.0.1 is reached from inside.
+They are a newer Nix, and Guix. mmdebstrap makes the roots from the mirror that this machine's apt
+reads. A process enters a root with mounts of its own, so that nothing stays mounted. The network is
+that of the machine: a registry on 127.0.0.1 is reached from inside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tests.documents import ROOT
 from tests.registry.parts import real_part
 
 PACKAGES = {"trixie": ("nix-bin",), "sid": ("nix-bin", "guix")}
-"""What a release is wanted for: Nix 2.26.3; Nix 2.34.8 and Guix 1.5.0, in November 2026."""
+"""The packages to test from each release: Nix 2.26.3; Nix 2.34.8 and Guix 1.5.0, in November
+2026."""
 
 _COMMON = ("bash-static", "busybox-static", "ca-certificates", "git", "python3", "python3-venv")
 _HOST_FILES = ("etc/hosts", "etc/pip.conf", "etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt")
@@ -42,19 +43,22 @@ _PATIENCE_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What became of a push: exit code, stderr, and stdout, which is its report."""
+    """The outcome of a push: exit code, stderr (`said`), and stdout, which is its report."""
 
     code: int
     said: str
     stdout: str
 
     def ok(self) -> Pushed:
-        """Itself, if the push went well."""
+        """Assert that the push ended with 0; returns this outcome."""
         assert self.code == 0, self.said
         return self
 
     def failed(self, code: int, *words: str) -> Pushed:
-        """Itself, if the push ended with `code` and a line that has all `words`."""
+        """Assert that the push ended with `code` and a line that has all `words`.
+
+        Returns this outcome.
+        """
         assert self.code == code, self.said
         last = self.said.rstrip().rpartition("\n")[2]
         assert all(word in last for word in words), self.said
@@ -62,7 +66,7 @@ class Pushed:
 
     @property
     def items(self) -> list[str]:
-        """The store items in the layers of its one image."""
+        """The paths of the store items in the layers of the only image pushed."""
         (image,) = json.loads(self.stdout)["images"]
         held = [item for layer in image["layers"] for item in layer["items"]]
         return [item for item in held if item.startswith("/")]
@@ -72,7 +76,7 @@ class Pushed:
 class Chroot:
     """A root file system in which regpush runs from this checkout, as root.
 
-    `over`: files in it, each with the one whose place it takes for the processes that are started.
+    `over`: pairs of paths in it; each process started sees the first file in place of the second.
     """
 
     root: Path
@@ -81,7 +85,7 @@ class Chroot:
     def run(
         self, *command: str, env: Mapping[str, str] | None = None, cwd: str = "/tmp"
     ) -> subprocess.CompletedProcess[str]:
-        """What `command` says, whatever its exit status."""
+        """Run `command` inside; returns its exit status and output, and accepts any status."""
         return subprocess.run(
             self._entering(command, env or {}, cwd),
             env=self._mounts(),
@@ -91,13 +95,16 @@ class Chroot:
         )
 
     def output(self, *command: str, env: Mapping[str, str] | None = None, cwd: str = "/tmp") -> str:
-        """What `command`, which must succeed, writes on stdout, without the last line's end."""
+        """Run `command` inside, which must succeed.
+
+        Returns its stdout without the last line end.
+        """
         done = self.run(*command, env=env, cwd=cwd)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
     def start(self, *command: str, log: Path) -> subprocess.Popen[bytes]:
-        """Start a server; whoever starts it ends it."""
+        """Start a server inside; the caller must end it."""
         with log.open("wb") as said:
             words = self._entering(command, {}, "/")
             return subprocess.Popen(words, env=self._mounts(), stdout=said, stderr=said)
@@ -105,13 +112,13 @@ class Chroot:
     def push(
         self, *words: str, to: str, env: Mapping[str, str] | None = None, cwd: str = "/tmp"
     ) -> Pushed:
-        """What `regpush WORDS --to TO` does and says."""
+        """Run `regpush WORDS --to TO --format json` inside; returns its outcome."""
         command = (*words, "--to", to, "--format", "json", "--no-cache")
         done = self.run("python3", "-m", "regpush", *command, env=env, cwd=cwd)
         return Pushed(code=done.returncode, said=done.stderr, stdout=done.stdout)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> str:
-        """Write a file inside; its path there."""
+        """Write a file inside; returns `path`."""
         file = self.root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -130,7 +137,7 @@ class Chroot:
 
 
 def chroot(suite: str, scratch: Path) -> Chroot:
-    """The root of `suite`, made below `scratch` in two minutes.
+    """Return the root of the Debian release `suite`, made below `scratch` in two minutes.
 
     With REGPUSH_CHROOTS=DIR it is made below DIR once, and found there again.
     """
@@ -166,7 +173,7 @@ def chroot(suite: str, scratch: Path) -> Chroot:
 
 
 def _mirror() -> str:
-    """Where this machine's apt has Debian itself from, by the files of sources.list(5)."""
+    """Return the URL of the Debian mirror that this machine's apt uses (sources.list(5))."""
     for path in sorted(Path("/etc/apt").glob("sources.list*")):
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         for file in files:

@@ -1,4 +1,4 @@
-"""Fixtures: running registries, a repository name per test, a proxy that counts and cuts."""
+"""Fixtures: running registries, a repository name for each test, a proxy that counts and cuts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ hypothesis.settings.load_profile("any speed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `fast` what starts no server and no program: it needs neither by its helpers."""
+    """Mark as `fast` every test that starts no server and no program, judged by its imports."""
     for item in items:
         if isinstance(item, pytest.Function) and not item.get_closest_marker("soak"):
             homes = {getattr(one, "__module__", None) for one in vars(item.module).values()}
@@ -69,7 +69,7 @@ def docker_registry_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
 def embedded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with run_embedded_registry(tmp_path_factory.mktemp("embedded-registry")) as registry:
         yield registry
-        # Whatever the tests asked of it: a refusal is an answer, never a traceback.
+        # Whatever the tests requested, the registry must refuse by a reply, not by a traceback.
         assert "Traceback" not in registry.log(), registry.log()
 
 
@@ -77,14 +77,14 @@ def embedded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regi
     params=["docker_registry", "embedded_registry"], ids=["docker-registry", "embedded"]
 )
 def registry(request: pytest.FixtureRequest) -> Registry:
-    """Each of the plain registries in turn."""
+    """A registry without TLS and login: docker-registry, then the embedded one."""
     found: Registry = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
 def repository() -> str:
-    """A repository name no other test uses."""
+    """A repository name that no other test uses."""
     return f"tests/r{uuid.uuid4().hex[:12]}"
 
 
@@ -100,7 +100,7 @@ def patient_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def wire() -> Iterator[StartProxy]:
-    """Starts proxies in front of a registry; they end with the test."""
+    """A function that starts a proxy before a registry; the proxies end with the test."""
     with ExitStack() as stack:
 
         def start(

@@ -1,4 +1,4 @@
-"""Containers of pushed images, by umoci and runc, and what they answer over HTTP."""
+"""Runs containers of pushed images by umoci and runc, and reads their replies over HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode(), end="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """An image, and the port that its process listens at (0: none)."""
+    """The reference of an image, and the port that its process listens at (0 for none)."""
 
     image: str
     port: int
@@ -34,9 +34,9 @@ class Container:
 
 @contextmanager
 def running(container: Container, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The image's own process in a container of runc, while the block lasts, and its name.
+    """Run the image's own process in a container of runc; yields the process and the name.
 
-    It has a network of its own, so that its port is nobody else's.
+    The container has a network of its own, so that no other process uses its port.
     """
     bundle = unpack(container.image, tmp_path / "image").parent
     spec = json.loads((bundle / "config.json").read_text())
@@ -57,7 +57,7 @@ def running(container: Container, tmp_path: Path) -> Iterator[tuple[subprocess.P
 
 
 def answer(container: Container, tmp_path: Path) -> str:
-    """What the container answers over HTTP at `/`."""
+    """Run the container and return the body of its reply over HTTP to `GET /`."""
     url, said = f"http://127.0.0.1:{container.port}/", ""
     with running(container, tmp_path) as (process, name):
         end = time.monotonic() + HANG_S

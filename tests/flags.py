@@ -1,8 +1,6 @@
-"""The reference of flags in docs/reference, made of what the command line itself knows.
+"""The reference of flags in docs/reference, made from the flags of the command line itself.
 
-    python -m tests.flags
-
-writes it between its two marks; the tests only compare.
+`python -m tests.flags` writes the reference between its two marks; the tests only compare.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ _REFERENCE = re.compile(r"(<!-- flags -->\n)(.*)(\n<!-- /flags -->)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """One flag of a command: its spellings, what follows it, and the section of the help."""
+    """One flag of a command: its spellings, the form of its value, and its section in the help."""
 
     name: str
     spellings: tuple[str, ...]
@@ -44,7 +42,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command: what follows its name, its first paragraph of help, and its flags."""
+    """One command: its arguments, the first paragraph of its help, and its flags."""
 
     name: str
     arguments: tuple[str, ...]
@@ -53,7 +51,7 @@ class Command:
 
 
 def commands() -> Iterator[Command]:
-    """The commands of regpush as they are listed."""
+    """Yield the commands of regpush in the order of its help."""
     for name in ENTRIES:
         yield _command(name, function(name))
 
@@ -106,7 +104,7 @@ def _default(value: Any) -> str:
 
 
 def reference() -> str:
-    """Markdown: the flags of a push by their purpose, then those that other commands have."""
+    """Return Markdown: the flags of a push by their purpose, then the flags of other commands."""
     push, *others = sorted(commands(), key=lambda one: one.name != "push")
     panels: dict[str, list[Flag]] = {}
     for flag in push.flags:
@@ -158,14 +156,14 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def written() -> str:
-    """The reference that stands in the DOCUMENT."""
+    """Return the reference that DOCUMENT has now."""
     found = _REFERENCE.search(DOCUMENT.read_text("utf-8"))
     assert found, f"{DOCUMENT} has no <!-- flags -->"
     return found[2]
 
 
 def write() -> None:
-    """Put the reference into the DOCUMENT."""
+    """Write the reference into DOCUMENT."""
     text, new = DOCUMENT.read_text("utf-8"), reference()
     DOCUMENT.write_text(_REFERENCE.sub(lambda at: at[1] + new + at[3], text), "utf-8")
 

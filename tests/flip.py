@@ -1,7 +1,7 @@
-"""A process that swaps names for one another, again and again: `python tests/flip.py A B …`.
+"""A process that swaps pairs of names again and again: `python tests/flip.py A B …`.
 
-Each pair of paths is exchanged by renameat2(2) with RENAME_EXCHANGE, so that both always exist.
-It uses nothing but the standard library and ends when its stdin is closed.
+Each pair of paths is exchanged by renameat2(2) with RENAME_EXCHANGE, so that both always exist. It
+uses only the standard library and ends when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PAUSE_S = 0.003
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two names change places at once. Raises OSError."""
+    """Exchange two names in one step. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     first, second = os.fsencode(one), os.fsencode(other)
     if libc.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE):
@@ -30,7 +30,7 @@ def exchange(one: Path, other: Path) -> None:
 
 @contextmanager
 def flipping(pairs: Sequence[tuple[Path, Path]]) -> Iterator[None]:
-    """`pairs` change places every few milliseconds, in a process of its own."""
+    """Swap the two paths of each of `pairs` every few milliseconds, in a process of its own."""
     words = [str(path) for pair in pairs for path in pair]
     with subprocess.Popen([sys.executable, __file__, *words], stdin=subprocess.PIPE) as process:
         yield

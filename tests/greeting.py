@@ -1,4 +1,4 @@
-"""A program that prints the greeting of GNU hello and needs nothing else of an image."""
+"""A program that prints the greeting of GNU hello and needs no other file of an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ int main(void) { return puts("Hello, world!") == EOF; }
 
 
 def greeter(directory: Path) -> Path:
-    """The program, linked statically from C below `directory`."""
+    """Compile the program, statically linked, below `directory`; returns its path."""
     source, program = directory / "hello.c", directory / "hello"
     source.write_text(_SOURCE)
     subprocess.run([real_part("gcc"), "-static", "-Os", "-s", "-o", program, source], check=True)

@@ -1,8 +1,8 @@
 """A stand-in for `guix`, which Debian does not have.
 
-It builds nothing, and knows nothing of packages: whatever it is asked for, it answers with the
-one profile in the store that a real guix-daemon wrote (tests/data). What it fakes is how
-`guix` is spoken to and what it prints, as the Guix manual and its sources have it:
+It builds nothing and knows no packages: for every request it gives the one profile in the store
+that a real guix-daemon wrote (tests/data). It imitates the command line of `guix` and its output,
+by the Guix manual and its sources:
 
 - `guix shell --root=FILE --search-paths …` makes FILE a link to the profile, then prints the
   profile's search paths (guix/scripts/environment.scm), and what it builds on stderr;
@@ -11,11 +11,12 @@ one profile in the store that a real guix-daemon wrote (tests/data). What it fak
 - `guix time-machine --channels=FILE -- COMMAND …` does what `guix COMMAND …` does;
 - a package it does not know is `guix COMMAND: error: NAME: unknown package`, exit status 1.
 
-- a profile out of the cache of `guix shell` is a backtrace, exit status 1 (`cached_profile_fails`);
-- an expression that has `(undefined-thing)` in it cannot be evaluated.
+- with `cached_profile_fails`, `guix shell` ends with a backtrace and exit status 1, as for a
+  profile in its cache, unless --rebuild-cache is given;
+- the expression `(undefined-thing)` cannot be evaluated.
 
-Each call is noted, so that tests see the words that Guix would get. tests/flow/test_soak_guix.py
-says the same words to a real Guix 1.5.0 and compares the answers.
+Each call is recorded, so that tests see the arguments that Guix would get.
+tests/flow/test_soak_guix.py gives the same arguments to a real Guix 1.5.0 and compares.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ DEBIAN_CHANNELS = """(list (channel
 
 ;; warning: GUIX_PACKAGE_PATH="/opt/modules"
 """
-"""What `guix describe --format=channels` of Debian's guix 1.5.0 prints."""
+"""The output of `guix describe --format=channels` of Debian's guix 1.5.0."""
 
 CRASH = """Backtrace:
    1508:0  2 (add-indirect-root #f "{}")
@@ -59,7 +60,7 @@ In guix/ui.scm:
 guix/ui.scm:920:18: In procedure struct-vtable: Wrong type argument in position 1 \
 (expecting struct): #f
 """
-"""What `guix shell --root` of Guix 1.5.0 says of a profile out of its cache, in part."""
+"""A part of the output of `guix shell --root` of Guix 1.5.0 for a profile in its cache."""
 
 _PROGRAM = """#!{python}
 import json, os, sys
@@ -105,26 +106,26 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class FakeGuix:
-    """The directory that goes onto the PATH, and what was asked."""
+    """A stand-in for `guix`: `directory` is for the PATH, `log` records the calls."""
 
     directory: Path
     log: Path
 
     @property
     def calls(self) -> list[list[str]]:
-        """The words after `guix` of each call, without the place of the root."""
+        """The arguments of each call, without the option `--root=FILE`."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [
             [word for word in json.loads(line) if not word.startswith("--root=")] for line in lines
         ]
 
     def answer(self, **how: object) -> None:
-        """Let it answer otherwise from now on: see the program."""
+        """Change the stand-in's output from now on; for the keys see `answers` in `_PROGRAM`."""
         (self.directory / "answers").write_text(json.dumps(how))
 
 
 def fake_guix(directory: Path, profile: str) -> FakeGuix:
-    """Put a `guix` into `directory` that builds `profile`, a store path, out of anything."""
+    """Put a `guix` into `directory` that gives `profile`, a store path, for every request."""
     directory.mkdir()
     program, log = directory / "guix", directory / "log"
     answers = directory / "answers"

@@ -1,7 +1,8 @@
 """A real Guix (Debian sid's) with its daemon, in a chroot without a network.
 
-What Guix itself takes from the network, its Guile and the programs of the hooks of profiles,
-tests/data/guix/stand_in.py puts into the store. Its package `hello` is a static program.
+Guix itself fetches its Guile and the programs of profile hooks from the network;
+tests/data/guix/stand_in.py puts stand-ins for them into the store. Its package `hello` is a static
+program.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MODULES = "/mnt/regpush/tests/data/guix"
 OURS = {"GUIX_PACKAGE_PATH": MODULES}
 COMMIT = "e0fa68c7718fffd33d81af415279d6ddb518f727"
 _PROGRAMS = "opt/regpush-programs"
-"""Programs of which stand_in.py makes the packages of their names."""
+"""The folder of programs from which stand_in.py makes packages of the same names."""
 
 _DAEMON = ("guix-daemon", "--disable-chroot", "--no-substitutes", "--cores=2", "--max-jobs=2")
 _PROFILE = re.compile(r"/gnu/store/\S*-profile\.drv")
@@ -30,13 +31,17 @@ _PROFILE = re.compile(r"/gnu/store/\S*-profile\.drv")
 
 @dataclass(frozen=True, slots=True)
 class Guix:
-    """A Guix with its daemon in a chroot; `described` as those who fetched it have it."""
+    """A Guix with its daemon in a chroot.
+
+    `inside`: the chroot with Debian's guix, which does not know its commit; `described`: the chroot
+    with a guix that knows it, as every guix does that was fetched by `guix pull`.
+    """
 
     inside: Chroot
     described: Chroot
 
     def supply(self, *words: str, of: Chroot | None = None, ours: bool = True) -> None:
-        """Let the store have what the profile of `guix shell WORDS` takes from the network."""
+        """Put into the store what `guix shell WORDS` would fetch for its profile."""
         env = OURS if ours else {}
         for _ in range(4):
             done = (of or self.inside).run("guix", "shell", "-n", "--no-grafts", *words, env=env)
@@ -47,17 +52,17 @@ class Guix:
             self.stand_in(found[-1])
 
     def stand_in(self, derivation: str) -> None:
-        """Put what `derivation` needs from the network into the store."""
+        """Put into the store what `derivation` would fetch from the network."""
         self.inside.output("python3", f"{MODULES}/stand_in.py", derivation)
 
 
 @contextmanager
 def running_guix(scratch: Path) -> Iterator[Guix]:
-    """A Guix whose daemon runs while the block lasts; `scratch` is for its log."""
+    """Start a Guix daemon and yield its `Guix`; `scratch` is the folder of its log."""
     inside = chroot("sid", scratch)
     (inside.root / _PROGRAMS).mkdir(parents=True, exist_ok=True)
     shutil.copy(greeter(scratch), inside.root / _PROGRAMS)
-    # Debian's guix does not say from which commit it is, and so has no cache of profiles.
+    # Debian's guix does not know the commit it was built from, and so has no cache of profiles.
     config = "usr/share/guile/site/3.0/guix/config.scm"
     text = (inside.root / config).read_text()
     assert text.count("(commit #f)") == 1

@@ -1,4 +1,4 @@
-"""What an image holds, as tools that are not ours unpack it, beside the tree it came from."""
+"""Unpacks images by tools that are not ours, and compares file trees."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ Tree = dict[bytes, "Node"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One entry of a tree. `mode` is the permission bits, 07777, and 0 for a link, whose own
-    bits nobody reads. `links` are all the paths in the tree that are this same file, sorted."""
+    """One entry of a tree.
+
+    `mode`: the permission bits, 07777; 0 for a symbolic link, whose bits are never used. `links`:
+    all paths in the tree that are hard links of this file, sorted.
+    """
 
     kind: str
     mode: int
@@ -34,10 +37,10 @@ class Node:
 
 
 def unpack(reference: str, directory: Path, *, registry: Registry | None = None) -> Path:
-    """The root file system of `docker://reference`, by skopeo and umoci, below `directory`.
+    """Unpack `docker://reference` by skopeo and umoci below `directory`; returns its root folder.
 
-    `registry` gives the login and the certificate where it wants them. As another user than
-    root the owners are that user's.
+    `registry` has the login and the certificate if the image's registry wants them. For a user
+    other than root, all files belong to that user.
     """
     skopeo, umoci = real_part("skopeo"), real_part("umoci")
     directory.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,7 @@ def unpack(reference: str, directory: Path, *, registry: Registry | None = None)
 
 
 def tree(root: Path | str | bytes) -> Tree:
-    """Everything below `root`, itself left out, by its path relative to it."""
+    """Return every entry below `root`, but not `root` itself, by its path relative to `root`."""
     base = os.fsencode(root)
     found: Tree = {}
     same_file: dict[tuple[int, int], list[bytes]] = defaultdict(list)
@@ -86,8 +89,11 @@ def tree(root: Path | str | bytes) -> Tree:
 
 
 def as_store(source: Tree) -> Tree:
-    """`source` as the store profile (docs/internals/recipes.md) has it: owned by root, set-id bits
-    gone, group and others as the user but never writing, hard links as files of their own."""
+    """Return `source` with the metadata of the STORE profile (docs/internals/recipes.md).
+
+    Everything belongs to root, set-id bits are cleared, group and others get the user's
+    permissions without write, and hard links become files.
+    """
 
     def normalised(node: Node) -> Node:
         user = (node.mode >> 6) & 7
@@ -99,12 +105,12 @@ def as_store(source: Tree) -> Tree:
 
 
 def without_owners(source: Tree) -> Tree:
-    """`source` with every owner 0: for trees unpacked by another user than root."""
+    """Return `source` with every owner 0, as in trees unpacked by another user than root."""
     return {path: replace(node, uid=0, gid=0) for path, node in source.items()}
 
 
 def assert_same_tree(actual: Tree, expected: Tree) -> None:
-    """Fail naming the first few paths at which `actual` is not as `expected`."""
+    """Fail where `actual` differs from `expected`, with the first ten paths that differ."""
     wrong = [
         f"{path!r}: {actual.get(path, 'missing')} instead of {expected.get(path, 'nothing')}"
         for path in sorted(actual.keys() | expected.keys())

@@ -1,4 +1,4 @@
-"""A closure of a history as files of the right sizes, and a closure file that lists them."""
+"""Writes the closures of a history as files of the right sizes, with a closure file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from regpush.sources.store_path import is_path
 
 
 class MadeUpStore:
-    """Writes what is not there yet; nothing in it compresses, and each item is one file."""
+    """A store whose items are single files of random bytes, which do not compress.
+
+    `scale`: sizes are divided by it.
+    """
 
     def __init__(self, root: Path, *, scale: int) -> None:
         self._store = root / "store"
@@ -23,7 +26,7 @@ class MadeUpStore:
         self._scale = scale
 
     def shrunk(self, closure: Closure) -> Closure:
-        """The closure as it will be written: in this store, smaller, names without dashes.
+        """Return `closure` as it will be written: in this store, smaller, names without dashes.
 
         A dash may begin a version, which is no part of a name.
         """
@@ -46,7 +49,10 @@ class MadeUpStore:
         return Closure.build(roots, items)
 
     def write(self, closure: Closure) -> Path:
-        """A closure file for `shrunk` items, whose files are there then."""
+        """Write the files of `closure`, a result of `shrunk`, that are missing.
+
+        Returns the path of a closure file that lists all of its items.
+        """
         listed = {}
         for item in closure.items:
             assert is_path(item.path), item.path
@@ -73,7 +79,10 @@ def _content(path: str, size: int) -> bytes:
 
 
 def nar_hash(content: bytes) -> Digest:
-    """The hash of the Nix archive of a file that nobody may execute (Dolstra's thesis, 5.2)."""
+    """Return the hash of the Nix archive of a file that is not executable.
+
+    Source: Dolstra's thesis, section 5.2.
+    """
 
     def text(data: bytes) -> bytes:
         return len(data).to_bytes(8, "little") + data + bytes(-len(data) % 8)
@@ -87,7 +96,7 @@ def _plain(name: str) -> str:
 
 
 def history(closures: list[Closure]) -> History:
-    """The pushes of `closures` as a history file has them."""
+    """Return the pushes of `closures`, one after the other, as a history file describes them."""
     numbers: dict[str, int] = {}
     versions: list[Version] = []
     pushes: list[Push] = []

@@ -1,4 +1,4 @@
-"""Archives block by block, as a push reads them."""
+"""Packs archives block by block, as a push does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLOCK = 1 << 20
 
 
 def pack(items: Sequence[Item], options: ArchiveOptions, size: int = BLOCK) -> Iterator[bytes]:
-    """The archive of `items` in blocks of `size` bytes; the last may be shorter."""
+    """Yield the archive of `items` in blocks of `size` bytes; the last may be shorter."""
     archive = Archive(items, options)
     block = bytearray(size)
     is_last = False

@@ -1,4 +1,4 @@
-"""Running regpush as its user does: a process of its own, with an empty home."""
+"""Runs regpush like a user: in a process of its own, with an empty home."""
 
 import json
 import os
@@ -24,12 +24,12 @@ class Outcome:
 
     @property
     def report(self) -> dict:
-        """The JSON of `--format json`."""
+        """The JSON report on stdout, of a run with `--format json`."""
         return json.loads(self.stdout)
 
     @property
     def actions(self) -> list[str]:
-        """What became of each layer, bottom first."""
+        """The action for each layer of the first image, lowest first."""
         return [layer["action"] for layer in self.report["images"][0]["layers"]]
 
     def ok(self) -> "Outcome":
@@ -37,7 +37,10 @@ class Outcome:
         return self
 
     def failed(self, code: int, *words: str) -> "Outcome":
-        """It ended with `code` and one line on stderr that holds `words`."""
+        """Assert that the run ended with `code` and one line on stderr that has all `words`.
+
+        Nothing may be on stdout. Returns this outcome.
+        """
         line = self.stderr.splitlines()[-1] if self.stderr else ""
         assert self.code == code, self.stderr
         assert self.stdout == ""
@@ -50,15 +53,18 @@ class Outcome:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """A fresh runner's: no home, no cache, no credentials."""
+    """Return the environment of a fresh CI machine: no home, no cache, no credentials."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    # Without a word of a test's own, Nix is not to ask for anything elsewhere.
+    # Nix must not use binary caches, unless a test names one.
     nix = {"NIX_CONFIG": "substituters ="}
     return {**kept, **nix, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
 
 
 def program_on_path(directory: Path, path: str) -> str:
-    """`path` with a program `regpush` before all else, which is put into `directory`."""
+    """Put a program `regpush` into `directory`.
+
+    Returns `path` with this folder at its beginning.
+    """
     directory.mkdir(parents=True)
     program = directory / "regpush"
     program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regpush \"$@\"\n")
@@ -93,7 +99,7 @@ def regpush(
 
 
 def push(target, to, *flags, **more) -> Outcome:
-    """A push whose stdout is the JSON report."""
+    """Run a push whose stdout is the JSON report."""
     return regpush(target, "--to", to, "--format", "json", "--no-cache", *flags, **more)
 
 
@@ -110,11 +116,12 @@ with contextlib.redirect_stderr(io.StringIO()):
 os.setgroups([]); os.setgid(65534); os.setuid(65534); os.umask(0o077); os.chdir(sys.argv[1])
 sys.exit(run(sys.argv[2:], os.environ))
 """
-"""Everything is imported first: the checkout and its Python may be closed to other users."""
+"""A program that runs regpush as another user. It imports all of regpush before it changes the
+user, because other users may not read the checkout and its Python."""
 
 
 def regpush_as_nobody(*arguments, env=None, cwd="/") -> Outcome:
-    """As `regpush`, but as another user, umask and working directory."""
+    """Run regpush as the user nobody, with umask 077 and the working directory `cwd`."""
     done = subprocess.run(
         [sys.executable, "-c", _NOBODY, str(cwd), *map(str, arguments)],
         capture_output=True,
@@ -127,16 +134,16 @@ def regpush_as_nobody(*arguments, env=None, cwd="/") -> Outcome:
 
 @contextmanager
 def open_directory() -> Iterator[Path]:
-    """A temporary directory for what other users are to read.
+    """Yield a temporary directory for files that other users read; it is deleted afterwards.
 
-    The directory of pytest's `tmp_path` is none: each pytest that starts closes it to others.
+    Pytest's `tmp_path` does not serve, because each pytest that starts closes it to others.
     """
     with tempfile.TemporaryDirectory(prefix="regpush-", ignore_cleanup_errors=True) as path:
         yield Path(path)
 
 
 def open_to_all(path: Path) -> None:
-    """Let other users reach `path`, below an `open_directory`."""
+    """Let other users read `path`, which lies below an `open_directory`, and enter its folders."""
     for folder in [path, *path.parents]:
         if folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o005 != 0o005:
             folder.chmod(folder.stat().st_mode | 0o055)

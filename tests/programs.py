@@ -1,6 +1,6 @@
-"""Programs of other machines, as far as anyone looks at them: the ELF header and no more.
+"""Makes programs for other machines: files with an ELF header and nothing to run.
 
-Written down from the System V ABI and its processor supplements, not from our reader.
+The header is written from the System V ABI and its processor supplements, not from our reader.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KINDS = {
 
 
 def elf(architecture: str, salt: bytes = b"") -> bytes:
-    """An executable for `architecture`; `salt` follows the header, to tell files apart."""
+    """Return an executable for `architecture`; `salt` follows the header, to tell files apart."""
     bits, order, machine, flags = _KINDS[architecture]
     ident = b"\x7fELF" + bytes([bits, order, 1]) + bytes(9)
     layout = ("<" if order == 1 else ">") + ("HHIQQQIHHHHHH" if bits == 2 else "HHIIIIIHHHHHH")
@@ -33,7 +33,7 @@ def elf(architecture: str, salt: bytes = b"") -> bytes:
 
 
 def program(path: Path, architecture: str, salt: bytes = b"") -> Path:
-    """An executable file for `architecture`."""
+    """Write an executable file for `architecture` at `path`; returns `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(elf(architecture, salt))
     path.chmod(0o755)
@@ -41,7 +41,10 @@ def program(path: Path, architecture: str, salt: bytes = b"") -> Path:
 
 
 def builds(root: Path, *architectures: str) -> str:
-    """A build for each of `architectures` below `root`; the target that names them all."""
+    """Write a build for each of `architectures` below `root`.
+
+    Returns the target with the placeholder `{arch}` that names them all.
+    """
     for one in architectures:
         program(root / one / "bin/app", one, one.encode() * 50)
         (root / one / "node_modules/same").mkdir(parents=True)

@@ -1,8 +1,8 @@
-"""GitHub's runner, as far as a composite action of shell steps meets it.
+"""Imitates GitHub's runner, as far as a composite action of shell steps meets it.
 
-A step's script is put into a file and run by the words that `shell: bash` stands for, with the
-variables and files of the runner's documentation; what the files hold is read as the runner
-reads it. Expressions are replaced by their values before anything is run, as there.
+A step's script is put into a file and run by the command that `shell: bash` stands for, with the
+variables and files of the runner's documentation; these files are read like the runner reads them.
+Expressions are replaced by their values before a step runs, like on GitHub.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COMMAND = re.compile(r"::([a-z-]+)(?: ([^:]*))?::(.*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A line that the runner obeys instead of showing it."""
+    """A line of a step's log that the runner obeys instead of showing it."""
 
     name: str
     properties: str
@@ -41,7 +41,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What a step left: exit code, log, outputs by name, and the summary's HTML."""
+    """The result of a step: exit code, log, outputs by name, and the HTML of the summary."""
 
     code: int
     log: str
@@ -49,14 +49,14 @@ class Step:
     summary: str
 
     def commands(self, name: str) -> list[Command]:
-        """The commands called `name`, such as warning, that the runner obeys."""
+        """The commands called `name`, such as `warning`, in the log."""
         return [one for _, one in _read(self.log) if one and one.name == name]
 
     def messages(self, name: str) -> list[str]:
         return [one.message for one in self.commands(name)]
 
     def shown(self) -> str:
-        """The log as the runner shows it: without commands, and stars for what is masked."""
+        """Return the log as the runner shows it: without commands, masked texts as stars."""
         text = "\n".join(line for line, command in _read(self.log) if command is None)
         for secret in self.messages("add-mask"):
             text = text.replace(secret, "***")
@@ -68,7 +68,7 @@ class Step:
 
 
 class Runner:
-    """A job on a fresh machine, below `directory`."""
+    """A job on a fresh machine, whose folders lie below `directory`."""
 
     def __init__(self, directory: Path, workspace: Path) -> None:
         self.temp, self.home, self.workspace = directory / "temp", directory / "home", workspace
@@ -78,7 +78,7 @@ class Runner:
         self._count = 0
 
     def install_this_python(self) -> None:
-        """What the first step leaves, without its cost: the Python of the tests."""
+        """Put the Python of the tests where the first step of the action would install its own."""
         python = self.temp / "regpush-venv" / "bin" / "python"
         python.parent.mkdir(parents=True)
         python.write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
@@ -87,7 +87,7 @@ class Runner:
     def start(
         self, name: str, inputs: Mapping[str, str], **environ: str
     ) -> tuple[subprocess.Popen[str], Path]:
-        """The process of step `name`, and the folder of its files."""
+        """Start the step `name`; returns the process, and the folder of the step's files."""
         step, self._count = STEPS[name], self._count + 1
         unknown = set(inputs) - set(ACTION["inputs"])
         assert not unknown, unknown
@@ -132,7 +132,7 @@ class Runner:
         return self.end(*self.start(name, inputs, **environ))
 
     def end(self, process: subprocess.Popen[str], files: Path) -> Step:
-        """Wait for a step that was started."""
+        """Wait for a step that `start` started; returns its result."""
         log, _ = process.communicate(timeout=3 * HANG_S)
         return Step(
             code=process.returncode,
@@ -147,7 +147,7 @@ class Runner:
 
 
 def _entries(text: str) -> Iterator[tuple[str, str]]:
-    """The runner's file of outputs: `name=value`, or `name<<mark`, lines, `mark`."""
+    """Read the file of a step's outputs: `name=value`, or `name<<mark`, lines, `mark`."""
     lines = iter(text.splitlines())
     for line in lines:
         name, heredoc, mark = line.partition("<<")
@@ -161,7 +161,7 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(log: str) -> Iterator[tuple[str, Command | None]]:
-    """Each line, with the command that it is for the runner."""
+    """Yield each line, with its command for the runner or None."""
     quiet = None
     for line in log.splitlines():
         if quiet is not None:

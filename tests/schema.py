@@ -1,8 +1,6 @@
 """The JSON Schema of the reports: a validator for tests, and its reference in docs/reference.
 
-    python -m tests.schema
-
-writes docs/reference/report.md; the tests only compare.
+`python -m tests.schema` writes docs/reference/report.md; the tests only compare.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ def _validator(command: str) -> jsonschema.Draft202012Validator:
 
 
 def validate(arguments: Sequence[str], stdout: str) -> None:
-    """Fail if the JSON that a command printed is not what the schema says."""
+    """Fail if the JSON on `stdout` of the command `arguments` violates the schema."""
     words = [str(word) for word in arguments]
     named = next((word for word in words[:1] if word in _SUBCOMMANDS), None)
     if "json" in words and "--format" in words and stdout.startswith("{"):
@@ -39,7 +37,7 @@ def validate(arguments: Sequence[str], stdout: str) -> None:
 
 
 def reference() -> str:
-    """Markdown: every field of every report."""
+    """Return Markdown with every field of every report."""
     whole = schema.of(None)
     by_report: dict[str, list[str]] = {}
     for command, name in whole["x-commands"].items():

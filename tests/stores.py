@@ -1,4 +1,4 @@
-"""Real stores for tests: one that Nix builds here, one that guix-daemon wrote elsewhere."""
+"""Real stores for tests: one that Nix builds here, and one that a guix-daemon wrote elsewhere."""
 
 import contextlib
 import http.server
@@ -41,7 +41,7 @@ in mk "app-${version}" [ lib ssl alone ] ''
 
 
 class NixStore:
-    """A single-user store below a directory, with Nix's own tools to build into it."""
+    """A single-user Nix store below a directory, and Nix's programs to build into it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,7 +65,7 @@ class NixStore:
         (root / "app.nix").write_text(_EXPRESSION)
 
     def run(self, program: str, *arguments: str) -> str:
-        """Run one of Nix's programs on this store and return what it prints."""
+        """Run one of Nix's programs on this store; returns its stdout."""
         return subprocess.run(
             [real_part(program), *arguments],
             check=True,
@@ -75,18 +75,24 @@ class NixStore:
         ).stdout.strip()
 
     def build(self, version: str, salt: str = "") -> Path:
-        """The store path of the app; `salt` rebuilds a library in the middle."""
+        """Build the app and return its store path.
+
+        Another `salt` gives another version of a library.
+        """
         arguments = ["--argstr", "version", version, "--argstr", "salt", salt]
         return Path(self.run("nix-build", str(self.root / "app.nix"), "--no-out-link", *arguments))
 
     def closure(self, path: Path) -> list[str]:
-        """Its closure, as Nix tells it."""
+        """Return the paths in the closure of `path`, as Nix lists them."""
         return self.run("nix-store", "-qR", str(path)).split()
 
 
 @contextmanager
 def emptied(nix: NixStore, home: Path) -> Iterator[dict[str, str]]:
-    """A fresh machine, whose store is at the same place and empty; its environment."""
+    """Replace the store by an empty one at the same place, as on a fresh machine.
+
+    Yields the environment for programs; afterwards the store is back.
+    """
     away = nix.root / "away"
     away.mkdir()
     for name in ("store", "var"):
@@ -103,14 +109,18 @@ def emptied(nix: NixStore, home: Path) -> Iterator[dict[str, str]]:
 
 
 class Served(NamedTuple):
-    """What was asked of a binary cache: paths below it, and bytes of the answers by path."""
+    """One reply of a binary cache: the path of the request, and the bytes of the body."""
 
     path: str
     size: int
 
 
 class CacheServer:
-    """A binary cache by HTTP that remembers what it gave. `broken` NARs end in an error."""
+    """A binary cache over HTTP that records its replies.
+
+    With `broken`, requests for NARs are answered 500. With `release` cleared, they wait until it is
+    set, and `stalled` is set when one waits.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.answers: list[Served] = []
@@ -172,7 +182,10 @@ class CacheServer:
 
 
 def guix_store(root: Path) -> tuple[Path, Path]:
-    """Unpack the store guix-daemon wrote: where its profile lies, and its database's folder."""
+    """Unpack the store that a guix-daemon wrote.
+
+    Returns its profile's path and the database's folder.
+    """
     with tarfile.open(DATA / "guix-store.tar.gz") as archive:
         archive.extractall(root, filter="fully_trusted")
     (name,) = root.rglob("profile-path")
@@ -182,7 +195,7 @@ def guix_store(root: Path) -> tuple[Path, Path]:
 
 
 def removed(paths: list[str], root: Path) -> None:
-    """Take store items away, as if this machine never had them."""
+    """Delete the store items at `paths`, all of which must lie below `root`."""
     for path in paths:
         if not Path(path).is_relative_to(root):
             raise ValueError(path)

@@ -1,4 +1,4 @@
-"""Tarballs of npm made by the tests, and locks of them."""
+"""Makes npm tarballs, and lock files that name them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def make_tarball(
     top: str = "package",
     extra: Sequence[tarfile.TarInfo] = (),
 ) -> Path:
-    """`files` by name, beside a `package.json`; nothing of it is the product's."""
+    """Write the tarball of a package with `files` by name and a `package.json`; returns its path.
+
+    No code of regpush is used.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     contents = {"package.json": json.dumps({"name": name, "version": version}), **(files or {})}
     path = folder / f"{name.replace('/', '-').lstrip('@')}-{version}.tgz"
@@ -41,13 +44,13 @@ def make_tarball(
 
 
 def integrity(path: Path, algorithm: str = "sha512") -> str:
-    """The hash as npm writes it (W3C, "Subresource Integrity")."""
+    """Return the hash of the file at `path` as npm writes it (W3C, "Subresource Integrity")."""
     digest = hashlib.new(algorithm, path.read_bytes()).digest()
     return f"{algorithm}-{base64.b64encode(digest).decode()}"
 
 
 def locked(path: Path, url: str, version: str = "1.0.0", **more: Any) -> dict[str, Any]:
-    """The entry of a lock for the tarball at `path`."""
+    """Return the entry of a lock file for the tarball at `path`."""
     return {
         "version": version,
         "resolved": f"{url}/packages/{path.name}",
@@ -59,7 +62,10 @@ def locked(path: Path, url: str, version: str = "1.0.0", **more: Any) -> dict[st
 def write_lock(
     project: Path, packages: Mapping[str, Any], needs: Mapping[str, str], **more: Any
 ) -> Path:
-    """`package.json` and a lock of version 3 that agree."""
+    """Write `package.json` and a `package-lock.json` (version 3) that agree.
+
+    Returns the lock's path.
+    """
     root = {"name": "shop", "version": "1.0.0", "dependencies": dict(needs), **more}
     (project / "package.json").write_text(json.dumps(root))
     path = project / "package-lock.json"

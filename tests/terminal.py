@@ -1,4 +1,4 @@
-"""regpush on a terminal: a pty for its stderr, and an emulator that knows what is seen on it."""
+"""Runs regpush on a terminal: a pty for its stderr, and an emulator that knows the screen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from tests.program import environment
 
 @dataclass
 class Terminal:
-    """A running program whose stderr is a terminal; `out` is its stdout, once it has ended."""
+    """A running program whose stderr is a terminal; `out` is its stdout, once it has ended.
+
+    `raw`: all bytes written to the terminal. `frames`: the screen's lines after each write.
+    """
 
     process: subprocess.Popen[bytes]
     master: int
@@ -34,24 +37,24 @@ class Terminal:
     out: bytes = b""
 
     def lines(self) -> list[str]:
-        """What is on the screen, without empty lines."""
+        """Return the lines on the screen that are not empty."""
         return [line.rstrip() for line in self.screen.display if line.strip()]
 
     def resize(self, columns: int, rows: int) -> None:
-        """Give the window another size, as its user does."""
+        """Change the size of the window, as a user does."""
         _set_size(self.master, columns, rows)
         self.screen.resize(rows, columns)
         self.process.send_signal(signal.SIGWINCH)
 
     def wait_for(self, seen: Callable[[list[str]], bool], timeout_s: float = HANG_S) -> None:
-        """Wait until what is on the screen is as it should be."""
+        """Wait until `seen` returns True for the lines on the screen; fails after `timeout_s`."""
         end = time.monotonic() + timeout_s
         while not seen(self.lines()):
             assert time.monotonic() < end, (self.lines(), bytes(self.raw[-2000:]))
             time.sleep(0.02)
 
     def end(self, timeout_s: float = HANG_S) -> int:
-        """Wait for the program; its exit code."""
+        """Wait for the end of the program; returns its exit code."""
         self.out = self.process.stdout.read() if self.process.stdout else b""
         return self.process.wait(timeout_s)
 
@@ -64,7 +67,7 @@ def _set_size(terminal: int, columns: int, rows: int) -> None:
 def terminal(
     *arguments: object, columns: int = 80, rows: int = 24, **env: str
 ) -> Iterator[Terminal]:
-    """Run regpush with `arguments` before a terminal of that size."""
+    """Run regpush with `arguments` on a terminal of `columns` and `rows`."""
     master, slave = pty.openpty()
     _set_size(slave, columns, rows)
     screen = pyte.Screen(columns, rows)

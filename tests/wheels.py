@@ -1,4 +1,4 @@
-"""Wheels made by the tests, an index on this machine that counts, and locks of both."""
+"""Makes wheels, serves them by an index that counts requests, and writes lock files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel on disk, as a lock names it."""
+    """A wheel on disk; `needs`: its Requires-Dist."""
 
     path: Path
     name: str
@@ -51,9 +51,10 @@ def make_wheel(
     stored: bool = False,
     info_version: str | None = None,
 ) -> Wheel:
-    """`files` by name, by default one module; `scripts` are console scripts; `needs` Requires-Dist.
+    """Write a wheel with `files` by name, by default one module.
 
-    Written by zipfile: nothing of it is the product's.
+    `scripts`: console scripts. `needs`: values of Requires-Dist. zipfile writes the wheel; no code
+    of regpush is used.
     """
     folder.mkdir(parents=True, exist_ok=True)
     spelled = name.replace("-", "_")
@@ -87,10 +88,11 @@ def make_wheel(
 
 @dataclass
 class Index:
-    """An HTTP server of the files in `folder`; `gets` are the paths asked for, in order.
+    """A running HTTP server of the files in `folder`; `gets` are the names requested, in order.
 
-    `answer`: by the name of a file, what is answered to the first requests for it in place of
-    the file: a status and headers each. `login`: user and password that are wanted.
+    `answers`: by file name, replies (status, headers) to the first requests for the file, in place
+    of the file. `login`: user and password that the server demands. `cut_after`: bytes after which
+    the next longer reply breaks off, once.
     """
 
     folder: Path
@@ -108,7 +110,7 @@ class Index:
 
 @contextmanager
 def serve(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[Index]:
-    """An index at 127.0.0.1 while the block lasts."""
+    """Serve `folder` as an index at 127.0.0.1 while the block lasts."""
     index = Index(folder)
     lock = threading.Lock()
 
@@ -174,7 +176,10 @@ UrlOf = Callable[[Wheel], str]
 def write_pylock(
     project: Path, wheels: Sequence[Wheel], url_of: UrlOf, *, more: str = "", head: str = ""
 ) -> Path:
-    """A `pylock.toml` as PEP 751 has it; wheels of one name and version make one package."""
+    """Write a `pylock.toml` (PEP 751); wheels of one name and version make one package.
+
+    Returns its path.
+    """
     by_name: dict[tuple[str, str], list[Wheel]] = {}
     for wheel in wheels:
         by_name.setdefault((wheel.name, wheel.version), []).append(wheel)
@@ -203,7 +208,10 @@ def write_uv_lock(
     *,
     requires_python: str = ">=3.11",
 ) -> Path:
-    """A `uv.lock` as uv writes it; `members` are the tables of local packages, whole."""
+    """Write a `uv.lock` in uv's form; returns its path.
+
+    `members`: the whole tables of local packages.
+    """
     registry = url_of(wheels[0]).rpartition("/packages/")[0] + "/simple" if wheels else "x"
     text = ["version = 1", "revision = 3", f'requires-python = "{requires_python}"', ""]
     blocks = {}

@@ -1,4 +1,4 @@
-"""A plain client of the distribution API, for tests of registries: it sends what it is told."""
+"""A plain client of the distribution API for tests: it sends every request as it is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, its body read."""
+    """A reply with its body."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -27,7 +27,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The code of its error body."""
+        """The first error's code in an error body."""
         code: str = json.loads(self.body)["errors"][0]["code"]
         return code
 
@@ -37,7 +37,7 @@ def sha256(data: bytes) -> str:
 
 
 class Api:
-    """One repository of the registry at `host`."""
+    """Requests to one repository of the registry at `host`."""
 
     def __init__(self, host: str, repository: str) -> None:
         self.host = host
@@ -50,7 +50,7 @@ class Api:
         body: bytes | Iterable[bytes] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """One request on a connection of its own; an iterable goes out chunked."""
+        """Send one request on a connection of its own; the body of an iterable is sent chunked."""
         connection = http.client.HTTPConnection(self.host, timeout=HANG_S)
         try:
             connection.request(method, path, body, headers or {})
@@ -60,11 +60,11 @@ class Api:
             connection.close()
 
     def start(self) -> str:
-        """A new upload's path, with its query."""
+        """Open an upload; returns its path, with its query."""
         return self.location(self.send("POST", f"{self.base}/blobs/uploads/"))
 
     def location(self, answer: Answer) -> str:
-        """The Location of `answer` as a path; some registries give whole addresses."""
+        """Return the Location of `answer` as a path; some registries give whole URLs."""
         return answer.headers["Location"].removeprefix(f"http://{self.host}")
 
     def finish(self, location: str, digest: str, body: bytes | Iterable[bytes] = b"") -> Answer:
@@ -88,7 +88,7 @@ class Api:
         return self.send(method, f"{self.base}/manifests/{target}", headers=accept)
 
     def put_image(self, tag: str, salt: bytes = b"") -> bytes:
-        """Push a small image; the bytes of its manifest."""
+        """Push a small image; returns the bytes of its manifest."""
         content = image_manifest(b'{"architecture":"amd64","os":"linux"}', b"l" + salt)
         self.put_blob(b'{"architecture":"amd64","os":"linux"}')
         self.put_blob(b"l" + salt)
@@ -101,7 +101,7 @@ def descriptor(data: bytes, media_type: str) -> dict[str, Any]:
 
 
 def image_manifest(config: bytes, layer: bytes, /, **changes: Any) -> bytes:
-    """The manifest of an image of one layer, its fields replaced by `changes`."""
+    """Return the manifest of an image of one layer, with fields replaced by `changes`."""
     value = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,

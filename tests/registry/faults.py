@@ -1,8 +1,8 @@
-"""Everything that can go wrong between a client and a real registry, on demand.
+"""Servers before a real registry that make requests fail on demand.
 
-`FaultServer` stands before a registry and speaks HTTP: its rules answer in the registry's
-place, change what it says, lose it, or cut the connection. `TroubledWire` knows only bytes:
-it cuts, stalls and drips. What no rule is about reaches the registry as it came.
+`FaultServer` speaks HTTP: its rules answer in the registry's place, change the registry's reply,
+lose it, or cut the connection. `TroubledWire` passes on bytes: it cuts, stalls and slows down
+connections. A request that no rule fits reaches the registry unchanged.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Asked:
 
     @property
     def kind(self) -> str:
-        """What it is about: ping, blob, open, upload, manifest, tag, referrers or other."""
+        """The kind of request: ping, blob, open, upload, manifest, tag, referrers or other."""
         path = self.target.partition("?")[0]
         if path == "/v2/":
             return "ping"
@@ -58,7 +58,7 @@ class Asked:
 
 @dataclass
 class Answer:
-    """A reply. Headers may come several times where their value is a list."""
+    """A reply; a header may come several times where its value is a list."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -66,14 +66,16 @@ class Answer:
 
 
 Act: TypeAlias = "Callable[[Asked, Upstream], Answer | None]"
-"""What happens to a request; None resets the connection."""
+"""Answers a request, in the registry's place or by asking it; None resets the connection."""
 
 
 @dataclass
 class Rule:
-    """`act` befalls the requests of `method` (any, if empty) and `kind`: not the first `after`
-    of them, but the next `times`. An `early` one acts before the body has been read, which
-    nobody ever reads then."""
+    """Lets `act` answer the requests of `method` (any, if empty) and `kind` that `only` accepts.
+
+    The first `after` of them are spared, the next `times` are answered. An `early` rule answers
+    before the body has been read, and the body is never read then.
+    """
 
     act: Act
     method: str = ""
@@ -93,13 +95,16 @@ FOREVER = 10**9
 
 
 class Upstream:
-    """The registry behind, as the rules use it."""
+    """The registry behind the server, for rules that pass requests on."""
 
     def __init__(self, host: str) -> None:
         self.host = host
 
     def forward(self, asked: Asked) -> Answer:
-        """Have the registry answer; it sees the Host that the client named."""
+        """Send the request to the registry, with the Host that the client named.
+
+        Returns its reply.
+        """
         connection = HTTPConnection(self.host, timeout=HANG_S)
         try:
             kept = {k: v for k, v in asked.headers.items() if k not in _SKIPPED}
@@ -115,7 +120,7 @@ class Upstream:
             connection.close()
 
     def forward_part(self, asked: Asked, size: int) -> None:
-        """Let the registry see the beginning of a request: `size` bytes of its body."""
+        """Send the registry the head of a request and `size` bytes of its body, then no more."""
         host, _, port = self.host.partition(":")
         lines = [f"{asked.method} {asked.target} HTTP/1.1"]
         kept = {k: v for k, v in asked.headers.items() if k not in _SKIPPED}
@@ -131,17 +136,20 @@ class Upstream:
                 pass
 
 
-# What may happen.
+# The acts that rules may name.
 
 
 def answers(status: int, body: bytes = b"", **headers: str) -> Act:
-    """The registry is not even asked."""
+    """Answer with `status`, without asking the registry."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda asked, upstream: Answer(status, dict(named), body)
 
 
 def loses(status: int | None = None) -> Act:
-    """The registry obeys, and nobody hears it: a reset, or a proxy's answer."""
+    """Let the registry carry out the request, but lose its reply.
+
+    The client gets a reset connection, or `status` from a proxy.
+    """
 
     def act(asked: Asked, upstream: Upstream) -> Answer | None:
         upstream.forward(asked)
@@ -151,11 +159,11 @@ def loses(status: int | None = None) -> Act:
 
 
 def resets(asked: Asked, upstream: Upstream) -> None:
-    """The request never arrives."""
+    """Reset the connection; the request never reaches the registry."""
 
 
 def breaks(share: float) -> Act:
-    """The connection breaks when a `share` of the body has arrived."""
+    """Break the connection when the registry has got a `share` of the body."""
 
     def act(asked: Asked, upstream: Upstream) -> None:
         upstream.forward_part(asked, int(share * len(asked.body)))
@@ -164,7 +172,7 @@ def breaks(share: float) -> Act:
 
 
 def keeps(share: float) -> Act:
-    """Accepted, but only a `share` of the body is stored."""
+    """Let the registry store only a `share` of the body, and return its reply."""
 
     def act(asked: Asked, upstream: Upstream) -> Answer:
         part = asked.body[: int(share * len(asked.body))]
@@ -175,7 +183,7 @@ def keeps(share: float) -> Act:
 
 
 def changed(change: Callable[[Answer], object]) -> Act:
-    """The registry's answer, after `change` had it."""
+    """Return the registry's reply after `change` has changed it in place."""
 
     def act(asked: Asked, upstream: Upstream) -> Answer:
         answer = upstream.forward(asked)
@@ -186,7 +194,7 @@ def changed(change: Callable[[Answer], object]) -> Act:
 
 
 def with_header(name: str, value: str | None) -> Act:
-    """A header of the answer set, or removed."""
+    """Return the registry's reply with a header set, or removed where `value` is None."""
 
     def change(answer: Answer) -> None:
         answer.headers = {k: v for k, v in answer.headers.items() if k.lower() != name.lower()}
@@ -197,13 +205,13 @@ def with_header(name: str, value: str | None) -> Act:
 
 
 def error(status: int, code: str, message: str = "no", **headers: str) -> Act:
-    """An error body of the specification."""
+    """Answer with an error body of the specification."""
     body = b'{"errors":[{"code":"%b","message":"%b"}]}' % (code.encode(), message.encode())
     return answers(status, body, **headers)
 
 
 class FaultServer:
-    """A running server; `asked` are the requests so far, in the order of their ends."""
+    """A running server with rules; `asked` are the requests answered so far, in order."""
 
     def __init__(self, upstream: str, rules: list[Rule]) -> None:
         self.upstream = Upstream(upstream)
@@ -217,7 +225,7 @@ class FaultServer:
         return f"http://{self.host}"
 
     def rule(self, asked: Asked, *, early: bool) -> Rule | None:
-        """The first rule that fits and is not used up, now used once more."""
+        """Return the first rule that fits and is not used up, and count the use."""
         with self._lock:
             for rule in self.rules:
                 if rule.times and rule.early is early and rule.fits(asked):
@@ -229,21 +237,21 @@ class FaultServer:
         return None
 
     def handle(self, asked: Asked, rule: Rule | None) -> Answer | None:
-        """What befalls `asked` by `rule`, or else in the registry."""
+        """Answer `asked` by `rule`, or by the registry where that is None."""
         answer = rule.act(asked, self.upstream) if rule else self.upstream.forward(asked)
         with self._lock:
             self.asked.append(asked)
         return answer
 
     def count(self, method: str, kind: str = "") -> int:
-        """Requests of a method and kind."""
+        """Return the number of requests of a method and kind."""
         with self._lock:
             return sum(Rule(resets, method, kind).fits(asked) for asked in self.asked)
 
 
 @contextmanager
 def fault_server(upstream: str, *rules: Rule) -> Iterator[FaultServer]:
-    """Stand before the registry at `upstream` with `rules`, the first that fits first."""
+    """Run a server before the registry at `upstream`; of `rules`, the first that fits applies."""
     faults = FaultServer(upstream, list(rules))
 
     class Handler(BaseHTTPRequestHandler):
@@ -313,8 +321,10 @@ def fault_server(upstream: str, *rules: Rule) -> Iterator[FaultServer]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """What befalls one connection: after so many bytes in a direction it is cut, or stalls;
-    or its bytes come no faster than so many a second."""
+    """The fault of one connection, for each direction (up: to the registry).
+
+    `cut_…`, `stall_…`: bytes after which it is reset or stalls. `drip_…`: bytes a second at most.
+    """
 
     cut_up: int | None = None
     cut_down: int | None = None
@@ -328,9 +338,10 @@ CALM = Trouble()
 
 
 class TroubledWire:
-    """A TCP proxy before `upstream`; each new connection has the next of `troubles`, then none.
+    """A TCP proxy before `upstream`.
 
-    `passed_up` are the bytes that went to the registry so far.
+    Each new connection has the next of `troubles`, later ones none. `passed_up`: bytes passed on to
+    the registry so far.
     """
 
     def __init__(self, upstream: str, troubles: list[Trouble]) -> None:
@@ -361,12 +372,12 @@ class TroubledWire:
             end.close()
 
     def lead_to(self, upstream: str) -> None:
-        """From now on, connections go there."""
+        """Pass on new connections to `upstream` from now on."""
         host, _, port = upstream.rpartition(":")
         self._upstream = (host, int(port))
 
     def wait_until_passed(self, size: int, timeout_s: float) -> bool:
-        """Wait until so many bytes have gone up; whether they did in time."""
+        """Wait until `size` bytes were passed on to the registry; False after `timeout_s`."""
         with self._counted:
             return self._counted.wait_for(lambda: self.passed_up >= size, timeout_s)
 

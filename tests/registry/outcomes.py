@@ -1,7 +1,7 @@
-"""A push through whatever trouble, and whether its outcome may be.
+"""Runs a push under some fault, and judges whether its outcome is allowed.
 
-The one invariant of every fault: either the image in the registry pulls and verifies digest
-by digest, or an error says why and no tag moved.
+The one invariant of every fault: either the image in the registry pulls and verifies digest by
+digest, or an error says why and no tag moved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SPOOL = 100_000
 
 
 def make_app(root: Path, seed: int = 0) -> Path:
-    """An app whose image has one layer that is streamed and two that fit into memory."""
+    """Write an app whose image has one layer that is streamed and two that fit into memory."""
     chance = random.Random(seed)
     for name, size in (("node_modules/big/x", 400_000), ("node_modules/tiny/x", 60_000)):
         file = root / name
@@ -40,7 +40,7 @@ def make_app(root: Path, seed: int = 0) -> Path:
 
 @dataclass
 class Outcome:
-    """How a push ended, and what it said meanwhile."""
+    """The end of a push, by its result or its error, and the events that it sent."""
 
     result: PushResult | None = None
     error: RegpushError | None = None
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def small_spool(rush: int | None = None) -> Spool:
-    """What the pipeline makes its spool with in these tests."""
+    """Return a spool of `SPOOL` bytes, for use in place of the pipeline's own."""
     return Spool(SPOOL, rush)
 
 
@@ -99,13 +99,13 @@ def push(
 
 
 def tagged(host: str, repository: str, tag: str = "latest") -> str | None:
-    """The digest of what a tag names in the registry itself, None for nothing."""
+    """Return the digest of the manifest that a tag names in the registry; None without the tag."""
     answer = Api(host, repository).manifest(tag)
     return None if answer.status == 404 else f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
 
 
 def verify_image(host: str, repository: str, reference: str = "latest") -> str:
-    """Pull an image from the registry itself, check every byte, and give its digest."""
+    """Pull an image straight from the registry and check every byte; returns its digest."""
     api = Api(host, repository)
     answer = api.manifest(reference)
     assert answer.status == 200, f"{reference} is not there: {answer.status}"
@@ -119,7 +119,7 @@ def verify_image(host: str, repository: str, reference: str = "latest") -> str:
 
 
 def judge(outcome: Outcome, host: str, repository: str, *, before: str | None = None) -> None:
-    """The invariant. `before`: what `latest` named when the push began."""
+    """Assert the invariant of this module; `before`: what `latest` named before the push."""
     now = tagged(host, repository)
     if outcome.result:
         assert str(outcome.result.digest) == now

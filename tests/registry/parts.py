@@ -1,4 +1,4 @@
-"""The programs of others that the tests run: on the PATH, in a cache, or a visible skip."""
+"""Finds the programs that tests run, on the PATH or in a cache, else skips the test visibly."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _FETCH_TIMEOUT_S = 120.0
 
 
 def real_part(name: str) -> str:
-    """The path of program `name`. Where it is missing the test is skipped, and says so;
-    with REGPUSH_REQUIRE_REAL=1 it fails."""
+    """Return the path of the program `name`.
+
+    Where it is missing, the test is skipped; with REGPUSH_REQUIRE_REAL=1 the test fails.
+    """
     path = find_part(name)
     if path is None:
         missing(f"the program '{name}' is not installed")
@@ -28,7 +30,7 @@ def real_part(name: str) -> str:
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip the test, and say so; with REGPUSH_REQUIRE_REAL=1, let it fail."""
+    """Skip the test for `reason`; with REGPUSH_REQUIRE_REAL=1, fail it."""
     if os.environ.get("REGPUSH_REQUIRE_REAL") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -36,7 +38,7 @@ def missing(reason: str) -> NoReturn:
 
 @functools.cache
 def find_part(name: str) -> str | None:
-    """The path of program `name`, fetched into a cache where apt can, or None."""
+    """Return the path of the program `name`, fetched into a cache where apt can, or None."""
     own = os.path.dirname(sys.executable)  # what came with the tests' own packages
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), own, "/usr/sbin", "/sbin"])
     found = shutil.which(name, path=search)

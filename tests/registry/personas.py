@@ -1,6 +1,6 @@
-"""Registries of others (docs/internals/registries.md section 4): a real one, taught their manners.
+"""Imitates registries of others (docs/internals/registries.md, section 4) before a real registry.
 
-Each persona is rules for a `FaultServer`. What the registry behind would do by itself stays.
+Each persona is a list of rules for a `FaultServer`; in everything else the real registry answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Persona:
-    """A registry's manners; `rules` are made anew for every server."""
+    """A registry to imitate; `rules` makes its rules anew for every server."""
 
     name: str
     rules: Callable[[], list[Rule]]
@@ -45,7 +45,7 @@ def larger(size: int) -> Callable[[Asked], bool]:
 
 
 def capped(size: int) -> Rule:
-    """A proxy in front that takes no larger body; it has read it by then."""
+    """Imitate a proxy that answers 413 to a body larger than `size`, after reading it."""
 
     def act(asked: Asked, upstream: Upstream) -> Answer:
         if len(asked.body) > size:
@@ -56,13 +56,16 @@ def capped(size: int) -> Rule:
 
 
 def docker_hub() -> list[Rule]:
-    """Counts manifests, and says so malformed."""
+    """Answers 429 to the first two requests for tags, with a malformed Retry-After."""
     page = b"<html>You have reached your pull rate limit</html>"
     return [Rule(answers(429, page, Retry_After="1.5 minutes"), "GET", "tag", times=2)]
 
 
 def ghcr() -> list[Rule]:
-    """416 to chunks over 4 MiB with a Content-Range; here behind a proxy that wants chunks."""
+    """Answers 416 to chunks over 4 MiB with a Content-Range.
+
+    Here it is behind a proxy that refuses bodies over 6 MiB, so that clients send chunks.
+    """
 
     def act(asked: Asked, upstream: Upstream) -> Answer:
         if len(asked.body) > 6 * MIB:
@@ -75,7 +78,7 @@ def ghcr() -> list[Rule]:
 
 
 def ecr() -> list[Rule]:
-    """201 to PATCH, a Range that never moves, blobs of no bytes refused."""
+    """Answers 201 to PATCH, with a Range that never moves."""
 
     def patched(answer: Answer) -> None:
         if answer.status == 202:
@@ -86,7 +89,7 @@ def ecr() -> list[Rule]:
 
 
 def gar() -> list[Rule]:
-    """One PATCH a session; the first connection breaks, so that a second one tempts."""
+    """Takes one PATCH a session; the first connection breaks, so that a client may try a second."""
     seen: set[str] = set()
     lock = threading.Lock()
 
@@ -103,7 +106,7 @@ def gar() -> list[Rule]:
 
 
 def acr() -> list[Rule]:
-    """413 over 16 MiB, 400 to a Content-Range without a length, now and then 416 at the PUT."""
+    """Answers 413 over 16 MiB, 400 to a Content-Range without a length, and once 416 to the PUT."""
 
     def without_length(asked: Asked) -> bool:
         return "content-range" in asked.headers and "content-length" not in asked.headers
@@ -116,7 +119,10 @@ def acr() -> list[Rule]:
 
 
 def quay() -> list[Rule]:
-    """The status is `bytes=0-N`, N one too high, and names no Location."""
+    """Reports the status of an upload as `bytes=0-N`, N one too high, without a Location.
+
+    The first two large bodies break off, so that clients ask for the status.
+    """
 
     def status(answer: Answer) -> None:
         answer.headers.pop("Location", None)
@@ -130,7 +136,10 @@ def quay() -> list[Rule]:
 
 
 def harbor() -> list[Rule]:
-    """Cookies on every reply, that must not come back; no mounts from unknown projects."""
+    """Sets cookies on every reply, which must not be sent back.
+
+    401 for mounts of unknown projects.
+    """
     return [
         always(answers(401), "POST", "open", only=lambda asked: "mount=" in asked.target),
         always(with_header("Set-Cookie", "sid=harbor; Path=/"), "", ""),
@@ -138,7 +147,7 @@ def harbor() -> list[Rule]:
 
 
 def gitea() -> list[Rule]:
-    """Relative Locations; every PATCH but the first must say where it belongs."""
+    """Sends relative Locations, and wants a Content-Range in every PATCH but the first."""
     seen: set[str] = set()
     lock = threading.Lock()
 
@@ -165,7 +174,7 @@ def gitea() -> list[Rule]:
 
 
 def artifactory() -> list[Rule]:
-    """Of old: a PUT with a blob finds no upload; and 406 to whoever accepts manifests only."""
+    """Old versions answer 404 to a PUT with a blob, and 406 to uploads with an Accept header."""
 
     def accepts(asked: Asked) -> bool:
         return asked.headers.get("accept", "*/*") != "*/*"
@@ -178,12 +187,12 @@ def artifactory() -> list[Rule]:
 
 
 def nexus() -> list[Rule]:
-    """A blob that two pushers send at once is stored, and one of them hears 400."""
+    """Stores a blob that two clients send at once, and answers 400 to one of them."""
     return [Rule(loses(400), "PUT", "upload", times=2)]
 
 
 def zot() -> list[Rule]:
-    """A connection that ends takes its session along."""
+    """Forgets an upload session whose connection breaks."""
     return [
         Rule(breaks(0.5), "", "upload", times=2, only=larger(100_000)),
         always(error(404, "BLOB_UPLOAD_UNKNOWN"), "GET", "upload"),
@@ -191,7 +200,7 @@ def zot() -> list[Rule]:
 
 
 def cloudflare() -> list[Rule]:
-    """Chunks of 5 to 100 MB, all of one size but the last; the edge caps bodies."""
+    """Takes chunks of 5 to 6 MiB, all of one size but the last; answers 413 to larger bodies."""
     sizes: dict[str, int] = {}
 
     def opened(answer: Answer) -> None:
@@ -212,12 +221,12 @@ def cloudflare() -> list[Rule]:
 
 
 def nginx() -> list[Rule]:
-    """The default limit of a reverse proxy."""
+    """The default limit of nginx as a reverse proxy, 1 MiB a body."""
     return [capped(MIB)]
 
 
 def no_chunked_bodies() -> list[Rule]:
-    """A proxy that wants every length stated."""
+    """A proxy that answers 411 to a body of unknown length."""
     return [
         always(
             answers(411),
@@ -229,7 +238,7 @@ def no_chunked_bodies() -> list[Rule]:
 
 
 def no_digest_checks() -> list[Rule]:
-    """Says 201 to whatever digest; the first PATCH loses its second half without a word."""
+    """Answers 201 for a wrong digest; the first PATCH loses the second half of its body."""
 
     def lossy(asked: Asked, upstream: Upstream) -> Answer:
         headers = {k: v for k, v in asked.headers.items() if k != "content-range"}
@@ -248,7 +257,7 @@ def no_digest_checks() -> list[Rule]:
 
 
 def gitlab_referrers() -> list[Rule]:
-    """No lists of referrers, and a tag such as `sha256-…` is the digest of that name."""
+    """Has no referrers API, and takes a tag such as `sha256-…` for the digest of that name."""
 
     def by_digest(asked: Asked, upstream: Upstream) -> Answer:
         target = asked.target.replace("/manifests/sha256-", "/manifests/sha256:")
@@ -261,7 +270,7 @@ def gitlab_referrers() -> list[Rule]:
 
 
 def ecr_referrers() -> list[Rule]:
-    """Says that it knows the subject of a manifest, and has no list of what refers to it."""
+    """Acknowledges the subject of a manifest (OCI-Subject), but has no referrers API."""
 
     def act(asked: Asked, upstream: Upstream) -> Answer:
         answer = upstream.forward(asked)
@@ -277,8 +286,10 @@ def ecr_referrers() -> list[Rule]:
 
 
 def referrers_elsewhere() -> list[Rule]:
-    """GHCR sends who asks for referrers to another host by 303, which answers 429
-    (artifacthub/hub, issue 4785). The other host is the server itself by its other name."""
+    """GHCR redirects requests for referrers by 303 to another host, which answers 429.
+
+    Source: artifacthub/hub, issue 4785. The other host is the server itself, as `localhost`.
+    """
 
     def act(asked: Asked, upstream: Upstream) -> Answer:
         host = asked.headers["host"]

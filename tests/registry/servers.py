@@ -1,4 +1,4 @@
-"""Real registries on free ports of the loopback interface, for as long as a `with` lasts."""
+"""Runs real registries on free ports of the loopback interface while a `with` block lasts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LISTENING = re.compile(r"listening on (?:http://)?127\.0\.0\.1:(\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What a registry with an htpasswd file lets in."""
+    """The user whom a registry with an htpasswd file accepts."""
 
     username: str
     password: str
@@ -35,7 +35,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """A running registry. `host` is `127.0.0.1:PORT`; `storage` the folder it keeps things in."""
+    """A running registry. `host` is `127.0.0.1:PORT`; `storage` is the folder of its blobs."""
 
     host: str
     scheme: str
@@ -64,7 +64,7 @@ class Registry:
         return self.log_file.read_text("utf-8", "replace")
 
     def stop(self) -> None:
-        """End the server now, as a crash would; what it stored stays. May be called again."""
+        """Kill the server, like a crash; its storage stays. May be called again."""
         self.process.kill()
         self.process.wait()
 
@@ -73,10 +73,10 @@ class Registry:
 def run_docker_registry(
     directory: Path, *, login: Login | None = None, authority: trustme.CA | None = None
 ) -> Iterator[Registry]:
-    """Debian's docker-registry, storing below `directory` and deleting when asked.
+    """Run Debian's docker-registry, which stores below `directory` and allows DELETE.
 
-    With `login` it wants that user, by htpasswd; with `authority` it speaks TLS with a
-    certificate of it for 127.0.0.1, localhost and registry.test.
+    With `login` it accepts that user alone, by htpasswd; with `authority` it speaks TLS with a
+    certificate of that authority for 127.0.0.1, localhost and registry.test.
     """
     program = real_part("docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def run_docker_registry(
 
 @contextmanager
 def run_embedded_registry(directory: Path) -> Iterator[Registry]:
-    """regpush's own registry in a process of its own, storing below `directory`."""
+    """Run regpush's own registry in a process of its own; it stores below `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     storage = directory / "storage"
     package_parent = str(Path(regpush.__file__).parents[1])
@@ -156,9 +156,9 @@ def run_embedded_registry(directory: Path) -> Iterator[Registry]:
 def _running(
     command: list[str], environment: Mapping[str, str], log_file: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Start `command`; give its process and the port that its log says it listens on.
+    """Start `command`; yields its process and the port that its log names.
 
-    The server asks the kernel for the port itself, so there is no race for one.
+    The server asks the kernel for a free port itself, so that no other process can take it.
     """
     with log_file.open("wb") as log:
         process = subprocess.Popen(

@@ -1,6 +1,6 @@
-"""A registry that says what it is told to, however wrong: for documents that no real one keeps.
+"""A registry that serves what a test gives it, also documents that no real registry keeps.
 
-It runs in threads of this process, keeps what is pushed to it, and checks nothing.
+It runs in threads of this process, keeps everything that is pushed, and checks nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ def digest_of(data: bytes) -> str:
 
 @dataclass
 class StaticRegistry:
-    """What it holds, whatever the repository: manifests by tag and digest, blobs by digest.
+    """The content of the registry: manifests by tag and digest, blobs by digest.
 
-    `referrers`: the answer to every question for referrers; None is a 404. `failure`: the
-    body of every answer to a push, with status 403, where there is one.
+    Every repository has the same content. `tags`: the body of every list of tags. `referrers`: the
+    body of every list of referrers. `failure`: the body of a 403 to every push. None gives the
+    usual reply: 404 for a list.
     """
 
     host: str = ""
@@ -40,7 +41,7 @@ class StaticRegistry:
     failure: bytes | None = None
 
     def put(self, tag: str, manifest: bytes) -> str:
-        """Serve `manifest` at `tag` and by its digest, which is given back."""
+        """Serve `manifest` at `tag` and by its digest; returns the digest."""
         self.manifests[tag] = self.manifests[digest_of(manifest)] = manifest
         return digest_of(manifest)
 
@@ -62,7 +63,7 @@ def _media_type(manifest: bytes) -> str:
 
 @contextmanager
 def run_static_registry() -> Iterator[StaticRegistry]:
-    """The registry on a free port of the loopback interface."""
+    """Run the registry on a free port of the loopback interface."""
     registry = StaticRegistry()
     uploads: dict[str, bytes] = {}
 

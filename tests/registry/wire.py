@@ -1,4 +1,4 @@
-"""A TCP proxy before a registry that counts what crosses it, and cuts when told."""
+"""A TCP proxy before a registry that counts bytes and requests, and cuts connections on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINGER_0 = struct.pack("ii", 1, 0)  # close() sends RST instead of FIN
 
 
 class AfterCut(Enum):
-    """What a proxy does once it has cut: serve on, or refuse every further connection."""
+    """Whether a proxy accepts new connections after it has cut the open ones."""
 
     SERVE = "serve"
     STOP = "stop"
@@ -37,7 +37,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What has crossed so far; bytes as on the connection, heads included."""
+    """The counts of a proxy so far; bytes as on the connection, heads included.
+
+    "Up" is from the client to the registry.
+    """
 
     connections: int
     requests: tuple[Request, ...]
@@ -46,7 +49,7 @@ class Stats:
 
 
 class StartProxy(Protocol):
-    """The `wire` fixture."""
+    """The type of the fixture `wire`: starts a proxy before `registry`."""
 
     def __call__(
         self,
@@ -58,10 +61,10 @@ class StartProxy(Protocol):
 
 
 class RequestReader:
-    """Finds request heads in the upward bytes of one HTTP/1.1 connection (RFC 9112).
+    """Finds request heads in the bytes that one HTTP/1.1 connection sends up (RFC 9112).
 
-    Bodies are skipped by their framing, so that nothing inside one looks like a request.
-    TLS is not read at all.
+    Bodies are skipped by their framing, so that nothing inside one looks like a request. Requests
+    over TLS are not found.
     """
 
     def __init__(self) -> None:
@@ -71,7 +74,7 @@ class RequestReader:
         self._opaque = False
 
     def feed(self, data: bytes) -> list[Request]:
-        """The requests whose heads `data` completes."""
+        """Return the requests whose heads `data` completes."""
         found: list[Request] = []
         if self._opaque:
             return found
@@ -120,8 +123,8 @@ class RequestReader:
 class CountingProxy:
     """Listens on a free port of 127.0.0.1 and passes connections on to `upstream`.
 
-    After `cut_after_up` bytes have gone up, over all connections, every connection is
-    reset on both sides, once; the bytes beyond are not passed on.
+    When `cut_after_up` bytes were sent up over all connections, every connection is reset on both
+    sides, once; further bytes are not passed on.
     """
 
     def __init__(
@@ -157,12 +160,12 @@ class CountingProxy:
         self._acceptor.join()
 
     def stats(self) -> Stats:
-        """What has crossed since the start or the last `reset`."""
+        """Return the counts since the start or the last `reset`."""
         with self._lock:
             return Stats(self._connections, tuple(self._requests), self._up, self._down)
 
     def reset(self) -> None:
-        """Count from zero; `cut_after_up` too. Connections stay as they are."""
+        """Set all counts to zero, also the one for `cut_after_up`. Connections stay open."""
         with self._lock:
             self._clear()
 
@@ -191,7 +194,7 @@ class CountingProxy:
             try:
                 server = socket.create_connection(self._upstream)
             except OSError:
-                # As it would look without a proxy, as near as an accepted connection can.
+                # A reset, because an accepted connection cannot be refused any more.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
                 client.close()
                 continue
@@ -211,7 +214,7 @@ class CountingProxy:
             connection.abort()
 
     def _passing_up(self, size: int, requests: list[Request]) -> int:
-        """Count `size` bytes about to go up; how many of them may."""
+        """Count `size` bytes that are about to be sent up; returns how many may be sent."""
         with self._lock:
             self._requests += requests
             allowed = size
@@ -243,7 +246,7 @@ class CountingProxy:
 
 
 class _Connection:
-    """One client's connection, its twin to the server, and a thread for each direction."""
+    """A client's connection with one to the server for it, and a thread for each direction."""
 
     def __init__(self, proxy: CountingProxy, client: socket.socket, server: socket.socket) -> None:
         self._proxy = proxy
@@ -260,7 +263,10 @@ class _Connection:
             threading.Thread(target=pump, daemon=True).start()
 
     def abort(self) -> None:
-        """Reset both ends. The reset leaves when the pumps, woken here, have let go."""
+        """Reset both connections.
+
+        The reset is sent when the threads, woken here, have closed them.
+        """
         self._aborted = True
         for end in (self._client, self._server):
             try:
