@@ -1,4 +1,7 @@
-"""Attempts after a first failure, by tenacity: how long to wait between them, when to stop."""
+"""Repeats an operation after its first failure: how long to wait between attempts, when to stop.
+
+The loop is tenacity's.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,19 @@ from regpush.http.retry import RetryableError
 FIRST_WAIT_S = 0.3
 LONGEST_WAIT_S = 20.0
 BUDGET_S = 180.0
-"""Seconds of waiting between the attempts of one operation, in total; the attempts not counted."""
+"""Seconds that one operation waits between its attempts at most, in total.
+
+The attempts themselves are not counted.
+"""
 
 LESSONS = 16
-"""Attempts of one operation that failed only because of the form of the request, at most."""
+"""Attempts of one operation, at most, that failed only because of the form of the request.
+
+For example, a whole blob was sent where the registry takes chunks.
+"""
 
 STEP = 4 << 20
-"""So many acknowledged bytes since the last failure reset the count of attempts."""
+"""The number of acknowledged bytes since the last failure that resets the count of attempts."""
 
 T = TypeVar("T")
 
@@ -36,10 +45,11 @@ def after(
     wait: Callable[[float], None],
     tell: Tell,
 ) -> T:
-    """Call `work`, which raised `failure`, until it returns or raises anything else.
+    """Call `work`, which just raised `failure`, again until it returns; returns its result.
 
-    At most `times` times, as `Policy.run` counts them by `progress`; `wait` waits so many seconds
-    between them. Raises the last RetryableError.
+    `work` is called `times` times at most; `progress` returns the bytes acknowledged so far, and
+    `STEP` more of them reset the count. `wait` sleeps for a number of seconds between the calls.
+    Raises the last RetryableError, and any other error of `work` at once.
     """
     first: list[RetryableError] = [failure]
 
@@ -63,7 +73,7 @@ def after(
 
 
 class _Tally:
-    """The failures of one operation so far, and whether another attempt is allowed."""
+    """Counts the failures of one operation, and decides whether another attempt is allowed."""
 
     def __init__(self, times: int, progress: Callable[[], int]) -> None:
         self._times = times
@@ -75,7 +85,7 @@ class _Tally:
         self._safe = 0
 
     def ends(self, state: tenacity.RetryCallState) -> bool:
-        """Count the failure of `state`; returns whether to give up."""
+        """Count the failure of `state`; returns whether no further attempt is allowed."""
         failure = _failure(state)
         if failure.learned:
             self._lessons += 1
