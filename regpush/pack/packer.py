@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -92,8 +91,8 @@ class Packer:
             finally:
                 self._readers.discard(reader)
             return
-        # Most layers are no longer than one block, so another thread would save nothing.
-        yield Piece(first, partial(self.codec.compress, first))
+        # Most layers are no longer than one block, so a thread that reads ahead would save nothing.
+        yield Piece(first, self.packed(first, filled).result)
         self.give_back(block)
 
     def blocks(self, archive: Archive, rank: int) -> Iterator[memoryview]:

@@ -203,6 +203,23 @@ def test_memory_is_bounded_however_slowly_layers_are_taken(monkeypatch, compress
         assert sum(blocks.values()) <= Packer.SPARE + 3 * block
 
 
+def test_small_layers_too_are_compressed_by_no_more_threads_than_there_are_cores():
+    """Each thread that compresses needs memory: 25 MB for zstd:9, and a push has 8 senders."""
+    threads = set()
+    with Packer(Compression(), 2) as packer:
+        compress = packer.codec.compress
+
+        def noted(block):
+            threads.add(threading.current_thread().name)
+            return compress(block)
+
+        packer.codec = replace(packer.codec, compress=noted)
+        for size in (0, 1000, 3 * MIB):
+            assert b"".join(source(item(size), "gzip").open(packer, lambda *_: None))
+    assert threads
+    assert all(name.startswith("regpush-core") for name in threads)
+
+
 def test_a_layer_goes_on_while_another_holds_all_spare_memory():
     one = item(*[MIB] * 60)
     with Packer(Compression(), 2) as packer:
