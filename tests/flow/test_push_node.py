@@ -222,6 +222,22 @@ def test_npm_is_obeyed_where_packages_come_from(index, app, to, tmp_path):
     assert index.gets == []
 
 
+@pytest.mark.parametrize(
+    ("second", "sent"), [("", "Bearer t0ken"), ("0ther", ""), ("t0ken", "Bearer t0ken")]
+)
+def test_a_registry_may_keep_tarballs_elsewhere_on_its_host(index, app, to, second, sent):
+    """As GitLab's of a group does; which of two tokens for one host is meant, nothing tells."""
+    one = make_tarball(index.folder, "one")
+    write_lock(app, {"node_modules/one": locked(one, f"{index.url}/projects/7")}, {"one": "^1"})
+    host = index.url.removeprefix("http:")
+    lines = [f"registry={index.url}/groups/5/", f"{host}/groups/5/:_authToken=t0ken"]
+    if second:
+        lines += [f"@acme:registry={index.url}/groups/6", f"{host}/groups/6/:_authToken={second}"]
+    (app / ".npmrc").write_text("\n".join(lines))
+    push(f"node:{app}", to, *BARE).ok()
+    assert index.logins_seen == [sent]
+
+
 def test_the_cache_of_npm_is_read_first(index, app, to, tmp_path):
     one = make_tarball(index.folder, "one")
     write_lock(app, {"node_modules/one": locked(one, index.url)}, {"one": "^1"})

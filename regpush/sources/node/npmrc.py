@@ -9,7 +9,7 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -132,11 +132,37 @@ class Npmrc:
             for key, value in self.values.items()
             if key.endswith("registry") and value.startswith("http://")
         }
-        for place, authorization, secret in self._logins():
+        known = list(self._logins())
+        for place, authorization, secret in known:
             host = place.strip("/").partition("/")[0]
             logins.add_header(f"https:{place}", authorization, secret)
             if host in plain:
                 logins.add_header(f"http:{place}", authorization, secret)
+        for origin, (authorization, secret) in self._of_hosts(known):
+            logins.add_header(origin, authorization, secret)
+
+    def _of_hosts(
+        self, logins: Sequence[tuple[str, str, str]]
+    ) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield the root of a host, and the login of the only registry there that has one.
+
+        npm sends it with requests for packages that lie elsewhere on the registry's host, such as
+        GitLab's registry of a group does (`npm-registry-fetch`, `lib/auth.js`).
+        """
+        found: dict[str, set[tuple[str, str]]] = {}
+        for key, value in self.values.items():
+            if key != "registry" and not key.endswith(":registry"):
+                continue
+            scheme, _, rest = value.partition("://")
+            rest = f"//{rest.rstrip('/')}/"
+            fitting = [one for one in logins if rest.startswith(f"{one[0].rstrip('/')}/")]
+            if fitting and scheme in ("http", "https"):
+                host = rest[2:].partition("/")[0]
+                own = max(fitting, key=lambda one: len(one[0]))
+                found.setdefault(f"{scheme}://{host}/", set()).add(own[1:])
+        for origin, several in found.items():
+            if len(several) == 1:
+                yield origin, several.pop()
 
     def _said(self, key: str) -> str:
         """Return the value of `key`; empty where it refers to a variable that is not set."""
