@@ -253,7 +253,7 @@ class _Union:
         return self
 
     def healed(self, lost: MissingBlobsError) -> _Union:
-        """Raise `lost`: blobs that the registry lost cannot be sent again from anywhere."""
+        """Raise `lost`: regpush has no source from which to send the lost blobs again."""
         raise lost from lost.__cause__
 
 

@@ -41,7 +41,7 @@ class Score:
     most_layers: int
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the score for the JSON report; ratios are rounded to four decimal places."""
+        """Return the score for the JSON report of `regpush simulate`; ratios have four decimals."""
         return {
             "push_ratio": _rounded(self.push, 4),
             "pull_ratio": _rounded(self.pull, 4),

@@ -109,7 +109,7 @@ class TrustedOwners:
 
 
 def find(directory: str, trust: TrustedOwners, tell: Callable[[str], None]) -> Configuration | None:
-    """Read the configuration file in `directory` or in the nearest directory above; None without.
+    """Read the configuration file in `directory` or the nearest directory above, if there is one.
 
     The search ends at the root of a git repository (a directory with `.git`) or at a mount point;
     outside of repositories also below a directory that every user may write to. Raises UsageError

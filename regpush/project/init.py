@@ -72,10 +72,10 @@ def _app(survey: Survey) -> list[str]:
 
 
 def ignore_file(survey: Survey) -> str | None:
-    """Return the text of a `.regpushignore`: what the app needs not, and the `.dockerignore`.
+    """Return the text of a first `.regpushignore`; None if one exists or nothing is to be ignored.
 
-    The patterns of the latter are translated. None if there is nothing to ignore, or a
-    `.regpushignore` already exists.
+    It holds the translated patterns of the `.dockerignore`, and patterns of files that apps of this
+    kind do not need at run time.
     """
     unneeded = survey.launch.ignore if survey.launch else ()
     if survey.ignores or (survey.dockerignore is None and not unneeded):

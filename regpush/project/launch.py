@@ -127,9 +127,11 @@ def _node(directory: str) -> Launch | None:
 
 
 def _next(directory: str, base: str, target: str | None) -> Launch:
-    """Guess for Next.js; its documentation, "output": standalone has a server and what it needs.
+    """Guess how to push a Next.js app.
 
-    Its files of `public` and `.next/static` are copied by the user.
+    If its configuration sets `output: standalone`, the target is `.next/standalone`, which holds a
+    server and its dependencies, but not `public` and `.next/static` (Next.js documentation,
+    "output"): the commands in `before` copy these.
     """
     for name in ("next.config.js", "next.config.mjs", "next.config.ts"):
         if re.search(r"""output["']?\s*:\s*["']standalone""", _text(directory, name)):

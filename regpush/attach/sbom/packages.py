@@ -61,7 +61,7 @@ def packages_in(item: Item) -> Iterator[BillPackage]:
 
 
 def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """Read `package.json` (npm documentation, "package.json")."""
+    """Yield the npm package that a `package.json` describes (npm documentation, "package.json")."""
     value = _json(entry)
     folder = entry.path.rpartition(b"/")[0]
     if isinstance(value, dict) and isinstance(value.get("version"), str):
@@ -75,7 +75,10 @@ def _npm(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _distribution(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """Read `name-version.dist-info` or `.egg-info` (PyPA, "Recording installed projects")."""
+    """Yield the Python package of a folder `NAME-VERSION.dist-info` or `.egg-info`.
+
+    PyPA, "Recording installed projects".
+    """
     yield BillPackage(
         kind="pypi",
         namespace="",
@@ -86,7 +89,10 @@ def _distribution(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]
 
 
 def _gem(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """Read `specifications/rack-3.0.8.gemspec` beside `gems` (RubyGems, "Gem::Specification")."""
+    """Yield the gem of a file such as `specifications/rack-3.0.8.gemspec`.
+
+    The gem's files are in `gems/` beside `specifications/` (RubyGems, "Gem::Specification").
+    """
     folder = entry.path.rpartition(b"/")[2].removesuffix(b".gemspec")
     yield BillPackage(
         kind="gem",
@@ -98,7 +104,10 @@ def _gem(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _go(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """Read `# path version` lines of `vendor/modules.txt` (Go Modules Reference, "Vendoring")."""
+    """Yield the Go modules that `vendor/modules.txt` lists, in lines `# PATH VERSION`.
+
+    Go Modules Reference, "Vendoring".
+    """
     for line in _read(entry).decode("utf-8", "replace").splitlines():
         words = line.split(" ")
         if len(words) > 2 and words[0] == "#":
@@ -113,7 +122,10 @@ def _go(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """Read `vendor/composer/installed.json` (Composer documentation, "The vendor directory")."""
+    """Yield the PHP packages that `vendor/composer/installed.json` lists.
+
+    Composer documentation, "The vendor directory".
+    """
     value = _json(entry)
     listed = value.get("packages") if isinstance(value, dict) else value
     for one in listed if isinstance(listed, list) else ():
@@ -130,7 +142,10 @@ def _composer(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """Read `var/lib/dpkg/status` (dpkg-query(1), "Package status"; deb822(5))."""
+    """Yield the installed Debian packages that `var/lib/dpkg/status` lists.
+
+    dpkg-query(1), "Package status"; deb822(5).
+    """
     listed = [one for one in _paragraphs(entry) if one.get("Status") == "install ok installed"]
     # Ubuntu keeps Debian's version for packages that it does not change, but it changes some in
     # every system: one version with "ubuntu" shows that the system is Ubuntu.
@@ -140,7 +155,7 @@ def _dpkg(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
 
 
 def _apk(entry: Entry, match: re.Match[bytes]) -> Iterator[BillPackage]:
-    """Read `lib/apk/db/installed` (Alpine's wiki, "Apk spec")."""
+    """Yield the Alpine packages that `lib/apk/db/installed` lists (Alpine's wiki, "Apk spec")."""
     for one in _paragraphs(entry):
         yield from _of_system("apk", "alpine", one, ("P", "V", "A"), match)
 
