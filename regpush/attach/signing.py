@@ -112,7 +112,12 @@ class Signer:
         with self._checked_by(place) as flags:
             if not flags:
                 return False
-            asked = [*flags, *_kept(self.words), *_flags(place.options), place.named(digest)]
+            asked = [
+                *flags,
+                *_to_verify(self.words),
+                *_flags(place.options),
+                place.named(digest),
+            ]
             code, said = self._cosign(["verify", *asked], place, quiet)
         if code:
             place.notify(
@@ -174,7 +179,7 @@ class Signer:
             return _run([*login, self.program, *words], notify, place.cancel)
 
 
-def _kept(words: Sequence[str]) -> Iterator[str]:
+def _to_verify(words: Sequence[str]) -> Iterator[str]:
     """Yield the arguments of `cosign sign` that `cosign verify` needs too.
 
     These are the flags for annotations, the trusted root, the transparency log and the registry.
@@ -221,7 +226,7 @@ def _login(credentials: Credentials | None, registry: str) -> Iterator[list[str]
         "registrytoken": credentials.registry_token,
     }
     said = {name: value for name, value in entry.items() if value}
-    with tempfile.TemporaryDirectory(prefix="regpush-") as folder:  # for its owner alone
+    with tempfile.TemporaryDirectory(prefix="regpush-") as folder:  # only this user may read it
         with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
             json.dump({"auths": {docker_key(registry): said}}, file)
         yield ["env", f"DOCKER_CONFIG={folder}"]

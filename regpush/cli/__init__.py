@@ -24,14 +24,14 @@ def main() -> None:
     stop_listing = _list_ahead(sys.argv[1:])
     # The directory is listed during these imports, which take longer than starting the listing.
     from regpush.cli.app import run
-    from regpush.cli.console import end  # --version does without it
+    from regpush.cli.console import end  # --version needs no console
 
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # the parent process closed it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  stays open to the end
         else:
-            # File names and the table's signs may lack a code in the terminal's encoding.
+            # The terminal's encoding may lack characters of file names and of tables.
             stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:], os.environ)
     stop_listing()
@@ -49,7 +49,7 @@ def _list_ahead(words: Sequence[str]) -> Callable[[], None]:
     # A link most likely leads to a store item, whose files are not listed before it is packed.
     if not os.path.isdir(word) or os.path.islink(word):
         return lambda: None
-    from regpush.files import scan_ahead  # only a directory needs it
+    from regpush.files import scan_ahead  # needed only if the target is a directory
 
     scan_ahead.begin(word)
     return scan_ahead.end

@@ -109,7 +109,7 @@ def _usage(error: Exception) -> str | None:
     format_message = getattr(error, "format_message", None)
     if not callable(format_message):
         return None
-    # `_explained` names the most similar option in place of this list.
+    # typer's list of possible options is cut off: `_explained` names the most similar one.
     return str(format_message()).partition(" (Possible options:")[0].rstrip(".")
 
 

@@ -38,6 +38,6 @@ def _unless_off(environ: Mapping[str, str]) -> bool:
     return environ.get("CLICOLOR") != "0"
 
 
-def moves(environ: Mapping[str, str], stream: TextIO) -> bool:
+def can_move_cursor(environ: Mapping[str, str], stream: TextIO) -> bool:
     """Return whether `stream` is a terminal that can move its cursor, as progress bars need."""
     return stream.isatty() and environ.get("TERM", "") not in ("", "dumb")

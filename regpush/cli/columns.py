@@ -29,7 +29,7 @@ def short(digest: Digest) -> str:
     return f"{digest.algorithm}:{digest.short}"
 
 
-def held(layer: Layer, width: int) -> str:
+def contents_of(layer: Layer, width: int) -> str:
     """Return the names of the items in a layer, as one text for the column `contents` of a table.
 
     The items are those in the layer's annotations. `width`: columns of the terminal.

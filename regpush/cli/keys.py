@@ -131,7 +131,7 @@ class Key:
     def _located(self, said: Any, directory: str) -> Any:
         if self.metavar == "FILE" and said:
             return from_here(directory, said)
-        # --sign-key and --layers take a file or something else.
+        # The value of --sign-key may be a URL, that of --layers the name of a strategy.
         if self.field == "sign_key" and "://" not in said:
             return from_here(directory, said)
         if self.field == "layers" and said.startswith("file="):

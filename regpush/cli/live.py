@@ -114,7 +114,7 @@ def picture_of(
     rows: list[RenderableType] = [_bars(shown, width, longest)] if shown else []
     if hidden and room:
         rows.append(Text(f"and {hidden} more", style="dim", no_wrap=True))
-    rows.append(Text(whole(board, rate, elapsed_s, width), no_wrap=True, overflow="ellipsis"))
+    rows.append(Text(totals(board, rate, elapsed_s, width), no_wrap=True, overflow="ellipsis"))
     return Group(*rows)
 
 
@@ -150,7 +150,7 @@ def _bytes(flight: Flight) -> str:
     return f"{size(flight.sent)}/{'' if flight.size else '~'}{size(about)}"
 
 
-def whole(board: Board, rate: float | None, elapsed_s: float, width: int) -> str:
+def totals(board: Board, rate: float | None, elapsed_s: float, width: int) -> str:
     """Return the line of totals, with as many of its parts as fit into `width` columns.
 
     The least important parts are left out first. `rate`: bytes sent per second.

@@ -259,11 +259,11 @@ def _layer_group(layer: Layer, number: int, is_base: bool, weights: Weights) -> 
         weight=layer.descriptor.size,
         title=f"{number} · {size(layer.descriptor.size)}{about}",
         colour=_BASE if is_base else str((number - 1) % _HUES),
-        cells=tuple(_few(weighed)) if weighed else (_layer_cell(layer),),
+        cells=tuple(_cells_of_items(weighed)) if weighed else (_layer_cell(layer),),
     )
 
 
-def _few(weighed: Mapping[str, int]) -> Iterator[_Cell]:
+def _cells_of_items(weighed: Mapping[str, int]) -> Iterator[_Cell]:
     """Yield a cell for each of the 250 largest items of a layer, and one cell for all others.
 
     `weighed`: unpacked bytes of each item, by path.

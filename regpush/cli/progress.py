@@ -46,7 +46,7 @@ def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
     match how:
         case Progress.NONE:
             yield _Few(voice, stream, render)
-        case Progress.AUTO if colour.moves(os.environ, stream):
+        case Progress.AUTO if colour.can_move_cursor(os.environ, stream):
             with _ticking(_Live(voice, stream, render), _FRAME_S) as listener:
                 yield listener
         case Progress.AUTO | Progress.PLAIN:

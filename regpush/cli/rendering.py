@@ -99,7 +99,7 @@ def document(data: bytes) -> str:
     except (ValueError, RecursionError):
         renderer = Renderer(longest=LONGEST_RESULT)
         return "".join(f"{renderer(line)}\n" for line in text.expandtabs().splitlines())
-    # Outside of strings JSON has no control characters but these three (RFC 8259, section 2).
+    # Outside of strings, JSON has no control characters but CR, LF and tab (RFC 8259, section 2).
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ").split("\n")
     return "\n".join(map(_printable_json, lines)).rstrip("\n") + "\n"
 

@@ -55,7 +55,7 @@ def _nix_option(rest: Iterator[str]) -> str:
     """
     name = next(rest, "")
     if " " in name:
-        return f"{_NIX_OPTION}={name}"  # variables and files give both in one word
+        return f"{_NIX_OPTION}={name}"  # variables and files hold NAME VALUE
     return _nix(name, *islice(rest, NIX_WORDS.get(name, 1)))
 
 

@@ -167,7 +167,7 @@ class _Finding:
 _Look = Callable[[_Patient], _Finding]
 
 
-def _spared(instead: str, *errors: type[RegpushError]) -> Callable[[_Look], _Look]:
+def _optional(instead: str, *errors: type[RegpushError]) -> Callable[[_Look], _Look]:
     """Decorate the check of an optional feature: if it raises `errors`, the step is skipped.
 
     A TransientError gives a warning instead. `instead`: what a push does without the feature; it is
@@ -323,7 +323,7 @@ def _forget(patient: _Patient, place: str) -> str:
     return f"left to expire (deleting it answered {reply.status})"
 
 
-@_spared(_NO_MOUNTS, *_ANY)
+@_optional(_NO_MOUNTS, *_ANY)
 def _mount(patient: _Patient) -> _Finding:
     blob = _known_blob(patient)
     if blob is None:
@@ -366,7 +366,7 @@ def _content(manifest: Manifest) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-@_spared(_NO_CHUNKS, AuthError, RefusedError)
+@_optional(_NO_CHUNKS, AuthError, RefusedError)
 def _send_chunks(patient: _Patient) -> _Finding:
     least = patient.limits.least if patient.limits else 1
     if least > _LARGEST_CHUNK:
@@ -408,7 +408,7 @@ def _chunk(place: str, number: int, size: int) -> Call:
     )
 
 
-@_spared(_NO_LISTS, *_ANY)
+@_optional(_NO_LISTS, *_ANY)
 def _ask_for_referrers(patient: _Patient) -> _Finding:
     subject = patient.manifest.digest if patient.manifest else Digest("sha256", "0" * 64)
     listing = referrers_list.ask(patient.pulling, subject)

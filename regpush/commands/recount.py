@@ -35,7 +35,7 @@ def recount(name: str, images: Sequence[Found], known: Known) -> History:
     `images` are ordered by date. Images that record no items are left out.
     """
     telling = [found for found in images if any(layer.items for layer in found.image.own_layers)]
-    sizes = _alone(telling)
+    sizes = _sizes_alone(telling)
     numbers: dict[Version, int] = {}
     pushes: list[Push] = []
     current: frozenset[int] = frozenset()
@@ -118,7 +118,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _alone(images: Sequence[Found]) -> dict[str, int]:
+def _sizes_alone(images: Sequence[Found]) -> dict[str, int]:
     """Return the sizes in bytes, by path, of the store items that are alone in a layer."""
     return {
         layer.items[0]: layer.uncompressed_size

@@ -187,7 +187,7 @@ def verify(
     """
     layers = [layer for one in found for layer in one.image.layers]
     chosen = sample.choose([layer.descriptor.digest for layer in layers])
-    spared = {key: why for one in found for key, why in _spared(one.image)}
+    spared = {key: why for one in found for key, why in _not_comparable(one.image)}
     tasks = {
         _key(layer): _Task(
             layer=layer,
@@ -220,7 +220,7 @@ def _key(layer: Layer) -> tuple[object, ...]:
     return layer.descriptor, layer.diff_id, layer.items
 
 
-def _spared(image: Image) -> Iterator[tuple[tuple[object, ...], str]]:
+def _not_comparable(image: Image) -> Iterator[tuple[tuple[object, ...], str]]:
     """Yield the key of each layer of `image` that cannot be compared with a target, and the reason.
 
     The reason is the beginning of a sentence that ends in "not compared".

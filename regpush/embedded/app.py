@@ -62,7 +62,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):  # Starlette's types are wider than what it passes
         raise error
     if "Expect" not in request.headers:  # a client with Expect waits for a reply before it sends
-        with suppress(ClientDisconnect, RuntimeError):  # disconnected, or the body was read
+        with suppress(ClientDisconnect, RuntimeError):  # the client left, or the body was read
             await _drain(request)
     return JSONResponse(error.to_json(), status_code=error.status, headers=error.headers)
 

@@ -97,9 +97,9 @@ def _listening(
     directory: Path, address: str, port: int, offer: _Offer
 ) -> Iterator[tuple[uvicorn.Server, socket.socket, Running]]:
     try:
-        import uvicorn  # an extra, of `serve` and `demo`
+        import uvicorn  # of the extra `registry`
 
-        from regpush.embedded.app import application  # brings starlette, of the extra
+        from regpush.embedded.app import application  # imports starlette, of the extra
     except ImportError as error:
         raise UsageError(
             f"the embedded registry needs {error.name}: pip install 'regpush[registry]'"

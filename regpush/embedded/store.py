@@ -58,8 +58,7 @@ class ContentStore:
         self._contents = directory / "blobs"
         self._repositories = directory / "repositories"
         self._scratch = directory / "scratch"
-        # Held from looking at existing files until other files are written or removed because of
-        # them.
+        # Held by each change that depends on which files exist.
         self._changing = threading.Lock()
         try:
             for folder in (self._contents, self._repositories, self._scratch):

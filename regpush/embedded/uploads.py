@@ -84,5 +84,5 @@ class UploadSessions:
         try:
             upload.file.unlink()
         except FileNotFoundError:
-            return  # it was moved into the store
+            return  # `ContentStore.add_blob` moved the file
         self._store.shrink(upload.size)

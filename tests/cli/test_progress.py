@@ -20,7 +20,7 @@ from regpush.cli import colour, progress
 from regpush.cli.access import Voice
 from regpush.cli.board import Board, Meter
 from regpush.cli.flags import Progress
-from regpush.cli.live import picture_of, whole
+from regpush.cli.live import picture_of, totals
 from regpush.cli.rendering import Renderer
 from regpush.events import (
     Action,
@@ -332,7 +332,7 @@ def test_the_line_about_the_whole_fits(width: int) -> None:
     board.take(PLANNED)
     board.take(LayerDone(index=1, action=Action.REUSED, size=123_000_000, why=""))
     board.take(LayerSent(index=0, sent=123_456_789, size=987_654_321))
-    line = whole(board, 12_345_678.0, 3723.0, width)
+    line = totals(board, 12_345_678.0, 3723.0, width)
     assert len(line) <= width or line == "sent 123 MB"
     if width > 90:
         assert line == (

@@ -187,7 +187,7 @@ def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterato
     directory or locked, that no other component depends on.
     """
     inside = {item.path: tuple(packages_in(item)) for item in items}
-    homes = _homes(items, inside)
+    homes = _package_of_each(items, inside)
     found = dict.fromkeys([*homes.values(), *(one for some in inside.values() for one in some)])
     owned: dict[BillPackage, list[Item]] = {package: [] for package in found}
     held: dict[BillPackage, set[str]] = {package: set() for package in found}
@@ -209,7 +209,7 @@ def _of_directory(items: Sequence[Item], locked: Sequence[Component]) -> Iterato
         yield _of_files(own[0], Purpose.APPLICATION, own, sorted(needed))
 
 
-def _homes(
+def _package_of_each(
     items: Sequence[Item], inside: Mapping[str, Sequence[BillPackage]]
 ) -> dict[str, BillPackage]:
     """Return the package of each item that is or belongs to a package, by the item's path.

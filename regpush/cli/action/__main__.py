@@ -44,7 +44,7 @@ def main(environ: Mapping[str, str]) -> int:
 
     _say(*(workflow.annotation(Level.WARNING, "regpush", one) for one in ended.warnings()))
     if report := ended.report():
-        _hand_on(report, tense, environ)
+        _publish(report, tense, environ)
     elif not ended.code:
         message = (
             "regpush printed no JSON report: the input extra-args must not hold flags such as "
@@ -57,7 +57,7 @@ def main(environ: Mapping[str, str]) -> int:
     return ended.code
 
 
-def _hand_on(report: results.Report, tense: Tense, environ: Mapping[str, str]) -> None:
+def _publish(report: results.Report, tense: Tense, environ: Mapping[str, str]) -> None:
     """Print the outcome of the push or plan, and write the step's summary and outputs."""
     _say(results.sentence(report, tense), *filter(None, [report["ref"]]))
     _append(environ.get("GITHUB_STEP_SUMMARY"), results.summary(report, tense))

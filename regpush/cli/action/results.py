@@ -31,12 +31,12 @@ def outputs(report: Report, tense: Tense) -> dict[str, str]:
         "tags": "\n".join(destination["tags"]),
         "metadata": json_text(report),
         "uploaded-bytes": str(report["bytes"]["uploaded"]),
-        "reused-layers": str(sum(map(_actions(report).count, _kept(tense)))),
+        "reused-layers": str(sum(map(_actions(report).count, _words_of_kept(tense)))),
         "changed": json.dumps(report["changed"]),
     }
 
 
-def _kept(tense: Tense) -> tuple[str, ...]:
+def _words_of_kept(tense: Tense) -> tuple[str, ...]:
     """Return the words in the report for layers that the registry had: `reused`, `mounted`."""
     return tense.word(Action.REUSED), tense.word(Action.MOUNTED)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.columns import aligned, contents_width, held, short, size
+from regpush.cli.columns import aligned, contents_of, contents_width, short, size
 from regpush.cli.connection import PlatformFlag, access, connected, platform_of
 from regpush.cli.console import width, write_file
 from regpush.cli.fitting import cut_label
@@ -147,7 +147,7 @@ def _layers(found: Inspection, weights: Weights, width: int) -> list[str]:
         rows.append(
             (
                 f"base {number}" if number <= below else str(number),
-                held(layer, width),
+                contents_of(layer, width),
                 size(layer.descriptor.size),
                 "" if unpacked is None else size(unpacked),
                 short(layer.descriptor.digest),
@@ -181,7 +181,7 @@ def _sharing(found: Sequence[Inspection], width: int) -> list[str]:
         digest = one.layer.descriptor.digest
         layers.append(
             (
-                held(one.layer, width),
+                contents_of(one.layer, width),
                 size(one.layer.descriptor.size),
                 ", ".join(str(number + 1) for number in one.holders),
                 short(digest),

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.columns import aligned, held, size
+from regpush.cli.columns import aligned, contents_of, size
 from regpush.cli.connection import Connection, PlatformFlag, access, connected, platform_of
 from regpush.cli.console import width
 from regpush.cli.flags import Format, with_flags
@@ -138,7 +138,7 @@ def _table(found: verifying.Verification, width: int) -> list[str]:
             rows.append(
                 (
                     str(check.number),
-                    held(check.layer, width),
+                    contents_of(check.layer, width),
                     size(check.layer.descriptor.size),
                     ", ".join(words),
                     result,
