@@ -282,8 +282,8 @@ def transferring(
 ) -> Iterator[Transfer]:
     """Yield the context of the workers that pack and send the layers of `prepared`.
 
-    `stores`: repositories in which layers are looked for. Packing adds the identities that it finds
-    to `identities`, by path.
+    `stores`: repositories in which layers are looked for. Packing adds the identities of items to
+    `identities`, by path.
     """
     layers, images = run.options.layers, prepared.origin.images
     derived = layers.reuse is Reuse.CONTENT or (

@@ -78,8 +78,8 @@ class Gathered:
 class Identify(Enum):
     """Whether the files of a directory are read before the plan is made.
 
-    WHERE_USEFUL: not if no earlier image could hold them: then packing, which reads them anyway,
-    finds their identities.
+    WHERE_USEFUL: only if an earlier image could hold them. Otherwise packing, which reads the files
+    anyway, computes their identities.
     """
 
     ALWAYS = "always"
@@ -87,7 +87,7 @@ class Identify(Enum):
 
 
 class Overflow(Enum):
-    """What is done about layers of an archive for which the spool has no room.
+    """What is done about layers of an archive that is too large to be kept while it is read.
 
     SENT: they are sent to the registry. FORGOTTEN: they will not be read. REFUSED: the plan needs
     all of them, so the archive must be a file.
@@ -99,7 +99,11 @@ class Overflow(Enum):
 
 
 class Reach(Enum):
-    """How many earlier images are read; NEAR: only those at the tags to be moved, if all exist."""
+    """How many earlier images are read.
+
+    NEAR: only the images at the tags to be moved, if each tag has one. WHOLE: also the images at
+    `latest`, at other tags, and in the repositories that the user names.
+    """
 
     NEAR = "near"
     WHOLE = "whole"
@@ -111,7 +115,7 @@ def gather(
     """Read the source that `aim` names and, in another thread, the images that were pushed before.
 
     `others`: further repositories whose images are read, each with a tag or digest in it.
-    `overflow`: what is done with layers of an archive for which the spool has no room. Raises a
+    `overflow`: what is done with layers of an archive that is too large to be kept. Raises a
     RegpushError; an error of the source takes precedence over an error of the registry.
     """
     reading = _Gathering(
@@ -151,7 +155,7 @@ class _Sight:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # no slots: properties are kept
 class _Gathering:
-    """The source and the past of one platform while both are read, at the same time.
+    """The source and the earlier images of one platform, while both are read at the same time.
 
     `known_here`: whether the local index knows a registry that is pushed to. `useless`: cancelled
     where reading the files of a directory cannot save anything. `sight`: set as soon as the source
@@ -187,7 +191,7 @@ class _Gathering:
         return self.until_sent.enter_context(closing(ship))
 
     def source(self) -> Customisation:
-        """Read the source; returns its closure as the image holds it."""
+        """Read the source; returns its closure with all that the image holds besides."""
         run, options = self.run, self.run.options
         with self.until_sent:
             closure = self._closure()
@@ -266,7 +270,7 @@ class _Gathering:
 def _both(
     reading: _Gathering,
 ) -> tuple[Customisation, tuple[dict[RepositoryName, Past], Base | None]]:
-    """Look back in a thread while this thread reads the source; a failure of either ends both."""
+    """Read the earlier images in a thread and the source in this one; a failure ends both."""
     cancel = reading.run.cancel
     with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
         looking = pool.submit(reading.past)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Prepared:
-    """The plan for one platform, with the source and the past that it was made from.
+    """The plan for one platform, with the source and the earlier images that it was made from.
 
     `wanted`: the layers of `plan`. `records`: None unless the strategy learns from earlier images.
     `first_of_base`: the number, in events, of the lowest layer of the base.
@@ -219,7 +219,7 @@ def _layers(
 
 
 def _above_base(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
-    """Limit the layers of `options` to the number that the base leaves; a note tells of it."""
+    """Lower `max_layers` of `options` to the number that the base leaves, and tell the user."""
     left = MAX_LAYERS - len(base.image.layers) if base else MAX_LAYERS
     if base and left < options.max_layers:
         run.notify(

@@ -32,7 +32,7 @@ Held = Mapping[RepositoryName, Mapping[str, Digest | None]]
 
 
 class Delivery(Protocol):
-    """Everything that tags will name, to be sent to all destinations."""
+    """The image or index that tags will name, with all its parts, to be sent everywhere."""
 
     @property
     def whole(self) -> Manifest:
@@ -45,7 +45,10 @@ class Delivery(Protocol):
         """
 
     def healed(self, lost: MissingBlobsError) -> Self:
-        """Return a delivery that sends again what was `lost`; or raise `lost`."""
+        """Return a delivery that sends the blobs of `lost` again.
+
+        Raises `lost` where it is about no document of this delivery.
+        """
 
 
 D = TypeVar("D", bound=Delivery)

@@ -177,7 +177,7 @@ class _Look:
 def look_near(
     repository: Seen, tags: Sequence[str], platform: Callable[[], Platform], notify: Listener
 ) -> Past | None:
-    """Read the images that `tags` name and no others; None unless each tag names a usable one.
+    """Read the images that `tags` name and no others; None unless each tag names a usable image.
 
     An unchanged push needs no more: a request for the manifest and one for its config. Raises like
     `look_back`.

@@ -34,10 +34,10 @@ _HEADS = 16
 class Recalled:
     """The history for a plan.
 
-    `memories`: those of the repository's own images, nearest first. `others`: layouts of images in
-    other repositories. `earlier`: candidates that only memories name, whose blobs the registry may
-    have deleted. `learned`: the records of each image, by the digest of its manifest. `blobs`: the
-    layers in all layouts, by digest.
+    `memories`: the records in the repository's own images, nearest first. `others`: layouts of
+    images in other repositories. `earlier`: layers that only records name, whose blobs the registry
+    may have deleted. `learned`: the records of each image, by the digest of its manifest. `blobs`:
+    the layers in all layouts, by digest.
     """
 
     memories: tuple[Memory, ...] = ()

@@ -59,21 +59,21 @@ class FanOut:
         self._mounts_failed: set[str] = set()
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether all shelves hold the blob.
+        """Whether all repositories hold the blob.
 
-        Every shelf is asked, even after one lacks it, so that all that lack it are known.
+        Every repository is asked, even after one lacks it, so that all that lack it are known.
         """
         answers = [shelf.has_blob(descriptor) for shelf in self.shelves]
         return all(answers)
 
     def lacking(self, likely: Sequence[Descriptor]) -> list[Shelf]:
-        """Return the shelves not known to hold one of `likely`; all where every shelf holds one."""
+        """Return the repositories not known to hold one of `likely`; all if each holds one."""
         return [one for one in self.shelves if not one.showed(likely)] or list(self.shelves)
 
     def first_of(self, shelves: Sequence[Shelf]) -> list[Shelf]:
-        """Return the first of `shelves` in each registry, from which the others there mount.
+        """Return the first repository of `shelves` in each registry; the others mount from it.
 
-        Where mounts failed in a registry, return all its shelves.
+        Where mounts failed in a registry, return all its repositories.
         """
         first = {shelf.name.registry: shelf for shelf in reversed(shelves)}
         return [
@@ -89,8 +89,8 @@ class FanOut:
     def upload(self, told: Told, likely: Sequence[Descriptor] = ()) -> FanUpload:
         """Start the upload of a blob before its bytes exist.
 
-        `told` gets the progress of the slowest shelf. `likely`: descriptors that the blob may have.
-        A shelf known to hold one of them gets the blob only after its digest is known.
+        `told` gets the progress of the slowest upload. `likely`: descriptors that the blob may
+        have. A repository known to hold one of them gets the blob once its digest is known.
         """
         return FanUpload(self, self.first_of(self.lacking(likely)), told)
 
@@ -106,7 +106,7 @@ class FanOut:
 
 
 class FanUpload:
-    """Uploads one blob to all shelves that lack it; sessions are requested at once.
+    """Uploads one blob to all repositories that lack it; sessions are requested at once.
 
     A context manager that deletes the sessions that were not used.
     """
@@ -139,7 +139,10 @@ class FanUpload:
             upload.wait_until_asked(seconds)
 
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
-        """Send a blob to all shelves not known to hold it. Raises like `Repository.put_blob`."""
+        """Send a blob to all repositories not known to hold it.
+
+        Raises like `Repository.put_blob`.
+        """
 
         def way(shelf: Shelf) -> Callable[[Opener], None]:
             put = self._uploads[shelf].put if shelf in self._uploads else shelf.repository.put_blob
@@ -155,7 +158,7 @@ class FanUpload:
     def stream(self, media_type: str, open_stream: Opener) -> Descriptor:
         """Send a blob whose digest is known after its last byte.
 
-        Raises like `Repository.stream_blob`, and SourceError where a second reading for one shelf
+        Raises like `Repository.stream_blob`, and SourceError where a second reading of the blob
         gave other bytes.
         """
 
@@ -178,9 +181,9 @@ class FanUpload:
         return sent[0]
 
     def _send(self, ways: Sequence[Callable[[Opener], R]], open_stream: Opener) -> list[R]:
-        """Send to all `ways` with one reading of the blob.
+        """Send by all `ways`, one for each repository, with one reading of the blob.
 
-        Where one fails, the blob is made again for that shelf alone.
+        Where one fails, the blob is made again for that repository alone.
         """
         if len(ways) == 1:
             return [ways[0](open_stream)]

@@ -66,7 +66,7 @@ class Relay:
             self._changed.notify_all()
 
     def chunks(self, index: int) -> Iterator[bytes]:
-        """Yield the bytes for reader `index`, which lets go by closing the iterator."""
+        """Yield the bytes for reader `index`, until that reader closes the iterator."""
         try:
             while (chunk := self._next(index)) is not None:
                 yield chunk

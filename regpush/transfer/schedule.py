@@ -52,9 +52,9 @@ def connections_for(layers: int) -> int:
 
 
 class Naming(Enum):
-    """Whether a blob too large for the memory is packed twice, to look it up before it is sent.
+    """Whether a blob too large for the memory is packed twice: to look it up, and to send it.
 
-    IF_LIKELY: only where the registry is likely to have it under another name.
+    IF_LIKELY: only where the registry is likely to have a blob of the same content.
     """
 
     ALWAYS = "always"
@@ -68,7 +68,7 @@ class Transfer:
     `stores`: where layers are looked for: the shelves of `fan`, or dry runs over them. `content`:
     images in which layers of equal diff ID are looked for, empty where recipes decide.
     `compression`: what the user asked for, None for any. `slots`: one for each layer that is sent
-    at a time. `identities`: those that packing found, by path.
+    at a time. `identities`: the identities of items that packing computed, by path.
     """
 
     fan: FanOut
@@ -138,7 +138,7 @@ def place_layers(
 
 
 def place_alone(one: LayerSource, transfer: Transfer) -> Placed:
-    """Bring a layer to all repositories before other layers are known; asks for it first."""
+    """Bring a layer, which is looked up first, to all repositories before others are known."""
     placed = _find(one, transfer.stores)
     if placed is None:
         with _begin_upload(one, transfer) as upload:

@@ -6,7 +6,7 @@ Blobs are sent first, then documents by digest, children before parents.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -36,13 +36,6 @@ class Route:
     check: bool
     notify: Listener
     cancel: Cancellation
-
-    def follow(self, top: Manifest, held: Callable[[Digest], bool]) -> ImageGraph:
-        """Collect all that `top` names, without documents that are `held`.
-
-        Raises like `graph.follow`.
-        """
-        return follow(top, self.source, held, self.cancel)
 
     def bring(self, blobs: Sequence[Descriptor], lost: Collection[Digest]) -> Sequence[Action]:
         """Bring every blob, the largest first; `lost` ones are sent without asking the target.
@@ -133,7 +126,7 @@ class Shipment:
         if self.graph is None and not route.check and self._stands(self.top.digest):
             return self
         there = _never if route.check else self._stands
-        graph = self.graph or route.follow(self.top, there)
+        graph = self.graph or follow(self.top, route.source, there, route.cancel)
         for blob, action in zip(graph.blobs, route.bring(graph.blobs, self.lost), strict=True):
             before = self.freight.blobs.get(blob.digest)
             if before is None or before.action is not Action.UPLOADED:
@@ -149,10 +142,11 @@ class Shipment:
 
         Raises `lost` where no document of this shipment was refused.
         """
-        graph = self.route.follow(self.top, _never)
+        route = self.route
+        graph = follow(self.top, route.source, _never, route.cancel)
         if lost.document not in [document.data for document in graph.documents]:
             raise lost from lost.__cause__
-        self.route.notify(Warned(message=f"{lost}; sending again what it lacks"))
+        route.notify(Warned(message=f"{lost}; sending again what it lacks"))
         gone = lost.digests or [blob.digest for blob in graph.blobs]
         return replace(self, graph=graph, lost=frozenset(gone))
 
