@@ -93,7 +93,7 @@ class TagTransaction:
         return cls(context=context, held=held)
 
     def skips(self) -> bool:
-        """Whether the rule leaves nothing to do, whatever the image.
+        """Whether all tags exist and, by `--if-exists skip`, none moves whatever the image is.
 
         Raises TagConflictError where the rule permits no image at all.
         """

@@ -101,7 +101,7 @@ class TagRule:
         return self.if_exists is not IfExists.REPLACE or self.current is not None
 
     def admit(self, image: RepositoryName, held: Mapping[str, Digest | None]) -> None:
-        """Decide before an image is made. Raises TagConflictError where no image is permitted."""
+        """Raise TagConflictError where no image may get the tags: one exists, with `fail`."""
         taken = [tag for tag, digest in held.items() if digest]
         if self.if_exists is IfExists.FAIL and taken:
             raise TagConflictError(
@@ -109,7 +109,7 @@ class TagRule:
             )
 
     def skips(self, held: Mapping[str, Digest | None]) -> bool:
-        """Whether nothing is left to do, whatever the image."""
+        """Whether all tags exist and, by `--if-exists skip`, none moves whatever the image is."""
         return self.if_exists is IfExists.SKIP and bool(held) and all(held.values())
 
     def judge(
