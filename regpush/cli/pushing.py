@@ -22,7 +22,7 @@ from regpush.cli.console import stoppable, width
 from regpush.cli.flags import Flags
 from regpush.cli.present import check_files, sum_up
 from regpush.cli.progress import showing
-from regpush.errors import UsageError
+from regpush.errors import RegpushError
 from regpush.http import ahead
 from regpush.http.address import Origin
 from regpush.http.proxy import Routes
@@ -62,18 +62,20 @@ def flow(
 
     The options are those that `flags` set. Shows progress on stderr; Ctrl-C cancels the work.
     """
-    options = flags.options(password)
+    options, settings = flags.options(password), Settings.from_environ(os.environ)
     check_files(flags)
-    _connect(flags.to, options.registry)
+    _connect(flags.to, options.registry, settings)
     with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
-        return work()(targets, to=flags.to, options=options, notify=notify, cancel=cancel)
+        return work()(
+            targets, to=flags.to, options=options, settings=settings, notify=notify, cancel=cancel
+        )
 
 
-def _connect(to: str, options: RegistryOptions) -> None:
+def _connect(to: str, options: RegistryOptions, settings: Settings) -> None:
     """Begin to connect to the registry of the reference `to`, or to the proxy in front of it."""
-    with suppress(UsageError):  # the push raises it again when it uses the reference or proxy
+    with suppress(RegpushError):  # the push raises it again when it uses the reference or proxy
         registry = Reference.parse(to)
         plain = options.plain_http or registry.is_loopback
         origin = Origin.of(f"{'http' if plain else 'https'}://{registry.api_host}")
-        proxy = Routes(Settings.from_environ(os.environ).proxies).proxy(origin)
+        proxy = Routes(settings.proxies).proxy(origin)
         ahead.begin(*((proxy.host, proxy.port) if proxy else (origin.host, origin.port)))

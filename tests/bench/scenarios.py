@@ -241,6 +241,7 @@ def _app_only(settings: Settings) -> Iterator[Case]:
     versions = inputs.real(settings.cache, settings.size(500), 40)
     peers = (by.skopeo("gzip"), *_READY, by.crane_append(), by.buildkit())
     yield from _later(versions.first, versions.app, peers)
+    yield _through_guard(versions.first, versions.app)
 
 
 def _mid_library(settings: Settings) -> Iterator[Case]:
@@ -257,6 +258,7 @@ def _closure_later(settings: Settings) -> Iterator[Case]:
         ("mid-library", versions.mid),
     ):
         yield from _later(versions.first, source, peers, what=f"{what}, ", builds=False)
+    yield _through_guard(versions.first, versions.app)
 
 
 def _one_changed(settings: Settings) -> Iterator[Case]:
@@ -346,6 +348,19 @@ def _memory(settings: Settings) -> Iterator[Case]:
     three = inputs.real(settings.cache, settings.scaled(300, 4000), 3).first
     for level in ("zstd", "zstd:9"):
         yield Case(label=level, sources=[three], contenders=(by.regpush("--compression", level),))
+
+
+def _through_guard(first: Source, source: Source) -> Case:
+    """`source` after `first`, with an empty home, by a registry as clouds run them."""
+    return Case(
+        label=f"app only, Bearer, 307, {FAR}",
+        sources=[source],
+        first=first,
+        start=Start.EARLIER,
+        shape=FAR,
+        guarded=True,
+        contenders=(REGPUSH, *_READY),
+    )
 
 
 _READY = (by.skopeo_ready(), by.crane_ready())
