@@ -98,34 +98,34 @@ def prepare(
         if not prepared:
             _check_tags(origin.pasts, [one.platform for one in found], run)
         before = sum(len(one.wanted) for one in prepared)
-        prepared.append(
-            _plan_from_tags(origin, strategy, run, before)
-            or _plan(_with_all_images(origin, others, run), strategy, run, before)
-        )
+        prepared.append(_planned(origin, others, strategy, run, before))
     _tell_layers(prepared, run)
     return _numbered(prepared)
 
 
-def _plan_from_tags(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared | None:
-    """Plan from the images at the tags to be moved; None unless they hold every layer.
+def _planned(
+    origin: Gathered, others: Sequence[tuple[Seen, str]], strategy: Strategy, run: Run, first: int
+) -> Prepared:
+    """Plan from the images at the tags to be moved if they hold every layer, else from all images.
 
-    None too where all earlier images were read already.
+    In events the layers are numbered from `first`.
     """
     if all(past.whole for past in origin.pasts.values()):
-        return None
+        return _plan(origin, strategy, run, first)
     said: list[Event] = []
-    planned = _plan(origin, strategy, replace(run, notify=said.append), first)
-    if not all(one.candidates for one in planned.wanted):
-        return None
+    near = _plan(origin, strategy, replace(run, notify=said.append), first)
+    if not all(one.candidates for one in near.wanted):
+        beyond = _with_all_images(origin, others, run)
+        if beyond.images != origin.images:
+            return _plan(beyond, strategy, run, first)
+        near = replace(near, origin=beyond)
     for event in said:
         run.notify(event)
-    return planned
+    return near
 
 
 def _with_all_images(origin: Gathered, others: Sequence[tuple[Seen, str]], run: Run) -> Gathered:
-    """Return `origin` with all earlier images; reads them where only the moving tags were read."""
-    if all(past.whole for past in origin.pasts.values()):
-        return origin
+    """Return `origin` with all earlier images, which are read for it."""
     pasts = look_at_past(run, others, lambda: origin.platform, Reach.WHOLE)
     return replace(origin, pasts=pasts, images=images_of(pasts))
 
