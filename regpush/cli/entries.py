@@ -106,7 +106,7 @@ ENTRIES = {
     ),
     "simulate": CommandEntry(
         _LOOK,
-        "Score layer strategies on a history of pushes: bytes sent over the least possible.",
+        "Score layer strategies on past pushes: bytes sent, divided by the least possible.",
         (
             "regpush simulate history.json",
             "regpush simulate history.json --layers auto --layers stable --max-layers 20",

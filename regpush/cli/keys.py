@@ -274,12 +274,12 @@ def _shown(said: Any) -> str:
 
 
 def from_here(directory: str, path: str) -> str:
-    """Make `path`, relative to `directory`, relative to the current directory."""
+    """Return `path`, which is relative to `directory`, relative to the current directory."""
     return os.path.normpath(os.path.join(directory, path))
 
 
 def from_here_target(directory: str, target: str) -> str:
-    """Make the path in `target`, relative to `directory`, relative to the current directory.
+    """Return `target` with its path, now relative to `directory`, relative to the current one.
 
     A target without a prefix such as `python:` is a path, except `-`, which is stdin.
     """

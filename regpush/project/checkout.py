@@ -67,7 +67,9 @@ def _run(command: Sequence[str]) -> str:
             errors="backslashreplace",
         )
     except subprocess.CalledProcessError as error:
-        lines = error.stderr.splitlines() or [f"{' '.join(command[3:])} printed nothing"]
+        lines = error.stderr.splitlines() or [
+            f"'git {' '.join(command[3:])}' failed without a message"
+        ]
         raise NotInGitError(re.sub(r"^fatal: ", "", lines[0])) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInGitError(f"git cannot be run: {error}") from error

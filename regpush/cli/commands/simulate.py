@@ -48,7 +48,7 @@ def simulate(
     ] = None,
     format: OnStdout = Format.TEXT,  # noqa: A002  the flag's name
 ) -> None:
-    """Score layer strategies on a history of pushes: bytes sent over the least possible."""
+    """Score layer strategies on past pushes: bytes sent, divided by the least possible."""
     names = layers or list(STRATEGIES)
     if plans_out and len(names) != 1:
         raise UsageError("--plans-out writes the plans of one strategy: name it with --layers")
