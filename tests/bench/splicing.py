@@ -51,8 +51,8 @@ _HEAD = (
     "CPU x",
     "members/MiB",
     "unpigz x",
-    "its CPU x",
-    "gzip -t x",
+    "unpigz CPU x",
+    "gzip -t CPU x",
 )
 
 

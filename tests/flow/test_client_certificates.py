@@ -106,6 +106,7 @@ def test_npmrc_names_or_contains_a_client_certificate(guarded, app, to):
         (f"{at}/:certfile={guarded.cert}", f"{at}/:keyfile={guarded.key}"),
         (f"{at}/packages/:certfile=../pem/cert.pem", f"{at}/packages/:keyfile=../pem/key.pem"),
         (f'{at}/:cert="{inline(guarded.cert)}"', f'{at}/:key="{inline(guarded.key)}"'),
+        (f"{at}/:certfile={guarded.cert}", f'{at}/:key="{inline(guarded.key)}"'),
         (f'cert="{inline(guarded.cert)}"', f'key="{inline(guarded.key)}"'),
     ):
         done = pushed(*lines).ok()

@@ -17,7 +17,8 @@ from regpush.sources.lock.logins import without_login
 from regpush.sources.node.npmrc import Npmrc
 
 _OF_REGISTRY = ("cafile", "ca", "certfile", "keyfile", "cert", "key")
-_PAIRS = (("certfile", "keyfile"), ("cert", "key"))
+_PARTNER = {"certfile": "keyfile", "keyfile": "certfile", "cert": "key", "key": "cert"}
+"""The key for the private key of each certificate, and the reverse."""
 
 
 def certificates(npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> Certificates:
@@ -114,11 +115,11 @@ def unheeded(npmrc: Npmrc) -> Iterator[str]:
                 "//HOST/:_authToken=${TOKEN} instead, and set TOKEN to the token that it prints"
             )
     for at in ("", *(f"{place}:" for place in npmrc.places(_OF_REGISTRY))):
-        for one, other in _PAIRS if at else _PAIRS[1:]:
-            has = [key for key in (one, other) if npmrc.value(f"{at}{key}")]
-            if len(has) == 1:
-                lacks = f"{at}{other if has == [one] else one}"
-                yield (
-                    f"{printable(at + has[0])} in .npmrc is not used, because "
-                    f"{printable(lacks)} is missing: set both"
-                )
+        said = [key for key in _PARTNER if npmrc.value(f"{at}{key}")]
+        if not at:
+            said = [key for key in said if key in ("cert", "key")]
+        if len({key in ("certfile", "cert") for key in said}) == 1:
+            yield (
+                f"{printable(at + said[0])} in .npmrc is not used, because "
+                f"{printable(at + _PARTNER[said[0]])} is missing: set both"
+            )
