@@ -384,7 +384,9 @@ class Closure:
             by_path[item.path] = item
         for root in roots:
             if root not in by_path:
-                raise SourceError(f"the closure has no item {printable(root)}, which is its root")
+                raise SourceError(
+                    f"the root {printable(root)} is not among the items of the closure"
+                )
         ordered = tuple(_dependencies_first(by_path))
         return cls(roots=roots, items=ordered, profile=profile, system=system)
 

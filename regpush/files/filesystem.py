@@ -100,7 +100,7 @@ class GuardedFile:
     def finish(self) -> None:
         """Check that the whole file was read and that it did not change meanwhile.
 
-        Else SourceError.
+        Raises SourceError otherwise.
         """
         if self._left or not _is_listed(os.fstat(self._fd), self._entry, self._content):
             raise _changed(self._content)

@@ -267,7 +267,7 @@ class _Parts:
         self._end = _bits(self._ends)
 
     def of(self, name: bytes) -> int:
-        """Return the numbers of the parts that match `name`, as bits of an integer."""
+        """Return an integer whose set bits are the numbers of the parts that match `name`."""
         found = self._cache.get(name)
         if found is None:
             found = self._matched(name)

@@ -269,7 +269,10 @@ class Listing:
         return [prefix + name for name in folders]
 
     def _runs(self, top: bytes, stop_at: ByFolder) -> Iterator[Iterable[_Step]]:
-        """Yield everything below the folder `top`, in archive order, many steps at a time."""
+        """Yield everything below the folder `top`, in archive order, many steps at a time.
+
+        The paths of `stop_at`, and everything below them, are left out.
+        """
         open_folders = [self._mixed(top, stop_at)]
         while open_folders:
             part = next(open_folders[-1], None)

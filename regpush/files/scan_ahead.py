@@ -73,7 +73,7 @@ class ScanAhead:
 
 
 def _work(root: OpenRoot, file: int) -> None:
-    """List folders in the second process, and report them."""
+    """List all folders, in the second process, and write the lists to the descriptor `file`."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_DFL)
     # The first process meets any error here as well, and reports it.

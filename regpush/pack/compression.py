@@ -161,7 +161,7 @@ def decompressed(media_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Decompress a blob of one of `LAYERS` into pieces of its archive, 1 MiB at most.
 
     Memory is bounded whatever the ratio; no piece is empty. Raises VerificationError for a blob
-    that is not compressed as its type says, or is truncated, and what `chunks` raises.
+    that is not compressed as its type says, or is truncated, and any error of `chunks`.
     """
     from regpush.files.decompression import gunzip, unzstd  # most pushes read no layer
 

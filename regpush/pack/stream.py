@@ -141,11 +141,11 @@ class LayerStream:
 
     @property
     def identities(self) -> tuple[tuple[str, Identity], ...]:
-        """The path and identity of each item; only after the last byte."""
+        """The path and identity of each item; known only after the last byte was read."""
         return self._items.identities
 
     def layer(self) -> Layer:
-        """Return the record of the layer that was packed; only after the last byte."""
+        """Return the record of the packed layer; call this only after the last byte was read."""
         media_type = self._source.media_type
         return self.as_read(
             Layer(
@@ -157,7 +157,7 @@ class LayerStream:
     def as_read(self, layer: Layer) -> Layer:
         """Return `layer`, which has the diff ID of this stream, with annotations for its items.
 
-        Only after the last byte.
+        Call this only after the last byte was read.
         """
         source = self._source
         found = recipe(self.identities, source.archive)

@@ -105,7 +105,7 @@ class Archive:
 
     @property
     def identities(self) -> tuple[tuple[str, Identity], ...]:
-        """The path and identity of each item; only after the last byte."""
+        """The path and identity of each item; known only after the last byte was read."""
         found = {item.path: tree.digest() for item, tree in self._trees}
         return tuple(
             (item.path, item.identity or Identity.tree(found[item.path])) for item in self._items
@@ -203,7 +203,7 @@ def _written(
 def _made(
     page: Page, content: Streamed, entry: Entry, tree: TreeHash | None
 ) -> Generator[Filled, bytearray, None]:
-    """Write the content of `entry`, in pieces. Raises SourceError where its size differs."""
+    """Write the content of `entry`, in pieces. Raises SourceError for another size than stated."""
     left, digest = entry.size, ContentHash() if tree else None
     for piece in content.open():
         left -= len(piece)
@@ -330,9 +330,10 @@ def _hash_of_parents(item: Item) -> TreeHash:
 
 
 def _store_items(items: Sequence[Item]) -> Iterator[_Member]:
-    """Yield the members of all store items, opened one at a time: they never interleave.
+    """Yield the members of all store items, sorted by path; one item is listed at a time.
 
-    Items of a directory may interleave: a Python package is in several places.
+    That suffices because the paths of two store items never interleave. Those of a directory's
+    items may: a Python package is in several places.
     """
     stored = (item for item in items if item.in_store)
     for item in sorted(stored, key=lambda item: image_path(item.path)):

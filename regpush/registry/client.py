@@ -40,7 +40,7 @@ _UNVERIFIED = (
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _KnownRegistry:
-    """A registry's address, the pace of its requests, and what was learned of its uploads."""
+    """A registry that this run uses: its host, the pace of requests, and `Lessons` on uploads."""
 
     host: Host
     pace: Pace

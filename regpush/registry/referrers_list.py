@@ -44,7 +44,7 @@ def ask(
     With `artifact_type`, only entries of that type are returned. A redirect to another host is
     followed once, without credentials; where that host gives no list, the registry is treated as
     one without a list. Raises VerificationError for a malformed list of the registry itself, and
-    what `Repository.ask` raises.
+    any error of `Repository.ask`.
     """
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     call = Call(

@@ -106,9 +106,10 @@ class Repository:
         self._uploads.close()
 
     def ask(self, call: Call, *statuses: int) -> Reply:
-        """Send a request that the caller composed; returns a 2xx or one of `statuses`.
+        """Send a request that the caller composed; returns the reply.
 
-        Its body must be bytes, because it may be sent again.
+        The reply's status is 2xx or one of `statuses`; for another one the error is raised. The
+        body of the request must be bytes, because it may be sent again.
         """
         return self._retry.run(lambda: self._api.expect(call, *statuses))
 

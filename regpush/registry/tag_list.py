@@ -42,7 +42,7 @@ class Pager(Protocol):
     """The methods of a repository that listing its tags needs."""
 
     def ask(self, call: Call, *statuses: int) -> Reply:
-        """Send a request; returns a 2xx or one of `statuses`."""
+        """Send a request; returns a reply whose status is 2xx or one of `statuses`."""
 
     def next_page(self, reply: Reply) -> str:
         """Return the URL of the page that follows `reply`; empty for the last."""

@@ -129,7 +129,7 @@ def test_layers_that_the_registry_lost_are_not_counted_on():
     def steps(available):
         return auto(newer, PlanContext(past=(memory,), available=available)).steps
 
-    assert steps(frozenset(blobs)) == ("planned from 1 earlier layout",)
+    assert steps(frozenset(blobs)) == ("planned from 1 earlier image",)
     assert (
         steps(frozenset(blobs[1:]))[1]
         == "layers of earlier images that the registry lost: 1, planned anew"

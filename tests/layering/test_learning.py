@@ -100,7 +100,7 @@ def test_another_strategy_s_image_is_planned_on(registry, repository, made_up):
     again = push(f"closure:{made_up.write(one)}", to, *AUTO).ok()
     assert again.report["digest"] == first.report["digest"]
     newer = push(f"closure:{made_up.write(two)}", to, *AUTO).ok()
-    assert newer.report["planning"]["steps"] == ["planned from 1 earlier layout"]
+    assert newer.report["planning"]["steps"] == ["planned from 1 earlier image"]
     assert newer.actions.count("reused") > 10
     assert "dev.regpush.layout" in config(f"{to}:latest")
 
@@ -118,7 +118,7 @@ def test_a_history_that_cannot_be_read_is_told_and_recipes_serve(
     put_with_config(api, "latest", json.dumps(damaged).encode())
     done = push(f"closure:{made_up.write(two)}", to, *AUTO).ok()
     assert "the layout history is damaged" in done.stderr
-    assert done.report["planning"]["steps"] == ["planned from 1 earlier layout"]
+    assert done.report["planning"]["steps"] == ["planned from 1 earlier image"]
     assert done.actions.count("reused") > 10
 
 
@@ -143,7 +143,7 @@ def test_a_lost_config_leads_to_the_image_before(docker_registry, repository, ma
     assert api.send("DELETE", f"{api.base}/blobs/{manifest['config']['digest']}").status == 202
     last = push(f"closure:{made_up.write(closures[3])}", to, *AUTO).ok()
     assert "gives nothing to reuse" in last.stderr
-    assert last.report["planning"]["steps"] == ["planned from 2 earlier layouts"]
+    assert last.report["planning"]["steps"] == ["planned from 2 earlier images"]
     assert last.actions.count("reused") > 4
     whole = sum(layer["size"] for layer in done.report["images"][0]["layers"])
     assert sent(last) < whole / 2

@@ -78,7 +78,10 @@ def _grouped(
 
 
 def _cut(groups: Sequence[ItemGroup], limit: int, using: Groups) -> Iterator[ItemGroup]:
-    """Yield `groups`, with each that a registry may refuse as too large, and does not hold, cut."""
+    """Yield `groups`, where a group that the registry may refuse as too large is cut into several.
+
+    Groups that the registry holds already stay whole. At most `limit` groups are yielded.
+    """
     free = [one for one in groups if one.kind is GroupKind.ORDINARY and not one.held]
     if not any(too_large(one.items) for one in free):
         yield from groups
@@ -108,7 +111,7 @@ def _steps(subject: Subject, layouts: Sequence[Layout], context: PlanContext) ->
     """Return sentences for people on the data that the plan used, and the data that was missing."""
     count = len(layouts)
     plural = "s" if count > 1 else ""
-    rests = f"planned from {count} earlier layout{plural}" if count else "planned from other images"
+    rests = f"planned from {count} earlier image{plural}" if count else "planned from other images"
     steps = [rests]
     usable = [
         layer for one in (*layouts, *context.others) for layer in one.layers if subject.holds(layer)

@@ -13,7 +13,7 @@ from regpush.layering.memory import LAYOUTS, Habit, Laid, Layout, Memory, Name, 
 from regpush.layering.plan import Plan, PlanContext
 
 Held: TypeAlias = tuple[Item, ...]
-"""The items of an earlier image's layer that can stay as it is."""
+"""The items of a layer of an earlier image, which can be used again unchanged."""
 
 
 def again(subject: Subject, context: PlanContext) -> Plan | None:

@@ -232,7 +232,7 @@ class Authorizer:
         return challenge.scheme == "basic" and used.startswith("Basic ")
 
     def _judge(self, used: str | None) -> None:
-        """Believe short stated lifetimes from now on, if `used` was refused after its stated one.
+        """Believe stated lifetimes from now on, if `used` was refused after its stated lifetime.
 
         Distribution's specification has a token last 60 s at least, so a shorter stated lifetime is
         at first not believed; some servers mean it.

@@ -114,8 +114,8 @@ class Refusal:
 def learn(lessons: Lessons, refusal: Refusal) -> Lessons | None:
     """Return `lessons` changed by `refusal`; None if that is not about the form of the request.
 
-    Of two workers that are refused for one reason, the second learns nothing new, but may try again
-    too.
+    The result equals `lessons` where another worker was refused before for the same reason; the
+    caller may then try again too.
     """
     length, form = refusal.length, refusal.form
     outcome = classify(refusal.status, refusal.code)
@@ -152,7 +152,7 @@ class HostMemory:
 
     @property
     def lessons(self) -> Lessons:
-        """The current lessons."""
+        """The current `Lessons` of the host."""
         return self._lessons
 
     def take(self, refusal: Refusal) -> bool:
