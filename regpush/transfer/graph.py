@@ -53,7 +53,10 @@ def follow(
         children = [child for digest, child in named.items() if digest not in seen]
         seen |= named.keys()
         if len(levels) > DEEPEST or len(seen) > MOST:
-            raise UsageError(f"{source.name}@{top.digest} names too many other indexes and images")
+            raise UsageError(
+                f"{source.name}@{top.digest} has indexes nested more than {DEEPEST} deep, or names "
+                f"more than {MOST} indexes and images"
+            )
 
         def read(child: Descriptor) -> Manifest | Descriptor | None:
             return None if held(child.digest) else _read(child, source)

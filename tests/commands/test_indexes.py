@@ -323,8 +323,8 @@ def test_indexes_without_an_end_are_refused(docker_registry: Registry, repositor
         inner = shelf.index(inner)
     shelf.index(inner, tag="deep")
     at = f"{shelf.host}/{repository}:deep"
-    regpush("inspect", at, "--platform", "linux/amd64").failed(8, "too many other indexes")
-    regpush("verify", at).failed(8, "too many other indexes")
+    regpush("inspect", at, "--platform", "linux/amd64").failed(8, "indexes nested more than 4 deep")
+    regpush("verify", at).failed(8, "indexes nested more than 4 deep")
 
 
 def test_a_wrong_size_in_an_index_is_found(docker_registry: Registry, repository: str) -> None:
