@@ -144,6 +144,23 @@ def test_schemes_of_identities_are_told_apart_in_one_place(path):
     assert not named or within(path, ["closure"])
 
 
+TESTS = Path(__file__).parent
+CLOCK = re.compile(r"\b(monotonic|perf_counter|process_time|time)\(\)")
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.name)
+def test_no_test_asserts_that_something_was_quick(path):
+    """On a busy machine it is not: tests count steps, wait for events, or guard by `HANG_S`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare):
+            *_, most = node.test.comparators
+            below = isinstance(node.test.ops[-1], ast.Lt | ast.LtE)
+            number = isinstance(most, ast.Constant | ast.BinOp) and "HANG_S" not in ast.unparse(
+                most
+            )
+            assert not (below and number and CLOCK.search(ast.unparse(node))), ast.unparse(node)
+
+
 def test_no_class_name_means_two_things():
     """One name, one meaning: a reader who searches for a class finds one."""
     places: dict[str, list[str]] = {}
