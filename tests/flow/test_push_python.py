@@ -259,6 +259,13 @@ def test_a_project_of_uv_is_installed_with_what_is_asked_for(project, index, to,
 
 
 @pytest.mark.parametrize(
+    ("flag", "known"), [("--extra", "its extras are: fast"), ("--group", "its groups are: dev")]
+)
+def test_an_unknown_extra_or_group_is_told_the_known_ones(project, to, flag, known):
+    push(f"python:{project}", to, *BARE, flag, "slow").failed(2, f"{flag} slow", known)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ('dependencies = ["one>=1"]', 'dependencies = ["one>=1", "four"]', ["four", "added"]),
