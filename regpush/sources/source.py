@@ -101,7 +101,7 @@ Meaning: TypeAlias = Whole | InStore
 
 
 class Source(Protocol):
-    """The functions that a module of `sources/prefixes/` must have."""
+    """The functions that a module of `sources/prefixes/` must have, for targets with its prefix."""
 
     def understand(self, rest: str, asked: Asked) -> Meaning:
         """Interpret `rest`, the text of a target after its prefix.

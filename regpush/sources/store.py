@@ -24,7 +24,7 @@ from regpush.sources.nix.cache import Cached, Caches, Downloads
 from regpush.sources.path_info import PathInfo, to_item
 from regpush.sources.store_item import StoreItem, databases, is_at
 from regpush.sources.store_part import StorePart
-from regpush.sources.store_path import item_name
+from regpush.sources.store_path import full_name, item_name
 from regpush.sources.tools import Workshop
 
 _STATE = {NIX_STORE: "/nix/var/nix/db/db.sqlite", GUIX_STORE: "/var/guix/db/db.sqlite"}
@@ -45,9 +45,9 @@ def main_first(parts: Sequence[StorePart]) -> list[StorePart]:
     """
 
     def is_output(part: StorePart) -> bool:
-        name = _full_name(part.root)
+        name = full_name(part.root)
         return any(
-            other.deriver == part.deriver and name.startswith(f"{_full_name(other.root)}-")
+            other.deriver == part.deriver and name.startswith(f"{full_name(other.root)}-")
             for other in parts
             if part.deriver and other is not part
         )
@@ -56,11 +56,6 @@ def main_first(parts: Sequence[StorePart]) -> list[StorePart]:
     places = [first[part.deriver] if part.deriver else at for at, part in enumerate(parts)]
     order = sorted(range(len(parts)), key=lambda at: (places[at], is_output(parts[at]), at))
     return [parts[at] for at in order]
-
-
-def _full_name(path: str) -> str:
-    """Return the name and version in a store path, without its hash."""
-    return posixpath.basename(path).partition("-")[2]
 
 
 def no_caches() -> None:
