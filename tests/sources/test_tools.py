@@ -81,7 +81,7 @@ def test_what_goes_across_is_hashed(tmp_path: Path) -> None:
     assert digest.hex == "886715e4051e827f4fe215df3053af3f85ad0d352db2c829c7487af6d78efe30"
 
 
-@pytest.mark.parametrize("script", ["sleep 600", "trap '' TERM; sleep 600"])
+@pytest.mark.parametrize("script", ["exec sleep 600", "trap '' TERM; exec sleep 600"])
 def test_nothing_outlives_a_push_that_was_cancelled(script: str) -> None:
     cancel = Cancellation()
     threading.Timer(0.3, cancel.cancel).start()
