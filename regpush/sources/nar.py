@@ -73,10 +73,11 @@ _REGULAR = _strings(b"(", b"type", b"regular", b"contents")
 _EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
 _CLOSE = _strings(b")")
 _NAMED = b"%b%%b%%b%%b%b" % (_ENTRY, _NODE)
-"""The beginning of an entry; its name's length, the name, and its padding are to be filled in."""
+"""A template of the beginning of an entry in a folder; %b stand for the length of its name (64
+bits), the name, and the name's padding."""
 _END_OF_ROOT = tuple(padding + _CLOSE for padding in _PADDING)
 _END_OF_ENTRY = tuple(end + _CLOSE for end in _END_OF_ROOT)
-"""What follows the content of a file in a folder, by the content's length modulo 8."""
+"""The bytes after the content of a file in a folder, by the content's length modulo 8."""
 _FILE, _FOLDER = Kind.FILE, Kind.DIRECTORY
 _SMALL = 1 << 15
 """Contents of at most this many bytes are collected in a buffer and hashed together.

@@ -93,7 +93,7 @@ def by_name(path: bytes) -> str | None:
 
 
 def _telling(names: Sequence[bytes]) -> set[bytes]:
-    """Select those of the sorted `names` in one folder that `by_name` may find."""
+    """Return the file names, of a folder's sorted `names`, that `by_name` may take for secrets."""
     first = bisect.bisect_left(names, b".env")
     telling = set(takewhile(lambda name: name.startswith(b".env"), islice(names, first, None)))
     telling.update(name for name in names if name.endswith(_KEY_STORES))

@@ -18,7 +18,7 @@ from regpush.sources.node.npmrc import Npmrc
 
 _OF_REGISTRY = ("cafile", "ca", "certfile", "keyfile", "cert", "key")
 _PARTNER = {"certfile": "keyfile", "keyfile": "certfile", "cert": "key", "key": "cert"}
-"""The key for the private key of each certificate, and the reverse."""
+"""For the `.npmrc` key of a certificate, the one of its private key, and the reverse."""
 
 
 def certificates(npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> Certificates:

@@ -144,10 +144,11 @@ class Npmrc:
     def _of_hosts(
         self, logins: Sequence[tuple[str, str, str]]
     ) -> Iterator[tuple[str, tuple[str, str]]]:
-        """Yield the root of a host, and the login of the only registry there that has one.
+        """Yield the URL of each host that has one registry with a login, and that login.
 
-        npm sends it with requests for packages that lie elsewhere on the registry's host, such as
-        GitLab's registry of a group does (`npm-registry-fetch`, `lib/auth.js`).
+        A login is its Authorization header and the header's secret part. npm sends a registry's
+        login also with requests for tarballs elsewhere on the registry's host, where for instance
+        GitLab's registry of a group has them (`npm-registry-fetch`, `lib/auth.js`).
         """
         found: dict[str, set[tuple[str, str]]] = {}
         for key, value in self.values.items():
