@@ -18,6 +18,15 @@ def main() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(f"regpush {__version__}")  # noqa: T201  print bears a closed stdout
         return
+    try:
+        _run()
+    except KeyboardInterrupt:  # during the imports
+        os.write(2, b"regpush: cancelled\n")
+        os._exit(128 + signal.SIGINT)
+
+
+def _run() -> None:
+    """Run the command line, and end the process with its exit code."""
     # Imports and file lists make many objects and no garbage: the garbage collector would take a
     # tenth of the time of an unchanged push.
     gc.set_threshold(100_000)

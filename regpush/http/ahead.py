@@ -1,6 +1,6 @@
 """Begins TCP connections before a request needs them, because a handshake takes a round trip.
 
-This module imports nothing but sockets, so that a connection can begin while the rest of `http/` is
+This module imports little but sockets, so that a connection can begin while the rest of `http/` is
 still imported.
 """
 
@@ -10,10 +10,14 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any
+from typing import Any, TypeAlias
+
+LOOK_S = 0.1
+"""Seconds between two checks for a cancellation."""
 
 _FRESH_S = 5.0
 """Seconds within which a connection that was begun must be used; afterwards it is discarded."""
@@ -21,13 +25,56 @@ _FRESH_S = 5.0
 Place = tuple[str, int]
 """A host and a port."""
 
+Address: TypeAlias = tuple[Any, Any, int, str, Any]
+"""An address of a host, as `socket.getaddrinfo` returns it."""
+
+
+def addresses(host: str, port: int, check: Callable[[], None]) -> list[Address]:
+    """Return the addresses of `host`, in the order in which they are to be tried.
+
+    `check` is called every `LOOK_S` seconds while the name is resolved; an error that it raises
+    ends the wait. Raises OSError for a name that does not resolve, and UnicodeError for one with a
+    label too long for IDNA.
+    """
+    found: list[list[Address]] = []
+    failed: list[OSError | UnicodeError] = []
+
+    def resolve() -> None:
+        try:
+            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            failed.append(error)
+
+    # Nothing interrupts the system's resolver, which waits 10 s for each name server that is silent
+    # (resolv.conf(5)).
+    thread = Thread(target=resolve, name="regpush-resolve", daemon=True)
+    thread.start()
+    _join(thread, check)
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+def _join(thread: Thread, check: Callable[[], None]) -> None:
+    """Wait until `thread` ends, or until `check` raises an error."""
+    while thread.is_alive():
+        check()
+        thread.join(LOOK_S)
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Begun:
-    """A connection that was begun, and when (monotonic seconds)."""
+class Begun:
+    """A connection to `address` that was begun, and when (monotonic seconds)."""
 
     sock: socket.socket
+    address: Address
     at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def to(cls, address: Address) -> Begun:
+        """Begin a connection to `address`. Raises OSError."""
+        family, kind, protocol, _, at = address
+        return cls(_connecting(socket.socket(family, kind, protocol), at), address)
 
     @property
     def is_fresh(self) -> bool:
@@ -41,7 +88,7 @@ class Ahead:
     """Connections that were begun and that no request uses yet. Thread-safe."""
 
     def __init__(self) -> None:
-        self._begun: dict[Place, deque[_Begun]] = {}
+        self._begun: dict[Place, deque[Begun]] = {}
         self._beginning: dict[Place, Thread] = {}
 
     def begin(self, host: str, port: int) -> None:
@@ -49,33 +96,40 @@ class Ahead:
 
         Returns at once.
         """
-        thread = Thread(target=self.open, args=(host, port, 1), name="regpush-connect", daemon=True)
+        thread = Thread(
+            target=self.open,
+            args=(host, port, 1, lambda: None),
+            name="regpush-connect",
+            daemon=True,
+        )
         self._beginning[host, port] = thread
         thread.start()
 
-    def open(self, host: str, port: int, count: int) -> None:
+    def open(self, host: str, port: int, count: int, check: Callable[[], None]) -> None:
         """Begin connections to `host` until `count` are fresh; returns when the name is resolved.
 
-        A connection that fails is made anew, and its error reported, by the request that needs it.
+        `check` is called meanwhile, like that of `addresses`. A connection that fails is made anew,
+        and its error reported, by the request that needs it.
         """
         begun = self._begun.setdefault((host, port), deque())
         with suppress(OSError, UnicodeError):  # UnicodeError: a label too long for IDNA
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM
-            )[0]
+            first = addresses(host, port, check)[0]
             for _ in range(count - sum(one.is_fresh for one in tuple(begun))):
-                begun.append(_Begun(connecting(socket.socket(family, kind, protocol), address)))
+                begun.append(Begun.to(first))
 
-    def take(self, host: str, port: int) -> socket.socket | None:
-        """Return a fresh connection, which may not be established yet; None without a fresh one."""
+    def take(self, host: str, port: int, check: Callable[[], None]) -> Begun | None:
+        """Return a fresh connection, which may not be established yet; None without a fresh one.
+
+        `check` is called while the name is still being resolved, like that of `addresses`.
+        """
         if thread := self._beginning.pop((host, port), None):
-            thread.join()
+            _join(thread, check)
         waiting = self._begun.get((host, port), deque())
         with suppress(IndexError):  # none is left
             while True:
                 begun = waiting.popleft()
                 if begun.is_fresh:
-                    return begun.sock
+                    return begun
                 begun.sock.close()
         return None
 
@@ -102,7 +156,7 @@ def handed_over() -> Ahead:
     return early
 
 
-def connecting(sock: socket.socket, address: Any) -> socket.socket:
+def _connecting(sock: socket.socket, address: Any) -> socket.socket:
     """Begin to connect `sock`, which is non-blocking from now on, and return it.
 
     Raises OSError.

@@ -8,7 +8,6 @@ arrives while the body is still being sent is read at once.
 from __future__ import annotations
 
 import fcntl
-import os
 import select
 import socket
 import ssl
@@ -26,12 +25,10 @@ import httpx
 from regpush.concurrency import Cancellation
 from regpush.errors import RefusedError
 from regpush.http.address import Origin
-from regpush.http.ahead import Ahead, connecting, handed_over
+from regpush.http.ahead import LOOK_S, Ahead, handed_over
 from regpush.http.proxy import Proxy
+from regpush.http.race import connect
 from regpush.http.trust import Trust, check_alert, untrusted
-
-_LOOK_S = 0.1
-"""Seconds between two checks for a cancellation."""
 
 _GRACE_S = 0.4
 """Seconds that a request in flight may still take after a cancellation. An upload whose last chunk
@@ -139,7 +136,7 @@ class Transport(httpx.BaseTransport):
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
         """Begin `count` TCP connections to `host` and `port`, for the next requests to it."""
-        self._ahead.open(host, port, count)
+        self._ahead.open(host, port, count, self._cancel.check)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request` and read the head of the reply.
@@ -253,13 +250,6 @@ class _Backend(httpcore.NetworkBackend):
         self._ahead = ahead
         self._reply_limit = reply_limit
 
-    def _begun(self, host: str, port: int, timeout: float | None) -> socket.socket | None:
-        """Take a connection that was opened in advance and still works; None without one."""
-        while sock := self._ahead.take(host, port):
-            with suppress(OSError, httpcore.ConnectTimeout):
-                return _finish(sock, timeout, self._cancel)
-        return None
-
     def connect_tcp(
         self,
         host: str,
@@ -268,51 +258,9 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,  # noqa: ARG002  httpcore's signature
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002  httpcore's signature
     ) -> httpcore.NetworkStream:
-        sock = self._begun(host, port, timeout) or connect(host, port, timeout, self._cancel)
+        begun = self._ahead.take(host, port, self._cancel.check)
+        sock = connect(host, port, timeout, self._cancel, begun)
         return _Connection(sock, self._cancel, self._reply_limit)
-
-
-def connect(host: str, port: int, timeout: float | None, cancel: Cancellation) -> socket.socket:
-    """Make a non-blocking TCP connection to the first address of `host` that accepts one.
-
-    `timeout`: seconds for each address. Raises httpcore's ConnectError or ConnectTimeout, or
-    CancelledError.
-    """
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label too long for IDNA
-        raise httpcore.ConnectError(f"the name {host} does not resolve") from error
-    failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
-    for family, kind, protocol, _, address in addresses:
-        try:
-            return _connect(socket.socket(family, kind, protocol), address, timeout, cancel)
-        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-            failure = error
-        except OSError as error:
-            failure = httpcore.ConnectError(error.strerror or str(error))
-    raise failure or httpcore.ConnectError(f"the name {host} has no address")
-
-
-def _connect(
-    sock: socket.socket, address: Any, timeout: float | None, cancel: Cancellation
-) -> socket.socket:
-    return _finish(connecting(sock, address), timeout, cancel)
-
-
-def _finish(sock: socket.socket, timeout: float | None, cancel: Cancellation) -> socket.socket:
-    try:
-        if not _wait(sock, select.POLLOUT, timeout, cancel.check):
-            raise httpcore.ConnectTimeout(f"no connection within {timeout:g} s")
-        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise OSError(code, _reason(code))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _reason(code: int) -> str:
-    return os.strerror(code).lower()
 
 
 def _wait(
@@ -320,14 +268,14 @@ def _wait(
 ) -> int:
     """Wait for `events` on `sock`; returns the events, or 0 after `timeout` seconds.
 
-    `check` is called every `_LOOK_S` seconds; an error that it raises ends the wait.
+    `check` is called every `LOOK_S` seconds; an error that it raises ends the wait.
     """
     poll = select.poll()
     poll.register(sock, events)
     end = None if timeout is None else time.monotonic() + timeout
     while True:
         check()
-        left = _LOOK_S if end is None else min(end - time.monotonic(), _LOOK_S)
+        left = LOOK_S if end is None else min(end - time.monotonic(), LOOK_S)
         ready = poll.poll(max(left, 0.0) * 1000)
         if ready:
             return ready[0][1]

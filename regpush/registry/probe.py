@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ import httpcore
 from regpush.concurrency import Cancellation
 from regpush.errors import RefusedError, TransientError, printable
 from regpush.http.address import Origin, upload_location
+from regpush.http.ahead import addresses
 from regpush.http.exchange import CONNECT_S, Reply, Request
 from regpush.http.headers import http_date
 from regpush.http.proxy import Proxy, Routes
+from regpush.http.race import connect
 from regpush.http.retry import RetryableError
 from regpush.http.trust import Contexts
-from regpush.http.wire import UnansweredError, connect, shake_hands, speaks_tls
+from regpush.http.wire import UnansweredError, shake_hands, speaks_tls
 from regpush.registry.api import Api, Call
 from regpush.registry.auth.challenges import choose, parse_challenges
 from regpush.registry.hints import unreachable
@@ -98,7 +99,7 @@ class Probe:
         """Resolve the registry's host name; returns its IP addresses, each once."""
         origin = self._host.origin
         try:
-            found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            found = addresses(origin.host, origin.port, self._cancel.check)
         except (OSError, UnicodeError) as error:
             said = f"the name {origin.host} does not resolve"
             raise TransientError(f"{said}; {unreachable(said)}") from error

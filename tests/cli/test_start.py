@@ -41,3 +41,24 @@ def test_help_and_usage_errors_import_nothing_that_pushes(words, code, tmp_path)
     assert not WORK.intersection(modules)
     # 400 are usual, of Python and typer.
     assert len(modules) < 500
+
+
+INTERRUPTED = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "regpush.cli.app":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from regpush.cli import main
+main()
+"""
+
+
+def test_ctrl_c_during_the_first_imports_is_a_line_and_130():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "--help"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (130, "regpush: cancelled\n")

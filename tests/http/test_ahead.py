@@ -1,10 +1,13 @@
 """Connections that are begun before a request needs them."""
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from regpush.concurrency import Cancellation
+from regpush.errors import CancelledError
 from regpush.http import ahead
 from regpush.http.ahead import Ahead
 from tests.patience import HANG_S
@@ -28,14 +31,19 @@ def place(server: socket.socket) -> tuple[str, int]:
     return host, port
 
 
+def taken_from(begun: Ahead, where: tuple[str, int]) -> socket.socket | None:
+    found = begun.take(*where, Cancellation().check)
+    return found.sock if found else None
+
+
 def test_what_was_begun_early_belongs_to_the_first_who_asks(server: socket.socket) -> None:
     ahead.begin(*place(server))
     first, second = ahead.handed_over(), ahead.handed_over()
     accepted, _ = server.accept()
-    taken = first.take(*place(server))
+    taken = taken_from(first, place(server))
     assert taken
     assert taken.getsockname() == accepted.getpeername()
-    assert second.take(*place(server)) is None
+    assert taken_from(second, place(server)) is None
     for one in (taken, accepted):
         one.close()
 
@@ -43,8 +51,8 @@ def test_what_was_begun_early_belongs_to_the_first_who_asks(server: socket.socke
 def test_connections_that_are_there_are_not_begun_again(server: socket.socket) -> None:
     begun = Ahead()
     for _ in range(2):
-        begun.open(*place(server), 3)
-    taken = [begun.take(*place(server)) for _ in range(4)]
+        begun.open(*place(server), 3, Cancellation().check)
+    taken = [taken_from(begun, place(server)) for _ in range(4)]
     assert [one is not None for one in taken] == [True, True, True, False]
     for one in taken:
         if one:
@@ -53,13 +61,13 @@ def test_connections_that_are_there_are_not_begun_again(server: socket.socket) -
 
 def test_a_connection_that_the_server_closed_is_not_taken(server: socket.socket) -> None:
     begun = Ahead()
-    begun.open(*place(server), 1)
+    begun.open(*place(server), 1, Cancellation().check)
     accepted, address = server.accept()
     accepted.close()
     (waiting,) = begun._begun[place(server)]
     waiting.sock.setblocking(True)
     assert waiting.sock.recv(1, socket.MSG_PEEK) == b""  # the end has arrived
-    assert begun.take(*place(server)) is None
+    assert taken_from(begun, place(server)) is None
     assert address
 
 
@@ -68,17 +76,39 @@ def test_a_server_that_is_not_there_is_no_error_here() -> None:
         nowhere = place(gone)
     begun = Ahead()
     begun.begin(*nowhere)
-    if taken := begun.take(*nowhere):  # the refusal may be known, or not yet
+    if taken := taken_from(begun, nowhere):  # the refusal may be known, or not yet
         taken.close()
     begun.begin("name.invalid", 443)
-    assert begun.take("name.invalid", 443) is None
+    assert taken_from(begun, ("name.invalid", 443)) is None
 
 
 def test_what_nobody_took_is_closed(server: socket.socket) -> None:
     begun = Ahead()
-    begun.open(*place(server), 1)
+    begun.open(*place(server), 1, Cancellation().check)
     accepted, _ = server.accept()
     accepted.settimeout(HANG_S)
     begun.close()
     assert accepted.recv(1) == b""
     accepted.close()
+
+
+def test_a_name_that_no_server_resolves_is_not_waited_for_after_a_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silent = threading.Event()
+
+    def resolve(*_: object, **__: object) -> None:
+        silent.wait(HANG_S)
+        raise socket.gaierror(socket.EAI_AGAIN, "no name server answered")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    begun, cancel = Ahead(), Cancellation()
+    begun.begin("registry.test", 443)
+    cancel.cancel()
+    try:
+        with pytest.raises(CancelledError):
+            begun.take("registry.test", 443, cancel.check)
+        with pytest.raises(CancelledError):
+            begun.open("registry.test", 443, 1, cancel.check)
+    finally:
+        silent.set()
