@@ -260,12 +260,12 @@ class Programs:
 
 
 def no_search_paths() -> tuple[SearchPath, ...]:
-    """Return no search paths, for a source that has none."""
+    """Return an empty tuple: the default for a source that sets no variables such as PATH."""
     return ()
 
 
 def no_entrypoint() -> tuple[str, ...]:
-    """Return an empty entry point, for a source that finds none."""
+    """Return an empty tuple: the default for a source that finds no command to run."""
     return ()
 
 

@@ -46,7 +46,7 @@ def contents_width(width: int) -> int:
 
 
 def aligned(rows: Sequence[tuple[str, ...]], sides: str, width: int) -> list[str]:
-    """Format `rows` as lines of a table with at most `width` columns of text, but at least 40.
+    """Format `rows` as lines of a table, cut to `width` columns; a `width` below 40 counts as 40.
 
     `sides`: a letter for each column of the table, `l` to align its cells left, `r` right.
     """

@@ -91,7 +91,7 @@ class _Disk:
         self._logged: set[int | None] = set()
 
     async def failed(self, request: Request, error: Exception) -> Response:
-        """Return the error reply for `error`, which must be an OSError."""
+        """Return status 507 for an OSError of a full disk, 500 for another; raise other errors."""
         if not isinstance(error, OSError):
             raise error
         reason = error.strerror or "input or output failed"

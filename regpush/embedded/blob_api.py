@@ -132,9 +132,10 @@ class BlobApi:
 
     @asynccontextmanager
     async def _turn(self, request: Request) -> AsyncIterator[UploadSession]:
-        """Wait for other requests to the upload session, then give the session, locked.
+        """Wait for other requests to the upload session, then yield the session, locked.
 
-        Raises ApiError BLOB_UPLOAD_UNKNOWN if the session ended meanwhile.
+        An OSError in the `with` block ends the session and is raised again. Raises ApiError
+        BLOB_UPLOAD_UNKNOWN if the session ended while this request waited.
         """
         async with self._upload_of(request).turn:
             upload = self._upload_of(request)

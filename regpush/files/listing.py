@@ -105,9 +105,9 @@ class Folder(NamedTuple):
         return self.rows[index : index + _ROW.size]
 
     def private(self) -> Iterator[tuple[bytes, Row]]:
-        """Yield each name that users besides owner and group may not read, with its row.
+        """Yield each of `names` whose mode lacks the read bit for others (0o004), with its row.
 
-        Fast where a folder has no such name.
+        Takes hardly any time where the folder has no such name.
         """
         for index in _having(self.rows, _PRIVATE):
             yield self.names[index], Row(*_ROW.unpack_from(self.rows, index * _ROW.size))

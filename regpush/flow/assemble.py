@@ -155,9 +155,11 @@ def _bringing_base(layers: BaseLayers | None, run: Run) -> Iterator[Callable[[],
 
 
 def unchanged(prepared: Prepared, run: Run) -> Assembled | None:
-    """Return the image if every destination holds exactly this manifest; None otherwise.
+    """Return the image if every destination holds its manifest already; None otherwise.
 
-    Then no blob is looked up: a registry holds the blobs of the manifests it serves.
+    Its layers are those of an image that was pushed to the main repository before. No blob is
+    looked up, because a registry holds the blobs of the manifests that it serves. None also with
+    `--check`, which asks for every blob.
     """
     if run.options.registry.check:
         return None

@@ -161,7 +161,7 @@ def _packed(wanted: LayerSource, transfer: Transfer) -> Placed:
         pass
     layer = stream.layer()
     if transfer.fan.has_blob(layer.descriptor):
-        return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
+        return Placed(layer=layer, action=Action.REUSED, why="the registry already has this blob")
     return Placed(layer=layer, action=Action.UPLOADED, why=wanted.why)
 
 

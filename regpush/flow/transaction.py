@@ -206,4 +206,4 @@ def _telling(before: Mapping[RepositoryName, Tagged]) -> Iterator[None]:
     except RegpushError as error:
         if not moved or isinstance(error, MissingBlobsError):
             raise
-        raise type(error)(f"{error}; moved before that: {', '.join(moved)}") from error
+        raise type(error)(f"{error}; tags moved before that: {', '.join(moved)}") from error

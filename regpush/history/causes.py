@@ -58,7 +58,11 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Causes:
-    """`of`: the cause of each changed item, by the item's path; of several the most important."""
+    """Why items are new since the earlier images.
+
+    `of`: for each item that changed, by its path, the cause; where an item has several causes, the
+    most important one.
+    """
 
     of: Mapping[str, Cause]
 
@@ -137,7 +141,7 @@ def reasons(
             return "nothing is reused (--reuse none)"
         if found is None:
             return "no previous image"
-        return "the registry has lost it" if known else found.why(items)
+        return "the registry has lost the blob" if known else found.why(items)
 
     return why
 

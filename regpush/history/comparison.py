@@ -37,7 +37,10 @@ class Forced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """`layers` that the older image lacks, lowest first, and the number `reused` of all others."""
+    """How the layers of a newer image differ from those of an older image.
+
+    `layers`: those that the older image lacks, lowest first. `reused`: the number of all others.
+    """
 
     layers: tuple[Forced, ...]
     reused: int

@@ -27,7 +27,10 @@ class Redactor:
         self._secrets: tuple[str, ...] = ()
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Remove `secrets` from all texts from now on, also where a text has their lines joined."""
+        """Remove `secrets` from all texts from now on.
+
+        A secret of several lines is found in a text too that has a space for each line break.
+        """
         added = [form for s in secrets for form in (s, printable(" ".join(s.split()))) if form]
         with self._lock:
             # The longest first: one may be a part of another.

@@ -452,7 +452,7 @@ def _parse_layer(
         parsed = Digest.parse(recipe) if recipe else None
     except VerificationError as error:
         raise VerificationError(
-            f"layer {number} ({descriptor.digest}): its recipe is {error}"
+            f"layer {number} ({descriptor.digest}): its annotation {RECIPE} is {error}"
         ) from error
     return Layer(
         descriptor=descriptor,
@@ -466,7 +466,9 @@ def _parse_layer(
 def _items_of(history: Sequence[Mapping[str, Any]], layers: int, own: int) -> list[tuple[str, ...]]:
     """Return the item paths of each layer, from the comments of regpush's history entries.
 
-    The items of the `own` topmost layers are known even if the history of the base is out of order.
+    Empty for a layer whose items are not known. If the number of history entries is not the number
+    of layers, as with some base images, only the items of the `own` topmost layers, which regpush
+    made, are returned.
     """
     entries = [entry for entry in history if not entry.get("empty_layer")]
     told = layers if len(entries) == layers else own

@@ -12,7 +12,10 @@ from regpush.layering.stack import stack
 
 
 def app_deps(closure: Closure, context: PlanContext) -> Plan:
-    """Plan two layers, more where the packages of a lock file are too large for one layer."""
+    """Plan a layer for the app and its direct references, and one below it for all other items.
+
+    More layers where the packages of a lock file are too large for one layer.
+    """
     top = {path for root in closure.roots for path in (root, *closure[root].references)}
     return stack(closure, context.max_layers, _base, top=top)
 

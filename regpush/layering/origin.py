@@ -15,7 +15,11 @@ from regpush.layering.stack import stack
 
 
 def origin(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers, with the largest group lowest."""
+    """Plan a layer for each of the largest source packages, and one layer for all others.
+
+    At most `context.max_layers` layers, with the largest package lowest; `stack` puts own code and
+    generated items above.
+    """
     return stack(closure, context.max_layers, _by_origin)
 
 

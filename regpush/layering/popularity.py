@@ -17,7 +17,11 @@ from regpush.layering.stack import stack
 
 
 def popularity(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers; ties by name, then by hash, as in nixpkgs."""
+    """Plan a layer for each of the most popular items, and one layer for all other items.
+
+    At most `context.max_layers` layers; `stack` puts own code and generated items above. Equally
+    popular items are sorted by name, then by hash, as in nixpkgs.
+    """
     popular = popularities(closure)
 
     def by_popularity(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:

@@ -14,7 +14,11 @@ from regpush.layering.stack import stack
 
 
 def size(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers; ties by name, then by path."""
+    """Plan a layer for each of the largest items, and one layer for all other items.
+
+    At most `context.max_layers` layers; `stack` puts own code and generated items above. Items of
+    one size are sorted by name, then by path.
+    """
     return stack(closure, context.max_layers, _by_size, own=_by_size)
 
 

@@ -37,7 +37,10 @@ _Unit: TypeAlias = tuple[Item, ...]
 
 
 def stable(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers; the top one holds the roots (profiles and apps)."""
+    """Plan layers of items that change together, those that change least per byte lowest.
+
+    At most `context.max_layers` layers. The top one holds the roots (profiles and apps).
+    """
     reach = closures(closure)
 
     def grouped(items: tuple[Item, ...], room: int) -> list[tuple[Item, ...]]:

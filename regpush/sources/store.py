@@ -146,10 +146,10 @@ def _here(path: str, infos: tuple[PathInfo, ...], item: StoreItem, database: Dat
 
 
 def _cached(item: StoreItem, found: Sequence[Database], caches: Caches) -> StorePart | None:
-    """Find the closure of `item` in binary caches, and, for paths they need not have, in a store.
+    """Find the closure of `item` in binary caches; take paths that the local store has from there.
 
     `found`: databases of the item's store on this machine. None where a path of the closure is
-    neither in a cache nor in that store.
+    neither in a cache nor in that store, with a warning if a cache has `item` itself.
     """
     database = next((one for one in found if one.logical_root() and one.is_nix()), None)
     store = (database.logical_root() if database else None) or item.store

@@ -25,7 +25,10 @@ _ASKERS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageGraph:
-    """`documents`, in the order in which a registry accepts them, and `blobs`, each once."""
+    """The documents and blobs that an image or index refers to, each once.
+
+    `documents`: manifests and indexes, in the order in which a registry accepts them.
+    """
 
     documents: tuple[Manifest, ...] = ()
     blobs: tuple[Descriptor, ...] = ()

@@ -251,7 +251,7 @@ def _telling(tag: str, moved: Sequence[str], digest: Digest) -> Iterator[None]:
     except RegpushError as error:
         if not moved:
             raise
-        raise type(error)(f"{error}; moved before that: {', '.join(moved)}") from error
+        raise type(error)(f"{error}; tags moved before that: {', '.join(moved)}") from error
 
 
 def verify(repository: Repository, reference: str, digest: Digest) -> None:

@@ -180,7 +180,7 @@ def send_again(
 def _send_lost(one: LayerSource, transfer: Transfer) -> Placed:
     with transfer.fan.upload(_sent_listener(one, transfer)) as upload:
         layer = _stream(one, upload, transfer)
-    return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost it")
+    return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost the blob")
 
 
 class _Roll(Generic[T]):
@@ -285,7 +285,9 @@ def _pack_and_send(
         transfer.identities.update(spooled.stream.identities)
         known(layer)
         if fan.has_blob(layer.descriptor):
-            return Placed(layer=layer, action=Action.REUSED, why="the registry has the same blob")
+            return Placed(
+                layer=layer, action=Action.REUSED, why="the registry already has this blob"
+            )
         why = _why(one, [layer.descriptor], fan)
         with transfer.turn():
             chunks = spooled.chunks if spooled.whole else None
@@ -298,7 +300,7 @@ def _why(one: LayerSource, likely: Sequence[Descriptor], fan: FanOut) -> str:
     lacking = fan.lacking(likely)
     if len(lacking) == len(fan.shelves):
         return one.why
-    return f"{', '.join(str(shelf.name) for shelf in lacking)} lacked it"
+    return f"{', '.join(str(shelf.name) for shelf in lacking)} lacked the blob"
 
 
 def _stream(

@@ -197,7 +197,9 @@ def no_recipe(manifest, config):
 
 def test_a_recipe_that_is_none(docker_registry, repository, pushed):
     changed(docker_registry, repository, no_recipe)
-    regpush("verify", pushed[0]).failed(8, "layer 3 (", "its recipe is not a digest")
+    regpush("verify", pushed[0]).failed(
+        8, "layer 3 (", "annotation dev.regpush.recipe is not a digest"
+    )
 
 
 def test_a_recipe_of_something_else(docker_registry, repository, pushed, app):

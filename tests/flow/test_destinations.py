@@ -143,7 +143,7 @@ def test_what_one_has_goes_to_the_other_alone(
     assert both.digest == first.digest
     assert one.stats().bytes_up < 10_000
     assert sorted(packed) == sorted(layer.label for layer in both.layers)
-    assert {layer.why for layer in both.layers} == {f"{other.host}/{repository} lacked it"}
+    assert {layer.why for layer in both.layers} == {f"{other.host}/{repository} lacked the blob"}
     assert [at.moved for at in both.destinations] == [(), ("latest",)]
     assert both.changed
     # And the other way round: what only the further one knows is reused for the first.
@@ -237,7 +237,7 @@ def test_what_one_has_lost_is_sent_again_to_that_one(
     for registry in two:
         assert verify_image(registry.host, repository, "latest") == str(result.digest)
     (again,) = [layer for layer in result.layers if layer.digest == lost.digest]
-    assert again.why == "the registry had lost it"
+    assert again.why == "the registry had lost the blob"
 
 
 def test_conditions_hold_at_every_place(

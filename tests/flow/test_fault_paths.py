@@ -148,8 +148,8 @@ def test_a_blob_that_was_there_when_it_was_asked_for_is_sent_again(
     assert outcome.result, outcome.error
     by_digest = {layer.digest: layer for layer in outcome.result.layers}
     assert by_digest[lost.digest].action is Action.UPLOADED
-    assert by_digest[lost.digest].why == "the registry had lost it"
-    others = [one for one in outcome.result.layers if one.why == "the registry had lost it"]
+    assert by_digest[lost.digest].why == "the registry had lost the blob"
+    others = [one for one in outcome.result.layers if one.why == "the registry had lost the blob"]
     assert len(others) == 1
     assert "sending 1 blobs again" in outcome.warnings
 
@@ -299,7 +299,7 @@ def test_one_of_several_tags_that_is_refused_leaves_the_earlier_ones_named(
     )
     with fault_server(docker_registry.host, denied) as server:
         outcome = push(app, server.host, repository, tags=("one", "two", "three", "four"))
-    assert "moved before that: one, two" in str(outcome.error)
+    assert "tags moved before that: one, two" in str(outcome.error)
     for tag in ("one", "two"):
         verify_image(docker_registry.host, repository, tag)
     assert [tagged(docker_registry.host, repository, tag) for tag in ("three", "four")] == [

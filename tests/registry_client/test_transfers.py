@@ -91,7 +91,7 @@ def test_a_blob_under_a_wrong_digest_is_no_blob(registry: Registry, repository: 
     opens = []
     with opened(registry.host, repository) as at:
         # The first attempt trusts the caller; after the registry's no, we look ourselves.
-        with pytest.raises(SourceError, match="no longer has that digest"):
+        with pytest.raises(SourceError, match="its bytes have another digest now"):
             at.repository.put_blob(wrong, lambda: opens.append(1) or iter([b"content"]))
         assert len(opens) == 2
         assert not at.repository.has_blob(wrong)

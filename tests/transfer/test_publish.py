@@ -109,7 +109,7 @@ def test_a_cancellation_between_tags_says_which_may_have_moved():
 @pytest.mark.parametrize("kind", [RefusedError, AuthError, TagConflictError])
 def test_a_refusal_between_tags_says_which_moved(kind):
     liar = Liar(fails={"c": kind("no")}, after_put=stores)
-    with pytest.raises(kind, match=r"^no; moved before that: a, b$"):
+    with pytest.raises(kind, match=r"^no; tags moved before that: a, b$"):
         move_tags(IMAGE, liar, dict.fromkeys("abc"), PLAIN, ignore)
     with pytest.raises(kind, match=r"^no$"):
         move_tags(IMAGE, liar, dict.fromkeys("c"), PLAIN, ignore)

@@ -25,7 +25,10 @@ from regpush.layering.stack import too_large, within_limit
 
 
 def auto(closure: Closure, context: PlanContext) -> Plan:
-    """Plan at most `context.max_layers` layers; the plan has the `memory` for the new image."""
+    """Plan layers that keep, where they can, the layers that earlier images have.
+
+    At most `context.max_layers` layers. The plan has the `memory` for the new image.
+    """
     subject = Subject.of(closure, context.max_layers)
     if subject is None:
         return _afresh(closure, context, "the identities of items are known only after packing")

@@ -374,7 +374,7 @@ def _checked(chunks: Iterator[bytes], descriptor: Descriptor, *, rehash: bool) -
         if sent > descriptor.size:
             raise SourceError(f"{changed}: it has more than {descriptor.size} bytes")
         if sent == descriptor.size and rehash and sha.hexdigest() != descriptor.digest.hex:
-            raise SourceError(f"{changed}: its content no longer has that digest")
+            raise SourceError(f"{changed}: its bytes have another digest now")
         yield chunk
     if sent != descriptor.size:
         raise SourceError(f"{changed}: it has {sent} bytes instead of {descriptor.size}")

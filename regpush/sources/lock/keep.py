@@ -89,7 +89,10 @@ class Kept:
         return own
 
     def prune(self) -> None:
-        """Delete cached files, those unused for longest first, until at most 4 GiB are left."""
+        """Delete cached files, those unused for longest first, until at most 4 GiB are left.
+
+        Deletes nothing in a folder that is removed after the push.
+        """
         if not self._is_permanent:
             return
         with suppress(OSError), os.scandir(self.folder) as found:
