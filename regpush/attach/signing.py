@@ -143,9 +143,9 @@ class Signer:
 
     @contextmanager
     def _checked_by(self, place: SigningPlace) -> Iterator[list[str]]:
-        """Give the flags that tell `cosign verify` which key or identity must have signed.
+        """Yield the flags that tell `cosign verify` which key or identity must have signed.
 
-        Gives no flags, and sends a note, if key and identity are unknown.
+        Yields no flags, and sends a note, if key and identity are unknown.
         """
         if self.key is None:
             if not (self.identity and self.issuer):
@@ -210,7 +210,7 @@ def _flags(options: RegistryOptions) -> Iterator[str]:
 
 @contextmanager
 def _login(credentials: Credentials | None, registry: str) -> Iterator[list[str]]:
-    """Give the words to put before a command so that it logs in to `registry` with `credentials`.
+    """Yield the words to put before a command so that it logs in to `registry` with `credentials`.
 
     cosign reads logins from Docker's configuration file only. The words set DOCKER_CONFIG to a
     temporary directory with such a file, deleted afterwards. The password is not passed as an

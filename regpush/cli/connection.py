@@ -68,7 +68,10 @@ def access(flags: AccessFlags) -> RegistryOptions:
 def connected(
     options: RegistryOptions, voice: Voice, progress: Progress = Progress.NONE
 ) -> Iterator[Connection]:
-    """Open a registry client, and close it at the end of the block; Ctrl-C cancels its requests."""
+    """Yield a connection with an open registry client, which is closed at the end of the block.
+
+    Ctrl-C cancels the requests of the client.
+    """
     settings = Settings.from_environ(os.environ)
     with (
         stoppable() as cancel,
@@ -82,10 +85,10 @@ def connected(
 
 @contextmanager
 def sending(flags: SendingFlags) -> Iterator[Sending]:
-    """Give what a command needs to send images, and show progress; Ctrl-C cancels the requests.
+    """Yield settings, options, listener and cancellation for a command that sends images.
 
-    Raises UsageError for bad flags, and if the file of --metadata-file or --digest-file cannot be
-    written.
+    Progress is shown until the block ends. Ctrl-C cancels the requests. Raises UsageError for bad
+    flags, and if the file of --metadata-file or --digest-file cannot be written.
     """
     options = flags.sending(read_password(flags.username, flags.password_stdin))
     settings = Settings.from_environ(os.environ)

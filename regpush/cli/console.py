@@ -42,7 +42,7 @@ def tell(*lines: Line) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[Cancellation]:
-    """Give a `Cancellation` that Ctrl-C, SIGTERM and SIGHUP set during the block.
+    """Yield a `Cancellation` that Ctrl-C, SIGTERM and SIGHUP set during the block.
 
     A second signal ends the process at once. A signal that is ignored stays ignored, for `nohup`.
     A CancelledError in the block becomes a message and the exit code of the signal. A separate

@@ -35,7 +35,7 @@ rich, which takes a tenth of a second."""
 
 @contextmanager
 def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
-    """Give a listener that shows events on `stream`, in the way `how`, at the level `voice`.
+    """Yield a listener that shows events on `stream`, in the way `how`, at the level `voice`.
 
     At the end of the block, bars are erased.
     """

@@ -42,7 +42,7 @@ def from_targets(
     workshop: Workshop,
     surroundings: Surroundings | None = None,
 ) -> Iterator[Sources]:
-    """Give the items that a push of `targets` with these options would pack.
+    """Yield the items that a push of `targets` with these options would pack.
 
     Raises like `sources.targets.resolve` and `flow.gather.customised`, but does not refuse files
     that look like secrets, since nothing is sent.

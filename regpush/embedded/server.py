@@ -45,7 +45,7 @@ def running(
     hosts: Collection[str] = (),
     max_size: int | None = None,
 ) -> Iterator[Running]:
-    """Serve a registry kept in `directory` from a background thread until the context ends.
+    """Serve a registry kept in `directory` from a background thread until the `with` block ends.
 
     `port` 0 chooses a free port. The registry answers requests for IP addresses, localhost and
     `hosts`, and stores at most `max_size` bytes. Raises UsageError if the extra `registry` is not

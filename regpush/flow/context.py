@@ -84,7 +84,7 @@ def writing(
     notify: Listener,
     cancel: Cancellation | None,
 ) -> Iterator[Context]:
-    """Make the context of a command that writes to `places`: references, each with tags to move.
+    """Yield the context of a command that writes to `places`: references, each with tags to move.
 
     Options for the destination alone apply to the registry of the first place. Raises UsageError.
     """
@@ -110,7 +110,7 @@ def running(
     notify: Listener,
     cancel: Cancellation | None,
 ) -> Iterator[Run]:
-    """Make the context of a push to the reference `to`. Raises UsageError for bad options."""
+    """Yield the context of a push to the reference `to`. Raises UsageError for bad options."""
     if options.strict:
         notify = strictly(notify)
     if settings.cache_dir:

@@ -81,7 +81,10 @@ class LayerIndex:
     def recall(
         self, recipe: Digest, repository: RepositoryName, compression: Compression | None
     ) -> list[Candidate]:
-        """Find layers made from `recipe`: those in `repository` first, then the newest first."""
+        """Find layers made from `recipe`: those in `repository` first, then the newest first.
+
+        Empty if the index cannot be used.
+        """
         if self._database is None:
             return []
         try:
@@ -97,7 +100,10 @@ class LayerIndex:
         return [c for c in candidates if matches(c.layer.descriptor.media_type, compression)]
 
     def remember(self, layers: Iterable[Layer], repository: RepositoryName) -> None:
-        """Record that `repository` holds `layers`; a limit deletes the oldest entries."""
+        """Record that `repository` holds `layers`; a limit deletes the oldest entries.
+
+        Does nothing if the index cannot be used.
+        """
         if self._database is None:
             return
         rows = [

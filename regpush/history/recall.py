@@ -73,7 +73,10 @@ class Recalled:
         return frozenset(self.blobs) - {descriptor.digest for descriptor in lost}
 
     def to_write(self, plan: Plan, notify: Listener) -> Learned | None:
-        """Return the records for the image of `plan`; an unchanged image keeps exactly its own."""
+        """Return the records for the image of `plan`; an unchanged image keeps exactly its own.
+
+        None if the strategy of the plan does not learn.
+        """
         memory = plan.memory
         if memory is None:
             return None

@@ -71,11 +71,11 @@ class Split:
         return cls(path=path, layers=tuple(map(tuple, layers)))
 
     def __call__(self, closure: Closure, context: PlanContext) -> Plan:
-        """Plan at most `context.max_layers` layers.
+        """Plan the layers that the file lists, and layers for the items that it does not name.
 
-        Raises UsageError where the file does not fit the closure: two layers name one item, a
-        pattern without `*` or `?` matches nothing, or no layer remains for items that the file does
-        not name.
+        At most `context.max_layers` layers. Raises UsageError where the file does not fit the
+        closure: two layers name one item, a pattern without `*` or `?` matches nothing, or no layer
+        remains for items that the file does not name.
         """
         reach = closures(closure)
 

@@ -150,7 +150,10 @@ class _Turns:
 
     @contextmanager
     def of(self, rank: int) -> Iterator[None]:
-        """Wait for a turn, which lasts until the `with` block ends."""
+        """Wait for a turn, which lasts until the `with` block ends.
+
+        Of the threads that wait, the one with the lowest `rank` is next.
+        """
         with self._lock:
             gate = None if self._free else threading.Lock()
             if gate:

@@ -335,7 +335,10 @@ class Repository:
         raise failure
 
     def _missing(self, data: bytes) -> tuple[Digest, ...]:
-        """Return the digests that the manifest `data` names and the repository seems to lack."""
+        """Return the digests that the manifest `data` names and the repository seems to lack.
+
+        Empty if `data` is not a manifest.
+        """
         content = parse_json(data)
         if not isinstance(content, dict):
             return ()

@@ -95,7 +95,7 @@ def verify(
 def _made_again(
     targets: list[str], flags: VerifyFlags, image: Image, at: Connection
 ) -> Iterator[rederive.Sources]:
-    """Give the items of `targets` as a push with these flags packs them, to check `image`."""
+    """Yield the items of `targets` as a push with these flags packs them, to check `image`."""
     source = _as_pushed(flags.source(), image)
     around = Surroundings(
         settings=at.settings,

@@ -87,7 +87,7 @@ class Locked:
         return self.value.get(key) is True
 
     def table(self, key: str) -> Mapping[str, str]:
-        """Return the values at `key` of the package's table that are texts, by name."""
+        """Return the texts in the table at `key` of the package, by name; empty if it has none."""
         found = self.value.get(key)
         if not isinstance(found, dict):
             return {}

@@ -138,7 +138,7 @@ def warn_of_engines(packages: Iterable[Locked], project: NodeProject) -> None:
     """Warn about packages whose `engines.node` excludes the base image's Node version.
 
     npm warns about them too (EBADENGINE), and like npm this leaves out optional packages (Arborist,
-    `build-ideal-tree.js`).
+    `build-ideal-tree.js`). Warns about none where the base image's Node version is not known.
     """
     if project.node is None:
         return
