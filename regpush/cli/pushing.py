@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
@@ -64,18 +64,28 @@ def flow(
     """
     options, settings = flags.options(password), Settings.from_environ(os.environ)
     check_files(flags)
-    _connect(flags.to, options.registry, settings)
-    with stoppable() as cancel, showing(flags.progress, flags.voice, sys.stderr) as notify:
+    with (
+        _connecting(flags.to, options.registry, settings),
+        stoppable() as cancel,
+        showing(flags.progress, flags.voice, sys.stderr) as notify,
+    ):
         return work()(
             targets, to=flags.to, options=options, settings=settings, notify=notify, cancel=cancel
         )
 
 
-def _connect(to: str, options: RegistryOptions, settings: Settings) -> None:
-    """Begin to connect to the registry of the reference `to`, or to the proxy in front of it."""
-    with suppress(RegpushError):  # the push raises it again when it uses the reference or proxy
+def _connecting(
+    to: str, options: RegistryOptions, settings: Settings
+) -> AbstractContextManager[None]:
+    """Return a context in which the connection to the registry of the reference `to` begins.
+
+    The connection leads to the proxy, if one stands in front of that registry.
+    """
+    try:
         registry = Reference.parse(to)
         plain = options.plain_http or registry.is_loopback
         origin = Origin.of(f"{'http' if plain else 'https'}://{registry.api_host}")
         proxy = Routes(settings.proxies).proxy(origin)
-        ahead.begin(*((proxy.host, proxy.port) if proxy else (origin.host, origin.port)))
+    except RegpushError:  # the push raises it again when it uses the reference or proxy
+        return nullcontext()
+    return ahead.begun(*((proxy.host, proxy.port) if proxy else (origin.host, origin.port)))

@@ -10,10 +10,10 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, TypeAlias
 
 LOOK_S = 0.1
@@ -90,6 +90,8 @@ class Ahead:
     def __init__(self) -> None:
         self._begun: dict[Place, deque[Begun]] = {}
         self._beginning: dict[Place, Thread] = {}
+        self._lock = Lock()
+        self._closed = False
 
     def begin(self, host: str, port: int) -> None:
         """Begin one connection in a thread, because resolving the name may take long.
@@ -111,11 +113,13 @@ class Ahead:
         `check` is called meanwhile, like that of `addresses`. A connection that fails is made anew,
         and its error reported, by the request that needs it.
         """
-        begun = self._begun.setdefault((host, port), deque())
         with suppress(OSError, UnicodeError):  # UnicodeError: a label too long for IDNA
             first = addresses(host, port, check)[0]
-            for _ in range(count - sum(one.is_fresh for one in tuple(begun))):
-                begun.append(Begun.to(first))
+            with self._lock:
+                begun = self._begun.setdefault((host, port), deque())
+                missing = count - sum(one.is_fresh for one in tuple(begun))
+                for _ in range(0 if self._closed else missing):
+                    begun.append(Begun.to(first))
 
     def take(self, host: str, port: int, check: Callable[[], None]) -> Begun | None:
         """Return a fresh connection, which may not be established yet; None without a fresh one.
@@ -134,23 +138,33 @@ class Ahead:
         return None
 
     def close(self) -> None:
-        """Close all connections that were not taken."""
-        for begun in self._begun.values():
-            while begun:
-                begun.pop().sock.close()
+        """Close all connections that were not taken; none is begun afterwards."""
+        with self._lock:
+            self._closed = True
+            for begun in self._begun.values():
+                while begun:
+                    begun.pop().sock.close()
 
 
 _early = Ahead()
 """Connections that were begun before an `Exchange` was made."""
 
 
-def begin(host: str, port: int) -> None:
-    """Begin a connection for the `Exchange` that is made next. Returns at once."""
+@contextmanager
+def begun(host: str, port: int) -> Iterator[None]:
+    """Yield at once, while a connection begins for the `Exchange` that the `with` block makes.
+
+    A connection that no `Exchange` took over is closed at the end of the block.
+    """
     _early.begin(host, port)
+    try:
+        yield
+    finally:
+        handed_over().close()
 
 
 def handed_over() -> Ahead:
-    """Return the connections that `begin` began; they belong to the caller from now on."""
+    """Return the connections that `begun` began; they belong to the caller from now on."""
     global _early
     early, _early = _early, Ahead()
     return early

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -37,15 +38,43 @@ def taken_from(begun: Ahead, where: tuple[str, int]) -> socket.socket | None:
 
 
 def test_what_was_begun_early_belongs_to_the_first_who_asks(server: socket.socket) -> None:
-    ahead.begin(*place(server))
-    first, second = ahead.handed_over(), ahead.handed_over()
-    accepted, _ = server.accept()
-    taken = taken_from(first, place(server))
+    with ahead.begun(*place(server)):
+        first, second = ahead.handed_over(), ahead.handed_over()
+        accepted, _ = server.accept()
+        taken = taken_from(first, place(server))
     assert taken
     assert taken.getsockname() == accepted.getpeername()
     assert taken_from(second, place(server)) is None
     for one in (taken, accepted):
         one.close()
+
+
+def test_a_connection_that_nobody_took_over_is_closed(server: socket.socket) -> None:
+    with ahead.begun(*place(server)):
+        accepted, _ = server.accept()
+    accepted.settimeout(HANG_S)
+    assert accepted.recv(1) == b""
+    accepted.close()
+
+
+def test_nothing_is_begun_after_the_end(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolving, resolved = threading.Event(), threading.Event()
+    real = ahead.addresses
+
+    def slow(*asked: Any) -> list[ahead.Address]:
+        resolving.set()
+        assert resolved.wait(HANG_S)
+        return real(*asked)
+
+    monkeypatch.setattr(ahead, "addresses", slow)
+    begun = Ahead()
+    begun.begin(*place(server))
+    assert resolving.wait(HANG_S)
+    begun.close()
+    resolved.set()
+    assert taken_from(begun, place(server)) is None
 
 
 def test_connections_that_are_there_are_not_begun_again(server: socket.socket) -> None:
