@@ -77,7 +77,7 @@ def _flag(name: str, hint: Any, default: Any, info: OptionInfo) -> Flag:
     return Flag(
         name=name,
         spellings=tuple(spellings) or (f"--{name.replace('_', '-')}",),
-        value=info.metavar or _value([hint, *get_args(hint)]),
+        value="" if info.count else info.metavar or _value([hint, *get_args(hint)]),
         default=_default(default),
         meaning=info.help or "",
         panel=str(info.rich_help_panel or ""),
@@ -111,7 +111,7 @@ def reference() -> str:
         panels.setdefault(flag.panel, []).append(flag)
     parts = [
         "These are the flags of `regpush TARGET`. In its variable a list has one value a line, "
-        "and a flag without a value is `true`."
+        "and a flag without a value is `true`; `REGPUSH_VERBOSE` is a number, 2 for `-vv`."
     ]
     for panel, flags in panels.items():
         parts += [

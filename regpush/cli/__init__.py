@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType
 
 
 def main() -> None:
@@ -18,18 +20,11 @@ def main() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(f"regpush {__version__}")  # noqa: T201  print bears a closed stdout
         return
-    try:
-        _run()
-    except KeyboardInterrupt:  # during the imports
-        os.write(2, b"regpush: cancelled\n")
-        os._exit(128 + signal.SIGINT)
-
-
-def _run() -> None:
-    """Run the command line, and end the process with its exit code."""
     # Imports and file lists make many objects and no garbage: the garbage collector would take a
     # tenth of the time of an unchanged push.
     gc.set_threshold(100_000)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _cancelled)
     stop_listing = _list_ahead(sys.argv[1:])
     # The directory is listed during these imports, which take longer than starting the listing.
     from regpush.cli.app import run
@@ -47,6 +42,17 @@ def _run() -> None:
     # Python's clean-up at exit takes a sixth of the time of an unchanged push. It is skipped:
     # threads have ended and files are closed.
     end(code)
+
+
+def _cancelled(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  a handler's form
+    """Handle Ctrl-C before a command handles it by `console.stoppable`: end this process.
+
+    Python's own handler raises KeyboardInterrupt. During an import that is a traceback, or nothing
+    at all: Python ignores an exception in a callback that runs when an object is deleted.
+    """
+    with suppress(OSError):  # stderr may be closed
+        os.write(2, b"regpush: cancelled\n")
+    os._exit(128 + number)
 
 
 def _list_ahead(words: Sequence[str]) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from regpush.cli.entries import ENTRIES, meant
 from regpush.cli.group import Group
 from regpush.cli.words import wrapped
 from regpush.concurrency import exhausted
-from regpush.errors import CancelledError, RegpushError, UsageError, similar
+from regpush.errors import RegpushError, UsageError, similar
 from regpush.files.filesystem import working_directory
 
 
@@ -45,8 +45,6 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except RegpushError as error:
         advice = _explained(error, words) if isinstance(error, UsageError) else ""
         return fail(f"{error}{advice}", error.exit_code)
-    except KeyboardInterrupt:
-        return fail("cancelled", CancelledError.exit_code)
     except SystemExit as ended:
         # click and rich raise SystemExit for a closed stdout.
         if not isinstance(ended.__context__, BrokenPipeError):

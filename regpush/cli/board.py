@@ -142,8 +142,13 @@ class Board:
         return self.flights[index]
 
     def name(self, index: int) -> str:
-        """Return the number and label of a layer for messages, such as `layer 3/12 python3`."""
-        return f"layer {index + 1}/{len(self.labels)} {self.labels[index]}"
+        """Return the number and label of a layer for messages, such as `layer 3/12 python3`.
+
+        The app's layers are numbered as in the table at the end; a base's layers have no number.
+        """
+        if self.is_of_base(index):
+            return f"base layer {self.labels[index]}"
+        return f"layer {index + 1}/{len(self.labels) - self.of_bases} {self.labels[index]}"
 
     def is_of_base(self, index: int) -> bool:
         """Return whether the layer `index` belongs to a base image."""

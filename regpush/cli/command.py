@@ -7,6 +7,8 @@ imports neither.
 from __future__ import annotations
 
 import copy
+import inspect
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -25,6 +27,8 @@ _COMMON = (
 
 _COMMON_PANEL = "Common flags"
 
+_BRACED = re.compile(r"^\{(.+)\}$")
+
 _VALUES = {"integer": "N", "int": "N", "float": "N", "text": "TEXT", "str": "TEXT"}
 """The placeholder of a flag's value in the help, by the name of its type in typer or click."""
 
@@ -36,8 +40,16 @@ class Command(TyperCommand):
         self._entry = ENTRIES.get(name or "")
         if self._entry:
             more["rich_help_panel"] = self._entry.panel
+        if more.get("help"):
+            # typer would keep the line breaks of the docstring.
+            paragraphs = inspect.cleandoc(more["help"]).split("\n\n")
+            more["help"] = "\n\n".join(" ".join(one.split()) for one in paragraphs)
         super().__init__(name, **more)
         show_values(self.params)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the line `Usage`: REF for an argument that typer shows as {REF}."""
+        return [_BRACED.sub(r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write help and examples to stdout; of more than `MANY` flags, only common ones."""

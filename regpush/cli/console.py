@@ -86,6 +86,24 @@ def stoppable() -> Iterator[Cancellation]:
         os.close(hears)
 
 
+@contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """Run the block until it ends or Ctrl-C is pressed; then raise CancelledError with `message`.
+
+    The block is ended by KeyboardInterrupt, so that it can clean up: `getpass` turns the echo of
+    the terminal on again. An ignored SIGINT stays ignored.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise CancelledError(message) from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _nothing(number: int, frame: FrameType | None) -> None:
     """Handle a signal by doing nothing: the thread in `stoppable` learns of it by a pipe."""
 

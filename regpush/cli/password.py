@@ -37,11 +37,15 @@ def ask(registry: str, username: str | None) -> tuple[str, str]:
     """
     if not sys.stdin.isatty():
         raise UsageError("no terminal to ask for a password: use --username and --password-stdin")
-    if username is None:
-        sys.stderr.write(f"User name for {registry}: ")
-        sys.stderr.flush()
-        username = sys.stdin.readline().strip()
-    password = getpass(f"Password of {username} for {registry}: ")
+    try:
+        if username is None:
+            sys.stderr.write(f"User name for {registry}: ")
+            sys.stderr.flush()
+            username = sys.stdin.readline().strip()
+        password = getpass(f"Password of {username} for {registry}: ")
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")  # the message about it begins below the prompt
+        raise
     if not username or not password:
         raise UsageError("neither the user name nor the password may be empty")
     return username, password

@@ -229,7 +229,8 @@ class TargetFlags:
         Raises UsageError for a bad value of --symlink.
         """
         return ImageOptions(
-            symlinks=pairs("--symlink", self.symlink), essentials=not self.no_essentials
+            symlinks=pairs("--symlink", self.symlink, "SOURCE=TARGET"),
+            essentials=not self.no_essentials,
         )
 
 
@@ -279,12 +280,15 @@ def _split(text: str) -> list[str]:
     return words
 
 
-def pairs(flag: str, texts: list[str]) -> tuple[tuple[str, str], ...]:
-    """Parse the `NAME=VALUE` values of a flag into pairs. Raises UsageError for other values."""
+def pairs(flag: str, texts: list[str], form: str = "NAME=VALUE") -> tuple[tuple[str, str], ...]:
+    """Parse the `NAME=VALUE` values of a flag into pairs. Raises UsageError for other values.
+
+    `form`: the form of a value that the error names.
+    """
     found = []
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"bad {flag} '{printable(text)}': write it as NAME=VALUE")
+            raise UsageError(f"bad {flag} '{printable(text)}': write it as {form}")
         found.append((key, value))
     return tuple(found)

@@ -391,7 +391,7 @@ def _send_chunks(patient: _Patient) -> _Finding:
         ranges.append(reply.header("range").rpartition("=")[2])
     told = ranges[1] == f"0-{2 * size - 1}"
     ends = "its replies report progress" if told else "its replies do not report progress"
-    return _Finding(f"chunked uploads work, {ends}, and {_forget(patient, place)}")
+    return _Finding(f"chunked uploads work, {ends}; the upload was {_forget(patient, place)}")
 
 
 def _chunk(place: str, number: int, size: int) -> Call:

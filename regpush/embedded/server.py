@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -125,11 +126,14 @@ def _listening(
 
 
 def _listener(address: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise UsageError(f"bad --port {port}: give a number from 0 to 65535")
     family = socket.AF_INET6 if _is_ipv6(address) else socket.AF_INET
     try:
         return socket.create_server((address, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        # Python puts the address behind the system's message in `strerror`.
+        reason = os.strerror(error.errno) if error.errno else error
         raise UsageError(
             f"cannot listen on {printable(address)} port {port}: {reason}; choose another --port"
         ) from error

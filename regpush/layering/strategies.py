@@ -51,7 +51,7 @@ def named(name: str, max_layers: int) -> Strategy:
     """
     if not 1 <= max_layers <= MAX_LAYERS:
         raise UsageError(
-            f"an image cannot have at most {max_layers} layers: give a number from 1 to "
+            f"bad maximum of layers (--max-layers) {max_layers}: give a number from 1 to "
             f"{MAX_LAYERS}"
         )
     if name.startswith(_FILE):

@@ -51,7 +51,9 @@ def unused_port():
         (["--to", "localhost:1/app", "--nix-option", " "], ["NAME VALUE"]),
         (["--to", "localhost:1/app", "--nix-option", "cores 1 2"], ["takes 1 value, 2 given"]),
         (["--to", "localhost:1/app", "--nix-option", "--arg a"], ["takes 2 values, 1 given"]),
-        (["--to", "localhost:1/app", "-S", "/bin"], ["--symlink"]),
+        (["--to", "localhost:1/app", "-S", "/bin"], ["--symlink", "SOURCE=TARGET"]),
+        (["--to", "localhost:1/app", "-l", "a"], ["--label", "KEY=VALUE"]),
+        (["--to", "localhost:1/app", "-a", "a"], ["--annotation", "KEY=VALUE"]),
         (["--to", "localhost:1/app", "--username", "me"], ["--password-stdin"]),
         (["--to", "localhost:1/app", "--root-dir", "relative"], ["relative"]),
         (["--to", "localhost:1/app", "--root-dir", "/a/../b"], ["/a/../b"]),
@@ -262,7 +264,7 @@ def test_serve_is_a_registry_until_it_is_stopped(app, tmp_path):
             serving.send_signal(signal.SIGINT)
             rest = serving.stderr.read()
     assert serving.returncode == 130
-    assert "Traceback" not in rest
+    assert rest == f"regpush: stopped; {tmp_path / 'r'} keeps what was pushed\n"
 
 
 def test_no_progress_at_all(docker_registry, repository, app):

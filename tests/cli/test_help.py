@@ -53,6 +53,13 @@ def test_examples_use_flags_that_exist(name: str) -> None:
         assert {word for word in words if re.match("--?[a-z]", word)} <= spellings
 
 
+def test_a_paragraph_of_help_fills_its_lines() -> None:
+    shown = regpush("doctor", "--help", env={"COLUMNS": "300"}).ok().stdout
+    assert "Usage: regpush doctor [OPTIONS] REF" in [line.strip() for line in shown.splitlines()]
+    (paragraph,) = (line for line in shown.splitlines() if "No tag is moved" in line)
+    assert paragraph.strip().endswith("5 for the network.")
+
+
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
 def test_the_list_of_commands(columns: str) -> None:
     shown = regpush("--help", env={"COLUMNS": columns}).ok()

@@ -31,6 +31,7 @@ from regpush.events import (
     LayerSent,
     LayersPlanned,
     Note,
+    TargetResolved,
     Warned,
 )
 from tests.bench.link import Link, Shape
@@ -255,10 +256,22 @@ def test_layers_of_bases_are_one_line_of_a_log() -> None:
     log.hear(LayerDone(index=1, action=Action.MOUNTED, size=30, why="of debian:12"))
     log.hear(LayerDone(index=2, action=Action.UPLOADED, size=20, why="of debian:12"))
     log.hear(LayerDone(index=0, action=Action.UPLOADED, size=4, why="new"))
-    assert stream.getvalue() == "layer 1/5 app: uploaded 4 B\n"
+    assert stream.getvalue() == "layer 1/1 app: uploaded 4 B\n"
     log.hear(LayerDone(index=4, action=Action.REUSED, size=10, why="of debian:12"))
     last = stream.getvalue().splitlines()[-1]
     assert last == "3 layers of the base: 1 uploaded 20 B, 1 mounted 30 B"
+
+
+def test_one_thing_is_not_written_in_the_plural() -> None:
+    stream = io.StringIO()
+    log = progress._Log(Voice.USUAL, stream, Renderer())
+    log.hear(TargetResolved(target="./app", kind="program", items=1, size=7))
+    log.hear(LayersPlanned(labels=("app", "debian:12 (aaaa)"), sizes=(5, 30), of_bases=1))
+    log.hear(LayerDone(index=1, action=Action.MOUNTED, size=30, why="of debian:12"))
+    assert stream.getvalue().splitlines() == [
+        "./app: program, 1 item, 7 B",
+        "1 layer of the base: 1 mounted 30 B",
+    ]
 
 
 def test_levels() -> None:

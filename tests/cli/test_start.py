@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.program import environment
+
 IMPORTED = """
 import json, sys
 from regpush.cli.app import run
@@ -44,21 +46,24 @@ def test_help_and_usage_errors_import_nothing_that_pushes(words, code, tmp_path)
 
 
 INTERRUPTED = """
-import sys
-
-class Interrupting:
-    def find_spec(self, name, path, target=None):
-        if name == "regpush.cli.app":
-            raise KeyboardInterrupt
-
-sys.meta_path.insert(0, Interrupting())
+import signal, sys
 from regpush.cli import main
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            signal.raise_signal(signal.SIGINT)
+
+wanted = sys.argv.pop(1)
+sys.meta_path.insert(0, CtrlC())
 main()
 """
 
 
-def test_ctrl_c_during_the_first_imports_is_a_line_and_130():
+@pytest.mark.parametrize("module", ["typer", "regpush.cli.app", "regpush.cli.commands.push"])
+def test_ctrl_c_during_an_import_is_one_line(module, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, "--help"], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (130, "regpush: cancelled\n")
+        [sys.executable, "-c", INTERRUPTED, module, ".", "--to", "127.0.0.1:1/app"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "regpush: cancelled\n")

@@ -84,6 +84,7 @@ def test_nothing_is_left_behind(registry: Registry, repository: str, app: Path) 
     assert {got[name] for name in ("pull", "push", "mount", "chunks", "clock")} == {"ok"}
     assert detail(done, "pull") == f"v1 is {ref.rpartition('@')[2]}"
     assert detail(done, "push") == "an upload was opened, and deleted again"
+    assert detail(done, "chunks").endswith("; the upload was deleted again")
     assert "no tag latest; found 1 tag, e.g. v1" in detail(doctor(to), "pull")
     assert stored(registry) == before
     with urlopen(f"{registry.url}/v2/{repository}/tags/list") as reply:

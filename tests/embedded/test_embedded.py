@@ -385,8 +385,15 @@ def test_running_beside_other_work(tmp_path):
 
 def test_port_that_is_taken(tmp_path, embedded_registry):
     port = int(embedded_registry.host.rpartition(":")[2])
-    taken = pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1 port {port}: Address")
-    with taken, embedded.running(tmp_path, port=port):
+    said = f"cannot listen on 127.0.0.1 port {port}: Address already in use; choose another --port"
+    with pytest.raises(UsageError, match=f"^{said}$"), embedded.running(tmp_path, port=port):
+        pass
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_port_that_does_not_exist(tmp_path, port):
+    wrong = pytest.raises(UsageError, match=f"^bad --port {port}: give a number from 0 to 65535$")
+    with wrong, embedded.running(tmp_path, port=port):
         pass
 
 

@@ -27,9 +27,7 @@ def test_an_unknown_strategy_is_told_from_a_typing_error():
 
 @pytest.mark.parametrize("limit", [-1, 0, 128])
 def test_a_limit_no_image_can_have(limit):
-    with pytest.raises(
-        UsageError, match=f"^an image cannot have at most {limit} layers.* 1 to 127"
-    ):
+    with pytest.raises(UsageError, match=f"max-layers\\) {limit}: give a number from 1 to 127"):
         strategies.plan(CLOSURE, "size", PlanContext(max_layers=limit))
 
 

@@ -10,7 +10,7 @@ import typer
 
 from regpush.cli import password
 from regpush.cli.access import RegistryArgument, RouteFlags
-from regpush.cli.console import note, read_password, stoppable
+from regpush.cli.console import interruptible, note, read_password, stoppable
 from regpush.cli.flags import Progress, with_flags
 from regpush.cli.progress import showing
 from regpush.commands import login as logins
@@ -34,7 +34,8 @@ def login(
     if password_stdin:
         user, secret = username, read_password(username, password_stdin)
     else:
-        user, secret = password.ask(name, username)
+        with interruptible("cancelled: no login was stored"):
+            user, secret = password.ask(name, username)
     with stoppable() as cancel, showing(Progress.NONE, flags.voice, sys.stderr) as notify:
         place = logins.login(
             name,

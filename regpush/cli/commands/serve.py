@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from regpush import embedded
-from regpush.cli.console import note
+from regpush.cli.console import interruptible, note
+from regpush.errors import printable
 from regpush.quantities import parse_size
 
 
@@ -32,10 +33,11 @@ def serve(
     ] = None,
 ) -> None:
     """Run a registry for development on this machine, until Ctrl-C."""
-    embedded.serve(
-        directory,
-        port=port,
-        hosts=host or (),
-        max_size=None if max_size is None else parse_size(max_size),
-        ready=lambda where: note(f"serving on http://{where}"),
-    )
+    with interruptible(f"stopped; {printable(directory)} keeps what was pushed"):
+        embedded.serve(
+            directory,
+            port=port,
+            hosts=host or (),
+            max_size=None if max_size is None else parse_size(max_size),
+            ready=lambda where: note(f"serving on http://{where}"),
+        )

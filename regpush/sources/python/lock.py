@@ -146,7 +146,7 @@ def read_toml(path: str) -> tuple[bytes, dict[str, Any]]:
     try:
         return text, tomli.loads(text.decode())
     except (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{printable(path)}: {printable(str(error))}") from error
+        raise UsageError(f"{printable(path)} is not valid TOML: {printable(str(error))}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
