@@ -460,8 +460,9 @@ def shake_hands(
                 return secure
     except ssl.SSLCertVerificationError as error:
         secure.close()
+        reason = error.verify_message.rstrip(".")
         raise HandshakeError(
-            f"the certificate of {hostname} is not trusted: {error.verify_message}; "
+            f"the certificate of {hostname} is not trusted: {reason}; "
             f"{untrusted(error.verify_code)}"
         ) from error
     except ssl.SSLError as error:

@@ -164,6 +164,19 @@ def test_an_authority_below_another_can_be_the_one(
         done.failed(4, f"no such image: {to}")
 
 
+def test_a_certificate_for_another_host_name(
+    docker_registry: Registry, repository: str, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("other.example").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with front(pass_on(docker_registry.host), tls=context) as running:
+        to = f"{running.host}/{repository}"
+        done = regpush("inspect", to, "--ca-file", tmp_path / "ca.pem")
+    done.failed(4, "certificate is not valid for '127.0.0.1'; it is for another host name")
+
+
 def test_not_verifying_is_warned_about(
     docker_registry_tls: Registry, repository: str, app: Path
 ) -> None:
