@@ -290,9 +290,9 @@ def chroot_stores(url: str) -> tuple[StoreLocation, ...]:
 
 
 def _rootless(environ: Mapping[str, str]) -> tuple[StoreLocation, ...]:
-    """Return the store that Nix makes for a user who may not write to /nix.
+    """Return the store that Nix makes in the home of a user who may not write to /nix.
 
-    Nix manual, "Local Store".
+    Empty where neither XDG_DATA_HOME nor HOME is set. Nix manual, "Local Store".
     """
     home = environ.get("HOME")
     data = environ.get("XDG_DATA_HOME") or (os.path.join(home, ".local", "share") if home else "")

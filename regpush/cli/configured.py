@@ -284,7 +284,7 @@ def _merge(
     """Merge the NAME=VALUE pairs of each flag from file, variables and command line into `params`.
 
     For a name in several of them, the command line wins over variables, and variables over the
-    file.
+    file. Where file and variables give nothing, `params` stays as it is.
     """
     if not file and not environ:
         return

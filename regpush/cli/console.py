@@ -145,20 +145,26 @@ def print_lines(*lines: Line) -> None:
 
 
 def print_json(value: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """Write `value` as JSON to stdout, and flush it. Raises like `print_lines`."""
+    """Write `value` as JSON to stdout, and flush it.
+
+    Raises BrokenPipeError if the reader closed the pipe, else OutputError.
+    """
     _print(f"{json_text(value, indent=indent)}\n")
 
 
 def print_document(data: bytes) -> None:
     """Write a document from a registry to stdout, with control characters escaped.
 
-    Raises like `print_lines`.
+    Raises BrokenPipeError if the reader closed the pipe, else OutputError.
     """
     _print(document(data))
 
 
 def print_bytes(data: bytes) -> None:
-    """Write `data` to stdout unchanged. Raises like `print_lines`."""
+    """Write `data` to stdout unchanged.
+
+    Raises BrokenPipeError if the reader closed the pipe, else OutputError.
+    """
     with _writing():
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
@@ -172,6 +178,7 @@ def _print(text: str) -> None:
 
 @contextmanager
 def _writing() -> Iterator[None]:
+    """Turn an OSError of the block into OutputError, but let BrokenPipeError pass."""
     try:
         yield
     except BrokenPipeError:

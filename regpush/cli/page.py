@@ -346,7 +346,8 @@ def _rect(box: Box, kind: str = "") -> str:
 def _lines(box: Box, lines: Sequence[str], kind: str = "") -> str:
     """Return an SVG element with as many of `lines` as fit into `box`, cut to its width.
 
-    It is an inner `<svg>`, which clips text that is still too long.
+    The element is an inner `<svg>`, which clips text that is still too long. Empty if the box is
+    too small for one line of four letters.
     """
     letters, room = int((box.width - 10) / _LETTER), int((box.height - 4) / _LINE)
     if letters < 4 or room < 1:

@@ -58,6 +58,7 @@ def showing(how: Progress, voice: Voice, stream: TextIO) -> Iterator[Listener]:
 
 @contextmanager
 def _ticking(shown: _Live | _Log, every_s: float) -> Iterator[Listener]:
+    """Yield the listener of `shown`, whose `tick` a thread calls every `every_s` seconds."""
     ended = threading.Event()
 
     def tick() -> None:

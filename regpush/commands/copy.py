@@ -166,7 +166,8 @@ def route_from(source: Repository, context: Context) -> Route:
 def _top(origin: Reference, source: Repository, platform: Platform | None) -> Manifest:
     """Read the manifest or index to copy: `origin`, or the image for `platform` in it.
 
-    Raises RefusedError, UsageError or VerificationError like `find`, `choose` and `check_platform`.
+    Raises RefusedError if the registry lacks the manifest, UsageError if there is no image for
+    `platform`, VerificationError if the chosen artifact is no image.
     """
     found = find(origin, source)
     if platform is None:

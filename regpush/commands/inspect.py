@@ -107,8 +107,10 @@ def inspect_each(
 ) -> list[Inspection]:
     """Read the image that `reference` names; if it names an index, all its images.
 
-    With `platform`, reads only the image for that platform. Raises like `inspect`, and
-    VerificationError for an index without images, or with an image that the registry lacks.
+    With `platform`, reads only the image for that platform. Raises RefusedError if the registry
+    lacks the manifest or index, UsageError if the index has no image for `platform`,
+    VerificationError for an artifact that is no image, and for an index without images or with an
+    image that the registry lacks.
     """
     found = find(reference, repository)
     within = None

@@ -277,7 +277,8 @@ def _report(member: IndexImage, shipments: Mapping[Digest, Shipment]) -> ImageRe
     image = member.image
     shipment = shipments.get(image.descriptor.digest)
     copied = shipment.freight.blobs if shipment else {}
-    why = f"from {member.reference.name}" if shipment else "kept"
+    name = member.reference.name
+    why = f"part of {name}" if shipment else "the repository already has this image"
 
     def placed(layer: Layer) -> Placed:
         sent = copied.get(layer.descriptor.digest)

@@ -384,8 +384,8 @@ def _whole(
     if dropped := len(contents) - len(kept):
         notify(
             Warned(
-                message=f"{dropped} attestations or other artifacts of the index are left out, "
-                "since they describe the images before the rebase"
+                message="the new index leaves out entries of the old one that are not images, such "
+                f"as attestations, since they describe the images before the rebase: {dropped}"
             )
         )
     entries = [
@@ -405,7 +405,7 @@ def _report(one: _Rebased, placed: Sequence[Placed]) -> ImageReport:
         layers=tuple(
             of_layer(
                 label_of_paths(layer.contents),
-                Placed(layer=layer, action=Action.REUSED, why="kept"),
+                Placed(layer=layer, action=Action.REUSED, why="unchanged by the rebase"),
             )
             for layer in after.own_layers
         ),

@@ -44,8 +44,8 @@ def from_targets(
 ) -> Iterator[Sources]:
     """Yield the items that a push of `targets` with these options would pack.
 
-    Raises like `sources.targets.resolve` and `flow.gather.customised`, but does not refuse files
-    that look like secrets, since nothing is sent.
+    Raises the errors of `sources.targets.resolve` and `flow.gather.customised`, but does not refuse
+    files that look like secrets, since nothing is sent.
     """
     everything = replace(source, allow_secrets=("*",))
     closure = resolve(

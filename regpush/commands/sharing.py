@@ -42,7 +42,7 @@ class Pair:
 class Sharing:
     """The distinct layers of `count` images.
 
-    Layers of the most images are first; among these, larger layers.
+    `layers`: those of the most images first; among layers of the same images, the largest first.
     """
 
     count: int

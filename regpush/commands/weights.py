@@ -39,7 +39,7 @@ def weigh_image(
 ) -> Weights:
     """Measure the items of all layers of `image` that are not in `known`; `jobs` at a time.
 
-    Raises like `weigh`.
+    Raises the errors of `weigh`.
     """
     wanted = {
         layer.descriptor.digest: layer

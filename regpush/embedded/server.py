@@ -97,6 +97,11 @@ class _Offer:
 def _listening(
     directory: Path, address: str, port: int, offer: _Offer
 ) -> Iterator[tuple[uvicorn.Server, socket.socket, Running]]:
+    """Yield a server that is ready to run, its listening socket, and the registry's address.
+
+    Closes the socket and the store at `directory` at the end. Raises UsageError if the extra
+    `registry` is not installed or the port cannot be used.
+    """
     try:
         import uvicorn  # of the extra `registry`
 

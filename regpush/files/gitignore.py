@@ -226,9 +226,12 @@ def _names(path: Iterable[Token]) -> tuple[tuple[tuple[Token, ...], ...], frozen
 
 
 class _Parts:
-    """The parts of all patterns: the tokens that one name of a path must match.
+    """Finds which parts of all patterns match one name of a path.
 
-    `Patterns` numbers the places of parts in its patterns; equal parts share their numbers.
+    A part is the text of a pattern between two slashes, as tokens: `a*b` in `src/a*b`. Each place
+    of a part in the patterns has a number, given by `Patterns`. `add` collects parts with their
+    numbers, `close` builds an automaton from them, and `of` gives the numbers of the parts that
+    match a name, as bits.
     """
 
     def __init__(self) -> None:

@@ -188,7 +188,7 @@ def _of_image(name: str, wanted: LayerSource) -> Placed | None:
     for candidate in wanted.candidates:
         if candidate.source == name:
             layer = wanted.described(candidate.layer)
-            return Placed(layer=layer, action=Action.REUSED, why=f"as in {name}")
+            return Placed(layer=layer, action=Action.REUSED, why=f"same as in {name}")
     return None
 
 

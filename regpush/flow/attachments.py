@@ -62,7 +62,10 @@ class Attachments:
                 _sign(self.signer, images, whole, to, run)
 
     def _documents(self, image: Assembled, run: Run) -> list[Attachment]:
-        """Make the SBOM and provenance of an image; both name the main destination."""
+        """Make the SBOM and provenance of an image that the user asked for; both may be absent.
+
+        Both documents name the main destination.
+        """
         asked, name = run.options.attach, str(run.main.name)
         if self.write is None and not asked.provenance:
             return []

@@ -86,7 +86,8 @@ def writing(
 ) -> Iterator[Context]:
     """Yield the context of a command that writes to `places`: references, each with tags to move.
 
-    Options for the destination alone apply to the registry of the first place. Raises UsageError.
+    Options that are for one registry alone, such as --username, apply to the registry of the first
+    place. Raises UsageError for a malformed option.
     """
     rule = TagRule.of(options)
     stop = Cancellation(cancel)

@@ -34,7 +34,7 @@ def forecast(targets: Sequence[str], run: Run, *, exact: bool) -> PushResult:
     """Predict the report of a push of `targets`.
 
     Layers that would be uploaded have estimated sizes and no digests; with `exact` they are packed
-    to find these out. Raises like `pipeline.push`.
+    to find these out. Raises the errors of `pipeline.push`.
     """
     overflow = Overflow.REFUSED if exact else Overflow.FORGOTTEN
     prepared = prepare(targets, run, Identify.ALWAYS, overflow)
@@ -108,7 +108,7 @@ def _sharing(images: Sequence[ImageReport]) -> list[ImageReport]:
     def following(layer: LayerReport) -> LayerReport:
         key = layer.recipe or layer.digest
         if layer.action is Action.UPLOADED and key in brought:
-            return replace(layer, action=Action.REUSED, why=f"as in {brought[key]}")
+            return replace(layer, action=Action.REUSED, why=f"same as in {brought[key]}")
         return layer
 
     shared = []

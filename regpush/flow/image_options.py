@@ -52,7 +52,7 @@ def _with_entrypoint(options: ImageOptions, closure: Closure) -> ImageOptions:
     """Return `options` with an absolute entry point; without one, the source's proposal.
 
     An entry point such as `bin/app` is relative to the directory or profile that is the target.
-    Raises UsageError like `_program_in`.
+    Raises UsageError where a store item on this machine has no such file.
     """
     if options.entrypoint is None:
         wishes = closure.wishes

@@ -75,8 +75,8 @@ def plan(
     """Predict what `push` would do; sends nothing.
 
     Layers that would be uploaded have estimated sizes and no digests; with `exact` they are packed
-    to find these out. Raises like `push`, but comparing the sizes with `max_upload` is left to the
-    caller.
+    to find these out. Raises the errors of `push`, except BudgetExceededError: the caller compares
+    the sizes with `max_upload`.
     """
     from regpush.flow.forecast import forecast  # a push predicts nothing
 

@@ -1,7 +1,8 @@
-"""Find earlier images: the history that a push without any cache has.
+"""Find the images that earlier pushes left in the registry, by the tags of a repository.
 
-A previous image that cannot be used (another artifact, damaged, for another platform) is a note in
-the report, never an error.
+A push learns from these images and reuses their layers, and so needs no cache on its machine. An
+earlier image that cannot be used (another artifact, damaged, for another platform) is a note in the
+report, never an error.
 """
 
 from __future__ import annotations

@@ -179,7 +179,10 @@ def _replayed(
 
 
 def _lost(recalled: Recalled, closure: Closure, store: BlobStore) -> list[Descriptor]:
-    """Find the blobs that the plan would use and that the registry has deleted."""
+    """Find the blobs that the plan would use and that the registry has deleted.
+
+    Empty where the plan reuses no blob whose existence is in doubt; the registry is not asked then.
+    """
     asked = recalled.doubtful(closure)
     if not asked:
         return []

@@ -223,6 +223,11 @@ class _ReplyStream(httpx.SyncByteStream):
 
 @contextmanager
 def _translated(proxy: Proxy | None) -> Iterator[None]:
+    """Turn errors of httpcore in the block into regpush's errors for the failure of a request.
+
+    These are NoConnectionError if no connection was made, UnansweredError if no valid reply
+    arrived, and the error that `proxy` gives for a refusal.
+    """
     try:
         yield
     except httpcore.ProxyError as error:

@@ -197,9 +197,10 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """An image that another image stands on.
+    """A base image, whose layers and config another image inherits.
 
-    `name`: its reference, for messages and annotations.
+    `name`: the reference of the base, for messages and annotations. `image`: the base as read from
+    its registry.
     """
 
     name: str
@@ -209,7 +210,7 @@ class Base:
         """Return the numbers, from 0, of the layers of this base that an image has itself.
 
         The image does not inherit them. `above`: the layers of the image itself. Only layers that
-        regpush packed, which have a recipe, can be left out. Raises like `repeated`.
+        regpush packed, which have a recipe, can be left out. Raises the errors of `repeated`.
         """
         image = self.image
         ours = all(layer.recipe for layer in image.own_layers)
@@ -223,7 +224,7 @@ class Base:
     def to_inherit(self, above: Sequence[Layer] = ()) -> Inherited:
         """Return the part of this base that an image with the layers `above` takes over.
 
-        Raises like `left_out`.
+        Raises the errors of `left_out`.
         """
         image, config = self.image, json.loads(self.image.config)
         left_out = self.left_out(above)

@@ -80,11 +80,12 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The records that one image carries: `layouts`, its own first, then those of earlier images.
+    """The records that an image carries about its own layers and those of earlier images.
 
-    `habits`: how often the items of its own layout changed, by name. `read`: digests of the
-    manifests that its plan used. `manifest`: digest of the manifest that the records were read
-    from, None for an image that is being made.
+    `layouts`: which items are in which layer, of the image itself first, then of earlier images.
+    `habits`: how often the items of the image itself changed, by name. `read`: digests of the
+    manifests of earlier images that the plan of the layers used. `manifest`: digest of the manifest
+    that the records were read from, None for an image that is being made.
     """
 
     layouts: tuple[Layout, ...]

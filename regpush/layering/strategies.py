@@ -67,7 +67,11 @@ def named(name: str, max_layers: int) -> Strategy:
 
 
 def plan(closure: Closure, name: str, context: PlanContext) -> Plan:
-    """Plan `closure` by the strategy `name`. Raises UsageError like `named`."""
+    """Plan `closure` by the strategy `name`.
+
+    Raises UsageError for an unknown name, a malformed layers file, and a limit of layers outside 1
+    to 127.
+    """
     return carry_out(named(name, context.max_layers), closure, context)
 
 

@@ -127,7 +127,11 @@ class Packer:
             return archive.readinto(block)
 
     def packed(self, block: memoryview, filled: Filled) -> Future[bytes]:
-        """Return a future of the compressed form of `block`, which `filled` may hold already."""
+        """Compress `block` on another core; returns a future of the compressed bytes.
+
+        If `filled.packed` has these bytes, because the block is copied from an existing compressed
+        stream, nothing is compressed.
+        """
         if filled.packed is None:
             return self._cores.submit(self.codec.compress, block)
         known: Future[bytes] = Future()

@@ -184,12 +184,11 @@ def place(candidates: Sequence[Candidate], stores: Sequence[BlobStore]) -> Place
         if descriptor not in lacking:
             lacking[descriptor] = [store for store in stores if not store.has_blob(descriptor)]
             if not lacking[descriptor]:
-                return Placed(
-                    layer=candidate.layer, action=Action.REUSED, why=f"as in {candidate.source}"
-                )
+                why = f"same as in {candidate.source}"
+                return Placed(layer=candidate.layer, action=Action.REUSED, why=why)
     for candidate in candidates[:MOUNTS]:
         if all(_mount(candidate, store) for store in lacking[candidate.layer.descriptor]):
-            why = f"from {candidate.repository.path}"
+            why = f"{candidate.repository.path} has this blob"
             return Placed(layer=candidate.layer, action=Action.MOUNTED, why=why)
     return None
 

@@ -28,7 +28,8 @@ def render_tag(template: str, values: Values) -> str:
     `{{` and `}}` give single braces. Characters of a value that a tag must not have become `-`:
     `feature/x` becomes `feature-x`. If the tag would have more than 128 characters, its longest
     value is cut. Text outside placeholders is not checked. Raises UsageError for an unknown
-    placeholder, and for a value without any character that is permitted in tags.
+    placeholder, for a single `{` or `}` outside a placeholder, and for a value without any
+    character that is permitted in tags.
     """
     pieces: list[str] = []
     filled: list[int] = []
@@ -54,7 +55,7 @@ def render_tag(template: str, values: Values) -> str:
 def render_reference(template: str, values: Values) -> str:
     """Return the reference `template` with the placeholders in its tag filled in.
 
-    Raises UsageError like `render_tag`, and for a placeholder in registry or repository.
+    Raises UsageError for a placeholder in registry or repository, and the errors of `render_tag`.
     """
     name, colon, tag = template.rpartition(":")
     if not colon or "/" in tag:

@@ -27,7 +27,10 @@ _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", re.ASCI
 
 
 def blocks(api: Api, retry: Policy, descriptor: Descriptor) -> Generator[bytes, None, None]:
-    """Yield the bytes of a blob, `BLOCK` bytes at a time. Raises like `Repository.read_blob`."""
+    """Yield the bytes of a blob, `BLOCK` bytes at a time.
+
+    Raises VerificationError, before the last block, where the bytes are not those of `descriptor`.
+    """
     sha, left = hashlib.new(descriptor.digest.algorithm), descriptor.size
     with _Reading(api, descriptor) as reading:
         while True:

@@ -90,8 +90,8 @@ class Host:
     def send(self, request: Request) -> Reply:
         """Send `request`, to this registry or elsewhere.
 
-        Raises like `Exchange.send`, and RefusedError where http was demanded and the registry
-        speaks TLS.
+        Raises the errors of `Exchange.send`, and RefusedError where http was demanded and the
+        registry speaks TLS.
         """
         if self._settled or Origin.of(request.url) != self.origin:
             return self._exchange.send(self.trusting(request))

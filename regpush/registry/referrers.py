@@ -163,7 +163,9 @@ def enlist(
 ) -> None:
     """Make sure that the list of referrers of `subject` has all of `referrers`.
 
-    `repository` must hold their manifests already. Raises like `attach`.
+    `repository` must hold their manifests already. Raises RefusedError where the registry has no
+    referrers API and no list can be kept at a tag, TransientError where other pushes keep
+    overwriting the list at the tag.
     """
     if not _lists(repository, subject, referrers):
         entries = [referrer.to_json() for referrer in referrers]

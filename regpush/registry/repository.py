@@ -240,7 +240,8 @@ class Repository:
     def stream_blob(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
         """Send a blob whose digest is known only after its last byte; returns its descriptor.
 
-        `open_stream` is called for each attempt. Raises like `put_blob`.
+        `open_stream` is called for each attempt. Raises VerificationError where the registry
+        computes another digest, and any error that reading the stream raises.
         """
         with Upload(self._uploads, untold) as upload:
             return upload.stream(media_type, open_stream)

@@ -218,7 +218,10 @@ def _is_taken(entry: Entry, closure: Closure) -> bool:
 
 
 def _gives_way(entry: Entry, links: Collection[bytes]) -> bool:
-    """Whether the user's links (at the paths `links`) replace or hide the essential `entry`."""
+    """Whether a link of the user, at one of the paths `links`, replaces or hides `entry`.
+
+    `entry`: a file or directory that regpush adds to images, such as `/tmp` or `/etc/passwd`.
+    """
     if entry.kind is Kind.DIRECTORY:
         return any(_within(entry.path, link) for link in links)
     return any(_within(entry.path, link) or _within(link, entry.path) for link in links)

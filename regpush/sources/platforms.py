@@ -15,10 +15,10 @@ from regpush.platform import Platform, has_placeholders, parse_platforms
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """The targets of the image for one platform.
+    """One image to make: the targets to push into it, and the platform that it is for.
 
-    `platform`: None where the user named none. `shared`: whether the images for other platforms are
-    made of the same targets.
+    `platform`: None where the user named no platform. `shared`: whether an image for another
+    platform is made of equal targets.
     """
 
     targets: tuple[str, ...]

@@ -112,7 +112,11 @@ class Stats:
     def remember_programs(
         self, programs: Programs, found: Mapping[Platform, str], *, read_ns: int
     ) -> None:
-        """Store the platforms of `programs`, read at `read_ns` or later; see `remember`."""
+        """Store the platforms of `programs`, read at `read_ns` or later.
+
+        `read_ns`: nanoseconds since the epoch. Nothing is stored if a program was changed less than
+        2 s before it, or if the database cannot be written.
+        """
         if programs.newest_ns + _SLACK_NS > read_ns:
             return
         text = json.dumps({str(platform): path for platform, path in found.items()})
@@ -139,6 +143,10 @@ class Stats:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection to the database, which is made where it is missing.
+
+        Raises OSError without a directory for it, and sqlite3.Error.
+        """
         if self._directory is None:
             raise FileNotFoundError("no directory for the stat index")
         os.makedirs(self._directory, mode=0o700, exist_ok=True)

@@ -228,6 +228,11 @@ def _started(
     stderr: int,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield the running program of `command`; at the end, stop it and close its pipes.
+
+    `stdin`, `stdout` and `stderr`: file descriptors, or `subprocess.PIPE` or `DEVNULL`. Raises
+    ToolError if the program cannot be started.
+    """
     try:
         process = subprocess.Popen(
             command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment

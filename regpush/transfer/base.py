@@ -102,7 +102,7 @@ class Bases:
             return self._repositories[reference]
 
     def read(self, at: BaseRepository, platform: Platform) -> Base:
-        """Read the base for `platform`, once. Raises like `BaseRepository.read`."""
+        """Read the base for `platform`, once. Raises the errors of `BaseRepository.read`."""
         with self._lock:
             key = str(at.reference), platform
             if key not in self._read:
@@ -110,7 +110,7 @@ class Bases:
             return self._read[key]
 
     def facts(self, reference: str, platform: Platform) -> BaseFacts:
-        """Return facts from the config of the image `reference`. Raises like `read`."""
+        """Return facts from the config of the image `reference`. Raises the errors of `read`."""
         config = json.loads(self.read(self.base_repository(reference), platform).image.config)
         run = config.get("config")
         listed = run.get("Env") if isinstance(run, Mapping) else None
@@ -184,7 +184,7 @@ class BaseLayers:
                     index=numbers[blob.digest],
                     action=action,
                     size=blob.size,
-                    why=f"of {self.base.name}",
+                    why=self._why,
                 )
             )
             return action
@@ -212,8 +212,12 @@ class BaseLayers:
         layers = self.base.image.layers
         return self._placed({layer.descriptor.digest: Action.REUSED for layer in layers})
 
+    @property
+    def _why(self) -> str:
+        return f"part of {self.base.name}"
+
     def _placed(self, actions: dict[Digest, Action]) -> tuple[Placed, ...]:
         return tuple(
-            Placed(layer=layer, action=actions[layer.descriptor.digest], why=f"of {self.base.name}")
+            Placed(layer=layer, action=actions[layer.descriptor.digest], why=self._why)
             for layer in self.base.to_inherit().layers
         )

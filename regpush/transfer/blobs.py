@@ -73,7 +73,8 @@ def bring(descriptor: Descriptor, passage: Passage) -> Action:
 def send(descriptor: Descriptor, passage: Passage) -> Action:
     """Send the blob from the source, even where the target says that it has the blob.
 
-    Raises like `bring`.
+    Raises VerificationError where the source's bytes are not those of `descriptor`, and what both
+    repositories raise.
     """
 
     def opened() -> Iterator[bytes]:

@@ -141,7 +141,7 @@ class FanUpload:
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
         """Send a blob to all repositories not known to hold it.
 
-        Raises like `Repository.put_blob`.
+        Raises the errors of `Repository.put_blob`.
         """
 
         def way(shelf: Shelf) -> Callable[[Opener], None]:
@@ -158,8 +158,8 @@ class FanUpload:
     def stream(self, media_type: str, open_stream: Opener) -> Descriptor:
         """Send a blob whose digest is known after its last byte.
 
-        Raises like `Repository.stream_blob`, and SourceError where a second reading of the blob
-        gave other bytes.
+        Raises the errors of `Repository.stream_blob`, and SourceError where a second reading of the
+        blob gave other bytes.
         """
 
         def way(upload: Upload) -> Callable[[Opener], Descriptor]:

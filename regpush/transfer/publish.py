@@ -87,7 +87,7 @@ class TagRule:
 
     @classmethod
     def of(cls, options: RegistryOptions) -> TagRule:
-        """Read the rule from `options`. Raises UsageError."""
+        """Read the rule from `options`. Raises UsageError if `--if-current` is no digest."""
         if options.if_current is None:
             return cls(options.if_exists)
         try:

@@ -40,7 +40,8 @@ class Route:
     def bring(self, blobs: Sequence[Descriptor], lost: Collection[Digest]) -> Sequence[Action]:
         """Bring every blob, the largest first; `lost` ones are sent without asking the target.
 
-        The actions are in the order of `blobs`. Raises like `blobs.bring`.
+        The actions are in the order of `blobs`. Raises VerificationError where the source's bytes
+        are not those of a descriptor, and what both repositories raise.
         """
         number = {blob.digest: index for index, blob in enumerate(blobs)}
         self.notify(
@@ -68,7 +69,7 @@ class Route:
                     index=number[blob.digest],
                     action=action,
                     size=blob.size,
-                    why=f"from {self.source.name}",
+                    why=f"part of {self.source.name}",
                 )
             )
             return action
@@ -101,11 +102,13 @@ class Freight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """`top` and everything that it names, to copy along `route`; a `flow.transaction.Delivery`.
+    """A manifest or index, with everything that it names, to copy from one repository to another.
 
-    `held`: digests of documents that the target is known to hold. `freight`: records what is sent.
-    `graph` and `lost`: for a healed shipment, everything it names and the blobs to send without
-    asking the target.
+    Implements `flow.transaction.Delivery`. `top`: the manifest or index. `route`: the two
+    repositories. `freight`: records what is sent. `held`: digests of manifests and indexes that the
+    target is known to hold. `graph` and `lost` are set after the target refused a manifest because
+    it had lost blobs: everything that `top` names, and the digests of blobs to send without asking
+    the target.
     """
 
     top: Manifest

@@ -253,11 +253,11 @@ def test_layers_of_bases_are_one_line_of_a_log() -> None:
     stream = io.StringIO()
     log = progress._Log(Voice.USUAL, stream, Renderer())
     log.hear(LayersPlanned(labels=labels, sizes=(5, 30, 20, 30, 10), of_bases=4))
-    log.hear(LayerDone(index=1, action=Action.MOUNTED, size=30, why="of debian:12"))
-    log.hear(LayerDone(index=2, action=Action.UPLOADED, size=20, why="of debian:12"))
+    log.hear(LayerDone(index=1, action=Action.MOUNTED, size=30, why="part of debian:12"))
+    log.hear(LayerDone(index=2, action=Action.UPLOADED, size=20, why="part of debian:12"))
     log.hear(LayerDone(index=0, action=Action.UPLOADED, size=4, why="new"))
     assert stream.getvalue() == "layer 1/1 app: uploaded 4 B\n"
-    log.hear(LayerDone(index=4, action=Action.REUSED, size=10, why="of debian:12"))
+    log.hear(LayerDone(index=4, action=Action.REUSED, size=10, why="part of debian:12"))
     last = stream.getvalue().splitlines()[-1]
     assert last == "3 layers of the base: 1 uploaded 20 B, 1 mounted 30 B"
 
@@ -279,7 +279,7 @@ def test_levels() -> None:
         Note(message="a note"),
         Warned(message="a warning"),
         PLANNED,
-        LayerDone(index=0, action=Action.REUSED, size=5, why="as in latest"),
+        LayerDone(index=0, action=Action.REUSED, size=5, why="same as in latest"),
         Exchanged(method="GET", url="u", status=None, sent=0, received=0, seconds=1, failure="cut"),
     ]
     assert listening(Progress.PLAIN, Voice.QUIET, events) == ""
@@ -288,7 +288,7 @@ def test_levels() -> None:
     assert listening(Progress.PLAIN, Voice.USUAL, events) == usual
     decided = listening(Progress.PLAIN, Voice.DECISIONS, events)
     assert decided.startswith(usual)
-    assert "layer 1/2 base: reused 5 B, because: as in latest\n" in decided
+    assert "layer 1/2 base: reused 5 B, because: same as in latest\n" in decided
     assert "GET" not in decided
     assert "GET u: cut, 1000 ms\n" in listening(Progress.PLAIN, Voice.REQUESTS, events)
 

@@ -92,16 +92,16 @@ def test_a_plan_and_a_push_count_the_same_bytes() -> None:
 
 
 def test_reused_layers_are_one_row_and_keep_their_numbers() -> None:
-    kept = [layer(f"kept{n}", Action.REUSED, "as in h/r:latest") for n in range(5)]
+    kept = [layer(f"kept{n}", Action.REUSED, "same as in h/r:latest") for n in range(5)]
     new = [layer("new", Action.UPLOADED, "new changed")]
-    few = [layer(f"few{n}", Action.REUSED, "as in h/r:v1") for n in range(2)]
+    few = [layer(f"few{n}", Action.REUSED, "same as in h/r:v1") for n in range(2)]
     image = ImageReport(platform="linux/amd64", digest=None, layers=(*kept, *new, *few))
     rows = [line.split() for line in table.changes(result(image), 100)]
     assert rows[1:] == [
-        ["1-5", "5", "layers", "~5.0", "kB", "reused", "as", "in", "latest"],
+        ["1-5", "5", "layers", "~5.0", "kB", "reused", "same", "as", "in", "latest"],
         ["6", "new", "~1.0", "kB", "uploaded", "new", "changed"],
-        ["7", "few0", "~1.0", "kB", "reused", "as", "in", "v1"],
-        ["8", "few1", "~1.0", "kB", "reused", "as", "in", "v1"],
+        ["7", "few0", "~1.0", "kB", "reused", "same", "as", "in", "v1"],
+        ["8", "few1", "~1.0", "kB", "reused", "same", "as", "in", "v1"],
     ]
     assert len(table.layers(result(image), 100)) == 9
     both = table.changes(result(image, image), 100)
@@ -152,7 +152,7 @@ def test_a_push_shows_changes_and_with_v_every_layer(
     push(tmp_path / "app", to).ok()
     write(tmp_path / "app" / "main.js", "new")
     said = regpush(tmp_path / "app", "--to", f"{to}:v2", "--no-cache").ok().stderr
-    assert re.search(r"^ *1-[89] +[89] layers .* reused +as in latest$", said, re.MULTILINE)
+    assert re.search(r"^ *1-[89] +[89] layers .* reused +same as in latest$", said, re.MULTILINE)
     said = regpush(tmp_path / "app", "--to", f"{to}:v3", "--no-cache", "-v").ok().stderr
     assert not re.search(r"layers .* reused", said)
-    assert len(re.findall(r"^ *\d+ .* reused +as in", said, re.MULTILINE)) >= 8
+    assert len(re.findall(r"^ *\d+ .* reused +same as in", said, re.MULTILINE)) >= 8

@@ -245,7 +245,8 @@ def test_a_rebase_of_it_leaves_out_what_is_about_the_images_before(
     odd.shelf.index(odd.shelf.index(new[0]), on(new[1], "arm64"), tag="new")
     base = odd.ref.replace(":odd", ":new")
     done = regpush("rebase", f"{at}:v1", "--from", base, "--format", "json").ok()
-    assert "1 attestations or other artifacts of the index" in done.stderr
+    assert "entries of the old one that are not images, such as attestations" in done.stderr
+    assert "before the rebase: 1\n" in done.stderr
     entries = shelf.read("v1")["manifests"]
     assert [one["platform"] for one in entries] == [amd64["platform"], arm64["platform"]]
     assert [one["digest"] for one in entries] == [one["digest"] for one in done.report["images"]]

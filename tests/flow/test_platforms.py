@@ -98,7 +98,7 @@ def test_what_platforms_share_is_sent_once(registry: Registry, repository: str, 
     first, second = actions(outcome)
     assert first == ["uploaded", "uploaded"]
     assert second == ["reused", "uploaded"]
-    assert outcome.report["images"][1]["layers"][0]["why"] == "as in linux/amd64"
+    assert outcome.report["images"][1]["layers"][0]["why"] == "same as in linux/amd64"
 
 
 def test_the_second_push_sends_nothing_and_a_change_sends_its_own(

@@ -55,7 +55,10 @@ class Subject:
         return layer.keys <= self.items.keys()
 
     def is_pure(self, layer: Laid) -> bool:
-        """Whether all items of `layer` are of one kind; the closure must hold all of them."""
+        """Whether all items of `layer` are of one GroupKind: ordinary, record, asset or own code.
+
+        The closure must hold all items of the layer.
+        """
         return len({self.kind(self.items[key]) for key in layer.keys}) == 1
 
     def size(self, keys: Collection[Key]) -> int:
@@ -63,7 +66,7 @@ class Subject:
         return sum(self.items[key].size for key in keys)
 
     def kind(self, item: Item) -> GroupKind:
-        """Return the kind of `item`, by its role."""
+        """Return the GroupKind of `item`: that of its role in `kinds`, else ordinary."""
         return self.kinds.get(item.role, GroupKind.ORDINARY)
 
 

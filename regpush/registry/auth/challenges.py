@@ -153,7 +153,10 @@ def merge(wanted: Sequence[Scope], more: Iterable[Scope]) -> tuple[Scope, ...]:
 
 
 def challenged_scopes(challenge: Challenge) -> tuple[Scope, ...]:
-    """Return the scopes in a challenge, reduced to pull and push."""
+    """Return the scopes of repositories in a challenge, reduced to the actions pull and push.
+
+    Scopes of other resources, and those with neither of the two actions, are left out.
+    """
     scopes = map(Scope.parse, challenge.get("scope").split())
     return tuple(scope for scope in scopes if scope)
 

@@ -11,9 +11,9 @@ from regpush.registry.auth.record import Credentials
 
 
 def find(path: str, registry: str) -> Credentials | None:
-    """Find the login for the host of `registry`, None if the file has none.
+    """Find the login for the host of `registry`; None if the file has none or does not exist.
 
-    Raises UsageError like `http.netrc.login`.
+    Raises UsageError if the file at `path` cannot be read or is malformed.
     """
     names = HUB_HOSTS if registry == DOCKER_HUB else (registry, _machine(registry))
     if found := login(path, names):

@@ -101,7 +101,7 @@ class Upload:
     def put(self, descriptor: Descriptor, open_body: Callable[[], Iterator[bytes]]) -> None:
         """Send the blob `descriptor`, whose bytes `open_body` gives.
 
-        Raises like `Repository.put_blob`.
+        Raises the errors of `Repository.put_blob`.
         """
         passes = 0
 
@@ -117,7 +117,8 @@ class Upload:
     def stream(self, media_type: str, open_stream: Callable[[], BlobStream]) -> Descriptor:
         """Send a blob whose digest is not known before it is read; returns its descriptor.
 
-        `open_stream` must give equal bytes at each call. Raises like `Repository.stream_blob`.
+        `open_stream` must give equal bytes at each call. Raises the errors of
+        `Repository.stream_blob`.
         """
         described: Descriptor | None = None
 

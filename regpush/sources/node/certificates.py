@@ -47,9 +47,10 @@ def certificates(npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> Ce
 
 
 class _PemReader:
-    """Reads certificates out of `.npmrc`.
+    """Reads the certificate settings of `.npmrc`, and writes PEM text in them into files.
 
-    The argument `at` is the beginning of keys: `//HOST/PATH/:` for one registry, empty for all.
+    TLS libraries load certificates from files only. `scratch` returns a path for such a file. The
+    argument `at` is the beginning of keys: `//HOST/PATH/:` for one registry, empty for all.
     """
 
     def __init__(self, npmrc: Npmrc, folder: str, scratch: Callable[[str], str]) -> None:

@@ -187,7 +187,11 @@ def _is_whole(lock: NodeLock, one: Locked, chosen: Mapping[str, Locked]) -> bool
 def _links(
     lock: NodeLock, project: NodeProject, programs: Sequence[tuple[Locked, str, str]]
 ) -> Iterator[Item]:
-    """Make one item of the links to local packages and to their `programs`; none without links."""
+    """Yield one item: the symbolic links to local packages, and to `programs` in their `.bin`.
+
+    Yields nothing where there are no links. `programs`: the package, name and file of each program.
+    Raises UsageError for a link to a folder that the lock file does not list.
+    """
     root = project.root_dir
     made: dict[bytes, Entry] = {}
     tops: list[str] = []
