@@ -5,7 +5,7 @@ from __future__ import annotations
 from regpush.cli.access import Voice
 from regpush.cli.board import Board, Flight
 from regpush.cli.colour import Style
-from regpush.cli.columns import size
+from regpush.cli.columns import plural, size
 from regpush.cli.rendering import Line, Span
 from regpush.events import (
     Action,
@@ -52,7 +52,7 @@ def log_line(event: Event, board: Board) -> Line | None:
     """
     match event:
         case TargetResolved(target=target, kind=kind, items=items, size=count):
-            return f"{target}: {kind}, {number(items, 'item')}, {size(count)}"
+            return f"{target}: {kind}, {plural(items, 'item')}, {size(count)}"
         case ItemFetched(path=path, source=source, size=count):
             return f"{path}: {size(count)} from {source}"
         case LayerDone(index=index) if board.is_of_base(index):
@@ -74,7 +74,7 @@ def _bases(board: Board) -> Line | None:
         sizes = [one.size for one in done if one.action is action]
         if sizes:
             counted.append(f"{len(sizes)} {action.value} {size(sum(sizes))}")
-    return f"{number(len(done), 'layer')} of the base: {', '.join(counted)}" if counted else None
+    return f"{plural(len(done), 'layer')} of the base: {', '.join(counted)}" if counted else None
 
 
 def _decision(event: Event, board: Board) -> str | None:
@@ -82,9 +82,9 @@ def _decision(event: Event, board: Board) -> str | None:
         case Decided(message=message):
             return message
         case TargetResolved(target=target, kind=kind, items=items, size=count):
-            return f"{target} is a {kind}: {number(items, 'item')}, {size(count)}"
+            return f"{target} is a {kind}: {plural(items, 'item')}, {size(count)}"
         case LayersPlanned(labels=labels, sizes=sizes):
-            return f"plan: {number(len(labels), 'layer')}, {size(sum(sizes))} before compression"
+            return f"plan: {plural(len(labels), 'layer')}, {size(sum(sizes))} before compression"
         case LayerDone(index=index, action=action, size=count, why=why):
             return f"{board.name(index)}: {action.value} {size(count)}, because: {why}"
         case TagMoved(image=image, tag=tag, digest=digest, changed=changed):
@@ -128,11 +128,6 @@ def state(flight: Flight) -> str:
     if about is None:
         return f"sent {size(flight.sent)}"
     return f"sent {size(flight.sent)} of {'' if flight.size else 'about '}{size(about)}"
-
-
-def number(count: int, noun: str) -> str:
-    """Return `count` with `noun`, which gets an `s` unless `count` is 1, such as `2 layers`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def span(seconds: float) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from regpush.cli.columns import size
+from regpush.cli.columns import plural, size
 from regpush.cli.fitting import cut
 from regpush.commands.inspect import Inspection
 from regpush.commands.sharing import SharedLayer, Sharing
@@ -131,7 +131,7 @@ def _one(found: Inspection, weights: Weights) -> Iterator[str]:
     yield f"<p><code>{_text(report['ref'])}</code></p>"
     yield (
         f"<p>{_text(report['platform'])}, created {_text(str(report['created']))}: "
-        f"{len(image.layers)} layers, {size(total)} as transferred</p>"
+        f"{plural(len(image.layers), 'layer')}, {size(total)} as transferred</p>"
     )
     groups = [
         _layer_group(layer, number, number <= image.base_layers, weights)

@@ -255,6 +255,7 @@ class _Delivery:
                 LayersPlanned(
                     labels=tuple(blob.digest.short for blob in self._blobs),
                     sizes=tuple(blob.size for blob in self._blobs),
+                    of_bases=len(self._blobs),
                 )
             )
         placed: list[Sequence[Placed]] = []

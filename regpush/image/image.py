@@ -30,6 +30,13 @@ from regpush.options import ImageOptions
 from regpush.platform import Platform, parse_platforms
 from regpush.quantities import LAST_SECOND
 
+_SIGNAL = re.compile(
+    r"(SIG)?(ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|"
+    r"STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|"
+    r"RTMIN(\+([1-9]|1[0-5]))?|RTMAX(-([1-9]|1[0-4]))?)|[1-9]|[1-5][0-9]|6[0-4]"
+)
+"""A signal of Linux (signal(7)), by its name or number: runtimes refuse to send any other."""
+
 RECIPE = "dev.regpush.recipe"
 """Layer annotation: the recipe of the layer, a digest over its content (docs/internals/recipes.md,
 What travels in an image)."""
@@ -318,9 +325,7 @@ def check_options(options: ImageOptions) -> None:
         raise UsageError(
             f"bad working directory '{printable(options.workdir)}': it must be an absolute path"
         )
-    if options.stop_signal and not re.fullmatch(
-        r"(SIG)?[A-Z]+[0-9+-]*|[0-9]{1,2}", options.stop_signal
-    ):
+    if options.stop_signal and not _SIGNAL.fullmatch(options.stop_signal):
         raise UsageError(
             f"bad stop signal '{printable(options.stop_signal)}': expected one such as SIGTERM"
         )

@@ -313,7 +313,7 @@ class Api:
         led = where not in (self.origin, home)
         if isinstance(error, NoConnectionError):
             step = self._led_to(url) if led else unreachable(str(error))
-            return TransientError(f"cannot reach {where.with_port}: {error}; {step}")
+            return TransientError(f"{self.name}: cannot reach {where.with_port}: {error}; {step}")
         step = f"; {self._led_to(url)}" if led else ""
         return TransientError(f"{self.name}: {doing} failed at {where.with_port}: {error}{step}")
 

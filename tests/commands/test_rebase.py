@@ -127,13 +127,15 @@ def test_the_new_base_is_brought_and_nothing_else(
     planned = rebase(to, new, "--dry-run").ok().report
     assert [one["action"] for one in planned["images"][0]["base"]["layers"]] == ["upload"]
     assert sha256(Api(docker_registry.host, repository).manifest("latest").body) == before
-    done = rebase(to, new).ok().report
+    outcome = rebase(to, new).ok()
+    done = outcome.report
     assert (
         planned["digest"]
         == done["digest"]
         == sha256(Api(docker_registry.host, repository).manifest("latest").body)
     )
     assert [one["action"] for one in done["images"][0]["base"]["layers"]] == ["uploaded"]
+    assert "1 layer of the base: 1 uploaded" in outcome.stderr
     assert Api(docker_registry.host, repository).blob(sha256(blob)).body == blob
 
 

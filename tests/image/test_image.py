@@ -1,6 +1,8 @@
 """Images built, read back, and read from bytes that nobody should have sent."""
 
 import json
+import signal
+import sys
 
 import pytest
 from hypothesis import given
@@ -171,6 +173,10 @@ def test_search_paths_go_beside_what_is_below():
         ImageOptions(volumes=("data",)),
         ImageOptions(workdir="w"),
         ImageOptions(stop_signal="kill it"),
+        ImageOptions(stop_signal="SIGTREM"),
+        ImageOptions(stop_signal="SIGRTMIN+16"),
+        ImageOptions(stop_signal="0"),
+        ImageOptions(stop_signal="65"),
         ImageOptions(platforms=("linux",)),
         ImageOptions(created=10**13),
         ImageOptions(created=-1),
@@ -251,3 +257,10 @@ def test_unequal_layers_and_diff_ids():
     config["rootfs"]["diff_ids"].pop()
     with pytest.raises(VerificationError, match="2 layers but its config 1"):
         Image.parse(image.manifest, json.dumps(config).encode())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Python names the signals of its own system")
+def test_every_signal_of_linux_may_stop_a_container():
+    names = [one.name for one in signal.Signals]
+    for name in [*names, *(name.removeprefix("SIG") for name in names), "SIGRTMIN+3", "1", "64"]:
+        check_options(ImageOptions(stop_signal=name))

@@ -57,7 +57,8 @@ def test_a_registry_that_is_not_there() -> None:
         with pytest.raises(TransientError) as caught:
             put(at.repository, b"content")
         assert str(caught.value) == (
-            f"cannot reach http://{host}: connection refused; is the registry running?"
+            f"{at.repository.name}: cannot reach http://{host}: connection refused; "
+            "is the registry running?"
         )
         assert at.client.requests == 2
         assert "retrying in" in at.messages

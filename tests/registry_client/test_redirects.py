@@ -125,7 +125,7 @@ def test_who_sent_us_to_a_place_that_fails_is_told() -> None:
             put(at.repository, b"content")
         said = str(caught.value)
         assert said == (
-            f"cannot reach {where}: connection refused; "
+            f"{at.repository.name}: cannot reach {where}: connection refused; "
             f"the registry http://{before.host} sent us to {where}"
         )
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.columns import aligned, contents_of, size
+from regpush.cli.columns import aligned, contents_of, plural, size
 from regpush.cli.connection import Connection, PlatformFlag, access, connected, platform_of
 from regpush.cli.console import width
 from regpush.cli.flags import Format, with_flags
@@ -152,4 +152,4 @@ def _table(found: verifying.Verification, width: int) -> list[str]:
     made_again = f", {compared} packed again from the target" if compared else ""
     wrong = sum(True for image in found.images for _ in image.failures())
     verdict = f"{wrong} wrong" if wrong else "all right"
-    return [*lines, f"{len(checks)} layers, {size(read)} read{made_again}: {verdict}."]
+    return [*lines, f"{plural(len(checks), 'layer')}, {size(read)} read{made_again}: {verdict}."]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.columns import aligned, contents_width, size
+from regpush.cli.columns import aligned, contents_width, plural, size
 from regpush.cli.connection import PlatformFlag, access, connected, platform_of
 from regpush.cli.console import width
 from regpush.cli.fitting import cut_label
@@ -61,7 +61,8 @@ def _table(found: Comparison, width: int) -> list[str]:
     """
     total = sum(layer.size for layer in found.layers)
     gone = len(found.layers)
-    head = f"{size(total)} in {gone} layers of {gone + found.reused} are not in the old image."
+    shown = plural(gone, "layer")
+    head = f"{size(total)} in {shown} of {gone + found.reused} are not in the old image."
     if not gone:
         return [head]
     causes = [("bytes", "layers", "for")]
