@@ -37,11 +37,11 @@ def called(path: str) -> str:
         return path.rpartition("/")[2].removesuffix(".dist-info")
     if path.startswith("("):
         return path.strip("()")  # a generated item, which has no path
+    if ".dist-info/" in path:
+        return "records"  # of what pip has installed; see sources/records
     inside = _CONTAINER.split(path)[-1]
     if inside == path:
         return path.strip("/") or path
-    if ".dist-info/" in inside:
-        return "records"  # of what pip has installed; see sources/records
     return inside or path.strip("/")
 
 

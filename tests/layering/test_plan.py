@@ -73,6 +73,7 @@ def at(path: str) -> Item:
         ([at("/app/node_modules/a/node_modules/b@1.2")], "b@1.2"),
         ([at("/app/lib/site-packages/two-1.1.dist-info")], "two-1.1"),
         ([at("/app/site-packages/a.dist-info/RECORD")], "records"),
+        ([at("/app/deps/a.dist-info/RECORD")], "records"),
         ([at("/app/node_modules/tab\tred\x1b[31m")], "tab\\tred\\x1b[31m"),
         ([at("/app/node_modules/\udcff")], "\\udcff"),
         ([at("/")], "/"),
