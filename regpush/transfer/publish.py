@@ -105,7 +105,8 @@ class TagRule:
         taken = [tag for tag, digest in held.items() if digest]
         if self.if_exists is IfExists.FAIL and taken:
             raise TagConflictError(
-                f"{image}:{taken[0]} exists ({held[taken[0]]}), (--if-exists fail)"
+                f"{image}:{taken[0]} exists and names {held[taken[0]]}; no tag was moved "
+                "(--if-exists fail)"
             )
 
     def skips(self, held: Mapping[str, Digest | None]) -> bool:

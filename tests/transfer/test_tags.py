@@ -60,6 +60,9 @@ def test_nothing_is_to_be_done_where_all_is_skipped(if_exists, held, skips):
 def test_only_fail_is_decided_before_there_is_an_image():
     TagRule(IfExists.SAME, OLD).admit("h/a", {"a": OTHER})
     TagRule(IfExists.FAIL).admit("h/a", {"a": None})
+    said = f"^h/a:a exists and names {OLD}; no tag was moved \\(--if-exists fail\\)$"
+    with pytest.raises(TagConflictError, match=said):
+        TagRule(IfExists.FAIL).admit("h/a", {"a": OLD})
     with pytest.raises(TagConflictError, match="h/a:b exists"):
         TagRule(IfExists.FAIL).admit("h/a", {"a": None, "b": OLD})
 
