@@ -90,6 +90,11 @@ def printable(name: str | bytes) -> str:
     )
 
 
+def plural(count: int, noun: str) -> str:
+    """Return `count` with `noun`, which gets an `s` unless `count` is 1, such as `2 layers`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def similar(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
     """Return the one of `words` that is most similar to `word`; empty where none is similar.
 

@@ -30,7 +30,10 @@ which are rarely smaller than compressed ones."""
 
 
 def parse_size(text: str) -> int:
-    """Read `50MB`, `1.5GB`, `512KiB` or `1000` (bytes); returns bytes. Raises UsageError."""
+    """Read `50MB`, `1.5GB`, `512KiB` or `1000` (bytes); returns bytes.
+
+    Raises UsageError for text of another form.
+    """
     found = re.fullmatch(rf"{_NUMBER} ?([kmgt]i?|)b?", text, re.ASCII | re.IGNORECASE)
     if found is None:
         raise UsageError(

@@ -24,11 +24,6 @@ def size(count: int) -> str:
     raise AssertionError  # the last unit always returns
 
 
-def plural(count: int, noun: str) -> str:
-    """Return `count` with `noun`, which gets an `s` unless `count` is 1, such as `2 layers`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def short(digest: Digest) -> str:
     """Return a digest shortened for a table: its algorithm and first digits."""
     return f"{digest.algorithm}:{digest.short}"

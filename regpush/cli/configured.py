@@ -168,7 +168,8 @@ class ConfiguredCommand(Command):
             return said.targets
         if len(said.targets) != 1:
             raise UsageError(
-                f"{said.place} has {len(said.targets)} targets, but the command takes one; name it"
+                f"{said.place} has {len(said.targets)} targets, but the command takes one: give it "
+                "as an argument"
             )
         return said.targets[0]
 
@@ -205,7 +206,7 @@ def flags_of(ctx: Any, word: str, to: str) -> tuple[list[str], Flags]:
     """Return the targets and the flags for a push of `word`, an app or a path, to `to`.
 
     `regpush resolve` calls this for each of its pushes; the flags on its command line, in `ctx`,
-    apply to all of them. Raises UsageError.
+    apply to all of them. Raises UsageError for a malformed flag or configuration.
     """
     again = ctx.command.make_context(
         ctx.info_name,
@@ -232,7 +233,10 @@ def _ask_where_to(said: Said) -> None:
 
 
 def _fill_in(params: dict[str, Any], said: Said) -> None:
-    """Print a note that names the app, and fill in placeholders in the flags `params`, in place."""
+    """Fill in placeholders in the flags `params`, in place.
+
+    Also prints a note that names the app, if the target is an app of the configuration.
+    """
 
     def say(line: str) -> None:
         if not params["quiet"] and params["progress"] not in (Progress.NONE, Progress.NONE.value):

@@ -98,5 +98,8 @@ def sending(flags: SendingFlags) -> Iterator[Sending]:
 
 
 def platform_of(text: str | None) -> Platform | None:
-    """Parse the value of `--platform`; None without a value. Raises UsageError."""
+    """Parse the value of `--platform`; None without a value.
+
+    Raises UsageError for a malformed platform.
+    """
     return Platform.parse(text) if text else None

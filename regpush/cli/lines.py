@@ -5,8 +5,9 @@ from __future__ import annotations
 from regpush.cli.access import Voice
 from regpush.cli.board import Board, Flight
 from regpush.cli.colour import Style
-from regpush.cli.columns import plural, size
+from regpush.cli.columns import size
 from regpush.cli.rendering import Line, Span
+from regpush.errors import plural
 from regpush.events import (
     Action,
     Decided,

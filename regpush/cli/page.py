@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from regpush.cli.columns import plural, size
+from regpush.cli.columns import size
 from regpush.cli.fitting import cut
 from regpush.commands.inspect import Inspection
 from regpush.commands.sharing import SharedLayer, Sharing
 from regpush.commands.treemap import Box, squarify
 from regpush.commands.weights import Weights
 from regpush.digest import Digest
-from regpush.errors import printable
+from regpush.errors import plural, printable
 from regpush.image.image import Layer
 from regpush.layering.labels import called
 

@@ -22,6 +22,7 @@ from regpush.errors import (
     RegpushError,
     TransientError,
     VerificationError,
+    plural,
 )
 from regpush.events import Listener
 from regpush.http.exchange import Reply
@@ -235,7 +236,7 @@ def _connect(patient: _Patient) -> _Finding:
     left = made.expires - datetime.now(UTC)
     text = f"{made.protocol}, certificate of {made.issuer}, valid until {made.expires:%Y-%m-%d}"
     if left < _SOON:
-        return _Finding(f"{text}, which is in {left.days} days", Verdict.WARNING)
+        return _Finding(f"{text}: it expires in {plural(left.days, 'day')}", Verdict.WARNING)
     return _Finding(text)
 
 
@@ -317,10 +318,10 @@ def _forget(patient: _Patient, place: str) -> str:
     try:
         reply = patient.probe.send(Call(doing="deleting an upload", method="DELETE", url=place))
     except (AuthError, RefusedError):
-        return "left to expire (deleting it needs more rights than a push has)"
+        return "left to expire (to delete an upload needs more rights than a push has)"
     if 200 <= reply.status < 300 or reply.status == 404:
         return "deleted again"
-    return f"left to expire (deleting it answered {reply.status})"
+    return f"left to expire (the request to delete the upload answered {reply.status})"
 
 
 @_optional(_NO_MOUNTS, *_ANY)

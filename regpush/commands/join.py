@@ -112,7 +112,8 @@ def unite(
 def name_member(text: str, destination: Reference) -> Reference:
     """Parse a member of an index: a reference, or a digest or tag alone.
 
-    A digest or tag alone lies in the repository of `destination`. Raises UsageError.
+    A digest or tag alone lies in the repository of `destination`. Raises UsageError for malformed
+    text.
     """
     bare = _BARE.fullmatch(text)
     if bare is None:
@@ -185,8 +186,8 @@ def _members_of(
     kept = sum(1 + len(member.attestations) for member in members)
     if dropped := len(contents) - kept:
         message = (
-            f"{dropped} entries of the index {reference} are left out of the new index: they are "
-            "neither images nor attestations about these images"
+            f"the new index leaves out entries of the index {reference} that are neither images "
+            f"nor attestations about these images: {dropped}"
         )
         context.notify(Warned(message=message))
     return members

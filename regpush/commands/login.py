@@ -75,9 +75,10 @@ def logout(
 
 
 def parse(registry: str) -> Reference:
-    """Parse the name of a registry: a host with or without port, or its URL. Raises UsageError.
+    """Parse the name of a registry: a host with or without port, or its URL.
 
-    The returned reference has an empty repository.
+    The returned reference has an empty repository. Raises UsageError for text with a path, and for
+    text that is no host.
     """
     host = normalise(registry)
     bad = f"bad registry '{printable(registry)}'"

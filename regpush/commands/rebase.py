@@ -16,7 +16,7 @@ from typing import Any
 
 from regpush.concurrency import Cancellation
 from regpush.digest import INDEXES, OCI_INDEX, OCI_LAYERS, Descriptor, Digest, canonical_json
-from regpush.errors import RefusedError, UsageError, VerificationError
+from regpush.errors import RefusedError, UsageError, VerificationError, plural
 from regpush.events import Action, LayersPlanned, Listener, Warned, ignore
 from regpush.flow.context import Context, writing
 from regpush.flow.reports import of_base, of_layer, of_tags_left
@@ -278,7 +278,8 @@ class _Delivery:
         gone = {blob.digest for blob in self._blobs} & set(lost.digests)
         if not gone:
             raise lost from lost.__cause__
-        self.transaction.context.notify(Warned(message=f"{lost}; sending {len(gone)} blobs again"))
+        message = f"{lost}; sending {plural(len(gone), 'blob')} again"
+        self.transaction.context.notify(Warned(message=message))
         return replace(self, lost=frozenset(gone))
 
 

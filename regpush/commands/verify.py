@@ -42,7 +42,10 @@ class Sample:
 
     @classmethod
     def parse(cls, text: str, seed: str) -> Self:
-        """Parse the value of --sample, a percentage such as `5%`. Raises UsageError."""
+        """Parse the value of --sample, a percentage such as `5%`.
+
+        Raises UsageError for other text, and for a share that is not above 0% and at most 100%.
+        """
         match = _PERCENT.fullmatch(text)
         if match is None or not 0 < float(match[1]) <= 100:
             raise UsageError(

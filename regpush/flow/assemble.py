@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from regpush.closure import Identity
 from regpush.concurrency import workers
 from regpush.digest import Descriptor
-from regpush.errors import CancelledError, SourceError
+from regpush.errors import CancelledError, SourceError, plural
 from regpush.events import Action, Warned
 from regpush.flow.context import Run
 from regpush.flow.prepare import Prepared
@@ -240,7 +240,7 @@ def heal(
     if not lost:
         lost = {blob.digest for blob in blobs if not repository.has_blob(blob)}
     lost = lost or {blob.digest for blob in blobs}
-    run.notify(Warned(message=f"{error}; sending {len(lost)} blobs again"))
+    run.notify(Warned(message=f"{error}; sending {plural(len(lost), 'blob')} again"))
     identities = dict(assembled.identities)
     fan = FanOut([Shelf(repository)], run.cancel)
     with transferring(prepared, run, fan, fan.shelves, identities) as transfer:

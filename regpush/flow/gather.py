@@ -350,7 +350,10 @@ def _tell_customised(made: Customisation, run: Run) -> None:
 
 
 def _tell_doubts(made: Customisation, platform: Platform, base: Base | None, run: Run) -> None:
-    """Warn of reasons why the image will not run, before anything is sent."""
+    """Warn of reasons why the image will not run, before anything is sent.
+
+    Without files of the image on this machine, nothing is checked.
+    """
     closure, options = made.closure, made.options
     inside = closure.inside
     if inside is None and closure[closure.roots[0]].in_store:

@@ -190,7 +190,8 @@ def read(image: Image) -> Carried | None:
 def read_of(manifest: bytes) -> tuple[Digest, ...]:
     """Read from an image's manifest the digests of the manifests that its plan used.
 
-    They remain when the config of the image is lost.
+    They remain when the config of the image is lost. Empty if the manifest is malformed or states
+    no such digests.
     """
     try:
         head = json.loads(manifest)

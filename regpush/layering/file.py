@@ -49,7 +49,10 @@ class Split:
 
     @classmethod
     def parse(cls, data: bytes, path: str) -> Self:
-        """Read the content of a layers file; `path` is for messages. Raises UsageError."""
+        """Read the content of a layers file; `path` is for messages.
+
+        Raises UsageError where the content is not JSON of the form of a layers file.
+        """
 
         def bad(why: str) -> UsageError:
             return UsageError(f"bad layers file {printable(path)}: {why}")

@@ -218,7 +218,8 @@ def _table(value: Any, path: str, title: str) -> Mapping[str, Any]:
 def _upwards(directory: str) -> Iterator[tuple[str, str]]:
     """Yield `directory` and the directories above it that `find` searches, from the lowest up.
 
-    Each is a pair: the absolute path, and the path relative to `directory` for messages.
+    Each is a pair: the absolute path, and the path relative to `directory` for messages. The search
+    ends at a directory with `.git`, at the end of a file system, and at one that cannot be read.
     """
     try:
         folder, above = os.path.abspath(directory), "" if directory == "." else directory

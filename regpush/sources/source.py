@@ -93,7 +93,8 @@ class InStore(Protocol):
     def parts(self, asked: Asked, locate: Locate) -> Parts:
         """Return the target's store paths, after building those that exist nowhere.
 
-        `locate`: finds a store path. Raises UsageError, SourceError, CancelledError.
+        `locate`: finds a store path. Raises UsageError for a target that names no store path,
+        SourceError if it cannot be built or read, CancelledError.
         """
 
 
@@ -106,7 +107,7 @@ class Source(Protocol):
     def understand(self, rest: str, asked: Asked) -> Meaning:
         """Interpret `rest`, the text of a target after its prefix.
 
-        Raises UsageError, SourceError.
+        Raises UsageError for a text that names no such target, SourceError if it cannot be read.
         """
 
     def relocated(self, rest: str, move: Callable[[str], str]) -> str:

@@ -58,7 +58,7 @@ class Stats:
     def recall(self, stamps: Mapping[str, Stamp]) -> dict[str, Identity]:
         """Return the stored identities, by item path, of the items whose stamps are unchanged.
 
-        `stamps`: the items' present stamps by path.
+        `stamps`: the items' present stamps by path. Empty if the database cannot be read.
         """
         paths = {as_bytes(path): path for path in stamps}
         found: dict[str, Identity] = {}
@@ -79,7 +79,8 @@ class Stats:
         """Store the identities of items whose files were read at `read_ns` or later.
 
         `read_ns`: nanoseconds since the epoch; items that were changed less than 2 s before it are
-        skipped. Of more than 100,000 stored identities, the oldest are deleted.
+        skipped. Of more than 100,000 stored identities, the oldest are deleted. If the database
+        cannot be written, nothing is stored.
         """
         rows = [
             (stamps[path].tree, as_bytes(path), stamps[path].fingerprint, str(identity.digest))

@@ -85,7 +85,10 @@ def resolve(
 
 
 def _meaning(target: str, asked: Asked) -> Meaning:
-    """Find out what kind of target `target` is. Raises UsageError, SourceError."""
+    """Find out what kind of target `target` is.
+
+    Raises UsageError for a target that is not recognised, SourceError if it cannot be read.
+    """
     if target == "-":
         return _archive(target, asked)
     prefix, colon, rest = target.partition(":")

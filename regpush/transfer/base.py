@@ -45,7 +45,7 @@ class BaseRepository:
     def of(cls, base: str, client: Client, *, called: str = "--from") -> BaseRepository:
         """Find the repository of the image `base`, named by the flag `called`.
 
-        Raises UsageError.
+        Raises UsageError for a malformed reference.
         """
         reference = Reference.parse(base)
         repository = client.repository(reference, Access.PULL)
@@ -93,7 +93,10 @@ class Bases:
         self._repositories: dict[str, BaseRepository] = {}
 
     def base_repository(self, reference: str) -> BaseRepository:
-        """Return the repository and reference of the base image `reference`. Raises UsageError."""
+        """Return the repository and reference of the base image `reference`.
+
+        Raises UsageError for a malformed reference.
+        """
         with self._lock:
             if reference not in self._repositories:
                 called = "--from" if self._asked == reference else "the base image"

@@ -51,7 +51,8 @@ class Destination:
 def places_of(to: str, options: RegistryOptions) -> list[tuple[Reference, tuple[str, ...]]]:
     """Return the destinations, `to` first, with the tags to move at each.
 
-    A destination without a tag of its own gets those of `to`. Raises UsageError.
+    A destination without a tag of its own gets those of `to`. Raises UsageError for a malformed
+    reference, for a repository that is given twice, and the errors of `tags_to_move`.
     """
     main = Reference.parse(to)
     tags = tags_to_move(main, options)
@@ -69,7 +70,11 @@ def places_of(to: str, options: RegistryOptions) -> list[tuple[Reference, tuple[
 
 
 def tags_to_move(reference: Reference, options: RegistryOptions) -> tuple[str, ...]:
-    """Return the tags asked for, the reference's own first. Raises UsageError."""
+    """Return the tags asked for, the reference's own first; without any, `latest`.
+
+    Empty with --by-digest. Raises UsageError for a reference with a digest, for tags beside
+    --by-digest, and for a malformed tag.
+    """
     if reference.digest:
         raise UsageError(f"cannot push to a digest: {reference}; leave out what follows '@'")
     if options.by_digest:
@@ -88,7 +93,7 @@ def tags_to_keep(
 ) -> tuple[str, ...]:
     """Return the tags to move: those asked for, by default the tag of `origin`.
 
-    Raises UsageError.
+    Raises UsageError if `origin` has a digest and no tag to keep, and the errors of `tags_to_move`.
     """
     if not (destination.tag or destination.digest or options.tags or options.by_digest):
         if origin.tag is None and origin.digest:

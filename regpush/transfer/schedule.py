@@ -194,7 +194,10 @@ class _Roll(Generic[T]):
         self._begun: tuple[Sequence[Layer], Future[T]] | None = None
 
     def note(self, index: int, layer: Layer) -> None:
-        """Record that the layer numbered `index` is, or will probably be, `layer`."""
+        """Record that the layer numbered `index` is, or will probably be, `layer`.
+
+        After the last layer is recorded, `then` is called with all layers, once.
+        """
         with self._lock:
             self._layers[index] = layer
             if len(self._layers) < self._count or self._begun:

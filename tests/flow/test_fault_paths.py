@@ -151,7 +151,7 @@ def test_a_blob_that_was_there_when_it_was_asked_for_is_sent_again(
     assert by_digest[lost.digest].why == "the registry had lost the blob"
     others = [one for one in outcome.result.layers if one.why == "the registry had lost the blob"]
     assert len(others) == 1
-    assert "sending 1 blobs again" in outcome.warnings
+    assert "sending 1 blob again" in outcome.warnings
 
 
 def test_an_unchanged_image_whose_blobs_are_gone_is_healed_at_the_tag(

@@ -477,7 +477,7 @@ SHA = "0" * 64
     ("entry", "words"),
     [
         ('[[packages]]\nname = "two"\nversion = "1"\n[packages.sdist]\nurl = "http://x/two-1.tar.gz"\n'
-         f'hashes = {{ sha256 = "{SHA}" }}', ["two 1", "no wheel at all", "--find-links"]),
+         f'hashes = {{ sha256 = "{SHA}" }}', ["two 1", "lists no wheel of it", "--find-links"]),
         ('[[packages]]\nname = "two"\nversion = "1"\nvcs = { type = "git", url = "https://x/y", '
          f'commit-id = "{SHA[:40]}" }}', ["two 1", "commit", "--find-links"]),
         ('[[packages]]\nname = "two"\nversion = "1"\nwheels = [{ url = "http://x/two-1-cp39-cp39-'

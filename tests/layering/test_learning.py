@@ -78,7 +78,9 @@ def test_an_unchanged_push_gives_the_same_bytes(registry, repository, made_up):
     assert newer.report["digest"] != first.report["digest"]
     last = push(f"closure:{made_up.write(two)}", f"{to}:other", *AUTO).ok()
     assert last.report["digest"] == newer.report["digest"]
-    assert last.report["planning"]["steps"] == ["an earlier image has the same items"]
+    assert last.report["planning"]["steps"] == [
+        "the plan of an earlier image with the same items is used again"
+    ]
 
 
 def test_a_changed_configuration_alone_teaches_nothing(docker_registry, repository, made_up):

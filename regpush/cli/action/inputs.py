@@ -31,7 +31,10 @@ def without_inputs(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def pushes(inputs: Mapping[str, str]) -> bool:
-    """Return the value of the input `push`: True to push, False only to plan. Raises UsageError."""
+    """Return the value of the input `push`: True to push, False only to plan.
+
+    Raises UsageError for a text other than `true` and `false`.
+    """
     text = inputs.get("push", "").strip() or "true"
     # GitHub's own toolkit accepts the same texts, the booleans of YAML 1.2 (core.getBooleanInput).
     if text.lower() not in ("true", "false"):
@@ -40,10 +43,11 @@ def pushes(inputs: Mapping[str, str]) -> bool:
 
 
 def arguments(inputs: Mapping[str, str]) -> list[str]:
-    """Return the arguments of regpush for these inputs, with `--format=json`. Raises UsageError.
+    """Return the arguments of regpush for these inputs, with `--format=json`.
 
     The value of an input becomes part of one argument, whatever characters it holds, and cannot be
-    read as a flag. Only `extra-args` is split into arguments, by the rules of a shell.
+    read as a flag. Only `extra-args` is split into arguments, by the rules of a shell. Raises
+    UsageError for an input that is malformed.
     """
     words = ["push" if pushes(inputs) else "plan", "--progress=plain"]
     for name, flag, read in _FLAGS:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.columns import aligned, contents_of, plural, size
+from regpush.cli.columns import aligned, contents_of, size
 from regpush.cli.connection import Connection, PlatformFlag, access, connected, platform_of
 from regpush.cli.console import width
 from regpush.cli.flags import Format, with_flags
@@ -20,7 +20,7 @@ from regpush.cli.target import TargetFlags
 from regpush.commands import rederive
 from regpush.commands import verify as verifying
 from regpush.commands.inspect import inspect_each
-from regpush.errors import UsageError
+from regpush.errors import UsageError, plural
 from regpush.image.image import Image
 from regpush.options import SourceOptions
 from regpush.reference import Reference

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from regpush.cli.access import AccessFlags
-from regpush.cli.columns import aligned, contents_width, plural, size
+from regpush.cli.columns import aligned, contents_width, size
 from regpush.cli.connection import PlatformFlag, access, connected, platform_of
 from regpush.cli.console import width
 from regpush.cli.fitting import cut_label
 from regpush.cli.flags import Format, Progress, with_flags
 from regpush.cli.present import OnStdout, Presenter
 from regpush.commands.inspect import inspect
-from regpush.errors import UsageError, printable
+from regpush.errors import UsageError, plural, printable
 from regpush.history import comparison
 from regpush.history.comparison import Comparison
 from regpush.platform import has_placeholders

@@ -31,7 +31,9 @@ def again(subject: Subject, context: PlanContext) -> Plan | None:
         return replace(plan, memory=memory, steps=(step,))
 
     for memory in context.past:
-        if plan := planned(memory.own, memory, "an earlier image has the same items"):
+        if plan := planned(
+            memory.own, memory, "the plan of an earlier image with the same items is used again"
+        ):
             return plan
     if not context.past:
         return None

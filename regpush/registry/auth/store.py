@@ -98,7 +98,7 @@ def _locked(path: str) -> Iterator[None]:
     """Lock the folder of `path`, so that no other regpush changes its files meanwhile.
 
     The folder itself is locked, so no lock file remains; a missing folder is created, readable by
-    its user alone. Raises UsageError.
+    its user alone. Raises UsageError if the folder cannot be created or opened.
     """
     folder = os.path.dirname(os.path.realpath(path))
     try:

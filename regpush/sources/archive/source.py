@@ -160,7 +160,7 @@ class _Cutter:
         """Return the storage for the content of the next entry, at `path` with `size` bytes.
 
         `add` must be called with that entry next. May end the current layer and wait until layers
-        are sent. Raises UsageError.
+        are sent. Raises UsageError for a path that occurs again when no further layer is left.
         """
         if path in self._layer:
             if self._cuts.is_last:

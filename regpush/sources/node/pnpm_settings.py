@@ -46,7 +46,11 @@ class PnpmSettings:
 
     @classmethod
     def of(cls, folder: str, npmrc: Npmrc) -> PnpmSettings:
-        """Read the settings of the project in `folder`. Raises UsageError, SourceError."""
+        """Read the settings of the project in `folder`.
+
+        Raises UsageError for a malformed `pnpm-workspace.yaml` or `package.json`, SourceError if
+        one of them cannot be read.
+        """
         path = os.path.join(folder, _WORKSPACE)
         said = read_manifest(folder).get("pnpm")
         return cls(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from regpush.closure import Closure, Wishes
 from regpush.digest import Digest
-from regpush.errors import printable
+from regpush.errors import plural, printable
 from regpush.events import InputWarned, Note
 from regpush.options import SourceOptions
 from regpush.ownership import Rules
@@ -71,7 +71,7 @@ def resolve(
     )
     words, unsaid = base.entrypoint(root, manifest)
     return (
-        f"Node project, {len(parts.packages)} packages by {printable(lock)}",
+        f"Node project, {plural(len(parts.packages), 'package')} by {printable(lock)}",
         replace(
             closure,
             system=platform.system,

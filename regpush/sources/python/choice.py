@@ -268,14 +268,18 @@ def _no_wheel(package: Package, one: _One, target: PythonTarget) -> UsageError:
     )
     shown = [printable(tag) for tag in there[:3]]
     more = f" and {len(there) - 3} more" if len(there) > 3 else ""
-    has = f"its wheels are for {', '.join(shown)}{more}" if there else "it has no wheel at all"
+    has = (
+        f"its wheels are for {', '.join(shown)}{more}"
+        if there
+        else "the lock file lists no wheel of it"
+    )
     match one:
         case PackageSdist():
             what = f"has no wheel for {_wanted_tag(target)} ({has})"
         case PackageArchive():
-            what = "is locked as a source archive"
+            what = "is in the lock file as a source archive"
         case _:
-            what = "is locked as a commit of a repository"
+            what = "is in the lock file as a commit of a repository"
     return UsageError(
         f"{named} {what}, and regpush builds no wheels: make one by 'pip wheel', and give its "
         "folder by --find-links"

@@ -143,7 +143,8 @@ class PythonProject:
                for name in _modules(self.folder)):  # fmt: skip
             return False
         raise self._refused(
-            f"has no import package {printable(module)}, neither in src nor in its own folder"
+            f"has no import package {printable(module)}, neither in the project's folder nor in "
+            "its subfolder src"
         )
 
     def _has_extensions(self) -> bool:
@@ -210,7 +211,10 @@ class PythonProject:
 
 
 def _modules(folder: str) -> Iterator[str]:
-    """Yield the names of modules and packages that can be imported from `folder`."""
+    """Yield the names of modules and packages that can be imported from `folder`.
+
+    Yields nothing if the folder cannot be listed.
+    """
     try:
         names = sorted(os.listdir(folder))
     except OSError:

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from regpush.closure import Closure, Item, LockedPackage, SearchPath, Side, Wishes
 from regpush.digest import Digest
 from regpush.entry import Entry
-from regpush.errors import printable
+from regpush.errors import plural, printable
 from regpush.events import InputWarned
 from regpush.options import LockOptions, SourceOptions
 from regpush.platform import Platform
@@ -109,7 +109,7 @@ def resolve(
     own = own_item(environment, base.interpreter(asked), files)
     closure = Closure.build((code[0].path,), (*code, *packages, own), profile=options.profile)
     return (
-        f"Python project, {len(packages)} packages by {os.path.basename(lock.path)}",
+        f"Python project, {plural(len(packages), 'package')} by {os.path.basename(lock.path)}",
         replace(
             closure,
             system=platform.system,

@@ -47,7 +47,7 @@ class Libc:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse the value of `--libc`, such as `glibc-2.36`. Raises UsageError."""
+        """Parse the value of `--libc`, such as `glibc-2.36`. Raises UsageError for other text."""
         match = _LIBC.fullmatch(text)
         if match is None:
             raise UsageError(
