@@ -111,10 +111,10 @@ class LayerProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSent:
-    """`sent` bytes of the blob of layer `index` were sent so far.
+    """The progress of the upload of one layer's blob: `sent` bytes of it were sent so far.
 
-    The number falls when the upload starts again. `size`: the bytes of the blob, None until its
-    last byte is packed.
+    `index`: the number of the layer. `sent` falls when the upload starts again. `size`: the bytes
+    of the blob, None until its last byte is packed.
     """
 
     index: int

@@ -68,7 +68,7 @@ class VoiceFlags:
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class ConfigFlags(VoiceFlags):
-    """`VoiceFlags`, and the flag for the configuration file."""
+    """The flag for the configuration file, and the flags of `VoiceFlags`."""
 
     config: Annotated[
         str | None,
@@ -79,7 +79,7 @@ class ConfigFlags(VoiceFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class FileFlags(ConfigFlags):
-    """`ConfigFlags`, and the flag for the file with logins."""
+    """The flag for the file with logins, and the flags of `ConfigFlags`."""
 
     authfile: Annotated[
         str | None,
@@ -91,7 +91,7 @@ class FileFlags(ConfigFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class RouteFlags(FileFlags):
-    """`FileFlags`, and the flags for the connection to a registry: http and certificates."""
+    """The flags for the connection to a registry: http and certificates; those of `FileFlags`."""
 
     plain_http: Annotated[
         bool,
@@ -146,7 +146,7 @@ class RouteFlags(FileFlags):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class AccessFlags(RouteFlags):
-    """`RouteFlags`, and the flags for user name, password and token."""
+    """The flags for user name, password and token, and the flags of `RouteFlags`."""
 
     username: Annotated[
         str | None,

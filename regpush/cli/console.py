@@ -209,7 +209,10 @@ def end(code: int) -> NoReturn:
 
 
 def write_file(path: str, mode: str, text: str) -> None:
-    """Write `text` to the file `path`; `mode`: `w` replaces it, `a` appends. Raises UsageError."""
+    """Write `text` to the file `path`; `mode`: `w` replaces it, `a` appends.
+
+    Raises UsageError if the file cannot be written.
+    """
     try:
         with open(path, mode, encoding="utf-8") as file:
             file.write(text)

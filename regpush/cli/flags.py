@@ -68,7 +68,7 @@ class Progress(StrEnum):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class SendingFlags(AccessFlags):
-    """`AccessFlags`, and the flags about tags, transfers and the report of a command that sends."""
+    """The flags of a command that sends: tags, transfers, report; and those of `AccessFlags`."""
 
     tag: Annotated[
         list[str],

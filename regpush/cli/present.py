@@ -67,8 +67,8 @@ def sum_up(report: Mapping[str, Any], summary: Sequence[Line], flags: SendingFla
 def sent(report: Mapping[str, Any], summary: Sequence[Line], flags: SendingFlags) -> None:
     """Report the result of a command that sent an image.
 
-    Writes to stderr and files like `sum_up`, and prints the image's reference, or with
-    --format json the report, to stdout.
+    Writes `summary` to stderr, `report` to --metadata-file and --digest-file, and the image's
+    reference, or with --format json the report, to stdout.
     """
     sum_up(report, summary, flags)
     Presenter(flags.format).result(report, lambda: [report["ref"]])

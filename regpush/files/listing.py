@@ -333,7 +333,7 @@ def scan(
     xattrs: bool = False,
     known: Known | None = None,
 ) -> Listing:
-    """List the tree at `path`, a path without symbolic links. Otherwise like `scan_root`."""
+    """List the tree at `path`, a path without symbolic links, by `scan_root`."""
     return scan_root(open_root(path), leave_out=leave_out, xattrs=xattrs, known=known)
 
 

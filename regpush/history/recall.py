@@ -73,9 +73,10 @@ class Recalled:
         return frozenset(self.blobs) - {descriptor.digest for descriptor in lost}
 
     def to_write(self, plan: Plan, notify: Listener) -> Learned | None:
-        """Return the records for the image of `plan`; an unchanged image keeps exactly its own.
+        """Return the records to write into the image of `plan`.
 
-        None if the strategy of the plan does not learn.
+        An unchanged image gets exactly the records that it had. None if the strategy of the plan
+        does not learn.
         """
         memory = plan.memory
         if memory is None:

@@ -109,7 +109,8 @@ def upload_location(request: str, location: str, registry: Origin) -> Location:
 def redirect_location(request: str, location: str, registry: Origin) -> str:
     """Resolve the header `location` of a redirect, against the request's URL `request`.
 
-    Raises RefusedError where the request must not be sent there: see `upload_location`.
+    Raises RefusedError where the request must not be sent there: the URL holds a user name, or
+    leads from https to http, or into a private network that only the sender of the reply can name.
     """
     url, origin = _resolve(request, location)
     if origin.scheme == "http" and Origin.of(request).scheme == "https":
@@ -153,8 +154,12 @@ def _check_elsewhere(origin: Origin, registry: Origin) -> None:
     if origin == registry:
         return
     if origin.scheme == "http" and registry.scheme == "https":
-        raise RefusedError(f"refusing to be sent by {registry} to plain http at {origin.host}")
+        raise RefusedError(
+            f"the registry {registry} sent an address at {origin.host} with plain http: regpush "
+            "does not send requests there"
+        )
     if origin.is_private and not registry.is_private:
         raise RefusedError(
-            f"refusing to be sent by {registry} to the private address {origin.host}"
+            f"the registry {registry} sent the private address {origin.host}: regpush does not "
+            "send requests there"
         )

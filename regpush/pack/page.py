@@ -80,12 +80,16 @@ class Page:
     def turn(self, packed: bytes | None = None) -> Generator[Filled, bytearray, None]:
         """Yield how far the block is filled, and continue with the block that is sent in return.
 
-        `packed`: see `Filled`.
+        `packed`: the compressed form of the block, None where it must be compressed.
         """
         self._begin((yield Filled(self.used, packed)))
 
     def put(self, data: bytes) -> Generator[Filled, bytearray, None]:
-        """Write `data`, across several blocks where one has no room; yields like `turn`."""
+        """Write `data`, across several blocks where one has no room.
+
+        For each block that becomes full, yields a Filled and continues with the block that is sent
+        in return.
+        """
         while not self.has_room(len(data)):
             fitting, data = data[: len(self.free)], data[len(self.free) :]
             self.write(fitting)

@@ -89,7 +89,7 @@ def by_recipe(
 ) -> list[Candidate]:
     """Find layers of previous images with the recipe `wanted`, in the order of `previous`.
 
-    `compression`: see `compression.matches`.
+    `compression`: the compression that the layers must have; None for any.
     """
     return [c for c in _candidates(previous, compression) if c.layer.recipe == wanted]
 

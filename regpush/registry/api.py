@@ -179,9 +179,9 @@ class Api:
                 raise RetryableError(self._denied(reply), once=True)
 
     def expect(self, call: Call, *statuses: int) -> Reply:
-        """Send like `send`; returns a reply of 2xx or one of `statuses`.
+        """Send one authorised request; returns a reply with a status of 2xx or one of `statuses`.
 
-        Raises the error that `failure` returns for any other reply.
+        Raises the error that `failure` returns for any other reply, and the errors of `send`.
         """
         reply = self.send(call)
         if 200 <= reply.status < 300 or reply.status in statuses:

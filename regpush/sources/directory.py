@@ -15,7 +15,7 @@ from regpush import __version__
 from regpush.closure import Closure, Role
 from regpush.concurrency import Cancellation
 from regpush.entry import as_bytes, image_path
-from regpush.errors import SourceError, UsageError, printable
+from regpush.errors import SourceError, UsageError, plural, printable
 from regpush.events import InputWarned, Listener, Note
 from regpush.files import scan_ahead
 from regpush.files.gitignore import Patterns, parse
@@ -129,7 +129,8 @@ def _listed(
     """List the directory `physical`, which becomes the image path `at`.
 
     Returns the listing, the filter that left files out, and the patterns of `.regpushignore`, None
-    without that file. Raises SourceError, UsageError, CancelledError.
+    without that file. Raises SourceError where the directory cannot be read, UsageError for a
+    malformed `.regpushignore`, CancelledError.
     """
     # `scan_ahead`, a second process that lists in advance, supports neither the image path `/` nor
     # extended attributes.
@@ -256,7 +257,7 @@ def _packages(tree: Tree, folder: DependencyFolder, key: bytes) -> Iterator[Part
 
 
 def _records(tree: Tree, folders: Sequence[DependencyFolder], key: bytes) -> Iterator[Part]:
-    """Yield one part with all files that differ after every installation; see `records`."""
+    """Yield one part: the `records` of `folders`, files that differ after every installation."""
     paths = [path for folder in folders for path in folder.records]
     if paths:
         tops = by_folder(paths)
@@ -265,9 +266,8 @@ def _records(tree: Tree, folders: Sequence[DependencyFolder], key: bytes) -> Ite
 
 def _of_bytecode(cleaned: Cleaned) -> Iterator[str]:
     if cleaned.count:
-        plural = "files" if cleaned.count > 1 else "file"
         yield (
-            f"{cleaned.count} compiled Python {plural} left out, such as "
+            f"{plural(cleaned.count, 'compiled Python file')} left out, such as "
             f"{printable(cleaned.first)}: Python would not use them in the image; '!*.pyc' in "
             ".regpushignore keeps them"
         )

@@ -90,7 +90,7 @@ def venv(tree: Tree, folder: bytes) -> Iterator[Package]:
 
 
 def python(tree: Tree, folder: bytes) -> Iterator[Package]:
-    """Yield the packages in a `site-packages`: see `distributions`; then each other folder as one.
+    """Yield the packages in a `site-packages`, then each other folder as one package.
 
     Such another folder is shared by several packages (a namespace package), or has no record.
     """

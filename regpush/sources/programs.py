@@ -81,7 +81,7 @@ def run_on(closure: Closure, stats: Stats, *, now_ns: int) -> Mapping[Platform, 
     """Return the platforms of a directory's programs, each with the path of one program.
 
     They are recalled from `stats`, else read and stored there. Empty for a closure of store items.
-    `now_ns`: see `identify`.
+    `now_ns`: the present time, in nanoseconds since the epoch.
     """
     for some in closure.programs:
         listed = some()

@@ -34,13 +34,19 @@ class Shelf:
         return self.repository.name
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Ask as `Repository.has_blob` does; positive answers are cached."""
+        """Whether the repository holds the blob, in the size that the descriptor states.
+
+        A positive answer is kept, so that the registry is not asked again.
+        """
         if descriptor.digest not in self._seen and self.repository.has_blob(descriptor):
             self._seen.add(descriptor.digest)
         return descriptor.digest in self._seen
 
     def mount_blob(self, descriptor: Descriptor, source: str) -> bool:
-        """Mount as `Repository.mount_blob` does; a success is cached."""
+        """Mount the blob from the repository at the path `source` of this registry.
+
+        False where the registry refuses; the blob must then be uploaded.
+        """
         if self.repository.mount_blob(descriptor, source):
             self._seen.add(descriptor.digest)
         return descriptor.digest in self._seen

@@ -20,7 +20,7 @@ from regpush.report import PushResult
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class IndexFlags(SendingFlags):
-    """`SendingFlags`, and the flag for annotations of the index."""
+    """The flag for annotations of the index, and the flags of `SendingFlags`."""
 
     annotation: Annotated[
         list[str],

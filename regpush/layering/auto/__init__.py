@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from regpush.closure import Closure, Item
+from regpush.errors import plural
 from regpush.layering.auto.groups import GroupKind, Groups, ItemGroup
 from regpush.layering.auto.history import Held, again, base_of, habits_after, held, remember
 from regpush.layering.auto.merging import merge
@@ -113,9 +114,8 @@ def _seeds(subject: Subject, free: Sequence[Item]) -> list[tuple[Item, ...]]:
 def _steps(subject: Subject, layouts: Sequence[Layout], context: PlanContext) -> tuple[str, ...]:
     """Return sentences for people on the data that the plan used, and the data that was missing."""
     count = len(layouts)
-    plural = "s" if count > 1 else ""
-    rests = f"planned from {count} earlier image{plural}" if count else "planned from other images"
-    steps = [rests]
+    images = plural(count, "earlier image") if count else "other images"
+    steps = [f"planned from {images}"]
     usable = [
         layer for one in (*layouts, *context.others) for layer in one.layers if subject.holds(layer)
     ]

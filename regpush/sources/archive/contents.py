@@ -116,7 +116,8 @@ class PathsSoFar:
     ) -> Unpacked:
         """Read an entry, whose content `data` is stored in `storage`, and add it to `members`.
 
-        `path`: its image path; `whole`: its header in the archive. Raises UsageError.
+        `path`: its image path; `whole`: its header in the archive. Raises UsageError for an entry
+        that an image cannot have, such as a hard link to a later file.
         """
         if whole.type == tarfile.LNKTYPE:
             member = self._linked(path, whole, storage)

@@ -282,7 +282,7 @@ class _Layout:
 
     @cached_property
     def _hoisted(self) -> dict[str, str]:
-        """The target folder of each link in `.pnpm/node_modules` by its name; see `hoisted`."""
+        """The target folder of each link in `.pnpm/node_modules`, by the name of the link."""
         found = {}
         for one in self.selection.importers:
             name = read_manifest(os.path.join(self.project.root, one.folder)).get("name")
