@@ -249,7 +249,8 @@ class SearchPath:
 class Programs:
     """The files of a directory that may be programs; equal stamps mean equal files.
 
-    `stamp`: a digest of their paths and of what lstat tells about them; `newest_ns`: see `Stamp`.
+    `stamp`: a digest of their paths and of what lstat tells about them. `newest_ns`: their latest
+    mtime or ctime, in nanoseconds since 1970.
     `read`: reads their first bytes, and returns the platforms that they run on, each with the path
     of one such file.
     """

@@ -107,7 +107,8 @@ def read_ignore_file(
     """Read the patterns of the `.regpushignore` in `directory`; None where it is missing.
 
     A link to a file in `directory` is followed. Raises UsageError for anything else than a file or
-    such a link, SourceError where it cannot be read. `check`: see `gitignore.parse`.
+    such a link, SourceError where it cannot be read. `check`: called for each line of the file; an
+    error that it raises ends the reading.
     """
     path = directory.on_disk(IGNORE_FILE)
     if not os.path.lexists(path):

@@ -38,7 +38,7 @@ class Shipping:
         self._nothing_moves: bool | None = None
 
     def ship(self, number: int, item: Item) -> Future[None]:
-        """Send `item`, the layer `number` from below; see `surroundings.Ship`.
+        """Send `item` as the layer `number`, counted from below; returns a future of its end.
 
         Nothing is sent where the rule about existing tags leaves nothing to do. Raises
         TagConflictError where that rule permits no image.

@@ -28,9 +28,10 @@ def together(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
 
 
 def apart(parts: Sequence[Item], room: int) -> list[tuple[Item, ...]]:
-    """Put the largest parts alone into an eighth of `room` (>= 1) layers, and spread the others.
+    """Give each of the largest parts a layer of its own, and spread the other parts over layers.
 
-    The name of a part decides which of the remaining layers it joins. None of these is much larger
+    An eighth of `room`, the number of layers (>= 1), is for the largest parts. The name of another
+    part decides which of the remaining layers it joins. None of these is much larger
     than the others, as far as the sizes of the parts allow.
     """
     ordered = sorted(parts, key=lambda part: (-part.size, part.origin, part.name, part.path))

@@ -198,7 +198,7 @@ _FINDERS: tuple[Callable[[str], Launch | None], ...] = (
 
 
 def _module_with(directory: str, kind: str) -> tuple[str, str] | None:
-    """Find the assignment `VARIABLE = KIND(…)` in the usual modules of `directory`.
+    """Find the assignment `VARIABLE = KIND(…)` in a module of `directory`, such as `app.py`.
 
     `kind`: `FastAPI` or `Flask`. Returns the names of the module and of the variable, or None.
     """

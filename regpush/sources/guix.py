@@ -36,7 +36,7 @@ the profile was built."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A built profile: its store path; `provenance`: see `Closure.provenance`."""
+    """A built profile: its store path, and `provenance`: (name, text) pairs about its channels."""
 
     profile: str
     provenance: tuple[tuple[str, str], ...]

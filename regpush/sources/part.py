@@ -17,8 +17,8 @@ class Part:
     """The paths `tops` of a directory and everything below them, except `stop_at` and below.
 
     Paths are relative to `tree`. `path`: the one of `tops` that becomes the item's path. `name`:
-    see `Item.name`. `key`: a digest of all settings that decide the item, besides its files; see
-    `Stamp.tree`.
+    the item's name, without hash and version. `key`: a digest of all settings that decide the item,
+    besides its files, which becomes `Stamp.tree`.
     """
 
     tree: Tree
@@ -31,7 +31,7 @@ class Part:
     def item(self, role: Role, look: Look | None = None) -> Item:
         """Return the part as an item, whose identity is None until its files are read.
 
-        `look`: see `Item.look`.
+        `look`: called with each file that is read, to refuse secrets; None for no such check.
         """
         selected = list(self.names())
         parents = self.tree.parents(self.tops)

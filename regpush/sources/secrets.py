@@ -192,7 +192,7 @@ class Watch:
     def look(self, entry: Entry, data: bytes | bytearray, start: int, end: int) -> None:
         """Raise SecretError if the file `entry` looks like a secret.
 
-        `data[start:end]`: the file's first bytes; see `closure.Look`.
+        `data[start:end]`: the file's first bytes.
         """
         if not is_suspect(entry.path, data, start, end):
             return

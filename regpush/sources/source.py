@@ -79,7 +79,7 @@ class Parts:
     """The store paths of a target.
 
     `find_entrypoint`: returns the command of the target's main program, empty for none.
-    `provenance`: see `Closure.provenance`.
+    `provenance`: (name, text) pairs about the origin of the source, for labels and annotations.
     """
 
     parts: tuple[StorePart, ...]

@@ -341,9 +341,9 @@ class _Passage:
         return self._send_chunks(session)
 
     def _send_chunks(self, session: Session) -> Descriptor:
-        """Send the rest of the blob in chunks, the last one in the PUT.
+        """Send the bytes of the blob that the registry lacks in chunks, the last chunk in the PUT.
 
-        Without a rest, the PUT is empty.
+        If the registry has all bytes, the PUT is empty.
         """
         memory = self._uploads.memory
         while True:

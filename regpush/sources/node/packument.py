@@ -33,8 +33,8 @@ def listing(one: Locked, npmrc: Npmrc) -> VersionList:
 def _tarball(one: Locked, placed: Callable[[str], str], text: bytes) -> str:
     """Return the URL of the tarball of `one`, from the bytes of a packument.
 
-    `placed`: replaces the URL's host, see `Npmrc.with_registry_host`. Raises SourceError where the
-    packument does not list the version.
+    `placed`: replaces the host of npm's own registry in the URL by that of the configured registry.
+    Raises SourceError where the packument does not list the version.
     """
     try:
         found = json.loads(text)
