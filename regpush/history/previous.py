@@ -180,8 +180,8 @@ def look_near(
 ) -> Past | None:
     """Read the images that `tags` name and no others; None unless each tag names a usable image.
 
-    An unchanged push needs no more: a request for the manifest and one for its config. Raises like
-    `look_back`.
+    An unchanged push needs no more: a request for the manifest and one for its config. Raises only
+    errors that would end the push anyway: AuthError and TransientError.
     """
     if not tags:
         return None

@@ -53,8 +53,8 @@ class Provider(oras.provider.Registry):
     def send(self, manifest: dict[str, Any], referrer: Referrer) -> bool:
         """Send `manifest` under its digest, after oras has checked it against its schema.
 
-        Returns whether the registry will list the artifact (header `OCI-Subject`). Raises like
-        `Repository.put_manifest`.
+        Returns whether the registry will list the artifact (header `OCI-Subject`). Raises the
+        errors of `Repository.put_manifest`.
         """
         container = oras.container.Container("artifact")
         container.registry, container.namespace = "", None

@@ -257,8 +257,8 @@ class Repository:
     def head_manifest(self, reference: str) -> Digest | None:
         """Return the digest of the manifest at a tag or digest; None where it does not exist.
 
-        Sends HEAD, and GET where the reply states no digest. Raises VerificationError like
-        `get_manifest`.
+        Sends HEAD, and GET where the reply states no digest. Raises VerificationError where the
+        manifest that GET returns is over 4 MiB or does not match its digest.
         """
         with suppress(AuthError, RefusedError, TransientError):
             reply = self.ask_once(self._manifest("HEAD", reference))

@@ -158,8 +158,8 @@ class BaseLayers:
     def bring(self, lost: Collection[Digest] = ()) -> tuple[Placed, ...]:
         """Bring every layer to every target: found in the target, mounted, or passed through.
 
-        Layers that are `lost` are sent even where a target says that it has them. Raises like
-        `blobs.bring`; the first failure ends all.
+        Layers that are `lost` are sent even where a target says that it has them. Raises the errors
+        of `blobs.bring`; the first failure ends all transfers.
         """
         layers = self.base.to_inherit().layers
         numbers = {layer.descriptor.digest: self.first + n for n, layer in enumerate(layers)}
