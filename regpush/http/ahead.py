@@ -113,7 +113,8 @@ class Ahead:
         `check` is called meanwhile, like that of `addresses`. A connection that fails is made anew,
         and its error reported, by the request that needs it.
         """
-        with suppress(OSError, UnicodeError):  # UnicodeError: a label too long for IDNA
+        # UnicodeError: a label too long for IDNA. RuntimeError: no thread can be started.
+        with suppress(OSError, UnicodeError, RuntimeError):
             first = addresses(host, port, check)[0]
             with self._lock:
                 begun = self._begun.setdefault((host, port), deque())

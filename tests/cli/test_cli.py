@@ -376,16 +376,23 @@ def test_the_first_line_alone(docker_registry, repository, app):
     assert done.stdout.startswith(f"{to}@sha256:")
 
 
-@pytest.mark.parametrize("kilobytes", [250_000, 400_000])
-def test_a_machine_that_gives_no_more_threads(docker_registry, repository, tmp_path, kilobytes):
+@pytest.mark.parametrize("threads", [0, 1, 2, 4, 8])
+def test_a_machine_that_gives_no_more_threads(docker_registry, repository, tmp_path, threads):
+    """Each stack takes 1 GB of addresses; 0.9 GB beside the stacks of `threads` are enough.
+
+    So one more thread cannot be started, while nothing else lacks memory.
+    """
     for number in range(20):
         write(tmp_path / "app" / f"file{number}", os.urandom(600_000))
     to = f"{docker_registry.host}/{repository}"
     line = (
-        f"ulimit -v {kilobytes}; exec '{sys.executable}' -m regpush '{tmp_path / 'app'}' --to {to} "
+        f"ulimit -s 1000000; ulimit -v {threads * 1_000_000 + 900_000}; "
+        f"exec '{sys.executable}' -m regpush '{tmp_path / 'app'}' --to {to} "
         "-j 16 --no-cache --layers size"
     )
-    done = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", line], env=environment(), capture_output=True, text=True, timeout=HANG_S
+    )
     assert done.returncode == 2, done.stderr
     assert "no more threads or memory: lower --jobs" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
