@@ -114,7 +114,7 @@ def test_it_is_written_as_it_was_read():
         (told(pushes=[push("one", [0], [True])]), "'add' of a push"),
         (told(pushes=[push("one", [2], [2])]), "push 1: an item refers to 'lib', which"),
         (told(pushes=[push("one", [0], [0, 1])]), "push 1: two items are named lib"),
-        (told(pushes=[push("one", [2], [0])]), "push 1: the closure has no item"),
+        (told(pushes=[push("one", [2], [0])]), "push 1: the root .* is not among the items"),
     ],
 )
 def test_a_history_that_cannot_be(data, complaint):
