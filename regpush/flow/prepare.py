@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from regpush.closure import Closure, Identity
+from regpush.closure import Identity
 from regpush.errors import printable
-from regpush.events import Event, InputWarned, LayersPlanned, Listener, Note
+from regpush.events import Event, InputWarned, LayersPlanned, Note
 from regpush.flow.context import Run
 from regpush.flow.gather import Gathered, Identify, Overflow, Reach, gather, images_of, look_at_past
 from regpush.history.causes import reasons
@@ -22,9 +22,8 @@ from regpush.options import (
     LayerOptions,
     Reuse,
 )
-from regpush.pack.recipe import BlobStore, Candidate, PreviousImage, by_recipe, remembered
+from regpush.pack.recipe import Candidate, PreviousImage, by_recipe, remembered
 from regpush.pack.stream import LayerSource
-from regpush.pack.tar import ArchiveOptions
 from regpush.platform import Platform
 from regpush.reference import RepositoryName
 from regpush.sources.platforms import aims
@@ -167,13 +166,25 @@ def _check_tags(
 
 
 def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepared:
-    """Plan the layers; in events they are numbered from `first`."""
+    """Plan the layers; in events they are numbered from `first`.
+
+    Raises what the strategy raises, and UsageError where `--layout-from` names an unknown image.
+    """
     layers, closure, images = run.options.layers, origin.closure, origin.images
     archive, layers = origin.archive, _above_base(origin.base, layers, run)
-    # A destination without earlier images gets the plan of one that has some.
-    pasts = (one for one in run.destinations if origin.pasts[one.name].images)
-    store = next(pasts, run.main).shelf
-    plan, records = _layers(closure, strategy, layers, archive, images, store, run.notify)
+    records: PlanRecords | None = None
+    if layers.strategy == strategies.LEARNING and not closure.stacked:
+        from regpush.history.recall import plan_with_records  # only `--layers auto` learns
+
+        # A destination without earlier images gets the plan of one that has some.
+        pasts = (one for one in run.destinations if origin.pasts[one.name].images)
+        store = next(pasts, run.main).shelf
+        plan, records = plan_with_records(
+            closure, strategy, layers, archive, images, store, run.notify
+        )
+    else:
+        context = PlanContext(max_layers=layers.max_layers)
+        plan = strategies.carry_out(strategy, closure, context)
     compression = layers.compression or Compression()
     why = reasons(closure, archive, images, layers.reuse)
 
@@ -194,28 +205,6 @@ def _plan(origin: Gathered, strategy: Strategy, run: Run, first: int) -> Prepare
     return Prepared(
         origin=origin, plan=plan, records=records, wanted=tuple(map(wanted, sources_of))
     )
-
-
-def _layers(
-    closure: Closure,
-    strategy: Strategy,
-    options: LayerOptions,
-    archive: ArchiveOptions,
-    images: Sequence[PreviousImage],
-    store: BlobStore,
-    notify: Listener,
-) -> tuple[Plan, PlanRecords | None]:
-    """Plan which items share a layer; `images`: earlier ones, `store`: where layers are looked for.
-
-    Returns records too where the strategy learns. Raises what the strategy raises, and UsageError
-    where `--layout-from` names an unknown image.
-    """
-    if options.strategy == strategies.LEARNING and not closure.stacked:
-        from regpush.history.recall import plan_with_records  # only `--layers auto` learns
-
-        return plan_with_records(closure, strategy, options, archive, images, store, notify)
-    context = PlanContext(max_layers=options.max_layers)
-    return strategies.carry_out(strategy, closure, context), None
 
 
 def _above_base(base: Base | None, options: LayerOptions, run: Run) -> LayerOptions:
