@@ -121,23 +121,12 @@ def test_what_nobody_took_is_closed(server: socket.socket) -> None:
     accepted.close()
 
 
-def test_a_name_that_no_server_resolves_is_not_waited_for_after_a_cancellation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    silent = threading.Event()
-
-    def resolve(*_: object, **__: object) -> None:
-        silent.wait(HANG_S)
-        raise socket.gaierror(socket.EAI_AGAIN, "no name server answered")
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+@pytest.mark.usefixtures("silent_name_servers")
+def test_a_name_that_no_server_resolves_is_not_waited_for_after_a_cancellation() -> None:
     begun, cancel = Ahead(), Cancellation()
     begun.begin("registry.test", 443)
     cancel.cancel()
-    try:
-        with pytest.raises(CancelledError):
-            begun.take("registry.test", 443, cancel.check)
-        with pytest.raises(CancelledError):
-            begun.open("registry.test", 443, 1, cancel.check)
-    finally:
-        silent.set()
+    with pytest.raises(CancelledError):
+        begun.take("registry.test", 443, cancel.check)
+    with pytest.raises(CancelledError):
+        begun.open("registry.test", 443, 1, cancel.check)

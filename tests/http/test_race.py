@@ -116,20 +116,9 @@ def test_a_refusal_is_named(gone: tuple[str, int], monkeypatch: pytest.MonkeyPat
         connect(HOST, 443, HANG_S, Cancellation())
 
 
-def test_a_name_that_no_server_resolves_is_not_waited_for_after_a_cancellation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    silent = threading.Event()
-
-    def resolve(*_: object, **__: object) -> None:
-        silent.wait(HANG_S)
-        raise socket.gaierror(socket.EAI_AGAIN, "no name server answered")
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+@pytest.mark.usefixtures("silent_name_servers")
+def test_a_name_that_no_server_resolves_is_not_waited_for_after_a_cancellation() -> None:
     cancel = Cancellation()
     cancel.cancel()
-    try:
-        with pytest.raises(CancelledError):
-            connect(HOST, 443, HANG_S, cancel)
-    finally:
-        silent.set()
+    with pytest.raises(CancelledError):
+        connect(HOST, 443, HANG_S, cancel)
