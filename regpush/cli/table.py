@@ -11,6 +11,7 @@ from regpush.cli.colour import Style
 from regpush.cli.columns import aligned, contents_width, short, size
 from regpush.cli.fitting import cut_label
 from regpush.cli.rendering import Line, Span
+from regpush.errors import plural
 from regpush.events import Action
 from regpush.report import BaseReport, ImageReport, LayerReport, PushResult, Tense
 
@@ -119,7 +120,7 @@ def _base(base: BaseReport, tense: Tense, width: int) -> _Row:
     actions = [layer.action for layer in base.layers]
     return (
         "base",
-        cut_label(f"{count} layer{'s' * (count != 1)} of {base.name}", contents_width(width)),
+        cut_label(f"{plural(count, 'layer')} of {base.name}", contents_width(width)),
         size(sum(layer.size for layer in base.layers)),
         tense.word(actions[0]) if len(set(actions)) == 1 else counts_of(actions, tense),
         short(base.digest),

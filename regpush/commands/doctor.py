@@ -284,7 +284,7 @@ def _pull(patient: _Patient) -> _Finding:
     if not tags:
         return _Finding(f"{missing}; the repository has no tags")
     patient.manifest = pulling.get_manifest(tags[-1])
-    count = f"{len(tags)} tag{'s' * (len(tags) > 1)}"
+    count = plural(len(tags), "tag")
     if len(tags) >= TAGS_LIMIT:
         count = f"{TAGS_LIMIT:,} tags or more"
     return _Finding(f"{missing}; found {count}, e.g. {tags[-1]}")
@@ -414,8 +414,8 @@ def _ask_for_referrers(patient: _Patient) -> _Finding:
     subject = patient.manifest.digest if patient.manifest else Digest("sha256", "0" * 64)
     listing = referrers_list.ask(patient.pulling, subject)
     if listing.entries is not None:
-        count = len(listing.entries)
-        return _Finding(f"the registry lists {count} referrer{'s' * (count != 1)} of this image")
+        count = plural(len(listing.entries), "referrer")
+        return _Finding(f"the registry lists {count} of this image")
     return _Finding(f"no referrers API ({listing.said}): {_NO_LISTS}", Verdict.SKIPPED)
 
 

@@ -17,7 +17,7 @@ from regpush.platform import Platform
 from regpush.reference import Reference
 from regpush.registry.images import listed, read_image
 from regpush.registry.referrers import Referrer, list_referrers
-from regpush.registry.repository import Manifest, Repository
+from regpush.registry.repository import Repository
 from regpush.transfer.choice import choose, find
 
 
@@ -122,23 +122,10 @@ def inspect_each(
         manifests = [one.manifest for one in listed(found, repository) if one.manifest]
     if not manifests:
         raise VerificationError(f"{reference} is an index without images")
-    return [_named(one, reference, within, repository) for one in manifests]
-
-
-def _named(
-    found: Manifest, reference: Reference, within: Index | None, repository: Repository
-) -> Inspection:
-    """Read the image of the manifest `found`, listed in the index `within`, if there is one.
-
-    Raises VerificationError, whose message begins with the reference.
-    """
-    try:
-        image = read_image(found, repository)
-    except VerificationError as error:
-        whole = str(error)
-        named = whole if whole.startswith(str(reference.name)) else f"{reference}: {whole}"
-        raise VerificationError(named) from error
-    return Inspection(reference=reference, image=image, index=within)
+    return [
+        Inspection(reference=reference, image=read_image(one, repository), index=within)
+        for one in manifests
+    ]
 
 
 def with_referrers(found: Sequence[Inspection], repository: Repository) -> list[Inspection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 _LONGEST_WAIT_S = 3600.0
 _LINK = re.compile(r"<([^<>]*)>([^<]*)")
@@ -22,8 +23,6 @@ def next_link(values: Iterable[str]) -> str | None:
 
 def http_date(text: str) -> datetime | None:
     """Read a date of RFC 9110; None where `text` is not one."""
-    from email.utils import parsedate_to_datetime  # 5 ms, for replies whose date matters
-
     try:
         date = parsedate_to_datetime(text)
         return date if date.utcoffset() == timedelta(0) else None

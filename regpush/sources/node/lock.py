@@ -338,13 +338,17 @@ def check_fresh(lock: NodeLock) -> None:
         wanted, locked = _wanted(manifest), _wanted(one)
         for name in sorted(wanted.keys() | locked.keys()):
             if wanted.get(name) != locked.get(name):
-                asked = f"'{printable(wanted[name])}'" if name in wanted else "missing"
-                had = f"'{printable(locked[name])}'" if name in locked else "missing"
+                asked, had = quoted(wanted.get(name)), quoted(locked.get(name))
                 raise UsageError(
                     f"{lock.shown} is out of date: the dependency {printable(name)} is {asked} in "
                     f"{printable(os.path.join(one.at, 'package.json'))}, and {had} in the lock "
                     "file: run 'npm install'"
                 )
+
+
+def quoted(version: str | None) -> str:
+    """Return `version` in quotes, for messages; `missing` where it is None."""
+    return "missing" if version is None else f"'{printable(version)}'"
 
 
 def _wanted(one: Locked) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from regpush.errors import UsageError, printable
 from regpush.sources.node.choice import NodeTarget
-from regpush.sources.node.lock import Locked, read_manifest, read_text
+from regpush.sources.node.lock import Locked, quoted, read_manifest, read_text
 
 _TABLES = {"dependencies": "prod", "optionalDependencies": "optional", "devDependencies": "dev"}
 _LONGEST = 120
@@ -180,16 +180,12 @@ def check_fresh(lock: PnpmLock) -> None:
             same = wanted.get(name) == locked.get(name) or (overridden and name in locked)
             # With autoInstallPeers, the lock file lists the project's peers as dependencies.
             if not same and name not in manifest.table("peerDependencies"):
-                asked, had = _quoted(wanted.get(name)), _quoted(locked.get(name))
+                asked, had = quoted(wanted.get(name) or None), quoted(locked.get(name) or None)
                 raise UsageError(
                     f"pnpm-lock.yaml is out of date: the dependency {printable(name)} is {asked} "
                     f"in {printable(os.path.join(folder, 'package.json'))}, and {had} in the lock "
                     "file: run 'pnpm install'"
                 )
-
-
-def _quoted(version: str | None) -> str:
-    return f"'{printable(version)}'" if version else "missing"
 
 
 def choose(lock: PnpmLock, target: NodeTarget, *, groups: Sequence[str]) -> Selection:
