@@ -179,7 +179,7 @@ def send_again(
 
 def _send_lost(one: LayerSource, transfer: Transfer) -> Placed:
     with transfer.fan.upload(_sent_listener(one, transfer)) as upload:
-        layer = _stream(one, upload, transfer)
+        layer = _stream(one, upload, transfer, lambda _: None)
     return Placed(layer=layer, action=Action.UPLOADED, why="the registry had lost the blob")
 
 
@@ -265,7 +265,7 @@ def _pack_and_send(
 ) -> Placed:
     """Pack, compress and hash the layer, and send it where the registry turns out to lack it.
 
-    `known` is called with the layer before it is sent, if the layer is known by then.
+    `known` is called with the layer as soon as its last byte is packed, mostly before it is sent.
     """
     fan = transfer.fan
     progress = _progress_listener(one, transfer)
@@ -279,7 +279,7 @@ def _pack_and_send(
             if transfer.naming is Naming.IF_LIKELY and not transfer.content:
                 why = _why(one, likely, fan)
                 with transfer.turn():
-                    layer = _stream(one, upload, transfer, begun=spooled)
+                    layer = _stream(one, upload, transfer, known, begun=spooled)
                 return Placed(layer=layer, action=Action.UPLOADED, why=why)
             # The registry is likely to have the blob: reading it again is cheaper than sending it.
             for _ in spooled:
@@ -307,24 +307,57 @@ def _why(one: LayerSource, likely: Sequence[Descriptor], fan: FanOut) -> str:
 
 
 def _stream(
-    one: LayerSource, upload: FanUpload, transfer: Transfer, *, begun: Spooled | None = None
+    one: LayerSource,
+    upload: FanUpload,
+    transfer: Transfer,
+    known: Callable[[Layer], None],
+    *,
+    begun: Spooled | None = None,
 ) -> Layer:
-    """Send a layer whose digest is known after its last byte; `begun`: its first attempt."""
+    """Send a layer whose digest is known after its last byte; `begun`: its first attempt.
+
+    `known` is called with the layer as soon as its last byte was read.
+    """
     progress = _progress_listener(one, transfer)
     attempts: list[LayerStream] = []
+
+    def read(stream: LayerStream) -> None:
+        transfer.identities.update(stream.identities)
+        known(stream.layer())
 
     def open_stream() -> BlobStream:
         if begun and not attempts:
             attempts.append(begun.stream)
-            return begun
-        attempts.append(one.open(transfer.packer, progress))
-        return attempts[-1]
+            return _Announced(begun, partial(read, begun.stream))
+        stream = one.open(transfer.packer, progress)
+        attempts.append(stream)
+        return _Announced(stream, partial(read, stream))
 
     sent = upload.stream(one.media_type, open_stream)
     # The latest is not always the one that succeeded: one of several registries may be slow.
     whole = next(stream for stream in reversed(attempts) if stream.digest == sent.digest)
     transfer.identities.update(whole.identities)
     return whole.layer()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Announced:
+    """The bytes of `blob`, after the last of which `read` is called; implements `BlobStream`."""
+
+    blob: BlobStream
+    read: Callable[[], None]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.blob
+        self.read()
+
+    @property
+    def digest(self) -> Digest:
+        return self.blob.digest
+
+    @property
+    def size(self) -> int:
+        return self.blob.size
 
 
 def _tell_done(one: LayerSource, placed: Placed, transfer: Transfer) -> None:
