@@ -77,6 +77,7 @@ Python 3.14 has.")
          python-httpcore
          python-httpx
          python-isal
+         python-msgspec
          python-oras
          python-pyyaml
          python-requests

@@ -13,6 +13,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Self, TypeAlias
 
+from msgspec import Struct
+
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind, Profile
 from regpush.errors import SourceError, printable
@@ -101,8 +103,7 @@ class Role(Enum):
         return self in (Role.OWN, Role.ASSET)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedPackage:
+class LockedPackage(Struct, frozen=True, kw_only=True):
     """A package of a lock file; `kind` is the type of its purl (`pypi`, `npm`).
 
     `hashes`: (algorithm, hex digits) pairs of its archive, as the lock states them.
@@ -114,8 +115,7 @@ class LockedPackage:
     hashes: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
+class Stamp(Struct, frozen=True, kw_only=True):
     """What the file system tells about an item without reading files: equal stamps, equal items.
 
     `tree`: a digest (32 bytes) of the item's place in its tree and of all options that decide its
@@ -128,8 +128,7 @@ class Stamp:
     newest_ns: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(Struct, frozen=True, kw_only=True):
     """The facts that a store recorded about an item when it was built; packing checks them.
 
     `nar_hash`: the hash of the item's Nix archive. `entries`: opens the item as it lies in the
@@ -223,8 +222,7 @@ class Side(Enum):
     EXACT = "exact"
 
 
-@dataclass(frozen=True, slots=True)
-class SearchPath:
+class SearchPath(Struct, frozen=True):
     """An environment variable such as PATH, by which programs find other programs or their files.
 
     `value` is put beside the variable's present value as `side` says, with `separator` between.
@@ -245,8 +243,7 @@ class SearchPath:
         return self.separator.join(filter(None, parts[self.side]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Programs:
+class Programs(Struct, frozen=True, kw_only=True):
     """The files of a directory that may be programs; equal stamps mean equal files.
 
     `stamp`: a digest of their paths and of what lstat tells about them. `newest_ns`: their latest
@@ -289,8 +286,7 @@ class Wishes:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Present:
+class Present(Struct, frozen=True, kw_only=True):
     """A file, directory or link that lies at some path in the image.
 
     `start`: the first bytes of a file, 64 KiB at most. `link`: the target of a symbolic link that
@@ -303,8 +299,7 @@ class Present:
     start: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Native:
+class Native(Struct, frozen=True, kw_only=True):
     """A library of machine code in a directory; `group`: the package that it belongs to.
 
     `runs_on`: its `Platform`, or the name of another operating system, for messages.
@@ -315,8 +310,7 @@ class Native:
     runs_on: Platform | str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inside:
+class Inside(Struct, frozen=True, kw_only=True):
     """Functions that answer questions about the files of a directory, by looking when called.
 
     `place`: the directory's path on this machine. `find`: returns what lies at an absolute path of

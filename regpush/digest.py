@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from regpush.errors import VerificationError, printable
 
@@ -39,8 +40,7 @@ _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _DIGEST = re.compile(r"(sha256|sha512):([0-9a-f]+)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
+class Digest(Struct, frozen=True, order=True):
     """A content digest by an algorithm that the specification registers.
 
     `str()` gives `algorithm:hex`.
@@ -71,8 +71,7 @@ class Digest:
         return self.hex[:12]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
+class Descriptor(Struct, frozen=True, kw_only=True):
     """A typed reference to a blob or manifest; `size` is bytes as transferred."""
 
     media_type: str

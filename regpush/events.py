@@ -6,9 +6,10 @@ Events come from several threads; a listener must be quick and thread-safe.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from regpush.errors import UsageError
 
@@ -21,29 +22,25 @@ class Action(Enum):
     MOUNTED = "mounted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class Note(Struct, frozen=True, kw_only=True):
     """A fact that may interest the user; nothing is wrong."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Decided(Struct, frozen=True, kw_only=True):
     """A decision and its reason, for users who want to follow the push. Holds no secret."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned:
+class Warned(Struct, frozen=True, kw_only=True):
     """Something that the user should check; the push continues."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputWarned(Warned):
+class InputWarned(Warned, frozen=True, kw_only=True):
     """A warning about what the user gave or asked for, which `--strict` turns into a UsageError.
 
     It is for input that is probably a mistake: a pattern that matches nothing, a user that no
@@ -53,16 +50,14 @@ class InputWarned(Warned):
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolSaid:
+class ToolSaid(Struct, frozen=True, kw_only=True):
     """A line that `program` (nix, guix) printed for people while it worked for a push."""
 
     program: str
     line: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemFetched:
+class ItemFetched(Struct, frozen=True, kw_only=True):
     """An item was fetched from the cache or index `source`, because its layer must be sent.
 
     `path`: its path in the image. `size`: its bytes, unpacked.
@@ -73,8 +68,7 @@ class ItemFetched:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetResolved:
+class TargetResolved(Struct, frozen=True, kw_only=True):
     """The target was recognised as `kind` (text for people), with `items` items of `size` bytes."""
 
     target: str
@@ -83,8 +77,7 @@ class TargetResolved:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayersPlanned:
+class LayersPlanned(Struct, frozen=True, kw_only=True):
     """The layers are planned: `labels` and uncompressed `sizes` (bytes), lowest first.
 
     The layers of several platforms follow each other; `index` in other events is a position in
@@ -96,8 +89,7 @@ class LayersPlanned:
     of_bases: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerProgress:
+class LayerProgress(Struct, frozen=True, kw_only=True):
     """Packing of layer `index` has read `read` of about `total` uncompressed bytes.
 
     `packed`: the compressed bytes that were made so far.
@@ -109,8 +101,7 @@ class LayerProgress:
     packed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerSent:
+class LayerSent(Struct, frozen=True, kw_only=True):
     """The progress of the upload of one layer's blob: `sent` bytes of it were sent so far.
 
     `index`: the number of the layer. `sent` falls when the upload starts again. `size`: the bytes
@@ -122,8 +113,7 @@ class LayerSent:
     size: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerDone:
+class LayerDone(Struct, frozen=True, kw_only=True):
     """The registry holds layer `index`.
 
     `size`: bytes as transferred, `why`: the reason, as text.
@@ -135,8 +125,7 @@ class LayerDone:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TagMoved:
+class TagMoved(Struct, frozen=True, kw_only=True):
     """`image:tag` now names `digest`; `changed` is False if it named `digest` before."""
 
     image: str
@@ -145,8 +134,7 @@ class TagMoved:
     changed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchanged:
+class Exchanged(Struct, frozen=True, kw_only=True):
     """One HTTP request and its reply; `sent` and `received` are bytes of the bodies.
 
     `status` is None where no reply arrived, and `failure` says why. `url` holds nothing that grants

@@ -8,15 +8,18 @@ the identity. The identity of a directory's item is computed from its entries af
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import glob
 import posixpath
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.closure import Closure, Item, Role
 from regpush.entry import Entry, Kind, as_text, image_path
@@ -28,8 +31,7 @@ _MODE = re.compile(r"0?[0-7]{3,4}", re.ASCII)
 _LAST_ID = 2**32 - 2  # the one above means "leave it" to chown(2)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """Gives `owner` (uid and gid) or `mode` to the paths that `pattern` matches; the other is None.
 
     A pattern is matched against whole paths in the image: `*`, `?` and `[…]` match within a name,
@@ -96,7 +98,7 @@ class Rules:
         if not self._rules:
             return closure
         items = (one if one.role is Role.GENERATED else self._ruled(one) for one in closure.items)
-        return replace(closure, items=tuple(items))
+        return dataclasses.replace(closure, items=tuple(items))
 
     def adjust(self, entry: Entry) -> Entry:
         """Return `entry` with the owner and mode that the rules state.
@@ -136,14 +138,14 @@ class Rules:
         reaching = [rule for rule in self._rules if item.is_listed or rule.reaches(item.home)]
         if not reaching:
             return item
-        made = replace(
+        made = dataclasses.replace(
             item,
             parents=self.parents(item.parents, image_path(item.path)),
             entries=self._watched(item.path, item.entries, reaching),
         )
         if item.identity and not item.is_listed:
             rules = [str(rule.rule) for rule in reaching]
-            return replace(made, identity=item.identity.ruled(rules))
+            return dataclasses.replace(made, identity=item.identity.ruled(rules))
         # A directory's entries are listed already, so an unused rule is found before packing.
         deque(made.entries(), maxlen=0)
         return made

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.errors import UsageError, printable, similar
 
@@ -125,8 +127,7 @@ _STABLE_BUILDS = (20348, 26100)
 _PLACEHOLDER = re.compile(r"\{(platform|os|arch|variant)\}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Platform:
+class Platform(Struct, frozen=True, order=True):
     """Operating system, architecture and variant in Go's terms, as image configs state them.
 
     `os_version` and `os_features` are `os.version` and `os.features` of the image-spec. Values read

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
+
+from msgspec import Struct
 
 from regpush.errors import UsageError, printable
 
@@ -75,8 +76,7 @@ def _wanted(text: str) -> str:
     return "expected one such as 2026-11-29T10:00:00Z, or seconds since 1970"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """The speed of a network link."""
 
     bits_per_second: int

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.digest import Digest
 from regpush.errors import UsageError, VerificationError, printable
@@ -25,8 +27,7 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:.]+\])(?::([0-9]{{
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RepositoryName:
+class RepositoryName(Struct, frozen=True, order=True):
     """A repository and the registry that holds it; its text is `registry/path`.
 
     `registry` keeps an explicit port; `docker.io` stands for Docker Hub. `path` is empty where
@@ -55,8 +56,7 @@ class RepositoryName:
         return self.registry == other.registry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class Reference(Struct, frozen=True, kw_only=True):
     """A reference to an image; `registry` and `repository` are those of a `RepositoryName`."""
 
     registry: str

@@ -11,8 +11,9 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Thread
+
+from msgspec import Struct
 
 from regpush.concurrency import Cancellation
 from regpush.digest import Digest
@@ -47,8 +48,7 @@ _NETWORK = re.compile(
 """Output of cosign, a Go program, after a failure of the network or of a server."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SigningPlace:
+class SigningPlace(Struct, frozen=True, kw_only=True):
     """The repository of `reference`, whose manifests are signed, and the client of its registry.
 
     `notify` receives cosign's output as notes.
@@ -65,8 +65,7 @@ class SigningPlace:
         return f"{self.reference.name}@{digest}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signer:
+class Signer(Struct, frozen=True, kw_only=True):
     """Signs with the program cosign at the path `program`.
 
     `key`: a key in a form that `cosign sign --key` reads; None signs keyless, with an OIDC

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from regpush.events import (
     Action,
@@ -27,8 +28,7 @@ _MOST = 0.99
 """The largest fraction that a bar shows before the registry has confirmed the blob."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Flight:
+class Flight(Struct, eq=False):
     """A layer that is being packed or sent.
 
     All counts are in bytes. `read` of `total` uncompressed bytes have been packed into `packed`
@@ -94,8 +94,7 @@ class Meter:
         return (total - before) / (now - began) if now > began else None
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Board:
+class Board(Struct, eq=False):
     """The state of a push, from the events so far. Not thread-safe.
 
     `labels` and `sizes`: name and uncompressed bytes of each layer. `of_bases`: number of layers,

@@ -10,9 +10,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from enum import Enum
 from typing import Any, get_args, get_type_hints
+
+from msgspec import Struct
 
 from regpush.cli.access import AccessFlags
 from regpush.cli.command import Command
@@ -38,8 +40,7 @@ _ARGUMENTS = (TARGET, "targets", "new")
 """Names of the command-line arguments whose value may be an app of the configuration file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Said:
+class Said(Struct, frozen=True, kw_only=True, eq=False):
     """The input of a command from command line and configuration file.
 
     `arguments`: all words behind the command's name. `word`: the target as the user wrote it; None
@@ -98,8 +99,7 @@ def trust(environ: Mapping[str, str], user: int) -> TrustedOwners:
     return TrustedOwners(users=frozenset(users), safe=frozenset(safe))
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ConfiguredTarget:
+class ConfiguredTarget(Struct, frozen=True, eq=False):
     """A target that `regpush resolve` found in a manifest, to be parsed like one that users write.
 
     It is the `obj` of a typer context.

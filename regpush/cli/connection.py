@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+from msgspec import Struct
 
 from regpush.cli.access import AccessFlags, Voice
 from regpush.cli.console import read_password, stoppable
@@ -31,8 +31,7 @@ PlatformFlag = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class Connection(Struct, frozen=True, kw_only=True):
     """An open registry client of a command that only reads, with its options and settings."""
 
     client: Client
@@ -46,8 +45,7 @@ class Connection:
         return self.client.repository(reference, Access.PULL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
+class Sending(Struct, frozen=True, kw_only=True):
     """The settings, options, event listener and cancellation of a command that sends images."""
 
     settings: Settings

@@ -5,7 +5,7 @@ This module imports no command, so that help and shell completion import little.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from regpush.errors import similar
 
@@ -15,8 +15,7 @@ _PUSH, _LOOK = "Push", "Look"
 _REGISTRY, _PIPELINE = "Registry", "Pipeline"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class CommandEntry:
+class CommandEntry(Struct, frozen=True, eq=False):
     """A command in `regpush --help`.
 
     `panel`: the section that lists it. `summary`: the first line of its function's docstring.

@@ -11,11 +11,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from functools import cache, partial
 from typing import Any, get_args, get_origin
+
+from msgspec import Struct
 
 from regpush.cli.flags import Flags, hints_of
 from regpush.errors import UsageError, printable
@@ -39,8 +40,7 @@ _CREDENTIALS = frozenset({"username", "password_stdin", "registry_token"})
 _LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Setting:
+class Setting(Struct, frozen=True, kw_only=True, eq=False):
     """A value from the configuration file, as typer accepts it: text, number, bool, list of texts.
 
     `place`: file and table, for messages.
@@ -50,8 +50,7 @@ class Setting:
     place: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Key:
+class Key(Struct, frozen=True, kw_only=True, eq=False):
     """A key of the configuration file, and the flag that it sets.
 
     `field`: the flag's field in `Flags`. `kind`: the type of one value. `repeatable`: whether the

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.cli.columns import size
 from regpush.cli.fitting import cut
@@ -76,8 +77,7 @@ svg.narrow { display: none; }
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Cell:
+class _Cell(Struct, frozen=True, kw_only=True):
     """A rectangle of the treemap.
 
     `weight`: bytes, which set its area. `title`: its tooltip. `lines`: its text, of which as much
@@ -89,8 +89,7 @@ class _Cell:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
+class _Group(Struct, frozen=True, kw_only=True):
     """Cells of the treemap with one colour and a common heading `title`.
 
     `weight`: bytes, which set the area of the group.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from msgspec import Struct
 
 from regpush.cli.console import print_json, print_lines, tell, write_file
 from regpush.cli.flags import Format, SendingFlags
@@ -15,8 +15,7 @@ from regpush.cli.rendering import Line, json_text
 OnStdout = Annotated[Format, typer.Option("--format", help="Format of stdout: text or json.")]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Presenter:
+class Presenter(Struct, frozen=True, eq=False):
     """Prints a command's result to stdout in the format that `--format` selects."""
 
     format: Format

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, TextIO, TypeAlias
+
+from msgspec import Struct
 
 from regpush.cli.colour import Style, wanted
 from regpush.errors import printable
@@ -41,8 +42,7 @@ Line: TypeAlias = str | tuple[str | Span, ...]
 """One line of output: a text, or pieces of text, some with a style."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Renderer:
+class Renderer(Struct, frozen=True, kw_only=True, eq=False):
     """Renders lines for one stream: harmless, with or without colours, cut to a maximum length."""
 
     coloured: bool = False

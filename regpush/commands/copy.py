@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Digest
@@ -33,8 +35,7 @@ _COSIGN_KINDS = ("sig", "att", "sbom")  # suffixes of cosign's tags (cosign, pkg
 _CHAIN = 4  # maximum depth of referrers of referrers; the signature of an SBOM has depth 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyResult:
+class CopyResult(Struct, frozen=True, kw_only=True):
     """The outcome of a copy.
 
     `source`: `registry/repository@digest` of the image or index that was copied. `documents`: the
@@ -177,8 +178,7 @@ def _top(origin: Reference, source: Repository, platform: Platform | None) -> Ma
     return chosen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Copy:
+class _Copy(Struct, frozen=True, kw_only=True):
     """An image or index and its referrers; implements `flow.transaction.Delivery`."""
 
     shipment: Shipment

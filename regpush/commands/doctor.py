@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
+
+from msgspec import Struct
 
 from regpush.concurrency import Cancellation
 from regpush.digest import INDEXES, Descriptor, Digest
@@ -66,8 +68,7 @@ class Verdict(Enum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One finished check: its name, its result, and one line `detail` about the result.
 
     `seconds`: how long the check took. `exit_code`: the exit code of the check's error, 0 if it did
@@ -90,8 +91,7 @@ class Step:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True, kw_only=True):
     """The results of all steps of `regpush doctor` for `reference`, in order."""
 
     reference: Reference
@@ -141,8 +141,7 @@ def examine(
     return Diagnosis(reference=reference, steps=tuple(steps))
 
 
-@dataclass(slots=True, kw_only=True)
-class _Patient:
+class _Patient(Struct, kw_only=True):
     """The registry and repository that are checked, and what the steps so far have found.
 
     `ailing`: names of the failed steps. `root`: the reply to `GET /v2/`, received at `answered_at`.
@@ -159,8 +158,7 @@ class _Patient:
     limits: Limits | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Finding:
+class _Finding(Struct, frozen=True):
     detail: str
     verdict: Verdict = Verdict.OK
 

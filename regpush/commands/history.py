@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn, Self
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Identity, Item
 from regpush.digest import Digest
@@ -26,8 +27,7 @@ FORMAT = "regpush-history/1"
 HASH_DIGITS = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class Version(Struct, frozen=True, kw_only=True):
     """One version of an item. `size` in bytes; `refs`: names of the items that it refers to."""
 
     name: str
@@ -37,8 +37,7 @@ class Version:
     origin: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Push:
+class Push(Struct, frozen=True, kw_only=True):
     """One push of the app `app`; `roots`, `add` and `remove` are indexes into `History.items`."""
 
     app: str
@@ -48,8 +47,7 @@ class Push:
     remove: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class History(Struct, frozen=True, kw_only=True):
     """The content of a history file: versions of items, and pushes in time order."""
 
     name: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.digest import INDEXES, Digest
 from regpush.errors import RefusedError, UsageError, VerificationError
@@ -21,8 +23,7 @@ from regpush.registry.repository import Repository
 from regpush.transfer.choice import choose, find
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
+class Index(Struct, frozen=True, kw_only=True):
     """An index that lists an inspected image.
 
     `referrers`: referrers of the index, not of its images.
@@ -41,8 +42,7 @@ class Index:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
+class Inspection(Struct, frozen=True, kw_only=True):
     """An image in a registry, with the reference by which the user named it.
 
     `referrers`: empty until `with_referrers` reads them. `index`: the index that `reference` names;

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.commands.copy import route_from
 from regpush.concurrency import Cancellation, parallel
@@ -39,8 +40,7 @@ _AT_ONCE = 12
 _BARE = re.compile(r"@?(?P<digest>(?:sha256|sha512):.*)|:?(?P<tag>[^/:@]+)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexImage:
+class IndexImage(Struct, frozen=True, kw_only=True):
     """An image to list in the new index, with the reference by which the user named it.
 
     `entry`: the image's entry in the new index. `attestations`: entries of attestations about the
@@ -211,8 +211,7 @@ def _warn(whole: Manifest, found: Sequence[IndexImage], transaction: TagTransact
             warn_of_lost_platforms(f"{main.name}:{tag}", there, coming, notify)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Union:
+class _Union(Struct, frozen=True, kw_only=True):
     """An index and its images; implements `flow.transaction.Delivery`.
 
     `whole`: the index. `shipments`: images and attestations to copy from other repositories, by

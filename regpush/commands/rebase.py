@@ -11,8 +11,10 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.concurrency import Cancellation
 from regpush.digest import INDEXES, OCI_INDEX, OCI_LAYERS, Descriptor, Digest, canonical_json
@@ -114,8 +116,7 @@ def _own_history(config: Mapping[str, Any], kept: int, old: Base | None) -> Sequ
     return entries[start:]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rebased:
+class _Rebased(Struct, frozen=True, kw_only=True):
     """One image before and after the rebase; `base_layers` sends the layers of its new base."""
 
     before: Image
@@ -128,8 +129,7 @@ class _Rebased:
         return self.before.manifest != self.after.manifest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bases:
+class _Bases(Struct, frozen=True, kw_only=True):
     """The new base for `reference`, and its old base if the user named that, else None.
 
     `slots`: limits how many layers are sent at a time.
@@ -207,8 +207,7 @@ def rebase(
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Delivery:
+class _Delivery(Struct, frozen=True, kw_only=True):
     """Rebased images; implements `flow.transaction.Delivery`.
 
     `whole`: the index of the images, or the manifest of the only one. `placed`: for each image, the

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.closure import Closure
 from regpush.commands.history import HASH_DIGITS, History, Push, Version
@@ -21,8 +23,7 @@ Known = Callable[[Sequence[str]], Closure | None]
 """A function that returns the closure of the given store paths; None if no store here has them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """An image of the repository; `created`: the creation date in its config."""
 
     image: Image

@@ -7,24 +7,23 @@ once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Self
+
+from msgspec import Struct
 
 from regpush.digest import Digest
 from regpush.image.image import Image, Layer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedLayer:
+class SharedLayer(Struct, frozen=True, kw_only=True):
     """A layer, and the numbers, from 0, of the images that contain it."""
 
     layer: Layer
     holders: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class Pair(Struct, frozen=True, kw_only=True):
     """Two images, `first` and `second`, by their numbers from 0.
 
     `shared`: bytes of the layers in both. `only_first`, `only_second`: bytes of the layers in only
@@ -38,8 +37,7 @@ class Pair:
     only_second: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sharing:
+class Sharing(Struct, frozen=True, kw_only=True):
     """The distinct layers of `count` images.
 
     `layers`: those of the most images first; among layers of the same images, the largest first.

@@ -7,9 +7,10 @@ sends a layer, and pays its size, unless the registry holds a layer of exactly t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from regpush.closure import Closure
 from regpush.commands.history import History, hash_of
@@ -23,8 +24,7 @@ HashPlan: TypeAlias = tuple[tuple[str, ...], ...]
 Hashes: TypeAlias = Collection[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class Score(Struct, frozen=True, kw_only=True):
     """The score of a strategy: ratios of bytes (1 is the least possible), and numbers of layers.
 
     `push`: bytes of layers that the registry lacked, divided by bytes of items new to it. `pull`:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import INDEXES, Digest
@@ -21,8 +22,7 @@ _ATTACHED = ("sha256-", "sha512-")
 "Referrers Tag Schema")."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tag:
+class Tag(Struct, frozen=True, kw_only=True):
     """A tag, and the image or index that it names.
 
     `size`: bytes of layers and configs of all images as transferred, each blob counted once.
@@ -51,8 +51,7 @@ class Tag:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tags:
+class Tags(Struct, frozen=True, kw_only=True):
     """The tags of a repository, sorted by name with 1.10 after 1.9.
 
     `complete`: False if the repository has more tags than were read.

@@ -7,11 +7,11 @@ rectangles are added to a row as long as that improves the row's worst aspect ra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Struct, frozen=True):
     """A rectangle; x to the right, y down, in any unit."""
 
     x: float

@@ -12,8 +12,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.commands.inspect import Inspection
 from regpush.commands.rederive import Sources
@@ -29,8 +32,7 @@ from regpush.registry.repository import Repository
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """A rule for choosing the layers to read: the fraction `share`, above 0 and at most 1.
 
     At least one layer is chosen. The choice depends only on `seed` and the layers' digests, so that
@@ -64,8 +66,7 @@ class Sample:
         return frozenset(distinct[: math.ceil(len(distinct) * self.share)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCheck:
+class LayerCheck(Struct, frozen=True, kw_only=True):
     """The result of checking a layer; `number` counts from 1, lowest layer first.
 
     `read`: bytes of the blob that were read, 0 if only its existence was checked. `compared`:
@@ -134,8 +135,7 @@ class ImageCheck:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
+class Verification(Struct, frozen=True, kw_only=True):
     """The result of `regpush verify`: the checks of all images, and the sample that was read."""
 
     images: tuple[ImageCheck, ...]
@@ -158,8 +158,7 @@ class Verification:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(Struct, frozen=True):
     """A layer to check once, even if several images have it.
 
     `whole`: whether its blob is read. `spared`: why the layer cannot be compared with the target;

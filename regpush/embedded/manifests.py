@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from regpush.digest import DOCKER_INDEX, DOCKER_MANIFEST, INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.embedded.answers import ApiError
@@ -16,8 +17,7 @@ SIZE_LIMIT = 4 * 1024 * 1024  # bytes; distribution-spec, Pushing Manifests
 _TYPE_REQUIRED = (DOCKER_MANIFEST, DOCKER_INDEX)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class References:
+class References(Struct, frozen=True, kw_only=True):
     """The digests that a manifest or index names.
 
     The repository must have `blobs` and `children`, the manifests of an index, before the document

@@ -8,9 +8,10 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from regpush.embedded.store import ContentStore
 from regpush.errors import UsageError, printable
@@ -24,8 +25,7 @@ _KEEP_ALIVE_S = 75
 _SHUTDOWN_S = 1  # time for unfinished requests when the registry shuts down
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class Running(Struct, frozen=True, kw_only=True):
     """A registry that accepts connections. `host`: `address:port`, as in image references."""
 
     host: str
@@ -85,8 +85,7 @@ def serve(
         server.run(sockets=[listener])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Offer:
+class _Offer(Struct, frozen=True, kw_only=True):
     """Settings of a registry: the host names it answers to, and the maximum bytes it stores."""
 
     hosts: tuple[str, ...]

@@ -25,8 +25,9 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from regpush.digest import Digest
 from regpush.embedded.manifests import References
@@ -36,8 +37,7 @@ from regpush.errors import UsageError, VerificationError
 _BLOBS, _MANIFESTS, _TAGS, _REFERRERS = "_blobs", "_manifests", "_tags", "_referrers"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredManifest:
+class StoredManifest(Struct, frozen=True, kw_only=True):
     """A manifest or index; `content`: its bytes, exactly as they were pushed."""
 
     digest: Digest

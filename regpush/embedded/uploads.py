@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from regpush.embedded.answers import ApiError
 from regpush.embedded.names import RepositoryName
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class UploadSession:
+class UploadSession(Struct, kw_only=True, eq=False):
     """An unfinished upload of a blob to `repository`.
 
     `file`: the file that its bytes are written to. `size`: bytes written so far. `sha256`: hash of

@@ -9,7 +9,8 @@ linear in the path, however many stars they have.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.files.glob import Mark, NeverMatchesError, Token, literal, tokens
 
@@ -17,8 +18,7 @@ _SPECIAL = b"*?[\\"
 _CACHED_BITS = 1 << 28  # 32 MiB of results by name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
+class _Rule(Struct, frozen=True, kw_only=True):
     """One pattern: `names` has, for each name of a path, the tokens that the name must match.
 
     `gaps`: positions between names at which any further names may be. `only_folders`: whether the
@@ -31,8 +31,7 @@ class _Rule:
     only_folders: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Useless:
+class Useless(Struct, frozen=True):
     """A `pattern` that is allowed but can match no path; `why`: the reason, for messages."""
 
     pattern: bytes

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.concurrency import Cancellation
 from regpush.entry import as_bytes, as_text
@@ -39,8 +41,7 @@ _WITHOUT_DATA = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(Struct, frozen=True, kw_only=True):
     """An entry of an archive. `size`: bytes of its content in the archive, without padding."""
 
     name: str
@@ -48,8 +49,7 @@ class Member:
     is_folder: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveEntry:
+class ArchiveEntry(Struct, frozen=True, kw_only=True):
     """An entry of an archive with every field of its headers; `type`: see `tarfile.TarInfo.type`.
 
     `mode`: permission bits. `at`: where its data begins in the archive. `link`: the target of a
@@ -135,8 +135,7 @@ def _headers(stream: _Stream) -> Iterator[tuple[tarfile.TarInfo, _Said]]:
     stream.skip_all()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
+class _Said(Struct, frozen=True, kw_only=True):
     """The fields of an entry that its extended headers state; None for other fields."""
 
     name: str | None = None

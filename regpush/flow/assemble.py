@@ -6,8 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from regpush.closure import Identity
 from regpush.concurrency import workers
@@ -40,8 +42,7 @@ if TYPE_CHECKING:
     from regpush.transfer.base import BaseLayers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Assembled:
+class Assembled(Struct, frozen=True, kw_only=True, eq=False):
     """An image of which every destination holds every blob.
 
     `placed`: the layers above the base, lowest first. `standing`: names of the destinations known

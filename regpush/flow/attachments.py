@@ -6,8 +6,9 @@ An attachment refers to a manifest and does not change it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from regpush.attach.provenance import provenance
 from regpush.attach.signing import Signer, SigningPlace
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from regpush.attach.sbom import Bill
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Attachments:
+class Attachments(Struct, frozen=True, kw_only=True, eq=False):
     """The documents to attach: `write` makes the SBOM, `signer` signs; None if not asked for."""
 
     write: Callable[[Bill], Attachment] | None

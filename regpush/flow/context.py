@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+
+from msgspec import Struct, field
 
 from regpush.concurrency import Cancellation
 from regpush.events import Listener, Note, strictly
@@ -24,8 +26,7 @@ from regpush.transfer.fanout import FanOut
 from regpush.transfer.publish import TagRule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Context:
+class Context(Struct, frozen=True, kw_only=True, eq=False):
     """What push, copy, rebase and index share: destinations and rules.
 
     `destinations`: the main one first. `rule`: which tags may be moved. `started` is of
@@ -53,8 +54,7 @@ class Context:
         return time.monotonic() - self.started
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Run(Context):
+class Run(Context, frozen=True, kw_only=True, eq=False):
     """The context of one push, shared by all its steps.
 
     `fan`: all destinations together, for sending blobs.

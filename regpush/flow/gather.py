@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from regpush.closure import Closure
 from regpush.concurrency import Cancellation
@@ -45,8 +47,7 @@ if TYPE_CHECKING:
     from regpush.transfer.base import BaseRepository, Bases
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Gathered:
+class Gathered(Struct, frozen=True, kw_only=True, eq=False):
     """The source, the earlier images and the base, as read for one platform.
 
     `rules`: the rules that gave owners and modes to items of `closure`. `archive`: how its layers
@@ -145,16 +146,14 @@ def gather(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class _Sight:
+class _Sight(Struct, frozen=True, kw_only=True, eq=False):
     """The platform of the image and the repository of its base; None without a base."""
 
     platform: Platform
     base_repository: BaseRepository | None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # no slots: properties are kept
-class _Gathering:
+class _Gathering(Struct, frozen=True, kw_only=True, eq=False, dict=True):  # keeps its properties
     """The source and the earlier images of one platform, while both are read at the same time.
 
     `known_here`: whether the local index knows a registry that is pushed to. `useless`: cancelled

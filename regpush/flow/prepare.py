@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.closure import Identity
 from regpush.errors import printable
@@ -34,8 +37,7 @@ if TYPE_CHECKING:
     from regpush.history.recall import PlanRecords
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Prepared:
+class Prepared(Struct, frozen=True, kw_only=True, eq=False):
     """The plan for one platform, with the source and the earlier images that it was made from.
 
     `wanted`: the layers of `plan`. `records`: None unless the strategy learns from earlier images.
@@ -217,7 +219,7 @@ def _above_base(base: Base | None, options: LayerOptions, run: Run) -> LayerOpti
                 f"{MAX_LAYERS}: --max-layers is lowered to {left}"
             )
         )
-    return replace(options, max_layers=min(options.max_layers, left))
+    return dataclasses.replace(options, max_layers=min(options.max_layers, left))
 
 
 def _candidates(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.digest import OCI_INDEX, Digest
 from regpush.events import Warned
@@ -31,8 +33,7 @@ def whole_of(images: Sequence[Image], run: Run) -> Manifest:
     return Manifest(media_type=OCI_INDEX, data=data, digest=Digest.of(data))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Release:
+class Release(Struct, frozen=True, kw_only=True, eq=False):
     """Images whose blobs all destinations hold; a `flow.transaction.Delivery`.
 
     `whole`: what the tags will name. `doubted`: names of the destinations that turned out to lack a

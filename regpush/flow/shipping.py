@@ -6,7 +6,8 @@ import os
 import threading
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from regpush.closure import Item
 from regpush.concurrency import workers

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
+
+from msgspec import Struct
 
 from regpush.digest import INDEXES, Digest
 from regpush.errors import RegpushError
@@ -70,8 +71,7 @@ def healing(delivery: D, work: Callable[[D], R]) -> R:
     raise AssertionError  # the last turn of the loop returns or raises
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TagTransaction:
+class TagTransaction(Struct, frozen=True, kw_only=True, eq=False):
     """The tags of one command; `held`: the digests that they named when it began."""
 
     context: Context

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import or_
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Item, Role
 from regpush.errors import VerificationError
@@ -24,8 +25,7 @@ from regpush.pack.tar import ArchiveOptions
 from regpush.sources.store_path import full_name, is_path, item_name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(Struct, frozen=True, kw_only=True):
     """An item that changed although nothing in its closure did.
 
     `before`: the name and version that it replaces, None if the item is new. `dependents`: the
@@ -56,8 +56,7 @@ class Cause:
         return f"{self.change}; {self.dependents} item{plural} depend{verb} on it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Causes:
+class Causes(Struct, frozen=True, kw_only=True, eq=False):
     """Why items are new since the earlier images.
 
     `of`: for each item that changed, by its path, the cause; where an item has several causes, the

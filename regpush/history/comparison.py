@@ -7,8 +7,9 @@ rebuilt: two images alone do not tell which of its references caused that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from regpush.image.image import Image, Layer
 from regpush.layering.labels import label_of_paths
@@ -19,8 +20,7 @@ _REBUILT = "rebuilt, of the same version"
 _REGROUPED = "regrouped: none of its items changed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forced:
+class Forced(Struct, frozen=True, kw_only=True):
     """A layer that the older image lacks: `number` from 1, lowest first, `size` in bytes.
 
     `causes`: why it had to be sent, the most important first. `changed` and `unchanged`: numbers of
@@ -35,8 +35,7 @@ class Forced:
     unchanged: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Struct, frozen=True, kw_only=True):
     """How the layers of a newer image differ from those of an older image.
 
     `layers`: those that the older image lacks, lowest first. `reused`: the number of all others.

@@ -17,9 +17,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, NoReturn
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.digest import Descriptor, Digest
 from regpush.errors import VerificationError
@@ -47,8 +49,7 @@ _LATEST_SERIAL = 1 << 53  # what any reader of JSON can hold
 _READ_FROM = 8  # digests of an annotation that are read
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
+class Carried(Struct, frozen=True, kw_only=True):
     """The records in an image: its memory, and all its layers by the digest of their blobs.
 
     `learned`: the bytes of the field in the image, None without one.
@@ -59,8 +60,7 @@ class Carried:
     learned: Learned | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(Struct, frozen=True, kw_only=True):
     """A memory in the form for an image, and the parts that exceeded the limit.
 
     `forgotten`: the number of earlier layouts left out. `habits`: whether the habits fit. `learned`

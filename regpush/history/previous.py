@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import TypeVar
+
+from msgspec import Struct
 
 from regpush.digest import INDEXES, Descriptor
 from regpush.errors import RefusedError, TransientError, VerificationError
@@ -74,8 +75,7 @@ class Seen:
         return answer.result()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Past:
+class Past(Struct, frozen=True, kw_only=True, eq=False):
     """The result of a search: manifests by tag, and their images, nearest first.
 
     `whole` is False where only the tags to be moved were read.
@@ -128,8 +128,7 @@ def _images_of(found: Sequence[_Found]) -> list[PreviousImage]:
     return [image for _, image in found if image]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class _Look:
+class _Look(Struct, frozen=True, kw_only=True, eq=False):
     """One look back at `repository`, whose `tags` are about to be moved.
 
     `read_in`: the threads that read. A place that cannot be read now is a note, unless it is

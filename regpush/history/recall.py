@@ -6,10 +6,13 @@ by its recipes: those of layers whose items are in the closure.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from itertools import chain
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from regpush.closure import Closure, Identity
 from regpush.digest import Descriptor, Digest
@@ -30,8 +33,7 @@ _HEADS = 16
 """HEAD requests for blobs at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Recalled:
+class Recalled(Struct, frozen=True, kw_only=True, eq=False):
     """The history for a plan.
 
     `memories`: the records in the repository's own images, nearest first. `others`: layouts of
@@ -89,8 +91,7 @@ class Recalled:
         return written.learned
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PlanRecords:
+class PlanRecords(Struct, frozen=True, kw_only=True, eq=False):
     """The records that go with a plan of a strategy that learns.
 
     `learned`: those to write into the image. `read`: digests of the manifests that `--layout-from`
@@ -110,7 +111,10 @@ class PlanRecords:
         if not self.early:
             return self
         groups = [
-            [replace(one, identity=one.identity or identities.get(one.path)) for one in layer.items]
+            [
+                dataclasses.replace(one, identity=one.identity or identities.get(one.path))
+                for one in layer.items
+            ]
             for layer in plan.layers
         ]
         learned = Recalled().to_write(replace(plan, memory=first(groups)), notify)

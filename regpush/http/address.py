@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
+
+from msgspec import Struct
 
 from regpush.errors import RefusedError
 
@@ -18,8 +19,7 @@ _NUMERIC = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Scheme, host and effective port, which decide whether credentials are sent."""
 
     scheme: str
@@ -82,8 +82,7 @@ def _host(host: str) -> str:
     return host.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(Struct, frozen=True):
     """The URL at which an upload continues; `upgraded`: http was replaced by https."""
 
     url: str

@@ -12,9 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import Any, TypeAlias
+
+from msgspec import Struct, field
 
 LOOK_S = 0.1
 """Seconds between two checks for a cancellation."""
@@ -62,8 +63,7 @@ def _join(thread: Thread, check: Callable[[], None]) -> None:
         thread.join(LOOK_S)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Begun:
+class Begun(Struct, frozen=True, eq=False):
     """A connection to `address` that was begun, and when (monotonic seconds)."""
 
     sock: socket.socket

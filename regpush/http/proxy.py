@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from msgspec import Struct
+
 from regpush.errors import AuthError, RefusedError, UsageError
 from regpush.http.address import Origin
 from regpush.settings import ProxySettings
@@ -88,8 +90,7 @@ class Proxy:
         return tuple(s for s in (pair, password) if s)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Routes:
+class Routes(Struct, frozen=True, eq=False):
     """Chooses the proxy of a request, by the settings of the environment."""
 
     settings: ProxySettings

@@ -10,7 +10,9 @@ import os
 import ssl
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.errors import AuthError, UsageError, printable
 from regpush.options import RegistryOptions
@@ -30,16 +32,14 @@ _CLIENT_ALERTS = frozenset(
 """TLS alerts about a client's certificate (RFC 8446, section 6.2), by their names in OpenSSL."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientCertificate:
+class ClientCertificate(Struct, frozen=True, kw_only=True):
     """The PEM files of a client certificate and its key."""
 
     cert_file: str
     key_file: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
+class Trust(Struct, frozen=True, kw_only=True):
     """The certificates that a connection trusts besides the system's, and its client certificates.
 
     `ca_files`: PEM files of authorities. `identities`: client certificates. `verify`: False trusts

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from regpush.digest import (
     CONFIGS,
@@ -58,8 +60,7 @@ LAYOUT_FROM = "dev.regpush.layout-from"
 used."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     """A layer that a registry holds, or will hold.
 
     `uncompressed_size`: bytes, None where another tool's image does not state it. `items`: the
@@ -79,8 +80,7 @@ class Layer:
         return tuple(path for path in self.items if path.startswith("/")) or self.items
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class Learned(Struct, frozen=True, kw_only=True):
     """The records that the strategy `auto` puts into an image for the plan of the next one.
 
     `layout` is the value of `LAYOUT`, `read` that of `LAYOUT_FROM`.
@@ -90,16 +90,14 @@ class Learned:
     read: tuple[Digest, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ancestor:
+class Ancestor(Struct, frozen=True, kw_only=True):
     """The base that the annotations of an image name; `name` is a reference."""
 
     name: str
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(Struct, frozen=True, kw_only=True):
     """An image: its layers, lowest first, and the bytes of its config and manifest.
 
     `base_layers`: how many of the layers come from a base, as far as the image states it.
@@ -187,8 +185,7 @@ class Image:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inherited:
+class Inherited(Struct, frozen=True, kw_only=True):
     """The part of a base that an image takes over; empty without a base.
 
     `layers` have no recipe, because only layers of the image itself state one. `history`: an entry
@@ -202,8 +199,7 @@ class Inherited:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class Base(Struct, frozen=True, kw_only=True):
     """A base image, whose layers and config another image inherits.
 
     `name`: the reference of the base, for messages and annotations. `image`: the base as read from

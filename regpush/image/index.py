@@ -6,8 +6,10 @@ OCI image-spec, image-index.md; Docker's manifest lists have the same form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.digest import (
     CONFIGS,
@@ -28,8 +30,7 @@ _ATTESTED = "vnd.docker.reference.digest"
 """Annotations by which BuildKit marks an attestation, and the image that it belongs to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexEntry:
+class IndexEntry(Struct, frozen=True, kw_only=True):
     """One entry of an index: `content` is its JSON, unchanged.
 
     `platform`: None where the entry states none; then only the config of the image states it.
@@ -40,7 +41,7 @@ class IndexEntry:
     descriptor: Descriptor
     platform: Platform | None
     is_image: bool
-    content: Mapping[str, Any] = field(repr=False)
+    content: Mapping[str, Any]
 
     @classmethod
     def of(cls, descriptor: Descriptor, platform: Platform) -> IndexEntry:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import posixpath
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
+
+from msgspec import Struct
 
 from regpush.closure import Inside, Native, Present
 from regpush.entry import Kind, as_text
@@ -28,8 +29,7 @@ _PT_INTERP = 3
 _BASE_WITH_IT = "give a base image that has it with --from"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Below:
+class Below(Struct, frozen=True, kw_only=True):
     """The facts known of a base image: its run configuration, and the paths of its items.
 
     `items` is None where the paths are unknown, as for an image of another tool.

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Self
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Item
 from regpush.errors import UsageError, printable, similar
@@ -27,8 +28,7 @@ _LIMIT = 1 << 20
 """Bytes that a layers file may have at most; people write it by hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(Struct, frozen=True):
     """A strategy that reads from a file a list of patterns for each layer, lowest first."""
 
     path: str

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from regpush.closure import Item
 from regpush.digest import Digest
@@ -33,8 +34,7 @@ Name: TypeAlias = bytes
 """A digest of `NAME_BYTES` bytes over an item's name, which stays from version to version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Habit:
+class Habit(Struct, frozen=True):
     """How often an item changed: bit i of `changes` is set if it changed i pushes ago.
 
     `pushes`: the number of pushes recorded, at most the last `WINDOW`. A push that changed nothing
@@ -50,8 +50,7 @@ class Habit:
         return Habit(changes, min(self.pushes + 1, WINDOW))
 
 
-@dataclass(frozen=True, slots=True)
-class Laid:
+class Laid(Struct, frozen=True):
     """A layer of an earlier image: the keys of its items, and the digest of its blob if known."""
 
     keys: frozenset[Key]
@@ -62,8 +61,7 @@ class Laid:
         return available is None or self.blob is None or self.blob in available
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """The layers of one image, lowest first; `serial`: how many changed images came before it."""
 
     serial: int
@@ -78,8 +76,7 @@ class Layout:
         return [one.keys for one in self.layers] == [one.keys for one in other.layers]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(Struct, frozen=True, kw_only=True):
     """The records that an image carries about its own layers and those of earlier images.
 
     `layouts`: which items are in which layer, of the image itself first, then of earlier images.

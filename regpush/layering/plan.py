@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Item, Role
 from regpush.digest import Digest
@@ -21,8 +22,7 @@ LOCKED = re.compile(
 version."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedLayer:
+class PlannedLayer(Struct, frozen=True, kw_only=True):
     """Items that will share a layer, sorted by path, with a label for people.
 
     `label` is one printable line of at most 100 characters. Built by `PlannedLayer.of`.
@@ -38,8 +38,7 @@ class PlannedLayer:
         return cls(items=ordered, label=_label(ordered))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """The layers of an image, lowest first; every item of the closure is in exactly one.
 
     `memory`: the records that the image carries for the next plan, None from a strategy that does
@@ -69,8 +68,7 @@ class Plan:
             raise RegpushError(f"{printable(twice[0])} is in two layers: report this bug")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PlanContext:
+class PlanContext(Struct, frozen=True, kw_only=True, eq=False):
     """The facts that a strategy may use besides the closure.
 
     `max_layers`: layers that the plan may have, 1 to 127. `past`: the records of earlier images of

@@ -17,7 +17,8 @@ promised. zstd's bytes are those of libzstd 1.5.7 (1.5.6 gave others), which bac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.digest import DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from regpush.options import Algorithm, Compression
@@ -52,8 +53,7 @@ _SLACK = 1 / 32
 _GZIP_WRAPPER = 31  # zlib's wbits for a gzip header (its mtime is 0) and the largest window
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Codec:
+class Codec(Struct, frozen=True, eq=False):
     """The way in which a layer is compressed: `compress` takes blocks of at most `block` bytes.
 
     `compress` is thread-safe and releases the interpreter's lock. `slack`: an existing deflate

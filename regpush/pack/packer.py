@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 from regpush.options import Compression
 from regpush.pack.compression import codec
@@ -23,8 +24,7 @@ from regpush.pack.page import Filled
 from regpush.pack.tar import Archive
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Piece:
+class Piece(Struct, frozen=True, eq=False):
     """A block of an archive, valid until the next piece is asked for.
 
     `chunk` returns the compressed block; it waits until that is ready.
@@ -177,8 +177,7 @@ class _Turns:
                     self._free += 1
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Ready:
+class _Ready(Struct, frozen=True, eq=False):
     """A block that was read, and the future of its compressed form.
 
     `block`: the filled part of `memory`. `room`: the semaphore that counts the memory.

@@ -7,8 +7,10 @@ compressed nor sent (docs/internals/recipes.md, How a layer avoids being sent).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.closure import Identity, Item
 from regpush.digest import OCI_LAYERS, Descriptor, Digest, canonical_json
@@ -43,8 +45,7 @@ class BlobStore(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreviousImage:
+class PreviousImage(Struct, frozen=True, kw_only=True):
     """An image that was pushed before; `name`: how messages call it."""
 
     name: str
@@ -52,8 +53,7 @@ class PreviousImage:
     image: Image
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(Struct, frozen=True, kw_only=True):
     """A layer of `repository` that may be reused; `source`: where it was found, for messages."""
 
     layer: Layer
@@ -61,8 +61,7 @@ class Candidate:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class Placed(Struct, frozen=True, kw_only=True):
     """A layer that is in the target repository; `action` and `why` tell how it came to be there."""
 
     layer: Layer
@@ -151,8 +150,7 @@ def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | No
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class DryRun:
+class DryRun(Struct, frozen=True, eq=False):
     """A `BlobStore` for plans: mounting only asks whether the blob exists, and changes nothing."""
 
     store: BlobStore

@@ -6,8 +6,9 @@ import hashlib
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from regpush.closure import Identity
 from regpush.digest import Descriptor, Digest
@@ -24,8 +25,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes read and the compressed bytes made so far; may raise to stop."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LayerSource:
+class LayerSource(Struct, frozen=True, kw_only=True, eq=False):
     """A planned layer, before it is packed or found in a registry.
 
     `archive` and `compression` decide its bytes, which `open` gives any number of times. `recipe`:

@@ -13,11 +13,12 @@ import os
 import struct
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from regpush.closure import Identity, Item, Look, Recorded, Role
 from regpush.digest import Digest
@@ -66,8 +67,7 @@ class Parents(Enum):
     OMITTED = "omitted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveOptions:
+class ArchiveOptions(Struct, frozen=True, kw_only=True):
     """The options that decide, besides the items, the bytes of an archive; part of every recipe."""
 
     profile: Profile = Profile.STORE

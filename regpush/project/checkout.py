@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _TIMEOUT_S = 30.0  # `git status` may have to read every file of a large work tree
 
@@ -13,8 +14,7 @@ class NotInGitError(Exception):
     """git failed or is not installed; the message is git's own error message, if there is one."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class WorkTree:
+class WorkTree(Struct, frozen=True, eq=False):
     """The git work tree that `directory` lies in. Each method runs git once."""
 
     directory: str

@@ -10,8 +10,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from regpush.errors import UsageError, printable, similar
 
@@ -27,8 +28,7 @@ VERSION = "version"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
+class Configuration(Struct, frozen=True, kw_only=True):
     """The content of a configuration file.
 
     `path`: the file's path, relative to the current directory if it was found from there. `prefix`:
@@ -65,8 +65,7 @@ class Configuration:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedOwners:
+class TrustedOwners(Struct, frozen=True, kw_only=True):
     """Decides which configuration files are trusted.
 
     A file is trusted if it lies below a directory in `safe`, or if its owner is one of `users`

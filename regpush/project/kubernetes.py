@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from regpush.errors import UsageError, printable
 
@@ -22,8 +23,7 @@ SCHEME = "regpush://"
 _REFERENCE = re.compile(rf"{SCHEME}([^\s\"'`<>(){{}}\[\],;|\\]+)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mention:
+class Mention(Struct, frozen=True, kw_only=True):
     """A piece `manifest[start:end]` with one or more references `regpush://NAME`.
 
     `line`: the line of the first reference, from 1. `text`: the piece without YAML escapes.

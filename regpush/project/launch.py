@@ -11,7 +11,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _ANY = "0.0.0.0"  # noqa: S104  inside a container, whose ports stay closed until a user opens them
 
@@ -19,8 +20,7 @@ _MOST = 1 << 20
 """Maximum bytes that are read of a project's file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class Launch(Struct, frozen=True, kw_only=True):
     """A guess how an app is pushed and started.
 
     `what`: the kind of app, such as `Flask`. `where`: the file that shows the kind. `port`: the TCP
@@ -238,8 +238,7 @@ _DEPENDENCIES = re.compile(
 """Folders that a Dockerfile creates in the image, and that a push takes from the directory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ignored:
+class Ignored(Struct, frozen=True, kw_only=True):
     """A translated `.dockerignore`.
 
     `kept`: lines in the syntax of `.gitignore`. `left`: original lines that were not translated.

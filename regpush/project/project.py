@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from regpush.errors import UsageError, printable
 
 _MOST = 4 << 20  # bytes that are read of such a file; only lock files are larger
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Project:
+class Project(Struct, frozen=True, kw_only=True, eq=False):
     """What the file `file`, such as `pyproject.toml`, says about the app in its directory.
 
     `start`: the words of the command that starts the app; empty if the file states none.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.project.checkout import NotInGitError, WorkTree
 from regpush.project.launch import Ignored, Launch, find_launch, from_dockerignore
@@ -25,16 +26,14 @@ _REGISTRIES = {"github.com": "ghcr.io", "gitlab.com": "registry.gitlab.com"}
 _FORGEJO = ("codeberg.org",)  # hosts that are git forge and registry at once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """A fact for the user to read: `what` was found, and the file or place `where` it was found."""
 
     what: str
     where: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
+class Remote(Struct, frozen=True, kw_only=True):
     """The git repository that a checkout was cloned from.
 
     `web`: URL of its page. `path`: `OWNER/NAME` on its host. `registry`: `HOST/OWNER/NAME` in the
@@ -46,8 +45,7 @@ class Remote:
     registry: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class Survey(Struct, frozen=True, kw_only=True):
     """The guesses about a directory, for its first configuration file.
 
     `name`: a valid name for the app. `key` and `target`: the configuration key that names what to

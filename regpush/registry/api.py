@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+
+from msgspec import Struct, field
 
 from regpush.digest import Digest
 from regpush.errors import (
@@ -57,8 +59,7 @@ class MissingBlobsError(TransientError):
         self.document = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Call:
+class Call(Struct, frozen=True, kw_only=True, eq=False):
     """One request to a repository; `doing` says in messages what failed ("listing tags failed: …").
 
     `path` is below `/v2/NAME`; `url` replaces it where the registry gave an address. `more`: token

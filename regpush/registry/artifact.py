@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import oras.container
 import oras.oci
 import oras.provider
 import requests
+from msgspec.structs import replace
 
 from regpush.digest import OCI_MANIFEST, Descriptor, canonical_json
 from regpush.registry.api import Call

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.concurrency import Cancellation
 from regpush.events import Decided, Exchanged, Listener, Warned
@@ -38,8 +40,7 @@ _UNVERIFIED = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _KnownRegistry:
+class _KnownRegistry(Struct, frozen=True, eq=False):
     """A registry that this run uses: its host, the pace of requests, and `Lessons` on uploads."""
 
     host: Host

@@ -7,7 +7,8 @@ remedy, all others the general one. No hint is given where it may be wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.reference import RepositoryName
 from regpush.registry.protocol import Outcome, Problem, classify
@@ -16,8 +17,7 @@ from regpush.registry.quirks import is_ghcr, is_hub, is_tag_conflict, vendor_of
 _DOCTOR = "run 'regpush doctor "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Trouble:
+class Trouble(Struct, frozen=True, kw_only=True, eq=False):
     """A request to the repository `name` that failed, and the registry's answer.
 
     `code` and `words` are read from the error body. `anonymous`: the registry wants credentials,

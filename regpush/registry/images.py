@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from regpush.digest import INDEXES, Descriptor, Digest
 from regpush.errors import RefusedError, VerificationError
@@ -47,8 +48,7 @@ class Holder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexMember:
+class IndexMember(Struct, frozen=True, kw_only=True):
     """An entry of an index; `manifest`: the image's manifest, None for anything but an image."""
 
     entry: IndexEntry

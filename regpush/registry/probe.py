@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import httpcore
+from msgspec import Struct
 
 from regpush.concurrency import Cancellation
 from regpush.errors import RefusedError, TransientError, printable
@@ -29,8 +29,7 @@ from regpush.registry.host import Host
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbedConnection:
+class ProbedConnection(Struct, frozen=True, kw_only=True):
     """A connection that succeeded; `protocol`: the version of TLS, empty for plain http.
 
     `address`: the IP address. `issuer` and `expires`: those of the registry's certificate; empty
@@ -43,8 +42,7 @@ class ProbedConnection:
     expires: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RootAnswer:
+class RootAnswer(Struct, frozen=True, kw_only=True):
     """The reply of a registry at `/v2/` to a request without credentials.
 
     `says`: the API version and the software that its headers name. `scheme`: the authentication

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from regpush.digest import Digest
 from regpush.errors import printable
@@ -84,8 +85,7 @@ def classify(status: int, code: str) -> Outcome:
     return Outcome.FAILED if status >= 500 else Outcome.REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """The first error of an error body: its `code` in upper case, its text. Each may be empty."""
 
     code: str

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Descriptor, Digest
 from regpush.errors import AuthError, RefusedError, TransientError, VerificationError
@@ -54,8 +56,7 @@ class Attachment:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Referrer:
+class Referrer(Struct, frozen=True, kw_only=True):
     """A manifest that refers to an image, as a list of referrers describes it.
 
     `artifact_type` is empty if the list does not state it.
@@ -172,8 +173,7 @@ def enlist(
         referrers_tag.keep(repository, subject, entries, cancel=cancel)
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(Struct, frozen=True):
     """An artifact with its manifest, and with its entry for the list of referrers."""
 
     artifact: Attachment

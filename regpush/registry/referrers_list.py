@@ -7,9 +7,11 @@ GHCR has answered 303 to one that limits rates (artifacthub/hub, issue 4785).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.digest import OCI_INDEX, Digest
 from regpush.errors import AuthError, RefusedError, TransientError, VerificationError
@@ -24,8 +26,7 @@ from regpush.registry.repository import MANIFEST_LIMIT, Repository
 _PAGES = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferrersAnswer:
+class ReferrersAnswer(Struct, frozen=True, kw_only=True):
     """A registry's answer to the request for its list of referrers.
 
     `entries`: JSON values as the registry sent them, None where it gives no list. `said`: the

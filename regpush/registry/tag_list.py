@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from regpush.errors import AuthError, RefusedError
 from regpush.http.exchange import Reply
@@ -30,8 +31,7 @@ _NO_LIST = 404
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TagList:
+class TagList(Struct, frozen=True, kw_only=True):
     """Tags in the registry's order; `complete` is False where the repository has more tags."""
 
     names: tuple[str, ...]

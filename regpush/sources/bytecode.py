@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.files.filesystem import read_start
 from regpush.files.listing import Folder, Listing, join
@@ -22,8 +24,7 @@ _HEADER = struct.Struct("<4sI")
 a file that contains a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned:
+class Cleaned(Struct, frozen=True, kw_only=True):
     """A listing from which outdated `.pyc` files were removed.
 
     `count`: how many were removed. `first`: the path of the first one in sorted order, empty if

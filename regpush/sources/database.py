@@ -11,7 +11,8 @@ import posixpath
 import sqlite3
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.errors import SourceError, printable
 from regpush.sources import hashes
@@ -33,8 +34,7 @@ _ITEM, _CLOSURE = 0, 1
 _Rows = list[tuple[object, ...]]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Database:
+class Database(Struct, frozen=True, eq=False):
     """The database of a store, at `path`. Every method raises SourceError where it is unreadable.
 
     Paths in it are logical: those that programs use (`/nix/store/…`), wherever the files are.

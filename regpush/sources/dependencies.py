@@ -6,8 +6,9 @@ next. A dependency folder is recognised by its name or by its contents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from regpush.files.listing import join
 from regpush.sources.package_layouts import (
@@ -38,8 +39,7 @@ class Rest(Enum):
     CODE = "code"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DependencyFolder:
+class DependencyFolder(Struct, frozen=True, kw_only=True):
     """A folder that a package manager fills, and its packages; paths are relative to the tree.
 
     `records`: paths of files that differ after every installation, although no package changed; see

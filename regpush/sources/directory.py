@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from regpush import __version__
 from regpush.closure import Closure, Role
@@ -109,7 +111,7 @@ def resolve(
     closure = Closure.build((code[0].path,), (*code, *rest), profile=options.profile)
     if message := widening(tree, Rules(options.rules, closure)):
         notify(Note(message=message))
-    return replace(
+    return dataclasses.replace(
         closure,
         inside=inside(tree),
         programs=(

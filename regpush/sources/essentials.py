@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Identity, Item
 from regpush.digest import Digest
@@ -75,8 +76,7 @@ _EMPTY = Identity.nar(
 """The identity of an empty directory: the bundle item of a Guix profile without certificates."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Essentials:
+class Essentials(Struct, frozen=True, kw_only=True):
     """The essentials of an image: `entries`, sorted by path.
 
     `bundle`: the store path of the closure's file of certificates, empty without one.

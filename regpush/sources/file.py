@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Role, Wishes
 from regpush.entry import as_bytes
@@ -63,8 +65,7 @@ def is_archive(path: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Program:
+class _Program(Struct, frozen=True, kw_only=True):
     """A file that was recognised.
 
     `kind`: `program`, `script` or `jar`. `wishes`: the entry point that starts it, or a warning

@@ -11,7 +11,8 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.errors import SourceError, UsageError, printable
 from regpush.events import Warned
@@ -34,8 +35,7 @@ OPTIONS = "dev.regpush.guix.options"
 the profile was built."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class Built(Struct, frozen=True, kw_only=True):
     """A built profile: its store path, and `provenance`: (name, text) pairs about its channels."""
 
     profile: str

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Identity, Item, Role
 from regpush.entry import ContentHash, Entry, Kind, TreeHash, absolute, as_bytes, image_path
@@ -22,8 +24,7 @@ PATH = "(links)"
 """The path of the generated item; no file path, because its entries are in several folders."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Customisation:
+class Customisation(Struct, frozen=True, kw_only=True, eq=False):
     """A closure with the generated item, and with owners and modes set; and the image's options.
 
     `rules`: the rules for owners and modes, which record what they matched. `skipped`: paths of

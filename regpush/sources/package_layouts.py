@@ -9,16 +9,16 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from regpush.entry import as_bytes, as_text
 from regpush.files.listing import join
 from regpush.sources.tree import Tree
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
+class Package(Struct, frozen=True, kw_only=True):
     """A package in a dependency folder; paths are relative to the tree.
 
     `tops`: the package's topmost files and folders, sorted. `path`: the one of `tops` that names

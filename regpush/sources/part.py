@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.closure import Item, Look, Role, Stamp
 from regpush.entry import Entry, Kind, TreeHash, absolute
@@ -12,8 +13,7 @@ from regpush.files.listing import ByFolder, Names, newest_ns, size
 from regpush.sources.tree import Tree
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """The paths `tops` of a directory and everything below them, except `stop_at` and below.
 
     Paths are relative to `tree`. `path`: the one of `tops` that becomes the item's path. `name`:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.closure import Identity, Item, Recorded
 from regpush.digest import Digest
@@ -16,8 +17,7 @@ from regpush.sources.case_hack import undone
 from regpush.sources.store_path import item_name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathInfo:
+class PathInfo(Struct, frozen=True, kw_only=True):
     """What a database, a binary cache or a closure file states about a valid store path.
 
     `path`: the logical path (`/gnu/store/…`), wherever the files are. `nar_hash`, `nar_size`:

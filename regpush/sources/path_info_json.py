@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from regpush.digest import Digest
 from regpush.errors import printable
@@ -21,8 +22,7 @@ from regpush.sources.path_info import PathInfo
 from regpush.sources.store_path import is_path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class Listed(Struct, frozen=True, kw_only=True):
     """A store path that JSON or a closure file lists.
 
     `nar_hash`, `nar_size`: sha256 and bytes of its Nix archive, None where they are not stated.
@@ -47,8 +47,7 @@ class Listed:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class NotValid:
+class NotValid(Struct, frozen=True):
     """A store path that the JSON marks as not valid: the store does not have it."""
 
     path: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform as machine
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.closure import Closure
 from regpush.errors import UsageError, printable
@@ -13,8 +14,7 @@ from regpush.options import ImageOptions
 from regpush.platform import Platform, has_placeholders, parse_platforms
 
 
-@dataclass(frozen=True, slots=True)
-class Aim:
+class Aim(Struct, frozen=True):
     """One image to make: the targets to push into it, and the platform that it is for.
 
     `platform`: None where the user named no platform. `shared`: whether an image for another

@@ -10,9 +10,10 @@ import bisect
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from regpush.entry import Entry
 from regpush.errors import UsageError, printable
@@ -170,8 +171,7 @@ class SecretError(UsageError):
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Watch:
+class Watch(Struct, frozen=True, eq=False):
     """Searches the app's own files for secrets, except files that match the patterns `allowed`."""
 
     tree: Tree

@@ -8,8 +8,9 @@ one of these modules.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from regpush.closure import Closure, no_entrypoint
 from regpush.errors import UsageError, printable
@@ -34,8 +35,7 @@ SourceError, CancelledError.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True, eq=False):
     """What a source gets besides the target, to make a closure.
 
     `stores`: Nix and Guix stores with their databases, likeliest first. `platform`: the image's
@@ -62,8 +62,7 @@ class Asked:
         return self.surroundings
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Whole:
+class Whole(Struct, frozen=True, eq=False):
     """A target that makes a whole image and cannot be combined with other targets.
 
     `path`: the target's path, for messages. `closure`: makes the closure; raises UsageError,
@@ -74,8 +73,7 @@ class Whole:
     closure: Callable[[Asked], Found]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True, eq=False):
     """The store paths of a target.
 
     `find_entrypoint`: returns the command of the target's main program, empty for none.

@@ -15,15 +15,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.files.listing import NOTHING, ROOT, ByFolder, Listing, join, merged
 
 _HEADER = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grain:
+class Grain(Struct, frozen=True, kw_only=True):
     """Limits of dividing; all are bytes in a tar archive, with headers and padding.
 
     `whole`: a part with fewer bytes is not divided. `piece`: the minimum size of a file, or of the
@@ -36,8 +36,7 @@ class Grain:
     most: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grains:
+class Grains(Struct, frozen=True, kw_only=True):
     """Limits for own code of fewer than `limit` bytes (`fine`), and for larger one (`coarse`).
 
     Fine limits would divide a large tree into thousands of pieces, of which many would share a
@@ -54,8 +53,7 @@ class Grains:
         return self.fine if size < self.limit else self.coarse
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackagePiece:
+class PackagePiece(Struct, frozen=True, kw_only=True):
     """A piece: the paths `tops` and everything below them, except the tops of other pieces.
 
     `path`: one of `tops`. `name`: a name for the piece that stays the same when files are added to
@@ -116,8 +114,7 @@ def split(
     return sorted(pieces, key=lambda piece: piece.path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Carried:
+class _Carried(Struct, frozen=True):
     """The large files at and below a folder that are in no piece yet; `size`: their total bytes."""
 
     size: int
@@ -169,8 +166,7 @@ def large_files(
     return sorted(pieces, key=lambda piece: piece.path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Hashed:
+class _Hashed(Struct, frozen=True):
     """A file or folder to put into a piece; `digest`: sha256 of its name, `size`: in bytes."""
 
     digest: bytes

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from regpush.files.filesystem import working_directory
 from regpush.settings import StoreLocation
@@ -22,8 +23,7 @@ _MAX_LINKS = 40
 _BESIDE = ("../var/nix/db/db.sqlite", "../../var/guix/db/db.sqlite")
 
 
-@dataclass(frozen=True, slots=True)
-class StoreItem:
+class StoreItem(Struct, frozen=True):
     """A store item on this machine: `base` (`HASH-NAME`) in the directory `store`.
 
     `store` is the path by which the target led there. It may differ from the logical path

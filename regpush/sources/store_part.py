@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from regpush.closure import Item
 from regpush.sources.database import Database
 from regpush.sources.path_info import PathInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorePart:
+class StorePart(Struct, frozen=True, kw_only=True):
     """The closure of one store item, whose path is `root`.
 
     `items`: an item for each path of the closure. `local`: the paths that are valid in the store of

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from regpush.closure import Item
 from regpush.errors import UsageError
@@ -37,8 +38,7 @@ def refused(number: int, item: Item) -> Future[None]:  # noqa: ARG001  the signa
     raise not_kept()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseFacts:
+class BaseFacts(Struct, frozen=True, kw_only=True):
     """Values from the config of the base image `reference` (OCI image-spec, config.md).
 
     `env`, `labels`: environment and labels by name. `history`: the commands (`created_by`) of its
@@ -51,8 +51,7 @@ class BaseFacts:
     history: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True, eq=False):
     """What a source may use of the push, besides its options.
 
     `settings`, `registry`: settings of the network and of logins. `cache`: whether downloads may be

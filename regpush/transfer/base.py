@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Descriptor, Digest
@@ -29,8 +30,7 @@ _AT_ONCE = 12
 _DEAREST = (Action.UPLOADED, Action.MOUNTED, Action.REUSED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class BaseRepository:
+class BaseRepository(Struct, frozen=True, kw_only=True, eq=False):
     """A base image in its repository; `seen` reads each of its manifests once.
 
     `called`: the flag that names the base, for messages.
@@ -140,8 +140,7 @@ class Bases:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class BaseLayers:
+class BaseLayers(Struct, frozen=True, kw_only=True, eq=False):
     """The layers of a base, to be brought to the repositories of the image.
 
     `targets`: all these repositories. `first`: the number of the lowest layer in events.

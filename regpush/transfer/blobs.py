@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.concurrency import Cancellation
 from regpush.digest import Descriptor
@@ -26,8 +27,7 @@ Progress = Callable[[Descriptor, int], None]
 """Called repeatedly with the bytes of a blob that were sent in this attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Passage:
+class Passage(Struct, frozen=True, kw_only=True, eq=False):
     """The repositories that blobs are brought from and to; `slots`: how many at a time."""
 
     source: Repository

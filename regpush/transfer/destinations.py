@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from msgspec import Struct
 
 from regpush.errors import UsageError, printable
 from regpush.history.previous import Seen
@@ -14,8 +16,7 @@ from regpush.registry.repository import Access, Repository
 from regpush.transfer.fanout import Shelf
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Destination:
+class Destination(Struct, frozen=True, kw_only=True, eq=False):
     """A repository that is written to; `tags`: the tags to move, none for a push by digest.
 
     `shelf`: sends blobs to it; `seen`: reads the manifests that it held before.

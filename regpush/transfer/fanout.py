@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from regpush.concurrency import Cancellation, results, workers
 from regpush.digest import Descriptor, Digest
@@ -227,8 +228,7 @@ def _slowest(told: Told, count: int) -> list[Told]:
     return [partial(tell, index) for index in range(count)]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _DescribedBlob:
+class _DescribedBlob(Struct, frozen=True, eq=False):
     """A blob whose descriptor is known before it is read; implements `BlobStream`."""
 
     descriptor: Descriptor

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
@@ -23,8 +24,7 @@ from regpush.transfer.blobs import check_distributable
 _ASKERS = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageGraph:
+class ImageGraph(Struct, frozen=True, kw_only=True):
     """The documents and blobs that an image or index refers to, each once.
 
     `documents`: manifests and indexes, in the order in which a registry accepts them.

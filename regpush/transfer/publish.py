@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from regpush.digest import INDEXES, Digest
 from regpush.errors import (
@@ -78,8 +79,7 @@ class TagVerdict(Enum):
     """The tag names another image, and does not move."""
 
 
-@dataclass(frozen=True, slots=True)
-class TagRule:
+class TagRule(Struct, frozen=True):
     """The options about existing tags; `current`: the only digest that may be replaced."""
 
     if_exists: IfExists = IfExists.REPLACE
@@ -136,8 +136,7 @@ class TagRule:
         return TagVerdict.MOVE
 
 
-@dataclass(frozen=True, slots=True)
-class Tagged:
+class Tagged(Struct, frozen=True):
     """The tags after a push: `naming` the image now, and of these `moved` by this push."""
 
     naming: tuple[str, ...] = ()

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from itertools import zip_longest
 from typing import Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.closure import Identity
 from regpush.concurrency import Cancellation, parallel, results, workers
@@ -61,8 +63,7 @@ class Naming(Enum):
     IF_LIKELY = "if likely"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Transfer:
+class Transfer(Struct, frozen=True, kw_only=True, eq=False):
     """The context of the workers of one push.
 
     `stores`: where layers are looked for: the shelves of `fan`, or dry runs over them. `content`:

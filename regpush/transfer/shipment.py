@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Self
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Descriptor, Digest
@@ -22,8 +24,7 @@ from regpush.transfer.publish import push_manifest
 _AT_ONCE = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """The repositories that documents are copied from and to.
 
     `jobs`: blobs sent at a time. `check`: whether the target is doubted, so that each blob of a
@@ -81,16 +82,14 @@ class Route:
         return [done[blob.digest] for blob in blobs]
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(Struct, frozen=True):
     """A blob that the target holds, and the action that this took."""
 
     blob: Descriptor
     action: Action
 
 
-@dataclass(slots=True)
-class Freight:
+class Freight(Struct):
     """What a copy has sent so far: documents, and blobs with the action for each.
 
     Every shipment adds to it, also a shipment that failed and was sent again.
@@ -100,8 +99,7 @@ class Freight:
     blobs: dict[Digest, Copied] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shipment:
+class Shipment(Struct, frozen=True, kw_only=True):
     """A manifest or index, with everything that it names, to copy from one repository to another.
 
     Implements `flow.transaction.Delivery`. `top`: the manifest or index. `route`: the two

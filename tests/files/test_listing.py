@@ -5,12 +5,12 @@ import os
 import stat
 import tarfile
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from regpush.closure import Item
 from regpush.entry import Kind, Profile

@@ -8,10 +8,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from regpush.closure import Closure
 from regpush.concurrency import Cancellation

@@ -1,11 +1,12 @@
 """Which item made which others change, by closures worked by hand."""
 
+import dataclasses
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from regpush.closure import Closure, Identity, Item, Role
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
@@ -58,7 +59,7 @@ def versioned(closure: Closure, versions: dict[str, str]) -> Closure:
 
     paths = {one.path: path(one) for one in closure.items}
     items = tuple(
-        replace(
+        dataclasses.replace(
             one,
             path=paths[one.path],
             references=tuple(paths[path] for path in one.references),
@@ -115,14 +116,14 @@ def test_several_causes_the_gravest_first():
     ],
 )  # fmt: skip
 def test_what_is_said(path, before, dependents, said):
-    one = replace(item("openssl"), path=f"/gnu/store/{'a' * 32}-{path}")
+    one = dataclasses.replace(item("openssl"), path=f"/gnu/store/{'a' * 32}-{path}")
     assert str(Cause(item=one, before=before, dependents=dependents)) == said
 
 
 def directory(*versions: str) -> Closure:
     """An app of a directory with libraries, each of some version."""
     items = [
-        replace(
+        dataclasses.replace(
             item(name, role=role, size=100),
             path=f"/app/{name}",
             identity=Identity.tree(Digest.of(f"{name} {version}".encode())),
@@ -149,8 +150,10 @@ def test_of_a_directory_only_recipes_tell():
 
 def ruled(closure: Closure, rule: str) -> Closure:
     """`closure` with another owner for all its items."""
-    items = tuple(replace(one, identity=one.identity.ruled([rule])) for one in closure.items)
-    return replace(closure, items=items)
+    items = tuple(
+        dataclasses.replace(one, identity=one.identity.ruled([rule])) for one in closure.items
+    )
+    return dataclasses.replace(closure, items=items)
 
 
 def test_of_ruled_items_of_a_store_only_what_changed_is_a_cause():

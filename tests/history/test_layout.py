@@ -3,11 +3,11 @@
 import copy
 import json
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from regpush.digest import OCI_LAYER_GZIP, Descriptor, Digest
 from regpush.errors import VerificationError

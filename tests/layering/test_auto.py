@@ -1,10 +1,10 @@
 """`auto`: what it keeps, where what is new goes, and what it costs when the past is damaged."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from regpush.closure import Closure, Role
 from regpush.digest import Digest
@@ -65,7 +66,7 @@ def test_without_a_past_it_is_stable():
 def test_what_is_not_known_before_it_is_packed_is_planned_as_stable_and_not_remembered():
     closure = sample()
     unread = Closure.build(
-        closure.roots, tuple(replace(one, identity=None) for one in closure.items)
+        closure.roots, tuple(dataclasses.replace(one, identity=None) for one in closure.items)
     )
     past = auto(closure, PlanContext()).memory
     plan = auto(unread, PlanContext(past=(past,)))
@@ -161,7 +162,7 @@ def test_the_own_code_of_a_directory_never_meets_a_dependency():
         changed = Closure.build(
             closure.roots,
             tuple(
-                replace(each, identity=item("app", version="2").identity)
+                dataclasses.replace(each, identity=item("app", version="2").identity)
                 if each.name == "app"
                 else each
                 for each in closure.items

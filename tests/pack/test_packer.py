@@ -1,5 +1,6 @@
 """Layers in the making: the same bytes whoever makes them, in bounded memory, stoppable."""
 
+import dataclasses
 import gzip
 import hashlib
 import itertools
@@ -8,10 +9,10 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 import zstandard
+from msgspec.structs import replace
 
 from regpush.closure import Identity, Item
 from regpush.digest import Digest
@@ -157,7 +158,7 @@ def test_what_was_opened_first_is_read_first_whoever_asks_first():
             read.append(name)
             return iter(held)
 
-        return source(replace(one, entries=entries), "gzip")
+        return source(dataclasses.replace(one, entries=entries), "gzip")
 
     with Packer(Compression(), 2) as packer, ThreadPoolExecutor(2) as pool:
         first, second = (noting(name).open(packer, lambda *_: None) for name in "ab")

@@ -8,9 +8,9 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from regpush.digest import OCI_LAYER, OCI_MANIFEST, Descriptor, Digest
 from regpush.errors import RefusedError, SourceError, VerificationError

@@ -6,9 +6,10 @@ The libraries for both formats are the extra `regpush[sbom]`, imported when an S
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
+
+from msgspec import Struct
 
 from regpush.attach.sbom.bill import Bill
 from regpush.digest import Digest
@@ -20,8 +21,7 @@ from regpush.registry.repository import Repository
 __all__ = ["FORMATS", "Bill", "BillFormat", "attached", "writer"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillFormat:
+class BillFormat(Struct, frozen=True, kw_only=True):
     """An SBOM format.
 
     `title`: the file name in the annotation of the attached document. `module`: the module of this

@@ -11,10 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from uuid import NAMESPACE_URL, UUID, uuid5
+
+from msgspec import Struct
 
 from regpush.attach.sbom.packages import BillPackage, packages_in
 from regpush.closure import Closure, Identity, Item, LockedPackage, Role
@@ -40,8 +41,7 @@ class Purpose(Enum):
     """The files of a dependency folder that belong to no package."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purl:
+class Purl(Struct, frozen=True, kw_only=True):
     """The parts of a package URL (ECMA-427), not yet encoded."""
 
     kind: str
@@ -51,8 +51,7 @@ class Purl:
     qualifiers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
+class Component(Struct, frozen=True, kw_only=True):
     """A component of an image: a package, the app's own code, or loose files.
 
     `ref` identifies the component in its bill: letters, digits, dots and dashes, derived from
@@ -73,8 +72,7 @@ class Component:
     hashes: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bill:
+class Bill(Struct, frozen=True, kw_only=True):
     """The components of the image `name` (`registry/repository`) with the manifest `digest`.
 
     `created`: the creation time in the image's config, with time zone. `components` are sorted by

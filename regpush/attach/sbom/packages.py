@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from regpush.closure import Item
 from regpush.entry import Entry, OnDisk, Streamed, as_bytes
@@ -21,8 +22,7 @@ _LARGEST = 16 << 20
 large Debian system has a few million bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillPackage:
+class BillPackage(Struct, frozen=True, kw_only=True):
     """A package as its package manager describes it.
 
     `kind`, `namespace` and `qualifiers` are parts of the package URL (ECMA-427). `folder`: path in

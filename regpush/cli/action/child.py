@@ -10,7 +10,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.cli.action.results import Report
 
@@ -18,8 +19,7 @@ _WARNING = re.compile(r"(?:regpush: )?warning: (.*)")
 _ERROR = re.compile(r"regpush: (?!warning: )(.*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """The result of a regpush process: exit code, stdout, and the lines of stderr."""
 
     code: int

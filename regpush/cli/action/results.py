@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+from msgspec import Struct
 
 from regpush.cli import table
 from regpush.cli.columns import size
@@ -41,8 +42,7 @@ def _words_of_kept(tense: Tense) -> tuple[str, ...]:
     return tense.word(Action.REUSED), tense.word(Action.MOUNTED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
+class _Outcome(Struct, frozen=True, kw_only=True):
     """The values of a JSON report that the sentence about bytes sent needs (`table.sent`)."""
 
     changed: bool

@@ -6,11 +6,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import Enum
 from typing import Annotated, Any
 
 import typer
+from msgspec import Struct
 
 from regpush.cli.access import ConfigFlags
 from regpush.cli.configured import load
@@ -26,8 +27,7 @@ _SECRET_FLAGS = frozenset({"registry_token"})
 _SECRET_NAMES = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(Struct, frozen=True):
     """A setting's value in a push. `source`: the file or variable that sets it, if any."""
 
     value: Any

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+from msgspec import Struct
 
 from regpush.cli.access import option
 from regpush.cli.configured import Said, flags_of
@@ -36,8 +37,7 @@ class ResolveFlags(Flags):
     ] = ""  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestFile:
+class ManifestFile(Struct, frozen=True, kw_only=True):
     """A Kubernetes manifest, from a file or stdin.
 
     `name`: for messages. `mentions`: the references `regpush://NAME` in `text`.

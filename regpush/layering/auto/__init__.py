@@ -8,7 +8,8 @@ images the plan is that of `stable`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from regpush.closure import Closure, Item
 from regpush.errors import plural

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 from regpush.closure import Item
 from regpush.layering.auto.odds import UNIT, Odds
@@ -26,8 +27,7 @@ class GroupKind(IntEnum):
     OWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ItemGroup:
+class ItemGroup(Struct, frozen=True):
     """Items that will share a layer; `size` in bytes, `odds` of a change in units of `odds.UNIT`.
 
     `held`: whether the registry holds exactly this layer. `changes`, `pushes` and `origins`: the
@@ -46,8 +46,7 @@ class ItemGroup:
     first: tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """Makes groups of the items of one closure.
 
     `habits`: how often each item changed, by its name. `names`: names of items by path. `origins`:

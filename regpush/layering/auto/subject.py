@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Item, Role
 from regpush.layering.auto.groups import GroupKind
 from regpush.layering.memory import Key, Laid, Name, keys_of, names_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(Struct, frozen=True, kw_only=True):
     """A closure of which all identities are known. `keys` and `names` are by path.
 
     `top`: the keys of items that share the top layer: generated ones, and the own code that the

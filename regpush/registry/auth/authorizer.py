@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlencode
+
+from msgspec import Struct
 
 from regpush.errors import AuthError, RefusedError, RegpushError, TransientError
 from regpush.http.address import Origin
@@ -38,8 +39,7 @@ _TOKEN_LIMIT = 256 * 1024
 _RENEW_S = 60.0
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Held:
+class _Held(Struct, frozen=True, eq=False):
     """A token, and when it was requested (monotonic seconds)."""
 
     token: Token

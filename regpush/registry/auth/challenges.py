@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct
+
 from regpush.errors import AuthError
 from regpush.http.headers import http_date
 from regpush.registry.protocol import parse_json
@@ -34,8 +36,7 @@ _BRIEFEST_LIFETIME_S = 0.5
 _LONGEST_LIFETIME_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Struct, frozen=True):
     """One challenge: `scheme` in lower case, parameters with lower-case names."""
 
     scheme: str
@@ -46,8 +47,7 @@ class Challenge:
         return dict(self.parameters).get(name, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """The actions that a token allows on one repository.
 
     `str()` gives `repository:NAME:pull,push`.

@@ -15,8 +15,9 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO
+
+from msgspec import Struct
 
 from regpush.errors import AuthError, printable
 from regpush.registry.auth.record import Credentials
@@ -42,8 +43,7 @@ _CODE_WORD = re.compile(r"(?=[A-Za-z_+=]*[0-9])[A-Za-z0-9_+=]{20,}", re.ASCII)
 _TOKEN_USER = "<token>"  # noqa: S105  the protocol's own name for "the secret is a token"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Helper:
+class Helper(Struct, frozen=True, kw_only=True):
     """The credential helper `name`, as named in the credentials file `named_in`.
 
     Every method raises AuthError, in one line that names the program, where the program cannot run,

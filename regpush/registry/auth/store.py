@@ -7,8 +7,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from regpush.errors import UsageError, printable
 from regpush.registry.auth.files import AuthFile
@@ -23,8 +24,7 @@ class LoginKind(Enum):
     PLAIN_TEXT = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class LoginPlace:
+class LoginPlace(Struct, frozen=True):
     """Where a login is kept: the name of a helper's program, or the path of a file."""
 
     kind: LoginKind

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Piece = bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Chunk:
+class Chunk(Struct, frozen=True, eq=False):
     """Bytes of a blob from position `start`; `last`: whether the blob ends with them."""
 
     start: int

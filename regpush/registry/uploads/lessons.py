@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import Enum, auto
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.registry.protocol import Outcome, classify
 from regpush.registry.quirks import (
@@ -39,8 +41,7 @@ class Form(Enum):
     """PATCHes with Content-Length and Content-Range, the last bytes in the PUT."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """The least and the greatest size of a chunk, in bytes, that an upload's reply asks for.
 
     `most` is None without a limit, and otherwise holds for every body.
@@ -64,8 +65,7 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lessons:
+class Lessons(Struct, frozen=True, kw_only=True):
     """What was learned in this run about the uploads that a host takes.
 
     `too_large`: bytes of the smallest body that was refused for its size. `chunk`: bytes of the
@@ -96,8 +96,7 @@ class Lessons:
         return max(min(self.chunk, limits.most or LARGEST), limits.least)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(Struct, frozen=True, kw_only=True):
     """A reply that refuses a request of an upload: the request's form, the status and error code.
 
     `length`: bytes of the request's body, None for a streamed one; `closing`: whether the request

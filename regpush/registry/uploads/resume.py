@@ -7,7 +7,8 @@ replies". Positions are numbers of bytes from the blob's beginning.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.registry.quirks import is_one_too_high
 
@@ -29,8 +30,7 @@ def stored(header: str, sent: int) -> int | None:
     return None if sent == 1 else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """The result of a 2xx reply to appended bytes: the registry holds `stored` bytes.
 
     `credible` is False where the reply's Range cannot be an honest count.

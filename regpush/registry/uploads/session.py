@@ -6,9 +6,10 @@ OCI distribution-spec, "Pushing blobs"; docs/internals/registries.md section 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from msgspec import Struct
 
 from regpush.digest import Descriptor
 from regpush.errors import RefusedError, RegpushError, TransientError, VerificationError
@@ -31,8 +32,7 @@ _TELL = 128 << 10
 _MAY_GO_ON = (Outcome.BUSY, Outcome.FAILED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class BodyPart:
+class BodyPart(Struct, frozen=True, kw_only=True, eq=False):
     """Bytes of a blob from position `at`: `size` of them, None if unknown until they end.
 
     With `ranged`, a Content-Range tells the registry their position. `told` is called repeatedly

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.closure import Identity, Item, Role
 from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, Kind, Streamed, TreeHash, as_text
@@ -31,8 +33,7 @@ _MOST = 4_000_000
 """Maximum number of entries in an archive; each takes a few hundred bytes of memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unpacked:
+class Unpacked(Struct, frozen=True):
     """An entry that was read from the archive.
 
     `digest`: the `ContentHash` (32 bytes) of a file's content, empty for other kinds. `start`: the

@@ -9,9 +9,11 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Self
+
+from msgspec import Struct
 
 from regpush.closure import Closure, Inside, Item, Present, Programs
 from regpush.concurrency import Cancellation
@@ -82,8 +84,7 @@ def _check(path: str, options: SourceOptions) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OpenArchive:
+class _OpenArchive(Struct, frozen=True, kw_only=True):
     """An open archive; `start`: its first 512 bytes, which were already read from `fd`.
 
     `in_place`: reads contents again from the archive itself; None where that is not possible, for a

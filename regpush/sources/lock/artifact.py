@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from regpush.closure import Identity, Item, LockedPackage
 from regpush.digest import Digest, canonical_json
 from regpush.entry import Entry
@@ -84,8 +86,7 @@ def secure_hashes(hashes: Mapping[str, str], what: str) -> tuple[tuple[str, str]
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArtifactLayout:
+class ArtifactLayout(Struct, frozen=True, kw_only=True):
     """How a package's file is unpacked into the image.
 
     `path`: the item's path, which ends in the package's name and version. `folder`: the folder of

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from regpush.http.address import Origin
 from regpush.http.trust import Trust
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificates:
+class Certificates(Struct, frozen=True, kw_only=True):
     """Certificate authorities and client certificates for connections to package indexes.
 
     `trust`: for all servers. Its client certificate is used for servers that the lock file or an

@@ -7,6 +7,7 @@ file states for it were compared with its bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -14,10 +15,12 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import cache, partial
 from threading import Lock
 from typing import IO, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.errors import AuthError, RefusedError, SourceError, TransientError, printable
 from regpush.events import Exchanged, ItemFetched
@@ -176,7 +179,7 @@ class Fetcher:
         Raises SourceError where the document does not list the artifact or cannot be downloaded,
         AuthError, TransientError after retries, CancelledError.
         """
-        list_of_it = replace(
+        list_of_it = dataclasses.replace(
             artifact,
             filename="its list of versions",
             size=None,
@@ -248,8 +251,7 @@ class Fetcher:
         self._workshop.notify(replace(event, url=shown_url(event.url, self._redactor)))
 
 
-@dataclass(slots=True)
-class _Download:
+class _Download(Struct):
     """The download of an artifact from `url` into `file`, resumed where a reply breaks off.
 
     `send`: sends a GET request with the given headers. `size`: bytes received. `hashes`: hash

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 from regpush.errors import RefusedError, UsageError, printable
 from regpush.http.address import Origin
@@ -32,8 +33,7 @@ def without_login(url: str) -> tuple[str, str, str]:
     return plain, unquote(parts.username or ""), unquote(parts.password or "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Login:
+class _Login(Struct, frozen=True):
     """An Authorization header for the URLs of one origin whose path begins with `path`.
 
     `secrets`: the parts of the header that no output may contain.

@@ -11,10 +11,10 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from isal import isal_zlib
+from msgspec import Struct
 
 from regpush.errors import SourceError, printable
 
@@ -27,8 +27,7 @@ _ALL = 64 << 30
 """Maximum bytes of all files of an archive together, unpacked."""
 
 
-@dataclass(frozen=True, slots=True)
-class ZipMember:
+class ZipMember(Struct, frozen=True):
     """A file in a zip archive.
 
     `size`: unpacked bytes. `crc`: CRC-32 of the unpacked bytes. `mode`: permission bits in the

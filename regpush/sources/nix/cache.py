@@ -15,8 +15,9 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Lock
+
+from msgspec import Struct
 
 from regpush.entry import Entry, Kind, Profile, image_path
 from regpush.errors import SourceError, printable
@@ -45,8 +46,7 @@ _BEFORE_LONG = (*_SOON, "--option", "stalled-download-timeout", "5")
 """Options of Nix for requests about paths, which take longer than the first request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cached:
+class Cached(Struct, frozen=True, kw_only=True):
     """A store path that the binary cache at `url` has.
 
     `info`: what the cache states about the path. `others`: URLs of further caches, which are tried
@@ -128,8 +128,7 @@ class Downloads:
         return files
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caches:
+class Caches(Struct, frozen=True, kw_only=True):
     """The binary caches that a push asks about store paths, in the order of `urls`.
 
     `require_sigs`: whether Nix's configuration demands signatures. `downloads`: downloads paths

@@ -5,7 +5,7 @@ They work with Nix from 2.8 on, and with Lix.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from regpush.options import NixOptions
 from regpush.sources.tools import ToolError, Workshop, find_program
@@ -14,8 +14,7 @@ _FEATURES = "nix-command flakes"
 """Experimental features of Nix that every command switches on: flakes and caches need them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NixConfig:
+class NixConfig(Struct, frozen=True, kw_only=True):
     """The settings of Nix that regpush needs, as Nix merges them from nix.conf and NIX_CONFIG.
 
     `substituters`: URLs of binary caches. `require_sigs`: whether paths from caches need a trusted

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from regpush.errors import SourceError, UsageError, printable
 from regpush.options import NixOptions
@@ -20,8 +22,7 @@ from regpush.sources.store_path import is_base
 from regpush.sources.tools import ToolError, Workshop
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(Struct, frozen=True):
     """An attribute of the Nix expression in `file`; an empty attribute means the whole value."""
 
     file: str
@@ -33,8 +34,7 @@ class Expression:
         return (self.file, "-A", self.attribute) if self.attribute else (self.file,)
 
 
-@dataclass(frozen=True, slots=True)
-class Installable:
+class Installable(Struct, frozen=True):
     """An installable as `nix build` takes it, such as `.#app` (Nix manual, "nix", Installables)."""
 
     text: str
@@ -76,8 +76,7 @@ def _parse(word: str, workshop: Workshop) -> Wanted:
     return Installable(word)
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(Struct, frozen=True):
     """What an installable evaluates to: a derivation with its outputs, or a store path.
 
     `drv`: the store path of the derivation, empty for a store path. `outputs`: the store path of
@@ -108,8 +107,7 @@ class Evaluated:
         return f"{self.drv}!{','.join(self.outputs)}" if self.drv else self.paths[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meta:
+class Meta(Struct, frozen=True, kw_only=True):
     """What a package's `meta` says (Nixpkgs manual, "Standard meta-attributes").
 
     `outputs`: names of outputs (`outputsToInstall`). `program`: the name of the main program

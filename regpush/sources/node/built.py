@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _COMPILERS = re.compile(r"\b(?:node-gyp|node-pre-gyp|prebuild-install|cmake-js)\b")
 """Programs by which install scripts download or compile machine code."""
@@ -18,8 +19,7 @@ _PREBUILT = re.compile(r"prebuilds/([a-z0-9]+)-([a-z0-9+]+)/(.+)\.node", re.DOTA
 _LIBCS = {"glibc", "musl"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(Struct, frozen=True, kw_only=True):
     """A Linux machine that machine code runs on.
 
     `cpu`: Node's name of the architecture (`process.arch`), such as `x64`. `libc`: `glibc` or

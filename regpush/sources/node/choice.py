@@ -7,7 +7,8 @@ and Arborist's `optional-set.js`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.errors import UsageError
 from regpush.platform import Platform
@@ -27,8 +28,7 @@ _CPU = {
 """Node's names of processor architectures (`process.arch`) by OCI's names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeTarget:
+class NodeTarget(Struct, frozen=True, kw_only=True):
     """The platform and C library that packages must run on; `libc` is `glibc` or `musl`."""
 
     platform: Platform

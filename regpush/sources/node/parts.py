@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from msgspec import Struct
+
 from regpush.closure import Identity, Item, LockedPackage, Role
 from regpush.entry import Entry, TreeHash
 from regpush.errors import UsageError, printable
@@ -38,8 +40,7 @@ each of them gets a layer of its own.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeProject:
+class NodeProject(Struct, frozen=True, kw_only=True):
     """A Node project in the folder `root`, and what its image needs.
 
     `target`: the platform that packages must run on. `node`: Node's version in the base image as

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from regpush.errors import UsageError, printable
 from regpush.sources.node.choice import NodeTarget
 from regpush.sources.node.lock import Locked, quoted, read_manifest, read_text
@@ -24,8 +26,7 @@ _FOLDER = re.compile(r"(?!\.{1,2}$|\.wh\.)[^/\\\0\n\r]+")
 _NAME = re.compile(r"(?:@[^/\\\0\n\r@]+/)?(?!\.|node_modules$)[^/\\\0\n\r@]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True):
     """A package in the lock file, with its resolved dependencies.
 
     `children`: keys of the snapshots that it depends on, by alias. `links`: folders of the local
@@ -50,8 +51,7 @@ class Snapshot:
         return f"node_modules/.pnpm/{self.folder}/node_modules/{self.package.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Importer:
+class Importer(Struct, frozen=True, kw_only=True):
     """A local package: the project or a workspace member.
 
     `folder`: relative to the project, empty for the project itself. `children`: keys of the
@@ -69,8 +69,7 @@ class Importer:
         return f"{self.folder}/node_modules".lstrip("/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """The packages of a lock file that an image needs.
 
     `importers`: the local packages. `snapshots`: the others by key, in the lock file's order.

@@ -13,9 +13,10 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+
+from msgspec import Struct
 
 from regpush.entry import Entry, Kind, Streamed, as_bytes, image_path
 from regpush.errors import SourceError, printable
@@ -35,8 +36,7 @@ _BIN_LIMIT = 64 << 20
 _MANIFEST_LIMIT = 4 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class Program(Struct, frozen=True, kw_only=True):
     """A symbolic link to a program of a package.
 
     `folder`: the `.bin` folder of the link, relative to the project. `name`: the link's name.
@@ -48,8 +48,7 @@ class Program:
     file: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where a package is in the image; all paths but `root` are relative to `root`.
 
     `root`: the project's absolute image path. `at`: the package's folder. `tops`: the topmost
@@ -91,8 +90,7 @@ class _Unpacked:
             yield piece
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(Struct, frozen=True):
     mode: int
     size: int
     at: int
@@ -105,8 +103,7 @@ class Manner(Enum):
     PNPM = "pnpm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tarball:
+class Tarball(Struct, frozen=True, kw_only=True):
     """The contents of a package's tarball; errors call it `what`.
 
     `folders`: the mode of each folder by name. `files`: the files by name. Names are relative to

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.sources import guix
 from regpush.sources.source import Asked, Locate, Meaning, Parts
 
 
-@dataclass(frozen=True, slots=True)
-class Packages:
+class Packages(Struct, frozen=True):
     """Guix packages by specification: `hello`, `python@3.11`, `gcc:lib`."""
 
     names: tuple[str, ...]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.sources.nix import installables
 from regpush.sources.source import Asked, Locate, Parts
@@ -12,8 +13,7 @@ from regpush.sources.store import NotValidError
 from regpush.sources.store_part import StorePart
 
 
-@dataclass(frozen=True, slots=True)
-class Installables:
+class Installables(Struct, frozen=True):
     """Installables of `nix build`, separated by blanks."""
 
     text: str

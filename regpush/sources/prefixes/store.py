@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from regpush.errors import UsageError, printable
 from regpush.sources.source import Asked, Locate, Parts
 from regpush.sources.store_item import StoreItem, find
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A target that is a store item (a path right below `/nix/store` or `/gnu/store`)."""
 
     item: StoreItem

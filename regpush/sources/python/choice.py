@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
 from packaging.pylock import (
     Package,
     PackageArchive,
@@ -50,8 +51,7 @@ class Chosen:
     direct_url: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockQuery:
+class LockQuery(Struct, frozen=True, kw_only=True):
     """A lock file and the options that select packages from it.
 
     `shown`: the lock file's path, for messages. `root`: the folder to which paths of wheels in

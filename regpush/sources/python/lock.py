@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tomli
+from msgspec import Struct
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import canonicalize_name
 
@@ -40,8 +41,7 @@ _LOCAL = ("editable", "virtual", "directory")
 _FOREIGN = ("win32", "win_", "macosx_")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalPackage:
+class LocalPackage(Struct, frozen=True, kw_only=True):
     """A package whose code is a folder on this machine: a workspace member, or a path dependency.
 
     `folder`: its absolute path. `is_installed`: False for a project that only lists dependencies
@@ -149,8 +149,7 @@ def read_toml(path: str) -> tuple[bytes, dict[str, Any]]:
         raise UsageError(f"{printable(path)} is not valid TOML: {printable(str(error))}") from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
+class Contents(Struct, frozen=True, kw_only=True):
     """What a lock file says about one project.
 
     `pylock`: the packages, in the form of PEP 751. `project`: the project's package name, None for
@@ -296,8 +295,7 @@ def uv_program() -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """The dependency graph of a `uv.lock`; `packages` are its parsed `[[package]]` tables."""
 
     packages: tuple[Mapping[str, Any], ...]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
+from msgspec import Struct
 from packaging.utils import canonicalize_name
 
 from regpush.closure import Closure, Item, LockedPackage, SearchPath, Side, Wishes
@@ -134,8 +135,7 @@ def _warn_of_large(chosen: Sequence[Chosen], workshop: Workshop) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PlacedProject:
+class _PlacedProject(Struct, frozen=True, kw_only=True):
     """A local project; `at`: its folder's path in the image.
 
     `is_editable`: whether the image gets the files of an editable install of the project. False

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Self
 
+from msgspec import Struct
 from packaging.markers import Environment as Markers
 from packaging.tags import Tag, compatible_tags, cpython_tags
 
@@ -37,8 +37,7 @@ _ALIASES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 """Legacy names of wheel tags, by the minor version of glibc 2: PEP 600, "Legacy manylinux tags"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Libc:
+class Libc(Struct, frozen=True):
     """A C library and its version; `str()` is `glibc-2.36` or `musl-1.2`."""
 
     name: str
@@ -59,8 +58,7 @@ class Libc:
         return f"{self.name}-{self.major}.{self.minor}"
 
 
-@dataclass(frozen=True, slots=True)
-class PythonVersion:
+class PythonVersion(Struct, frozen=True):
     """A version of Python 3.
 
     `patch` is None where only X.Y is known. `threaded`: whether it is the free-threaded build.
@@ -93,8 +91,7 @@ class PythonVersion:
         return f"{self.short}{patch}{'t' if self.threaded else ''}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PythonTarget:
+class PythonTarget(Struct, frozen=True, kw_only=True):
     """The Python version, platform and C library that the image's packages must run on."""
 
     python: PythonVersion

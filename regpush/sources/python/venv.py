@@ -8,8 +8,9 @@ would change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from regpush.closure import Identity, Item, Role
 from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes, image_path
@@ -23,8 +24,7 @@ _SHEBANG = 127
 """Maximum bytes of a script's `#!` line in Linux (`BINPRM_BUF_SIZE` in `binfmts.h`, less one)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(Struct, frozen=True, kw_only=True):
     """A virtual environment at `prefix`, an absolute image path, for Python `version` (X.Y).
 
     `threaded`: whether Python is the free-threaded build, whose folder names end in `t`.

@@ -13,11 +13,11 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from configparser import Error as ConfigParserError
-from dataclasses import dataclass
 from email.parser import HeaderParser
 from functools import partial
 
 from installer.utils import parse_entrypoints
+from msgspec import Struct
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -62,8 +62,7 @@ def entries(
     return iter(sorted(every, key=lambda entry: entry.path))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wheel:
+class _Wheel(Struct, frozen=True, kw_only=True):
     """The wheel at `path`; `what`: its name in errors, `info`: its `.dist-info` folder's name.
 
     `members`: the files in it, by name.
