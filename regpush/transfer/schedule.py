@@ -341,8 +341,7 @@ def _stream(
     return whole.layer()
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Announced:
+class _Announced(Struct, frozen=True, eq=False):
     """The bytes of `blob`, after the last of which `read` is called; implements `BlobStream`."""
 
     blob: BlobStream
