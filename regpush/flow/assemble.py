@@ -224,6 +224,7 @@ def _with_config(
             standing.add(one.name)
         else:
             push_config(image, one.repository)
+            run.configs.remember(image.config)
     return image, frozenset(standing)
 
 

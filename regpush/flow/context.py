@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from regpush.concurrency import Cancellation
 from regpush.events import Listener, Note, strictly
 from regpush.history.cache import LayerIndex
+from regpush.history.configs import NO_CONFIGS, Configs
 from regpush.history.previous import Seen
 from regpush.image.image import check_options
 from regpush.options import PushOptions, RegistryOptions, Reuse
@@ -63,6 +64,7 @@ class Run(Context, frozen=True, kw_only=True, eq=False):
     fan: FanOut
     options: PushOptions
     index: LayerIndex
+    configs: Configs
     stats: Stats
     workshop: Workshop
 
@@ -73,7 +75,8 @@ class Run(Context, frozen=True, kw_only=True, eq=False):
         """
         reference = Reference.parse(text)
         version = str(reference.digest) if reference.digest else reference.tag or "latest"
-        return Seen(self.client.repository(reference, Access.PULL)), version
+        repository = self.client.repository(reference, Access.PULL)
+        return Seen(repository, self.configs), version
 
 
 @contextmanager
@@ -83,17 +86,19 @@ def writing(
     settings: Settings,
     notify: Listener,
     cancel: Cancellation | None,
+    configs: Configs = NO_CONFIGS,
 ) -> Iterator[Context]:
     """Yield the context of a command that writes to `places`: references, each with tags to move.
 
     Options that are for one registry alone, such as --username, apply to the registry of the first
-    place. Raises UsageError for a malformed option.
+    place. `configs`: those that need not be read from a registry. Raises UsageError for a malformed
+    option.
     """
     rule = TagRule.of(options)
     stop = Cancellation(cancel)
     with Client(options, settings, notify=notify, cancel=stop) as client:
         yield Context(
-            destinations=tuple(Destination.of(*place, client) for place in places),
+            destinations=tuple(Destination.of(*place, client, configs) for place in places),
             rule=rule,
             registry=options,
             settings=settings,
@@ -130,9 +135,11 @@ def running(
             )
         )
         options = replace(options, layers=replace(options.layers, reuse=Reuse.CONTENT))
+    cache_dir = settings.cache_dir if options.cache else None
+    configs = Configs(cache_dir)
     with (
-        writing(places, options.registry, settings, notify, cancel) as context,
-        LayerIndex(settings.cache_dir if options.cache else None) as index,
+        writing(places, options.registry, settings, notify, cancel, configs) as context,
+        LayerIndex(cache_dir) as index,
         Workshop(notify, context.cancel) as workshop,
     ):
         yield Run(
@@ -148,6 +155,7 @@ def running(
             fan=FanOut([one.shelf for one in context.destinations], context.cancel),
             options=options,
             index=index,
-            stats=Stats(settings.cache_dir if options.cache else None),
+            configs=configs,
+            stats=Stats(cache_dir),
             workshop=workshop,
         )

@@ -178,7 +178,7 @@ class _Gathering(Struct, frozen=True, kw_only=True, eq=False, dict=True):  # kee
         """The base images of this platform, each read once."""
         from regpush.transfer.base import Bases  # most images have no base
 
-        return Bases(self.run.client, self.run.options.source.base)
+        return Bases(self.run.client, self.run.options.source.base, self.run.configs)
 
     @cached_property
     def shipping(self) -> Shipping:

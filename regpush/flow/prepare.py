@@ -66,11 +66,15 @@ class Prepared(Struct, frozen=True, kw_only=True, eq=False):
         return replace(self, wanted=tuple(map(knowing, self.wanted)))
 
     def holds(self, image: Image, destination: Destination) -> bool:
-        """Whether `image`, with its config, was read at `destination`, under any tag."""
-        return any(
+        """Whether `destination` holds `image`: its manifest was read there, under any tag.
+
+        The config may have been stored on this machine; the destination is then asked for it.
+        """
+        was_read = any(
             before.repository == destination.name and before.image.manifest == image.manifest
             for before in self.origin.images
         )
+        return was_read and destination.has_config(image.config_descriptor)
 
 
 def prepare(

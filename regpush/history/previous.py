@@ -16,9 +16,10 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from regpush.digest import INDEXES, Descriptor
+from regpush.digest import INDEXES, Descriptor, Digest
 from regpush.errors import RefusedError, TransientError, VerificationError
 from regpush.events import Event, Listener, Note
+from regpush.history.configs import NO_CONFIGS, Configs
 from regpush.history.layout import read_of
 from regpush.image.image import Image
 from regpush.pack.recipe import PreviousImage
@@ -37,10 +38,15 @@ T = TypeVar("T")
 
 
 class Seen:
-    """A repository that is read from: each manifest once for all platforms. Thread-safe."""
+    """A repository that is read from: each manifest once for all platforms. Thread-safe.
 
-    def __init__(self, repository: Repository) -> None:
+    `configs`: the configs that are stored on this machine, which are not read again.
+    """
+
+    def __init__(self, repository: Repository, configs: Configs = NO_CONFIGS) -> None:
         self._repository = repository
+        self._configs = configs
+        self._served: set[Digest] = set()
         self._lock = threading.Lock()
         self._manifests: dict[str, Future[Manifest | None]] = {}
         self._tags: dict[str, Future[tuple[str, ...]]] = {}
@@ -54,9 +60,21 @@ class Seen:
         )
 
     def get_blob(self, descriptor: Descriptor) -> bytes:
-        """Read a small blob by `Repository.get_blob`."""
-        key = f"{descriptor.digest} {descriptor.size}"
-        return self._once(self._blobs, key, lambda: self._repository.get_blob(descriptor))
+        """Return the config of an image, from this machine or by `Repository.get_blob`."""
+
+        def ask() -> bytes:
+            if stored := self._configs.recall(descriptor):
+                return stored
+            config = self._repository.get_blob(descriptor)
+            self._served.add(descriptor.digest)
+            self._configs.remember(config)
+            return config
+
+        return self._once(self._blobs, f"{descriptor.digest} {descriptor.size}", ask)
+
+    def served(self, blob: Digest) -> bool:
+        """Whether `get_blob` has read the blob from the repository; sends no request."""
+        return blob in self._served
 
     def list_tags(self) -> tuple[str, ...]:
         """List the tags by `Repository.list_tags`."""

@@ -12,6 +12,7 @@ from regpush.concurrency import Cancellation, parallel
 from regpush.digest import Descriptor, Digest
 from regpush.errors import RefusedError, UsageError, VerificationError
 from regpush.events import Action, LayerDone, LayerSent, Listener
+from regpush.history.configs import NO_CONFIGS, Configs
 from regpush.history.previous import Seen
 from regpush.image.image import Base
 from regpush.options import MAX_LAYERS
@@ -42,14 +43,22 @@ class BaseRepository(Struct, frozen=True, kw_only=True, eq=False):
     called: str = "--from"
 
     @classmethod
-    def of(cls, base: str, client: Client, *, called: str = "--from") -> BaseRepository:
+    def of(
+        cls,
+        base: str,
+        client: Client,
+        configs: Configs = NO_CONFIGS,
+        *,
+        called: str = "--from",
+    ) -> BaseRepository:
         """Find the repository of the image `base`, named by the flag `called`.
 
-        Raises UsageError for a malformed reference.
+        `configs`: those that need not be read from it. Raises UsageError for a malformed reference.
         """
         reference = Reference.parse(base)
         repository = client.repository(reference, Access.PULL)
-        return cls(reference=reference, repository=repository, seen=Seen(repository), called=called)
+        seen = Seen(repository, configs)
+        return cls(reference=reference, repository=repository, seen=seen, called=called)
 
     def read(self, platform: Platform) -> Base:
         """Read the base for `platform`.
@@ -83,10 +92,14 @@ def _name(reference: Reference) -> str:
 
 
 class Bases:
-    """The base images of one run. Thread-safe. `asked`: the base that the user names, if any."""
+    """The base images of one run. Thread-safe.
 
-    def __init__(self, client: Client, asked: str | None) -> None:
+    `asked`: the base that the user names, if any. `configs`: those that need not be read.
+    """
+
+    def __init__(self, client: Client, asked: str | None, configs: Configs = NO_CONFIGS) -> None:
         self._client = client
+        self._configs = configs
         self._asked = asked
         self._lock = threading.Lock()
         self._read: dict[tuple[str, Platform], Base] = {}
@@ -100,7 +113,7 @@ class Bases:
         with self._lock:
             if reference not in self._repositories:
                 called = "--from" if self._asked == reference else "the base image"
-                found = BaseRepository.of(reference, self._client, called=called)
+                found = BaseRepository.of(reference, self._client, self._configs, called=called)
                 self._repositories[reference] = found
             return self._repositories[reference]
 

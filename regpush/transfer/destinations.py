@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from msgspec import Struct
 
+from regpush.digest import Descriptor
 from regpush.errors import UsageError, printable
+from regpush.history.configs import Configs
 from regpush.history.previous import Seen
 from regpush.options import RegistryOptions
 from regpush.reference import Reference, RepositoryName
@@ -28,20 +30,29 @@ class Destination(Struct, frozen=True, kw_only=True, eq=False):
     seen: Seen
 
     @classmethod
-    def of(cls, reference: Reference, tags: Sequence[str], client: Client) -> Destination:
-        """Open the repository of `reference` for writing."""
+    def of(
+        cls, reference: Reference, tags: Sequence[str], client: Client, configs: Configs
+    ) -> Destination:
+        """Open the repository of `reference` for writing; `configs`: those on this machine."""
         repository = client.repository(reference, Access.PUSH)
         return cls(
             reference=reference,
             tags=tuple(tags),
             shelf=Shelf(repository),
-            seen=Seen(repository),
+            seen=Seen(repository, configs),
         )
 
     @property
     def name(self) -> RepositoryName:
         """The repository and its registry."""
         return self.reference.name
+
+    def has_config(self, config: Descriptor) -> bool:
+        """Whether the repository holds the config, which it is asked for unless it was read there.
+
+        A repository that cannot tell counts as one that lacks the config.
+        """
+        return self.seen.served(config.digest) or self.shelf.has_blob(config)
 
     @property
     def repository(self) -> Repository:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from regpush.digest import OCI_CONFIG, Descriptor, Digest
 from regpush.flow import pipeline
+from regpush.history.configs import Configs
 from regpush.options import LayerOptions, PushOptions, RegistryOptions
 from regpush.settings import Settings
 from tests.patience import HANG_S
@@ -53,3 +58,82 @@ def test_the_config_is_sent_before_the_registry_has_taken_the_last_layer(
             settings=Settings(),
         )
     assert in_time == [True]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """An app of three layers or more: own code and two packages."""
+    root = tmp_path / "small"
+    for name in ("main.py", "node_modules/one/index.js", "node_modules/two/index.js"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{name}\n")
+    return root
+
+
+@pytest.fixture
+def pushes(
+    docker_registry: Registry, repository: str, app: Path, tmp_path: Path
+) -> Iterator[Callable[[], list[str]]]:
+    """Push `app` from one machine; the requests of each push, with `blob` for digests of blobs."""
+    settings = Settings(cache_dir=str(tmp_path / "cache"))
+    with front(pass_on(docker_registry.host)) as server:
+
+        def push() -> list[str]:
+            server.asked.clear()
+            pipeline.push(str(app), to=f"{server.host}/{repository}", settings=settings)
+            return [
+                _BLOB.sub("blob", str(one)).replace(f"/v2/{repository}/", "")
+                for one in server.asked
+            ]
+
+        yield push
+
+
+_BLOB = re.compile(r"blobs/sha256:[0-9a-f]{64}")
+_UNCHANGED = ["GET manifests/latest", "HEAD blob"]
+
+
+def test_a_machine_that_pushed_before_does_not_read_the_config_again(
+    pushes: Callable[[], list[str]], app: Path
+) -> None:
+    pushes()
+    assert pushes() == _UNCHANGED
+    (app / "main.py").write_text("changed\n")
+    assert "GET blob" not in pushes()
+    assert pushes() == _UNCHANGED
+
+
+def test_a_stored_config_that_was_damaged_is_read_again(
+    pushes: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    pushes()
+    (config,) = (tmp_path / "cache" / "configs").iterdir()
+    config.write_bytes(config.read_bytes()[::-1])
+    assert pushes() == ["GET manifests/latest", "GET blob"]
+    assert pushes() == _UNCHANGED
+
+
+def test_a_config_that_the_registry_lost_is_sent_from_a_machine_that_stored_it(
+    pushes: Callable[[], list[str]], docker_registry: Registry, repository: str, tmp_path: Path
+) -> None:
+    pushes()
+    (config,) = (tmp_path / "cache" / "configs").iterdir()
+    blob = f"docker/registry/v2/blobs/sha256/{config.name[:2]}/{config.name}"
+    shutil.rmtree(docker_registry.storage / blob)
+    assert "GET blob" not in pushes()
+    assert (docker_registry.storage / blob / "data").read_bytes() == config.read_bytes()
+    assert pushes() == _UNCHANGED
+
+
+def test_configs_are_few_and_the_newest(tmp_path: Path) -> None:
+    configs = Configs(str(tmp_path))
+    written = [f"config {number}".encode() for number in range(70)]
+    for number, data in enumerate(written):
+        configs.remember(data)
+        newest = tmp_path / "configs" / Digest.of(data).hex
+        os.utime(newest, (number, number))
+    stored = [
+        configs.recall(Descriptor(media_type=OCI_CONFIG, digest=Digest.of(data), size=len(data)))
+        for data in written
+    ]
+    assert stored == [None] * 6 + written[6:]
