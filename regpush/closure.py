@@ -25,10 +25,10 @@ class Scheme(Enum):
     """The way in which an identity was derived. Recipes hold the value: it must never change.
 
     NAR: the hash of the Nix archive, as the store states it. NAR_RULED: for an item whose owners or
-    modes were changed (`ownership`), a digest of its NAR hash and the rules. TREE: `entry.TreeHash`
-    over the item's parents and entries, which regpush computes before packing and again while
-    packing. ARTIFACT: a digest of the hash that a lock file states for a package's archive, and of
-    all options that decide how the archive is laid out.
+    modes were changed (`ownership`), a digest of its NAR hash and the rules. TREE:
+    `tree_hash.TreeHash` over the item's parents and entries, which regpush computes before packing
+    and again while packing. ARTIFACT: a digest of the hash that a lock file states for a package's
+    archive, and of all options that decide how the archive is laid out.
     """
 
     NAR = "nar"
@@ -56,7 +56,7 @@ class Identity:
 
     @classmethod
     def tree(cls, digest: Digest) -> Self:
-        """Return the identity for a digest that `entry.TreeHash` computed."""
+        """Return the identity for a digest that `tree_hash.TreeHash` computed."""
         return cls(Scheme.TREE, digest)
 
     @classmethod

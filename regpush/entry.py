@@ -1,20 +1,15 @@
-"""Entries of an archive (files, directories, links), and identities computed over them.
+"""Entries of an archive: files, directories, links.
 
 An `Entry` is already normalised by its `Profile`: the archive writes exactly what the identity
-covers. Entries are tuples because they are many: a tuple is made three times faster than a frozen
-dataclass.
+covers (`tree_hash`). Entries are tuples because they are many: a tuple is made three times faster
+than a frozen dataclass.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
-
-from blake3 import blake3
-
-from regpush.digest import Digest
 
 
 def as_bytes(text: str) -> bytes:
@@ -65,9 +60,6 @@ class Kind(Enum):
 
     # That of Enum is a function of Python, which each look-up in a dict would call: 0.1 µs.
     __hash__ = object.__hash__
-
-
-_LETTERS = {kind: kind.value.encode() for kind in Kind}
 
 
 class Root(Protocol):
@@ -151,34 +143,3 @@ class Entry(NamedTuple):
     link: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     content: Content = b""
-
-
-# Only regpush compares these hashes, so no standard demands sha256. blake3 is three times faster
-# where processors help sha256, and ten times where they do not.
-ContentHash = blake3
-"""The hash of a file's content in identities; 32 bytes."""
-
-
-class TreeHash:
-    """A sha256 over a sequence of entries and the digest of each file's content.
-
-    Different sequences never give the same hashed bytes: every field is either of a fixed alphabet
-    or preceded by its length. Add entries in archive order.
-    """
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def add(self, entry: Entry, content: bytes = b"") -> None:
-        """Add `entry`; `content` is the `ContentHash` digest (32 bytes) of a file's content."""
-        path, kind, mode, uid, gid, size, link, xattrs, _ = entry
-        count = len(link)
-        if xattrs:
-            link += b"".join(b"%d %d\n%b%b" % (len(n), len(v), n, v) for n, v in xattrs)
-        self._hash.update(b"%b %o %d %d %d %d %d %d\n%b%b%b" % (
-            _LETTERS[kind], mode, uid, gid, size, len(path), count, len(xattrs), path, link, content
-        ))  # fmt: skip
-
-    def digest(self) -> Digest:
-        """Return the digest of everything added so far."""
-        return Digest("sha256", self._hash.hexdigest())

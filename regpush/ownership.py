@@ -26,8 +26,8 @@ from regpush.entry import Entry, Kind, as_text, image_path
 from regpush.errors import UsageError, printable
 
 _ANY = "**"
-_OWNER = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?", re.ASCII)
-_MODE = re.compile(r"0?[0-7]{3,4}", re.ASCII)
+_OWNER = r"([0-9]{1,10})(?::([0-9]{1,10}))?"
+_MODE = r"0?[0-7]{3,4}"
 _LAST_ID = 2**32 - 2  # the one above means "leave it" to chown(2)
 
 
@@ -47,7 +47,7 @@ class Rule(Struct, frozen=True):
     def chown(cls, text: str) -> Self:
         """Read `PATTERN=UID:GID`, or `UID:GID` for everything. Raises UsageError for other text."""
         pattern, equals, said = text.rpartition("=")
-        match = _OWNER.fullmatch(said)
+        match = re.fullmatch(_OWNER, said)
         owner = (int(match[1]), int(match[2] or match[1])) if match else (_LAST_ID + 1, 0)
         if max(owner) > _LAST_ID or bool(equals) != bool(pattern):
             raise _bad("--chown", text, "/app/data/**=1000:1000, or 1000:1000 for everything")
@@ -57,7 +57,7 @@ class Rule(Struct, frozen=True):
     def chmod(cls, text: str) -> Self:
         """Read `PATTERN=MODE`, with an octal number. Raises UsageError for other text."""
         pattern, _, mode = text.rpartition("=")
-        if not pattern or not _MODE.fullmatch(mode):
+        if not pattern or not re.fullmatch(_MODE, mode):
             raise _bad("--chmod", text, "/app/bin/*=0755")
         return cls(_checked("--chmod", text, pattern), mode=int(mode, 8))
 

@@ -115,12 +115,11 @@ _MEANT = {
 """Names that no registry knows, with the architecture that people mean by each."""
 
 _PART = r"[A-Za-z0-9_.-]+"
-_WRITTEN = re.compile(
+_WRITTEN = (
     rf"(?P<os>[A-Za-z0-9_-]+)(?:\((?P<version>[A-Za-z0-9_.-]*)(?P<features>(?:\+{_PART})*)\))?"
-    rf"/(?P<architecture>{_PART})(?:/(?P<variant>{_PART}))?",
-    re.ASCII,
+    rf"/(?P<architecture>{_PART})(?:/(?P<variant>{_PART}))?"
 )
-_BUILD = re.compile(r"(?P<release>[0-9]{1,3}\.[0-9]{1,3})\.(?P<build>[0-9]{1,5})(?:\.|$)", re.ASCII)
+_BUILD = r"(?P<release>[0-9]{1,3}\.[0-9]{1,3})\.(?P<build>[0-9]{1,5})(?:\.|$)"
 _STABLE_BUILDS = (20348, 26100)
 """Windows Server 2022 and 2025: each runs images of its predecessor, and of builds between."""
 
@@ -147,7 +146,7 @@ class Platform(Struct, frozen=True, order=True):
         `linux/x86_64` is linux/amd64, and `linux/arm64/v8` keeps its variant. Raises UsageError for
         a platform that no registry knows, naming the closest one.
         """
-        match = _WRITTEN.fullmatch(text)
+        match = re.fullmatch(_WRITTEN, text)
         if match is None:
             example = _architecture_meant(text.lower()) or "amd64"
             raise UsageError(f"bad platform '{printable(text)}': write it as linux/{example}")
@@ -328,7 +327,7 @@ def _windows_runs(image: str, host: str) -> bool:
     """
     if not host or not image:
         return True
-    mine, its = _BUILD.match(host), _BUILD.match(image)
+    mine, its = re.match(_BUILD, host), re.match(_BUILD, image)
     if mine is None or its is None:
         return mine is None
     if mine["release"] != its["release"]:

@@ -17,9 +17,7 @@ _HOUR_MINUTE = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 # RFC 3339, section 5.6, with the blank that its note allows in place of the T. A leap second is
 # refused, as Go's time.Parse refuses it, with which other tools read the dates of images.
-_RFC_3339 = re.compile(
-    rf"({_DATE})[Tt ]({_HOUR_MINUTE}:[0-5][0-9])(?:\.[0-9]+)?([Zz]|[+-]{_HOUR_MINUTE})"
-)
+_RFC_3339 = rf"({_DATE})[Tt ]({_HOUR_MINUTE}:[0-5][0-9])(?:\.[0-9]+)?([Zz]|[+-]{_HOUR_MINUTE})"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 LAST_SECOND = 253402300799
@@ -51,7 +49,7 @@ def parse_time(text: str) -> int:
     """
     if re.fullmatch("[0-9]{1,12}", text, re.ASCII):
         seconds = int(text)
-    elif found := _RFC_3339.fullmatch(text):
+    elif found := re.fullmatch(_RFC_3339, text):
         seconds = _since_1970(text, f"{found[1]}T{found[2]}", found[3].upper())
     else:
         raise UsageError(f"bad time '{printable(text[:100])}': {_wanted(text)}")

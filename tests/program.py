@@ -109,7 +109,7 @@ import regpush
 for module in pkgutil.walk_packages(regpush.__path__, "regpush."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-import rich.console, rich.progress, encodings.idna
+import rich.console, rich.progress
 from regpush.cli.app import run
 with contextlib.redirect_stderr(io.StringIO()):
     run(["push", "x", "--to", "127.0.0.1:1/Bad", "--jobs", "1", "--tag", "t"], {})

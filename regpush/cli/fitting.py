@@ -11,7 +11,7 @@ from regpush.errors import printable
 _CONTAINERS = ("site-packages/", "node_modules/", "vendor/")
 """Folders that hold dependencies. A shortened label leaves out these folders."""
 
-_LABEL = re.compile(r"(\S+)((?: and [0-9]+ more)?(?: \([^()]*\))?)")
+_LABEL = r"(\S+)((?: and [0-9]+ more)?(?: \([^()]*\))?)"
 
 _ENDING = 7
 """Characters at the end of a file's name that a cut label keeps: `….min.js`, `…gnu.so`."""
@@ -53,7 +53,7 @@ def cut_label(text: str, width: int) -> str:
     text = printable(text[:_LOOKED_AT])
     if columns(text) <= width:
         return text
-    found = _LABEL.fullmatch(text)
+    found = re.fullmatch(_LABEL, text)
     if not found or "/" not in found[1]:
         return cut(text, width)
     path = _cut_path(found[1], max(width - columns(found[2]), 2 * _ENDING))

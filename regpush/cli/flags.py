@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -493,7 +493,6 @@ def with_flags(run: Callable[..., None]) -> Callable[..., None]:
     command.__doc__ = run.__doc__
     command.__name__ = run.__name__
     command.__signature__ = own.replace(parameters=[*others, *shared])  # type: ignore[attr-defined]  # read by inspect.signature, as PEP 362 says
-    command.__annotations__ = {p.name: p.annotation for p in [*others, *shared]}
     return command
 
 
@@ -520,7 +519,8 @@ _HELP_ALL = inspect.Parameter(
 @cache
 def hints_of(record: type) -> Mapping[str, Any]:
     """Return the type hints of a class of flags, by field; each contains its typer option."""
-    return get_type_hints(record, include_extras=True)
+    bases = reversed(record.__mro__)
+    return {n: h for base in bases for n, h in inspect.get_annotations(base, eval_str=True).items()}
 
 
 def _fields(record: type) -> list[Field[Any]]:

@@ -37,7 +37,7 @@ _PLURALS = {
 """Plural names of keys that hold a list. Both names of a key in one table are an error."""
 
 _CREDENTIALS = frozenset({"username", "password_stdin", "registry_token"})
-_LIKE_CREDENTIALS = re.compile(r"passw|token|^auth$|^credentials?$|^user-?name$")
+_LIKE_CREDENTIALS = r"passw|token|^auth$|^credentials?$|^user-?name$"
 
 
 class Setting(Struct, frozen=True, kw_only=True, eq=False):
@@ -253,7 +253,7 @@ def _of_app(configuration: Configuration, place: str, name: str, said: Any) -> A
 
 
 def _unknown(name: str, known: tuple[str, ...], app: str | None) -> str:
-    if _LIKE_CREDENTIALS.search(name.replace("_", "-")):
+    if re.search(_LIKE_CREDENTIALS, name.replace("_", "-")):
         return (
             f"{printable(name)}: credentials do not belong into a file that others read; "
             "use regpush login, REGPUSH_AUTH, or --username with --password-stdin"

@@ -103,7 +103,7 @@ def styled(lines: Sequence[str]) -> list[Line]:
 
 
 def _styled(row: str) -> Line:
-    found = _WORD.search(row)
+    found = re.search(_WORD, row)
     if not found:
         return row
     if found[1].startswith("reuse"):
@@ -111,7 +111,7 @@ def _styled(row: str) -> Line:
     return row[: found.start(1)], Span(found[1], Style.GOOD), row[found.end(1) :]
 
 
-_WORD = re.compile(r"(?<=  )(uploaded|upload|reused|reuse|mounted|mount)(?=  )")
+_WORD = r"(?<=  )(uploaded|upload|reused|reuse|mounted|mount)(?=  )"
 
 
 def _base(base: BaseReport, tense: Tense, width: int) -> _Row:

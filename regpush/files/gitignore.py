@@ -9,8 +9,7 @@ linear in the path, however many stars they have.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from regpush.files.glob import Mark, NeverMatchesError, Token, literal, tokens
 
@@ -18,7 +17,7 @@ _SPECIAL = b"*?[\\"
 _CACHED_BITS = 1 << 28  # 32 MiB of results by name
 
 
-class _Rule(Struct, frozen=True, kw_only=True):
+class _Rule(NamedTuple):
     """One pattern: `names` has, for each name of a path, the tokens that the name must match.
 
     `gaps`: positions between names at which any further names may be. `only_folders`: whether the
@@ -31,7 +30,7 @@ class _Rule(Struct, frozen=True, kw_only=True):
     only_folders: bool
 
 
-class Useless(Struct, frozen=True):
+class Useless(NamedTuple):
     """A `pattern` that is allowed but can match no path; `why`: the reason, for messages."""
 
     pattern: bytes

@@ -18,8 +18,6 @@ from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import NamedTuple, Protocol, TypeAlias
 
-from msgspec import Struct
-
 from regpush.entry import Entry, Kind, OnDisk, Profile
 from regpush.errors import SourceError, printable
 from regpush.files.filesystem import unreadable
@@ -153,7 +151,7 @@ _Step: TypeAlias = tuple[bytes, tuple[int, ...], bytes]
 """A path, the fields of its `Row`, and a link's target. Plain tuples: they are made by `zip`."""
 
 
-class Listing(Struct, frozen=True, kw_only=True):
+class Listing(NamedTuple):
     """The tree at `root`. Paths in arguments and results are relative to `root`.
 
     `row` and `link`: the packed row and the link target of `root` itself. `folders`: all

@@ -6,6 +6,7 @@ be the cause. An item is its own cause if nothing that it references changed.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
@@ -193,7 +194,7 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
     for path in paths:
         if is_path(path):
             names.setdefault(item_name(path), full_name(path))
-        if match := LOCKED.fullmatch(path):
+        if match := re.fullmatch(LOCKED, path):
             names.setdefault(f"{match[1]}/{match[2]}", f"{match[2]}-{match[3]}")
         names.setdefault(path, path.rpartition("/")[2])
     return names
@@ -203,7 +204,7 @@ def _replaced(item: Item, before: Mapping[str, str]) -> str | None:
     if item.in_store:
         return before.get(item.name)
     if item.locked:
-        match = LOCKED.fullmatch(item.path)
+        match = re.fullmatch(LOCKED, item.path)
         return before.get(f"{match[1]}/{match[2]}") if match else None
     return before.get(item.path)
 

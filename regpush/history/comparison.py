@@ -6,6 +6,7 @@ rebuilt: two images alone do not tell which of its references caused that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ def _versioned(path: str) -> _Versioned | None:
     if is_path(path):
         name = item_name(path)
         return _Versioned(name, name, full_name(path))
-    if match := LOCKED.fullmatch(path):
+    if match := re.fullmatch(LOCKED, path):
         folder, name, version = match.groups()
         return _Versioned(f"{folder}/{name}", name, f"{name}-{version}")
     return None

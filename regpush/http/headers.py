@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 _LONGEST_WAIT_S = 3600.0
-_LINK = re.compile(r"<([^<>]*)>([^<]*)")
-_NEXT = re.compile(r';\s*rel\s*=\s*(?:"next"|next(?:[\s;,]|$))', re.IGNORECASE)
+_LINK = r"<([^<>]*)>([^<]*)"
+_NEXT = r'(?i);\s*rel\s*=\s*(?:"next"|next(?:[\s;,]|$))'
 
 
 def next_link(values: Iterable[str]) -> str | None:
     """Return the URL of rel="next" in `Link` headers (RFC 8288), unresolved; None without one."""
     for value in values:
-        for match in _LINK.finditer(value):
-            if _NEXT.search(match[2]):
+        for match in re.finditer(_LINK, value):
+            if re.search(_NEXT, match[2]):
                 return match[1]
     return None
 

@@ -21,7 +21,7 @@ from regpush.settings import ProxySettings
 WANTS_CREDENTIALS = 407
 
 _PORT = 80
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
+_HOST = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Proxy:
         try:
             parts = urlsplit(text if "://" in text else f"http://{text}")
             host, port = parts.hostname or "", parts.port or _PORT
-            if not _HOST.fullmatch(host):
+            if not re.fullmatch(_HOST, host):
                 raise ValueError(host)
         except ValueError:
             # Not chained, because the exception quotes the address, which may hold a password.

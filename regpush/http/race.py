@@ -59,7 +59,7 @@ def _resolved(host: str, port: int, race: _Race, check: Callable[[], None]) -> l
     """Return the addresses of `host`. Raises ConnectError where no connection of `race` is left."""
     try:
         return addresses(host, port, check)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label too long for IDNA
+    except OSError as error:
         if race.is_on:
             return []
         raise httpcore.ConnectError(f"the name {host} does not resolve") from error

@@ -32,7 +32,7 @@ from regpush.options import ImageOptions
 from regpush.platform import Platform, parse_platforms
 from regpush.quantities import LAST_SECOND
 
-_SIGNAL = re.compile(
+_SIGNAL = (
     r"(SIG)?(ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|"
     r"STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|"
     r"RTMIN(\+([1-9]|1[0-5]))?|RTMAX(-([1-9]|1[0-4]))?)|[1-9]|[1-5][0-9]|6[0-4]"
@@ -321,7 +321,7 @@ def check_options(options: ImageOptions) -> None:
         raise UsageError(
             f"bad working directory '{printable(options.workdir)}': it must be an absolute path"
         )
-    if options.stop_signal and not _SIGNAL.fullmatch(options.stop_signal):
+    if options.stop_signal and not re.fullmatch(_SIGNAL, options.stop_signal):
         raise UsageError(
             f"bad stop signal '{printable(options.stop_signal)}': expected one such as SIGTERM"
         )

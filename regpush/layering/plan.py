@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeAlias
@@ -15,9 +14,7 @@ from regpush.errors import RegpushError, printable
 from regpush.layering.labels import label_of_paths, store_name
 from regpush.layering.memory import Layout, Memory
 
-LOCKED = re.compile(
-    r"(.*)/([^/]+?)(?:-(?=[0-9][^/-]*\.dist-info$)|@)([^/@]+?)(?:\.dist-info)?", re.DOTALL
-)
+LOCKED = r"(?s)(.*)/([^/]+?)(?:-(?=[0-9][^/-]*\.dist-info$)|@)([^/@]+?)(?:\.dist-info)?"
 """Matches the path of a locked package's item, of Python or Node; the groups are folder, name and
 version."""
 

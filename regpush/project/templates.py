@@ -17,8 +17,8 @@ The function raises UsageError if the value is not known.
 LONGEST_TAG = 128
 """Maximum characters of a tag (distribution-spec, "Pulling manifests": `<reference>` as a tag)."""
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
-_NOT_IN_TAGS = re.compile(r"[^a-zA-Z0-9._-]+", re.ASCII)
+_PIECE = r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+"
+_NOT_IN_TAGS = r"[^a-zA-Z0-9._-]+"
 _NOT_IN_FRONT = ".-"
 
 
@@ -33,7 +33,7 @@ def render_tag(template: str, values: Values) -> str:
     """
     pieces: list[str] = []
     filled: list[int] = []
-    for found in _PIECE.finditer(template):
+    for found in re.finditer(_PIECE, template):
         name = found[1]
         if name is not None:
             filled.append(len(pieces))
@@ -95,7 +95,7 @@ def _value(name: str, template: str, values: Values) -> str:
 
 
 def _for_tag(name: str, value: str, *, at_start: bool) -> str:
-    text = _NOT_IN_TAGS.sub("-", value)
+    text = re.sub(_NOT_IN_TAGS, "-", value)
     text = text.lstrip(_NOT_IN_FRONT) if at_start else text
     if not text.strip(_NOT_IN_FRONT):
         raise UsageError(

@@ -98,7 +98,7 @@ class Probe:
         origin = self._host.origin
         try:
             found = addresses(origin.host, origin.port, self._cancel.check)
-        except (OSError, UnicodeError) as error:
+        except OSError as error:
             said = f"the name {origin.host} does not resolve"
             raise TransientError(f"{said}; {unreachable(said)}") from error
         return tuple(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -21,8 +21,8 @@ from regpush.http.exchange import ERROR_LIMIT
 
 REDIRECTS = (301, 302, 303, 307, 308)
 _WORDS_LIMIT = 300
-_MARKUP = re.compile(r"(?is)<(script|style|title)\b.*?</\1\s*>|<[^>]*>")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])|sha512:[0-9a-f]{128}(?![0-9a-f])")
+_MARKUP = r"(?is)<(script|style|title)\b.*?</\1\s*>|<[^>]*>"
+_DIGEST = r"sha256:[0-9a-f]{64}(?![0-9a-f])|sha512:[0-9a-f]{128}(?![0-9a-f])"
 
 
 def with_digest(url: str, digest: Digest) -> str:
@@ -100,7 +100,7 @@ def parse_problem(body: bytes) -> Problem:
     body = body[:ERROR_LIMIT]
     reply = parse_json(body)
     if reply is None:
-        text = _MARKUP.sub(" ", body[: 16 * _WORDS_LIMIT].decode("utf-8", "replace"))
+        text = re.sub(_MARKUP, " ", body[: 16 * _WORDS_LIMIT].decode("utf-8", "replace"))
         return Problem("", _one_line(text))
     if not isinstance(reply, dict):
         return Problem("", "")
@@ -126,7 +126,7 @@ def _one_line(text: str) -> str:
 def digests_in(body: bytes) -> tuple[Digest, ...]:
     """Return the digests in an error body, each once; at most a thousand are looked at."""
     text = body[:ERROR_LIMIT].decode("ascii", "replace")
-    found = (match[0] for match in islice(_DIGEST.finditer(text), 1000))
+    found = (match[0] for match in islice(re.finditer(_DIGEST, text), 1000))
     return tuple(Digest.parse(digest) for digest in dict.fromkeys(found))
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from regpush.reference import HUB_HOSTS, RepositoryName
 from regpush.registry.protocol import Problem
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Vendor:
+class Vendor(Struct, frozen=True, kw_only=True):
     """A registry service that is known by its host names, with advice for its users.
 
     The texts are templates of `str.format`: `{host}`, `{path}` (the repository's), `{owner}` and
@@ -30,7 +30,7 @@ class Vendor:
     """
 
     name: str
-    hosts: re.Pattern[str] = field(repr=False)
+    hosts: str
     source: str
     login: str = "regpush login {host}"
     expiry: str = ""
@@ -42,7 +42,7 @@ class Vendor:
 
     def say(self, template: str, at: RepositoryName) -> str:
         """Fill in `template` for the repository `at` in a registry of this vendor."""
-        match = self.hosts.fullmatch(at.registry.lower())
+        match = re.fullmatch(self.hosts, at.registry.lower())
         groups = match.groupdict() if match else {}
         owner, _, rest = at.path.partition("/")
         second = rest.partition("/")[0]
@@ -51,7 +51,7 @@ class Vendor:
         )
 
 
-_UNKNOWN = Vendor(name="", hosts=re.compile(""), source="")
+_UNKNOWN = Vendor(name="", hosts="", source="")
 
 _GHCR_RIGHTS = (
     "a workflow needs 'permissions: packages: write' and a package that is linked to its "
@@ -61,10 +61,7 @@ _GHCR_RIGHTS = (
 VENDORS: Sequence[Vendor] = (
     Vendor(
         name="Amazon ECR",
-        hosts=re.compile(
-            r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?",
-            re.ASCII,
-        ),
+        hosts=r"[0-9]{12}\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?",
         source="Amazon ECR user guide: Registry authentication, Creating a repository, "
         "IAM permissions for pushing an image, Blob mounting",
         login="aws ecr get-login-password --region {region} | "
@@ -80,7 +77,7 @@ VENDORS: Sequence[Vendor] = (
     ),
     Vendor(
         name="Google Artifact Registry",
-        hosts=re.compile(r"(?P<region>[a-z0-9-]+)-docker\.pkg\.dev", re.ASCII),
+        hosts=r"(?P<region>[a-z0-9-]+)-docker\.pkg\.dev",
         source="Artifact Registry documentation: Set up authentication for Docker, "
         "Configure access control, Create standard repositories",
         login="gcloud auth print-access-token | "
@@ -92,7 +89,7 @@ VENDORS: Sequence[Vendor] = (
     ),
     Vendor(
         name="gcr.io",
-        hosts=re.compile(r"(?:[a-z]+\.)?gcr\.io", re.ASCII),
+        hosts=r"(?:[a-z]+\.)?gcr\.io",
         source="Artifact Registry documentation: Transition from Container Registry",
         login="gcloud auth print-access-token | "
         "regpush login {host} -u oauth2accesstoken --password-stdin",
@@ -101,13 +98,13 @@ VENDORS: Sequence[Vendor] = (
     ),
     Vendor(
         name="Azure Container Registry",
-        hosts=re.compile(r"(?P<account>[a-z0-9]+)\.azurecr\.(?:io|cn|us)", re.ASCII),
+        hosts=r"(?P<account>[a-z0-9]+)\.azurecr\.(?:io|cn|us)",
         source="Azure Container Registry documentation: Authenticate with a registry",
         login="az acr login --name {account}",
     ),
     Vendor(
         name="Docker Hub",
-        hosts=re.compile("|".join(map(re.escape, HUB_HOSTS)), re.ASCII),
+        hosts="|".join(map(re.escape, HUB_HOSTS)),
         source="Docker documentation: Access tokens; Docker Hub usage and limits",
         writing="{owner} must be your name or organisation, and an access token must allow both "
         "reading and writing",
@@ -115,20 +112,20 @@ VENDORS: Sequence[Vendor] = (
     ),
     Vendor(
         name="GitHub Container Registry",
-        hosts=re.compile(r"ghcr\.io", re.ASCII),
+        hosts=r"ghcr\.io",
         source="GitHub documentation: Working with the Container registry; Publishing packages",
         writing=_GHCR_RIGHTS,
     ),
     Vendor(
         name="GitLab",
-        hosts=re.compile(r"registry\.gitlab\.com", re.ASCII),
+        hosts=r"registry\.gitlab\.com",
         source="GitLab documentation: Authenticate with the container registry, CI/CD job token",
         writing="the token needs the scope write_registry; for CI_JOB_TOKEN, the project must "
         "allow its jobs to push",
     ),
     Vendor(
         name="Quay",
-        hosts=re.compile(r"quay\.io", re.ASCII),
+        hosts=r"quay\.io",
         source="Quay documentation: Allowing access to a repository",
         writing="the user, or the robot account, needs the permission Write on the repository",
     ),
@@ -141,7 +138,7 @@ def vendor_of(registry: str) -> Vendor:
     `registry`: host and port as references write them.
     """
     host = registry.lower()
-    return next((one for one in VENDORS if one.hosts.fullmatch(host)), _UNKNOWN)
+    return next((one for one in VENDORS if re.fullmatch(one.hosts, host)), _UNKNOWN)
 
 
 def is_hub(registry: str) -> bool:

@@ -9,8 +9,9 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct
 
 from regpush.digest import INDEXES, MANIFESTS, Descriptor, Digest
 from regpush.errors import (
@@ -55,12 +56,11 @@ class Access(Enum):
     PUSH = ("pull", "push")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True):
     """The bytes of a manifest or index as the registry holds them, with media type and digest."""
 
     media_type: str
-    data: bytes = field(repr=False)
+    data: bytes
     digest: Digest
 
 

@@ -13,7 +13,6 @@ import struct
 from collections.abc import Callable
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from regpush.files.filesystem import read_start
 from regpush.files.listing import Folder, Listing, join
@@ -60,7 +59,7 @@ def without_stale(listing: Listing, wanted: Callable[[bytes], bool]) -> Cleaned:
         del folders[path]
         above = path.rpartition(b"/")[0]
         folders[above] = folders[above].without([_CACHE])
-    return Cleaned(listing=replace(listing, folders=folders), count=len(stale), first=min(stale))
+    return Cleaned(listing=listing._replace(folders=folders), count=len(stale), first=min(stale))
 
 
 def _is_stale(

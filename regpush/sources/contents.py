@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 from regpush.closure import Item
 from regpush.concurrency import Cancellation
-from regpush.entry import HEAD, LOOK_AT, ContentHash, Entry, OnDisk
+from regpush.entry import HEAD, LOOK_AT, Entry, OnDisk
 from regpush.files.filesystem import GuardedFile, read_listed
+from regpush.tree_hash import ContentHash
 
 _BLOCK = 1 << 20
 # Limits of one thread's task: many files, so that starting tasks costs little; few bytes, so that

@@ -63,10 +63,9 @@ BUNDLE_PATHS = (b"etc/ssl/certs/ca-certificates.crt", b"etc/ssl/certs/ca-bundle.
 """The paths of the certificates in Debian and in nixpkgs, the more usual one first."""
 
 # In a cross-built package of nixpkgs, the target's triplet is between name and version.
-_PACKAGE = re.compile(
+_PACKAGE = (
     r"(?P<name>[a-z-]+?)((-static)?-[a-z0-9_]+-[a-z]+-linux-[a-z0-9]+)?"
-    r"-[0-9][0-9.]*(-?p[0-9]+)?",
-    re.ASCII,
+    r"-[0-9][0-9.]*(-?p[0-9]+)?"
 )
 
 _EMPTY = Identity.nar(
@@ -151,7 +150,7 @@ def _package(item: Item) -> str:
     name = full_name(item.path)
     if name == _OF_PROFILE:
         return name
-    match = _PACKAGE.fullmatch(name)
+    match = re.fullmatch(_PACKAGE, name)
     return match["name"] if match else ""
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from regpush.closure import Closure, Identity, Item, Stamp
 from regpush.concurrency import Cancellation
-from regpush.entry import Entry, TreeHash
+from regpush.entry import Entry
 from regpush.sources.contents import digests
 from regpush.sources.secrets import Secret, SecretError
 from regpush.sources.stats import Stats
+from regpush.tree_hash import TreeHash
 
 
 def identify(closure: Closure, stats: Stats, cancel: Cancellation, *, now_ns: int) -> Closure:

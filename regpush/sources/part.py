@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from regpush.closure import Item, Look, Role, Stamp
-from regpush.entry import Entry, Kind, TreeHash, absolute
+from regpush.entry import Entry, Kind, absolute
 from regpush.files.listing import ByFolder, Names, newest_ns, size
 from regpush.sources.tree import Tree
+from regpush.tree_hash import TreeHash
 
 
 class Part(Struct, frozen=True, kw_only=True):

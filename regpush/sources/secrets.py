@@ -24,45 +24,45 @@ from regpush.sources.tree import Tree
 # A private key in PEM (RFC 7468, RFC 4880 armor), also inside JSON or source text, where line ends
 # are written "\n": the marker, perhaps header fields, then base 64. Source text that only mentions
 # the marker has no base 64 after it.
-_PRIVATE_KEY = re.compile(
+_PRIVATE_KEY = (
     rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
     rb"(?:\s|\\[rn])*(?:[A-Za-z-]+: [^\r\n\\]*(?:\s|\\[rn])+)*[A-Za-z0-9+/=]{40}"
 )
 _KEY_BEGINS = b"-----BEGIN"
 _PUTTY_KEY = b"PuTTY-User-Key-File-"
-_AGE_KEY = re.compile(rb"AGE-SECRET-KEY-1[A-Z0-9]{58}")
+_AGE_KEY = rb"AGE-SECRET-KEY-1[A-Z0-9]{58}"
 _AGE_KEY_BEGINS = b"AGE-SECRET-KEY-"
 
-_ENVIRONMENT = re.compile(rb"\.env(?:\..*)?", re.DOTALL)
+_ENVIRONMENT = rb"(?s)\.env(?:\..*)?"
 _HARMLESS = (b".example", b".sample", b".template", b".dist")
 _KEY_STORES = (b".p12", b".pfx", b".jks", b".keystore")
 """Suffixes of key store files, of Java and Windows."""
 
-_ASSIGNED = re.compile(
+_ASSIGNED = (
     rb"(?mi)^[ \t]*(?:export[ \t]+)?[A-Z0-9_]*"
     rb"(?:SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|PRIVATE_?KEY)[A-Z0-9_]*"
     rb"[ \t]*=[ \t]*[\"']?[^\s\"'$<{]"
 )
 """A line that assigns a value, not a placeholder, to a variable whose name suggests a secret."""
-_SHELL_FILES = re.compile(rb"\.envrc|.+\.env|env\..+", re.DOTALL)
+_SHELL_FILES = rb"(?s)\.envrc|.+\.env|env\..+"
 """Names of files with variables, such as `prod.env`, `env.prod`, `.envrc`; only their content tells
 whether they contain a secret."""
 
 # The end of a file's path, and a pattern: the file is a secret if its content matches the pattern;
 # None: always.
-_CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
+_CREDENTIALS: tuple[tuple[bytes, bytes | None], ...] = (
     (b".aws/credentials", None),
     (b"application_default_credentials.json", None),
     (b".cargo/credentials", None),
     (b".cargo/credentials.toml", None),
-    (b".dockercfg", re.compile(rb'"auth"\s*:\s*"[^"]')),
+    (b".dockercfg", rb'"auth"\s*:\s*"[^"]'),
     (b".htpasswd", None),
-    (b".my.cnf", re.compile(rb"(?m)^\s*password\s*=\s*[^\s$]")),
-    (b".s3cfg", re.compile(rb"(?m)^\s*secret_key\s*=\s*[^\s$]")),
+    (b".my.cnf", rb"(?m)^\s*password\s*=\s*[^\s$]"),
+    (b".s3cfg", rb"(?m)^\s*secret_key\s*=\s*[^\s$]"),
     (b".vault-token", None),
     (b"terraform.tfstate", None),
     (b"terraform.tfstate.backup", None),
-    (b".docker/config.json", re.compile(rb'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[^"]')),
+    (b".docker/config.json", rb'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[^"]'),
     (b".config/gh/hosts.yml", None),
     (b".gem/credentials", None),
     (b".git-credentials", None),
@@ -70,12 +70,12 @@ _CREDENTIALS: tuple[tuple[bytes, re.Pattern[bytes] | None], ...] = (
     (b".netrc", None),
     (b"_netrc", None),
     (b".pgpass", None),
-    (b".pypirc", re.compile(rb"(?m)^\s*password\s*[=:]\s*[^\s$]")),
-    (b".bundle/config", re.compile(rb"(?m)^BUNDLE_[A-Z0-9_]*__[A-Z0-9_]*:\s*[\"']?[^\s\"'$]")),
+    (b".pypirc", rb"(?m)^\s*password\s*[=:]\s*[^\s$]"),
+    (b".bundle/config", rb"(?m)^BUNDLE_[A-Z0-9_]*__[A-Z0-9_]*:\s*[\"']?[^\s\"'$]"),
     # A variable such as `${NPM_TOKEN}` is not a secret; npm replaces it when it reads the file.
-    (b".npmrc", re.compile(rb"_(?:authToken|auth|password)\s*=\s*[\"']?[^\s\"'$]")),
-    (b".yarnrc.yml", re.compile(rb"(?m)^\s*npmAuth(?:Token|Ident):\s*[\"']?[^\s\"'$]")),
-    (b"auth.json", re.compile(rb'"(?:http-basic|github-oauth|gitlab-token|bearer)"\s*:\s*\{\s*"')),
+    (b".npmrc", rb"_(?:authToken|auth|password)\s*=\s*[\"']?[^\s\"'$]"),
+    (b".yarnrc.yml", rb"(?m)^\s*npmAuth(?:Token|Ident):\s*[\"']?[^\s\"'$]"),
+    (b"auth.json", rb'"(?:http-basic|github-oauth|gitlab-token|bearer)"\s*:\s*\{\s*"'),
 )
 _CREDENTIAL_NAMES = frozenset(ending.rpartition(b"/")[2] for ending, _ in _CREDENTIALS)
 
@@ -86,7 +86,7 @@ def by_name(path: bytes) -> str | None:
     A phrase for messages: `environment file`, `key store` or `credentials`.
     """
     name = path.rpartition(b"/")[2]
-    if _ENVIRONMENT.fullmatch(name) and not name.endswith(_HARMLESS):
+    if re.fullmatch(_ENVIRONMENT, name) and not name.endswith(_HARMLESS):
         return "environment file"
     if name.endswith(_KEY_STORES):
         return "key store"
@@ -106,13 +106,13 @@ def by_content(path: bytes, head: bytes) -> str | None:
 
     A phrase for messages: `private key`, `environment file` or `credentials`.
     """
-    if _KEY_BEGINS in head and _PRIVATE_KEY.search(head):
+    if _KEY_BEGINS in head and re.search(_PRIVATE_KEY, head):
         return "private key"
-    if head.startswith(_PUTTY_KEY) or (_AGE_KEY_BEGINS in head and _AGE_KEY.search(head)):
+    if head.startswith(_PUTTY_KEY) or (_AGE_KEY_BEGINS in head and re.search(_AGE_KEY, head)):
         return "private key"
     name = path.rpartition(b"/")[2]
-    shell = _SHELL_FILES.fullmatch(name) and not name.endswith(_HARMLESS)
-    if shell and _ASSIGNED.search(head):
+    shell = re.fullmatch(_SHELL_FILES, name) and not name.endswith(_HARMLESS)
+    if shell and re.search(_ASSIGNED, head):
         return "environment file"
     return "credentials" if _is_credentials(path, head) else None
 
@@ -141,7 +141,7 @@ def _is_credentials(path: bytes, head: bytes | None) -> bool:
         return False
     for ending, content in _CREDENTIALS:
         if (b"/" + path).endswith(b"/" + ending):
-            return content is None if head is None else bool(content and content.search(head))
+            return content is None if head is None else bool(content and re.search(content, head))
     return False
 
 

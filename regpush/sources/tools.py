@@ -263,14 +263,14 @@ def _lines(data: bytes) -> list[str]:
     found = []
     for line in data.decode("utf-8", "replace").split("\n"):
         last = line.rstrip("\r").rpartition("\r")[2]
-        seen = _ESCAPE.sub("", last).strip()
-        if seen and not _BAR.fullmatch(seen):
+        seen = re.sub(_ESCAPE, "", last).strip()
+        if seen and not re.fullmatch(_BAR, seen):
             found.append(last)
     return found
 
 
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_BAR = re.compile(r".*(\[[#= >]{10,}\]|▕.*▏).*|\s*[-\\|/]\s*")
+_ESCAPE = r"\x1b\[[0-9;?]*[A-Za-z]"
+_BAR = r".*(\[[#= >]{10,}\]|▕.*▏).*|\s*[-\\|/]\s*"
 """Matches a line that is a progress bar or a spinner (guix/progress.scm, guix/status.scm)."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from regpush.entry import Entry, Profile, as_text
 from regpush.errors import SourceError
@@ -31,8 +32,7 @@ the mode.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class Tree(Struct, frozen=True, kw_only=True, eq=False):
     """The listing of a directory, which is at the image path `at` (without outer slashes).
 
     Path arguments are relative to the directory. `profile`: how metadata is normalised. `kept`:
@@ -43,9 +43,7 @@ class Tree:
     at: bytes
     profile: Profile
     kept: Collection[bytes] = ()
-    _parents: dict[frozenset[bytes], tuple[Entry, ...]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _parents: dict[frozenset[bytes], tuple[Entry, ...]] = field(default_factory=dict)
 
     @property
     def keeps_links(self) -> bool:

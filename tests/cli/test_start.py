@@ -45,6 +45,14 @@ def test_help_and_usage_errors_import_nothing_that_pushes(words, code, tmp_path)
     assert len(modules) < 500
 
 
+def test_a_directory_is_listed_before_records_are_imported():
+    """The second process is forked from what is imported by then, and counted in memory twice."""
+    script = "import sys, regpush.files.scan_ahead; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"msgspec", "dataclasses", "hashlib", "json"}.intersection(done.stdout.split())
+
+
 INTERRUPTED = """
 import signal, sys
 from regpush.cli import main

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from regpush.closure import Item
 from regpush.entry import Kind, Profile
@@ -198,7 +197,7 @@ def test_a_part_of_a_folder_is_opened_without_looking_at_the_others(tmp_path):
     listing = scan(os.fsencode(tmp_path))
     vendor = listing.folders[b"vendor"]
     crowded = vendor._replace(folders=Unlooked(vendor.folders))
-    watched = replace(listing, folders={**listing.folders, b"vendor": crowded})
+    watched = listing._replace(folders={**listing.folders, b"vendor": crowded})
     tops = by_folder([b"vendor/b"])
     selected = [(names.folder, tuple(names.names)) for names in watched.select(tops)]
     assert selected == [(b"vendor", (b"b",)), (b"vendor/b", (b"c", b"y")), (b"vendor/b/c", (b"z",))]

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from regpush.closure import Identity, Item, Role
 from regpush.digest import Digest
-from regpush.entry import Entry, Kind, OnDisk, Profile, TreeHash
+from regpush.entry import Entry, Kind, OnDisk, Profile
 from regpush.errors import SourceError
 from regpush.files.filesystem import blocks
 from regpush.files.listing import walk
 from regpush.pack.tar import Archive, ArchiveOptions, Parents, _merged, header
+from regpush.tree_hash import TreeHash
 from tests.packing import BLOCK, pack
 
 NAMES = st.lists(

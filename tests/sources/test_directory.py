@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from regpush.closure import Closure, Role, Scheme
 from regpush.concurrency import Cancellation
-from regpush.entry import Entry, Kind, Profile, TreeHash
+from regpush.entry import Entry, Kind, Profile
 from regpush.errors import CancelledError, SourceError, UsageError
 from regpush.events import InputWarned, Note, TargetResolved, ignore
 from regpush.layering import strategies
@@ -29,6 +29,7 @@ from regpush.sources.identity import identify
 from regpush.sources.stats import Stats
 from regpush.sources.targets import resolve
 from regpush.sources.tools import Workshop
+from regpush.tree_hash import TreeHash
 from tests.packing import pack
 from tests.sources.conftest import Resolved, Write, needs_root, take
 

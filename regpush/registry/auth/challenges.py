@@ -19,14 +19,14 @@ from regpush.errors import AuthError
 from regpush.http.headers import http_date
 from regpush.registry.protocol import parse_json
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|$)', re.DOTALL)
-_UNQUOTED = re.compile(r'[^\s,"]+')
-_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
-_BLANK = re.compile(r"[ \t]*")
-_SEPARATOR = re.compile(r"[ \t,]*")
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-SENDABLE = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = r'(?s)"((?:[^"\\]|\\.)*)(?:"|$)'
+_UNQUOTED = r'[^\s,"]+'
+_TOKEN68 = r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))"
+_BLANK = r"[ \t]*"
+_SEPARATOR = r"[ \t,]*"
+_ESCAPED = r"(?s)\\(.)"
+SENDABLE = r"[\x21-\x7e]{1,65536}"
 """Matches a token that a header can hold: 1 to 65536 printable ASCII characters, no blanks."""
 
 _ACTIONS = ("pull", "push")
@@ -98,7 +98,7 @@ def _parse(value: str) -> list[Challenge]:
     found: list[tuple[str, list[tuple[str, str]]]] = []
     at = 0
     while (at := _end(_SEPARATOR, value, at)) < len(value):
-        name = _TOKEN.match(value, at)
+        name = _match(_NAME, value, at)
         if name is None:
             comma = value.find(",", at)
             at = len(value) if comma < 0 else comma
@@ -110,22 +110,26 @@ def _parse(value: str) -> list[Challenge]:
             continue
         found.append((name[0].lower(), []))
         at = name.end()
-        opaque = _TOKEN68.match(value, after) if after > name.end() else None
+        opaque = _match(_TOKEN68, value, after) if after > name.end() else None
         if opaque:
             at = opaque.end()
     return [Challenge(scheme, tuple(parameters)) for scheme, parameters in found]
 
 
-def _end(pattern: re.Pattern[str], value: str, at: int) -> int:
-    match = pattern.match(value, at)
+def _match(pattern: str, value: str, at: int) -> re.Match[str] | None:
+    return re.compile(pattern).match(value, at)
+
+
+def _end(pattern: str, value: str, at: int) -> int:
+    match = _match(pattern, value, at)
     return match.end() if match else at
 
 
 def _value(value: str, at: int) -> tuple[str, int]:
-    if quoted := _QUOTED.match(value, at):
-        return _ESCAPED.sub(r"\1", quoted[1]), quoted.end()
+    if quoted := _match(_QUOTED, value, at):
+        return re.sub(_ESCAPED, r"\1", quoted[1]), quoted.end()
     # Some servers do not quote the URL in `realm`, though RFC 9110 wants quotes.
-    plain = _UNQUOTED.match(value, at)
+    plain = _match(_UNQUOTED, value, at)
     return (plain[0], plain.end()) if plain else ("", at)
 
 
@@ -171,7 +175,7 @@ def parse_token(body: bytes, date: str) -> Token:
     if not isinstance(reply, dict):
         raise AuthError("the token server's reply is not a JSON object")
     value = reply.get("token") or reply.get("access_token")
-    if not isinstance(value, str) or not SENDABLE.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(SENDABLE, value):
         raise AuthError("the token server's reply holds no token")
     lifetime = reply.get("expires_in")
     if not isinstance(lifetime, (int, float)) or not math.isfinite(lifetime):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 
@@ -111,7 +112,7 @@ def from_options(options: RegistryOptions) -> Credentials | None:
             raise UsageError(
                 "--registry-token cannot be combined with --username and --password-stdin"
             )
-        if not SENDABLE.fullmatch(options.registry_token):
+        if not re.fullmatch(SENDABLE, options.registry_token):
             raise UsageError("--registry-token must be printable ASCII without blanks")
         return Credentials(source="the command line", registry_token=options.registry_token)
     if options.username is None and options.password is None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from regpush.registry.quirks import is_one_too_high
 
-_RANGE = re.compile(r"(bytes=)?0-(-1|[0-9]{1,18})", re.ASCII)
+_RANGE = r"(bytes=)?0-(-1|[0-9]{1,18})"
 
 
 def stored(header: str, sent: int) -> int | None:
@@ -21,7 +21,7 @@ def stored(header: str, sent: int) -> int | None:
     Reads `0-N`, `bytes=0-N` and olareg's `0--1`. `0-0` means one byte or, for many registries, no
     byte: it is read as no byte if more than one byte was sent, and as unknown if exactly one was.
     """
-    match = _RANGE.fullmatch(header.strip())
+    match = re.fullmatch(_RANGE, header.strip())
     if match is None:
         return None
     count = int(match[2]) + 1

@@ -10,7 +10,7 @@ from functools import partial
 from msgspec import Struct
 
 from regpush.closure import Identity, Item, LockedPackage, Role
-from regpush.entry import Entry, TreeHash
+from regpush.entry import Entry
 from regpush.errors import UsageError, printable
 from regpush.events import InputWarned
 from regpush.ownership import Rule
@@ -23,6 +23,7 @@ from regpush.sources.node.npmrc import Npmrc
 from regpush.sources.node.packument import listing
 from regpush.sources.node.tarball import Manner, Tarball, parents
 from regpush.sources.tools import Workshop
+from regpush.tree_hash import TreeHash
 
 _TARBALL = 32 << 10
 """Assumed size in bytes of a tarball, because lock files of npm and pnpm state none.

@@ -13,8 +13,9 @@ from functools import partial
 from msgspec import Struct
 
 from regpush.closure import Identity, Item, Role
-from regpush.entry import ContentHash, Entry, Kind, TreeHash, as_bytes, image_path
+from regpush.entry import Entry, Kind, as_bytes, image_path
 from regpush.sources.python.pyc import RULES, Compiler
+from regpush.tree_hash import ContentHash, TreeHash
 
 PATH = "(environment)"
 """The path of the item with the environment's own files. It is no file path, because these files
