@@ -275,7 +275,7 @@ def _pack_and_send(
     def again() -> LayerStream:
         return one.open(transfer.packer, progress)
 
-    with Spooled(again(), transfer.spool) as spooled:
+    with transfer.packer.room(one.size), Spooled(again(), transfer.spool) as spooled:
         if not spooled.whole:
             if transfer.naming is Naming.IF_LIKELY and not transfer.content:
                 why = _why(one, likely, fan)
