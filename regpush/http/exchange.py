@@ -115,7 +115,6 @@ class Exchange:
     def __init__(
         self,
         *,
-        connections: int,
         contexts: Contexts,
         routes: Routes,
         cancel: Cancellation,
@@ -130,7 +129,7 @@ class Exchange:
         self._lock = threading.Lock()
         self.requests = 0
         self._routes = routes
-        self._transport = Transport(connections=connections, tls=contexts.context, cancel=cancel)
+        self._transport = Transport(tls=contexts.context, cancel=cancel)
         self._client = httpx.Client(
             transport=self._transport,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from regpush.registry.probe import Probe
 
 _FAREWELL_S = 0.5
-_ASKERS = 44
 _UNVERIFIED = (
     "the registry's certificate is not verified (--insecure-skip-tls-verify): anyone on the "
     "network path can read the credentials and change what is sent"
@@ -91,13 +90,9 @@ class Client:
         self._contexts = contexts = Contexts(settings.ca_file, settings.ca_dir)
         self._routes = routes = Routes(settings.proxies)
         self._redactor.add(routes.secrets)
-        # Enough connections that no request waits for one: existence checks, as many to the storage
-        # to which they are redirected, uploads, and upload sessions that are opened in advance.
         places = 1 + len(options.also_to)
-        connections = places * (2 * _ASKERS + 4 * options.jobs)
         self._ahead = ThreadPoolExecutor(places * options.jobs, thread_name_prefix="regpush-ahead")
         self._exchange = Exchange(
-            connections=connections,
             contexts=contexts,
             routes=routes,
             cancel=cancel,
@@ -108,7 +103,6 @@ class Client:
             notify(Warned(message=_UNVERIFIED))
         # Upload sessions are deleted after a cancellation too, so no cancellation ends these.
         self._farewell = Exchange(
-            connections=connections,
             contexts=contexts,
             routes=routes,
             cancel=Cancellation(),

@@ -238,7 +238,6 @@ class Fetcher:
                 routes = Routes(self._proxies)
                 self._redactor.add(routes.secrets)
                 self._exchange = Exchange(
-                    connections=2 * _AT_A_TIME,
                     contexts=Contexts(settings.ca_file, settings.ca_dir),
                     routes=routes,
                     cancel=self._workshop.cancel,
