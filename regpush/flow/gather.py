@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from enum import Enum
 from functools import cached_property
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from regpush.closure import Closure
+from regpush.closure import Closure, Item
 from regpush.concurrency import Cancellation
+from regpush.digest import INDEXES
 from regpush.entry import Profile
 from regpush.errors import CancelledError, RegpushError, printable
 from regpush.events import InputWarned, Note
@@ -29,10 +30,11 @@ from regpush.options import (
     Reuse,
 )
 from regpush.ownership import Rules
-from regpush.pack.recipe import Placed, PreviousImage
+from regpush.pack.recipe import Placed, PreviousImage, lacks
 from regpush.pack.tar import ArchiveOptions, Parents
 from regpush.platform import Platform
 from regpush.reference import RepositoryName
+from regpush.registry.images import read_image
 from regpush.sources.identity import identify as identified
 from regpush.sources.links import Customisation
 from regpush.sources.platforms import Aim, platform_of
@@ -189,8 +191,12 @@ class _Gathering(Struct, frozen=True, kw_only=True, eq=False, dict=True):  # kee
         ship = Shipping(self.run, archive, self.overflow, self.shipped)
         return self.until_sent.enter_context(closing(ship))
 
-    def source(self) -> Customisation:
-        """Read the source; returns its closure with all that the image holds besides."""
+    def source(self, helpers: Executor) -> Customisation:
+        """Read the source; returns its closure with all that the image holds besides.
+
+        Threads of `helpers` begin connections as soon as the source shows that the push will send
+        something.
+        """
         run, options = self.run, self.run.options
         with self.until_sent:
             closure = self._closure()
@@ -205,7 +211,16 @@ class _Gathering(Struct, frozen=True, kw_only=True, eq=False, dict=True):  # kee
         made = customised(closure, options.source, options.image)
         _tell_customised(made, run)
         try:
-            closure = identified(made.closure, run.stats, self.useless, now_ns=run.started_ns)
+            closure = identified(
+                made.closure,
+                run.stats,
+                self.useless,
+                now_ns=run.started_ns,
+                changed=lambda: helpers.submit(self._connect_for, made.closure),
+                own_read=lambda known: helpers.submit(
+                    self._connect_if_new, known, _archive_of(made.closure.profile, base)
+                ),
+            )
         except CancelledError:
             run.cancel.check()
             return made
@@ -260,6 +275,32 @@ class _Gathering(Struct, frozen=True, kw_only=True, eq=False, dict=True):  # kee
                 layers = len(parse_manifest(near.data)["layers"]) if near else 0
                 self.run.client.open_ahead(one.reference, connections_for(layers))
 
+    def _connect_for(self, closure: Closure) -> None:
+        """Begin connections to each destination for a push of `closure` that will send something.
+
+        How many layers the earlier image has is not known yet: at most one for each item.
+        """
+        layers = min(len(closure.items), self.run.options.layers.max_layers)
+        for one in self.run.destinations:
+            self.run.client.open_ahead(one.reference, connections_for(layers))
+
+    def _connect_if_new(self, known: Sequence[Item], archive: ArchiveOptions) -> None:
+        """Begin connections to each destination with an image that lacks one of the items `known`.
+
+        The push will then send at least one layer there. `archive`: how layers are written.
+        """
+        for one in self.run.destinations:
+            with suppress(RegpushError):  # raised again where the images are read
+                for tag in one.tags:
+                    found = one.seen.get_manifest(tag)
+                    if found is None or found.media_type in INDEXES:
+                        continue
+                    image = read_image(found, one.seen)
+                    if lacks(image, known, archive):
+                        layers = connections_for(len(image.layers))
+                        self.run.client.open_ahead(one.reference, layers)
+                        break
+
     def _base(self) -> Base | None:
         sight = self.sight.result()
         at = sight.base_repository
@@ -271,11 +312,11 @@ def _both(
 ) -> tuple[Customisation, tuple[dict[RepositoryName, Past], Base | None]]:
     """Read the earlier images in a thread and the source in this one; a failure ends both."""
     cancel = reading.run.cancel
-    with ThreadPoolExecutor(1, thread_name_prefix="regpush") as pool:
+    with ThreadPoolExecutor(2, thread_name_prefix="regpush") as pool:
         looking = pool.submit(reading.past)
         looking.add_done_callback(lambda done: cancel.cancel() if done.exception() else None)
         try:
-            return reading.source(), looking.result()
+            return reading.source(pool), looking.result()
         except BaseException as error:
             cancel.cancel()
             if not reading.sight.done():

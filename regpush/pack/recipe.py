@@ -127,6 +127,21 @@ def lacks_recipes(previous: Sequence[PreviousImage]) -> bool:
     return bool(versions) and RECIPE_VERSION not in versions
 
 
+def lacks(image: Image, known: Sequence[Item], options: ArchiveOptions) -> bool:
+    """Whether one of the items `known`, whose identities are known, is in no layer of `image`.
+
+    False also where that cannot be told: a layer that has other items too is not looked at.
+    """
+    identities = {item.path: item.identity for item in known if item.identity}
+    listed: set[str] = set()
+    for layer in image.own_layers:
+        listed.update(layer.items)
+        here = [(path, identities[path]) for path in layer.items if path in identities]
+        if here and len(here) == len(layer.items) and recipe(here, options) != layer.recipe:
+            return True
+    return not identities.keys() <= listed
+
+
 def annotate(layer: Layer, items: Sequence[Item], recipe: Digest, size: int | None) -> Layer:
     """Return `layer` as a manifest of regpush lists it: with recipe, size and items.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from regpush.closure import Closure, Identity, Item, Stamp
 from regpush.concurrency import Cancellation
@@ -13,20 +13,37 @@ from regpush.sources.stats import Stats
 from regpush.tree_hash import TreeHash
 
 
-def identify(closure: Closure, stats: Stats, cancel: Cancellation, *, now_ns: int) -> Closure:
+def identify(
+    closure: Closure,
+    stats: Stats,
+    cancel: Cancellation,
+    *,
+    now_ns: int,
+    changed: Callable[[], object] = lambda: None,
+    own_read: Callable[[Sequence[Item]], object] = lambda _: None,
+) -> Closure:
     """Return `closure` with the identity of every item filled in.
 
     An identity is recalled from `stats`, else computed by reading the item's files, the app's own
-    code first. `now_ns`: the current time in nanoseconds since the epoch, or slightly less. Raises
-    UsageError for a file of the app's own code that looks like a secret; SourceError for a file
-    that cannot be read or was changed since it was listed; CancelledError.
+    code first. `now_ns`: the current time in nanoseconds since the epoch, or slightly less.
+    `changed` is called before any file is read, if `stats` has identities for only some of the
+    items: files changed since the last push from here. `own_read` is called once the app's own code
+    is read, if other items are read after it, with all items whose identities are known by then.
+    Raises UsageError for a file of the app's own code that looks like a secret; SourceError for a
+    file that cannot be read or was changed since it was listed; CancelledError.
     """
     unknown = [item for item in closure.items if item.identity is None]
     stamps = _stamps(unknown)
     known = stats.recall(stamps)
     unknown = [item for item in unknown if item.path not in known]
+    if known and unknown:
+        changed()
     read = _read([item for item in unknown if item.look], cancel)
-    read |= _read([item for item in unknown if not item.look], cancel)
+    others = [item for item in unknown if not item.look]
+    if others:
+        identified = closure.identified({**known, **read})
+        own_read([item for item in identified.items if item.identity])
+    read |= _read(others, cancel)
     stats.remember(stamps, read, read_ns=now_ns)
     return closure.identified({**known, **read})
 

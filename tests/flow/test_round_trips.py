@@ -15,7 +15,10 @@ from regpush.digest import OCI_CONFIG, Descriptor, Digest
 from regpush.flow import pipeline
 from regpush.history.configs import Configs
 from regpush.options import LayerOptions, PushOptions, RegistryOptions
+from regpush.reference import Reference
+from regpush.registry.client import Client
 from regpush.settings import Settings
+from regpush.sources import stats
 from tests.patience import HANG_S
 from tests.registry.servers import Registry
 from tests.registry_client.front import Answer, Asked, front, pass_on
@@ -137,3 +140,73 @@ def test_configs_are_few_and_the_newest(tmp_path: Path) -> None:
         for data in written
     ]
     assert stored == [None] * 6 + written[6:]
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many connections each call asks for, in order."""
+    counts: list[int] = []
+    begin = Client.open_ahead
+
+    def open_ahead(client: Client, reference: Reference, count: int) -> None:
+        counts.append(count)
+        begin(client, reference, count)
+
+    monkeypatch.setattr(Client, "open_ahead", open_ahead)
+    return counts
+
+
+def _push_layers(app: Path, to: str, settings: Settings) -> int:
+    """Push `app`; returns how many connections its layers need, by their number."""
+    result = pipeline.push(str(app), to=to, settings=settings)
+    return len(result.images[0].layers) + 4
+
+
+def test_connections_begin_before_the_plan_where_the_stat_index_shows_a_change(
+    registry: Registry,
+    repository: str,
+    app: Path,
+    tmp_path: Path,
+    begun: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stats, "_SLACK_NS", -(1 << 40))  # files are stored however new they are
+    settings = Settings(cache_dir=str(tmp_path / "cache"))
+    to = f"{registry.host}/{repository}"
+    _push_layers(app, to, settings)
+    begun.clear()
+    _push_layers(app, to, settings)
+    assert begun == [1]
+    (app / "main.py").write_text("changed\n")
+    begun.clear()
+    needed = _push_layers(app, to, settings)
+    # Before the manifest is read, the number of layers is known to be at most that of the items.
+    assert begun[0] == 1
+    assert begun[-1] == needed
+    assert len(begun) == 3
+    assert needed <= begun[1] <= needed + 4
+
+
+@pytest.mark.parametrize("strategy", ["auto", "size"])
+def test_connections_begin_before_packages_are_read_where_own_code_is_new(
+    registry: Registry,
+    repository: str,
+    app: Path,
+    begun: list[int],
+    strategy: str,
+) -> None:
+    to = f"{registry.host}/{repository}"
+    options = PushOptions(layers=LayerOptions(strategy=strategy))
+    pipeline.push(str(app), to=to, options=options, settings=Settings())
+    begun.clear()
+    pipeline.push(str(app), to=to, options=options, settings=Settings())
+    assert begun == [1]
+    (app / "main.py").write_text("changed\n")
+    begun.clear()
+    result = pipeline.push(str(app), to=to, options=options, settings=Settings())
+    needed = len(result.images[0].layers) + 4
+    assert begun == [1, needed, needed]
+    (app / "node_modules" / "one" / "index.js").write_text("changed, which reading it last tells\n")
+    begun.clear()
+    pipeline.push(str(app), to=to, options=options, settings=Settings())
+    assert begun == [1, needed]

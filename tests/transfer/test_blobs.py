@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ def test_what_broke_goes_on_where_it_was(
 def _whole(asked: Asked, upstream: Upstream) -> Answer:
     """A server that knows no ranges."""
     headers = {name: value for name, value in asked.headers.items() if name != "range"}
-    return upstream.forward(replace(asked, headers=headers))
+    return upstream.forward(dataclasses.replace(asked, headers=headers))
 
 
 def _elsewhere(answer: Answer) -> None:
