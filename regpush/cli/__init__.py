@@ -23,6 +23,9 @@ def main() -> None:
     # Imports and file lists make many objects and no garbage: the garbage collector would take a
     # tenth of the time of an unchanged push.
     gc.set_threshold(100_000)
+    # The thread that packs holds the interpreter's lock for up to this many seconds while another
+    # waits for it: with Python's 0.005, cold pushes took 3 to 5 % more time on two cores.
+    sys.setswitchinterval(0.0005)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _cancelled)
     stop_listing = _list_ahead(sys.argv[1:])

@@ -4,8 +4,11 @@ import dataclasses
 import gzip
 import hashlib
 import itertools
+import platform
 import random
+import resource
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -230,3 +233,26 @@ def test_a_layer_goes_on_while_another_holds_all_spare_memory():
             pass
         assert len(b"".join(source(one, "gzip").open(packer, lambda *_: None))) > 0
         held.close()
+
+
+FREED = """
+import resource
+from regpush.options import Compression
+from regpush.pack.packer import Packer
+
+with Packer(Compression.parse("gzip:fast"), 2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        chunks = [b"." * 500_000 for _ in range(8)]
+        chunks.clear()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has such a threshold")
+def test_freed_memory_is_used_for_the_next_chunks():
+    done = subprocess.run(
+        [sys.executable, "-c", FREED], capture_output=True, text=True, check=True, timeout=HANG_S
+    )
+    faults, pages = int(done.stdout), 100 * 8 * 500_000 // resource.getpagesize()
+    assert faults < pages / 10
