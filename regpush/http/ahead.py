@@ -89,6 +89,7 @@ class Ahead:
     """Connections that were begun and that no request uses yet. Thread-safe."""
 
     def __init__(self) -> None:
+        self._first: dict[Place, Address] = {}
         self._begun: dict[Place, deque[Begun]] = {}
         self._beginning: dict[Place, Thread] = {}
         self._lock = Lock()
@@ -109,18 +110,20 @@ class Ahead:
         thread.start()
 
     def open(self, host: str, port: int, count: int, check: Callable[[], None]) -> None:
-        """Begin connections to `host` until `count` are fresh; returns when the name is resolved.
+        """Begin connections to `host` until `count` are fresh.
 
-        `check` is called meanwhile, like that of `addresses`. A connection that fails is made anew,
-        and its error reported, by the request that needs it.
+        The name is resolved the first time only; `check` is called meanwhile, like that of
+        `addresses`. A connection that fails is made anew, and its error reported, by the request
+        that needs it.
         """
         with suppress(OSError, RuntimeError):  # RuntimeError: no thread can be started
-            first = addresses(host, port, check)[0]
+            if (host, port) not in self._first:
+                self._first[host, port] = addresses(host, port, check)[0]
             with self._lock:
                 begun = self._begun.setdefault((host, port), deque())
                 missing = count - sum(one.is_fresh for one in tuple(begun))
                 for _ in range(0 if self._closed else missing):
-                    begun.append(Begun.to(first))
+                    begun.append(Begun.to(self._first[host, port]))
 
     def take(self, host: str, port: int, check: Callable[[], None]) -> Begun | None:
         """Return a fresh connection, which may not be established yet; None without a fresh one.

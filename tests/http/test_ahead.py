@@ -130,3 +130,23 @@ def test_a_name_that_no_server_resolves_is_not_waited_for_after_a_cancellation()
         begun.take("registry.test", 443, cancel.check)
     with pytest.raises(CancelledError):
         begun.open("registry.test", 443, 1, cancel.check)
+
+
+def test_a_name_is_resolved_once(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where names are not cached on the machine, resolving one takes a round trip or more."""
+    asked: list[str] = []
+    real = ahead.addresses
+
+    def counted(host: str, *more: Any) -> list[ahead.Address]:
+        asked.append(host)
+        return real(host, *more)
+
+    monkeypatch.setattr(ahead, "addresses", counted)
+    begun = Ahead()
+    for count in (1, 1, 3):
+        begun.open(*place(server), count, Cancellation().check)
+    accepted = [server.accept()[0] for _ in range(3)]
+    begun.close()
+    for one in accepted:
+        one.close()
+    assert asked == ["127.0.0.1"]
