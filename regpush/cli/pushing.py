@@ -8,10 +8,12 @@ registry is opened during these imports.
 from __future__ import annotations
 
 import os
+import socket
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +32,12 @@ from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.report import PushResult
 from regpush.settings import Settings
+
+if TYPE_CHECKING:
+    from regpush.http.trust import Contexts
+
+_HANDSHAKE_S = 3.0
+"""Seconds for a TLS handshake in advance; a slower one is begun again by the first request."""
 
 Targets = Annotated[
     list[str] | None,
@@ -74,12 +82,12 @@ def flow(
         )
 
 
-def _connecting(
-    to: str, options: RegistryOptions, settings: Settings
-) -> AbstractContextManager[None]:
-    """Return a context in which the connection to the registry of the reference `to` begins.
+@contextmanager
+def _connecting(to: str, options: RegistryOptions, settings: Settings) -> Iterator[None]:
+    """Begin the connection to the registry of the reference `to`, for the push in the block.
 
-    The connection leads to the proxy, if one stands in front of that registry.
+    It leads to the proxy, if one stands in front of that registry; else it gets as far as the end
+    of its TLS handshake.
     """
     try:
         registry = Reference.parse(to)
@@ -87,5 +95,30 @@ def _connecting(
         origin = Origin.of(f"{'http' if plain else 'https'}://{registry.api_host}")
         proxy = Routes(settings.proxies).proxy(origin)
     except RegpushError:  # the push raises it again when it uses the reference or proxy
-        return nullcontext()
-    return ahead.begun(*((proxy.host, proxy.port) if proxy else (origin.host, origin.port)))
+        yield
+        return
+    if proxy or options.plain_http:
+        there = proxy or origin
+        with ahead.begun(there.host, there.port):
+            yield
+        return
+    contexts: Future[Contexts] = Future()
+
+    def secure(sock: socket.socket) -> socket.socket:
+        from regpush.http.trust import Trust, secured  # in this thread, not before TCP's handshake
+
+        trust = Trust.of(registry.registry, options, settings.certificate_dirs)
+        if registry.is_loopback and not trust.means_tls:
+            return sock  # the first request goes over http
+        context = contexts.result().context(trust)
+        return secured(sock, context, origin.host, _HANDSHAKE_S)
+
+    with ahead.begun(origin.host, origin.port, secure):
+        from regpush.http.trust import Contexts  # `ssl` takes 10 ms: during TCP's handshake
+
+        Contexts.early = Contexts(settings.ca_file, settings.ca_dir)
+        contexts.set_result(Contexts.early)
+        try:
+            yield
+        finally:
+            Contexts.early = None

@@ -1,4 +1,4 @@
-"""Begins TCP connections before a request needs them, because a handshake takes a round trip.
+"""Begins connections before a request needs them, because a handshake takes a round trip.
 
 This module imports little but sockets, so that a connection can begin while the rest of `http/` is
 still imported.
@@ -17,8 +17,13 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
+from regpush.errors import RegpushError
+
 LOOK_S = 0.1
 """Seconds between two checks for a cancellation."""
+
+_SSL_ERROR_WANT_READ = 2
+"""The code of `ssl.SSLWantReadError`; importing `ssl` takes longer than all of this module."""
 
 _FRESH_S = 5.0
 """Seconds within which a connection that was begun must be used; afterwards it is discarded."""
@@ -64,6 +69,11 @@ def _join(thread: Thread, check: Callable[[], None]) -> None:
         thread.join(LOOK_S)
 
 
+Secure: TypeAlias = Callable[[socket.socket], socket.socket]
+"""Does the TLS handshake on a connection, which may not be established yet; returns the socket of
+the TLS connection, which does not block. Raises OSError, ValueError or RegpushError."""
+
+
 class Begun(Struct, frozen=True, eq=False):
     """A connection to `address` that was begun, and when (monotonic seconds)."""
 
@@ -80,9 +90,25 @@ class Begun(Struct, frozen=True, eq=False):
     @property
     def is_fresh(self) -> bool:
         """Whether the connection may still be used: servers soon close one without requests."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return time.monotonic() - self.at < _FRESH_S and not poll.poll(0)
+        return time.monotonic() - self.at < _FRESH_S and is_silent(self.sock)
+
+
+def is_silent(sock: socket.socket) -> bool:
+    """Whether nothing for a reader of `sock`, which does not block, has arrived, not even its end.
+
+    Session tickets of TLS are for nobody: they are read here.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    if not poll.poll(0):
+        return True
+    if type(sock) is socket.socket:
+        return False
+    try:
+        sock.recv(1)
+    except OSError as error:
+        return error.errno == _SSL_ERROR_WANT_READ
+    return False
 
 
 class Ahead:
@@ -95,19 +121,34 @@ class Ahead:
         self._lock = Lock()
         self._closed = False
 
-    def begin(self, host: str, port: int) -> None:
+    def begin(self, host: str, port: int, secure: Secure | None = None) -> None:
         """Begin one connection in a thread, because resolving the name may take long.
 
-        Returns at once.
+        `secure`: None for a connection without TLS. Returns at once.
         """
         thread = Thread(
-            target=self.open,
-            args=(host, port, 1, lambda: None),
-            name="regpush-connect",
-            daemon=True,
+            target=self._begin, args=(host, port, secure), name="regpush-connect", daemon=True
         )
         self._beginning[host, port] = thread
         thread.start()
+
+    def _begin(self, host: str, port: int, secure: Secure | None) -> None:
+        self._open(host, port, 1, lambda: None)
+        begun = self._begun.get((host, port))
+        if secure is None or not begun:
+            return
+        first = begun.popleft()
+        try:
+            secured = Begun(secure(first.sock), first.address)
+        except (OSError, ValueError, RegpushError):
+            # The request that needs a connection makes another, and reports the error.
+            first.sock.close()
+            return
+        with self._lock:
+            if self._closed:
+                secured.sock.close()
+            else:
+                begun.appendleft(secured)
 
     def open(self, host: str, port: int, count: int, check: Callable[[], None]) -> None:
         """Begin connections to `host` until `count` are fresh.
@@ -116,6 +157,11 @@ class Ahead:
         `addresses`. A connection that fails is made anew, and its error reported, by the request
         that needs it.
         """
+        if thread := self._beginning.get((host, port)):
+            _join(thread, check)
+        self._open(host, port, count, check)
+
+    def _open(self, host: str, port: int, count: int, check: Callable[[], None]) -> None:
         with suppress(OSError, RuntimeError):  # RuntimeError: no thread can be started
             if (host, port) not in self._first:
                 self._first[host, port] = addresses(host, port, check)[0]
@@ -128,7 +174,7 @@ class Ahead:
     def take(self, host: str, port: int, check: Callable[[], None]) -> Begun | None:
         """Return a fresh connection, which may not be established yet; None without a fresh one.
 
-        `check` is called while the name is still being resolved, like that of `addresses`.
+        `check` is called while the first connection is still begun, like that of `addresses`.
         """
         if thread := self._beginning.pop((host, port), None):
             _join(thread, check)
@@ -155,12 +201,13 @@ _early = Ahead()
 
 
 @contextmanager
-def begun(host: str, port: int) -> Iterator[None]:
+def begun(host: str, port: int, secure: Secure | None = None) -> Iterator[None]:
     """Yield at once, while a connection begins for the `Exchange` that the `with` block makes.
 
-    A connection that no `Exchange` took over is closed at the end of the block.
+    `secure`: None for a connection without TLS. A connection that no `Exchange` took over is closed
+    at the end of the block.
     """
-    _early.begin(host, port)
+    _early.begin(host, port, secure)
     try:
         yield
     finally:

@@ -7,9 +7,12 @@ names of containers-certs.d(5) and Docker.
 from __future__ import annotations
 
 import os
+import select
+import socket
 import ssl
 import threading
 from collections.abc import Sequence
+from typing import ClassVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -83,8 +86,17 @@ class Contexts:
     `ca_file` and `ca_dir` replace the system's certificates.
     """
 
+    early: ClassVar[Contexts | None] = None
+    """Contexts of connections that were begun before a `Client` was made; `take` returns them."""
+
+    @classmethod
+    def take(cls, ca_file: str | None, ca_dir: str | None) -> Contexts:
+        """Return `early` if it was made for the same certificates, else new contexts."""
+        early, cls.early = cls.early, None
+        return early if early and early.system == (ca_file, ca_dir) else cls(ca_file, ca_dir)
+
     def __init__(self, ca_file: str | None, ca_dir: str | None) -> None:
-        self._system = (ca_file, ca_dir)
+        self.system = (ca_file, ca_dir)
         self._lock = threading.Lock()
         self._made: dict[Trust, ssl.SSLContext] = {}
 
@@ -95,8 +107,27 @@ class Contexts:
         """
         with self._lock:
             if trust not in self._made:
-                self._made[trust] = _context(trust, *self._system)
+                self._made[trust] = _context(trust, *self.system)
             return self._made[trust]
+
+
+def secured(
+    sock: socket.socket, context: ssl.SSLContext, hostname: str, timeout_s: float
+) -> ssl.SSLSocket:
+    """Do the TLS handshake on `sock`, which may not be connected yet; both are waited for.
+
+    The result does not block. `timeout_s`: seconds for each step. Raises OSError, and ValueError
+    for a malformed `hostname`.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    if not poll.poll(timeout_s * 1000):
+        raise TimeoutError
+    sock.settimeout(timeout_s)
+    context.set_alpn_protocols(["http/1.1"])  # as httpcore sets them
+    secure = context.wrap_socket(sock, server_hostname=hostname)
+    secure.setblocking(False)
+    return secure
 
 
 def _given(options: RegistryOptions) -> Trust:

@@ -435,6 +435,11 @@ class _Connection(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
+        if isinstance(self._sock, ssl.SSLSocket):
+            if self._sock.context is ssl_context and self._sock.server_hostname == server_hostname:
+                return self  # the handshake was done in advance
+            self.close()
+            raise httpcore.ConnectError("the connection was begun for other certificates")
         return _Connection(
             shake_hands(self._sock, ssl_context, server_hostname, timeout, self._cancel),
             self._cancel,

@@ -87,7 +87,7 @@ class Client:
         self._sources = CredentialSources(options, settings, cancel.check)
         self._redactor = Redactor()
         self._folders = settings.certificate_dirs
-        self._contexts = contexts = Contexts(settings.ca_file, settings.ca_dir)
+        self._contexts = contexts = Contexts.take(settings.ca_file, settings.ca_dir)
         self._routes = routes = Routes(settings.proxies)
         self._redactor.add(routes.secrets)
         places = 1 + len(options.also_to)

@@ -1,17 +1,21 @@
 """Connections that are begun before a request needs them."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+import trustme
 
 from regpush.concurrency import Cancellation
 from regpush.errors import CancelledError
 from regpush.http import ahead
 from regpush.http.ahead import Ahead
-from tests.patience import HANG_S
+from regpush.http.trust import secured
+from tests.patience import HANG_S, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +154,62 @@ def test_a_name_is_resolved_once(server: socket.socket, monkeypatch: pytest.Monk
     for one in accepted:
         one.close()
     assert asked == ["127.0.0.1"]
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def secure(authority: trustme.CA) -> ahead.Secure:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return lambda sock: secured(sock, context, "127.0.0.1", HANG_S)
+
+
+def _serve_tls(server: socket.socket, authority: trustme.CA) -> ssl.SSLSocket:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    accepted, _ = server.accept()
+    accepted.settimeout(HANG_S)
+    return context.wrap_socket(accepted, server_side=True)
+
+
+def test_tls_is_begun_before_a_request_needs_it(
+    server: socket.socket, authority: trustme.CA, secure: ahead.Secure
+) -> None:
+    with ahead.begun(*place(server), secure):
+        begun = ahead.handed_over()
+        secured_there = _serve_tls(server, authority)
+        # The server's session tickets are nothing that a connection would be discarded for.
+        taken = taken_from(begun, place(server))
+        assert isinstance(taken, ssl.SSLSocket)
+        secured_there.sendall(b"!")
+        taken.settimeout(HANG_S)
+        assert taken.recv(1) == b"!"
+    for one in (taken, secured_there):
+        one.close()
+
+
+def test_a_secured_connection_that_the_server_closed_is_not_taken(
+    server: socket.socket, authority: trustme.CA, secure: ahead.Secure
+) -> None:
+    begun = Ahead()
+    begun.begin(*place(server), secure)
+    _serve_tls(server, authority).close()
+    begun.open(*place(server), 0, Cancellation().check)  # waits for the handshake
+    (there,) = begun._begun[place(server)]
+    wait_until(lambda: not there.is_fresh, "the end of the connection")
+    assert taken_from(begun, place(server)) is None
+
+
+def test_a_handshake_that_fails_is_left_to_the_request(
+    server: socket.socket, secure: ahead.Secure
+) -> None:
+    """The request makes a connection of its own, and reports what is wrong with the certificate."""
+    begun = Ahead()
+    begun.begin(*place(server), secure)
+    with suppress(ssl.SSLError):
+        _serve_tls(server, trustme.CA())
+    assert taken_from(begun, place(server)) is None

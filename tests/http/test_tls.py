@@ -19,8 +19,9 @@ from regpush.reference import Reference
 from regpush.registry.repository import Access
 from regpush.settings import Settings
 from tests.flow.test_push_directory import app
-from tests.program import Outcome, push, regpush
+from tests.program import PATIENT, Outcome, push, regpush
 from tests.registry.servers import Registry
+from tests.registry.wire import StartProxy
 from tests.registry_client.front import Answer, Asked, Front, front, pass_on
 from tests.registry_client.opening import opened
 
@@ -389,3 +390,15 @@ def test_a_client_certificate_is_for_the_registry_alone(
             regpush("inspect", f"{running.host}/{repository}@{digest}", *flags).ok()
             assert {asked.certified for asked in running.asked} == {True}
             assert {asked.certified for asked in storage.asked} == {False}
+
+
+def test_the_first_request_uses_the_handshake_that_was_done_in_advance(
+    docker_registry_tls: Registry, repository: str, app: Path, wire: StartProxy
+) -> None:
+    proxy = wire(docker_registry_tls)
+    words = (f"{proxy.host}/{repository}", "--ca-file", str(docker_registry_tls.ca_file))
+    push(app, *words).ok()
+    proxy.reset()
+    unable = "from regpush.http import wire; wire.shake_hands = None; "
+    push(app, *words, program=("-c", unable + PATIENT[1])).ok()
+    assert proxy.stats().connections == 1
