@@ -135,8 +135,6 @@ class Transport(httpx.BaseTransport):
         self._pools: list[httpcore.ConnectionPool] = []
         self._idle: dict[_Way, deque[httpcore.ConnectionPool]] = {}
         self._ahead = handed_over()
-        self._backend = _Backend(cancel, self._ahead, _REPLY_LIMIT)
-        self._unbounded = _Backend(cancel, Ahead(), None)
 
     def open_ahead(self, host: str, port: int, count: int) -> None:
         """Begin `count` TCP connections to `host` and `port`, for the next requests to it."""
@@ -184,7 +182,8 @@ class Transport(httpx.BaseTransport):
         proxy: Proxy | None,
         bounded: bool,
     ) -> httpcore.ConnectionPool:
-        backend = self._backend if bounded else self._unbounded
+        ahead, limit = (self._ahead, _REPLY_LIMIT) if bounded else (Ahead(), None)
+        backend = _Backend(self._cancel, ahead, limit, context)
         if proxy is None:
             pool = httpcore.ConnectionPool(
                 ssl_context=context,
@@ -260,12 +259,22 @@ def _translated(proxy: Proxy | None) -> Iterator[None]:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Makes connections for httpcore's pool, or takes those that were begun in advance."""
+    """Makes connections for httpcore's pool, or takes those that were begun in advance.
 
-    def __init__(self, cancel: Cancellation, ahead: Ahead, reply_limit: int | None) -> None:
+    `context`: the TLS context of the pool; None for http, or for a proxy that is reached by http.
+    """
+
+    def __init__(
+        self,
+        cancel: Cancellation,
+        ahead: Ahead,
+        reply_limit: int | None,
+        context: ssl.SSLContext | None,
+    ) -> None:
         self._cancel = cancel
         self._ahead = ahead
         self._reply_limit = reply_limit
+        self._context = context
 
     def connect_tcp(
         self,
@@ -276,6 +285,9 @@ class _Backend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002  httpcore's signature
     ) -> httpcore.NetworkStream:
         begun = self._ahead.take(host, port, self._cancel.check)
+        if begun and isinstance(begun.sock, ssl.SSLSocket) and begun.sock.context != self._context:
+            begun.sock.close()  # its handshake was done for other certificates
+            begun = None
         sock = connect(host, port, timeout, self._cancel, begun)
         return _Connection(sock, self._cancel, self._reply_limit)
 
@@ -436,10 +448,7 @@ class _Connection(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         if isinstance(self._sock, ssl.SSLSocket):
-            if self._sock.context is ssl_context and self._sock.server_hostname == server_hostname:
-                return self  # the handshake was done in advance
-            self.close()
-            raise httpcore.ConnectError("the connection was begun for other certificates")
+            return self  # the handshake was done in advance, with this context
         return _Connection(
             shake_hands(self._sock, ssl_context, server_hostname, timeout, self._cancel),
             self._cancel,

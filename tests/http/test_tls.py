@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from regpush.errors import RefusedError, UsageError
-from regpush.http.trust import ClientCertificate, Trust
+from regpush.http import ahead
+from regpush.http.trust import ClientCertificate, Trust, secured
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
 from regpush.registry.repository import Access
 from regpush.settings import Settings
 from tests.flow.test_push_directory import app
+from tests.patience import HANG_S
 from tests.program import PATIENT, Outcome, push, regpush
 from tests.registry.servers import Registry
 from tests.registry.wire import StartProxy
@@ -390,6 +393,35 @@ def test_a_client_certificate_is_for_the_registry_alone(
             regpush("inspect", f"{running.host}/{repository}@{digest}", *flags).ok()
             assert {asked.certified for asked in running.asked} == {True}
             assert {asked.certified for asked in storage.asked} == {False}
+
+
+def test_a_handshake_in_advance_for_other_certificates_is_not_used(
+    docker_registry_tls: Registry, repository: str
+) -> None:
+    assert docker_registry_tls.ca_file is not None
+    unsafe = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unsafe.check_hostname, unsafe.verify_mode = False, ssl.CERT_NONE
+    used: list[ssl.SSLSocket] = []
+
+    def secure(sock: socket.socket) -> socket.socket:
+        used.append(secured(sock, unsafe, "127.0.0.1", HANG_S))
+        return used[0]
+
+    host, _, port = docker_registry_tls.host.partition(":")
+    with (
+        ahead.begun(host, int(port), secure),
+        opened(docker_registry_tls.host, repository) as at,
+        pytest.raises(RefusedError, match="not trusted"),
+    ):
+        at.repository.get_manifest("latest")
+    assert len(used) == 1
+    with (
+        ahead.begun(host, int(port), secure),
+        opened(
+            docker_registry_tls.host, repository, ca_file=str(docker_registry_tls.ca_file)
+        ) as at,
+    ):
+        assert at.repository.get_manifest("latest") is None
 
 
 def test_the_first_request_uses_the_handshake_that_was_done_in_advance(
