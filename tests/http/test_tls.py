@@ -405,7 +405,7 @@ def test_a_handshake_in_advance_for_other_certificates_is_not_used(
 
     def secure(sock: socket.socket) -> socket.socket:
         used.append(secured(sock, unsafe, "127.0.0.1", HANG_S))
-        return used[0]
+        return used[-1]
 
     host, _, port = docker_registry_tls.host.partition(":")
     with (
