@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -142,7 +143,7 @@ def running(
         LayerIndex(cache_dir) as index,
         Workshop(notify, context.cancel) as workshop,
     ):
-        yield Run(
+        run = Run(
             destinations=context.destinations,
             rule=context.rule,
             registry=options.registry,
@@ -159,3 +160,28 @@ def running(
             stats=Stats(cache_dir),
             workshop=workshop,
         )
+        with _reading_tags(run):
+            yield run
+
+
+@contextmanager
+def _reading_tags(run: Run) -> Iterator[None]:
+    """Yield at once, while the manifests at the tags to be moved are read in other threads.
+
+    `Destination.seen` keeps the manifests, and the errors, for the steps that ask for them. An
+    error in the `with` block ends the requests.
+    """
+
+    def read(one: Destination) -> None:
+        run.client.open_ahead(one.reference, max(len(one.tags), 1))
+        for tag in one.tags:
+            one.seen.get_manifest(tag)
+
+    with ThreadPoolExecutor(len(run.destinations), thread_name_prefix="regpush") as pool:
+        for one in run.destinations:
+            pool.submit(read, one)
+        try:
+            yield
+        except BaseException:
+            run.cancel.cancel()
+            raise

@@ -247,8 +247,6 @@ class _Gathering(Struct, frozen=True, kw_only=True, eq=False, dict=True):  # kee
     def past(self) -> tuple[dict[RepositoryName, Past], Base | None]:
         """Read the images that were pushed before, by destination, and the base."""
         run = self.run
-        for destination in run.destinations:
-            run.client.open_ahead(destination.reference, max(len(destination.tags), 1))
         with ThreadPoolExecutor(2, thread_name_prefix="regpush") as pool:
             reading = pool.submit(self._base)
             pool.submit(self._connect)

@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from regpush.concurrency import Cancellation
-from regpush.events import Action, Listener, ignore
-from regpush.flow import reports
-from regpush.flow.assemble import Assembled, assemble
-from regpush.flow.context import Run, running
-from regpush.flow.gather import Identify, Overflow
-from regpush.flow.prepare import prepare, tell_unused
-from regpush.flow.release import Release
-from regpush.flow.transaction import TagTransaction
+from regpush.events import Listener, ignore
+from regpush.flow.context import running
 from regpush.options import PushOptions
 from regpush.report import PushResult
 from regpush.settings import Settings
-
-if TYPE_CHECKING:
-    from regpush.flow.attachments import Attachments
 
 
 def push(
@@ -45,21 +35,10 @@ def push(
     """
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
-        attachments = _attachments(run)
-        overflow = Overflow.SENT if options.registry.max_upload is None else Overflow.REFUSED
-        prepared = prepare(_targets(target), run, Identify.WHERE_USEFUL, overflow)
-        transaction = TagTransaction.begin(run, prepared[0].origin.tags_seen)
-        if transaction.skips():
-            return reports.of_nothing(prepared, transaction, run)
-        if (limit := options.registry.max_upload) is not None:
-            from regpush.flow.forecast import check_upload  # few pushes have a limit
+        # The registry answers the first request while these 50 modules are imported.
+        from regpush.flow import steps
 
-            check_upload(prepared, run, limit)
-        images = assemble(prepared, run)
-        tell_unused(prepared, run)
-        release, tagged = transaction.carry_out(Release.of(images, attachments, run))
-        _remember(release.images, run)
-        return reports.of_push(release, transaction.reported(release.whole.digest, tagged), run)
+        return steps.push(_targets(target), run)
 
 
 def plan(
@@ -78,39 +57,11 @@ def plan(
     to find these out. Raises the errors of `push`, except BudgetExceededError: the caller compares
     the sizes with `max_upload`.
     """
-    from regpush.flow.forecast import forecast  # a push predicts nothing
-
     options, settings = options or PushOptions(), settings or Settings.from_environ(os.environ)
     with running(to, options, settings, notify, cancel) as run:
+        from regpush.flow.forecast import forecast  # imported while the registry answers
+
         return forecast(_targets(target), run, exact=exact)
-
-
-def _attachments(run: Run) -> Attachments | None:
-    """Prepare what is to be attached to the images; None if nothing is.
-
-    Raises UsageError where a program or library for it is missing.
-    """
-    if not run.options.attach.attaches:
-        return None
-    from regpush.flow.attachments import Attachments  # most pushes attach nothing
-
-    return Attachments.of(run)
-
-
-def _remember(images: Sequence[Assembled], run: Run) -> None:
-    """Record in the local index that all destinations hold the layers that were packed here.
-
-    Reused layers are left out: others vouch for their recipes, and their word counts in the
-    repository alone to which they pushed.
-    """
-    made = [
-        placed.layer
-        for image in images
-        for placed in image.placed
-        if placed.action is Action.UPLOADED
-    ]
-    for destination in run.destinations:
-        run.index.remember(made, destination.name)
 
 
 def _targets(target: str | Sequence[str]) -> Sequence[str]:
