@@ -70,13 +70,10 @@ class Row(NamedTuple):
         return map(cls._make, _ROW.iter_unpack(rows))
 
 
-def _having(rows: bytes, table: bytes) -> Iterator[int]:
-    """Yield the indexes of the rows for which `table` maps the last byte of the mode to 1."""
+def _having(rows: bytes, table: bytes) -> Sequence[int]:
+    """Return the indexes of the rows for which `table` maps the last byte of the mode to 1."""
     flags = rows[_PERMISSIONS :: _ROW.size].translate(table)
-    index = flags.find(1)
-    while index >= 0:
-        yield index
-        index = flags.find(1, index + 1)
+    return [index for index, flag in enumerate(flags) if flag] if 1 in flags else ()
 
 
 class Folder(NamedTuple):
@@ -103,13 +100,15 @@ class Folder(NamedTuple):
         index = bisect.bisect_left(self.names, name) * _ROW.size
         return self.rows[index : index + _ROW.size]
 
-    def private(self) -> Iterator[tuple[bytes, Row]]:
-        """Yield each of `names` whose mode lacks the read bit for others (0o004), with its row.
+    def private(self) -> Sequence[tuple[bytes, Row]]:
+        """Return each of `names` whose mode lacks the read bit for others (0o004), with its row.
 
         Takes hardly any time where the folder has no such name.
         """
-        for index in _having(self.rows, _PRIVATE):
-            yield self.names[index], Row(*_ROW.unpack_from(self.rows, index * _ROW.size))
+        return [
+            (self.names[index], Row(*_ROW.unpack_from(self.rows, index * _ROW.size)))
+            for index in _having(self.rows, _PRIVATE)
+        ]
 
     def without(self, leaving: Collection[bytes]) -> Folder:
         """Return the folder without the names `leaving`, all of which it must have."""
@@ -138,8 +137,8 @@ class Names(NamedTuple):
         """Return the `Row.size` of each name, in the order of `names`."""
         return _column(self.rows, 1)
 
-    def executable(self) -> Iterator[int]:
-        """Yield the indexes of names with any execute permission bit; fast without such names."""
+    def executable(self) -> Sequence[int]:
+        """Return the indexes of names with any execute permission bit; fast without such names."""
         return _having(self.rows, _EXECUTABLE)
 
     def row(self, index: int) -> bytes:

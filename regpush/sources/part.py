@@ -77,7 +77,8 @@ def _fingerprint(parents: Iterable[Entry], selected: Iterable[Names]) -> bytes:
         above.add(parent)
     digest = hashlib.sha256(above.digest().hex.encode())
     for folder, names, rows, targets in selected:
-        links = b"".join(b"%b\0%b\0" % link for link in sorted(targets.items()))
-        fields = (folder, b"/".join(names), rows, links)  # no name holds a slash, no target a NUL
-        digest.update(b"%d %d %d %d\n" % tuple(map(len, fields)) + b"".join(fields))
+        links = b"".join(b"%b\0%b\0" % link for link in sorted(targets.items())) if targets else b""
+        joined = b"/".join(names)  # no name holds a slash, no target a NUL
+        lengths = (len(folder), len(joined), len(rows), len(links))
+        digest.update(b"%d %d %d %d\n%b%b%b%b" % (*lengths, folder, joined, rows, links))
     return digest.digest()

@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from regpush.closure import Closure, Programs
@@ -61,11 +61,14 @@ def _largest(selected: Iterable[Names]) -> list[_Likely]:
     heap: list[_Likely] = []
     smallest = HEADER
     for names in selected:
-        likely = set(names.executable())
+        likely: Collection[int] = names.executable()
         joined = b"\0".join(names.names)
         if b".so" in joined or b".node" in joined:
-            likely.update(i for i, name in enumerate(names.names) if _LIBRARY.search(name))
-        sizes = names.sizes() if likely else ()
+            libraries = (i for i, name in enumerate(names.names) if _LIBRARY.search(name))
+            likely = {*likely, *libraries}
+        if not likely:
+            continue
+        sizes = names.sizes()
         for index in likely:
             if sizes[index] < smallest:
                 continue
