@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from blake3 import blake3
-
 from regpush.digest import Digest
 from regpush.entry import Entry, Kind
 
 _LETTERS = {kind: kind.value.encode() for kind in Kind}
-
-# Only regpush compares these hashes, so no standard demands sha256. blake3 is three times faster
-# where processors help sha256, and ten times where they do not.
-ContentHash = blake3
-"""The hash of a file's content in identities; 32 bytes."""
 
 
 class TreeHash:

@@ -1,4 +1,4 @@
-"""Hash the contents of many files, each read once, in several threads."""
+"""Hash the contents of many files, each read once, in several threads and a second process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import TypeAlias
 
 from regpush.closure import Item
 from regpush.concurrency import Cancellation
+from regpush.content_hash import ContentHash
 from regpush.entry import HEAD, LOOK_AT, Entry, OnDisk
 from regpush.files.filesystem import GuardedFile, read_listed
-from regpush.tree_hash import ContentHash
+from regpush.files.scan_ahead import ScanAhead
 
 _BLOCK = 1 << 20
 # Limits of one thread's task: many files, so that starting tasks costs little; few bytes, so that
 # large files are spread over the threads.
-_BATCH_FILES = 256
+_BATCH_FILES = 64
 _BATCH_BYTES = 16 << 20
 _AHEAD = 4  # maximum waiting tasks for each thread, so that memory is bounded for any tree
 
@@ -29,21 +30,23 @@ describes: its entry, and where in a buffer its first bytes are."""
 
 
 def digests(
-    members: Iterable[Member], look: Look, cancel: Cancellation
+    members: Iterable[Member], look: Look, ahead: ScanAhead | None, cancel: Cancellation
 ) -> Iterator[tuple[Member, bytes]]:
     """Hash the content of each member; yield the member and its `ContentHash` (32 bytes), in order.
 
     The digest is empty for a member that is not a file on disk. `members` is read as far as the
-    work has advanced. `look`: called with each file before its digest is yielded; may raise. Raises
-    SourceError for a file that cannot be read or was changed since it was listed, CancelledError.
+    work has advanced. `look`: called with each file before its digest is yielded; may raise.
+    `ahead`: a second process that hashes files; those that it has hashed are not read again, and
+    `look` is called with none of them, because they hold no secrets. Raises SourceError for a file
+    that cannot be read or was changed since it was listed, CancelledError.
     """
-    threads = os.cpu_count() or 1
+    threads = max((os.cpu_count() or 1) - bool(ahead), 1)
     waiting: deque[Future[list[tuple[Member, bytes]]]] = deque()
     # More threads would not help: with small files the interpreter, which runs one thread at a
     # time, is the limit.
     with ThreadPoolExecutor(threads) as pool:
         for batch in _batches(members):
-            waiting.append(pool.submit(_batch, batch, look, cancel))
+            waiting.append(pool.submit(_batch, batch, look, ahead, cancel))
             if len(waiting) > threads * _AHEAD:
                 yield from waiting.popleft().result()
         while waiting:
@@ -62,11 +65,15 @@ def _batches(members: Iterable[Member]) -> Iterator[list[Member]]:
     yield batch
 
 
-def _batch(batch: list[Member], look: Look, cancel: Cancellation) -> list[tuple[Member, bytes]]:
+def _batch(
+    batch: list[Member], look: Look, ahead: ScanAhead | None, cancel: Cancellation
+) -> list[tuple[Member, bytes]]:
     cancel.check()
+    if ahead:
+        ahead.catch_up()
     return [
-        (member, _digest(member, member[1].content, look, cancel))
-        if isinstance(member[1].content, OnDisk)
+        (member, (ahead and ahead.digest(content)) or _digest(member, content, look, cancel))
+        if isinstance(content := member[1].content, OnDisk)
         else (member, b"")
         for member in batch
     ]

@@ -139,21 +139,18 @@ def _listed(
     own = own_state.below(physical, options.own_state)
     plain = at and not (without or own or options.preserve_xattrs)
     ahead = scan_ahead.take(physical) if plain else None
-    try:
-        root = ahead.root if ahead else open_root(physical)
-        patterns = read_ignore_file(root, check=cancel.check)
-        leave_out = LeaveOut(patterns, in_image=at, names=without, paths=own, check=cancel.check)
-        xattrs = options.preserve_xattrs
-        listing = scan_root(root, leave_out=leave_out, xattrs=xattrs, known=ahead)
-    finally:
-        if ahead:
-            ahead.stop()
+    root = ahead.root if ahead else open_root(physical)
+    patterns = read_ignore_file(root, check=cancel.check)
+    leave_out = LeaveOut(patterns, in_image=at, names=without, paths=own, check=cancel.check)
+    xattrs = options.preserve_xattrs
+    listing = scan_root(root, leave_out=leave_out, xattrs=xattrs, known=ahead)
     if not listing.folders:
         raise SourceError(
             f"{printable(physical)} is not a directory any more: another program changed it during "
             "the push; push a copy of it"
         )
     if ahead:
+        ahead.listed(listing.folders)
         leave_out.saw_git(ahead.git)
     return listing, leave_out, patterns
 

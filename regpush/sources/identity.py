@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from regpush.closure import Closure, Identity, Item, Stamp
 from regpush.concurrency import Cancellation
 from regpush.entry import Entry
+from regpush.files import scan_ahead
+from regpush.files.scan_ahead import ScanAhead
 from regpush.sources.contents import digests
 from regpush.sources.secrets import Secret, SecretError
 from regpush.sources.stats import Stats
@@ -38,12 +40,19 @@ def identify(
     unknown = [item for item in unknown if item.path not in known]
     if known and unknown:
         changed()
-    read = _read([item for item in unknown if item.look], cancel)
-    others = [item for item in unknown if not item.look]
-    if others:
-        identified = closure.identified({**known, **read})
-        own_read([item for item in identified.items if item.identity])
-    read |= _read(others, cancel)
+    # If only some items are unknown, the second process would mostly read the wrong files.
+    ahead = scan_ahead.taken() if unknown and not known else None
+    if ahead and not ahead.hash(sum(item.size for item in unknown)):
+        ahead = None
+    try:
+        read = _read([item for item in unknown if item.look], ahead, cancel)
+        others = [item for item in unknown if not item.look]
+        if others:
+            identified = closure.identified({**known, **read})
+            own_read([item for item in identified.items if item.identity])
+        read |= _read(others, ahead, cancel)
+    finally:
+        scan_ahead.end()
     stats.remember(stamps, read, read_ns=now_ns)
     return closure.identified({**known, **read})
 
@@ -67,10 +76,13 @@ def _stamps(items: Sequence[Item]) -> dict[str, Stamp]:
     return {item.path: item.stamp for item in items if item.stamp}
 
 
-def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:
+def _read(
+    items: Sequence[Item], ahead: ScanAhead | None, cancel: Cancellation
+) -> dict[str, Identity]:
     """Read the files of `items` and return their identities by the items' paths.
 
-    Raises SecretError, after all items were read, where files look like secrets.
+    `ahead`: a second process that reads files of the directory too. Raises SecretError, after all
+    items were read, where files look like secrets.
     """
     found: list[Secret] = []
     trees = {item.path: TreeHash() for item in items}
@@ -86,7 +98,7 @@ def _read(items: Sequence[Item], cancel: Cancellation) -> dict[str, Identity]:
                 found.extend(error.found)
 
     members = ((item, entry) for item in items for entry in item.entries())
-    for (item, entry), content in digests(members, look, cancel):
+    for (item, entry), content in digests(members, look, ahead, cancel):
         trees[item.path].add(entry, content)
     if found:
         raise SecretError(found)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from msgspec import Struct
 
 from regpush.closure import Closure, Identity, Item, Role
+from regpush.content_hash import ContentHash
 from regpush.entry import Entry, Kind, absolute, as_bytes, image_path
 from regpush.errors import UsageError, printable
 from regpush.files.filesystem import blocks
@@ -19,7 +20,7 @@ from regpush.options import ImageOptions
 from regpush.ownership import Rule, Rules
 from regpush.sources import essentials
 from regpush.sources.essentials import Essentials
-from regpush.tree_hash import ContentHash, TreeHash
+from regpush.tree_hash import TreeHash
 
 PATH = "(links)"
 """The path of the generated item; no file path, because its entries are in several folders."""

@@ -13,9 +13,10 @@ from functools import partial
 from msgspec import Struct
 
 from regpush.closure import Identity, Item, Role
+from regpush.content_hash import ContentHash
 from regpush.entry import Entry, Kind, as_bytes, image_path
 from regpush.sources.python.pyc import RULES, Compiler
-from regpush.tree_hash import ContentHash, TreeHash
+from regpush.tree_hash import TreeHash
 
 PATH = "(environment)"
 """The path of the item with the environment's own files. It is no file path, because these files
