@@ -23,9 +23,6 @@ def main() -> None:
     # Imports and file lists make many objects and no garbage: the garbage collector would take a
     # tenth of the time of an unchanged push. With 100,000 it took 4 % of a push of 20,000 files.
     gc.set_threshold(1_000_000)
-    # The thread that packs holds the interpreter's lock for up to this many seconds while another
-    # waits for it: with Python's 0.005, cold pushes took 3 to 5 % more time on two cores.
-    sys.setswitchinterval(0.0005)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _cancelled)
     stop_listing = _list_ahead(sys.argv[1:])
