@@ -22,6 +22,10 @@ from regpush.errors import RegpushError
 LOOK_S = 0.1
 """Seconds between two checks for a cancellation."""
 
+STAGGER_S = 0.25
+"""Seconds after which the next address of a host is tried beside one that has not answered; RFC
+8305, section 8, recommends this delay."""
+
 _SSL_ERROR_WANT_READ = 2
 """The code of `ssl.SSLWantReadError`; importing `ssl` takes longer than all of this module."""
 
@@ -70,8 +74,8 @@ def _join(thread: Thread, check: Callable[[], None]) -> None:
 
 
 Secure: TypeAlias = Callable[[socket.socket], socket.socket]
-"""Does the TLS handshake on a connection, which may not be established yet; returns the socket of
-the TLS connection, which does not block. Raises OSError, ValueError or RegpushError."""
+"""Does the TLS handshake on an established connection; returns the socket of the TLS connection,
+which does not block. Raises OSError, ValueError or RegpushError."""
 
 
 class Begun(Struct, frozen=True, eq=False):
@@ -91,6 +95,15 @@ class Begun(Struct, frozen=True, eq=False):
     def is_fresh(self) -> bool:
         """Whether the connection may still be used: servers soon close one without requests."""
         return time.monotonic() - self.at < _FRESH_S and is_silent(self.sock)
+
+    def is_decided(self) -> bool:
+        """Whether the connection is established or has failed; waits `STAGGER_S` seconds for that.
+
+        After that time, connections to further addresses of the host are to be tried beside it.
+        """
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
+        return bool(poll.poll(STAGGER_S * 1000))
 
 
 def is_silent(sock: socket.socket) -> bool:
@@ -134,21 +147,21 @@ class Ahead:
 
     def _begin(self, host: str, port: int, secure: Secure | None) -> None:
         self._open(host, port, 1, lambda: None)
-        begun = self._begun.get((host, port))
-        if secure is None or not begun:
+        first = self._fresh(host, port) if secure else None
+        if secure is None or first is None:
             return
-        first = begun.popleft()
         try:
-            secured = Begun(secure(first.sock), first.address)
+            if first.is_decided():
+                first = Begun(secure(first.sock), first.address)
         except (OSError, ValueError, RegpushError):
             # The request that needs a connection makes another, and reports the error.
             first.sock.close()
             return
         with self._lock:
             if self._closed:
-                secured.sock.close()
+                first.sock.close()
             else:
-                begun.appendleft(secured)
+                self._begun[host, port].appendleft(first)
 
     def open(self, host: str, port: int, count: int, check: Callable[[], None]) -> None:
         """Begin connections to `host` until `count` are fresh.
@@ -178,6 +191,10 @@ class Ahead:
         """
         if thread := self._beginning.pop((host, port), None):
             _join(thread, check)
+        return self._fresh(host, port)
+
+    def _fresh(self, host: str, port: int) -> Begun | None:
+        """Return a fresh connection, and close those before it that are not; None without one."""
         waiting = self._begun.get((host, port), deque())
         with suppress(IndexError):  # none is left
             while True:

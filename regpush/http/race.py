@@ -15,11 +15,7 @@ from collections.abc import Callable
 import httpcore
 
 from regpush.concurrency import Cancellation
-from regpush.http.ahead import LOOK_S, Address, Begun, addresses
-
-_STAGGER_S = 0.25
-"""Seconds after which the next address of a host is tried beside one that has not answered; RFC
-8305, section 8, recommends this delay."""
+from regpush.http.ahead import LOOK_S, STAGGER_S, Address, Begun, addresses
 
 
 def connect(
@@ -31,7 +27,7 @@ def connect(
 ) -> socket.socket:
     """Make a non-blocking TCP connection to the address of `host` that accepts one first.
 
-    An address that has not answered after `_STAGGER_S` seconds is still waited for while the next
+    An address that has not answered after `STAGGER_S` seconds is still waited for while the next
     one is tried (RFC 8305, section 5). `timeout`: seconds for each address. `begun`: a connection
     to `host` that was begun in advance, which is waited for first. Raises httpcore's ConnectError
     or ConnectTimeout, or CancelledError.
@@ -40,13 +36,13 @@ def connect(
     try:
         if begun:
             race.enter(begun)
-            if sock := race.winner(time.monotonic() + _STAGGER_S, cancel.check):
+            if sock := race.winner(time.monotonic() + STAGGER_S, cancel.check):
                 return sock
         for address in _resolved(host, port, race, cancel.check):
             if race.has(address):
                 continue
             race.begin(address)
-            if sock := race.winner(time.monotonic() + _STAGGER_S, cancel.check):
+            if sock := race.winner(time.monotonic() + STAGGER_S, cancel.check):
                 return sock
         if sock := race.winner(None, cancel.check):
             return sock

@@ -7,7 +7,6 @@ names of containers-certs.d(5) and Docker.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import ssl
 import threading
@@ -114,15 +113,11 @@ class Contexts:
 def secured(
     sock: socket.socket, context: ssl.SSLContext, hostname: str, timeout_s: float
 ) -> ssl.SSLSocket:
-    """Do the TLS handshake on `sock`, which may not be connected yet; both are waited for.
+    """Do the TLS handshake on `sock`, which is connected.
 
     The result does not block. `timeout_s`: seconds for each step. Raises OSError, and ValueError
     for a malformed `hostname`.
     """
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    if not poll.poll(timeout_s * 1000):
-        raise TimeoutError
     sock.settimeout(timeout_s)
     context.set_alpn_protocols(["http/1.1"])  # as httpcore sets them
     secure = context.wrap_socket(sock, server_hostname=hostname)

@@ -85,6 +85,29 @@ def test_a_connection_begun_to_an_address_that_does_not_answer_is_not_waited_for
     assert begun.sock.fileno() == -1
 
 
+def test_no_handshake_waits_for_an_address_that_does_not_answer(
+    live: socket.socket,
+    dead: socket.socket,
+    patient: Cancellation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its connection stays in the race with the host's further addresses, as without TLS."""
+    resolves(monkeypatch, dead.getsockname(), live.getsockname())
+    secured: list[socket.socket] = []
+
+    def secure(sock: socket.socket) -> socket.socket:
+        secured.append(sock)
+        return sock
+
+    ahead = Ahead()
+    ahead.begin(HOST, 443, secure)
+    begun = ahead.take(HOST, 443, patient.check)
+    assert begun
+    with connect(HOST, 443, None, patient, begun) as found:
+        assert found.getpeername() == live.getsockname()
+    assert not secured
+
+
 def test_an_address_that_refuses_is_followed_by_the_next(
     live: socket.socket, gone: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
