@@ -26,6 +26,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _cancelled)
     stop_listing = _list_ahead(sys.argv[1:])
+    _connect_ahead(sys.argv[1:])
     # The directory is listed during these imports, which take longer than starting the listing.
     from regpush.cli.app import run
     from regpush.cli.console import end  # --version needs no console
@@ -53,6 +54,19 @@ def _cancelled(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  a
     with suppress(OSError):  # stderr may be closed
         os.write(2, b"regpush: cancelled\n")
     os._exit(128 + number)
+
+
+def _connect_ahead(words: Sequence[str]) -> None:
+    """Begin the connection to the registry that `words` name, unless a proxy may stand before it.
+
+    The modules for it are needed by every push; typer, which takes as long as a round trip, is
+    imported while the registry answers.
+    """
+    if "--to" not in words or any(name.lower().endswith("_proxy") for name in os.environ):
+        return
+    from regpush.cli.route import connect_ahead  # needed only if the command line has --to
+
+    connect_ahead(words)
 
 
 def _list_ahead(words: Sequence[str]) -> Callable[[], None]:

@@ -24,9 +24,9 @@ from regpush.cli.console import stoppable, width
 from regpush.cli.flags import Flags
 from regpush.cli.present import check_files, sum_up
 from regpush.cli.progress import showing
+from regpush.cli.route import first_origin
 from regpush.errors import RegpushError
 from regpush.http import ahead
-from regpush.http.address import Origin
 from regpush.http.proxy import Routes
 from regpush.options import RegistryOptions
 from regpush.reference import Reference
@@ -91,8 +91,7 @@ def _connecting(to: str, options: RegistryOptions, settings: Settings) -> Iterat
     """
     try:
         registry = Reference.parse(to)
-        plain = options.plain_http or registry.is_loopback
-        origin = Origin.of(f"{'http' if plain else 'https'}://{registry.api_host}")
+        origin = first_origin(registry, "http" if options.plain_http else "https")
         proxy = Routes(settings.proxies).proxy(origin)
     except RegpushError:  # the push raises it again when it uses the reference or proxy
         yield

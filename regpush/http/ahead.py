@@ -137,15 +137,22 @@ class Ahead:
     def begin(self, host: str, port: int, secure: Secure | None = None) -> None:
         """Begin one connection in a thread, because resolving the name may take long.
 
-        `secure`: None for a connection without TLS. Returns at once.
+        `secure`: None for a connection without TLS. A connection to the same place that is begun
+        already, without TLS, is the one that `secure` gets. Returns at once.
         """
+        before = self._beginning.get((host, port))
         thread = Thread(
-            target=self._begin, args=(host, port, secure), name="regpush-connect", daemon=True
+            target=self._begin,
+            args=(host, port, secure, before),
+            name="regpush-connect",
+            daemon=True,
         )
         self._beginning[host, port] = thread
         thread.start()
 
-    def _begin(self, host: str, port: int, secure: Secure | None) -> None:
+    def _begin(self, host: str, port: int, secure: Secure | None, before: Thread | None) -> None:
+        if before:
+            before.join()
         self._open(host, port, 1, lambda: None)
         first = self._fresh(host, port) if secure else None
         if secure is None or first is None:
@@ -215,6 +222,11 @@ class Ahead:
 
 _early = Ahead()
 """Connections that were begun before an `Exchange` was made."""
+
+
+def begin(host: str, port: int) -> None:
+    """Begin a TCP connection that `begun`, or the next `Exchange`, takes over. Returns at once."""
+    _early.begin(host, port)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from tests.patience import HANG_S
 from tests.program import OURS, environment
 from tests.registry.parts import real_part
 
@@ -85,6 +87,37 @@ wanted = sys.argv.pop(1)
 sys.meta_path.insert(0, CtrlC())
 main()
 """
+
+
+WAITING = """
+import sys
+from regpush.cli import main
+
+class Waiting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            sys.stdin.readline()
+
+sys.meta_path.insert(0, Waiting())
+main()
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--plain-http",)])
+def test_the_connection_to_the_registry_begins_before_typer_is_imported(flags, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(HANG_S)
+        to = f"127.0.0.1:{server.getsockname()[1]}/app"
+        program = subprocess.Popen(
+            [sys.executable, "-c", WAITING, "push", str(tmp_path), "--to", to, *flags],
+            stdin=subprocess.PIPE,
+            env=environment(),
+        )
+        try:
+            server.accept()[0].close()
+        finally:
+            program.kill()
+            program.communicate()
 
 
 @pytest.mark.parametrize("module", ["typer", "regpush.cli.app", "regpush.cli.commands.push"])

@@ -53,6 +53,22 @@ def test_what_was_begun_early_belongs_to_the_first_who_asks(server: socket.socke
         one.close()
 
 
+def test_what_was_begun_before_the_command_line_is_read_is_not_begun_again(
+    server: socket.socket,
+) -> None:
+    ahead.begin(*place(server))
+    with ahead.begun(*place(server)):
+        taken = taken_from(ahead.handed_over(), place(server))
+        accepted, _ = server.accept()
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert taken
+    assert taken.getsockname() == accepted.getpeername()
+    for one in (taken, accepted):
+        one.close()
+
+
 def test_a_connection_that_nobody_took_over_is_closed(server: socket.socket) -> None:
     with ahead.begun(*place(server)):
         accepted, _ = server.accept()
