@@ -30,6 +30,7 @@ _PRIVATE = bytes(0 if byte & 0o004 else 1 for byte in range(256))
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 _FILE = Kind.FILE
 _FORMAT = stat.S_IFMT(0xFFFF)
+_REGULAR, _DIRECTORY, _LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 _tuple = tuple.__new__
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NO_LINKS: Mapping[bytes, bytes] = {}
@@ -493,18 +494,20 @@ def list_folder(
             status = found.pop(name).stat(follow_symlinks=False)
             # Unpacked here for speed: this runs for every file, before anything else begins.
             mode, inode, device, count, uid, gid, size = status[:7]
-            if mode & _FORMAT == stat.S_IFREG:
+            if mode & _FORMAT == _REGULAR:
                 mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
                 rows.append(pack(inode, size, mtime_ns, ctime_ns, device, mode, uid, gid, count))
                 continue
             if leave_out and (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)):
                 special.append(name)
                 continue
-            rows.append(_pack(status, xattrs))
-            if _kind(root.on_disk(join(path, name)), mode) is Kind.DIRECTORY:
+            if mode & _FORMAT == _DIRECTORY:
                 folders.append(name)
-            else:
+            elif mode & _FORMAT == _LINK:
                 links[name] = os.readlink(name, dir_fd=opened.fd)
+            else:
+                _kind(root.on_disk(join(path, name)), mode)
+            rows.append(_pack(status, xattrs))
     except OSError as error:
         raise unreadable(root.on_disk(join(path, name)), error) from error
     if special:
