@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _LENGTH = struct.Struct("=Q")
 _BATCH = 2048  # names listed between two reports
 _LISTED, _HASH = b"l", b"h"  # orders to the second process: to stop listing, and to begin hashing
-# A smaller directory is hashed before the second process is ready to: it imports what it needs.
+# Fewer files are hashed before the second process has imported what it needs, or they are so large
+# that threads hash them as fast.
 _MANY_NAMES = 1000
-_MANY_BYTES = 64 << 20
 
 
 class ScanAhead:
@@ -74,13 +74,12 @@ class ScanAhead:
         self._used = folders
         self._order(_LISTED)
 
-    def hash(self, size: int) -> bool:
-        """Begin to hash the files of a directory of `size` bytes; `listed` was called before.
+    def hash(self) -> bool:
+        """Begin to hash the files of the directory; `listed` must have been called before.
 
-        Returns False, and does nothing, for a small directory.
+        Returns False, and does nothing, for a directory of few files.
         """
-        names = sum(len(folder.names) for folder in self._used.values())
-        if names < _MANY_NAMES and size < _MANY_BYTES:
+        if sum(len(folder.names) for folder in self._used.values()) < _MANY_NAMES:
             return False
         self._order(_HASH)
         return True

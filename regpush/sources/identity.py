@@ -42,7 +42,7 @@ def identify(
         changed()
     # If only some items are unknown, the second process would mostly read the wrong files.
     ahead = scan_ahead.taken() if unknown and not known else None
-    if ahead and not ahead.hash(sum(item.size for item in unknown)):
+    if ahead and not ahead.hash():
         ahead = None
     try:
         read = _read([item for item in unknown if item.look], ahead, cancel)
