@@ -92,9 +92,17 @@ class Begun(Struct, frozen=True, eq=False):
         return cls(_connecting(socket.socket(family, kind, protocol), at), address)
 
     @property
+    def is_young(self) -> bool:
+        """Whether the connection was begun so lately that the server has hardly closed it."""
+        return time.monotonic() - self.at < _FRESH_S
+
     def is_fresh(self) -> bool:
-        """Whether the connection may still be used: servers soon close one without requests."""
-        return time.monotonic() - self.at < _FRESH_S and is_silent(self.sock)
+        """Whether the connection may still be used: servers soon close one without requests.
+
+        Only for the thread that has taken the connection: TLS may read from it, and OpenSSL crashes
+        if two threads use one connection.
+        """
+        return self.is_young and is_silent(self.sock)
 
     def is_decided(self) -> bool:
         """Whether the connection is established or has failed; waits `STAGGER_S` seconds for that.
@@ -171,7 +179,7 @@ class Ahead:
                 self._begun[host, port].appendleft(first)
 
     def open(self, host: str, port: int, count: int, check: Callable[[], None]) -> None:
-        """Begin connections to `host` until `count` are fresh.
+        """Begin connections to `host` until `count` are there that were begun lately.
 
         The name is resolved the first time only; `check` is called meanwhile, like that of
         `addresses`. A connection that fails is made anew, and its error reported, by the request
@@ -187,7 +195,7 @@ class Ahead:
                 self._first[host, port] = addresses(host, port, check)[0]
             with self._lock:
                 begun = self._begun.setdefault((host, port), deque())
-                missing = count - sum(one.is_fresh for one in tuple(begun))
+                missing = count - sum(one.is_young for one in tuple(begun))
                 for _ in range(0 if self._closed else missing):
                     begun.append(Begun.to(self._first[host, port]))
 
@@ -206,7 +214,7 @@ class Ahead:
         with suppress(IndexError):  # none is left
             while True:
                 begun = waiting.popleft()
-                if begun.is_fresh:
+                if begun.is_fresh():
                     return begun
                 begun.sock.close()
         return None

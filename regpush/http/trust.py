@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from msgspec import Struct
@@ -79,6 +79,29 @@ class Trust(Struct, frozen=True, kw_only=True):
         return replace(self, identities=())
 
 
+_PROTOCOLS = ["http/1.1"]
+
+
+class _Context(ssl.SSLContext):
+    """A TLS context whose protocols (ALPN) are set once, when it is made.
+
+    httpcore sets them for each connection, while other threads make connections from the context
+    without Python's lock; OpenSSL would free the list that they copy.
+    """
+
+    @classmethod
+    def new(cls) -> _Context:
+        """Make a context for clients that speak HTTP/1.1."""
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)
+        ssl.SSLContext.set_alpn_protocols(context, _PROTOCOLS)
+        return context
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Check that `alpn_protocols` are those that were set."""
+        if list(alpn_protocols) != _PROTOCOLS:
+            raise ValueError(f"this program speaks {_PROTOCOLS}, not {alpn_protocols}")
+
+
 class Contexts:
     """Makes TLS contexts when they are first needed, and keeps them. Thread-safe.
 
@@ -119,7 +142,6 @@ def secured(
     for a malformed `hostname`.
     """
     sock.settimeout(timeout_s)
-    context.set_alpn_protocols(["http/1.1"])  # as httpcore sets them
     secure = context.wrap_socket(sock, server_hostname=hostname)
     secure.setblocking(False)
     return secure
@@ -175,7 +197,7 @@ def _pairs(path: str, files: list[str]) -> tuple[ClientCertificate, ...]:
 
 
 def _context(trust: Trust, ca_file: str | None, ca_dir: str | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _Context.new()
     if trust.verify:
         # Go, and so Docker, trusts an intermediate authority without the root above it.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

@@ -216,7 +216,7 @@ def test_a_secured_connection_that_the_server_closed_is_not_taken(
     _serve_tls(server, authority).close()
     begun.open(*place(server), 0, Cancellation().check)  # waits for the handshake
     (there,) = begun._begun[place(server)]
-    wait_until(lambda: not there.is_fresh, "the end of the connection")
+    wait_until(lambda: not there.is_fresh(), "the end of the connection")
     assert taken_from(begun, place(server)) is None
 
 
@@ -229,3 +229,25 @@ def test_a_handshake_that_fails_is_left_to_the_request(
     with suppress(ssl.SSLError):
         _serve_tls(server, trustme.CA())
     assert taken_from(begun, place(server)) is None
+
+
+def test_counting_connections_touches_none(
+    server: socket.socket,
+    authority: trustme.CA,
+    secure: ahead.Secure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may have taken one meanwhile, and OpenSSL crashes if two use it."""
+    touched: list[socket.socket] = []
+    begun = Ahead()
+    begun.begin(*place(server), secure)
+    secured_there = _serve_tls(server, authority)
+    with monkeypatch.context() as patch:
+        patch.setattr(ahead, "is_silent", lambda sock: bool(touched.append(sock)))
+        begun.open(*place(server), 1, Cancellation().check)
+    assert touched == []
+    taken = taken_from(begun, place(server))
+    assert isinstance(taken, ssl.SSLSocket)
+    assert taken_from(begun, place(server)) is None
+    for one in (taken, secured_there):
+        one.close()
