@@ -77,6 +77,9 @@ class ReplyBody:
     def close(self) -> None:
         """Release the connection, which is used again if the body was read to its end."""
         self._reply.close()
+        # httpx's stream refers to the reply and the reply to it: 7 KB for each request, which would
+        # stay until the garbage collector runs.
+        self._reply.stream = httpx.ByteStream(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

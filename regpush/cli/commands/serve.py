@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -10,6 +11,9 @@ from regpush import embedded
 from regpush.cli.console import interruptible, note
 from regpush.errors import printable
 from regpush.quantities import parse_size
+
+_COLLECTED_AFTER = (700, 10, 10)
+"""Python's own limits of new objects and collections, after which garbage is collected."""
 
 
 def serve(
@@ -33,6 +37,8 @@ def serve(
     ] = None,
 ) -> None:
     """Run a registry for development on this machine, until Ctrl-C."""
+    # Each connection leaves a kilobyte of garbage. `main` sets limits for commands that end soon.
+    gc.set_threshold(*_COLLECTED_AFTER)
     with interruptible(f"stopped; {printable(directory)} keeps what was pushed"):
         embedded.serve(
             directory,
