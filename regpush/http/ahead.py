@@ -6,8 +6,10 @@ still imported.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -181,9 +183,9 @@ class Ahead:
     def open(self, host: str, port: int, count: int, check: Callable[[], None]) -> None:
         """Begin connections to `host` until `count` are there that were begun lately.
 
-        The name is resolved the first time only; `check` is called meanwhile, like that of
-        `addresses`. A connection that fails is made anew, and its error reported, by the request
-        that needs it.
+        Fewer are begun where too few file descriptors would remain for files. The name is resolved
+        the first time only; `check` is called meanwhile, like that of `addresses`. A connection
+        that fails is made anew, and its error reported, by the request that needs it.
         """
         if thread := self._beginning.get((host, port)):
             _join(thread, check)
@@ -196,8 +198,17 @@ class Ahead:
             with self._lock:
                 begun = self._begun.setdefault((host, port), deque())
                 missing = count - sum(one.is_young for one in tuple(begun))
-                for _ in range(0 if self._closed else missing):
+                for _ in range(0 if self._closed else min(missing, self._room())):
                     begun.append(Begun.to(self._first[host, port]))
+
+    def _room(self) -> int:
+        """Return how many more connections may wait for a request.
+
+        A quarter of the process's file descriptors, because files and modules need some too.
+        """
+        limit = os.sysconf("SC_OPEN_MAX")  # RLIMIT_NOFILE, or -1 for none (sysconf(3))
+        waiting = sum(map(len, self._begun.values()))
+        return (limit if limit >= 0 else sys.maxsize) // 4 - waiting
 
     def take(self, host: str, port: int, check: Callable[[], None]) -> Begun | None:
         """Return a fresh connection, which may not be established yet; None without a fresh one.

@@ -1,5 +1,6 @@
 """Connections that are begun before a request needs them."""
 
+import os
 import socket
 import ssl
 import threading
@@ -104,6 +105,22 @@ def test_connections_that_are_there_are_not_begun_again(server: socket.socket) -
     taken = [taken_from(begun, place(server)) for _ in range(4)]
     assert [one is not None for one in taken] == [True, True, True, False]
     for one in taken:
+        if one:
+            one.close()
+
+
+def test_connections_leave_file_descriptors_for_files(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several registries together get a quarter; Python cannot import modules without any."""
+    monkeypatch.setattr(os, "sysconf", {"SC_OPEN_MAX": 16}.__getitem__)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        begun = Ahead()
+        begun.open(*place(server), 3, Cancellation().check)
+        begun.open(*place(other), 3, Cancellation().check)
+        found = [taken_from(begun, place(where)) for where in [server] * 3 + [other] * 2]
+    assert [one is not None for one in found] == [True, True, True, True, False]
+    for one in found:
         if one:
             one.close()
 
