@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from msgspec import Struct, field
@@ -160,7 +160,8 @@ def running(
             stats=Stats(cache_dir),
             workshop=workshop,
         )
-        with _reading_tags(run):
+        # A push that attaches something first looks for the program or library that it needs.
+        with nullcontext() if options.attach.attaches else _reading_tags(run):
             yield run
 
 
