@@ -26,10 +26,14 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _cancelled)
     stop_listing = _list_ahead(sys.argv[1:])
-    _connect_ahead(sys.argv[1:])
-    # The directory is listed during these imports, which take longer than starting the listing.
-    from regpush.cli.app import run
-    from regpush.cli.console import end  # --version needs no console
+    try:
+        _connect_ahead(sys.argv[1:])
+        # The directory is listed during these imports, which take longer than starting the listing.
+        from regpush.cli.app import run
+        from regpush.cli.console import end  # --version needs no console
+    except ImportError as error:
+        stop_listing()
+        sys.exit(f"regpush: the installation is not whole: {error}; install regpush again")
 
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

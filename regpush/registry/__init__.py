@@ -16,6 +16,7 @@ protocol.py, quirks.py, hints.py   reading replies; differences of registries; a
 
 import logging
 import sys
+from contextlib import suppress
 from importlib import import_module
 from threading import Thread
 
@@ -27,8 +28,10 @@ _COMMAND_LINE = "httpx._main"
 
 
 def _import() -> None:
-    for library in ("httpx", "httpcore"):
-        import_module(library)
+    # An error is raised again by the first module that imports the library for its use.
+    with suppress(Exception):
+        for library in ("httpx", "httpcore"):
+            import_module(library)
 
 
 if "httpx" not in sys.modules:

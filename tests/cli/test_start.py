@@ -127,3 +127,18 @@ def test_ctrl_c_during_an_import_is_one_line(module, tmp_path):
         capture_output=True, text=True, cwd=tmp_path, env=environment(),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "regpush: cancelled\n")
+
+
+@pytest.mark.parametrize("library", ["httpx", "msgspec", "typer"])
+def test_a_library_that_is_not_installed_is_one_line(library, tmp_path):
+    missing = f"No module named '{library}'"
+    (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError({missing!r})")
+    found_first = environment() | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, *OURS, ".", "--to", "127.0.0.1:1/app"],
+        capture_output=True, text=True, cwd=tmp_path, env=found_first,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("regpush: ")
+    assert missing in line
