@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
         from regpush.cli.console import end  # --version needs no console
     except ImportError as error:
         stop_listing()
-        sys.exit(f"regpush: the installation is not whole: {error}; install regpush again")
+        _stop(1, f"the installation is not whole: {error}; install regpush again")
 
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -55,9 +56,14 @@ def _cancelled(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  a
     Python's own handler raises KeyboardInterrupt. During an import that is a traceback, or nothing
     at all: Python ignores an exception in a callback that runs when an object is deleted.
     """
+    _stop(128 + number, "cancelled")
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    """Write `message` to stderr and end this process, even in the middle of an import."""
     with suppress(OSError):  # stderr may be closed
-        os.write(2, b"regpush: cancelled\n")
-    os._exit(128 + number)
+        os.write(2, f"regpush: {message}\n".encode("utf-8", "backslashreplace"))
+    os._exit(code)
 
 
 def _connect_ahead(words: Sequence[str]) -> None:
