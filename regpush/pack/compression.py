@@ -8,7 +8,7 @@ Decompressors read consecutive members and frames as one stream; eStargz layers 
 
 `gzip` and `gzip:best` are libdeflate: each call clears its tables of matches, so a block always
 gives the same bytes, which are equal for deflate 0.7 to 0.9 on little-endian machines. `gzip:fast`
-is ISA-L, whose level 1 was seen to miss a match at the beginning of a block, about once in 100,000
+is ISA-L, whose level 1 was seen to miss a match at the beginning of a block, about once in 10,000
 blocks on a loaded machine: its blobs unpack to the same archive, but their digests are not
 promised. zstd's bytes are those of libzstd 1.5.7 (1.5.6 gave others), which backports.zstd 1.0 to
 1.8 has. pyproject.toml holds these ranges.
