@@ -40,19 +40,20 @@ class _Extent:
     files: int
 
 
-def real(cache: Path, size_mb: float, layers: int = 1) -> Versions:
+def real(cache: Path, size_mb: float, layers: int = 1, smallest: int = 0) -> Versions:
     """Real files of `size_mb` 10^6 bytes in `layers` layers of about the same size.
 
-    None is larger than half a layer. Where this machine has fewer, they come again below
-    other folders.
+    None is larger than half a layer, or smaller than `smallest` bytes. Where this machine has
+    fewer, they come again below other folders.
     """
-    top = cache / f"real-{size_mb:g}mb-{layers}" / "app"
+    above = f"-from-{smallest}" if smallest else ""
+    top = cache / f"real-{size_mb:g}mb-{layers}{above}" / "app"
 
     def write() -> _Extent:
         total, done, files = int(size_mb * 1e6), 0, 0
         for lap in itertools.count():
             for path, size in _sample():
-                if done + size > total or size > total / layers / 2:
+                if done + size > total or not smallest <= size <= total / layers / 2:
                     continue
                 part = done * layers // total
                 copied = _copy(path, top / _folder(part, layers) / f"{lap or ''}")

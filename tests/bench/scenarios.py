@@ -14,6 +14,7 @@ from tests.bench.link import Shape
 from tests.bench.sources import Source, Versions
 
 REGPUSH = by.regpush()
+FAST = by.regpush("--compression", "gzip:fast")
 NEAR, FAR = Shape(), Shape(rtt_ms=50)
 _CHANGES = 20  # single changed files
 
@@ -91,6 +92,7 @@ def _cold(settings: Settings) -> Iterator[Case]:
             sources=[inputs.real(settings.cache, settings.size(1100), layers).first],
             contenders=(
                 REGPUSH,
+                FAST,
                 by.regpush("--compression", "zstd"),
                 by.skopeo("gzip"),
                 by.skopeo("zstd"),
@@ -101,13 +103,18 @@ def _cold(settings: Settings) -> Iterator[Case]:
                 by.tar_and(("pigz", "-1")),
             ),
         )
+    yield Case(
+        label="files of 6 KiB and more",
+        sources=[inputs.real(settings.cache, settings.size(1900), smallest=6 << 10).first],
+        contenders=(REGPUSH, FAST, by.skopeo("gzip"), by.skopeo_with_layout("gzip")),
+    )
 
 
 def _links(settings: Settings) -> Iterator[Case]:
     source = inputs.real(settings.cache, settings.size(300), 3).first
     contenders = (
         REGPUSH,
-        by.regpush("--compression", "gzip:fast"),
+        FAST,
         by.regpush("--compression", "zstd"),
         by.skopeo("gzip"),
         by.skopeo("zstd"),
@@ -189,6 +196,7 @@ def _closure(settings: Settings) -> Iterator[Case]:
         sources=[_closure_versions(settings).first],
         contenders=(
             REGPUSH,
+            FAST,
             *_stream(settings),
             by.skopeo("gzip"),
             by.skopeo_with_layout("gzip"),
@@ -216,6 +224,7 @@ def _small(settings: Settings) -> Iterator[Case]:
         sources=[inputs.small(settings.cache, int(settings.scaled(100_000, 410)))],
         contenders=(
             REGPUSH,
+            FAST,
             by.skopeo("gzip"),
             by.skopeo_with_layout("gzip"),
             by.buildah(),
