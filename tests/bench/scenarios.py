@@ -15,6 +15,7 @@ from tests.bench.sources import Source, Versions
 
 REGPUSH = by.regpush()
 FAST = by.regpush("--compression", "gzip:fast")
+BY_DEFAULT = by.regpush("--layers", "auto", "--max-layers", "100")
 NEAR, FAR = Shape(), Shape(rtt_ms=50)
 _CHANGES = 20  # single changed files
 
@@ -260,14 +261,14 @@ def _mid_library(settings: Settings) -> Iterator[Case]:
 
 def _closure_later(settings: Settings) -> Iterator[Case]:
     versions = _closure_versions(settings)
-    peers = (by.skopeo("gzip"), *_stream(settings), *_READY)
+    peers = (BY_DEFAULT, by.skopeo("gzip"), *_stream(settings), *_READY)
     for what, source in (
         ("unchanged", versions.first),
         ("app only", versions.app),
         ("mid-library", versions.mid),
     ):
         yield from _later(versions.first, source, peers, what=f"{what}, ", builds=False)
-    yield _through_guard(versions.first, versions.app)
+    yield _through_guard(versions.first, versions.app, BY_DEFAULT)
 
 
 def _one_changed(settings: Settings) -> Iterator[Case]:
@@ -359,7 +360,7 @@ def _memory(settings: Settings) -> Iterator[Case]:
         yield Case(label=level, sources=[three], contenders=(by.regpush("--compression", level),))
 
 
-def _through_guard(first: Source, source: Source) -> Case:
+def _through_guard(first: Source, source: Source, *peers: Contender) -> Case:
     """`source` after `first`, with an empty home, by a registry as clouds run them."""
     return Case(
         label=f"app only, Bearer, 307, {FAR}",
@@ -368,7 +369,7 @@ def _through_guard(first: Source, source: Source) -> Case:
         start=Start.EARLIER,
         shape=FAR,
         guarded=True,
-        contenders=(REGPUSH, *_READY),
+        contenders=(REGPUSH, *peers, *_READY),
     )
 
 
