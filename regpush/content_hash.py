@@ -1,4 +1,7 @@
-"""The hash of a file's content in identities. The process that reads ahead imports no more."""
+"""The hash of a file's content, of which identities are made.
+
+A module of its own, because the second process (`files.scan_ahead`) must import little.
+"""
 
 from __future__ import annotations
 
@@ -7,4 +10,4 @@ from blake3 import blake3
 # Only regpush compares these hashes, so no standard demands sha256. blake3 is three times faster
 # where processors help sha256, and ten times where they do not.
 ContentHash = blake3
-"""The hash of a file's content in identities; 32 bytes."""
+"""Computes the hash of a file's content, 32 bytes, of which identities are made."""

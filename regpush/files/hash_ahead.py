@@ -25,17 +25,17 @@ on; empty for what is no file, and for files that the first process must read it
 
 
 def hashed(root: OpenRoot, folders: Iterable[tuple[bytes, Folder]]) -> Iterator[list[Hashed]]:
-    """Hash the files of `folders`, given with their paths, and yield the digests bit by bit.
+    """Hash the files of `folders`, pairs of path and folder; yield digests, some at a time.
 
-    The first process must read files that look as if they had secrets, because it searches them,
-    and files that cannot be read, because it raises the error.
+    The digest is empty for a file that may hold a secret, because the first process searches it,
+    and for a file that cannot be read, because the first process reports the error.
     """
     block = bytearray(_BLOCK)
     done: list[Hashed] = []
     files = size = 0
     for path, folder in folders:
         rows = list(Row.unpack(folder.rows))
-        # From the last to the first: the other process comes from the first.
+        # Backwards, because the first process hashes from the first name to the last.
         for begin in reversed(range(0, len(rows), _FILES)):
             part = rows[begin : begin + _FILES]
             names = folder.names[begin : begin + _FILES]

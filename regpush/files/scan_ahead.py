@@ -1,4 +1,4 @@
-"""Lists a directory in a second process, while this one is still importing modules, and hashes it.
+"""Lists a directory, and hashes its files, in a second process while this one imports modules.
 
 The imports of a push take as long as listing 30,000 files, and one interpreter does one thing at a
 time. The second process lists folders from the last to the first, and this one, later, from the
@@ -128,10 +128,10 @@ class ScanAhead:
 
 
 def _work(root: OpenRoot, file: int, orders: int) -> None:
-    """List all folders, in the second process, and hash their files after an order to.
+    """List all folders, and hash their files if the first process orders it.
 
-    Lists and hashes are written to the descriptor `file`; orders are read from `orders`, which ends
-    with the first process.
+    This is all that the second process does. It writes lists and hashes to the descriptor `file`,
+    and reads orders from the pipe `orders`, which ends when the first process ends.
     """
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_DFL)
@@ -217,7 +217,7 @@ def _reports(file: int, at: int) -> Iterator[tuple[int, Any]]:
         end = at + _LENGTH.size + length
         if size < end:
             return
-        yield end, marshal.loads(os.pread(file, length, at + _LENGTH.size))  # noqa: S302  our fork's
+        yield end, marshal.loads(os.pread(file, length, at + _LENGTH.size))  # noqa: S302  written by the second process
         at = end
 
 
@@ -250,7 +250,7 @@ def take(root: bytes) -> ScanAhead | None:
 
 
 def taken() -> ScanAhead | None:
-    """Return the listing that `take` returned, unless `end` stopped it; else None."""
+    """Return the listing that `take` has returned; None before that, and after `end` stopped it."""
     return _taken[0] if _taken else None
 
 

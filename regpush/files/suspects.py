@@ -1,6 +1,7 @@
-"""Tells quickly which files must be searched for secrets: hardly any of an app.
+"""A quick check that tells which files must be searched for secrets; in most apps only a few.
 
-`sources.secrets` searches these files. The process that reads a directory ahead leaves them to it.
+`sources.secrets` searches these files. The second process, which hashes files in advance
+(`files.hash_ahead`), does not hash them, because the first process must read them for the search.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def running(
 
 @contextmanager
 def _reading_tags(run: Run) -> Iterator[None]:
-    """Yield at once, while the manifests at the tags to be moved are read in other threads.
+    """Begin to read the manifests at the tags to be moved, in other threads, and yield at once.
 
     `Destination.seen` keeps the manifests, and the errors, for the steps that ask for them. An
     error in the `with` block ends the requests.

@@ -59,4 +59,4 @@ class Configs:
 
 
 NO_CONFIGS = Configs(None)
-"""Stores nothing."""
+"""A `Configs` without a directory: every config is read from its registry."""

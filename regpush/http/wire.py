@@ -115,7 +115,7 @@ class HandshakeError(RefusedError):
 
 _Way: TypeAlias = tuple[str, ssl.SSLContext | None, Proxy | None, bool]
 """An origin, the TLS context and the proxy for it, and whether its replies are limited in size.
-Requests of equal ways may use each other's connections."""
+A connection that was used for one way may be used for all requests of an equal way."""
 
 
 class Transport(httpx.BaseTransport):
