@@ -6,9 +6,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from regpush.content_hash import ContentHash
 from regpush.entry import HEAD, LOOK_AT, Entry, Kind, OnDisk
 from regpush.errors import SourceError
+from regpush.files.content_hash import ContentHash
 from regpush.files.filesystem import GuardedFile, read_listed
 from regpush.files.listing import Folder, Row, join
 from regpush.files.open_root import OpenRoot

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from regpush.closure import Identity, Item, Look, Recorded, Role
-from regpush.content_hash import ContentHash
 from regpush.digest import Digest
 from regpush.entry import LOOK_AT, Entry, Kind, OnDisk, Profile, Streamed, as_text, image_path
 from regpush.errors import SourceError, printable
+from regpush.files.content_hash import ContentHash
 from regpush.files.filesystem import GuardedFile, files_ahead, open_ahead, read_whole
 from regpush.pack.page import ROOM, Filled, Page, padding
 from regpush.pack.splice import SPLICED, Takes, splice

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from regpush.closure import Item
 from regpush.concurrency import Cancellation
-from regpush.content_hash import ContentHash
 from regpush.entry import HEAD, LOOK_AT, Entry, OnDisk
+from regpush.files.content_hash import ContentHash
 from regpush.files.filesystem import GuardedFile, read_listed
 from regpush.files.scan_ahead import ScanAhead
 

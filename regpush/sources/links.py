@@ -12,9 +12,9 @@ from dataclasses import replace
 from msgspec import Struct
 
 from regpush.closure import Closure, Identity, Item, Role
-from regpush.content_hash import ContentHash
 from regpush.entry import Entry, Kind, absolute, as_bytes, image_path
 from regpush.errors import UsageError, printable
+from regpush.files.content_hash import ContentHash
 from regpush.files.filesystem import blocks
 from regpush.options import ImageOptions
 from regpush.ownership import Rule, Rules

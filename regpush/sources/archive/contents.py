@@ -10,9 +10,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from regpush.closure import Identity, Item, Role
-from regpush.content_hash import ContentHash
 from regpush.entry import HEAD, LOOK_AT, Entry, Kind, Streamed, as_text
 from regpush.errors import UsageError, printable
+from regpush.files.content_hash import ContentHash
 from regpush.files.filesystem import blocks
 from regpush.files.untar import ArchiveEntry
 from regpush.sources.archive.spool import Storage

@@ -13,8 +13,8 @@ from functools import partial
 from msgspec import Struct
 
 from regpush.closure import Identity, Item, Role
-from regpush.content_hash import ContentHash
 from regpush.entry import Entry, Kind, as_bytes, image_path
+from regpush.files.content_hash import ContentHash
 from regpush.sources.python.pyc import RULES, Compiler
 from regpush.tree_hash import TreeHash
 
